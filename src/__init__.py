@@ -1,0 +1,1 @@
+"""Bakeoff: which image classifier should I use for these pictures, and how sure are you?"""

@@ -1,0 +1,1 @@
+"""What one run is: typed, range-checked settings composed from conf/ and the command line."""

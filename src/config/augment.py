@@ -1,0 +1,73 @@
+"""Settings of the augment group: what happens to training pictures, and how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from src.config.checks import Settings, setting
+
+__all__ = ["AugmentSettings"]
+
+
+def _area(value: list[float]) -> str | None:
+    fine = len(value) == 2 and value[0] <= value[1]
+    return None if fine else "it must be two numbers, the smaller one first"
+
+
+@dataclass(frozen=True)
+class AugmentSettings(Settings):
+    """The arguments of `src.data.augment.Augment`; 0 turns an operation off."""
+
+    flip: bool | None = setting(
+        "mirror every other picture left and right; null: as the data set says is harmless"
+    )
+    translate: float = setting(
+        "largest shift as a fraction of the side, at least one pixel where above 0",
+        at_least=0,
+        at_most=0.5,
+    )
+    padding: str = setting(
+        "what comes in at the edges of a moved, turned or shrunk picture",
+        options=("zero", "reflect"),
+    )
+    warp_probability: float = setting(
+        "share of pictures that are turned and zoomed", at_least=0, at_most=1
+    )
+    rotate_degrees: float = setting("largest angle in degrees", at_least=0, at_most=180)
+    zoom: float = setting(
+        "pictures are magnified by up to 1 + zoom, shrunk by up to 1 / (1 + zoom)",
+        at_least=0,
+        at_most=3,
+    )
+    color_probability: float = setting(
+        "share of pictures whose colours change", at_least=0, at_most=1
+    )
+    brightness: float = setting("largest change of brightness", at_least=0, at_most=1)
+    contrast: float = setting("largest change of contrast", at_least=0, at_most=1)
+    saturation: float = setting(
+        "largest change of saturation; pictures in one channel have none",
+        at_least=0,
+        at_most=1,
+    )
+    erase_probability: float = setting(
+        "share of pictures in which a rectangle is painted over", at_least=0, at_most=1
+    )
+    erase_area: list[float] = setting(
+        "smallest and largest area painted over, as a fraction of the picture",
+        above=0,
+        at_most=1,
+        check=_area,
+    )
+    mix_probability: float = setting(
+        "share of batches that are mixed (mixup or cutmix)", at_least=0, at_most=1
+    )
+    mixup_alpha: float = setting(
+        "mixup blends in shares of Beta(alpha, alpha); 0 for no mixup",
+        at_least=0,
+        at_most=100,
+    )
+    cutmix_alpha: float = setting(
+        "cutmix pastes areas of Beta(alpha, alpha); 0 for no cutmix",
+        at_least=0,
+        at_most=100,
+    )

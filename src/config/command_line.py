@@ -1,0 +1,163 @@
+"""What every entry does with its command line: help, --cfg job, multirun, messages, exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import yaml
+
+from src.config.checks import ConfigError, Settings, to_plain
+from src.config.compose import expand, groups
+from src.training.interruption import Interrupted, Interruption
+
+__all__ = ["Invocation", "parse", "run_entry"]
+
+S = TypeVar("S", bound=Settings)
+
+_FLAGS = "--help, --cfg job, -m or --multirun"
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """A command line taken apart."""
+
+    words: list[str]
+    multirun: bool = False
+    help: bool = False
+    show_config: bool = False
+
+
+def parse(argv: Sequence[str]) -> Invocation:
+    """Take a command line apart.
+
+    Raises:
+        ConfigError: an unknown flag.
+    """
+    words: list[str] = []
+    flags = {"multirun": False, "help": False, "show_config": False}
+    rest = iter(argv)
+    for word in rest:
+        if word in ("-h", "--help"):
+            flags["help"] = True
+        elif word in ("-m", "--multirun"):
+            flags["multirun"] = True
+        elif word in ("-c", "--cfg"):
+            if next(rest, None) != "job":
+                raise ConfigError(f"{word} shows the run's settings: say {word} job.")
+            flags["show_config"] = True
+        elif word == "--cfg=job":
+            flags["show_config"] = True
+        elif word == "--resolve":
+            continue  # --cfg job always shows resolved values
+        elif word.startswith("-"):
+            raise ConfigError(f"there is no flag {word}: the flags are {_FLAGS}.")
+        else:
+            words.append(word)
+    return Invocation(words, **flags)
+
+
+def run_entry(
+    description: str,
+    read_settings: Callable[[Sequence[str]], S],
+    action: Callable[[S], None],
+    *,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run an entry and return its exit code.
+
+    0 done; 1 a fault of ours; 2 the input is wrong; 130 Ctrl-C; 143 SIGTERM. With several jobs
+    (multirun) every one is composed and validated before the first starts, a job that fails does
+    not stop the later ones, and the largest code is returned.
+
+    Args:
+        description: first lines of the help.
+        read_settings: `key=value` words of one job -> its settings; ConfigError where wrong.
+        action: what to do with the settings of a job.
+        argv: the words after the program's name; None for the process's own.
+    """
+    todo: list[S] = []
+
+    def read() -> None:
+        invocation = parse(sys.argv[1:] if argv is None else argv)
+        jobs = list(expand(invocation.words)) if invocation.multirun else [invocation.words]
+        settings = [read_settings(job) for job in jobs]
+        if invocation.help:
+            print(_help(description, settings[0]))
+        elif invocation.show_config:
+            for one in settings:
+                print(yaml.safe_dump(to_plain(one), sort_keys=False, allow_unicode=True), end="")
+        else:
+            todo.extend(settings)
+
+    worst = _guarded(read)
+    for settings in todo:
+        code = _guarded(lambda settings=settings: action(settings))  # type: ignore[misc]
+        worst = max(worst, code)
+        if code >= 128:  # a person stopped it: the later jobs are not wanted either
+            break
+    return worst
+
+
+def _guarded(action: Callable[[], None]) -> int:
+    try:
+        with Interruption():
+            action()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        print(str(stop), file=sys.stderr)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        print(f"error: a fault of Bakeoff, not of your input: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _help(description: str, settings: Settings) -> str:
+    width = min(max(shutil.get_terminal_size().columns, 72), 120)
+    lines = [description.strip(), "", f"flags: {_FLAGS}", ""]
+    if any(f.name == "data" for f in dataclasses.fields(settings)):  # type: ignore[arg-type]
+        lines += ["groups (choose with GROUP=OPTION):"]
+        for name, options in groups().items():
+            lines += _table_row(f"{name:<10}", ", ".join(options), 12, width)
+        lines += [""]
+    lines += ["keys (set with KEY=VALUE) with their values here:"]
+    for key, value, meaning in _rows(settings):
+        lines += _table_row(f"{key}={value}", meaning, 38, width)
+    return "\n".join(lines)
+
+
+def _table_row(left: str, right: str, column: int, width: int) -> list[str]:
+    """`left`, and `right` wrapped in a column of its own."""
+    wrapped = textwrap.wrap(right, width - column - 2) or [""]
+    if len(left) > column - 2:
+        first, rest = f"  {left}", wrapped
+    else:
+        first, rest = f"  {left:<{column}}{wrapped[0]}", wrapped[1:]
+    return [first, *(f"  {'':<{column}}{line}" for line in rest)]
+
+
+def _rows(settings: Any, prefix: str = "") -> list[tuple[str, str, str]]:
+    rows = []
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            rows += _rows(value, f"{prefix}{field.name}.")
+        elif field.name != "_target_":
+            shown = "null" if value is None else str(value)
+            shown = shown.lower() if isinstance(value, bool) else shown
+            rows.append((f"{prefix}{field.name}", shown, field.metadata.get("meaning", "")))
+    return rows

@@ -1,0 +1,93 @@
+"""Settings of the data group: which pictures, in what size, in which parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from src.config.checks import ConfigError, Settings, setting, variant
+
+__all__ = ["DataSettings"]
+
+
+def _size(value: int | list[int]) -> str | None:
+    if isinstance(value, list) and len(value) != 2:
+        return "it must be one number, or [height, width]"
+    return None
+
+
+@dataclass(frozen=True)
+class DataSettings(Settings):
+    """The pictures of a run. All sources have these fields; `_target_` tells them apart."""
+
+    _target_: str = setting("import path of the function that lists the pictures")
+    name: str = setting("the data set's name in run names, tables and plots")
+    root: str | None = setting(
+        "where the pictures are: a folder, an archive or a CSV file, taken literally; "
+        "null for the data set's own places"
+    )
+    image_size: int | list[int] | None = setting(
+        "pixels of a side, or [height, width], that every picture is resized to; null for the "
+        "pictures' own size where they agree, else one that suits them",
+        at_least=8,
+        at_most=1024,
+        check=_size,
+    )
+    channels: int | None = setting(
+        "1 for grey, 3 for colour, null for what the pictures are", options=(1, 3)
+    )
+    mirror_ok: bool = setting(
+        "whether a picture mirrored left to right still is what it was (not for text or digits)"
+    )
+    batch_size: int = setting("pictures a training step", at_least=1, at_most=65536)
+    on_bad_image: str = setting(
+        "what to do about pictures that cannot be read: stop and name them, or leave them out",
+        options=("error", "skip"),
+    )
+    on_duplicates: str = setting(
+        "what to do where given parts share a picture: stop and name it, or drop the copy that "
+        "stands nearer to training",
+        options=("error", "drop"),
+    )
+    split_seed: int = setting(
+        "seed of the split into parts; independent of `seed`, so repeats share their parts",
+        at_least=0,
+        below=2**31,
+    )
+    val_fraction: float = setting(
+        "share of the pictures for validation, where the data set brings no such part",
+        above=0,
+        below=1,
+    )
+    test_fraction: float = setting(
+        "share of the pictures for the test, where the data set brings no such part",
+        at_least=0,
+        below=1,
+    )
+    cache_dir: str | None = setting(
+        "folder of decoded, extracted and downloaded pictures; null for $BAKEOFF_CACHE, or else "
+        "the user's cache folder"
+    )
+    cache_limit_gb: float = setting(
+        "largest array of decoded pictures kept on disk, in 10^9 bytes; a larger set is decoded "
+        "anew whenever it is read",
+        at_least=0,
+    )
+    num_workers: int | None = setting(
+        "threads that decode into the cache, and processes that decode what is too large for it; "
+        "null for the number of CPU cores",
+        at_least=1,
+        at_most=256,
+    )
+    download: bool = setting("fetch the data set where it is not on this machine")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ConfigError(
+                f"val_fraction {self.val_fraction:g} and test_fraction {self.test_fraction:g} "
+                "leave nothing to train on: their sum must be below 1."
+            )
+
+
+for _source in ("digits", "fashion_mnist", "mnist", "cifar10", "cifar100", "folder"):
+    variant(DataSettings, f"src.data.sources.{_source}.load")(DataSettings)

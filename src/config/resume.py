@@ -1,0 +1,47 @@
+"""The settings of a run that goes on: its own, with hardly anything changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from src.config.checks import ConfigError, from_plain
+from src.config.compose import compose_settings, value_of
+from src.config.schema import RunSettings
+from src.run_folder import RunFolder
+
+__all__ = ["read_run_settings"]
+
+_CHANGEABLE = ("output_dir", "tracking.uri", "trainer.max_epochs", "trainer.max_time")
+
+
+def read_run_settings(words: Sequence[str], config_name: str = "config") -> RunSettings:
+    """Settings of a new run, or with `resume=RUN` those of RUN itself.
+
+    Raises:
+        ConfigError: anything wrong with the words, or beside `resume` one that would change RUN.
+    """
+    given = {word.partition("=")[0]: value_of(word) for word in words}
+    if given.get("resume") is None:
+        return compose_settings(RunSettings, words, config_name)
+    for key in given:
+        if key not in ("resume", *_CHANGEABLE):
+            raise ConfigError(
+                f"{key}: a resumed run keeps its settings; beside resume only "
+                f"{', '.join(_CHANGEABLE)} may be given."
+            )
+    try:
+        folder = RunFolder.find(str(given["resume"]), Path(str(given.get("output_dir", "outputs"))))
+        plain = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"resume: {error}.") from error
+    plain["resume"] = str(folder.path)
+    plain["output_dir"] = str(folder.output_dir)
+    if "tracking.uri" in given:
+        plain["tracking"]["uri"] = given["tracking.uri"]
+    for key in ("max_epochs", "max_time"):
+        if f"trainer.{key}" in given:
+            plain["trainer"][key] = given[f"trainer.{key}"]
+    return from_plain(RunSettings, plain)

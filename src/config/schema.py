@@ -1,0 +1,120 @@
+"""Settings of one run: the whole, and the groups that have no variants."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from src.config.augment import AugmentSettings
+from src.config.checks import Settings, setting
+from src.config.data import DataSettings
+from src.config.models import ModelSettings
+from src.config.tracking import TrackingSettings
+from src.config.training import LossSettings, OptimizerSettings, SchedulerSettings
+
+__all__ = ["RunSettings", "RuntimeSettings", "TrainerSettings", "seconds_of"]
+
+_CLOCK = re.compile(r"(?:(?P<d>\d+):)?(?P<h>\d+):(?P<m>\d+):(?P<s>\d+)")
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds_of(duration: float | str) -> float:
+    """Seconds of a duration: a number of seconds, `90s`, `10m`, `2h`, `1d`, `HH:MM:SS` or `DD:HH:MM:SS`.
+
+    Raises:
+        ValueError: anything else, and durations that are not above zero.
+    """
+    if isinstance(duration, str):
+        clock = _CLOCK.fullmatch(duration)
+        if clock:
+            days, hours, minutes, seconds = (int(clock[k] or 0) for k in "dhms")
+            value = ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds
+        elif duration[-1:] in _UNITS and re.fullmatch(r"\d+(\.\d+)?", duration[:-1]):
+            value = float(duration[:-1]) * _UNITS[duration[-1]]
+        else:
+            raise ValueError("it must be seconds, or like 90s, 10m, 2h, 00:30:00")
+    else:
+        value = float(duration)
+    if value <= 0:
+        raise ValueError("it must be above 0")
+    return value
+
+
+def _duration(value: float | str) -> str | None:
+    try:
+        seconds_of(value)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _devices(value: int | str) -> str | None:
+    fine = value == "auto" or (isinstance(value, int) and value >= 1)
+    return None if fine else "it must be auto or a number of devices of at least 1"
+
+
+@dataclass(frozen=True)
+class TrainerSettings(Settings):
+    """How long, on what, and with which refinements a network is trained."""
+
+    max_epochs: int = setting("passes over the training part", at_least=1)
+    max_time: float | str | None = setting(
+        "training stops after this long: seconds, or like 90s, 10m, 2h, 00:30:00", check=_duration
+    )
+    accelerator: str = setting("what to train on", options=("auto", "cpu", "gpu"))
+    devices: int | str = setting("how many devices, or auto for all of them", check=_devices)
+    gradient_clip: float | None = setting("largest norm of the gradient; null for none", above=0)
+    accumulate_batches: int = setting("batches a step of the optimizer", at_least=1)
+    ema_decay: float = setting(
+        "decay a step of the weights' moving average; 0 for none", at_least=0, below=1
+    )
+    early_stopping: int | None = setting(
+        "stop after this many validations without improvement; null for never", at_least=1
+    )
+    monitor: str = setting(
+        "what best.ckpt and early stopping look at", options=("val/accuracy", "val/loss")
+    )
+    final_weights: str = setting(
+        "the weights that are evaluated and kept: of the last epoch, or of the best by monitor",
+        options=("last", "best"),
+    )
+    tta: str = setting(
+        "test-time augmentation of the final evaluation",
+        options=("none", "flip", "shift", "flip_shift"),
+    )
+    validate_every: int = setting("epochs between validations", at_least=1)
+    deterministic: bool = setting("use deterministic kernels where there are some")
+    progress: bool = setting("show the progress of an epoch on a terminal")
+
+
+@dataclass(frozen=True)
+class RuntimeSettings(Settings):
+    """How the arithmetic is carried out; changes speed, not meaning."""
+
+    precision: str = setting(
+        "number format of the network's arithmetic", options=("float32", "bfloat16", "float16")
+    )
+    memory_format: str = setting(
+        "layout of pictures and kernels in memory", options=("contiguous", "channels_last")
+    )
+    compile: bool = setting("compile the network with torch.compile")
+    threads: int | None = setting("CPU threads; null for torch's own choice", at_least=1)
+
+
+@dataclass(frozen=True)
+class RunSettings(Settings):
+    """One run, whole."""
+
+    seed: int = setting("seed of weights, order and augmentation", at_least=0, below=2**31)
+    evaluate_test: bool = setting("measure the test part at the end (and count that it was)")
+    output_dir: str = setting("folder under which runs, tracking database and counts are kept")
+    resume: str | None = setting("id or folder of a run to continue")
+    data: DataSettings
+    model: ModelSettings
+    optimizer: OptimizerSettings
+    scheduler: SchedulerSettings
+    loss: LossSettings
+    augment: AugmentSettings
+    trainer: TrainerSettings
+    runtime: RuntimeSettings
+    tracking: TrackingSettings
