@@ -1,0 +1,123 @@
+"""Metrics of the decision: which class has the highest probability, and was it right.
+
+Everything about single classes is a function of the confusion matrix, so that it is counted once.
+A class without a target has no recall and a class never predicted has no precision: both are NaN,
+and the averages leave them out as scikit-learn does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from src.metrics.inputs import checked
+
+__all__ = [
+    "accuracy",
+    "balanced_accuracy",
+    "confusion_matrix",
+    "macro_f1",
+    "per_class_f1",
+    "per_class_precision",
+    "per_class_recall",
+    "top_k_accuracy",
+]
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+def accuracy(probs: ArrayLike, targets: ArrayLike) -> float:
+    """Share of samples, in [0, 1], whose most probable class is the target.
+
+    Of equally probable classes the first one counts as predicted. Raises as `inputs.checked`.
+    """
+    probs, targets = checked(probs, targets)
+    return float((probs.argmax(axis=1) == targets).mean())
+
+
+def top_k_accuracy(probs: ArrayLike, targets: ArrayLike, k: int = 5) -> float:
+    """Share of samples, in [0, 1], whose target is among the k most probable classes.
+
+    Of equally probable classes the earlier ones rank higher, so k = 1 is `accuracy`.
+
+    Raises:
+        ValueError: k is not within 1 and K, or as `inputs.checked`.
+    """
+    probs, targets = checked(probs, targets)
+    num_classes = probs.shape[1]
+    if not 1 <= k <= num_classes:
+        raise ValueError(f"k is {k}: it must be within 1 and {num_classes}, the classes there are.")
+    of_target = np.take_along_axis(probs, targets[:, None], axis=1)
+    earlier = np.arange(num_classes) < targets[:, None]
+    rank = (probs > of_target).sum(axis=1) + ((probs == of_target) & earlier).sum(axis=1)
+    return float((rank < k).mean())
+
+
+def confusion_matrix(probs: ArrayLike, targets: ArrayLike) -> Counts:
+    """Number of samples per target (row) and most probable class (column): (K, K) int64.
+
+    Raises as `inputs.checked`.
+    """
+    probs, targets = checked(probs, targets)
+    num_classes = probs.shape[1]
+    cells = targets * num_classes + probs.argmax(axis=1)
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def per_class_recall(matrix: Counts) -> Floats:
+    """Share of each class's samples that were found: (K,) in [0, 1], NaN where it has none.
+
+    Args:
+        matrix: (K, K) counts, targets in rows, as `confusion_matrix` returns it.
+    """
+    return _ratio(np.diagonal(matrix), matrix.sum(axis=1))
+
+
+def per_class_precision(matrix: Counts) -> Floats:
+    """Share of right ones among the predictions of each class: (K,), NaN where there are none.
+
+    Args:
+        matrix: (K, K) counts, targets in rows, as `confusion_matrix` returns it.
+    """
+    return _ratio(np.diagonal(matrix), matrix.sum(axis=0))
+
+
+def per_class_f1(matrix: Counts) -> Floats:
+    """Harmonic mean of precision and recall: (K,), NaN for a class neither met nor predicted.
+
+    Args:
+        matrix: (K, K) counts, targets in rows, as `confusion_matrix` returns it.
+    """
+    return _ratio(2 * np.diagonal(matrix), matrix.sum(axis=0) + matrix.sum(axis=1))
+
+
+def macro_f1(matrix: Counts) -> float:
+    """Mean F1 of the classes that occur among targets or predictions, in [0, 1].
+
+    Raises:
+        ValueError: the matrix counts no samples.
+    """
+    return _mean_of_defined(per_class_f1(matrix))
+
+
+def balanced_accuracy(matrix: Counts) -> float:
+    """Mean recall of the classes that occur among the targets, in [0, 1].
+
+    Raises:
+        ValueError: the matrix counts no samples.
+    """
+    return _mean_of_defined(per_class_recall(matrix))
+
+
+def _ratio(part: Counts, whole: Counts) -> Floats:
+    ratio = np.full(len(whole), np.nan)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio
+
+
+def _mean_of_defined(values: Floats) -> float:
+    defined = values[~np.isnan(values)]
+    if len(defined) == 0:
+        raise ValueError("There are no samples: a metric needs at least one.")
+    return float(defined.mean())

@@ -1,0 +1,40 @@
+"""How sure a measured share is."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+__all__ = ["wilson_interval"]
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval of a proportion: the lowest and highest share that fit the observation.
+
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927,
+    without continuity correction. Unlike the textbook interval it stays within [0, 1] and keeps
+    its coverage for shares near 0 and 1, where accuracies live.
+
+    Args:
+        successes: right answers, within 0 and `trials`.
+        trials: answers, at least 1; they are taken as independent.
+        confidence: coverage, within 0 and 1, both excluded.
+
+    Raises:
+        ValueError: a value outside of these.
+    """
+    if trials < 1:
+        raise ValueError(f"trials is {trials}: it must be at least 1.")
+    if not 0 <= successes <= trials:
+        raise ValueError(f"successes is {successes}: it must be within 0 and {trials}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}: it must be above 0 and below 1.")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = successes / trials
+    shrink = 1 + z**2 / trials
+    centre = (share + z**2 / (2 * trials)) / shrink
+    half = z / shrink * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    # At both ends the bound is exact on paper and off by a rounding error in floating point.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == trials else min(1.0, centre + half)
+    return low, high

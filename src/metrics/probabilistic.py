@@ -1,0 +1,109 @@
+"""Metrics of the probabilities themselves: are they sharp, and can they be believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from src.metrics.inputs import checked
+
+__all__ = [
+    "SMALLEST_PROBABILITY",
+    "ReliabilityBins",
+    "brier",
+    "calibration_error",
+    "log_loss",
+    "reliability_bins",
+]
+
+# float32's epsilon, which is also where scikit-learn clips float32 probabilities. It bounds the
+# loss of one sample by 15.9, so that a single overconfident mistake cannot make a mean infinite.
+SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
+
+
+def log_loss(probs: ArrayLike, targets: ArrayLike) -> float:
+    """Mean negative log-likelihood of the targets, in nats, within [0, 15.95].
+
+    Probabilities below `SMALLEST_PROBABILITY` count as that. Raises as `inputs.checked`.
+    """
+    probs, targets = checked(probs, targets)
+    likelihood = _of_targets(probs, targets).clip(SMALLEST_PROBABILITY, 1.0)
+    return float(-np.log(likelihood).mean())
+
+
+def brier(probs: ArrayLike, targets: ArrayLike) -> float:
+    """Mean squared distance between probabilities and one-hot targets, in [0, 2].
+
+    Brier's original multiclass score (1950): squares are summed over the classes, so with two
+    classes it is twice the binary score. Raises as `inputs.checked`.
+    """
+    probs, targets = checked(probs, targets)
+    # |p - y|^2 = |p|^2 - 2 p_y + 1 needs no one-hot matrix.
+    squares = np.einsum("nk,nk->n", probs, probs, dtype=np.float64)
+    return float((squares - 2 * _of_targets(probs, targets) + 1).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class ReliabilityBins:
+    """Samples grouped by the probability of their most probable class, in equal-width bins.
+
+    Attributes:
+        edges: (M + 1,) from 0 to 1; bin m holds confidences in (edges[m], edges[m + 1]].
+        counts: (M,) int64, samples in the bin.
+        confidence: (M,) their mean confidence, NaN where there are none.
+        accuracy: (M,) the share of them that is right, NaN where there are none.
+    """
+
+    edges: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+    @property
+    def calibration_error(self) -> float:
+        """Mean gap between confidence and accuracy, weighted by samples, in [0, 1]."""
+        filled = self.counts > 0
+        gaps = np.abs(self.confidence[filled] - self.accuracy[filled])
+        return float(np.average(gaps, weights=self.counts[filled]))
+
+
+def reliability_bins(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) -> ReliabilityBins:
+    """The table behind a reliability diagram.
+
+    Raises:
+        ValueError: num_bins is below 1, or as `inputs.checked`.
+    """
+    probs, targets = checked(probs, targets)
+    if num_bins < 1:
+        raise ValueError(f"num_bins is {num_bins}: it must be at least 1.")
+    confidence = probs.max(axis=1).astype(np.float64)
+    right = probs.argmax(axis=1) == targets
+    edges = np.linspace(0, 1, num_bins + 1)
+    # The outer edges stay out, so that rounding just past 1 still lands in the last bin.
+    bins = np.searchsorted(edges[1:-1], confidence, side="left")
+    counts = np.bincount(bins, minlength=num_bins)
+
+    def means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        sums = np.bincount(bins, weights=values, minlength=num_bins)
+        mean = np.full(num_bins, np.nan)
+        np.divide(sums, counts, out=mean, where=counts > 0)
+        return mean
+
+    return ReliabilityBins(edges, counts, means(confidence), means(right.astype(np.float64)))
+
+
+def calibration_error(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) -> float:
+    """Expected calibration error of the top label, in [0, 1].
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2: equal-width bins
+    of the highest probability. It depends on the number of bins; 15 is the paper's.
+    Raises as `reliability_bins`.
+    """
+    return reliability_bins(probs, targets, num_bins).calibration_error
+
+
+def _of_targets(probs: NDArray[np.floating], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The probability given to each target: (N,) float64."""
+    return np.take_along_axis(probs, targets[:, None], axis=1)[:, 0].astype(np.float64)
