@@ -1,0 +1,1 @@
+"""From a person's pictures to verified arrays, parts and batches."""

@@ -1,0 +1,201 @@
+"""Every picture looked at once: the hash of its content, its size, and what is wrong with it.
+
+What was found is kept on disk and found again by path, size and time of change, so that opening
+the same files once more costs one `stat` each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from src.config.checks import ConfigError
+from src.data.decode import PictureError, read_header
+from src.data.findings import HASH_DTYPE, NEVER, Findings
+from src.data.once import locked
+from src.data.parallel import in_order
+from src.data.source import Problem, Source
+
+__all__ = ["Survey", "content_hash", "copies", "duplicate_groups", "survey"]
+
+_HASH_BYTES = HASH_DTYPE.itemsize // 2
+# A file that changes twice within a tick of the file system's clock may keep its size and time.
+_CLOCK_TICK_NS = 20_000_000
+_FILES_AT_A_TIME = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What is known of N pictures before they are decoded.
+
+    Attributes:
+        hashes: (N,) bytes, 32 hexadecimal digits each: blake2b of the file's bytes, or of the
+            array row. Empty where a file could not be read.
+        sizes: (N, 2) int64, height and width in pixels as people see them; 0 where unknown.
+        grey: (N,) bool, whether the pixel format has no colour.
+        reasons: index -> why this picture cannot be used.
+    """
+
+    hashes: npt.NDArray[np.bytes_]
+    sizes: npt.NDArray[np.int64]
+    grey: npt.NDArray[np.bool_]
+    reasons: dict[int, str]
+
+
+def content_hash(data: bytes | npt.NDArray[np.uint8]) -> bytes:
+    """32 hexadecimal digits, as bytes: the blake2b hash of a file's content or an array row."""
+    buffer = data if isinstance(data, bytes) else data.data
+    return hashlib.blake2b(buffer, digest_size=_HASH_BYTES).hexdigest().encode()
+
+
+def survey(source: Source, *, findings_dir: Path, workers: int) -> Survey:
+    """Look at every picture of `source` that is not known from an earlier time.
+
+    Args:
+        source: N pictures, as files or arrays.
+        findings_dir: folder of what was found earlier; one file a root.
+        workers: threads that read files.
+
+    Raises:
+        ConfigError: the findings cannot be written.
+    """
+    if source.arrays is not None:
+        return _survey_arrays(source.arrays)
+    if source.root is None or source.sample_paths is None:
+        raise ValueError(f"{source.name} has neither arrays nor files")
+    files = [source.file(index) for index in range(len(source))]
+    root = os.fsencode(source.root.absolute())
+    path = findings_dir / f"{content_hash(root).decode()}.npz"
+    findings = _refreshed(Findings.load(path), source.sample_paths, files)
+    if findings.unknown().size:
+        try:
+            with locked(path, f"the pictures in {source.root}"):
+                # Another process may have looked at them while this one waited.
+                before = Findings.load(path)
+                findings = _refreshed(before, source.sample_paths, files)
+                _look(findings, files, workers)
+                findings.joined(before).save(path)
+        except OSError as error:
+            raise ConfigError(
+                f"what was found about the pictures cannot be written to {findings_dir}: "
+                f"{error.strerror or error}. Make room there, or name another folder with "
+                "data.cache_dir."
+            ) from error
+    rows = findings.rows
+    return Survey(
+        hashes=rows["hash"].copy(),
+        sizes=np.stack([rows["height"], rows["width"]], axis=1).astype(np.int64),
+        grey=rows["grey"].copy(),
+        reasons={
+            int(i): findings.reasons[rows["reason"][i]] for i in np.flatnonzero(rows["reason"])
+        },
+    )
+
+
+def duplicate_groups(hashes: npt.NDArray[np.bytes_]) -> list[npt.NDArray[np.int64]]:
+    """The indices of each set of two or more equal hashes, ascending; sets by first index."""
+    order = np.argsort(hashes, kind="stable")
+    ordered = hashes[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    lengths = np.diff(np.append(starts, len(order)))
+    groups = [
+        order[start : start + length]
+        for start, length in zip(starts, lengths, strict=True)
+        if length > 1
+    ]
+    return sorted(groups, key=lambda group: int(group[0]))
+
+
+def copies(
+    hashes: npt.NDArray[np.bytes_],
+    targets: npt.NDArray[np.int64],
+    names: Sequence[str],
+    class_names: Sequence[str],
+) -> tuple[Problem, ...]:
+    """A problem for each picture whose content appeared before, above all under another label.
+
+    Args:
+        hashes: (N,) content hashes.
+        targets: (N,) indices into `class_names`.
+        names: what people know the N pictures by.
+    """
+    problems = []
+    for first, *others in duplicate_groups(hashes):
+        for index in others:
+            reason = f"is an exact copy of {names[first]}"
+            if targets[index] != targets[first]:
+                labels = class_names[targets[index]], class_names[targets[first]]
+                reason += f", but is labelled {labels[0]}, not {labels[1]}"
+            problems.append(Problem(names[index], reason))
+    return tuple(problems)
+
+
+def _survey_arrays(arrays: npt.NDArray[np.uint8]) -> Survey:
+    count, channels, height, width = arrays.shape
+    return Survey(
+        hashes=np.array([content_hash(row) for row in np.ascontiguousarray(arrays)], HASH_DTYPE),
+        sizes=np.tile(np.array([height, width], np.int64), (count, 1)),
+        grey=np.full(count, channels == 1),
+        reasons={},
+    )
+
+
+def _refreshed(findings: Findings, paths: tuple[str, ...], files: list[str]) -> Findings:
+    """What is known about these files, as they are now on disk."""
+    state = np.full((len(files), 2), NEVER, np.int64)
+    for index, file in enumerate(files):
+        try:
+            status = os.stat(file)
+        except OSError:
+            continue
+        state[index] = status.st_size, status.st_mtime_ns
+    return findings.of(paths, state)
+
+
+class _Look(NamedTuple):
+    settled: bool
+    hash: bytes = b""
+    height: int = 0
+    width: int = 0
+    grey: bool = False
+    reason: str = ""
+
+
+def _look(findings: Findings, files: list[str], workers: int) -> None:
+    """Fill in the rows about which nothing is known."""
+    unknown = findings.unknown()
+    batches = [
+        unknown[at : at + _FILES_AT_A_TIME] for at in range(0, len(unknown), _FILES_AT_A_TIME)
+    ]
+
+    def look(batch: npt.NDArray[np.int64]) -> list[_Look]:
+        return [_look_at(files[index], int(findings.rows["mtime_ns"][index])) for index in batch]
+
+    for batch, seen in zip(batches, in_order(look, batches, workers), strict=True):
+        for index, one in zip(batch, seen, strict=True):
+            findings.fill(int(index), **one._asdict())
+
+
+def _look_at(file: str, mtime_ns: int) -> _Look:
+    # Not settled: whatever is found is true now, but may not be found again by time of change.
+    settled = mtime_ns != NEVER and abs(time.time_ns() - mtime_ns) > _CLOCK_TICK_NS
+    try:
+        with open(file, "rb") as stream:
+            digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=_HASH_BYTES))
+            found = digest.hexdigest().encode()
+            stream.seek(0)
+            try:
+                header = read_header(stream)
+            except PictureError as error:
+                return _Look(settled, found, reason=str(error))
+    except OSError as error:
+        return _Look(False, reason=f"cannot be opened: {error.strerror}")
+    return _Look(settled, found, header.height, header.width, header.grey)

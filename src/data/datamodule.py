@@ -1,0 +1,128 @@
+"""Pictures, their parts and their batches, as Lightning asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+from src.data.cache import PictureStore, open_pictures
+from src.data.loaders import Batch, BatchLoader, StreamLoader
+from src.data.order import BatchOrder
+from src.data.source import Source
+from src.data.splits import Split, make_split
+from src.data.statistics import channel_statistics
+
+__all__ = ["PictureData"]
+
+# Without gradients memory allows larger batches, and larger ones keep the cores busier.
+_EVALUATED_AT_ONCE = 256
+
+
+class PictureData(pl.LightningDataModule):
+    """A data set, decoded, split and measured.
+
+    The test part is not read here: only `batches("test")` does, for who asks.
+
+    Args:
+        pictures: the decoded pictures.
+        split: the part of each.
+        batch_size: pictures a training step and device.
+        seed: of the training order.
+        workers: processes that decode pictures too many to be cached.
+
+    Attributes:
+        mean, std: per channel, in units of [0, 1], of the training part alone.
+    """
+
+    def __init__(
+        self, pictures: PictureStore, split: Split, *, batch_size: int, seed: int, workers: int
+    ) -> None:
+        super().__init__()
+        self.pictures = pictures
+        self.split = split
+        self.batch_size = batch_size
+        self.seed = seed
+        self.workers = workers
+        readable = pictures.images if pictures.images is not None else pictures.read
+        self.mean, self.std = channel_statistics(readable, split.train)
+
+    @classmethod
+    def open(
+        cls,
+        source: Source,
+        *,
+        image_size: int | list[int] | None,
+        channels: int | None,
+        cache_dir: Path,
+        cache_limit_gb: float,
+        on_bad_image: str,
+        on_duplicates: str,
+        split_seed: int,
+        val_fraction: float,
+        test_fraction: float,
+        batch_size: int,
+        seed: int,
+        workers: int,
+    ) -> PictureData:
+        """Decode (or find decoded), split and measure; the arguments are those of `DataSettings`."""
+        pictures = open_pictures(
+            source,
+            image_size=image_size,
+            channels=channels,
+            cache_dir=cache_dir,
+            cache_limit_bytes=int(cache_limit_gb * 1e9),
+            on_bad_image=on_bad_image,
+            workers=workers,
+        )
+        split = make_split(
+            pictures.targets,
+            pictures.content_hashes,
+            seed=split_seed,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            given_parts=pictures.given_parts,
+            groups=pictures.groups,
+            on_duplicates=on_duplicates,
+            names=pictures.sample_paths,
+        )
+        return cls(pictures, split, batch_size=batch_size, seed=seed, workers=workers)
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """(K,) pictures of each class in the training part."""
+        targets = self.pictures.targets[self.split.train]
+        return np.bincount(targets, minlength=len(self.pictures.class_names))
+
+    def train_dataloader(self) -> Iterable[Batch]:
+        return self.batches("train", training=True, sharded=True)
+
+    def val_dataloader(self) -> Iterable[Batch]:
+        return self.batches("val", sharded=True)
+
+    def batches(
+        self, part: str, *, training: bool = False, sharded: bool = False
+    ) -> Iterable[Batch]:
+        """Batches of one part: shuffled anew each epoch for training, in order otherwise.
+
+        With `sharded`, each process of a run on several devices gets its share.
+        """
+        rank, world_size = 0, 1
+        if sharded and dist.is_available() and dist.is_initialized():
+            rank, world_size = dist.get_rank(), dist.get_world_size()
+        order = BatchOrder(
+            getattr(self.split, part),
+            batch_size=self.batch_size if training else max(self.batch_size, _EVALUATED_AT_ONCE),
+            training=training,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        pictures = self.pictures
+        if pictures.images is not None:
+            return BatchLoader(pictures.images, pictures.targets, order)
+        return StreamLoader(pictures.read, pictures.targets, order, workers=self.workers)

@@ -1,0 +1,212 @@
+"""One picture, from whatever a person has, to a uint8 array (C, H, W).
+
+Training and prediction both decode here, so they cannot differ.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+__all__ = [
+    "MAX_PIXELS",
+    "PICTURE_ENDINGS",
+    "Header",
+    "PictureError",
+    "decode_picture",
+    "looks_grey",
+    "read_header",
+]
+
+PICTURE_ENDINGS = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+)
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MAX_PIXELS = 100_000_000
+# The limit above is stricter than Pillow's own error and says the same as its warning.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_EXIF_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Differences between red, green and blue that the compression of a grey photo leaves.
+_GREY_TOLERANCE = 8
+
+
+class PictureError(ValueError):
+    """A picture cannot be decoded; the message says why, to be read after the picture's name."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture before it is decoded.
+
+    Attributes:
+        height, width: pixels, after the turn that EXIF asks for.
+        grey: whether its pixel format has no colour.
+    """
+
+    height: int
+    width: int
+    grey: bool
+
+
+def decode_picture(
+    data: bytes | Path | Image.Image, *, image_size: tuple[int, int], channels: int
+) -> npt.NDArray[np.uint8]:
+    """A picture as an array (channels, *image_size), uint8.
+
+    The whole picture is squeezed into `image_size`, whatever its proportions: a classifier learns
+    to live with a distortion, but cannot see what a crop has cut off. Resizing is bicubic with
+    antialiasing; a picture that already has the size keeps its pixels. Pictures are turned as
+    EXIF says; what is transparent becomes white; 16 bits are scaled to 8; of several frames the
+    first counts; colour profiles are ignored.
+
+    Args:
+        data: the bytes of a file, its path, or an open picture.
+        image_size: (H, W) in pixels.
+        channels: 1 for luminance (ITU-R 601), 3 for RGB.
+
+    Raises:
+        PictureError: it is no picture, damaged, cut short or larger than 100 megapixels.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"channels is {channels}: it must be 1 or 3")
+    try:
+        if isinstance(data, Image.Image):
+            return _converted(data, image_size, channels)
+        with _opened(data) as stream:
+            image = _identified(stream)
+            # Lets libjpeg decode at 1/2, 1/4 or 1/8; twice the size leaves antialiasing its work.
+            # Which side will be the height is not known before the turn.
+            longer = 2 * max(image_size)
+            image.draft(None, (longer, longer))
+            return _converted(image, image_size, channels)
+    except PictureError:
+        raise
+    # Pillow's plugins raise OSError, SyntaxError, struct.error and more for damaged files.
+    except Exception as error:
+        raise PictureError(_damage(error)) from error
+
+
+def read_header(stream: BinaryIO) -> Header:
+    """Size and pixel format of the picture in a file opened at its start, without decoding it.
+
+    Raises:
+        PictureError: it is no picture, or larger than 100 megapixels.
+    """
+    try:
+        image = _identified(stream)
+        width, height = image.size
+        # Pillow turns the size of a TIFF already when it opens it.
+        if image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8):
+            width, height = height, width
+        return Header(height, width, image.mode in _GREY_MODES)
+    except PictureError:
+        raise
+    except Exception as error:
+        raise PictureError(_damage(error)) from error
+
+
+def looks_grey(image: npt.NDArray[np.uint8]) -> bool:
+    """Whether a picture (3, H, W) has no colour that is more than a trace of compression."""
+    low, high = image.min(axis=0), image.max(axis=0)
+    return bool((high - low).max() <= _GREY_TOLERANCE)
+
+
+def _opened(data: bytes | Path) -> BinaryIO:
+    if isinstance(data, bytes):
+        return io.BytesIO(data)
+    try:
+        return data.open("rb")
+    except OSError as error:
+        raise PictureError(f"cannot be opened: {error.strerror}") from error
+
+
+def _identified(stream: BinaryIO) -> Image.Image:
+    """The picture in `stream`, its header read and its size within bounds."""
+    if not stream.read(1):
+        raise PictureError("is empty (0 bytes)")
+    stream.seek(0)
+    image = Image.open(stream, formats=_FORMATS)
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
+        raise PictureError(
+            f"has {pixels / 1e6:.0f} megapixels; the limit is {MAX_PIXELS / 1e6:.0f}"
+        )
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's turn, 1 (none) to 8; 1 where the EXIF block is damaged, as the picture may not be."""
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    # Pillow's own exif_transpose also rewrites the EXIF block, which fails where that is damaged.
+    method = _TURNS.get(_orientation(image))
+    return image if method is None else image.transpose(method)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits, scaled to 8; other pictures as they are."""
+    if image.mode == "F":
+        raise PictureError(
+            "has floating-point pixels, whose black and white are unknown; "
+            "save it with 8 or 16 bits"
+        )
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise PictureError(
+            "has 32-bit pixels outside 0 to 65535, whose black and white are unknown; "
+            "save it with 8 or 16 bits"
+        )
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def _converted(
+    image: Image.Image, image_size: tuple[int, int], channels: int
+) -> npt.NDArray[np.uint8]:
+    image.load()
+    image = _eight_bit(_turned(image))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("L" if channels == 1 else "RGB")
+    height, width = image_size
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.array(image, np.uint8)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _damage(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "is no picture, or of a kind that is not read"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"is larger than {MAX_PIXELS / 1e6:.0f} megapixels"
+    detail = " ".join(str(error).split()) or type(error).__name__
+    if "truncated" in detail.lower() or "not enough" in detail:
+        return "is cut short"
+    return f"is damaged ({detail})"

@@ -1,0 +1,127 @@
+"""Random numbers as a function of what they are for, never of how many were drawn before.
+
+A generator with a state makes every draw depend on all earlier ones, so a resumed run, another
+number of devices or another order of batches sees other augmentations. Here a draw is a hash of its
+coordinates (seed, epoch, sample, stream), so it is the same wherever and whenever it is made.
+This is a counter-based generator in the sense of Salmon et al., "Parallel random numbers: as easy
+as 1, 2, 3" (SC 2011), with the mixing function of SplitMix64: Steele, Lea and Flood, "Fast
+splittable pseudorandom number generators" (OOPSLA 2014). Not for cryptography.
+
+Integers are 64 bits wide and wrap around; torch has them with a sign, which changes neither sums
+nor products, only right shifts.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["derive_seed", "hash_words", "permutation", "uniform", "uniforms"]
+
+_BITS = (1 << 64) - 1
+# SplitMix64: the step between neighbouring counters (2**64 over the golden ratio, odd) and the
+# multipliers of its finaliser.
+_STEP = 0x9E3779B97F4A7C15
+_MULTIPLIER_1 = 0xBF58476D1CE4E5B9
+_MULTIPLIER_2 = 0x94D049BB133111EB
+# The stream of `permutation`; far from the small numbers that callers give their streams.
+_ORDER_STREAM = 0x6F72646572
+
+
+def derive_seed(*numbers: int) -> int:
+    """One seed out of several whole numbers: any of them changed, or two swapped, gives another.
+
+    Args:
+        numbers: any integers; only their lowest 64 bits count.
+
+    Returns:
+        A seed in [0, 2**63), as torch and NumPy take it.
+    """
+    return _fold(*numbers) >> 1
+
+
+def uniform(seed: int, epoch: int, sample_ids: Tensor, stream: int) -> Tensor:
+    """One uniform number per sample.
+
+    Args:
+        seed: the seed of the run.
+        epoch: the epoch, from 0.
+        sample_ids: (B,) int64, on any device.
+        stream: what the number is for; numbers of different streams are independent.
+
+    Returns:
+        (B,) float32 in [0, 1), on the device of `sample_ids`: multiples of 2**-24, the same on
+        every device.
+    """
+    return _unit_interval(_mix(_signed(_fold(seed, epoch, stream)) + sample_ids * _signed(_STEP)))
+
+
+def uniforms(seed: int, epoch: int, sample_ids: Tensor, streams: int) -> Tensor:
+    """The numbers of streams 0 to `streams` - 1 in one go, equal to those of `uniform`.
+
+    Returns:
+        (streams, B) float32 in [0, 1), on the device of `sample_ids`.
+    """
+    # The last step of `_fold`, over all streams at once and without a copy to the device.
+    numbers = torch.arange(streams, device=sample_ids.device)
+    keys = _mix((numbers ^ _signed(_fold(seed, epoch))) + _signed(_STEP))
+    return _unit_interval(_mix(keys[:, None] + sample_ids * _signed(_STEP)))
+
+
+def permutation(n: int, seed: int, epoch: int) -> Tensor:
+    """A random order of 0 to n - 1.
+
+    Returns:
+        (n,) int64, on the CPU.
+    """
+    key = _signed(_fold(seed, epoch, _ORDER_STREAM))
+    return torch.argsort(_mix(key + torch.arange(n) * _signed(_STEP)), stable=True)
+
+
+def hash_words(words: Tensor, seed: int) -> Tensor:
+    """A keyed hash of every row.
+
+    Args:
+        words: (N, W) int64.
+        seed: the key.
+
+    Returns:
+        (N,) int64 in [0, 2**63).
+    """
+    state = torch.full((len(words),), _signed(_fold(seed)), dtype=torch.int64)
+    for column in words.unbind(1):
+        state = _mix((state ^ column) + _signed(_STEP))
+    return _shifted(state, 1)
+
+
+def _fold(*numbers: int) -> int:
+    """64 unsigned bits that depend on every number and on their order."""
+    state = 0
+    for number in numbers:
+        mixed = ((state ^ (number & _BITS)) + _STEP) & _BITS
+        mixed = ((mixed ^ (mixed >> 30)) * _MULTIPLIER_1) & _BITS
+        mixed = ((mixed ^ (mixed >> 27)) * _MULTIPLIER_2) & _BITS
+        state = mixed ^ (mixed >> 31)
+    return state
+
+
+def _mix(state: Tensor) -> Tensor:
+    """The finaliser of SplitMix64: a bijection of int64 in which every bit depends on every bit."""
+    state = (state ^ _shifted(state, 30)) * _signed(_MULTIPLIER_1)
+    state = (state ^ _shifted(state, 27)) * _signed(_MULTIPLIER_2)
+    return state ^ _shifted(state, 31)
+
+
+def _shifted(state: Tensor, bits: int) -> Tensor:
+    """A right shift that fills with zeros; torch's own repeats the sign."""
+    return (state >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(bits: int) -> int:
+    """The int64 with these 64 bits."""
+    return bits - (1 << 64) if bits >> 63 else bits
+
+
+def _unit_interval(state: Tensor) -> Tensor:
+    """The highest 24 bits, all that a float32 in [0, 1) can hold evenly."""
+    return _shifted(state, 40).to(torch.float32) * 2.0**-24

@@ -1,0 +1,175 @@
+"""The python version of CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): pickled batches, read safely.
+
+A pickle can run any code when it is loaded, and these files come from wherever a person got them,
+so the reader below builds arrays and plain containers, and refuses everything else.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import tarfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.config.checks import ConfigError
+from src.data.source import Source
+from src.data.sources.places import download_once, existing_root, missing_files
+
+__all__ = ["Layout", "load_cifar"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one of the two sets is laid out."""
+
+    name: str
+    archive: str
+    folder: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    labels_key: bytes
+    names: str
+    names_key: bytes
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (*self.train, *self.test, self.names)
+
+
+def load_cifar(
+    layout: Layout,
+    *,
+    root: Path | None,
+    cache_dir: Path,
+    download: bool,
+    fetch: Callable[[Path], object],
+) -> Source:
+    """CIFAR as arrays (60000, 3, 32, 32) with its parts train and test.
+
+    Args:
+        layout: which of the two sets.
+        root: the .tar.gz, the folder of the batches, or a folder with either; when given, nothing
+            else is looked at.
+        cache_dir: the project's cache, whose downloads/ is looked at next.
+        download: whether to fetch what is nowhere on this machine.
+        fetch: downloads the set, given the folder downloads/.
+
+    Raises:
+        ConfigError: the files are not to be had, or one is damaged.
+    """
+    downloads = cache_dir / "downloads"
+    place = downloads if root is None else existing_root(root)
+    read = _reader(place, layout)
+    wanted = f"{layout.archive} or the folder {layout.folder}"
+    if read is None and root is None and download:
+        download_once(layout.name, downloads, lambda: fetch(downloads), wanted, downloads)
+        read = _reader(downloads, layout)
+    if read is None:
+        if root is not None and (root / "train").is_dir():
+            raise ConfigError(
+                f"data.root is {str(root)!r}, which has folders of pictures in place of {wanted}: "
+                "say data=folder."
+            )
+        raise missing_files(layout.name, wanted, places=[place], put=place)
+    tables = {file: _unpickled(read(file), place, file) for file in layout.files}
+    names = tuple(_plain(name) for name in tables[layout.names].get(layout.names_key, ()))
+    batches = [_batch(tables[f], layout, place, f) for f in (*layout.train, *layout.test)]
+    targets = np.concatenate([targets for _, targets in batches])
+    if targets.max() >= len(names):
+        raise ConfigError(f"{place}: the labels do not fit the {len(names)} class names.")
+    counts = [len(targets) for _, targets in batches]
+    parts = ["train"] * len(layout.train) + ["test"] * len(layout.test)
+    return Source(
+        layout.name,
+        names,
+        targets,
+        arrays=np.concatenate([images for images, _ in batches]),
+        given_parts=np.repeat(parts, counts),
+    )
+
+
+def _reader(place: Path, layout: Layout) -> Callable[[str], bytes] | None:
+    """A function from a file's name to its bytes, or None if `place` does not have the set."""
+    for folder in (place, place / layout.folder):
+        if all((folder / file).is_file() for file in layout.files):
+            return lambda file: (folder / file).read_bytes()
+    for archive in (place, place / layout.archive):
+        if archive.is_file():
+            members = _members(archive, layout)
+            return lambda file: members[file]
+    return None
+
+
+def _members(archive: Path, layout: Layout) -> dict[str, bytes]:
+    """The needed files of the archive, in memory: nothing is written, so no path can escape."""
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                file = member.name.rpartition("/")[2]
+                if file in layout.files and member.isfile():
+                    stream = tar.extractfile(member)
+                    found[file] = b"" if stream is None else stream.read()
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise ConfigError(f"{archive} cannot be read: {error}. Fetch it anew.") from None
+    missing = [file for file in layout.files if file not in found]
+    if missing:
+        raise ConfigError(f"{archive} has no {', '.join(missing)}: it is no {layout.archive}.")
+    return found
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Loads numpy arrays and plain containers; anything else could run code."""
+
+    # Written by Python 2, so the names are those of numpy's old modules.
+    _allowed = {
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("_codecs", "encode"),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._allowed:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _unpickled(data: bytes, place: Path, file: str) -> dict[bytes, Any]:
+    try:
+        table = _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
+    # A damaged pickle fails in as many ways as there are opcodes.
+    except Exception as error:
+        raise ConfigError(f"{file} in {place} cannot be read: {error}. Fetch it anew.") from None
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file} in {place} is damaged: it holds no table. Fetch it anew.")
+    return {key.encode() if isinstance(key, str) else key: value for key, value in table.items()}
+
+
+def _batch(
+    table: dict[bytes, Any], layout: Layout, place: Path, file: str
+) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = table.get(b"data"), table.get(layout.labels_key)
+    if (
+        not isinstance(images, np.ndarray)
+        or images.dtype != np.uint8
+        or images.ndim != 2
+        or images.shape[1] != 3 * 32 * 32
+        or not isinstance(labels, list)
+        or len(labels) != len(images)
+        or not labels
+        or not all(type(label) is int and 0 <= label < 100 for label in labels)
+    ):
+        raise ConfigError(f"{file} in {place} is damaged: no 32x32 pictures with their labels.")
+    return images.reshape(-1, 3, 32, 32), np.asarray(labels, np.int64)
+
+
+def _plain(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name

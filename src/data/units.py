@@ -1,0 +1,110 @@
+"""Units: the sets of pictures that must not be torn apart, each with its place in a random order.
+
+Two pictures of equal content, or of the same group (one patient, one camera), say the same thing
+twice: a model trained on the one has seen the answer to the other. So parts and folds are dealt in
+units, the connected components of "equal content or equal group".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from src.data.randomness import hash_words
+
+__all__ = ["Units", "units_of"]
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """U units over N pictures.
+
+    Attributes:
+        of_sample: (N,) int64 in [0, U), the unit of each picture.
+        sizes: (U,) int64, pictures in each unit.
+        strata: (U,) int64, the class that a unit is dealt as: of its pictures' classes the one
+            that the fewest units have, so that rare classes are spread first.
+        ranks: (U,) int64, a keyed hash of the unit's smallest content hash. Sorting by it is a
+            random order in which a unit's place does not depend on the other units.
+    """
+
+    of_sample: Integers
+    sizes: Integers
+    strata: Integers
+    ranks: Integers
+
+    @cached_property
+    def by_stratum(self) -> dict[int, Integers]:
+        """The units of each stratum, by rising rank."""
+        order = np.lexsort((self.ranks, self.strata))
+        classes, starts = np.unique(self.strata[order], return_index=True)
+        return dict(zip(classes.tolist(), np.split(order, starts[1:]), strict=True))
+
+
+def units_of(
+    targets: NDArray[np.integer],
+    content_hashes: NDArray[np.bytes_],
+    groups: Sequence[str] | None,
+    *,
+    seed: int,
+) -> Units:
+    """Find the units of N pictures.
+
+    Args:
+        targets: (N,) integers, the classes.
+        content_hashes: (N,) fixed-width bytes; equal hashes mean equal pictures.
+        groups: N names, or None where every picture stands for itself.
+        seed: key of the ranks.
+    """
+    hashes, content = np.unique(content_hashes, return_inverse=True)
+    unit_of_content = np.arange(len(hashes))
+    if groups is not None:
+        unit_of_content = _linked(content, np.unique(np.asarray(groups), return_inverse=True)[1])
+    of_sample = unit_of_content[content]
+    # `hashes` is sorted, so the first of a unit is its smallest.
+    _, smallest = np.unique(unit_of_content, return_index=True)
+    return Units(
+        of_sample=of_sample,
+        sizes=np.bincount(of_sample),
+        strata=_rarest_class(of_sample, targets),
+        ranks=hash_words(_words(hashes[smallest]), seed).numpy(),
+    )
+
+
+def _linked(content: Integers, group: Integers) -> Integers:
+    """(contents,) int64: the component of each content, joined through groups."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    contents, groups = content.max() + 1, group.max() + 1
+    links = coo_array(
+        (np.ones(len(content), np.int8), (content, contents + group)),
+        shape=(contents + groups, contents + groups),
+    )
+    components = connected_components(links, directed=False)[1][:contents]
+    return np.unique(components, return_inverse=True)[1]
+
+
+def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers:
+    """(U,) int64: the class of each unit that the fewest units have; of equals, the smallest."""
+    classes, codes = np.unique(targets, return_inverse=True)
+    pairs = np.unique(of_sample * len(classes) + codes)
+    units, codes = np.divmod(pairs, len(classes))
+    order = np.lexsort((codes, np.bincount(codes)[codes], units))
+    _, first = np.unique(units[order], return_index=True)
+    rarest: Integers = classes[codes[order[first]]].astype(np.int64)
+    return rarest
+
+
+def _words(hashes: NDArray[np.bytes_]) -> torch.Tensor:
+    """(U, W) int64: the bytes of each hash, eight a word, padded with zeros."""
+    width = -(-hashes.dtype.itemsize // 8) * 8
+    words = hashes.astype(f"S{width}").view("<i8").reshape(len(hashes), -1)
+    return torch.from_numpy(words.astype(np.int64))
