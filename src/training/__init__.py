@@ -1,0 +1,1 @@
+"""How a network is trained: the Lightning task, optimizers, schedules, losses, averaging, cost."""

@@ -1,0 +1,55 @@
+"""Checkpoint files that survive a kill and a full disk, and are read without running code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from src.files import replacing
+
+__all__ = ["AtomicCheckpointIO", "read_checkpoint"]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Replaces a checkpoint only by one that is whole and on the disk.
+
+    Lightning's own goes through $TMPDIR and a move across file systems, which on a full disk
+    destroys the checkpoint that was there.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        with replacing(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path), map_location)
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Load a checkpoint; tensors and plain containers only, never code.
+
+    Raises:
+        ValueError: the file is missing, damaged, or holds anything else.
+    """
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"there is no checkpoint {path}") from None
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path} holds more than weights and plain values (it could run code), "
+            "so it is not loaded"
+        ) from None
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from None
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{path} is not a checkpoint of a run")
+    return checkpoint

@@ -1,0 +1,231 @@
+"""What a network costs to store and to run.
+
+Accuracy is one half of a choice and this is the other: parameters, arithmetic, latency, throughput,
+memory and size. Measuring leaves the network, its mode and the random numbers as they were.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = [
+    "count_flops",
+    "latency_ms",
+    "measure_cost",
+    "num_parameters",
+    "peak_memory_bytes",
+    "throughput",
+]
+
+_BUDGET_SECONDS = 0.5
+_MOST_REPEATS = 200
+_WARM_UPS = 3
+_BYTES_PER_MB = 1e6
+
+
+def measure_cost(
+    network: nn.Module,
+    image_shape: tuple[int, int, int],
+    *,
+    batch_size: int = 128,
+    checkpoint: Path | None = None,
+) -> dict[str, float]:
+    """Every figure of cost, by its plain name; takes some 1.5 s for a small network.
+
+    - "parameters": all numbers that training may set, frozen ones included
+    - "flops": floating-point operations of one forward pass of one picture, see `count_flops`
+    - "latency_ms": milliseconds for one picture alone, see `latency_ms`
+    - "throughput": pictures per second in batches, see `throughput`
+    - "peak_memory_mb": the most memory held so far, see `peak_memory_bytes`
+    - "checkpoint_mb": size of `checkpoint` on disk; left out where there is none
+
+    One MB is a million bytes. Times are those of the network as it is, on the device where it is,
+    with the threads that torch may use; wrap the call in `torch.autocast` to time that.
+
+    Args:
+        network: takes images (B, C, H, W) in the type of its parameters.
+        image_shape: (C, H, W).
+        batch_size: pictures in a batch for "throughput".
+        checkpoint: the file whose size counts.
+
+    Raises:
+        ValueError: `image_shape` or `batch_size` holds a number below 1.
+    """
+    # Before the measurements, whose own batches are no part of what training needed.
+    peak_bytes = peak_memory_bytes(_device(network))
+    cost: dict[str, float] = {
+        "parameters": num_parameters(network),
+        "flops": count_flops(network, image_shape),
+        "latency_ms": latency_ms(network, image_shape),
+        "throughput": throughput(network, image_shape, batch_size),
+        "peak_memory_mb": peak_bytes / _BYTES_PER_MB,
+    }
+    if checkpoint is not None:
+        cost["checkpoint_mb"] = checkpoint.stat().st_size / _BYTES_PER_MB
+    return cost
+
+
+def num_parameters(network: nn.Module, *, trainable_only: bool = False) -> int:
+    """How many numbers the network's parameters hold; shared parameters count once."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad or not trainable_only)
+
+
+def count_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Floating-point operations of one forward pass of one picture (C, H, W).
+
+    Matrix products, convolutions and attention count, a multiplication and an addition as two;
+    what is done element by element (activations, norms, the gates of an LSTM) does not.
+
+    The pass runs on torch's meta device, where tensors have shapes and no content. Nothing is
+    computed, and every fused kernel that the counter does not know (on the CPU that of the LSTM
+    and the fast path of the transformer layers, on CUDA those of all recurrent layers) falls
+    apart into the matrix products that it stands for.
+
+    Raises:
+        ValueError: `image_shape` holds a number below 1.
+    """
+    images = torch.empty(_batch_shape(1, image_shape), device="meta", dtype=_dtype(network))
+    hollow = _hollow_twin(network)
+    counter = FlopCounterMode(display=False)
+    with _random_state_kept(images.device), torch.inference_mode(), counter:
+        hollow(images)
+    return int(counter.get_total_flops())
+
+
+def latency_ms(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
+    """Milliseconds from one picture (C, H, W) on the device to its logits there.
+
+    Median of repeated forward passes at batch 1 in evaluation mode, after a warm-up; stops after
+    half a second or 200 passes, with at least one pass.
+
+    Raises:
+        ValueError: `image_shape` holds a number below 1.
+    """
+    return 1e3 * _median_seconds(network, _batch_shape(1, image_shape))
+
+
+def throughput(
+    network: nn.Module, image_shape: tuple[int, int, int], batch_size: int = 128
+) -> float:
+    """Pictures (C, H, W) per second in batches, measured as `latency_ms` is.
+
+    A batch that takes seconds would measure no better and keep everybody waiting: where the
+    latency shows that, it is halved until it should take less than a second.
+
+    Raises:
+        ValueError: `batch_size` or `image_shape` holds a number below 1.
+    """
+    shape = _batch_shape(batch_size, image_shape)
+    seconds_each = _median_seconds(network, _batch_shape(1, image_shape), budget=0.0)
+    while batch_size > 1 and batch_size * seconds_each > 2 * _BUDGET_SECONDS:
+        batch_size //= 2
+    return batch_size / _median_seconds(network, (batch_size, *shape[1:]))
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory that this process has held so far.
+
+    On CUDA: what torch has allocated there at most since `torch.cuda.reset_peak_memory_stats`.
+    Elsewhere: the process's resident memory at its peak, interpreter, libraries and data included;
+    it never goes down, so in a process that does one run after another it is the largest so far.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # On Linux getrusage reports the parent's peak where that was higher, because it survives the
+    # start of a new program; the high-water mark of the address space does not.
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _median_seconds(
+    network: nn.Module, shape: tuple[int, int, int, int], budget: float = _BUDGET_SECONDS
+) -> float:
+    """Median time of a forward pass of images of this shape, in evaluation mode."""
+    device = _device(network)
+    # A generator of its own: torch's global one must not notice.
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(shape, generator=generator).to(device, _dtype(network))
+    twin = _twin(network)
+
+    def once() -> float:
+        _wait_for(device)
+        start = time.perf_counter()
+        twin(images)
+        _wait_for(device)
+        return time.perf_counter() - start
+
+    with _random_state_kept(device), torch.inference_mode():
+        _repeat(once, budget / 2, _WARM_UPS)
+        return statistics.median(_repeat(once, budget, _MOST_REPEATS))
+
+
+def _repeat(once: Callable[[], float], budget: float, most: int) -> list[float]:
+    """The seconds of each call of `once`: at least one, until the budget or the count is spent."""
+    seconds = [once()]
+    while len(seconds) < most and sum(seconds) < budget:
+        seconds.append(once())
+    return seconds
+
+
+@contextmanager
+def _random_state_kept(device: torch.device) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+def _twin(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode with buffers and attributes of its own over the same parameters."""
+    # What deepcopy finds in the memo it takes for already copied, so no weight is duplicated.
+    memo: dict[int, object] = {id(parameter): parameter for parameter in network.parameters()}
+    return copy.deepcopy(network, memo).eval()
+
+
+def _hollow_twin(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose parameters and buffers have shapes and no content."""
+    memo: dict[int, object] = {}
+    for parameter in network.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
+    for buffer in network.buffers():
+        memo[id(buffer)] = buffer.detach().to("meta")
+    return copy.deepcopy(network, memo).eval()
+
+
+def _batch_shape(batch_size: int, image_shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    channels, height, width = image_shape
+    if min(batch_size, channels, height, width) < 1:
+        raise ValueError(
+            f"batch size {batch_size} and picture shape {tuple(image_shape)} must be at least 1."
+        )
+    return batch_size, channels, height, width
+
+
+def _device(network: nn.Module) -> torch.device:
+    parameter = next(network.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _dtype(network: nn.Module) -> torch.dtype:
+    floating = (p.dtype for p in network.parameters() if p.is_floating_point())
+    return next(floating, torch.float32)
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

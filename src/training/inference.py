@@ -1,0 +1,64 @@
+"""Predictions of a trained network over batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from src.data.loaders import Batch
+from src.training.task import ClassificationTask
+from src.training.tta import averaged_logits
+
+__all__ = ["AUTOCAST", "autocast", "predict"]
+
+# What `runtime.precision` means to torch's autocast; float32 needs none.
+AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@contextmanager
+def autocast(device: torch.device, precision: str) -> Iterator[None]:
+    """Arithmetic in `precision` ("float32", "bfloat16", "float16"), as in training."""
+    dtype = AUTOCAST[precision]
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        yield
+
+
+def predict(
+    task: ClassificationTask,
+    batches: Iterable[Batch],
+    *,
+    device: torch.device,
+    precision: str = "float32",
+    tta: str = "none",
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Class probabilities of every picture.
+
+    Args:
+        task: on `device`.
+        batches: what to predict.
+        device: where to compute.
+        precision: see `autocast`.
+        tta: test-time augmentation, see `src.training.tta`.
+
+    Returns:
+        probabilities (N, K) float32, targets (N,) int64, sample ids (N,) int64.
+    """
+    probs, targets, ids = [], [], []
+    was_training = task.training
+    task.eval()
+    try:
+        with torch.inference_mode(), autocast(device, precision):
+            for batch in batches:
+                images = task.normalized(batch.images.to(device, non_blocking=True))
+                logits = averaged_logits(task.evaluated, images, tta)
+                # In double precision the rows sum to 1 as closely as float32 can say it.
+                probs.append(torch.softmax(logits.double().cpu(), dim=1).float())
+                targets.append(batch.targets.cpu())
+                ids.append(batch.sample_ids.cpu())
+    finally:
+        task.train(was_training)
+    return torch.cat(probs).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy()

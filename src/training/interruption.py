@@ -1,0 +1,82 @@
+"""Ctrl-C and SIGTERM: finish the batch, leave a resumable run, end with the usual exit code."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+__all__ = ["Interrupted", "Interruption"]
+
+
+class Interrupted(Exception):
+    """The user or the system asked to stop.
+
+    Attributes:
+        signum: the signal; `exit_code` is 128 + signum (130 for Ctrl-C, 143 for SIGTERM).
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signum
+
+
+class Interruption:
+    """Context that turns SIGINT and SIGTERM into `Interrupted`.
+
+    Inside `deferred()` the first signal only sets a flag, which `check()` raises at a place where
+    the state is whole; a second signal raises at once. Outside, the first one raises at once.
+    Handlers can only be set on the main thread; elsewhere the context does nothing.
+    """
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self._pending: int | None = None
+        self._deferring = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self.install()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+        self._previous.clear()
+
+    def install(self) -> None:
+        """Take the signals (again: Lightning sets handlers of its own when a fit begins)."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in self._SIGNALS:
+                previous = signal.signal(signum, self._handle)
+                self._previous.setdefault(signum, previous)
+
+    def defer(self, deferring: bool) -> None:
+        """From here on the first signal waits for `check()`, or (False) raises at once."""
+        self._deferring = deferring
+
+    def check(self) -> None:
+        """Raise the signal that waits, if one does.
+
+        Raises:
+            Interrupted: when a signal came since `defer(True)`.
+        """
+        if self._pending is not None:
+            raise Interrupted(self._pending)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self._deferring and self._pending is None:
+            self._pending = signum
+            return
+        raise Interrupted(signum)

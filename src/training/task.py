@@ -1,0 +1,141 @@
+"""The LightningModule: one training step, one validation step, and what a checkpoint carries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from src.data.transforms import normalize
+from src.data.loaders import Batch
+from src.data.randomness import derive_seed
+from src.training.ema import WeightAverage
+from src.training.totals import Totals
+
+__all__ = ["Augmentation", "ClassificationTask"]
+
+_DROPOUT_STREAM = 7  # keeps the seeds of a step's dropout apart from those of other draws
+
+
+class Augmentation(Protocol):
+    """Changes a batch of uint8 pictures; see src/data/augment.py."""
+
+    def __call__(
+        self, images: Tensor, targets: Tensor, sample_ids: Tensor, *, seed: int, epoch: int, step: int
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class ClassificationTask(pl.LightningModule):
+    """Trains a network it is handed: pictures (B, C, H, W) uint8 to logits (B, K) float.
+
+    Args:
+        network: plain module, normalised float pictures -> logits.
+        loss: module, (logits (B, K), targets (B,) int64 or (B, K) probabilities) -> scalar.
+        mean, std: per channel, in units of [0, 1], what pictures are normalised with.
+        augment: changes the training batches, or None.
+        make_optimizer: network -> optimizer.
+        make_schedule: total number of steps -> (step -> factor of the learning rate).
+        seed: of every draw made in training.
+        freeze_epochs: epochs at the start that train only parameters under `head_prefixes`.
+        ema_decay: decay of the weights' moving average, which validation then uses; 0 for none.
+        memory_format: of pictures and kernels.
+        passport: plain containers stored in every checkpoint, enough to use it without the run.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        loss: nn.Module,
+        mean: list[float],
+        std: list[float],
+        augment: Augmentation | None,
+        make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        make_schedule: Callable[[int], Callable[[int], float]],
+        seed: int,
+        freeze_epochs: int = 0,
+        ema_decay: float = 0.0,
+        memory_format: torch.memory_format = torch.channels_last,
+        passport: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+        self.average = WeightAverage(network, ema_decay) if ema_decay > 0 else None
+        self.passport = passport or {}
+        self.totals = {"train": Totals(), "val": Totals()}
+        self._augment = augment
+        self._make_optimizer = make_optimizer
+        self._make_schedule = make_schedule
+        self._seed = seed
+        self._freeze_epochs = freeze_epochs
+        self._memory_format = memory_format
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network whose predictions count: the averaged one where there is one."""
+        return self.network if self.average is None else self.average.network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, K) of pictures (B, C, H, W), uint8 or float in [0, 255]."""
+        return self.evaluated(self.normalized(images))
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Pictures (B, C, H, W), uint8 or float in [0, 255], as the network takes them."""
+        pictures = normalize(images, self.mean, self.std)
+        return pictures.contiguous(memory_format=self._memory_format)
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        epoch = self.current_epoch
+        # Dropout draws from torch's generator: seeded a step, it cannot depend on what came before.
+        torch.manual_seed(derive_seed(self._seed, epoch, batch_index, _DROPOUT_STREAM))
+        images, targets = batch.images, batch.targets
+        if self._augment is not None:
+            images, targets = self._augment(
+                images, targets, batch.sample_ids, seed=self._seed, epoch=epoch, step=batch_index
+            )
+        logits = self.network(self.normalized(images))
+        loss: Tensor = self.loss(logits, targets)
+        self.totals["train"].add(loss, logits, targets)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        logits = self(batch.images)
+        loss = nn.functional.cross_entropy(logits.float(), batch.targets)
+        self.totals["val"].add(loss, logits, batch.targets)
+
+    def on_train_epoch_start(self) -> None:
+        if self._freeze_epochs:
+            self._freeze(self.current_epoch < self._freeze_epochs)
+
+    def _freeze(self, frozen: bool) -> None:
+        """Train the head alone: no gradients, no batch statistics anywhere else."""
+        heads = tuple(self.network.head_prefixes)
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(not frozen or name.startswith(heads))
+        if frozen:
+            for name, module in self.network.named_modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.train(f"{name}.".startswith(heads))
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update(self.network)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._make_optimizer(self.network)
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._make_schedule(steps))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["bakeoff"] = self.passport

@@ -1,0 +1,429 @@
+"""Optimizers against torch's own, numpy's singular values, and themselves after a round trip."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pydoc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from src.config.checks import ConfigError, from_plain, to_plain
+from src.config.training import OptimizerSettings
+from src.training.optimizers import Muon, adamw, orthogonalize, parameter_groups, sgd
+
+Factory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "optimizer"
+FACTORIES: dict[str, Factory] = {
+    "adamw": lambda groups: adamw(groups, betas=[0.9, 0.99], eps=1e-8),
+    "sgd": lambda groups: sgd(groups, momentum=0.9, nesterov=True),
+    "muon": lambda groups: Muon(groups, momentum=0.95, betas=[0.9, 0.99], eps=1e-8),
+}
+
+
+class Small(nn.Module):
+    """One parameter of every kind the groups tell apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.conv = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.square = nn.LayerNorm([8, 8])
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.pos_embed = nn.Parameter(0.1 * torch.randn(1, 65, 8))
+        self.kinds = nn.Embedding(2, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.rnn = nn.LSTM(8, 8, batch_first=True)
+        self.mixing = nn.Parameter(torch.eye(8))
+        self.scale = nn.Parameter(torch.ones(8, 1, 1))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.square(self.conv(self.norm(self.stem(images)).relu())) * self.scale
+        x = x.flatten(2).mT @ self.mixing + self.kinds(torch.zeros(1, dtype=torch.long))
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        logits: Tensor = self.head(self.rnn(x)[0].mean(dim=1))
+        return logits
+
+
+def groups_of(network: nn.Module, **changes: Any) -> list[dict[str, Any]]:
+    arguments = {"lr": 0.01, "weight_decay": 0.1, "head_prefixes": ["head."]} | changes
+    return parameter_groups(network, **arguments)
+
+
+def names_by_group(network: nn.Module, **changes: Any) -> dict[str, set[str]]:
+    names = {id(p): name for name, p in network.named_parameters()}
+    return {g["name"]: {names[id(p)] for p in g["params"]} for g in groups_of(network, **changes)}
+
+
+def set_gradients(network: nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for p in network.parameters():
+        p.grad = torch.randn(p.shape, generator=generator)
+
+
+def backward(network: nn.Module, seed: int) -> None:
+    images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    network.zero_grad()
+    network(images).square().mean().backward()
+
+
+@pytest.fixture
+def network() -> Small:
+    torch.manual_seed(0)
+    return Small()
+
+
+def test_groups_tell_matrices_from_vectors(network: Small) -> None:
+    names = names_by_group(network)
+    assert names["backbone.matrices"] == {
+        "stem.weight",
+        "conv.weight",
+        "attention.in_proj_weight",
+        "attention.out_proj.weight",
+        "rnn.weight_ih_l0",
+        "rnn.weight_hh_l0",
+        "mixing",
+    }
+    assert names["head.matrices"] == {"head.weight"}
+    assert names["head.vectors"] == {"head.bias"}
+    every = {name for name, _ in network.named_parameters()}
+    assert set().union(*names.values()) == every
+    assert sum(map(len, names.values())) == len(every)
+
+
+def test_groups_carry_rate_and_decay_with_the_head_last(network: Small) -> None:
+    groups = groups_of(network, lr=0.5, weight_decay=0.25, backbone_lr_scale=0.1)
+    assert [(g["name"], g["lr"], g["weight_decay"]) for g in groups] == [
+        ("backbone.matrices", 0.05, 0.25),
+        ("backbone.vectors", 0.05, 0.0),
+        ("head.matrices", 0.5, 0.25),
+        ("head.vectors", 0.5, 0.0),
+    ]
+
+
+def test_a_head_prefix_ends_at_a_dot() -> None:
+    network = nn.ModuleDict({"head": nn.Linear(4, 2), "header": nn.Linear(4, 4)})
+    names = names_by_group(network, head_prefixes=["head"])
+    assert names["head.matrices"] == {"head.weight"}
+    assert names["backbone.matrices"] == {"header.weight"}
+
+
+def test_a_head_that_is_not_there_is_refused(network: Small) -> None:
+    with pytest.raises(ValueError, match="fc"):
+        groups_of(network, head_prefixes=["head", "fc"])
+
+
+def test_shared_and_frozen_parameters_are_taken_once() -> None:
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    first.requires_grad_(False)
+    network = nn.Sequential(first, second)
+    groups = groups_of(network, head_prefixes=[])
+    assert sum(len(g["params"]) for g in groups) == 3
+
+
+def test_what_a_network_declares_does_not_decay() -> None:
+    class Declaring(nn.Linear):
+        def no_weight_decay(self) -> set[str]:
+            return {"weight"}
+
+    network = nn.Sequential(nn.Linear(4, 4), Declaring(4, 4))
+    assert names_by_group(network, head_prefixes=[])["backbone.matrices"] == {"0.weight"}
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "swin_t", "convnext_tiny"])
+def test_tables_of_torchvision_networks_do_not_decay(name: str) -> None:
+    import torchvision
+
+    with torch.device("meta"):
+        network = getattr(torchvision.models, name)(weights=None)
+    decaying = names_by_group(network, head_prefixes=[])["backbone.matrices"]
+    rest = {n for n, _ in network.named_parameters()} - decaying
+    tables = ("class_token", "pos_embedding", "relative_position_bias_table", "layer_scale")
+    assert not [n for n in decaying if n.endswith(tables)]
+    assert all(n.endswith((*tables, ".bias", "_bias")) or ".weight" in n for n in rest)
+    assert all(dict(network.named_parameters())[n].ndim >= 2 for n in decaying)
+
+
+@pytest.mark.parametrize("option", sorted(CONF.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_option_of_conf_makes_an_optimizer(option: Path, network: Small) -> None:
+    chosen = from_plain(OptimizerSettings, yaml.safe_load(option.read_text()))
+    base = ("_target_", "name", "lr", "weight_decay")
+    own = {k: v for k, v in to_plain(chosen).items() if k not in base}
+    groups = groups_of(network, lr=chosen.lr, weight_decay=chosen.weight_decay)
+    optimizer = pydoc.locate(chosen._target_)(params=groups, **own)
+    assert chosen.name == option.stem
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    for key, value in own.items():
+        assert optimizer.param_groups[-1][key] == (tuple(value) if key == "betas" else value)
+
+
+@pytest.mark.parametrize(
+    ("option", "change", "message"),
+    [
+        ("adamw", {"lr": -5.0}, "lr is -5.0"),
+        ("adamw", {"betas": [0.9]}, "two numbers"),
+        ("adamw", {"betas": [0.9, 1.0]}, "below 1"),
+        ("sgd", {"momentum": 0.0}, "needs a momentum"),
+        ("muon", {"momentum": 1.0}, "momentum is 1.0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(
+    option: str, change: dict[str, Any], message: str
+) -> None:
+    plain = yaml.safe_load((CONF / f"{option}.yaml").read_text())
+    with pytest.raises(ConfigError, match=message):
+        from_plain(OptimizerSettings, plain | change)
+
+
+def test_adamw_equals_torch_with_its_single_tensor_path(network: Small) -> None:
+    other = copy.deepcopy(network)
+    ours = adamw(groups_of(network), betas=[0.8, 0.95], eps=1e-6)
+    reference = torch.optim.AdamW(
+        groups_of(other), betas=(0.8, 0.95), eps=1e-6, foreach=False, fused=False
+    )
+    for seed in range(5):
+        set_gradients(network, seed)
+        set_gradients(other, seed)
+        ours.step()
+        reference.step()
+    for p, q in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_sgd_follows_the_published_recursion() -> None:
+    network = nn.Linear(3, 2, bias=False).double()
+    weight = network.weight.detach().numpy().copy()
+    optimizer = sgd(groups_of(network, head_prefixes=[]), momentum=0.9, nesterov=True)
+    velocity = np.zeros_like(weight)
+    for step in range(4):
+        gradient = np.full_like(weight, 0.5 + step)
+        network.weight.grad = torch.from_numpy(gradient.copy())
+        optimizer.step()
+        gradient += 0.1 * weight
+        velocity = 0.9 * velocity + gradient
+        weight -= 0.01 * (gradient + 0.9 * velocity)
+    np.testing.assert_allclose(network.weight.detach().numpy(), weight, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (4, 20), (20, 4)])
+def test_muon_equals_torch_on_a_matrix(shape: tuple[int, int]) -> None:
+    torch.manual_seed(1)
+    ours, reference = nn.Linear(*shape, bias=False), nn.Linear(*shape, bias=False)
+    reference.load_state_dict(ours.state_dict())
+    start = ours.weight.detach().clone()
+    optimizer = Muon(groups_of(ours, head_prefixes=[]), momentum=0.9, betas=[0.9, 0.99], eps=1e-8)
+    torch_muon = torch.optim.Muon(
+        reference.parameters(),
+        lr=0.01,
+        weight_decay=0.1,
+        momentum=0.9,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    for seed in range(3):
+        set_gradients(ours, seed)
+        set_gradients(reference, seed)
+        optimizer.step()
+        torch_muon.step()
+    moved = (ours.weight - start).abs().max().item()
+    # Equal but for bfloat16: the two multiply in another order.
+    torch.testing.assert_close(ours.weight, reference.weight, atol=0.03 * moved, rtol=0)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muon_takes_a_kernel_as_a_matrix(layout: torch.memory_format) -> None:
+    torch.manual_seed(2)
+    for channels in ((3, 16), (1, 16)):  # wide (16, 27) and tall (16, 9)
+        conv = nn.Conv2d(*channels, 3, bias=False)
+        linear = nn.Linear(9 * channels[0], 16, bias=False)
+        with torch.no_grad():
+            linear.weight.copy_(conv.weight.flatten(1))
+        conv.to(memory_format=layout)
+        for module in (conv, linear):
+            set_gradients(module, seed=3)
+            groups = groups_of(module, head_prefixes=[])
+            Muon(groups, momentum=0.9, betas=[0.9, 0.99], eps=1e-8).step()
+        assert torch.equal(conv.weight.flatten(1), linear.weight)
+        assert conv.weight.is_contiguous(memory_format=layout)
+
+
+def test_muon_leaves_everything_else_to_adamw(network: Small) -> None:
+    other = copy.deepcopy(network)
+    muon = FACTORIES["muon"](groups_of(network))
+    reference = FACTORIES["adamw"](groups_of(other))
+    for seed in range(3):
+        set_gradients(network, seed)
+        set_gradients(other, seed)
+        muon.step()
+        reference.step()
+    matrices = names_by_group(network)["backbone.matrices"]
+    others = dict(other.named_parameters())
+    for name, p in network.named_parameters():
+        assert torch.equal(p, others[name]) == (name not in matrices), name
+
+
+@settings(deadline=None, max_examples=30)
+@given(rows=st.integers(1, 12), columns=st.integers(1, 12), seed=st.integers(0, 1000))
+def test_orthogonalize_maps_singular_values_by_the_quintic(
+    rows: int, columns: int, seed: int
+) -> None:
+    matrices = np.random.default_rng(seed).standard_normal((2, rows, columns))
+    result = orthogonalize(torch.from_numpy(matrices).float()).double().numpy()
+    for matrix, ours in zip(matrices, result, strict=True):
+        left, values, right = np.linalg.svd(matrix, full_matrices=False)
+        values = values / np.linalg.norm(values)
+        for _ in range(5):
+            values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+        expected = left @ np.diag(values) @ right
+        # bfloat16 has 8 bits, and each of five steps stretches an error in small values 3.4-fold.
+        assert np.linalg.norm(ours - expected) < 0.2 * np.linalg.norm(expected)
+
+
+def test_orthogonalize_of_zero_is_zero() -> None:
+    assert torch.equal(orthogonalize(torch.zeros(1, 3, 5)).float(), torch.zeros(1, 3, 5))
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_a_reloaded_optimizer_continues_bit_for_bit(kind: str, network: Small) -> None:
+    optimizer = FACTORIES[kind](groups_of(network))
+    for seed in range(3):
+        backward(network, seed)
+        optimizer.step()
+    file = io.BytesIO()
+    torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    again = Small()
+    again.load_state_dict(saved["network"])
+    resumed = FACTORIES[kind](groups_of(again))
+    resumed.load_state_dict(saved["optimizer"])
+    for seed in range(3, 6):
+        for one, stepper in ((network, optimizer), (again, resumed)):
+            backward(one, seed)
+            stepper.step()
+    for p, q in zip(network.parameters(), again.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_state_is_loaded_into_another_memory_layout(kind: str) -> None:
+    torch.manual_seed(4)
+    network = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 8, 3))
+    optimizer = FACTORIES[kind](groups_of(network, head_prefixes=["1"]))
+    set_gradients(network, 0)
+    optimizer.step()
+    other = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    moved = FACTORIES[kind](groups_of(other, head_prefixes=["1"]))
+    moved.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    set_gradients(network, 1)
+    for p, q in zip(network.parameters(), other.parameters(), strict=True):
+        q.grad = torch.empty_like(q).copy_(p.grad)  # laid out as backward() lays it out
+    optimizer.step()
+    moved.step()
+    for p, q in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_a_schedule_scales_the_rate_of_every_group(kind: str, network: Small) -> None:
+    optimizer = FACTORIES[kind](groups_of(network, backbone_lr_scale=0.1))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    before = [p.detach().clone() for p in network.parameters()]
+    backward(network, 0)
+    optimizer.step()
+    schedule.step()
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([5e-4, 5e-4, 5e-3, 5e-3])
+    first = [(p - q).abs().max() for p, q in zip(network.parameters(), before, strict=True)]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    before = [p.detach().clone() for p in network.parameters()]
+    backward(network, 1)
+    optimizer.step()
+    assert max(first) > 0
+    assert all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_a_closure_is_run_with_gradients_and_its_loss_returned(kind: str, network: Small) -> None:
+    other = copy.deepcopy(network)
+    optimizer, plain = (FACTORIES[kind](groups_of(n)) for n in (network, other))
+    images = torch.randn(4, 1, 8, 8)
+
+    def closure() -> float:
+        network.zero_grad()
+        loss = network(images).square().mean()
+        loss.backward()
+        return loss.item()
+
+    expected = other(images).square().mean()
+    expected.backward()
+    plain.step()
+    assert optimizer.step(closure) == pytest.approx(expected.item())
+    for p, q in zip(network.parameters(), other.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_parameters_without_gradient_stay(kind: str, network: Small) -> None:
+    network.requires_grad_(False).head.requires_grad_(True)
+    before = copy.deepcopy(network.state_dict())
+    optimizer = FACTORIES[kind](groups_of(network))
+    network.eval()
+    backward(network, 0)
+    optimizer.step()
+    changed = {n for n, v in network.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed == {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_trains_and_clips_under_autocast(kind: str) -> None:
+    import pytorch_lightning as pl
+    from torch.utils.data import DataLoader, TensorDataset
+
+    class Task(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(5)
+            self.network = nn.Sequential(
+                nn.Flatten(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2)
+            )
+            self.losses: list[float] = []
+
+        def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+            loss = nn.functional.cross_entropy(self.network(batch[0]).float(), batch[1])
+            self.losses.append(loss.item())
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return FACTORIES[kind](groups_of(self.network, head_prefixes=["3"]))
+
+    generator = torch.Generator().manual_seed(6)
+    images = torch.randn(64, 16, generator=generator)
+    data = TensorDataset(images, (images[:, 0] > 0).long())
+    task = Task()
+    trainer = pl.Trainer(
+        max_epochs=15,
+        accelerator="cpu",
+        precision="bf16-mixed",
+        gradient_clip_val=0.5,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, DataLoader(data, batch_size=32))
+    assert sum(task.losses[-2:]) < 0.8 * sum(task.losses[:2])
