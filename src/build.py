@@ -1,0 +1,260 @@
+"""Composition root: settings in, objects out. Nothing else turns a `_target_` into an object."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import get_object
+from torch import nn
+
+from src.config.checks import ConfigError, Settings, from_plain, to_plain
+from src.config.models import ModelSettings
+from src.config.schema import RunSettings
+from src.config.training import LossSettings, OptimizerSettings, SchedulerSettings
+from src.data.augment import Augment
+from src.data.datamodule import PictureData
+from src.models.pretrained import load_weights
+from src.training.checkpoints import AtomicCheckpointIO, read_checkpoint
+from src.training.epochs import EpochKeeper
+from src.training.losses import balanced_weights
+from src.training.optimizers import parameter_groups
+from src.training.task import ClassificationTask
+
+__all__ = ["build_data", "build_task", "build_trainer", "cache_folder", "load_task"]
+
+_MEMORY_FORMATS = {
+    "contiguous": torch.contiguous_format,
+    "channels_last": torch.channels_last,
+}
+_LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+
+
+@contextmanager
+def _input_of(group: str) -> Iterator[None]:
+    """What a room refuses with ValueError was the user's choice in this config group."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{group}: {error}") from error
+
+
+def _own_fields(settings: Settings, base: type[Settings]) -> dict[str, Any]:
+    """The fields a variant adds to its base: the arguments of what it describes."""
+    shared = {f.name for f in dataclasses.fields(base)} if base is not Settings else set()
+    own = {f.name for f in dataclasses.fields(settings)} - shared  # type: ignore[arg-type]
+    return {name: getattr(settings, name) for name in own}
+
+
+def cache_folder(settings: RunSettings) -> Path:
+    """Where decoded pictures are kept: data.cache_dir, $BAKEOFF_CACHE or the user's cache."""
+    if settings.data.cache_dir is not None:
+        return Path(settings.data.cache_dir).absolute()
+    if "BAKEOFF_CACHE" in os.environ:
+        return Path(os.environ["BAKEOFF_CACHE"]).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bakeoff"
+
+
+def build_data(settings: RunSettings) -> PictureData:
+    """List, decode, split and measure the pictures.
+
+    Raises:
+        ConfigError: the pictures are not there, not readable, or too few for the parts.
+    """
+    data = settings.data
+    cache = cache_folder(settings)
+    load = get_object(data._target_)
+    root = None if data.root is None else Path(data.root).absolute()
+    with _input_of("data"):
+        return PictureData.open(
+            load(root, cache, data.download),
+            image_size=data.image_size,
+            channels=data.channels,
+            cache_dir=cache,
+            cache_limit_gb=data.cache_limit_gb,
+            on_bad_image=data.on_bad_image,
+            on_duplicates=data.on_duplicates,
+            split_seed=data.split_seed,
+            val_fraction=data.val_fraction,
+            test_fraction=data.test_fraction,
+            batch_size=data.batch_size,
+            seed=settings.seed,
+            workers=data.num_workers or os.cpu_count() or 1,
+        )
+
+
+def _build_network(
+    model: ModelSettings, *, channels: int, classes: int, image_size: tuple[int, int]
+) -> nn.Module:
+    arguments = _own_fields(model, ModelSettings)
+    with _input_of("model"):
+        network: nn.Module = get_object(model._target_)(channels, classes, image_size, **arguments)
+        load_weights(network, model.pretrained)
+        return network
+
+
+def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
+    """Network, loss, augmentation, optimizer and schedule, joined in a LightningModule.
+
+    Raises:
+        ConfigError: the network cannot be made for these pictures, or its weights not be found.
+    """
+    pictures = data.pictures
+    torch.manual_seed(settings.seed)  # the weights' draw
+    network = _build_network(
+        settings.model,
+        channels=pictures.channels,
+        classes=len(pictures.class_names),
+        image_size=pictures.image_size,
+    )
+    mean, std = getattr(network, "input_statistics", None) or (data.mean, data.std)
+    passport = {
+        "settings": to_plain(settings),
+        "class_names": list(pictures.class_names),
+        "image_size": list(pictures.image_size),
+        "channels": pictures.channels,
+        "mean": list(mean),
+        "std": list(std),
+        "split_fingerprint": data.split.fingerprint,
+    }
+    with _input_of("loss"):
+        balanced = settings.loss.class_weights == "balanced"
+        weights = balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None
+    loss = get_object(settings.loss._target_)(
+        **_own_fields(settings.loss, LossSettings), class_weights=weights
+    )
+    augment = Augment(
+        **_own_fields(settings.augment, Settings),
+        flip_ok=settings.data.mirror_ok,
+        num_classes=len(pictures.class_names),
+    )
+    return _assemble(settings, network, passport, loss=loss, augment=augment)
+
+
+def _assemble(
+    settings: RunSettings,
+    network: nn.Module,
+    passport: dict[str, Any],
+    *,
+    loss: nn.Module,
+    augment: Augment | None,
+) -> ClassificationTask:
+    memory_format = _MEMORY_FORMATS[settings.runtime.memory_format]
+    return ClassificationTask(
+        network.to(memory_format=memory_format),
+        loss=loss,
+        mean=passport["mean"],
+        std=passport["std"],
+        augment=augment,
+        make_optimizer=partial(_make_optimizer, settings.optimizer, settings.model),
+        make_schedule=partial(_make_schedule, settings.scheduler),
+        seed=settings.seed,
+        freeze_epochs=settings.model.freeze_epochs,
+        ema_decay=settings.trainer.ema_decay,
+        memory_format=memory_format,
+        passport=passport,
+    )
+
+
+def _make_optimizer(
+    optimizer: OptimizerSettings, model: ModelSettings, network: nn.Module
+) -> torch.optim.Optimizer:
+    groups = parameter_groups(
+        network,
+        lr=optimizer.lr,
+        weight_decay=optimizer.weight_decay,
+        backbone_lr_scale=model.backbone_lr_scale,
+        head_prefixes=tuple(network.head_prefixes),  # type: ignore[arg-type]
+    )
+    made: torch.optim.Optimizer = get_object(optimizer._target_)(
+        params=groups, **_own_fields(optimizer, OptimizerSettings)
+    )
+    return made
+
+
+def _make_schedule(scheduler: SchedulerSettings, total_steps: int) -> Callable[[int], float]:
+    made: Callable[[int], float] = get_object(scheduler._target_)(
+        total_steps=total_steps, **_own_fields(scheduler, SchedulerSettings)
+    )
+    return made
+
+
+def build_trainer(
+    settings: RunSettings, keeper: EpochKeeper, logger: Any, run_dir: Path
+) -> pl.Trainer:
+    """Lightning's trainer with our books, our checkpoint files and none of its own output.
+
+    Raises:
+        ConfigError: the devices asked for are not there.
+    """
+    trainer, runtime = settings.trainer, settings.runtime
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator is gpu, but torch sees no GPU on this machine.")
+    on_cpu = trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    if on_cpu and runtime.precision == "float16":
+        raise ConfigError("runtime.precision is float16, which needs a GPU: bfloat16 works here.")
+    if not on_cpu and isinstance(trainer.devices, int):
+        present = torch.cuda.device_count()
+        if trainer.devices > present:
+            raise ConfigError(
+                f"trainer.devices is {trainer.devices}, but this machine has {present} GPUs."
+            )
+    devices = 1 if on_cpu and trainer.devices == "auto" else trainer.devices
+    several = devices != 1 and not (devices == "auto" and torch.cuda.device_count() == 1)
+    strategy = "ddp_find_unused_parameters_true" if settings.model.freeze_epochs else "ddp"
+    return pl.Trainer(
+        accelerator=trainer.accelerator,
+        devices=devices,
+        strategy=strategy if several else "auto",
+        precision=_LIGHTNING_PRECISION[runtime.precision],  # type: ignore[arg-type]
+        max_epochs=trainer.max_epochs,
+        gradient_clip_val=trainer.gradient_clip,
+        accumulate_grad_batches=trainer.accumulate_batches,
+        check_val_every_n_epoch=trainer.validate_every,
+        deterministic="warn" if trainer.deterministic else None,
+        sync_batchnorm=several and not on_cpu,
+        use_distributed_sampler=False,  # the loaders divide the batches themselves
+        num_sanity_val_steps=0,
+        logger=logger or False,
+        callbacks=[keeper],
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=run_dir,
+    )
+
+
+def load_task(checkpoint: Path) -> ClassificationTask:
+    """The trained task of a checkpoint, on the CPU in eval mode; its `passport` says the rest.
+
+    Raises:
+        ConfigError: the file is no checkpoint of a run, or holds code.
+    """
+    with _input_of("run"):
+        stored = read_checkpoint(checkpoint)
+        passport = stored.get("bakeoff")
+        if not isinstance(passport, dict):
+            raise ValueError(f"{checkpoint} is not a checkpoint of a Bakeoff run")
+        settings = from_plain(RunSettings, passport["settings"])
+        # The checkpoint brings the weights; nothing is to be fetched for it.
+        model = dataclasses.replace(settings.model, pretrained=None)
+        network = _build_network(
+            model,
+            channels=passport["channels"],
+            classes=len(passport["class_names"]),
+            image_size=tuple(passport["image_size"]),
+        )
+        task = _assemble(settings, network, passport, loss=nn.CrossEntropyLoss(), augment=None)
+        weights = {k: v for k, v in stored["state_dict"].items() if not k.startswith("loss.")}
+        task.load_state_dict(weights)
+        return task.eval()

@@ -1,0 +1,247 @@
+"""One run from settings to summary: data, training, evaluation, records. Knows no Hydra, no Optuna."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from src import build
+from src.config.checks import ConfigError, to_plain
+from src.config.schema import RunSettings, seconds_of
+from src.data.datamodule import PictureData
+from src.data.ledger import count_test_measurement
+from src.files import write_atomically
+from src.measuring import Measured, measure_cost, measure_part
+from src.records import RunSummary
+from src.reporting.run_figures import draw_run_figures
+from src.reporting.terminal import format_summary
+from src.run_folder import RunFolder
+from src.tracking.logger import SpoolLogger
+from src.tracking.provenance import command_line
+from src.tracking.tracker import Tracker
+from src.training.checkpoints import read_checkpoint
+from src.training.epochs import EpochKeeper
+from src.training.interruption import Interrupted, Interruption
+from src.training.progress import Progress
+from src.training.quiet import quiet_lightning
+from src.training.task import ClassificationTask
+
+__all__ = ["OnEpoch", "run_experiment"]
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+# How the processes that Lightning starts for the other devices find the run of the first one.
+_FOLDER_VARIABLE = "BAKEOFF_RUN_FOLDER"
+
+
+def run_experiment(settings: RunSettings, on_epoch: OnEpoch | None = None) -> RunSummary | None:
+    """Train, evaluate and record one candidate.
+
+    Bad input is refused before the run's folder exists. From then on the folder tells the whole
+    story, whatever happens: its summary says FINISHED, FAILED with the reason, or KILLED.
+
+    Args:
+        settings: one run; with `resume` set to a run's folder, that run goes on.
+        on_epoch: called with (epoch from 0, metrics) after each epoch; what it raises ends the run.
+
+    Returns:
+        The summary; None in the further processes of a run on several devices.
+
+    Raises:
+        ConfigError: the input is wrong.
+        Interrupted: Ctrl-C or SIGTERM; the run can be resumed.
+        Exception: the run failed; its summary is written.
+    """
+    quiet_lightning()
+    if settings.runtime.threads is not None:
+        torch.set_num_threads(settings.runtime.threads)
+    data = build.build_data(settings)
+    for problem in data.pictures.problems:
+        print(f"data: {problem}")
+    task = build.build_task(settings, data)
+    if _FOLDER_VARIABLE in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        run = _Run(settings, RunFolder.open(Path(os.environ[_FOLDER_VARIABLE])), data, task)
+        with Interruption() as interruption:
+            run.fit(interruption, logger=None, on_epoch=None)
+        return None
+    run = _Run(settings, _folder(settings), data, task)
+    os.environ[_FOLDER_VARIABLE] = str(run.folder.path)
+    with Interruption() as interruption:
+        return run.carry_out(interruption, on_epoch)
+
+
+def _folder(settings: RunSettings) -> RunFolder:
+    if settings.resume is not None:
+        return RunFolder.open(Path(settings.resume))
+    try:
+        return RunFolder.create(
+            Path(settings.output_dir), settings.model.name, settings.data.name
+        )
+    except OSError as error:
+        raise ConfigError(f"output_dir is {settings.output_dir!r}: {error.strerror}.") from error
+
+
+@dataclass
+class _Run:
+    """The state of one run between its steps."""
+
+    settings: RunSettings
+    folder: RunFolder
+    data: PictureData
+    task: ClassificationTask
+    started: float = field(default_factory=time.perf_counter)
+    metrics: dict[str, float] = field(default_factory=dict)
+    checkpoint: Path | None = None
+    test_measurements: int | None = None
+
+    def carry_out(self, interruption: Interruption, on_epoch: OnEpoch | None) -> RunSummary:
+        """Fit and measure, and write the summary however it ends."""
+        folder, settings = self.folder, self.settings
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(
+            folder.config, yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
+        )
+        self.data.split.write(folder.split)
+        tracker = self._start_tracking()
+        print(self._headline())
+        status, reason = "FAILED", None
+        try:
+            history = self.fit(interruption, SpoolLogger(tracker), on_epoch)
+            self._measure(tracker, history)
+            status = "FINISHED"
+        except Interrupted as stop:
+            status, reason = "KILLED", str(stop)
+            raise
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            interruption.defer(True)  # the records are written to the end
+            run_id = tracker.finish(status, reason) or folder.run_id
+            summary = self._summary(run_id, status, reason)
+            summary.write(folder.summary)
+            interruption.defer(False)
+        print(format_summary(summary, _ui_command(settings)))
+        return summary
+
+    def fit(
+        self, interruption: Interruption, logger: SpoolLogger | None, on_epoch: OnEpoch | None
+    ) -> dict[str, list[list[float]]]:
+        """Train to the end (or go on from the last checkpoint); returns the history by metric."""
+        settings = self.settings.trainer
+        first = logger is not None
+        keeper = EpochKeeper(
+            self.folder.checkpoints,
+            interruption=interruption,
+            monitor=settings.monitor,
+            patience=settings.early_stopping,
+            max_seconds=None if settings.max_time is None else seconds_of(settings.max_time),
+            on_epoch=on_epoch,
+            progress=self._progress() if first else None,
+        )
+        trainer = build.build_trainer(self.settings, keeper, logger, self.folder.path)
+        resumed = keeper.last if self.settings.resume is not None else None
+        if resumed is not None and not resumed.is_file():
+            raise ConfigError(f"resume: {self.folder.path} has no checkpoint to go on from.")
+        network = self.task.network
+        if self.settings.runtime.compile:
+            network.compile()
+        trainer.fit(self.task, datamodule=self.data, ckpt_path=resumed, weights_only=True)
+        self.device = trainer.strategy.root_device
+        self.training_seconds = keeper.seconds
+        self.checkpoint = keeper.last
+        if settings.final_weights == "best" and keeper.best.is_file():
+            self.checkpoint = keeper.best
+            self.task.load_state_dict(read_checkpoint(keeper.best)["state_dict"])
+        self.metrics = {key: values[-1][1] for key, values in keeper.history.items()}
+        return keeper.history
+
+    def _progress(self) -> Progress:
+        batches = len(self.data.batches("train", training=True))  # type: ignore[arg-type]
+        settings = self.settings.trainer
+        return Progress(settings.max_epochs, batches, moving=settings.progress)
+
+    def _measure(self, tracker: Tracker, history: dict[str, list[list[float]]]) -> None:
+        """Predict the parts, measure quality and cost, draw the pictures, hand them to tracking."""
+        self.task.to(self.device)
+        parts = {"val": self._measure_part("val", tracker)}
+        if self.settings.evaluate_test and len(self.data.split.test):
+            self.test_measurements = count_test_measurement(
+                self.folder.output_dir, self.data.split.fingerprint, self.folder.run_id
+            )
+            parts["test"] = self._measure_part("test", tracker)
+        assert self.checkpoint is not None
+        cost = measure_cost(
+            self.task,
+            self.data,
+            self.checkpoint,
+            device=self.device,
+            precision=self.settings.runtime.precision,
+        )
+        cost["cost/training_seconds"] = self.training_seconds
+        self.metrics |= cost
+        epochs = max((int(points[-1][0]) for points in history.values()), default=0)
+        final = {k: v for k, v in self.metrics.items() if not k.startswith("train/")}
+        tracker.metrics(final, step=epochs)
+        for figure in draw_run_figures(self.folder.figures, history, parts, self.data.pictures):
+            tracker.artifact(figure, "figures")
+        tracker.artifact(self.checkpoint, "checkpoints")
+
+    def _measure_part(self, part: str, tracker: Tracker) -> Measured:
+        measured = measure_part(
+            self.task,
+            self.data,
+            part,
+            device=self.device,
+            precision=self.settings.runtime.precision,
+            tta=self.settings.trainer.tta,
+        )
+        path = self.folder.predictions / f"{part}.parquet"
+        measured.predictions.write(path)
+        tracker.artifact(path, "predictions")
+        self.metrics |= measured.metrics
+        return measured
+
+    def _start_tracking(self) -> Tracker:
+        raise RuntimeError
+
+    def _headline(self) -> str:
+        split, pictures = self.data.split, self.data.pictures
+        height, width = pictures.image_size
+        return (
+            f"{self.settings.model.name} on {self.settings.data.name}: "
+            f"{len(split.train):,} train, {len(split.val):,} val, {len(split.test):,} test pictures "
+            f"of {height}x{width}x{pictures.channels}, {len(pictures.class_names)} classes, "
+            f"{sum(p.numel() for p in self.task.network.parameters()):,} parameters\n"
+            f"run: {self.folder.path}"
+        )
+
+    def _summary(self, run_id: str, status: str, reason: str | None) -> RunSummary:
+        settings = self.settings
+        return RunSummary(
+            run_id=run_id,
+            status=status,
+            name=self.folder.name,
+            model=settings.model.name,
+            data=settings.data.name,
+            seed=settings.seed,
+            split_fingerprint=self.data.split.fingerprint,
+            metrics=self.metrics,
+            num_parameters=sum(p.numel() for p in self.task.network.parameters()),
+            duration_seconds=time.perf_counter() - self.started,
+            checkpoint=None if self.checkpoint is None else str(self.checkpoint),
+            reason=reason,
+            test_measurements=self.test_measurements,
+            run_dir=str(self.folder.path),
+            command=command_line(),
+        )
+
+
+def _ui_command(settings: RunSettings) -> str:
+    return "make ui"

@@ -1,0 +1,143 @@
+"""Recurrent networks that read a picture as a sequence: strips of rows or columns, or patches."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from src.models.patches import default_patch_size, to_patches
+
+__all__ = ["RecurrentNet", "recurrent_layers"]
+
+_CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+_READINGS = ("rows", "columns", "patches")
+_POOLINGS = ("last", "mean")
+
+
+class RecurrentNet(nn.Module):
+    """A picture as a sequence of T steps, read by an Elman RNN, an LSTM or a GRU.
+
+    Args:
+        in_channels: C of the pictures.
+        num_classes: K, at least 2.
+        image_size: height and width in pixels; fixed from here on.
+        cell: 'rnn' (tanh), 'lstm' (Hochreiter & Schmidhuber 1997) or 'gru' (arXiv:1406.1078).
+        reading: 'rows' from top to bottom, 'columns' from left to right, or square 'patches' line
+            by line.
+        step_size: rows, columns or side of a patch that one time step covers; None for one row or
+            column, or patches such that there are at most 64.
+        hidden_size: units of a layer and direction.
+        layers: stacked recurrent layers.
+        bidirectional: read the sequence backwards as well.
+        pooling: classify the 'last' state (of both directions) or the 'mean' over the T states.
+        dropout: probability between layers and before the classifier, in [0, 1).
+
+    Raises:
+        ValueError: an unknown cell, reading or pooling.
+    """
+
+    head_prefixes = ("head.",)
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        image_size: tuple[int, int],
+        *,
+        cell: str,
+        reading: str,
+        step_size: int | None,
+        hidden_size: int,
+        layers: int,
+        bidirectional: bool,
+        pooling: str,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        if pooling not in _POOLINGS:
+            raise ValueError(f"pooling is {pooling!r}: it must be one of {', '.join(_POOLINGS)}.")
+        self.patch = _step_shape(reading, step_size, image_size)
+        self.pooling = pooling
+        self.recurrence = recurrent_layers(
+            cell,
+            in_channels * math.prod(self.patch),
+            hidden_size,
+            layers=layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden_size * (2 if bidirectional else 1), num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised pictures (B, C, H, W) to logits (B, K)."""
+        steps = to_patches(images, self.patch).flatten(1, 2)
+        states, final = self.recurrence(steps)
+        if self.pooling == "mean":
+            features = states.mean(1)
+        else:
+            hidden = final[0] if isinstance(final, tuple) else final
+            # The last layer's final states come last: one, or forward and backward.
+            directions = 2 if self.recurrence.bidirectional else 1
+            features = hidden[-directions:].transpose(0, 1).flatten(1)
+        logits: Tensor = self.head(self.dropout(features))
+        return logits
+
+
+def recurrent_layers(
+    cell: str,
+    input_size: int,
+    hidden_size: int,
+    *,
+    layers: int = 1,
+    bidirectional: bool = True,
+    dropout: float = 0.0,
+) -> nn.RNNBase:
+    """Recurrent layers from (B, T, input_size) to (B, T, directions * hidden_size).
+
+    Recurrent weights start orthogonal (arXiv:1312.6120), the forget gates of an LSTM open
+    (Jozefowicz et al. 2015): gradients then survive the length of a picture.
+
+    Raises:
+        ValueError: an unknown cell.
+    """
+    if cell not in _CELLS:
+        raise ValueError(f"cell is {cell!r}: it must be one of {', '.join(_CELLS)}.")
+    recurrence = _CELLS[cell](
+        input_size,
+        hidden_size,
+        num_layers=layers,
+        batch_first=True,
+        bidirectional=bidirectional,
+        # torch drops between layers only, and warns where there is no between.
+        dropout=dropout if layers > 1 else 0.0,
+    )
+    with torch.no_grad():
+        for name, parameter in recurrence.named_parameters():
+            if name.startswith("bias"):
+                parameter.zero_()
+                if cell == "lstm" and name.startswith("bias_ih"):
+                    # Gates are stacked as input, forget, cell, output.
+                    parameter[hidden_size : 2 * hidden_size] = 1.0
+                continue
+            start = nn.init.orthogonal_ if name.startswith("weight_hh") else nn.init.xavier_uniform_
+            for gate in parameter.split(hidden_size):
+                start(gate)
+    return recurrence
+
+
+def _step_shape(
+    reading: str, step_size: int | None, image_size: tuple[int, int]
+) -> tuple[int, int]:
+    """Height and width in pixels of what one time step reads."""
+    height, width = image_size
+    if reading == "rows":
+        return step_size or 1, width
+    if reading == "columns":
+        return height, step_size or 1
+    if reading == "patches":
+        side = step_size or default_patch_size(image_size)
+        return side, side
+    raise ValueError(f"reading is {reading!r}: it must be one of {', '.join(_READINGS)}.")

@@ -1,0 +1,127 @@
+"""A vision transformer that trains from scratch on small pictures."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from src.models.patches import default_patch_size, grid_size, to_patches
+
+__all__ = ["ViT"]
+
+_POOLINGS = ("mean", "token")
+
+
+class ViT(nn.Module):
+    """Dosovitskiy et al. (2021, arXiv:2010.11929) in the plain form of Beyer et al. (2022,
+    arXiv:2205.01580): pre-norm blocks, a mean over the patches, positions starting as sines.
+
+    Args:
+        in_channels: C of the pictures.
+        num_classes: K, at least 2.
+        image_size: height and width in pixels; fixed from here on.
+        patch_size: side of a patch in pixels; None for one that gives at most 64 patches.
+        width: features of a patch; a multiple of `heads`, and of 4 for the positions.
+        depth: transformer blocks.
+        heads: attention heads a block.
+        mlp_ratio: units of a block's perceptron, as a multiple of `width`.
+        pooling: classify the 'mean' over the patches, or a class 'token' added to them.
+        dropout: probability after each attention and perceptron, in [0, 1).
+
+    Raises:
+        ValueError: an unknown pooling, or a width that `heads` or 4 does not divide.
+    """
+
+    head_prefixes = ("head.",)
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        image_size: tuple[int, int],
+        *,
+        patch_size: int | None,
+        width: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: float,
+        pooling: str,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        if pooling not in _POOLINGS:
+            raise ValueError(f"pooling is {pooling!r}: it must be one of {', '.join(_POOLINGS)}.")
+        if width % heads or width % 4:
+            raise ValueError(f"width is {width}: it must be a multiple of 4 and of heads={heads}.")
+        side = patch_size or default_patch_size(image_size)
+        self.patch = (side, side)
+        self.embed = nn.Linear(in_channels * side**2, width)
+        self.positions = nn.Parameter(_sine_positions(grid_size(image_size, self.patch), width))
+        self.token = nn.Parameter(torch.zeros(1, 1, width)) if pooling == "token" else None
+        self.blocks = nn.Sequential(
+            *(_Block(width, heads, round(width * mlp_ratio), dropout) for _ in range(depth))
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised pictures (B, C, H, W) to logits (B, K)."""
+        tokens = self.embed(to_patches(images, self.patch).flatten(1, 2)) + self.positions
+        if self.token is not None:
+            tokens = torch.cat([self.token.expand(len(tokens), -1, -1), tokens], 1)
+        tokens = self.norm(self.blocks(tokens))
+        features = tokens.mean(1) if self.token is None else tokens[:, 0]
+        logits: Tensor = self.head(features)
+        return logits
+
+
+class _Block(nn.Module):
+    """Self-attention and a perceptron, each normalised before and added: (B, T, D) to (B, T, D)."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = _Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.perceptron = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.dropout(self.attention(self.norm1(tokens)))
+        return tokens + self.dropout(self.perceptron(self.norm2(tokens)))
+
+
+class _Attention(nn.Module):
+    """Multi-head self-attention (Vaswani et al. 2017, arXiv:1706.03762): (B, T, D) to (B, T, D)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        batch, length, width = tokens.shape
+        qkv = self.qkv(tokens).reshape(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+        return out
+
+
+def _sine_positions(grid: tuple[int, int], width: int) -> Tensor:
+    """Sines and cosines of the row and of the column, at width / 4 wavelengths: (1, h * w, D)."""
+    bands = width // 4
+    frequencies = torch.exp(torch.arange(bands) * (-math.log(10_000) / max(1, bands - 1)))
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    angles = [place.flatten()[:, None] * frequencies for place in (rows, columns)]
+    return torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], 1)[None]

@@ -1,0 +1,1 @@
+"""A trained network with its preprocessing: pictures in, labels with probabilities out."""
