@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +19,9 @@ from src.config.models import ModelSettings
 from src.config.schema import RunSettings
 from src.config.training import LossSettings, OptimizerSettings, SchedulerSettings
 from src.data.augment import Augment
+from src.data.cache import cache_folder
 from src.data.datamodule import PictureData
+from src.data.parallel import available_cores
 from src.models.pretrained import load_weights
 from src.training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from src.training.epochs import EpochKeeper
@@ -28,7 +29,7 @@ from src.training.losses import balanced_weights
 from src.training.optimizers import parameter_groups
 from src.training.task import ClassificationTask
 
-__all__ = ["build_data", "build_task", "build_trainer", "cache_folder", "load_task"]
+__all__ = ["build_data", "build_task", "build_trainer", "load_task"]
 
 _MEMORY_FORMATS = {
     "contiguous": torch.contiguous_format,
@@ -55,15 +56,6 @@ def _own_fields(settings: Settings, base: type[Settings]) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in own}
 
 
-def cache_folder(settings: RunSettings) -> Path:
-    """Where decoded pictures are kept: data.cache_dir, $BAKEOFF_CACHE or the user's cache."""
-    if settings.data.cache_dir is not None:
-        return Path(settings.data.cache_dir).absolute()
-    if "BAKEOFF_CACHE" in os.environ:
-        return Path(os.environ["BAKEOFF_CACHE"]).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bakeoff"
-
-
 def build_data(settings: RunSettings) -> PictureData:
     """List, decode, split and measure the pictures.
 
@@ -71,7 +63,7 @@ def build_data(settings: RunSettings) -> PictureData:
         ConfigError: the pictures are not there, not readable, or too few for the parts.
     """
     data = settings.data
-    cache = cache_folder(settings)
+    cache = cache_folder(data.cache_dir).absolute()
     load = get_object(data._target_)
     root = None if data.root is None else Path(data.root).absolute()
     with _input_of("data"):
@@ -88,7 +80,7 @@ def build_data(settings: RunSettings) -> PictureData:
             test_fraction=data.test_fraction,
             batch_size=data.batch_size,
             seed=settings.seed,
-            workers=data.num_workers or os.cpu_count() or 1,
+            workers=data.num_workers or available_cores(),
         )
 
 

@@ -20,7 +20,6 @@ from src.data.ledger import count_test_measurement
 from src.files import write_atomically
 from src.measuring import Measured, measure_cost, measure_part
 from src.records import RunSummary
-from src.reporting.run_figures import draw_run_figures
 from src.reporting.terminal import format_summary
 from src.run_folder import RunFolder
 from src.tracking.logger import SpoolLogger
@@ -189,7 +188,17 @@ class _Run:
         epochs = max((int(points[-1][0]) for points in history.values()), default=0)
         final = {k: v for k, v in self.metrics.items() if not k.startswith("train/")}
         tracker.metrics(final, step=epochs)
-        for figure in draw_run_figures(self.folder.figures, history, parts, self.data.pictures):
+        # matplotlib takes a second to import, which no training should wait for.
+        from src.reporting.run_figures import draw_run_figures
+
+        figures = draw_run_figures(
+            self.folder.figures,
+            history,
+            {part: measured.predictions for part, measured in parts.items()},
+            self.data.pictures.read,
+            self.task.cpu().augmented(next(iter(self.data.batches("train", training=True)))),
+        )
+        for figure in figures:
             tracker.artifact(figure, "figures")
         tracker.artifact(self.checkpoint, "checkpoints")
 

@@ -60,8 +60,11 @@ def expand(words: Sequence[str]) -> Iterator[list[str]]:
     choices: list[list[str]] = []
     for word in words:
         key, _, value = word.partition("=")
-        if key in LITERAL_KEYS and not all(v in _WORDS or v in ("hub", "package") for v in value.split(",")):
-            choices.append([word])
+        if key in LITERAL_KEYS:
+            # A list of plain words is no path; everything else is one, commas and all.
+            values = value.split(",")
+            listed = all(v in _WORDS or v in ("hub", "package") for v in values)
+            choices.append([f"{key}={v}" for v in values] if listed else [word])
             continue
         override = _parse(word)
         if not override.is_sweep_override():

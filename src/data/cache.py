@@ -149,8 +149,9 @@ def open_pictures(
     if source.arrays is not None and source.arrays.shape[1:] == (channels, *size):
         # Already the array that is wanted, and no faster to be had from the disk.
         flat = np.flatnonzero(np.ptp(source.arrays.reshape(len(source), -1), axis=1) == 0)
-        source.arrays.flags.writeable = False
-        return _store(source, found, source.arrays, size, channels, flat.tolist(), False)
+        images = source.arrays.view()
+        images.flags.writeable = False
+        return _store(source, found, images, size, channels, flat.tolist(), from_cache=False)
     usable = len(source) - len(found.reasons)
     stored = usable * channels * size[0] * size[1] <= cache_limit_bytes
     outcome = decoded(
@@ -163,8 +164,15 @@ def open_pictures(
     found = replace(found, reasons=found.reasons | outcome.reasons)
     if found.reasons and (on_bad_image == "error" or len(found.reasons) == len(source)):
         raise _bad_pictures(source, found.reasons)
-    images = outcome.images if stored else None
-    return _store(source, found, images, size, channels, outcome.flat, outcome.from_cache)
+    return _store(
+        source,
+        found,
+        outcome.images if stored else None,
+        size,
+        channels,
+        outcome.flat,
+        from_cache=outcome.from_cache,
+    )
 
 
 def cache_folder(cache_dir: str | None) -> Path:
@@ -187,7 +195,8 @@ def _store(
     images: npt.NDArray[np.uint8] | None,
     image_size: tuple[int, int],
     channels: int,
-    flat: tuple[int, ...] | list[int],
+    flat: Sequence[int],
+    *,
     from_cache: bool,
 ) -> PictureStore:
     """The store of the pictures that nothing is wrong with."""

@@ -30,11 +30,14 @@ PICTURE_ENDINGS = frozenset(
 )
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 100_000_000
-# The limit above is stricter than Pillow's own error and says the same as its warning.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow warns about large pictures, for which the limit above stands, and about damaged metadata,
+# which is not used; neither time does it say which file it means.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _EXIF_ORIENTATION = 0x0112
+# What undoes each orientation; Pillow's exif_transpose also rewrites the metadata, and fails where
+# they are damaged.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,6 +47,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_THEIR_SIDE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
 # Differences between red, green and blue that the compression of a grey photo leaves.
 _GREY_TOLERANCE = 8
 
@@ -95,8 +99,8 @@ def decode_picture(
             # Lets libjpeg decode at 1/2, 1/4 or 1/8; twice the size leaves antialiasing its work.
             # Which side will be the height is not known before the turn.
             longer = 2 * max(image_size)
-            image.draft(None, (longer, longer))
-            return _converted(image, image_size, channels)
+            scaled = image.draft(None, (longer, longer))
+            return _converted(image, image_size, channels, box=scaled[1] if scaled else None)
     except PictureError:
         raise
     # Pillow's plugins raise OSError, SyntaxError, struct.error and more for damaged files.
@@ -114,7 +118,7 @@ def read_header(stream: BinaryIO) -> Header:
         image = _identified(stream)
         width, height = image.size
         # Pillow turns the size of a TIFF already when it opens it.
-        if image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8):
+        if image.format != "TIFF" and _TURNS.get(_orientation(image)) in _ON_THEIR_SIDE:
             width, height = height, width
         return Header(height, width, image.mode in _GREY_MODES)
     except PictureError:
@@ -161,12 +165,6 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _turned(image: Image.Image) -> Image.Image:
-    # Pillow's own exif_transpose also rewrites the EXIF block, which fails where that is damaged.
-    method = _TURNS.get(_orientation(image))
-    return image if method is None else image.transpose(method)
-
-
 def _eight_bit(image: Image.Image) -> Image.Image:
     """Grey of more than 8 bits, scaled to 8; other pictures as they are."""
     if image.mode == "F":
@@ -186,17 +184,29 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _converted(
-    image: Image.Image, image_size: tuple[int, int], channels: int
+    image: Image.Image,
+    image_size: tuple[int, int],
+    channels: int,
+    box: tuple[float, float, float, float] | None = None,
 ) -> npt.NDArray[np.uint8]:
+    """The picture inside `box` (left, upper, right, lower), by default all of it, as an array.
+
+    A picture decoded at 1/8 may end in a fraction of a pixel, and so does its box.
+    """
     image.load()
-    image = _eight_bit(_turned(image))
+    # Asked after loading: Pillow turns a TIFF by itself.
+    turn = _TURNS.get(_orientation(image))
+    image = _eight_bit(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("L" if channels == 1 else "RGB")
     height, width = image_size
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    size = (height, width) if turn in _ON_THEIR_SIDE else (width, height)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BICUBIC, box)
+    if turn is not None:
+        image = image.transpose(turn)
     pixels = np.array(image, np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

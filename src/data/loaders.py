@@ -5,7 +5,6 @@ A batch is uint8 and untouched: augmentation and normalisation happen on the tra
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -101,8 +100,8 @@ class BatchLoader(_Loader):
     """Batches out of one array, each by a single gather.
 
     Args:
-        images: (N, C, H, W) uint8, in memory or memory-mapped; nothing is copied. A tensor on a
-            GPU is gathered there, and batches come out there.
+        images: (N, C, H, W) uint8, in memory or memory-mapped; nothing else is copied. A tensor on
+            a GPU is gathered there, and batches come out there.
         targets: (N,) int64.
         order: which pictures, and when.
     """
@@ -114,13 +113,20 @@ class BatchLoader(_Loader):
         order: BatchOrder,
     ) -> None:
         super().__init__(order)
-        self._images = images if isinstance(images, Tensor) else _as_tensor(images)
-        self._targets = torch.from_numpy(np.array(targets, np.int64)).to(self._images.device)
+        self._images = images
+        self._device = images.device if isinstance(images, Tensor) else torch.device("cpu")
+        self._targets = torch.from_numpy(np.array(targets, np.int64)).to(self._device)
 
     def _batches(self, first_step: int) -> Iterator[Batch]:
         for step, ids in self.order.batches(self.epoch, first_step):
-            ids = ids.to(self._images.device)
-            yield Batch(self._images.index_select(0, ids), self._targets[ids], ids, step)
+            ids = ids.to(self._device)
+            yield Batch(self._gathered(ids), self._targets[ids], ids, step)
+
+    def _gathered(self, ids: Tensor) -> Tensor:
+        if isinstance(self._images, Tensor):
+            return self._images.index_select(0, ids)
+        # NumPy copies in this thread alone: as fast, and it waits for no other on a busy machine.
+        return torch.from_numpy(self._images.take(ids.numpy(), axis=0))
 
 
 class StreamLoader(_Loader):
@@ -164,13 +170,6 @@ class StreamLoader(_Loader):
     def _batches(self, first_step: int) -> Iterable[Batch]:
         self._pass.epoch, self._pass.first_step = self.epoch, first_step
         return self._loader
-
-
-def _as_tensor(images: NDArray[np.uint8]) -> Tensor:
-    with warnings.catch_warnings():
-        # A memory map is read-only, which torch warns about; loaders only read.
-        warnings.filterwarnings("ignore", message=".*not writable.*")
-        return torch.from_numpy(images)
 
 
 class _Pass:

@@ -13,6 +13,8 @@ nor products, only right shifts.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -62,10 +64,8 @@ def uniforms(seed: int, epoch: int, sample_ids: Tensor, streams: int) -> Tensor:
     Returns:
         (streams, B) float32 in [0, 1), on the device of `sample_ids`.
     """
-    # The last step of `_fold`, over all streams at once and without a copy to the device.
-    numbers = torch.arange(streams, device=sample_ids.device)
-    keys = _mix((numbers ^ _signed(_fold(seed, epoch))) + _signed(_STEP))
-    return _unit_interval(_mix(keys[:, None] + sample_ids * _signed(_STEP)))
+    keys = _stream_keys(seed, epoch, streams, sample_ids.device)
+    return _unit_interval(_mix(keys + sample_ids * _signed(_STEP)))
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
@@ -103,6 +103,13 @@ def _fold(*numbers: int) -> int:
         mixed = ((mixed ^ (mixed >> 27)) * _MULTIPLIER_2) & _BITS
         state = mixed ^ (mixed >> 31)
     return state
+
+
+@lru_cache(maxsize=16)
+def _stream_keys(seed: int, epoch: int, streams: int, device: torch.device) -> Tensor:
+    """(streams, 1) int64: `_fold(seed, epoch, stream)` of each stream, the same for an epoch."""
+    keys = [_signed(_fold(seed, epoch, stream)) for stream in range(streams)]
+    return torch.tensor(keys, device=device)[:, None]
 
 
 def _mix(state: Tensor) -> Tensor:

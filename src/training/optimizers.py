@@ -18,7 +18,7 @@ from torch import Tensor, nn
 __all__ = ["Muon", "adamw", "orthogonalize", "parameter_groups", "sgd"]
 
 Group = dict[str, Any]
-O = TypeVar("O", bound=torch.optim.Optimizer)
+Built = TypeVar("Built", bound=torch.optim.Optimizer)
 
 _HIDDEN_MATRICES = "backbone.matrices"
 
@@ -262,7 +262,7 @@ def _can_fuse(groups: Iterable[Group]) -> bool:
     )
 
 
-def _portable(optimizer: O) -> O:
+def _portable(optimizer: Built) -> Built:
     """Let a fused optimizer be clipped under autocast, and be loaded into another memory layout."""
     # Fused optimizers offer to unscale float16 gradients themselves, for which Lightning refuses
     # to clip them; without the offer the scaler does it before the step.

@@ -90,15 +90,24 @@ class ClassificationTask(pl.LightningModule):
         pictures = normalize(images, self.mean, self.std)
         return pictures.contiguous(memory_format=self._memory_format)
 
+    def augmented(self, batch: Batch, epoch: int = 0) -> tuple[Tensor, Tensor]:
+        """The batch as `epoch` trains on it: pictures in [0, 255], targets (B,) or (B, K)."""
+        if self._augment is None:
+            return batch.images, batch.targets
+        return self._augment(
+            batch.images,
+            batch.targets,
+            batch.sample_ids,
+            seed=self._seed,
+            epoch=epoch,
+            step=batch.step,
+        )
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         epoch = self.current_epoch
         # Dropout draws from torch's generator: seeded a step, it cannot depend on what came before.
         torch.manual_seed(derive_seed(self._seed, epoch, batch_index, _DROPOUT_STREAM))
-        images, targets = batch.images, batch.targets
-        if self._augment is not None:
-            images, targets = self._augment(
-                images, targets, batch.sample_ids, seed=self._seed, epoch=epoch, step=batch_index
-            )
+        images, targets = self.augmented(batch, epoch)
         logits = self.network(self.normalized(images))
         loss: Tensor = self.loss(logits, targets)
         self.totals["train"].add(loss, logits, targets)

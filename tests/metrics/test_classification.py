@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as sk
@@ -37,6 +37,7 @@ def samples(draw: st.DrawFn) -> Samples:
     return probs.astype(np.float32), targets
 
 
+@settings(deadline=None)
 @given(samples())
 def test_decisions_agree_with_scikit_learn(drawn: Samples) -> None:
     probs, targets = drawn
@@ -60,6 +61,7 @@ def test_decisions_agree_with_scikit_learn(drawn: Samples) -> None:
         np.testing.assert_allclose(ours(matrix), expected)
 
 
+@settings(deadline=None)
 @given(samples(), st.data())
 def test_top_k_agrees_with_torchmetrics(drawn: Samples, data: st.DataObject) -> None:
     probs, targets = drawn

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as sk
@@ -31,6 +31,7 @@ def samples(draw: st.DrawFn) -> Samples:
     return probs, rng.integers(0, num_classes, count)
 
 
+@settings(deadline=None)
 @given(samples())
 def test_log_loss_and_brier_agree_with_scikit_learn(drawn: Samples) -> None:
     probs, targets = drawn
@@ -45,6 +46,7 @@ def test_log_loss_and_brier_agree_with_scikit_learn(drawn: Samples) -> None:
     )
 
 
+@settings(deadline=None)
 @given(samples(), st.integers(1, 20))
 def test_calibration_error_agrees_with_torchmetrics(drawn: Samples, num_bins: int) -> None:
     probs, targets = drawn

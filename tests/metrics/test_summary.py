@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mlflow.entities import Metric
 from mlflow.utils.validation import _validate_metric
@@ -73,6 +73,7 @@ def test_metric_key() -> None:
     assert metric_key("val", "accuracy") == "val/accuracy"
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=300), min_size=1, max_size=20))
 @example(["a/b", "a:b", "a_b", "..", ".", "", " x ", "A_B", "图片", "图/片", "a_b_2", "x" * 400])
 def test_safe_names_are_distinct_and_accepted_by_mlflow(names: list[str]) -> None:

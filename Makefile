@@ -1,0 +1,106 @@
+# Bakeoff's way in: `make help` lists the targets.
+
+ARGS ?=#    words for the command that a target runs: make train ARGS="model=mlp seed=1"
+EXTRAS ?=#  optional dependencies to install as well: make install EXTRAS="pretrained"
+PYTHON ?=#  the Python to make .venv with; the first suitable one on the PATH unless given
+TESTS ?= tests
+PORT ?= 5000
+
+PY := .venv/bin/python
+# A working uv on the PATH, else the one that `.venv/.made` puts into .venv.
+UV = $(shell uv --version >/dev/null 2>&1 && echo uv || echo .venv/bin/uv)
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+          --no-emit-index-url --no-header
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SUFFIXES:
+.PHONY: help install train test test-all check ui lock bench
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+install: .venv/.core $(EXTRAS:%=.venv/.extra-%)  ## set up .venv (EXTRAS="pretrained" adds to it)
+
+train: install  ## train one model (ARGS="model=lstm data=fashion_mnist seed=1")
+	@$(PY) -m src.train $(or $(ARGS),model=cnn)
+
+test: install  ## run the tests that are quick (TESTS=tests/data runs some)
+	@$(PY) -m pytest -m "not slow" $(TESTS) $(ARGS)
+
+test-all: install  ## run every test
+	@$(PY) -m pytest $(TESTS) $(ARGS)
+
+check: install  ## check format, lint, types and who imports whom
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+
+ui: install  ## show the tracked runs in a browser (PORT=5000)
+	@echo "the tracked runs: http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"
+	@$(PY) -m mlflow server --host 127.0.0.1 --port $(PORT) \
+	    --allowed-hosts "127.0.0.1:$(PORT),localhost:$(PORT)" \
+	    --backend-store-uri "sqlite:///outputs/mlflow.db" $(ARGS)
+
+bench: install  ## repeat the measurements (BENCH=data_path repeats one)
+	@for name in $(or $(BENCH),$(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))); do \
+	    echo "== $$name"; $(PY) -m "benchmarks.$$name" $(ARGS) || exit; \
+	done
+
+lock: .venv/.made  ## pin the dependencies anew (ARGS=--upgrade takes newer ones)
+	@$(COMPILE) pyproject.toml --extra dev --output-file requirements.lock $(ARGS)
+	@set -e; for extra in $$($(PY) -c "$$LIST_EXTRAS"); do \
+	    $(PY) -c "$$LIST_EXTRAS" "$$extra" | \
+	    $(COMPILE) - --constraint requirements.lock --output-file "requirements-$$extra.lock" $(ARGS); \
+	done
+
+# The optional dependencies that are no part of requirements.lock, or those of a named one.
+define LIST_EXTRAS
+import sys, tomllib
+extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]
+print(*(extras[sys.argv[1]] if sys.argv[1:] else extras.keys() - {"dev"}), sep="\n")
+endef
+export LIST_EXTRAS
+
+# Stamps: each is newer than what it was made from, so a second `make` does nothing.
+
+.venv/.core: requirements.lock .venv/.made
+	@echo "installing what requirements.lock pins"
+	@$(AS_PIP); $(UV) pip install --python $(PY) --require-hashes -r $<
+	@touch $@
+
+.venv/.extra-%: requirements-%.lock .venv/.core
+	@echo "installing what $< pins"
+	@$(AS_PIP); $(UV) pip install --python $(PY) --require-hashes -r requirements.lock -r $<
+	@touch $@
+
+# A uv that came through pip asks the package index that pip is set up to ask.
+AS_PIP = [ $(UV) = uv ] || \
+    { index="$${PIP_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null)}"; \
+      [ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; }
+
+.venv/.made:
+	@for python in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3); do \
+	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    found="$$python"; break; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "Bakeoff needs Python 3.11 or newer, and" \
+	        "$(or $(PYTHON),none of python3.13 python3.12 python3.11 python3) is one." \
+	        "Install it, or name it: make PYTHON=/path/to/python" >&2; \
+	    exit 1; \
+	fi; \
+	if [ $(UV) = uv ]; then \
+	    uv venv --quiet --allow-existing --python "$$found" .venv; \
+	else \
+	    "$$found" -m venv .venv || { \
+	        echo "$$found cannot make a virtual environment: install its venv module" \
+	            "(python3-venv on Debian and Ubuntu), or uv." >&2; \
+	        exit 1; \
+	    }; \
+	    awk '/^[a-z0-9]/ { wanted = /^uv==/ } wanted' requirements.lock > .venv/uv.txt && \
+	    $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt; \
+	fi
+	@touch $@

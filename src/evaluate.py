@@ -1,0 +1,45 @@
+"""Measure a trained run on a part of its data.
+
+python -m src.evaluate run=ID split=test
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from src.config.after import EvaluateSettings
+from src.config.checks import ConfigError
+from src.config.command_line import run_entry
+from src.config.compose import compose_settings
+from src.run_folder import RunFolder
+
+
+def evaluate(settings: EvaluateSettings) -> None:
+    """Predict the part, print its metrics, and keep both with the run."""
+    try:
+        folder = RunFolder.find(settings.run, Path(settings.output_dir))
+        checkpoint = folder.chosen_checkpoint()
+    except ValueError as error:
+        raise ConfigError(f"run: {error}.") from error
+
+    from src.revisit import measure_again
+
+    metrics, measurements = measure_again(folder, checkpoint, settings)
+    prefix = f"{settings.split}/"
+    for key, value in metrics.items():
+        print(f"{key.removeprefix(prefix):<24} {value:.4f}")
+    if measurements is not None:
+        print(f"the test part of this split has been measured {measurements} times", flush=True)
+    print(f"summary: {folder.summary}")
+
+
+def main() -> int:
+    """The exit code of the command line."""
+    read = partial(compose_settings, EvaluateSettings, config_name="evaluate")
+    return run_entry(__doc__ or "", read, evaluate)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Flags, exit codes and messages that all entries share."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from src.config.checks import ConfigError, Settings, setting
+from src.config.command_line import parse, run_entry
+from src.training.interruption import Interrupted
+
+
+@dataclass(frozen=True)
+class Numbered(Settings):
+    seed: int = setting("a number", at_least=0)
+
+
+def read(words: Sequence[str]) -> Numbered:
+    (word,) = words
+    return Numbered(int(word.removeprefix("seed=")))
+
+
+def refuse(settings: Numbered) -> None:
+    raise ConfigError("seed is not to my taste.")
+
+
+def fail(settings: Numbered) -> None:
+    raise ZeroDivisionError("one over nought")
+
+
+def terminate(settings: Numbered) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupt(settings: Numbered) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("action", "code"),
+    [(lambda s: None, 0), (refuse, 2), (fail, 1), (interrupt, 130), (terminate, 143)],
+)
+def test_exit_codes(action, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_entry("", read, action, argv=["seed=1"]) == code
+    error = capsys.readouterr().err
+    assert ("Traceback" in error) == (code == 1)
+    if code == 2:
+        assert error == "error: seed is not to my taste.\n"
+
+
+def test_the_signal_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    run_entry("", read, terminate, argv=["seed=1"])
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_every_job_is_read_before_the_first_starts() -> None:
+    done: list[int] = []
+    code = run_entry("", read, lambda s: done.append(s.seed), argv=["-m", "seed=1,2,-3"])
+    assert (code, done) == (2, [])
+
+
+def test_a_failed_job_does_not_stop_the_others_and_the_worst_code_is_returned() -> None:
+    done: list[int] = []
+
+    def act(settings: Numbered) -> None:
+        done.append(settings.seed)
+        if settings.seed == 1:
+            refuse(settings)
+
+    assert run_entry("", read, act, argv=["--multirun", "seed=1,2,3"]) == 2
+    assert done == [1, 2, 3]
+
+
+def test_a_person_who_stops_one_job_stops_them_all() -> None:
+    done: list[int] = []
+
+    def act(settings: Numbered) -> None:
+        done.append(settings.seed)
+        raise Interrupted(signal.SIGINT)
+
+    assert run_entry("", read, act, argv=["-m", "seed=1,2"]) == 130
+    assert done == [1]
+
+
+def test_help_names_keys_values_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_entry("Does it.", read, fail, argv=["--help", "seed=5"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Does it.") and "seed=5" in out and "a number" in out
+
+
+def test_cfg_job_prints_yaml(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_entry("", read, fail, argv=["--cfg", "job", "seed=5"]) == 0
+    assert capsys.readouterr().out == "seed: 5\n"
+
+
+@pytest.mark.parametrize("argv", [["--foo"], ["--cfg", "hydra"], ["--cfg"], ["-x", "seed=1"]])
+def test_an_unknown_flag_is_refused(argv: list[str]) -> None:
+    with pytest.raises(ConfigError):
+        parse(argv)
+    assert run_entry("", read, fail, argv=argv) == 2

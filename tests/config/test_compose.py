@@ -1,0 +1,116 @@
+"""From command-line words to settings, over the project's own conf/."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.config.checks import ConfigError, from_plain, to_plain
+from src.config.compose import CONF, compose_settings, expand, groups
+from src.config.schema import RunSettings, seconds_of
+
+OPTIONS = [(group, option) for group, options in groups().items() for option in options]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_survives_a_round_trip(group: str, option: str) -> None:
+    settings = compose_settings(RunSettings, [f"{group}={option}"])
+    stored = yaml.safe_load(yaml.safe_dump(to_plain(settings)))
+    assert from_plain(RunSettings, stored) == settings
+
+
+def test_every_yaml_says_what_it_is() -> None:
+    for file in CONF.rglob("*.yaml"):
+        lines = [line for line in file.read_text().splitlines() if "@package" not in line]
+        assert lines[0].startswith("# "), f"{file} begins without a comment"
+
+
+def test_overrides_reach_their_keys() -> None:
+    words = ["model=mlp", "optimizer=sgd", "optimizer.lr=0.5", "trainer.max_epochs=5", "seed=7"]
+    settings = compose_settings(RunSettings, words)
+    assert settings.model.name == "mlp" and settings.optimizer.name == "sgd"
+    assert (settings.optimizer.lr, settings.trainer.max_epochs, settings.seed) == (0.5, 5, 7)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["model=cn"], ["model is 'cn'", "cnn", "did you mean cnn?"]),
+        (["modle=cnn"], ["modle", "did you mean model?"]),
+        (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean trainer.max_epochs?"]),
+        (["lr=3"], ["lr", "did you mean optimizer.lr?"]),
+        (["optimizer.lr=-1"], ["optimizer.lr is -1", "above 0"]),
+        (["optimizer.lr=fast"], ["optimizer.lr is 'fast'", "a number"]),
+        (["seed=1,2"], ["seed=1,2", "-m"]),
+        (["+new=1"], ["new", "no such key"]),
+        (["~seed"], ["seed is not set"]),
+        (["model._target_=os.system"], ["os.system", "allowlist"]),
+        (["data._target_=builtins.open"], ["builtins.open", "allowlist"]),
+        (["+model._args_=[1]"], ["model._args_", "no such key"]),
+        (["hydra.run.dir=x"], ["hydra.run.dir"]),
+        (["model"], ["'model'", "KEY=VALUE"]),
+        (["data.name=a(b"], ["cannot be read", "quotes"]),
+        (["runtime.precision=int8"], ["runtime.precision is 'int8'", "bfloat16"]),
+        (["trainer.devices=0"], ["trainer.devices is 0"]),
+        (["trainer.max_time=soon"], ["trainer.max_time is 'soon'"]),
+        (["data.val_fraction=0.6", "data.test_fraction=0.5"], ["val_fraction", "below 1"]),
+    ],
+)
+def test_a_wrong_word_is_explained_in_one_sentence(words: list[str], parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_settings(RunSettings, words)
+    message = str(caught.value)
+    assert all(part in message for part in parts), message
+    assert len(message.splitlines()) == 1 and message.endswith(".")
+
+
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
+def test_paths_are_taken_literally(path: str) -> None:
+    if path in ("null", "true", "false"):
+        return
+    words = [f"data.root={path}", f"output_dir={path}", f"tracking.uri={path}"]
+    settings = compose_settings(RunSettings, words)
+    assert settings.data.root == settings.output_dir == settings.tracking.uri == path
+
+
+def test_paths_are_literal_in_a_multirun_too() -> None:
+    words = ["data.root=/a,b/[c]=${d} 图片/~", "seed=1,2"]
+    jobs = list(expand(words))
+    assert jobs == [[words[0], "seed=1"], [words[0], "seed=2"]]
+
+
+def test_a_multirun_is_every_combination() -> None:
+    jobs = list(expand(["model=cnn,mlp", "seed=range(3)", "optimizer=sgd"]))
+    expected = itertools.product(["model=cnn", "model=mlp"], [f"seed={i}" for i in range(3)])
+    assert jobs == [[model, seed, "optimizer=sgd"] for model, seed in expected]
+    assert list(expand(["model.pretrained=null,true"])) == [
+        ["model.pretrained=null"],
+        ["model.pretrained=true"],
+    ]
+
+
+def test_a_group_of_another_folder_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "shape").mkdir()
+    for name in ("round", "flat"):
+        (tmp_path / "shape" / f"{name}.yaml").write_text("size: 1\n")
+    assert groups(tmp_path) == {"shape": ["flat", "round"]}
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [(90, 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("1d", 86400)]
+    + [("00:10:00", 600), ("01:00:00:01", 86401)],
+)
+def test_durations(duration: float | str, seconds: float) -> None:
+    assert seconds_of(duration) == seconds
+
+
+@pytest.mark.parametrize("duration", ["", "s", "10", "10x", "1:2", 0, -1, "0s", "m10"])
+def test_what_is_no_duration_is_refused(duration: float | str) -> None:
+    with pytest.raises(ValueError, match="it must be"):
+        seconds_of(duration)

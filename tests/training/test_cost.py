@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.training import cost
+from src.training.cost import (
+    count_flops,
+    latency_ms,
+    measure_cost,
+    num_parameters,
+    peak_memory_bytes,
+    throughput,
+)
+
+SHAPE = (1, 8, 8)
+
+
+class Rows(nn.Module):
+    """The picture as a sequence of rows."""
+
+    def __init__(self, layer: nn.Module, width: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.layer(images[:, 0])[0][:, -1])
+
+
+class Restless(nn.Module):
+    """Changes whatever a module may change in a forward pass, even in evaluation mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.frozen = nn.BatchNorm2d(4).eval()
+        self.head = nn.Linear(4, 3)
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("last", torch.zeros(1))
+        self.cache: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        self.last = images.mean().reshape(1)
+        self.cache = images
+        features = nn.functional.dropout(self.frozen(self.norm(self.conv(images))), 0.5, True)
+        return self.head(features.mean((2, 3)))
+
+
+class Sleeper(nn.Module):
+    """Takes a known time a picture, in the forward pass alone."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 2)
+        self.seconds = seconds
+        self.batches: list[int] = []
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Sleeper:
+        return self  # so that the test sees the batches
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches.append(len(images))
+        time.sleep(self.seconds * len(images))
+        return self.head(images.flatten(1))
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def test_a_network_measured_whole(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "last.ckpt"
+    checkpoint.write_bytes(bytes(1500))
+    measured = measure_cost(mlp(), SHAPE, batch_size=64, checkpoint=checkpoint)
+    assert measured["parameters"] == 64 * 5 + 5 + 5 * 3 + 3
+    assert measured["flops"] == 2 * (64 * 5 + 5 * 3)
+    assert measured["checkpoint_mb"] == 0.0015
+    assert 0 < measured["latency_ms"] < 100
+    assert measured["throughput"] > 10
+    assert 10 < measured["peak_memory_mb"] < 100_000
+    assert len(measured) == 6
+
+
+def test_without_a_checkpoint_there_is_no_size() -> None:
+    assert "checkpoint_mb" not in measure_cost(mlp(), SHAPE, batch_size=2)
+
+
+def test_parameters_all_and_trainable_shared_ones_once() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    network[1].weight = network[0].weight
+    assert num_parameters(network) == 16 + 4 + 4
+    network[0].bias.requires_grad_(False)
+    assert num_parameters(network, trainable_only=True) == 16 + 4
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize(("kind", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
+def test_flops_of_recurrent_layers(
+    kind: type[nn.RNNBase], gates: int, num_layers: int, bidirectional: bool
+) -> None:
+    """torch's counter alone misses the CPU's LSTM kernel altogether."""
+    hidden, directions = 6, 1 + bidirectional
+    layer = kind(8, hidden, num_layers, batch_first=True, bidirectional=bidirectional)
+    inputs = [8] + [hidden * directions] * (num_layers - 1)
+    products = sum(8 * directions * gates * hidden * (size + hidden) for size in inputs)
+    network = Rows(layer, hidden * directions)
+    assert count_flops(network, SHAPE) == 2 * (products + hidden * directions * 3)
+
+
+def test_flops_of_a_transformer_layer_in_spite_of_its_fast_path() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.layer(images[:, 0])
+
+    tokens, width, mlp_width = 8, 8, 16
+    projections = tokens * width * (3 * width + width)
+    attention = 2 * tokens * tokens * width
+    assert count_flops(Attention(), SHAPE) == 2 * (
+        projections + attention + 2 * tokens * width * mlp_width
+    )
+
+
+def test_flops_of_a_convolution() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+    assert count_flops(network, (3, 8, 8)) == 2 * 8 * 3 * 9 * 4 * 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions_are_measured_as_they_are(dtype: torch.dtype) -> None:
+    network = mlp().to(dtype)
+    assert count_flops(network, SHAPE) == count_flops(mlp(), SHAPE)
+    assert latency_ms(network, SHAPE) > 0
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_measuring_changes_nothing(training: bool) -> None:
+    network = Restless()
+    network.train(training)
+    network.frozen.eval()
+    before, modes = copy.deepcopy(network.state_dict()), [m.training for m in network.modules()]
+    buffers = dict(network.named_buffers())
+    parameters = dict(network.named_parameters())
+    random_state = torch.get_rng_state()
+
+    measure_cost(network, SHAPE, batch_size=2)
+
+    assert [m.training for m in network.modules()] == modes
+    assert network.cache is None
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(dict(network.named_buffers())[name] is buffer for name, buffer in buffers.items())
+    assert all(dict(network.named_parameters())[name] is p for name, p in parameters.items())
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
+    network(torch.rand(2, *SHAPE)).sum().backward()  # nothing of inference mode clings to it
+    assert network.conv.weight.grad is not None
+
+
+def test_latency_is_the_median_time_of_one_picture() -> None:
+    network = Sleeper(0.005)
+    assert 5 <= latency_ms(network, SHAPE) < 15
+    assert set(network.batches) == {1}
+
+
+def test_throughput_is_pictures_and_not_batches_a_second() -> None:
+    network = Sleeper(0.001)
+    assert 250 < throughput(network, SHAPE, batch_size=32) <= 1000
+    assert network.batches[-1] == 32
+
+
+def test_a_slow_network_is_not_kept_at_it_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "_BUDGET_SECONDS", 0.05)
+    network = Sleeper(0.04)
+    start = time.perf_counter()
+    rate = throughput(network, SHAPE, batch_size=128)
+    assert time.perf_counter() - start < 1  # at 128 a single batch takes five seconds
+    assert network.batches[-1] == 2
+    assert rate == pytest.approx(25, rel=0.3)
+
+
+def test_peak_memory_counts_what_was_held_and_let_go() -> None:
+    held = len(bytearray(b"x") * 300_000_000)
+    assert peak_memory_bytes(torch.device("cpu")) > held
+
+
+@pytest.mark.slow  # starts a process that imports torch
+def test_peak_memory_is_not_that_of_the_parent() -> None:
+    """As getrusage would have it on Linux."""
+    ballast = bytearray(b"x") * 1_000_000_000
+    code = (
+        "import torch; from src.training.cost import peak_memory_bytes as peak;"
+        "before = peak(torch.device('cpu')); ballast = bytearray(b'x') * 1_000_000_000;"
+        "print(peak(torch.device('cpu')) - before)"
+    )
+    command = [sys.executable, "-c", code]
+    grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert grown > 0.5 * len(ballast)
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8), (1, -1, 8)])
+def test_refuses_shapes_without_content(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="must be at least 1"):
+        measure_cost(mlp(), shape)
+
+
+def test_refuses_empty_batches() -> None:
+    with pytest.raises(ValueError, match="batch size 0"):
+        throughput(mlp(), SHAPE, batch_size=0)
