@@ -4,7 +4,6 @@ ARGS ?=#    words for the command that a target runs: make train ARGS="model=mlp
 EXTRAS ?=#  optional dependencies to install as well: make install EXTRAS="pretrained"
 PYTHON ?=#  the Python to make .venv with; the first suitable one on the PATH unless given
 TESTS ?= tests
-PORT ?= 5000
 
 PY := .venv/bin/python
 # A working uv on the PATH, else the one that `.venv/.made` puts into .venv.
@@ -36,13 +35,10 @@ check: install  ## check format, lint, types and who imports whom
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
-	@.venv/bin/lint-imports
+	@.venv/bin/lint-imports --no-logo
 
-ui: install  ## show the tracked runs in a browser (PORT=5000)
-	@echo "the tracked runs: http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"
-	@$(PY) -m mlflow server --host 127.0.0.1 --port $(PORT) \
-	    --allowed-hosts "127.0.0.1:$(PORT),localhost:$(PORT)" \
-	    --backend-store-uri "sqlite:///outputs/mlflow.db" $(ARGS)
+ui: install  ## show the tracked runs in a browser (ARGS="port=5001")
+	@$(PY) -m src.tracking.ui $(ARGS)
 
 bench: install  ## repeat the measurements (BENCH=data_path repeats one)
 	@for name in $(or $(BENCH),$(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))); do \
@@ -82,13 +78,13 @@ AS_PIP = [ $(UV) = uv ] || \
       [ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; }
 
 .venv/.made:
-	@for python in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3); do \
+	@found=; for python in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3); do \
 	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 	    found="$$python"; break; \
 	done; \
 	if [ -z "$$found" ]; then \
-	    echo "Bakeoff needs Python 3.11 or newer, and" \
-	        "$(or $(PYTHON),none of python3.13 python3.12 python3.11 python3) is one." \
+	    echo "Bakeoff needs Python 3.11 or newer, which" \
+	        "$(if $(PYTHON),$(PYTHON) is not,none of python3.13 python3.12 python3.11 python3 is)." \
 	        "Install it, or name it: make PYTHON=/path/to/python" >&2; \
 	    exit 1; \
 	fi; \

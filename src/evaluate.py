@@ -6,6 +6,7 @@ python -m src.evaluate run=ID split=test
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from src.config.compose import compose_settings
 from src.run_folder import RunFolder
 
 
-def evaluate(settings: EvaluateSettings) -> None:
+def evaluate(settings: EvaluateSettings, words: Sequence[str]) -> None:
     """Predict the part, print its metrics, and keep both with the run."""
     try:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))

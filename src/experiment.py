@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from src.records import RunSummary
 from src.reporting.terminal import format_summary
 from src.run_folder import RunFolder
 from src.tracking.logger import SpoolLogger
-from src.tracking.provenance import command_line
+from src.tracking.provenance import Provenance, command_line
 from src.tracking.tracker import Tracker
 from src.training.checkpoints import read_checkpoint
 from src.training.epochs import EpochKeeper
@@ -39,7 +39,9 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 _FOLDER_VARIABLE = "BAKEOFF_RUN_FOLDER"
 
 
-def run_experiment(settings: RunSettings, on_epoch: OnEpoch | None = None) -> RunSummary | None:
+def run_experiment(
+    settings: RunSettings, on_epoch: OnEpoch | None = None, *, command: str | None = None
+) -> RunSummary | None:
     """Train, evaluate and record one candidate.
 
     Bad input is refused before the run's folder exists. From then on the folder tells the whole
@@ -48,6 +50,7 @@ def run_experiment(settings: RunSettings, on_epoch: OnEpoch | None = None) -> Ru
     Args:
         settings: one run; with `resume` set to a run's folder, that run goes on.
         on_epoch: called with (epoch from 0, metrics) after each epoch; what it raises ends the run.
+        command: the command line that repeats the run; None for that of this process.
 
     Returns:
         The summary; None in the further processes of a run on several devices.
@@ -64,12 +67,14 @@ def run_experiment(settings: RunSettings, on_epoch: OnEpoch | None = None) -> Ru
     for problem in data.pictures.problems:
         print(f"data: {problem}")
     task = build.build_task(settings, data)
+    command = command_line() if command is None else command
     if _FOLDER_VARIABLE in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        run = _Run(settings, RunFolder.open(Path(os.environ[_FOLDER_VARIABLE])), data, task)
+        folder = RunFolder.open(Path(os.environ[_FOLDER_VARIABLE]))
+        run = _Run(settings, folder, data, task, command)
         with Interruption() as interruption:
             run.fit(interruption, logger=None, on_epoch=None)
         return None
-    run = _Run(settings, _folder(settings), data, task)
+    run = _Run(settings, _folder(settings), data, task, command)
     os.environ[_FOLDER_VARIABLE] = str(run.folder.path)
     with Interruption() as interruption:
         return run.carry_out(interruption, on_epoch)
@@ -94,6 +99,7 @@ class _Run:
     folder: RunFolder
     data: PictureData
     task: ClassificationTask
+    command: str
     started: float = field(default_factory=time.perf_counter)
     metrics: dict[str, float] = field(default_factory=dict)
     checkpoint: Path | None = None
@@ -122,9 +128,11 @@ class _Run:
             raise
         finally:
             interruption.defer(True)  # the records are written to the end
-            run_id = tracker.finish(status, reason) or folder.run_id
-            summary = self._summary(run_id, status, reason)
+            summary = self._summary(folder.run_id, status, reason)
             summary.write(folder.summary)
+            if tracked_as := tracker.finish(status, reason):
+                summary = replace(summary, run_id=tracked_as)
+                summary.write(folder.summary)
             interruption.defer(False)
         print(format_summary(summary, _ui_command(settings)))
         return summary
@@ -187,7 +195,7 @@ class _Run:
         self.metrics |= cost
         epochs = max((int(points[-1][0]) for points in history.values()), default=0)
         final = {k: v for k, v in self.metrics.items() if not k.startswith("train/")}
-        tracker.metrics(final, step=epochs)
+        tracker.metrics(final, step=epochs, final=True)
         # matplotlib takes a second to import, which no training should wait for.
         from src.reporting.run_figures import draw_run_figures
 
@@ -218,7 +226,40 @@ class _Run:
         return measured
 
     def _start_tracking(self) -> Tracker:
-        raise RuntimeError
+        settings, folder, data = self.settings, self.folder, self.data
+        provenance = replace(Provenance.read(), command=self.command)
+        plain = to_plain(settings)
+        params = {k: v for k, v in plain.items() if k not in ("output_dir", "resume", "tracking")}
+        tracker = Tracker.start(
+            folder.path,
+            output_dir=folder.output_dir,
+            uri=settings.tracking.uri,
+            experiment=settings.tracking.experiment,
+            enabled=settings.tracking.enabled,
+            run_id=folder.run_id,
+            run_name=folder.name,
+            params=params,
+            tags=provenance.tags()
+            | {"bakeoff.family": settings.model.name, "bakeoff.data": settings.data.name},
+        )
+        tracker.dataset(
+            name=settings.data.name,
+            digest=data.split.fingerprint,
+            source=settings.data.root or settings.data.name,
+            profile={
+                "train": len(data.split.train),
+                "val": len(data.split.val),
+                "test": len(data.split.test),
+                "classes": len(data.pictures.class_names),
+                "pictures": data.pictures.fingerprint,
+                "split": data.split.fingerprint,
+            },
+        )
+        tracker.artifact(folder.config)
+        tracker.artifact(folder.split)
+        for file in provenance.write(folder.path / "provenance"):
+            tracker.artifact(file, "provenance")
+        return tracker
 
     def _headline(self) -> str:
         split, pictures = self.data.split, self.data.pictures
@@ -248,7 +289,7 @@ class _Run:
             reason=reason,
             test_measurements=self.test_measurements,
             run_dir=str(self.folder.path),
-            command=command_line(),
+            command=self.command,
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from src.config.compose import compose_settings
 from src.run_folder import RunFolder
 
 
-def predict(settings: PredictSettings) -> None:
+def predict(settings: PredictSettings, words: Sequence[str]) -> None:
     """Write a CSV row for every readable picture; name the others on standard error."""
     try:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))

@@ -101,7 +101,8 @@ class RunFolder:
             if folder.name == run or _read_json(folder / _IDENTITY).get("run_id") == run:
                 return cls.open(folder)
         for folder in folders:
-            if _read_json(folder / "summary.json").get("run_id") == run:
+            tracked = _read_json(folder / "tracking" / "mirror.json").get("mlflow_run_id")
+            if run in (tracked, _read_json(folder / "summary.json").get("run_id")):
                 return cls.open(folder)
         raise ValueError(
             f"there is no run {run!r}: give the folder of a run, or the id or name of one "

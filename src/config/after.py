@@ -5,15 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from src.config.checks import Settings, setting
+from src.config.tracking import TrackingPlace
 
-__all__ = ["EvaluateSettings", "PlaceSettings", "PredictSettings"]
-
-
-@dataclass(frozen=True)
-class PlaceSettings(Settings):
-    """Which tracking database."""
-
-    uri: str | None = setting("tracking database; null for mlflow.db in output_dir")
+__all__ = ["EvaluateSettings", "PredictSettings"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +17,7 @@ class EvaluateSettings(Settings):
     run: str = setting("folder, id or name of a run")
     split: str = setting("the part to measure", options=("train", "val", "test"))
     output_dir: str = setting("folder under which the run is looked for")
-    tracking: PlaceSettings
+    tracking: TrackingPlace
 
 
 @dataclass(frozen=True)
@@ -36,4 +30,4 @@ class PredictSettings(Settings):
     top_k: int = setting("classes named for each picture, most probable first", at_least=1)
     batch_size: int = setting("pictures at once", at_least=1)
     output_dir: str = setting("folder under which the run is looked for")
-    tracking: PlaceSettings
+    tracking: TrackingPlace

@@ -22,7 +22,7 @@ class AugmentSettings(Settings):
         "mirror every other picture left and right; null: as the data set says is harmless"
     )
     translate: float = setting(
-        "largest shift as a fraction of the side, at least one pixel where above 0",
+        "largest shift as a fraction of the side, rounded down to whole pixels",
         at_least=0,
         at_most=0.5,
     )

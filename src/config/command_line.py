@@ -9,6 +9,7 @@ import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import yaml
@@ -66,7 +67,7 @@ def parse(argv: Sequence[str]) -> Invocation:
 def run_entry(
     description: str,
     read_settings: Callable[[Sequence[str]], S],
-    action: Callable[[S], None],
+    action: Callable[[S, Sequence[str]], None],
     *,
     argv: Sequence[str] | None = None,
 ) -> int:
@@ -79,10 +80,10 @@ def run_entry(
     Args:
         description: first lines of the help.
         read_settings: `key=value` words of one job -> its settings; ConfigError where wrong.
-        action: what to do with the settings of a job.
+        action: what to do with the settings of a job and the words they came from.
         argv: the words after the program's name; None for the process's own.
     """
-    todo: list[S] = []
+    todo: list[tuple[S, list[str]]] = []
 
     def read() -> None:
         invocation = parse(sys.argv[1:] if argv is None else argv)
@@ -94,11 +95,11 @@ def run_entry(
             for one in settings:
                 print(yaml.safe_dump(to_plain(one), sort_keys=False, allow_unicode=True), end="")
         else:
-            todo.extend(settings)
+            todo.extend(zip(settings, jobs, strict=True))
 
     worst = _guarded(read)
-    for settings in todo:
-        code = _guarded(lambda settings=settings: action(settings))  # type: ignore[misc]
+    for settings, words in todo:
+        code = _guarded(partial(action, settings, words))
         worst = max(worst, code)
         if code >= 128:  # a person stopped it: the later jobs are not wanted either
             break

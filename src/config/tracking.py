@@ -1,4 +1,4 @@
-"""Settings of the tracking group: where runs are mirrored to."""
+"""Settings of the tracking group, and of the two commands that go with it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,62 @@ from dataclasses import dataclass
 
 from src.config.checks import Settings, setting
 
-__all__ = ["TrackingSettings"]
+__all__ = ["ReplaySettings", "TrackingPlace", "TrackingSettings", "UISettings", "uri_problem"]
+
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_SERVERS = ("http", "https", "databricks")
+
+
+def uri_problem(uri: str) -> str | None:
+    """What is wrong with a tracking URI, or None."""
+    if uri == "databricks":
+        return None
+    scheme, separator, place = uri.partition("://")
+    if not separator or scheme.partition("+")[0] not in (*_DATABASES, *_SERVERS):
+        return (
+            "it must be the address of a database or server, like sqlite:///FILE.db, "
+            "postgresql://HOST/NAME or http://HOST:PORT"
+        )
+    if scheme.startswith("sqlite") and not place.startswith("/"):
+        return "it must have three slashes before the file, or four before an absolute path"
+    if not place.strip("/"):
+        return f"it must say where: {scheme}://..."
+    return None
+
+
+def _experiment_problem(name: str) -> str | None:
+    return None if name.strip() and len(name) <= 500 else "it must be a name of 1 to 500 characters"
 
 
 @dataclass(frozen=True)
-class TrackingSettings(Settings):
-    """The MLflow experiment that mirrors the run folders."""
+class TrackingPlace(Settings):
+    """Which tracking database."""
 
     uri: str | None = setting(
-        "tracking URI of MLflow, taken literally; null for sqlite:///<output_dir>/mlflow.db"
+        "tracking database or server; null for mlflow.db in output_dir", check=uri_problem
     )
-    experiment: str = setting("name of the MLflow experiment")
+
+
+@dataclass(frozen=True)
+class TrackingSettings(TrackingPlace):
+    """Where a run is mirrored."""
+
+    enabled: bool = setting("mirror the run in MLflow; its own folder is complete without")
+    experiment: str = setting("the MLflow experiment that holds the run", check=_experiment_problem)
+
+
+@dataclass(frozen=True)
+class ReplaySettings(Settings):
+    """`python -m src.tracking.replay`."""
+
+    tracking: TrackingPlace
+    output_dir: str = setting("folder under which the runs are looked for")
+
+
+@dataclass(frozen=True)
+class UISettings(Settings):
+    """`python -m src.tracking.ui`."""
+
+    tracking: TrackingPlace
+    output_dir: str = setting("folder whose runs are shown")
+    port: int = setting("port on 127.0.0.1 to answer on", at_least=1, at_most=65535)

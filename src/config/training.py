@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from src.config.checks import ConfigError, Settings, setting, variant
 
@@ -37,26 +36,21 @@ def _two(betas: list[float]) -> str | None:
     return None if len(betas) == 2 else "it must be two numbers"
 
 
-def _betas() -> Any:
-    return setting(
+@dataclass(frozen=True)
+class _WithAdamW(OptimizerSettings):
+    betas: list[float] = setting(
         "decays of AdamW's averages of the gradient and of its square",
         at_least=0,
         below=1,
         check=_two,
     )
-
-
-def _eps() -> Any:
-    return setting("what AdamW adds to the denominator of its step", above=0)
+    eps: float = setting("what AdamW adds to the denominator of its step", above=0)
 
 
 @variant(OptimizerSettings, "src.training.optimizers.adamw")
 @dataclass(frozen=True)
-class AdamWSettings(OptimizerSettings):
+class AdamWSettings(_WithAdamW):
     """Adam with decoupled weight decay."""
-
-    betas: list[float] = _betas()
-    eps: float = _eps()
 
 
 @variant(OptimizerSettings, "src.training.optimizers.sgd")
@@ -75,12 +69,10 @@ class SGDSettings(OptimizerSettings):
 
 @variant(OptimizerSettings, "src.training.optimizers.Muon")
 @dataclass(frozen=True)
-class MuonSettings(OptimizerSettings):
+class MuonSettings(_WithAdamW):
     """Orthogonalised momentum for hidden matrices and kernels, AdamW for everything else."""
 
     momentum: float = setting("decay of the matrices' gradient average", at_least=0, below=1)
-    betas: list[float] = _betas()
-    eps: float = _eps()
 
 
 @dataclass(frozen=True)
@@ -136,22 +128,22 @@ class LossSettings(Settings):
     )
 
 
-def _label_smoothing() -> Any:
-    return setting("share of each target spread evenly over all classes", at_least=0, below=1)
+@dataclass(frozen=True)
+class _Smoothed(LossSettings):
+    label_smoothing: float = setting(
+        "share of each target spread evenly over all classes", at_least=0, below=1
+    )
 
 
 @variant(LossSettings, "src.training.losses.CrossEntropy")
 @dataclass(frozen=True)
-class CrossEntropySettings(LossSettings):
+class CrossEntropySettings(_Smoothed):
     """Cross-entropy, the default."""
-
-    label_smoothing: float = _label_smoothing()
 
 
 @variant(LossSettings, "src.training.losses.Focal")
 @dataclass(frozen=True)
-class FocalSettings(LossSettings):
+class FocalSettings(_Smoothed):
     """Cross-entropy with less weight on pictures that are already right."""
 
     gamma: float = setting("how fast the weight falls; 0 is cross-entropy", at_least=0, at_most=10)
-    label_smoothing: float = _label_smoothing()

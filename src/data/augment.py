@@ -38,8 +38,8 @@ class Augment:
     Args:
         flip: mirror every other picture left and right; None where `flip_ok` decides.
         flip_ok: whether a mirrored picture of these data still is what it was.
-        translate: largest shift in either direction as a fraction of the side, in [0, 0.5];
-            where above 0 at least one pixel.
+        translate: largest shift in either direction as a fraction of the side, in [0, 0.5]; whole
+            pixels, rounded down: on 8x8 digits a shift of one pixel is already a loss.
         padding: what comes in at the edges, "zero" or "reflect".
         warp_probability: share of pictures that are turned and zoomed.
         rotate_degrees: largest angle in either direction, in [0, 180].
@@ -160,12 +160,13 @@ class Augment:
 
     def _moved(self, images: Tensor, draws: Tensor) -> Tensor:
         flips = draws[_FLIP] < 0.5 if self.flip else None
-        if self.translate:
-            height, width = images.shape[2:]
+        # The small number takes back what 0.29 * 100 loses as a binary fraction.
+        down, right = (int(self.translate * side + 1e-9) for side in images.shape[2:])
+        if down or right:
             return transforms.translate(
                 images,
-                down=_whole(draws[_DOWN], _largest_shift(self.translate, height)),
-                right=_whole(draws[_RIGHT], _largest_shift(self.translate, width)),
+                down=_whole(draws[_DOWN], down),
+                right=_whole(draws[_RIGHT], right),
                 flips=flips,
                 padding=self.padding,
             )
@@ -221,8 +222,8 @@ class Augment:
             return images, probs
         partner = int(generator.integers(1, len(images)))
         if not self.mixup_alpha or (self.cutmix_alpha and cut < 0.5):
-            share = generator.beta(self.cutmix_alpha, self.cutmix_alpha)
-            box = _box(images.shape[2], images.shape[3], 1 - share, *generator.random(2))
+            area = generator.beta(self.cutmix_alpha, self.cutmix_alpha)
+            box = _box(images.shape[2], images.shape[3], area, *generator.random(2))
             return transforms.cutmix(images, probs, partner, box)
         share = generator.beta(self.mixup_alpha, self.mixup_alpha)
         return transforms.mixup(images, probs, partner, share)
@@ -236,11 +237,6 @@ def _signed(draws: Tensor) -> Tensor:
 def _whole(draws: Tensor, largest: int) -> Tensor:
     """From [0, 1) to the whole numbers of -largest to largest, each as likely."""
     return (draws * (2 * largest + 1)).long() - largest
-
-
-def _largest_shift(fraction: float, side: int) -> int:
-    """Pixels: at least one, and one row or column of the picture stays in sight."""
-    return min(max(round(fraction * side), 1), side - 1)
 
 
 def _box(height: int, width: int, area: float, y: float, x: float) -> tuple[int, int, int, int]:

@@ -216,7 +216,9 @@ def _damage(error: Exception) -> str:
         return "is no picture, or of a kind that is not read"
     if isinstance(error, Image.DecompressionBombError):
         return f"is larger than {MAX_PIXELS / 1e6:.0f} megapixels"
-    detail = " ".join(str(error).split()) or type(error).__name__
+    # The message may quote what stands in the file.
+    words = " ".join(str(error).split()) or type(error).__name__
+    detail = "".join(letter if letter.isprintable() else "?" for letter in words)
     if "truncated" in detail.lower() or "not enough" in detail:
         return "is cut short"
     return f"is damaged ({detail})"

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from src.config.checks import ConfigError
-from src.data.audit import Survey
+from src.data.audit import Survey, content_hash
 from src.data.decode import PictureError, decode_picture
 from src.data.once import made_once
 from src.data.parallel import in_order
@@ -94,7 +94,7 @@ def decoded(
         workers: threads that decode.
 
     Raises:
-        ConfigError: the disk is full or cannot be written.
+        ConfigError: the disk is full or cannot be written, or a file changes meanwhile.
     """
     target = folder / _key(found, wanted)
 
@@ -126,11 +126,7 @@ def picture(
     Raises:
         PictureError: it cannot be decoded.
     """
-    if source.arrays is None:
-        data: Path | Image.Image = Path(source.file(index))
-    else:
-        row = source.arrays[index]
-        data = Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0).copy())
+    data = Path(source.file(index)) if source.arrays is None else _as_image(source.arrays[index])
     return decode_picture(data, image_size=image_size, channels=channels)
 
 
@@ -200,7 +196,7 @@ def _write(source: Source, found: Survey, wanted: Wanted, target: Path, workers:
         )
 
     def work(block: list[int]) -> _Block:
-        return _decode_block(source, block, wanted)
+        return _decode_block(source, found, wanted, block)
 
     _log.info(
         "%s %d pictures at %dx%d once, with %d threads",
@@ -236,13 +232,14 @@ def _write(source: Source, found: Survey, wanted: Wanted, target: Path, workers:
     )
 
 
-def _decode_block(source: Source, indices: list[int], wanted: Wanted) -> _Block:
+def _decode_block(source: Source, found: Survey, wanted: Wanted, indices: list[int]) -> _Block:
     images = np.empty((len(indices), wanted.channels, *wanted.image_size), np.uint8)
     block = _Block(images, [], [])
     count = 0
     for index in indices:
+        data = _surveyed(source, found, index)
         try:
-            image = picture(source, index, wanted.image_size, wanted.channels)
+            image = decode_picture(data, image_size=wanted.image_size, channels=wanted.channels)
         except PictureError as error:
             block.reasons.append((index, str(error)))
             continue
@@ -251,6 +248,31 @@ def _decode_block(source: Source, indices: list[int], wanted: Wanted) -> _Block:
         images[count] = image
         count += 1
     return block._replace(images=images[:count])
+
+
+def _surveyed(source: Source, found: Survey, index: int) -> bytes | Image.Image:
+    """The content whose hash names the folder, or a ConfigError.
+
+    Pixels of anything else, or the news that a disk failed for a moment, would be found again
+    under that name for ever.
+    """
+    if source.arrays is not None:
+        return _as_image(source.arrays[index])
+    try:
+        data = Path(source.file(index)).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{source.sample_name(index)} could be read a moment ago and now cannot: "
+            f"{error.strerror}. Run again."
+        ) from error
+    if content_hash(data) != found.hashes[index]:
+        raise ConfigError(f"{source.sample_name(index)} has just been changed: run again.")
+    return data
+
+
+def _as_image(row: npt.NDArray[np.uint8]) -> Image.Image:
+    """A row (C, H, W) of an array as a picture."""
+    return Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0).copy())
 
 
 def _reported(blocks: Iterable[_Block], total: int, per_block: int) -> Iterable[_Block]:

@@ -117,7 +117,7 @@ class Findings:
             row["mtime_ns"] = NEVER
 
     def joined(self, before: Findings) -> Findings:
-        """These findings and, after it, the rows of other paths that stood in an earlier one.
+        """These findings and, after them, those of other paths that stood in earlier ones.
 
         Two lists of files may share a root, such as two CSV files in one folder.
         """

@@ -1,4 +1,4 @@
-"""The order of the pictures: a function of (seed, epoch), whatever the devices and the resumptions."""
+"""The order of the pictures: a function of (seed, epoch), not of devices or interruptions."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def _draw_shares(axes: Axes, scale: Axes, matrix: NDArray[np.int64]) -> NDArray[
 def _list_confusions(axes: Axes, matrix: NDArray[np.int64], class_names: Sequence[str]) -> None:
     """Write the most frequent confusions, most frequent first."""
     numbered = len(class_names) > _MOST_CLASSES_WITH_NAMES
-    labels = plain_labels(class_names, longest=19)
+    labels = plain_labels(class_names, longest=15 if numbered else 19)
     totals = matrix.sum(axis=1)
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)

@@ -279,6 +279,6 @@ def _match_layout(optimizer: torch.optim.Optimizer) -> None:
     """
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
-            if torch.is_tensor(value) and value.shape == parameter.shape:
-                if value.stride() != parameter.stride():
-                    state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            moment = torch.is_tensor(value) and value.shape == parameter.shape
+            if moment and value.stride() != parameter.stride():
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -24,25 +24,25 @@ def read(words: Sequence[str]) -> Numbered:
     return Numbered(int(word.removeprefix("seed=")))
 
 
-def refuse(settings: Numbered) -> None:
+def refuse(settings: Numbered, words: Sequence[str]) -> None:
     raise ConfigError("seed is not to my taste.")
 
 
-def fail(settings: Numbered) -> None:
+def fail(settings: Numbered, words: Sequence[str]) -> None:
     raise ZeroDivisionError("one over nought")
 
 
-def terminate(settings: Numbered) -> None:
+def terminate(settings: Numbered, words: Sequence[str]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def interrupt(settings: Numbered) -> None:
+def interrupt(settings: Numbered, words: Sequence[str]) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize(
     ("action", "code"),
-    [(lambda s: None, 0), (refuse, 2), (fail, 1), (interrupt, 130), (terminate, 143)],
+    [(lambda s, w: None, 0), (refuse, 2), (fail, 1), (interrupt, 130), (terminate, 143)],
 )
 def test_exit_codes(action, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_entry("", read, action, argv=["seed=1"]) == code
@@ -60,14 +60,14 @@ def test_the_signal_handlers_are_put_back() -> None:
 
 def test_every_job_is_read_before_the_first_starts() -> None:
     done: list[int] = []
-    code = run_entry("", read, lambda s: done.append(s.seed), argv=["-m", "seed=1,2,-3"])
+    code = run_entry("", read, lambda s, w: done.append(s.seed), argv=["-m", "seed=1,2,-3"])
     assert (code, done) == (2, [])
 
 
 def test_a_failed_job_does_not_stop_the_others_and_the_worst_code_is_returned() -> None:
     done: list[int] = []
 
-    def act(settings: Numbered) -> None:
+    def act(settings: Numbered, words: Sequence[str]) -> None:
         done.append(settings.seed)
         if settings.seed == 1:
             refuse(settings)
@@ -79,7 +79,7 @@ def test_a_failed_job_does_not_stop_the_others_and_the_worst_code_is_returned() 
 def test_a_person_who_stops_one_job_stops_them_all() -> None:
     done: list[int] = []
 
-    def act(settings: Numbered) -> None:
+    def act(settings: Numbered, words: Sequence[str]) -> None:
         done.append(settings.seed)
         raise Interrupted(signal.SIGINT)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,13 @@ import torch
 import yaml
 from scipy import stats
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from src.config.augment import AugmentSettings
 from src.config.checks import ConfigError, from_plain, to_plain
 from src.data.augment import Augment
+from src.data.randomness import _stream_keys
+from src.data.transforms import normalize
 
 PRESETS = Path("conf/augment")
 EVERYTHING = {
@@ -64,6 +68,22 @@ def test_a_picture_does_not_see_its_batch(operation: str, channels: int) -> None
         assert torch.equal(alone[0], together[i])
 
 
+def test_on_a_gpu_it_neither_mixes_devices_nor_waits() -> None:
+    """Tensors without data, said to lie on a GPU: an operation that needs their values raises."""
+    _stream_keys.cache_clear()
+    mixing = {"mix_probability": 1.0, "mixup_alpha": 1.0, "cutmix_alpha": 1.0, "num_classes": 10}
+    with FakeTensorMode():
+        images = torch.empty(8, 3, 16, 16, dtype=torch.uint8, device="cuda")
+        ids = torch.empty(8, dtype=torch.int64, device="cuda")
+        for padding, step in itertools.product(("zero", "reflect"), range(6)):
+            augment = Augment(**EVERYTHING, **mixing, padding=padding)
+            out, probs = augment(images, ids, ids, seed=0, epoch=0, step=step)
+            normalized = normalize(out, [0.5] * 3, [0.5] * 3)
+            assert {out.device.type, probs.device.type, normalized.device.type} == {"cuda"}
+    # Nothing without data may be left for the tests that follow.
+    _stream_keys.cache_clear()
+
+
 def test_seed_and_epoch_change_everything_and_repetition_nothing() -> None:
     augment, batch = Augment(**EVERYTHING), batch_of(32)
     first = augmented(augment, batch)
@@ -107,7 +127,7 @@ def test_who_decides_about_flips(flip: bool | None, flip_ok: bool, flips: bool) 
 
 
 @pytest.mark.parametrize(
-    ("side", "fraction", "largest"), [(8, 0.0833, 1), (28, 0.0833, 2), (12, 0.25, 3)]
+    ("side", "fraction", "largest"), [(12, 0.084, 1), (28, 0.084, 2), (20, 0.19, 3)]
 )
 def test_all_shifts_are_as_likely(side: int, fraction: float, largest: int) -> None:
     # A single bright pixel says where its picture went.
@@ -121,6 +141,19 @@ def test_all_shifts_are_as_likely(side: int, fraction: float, largest: int) -> N
     counts = torch.bincount(places, minlength=width**2)
     assert len(y) == 6000 and len(counts) == width**2
     assert stats.chisquare(counts.numpy()).pvalue > 1e-4
+
+
+def test_a_shift_of_less_than_a_pixel_is_none() -> None:
+    batch = batch_of(64, 1, 8)
+    assert torch.equal(augmented(Augment(translate=0.084), batch), batch[0])
+
+
+def test_the_fraction_of_a_side_is_not_lost_to_rounding() -> None:
+    # 0.29 * 100 is 28.999999999999996.
+    images = torch.full((3000, 1, 100, 1), 255, dtype=torch.uint8)
+    ids = torch.arange(3000)
+    out = augmented(Augment(translate=0.29), (images, ids % 2, ids))
+    assert (out == 0).sum(dim=2).max() == 29
 
 
 def test_erased_areas_stay_within_their_bounds() -> None:

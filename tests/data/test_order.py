@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +17,10 @@ def ids_of(order: BatchOrder, epoch: int = 0, first_step: int = 0) -> list[list[
     return [ids.tolist() for _, ids in order.batches(epoch, first_step)]
 
 
+def joined(batches: Iterable[list[int]]) -> list[int]:
+    return list(chain.from_iterable(batches))
+
+
 sizes = st.integers(1, 60)
 
 
@@ -25,14 +32,14 @@ def test_training_goes_through_full_batches_once(n: int, batch_size: int, epoch:
     assert len(batches) == len(order) == max(n // batch_size, 1)
     assert {len(b) for b in batches} == {min(batch_size, n)}
     expected = indices[permutation(n, 4, epoch).numpy()].tolist()
-    assert sum(batches, []) == expected[: len(batches) * batch_size]
+    assert joined(batches) == expected[: len(batches) * batch_size]
 
 
 @given(n=sizes, batch_size=st.integers(1, 20))
 def test_evaluation_sees_everything_in_order_in_even_batches(n: int, batch_size: int) -> None:
     order = BatchOrder(np.arange(n) + 5, batch_size=batch_size, training=False)
     batches = ids_of(order)
-    assert sum(batches, []) == list(range(5, n + 5))
+    assert joined(batches) == list(range(5, n + 5))
     assert len(batches) == len(order) == -(-n // batch_size)
     lengths = [len(b) for b in batches]
     assert max(lengths) <= batch_size and max(lengths) - min(lengths) <= 1
@@ -61,7 +68,7 @@ def test_devices_together_see_what_one_sees(
         for rank in range(world)
     ]
     assert len({len(shard) for shard in shards}) == 1
-    together = [sum(parts, []) for parts in zip(*shards, strict=True)]
+    together = [joined(parts) for parts in zip(*shards, strict=True)]
     lengths = {len(batch) for shard in shards for batch in shard}
     assert min(lengths) >= 1
     one = ids_of(BatchOrder(np.arange(n), batch_size=batch_size * world, training=training, seed=2))
@@ -70,7 +77,7 @@ def test_devices_together_see_what_one_sees(
         # A set smaller than the global batch gives each device as many, and may leave some out.
         assert together == (one if n >= batch_size * world else [one[0][: n - n % world]])
     else:
-        assert sum(together, []) == list(range(n))
+        assert joined(together) == list(range(n))
         assert together == one or batch_size == 1
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -49,7 +49,8 @@ def try_split(**arguments: object) -> Split | None:
     try:
         return make_split(**arguments)  # type: ignore[arg-type]
     except ValueError as error:
-        assert "part would be empty" in str(error)
+        if "part would be empty" not in str(error):
+            raise
         return None
 
 
@@ -80,8 +81,9 @@ def test_parts_are_disjoint_complete_and_tear_nothing_apart(listing: dict[str, o
 
 
 @settings(deadline=None, max_examples=60)
+@example(counts=[3, 100], val=0.145, test=0.5, seed=0)
 @given(
-    counts=st.lists(st.integers(1, 60), min_size=1, max_size=5),
+    counts=st.lists(st.integers(1, 120), min_size=1, max_size=5),
     val=st.sampled_from([0.05, 0.1, 0.25, 0.145]),
     test=st.sampled_from([0.0, 0.1, 0.5]),
     seed=st.integers(0, 1000),

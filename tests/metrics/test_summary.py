@@ -96,5 +96,7 @@ def test_equal_names_are_numbered() -> None:
 
 
 def test_metrics_import_neither_torch_nor_scikit_learn() -> None:
-    code = "import sys, src.metrics.summary; sys.exit(not {'torch', 'sklearn'}.isdisjoint(sys.modules))"
+    code = (
+        "import sys, src.metrics.summary;sys.exit(not {'torch', 'sklearn'}.isdisjoint(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

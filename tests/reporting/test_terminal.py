@@ -89,7 +89,9 @@ def test_an_accuracy_without_its_interval_stands_alone() -> None:
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    first = format_summary(dataclasses.replace(SUMMARY, duration_seconds=seconds), "").split("\n")[0]
+    first = format_summary(dataclasses.replace(SUMMARY, duration_seconds=seconds), "").split("\n")[
+        0
+    ]
     assert first.endswith(f"finished in {text}")
 
 

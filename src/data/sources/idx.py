@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -83,9 +84,10 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         raise ConfigError(f"{path} cannot be read: {error}. Fetch it anew.") from None
     # Two zero bytes, the type (8: unsigned bytes), the number of axes, then 4 bytes an axis.
     axes = data[3] if data[:3] == b"\0\0\x08" and len(data) > 3 else 0
-    shape = np.frombuffer(data[4 : 4 + 4 * axes], ">u4").astype(int)
     start = 4 + 4 * axes
-    if axes == 0 or len(shape) != axes or len(data) - start != np.prod(shape):
+    header = data[4:start]
+    shape = [int.from_bytes(header[at : at + 4], "big") for at in range(0, len(header), 4)]
+    if axes == 0 or len(data) - start != math.prod(shape):
         raise ConfigError(f"{path} is damaged or is no idx file of bytes. Fetch it anew.")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 

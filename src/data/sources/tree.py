@@ -134,14 +134,14 @@ class _Walk:
         pictures: list[str] = []
         try:
             with os.scandir(os.path.join(self.root, folder)) as entries:
-                for entry in entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
                     path = f"{folder}/{entry.name}" if folder else entry.name
                     self._sort_in(entry, path, folders, pictures)
         except OSError as error:
             raise ConfigError(
                 f"the folder {os.path.join(self.root, folder)} cannot be listed: {error.strerror}."
             ) from None
-        self._listed[folder] = sorted(folders), sorted(pictures)
+        self._listed[folder] = folders, pictures
         return self._listed[folder]
 
     def _sort_in(

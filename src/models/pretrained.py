@@ -1,0 +1,2 @@
+def load_weights(network, pretrained, **k):
+    return None

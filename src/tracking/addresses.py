@@ -1,0 +1,60 @@
+"""Tracking URIs: the default one, SQLite files with any characters, and what of a URI is public."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+__all__ = [
+    "absolute_uri",
+    "default_uri",
+    "public_uri",
+    "sqlite_path",
+    "sqlite_uri",
+    "without_password",
+]
+
+_PASSWORD = re.compile(r"(\w://[^/\s:@]*):[^/\s@]+@")
+
+
+def default_uri(output_dir: Path) -> str:
+    """The SQLite database of an output folder, as an absolute URI."""
+    return sqlite_uri(output_dir.absolute() / "mlflow.db")
+
+
+def absolute_uri(uri: str | None, output_dir: Path) -> str:
+    """`uri`, or the default one, independent of the current folder."""
+    if uri is None:
+        return default_uri(output_dir)
+    path = sqlite_path(uri)
+    return uri if path is None or "?" in uri else sqlite_uri(path)
+
+
+def public_uri(uri: str | None, output_dir: Path) -> str | None:
+    """What is written down about where a run is mirrored: no password, None for the default.
+
+    None instead of the default's path, so that an output folder can be moved with its runs.
+    """
+    if uri is None or absolute_uri(uri, output_dir) == default_uri(output_dir):
+        return None
+    return without_password(absolute_uri(uri, output_dir))
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The absolute path of a SQLite URI's file; None for other databases and for servers."""
+    scheme, _, rest = uri.partition(":///")
+    if scheme.partition("+")[0] != "sqlite" or not rest or rest == ":memory:":
+        return None
+    return Path(unquote(rest.partition("?")[0])).absolute()
+
+
+def without_password(text: str) -> str:
+    """`text` with the passwords of all URIs in it replaced by ***."""
+    return _PASSWORD.sub(r"\1:***@", text)
+
+
+def sqlite_uri(path: Path) -> str:
+    """The URI of a SQLite file; the path should be absolute."""
+    # SQLAlchemy takes % for an escape and ? for the beginning of options; all else is literal.
+    return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")

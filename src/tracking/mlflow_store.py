@@ -1,0 +1,265 @@
+"""MLflow behind a narrow door: every call either works or says whether trying again can help.
+
+Importing this module is cheap; MLflow (seconds) comes with the first `Store`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from src.tracking.addresses import sqlite_path, sqlite_uri, without_password
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric, Param, RunTag
+
+__all__ = ["FoundRun", "Rejected", "ServerAway", "Store"]
+
+# MLflow's words for "this request will never work"; everything else may pass.
+_FINAL = {
+    "INVALID_PARAMETER_VALUE",
+    "BAD_REQUEST",
+    "RESOURCE_DOES_NOT_EXIST",
+    "RESOURCE_ALREADY_EXISTS",
+}
+# One attempt of ten seconds: waiting and trying again is the caller's, who has other work.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_TRUNCATE_LONG_VALUES": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_SCHEMA_TIMEOUT_SECONDS = 120.0
+
+
+class ServerAway(Exception):
+    """The database or server cannot take this now; later it may."""
+
+
+class Rejected(Exception):
+    """The database or server will never take this."""
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run in MLflow: its id there, our own id, its name, and the run folder it came from."""
+
+    mlflow_run_id: str
+    run_id: str | None
+    name: str
+    run_dir: Path | None
+
+
+class Store:
+    """One tracking database or server.
+
+    A SQLite file is made, with its schema, when it is missing: by one process at a time, and under
+    another name first, so that nobody ever meets half a schema.
+
+    Args:
+        uri: absolute (see `addresses.absolute_uri`).
+
+    Raises:
+        ServerAway: the database cannot be opened or made.
+    """
+
+    def __init__(self, uri: str) -> None:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        self.uri = uri
+        self._database = sqlite_path(uri)
+        self._experiments: dict[str, str] = {}
+        with self._translated():
+            import mlflow.store.db.utils as databases
+            from mlflow.tracking import MlflowClient
+
+            # By default a database that does not answer is asked eleven times, for minutes.
+            databases.MAX_RETRY_COUNT = 1
+            if self._database is not None:
+                _make_database(self._database)
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        if self._database is not None:
+            _remove_decoy(uri, self._database)
+
+    def find(self, run_id: str) -> str | None:
+        """The MLflow id of the run with our own id `run_id`, or None."""
+        with self._translated():
+            runs = self._search(f"tags.`bakeoff.run_id` = '{run_id}'")
+        return runs[0].info.run_id if runs else None
+
+    def look_up(self, reference: str) -> list[FoundRun]:
+        """The runs that `reference` means: our own id, an MLflow id, or a name; newest first."""
+        quote = '"' if "'" in reference else "'"
+        with self._translated():
+            runs = self._search(f"tags.`bakeoff.run_id` = {quote}{reference}{quote}")
+            runs = runs or self._search(f"attributes.run_id = {quote}{reference}{quote}")
+            runs = runs or self._search(f"attributes.run_name = {quote}{reference}{quote}")
+        return [_found(run) for run in runs]
+
+    def stage(self, mlflow_run_id: str) -> str | None:
+        """ "active", "deleted", or None for a run that does not exist (any more)."""
+        try:
+            with self._translated():
+                return str(self._client.get_run(mlflow_run_id).info.lifecycle_stage)
+        except Rejected:
+            return None
+
+    def create_run(
+        self, *, experiment: str, name: str, start_time_ms: int, tags: Mapping[str, str]
+    ) -> str:
+        """Make a run, with its experiment where that is missing; returns the run's MLflow id.
+
+        Raises:
+            Rejected: the experiment was deleted in MLflow.
+            ServerAway: not now.
+        """
+        with self._translated():
+            run = self._client.create_run(
+                self._experiment_id(experiment),
+                start_time=start_time_ms,
+                tags=dict(tags),
+                run_name=name[:250],  # the width of the column in databases that check it
+            )
+        return str(run.info.run_id)
+
+    def log(
+        self,
+        mlflow_run_id: str,
+        metrics: Sequence[Metric],
+        params: Sequence[Param],
+        tags: Sequence[RunTag],
+    ) -> None:
+        """One batch, within MLflow's limits. What is there already is not doubled."""
+        with self._translated():
+            self._client.log_batch(mlflow_run_id, metrics, params, tags)
+
+    def log_dataset(self, mlflow_run_id: str, event: Mapping[str, Any]) -> None:
+        """A `dataset` event of a spool as the run's dataset input."""
+        with self._translated():
+            from mlflow.entities import Dataset, DatasetInput, InputTag
+
+            dataset = Dataset(
+                name=event["name"][:500],
+                digest=event["digest"],
+                source_type="local",
+                source=json.dumps({"uri": event["source"]}),
+                profile=json.dumps(event["profile"]),
+            )
+            tags = [InputTag("mlflow.data.context", event["context"])]
+            self._client.log_inputs(mlflow_run_id, datasets=[DatasetInput(dataset, tags)])
+
+    def log_artifact(self, mlflow_run_id: str, path: Path, folder: str) -> None:
+        """Send a file, or a folder with all that is in it; one of the same name is replaced."""
+        with self._translated():
+            if path.is_dir():
+                inside = f"{folder}/{path.name}" if folder else path.name
+                self._client.log_artifacts(mlflow_run_id, str(path), inside)
+            else:
+                self._client.log_artifact(mlflow_run_id, str(path), folder or None)
+
+    def resume(self, mlflow_run_id: str) -> None:
+        """The run goes on: RUNNING again, and no reason for an end."""
+        with self._translated():
+            self._client.update_run(mlflow_run_id, status="RUNNING")
+            if "bakeoff.reason" in self._client.get_run(mlflow_run_id).data.tags:
+                self._client.delete_tag(mlflow_run_id, "bakeoff.reason")
+
+    def finish(self, mlflow_run_id: str, status: str, end_time_ms: int) -> None:
+        """The run's end as it was."""
+        with self._translated():
+            self._client.set_terminated(mlflow_run_id, status, end_time_ms)
+
+    def _experiment_id(self, name: str) -> str:
+        if name in self._experiments:
+            return self._experiments[name]
+        from mlflow.exceptions import MlflowException
+
+        # Of several processes that find it missing one makes it, and the others find it then.
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                self._client.create_experiment(name, artifact_location=self._artifact_location())
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            experiment = self._client.get_experiment_by_name(name)
+        if experiment is None or experiment.lifecycle_stage != "active":
+            raise Rejected(
+                f"the experiment {name!r} was deleted in MLflow: restore it there, "
+                "or choose another with tracking.experiment=NAME"
+            )
+        self._experiments[name] = str(experiment.experiment_id)
+        return self._experiments[name]
+
+    def _artifact_location(self) -> str | None:
+        """Beside a SQLite file; a server knows its own place."""
+        return None if self._database is None else _artifacts(self._database)
+
+    def _search(self, condition: str) -> list[Any]:
+        experiments = [e.experiment_id for e in self._client.search_experiments()]
+        return list(self._client.search_runs(experiments, condition, max_results=100))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (Rejected, ServerAway):
+            raise
+        except Exception as error:
+            # Databases, HTTP and artifact stores have exceptions of their own, without number.
+            text = without_password(str(error).strip().partition("\n")[0])[:300]
+            if getattr(error, "error_code", None) in _FINAL:
+                raise Rejected(text) from error
+            raise ServerAway(text or type(error).__name__) from error
+
+
+def _artifacts(database: Path) -> str:
+    return (database.parent / "mlartifacts").as_uri()
+
+
+def _make_database(database: Path) -> None:
+    if database.is_file() and database.stat().st_size > 0:
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(database.with_name(f"{database.name}.lock"), timeout=_SCHEMA_TIMEOUT_SECONDS)
+    with lock:
+        if database.is_file() and database.stat().st_size > 0:
+            return
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        unfinished = database.with_name(f".{uuid.uuid4().hex}.db")
+        try:
+            SqlAlchemyStore(sqlite_uri(unfinished), _artifacts(database)).engine.dispose()
+            unfinished.replace(database)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _remove_decoy(uri: str, database: Path) -> None:
+    """MLflow makes the folder that a SQLite URI names if its escapes are not read as such."""
+    literal = Path(uri.partition(":///")[2].partition("?")[0]).parent
+    if literal != database.parent:
+        with suppress(OSError):  # not there, or somebody's own folder with files in it
+            literal.rmdir()
+
+
+def _found(run: Any) -> FoundRun:
+    tags = run.data.tags
+    run_dir = tags.get("bakeoff.run_dir")
+    return FoundRun(
+        mlflow_run_id=run.info.run_id,
+        run_id=tags.get("bakeoff.run_id"),
+        name=run.info.run_name,
+        run_dir=None if run_dir is None else Path(run_dir),
+    )

@@ -1,0 +1,205 @@
+"""Where a run comes from: command line, code, packages, machine. Never an environment variable."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from src.files import write_atomically
+from src.tracking.addresses import without_password
+
+__all__ = ["Git", "Provenance", "command_line", "read_git", "read_machine", "read_packages"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+_GIT_SECONDS = 10
+_LONGEST_DIFF_BYTES = 1 << 20
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "timm",
+    "numpy",
+    "scikit-learn",
+    "pillow",
+    "hydra-core",
+    "omegaconf",
+    "optuna",
+    "mlflow",
+)
+
+
+@dataclass(frozen=True)
+class Git:
+    """The code of a checkout: commit hash, and what differs from it (text, cut at 1 MB)."""
+
+    commit: str
+    diff: str
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self.diff)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """All that is known of where a run comes from.
+
+    Attributes:
+        command: what to type to have the run again.
+        git: None where the code is no checkout, or there is no git.
+        packages: versions by package name, and Python's.
+        machine: plain values, see `read_machine`.
+    """
+
+    command: str
+    git: Git | None
+    packages: dict[str, str]
+    machine: dict[str, Any]
+
+    @classmethod
+    def read(cls) -> Provenance:
+        """Of this process, now; never raises."""
+        return cls(command_line(), read_git(_ROOT), read_packages(), read_machine())
+
+    def tags(self) -> dict[str, str]:
+        """Tags of a run, where MLflow has one of its own under its name."""
+        words = shlex.split(self.command)
+        tags = {
+            "bakeoff.command": self.command,
+            "mlflow.source.name": words[2] if words[1:2] == ["-m"] else words[0],
+            "mlflow.source.type": "LOCAL",
+            "mlflow.user": _user(),
+        }
+        if self.git is not None:
+            tags["mlflow.source.git.commit"] = self.git.commit
+            tags["bakeoff.git.dirty"] = str(self.git.dirty).lower()
+        return tags
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write `provenance.json`, and `changes.diff` where there are changes; returns the files.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        content: Mapping[str, Any] = {
+            "command": self.command,
+            "git": self.git and {"commit": self.git.commit, "dirty": self.git.dirty},
+            "packages": self.packages,
+            "machine": self.machine,
+        }
+        files = [folder / "provenance.json"]
+        write_atomically(files[0], json.dumps(content, indent=2) + "\n")
+        if self.git is not None and self.git.dirty:
+            files.append(folder / "changes.diff")
+            write_atomically(files[1], self.git.diff)
+        return files
+
+
+def command_line() -> str:
+    """This process's command line as one would type it, passwords in URIs left out."""
+    words = ["python", *sys.orig_argv[1:]]
+    return without_password(shlex.join(words))
+
+
+def read_git(root: Path) -> Git | None:
+    """The commit of the checkout at `root` and the changes against it; None where that is none.
+
+    A checkout further up, which happens to contain `root`, does not count. Files that git does not
+    know are not part of the diff. Never raises.
+    """
+    top = _git(root, "rev-parse", "--show-toplevel")
+    commit = _git(root, "rev-parse", "--verify", "HEAD")
+    if not top or not commit or Path(os.fsdecode(top.strip())).resolve() != root.resolve():
+        return None
+    diff = _git(root, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color") or b""
+    text = diff[:_LONGEST_DIFF_BYTES].decode(errors="replace")
+    if len(diff) > _LONGEST_DIFF_BYTES:
+        text += f"\n[cut: {len(diff):,} bytes in all]\n"
+    return Git(commit.decode().strip(), text)
+
+
+def read_packages() -> dict[str, str]:
+    """Versions of Python and of the main dependencies that are there, without importing them."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def read_machine() -> dict[str, Any]:
+    """What computes: system, CPU, cores (those this process may use), memory, GPUs.
+
+    GPUs are named only where torch is imported already: looking for them must not cost its import.
+    """
+    torch = sys.modules.get("torch")
+    gpus = []
+    if torch is not None and torch.cuda.is_available():
+        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "system": platform.platform(),
+        "cpu": _cpu_model(),
+        "cores": _usable_cores(),
+        "memory_gb": _memory_gb(),
+        "gpus": gpus,
+    }
+
+
+def _git(root: Path, *words: str) -> bytes | None:
+    # Called from a git hook, GIT_DIR and its like would point to another repository.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    environment["GIT_OPTIONAL_LOCKS"] = "0"
+    try:
+        done = subprocess.run(
+            ["git", *words],
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_GIT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_gb() -> float:
+    import psutil
+
+    return round(float(psutil.virtual_memory().total) / 1e9, 1)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        return "unknown"

@@ -1,0 +1,95 @@
+"""Send to MLflow what is missing there of the runs in a folder.
+
+python -m src.tracking.replay output_dir=outputs
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from src.config.checks import ConfigError
+from src.config.command_line import run_entry
+from src.config.compose import compose_settings
+from src.config.tracking import ReplaySettings
+from src.tracking.addresses import absolute_uri, public_uri, without_password
+from src.tracking.follower import Follower
+from src.tracking.mlflow_store import ServerAway, Store
+from src.tracking.spool import find_runs, last_start
+
+__all__ = ["main", "replay"]
+
+
+def replay(settings: ReplaySettings) -> bool:
+    """Send every run under `output_dir`; a line for each. Returns whether all of them are there.
+
+    Without `tracking.uri` the runs that were meant for the folder's own database are sent, and each
+    of the others to where it was meant to go; with it, all of them go there.
+
+    Raises:
+        ConfigError: there is no such folder, or no run in it.
+    """
+    output_dir = Path(settings.output_dir).absolute()
+    run_dirs = list(find_runs(output_dir))
+    if not run_dirs:
+        raise ConfigError(f"output_dir is {settings.output_dir!r}: there is no tracked run in it.")
+    # A run's parent comes first, so that the run finds it.
+    starts = sorted(
+        ((last_start(run_dir), run_dir) for run_dir in run_dirs),
+        key=lambda pair: pair[0].get("start_time_ms", 0),
+    )
+    stores: dict[str, Store] = {}
+    complete = True
+    for start, run_dir in starts:
+        name = str(start.get("run_name", run_dir.name))
+        chosen = settings.tracking.uri
+        if chosen is None and not start.get("mirrored"):
+            print(f"{name}: not meant for MLflow; name a tracking.uri to send it")
+            continue
+        if chosen is None and "***@" in str(start.get("target")):
+            print(f"{name}: not sent: it needs a password; name the whole tracking.uri")
+            complete = False
+            continue
+        uri = absolute_uri(start.get("target") if chosen is None else chosen, output_dir)
+        target = public_uri(uri, output_dir)
+        try:
+            store = stores.get(uri) or stores.setdefault(uri, Store(uri))
+            said, sent = _send(run_dir, uri, target, store)
+        except (ServerAway, OSError) as error:
+            said, sent = f"not sent: {without_password(uri)}: {error}", False
+        print(f"{name}: {said}", flush=True)
+        complete &= sent
+    return complete
+
+
+def _send(run_dir: Path, uri: str, target: str | None, store: Store) -> tuple[str, bool]:
+    """What became of the run, and whether it is all there."""
+    follower = Follower(run_dir, uri, target, lambda text: print(f"  {text}"))
+    if not follower.take():
+        return "another process is sending it", True
+    try:
+        if not follower.close_lost():
+            return "still running", True
+        follower.restart_if_missing(store)
+        news = not follower.finished
+        while follower.step(store) and follower.given_up is None:
+            continue
+        if follower.given_up is not None:
+            return f"not sent: {follower.given_up}", False
+        what = "sent" if news else "is there already"
+        return f"{what}, MLflow run {follower.mlflow_run_id}, {follower.status}", True
+    finally:
+        follower.release()
+
+
+def main() -> int:
+    """The exit code of the command line: 0 all is there, 1 not all, 2 the input is wrong."""
+    complete: list[bool] = []
+    read = partial(compose_settings, ReplaySettings, config_name="replay")
+    code = run_entry(__doc__ or "", read, lambda settings, _: complete.append(replay(settings)))
+    return code or int(not all(complete))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

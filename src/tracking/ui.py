@@ -1,0 +1,146 @@
+"""Open MLflow's pages on this machine, and to nobody else.
+
+python -m src.tracking.ui output_dir=outputs port=5000
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from functools import partial
+from pathlib import Path
+
+from src.config.checks import ConfigError
+from src.config.command_line import run_entry
+from src.config.compose import compose_settings
+from src.config.tracking import UISettings
+from src.tracking.addresses import absolute_uri, sqlite_path
+from src.training.interruption import Interrupted
+
+__all__ = ["main", "server_command", "show"]
+
+_HOST = "127.0.0.1"
+_START_SECONDS = 180.0
+_STOP_SECONDS = 10.0
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Workers for jobs that only language-model evaluation has.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+
+
+def server_command(artifacts: Path, port: int) -> list[str]:
+    """The MLflow server for the database that `MLFLOW_BACKEND_STORE_URI` names.
+
+    It is named there because what is on a command line every user of the machine can read, and
+    a database's URI may hold a password.
+
+    By default MLflow answers to any host name that begins like a private address, so that a page on
+    `10.evil.com` could read the runs through the visitor's browser (DNS rebinding): exact names.
+    """
+    return [
+        sys.executable,
+        *("-m", "mlflow", "server"),
+        *("--artifacts-destination", artifacts.as_uri()),
+        *("--host", _HOST),
+        *("--port", str(port)),
+        *("--workers", "1"),
+        *("--allowed-hosts", f"{_HOST}:{port},localhost:{port}"),
+    ]
+
+
+def show(settings: UISettings) -> None:
+    """Serve until Ctrl-C.
+
+    Raises:
+        ConfigError: the port is taken, there is no database, or `tracking.uri` is a server itself.
+        RuntimeError: the server ended by itself.
+    """
+    output_dir = Path(settings.output_dir).absolute()
+    uri = absolute_uri(settings.tracking.uri, output_dir)
+    if uri.startswith("http"):
+        raise ConfigError(f"tracking.uri is a server with pages of its own: open {uri}")
+    database = sqlite_path(uri)
+    if database is not None and not database.is_file():
+        raise ConfigError(
+            f"there is no tracking database {database} yet: train something first "
+            "(python -m src.train model=cnn), or name another output_dir or tracking.uri."
+        )
+    _require_free(settings.port)
+    artifacts = (output_dir if database is None else database.parent) / "mlartifacts"
+    server = subprocess.Popen(
+        server_command(artifacts, settings.port),
+        env=os.environ | _ENVIRONMENT | {"MLFLOW_BACKEND_STORE_URI": uri},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    try:
+        _wait_until_ready(server, settings.port)
+        print(f"MLflow: http://{_HOST}:{settings.port}  (Ctrl-C ends it)", flush=True)
+        _drain(server)
+        raise RuntimeError(f"the MLflow server ended with code {server.wait()}")
+    except Interrupted as stop:
+        if stop.signum != signal.SIGINT:  # Ctrl-C is how this is meant to end
+            raise
+    finally:
+        _stop(server)
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            raise ConfigError(
+                f"port {port} cannot be used ({error.strerror}): say port=NUMBER."
+            ) from error
+
+
+def _wait_until_ready(server: subprocess.Popen[str], port: int) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            assert server.stderr is not None
+            last = server.stderr.read().strip().splitlines()[-1:]
+            raise RuntimeError(f"the MLflow server did not start: {''.join(last)}")
+        try:
+            with urllib.request.urlopen(f"http://{_HOST}:{port}/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(f"the MLflow server did not answer within {_START_SECONDS:.0f} s")
+
+
+def _drain(server: subprocess.Popen[str]) -> None:
+    """Read what the server writes until it ends: a line for each request, of no use to anybody."""
+    assert server.stderr is not None
+    for _ in server.stderr:
+        continue
+
+
+def _stop(server: subprocess.Popen[str]) -> None:
+    server.terminate()  # it ends its own workers then
+    try:
+        server.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def main() -> int:
+    """The exit code of the command line: 0 after Ctrl-C."""
+    read = partial(compose_settings, UISettings, config_name="ui")
+    return run_entry(__doc__ or "", read, lambda settings, _: show(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

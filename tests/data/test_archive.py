@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from src.config.checks import ConfigError
+from src.data import archive as module
+from src.data.archive import ARCHIVE_ENDINGS, extract_archive
+from src.data.sources.folder import load
+from tests.data.pictures import png, tree, write
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def pack(folder: Path, file: Path) -> Path:
+    """The files below `folder`, with no folder around them, in an archive."""
+    if file.suffix == ".zip":
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as opened:
+            for path in sorted(folder.rglob("*")):
+                opened.write(path, path.relative_to(folder))
+        return file
+    kinds = {".tar": "", ".gz": "gz", ".tgz": "gz", ".xz": "xz", ".txz": "xz"}
+    mode = f"w:{kinds.get(file.suffix, 'bz2')}"
+    with tarfile.open(file, mode) as opened:  # type: ignore[call-overload]
+        opened.add(folder, ".")
+    return file
+
+
+def tar_of(file: Path, *members: tarfile.TarInfo) -> Path:
+    with tarfile.open(file, "w") as opened:
+        for member in members:
+            opened.addfile(member, io.BytesIO(bytes(member.size)))
+    return file
+
+
+def member(
+    name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0
+) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, size
+    return info
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("ending", ARCHIVE_ENDINGS)
+def test_archives_hold_what_folders_do(ending: str, tmp_path: Path) -> None:
+    around = tmp_path / "packed"
+    tree(around / "my pets", {"train/cat": 2, "train/dog": 1, "test/cat": 1, "test/dog": 1})
+    write(around / "__MACOSX" / "my pets" / "._x.png", b"resource fork")
+    archive = pack(around, tmp_path / f"pets{ending}").rename(tmp_path / f"Pets{ending.upper()}")
+    source = load(archive, tmp_path / "cache", False)
+    plain = load(around / "my pets", tmp_path / "cache", False)
+    assert source.class_names == plain.class_names
+    assert source.targets.tolist() == plain.targets.tolist()
+    assert source.given_parts is not None and plain.given_parts is not None
+    assert source.given_parts.tolist() == plain.given_parts.tolist()
+    assert source.sample_paths == tuple(f"my pets/{path}" for path in plain.sample_paths or ())
+    for index in range(len(source)):
+        with open(source.file(index), "rb") as one, open(plain.file(index), "rb") as other:
+            assert one.read() == other.read()
+
+
+def test_an_archive_is_extracted_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree(tmp_path / "pets", {"cat": 1, "dog": 1})
+    archive = pack(tmp_path / "pets", tmp_path / "pets.zip")
+    first = extract_archive(archive, tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_members", lambda _: pytest.fail("extracted again"))
+        assert extract_archive(archive, tmp_path / "cache") == first
+    # Something cleaned up in the cache.
+    (first / "cat" / "000.png").unlink()
+    assert extract_archive(archive, tmp_path / "cache") == first
+    assert files_below(first) == {"cat/000.png", "dog/001.png"}
+    tree(tmp_path / "pets", {"cow": 1}, seed=7)
+    second = extract_archive(pack(tmp_path / "pets", archive), tmp_path / "cache")
+    assert second != first
+    assert files_below(second) == {"cat/000.png", "cow/007.png", "dog/001.png"}
+
+
+BACKSLASHES = "cat\\..\\..\\..\\escaped.png"
+
+
+@pytest.mark.parametrize(
+    "name", ["../escaped.png", "cat/../../escaped.png", "/tmp/escaped.png", BACKSLASHES, "C:/x.png"]
+)
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_paths_that_lead_out_are_refused(name: str, kind: str, tmp_path: Path) -> None:
+    archive = tmp_path / f"evil.{kind}"
+    if kind == "tar":
+        tar_of(archive, member("cat/a.png", size=3), member(name, size=3))
+    else:
+        with zipfile.ZipFile(archive, "w") as opened:
+            opened.writestr("cat/a.png", b"abc")
+            opened.writestr(name, b"abc")
+    with pytest.raises(ConfigError, match="leads out of the archive"):
+        extract_archive(archive, tmp_path / "deep" / "cache")
+    assert not any("escaped" in name or name == "a.png" for name in all_files(tmp_path))
+
+
+def all_files(folder: Path) -> list[str]:
+    return [file for _, _, files in os.walk(folder) for file in files]
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        member("cat", tarfile.SYMTYPE, "/etc"),
+        member("cat", tarfile.SYMTYPE, "../.."),
+        member("cat", tarfile.LNKTYPE, "../../secret"),
+        member("cat", tarfile.FIFOTYPE),
+        member("cat", tarfile.CHRTYPE),
+    ],
+    ids=["absolute link", "relative link", "hard link", "pipe", "device"],
+)
+def test_links_and_devices_are_refused(evil: tarfile.TarInfo, tmp_path: Path) -> None:
+    archive = tar_of(tmp_path / "evil.tar", evil, member("cat/passwd", size=3))
+    with pytest.raises(ConfigError, match="is a link or a device"):
+        extract_archive(archive, tmp_path / "cache")
+    assert not any(path.is_symlink() or path.name == "cat" for path in tmp_path.rglob("*"))
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+    info = zipfile.ZipInfo("cat")
+    info.create_system, info.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as opened:
+        opened.writestr(info, "/etc")
+    with pytest.raises(ConfigError, match="is a link or a device"):
+        extract_archive(tmp_path / "evil.zip", tmp_path / "cache")
+
+
+def test_a_bomb_is_refused_before_it_fills_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FREE_OF_RATIO_BYTES", 2 << 20)
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as opened:
+        for number in range(4):
+            opened.writestr(f"cat/{number}.bmp", bytes(4 << 20))
+    assert bomb.stat().st_size < 40_000
+    with pytest.raises(ConfigError, match="made to fill a disk"):
+        extract_archive(bomb, tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix == ".bmp"]
+    packed = pack(tree(tmp_path / "x", {"cat": 1}), tmp_path / "x.tar.xz")
+    with tarfile.open(packed, "w:xz") as tar:
+        tar.addfile(member("cat/0.bmp", size=16 << 20), io.BytesIO(bytes(16 << 20)))
+    with pytest.raises(ConfigError, match="made to fill a disk"):
+        extract_archive(packed, tmp_path / "cache")
+
+
+def test_too_many_files_and_too_little_room_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = pack(tree(tmp_path / "x", {"cat": 4, "dog": 1}), tmp_path / "x.zip")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_MAX_FILES", 4)
+        with pytest.raises(ConfigError, match="more than 4 files"):
+            extract_archive(archive, tmp_path / "cache")
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: full)
+        with pytest.raises(ConfigError, match=r"more than the 0.0 GB that are free.*cache_dir"):
+            extract_archive(archive, tmp_path / "cache")
+    assert len(files_below(extract_archive(archive, tmp_path / "cache"))) == 5
+
+
+def test_an_encrypted_zip_says_so(tmp_path: Path) -> None:
+    archive = pack(tree(tmp_path / "x", {"cat": 1}), tmp_path / "x.zip")
+    data = bytearray(archive.read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.find(header)
+        while at >= 0:
+            data[at + flags] |= 1
+            at = data.find(header, at + 1)
+    archive.write_bytes(data)
+    with pytest.raises(ConfigError, match="damaged or encrypted"):
+        extract_archive(archive, tmp_path / "cache")
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) * 2 // 3]
+
+
+def cut_between_members(data: bytes) -> bytes:
+    return data[: data.rindex(b"dog/") - data.rindex(b"dog/") % 512]
+
+
+def with_a_damaged_header(data: bytes) -> bytes:
+    at = data.rindex(b"dog/")
+    return data[: at + 1] + b"x" + data[at + 2 :]
+
+
+@pytest.mark.parametrize(
+    ("ending", "damage"),
+    [
+        *((ending, cut) for ending in ARCHIVE_ENDINGS),
+        (".tar", cut_between_members),
+        (".tar", with_a_damaged_header),
+        (".zip", lambda data: b"no archive at all"),
+        (".tar", lambda data: b"no archive at all"),
+        (".tar.gz", lambda data: b""),
+    ],
+)
+def test_no_part_of_a_damaged_archive_is_taken_for_the_whole(
+    ending: str, damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    archive = pack(tree(tmp_path / "x", {"cat": 9, "dog": 9}), tmp_path / f"x{ending}")
+    archive.write_bytes(damage(archive.read_bytes()))
+    with pytest.raises(ConfigError, match="cannot be extracted, it is damaged"):
+        extract_archive(archive, tmp_path / "cache")
+    assert not files_below(tmp_path / "cache") - {
+        name for name in files_below(tmp_path / "cache") if name.endswith(".lock")
+    }
+
+
+def test_several_processes_extract_once(tmp_path: Path) -> None:
+    archive = pack(tree(tmp_path / "x", {"cat": 40, "dog": 40}), tmp_path / "x.tar.gz")
+    code = (
+        "import sys; from pathlib import Path; from src.data import archive as a\n"
+        "extract = a._extract\n"
+        "def told(*args): print('extracting'); extract(*args)\n"
+        "a._extract = told\n"
+        "folder = a.extract_archive(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "print(sum(1 for p in folder.rglob('*.png')))\n"
+    )
+    command = [sys.executable, "-c", code, str(archive), str(tmp_path / "cache")]
+    running = [
+        subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    said = [process.communicate(timeout=60)[0].split() for process in running]
+    assert sorted(said) == [["80"], ["80"], ["extracting", "80"]]
+
+
+def test_other_contents_than_pictures_do_no_harm(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "x", {"cat": 1, "dog": 1})
+    write(folder / "nested.zip", b"PK")
+    write(folder / "cat" / "a.png.txt", png(0))
+    source = load(pack(folder, tmp_path / "x.zip"), tmp_path / "cache", False)
+    assert len(source) == 2

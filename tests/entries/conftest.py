@@ -1,0 +1,50 @@
+"""Real processes: what a person types, and what is there afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of the commands: one thread, and a cache of their own."""
+    cache = tmp_path_factory.mktemp("cache")
+    return os.environ | {"BAKEOFF_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def run(environment: dict[str, str]) -> Run:
+    """`run("src.train", "seed=1")` types `python -m src.train seed=1` in the checkout."""
+
+    def typed(module: str, *words: str, timeout: float = 200) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *words],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return typed
+
+
+@pytest.fixture(scope="session")
+def trained(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short run on the digits, finished and mirrored in MLflow."""
+    output_dir = tmp_path_factory.mktemp("a run")
+    result = run("src.train", "model=cnn", "trainer.max_epochs=3", f"output_dir={output_dir}")
+    assert result.returncode == 0, result.stderr
+    label, _, summary = result.stdout.splitlines()[-1].partition(": ")
+    assert label == "summary"
+    return Path(summary).parent
