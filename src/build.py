@@ -27,7 +27,7 @@ from src.training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from src.training.epochs import EpochKeeper
 from src.training.losses import balanced_weights
 from src.training.optimizers import parameter_groups
-from src.training.task import ClassificationTask
+from src.training.task import ClassificationTask, head_prefixes
 
 __all__ = ["build_data", "build_task", "build_trainer", "load_task"]
 
@@ -51,8 +51,8 @@ def _input_of(group: str) -> Iterator[None]:
 
 def _own_fields(settings: Settings, base: type[Settings]) -> dict[str, Any]:
     """The fields a variant adds to its base: the arguments of what it describes."""
-    shared = {f.name for f in dataclasses.fields(base)} if base is not Settings else set()
-    own = {f.name for f in dataclasses.fields(settings)} - shared  # type: ignore[arg-type]
+    shared = getattr(base, "__dataclass_fields__", {})  # Settings itself has no fields
+    own = [name for name in vars(settings) if name not in shared]
     return {name: getattr(settings, name) for name in own}
 
 
@@ -165,7 +165,7 @@ def _make_optimizer(
         lr=optimizer.lr,
         weight_decay=optimizer.weight_decay,
         backbone_lr_scale=model.backbone_lr_scale,
-        head_prefixes=tuple(network.head_prefixes),  # type: ignore[arg-type]
+        head_prefixes=head_prefixes(network),
     )
     made: torch.optim.Optimizer = get_object(optimizer._target_)(
         params=groups, **_own_fields(optimizer, OptimizerSettings)

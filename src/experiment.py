@@ -1,4 +1,7 @@
-"""One run from settings to summary: data, training, evaluation, records. Knows no Hydra, no Optuna."""
+"""One run from settings to summary: data, training, evaluation, records.
+
+Knows no Hydra and no Optuna.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 
 from src import build
 from src.config.checks import ConfigError, to_plain
@@ -84,9 +88,7 @@ def _folder(settings: RunSettings) -> RunFolder:
     if settings.resume is not None:
         return RunFolder.open(Path(settings.resume))
     try:
-        return RunFolder.create(
-            Path(settings.output_dir), settings.model.name, settings.data.name
-        )
+        return RunFolder.create(Path(settings.output_dir), settings.model.name, settings.data.name)
     except OSError as error:
         raise ConfigError(f"output_dir is {settings.output_dir!r}: {error.strerror}.") from error
 
@@ -204,11 +206,17 @@ class _Run:
             history,
             {part: measured.predictions for part, measured in parts.items()},
             self.data.pictures.read,
-            self.task.cpu().augmented(next(iter(self.data.batches("train", training=True)))),
+            self._training_batch(),
         )
         for figure in figures:
             tracker.artifact(figure, "figures")
         tracker.artifact(self.checkpoint, "checkpoints")
+
+    def _training_batch(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+        """The first batch as training saw it."""
+        batch = next(iter(self.data.batches("train", training=True)))
+        images, targets = self.task.augmented(batch)
+        return images.numpy(), targets.numpy()
 
     def _measure_part(self, part: str, tracker: Tracker) -> Measured:
         measured = measure_part(
@@ -266,8 +274,9 @@ class _Run:
         height, width = pictures.image_size
         return (
             f"{self.settings.model.name} on {self.settings.data.name}: "
-            f"{len(split.train):,} train, {len(split.val):,} val, {len(split.test):,} test pictures "
-            f"of {height}x{width}x{pictures.channels}, {len(pictures.class_names)} classes, "
+            f"{len(split.train):,} train, {len(split.val):,} val, {len(split.test):,} test "
+            f"pictures of {height}x{width}x{pictures.channels}, "
+            f"{len(pictures.class_names)} classes, "
             f"{sum(p.numel() for p in self.task.network.parameters()):,} parameters\n"
             f"run: {self.folder.path}"
         )

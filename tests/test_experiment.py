@@ -15,7 +15,7 @@ from src.config.resume import read_run_settings
 from src.experiment import run_experiment
 from src.records import RunSummary
 
-SMALL = ["model=mlp", "trainer.max_epochs=4", "tracking=none", "trainer.progress=false"]
+SMALL = ["model.widths=[8]", "trainer.max_epochs=4", "tracking=none", "trainer.progress=false"]
 REPEATABLE = ("loss", "accuracy", "log_loss", "brier")
 
 
@@ -63,9 +63,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) ->
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Exception, match="SIGTERM"):
-        train(
-            tmp_path / "cut", "model.dropout=0.3", "trainer.ema_decay=0.9", on_epoch=stop
-        )
+        train(tmp_path / "cut", "model.dropout=0.3", "trainer.ema_decay=0.9", on_epoch=stop)
     (folder,) = (tmp_path / "cut" / "runs").iterdir()
     assert RunSummary.read(folder / "summary.json").status == "KILLED"
     resumed = run_experiment(read_run_settings([f"resume={folder}"]))

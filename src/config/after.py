@@ -17,7 +17,7 @@ class EvaluateSettings(Settings):
     run: str = setting("folder, id or name of a run")
     split: str = setting("the part to measure", options=("train", "val", "test"))
     output_dir: str = setting("folder under which the run is looked for")
-    tracking: TrackingPlace
+    tracking: TrackingPlace = setting("where the run is mirrored")
 
 
 @dataclass(frozen=True)
@@ -30,4 +30,4 @@ class PredictSettings(Settings):
     top_k: int = setting("classes named for each picture, most probable first", at_least=1)
     batch_size: int = setting("pictures at once", at_least=1)
     output_dir: str = setting("folder under which the run is looked for")
-    tracking: TrackingPlace
+    tracking: TrackingPlace = setting("where the run is mirrored")

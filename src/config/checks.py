@@ -104,7 +104,7 @@ class Settings:
                 raise ConfigError(f"{field.name} is {value!r}: {problem}.")
 
 
-# Settings classes that share a base and are told apart by their `_target_`: base -> target -> class.
+# Settings classes with a common base, told apart by `_target_`: base -> target -> class.
 _VARIANTS: dict[type, dict[str, type]] = {}
 
 
@@ -160,9 +160,7 @@ def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
 def to_plain(settings: Any) -> Any:
     """The nested plain containers that `from_plain` takes back."""
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
-        return {
-            f.name: to_plain(getattr(settings, f.name)) for f in dataclasses.fields(settings)
-        }
+        return {f.name: to_plain(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
     if isinstance(settings, list | tuple):
         return [to_plain(item) for item in settings]
     return settings
@@ -203,9 +201,7 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
             return from_plain(hint, value, path)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    elif hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    elif hint in (str, bool) and type(value) is hint:
+    elif hint in (int, str, bool) and type(value) is hint:
         return value
     raise ConfigError(f"{path} is {value!r}: it must be {_described(hint)}.")
 

@@ -102,9 +102,10 @@ def compose_plain(words: Sequence[str], config_name: str, conf: Path = CONF) -> 
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, overrides, config_name, conf) from None
     assert isinstance(plain, dict)
+    named = {str(key): value for key, value in plain.items()}
     for key, value in literal.items():
-        _put(plain, key, value)
-    return {str(key): value for key, value in plain.items()}
+        _put(named, key, value)
+    return named
 
 
 def compose_settings(
@@ -136,7 +137,9 @@ def _parse(word: str) -> Override:
         return OverridesParser.create().parse_override(word)
     except HydraException:
         if not equals:
-            raise ConfigError(f"{word!r} is not understood: settings are given as KEY=VALUE.") from None
+            raise ConfigError(
+                f"{word!r} is not understood: settings are given as KEY=VALUE."
+            ) from None
         raise ConfigError(
             f"{word!r} cannot be read: put a value with special characters into quotes, "
             f"""{key}='"VALUE"'."""
@@ -190,7 +193,11 @@ def _same_leaf(key: str, known: Sequence[str]) -> str:
     """`lr` -> ' (did you mean optimizer.lr?)'"""
     leaf = key.rpartition(".")[2]
     same = [k for k in known if k.rpartition(".")[2] == leaf]
-    return f" (did you mean {same[0]}?)" if same else nearest(leaf, [k.rpartition(".")[2] for k in known])
+    return (
+        f" (did you mean {same[0]}?)"
+        if same
+        else nearest(leaf, [k.rpartition(".")[2] for k in known])
+    )
 
 
 def _keys(plain: Any, prefix: str = "") -> list[str]:

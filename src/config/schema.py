@@ -19,7 +19,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def seconds_of(duration: float | str) -> float:
-    """Seconds of a duration: a number of seconds, `90s`, `10m`, `2h`, `1d`, `HH:MM:SS` or `DD:HH:MM:SS`.
+    """Seconds of a number of them, `90s`, `10m`, `2h`, `1d`, `HH:MM:SS` or `DD:HH:MM:SS`.
 
     Raises:
         ValueError: anything else, and durations that are not above zero.
@@ -109,12 +109,12 @@ class RunSettings(Settings):
     evaluate_test: bool = setting("measure the test part at the end (and count that it was)")
     output_dir: str = setting("folder under which runs, tracking database and counts are kept")
     resume: str | None = setting("id or folder of a run to continue")
-    data: DataSettings
-    model: ModelSettings
-    optimizer: OptimizerSettings
-    scheduler: SchedulerSettings
-    loss: LossSettings
-    augment: AugmentSettings
-    trainer: TrainerSettings
-    runtime: RuntimeSettings
-    tracking: TrackingSettings
+    data: DataSettings = setting("the pictures")
+    model: ModelSettings = setting("the network")
+    optimizer: OptimizerSettings = setting("how weights follow gradients")
+    scheduler: SchedulerSettings = setting("how the learning rate moves")
+    loss: LossSettings = setting("what training makes small")
+    augment: AugmentSettings = setting("changes to training pictures")
+    trainer: TrainerSettings = setting("how long, on what")
+    runtime: RuntimeSettings = setting("how the arithmetic is done")
+    tracking: TrackingSettings = setting("where the run is mirrored")

@@ -54,7 +54,7 @@ class TrackingSettings(TrackingPlace):
 class ReplaySettings(Settings):
     """`python -m src.tracking.replay`."""
 
-    tracking: TrackingPlace
+    tracking: TrackingPlace = setting("where the run is mirrored")
     output_dir: str = setting("folder under which the runs are looked for")
 
 
@@ -62,6 +62,6 @@ class ReplaySettings(Settings):
 class UISettings(Settings):
     """`python -m src.tracking.ui`."""
 
-    tracking: TrackingPlace
+    tracking: TrackingPlace = setting("where the run is mirrored")
     output_dir: str = setting("folder whose runs are shown")
     port: int = setting("port on 127.0.0.1 to answer on", at_least=1, at_most=65535)

@@ -69,7 +69,7 @@ class PictureData(pl.LightningDataModule):
         seed: int,
         workers: int,
     ) -> PictureData:
-        """Decode (or find decoded), split and measure; the arguments are those of `DataSettings`."""
+        """Decode (or find decoded), split and measure; arguments as in `DataSettings`."""
         pictures = open_pictures(
             source,
             image_size=image_size,
@@ -85,7 +85,7 @@ class PictureData(pl.LightningDataModule):
             seed=split_seed,
             val_fraction=val_fraction,
             test_fraction=test_fraction,
-            given_parts=pictures.given_parts,
+            given_parts=None if pictures.given_parts is None else pictures.given_parts.tolist(),
             groups=pictures.groups,
             on_duplicates=on_duplicates,
             names=pictures.sample_paths,

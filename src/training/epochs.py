@@ -115,10 +115,9 @@ class EpochKeeper(pl.Callback):
         assert isinstance(pl_module, ClassificationTask)
         if pl_module.device.type == "cpu":  # elsewhere this would wait for the device
             self._require_finite(trainer, float(outputs["loss"]))
-        now = time.perf_counter()
-        if self._max_seconds is not None:
-            if self.seconds + now - self._clock > self._max_seconds:
-                trainer.should_stop = True
+        seconds = self.seconds + time.perf_counter() - self._clock
+        if self._max_seconds is not None and seconds > self._max_seconds:
+            trainer.should_stop = True
         if self._progress is not None:
             self._progress.step(trainer.current_epoch, batch_idx + 1, pl_module.totals["train"])
 
@@ -178,4 +177,3 @@ class EpochKeeper(pl.Callback):
                 f"step {trainer.global_step}, at learning rate {rate:.3g}: "
                 "lower optimizer.lr or set trainer.gradient_clip"
             )
-

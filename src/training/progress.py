@@ -1,4 +1,4 @@
-"""What a person watches while a network trains: one line that moves, one line an epoch that stays."""
+"""What a person watches while a network trains: a line that moves, and one an epoch that stays."""
 
 from __future__ import annotations
 

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from src.data.transforms import normalize
 from src.data.loaders import Batch
 from src.data.randomness import derive_seed
+from src.data.transforms import normalize
 from src.training.ema import WeightAverage
 from src.training.totals import Totals
 
-__all__ = ["Augmentation", "ClassificationTask"]
+__all__ = ["Augmentation", "ClassificationTask", "head_prefixes"]
 
 _DROPOUT_STREAM = 7  # keeps the seeds of a step's dropout apart from those of other draws
+
+
+def head_prefixes(network: nn.Module) -> tuple[str, ...]:
+    """Name prefixes of the parameters that make up a network's classifier head."""
+    return tuple(cast("Sequence[str]", network.head_prefixes))
 
 
 class Augmentation(Protocol):
     """Changes a batch of uint8 pictures; see src/data/augment.py."""
 
     def __call__(
-        self, images: Tensor, targets: Tensor, sample_ids: Tensor, *, seed: int, epoch: int, step: int
+        self,
+        images: Tensor,
+        targets: Tensor,
+        sample_ids: Tensor,
+        *,
+        seed: int,
+        epoch: int,
+        step: int,
     ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -44,6 +56,9 @@ class ClassificationTask(pl.LightningModule):
         memory_format: of pictures and kernels.
         passport: plain containers stored in every checkpoint, enough to use it without the run.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -124,7 +139,7 @@ class ClassificationTask(pl.LightningModule):
 
     def _freeze(self, frozen: bool) -> None:
         """Train the head alone: no gradients, no batch statistics anywhere else."""
-        heads = tuple(self.network.head_prefixes)
+        heads = head_prefixes(self.network)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not frozen or name.startswith(heads))
         if frozen:

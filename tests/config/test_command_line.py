@@ -70,7 +70,7 @@ def test_a_failed_job_does_not_stop_the_others_and_the_worst_code_is_returned() 
     def act(settings: Numbered, words: Sequence[str]) -> None:
         done.append(settings.seed)
         if settings.seed == 1:
-            refuse(settings)
+            refuse(settings, words)
 
     assert run_entry("", read, act, argv=["--multirun", "seed=1,2,3"]) == 2
     assert done == [1, 2, 3]

@@ -103,8 +103,15 @@ def test_a_group_of_another_folder_is_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("duration", "seconds"),
-    [(90, 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("1d", 86400)]
-    + [("00:10:00", 600), ("01:00:00:01", 86401)],
+    [
+        (90, 90),
+        ("90s", 90),
+        ("10m", 600),
+        ("1.5h", 5400),
+        ("1d", 86400),
+        ("00:10:00", 600),
+        ("01:00:00:01", 86401),
+    ],
 )
 def test_durations(duration: float | str, seconds: float) -> None:
     assert seconds_of(duration) == seconds

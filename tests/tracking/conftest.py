@@ -1,0 +1,56 @@
+"""A real MLflow on SQLite, made once: migrating a fresh database takes seconds, copying one none."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from src.tracking.addresses import default_uri
+from src.tracking.mirror_process import MirrorProcess
+from src.tracking.mlflow_store import Store
+from tests.tracking.diary import Diary
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("template")
+    Store(default_uri(folder))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def output_dir(tmp_path: Path, template: Path) -> Path:
+    """A folder with a ready, empty database."""
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    shutil.copy(template, folder / "mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def store(output_dir: Path) -> Store:
+    return Store(default_uri(output_dir))
+
+
+@pytest.fixture(scope="session")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MirrorProcess]:
+    """One real mirror process, which serves many runs, as in a sweep."""
+    process = MirrorProcess(tmp_path_factory.mktemp("mirror") / "mirror.log")
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def diary(output_dir: Path) -> Diary:
+    return Diary(output_dir / "runs" / "first")
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

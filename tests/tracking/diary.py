@@ -1,0 +1,85 @@
+"""A run's diary written as a training would, the points MLflow has of it, and real processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from src.tracking.follower import Follower
+from src.tracking.mlflow_store import Store
+from src.tracking.spool import Spool
+
+ROOT = Path(__file__).resolve().parents[2]
+# The tests' processes compute nothing, and share their cores with others.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+class Diary:
+    """A run folder's spool, written as a training would, and sent in this process."""
+
+    def __init__(self, run_dir: Path, run_id: str | None = None) -> None:
+        self.run_dir = run_dir
+        self.run_id = run_id or uuid.uuid4().hex
+        self.warnings: list[str] = []
+        run_dir.mkdir(parents=True, exist_ok=True)
+
+    def open(self, **changes: Any) -> Spool:
+        spool = Spool(self.run_dir)
+        start: dict[str, Any] = {
+            "run_id": self.run_id,
+            "run_name": self.run_dir.name,
+            "experiment": "bakeoff",
+            "mirrored": True,
+            "target": None,
+            "tags": {},
+        }
+        spool.start(**{**start, **changes})
+        return spool
+
+    def follower(self, store: Store) -> Follower:
+        follower = Follower(self.run_dir, store.uri, None, self.warnings.append)
+        assert follower.take()
+        return follower
+
+    def send(self, store: Store) -> Follower:
+        """Send all there is, with a new follower, as a new process would."""
+        follower = self.follower(store)
+        try:
+            while follower.step(store) and follower.given_up is None:
+                continue
+        finally:
+            follower.release()
+        return follower
+
+
+def history(store: Store, mlflow_run_id: str) -> dict[str, list[tuple[int, int, float]]]:
+    """Every point of every metric: (step, timestamp, value) by key."""
+    client = store._client
+    keys = client.get_run(mlflow_run_id).data.metrics
+    return {
+        key: [(m.step, m.timestamp, m.value) for m in client.get_metric_history(mlflow_run_id, key)]
+        for key in sorted(keys)
+    }
+
+
+def python(*words: str, **options: Any) -> subprocess.Popen[str]:
+    """A Python process of the project."""
+    return subprocess.Popen(
+        [sys.executable, *words], env=ENVIRONMENT, text=True, cwd=ROOT, **options
+    )
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """What `true` returns, once it is something; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if result := true():
+            return result
+        time.sleep(0.05)
+    raise AssertionError(f"it did not come to {true} within {seconds} s")

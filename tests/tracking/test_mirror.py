@@ -1,0 +1,232 @@
+"""The mirror's own logic, in this process, against a real database."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import src.tracking.mirror as mirror_module
+from src.tracking.addresses import default_uri
+from src.tracking.follower import is_complete
+from src.tracking.mirror import Mirror
+from src.tracking.mlflow_store import ServerAway, Store
+from tests.tracking.diary import Diary, history
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Away:
+    """Stands between the mirror and its stores: makes them unreachable at will, and counts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, stores: dict[str, Store]) -> None:
+        self.away = False
+        self.tries = 0
+
+        def open_store(uri: str) -> Any:
+            self.tries += 1
+            if self.away:
+                raise ServerAway("connection refused")
+            return stores[uri]
+
+        monkeypatch.setattr(mirror_module, "Store", open_store)
+
+
+class Scene:
+    def __init__(self, output_dir: Path, away: Away) -> None:
+        self.output_dir, self.away = output_dir, away
+        self.said: list[dict[str, Any]] = []
+        self.clock = Clock()
+        self.mirror = Mirror(self.said.append, self.clock)
+        self.uri = default_uri(output_dir)
+
+    def follow(self, run_dir: Path) -> None:
+        self.mirror.command(
+            {"do": "follow", "run_dir": str(run_dir), "uri": self.uri, "target": None}
+        )
+
+    def replay(self) -> None:
+        message = {"do": "replay", "output_dir": str(self.output_dir), "uri": self.uri}
+        self.mirror.command({**message, "target": None})
+
+    def work(self) -> None:
+        while self.mirror.work():
+            continue
+
+    def heard(self, said: str) -> list[dict[str, Any]]:
+        return [message for message in self.said if message["said"] == said]
+
+
+@pytest.fixture
+def scene(output_dir: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(output_dir, Away(monkeypatch, {default_uri(output_dir): store}))
+
+
+def ended(run_dir: Path, steps: int = 1, **start: Any) -> Diary:
+    diary = Diary(run_dir)
+    with diary.open(**start) as spool:
+        for step in range(steps):
+            spool.metrics({"loss": float(step)}, step)
+        spool.finish("FINISHED")
+    return diary
+
+
+def test_a_followed_run_is_created_sent_and_done(scene: Scene, store: Store, diary: Diary) -> None:
+    scene.follow(diary.run_dir)  # a sweep says so before the worker has begun
+    scene.work()
+    assert scene.said == [] and not scene.mirror.idle
+    with diary.open() as spool:
+        spool.metrics({"loss": 1.0}, 1)
+        scene.work()
+        (created,) = scene.heard("created")
+        assert created["mlflow_run_id"] == store.find(diary.run_id)
+        assert scene.heard("done") == []
+        spool.finish("FAILED", "because")
+    scene.work()
+    assert scene.heard("done") == [
+        {**created, "said": "done", "status": "FAILED"},
+    ]
+    assert scene.mirror.idle
+
+
+def test_a_server_that_is_away_is_asked_less_and_less_often(scene: Scene, diary: Diary) -> None:
+    scene.away.away = True
+    diary = ended(diary.run_dir)
+    scene.follow(diary.run_dir)
+    times = []
+    for second in range(200):
+        scene.clock.now = float(second)
+        before = scene.away.tries
+        scene.work()
+        if scene.away.tries > before:
+            times.append(second)
+    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    assert gaps[:5] == [1, 2, 4, 8, 16] and set(gaps[5:]) == {30}
+    assert len(scene.heard("away")) == 1  # said once, not with every try
+    scene.mirror.command({"do": "flush"})  # the run is over: now is the time
+    scene.away.away = False
+    scene.work()
+    assert len(scene.heard("done")) == 1
+
+
+def test_an_absence_in_the_middle_leaves_no_gap(scene: Scene, store: Store, diary: Diary) -> None:
+    with diary.open() as spool:
+        scene.follow(diary.run_dir)
+        real = store.log
+        for step in range(12):
+            scene.clock.now += 100
+            if step == 4:
+
+                def refuse(*_: Any, **__: Any) -> None:
+                    raise ServerAway("timeout")
+
+                store.log = refuse  # type: ignore[method-assign]
+            if step == 8:
+                store.log = real  # type: ignore[method-assign]
+            spool.metrics({"loss": float(step)}, step)
+            scene.work()
+        spool.finish("FINISHED")
+    scene.work()
+    found = store.find(diary.run_id)
+    assert found is not None
+    assert [step for step, *_ in history(store, found)["loss"]] == list(range(12))
+    assert len(scene.heard("away")) == 1 and len(scene.heard("done")) == 1
+
+
+def test_earlier_runs_are_sent_in_the_gaps(scene: Scene, store: Store, output_dir: Path) -> None:
+    earlier = [ended(output_dir / "runs" / name, steps=3) for name in ("a", "b", "c")]
+    lost = Diary(output_dir / "runs" / "lost")
+    with lost.open() as spool:
+        spool.metrics({"loss": 0.0}, 0)
+    elsewhere = ended(output_dir / "runs" / "elsewhere", target="http://other")
+    private = ended(output_dir / "runs" / "private", mirrored=False)
+    living = Diary(output_dir / "runs" / "living")
+    with living.open():
+        scene.replay()
+        scene.work()
+        assert store.find(living.run_id) is None
+    for diary in earlier:
+        found = store.find(diary.run_id)
+        assert found is not None and len(history(store, found)["loss"]) == 3
+        assert is_complete(diary.run_dir, None)
+    found = store.find(lost.run_id)
+    assert found is not None and store._client.get_run(found).info.status == "KILLED"
+    assert store.find(elsewhere.run_id) is None and store.find(private.run_id) is None
+    # All is there now: the next replay sends nothing.
+    said = len(scene.said)
+    with living.open():
+        scene.replay()
+        scene.work()
+    assert len(scene.said) == said and scene.mirror.idle
+
+
+def test_the_run_that_trains_goes_before_those_that_wait(
+    scene: Scene, output_dir: Path, diary: Diary
+) -> None:
+    for index in range(5):
+        ended(output_dir / "runs" / f"old{index}")
+    with diary.open() as spool:
+        scene.replay()
+        scene.follow(diary.run_dir)
+        scene.mirror.work()
+        assert scene.said[0]["said"] == "created"
+        assert scene.said[0]["run_dir"] == str(diary.run_dir)
+        spool.finish("FINISHED")
+    scene.mirror.work()
+    assert scene.heard("done")[0]["run_dir"] == str(diary.run_dir)
+
+
+def test_a_run_that_another_process_follows_is_not_touched(
+    scene: Scene, store: Store, output_dir: Path
+) -> None:
+    diary = ended(output_dir / "runs" / "theirs")
+    theirs = diary.follower(store)
+    scene.replay()
+    scene.work()
+    assert store.find(diary.run_id) is None and scene.mirror.idle
+    theirs.release()
+
+
+def test_at_the_end_runs_without_a_last_word_are_killed(
+    scene: Scene, store: Store, output_dir: Path
+) -> None:
+    dead, living, never = (Diary(output_dir / "runs" / n) for n in ("dead", "living", "never"))
+    dead.open().close()
+    spool = living.open()
+    for diary in (dead, living, never):
+        scene.follow(diary.run_dir)
+    scene.work()
+    scene.mirror.close()
+    scene.work()
+    statuses = {m["run_dir"]: m["status"] for m in scene.heard("done")}
+    assert statuses == {str(dead.run_dir): "KILLED"}
+    assert not scene.mirror.idle  # an orphan still writes
+    spool.finish("FINISHED")
+    spool.close()
+    scene.work()
+    assert scene.mirror.idle
+    assert store._client.get_run(str(store.find(living.run_id))).info.status == "FINISHED"
+
+
+def test_a_database_can_be_prepared_before_any_run(scene: Scene) -> None:
+    scene.mirror.command({"do": "prepare", "uri": scene.uri})
+    scene.away.away = True
+    scene.mirror.work()
+    assert scene.away.tries == 1 and scene.said == []  # said when a run needs it
+
+
+def test_memory_of_a_thousand_runs_is_not_kept(scene: Scene, output_dir: Path) -> None:
+    for index in range(30):
+        diary = ended(output_dir / "runs" / f"{index}-{uuid.uuid4().hex[:4]}")
+        scene.follow(diary.run_dir)
+        scene.work()
+    assert len(scene.heard("done")) == 30
+    assert not (scene.mirror._followed or scene.mirror._created or scene.mirror._told_away)

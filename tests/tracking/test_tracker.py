@@ -1,0 +1,346 @@
+"""Trainings and mirrors as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.tracking.addresses import default_uri
+from src.tracking.follower import is_complete
+from src.tracking.mirror_process import MirrorProcess
+from src.tracking.mlflow_store import Store
+from src.tracking.spool import read_events, spool_path
+from src.tracking.tracker import Tracker, dotted
+from tests.tracking.diary import history, python, wait_until
+
+_TRAINER = """
+import sys, time
+from pathlib import Path
+from src.tracking.tracker import Tracker
+output_dir, run_id, epochs, pause, wait = sys.argv[1:6]
+uri = sys.argv[6] if len(sys.argv) > 6 else None
+tracker = Tracker.start(
+    Path(output_dir, "runs", run_id[:6]), output_dir=Path(output_dir), uri=uri,
+    experiment="bakeoff", run_id=run_id, run_name=run_id[:6], params={"seed": 1},
+)
+slowest = 0.0
+for epoch in range(int(epochs)):
+    before = time.perf_counter()
+    tracker.metrics({"loss": 1 / (epoch + 1)}, epoch)
+    slowest = max(slowest, time.perf_counter() - before)
+    print("epoch", epoch, flush=True)
+    time.sleep(float(pause))
+before = time.perf_counter()
+print("id", tracker.finish("FINISHED", wait_seconds=float(wait)), flush=True)
+print("finish", time.perf_counter() - before, flush=True)
+print("slowest", slowest, flush=True)
+print("imported", [name for name in ("mlflow", "torch", "hydra") if name in sys.modules])
+"""
+
+
+def trainer(
+    output_dir: Path, run_id: str, epochs: int, pause: float, *more: str
+) -> subprocess.Popen[str]:
+    words = [str(output_dir), run_id, str(epochs), str(pause), *(more or ("60",))]
+    return python("-c", _TRAINER, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def start(
+    output_dir: Path, run_id: str, warn: Callable[[str], None] | None = None, **changes: Any
+) -> Tracker:
+    options: dict[str, Any] = {"uri": None, "experiment": "bakeoff", **changes}
+    run_dir = output_dir / "runs" / run_id[:6]
+    return Tracker.start(
+        run_dir, output_dir=output_dir, run_id=run_id, run_name=run_dir.name, warn=warn, **options
+    )
+
+
+def test_parameters_look_as_on_the_command_line() -> None:
+    nested = {
+        "seed": 1,
+        "model": {"_target_": "src.models.cnn.CNN", "widths": [32, 64], "name": "cnn", "x": None},
+        "trainer": {"deep": {"er": True}, "rate": 1e-3},
+        "tracking": {"uri": "postgresql://me:secret@host/db"},
+    }
+    assert dotted(nested) == {
+        "seed": "1",
+        "model.widths": "[32, 64]",
+        "model.name": "cnn",
+        "model.x": "null",
+        "trainer.deep.er": "true",
+        "trainer.rate": "0.001",
+        "tracking.uri": "postgresql://me:***@host/db",
+    }
+
+
+def test_one_mirror_serves_runs_one_after_another(
+    output_dir: Path, store: Store, mirror: MirrorProcess
+) -> None:
+    run_ids = [new_id() for _ in range(3)]
+    for run_id in run_ids:
+        tracker = start(output_dir, run_id, mirror=mirror, params={"optimizer": {"lr": 0.1}})
+        tracker.metrics({"val/accuracy": 0.5}, 1)
+        found = tracker.finish("FINISHED")
+        assert found == store.find(run_id) is not None
+        got = store._client.get_run(found)
+        assert got.info.status == "FINISHED" and got.data.params == {"optimizer.lr": "0.1"}
+
+
+def test_the_warnings_of_the_mirror_reach_a_person(
+    output_dir: Path, mirror: MirrorProcess
+) -> None:
+    said: list[str] = []
+    tracker = start(output_dir, new_id(), said.append, mirror=mirror)
+    tracker.metrics({"no(good)": 1.0, "good": 1.0}, 1)
+    assert tracker.finish("FINISHED") is not None
+    assert len(said) == 1 and said[0].startswith("warning: MLflow refuses the metric 'no(good)'")
+
+
+def test_without_mlflow_the_folder_alone_is_written(output_dir: Path) -> None:
+    run_id = new_id()
+    tracker = start(output_dir, run_id, enabled=False)
+    tracker.metrics({"loss": 1.0}, 1)
+    assert tracker._mirror is None and tracker.finish("FINISHED") is None
+    events = [event["event"] for event, _ in read_events(spool_path(tracker.run_dir))]
+    assert events == ["start", "metrics", "finish"]
+    assert sorted(p.name for p in spool_path(tracker.run_dir).parent.iterdir()) == [
+        "spool.jsonl",
+        "writer.lock",
+    ]
+
+
+def test_secrets_in_addresses_are_not_written_down(output_dir: Path) -> None:
+    tracker = start(
+        output_dir,
+        new_id(),
+        enabled=False,
+        uri="http://me:secret@localhost:1",
+        params={"tracking": {"uri": "http://me:secret@localhost:1"}},
+        tags={"bakeoff.command": "python -m src.train tracking.uri=http://me:secret@localhost:1"},
+    )
+    tracker.finish("FAILED", "no answer from http://me:secret@localhost:1")
+    text = spool_path(tracker.run_dir).read_text()
+    assert "secret" not in text and "me:***@localhost:1" in text
+
+
+def test_a_folder_of_another_run_is_refused(output_dir: Path) -> None:
+    first = start(output_dir, "a" * 32, enabled=False)
+    with pytest.raises(ValueError, match="written by another process"):
+        start(output_dir, "a" * 32, enabled=False)
+    first.finish("FINISHED")
+    with pytest.raises(ValueError, match="holds the run"):
+        Tracker.start(
+            first.run_dir,
+            output_dir=output_dir,
+            uri=None,
+            experiment="x",
+            run_id="b" * 32,
+            run_name="r",
+            enabled=False,
+        )
+    start(output_dir, "a" * 32, enabled=False).finish("FINISHED")
+
+
+def test_a_server_that_is_away_costs_a_warning_and_nothing_else(output_dir: Path) -> None:
+    """Nobody listens there; then the next run sends both to the database that does answer."""
+    run_id = new_id()
+    process = trainer(output_dir, run_id, 3, 0.1, "60", "http://127.0.0.1:9")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    lines = dict(line.split(" ", 1) for line in out.splitlines())
+    assert lines["id"] == "None" and lines["imported"] == "[]"
+    assert float(lines["slowest"]) < 0.05
+    run_dir = output_dir / "runs" / run_id[:6]
+    *_, last = err.strip().splitlines()
+    assert f"the run is complete in {run_dir}, but MLflow at http://127.0.0.1:9" in last
+    assert f"python -m src.tracking.replay output_dir={output_dir}" in last
+    assert all(line.startswith("warning: ") for line in err.strip().splitlines())
+    assert "Traceback" not in (run_dir / "tracking" / "mirror.log").read_text()
+
+
+def test_a_killed_training_is_killed_in_mlflow_and_its_mirror_ends(
+    output_dir: Path, store: Store
+) -> None:
+    run_id = new_id()
+    process = trainer(output_dir, run_id, 10**6, 0.01)
+    assert process.stdout is not None
+    wait_until(lambda: store.find(run_id))
+    for _ in range(20):
+        process.stdout.readline()
+    process.kill()
+    process.wait()
+    found = str(store.find(run_id))
+    wait_until(lambda: store._client.get_run(found).info.status == "KILLED")
+    run_dir = output_dir / "runs" / run_id[:6]
+    wait_until(lambda: is_complete(run_dir, None))
+    got = store._client.get_run(found)
+    assert "ended without a word" in got.data.tags["bakeoff.reason"]
+    written = [e["step"] for e, _ in read_events(spool_path(run_dir)) if e["event"] == "metrics"]
+    assert [step for step, *_ in history(store, found)["loss"]] == written
+    assert len(written) >= 20
+    wait_until(lambda: not _mirrors_of(run_dir))
+
+    # The same run goes on, and what it says twice is there once.
+    process = trainer(output_dir, run_id, len(written) + 5, 0.0)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and f"id {found}" in out and err == ""
+    got = store._client.get_run(found)
+    assert got.info.status == "FINISHED" and "bakeoff.reason" not in got.data.tags
+    assert [s for s, *_ in history(store, found)["loss"]] == list(range(len(written) + 5))
+
+
+def _mirrors_of(run_dir: Path) -> list[str]:
+    """Processes whose standard error is this run's mirror log."""
+    log, found = str(run_dir / "tracking" / "mirror.log"), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(process / "fd" / "2") == log:
+                found.append(process.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_killed_mirror_is_replaced_at_the_end(output_dir: Path, store: Store) -> None:
+    run_id = new_id()
+    tracker = start(output_dir, run_id)
+    tracker.metrics({"loss": 1.0}, 1)
+    assert tracker._mirror is not None and tracker._mirror._process is not None
+    first = tracker._mirror._process
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    tracker.metrics({"loss": 2.0}, 2)
+    found = tracker.finish("FINISHED")
+    assert found is not None
+    assert [step for step, *_ in history(store, found)["loss"]] == [1, 2]
+
+
+def test_ctrl_c_is_for_the_training_and_not_for_its_mirror(output_dir: Path) -> None:
+    tracker = start(output_dir, new_id())
+    assert tracker._mirror is not None and tracker._mirror._process is not None
+    pid = tracker._mirror._process.pid
+    assert os.getsid(pid) == pid != os.getsid(0)
+    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == 10)
+    assert tracker.finish("KILLED", "stopped by SIGINT") is not None
+
+
+@pytest.mark.slow
+def test_two_starts_at_once_on_a_fresh_database(tmp_path: Path) -> None:
+    run_ids = [new_id() for _ in range(3)]
+    processes = [trainer(tmp_path, run_id, 5, 0.1) for run_id in run_ids]
+    for process in processes:
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == 0 and err == "", err
+    store = Store(default_uri(tmp_path))
+    for run_id in run_ids:
+        found = store.find(run_id)
+        assert found is not None and len(history(store, found)["loss"]) == 5
+        uri = store._client.get_run(found).info.artifact_uri
+        assert uri.startswith((tmp_path / "mlartifacts").as_uri())
+    assert len(store._client.search_experiments()) == 2  # Default and ours
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left <= {"runs", "mlflow.db", "mlflow.db.lock", "mlartifacts"}
+
+
+@pytest.mark.slow
+def test_a_mirror_stays_small_over_hundreds_of_runs(
+    output_dir: Path, mirror: MirrorProcess
+) -> None:
+    """And a run costs it little: some tens of milliseconds."""
+
+    def serve(count: int) -> float:
+        before = time.perf_counter()
+        for _ in range(count):
+            tracker = start(output_dir, new_id(), mirror=mirror, params={f"p{i}": i for i in range(40)})
+            for step in range(5):
+                tracker.metrics({f"m{i}": i / (step + 1) for i in range(10)}, step)
+            assert tracker.finish("FINISHED") is not None
+        return (time.perf_counter() - before) / count
+
+    def resident() -> int:
+        assert mirror._process is not None
+        status = Path(f"/proc/{mirror._process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
+
+    serve(50)
+    before = resident()
+    seconds = serve(250)
+    assert resident() < 1.05 * before
+    assert seconds < 0.5
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_and_comes_back_misses_nothing(
+    tmp_path: Path, template: Path, unused_port: int
+) -> None:
+    """A real MLflow server: away at the start, there, killed in the middle, back for the end."""
+    server_dir, output_dir = tmp_path / "server", tmp_path / "outputs"
+    server_dir.mkdir()
+    (server_dir / "mlflow.db").write_bytes(template.read_bytes())
+    uri = f"http://127.0.0.1:{unused_port}"
+    store = Store(default_uri(server_dir))  # beside the server, to see what it has
+    run_id = new_id()
+    process = trainer(output_dir, run_id, 10**6, 0.02, "120", uri)
+    run_dir = output_dir / "runs" / run_id[:6]
+    wait_until(lambda: spool_path(run_dir).exists())
+    time.sleep(2)
+    server = _serve(server_dir, unused_port)
+    try:
+        found = str(wait_until(lambda: store.find(run_id), 120))
+        wait_until(lambda: "loss" in history(store, found))
+    finally:
+        server.kill()
+        server.wait()
+    before = len(history(store, found)["loss"])
+    time.sleep(3)
+    assert process.poll() is None  # it trains on
+    server = _serve(server_dir, unused_port)
+    try:
+        wait_until(lambda: len(history(store, found)["loss"]) > before + 100, 120)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        wait_until(lambda: is_complete(run_dir, uri), 120)
+    finally:
+        server.kill()
+        server.wait()
+    written = [e["step"] for e in _all(run_dir) if e["event"] == "metrics"]
+    assert written == list(range(len(written)))
+    assert [step for step, *_ in history(store, found)["loss"]] == written
+    assert store._client.get_run(found).info.status == "KILLED"
+    assert store._client.get_run(found).info.artifact_uri.startswith("mlflow-artifacts:")
+
+
+def _all(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in spool_path(run_dir).read_text().splitlines()]
+
+
+def _serve(folder: Path, port: int) -> subprocess.Popen[str]:
+    """The server process itself, without MLflow's command around it, so that a kill is a kill."""
+    environment = {
+        "_MLFLOW_SERVER_FILE_STORE": default_uri(folder),
+        "_MLFLOW_SERVER_REGISTRY_STORE": default_uri(folder),
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "mlartifacts"),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    code = (
+        f"import os; os.environ.update({environment!r})\n"
+        "import uvicorn\n"
+        f"uvicorn.run('mlflow.server.fastapi_app:app', port={port}, log_level='error')\n"
+    )
+    return python("-c", code, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
