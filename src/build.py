@@ -15,7 +15,7 @@ from hydra.utils import get_object
 from torch import nn
 
 from src.config.checks import ConfigError, Settings, from_plain, to_plain
-from src.config.models import ModelSettings
+from src.config.models import ModelSettings, ZooSettings
 from src.config.schema import RunSettings
 from src.config.training import LossSettings, OptimizerSettings, SchedulerSettings
 from src.data.augment import Augment
@@ -88,9 +88,14 @@ def _build_network(
     model: ModelSettings, *, channels: int, classes: int, image_size: tuple[int, int]
 ) -> nn.Module:
     arguments = _own_fields(model, ModelSettings)
+    if isinstance(model, ZooSettings):  # these fetch published weights themselves
+        arguments |= {"name": model.name, "pretrained": model.pretrained}
     with _input_of("model"):
         network: nn.Module = get_object(model._target_)(channels, classes, image_size, **arguments)
-        load_weights(network, model.pretrained)
+        loaded = load_weights(network, model.pretrained)
+        if loaded is not None:
+            fresh = f", {', '.join(loaded.fresh)} start afresh" if loaded.fresh else ""
+            print(f"model: {loaded.used} tensors from {model.pretrained}{fresh}")
         return network
 
 

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from src.config.checks import Settings, setting, variant
+from src.config.checks import ConfigError, Settings, setting, variant
 
-__all__ = ["CNNSettings", "ModelSettings"]
+__all__ = [
+    "CNNSettings",
+    "FCNSettings",
+    "MLPSettings",
+    "ModelSettings",
+    "ReNetSettings",
+    "RecurrentSettings",
+    "ViTSettings",
+    "ZooSettings",
+]
 
 
 @dataclass(frozen=True)
@@ -29,11 +39,136 @@ class ModelSettings(Settings):
     )
 
 
+def _dropout(where: str) -> Any:
+    return setting(f"dropout {where}", at_least=0, below=1)
+
+
+def _cell() -> Any:
+    return setting("recurrent cell", options=("rnn", "lstm", "gru"))
+
+
+def _some(values: list[int]) -> str | None:
+    return None if values else "it must have at least one entry"
+
+
+@dataclass(frozen=True)
+class _OwnSettings(ModelSettings):
+    """Networks of this project: nobody publishes weights for them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pretrained in (True, "hub", "package"):
+            raise ConfigError(
+                f"pretrained is {self.pretrained!r}: there are no published weights of "
+                f"{self.name}; give the path of a file."
+            )
+
+
 @variant(ModelSettings, "src.models.cnn.CNN")
 @dataclass(frozen=True)
-class CNNSettings(ModelSettings):
+class CNNSettings(_OwnSettings):
     """A small residual network."""
 
-    widths: list[int] = setting("channels of each stage", at_least=1)
+    widths: list[int] = setting("channels of each stage", at_least=1, check=_some)
     blocks: int = setting("residual blocks a stage", at_least=1, at_most=100)
-    dropout: float = setting("dropout before the classifier", at_least=0, below=1)
+    dropout: float = _dropout("before the classifier")
+
+
+@variant(ModelSettings, "src.models.fcn.FCN")
+@dataclass(frozen=True)
+class FCNSettings(_OwnSettings):
+    """A fully convolutional network."""
+
+    channels: list[int] = setting(
+        "channels of each convolution + pooling block; the last ones go where pictures are too "
+        "small for all",
+        at_least=1,
+        check=_some,
+    )
+    dropout: float = _dropout("before the classifier")
+
+
+@variant(ModelSettings, "src.models.mlp.MLP")
+@dataclass(frozen=True)
+class MLPSettings(_OwnSettings):
+    """A multi-layer perceptron."""
+
+    hidden: list[int] = setting("units of each hidden layer", at_least=1)
+    batch_norm: bool = setting("normalise each hidden layer")
+    dropout: float = _dropout("after each hidden layer")
+
+
+@variant(ModelSettings, "src.models.recurrent.RecurrentNet")
+@dataclass(frozen=True)
+class RecurrentSettings(_OwnSettings):
+    """A recurrent network that reads the picture as a sequence."""
+
+    cell: str = _cell()
+    reading: str = setting(
+        "what one step of the sequence is", options=("rows", "columns", "patches")
+    )
+    step_size: int | None = setting(
+        "rows, columns or side of a patch a step; null for one, or for at most 64 patches",
+        at_least=1,
+    )
+    hidden_size: int = setting("units of a layer and direction", at_least=1)
+    layers: int = setting("stacked recurrent layers", at_least=1, at_most=20)
+    bidirectional: bool = setting("read the sequence backwards as well")
+    pooling: str = setting("which states are classified", options=("last", "mean"))
+    dropout: float = _dropout("between layers and before the classifier")
+
+
+@variant(ModelSettings, "src.models.renet.ReNet")
+@dataclass(frozen=True)
+class ReNetSettings(_OwnSettings):
+    """Recurrent networks that sweep the picture in two dimensions."""
+
+    cell: str = _cell()
+    patch_sizes: list[int] = setting(
+        "one layer an entry: side of the patches it reads", at_least=1, check=_some
+    )
+    hidden_size: int = setting("units of each of a layer's four networks", at_least=1)
+    dropout: float = _dropout("before the classifier")
+
+
+@variant(ModelSettings, "src.models.vit.ViT")
+@dataclass(frozen=True)
+class ViTSettings(_OwnSettings):
+    """A vision transformer."""
+
+    patch_size: int | None = setting(
+        "side of a patch in pixels; null for at most 64 patches", at_least=1
+    )
+    width: int = setting("features of a patch; a multiple of heads and of 4", at_least=4)
+    depth: int = setting("transformer blocks", at_least=1, at_most=100)
+    heads: int = setting("attention heads a block", at_least=1)
+    mlp_ratio: float = setting("units of a block's perceptron, as a multiple of width", above=0)
+    pooling: str = setting("what is classified", options=("mean", "token"))
+    dropout: float = _dropout("after each attention and perceptron")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % self.heads or self.width % 4:
+            raise ConfigError(
+                f"width is {self.width}: it must be a multiple of heads ({self.heads}) and of 4."
+            )
+
+
+@variant(ModelSettings, "src.models.zoo.TorchvisionNet")
+@variant(ModelSettings, "src.models.zoo.TimmNet")
+@dataclass(frozen=True)
+class ZooSettings(ModelSettings):
+    """A network of torchvision or timm; `name` is the library's name of it."""
+
+    input_size: int | None = setting(
+        "pixels of a side that pictures are resized to inside the network; null for their own "
+        "size, or the smallest that works",
+        at_least=8,
+        at_most=1024,
+    )
+    stem: str = setting(
+        "small: halve the first strides so that small pictures keep their detail; auto: where "
+        "pictures are small and nothing is pretrained",
+        options=("auto", "keep", "small"),
+    )
+    drop_rate: float = _dropout("before the classifier, where the network has one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -12,22 +13,24 @@ __all__ = ["CNN"]
 # The stem halves larger pictures until their shorter side is at most this many pixels: finer maps
 # cost time and bring nothing that the later stages keep.
 _LARGEST_MAP = 56
+# With one pixel left, nothing is averaged before the classifier: on 8x8 digits that costs 0.5 %.
+_SMALLEST_MAP = 2
 
 
 class CNN(nn.Module):
     """Residual network of He et al. (2016, arXiv:1512.03385), narrow and shallow.
 
-    A convolution at full resolution (stride 1 up to 56 pixels), then one stage per width; every
-    stage after the first halves the map. Shortcuts shrink by averaging (ResNet-D, arXiv:1812.01187)
+    A convolution at full resolution (stride 1 up to 56 pixels), then one stage per width. Each
+    stage halves the map; where the picture is too small for that, the first ones do not, so that
+    the last map keeps two pixels a side. Shortcuts shrink by averaging (ResNet-D, arXiv:1812.01187)
     and each residual branch starts at zero (arXiv:1706.02677), so training begins near a shallow
     network and bears a high learning rate.
 
     Args:
         in_channels: C of the pictures.
         num_classes: K, at least 2.
-        image_size: height and width in pixels; sets the stride of the stem. Other sizes than this
-            one are accepted later.
-        widths: channels of each stage.
+        image_size: height and width in pixels; sets the strides. Other sizes are accepted later.
+        widths: channels of each stage; the stem has half of the first.
         blocks: residual blocks a stage.
         dropout: probability before the classifier, in [0, 1).
     """
@@ -49,16 +52,17 @@ class CNN(nn.Module):
             raise ValueError("widths is empty: it must name the channels of at least one stage.")
         stride = _stem_stride(min(image_size))
         kernel = max(3, 2 * stride - 1)
+        width_in = max(1, widths[0] // 2)
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, widths[0], kernel, stride, kernel // 2, bias=False),
-            nn.BatchNorm2d(widths[0]),
+            nn.Conv2d(in_channels, width_in, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(width_in),
             nn.ReLU(inplace=True),
         )
+        unhalved = len(widths) - _halvings(min(image_size) // stride)
         stages: list[nn.Module] = []
-        width_in = widths[0]
-        for index, width in enumerate(widths):
+        for stage, width in enumerate(widths):
             for block in range(blocks):
-                halve = index > 0 and block == 0
+                halve = stage >= unhalved and block == 0
                 stages.append(_ResidualBlock(width_in, width, stride=2 if halve else 1))
                 width_in = width
         self.stages = nn.Sequential(*stages)
@@ -107,3 +111,8 @@ def _stem_stride(side: int) -> int:
     while side > _LARGEST_MAP * stride:
         stride *= 2
     return stride
+
+
+def _halvings(side: int) -> int:
+    """How often a map of this many pixels a side can be halved and keep two."""
+    return max(0, int(math.log2(side / _SMALLEST_MAP)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -41,9 +42,7 @@ class FCN(nn.Module):
             raise ValueError("channels is empty: it must name the channels of at least one block.")
         channels = channels[: max(1, int(math.log2(min(image_size))))]
         widths = [in_channels, *channels]
-        self.blocks = nn.Sequential(
-            *(_block(before, after) for before, after in zip(widths, widths[1:], strict=False))
-        )
+        self.blocks = nn.Sequential(*(_block(before, after) for before, after in pairwise(widths)))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(widths[-1], num_classes, 1)
 

@@ -35,9 +35,7 @@ def to_patches(images: Tensor, patch: tuple[int, int]) -> Tensor:
     if below or right:
         images = F.pad(images, (0, right, 0, below))
     blocks = images.reshape(batch, channels, rows, height, columns, width)
-    return blocks.permute(0, 2, 4, 1, 3, 5).reshape(
-        batch, rows, columns, channels * height * width
-    )
+    return blocks.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows, columns, channels * height * width)
 
 
 def grid_size(image_size: tuple[int, int], patch: tuple[int, int]) -> tuple[int, int]:

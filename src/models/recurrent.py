@@ -11,7 +11,7 @@ from src.models.patches import default_patch_size, to_patches
 
 __all__ = ["RecurrentNet", "recurrent_layers"]
 
-_CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+_CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 _READINGS = ("rows", "columns", "patches")
 _POOLINGS = ("last", "mean")
 

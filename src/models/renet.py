@@ -44,7 +44,9 @@ class ReNet(nn.Module):
     ) -> None:
         super().__init__()
         if not patch_sizes:
-            raise ValueError("patch_sizes is empty: it must name the patches of at least one layer.")
+            raise ValueError(
+                "patch_sizes is empty: it must name the patches of at least one layer."
+            )
         layers: list[nn.Module] = []
         channels = in_channels
         for patch_size in patch_sizes:

@@ -307,7 +307,10 @@ class Follower:
 def _all_sent(run_dir: Path, state: MirrorState) -> bool:
     if state.status is None or state.pending:
         return False
-    return state.offset == spool_path(run_dir).stat().st_size
+    try:
+        return state.offset == spool_path(run_dir).stat().st_size
+    except FileNotFoundError:
+        return False
 
 
 def _entries(event: Mapping[str, Any]) -> Iterator[Entry]:

@@ -156,10 +156,12 @@ class Mirror:
 
     def _advance(self, follower: Follower) -> bool:
         place = self._place(follower.uri)
-        if not place.ready() or not follower.take():
+        if not place.ready():
             return False
         run_dir = str(follower.run_dir)
         try:
+            if not follower.take():
+                return False
             if self.closing:
                 follower.close_lost()
             sent = follower.step(place.store())

@@ -18,8 +18,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 # A mirror that dies again and again (no memory, a broken installation) is left dead.
 _MOST_STARTS = 3
 _ENVIRONMENT = {
-    "PYTHONPATH": str(_ROOT),
-    # Without it the current folder would come first, and it may have a `src` of its own.
+    # Without this the current folder would come first, and it may have a `src` of its own.
     "PYTHONSAFEPATH": "1",
     # It computes nothing: no accelerator, no thread pools.
     "CUDA_VISIBLE_DEVICES": "",
@@ -151,7 +150,7 @@ class MirrorProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=os.environ | _ENVIRONMENT,
+                env=os.environ | _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(_import_path())},
                 start_new_session=True,  # Ctrl-C is the trainer's, not the mirror's
             )
         finally:
@@ -172,6 +171,11 @@ class MirrorProcess:
         process.wait()
         with self._heard:
             self._heard.notify_all()
+
+
+def _import_path() -> list[str]:
+    """Where the process finds `src`, and whatever the user's own PYTHONPATH adds."""
+    return [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 
 def _note(run: Mirrored, answer: dict[str, Any]) -> None:

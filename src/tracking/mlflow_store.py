@@ -218,10 +218,21 @@ class Store:
             raise
         except Exception as error:
             # Databases, HTTP and artifact stores have exceptions of their own, without number.
-            text = without_password(str(error).strip().partition("\n")[0])[:300]
             if getattr(error, "error_code", None) in _FINAL:
-                raise Rejected(text) from error
-            raise ServerAway(text or type(error).__name__) from error
+                raise Rejected(_plain(error)) from error
+            raise ServerAway(_plain(error)) from error
+
+
+def _plain(error: Exception) -> str:
+    """One line for people: MLflow wraps the plainest of errors, no connection, in four others."""
+    from requests.exceptions import ConnectionError, Timeout
+
+    match error.__context__:
+        case Timeout():
+            return "no answer in time"
+        case ConnectionError():
+            return "no connection"
+    return without_password(str(error).strip().partition("\n")[0])[:300] or type(error).__name__
 
 
 def _artifacts(database: Path) -> str:

@@ -40,6 +40,7 @@ def replay(settings: ReplaySettings) -> bool:
         key=lambda pair: pair[0].get("start_time_ms", 0),
     )
     stores: dict[str, Store] = {}
+    away: dict[str, ServerAway] = {}
     complete = True
     for start, run_dir in starts:
         name = str(start.get("run_name", run_dir.name))
@@ -54,10 +55,15 @@ def replay(settings: ReplaySettings) -> bool:
         uri = absolute_uri(start.get("target") if chosen is None else chosen, output_dir)
         target = public_uri(uri, output_dir)
         try:
+            if uri in away:  # do not wait for it once a run
+                raise away[uri]
             store = stores.get(uri) or stores.setdefault(uri, Store(uri))
             said, sent = _send(run_dir, uri, target, store)
-        except (ServerAway, OSError) as error:
+        except ServerAway as error:
+            away[uri] = error
             said, sent = f"not sent: {without_password(uri)}: {error}", False
+        except OSError as error:
+            said, sent = f"not sent: {error}", False
         print(f"{name}: {said}", flush=True)
         complete &= sent
     return complete

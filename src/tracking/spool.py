@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
@@ -196,9 +196,18 @@ class Spool:
     def artifact(self, path: Path, folder: str = "") -> None:
         """A file or folder inside the run folder belongs into the run's artifacts.
 
+        Args:
+            folder: of the artifacts, like `figures` or `a/b`; empty for the top.
+
         Raises:
-            ValueError: it lies outside of the run folder.
+            ValueError: it lies outside of the run folder, or `folder` outside of the artifacts.
         """
+        if folder != PurePosixPath(folder or ".").as_posix().removeprefix(".") or (
+            {"..", "/"} & set(PurePosixPath(folder).parts)
+        ):
+            raise ValueError(
+                f"{folder!r} is no folder of artifacts: it must be like figures or a/b"
+            )
         root = self.run_dir.resolve()
         if not path.resolve().is_relative_to(root):
             raise ValueError(f"{path} does not lie in the run folder {self.run_dir}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from src.config.checks import ConfigError
 from src.tracking.addresses import absolute_uri, public_uri, without_password
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.spool import Spool
@@ -95,12 +96,15 @@ class Tracker:
             warn: shows a line to a person; None for standard error.
 
         Raises:
-            ValueError: another process is writing this run, or the folder is another run's.
+            ConfigError: another process is writing this run, or the folder is another run's.
             OSError: the run folder cannot be written.
         """
         run_dir, output_dir = run_dir.absolute(), output_dir.absolute()
         full_uri, target = absolute_uri(uri, output_dir), public_uri(uri, output_dir)
-        spool = Spool(run_dir)
+        try:
+            spool = Spool(run_dir)
+        except ValueError as error:
+            raise ConfigError(f"{error}: wait for it, or end it.") from None
         try:
             spool.start(
                 run_id=run_id,
@@ -111,9 +115,9 @@ class Tracker:
                 tags={key: without_password(text) for key, text in (tags or {}).items()},
                 parent_run_id=parent_run_id,
             )
-        except ValueError:
+        except ValueError as error:
             spool.close()
-            raise
+            raise ConfigError(f"{error}.") from None
         follows = enabled and not mirrored_elsewhere
         owns_mirror = follows and mirror is None
         if owns_mirror:

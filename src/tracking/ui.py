@@ -73,6 +73,7 @@ def show(settings: UISettings) -> None:
             "(python -m src.train model=cnn), or name another output_dir or tracking.uri."
         )
     _require_free(settings.port)
+    print("starting MLflow, which takes some seconds ...", flush=True)
     artifacts = (output_dir if database is None else database.parent) / "mlartifacts"
     server = subprocess.Popen(
         server_command(artifacts, settings.port),

@@ -15,6 +15,7 @@ _ADVICE = (
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*The `srun` command is available.*",
     r".*You're resuming from a checkpoint that ended before the epoch ended.*",
+    r"Found \d+ module\(s\) in eval mode.*",
     r".*lr_scheduler\.step\(\).* before .*optimizer\.step\(\).*",
 )
 

@@ -40,7 +40,7 @@ def test_overrides_reach_their_keys() -> None:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["model=cn"], ["model is 'cn'", "cnn", "did you mean cnn?"]),
+        (["model=cnnn"], ["model is 'cnnn'", "vit", "did you mean cnn?"]),
         (["modle=cnn"], ["modle", "did you mean model?"]),
         (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean trainer.max_epochs?"]),
         (["lr=3"], ["lr", "did you mean optimizer.lr?"]),
@@ -73,9 +73,10 @@ def test_a_wrong_word_is_explained_in_one_sentence(words: list[str], parts: list
 def test_paths_are_taken_literally(path: str) -> None:
     if path in ("null", "true", "false"):
         return
-    words = [f"data.root={path}", f"output_dir={path}", f"tracking.uri={path}"]
+    words = [f"data.root={path}", f"output_dir={path}", f"tracking.uri=sqlite:///{path}.db"]
     settings = compose_settings(RunSettings, words)
-    assert settings.data.root == settings.output_dir == settings.tracking.uri == path
+    assert settings.data.root == settings.output_dir == path
+    assert settings.tracking.uri == f"sqlite:///{path}.db"
 
 
 def test_paths_are_literal_in_a_multirun_too() -> None:

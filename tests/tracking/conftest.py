@@ -1,4 +1,4 @@
-"""A real MLflow on SQLite, made once: migrating a fresh database takes seconds, copying one none."""
+"""A real MLflow on SQLite, made once: migrating a fresh database takes seconds."""
 
 from __future__ import annotations
 

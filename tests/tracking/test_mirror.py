@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def test_a_server_that_is_away_is_asked_less_and_less_often(scene: Scene, diary:
         scene.work()
         if scene.away.tries > before:
             times.append(second)
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(times)]
     assert gaps[:5] == [1, 2, 4, 8, 16] and set(gaps[5:]) == {30}
     assert len(scene.heard("away")) == 1  # said once, not with every try
     scene.mirror.command({"do": "flush"})  # the run is over: now is the time

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from src.config.checks import ConfigError, from_plain
+from src.config.tracking import ReplaySettings
+from src.tracking.addresses import default_uri
+from src.tracking.mlflow_store import Store
+from src.tracking.replay import main, replay
+from tests.tracking.diary import Diary, history
+
+
+def settings(output_dir: Path, uri: str | None = None) -> ReplaySettings:
+    return from_plain(ReplaySettings, {"output_dir": str(output_dir), "tracking": {"uri": uri}})
+
+
+def ended(run_dir: Path, **start: object) -> Diary:
+    diary = Diary(run_dir)
+    with diary.open(**start) as spool:
+        spool.metrics({"loss": 1.0}, 1)
+        spool.finish("FINISHED")
+    return diary
+
+
+def test_every_run_gets_a_line_and_the_second_time_nothing_is_sent(
+    output_dir: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done, lost = ended(output_dir / "runs" / "done"), Diary(output_dir / "runs" / "lost")
+    lost.open().close()
+    alive = Diary(output_dir / "runs" / "alive")
+    private = ended(output_dir / "runs" / "private", mirrored=False)
+    with alive.open():
+        assert replay(settings(output_dir))
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines == {
+        "done": f"sent, MLflow run {store.find(done.run_id)}, FINISHED",
+        "lost": f"sent, MLflow run {store.find(lost.run_id)}, KILLED",
+        "alive": "still running",
+        "private": "not meant for MLflow; name a tracking.uri to send it",
+    }
+    assert store.find(private.run_id) is None and store.find(alive.run_id) is None
+    assert replay(settings(output_dir))
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["done"] == f"is there already, MLflow run {store.find(done.run_id)}, FINISHED"
+
+
+def test_a_replaced_database_is_filled_from_the_folders(
+    output_dir: Path, store: Store, template: Path, tmp_path: Path
+) -> None:
+    diary = ended(output_dir / "runs" / "a")
+    assert replay(settings(output_dir))
+    # The folder moves, and its database is a new one: only the spools are left.
+    moved = tmp_path / "moved"
+    output_dir.rename(moved)
+    shutil.copy(template, moved / "mlflow.db")
+    assert replay(settings(moved))
+    again = Store(default_uri(moved))
+    found = again.find(diary.run_id)
+    assert found is not None and history(again, found)["loss"][0][::2] == (1, 1.0)
+
+
+def test_runs_can_be_sent_to_another_place(
+    output_dir: Path, template: Path, tmp_path: Path
+) -> None:
+    parent = ended(output_dir / "z-parent", start_time_ms=1)
+    child = ended(output_dir / "a-child", start_time_ms=2, parent_run_id=parent.run_id)
+    private = ended(output_dir / "private", mirrored=False, start_time_ms=3)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(template, other / "runs.db")
+    uri = f"sqlite:///{other}/runs.db"
+    assert replay(settings(output_dir, uri))
+    store = Store(uri)
+    ids = [store.find(diary.run_id) for diary in (parent, child, private)]
+    assert None not in ids
+    assert store._client.get_run(str(ids[1])).data.tags["mlflow.parentRunId"] == ids[0]
+    (found,) = store.look_up(child.run_id)
+    assert (found.run_id, found.run_dir, found.name) == (child.run_id, child.run_dir, "a-child")
+    assert store.look_up(found.mlflow_run_id) == store.look_up("a-child") == [found]
+    assert store.look_up("it's nobody") == []
+
+
+def test_what_cannot_be_sent_is_said_once_a_run(
+    output_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        ended(output_dir / name, target="http://127.0.0.1:9")
+    ended(output_dir / "c", target="http://me:***@127.0.0.1:9")
+    assert main_with(output_dir) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "a: not sent: http://127.0.0.1:9: no connection",
+        "b: not sent: http://127.0.0.1:9: no connection",
+        "c: not sent: it needs a password; name the whole tracking.uri",
+    ]
+
+
+def main_with(output_dir: Path, *words: str) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["replay", f"output_dir={output_dir}", *words])
+        return main()
+
+
+def test_wrong_input_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main_with(tmp_path) == 2
+    assert main_with(tmp_path, "tracking.url=x") == 2
+    assert "did you mean tracking.uri?" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="no tracked run"):
+        replay(settings(tmp_path))
