@@ -202,9 +202,8 @@ class Spool:
         Raises:
             ValueError: it lies outside of the run folder, or `folder` outside of the artifacts.
         """
-        if folder != PurePosixPath(folder or ".").as_posix().removeprefix(".") or (
-            {"..", "/"} & set(PurePosixPath(folder).parts)
-        ):
+        parts = PurePosixPath(folder).parts
+        if folder != "/".join(parts) or ".." in parts:
             raise ValueError(
                 f"{folder!r} is no folder of artifacts: it must be like figures or a/b"
             )
