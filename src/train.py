@@ -6,21 +6,31 @@ python -m src.train model=cnn data=digits optimizer.lr=0.002 seed=1
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 
-from src.config.command_line import run_entry
+from src.config.command_line import ChildEnded, run_entry
 from src.config.resume import read_run_settings
 from src.config.schema import RunSettings
 
 
 def train(settings: RunSettings, words: Sequence[str]) -> None:
     """Run the experiment and print where its summary lies."""
+    if settings.trainer.devices != 1 and list(words) != sys.argv[1:]:
+        # For each further device Lightning repeats the command line of this process, which in a
+        # multirun means all jobs and not this one: such a job gets a process of its own.
+        ended = subprocess.run([sys.executable, "-m", "src.train", *words], check=False)
+        if ended.returncode:
+            raise ChildEnded(ended.returncode)
+        return
+
     # torch, Lightning and the rest are paid for only once the settings are known to be right.
     from src.experiment import run_experiment
 
-    summary = run_experiment(settings, command=shlex.join(["python", "-m", "src.train", *words]))
-    if summary is not None:  # None in the helper processes of a run on several devices
+    command = shlex.join(["python", "-m", "src.train", *words])
+    summary = run_experiment(settings, command=command)
+    if summary is not None:  # None in the further processes of a run on several devices
         print(f"summary: {summary.run_dir}/summary.json", flush=True)
 
 

