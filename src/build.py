@@ -232,7 +232,9 @@ def build_trainer(
 
 
 def load_task(checkpoint: Path) -> ClassificationTask:
-    """The trained task of a checkpoint, on the CPU in eval mode; its `passport` says the rest.
+    """The trained task of a checkpoint, on the CPU in eval mode.
+
+    Its `passport` says the rest: settings, class names, picture size, `epochs` trained.
 
     Raises:
         ConfigError: the file is no checkpoint of a run, or holds code.
@@ -251,6 +253,7 @@ def load_task(checkpoint: Path) -> ClassificationTask:
             classes=len(passport["class_names"]),
             image_size=tuple(passport["image_size"]),
         )
+        passport["epochs"] = stored["epoch"] + 1
         task = _assemble(settings, network, passport, loss=nn.CrossEntropyLoss(), augment=None)
         weights = {k: v for k, v in stored["state_dict"].items() if not k.startswith("loss.")}
         task.load_state_dict(weights)

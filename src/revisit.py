@@ -15,6 +15,7 @@ from src.data.ledger import count_test_measurement
 from src.measuring import measure_part
 from src.records import RunSummary
 from src.run_folder import RunFolder
+from src.tracking.tracker import Tracker
 
 __all__ = ["measure_again"]
 
@@ -22,7 +23,7 @@ __all__ = ["measure_again"]
 def measure_again(
     folder: RunFolder, checkpoint: Path, settings: EvaluateSettings
 ) -> tuple[dict[str, float], int | None]:
-    """Measure one part, and keep metrics and predictions in the run's folder.
+    """Measure one part; keep metrics and predictions in the run's folder and in MLflow.
 
     Returns:
         the metrics by `{split}/{metric}`, and for the test part how often it has been measured.
@@ -53,7 +54,8 @@ def measure_again(
         precision=run.runtime.precision,
         tta=run.trainer.tta,
     )
-    measured.predictions.write(folder.predictions / f"{settings.split}.parquet")
+    predictions = folder.predictions / f"{settings.split}.parquet"
+    measured.predictions.write(predictions)
     if folder.summary.is_file():
         summary = RunSummary.read(folder.summary)
         replace(
@@ -61,4 +63,16 @@ def measure_again(
             metrics=summary.metrics | measured.metrics,
             test_measurements=measurements or summary.test_measurements,
         ).write(folder.summary)
+        tracker = Tracker.start(
+            folder.path,
+            output_dir=folder.output_dir,
+            uri=settings.tracking.uri or run.tracking.uri,
+            experiment=run.tracking.experiment,
+            enabled=run.tracking.enabled,
+            run_id=folder.run_id,
+            run_name=folder.name,
+        )
+        tracker.metrics(measured.metrics, step=task.passport["epochs"], final=True)
+        tracker.artifact(predictions, "predictions")
+        tracker.finish(summary.status, summary.reason)
     return measured.metrics, measurements

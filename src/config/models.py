@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from src.config.checks import ConfigError, Settings, setting, variant
 
@@ -37,6 +37,11 @@ class ModelSettings(Settings):
         above=0,
         at_most=1,
     )
+
+    def without_weights(self) -> Self:
+        """What builds the same network for weights that are at hand: its first ones are not
+        looked for, and may be gone."""
+        return replace(self, pretrained=None)
 
 
 def _dropout(where: str) -> Any:
@@ -167,8 +172,13 @@ class ZooSettings(ModelSettings):
         at_most=1024,
     )
     stem: str = setting(
-        "small: halve the first strides so that small pictures keep their detail; auto: where "
-        "pictures are small and nothing is pretrained",
+        "small: take early reductions out, so that small pictures keep their detail; keep: do "
+        "not; auto: small for pictures up to 64 pixels where nothing is pretrained",
         options=("auto", "keep", "small"),
     )
     drop_rate: float = _dropout("before the classifier, where the network has one")
+
+    def without_weights(self) -> Self:
+        # With first weights, auto kept the stem; without, it would choose again and differ.
+        kept = self.stem == "auto" and self.pretrained
+        return replace(self, pretrained=None, stem="keep" if kept else self.stem)

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -74,6 +75,11 @@ class _ZooNet(nn.Module):
             keep_detail(refitted, in_channels, size)
             if takes_pictures(refitted, in_channels, num_classes, size):
                 self.backbone = refitted
+            elif stem == "small":
+                raise ValueError(
+                    f"{name} takes no pictures of {size[0]}x{size[1]} pixels with a finer stem: "
+                    "model.stem must be auto or keep"
+                )
         self.input_size = self._fitting_size(in_channels, num_classes, image_size, input_size, name)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -91,6 +91,13 @@ def test_evaluate_repeats_the_figures_and_counts_the_look(
     after = json.loads((folder / "summary.json").read_text())
     assert after["metrics"]["test/accuracy"] == before["metrics"]["test/accuracy"]
     assert after["test_measurements"] == 2
+    result = run("src.evaluate", f"run={before['name']}", "split=train", f"output_dir={output_dir}")
+    assert result.returncode == 0, result.stderr
+    with sqlite3.connect(output_dir / "mlflow.db") as database:
+        rows = database.execute("select key, value, step from latest_metrics").fetchall()
+        statuses = database.execute("select status from runs").fetchall()
+    shown = {key: value for key, value, _ in rows}
+    assert shown["train/log_loss"] > 0 and statuses == [("FINISHED",)]
 
 
 @pytest.mark.parametrize(
