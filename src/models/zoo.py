@@ -118,9 +118,10 @@ class _ZooNet(nn.Module):
             sizes = [(input_size, input_size)]
         else:
             # The nearest from above, so that no detail is lost; else the largest.
-            near = sorted(
-                _SIZES, key=lambda side: (side < max(image_size), abs(side - max(image_size)))
-            )
+            longer = max(image_size)
+            made_for: Any = getattr(self.backbone, "default_cfg", {})
+            sides = {*_SIZES, *made_for.get("input_size", ())[-1:]}
+            near = sorted(sides, key=lambda side: (side < longer, abs(side - longer)))
             sizes = [image_size, *((side, side) for side in near)]
         for size in sizes:
             if takes_pictures(self.backbone, channels, classes, size):

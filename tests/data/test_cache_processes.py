@@ -64,7 +64,7 @@ def start(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=first,
+        preexec_fn=first,  # noqa: PLW1509 - sets a limit, which no thread here minds
     )
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
