@@ -17,6 +17,7 @@ from src.config.after import PredictSettings
 from src.config.checks import ConfigError
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
+from src.data.listing import find_pictures
 from src.run_folder import RunFolder
 
 
@@ -27,16 +28,16 @@ def predict(settings: PredictSettings, words: Sequence[str]) -> None:
         checkpoint = folder.chosen_checkpoint()
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
-
-    import torch
-
-    from src.build import load_task
-    from src.serving.predictor import Labelled, Predictor, find_pictures
-
     try:
         files = find_pictures(Path(settings.images))
     except ValueError as error:
         raise ConfigError(f"images: {error}.") from error
+
+    import torch
+
+    from src.build import load_task
+    from src.serving.predictor import Labelled, Predictor
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predictor = Predictor(load_task(checkpoint), device, batch_size=settings.batch_size)
     labelled = skipped = 0

@@ -9,10 +9,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from src.config.command_line import ChildEnded, run_entry
 from src.config.resume import read_run_settings
 from src.config.schema import RunSettings
+from src.data.sources.places import existing_root
 
 
 def train(settings: RunSettings, words: Sequence[str]) -> None:
@@ -25,6 +27,8 @@ def train(settings: RunSettings, words: Sequence[str]) -> None:
             raise ChildEnded(ended.returncode)
         return
 
+    if settings.data.root is not None:
+        existing_root(Path(settings.data.root))
     # torch, Lightning and the rest are paid for only once the settings are known to be right.
     from src.experiment import run_experiment
 

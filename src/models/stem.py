@@ -91,12 +91,10 @@ def _undo(network: nn.Module, reduction: _Reduction) -> None:
         return
     stride = max(layer.stride) // 2
     layer.stride = (stride, stride)
-    # Pad so that a side shrinks by the stride alone, also where the kernel was not padded before.
+    # Pad so that a side shrinks by the stride alone, also where the kernel was not padded before;
+    # an even kernel at stride 1 gains a pixel.
     reach = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size)]
-    if stride == 1 and any(r % 2 for r in reach):
-        layer.padding = "same"
-    else:
-        layer.padding = tuple((r + 2 - stride) // 2 if stride > 1 else r // 2 for r in reach)
+    layer.padding = tuple((r + 2 - stride) // 2 for r in reach)
 
 
 def _stride(layer: nn.Module) -> int:

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.data.decode import PICTURE_ENDINGS, PictureError, decode_picture
+from src.data.decode import PictureError, decode_picture
 from src.data.source import Problem
 from src.training.inference import autocast
 from src.training.task import ClassificationTask
 from src.training.tta import averaged_logits
 
-__all__ = ["Labelled", "Predictor", "find_pictures"]
+__all__ = ["Labelled", "Predictor"]
 
 
 @dataclass(frozen=True)
@@ -93,28 +93,6 @@ class Predictor:
             tuple(self.class_names[i] for i in best),
             tuple(float(probs[i]) for i in best),
         )
-
-
-def find_pictures(images: Path) -> list[Path]:
-    """The picture files that `images` means: itself, or all below a folder, hidden ones aside.
-
-    Raises:
-        ValueError: there is nothing there, or no picture in it.
-    """
-    if images.is_file():
-        return [images]
-    if not images.is_dir():
-        raise ValueError(f"{images} does not exist (paths are taken literally)")
-    found = sorted(
-        path
-        for path in images.rglob("*")
-        if path.suffix.lower() in PICTURE_ENDINGS
-        and path.is_file()
-        and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(images).parts)
-    )
-    if not found:
-        raise ValueError(f"{images} holds no picture ({', '.join(sorted(PICTURE_ENDINGS))})")
-    return found
 
 
 def _batched(items: Iterable[Path], size: int) -> Iterator[list[Path]]:

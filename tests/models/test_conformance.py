@@ -105,3 +105,15 @@ def test_convolutional_networks_take_other_sizes_after_training(model: str) -> N
     network = build(model, (3, 32, 32)).eval()
     for size in ((32, 32), (40, 64), (96, 96)):
         assert network(torch.randn(1, 3, *size)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("model", OWN)
+def test_a_handful_of_pictures_is_learnt(model: str) -> None:
+    network = build(model, (1, 8, 8), classes=3)
+    images, targets = torch.randn(12, 1, 8, 8), torch.arange(12) % 3
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(images), targets).backward()
+        optimizer.step()
+    assert (network.eval()(images).argmax(1) == targets).all()

@@ -53,14 +53,16 @@ def test_the_earliest_reductions_go_until_four_pixels_stay(
     assert {name: p.shape for name, p in network.named_parameters()} == shapes
 
 
-@pytest.mark.parametrize("kernel", [2, 3, 4, 7, 8])
-def test_unpadded_and_even_kernels_keep_the_size_too(kernel: int) -> None:
+@pytest.mark.parametrize(("kernel", "after"), [(5, 6), (6, 7), (7, 6), (8, 7)])
+def test_an_unpadded_kernel_does_not_eat_the_border(kernel: int, after: int) -> None:
+    patches = nn.Conv2d(1, 4, kernel, stride=4)
     network = nn.Sequential(
-        nn.Conv2d(1, 4, kernel, stride=kernel // 2 * 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        patches, nn.Conv2d(4, 4, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     )
-    keep_detail(network, 1, (5, 5))
-    assert network[0].stride == (1, 1)
-    assert network[0](torch.zeros(1, 1, 5, 5)).shape[2:] == (5, 5)
+    keep_detail(network, 1, (12, 12))
+    # Stride 2 would leave 6 pixels, then 3: too few. An even kernel has no middle, and gains one.
+    assert patches.stride == (1, 1)
+    assert patches(torch.zeros(1, 1, 6, 6)).shape[2] == after
 
 
 def test_a_network_that_begins_at_full_resolution_stays() -> None:

@@ -49,14 +49,54 @@ def test_any_name_takes_any_picture(
     takes_any_picture(build(library, name, shape), shape)
 
 
-TORCHVISION = """alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s inception_v3
-    mnasnet0_5 mobilenet_v2 regnet_y_400mf resnet50 resnext50_32x4d shufflenet_v2_x0_5 swin_t
-    swin_v2_t vgg11_bn vit_b_16""".split()
-TIMM = """cspresnet50 coat_tiny convnext_atto deit_tiny_distilled_patch16_224 dm_nfnet_f0
-    edgenext_xx_small efficientvit_b0 fastvit_t8 ghostnet_100 hgnetv2_b0 inception_v3 levit_128s
-    maxvit_tiny_tf_224 mixer_s16_224 mixnet_s mobilenetv4_conv_small mobilevit_xxs nf_regnet_b0
-    poolformer_s12 pvt_v2_b0 repvgg_a0 resnet18d resnetblur50 rexnet_100
-    swin_tiny_patch4_window7_224 swinv2_cr_tiny_ns_224 vgg11 xcit_nano_12_p16_224""".split()
+TORCHVISION = [
+    "alexnet",
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnet_v2_s",
+    "inception_v3",
+    "mnasnet0_5",
+    "mobilenet_v2",
+    "regnet_y_400mf",
+    "resnet50",
+    "resnext50_32x4d",
+    "shufflenet_v2_x0_5",
+    "swin_t",
+    "swin_v2_t",
+    "vgg11_bn",
+    "vit_b_16",
+]
+TIMM = [
+    "cspresnet50",
+    "coat_tiny",
+    "convnext_atto",
+    "deit_tiny_distilled_patch16_224",
+    "dm_nfnet_f0",
+    "edgenext_xx_small",
+    "efficientvit_b0",
+    "fastvit_t8",
+    "ghostnet_100",
+    "hgnetv2_b0",
+    "inception_v3",
+    "levit_128s",
+    "maxvit_tiny_tf_224",
+    "mixer_s16_224",
+    "mixnet_s",
+    "mobilenetv4_conv_small",
+    "mobilevit_xxs",
+    "nf_regnet_b0",
+    "poolformer_s12",
+    "pvt_v2_b0",
+    "repvgg_a0",
+    "resnet18d",
+    "resnetblur50",
+    "rexnet_100",
+    "swin_tiny_patch4_window7_224",
+    "swinv2_cr_tiny_ns_224",
+    "vgg11",
+    "xcit_nano_12_p16_224",
+]
 
 
 @pytest.mark.slow
@@ -103,17 +143,19 @@ def test_pictures_are_resized_inside() -> None:
     assert not torch.allclose(network(images), network.backbone(images))
 
 
-@pytest.mark.parametrize(("side", "chosen"), [(32, 160), (160, None), (200, 224), (500, 299)])
-def test_the_nearest_size_that_fits_is_chosen(side: int, chosen: int | None) -> None:
-    # 160 is what the library made this one for; windows of other sizes are 224 and 299.
-    network = build(TimmNet, "test_vit", (3, side, side))
-    network.backbone.patch_embed.strict_img_size = False
-    expected = None if side == 160 else (160, 160)
-    assert network.input_size == expected
+@pytest.mark.parametrize(("side", "chosen"), [(32, 224), (224, None), (500, 224)])
+def test_pictures_come_in_the_one_size_that_a_network_takes(side: int, chosen: int | None) -> None:
+    network = build(TimmNet, "vit_tiny_patch16_224", (1, side, side))
+    assert network.input_size == (None if chosen is None else (chosen, chosen))
+
+
+@pytest.mark.slow
+def test_the_size_that_the_library_names_is_tried_too() -> None:
+    assert build(TimmNet, "swinv2_tiny_window8_256").input_size == (256, 256)
 
 
 def test_a_transformer_can_be_made_for_another_size() -> None:
-    network = build(TimmNet, "test_vit", input_size=64)
+    network = build(TimmNet, "vit_tiny_patch16_224", input_size=64)
     assert network.backbone.patch_embed.grid_size == (4, 4)
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
 
