@@ -1,6 +1,6 @@
 """Take the README's pictures of MLflow: three short runs, the UI, and a real Chromium.
 
-python docs/take_pictures.py [FOLDER]
+python -m docs.take_pictures [FOLDER]
 
 FOLDER gets the pictures (this one unless given). The runs go to a temporary folder.
 """
@@ -22,35 +22,16 @@ from typing import Any
 
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
+from src.tracking.view import CURVES
+
 __all__ = ["main"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 # One color for each, far from each other: MLflow's own come from the run's id, and may be alike.
 _MODELS = {"cnn": "#2b6cdf", "lstm": "#e0562b", "mlp": "#7a828c"}
 _LOW, _HIGH = (ViewportSize(width=1400, height=height) for height in (520, 1130))
-# Both curves of both parts, and the learning rate.
-_CURVES = "^(train|val)/(accuracy|loss|lr)$"
 _NUM_CURVES = 5
 
-# A view as "Views > Save as new view" stores it: columns with their widths, best run first.
-_WIDTHS = {
-    "attributes.`Run Name`": 270,
-    "params.`model.name`": 110,
-    "metrics.`val/accuracy`": 120,
-    "metrics.`val/loss`": 120,
-    "metrics.`test/accuracy`": 120,
-    "params.`optimizer.lr`": 110,
-    "params.`seed`": 70,
-    "duration": 90,
-}
-_VIEW = {
-    "selectedColumns": [column for column in _WIDTHS if column.startswith(("params", "metrics"))],
-    "columnOrder": list(_WIDTHS),
-    "columnWidths": _WIDTHS,
-    "orderByKey": "metrics.`val/accuracy`",
-    "orderByAsc": False,
-    "chartsSearchFilter": _CURVES,
-}
 # A visitor who has closed MLflow's chat panel, which opens by itself the first time.
 _VISITOR = """
     localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
@@ -96,9 +77,6 @@ def _take(page: Page, site: str, folder: Path) -> None:
         tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
         color = {"key": "mlflow.runColor", "value": _MODELS[tags["bakeoff.family"]]}
         _ask(site, "runs/set-tag", run_id=run["info"]["run_id"], **color)
-    view = {"name": "Bakeoff", "createdAt": 0, "state": json.dumps(_VIEW)}
-    view_tag = {"key": "mlflow.sharedViewState.bakeoff", "value": json.dumps(view)}
-    _ask(site, "experiments/set-experiment-tag", experiment_id=number, **view_tag)
     experiment_page = f"{site}/#/experiments/{number}/runs"
     seen = f"{experiment_page}?viewStateShareKey=bakeoff"
 
@@ -115,7 +93,7 @@ def _take(page: Page, site: str, folder: Path) -> None:
 
     best = max(runs, key=_validation_accuracy)["info"]["run_id"]
     page.goto(f"{experiment_page}/{best}/model-metrics")
-    page.get_by_placeholder("Search metric charts").fill(_CURVES)
+    page.get_by_placeholder("Search metric charts").fill(CURVES)
     _wait_for_curves(page)
     page.screenshot(path=folder / "mlflow-run.png")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -246,7 +245,7 @@ def load_task(checkpoint: Path) -> ClassificationTask:
             raise ValueError(f"{checkpoint} is not a checkpoint of a Bakeoff run")
         settings = from_plain(RunSettings, passport["settings"])
         # The checkpoint brings the weights; nothing is to be fetched for it.
-        model = dataclasses.replace(settings.model, pretrained=None)
+        model = settings.model.without_weights()
         network = _build_network(
             model,
             channels=passport["channels"],

@@ -196,8 +196,11 @@ class _Run:
         cost["cost/training_seconds"] = self.training_seconds
         self.metrics |= cost
         epochs = max((int(points[-1][0]) for points in history.values()), default=0)
-        final = {k: v for k, v in self.metrics.items() if not k.startswith("train/")}
-        tracker.metrics(final, step=epochs, final=True)
+        # MLflow draws what has one value as a bar if its step is 0, else as a curve of one dot.
+        curves = {key: value for key, value in self.metrics.items() if key in history}
+        tracker.metrics(curves, step=epochs, final=True)
+        single = {key: value for key, value in self.metrics.items() if key not in history}
+        tracker.metrics(single, step=0, final=True)
         # matplotlib takes a second to import, which no training should wait for.
         from src.reporting.run_figures import draw_run_figures
 
@@ -252,7 +255,7 @@ class _Run:
         )
         tracker.dataset(
             name=settings.data.name,
-            digest=data.split.fingerprint,
+            digest=data.split.fingerprint[:8],  # the whole one is in the profile
             source=settings.data.root or settings.data.name,
             profile={
                 "train": len(data.split.train),

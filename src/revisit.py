@@ -19,6 +19,8 @@ from src.tracking.tracker import Tracker
 
 __all__ = ["measure_again"]
 
+_WITH_CURVES = ("train/accuracy", "train/loss", "val/accuracy", "val/loss")
+
 
 def measure_again(
     folder: RunFolder, checkpoint: Path, settings: EvaluateSettings
@@ -72,7 +74,11 @@ def measure_again(
             run_id=folder.run_id,
             run_name=folder.name,
         )
-        tracker.metrics(measured.metrics, step=task.passport["epochs"], final=True)
+        # As the run itself does: at its last epoch what has a curve, at 0 what has one value.
+        curves = {k: v for k, v in measured.metrics.items() if k in _WITH_CURVES}
+        tracker.metrics(curves, step=task.passport["epochs"], final=True)
+        single = {k: v for k, v in measured.metrics.items() if k not in _WITH_CURVES}
+        tracker.metrics(single, step=0, final=True)
         tracker.artifact(predictions, "predictions")
         tracker.finish(summary.status, summary.reason)
     return measured.metrics, measurements

@@ -81,7 +81,7 @@ def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
         read_run_settings([f"resume={folder}", "optimizer.lr=1"])
     longer = run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=2"]))
     assert longer is not None
-    assert {step for _, step, _ in history(Path(folder))} == {1, 2}
+    assert [s for key, s, _ in history(Path(folder)) if key == "train/loss"] == [1, 2]
 
 
 def test_an_exploding_loss_fails_the_run_and_keeps_the_last_good_checkpoint(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from src.tracking.addresses import sqlite_path, sqlite_uri, without_password
+from src.tracking.view import view_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, RunTag
@@ -189,7 +190,9 @@ class Store:
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                self._client.create_experiment(name, artifact_location=self._artifact_location())
+                self._client.create_experiment(
+                    name, artifact_location=self._artifact_location(), tags=view_tags()
+                )
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

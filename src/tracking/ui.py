@@ -5,6 +5,7 @@ python -m src.tracking.ui output_dir=outputs port=5000
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from src.config.command_line import run_entry
 from src.config.compose import compose_settings
 from src.config.tracking import UISettings
 from src.tracking.addresses import absolute_uri, sqlite_path
+from src.tracking.view import link
 from src.training.interruption import Interrupted
 
 __all__ = ["main", "server_command", "show"]
@@ -85,7 +87,8 @@ def show(settings: UISettings) -> None:
     )
     try:
         _wait_until_ready(server, settings.port)
-        print(f"MLflow: http://{_HOST}:{settings.port}  (Ctrl-C ends it)", flush=True)
+        site = f"http://{_HOST}:{settings.port}"
+        print(f"MLflow: {link(site, _latest_experiment(site))}  (Ctrl-C ends it)", flush=True)
         _drain(server)
         raise RuntimeError(f"the MLflow server ended with code {server.wait()}")
     except Interrupted as stop:
@@ -93,6 +96,22 @@ def show(settings: UISettings) -> None:
             raise
     finally:
         _stop(server)
+
+
+def _latest_experiment(site: str) -> str | None:
+    """The id of the experiment that changed last, MLflow's own empty one aside."""
+    words = {"max_results": 2, "order_by": ["last_update_time DESC"]}
+    request = urllib.request.Request(
+        f"{site}/api/2.0/mlflow/experiments/search",
+        json.dumps(words).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            found = json.load(answer).get("experiments", [])
+    except (OSError, ValueError):  # the address without it is good enough
+        return None
+    return next((e["experiment_id"] for e in found if e["name"] != "Default"), None)
 
 
 def _require_free(port: int) -> None:

@@ -148,8 +148,9 @@ class EpochKeeper(pl.Callback):
     def _epoch_metrics(self, trainer: pl.Trainer, task: ClassificationTask) -> dict[str, float]:
         train, val = task.totals["train"], task.totals["val"]
         seconds = self._epoch_seconds or time.perf_counter() - self._clock
-        metrics = {f"train/{k}": v for k, v in train.read(everywhere=True).items()}
-        metrics |= {f"val/{k}": v for k, v in val.read(everywhere=True).items()}
+        # Validation first: MLflow's plots begin with the first metric they met.
+        metrics = {f"val/{k}": v for k, v in val.read(everywhere=True).items()}
+        metrics |= {f"train/{k}": v for k, v in train.read(everywhere=True).items()}
         self._require_finite(trainer, metrics.get("train/loss", 0.0))
         metrics["train/lr"] = float(trainer.optimizers[0].param_groups[-1]["lr"])
         metrics["train/images_per_second"] = train.samples * trainer.world_size / seconds

@@ -63,12 +63,12 @@ def test_mlflow_mirrors_the_run(trained: Path) -> None:
             "select status, artifact_uri from runs where run_uuid = ?", [summary["run_id"]]
         )
         metrics = database.execute("select key, step, value from metrics").fetchall()
+        final = dict(database.execute("select key, value from latest_metrics").fetchall())
         params = dict(database.execute("select key, value from params").fetchall())
         tags = dict(database.execute("select key, value from tags").fetchall())
     assert status == "FINISHED"
     epochs = sorted(step for key, step, _ in metrics if key == "train/loss")
     assert epochs == [1, 2, 3]
-    final = {key: value for key, step, value in metrics if step == 3}
     assert final["test/accuracy"] == pytest.approx(summary["metrics"]["test/accuracy"])
     assert params["optimizer.lr"] == "0.002" and params["model.name"] == "cnn"
     assert "python -m src.train model=cnn" in tags["bakeoff.command"]

@@ -63,7 +63,10 @@ def test_the_pages_are_for_this_machine_alone(
     try:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("starting MLflow")
-        assert f"http://127.0.0.1:{unused_port} " in process.stdout.readline()
+        address = (
+            f"http://127.0.0.1:{unused_port}/#/experiments/1/runs?workflowType=machine_learning"
+        )
+        assert address in process.stdout.readline()
         for own in (f"127.0.0.1:{unused_port}", f"localhost:{unused_port}"):
             code, page = status(unused_port, own)
             assert code == 200 and b"<title>MLflow</title>" in page
