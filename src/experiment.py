@@ -6,6 +6,7 @@ Knows no Hydra and no Optuna.
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from src.measuring import Measured, measure_cost, measure_part
 from src.records import RunSummary
 from src.reporting.terminal import format_summary
 from src.run_folder import RunFolder
+from src.tracking.addresses import without_password
 from src.tracking.logger import SpoolLogger
 from src.tracking.provenance import Provenance, command_line
 from src.tracking.tracker import Tracker
@@ -306,4 +308,10 @@ class _Run:
 
 
 def _ui_command(settings: RunSettings) -> str:
-    return "make ui"
+    if not settings.tracking.enabled:
+        return "not tracked; the pictures are in figures/ of the run folder"
+    places = {"output_dir": settings.output_dir, "tracking.uri": settings.tracking.uri}
+    words = [f"{k}={v}" for k, v in places.items() if v not in (None, "outputs")]
+    if not words:
+        return "make ui"
+    return without_password(shlex.join(["python", "-m", "src.tracking.ui", *words]))
