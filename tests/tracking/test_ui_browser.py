@@ -1,13 +1,19 @@
-"""MLflow's pages of real runs, as a visitor sees them in a real browser."""
+"""MLflow's pages of real runs, as a visitor sees them in a real browser.
+
+The README's pictures are what these tests see: `make test TESTS=tests/tracking/test_ui_browser.py
+ARGS="-m slow --pictures docs"` takes them anew.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from src.tracking.view import CURVES
 from tests.tracking.diary import python
 
 if TYPE_CHECKING:
@@ -38,11 +45,22 @@ _FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# A visitor who has closed MLflow's chat panel, which opens by itself the first time,
+_NEWCOMER = """
+    localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
+    localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
+"""
+# and has once chosen "Model training", which MLflow keeps.
+_REGULAR = _NEWCOMER + """localStorage.setItem("mlflow.workflowType_v1", '"machine_learning"');"""
 _PATIENCE_MS = 60_000
+_NUM_CURVES = 5
+# Colors far from each other: MLflow's own come from the run's id, and may be alike.
+_MODELS = {"cnn": "#2b6cdf", "lstm": "#e0562b", "mlp": "#7a828c"}
 
 
 @dataclass(frozen=True)
 class Trained:
+    model: str
     name: str
     metrics: dict[str, float]
 
@@ -63,12 +81,12 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(outputs: Path) -> list[Trained]:
-    return [trained(outputs, seed) for seed in (0, 1)]
+    return [trained(outputs, model) for model in _MODELS]
 
 
 @pytest.fixture(scope="module")
-def site(outputs: Path, runs: list[Trained]) -> Iterator[str]:
-    """The address of the UI, which ends with Ctrl-C as it should."""
+def link(outputs: Path, runs: list[Trained]) -> Iterator[str]:
+    """The address that the UI prints; the UI ends with Ctrl-C as it should."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -77,8 +95,10 @@ def site(outputs: Path, runs: list[Trained]) -> Iterator[str]:
     try:
         assert process.stdout is not None
         said = [process.stdout.readline(), process.stdout.readline()]
-        assert f"http://127.0.0.1:{port}" in said[-1], said
-        yield f"http://127.0.0.1:{port}"
+        found = re.search(r"MLflow: (\S+)", said[-1])
+        assert found is not None and f"http://127.0.0.1:{port}/" in found[1], said
+        color(f"http://127.0.0.1:{port}", runs)
+        yield found[1]
     finally:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
@@ -87,8 +107,21 @@ def site(outputs: Path, runs: list[Trained]) -> Iterator[str]:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def trained(outputs: Path, seed: int) -> Trained:
-    words = ["model=mlp", "trainer.max_epochs=2", "trainer.progress=false", f"seed={seed}"]
+@pytest.fixture
+def picture(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
+    """Leaves what a page shows under a name, where `--pictures FOLDER` was given."""
+    folder: Path | None = request.config.getoption("--pictures")
+
+    def take(page: Page, name: str) -> None:
+        if folder is not None:
+            page.mouse.move(0, 0)  # a button under the pointer looks different
+            page.screenshot(path=folder / f"{name}.png")
+
+    return take
+
+
+def trained(outputs: Path, model: str) -> Trained:
+    words = [f"model={model}", "trainer.max_epochs=12", "trainer.progress=false"]
     process = python(
         *("-m", "src.train", *words, f"output_dir={outputs}"),
         stdout=subprocess.PIPE,
@@ -102,19 +135,36 @@ def trained(outputs: Path, seed: int) -> Trained:
     label, _, summary = out.strip().splitlines()[-1].partition(": ")
     assert label == "summary"
     told: dict[str, Any] = json.loads(Path(summary).read_text())
-    return Trained(Path(summary).parent.name, told["metrics"])
+    return Trained(model, Path(summary).parent.name, told["metrics"])
+
+
+def color(site: str, runs: list[Trained]) -> None:
+    found = ask(site, "runs/search", experiment_ids=["1"])["runs"]
+    ids = {run["info"]["run_name"]: run["info"]["run_id"] for run in found}
+    for run in runs:
+        tag = {"key": "mlflow.runColor", "value": _MODELS[run.model]}
+        ask(site, "runs/set-tag", run_id=ids[run.name], **tag)
+
+
+def ask(site: str, what: str, **body: Any) -> dict[str, Any]:
+    address = f"{site}/api/2.0/mlflow/{what}"
+    kind = {"Content-Type": "application/json"}
+    request = urllib.request.Request(address, json.dumps(body).encode(), kind)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
 
 
 @contextmanager
-def run_list(browser: Browser, site: str, tmp_path: Path) -> Iterator[Page]:
-    """A new visitor's page with the list of runs; what it looked like if something fails."""
-    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+def visit(
+    browser: Browser, address: str, height: int, tmp_path: Path, visitor: str = _REGULAR
+) -> Iterator[Page]:
+    """A visitor's page; what it looked like if something fails."""
+    page = browser.new_page(viewport={"width": 1400, "height": height})
     page.set_default_timeout(_PATIENCE_MS)
+    page.add_init_script(visitor)
     try:
-        page.goto(site)
-        page.get_by_text("Model training", exact=True).click()
-        page.get_by_role("link", name="bakeoff", exact=True).click()
-        page.get_by_text("matching runs").wait_for()
+        page.goto(address)
         yield page
     except BaseException as error:
         picture = tmp_path / "page.png"
@@ -125,20 +175,54 @@ def run_list(browser: Browser, site: str, tmp_path: Path) -> Iterator[Page]:
         page.close()
 
 
-def test_the_list_shows_every_run(
-    browser: Browser, site: str, runs: list[Trained], tmp_path: Path
+def close_notice(page: Page) -> None:
+    """Close the notice that the view is a shared one."""
+    notice = page.get_by_role("alert").filter(has_text="shared view")
+    notice.get_by_role("button").last.click()
+    notice.wait_for(state="hidden")
+
+
+def wait_for_curves(page: Page) -> None:
+    """Until every chart has drawn its lines, and nothing moves any more."""
+    drawn = "c => c.querySelector('.js-line')"
+    page.wait_for_function(
+        f"[...document.querySelectorAll('.js-plotly-plot')].filter({drawn}).length"
+        f" === {_NUM_CURVES}"
+    )
+    before = b""
+    while (now := page.screenshot()) != before:
+        before = now
+        page.wait_for_timeout(500)
+
+
+def test_the_printed_link_lists_every_run_best_first(
+    browser: Browser,
+    link: str,
+    runs: list[Trained],
+    tmp_path: Path,
+    picture: Callable[[Page, str], None],
 ) -> None:
-    with run_list(browser, site, tmp_path) as page:
-        for run in runs:
-            playwright_api.expect(page.get_by_role("link", name=run.name)).to_be_visible()
-        playwright_api.expect(page.get_by_text("2 matching runs")).to_be_visible()
+    with visit(browser, link, 520, tmp_path, _NEWCOMER) as page:
+        page.get_by_text("3 matching runs").wait_for()
+        close_notice(page)
+        for column in ("model.name", "val/accuracy", "test/accuracy", "optimizer.lr", "seed"):
+            header = page.get_by_role("columnheader", name=column).first
+            playwright_api.expect(header).to_be_visible()
+        best_first = sorted(runs, key=lambda run: -run.metrics["val/accuracy"])
+        names = page.get_by_role("link", name=re.compile(r"-digits-"))
+        playwright_api.expect(names).to_have_text([run.name for run in best_first])
+        picture(page, "mlflow-runs")
 
 
 def test_a_run_shows_its_settings_its_measures_and_its_figures(
-    browser: Browser, site: str, runs: list[Trained], tmp_path: Path
+    browser: Browser,
+    link: str,
+    runs: list[Trained],
+    tmp_path: Path,
+    picture: Callable[[Page, str], None],
 ) -> None:
     first = runs[0]
-    with run_list(browser, site, tmp_path) as page:
+    with visit(browser, link, 1130, tmp_path) as page:
         page.get_by_role("link", name=first.name).click()
         page.get_by_placeholder("Search parameters").fill("optimizer.lr")
         cells = page.get_by_role("row").filter(has_text="optimizer.lr").get_by_role("cell")
@@ -148,6 +232,11 @@ def test_a_run_shows_its_settings_its_measures_and_its_figures(
         shown = rows.filter(has_text=str(first.metrics["val/accuracy"]))
         playwright_api.expect(shown).to_be_visible()
 
+        page.get_by_role("tab", name="Model metrics").click()
+        page.get_by_placeholder("Search metric charts").fill(CURVES)
+        wait_for_curves(page)
+        picture(page, "mlflow-run")
+
         page.get_by_role("tab", name="Artifacts").click()
         page.get_by_text("figures", exact=True).click()
         page.get_by_text("learning_curves.png", exact=True).click()
@@ -156,16 +245,34 @@ def test_a_run_shows_its_settings_its_measures_and_its_figures(
         page.wait_for_function("image => image.naturalWidth > 100", arg=figure.element_handle())
 
 
-def test_two_runs_are_compared(
-    browser: Browser, site: str, runs: list[Trained], tmp_path: Path
+def test_learning_curves_stand_side_by_side(
+    browser: Browser,
+    link: str,
+    runs: list[Trained],
+    tmp_path: Path,
+    picture: Callable[[Page, str], None],
 ) -> None:
-    with run_list(browser, site, tmp_path) as page:
-        for run in runs:
+    with visit(browser, f"{link}&compareRunsMode=CHART", 1130, tmp_path) as page:
+        wait_for_curves(page)
+        picture(page, "mlflow-compare")
+        colors = "lines => lines.map(line => getComputedStyle(line).stroke)"
+        shown = page.locator(".js-plotly-plot").first.locator(".js-line").evaluate_all(colors)
+        assert {shade for shade in shown if shade != "none"} == {
+            f"rgb{tuple(bytes.fromhex(_MODELS[run.model][1:]))}" for run in runs
+        }
+
+
+def test_two_runs_are_compared(
+    browser: Browser, link: str, runs: list[Trained], tmp_path: Path
+) -> None:
+    pair = runs[:2]
+    with visit(browser, link, 1000, tmp_path) as page:
+        for run in pair:
             row = page.get_by_role("row").filter(has=page.get_by_role("link", name=run.name))
             row.get_by_role("checkbox").first.check()
         page.get_by_role("button", name="Compare").click()
         playwright_api.expect(page.get_by_text("Comparing 2 Runs")).to_be_visible()
-        for run in runs:
+        for run in pair:
             rounded = f"{round(run.metrics['test/accuracy'], 3):g}"
             for text in (run.name, "test/accuracy", rounded):
                 shown = page.get_by_text(text, exact=True).filter(visible=True)
