@@ -53,6 +53,10 @@ class RunFolder:
         return self.path / "split.csv"
 
     @property
+    def suspects(self) -> Path:
+        return self.path / "suspects.csv"
+
+    @property
     def summary(self) -> Path:
         return self.path / "summary.json"
 

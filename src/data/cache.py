@@ -47,12 +47,14 @@ class PictureStore:
         sample_paths: N posix paths as people know them; None for sets that come as arrays.
         given_parts: (N,) of "train" | "val" | "test"; None where the set brings no parts.
         groups: N names; None where there are none.
+        original_sizes: (N, 2) int64, height and width in pixels before any resizing.
         image_size: (H, W) in pixels.
         channels: 1 or 3.
         problems: what is wrong with the data, picture by picture; those left out included.
         fingerprint: 32 hexadecimal digits: hash of the pictures with their labels, whatever their
             order, names and place.
         from_cache: whether the array was found decoded.
+        source: where the pictures come from, reduced to these; not pickled with an array.
     """
 
     name: str
@@ -63,13 +65,13 @@ class PictureStore:
     sample_paths: tuple[str, ...] | None
     given_parts: npt.NDArray[np.str_] | None
     groups: tuple[str, ...] | None
+    original_sizes: npt.NDArray[np.int64]
     image_size: tuple[int, int]
     channels: int
     problems: tuple[Problem, ...]
     fingerprint: str
     from_cache: bool
-    # What `read` decodes from if there is no array.
-    _source: Source | None = None
+    source: Source | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -83,15 +85,17 @@ class PictureStore:
         if self.images is not None:
             image: npt.NDArray[np.uint8] = self.images[index]
             return image
-        if self._source is None:
+        if self.source is None:
             raise ValueError(f"{self.name} has neither an array nor a source to read from")
         try:
-            return picture(self._source, index, self.image_size, self.channels)
+            return picture(self.source, index, self.image_size, self.channels)
         except PictureError as error:
-            raise PictureError(f"{self._source.sample_name(index)} {error}") from error
+            raise PictureError(f"{self.source.sample_name(index)} {error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
+        if self.images is not None:
+            state["source"] = None  # what is read from is sent, and nothing else
         if isinstance(self.images, np.memmap):
             state["images"] = _Mapping(str(self.images.filename), self.images.shape)
         return state
@@ -222,12 +226,13 @@ def _store(
         sample_paths=usable.sample_paths,
         given_parts=usable.given_parts,
         groups=usable.groups,
+        original_sizes=found.sizes[kept],
         image_size=image_size,
         channels=channels,
         problems=tuple(problems),
         fingerprint=_fingerprint(hashes, usable.targets, usable.class_names),
         from_cache=from_cache,
-        _source=usable if images is None else None,
+        source=usable,
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
@@ -16,11 +17,16 @@ from src.data.order import BatchOrder
 from src.data.source import Source
 from src.data.splits import Split, make_split
 from src.data.statistics import channel_statistics
+from src.data.suspects import examine, list_suspects, sentences
+from src.records import Suspect
 
 __all__ = ["PictureData"]
 
 # Without gradients memory allows larger batches, and larger ones keep the cores busier.
 _EVALUATED_AT_ONCE = 256
+_NAMED = 5
+# Of a GPU's free memory; the rest is for the network and its activations.
+_SHARE_FOR_PICTURES = 0.25
 
 
 class PictureData(pl.LightningDataModule):
@@ -34,20 +40,33 @@ class PictureData(pl.LightningDataModule):
         batch_size: pictures a training step and device.
         seed: of the training order.
         workers: processes that decode pictures too many to be cached.
+        suspects: pictures that somebody should look at.
+        remarks: what a person should know about the data before training.
 
     Attributes:
         mean, std: per channel, in units of [0, 1], of the training part alone.
     """
 
     def __init__(
-        self, pictures: PictureStore, split: Split, *, batch_size: int, seed: int, workers: int
+        self,
+        pictures: PictureStore,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int,
+        suspects: Sequence[Suspect] = (),
+        remarks: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.pictures = pictures
         self.split = split
         self.batch_size = batch_size
+        self._resident: torch.Tensor | None = None
         self.seed = seed
         self.workers = workers
+        self.suspects = tuple(suspects)
+        self.remarks = tuple(remarks)
         readable = pictures.images if pictures.images is not None else pictures.read
         self.mean, self.std = channel_statistics(readable, split.train)
 
@@ -79,6 +98,7 @@ class PictureData(pl.LightningDataModule):
             on_bad_image=on_bad_image,
             workers=workers,
         )
+        found = examine(pictures, cache_dir=cache_dir, workers=workers)
         split = make_split(
             pictures.targets,
             pictures.content_hashes,
@@ -89,8 +109,36 @@ class PictureData(pl.LightningDataModule):
             groups=pictures.groups,
             on_duplicates=on_duplicates,
             names=pictures.sample_paths,
+            # Sets that come as arrays are published ones, and published figures are measured on
+            # their parts: there, what is alike is reported but moves nothing.
+            near=None if pictures.sample_paths is None else found.belong_together,
         )
-        return cls(pictures, split, batch_size=batch_size, seed=seed, workers=workers)
+        suspects = list_suspects(pictures, split, found)
+        remarks = [str(problem) for problem in pictures.problems]
+        remarks += _thin_classes(pictures, split)
+        remarks += sentences(suspects, pictures, split, found)
+        return cls(
+            pictures,
+            split,
+            batch_size=batch_size,
+            seed=seed,
+            workers=workers,
+            suspects=suspects,
+            remarks=remarks,
+        )
+
+    def live_on(self, device: torch.device) -> bool:
+        """Move the array of pictures to a GPU where it fits into a quarter of the free memory.
+
+        Batches are then gathered there and nothing but their indices crosses over. Returns whether
+        they do; on the CPU, and for what is streamed, nothing changes.
+        """
+        images = self.pictures.images
+        if device.type == "cuda" and images is not None:
+            free, _ = torch.cuda.mem_get_info(device)
+            if images.nbytes <= _SHARE_FOR_PICTURES * free:
+                self._resident = torch.tensor(images, device=device)
+        return self._resident is not None
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
@@ -124,5 +172,20 @@ class PictureData(pl.LightningDataModule):
         )
         pictures = self.pictures
         if pictures.images is not None:
-            return BatchLoader(pictures.images, pictures.targets, order)
+            images = pictures.images if self._resident is None else self._resident
+            return BatchLoader(images, pictures.targets, order)
         return StreamLoader(pictures.read, pictures.targets, order, workers=self.workers)
+
+
+def _thin_classes(pictures: PictureStore, split: Split) -> list[str]:
+    """A remark for each class that a part lacks."""
+    remarks = []
+    for part in ("train", "val", "test"):
+        indices = getattr(split, part)
+        present = set(pictures.targets[indices].tolist())
+        missing = [n for k, n in enumerate(pictures.class_names) if k not in present]
+        if missing and len(indices):
+            shown = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+            effect = "learnt" if part == "train" else "measured there"
+            remarks.append(f"no picture of {shown} in the {part} part: it cannot be {effect}")
+    return remarks

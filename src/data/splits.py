@@ -1,7 +1,8 @@
 """Which picture trains, which selects, which is measured once: the train, val and test parts.
 
-A split is a function of the pictures' contents, their classes and a seed. Listing order, file
-names and folders do not matter, and a picture more or less moves hardly any other one.
+A split is a function of the pictures' contents, their classes and a seed. Listing order
+and folders do not matter, names only where successive numbers hint at a burst of one subject, and
+a picture more or less moves hardly any other one.
 """
 
 from __future__ import annotations
@@ -135,14 +136,16 @@ def make_split(
     groups: Sequence[str] | None = None,
     on_duplicates: str = "error",
     names: Sequence[str] | None = None,
+    near: Integers | None = None,
 ) -> Split:
     """Deal N pictures into train, val and test.
 
     Parts that are given stay as they are; each one that is not is cut from the training pictures.
-    Pictures of equal content or group always land on one side. Every class is dealt on its own:
-    a part gets its fraction of the class's pictures, rounded half up, to within half of the unit
-    at the border. A class of at least 3 units is in every part that is wanted, a class of one unit
-    trains. (A unit of several classes counts as the rarest of them.)
+    Pictures of equal content or group always land on one side, and so do nearly equal ones that are
+    dealt here; where parts are given, those may stand on both sides. Every class is dealt on its
+    own: a part gets its fraction of the class's pictures, rounded half up, to within half of the
+    unit at the border. A class of at least 3 units is in every part that is wanted, a class of one
+    unit trains. (A unit of several classes counts as the rarest of them.)
 
     Args:
         targets: (N,) integers, the classes.
@@ -155,6 +158,7 @@ def make_split(
         on_duplicates: what to do with a unit that lies in several given parts: "error", or "drop"
             its copies in all but the last of train, val, test.
         names: N names for messages and the manifest, or None.
+        near: (P, 2) pairs of pictures that are nearly equal, or None.
 
     Raises:
         ValueError: a part would be empty (test may be), the given parts share pictures, or an
@@ -171,8 +175,7 @@ def make_split(
             "below 0 and their sum must be below 1, or nothing is left to train on."
         )
     units = units_of(targets, content_hashes, groups, seed=seed)
-    last = np.zeros(len(units.sizes), np.int8)
-    np.maximum.at(last, units.of_sample, parts)
+    last = _last_parts(units, parts)
     astray = parts != last[units.of_sample]
     if astray.any() and on_duplicates == "error":
         raise ValueError(
@@ -180,6 +183,11 @@ def make_split(
         )
 
     # Units that lie in a given val or test part are settled; the others are cut.
+    if near is not None:
+        free = (last == _TRAIN)[units.of_sample]
+        near = near[free[near].all(axis=1)]
+        units = units_of(targets, content_hashes, groups, seed=seed, near=near)
+        last = _last_parts(units, parts)
     cut = _cut(units, last == _TRAIN, val_fraction, test_fraction)
     parts = np.where(astray, np.int8(_DROPPED), np.maximum(last, cut)[units.of_sample])
     split = Split(
@@ -193,7 +201,8 @@ def make_split(
             raise ValueError(
                 f"the {part} part would be empty ({len(targets)} pictures, val_fraction "
                 f"{val_fraction:g}, test_fraction {test_fraction:g}): add pictures or change the "
-                "fractions. A class needs three different pictures to be in every part."
+                "fractions. A class needs three pictures to be in every part, and copies, groups "
+                "and shots of one subject count as one."
             )
     return split
 
@@ -206,6 +215,13 @@ def _given_codes(given_parts: Sequence[str] | None, n: int) -> NDArray[np.int8]:
         if part not in PARTS[:_DROPPED]:
             raise ValueError(f"a picture is in the part {part!r}: it must be train, val or test.")
     return np.array([PARTS.index(part) for part in found.tolist()], np.int8)[inverse]
+
+
+def _last_parts(units: Units, parts: NDArray[np.int8]) -> NDArray[np.int8]:
+    """(U,) int8: the highest part that each unit has a picture in."""
+    last = np.zeros(len(units.sizes), np.int8)
+    np.maximum.at(last, units.of_sample, parts)
+    return last
 
 
 def _cut(

@@ -1,8 +1,9 @@
 """Units: the sets of pictures that must not be torn apart, each with its place in a random order.
 
-Two pictures of equal content, or of the same group (one patient, one camera), say the same thing
-twice: a model trained on the one has seen the answer to the other. So parts and folds are dealt in
-units, the connected components of "equal content or equal group".
+Two pictures of equal content, of the same group (one patient, one camera), or of one subject shot
+twice, say the same thing twice: a model trained on the one has seen the answer to the other. So
+parts and folds are dealt in units, the connected components of "equal content, equal group or
+nearly equal".
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from src.data.randomness import hash_words
 
-__all__ = ["Units", "units_of"]
+__all__ = ["Units", "components", "units_of"]
 
 Integers = NDArray[np.int64]
 
@@ -54,6 +55,7 @@ def units_of(
     groups: Sequence[str] | None,
     *,
     seed: int,
+    near: Integers | None = None,
 ) -> Units:
     """Find the units of N pictures.
 
@@ -62,11 +64,16 @@ def units_of(
         content_hashes: (N,) fixed-width bytes; equal hashes mean equal pictures.
         groups: N names, or None where every picture stands for itself.
         seed: key of the ranks.
+        near: (P, 2) pairs of pictures that are nearly equal, or None.
     """
     hashes, content = np.unique(content_hashes, return_inverse=True)
     unit_of_content = np.arange(len(hashes))
     if groups is not None:
         unit_of_content = _linked(content, np.unique(np.asarray(groups), return_inverse=True)[1])
+    if near is not None and len(near):
+        ends = unit_of_content[content[near]]
+        count = int(unit_of_content.max()) + 1
+        unit_of_content = components(count, ends[:, 0], ends[:, 1])[unit_of_content]
     of_sample = unit_of_content[content]
     # `hashes` is sorted, so the first of a unit is its smallest.
     _, smallest = np.unique(unit_of_content, return_index=True)
@@ -78,18 +85,21 @@ def units_of(
     )
 
 
-def _linked(content: Integers, group: Integers) -> Integers:
-    """(contents,) int64: the component of each content, joined through groups."""
+def components(nodes: int, first: Integers, second: Integers) -> Integers:
+    """(nodes,) int64: the connected component of each node, joined by edges first[i]-second[i]."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
+    edges = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(nodes, nodes))
+    found: Integers = connected_components(edges, directed=False)[1].astype(np.int64)
+    return found
+
+
+def _linked(content: Integers, group: Integers) -> Integers:
+    """(contents,) int64: the component of each content, joined through groups."""
     contents, groups = content.max() + 1, group.max() + 1
-    links = coo_array(
-        (np.ones(len(content), np.int8), (content, contents + group)),
-        shape=(contents + groups, contents + groups),
-    )
-    components = connected_components(links, directed=False)[1][:contents]
-    return np.unique(components, return_inverse=True)[1]
+    joined = components(contents + groups, content, contents + group)[:contents]
+    return np.unique(joined, return_inverse=True)[1]
 
 
 def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers:

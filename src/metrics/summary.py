@@ -14,8 +14,8 @@ from src.metrics.intervals import wilson_interval
 
 __all__ = ["evaluate", "metric_key", "safe_class_names"]
 
-# More curves than this make a tracking page useless; the confusion matrix still has them all.
-_MOST_CLASSES_LISTED = 100
+# More charts than this bury the others on a tracking page; the table of classes has them all.
+_MOST_CLASSES_LISTED = 20
 # Trackers bound a whole key by 250 characters; this leaves room for split and metric.
 _LONGEST_NAME = 100
 
@@ -32,7 +32,7 @@ def evaluate(probs: ArrayLike, targets: ArrayLike, class_names: Sequence[str]) -
     """Every scalar metric, finite, by its plain name (without the split).
 
     "accuracy" comes with its 95 % Wilson interval as "accuracy_low" and "accuracy_high";
-    "top5_accuracy" is there from six classes on, "recall/<class>" up to 100 classes and for the
+    "top5_accuracy" is there from six classes on, "recall/<class>" up to 20 classes and for the
     classes that occur among the targets.
 
     Args:

@@ -325,3 +325,39 @@ def test_a_million_pictures_in_groups_of_three() -> None:
     split = split_of(np.arange(n) % 100, hashes, groups=groups.astype(str))
     assert len(split.test) == pytest.approx(n * 0.2, rel=1e-3)
     assert (split.parts[1:] == split.parts[:-1])[groups[1:] == groups[:-1]].all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(listings(), st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=15))
+def test_near_pairs_are_not_torn_apart(
+    listing: dict[str, object], pairs: list[tuple[int, int]]
+) -> None:
+    split = try_split(
+        targets=listing["targets"],
+        content_hashes=listing["hashes"],
+        groups=listing["groups"],
+        seed=listing["seed"],
+        val_fraction=0.2,
+        test_fraction=0.15,
+        near=np.array(pairs, np.int64).reshape(-1, 2),
+    )
+    if split is not None:
+        assert all(split.parts[one] == split.parts[other] for one, other in pairs)
+
+
+def test_without_near_pairs_the_split_is_what_it_was() -> None:
+    targets, hashes = distinct([30, 20])
+    nothing = np.zeros((0, 2), np.int64)
+    split = split_of(targets, hashes, near=nothing)
+    assert split.fingerprint == split_of(targets, hashes).fingerprint
+
+
+def test_near_pairs_do_not_move_given_parts() -> None:
+    targets, hashes = distinct([30, 30])
+    given = ["train"] * 40 + ["test"] * 20
+    near = np.array([[0, 45], [1, 2], [2, 50], [31, 32]])
+    split = split_of(targets, hashes, given_parts=given, near=near)
+    assert split.test.tolist() == list(range(40, 60))
+    assert len(split.dropped) == 0 and len(split.val) == 8
+    for pair in ((1, 2), (31, 32)):
+        assert split.parts[pair[0]] == split.parts[pair[1]]

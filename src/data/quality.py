@@ -1,0 +1,160 @@
+"""Pictures that are hardly pictures: blank, dark, bright, blurred, tiny or of an odd shape.
+
+What can be measured on one picture is (`measure`); what is much depends on the others (`faults`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MEASURES", "faults", "grey", "measure"]
+
+# Weights of red, green and blue in luminance (ITU-R 601), in 65536ths as Pillow has them, so that
+# it does not matter which of the two turned a picture grey.
+_LUMINANCE = np.array([19595, 38470, 7471], np.uint32)
+_CHUNK_BYTES = 4 << 20
+
+MEASURES = np.dtype([("spread", "f4"), ("lit", "f4"), ("unlit", "f4"), ("sharpness", "f4")])
+# Deviation, in grey levels, below which a picture shows nothing.
+_BLANK = 2.0
+# A dark picture has hardly a pixel above the one, a bright one hardly a pixel below the other.
+_DARK_BELOW, _BRIGHT_ABOVE = 50, 205
+_HARDLY = 0.05
+# Sharpness that is lost: far outside of what the data set has, and a factor that blur explains.
+_OUTSIDE = 4.0
+_LEAST_LOSS = float(np.log(8))
+_SMALLEST_TO_JUDGE = 16
+# Robust deviations in units of standard ones, for normally distributed values.
+_MAD_TO_STD = 1.4826
+_TINY = 2
+_ODD = 4
+
+Pictures = NDArray[np.uint8]
+
+
+def grey(images: Pictures) -> Pictures:
+    """(N, H, W) uint8: the luminance of (N, C, H, W) uint8 pictures, C 1 or 3."""
+    if images.shape[1] == 1:
+        return images[:, 0]
+    red, green, blue = (images[:, channel] * _LUMINANCE[channel] for channel in range(3))
+    rounded: Pictures = ((red + green + blue + 0x8000) >> 16).astype(np.uint8)
+    return rounded
+
+
+def measure(images: Pictures) -> NDArray[np.void]:
+    """What is seen in each picture, whatever the others are.
+
+    Args:
+        images: (N, C, H, W) uint8, C 1 or 3, at least 3x3 pixels.
+
+    Returns:
+        (N,) of `MEASURES`: spread, the deviation in grey levels; lit and unlit, the shares of
+        pixels above 50 and below 205; sharpness, the variance of the Laplacian (Pech-Pacheco et
+        al., ICPR 2000) over that of the picture, so that low contrast does not count as blur.
+    """
+    measures = np.zeros(len(images), MEASURES)
+    size = max(_CHUNK_BYTES // max(images[0].nbytes, 1), 1) if len(images) else 1
+    for start in range(0, len(images), size):
+        values = grey(images[start : start + size])
+        rows = measures[start : start + size]
+        rows["lit"] = (values > _DARK_BELOW).mean(axis=(1, 2))
+        rows["unlit"] = (values < _BRIGHT_ABOVE).mean(axis=(1, 2))
+        pixels = values.astype(np.float32)
+        inner = pixels[:, 1:-1, 1:-1]
+        laplacian = pixels[:, :-2, 1:-1] + pixels[:, 2:, 1:-1] - 4 * inner
+        laplacian += pixels[:, 1:-1, :-2] + pixels[:, 1:-1, 2:]
+        variance = pixels.var(axis=(1, 2))
+        rows["spread"] = np.sqrt(variance)
+        rows["sharpness"] = laplacian.var(axis=(1, 2)) / np.maximum(variance, 1)
+    return measures
+
+
+def faults(
+    measures: NDArray[np.void],
+    sizes: NDArray[np.int64],
+    image_size: tuple[int, int],
+) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float64]]]:
+    """Which pictures stand out, by kind, each picture by its gravest kind alone.
+
+    Args:
+        measures: (N,) of `MEASURES`.
+        sizes: (N, 2) height and width in pixels of the originals.
+        image_size: (H, W) in pixels that they are resized to.
+
+    Yields:
+        For each kind that occurs ("blank", "dark", "bright", "blurred", "tiny", "odd shape", "odd
+        size"): its name, the indices (M,), worst first, and scores (M,) in [0, 1], 1 the worst.
+    """
+    taken = np.zeros(len(measures), np.bool_)
+    for kind, severity in _SEVERITIES.items():
+        scores = severity(measures, sizes, image_size)
+        indices = np.flatnonzero((scores > 0) & ~taken)
+        if not len(indices):
+            continue
+        taken[indices] = True
+        worst = np.argsort(-scores[indices], kind="stable")
+        yield kind, indices[worst], np.minimum(scores[indices[worst]], 1)
+
+
+# Each returns (N,) float64 above 0 where a picture is at fault, 1 where nothing could be worse.
+_Severity = Callable[[NDArray[np.void], NDArray[np.int64], tuple[int, int]], NDArray[np.float64]]
+
+
+def _blank(measures: NDArray[np.void], *_: object) -> NDArray[np.float64]:
+    return 1 - measures["spread"].astype(np.float64) / _BLANK
+
+
+def _dark(measures: NDArray[np.void], *_: object) -> NDArray[np.float64]:
+    return 1 - measures["lit"].astype(np.float64) / _HARDLY
+
+
+def _bright(measures: NDArray[np.void], *_: object) -> NDArray[np.float64]:
+    return 1 - measures["unlit"].astype(np.float64) / _HARDLY
+
+
+def _blurred(
+    measures: NDArray[np.void], _: NDArray[np.int64], image_size: tuple[int, int]
+) -> NDArray[np.float64]:
+    if min(image_size) < _SMALLEST_TO_JUDGE:
+        return np.zeros(len(measures))
+    sharpness = np.log(np.maximum(measures["sharpness"].astype(np.float64), 1e-6))
+    usual = np.median(sharpness)
+    deviation = _MAD_TO_STD * np.median(np.abs(sharpness - usual))
+    limit = usual - max(_OUTSIDE * deviation, _LEAST_LOSS)
+    return 1 - np.exp(sharpness - limit)
+
+
+def _tiny(
+    _: NDArray[np.void], sizes: NDArray[np.int64], image_size: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Enlarged more than twice, so that most of what the network sees is made up."""
+    return 1 - _TINY * (sizes / np.array(image_size)).min(axis=1)
+
+
+def _odd_shape(
+    _: NDArray[np.void], sizes: NDArray[np.int64], __: tuple[int, int]
+) -> NDArray[np.float64]:
+    shape = np.log(sizes[:, 1] / sizes[:, 0])
+    return 1 - _ODD / np.exp(np.abs(shape - np.median(shape)))
+
+
+def _odd_size(
+    _: NDArray[np.void], sizes: NDArray[np.int64], __: tuple[int, int]
+) -> NDArray[np.float64]:
+    size = np.log(sizes).mean(axis=1)
+    return 1 - _ODD / np.exp(np.abs(size - np.median(size)))
+
+
+# From the gravest on.
+_SEVERITIES: dict[str, _Severity] = {
+    "blank": _blank,
+    "dark": _dark,
+    "bright": _bright,
+    "blurred": _blurred,
+    "tiny": _tiny,
+    "odd shape": _odd_shape,
+    "odd size": _odd_size,
+}

@@ -1,0 +1,61 @@
+"""Labels that a model's out-of-sample predictions confidently contradict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from src.metrics.inputs import checked
+
+__all__ = ["LabelSuspects", "label_suspects"]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelSuspects:
+    """M samples whose label is probably wrong, the surest first.
+
+    Attributes:
+        indices: (M,) int64, positions within the samples.
+        scores: (M,) float64 in (0, 1], descending: the probability of the suggested class minus
+            that of the label.
+        suggested: (M,) int64, the class that each probably belongs to.
+    """
+
+    indices: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    suggested: NDArray[np.int64]
+
+
+def label_suspects(probs: ArrayLike, targets: ArrayLike) -> LabelSuspects:
+    """Samples off the diagonal of the confident joint, ranked by their margin.
+
+    Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels",
+    JAIR 70 (2021), section 3.1: a sample is confidently of class k if its probability of k reaches
+    the mean probability of k among the samples labelled k; of several such classes the most
+    probable one counts. Comparing with that mean makes up for classes about which a model is too
+    sure or too shy. Samples whose label still is the more probable one are not suspects.
+
+    A class that no sample is labelled with has no such mean, and is never suggested.
+
+    Args:
+        probs: (N, K), of samples that the model was not trained on.
+        targets: (N,) the labels.
+
+    Raises:
+        ValueError: as `inputs.checked`.
+    """
+    probs, targets = checked(probs, targets)
+    probs = probs.astype(np.float64, copy=False)
+    own = np.take_along_axis(probs, targets[:, None], axis=1)[:, 0]
+    counts = np.bincount(targets, minlength=probs.shape[1])
+    sums = np.bincount(targets, weights=own, minlength=probs.shape[1])
+    thresholds = np.full(probs.shape[1], np.inf)
+    np.divide(sums, counts, out=thresholds, where=counts > 0)
+    confident = np.where(probs >= thresholds, probs, -np.inf)
+    suggested = confident.argmax(axis=1)
+    margin = confident.max(axis=1) - own  # -inf where no class is confident
+    found = np.flatnonzero((suggested != targets) & (margin > 0))
+    ranked = found[np.argsort(-margin[found], kind="stable")]
+    return LabelSuspects(ranked, margin[ranked], suggested[ranked])
