@@ -1,11 +1,11 @@
 """Label pictures with a trained run.
 
 python -m src.predict run=ID images=FOLDER out=labels.csv
+python -m src.predict run=ID "images=/pictures/**/*.jpg"
 """
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -18,44 +18,52 @@ from src.config.checks import ConfigError
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
 from src.data.listing import find_pictures
+from src.data.thumbnails import thumbnail
 from src.run_folder import RunFolder
 
 
 def predict(settings: PredictSettings, words: Sequence[str]) -> None:
-    """Write a CSV row for every readable picture; name the others on standard error."""
+    """Write a CSV row for every readable picture, and a sheet of those worth a look.
+
+    What cannot be read is named on standard error.
+    """
     try:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
         checkpoint = folder.chosen_checkpoint()
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
     try:
-        files = find_pictures(Path(settings.images))
+        found = find_pictures(settings.images)
     except ValueError as error:
         raise ConfigError(f"images: {error}.") from error
+    sheet = _sheet(settings.out)
+    files = [file for file in found if Path(file).absolute() != sheet]
 
-    import torch
+    from src.revisit import label_files
 
-    from src.build import load_task
-    from src.serving.predictor import Labelled, Predictor
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    predictor = Predictor(load_task(checkpoint), device, batch_size=settings.batch_size)
-    labelled = skipped = 0
     with _output(settings.out) as stream:
-        rows = csv.writer(stream)
-        top_k = min(settings.top_k, len(predictor.class_names))
-        further = [f"{word}_{k}" for k in range(2, top_k + 1) for word in ("label", "probability")]
-        rows.writerow(["path", "label", "probability", *further])
-        for item in predictor.label(files, top_k):
-            if isinstance(item, Labelled):
-                pairs = zip(item.labels, item.probabilities, strict=True)
-                rows.writerow([item.path, *(x for name, p in pairs for x in (name, f"{p:.6f}"))])
-                labelled += 1
-            else:
-                print(f"skipped {item}", file=sys.stderr)
-                skipped += 1
-    where = "" if settings.out is None else f", written to {settings.out}"
-    print(f"{labelled} pictures labelled{where}, {skipped} skipped", file=sys.stderr)
+        sample = label_files(checkpoint, map(Path, files), settings, stream)
+    if sample.count == 0:
+        raise ConfigError(f"images: of {settings.images} nothing can be read.")
+    where = ""
+    if sheet is not None:
+        from src.reporting.canvas import save
+        from src.reporting.label_sheet import label_sheet
+
+        save(label_sheet(sample, thumbnail), sheet)
+        where = f", written to {settings.out} and shown in {sheet.name}"
+    skipped = len(files) - sample.count
+    print(f"{sample.count} pictures labelled{where}, {skipped} skipped", file=sys.stderr)
+
+
+def _sheet(out: str | None) -> Path | None:
+    """Where the contact sheet goes: beside the CSV file, and over nothing but an earlier sheet."""
+    if out is None or (Path(out).exists() and not Path(out).is_file()):
+        return None  # a terminal, a pipe
+    sheet = Path(out).with_suffix(".png").absolute()
+    if sheet.exists() and not Path(out).exists():
+        raise ConfigError(f"out: {sheet}, where the contact sheet goes, is there already.")
+    return sheet
 
 
 def _output(out: str | None) -> nullcontext[TextIO] | TextIO:

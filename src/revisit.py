@@ -1,23 +1,29 @@
-"""Coming back to a finished run: measuring it once more, with its own data and settings."""
+"""Coming back to a finished run: measuring it once more, or labelling further pictures."""
 
 from __future__ import annotations
 
+import csv
+import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
 from src.build import build_data, load_task
-from src.config.after import EvaluateSettings
+from src.config.after import EvaluateSettings, PredictSettings
 from src.config.checks import ConfigError, from_plain
 from src.config.schema import RunSettings
 from src.data.ledger import count_test_measurement
 from src.measuring import measure_part
 from src.records import RunSummary
+from src.reporting.guesses import Guess, GuessSample
 from src.run_folder import RunFolder
+from src.serving.predictor import Labelled, Predictor
 from src.tracking.tracker import Tracker
 
-__all__ = ["measure_again"]
+__all__ = ["label_files", "measure_again"]
 
 _WITH_CURVES = ("train/accuracy", "train/loss", "val/accuracy", "val/loss")
 
@@ -82,3 +88,31 @@ def measure_again(
         tracker.artifact(predictions, "predictions")
         tracker.finish(summary.status, summary.reason)
     return measured.metrics, measurements
+
+
+def label_files(
+    checkpoint: Path, files: Iterable[Path], settings: PredictSettings, stream: TextIO
+) -> GuessSample:
+    """Write a CSV row for every readable picture, in order; name the others on standard error.
+
+    Memory does not grow with the number of pictures.
+
+    Returns:
+        those that are worth a look.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task = load_task(checkpoint)
+    predictor = Predictor(task.evaluated, task.passport, device, batch_size=settings.batch_size)
+    sample = GuessSample(predictor.class_names)
+    top_k = min(settings.top_k, len(predictor.class_names))
+    rows = csv.writer(stream)
+    further = [f"{word}_{k}" for k in range(2, top_k + 1) for word in ("label", "probability")]
+    rows.writerow(["path", "label", "probability", *further])
+    for item in predictor.label(files, top_k):
+        if isinstance(item, Labelled):
+            pairs = zip(item.labels, item.probabilities, strict=True)
+            rows.writerow([item.path, *(x for name, p in pairs for x in (name, f"{p:.6f}"))])
+            sample.add(Guess(item.probabilities[0], item.path, item.labels[0]))
+        else:
+            print(f"skipped {item}", file=sys.stderr)
+    return sample

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from src.config.checks import Settings, setting
 from src.config.tracking import TrackingPlace
 
 __all__ = ["EvaluateSettings", "PredictSettings"]
+
+
+def _out_problem(out: str) -> str | None:
+    if not Path(out).name or out.lower().endswith(".png"):
+        return "it must be a CSV file; the contact sheet goes beside it, with the ending .png"
+    return None
 
 
 @dataclass(frozen=True)
@@ -25,8 +32,11 @@ class PredictSettings(Settings):
     """`python -m src.predict`."""
 
     run: str = setting("folder, id or name of a run")
-    images: str = setting("a folder of pictures (with the folders in it) or one picture")
-    out: str | None = setting("CSV file to write; null for standard output")
+    images: str = setting("a picture, a folder (with all below it), or a pattern like /a/**/*.jpg")
+    out: str | None = setting(
+        "CSV file to write, with a contact sheet as PNG beside it; null for standard output",
+        check=_out_problem,
+    )
     top_k: int = setting("classes named for each picture, most probable first", at_least=1)
     batch_size: int = setting("pictures at once", at_least=1)
     output_dir: str = setting("folder under which the run is looked for")

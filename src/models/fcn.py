@@ -24,6 +24,9 @@ class FCN(nn.Module):
             there are at most log2(shorter side) blocks, whatever `channels` asks for.
         channels: output channels of each block, first to last.
         dropout: probability before the 1x1 convolution, in [0, 1).
+
+    Attributes:
+        stride: pixels between two places of the score maps.
     """
 
     head_prefixes = ("head.",)
@@ -41,6 +44,7 @@ class FCN(nn.Module):
         if not channels:
             raise ValueError("channels is empty: it must name the channels of at least one block.")
         channels = channels[: max(1, int(math.log2(min(image_size))))]
+        self.stride = 2 ** len(channels)
         widths = [in_channels, *channels]
         self.blocks = nn.Sequential(*(_block(before, after) for before, after in pairwise(widths)))
         self.dropout = nn.Dropout(dropout)
@@ -49,7 +53,7 @@ class FCN(nn.Module):
     def score_maps(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) to class scores by place (B, K, h, w).
 
-        h = ceil(H / 2**blocks), w likewise; their mean over the places is the logits.
+        h = ceil(H / stride), w likewise; their mean over the places is the logits.
         """
         maps: Tensor = self.head(self.dropout(self.blocks(images)))
         return maps

@@ -24,6 +24,7 @@ __all__ = [
     "ACCENT_SOFT",
     "BACKDROP",
     "GRID",
+    "HEAT",
     "INK",
     "MUTED",
     "WARNING",
@@ -44,6 +45,7 @@ ACCENT = "#2563eb"  # what the figure is about
 ACCENT_SOFT = "#9db9f7"
 WARNING = "#d6453d"  # what is wrong with it
 WARNING_SOFT = "#f0b4af"
+HEAT = "inferno"  # matplotlib's name of the scale for what lies over a picture
 
 _DOTS_PER_INCH = 144
 # The first one comes with matplotlib and draws Latin, Greek and Cyrillic. The others, where a

@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from src.metrics.classification import balanced_accuracy, per_class_recall
-from src.metrics.intervals import wilson_interval
 from src.metrics.probabilistic import ReliabilityBins
 from src.metrics.summary import metric_key
 from src.reporting.canvas import (
@@ -31,14 +29,13 @@ from src.reporting.canvas import (
     tidy,
 )
 
-__all__ = ["confusion_figure", "learning_curves", "recall_bars", "reliability_diagram"]
+__all__ = ["confusion_figure", "learning_curves", "reliability_diagram"]
 
 History = Mapping[str, Sequence[tuple[int, float]]]
 
 _MOST_CLASSES_WITH_COUNTS = 16  # cells of a confusion matrix that still hold a number
 _MOST_CLASSES_WITH_NAMES = 50  # rows of a confusion matrix that still hold a name
 _MOST_PAIRS = 20
-_MOST_BARS = 40
 _SHARES = LinearSegmentedColormap.from_list("shares", ["white", "#93b4f5", ACCENT, "#172b6b"])
 
 
@@ -175,45 +172,6 @@ def _list_confusions(axes: Axes, matrix: NDArray[np.int64], class_names: Sequenc
         )
     if not wrong.any():
         axes.text(0, 1, "nothing", fontsize=8, **place)
-
-
-def recall_bars(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
-    """Recall of each class with its 95 % interval, the lowest first; at most the lowest 40.
-
-    Args:
-        matrix: (K, K) counts, targets in rows, as `metrics.classification.confusion_matrix`.
-        class_names: K names. Classes without a target are left out.
-
-    Raises:
-        ValueError: the matrix counts no samples.
-    """
-    mean = balanced_accuracy(matrix)
-    recalls, totals = per_class_recall(matrix), matrix.sum(axis=1)
-    present = np.flatnonzero(totals)
-    shown = present[np.argsort(recalls[present], kind="stable")][:_MOST_BARS]
-    labels = plain_labels(class_names)
-    figure = new_figure(7.0, 1.3 + 0.26 * len(shown))
-    axes = figure.subplots()
-    rows = np.arange(len(shown))
-    bounds = np.array([wilson_interval(int(matrix[c, c]), int(totals[c])) for c in shown])
-    axes.barh(rows, recalls[shown], height=0.66, color=ACCENT_SOFT, lw=0)
-    axes.hlines(rows, bounds[:, 0], bounds[:, 1], color=INK, lw=1.2)
-    axes.vlines(mean, -0.5, len(shown) - 0.5, color=MUTED, lw=1.2, ls=(0, (4, 3)))
-    axes.text(mean, -0.8, f"mean {mean:.1%}", ha="center", fontsize=8, color=MUTED)
-    for row, index in enumerate(shown):
-        text = f"{recalls[index]:.1%} of {totals[index]}"
-        axes.text(1.015, row, text, va="center", fontsize=8, color=INK)
-    rest = len(present) - len(shown)
-    title = (
-        f"Recall by class, the lowest {len(shown)} of {len(present)}" if rest else "Recall by class"
-    )
-    tidy(axes, title=title, x="recall, with its 95 % interval")
-    axes.set_yticks(rows, [labels[i] for i in shown])
-    axes.set_xlim(0, 1)
-    axes.set_ylim(len(shown) - 0.4, -1.1)
-    axes.grid(axis="x", color=GRID, lw=0.8)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    return figure
 
 
 def reliability_diagram(bins: ReliabilityBins) -> Figure:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,24 +10,18 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from src.files import write_atomically
-from src.metrics.classification import (
-    confusion_matrix,
-    per_class_f1,
-    per_class_precision,
-    per_class_recall,
-)
+from src.metrics.classification import confusion_matrix
 from src.metrics.probabilistic import reliability_bins
 from src.records import Predictions
 from src.reporting.canvas import save
-from src.reporting.figures import (
-    confusion_figure,
-    learning_curves,
-    recall_bars,
-    reliability_diagram,
-)
+from src.reporting.class_table import class_table, class_table_figure
+from src.reporting.figures import confusion_figure, learning_curves, reliability_diagram
+from src.reporting.map_sheet import map_sheet, right_and_wrong
 from src.reporting.sheets import batch_sheet, confident_mistakes, mistakes_sheet
 
-__all__ = ["draw_run_figures"]
+__all__ = ["ClassMaps", "draw_run_figures"]
+
+ClassMaps = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.floating]]
 
 
 def draw_run_figures(
@@ -38,6 +30,7 @@ def draw_run_figures(
     predictions: Mapping[str, Predictions],
     read: Callable[[int], NDArray[np.uint8]],
     batch: tuple[NDArray[np.generic], NDArray[np.generic]],
+    class_maps: ClassMaps | None = None,
 ) -> Iterator[Path]:
     """Draw learning curves, an augmented batch, and for each part what its predictions show.
 
@@ -48,6 +41,8 @@ def draw_run_figures(
         read: sample id -> picture (C, H, W) uint8, for the most confident mistakes.
         batch: pictures (B, C, H, W) in [0, 255] as training saw them, and their targets: classes
             (B,) or, of mixed pictures, probabilities (B, K).
+        class_maps: of a network that has them, see `training.score_maps`: pictures (M, C, H, W)
+            uint8 and classes (M, 2) to look for -> (M, 2, H, W) in [0, 1].
 
     Yields:
         The path of each file once it is written.
@@ -76,20 +71,16 @@ def draw_run_figures(
         pictures = np.stack([read(i) for i in chosen])[: len(wrong)]
         sheet = mistakes_sheet(pictures, probs[wrong], targets[wrong], names)
         yield saved(confusion_figure(matrix, names), f"{part}_confusion_matrix")
-        yield saved(recall_bars(matrix, names), f"{part}_recall")
+        yield saved(class_table_figure(matrix, names), f"{part}_classes")
         yield saved(reliability_diagram(reliability_bins(probs, targets)), f"{part}_reliability")
         yield saved(sheet, f"{part}_mistakes")
         table = folder / f"{part}_classes.csv"
-        write_atomically(table, _class_table(matrix, names))
+        write_atomically(table, class_table(matrix, names))
         yield table
-
-
-def _class_table(matrix: NDArray[np.int64], names: Sequence[str]) -> str:
-    """Pictures, recall, precision and F1 of each class as CSV."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["class", "pictures", "recall", "precision", "f1"])
-    scores = np.stack([per_class_recall(matrix), per_class_precision(matrix), per_class_f1(matrix)])
-    for name, count, values in zip(names, matrix.sum(axis=1), scores.T, strict=True):
-        rows.writerow([name, int(count), *(f"{v:.4f}" for v in values)])
-    return text.getvalue()
+    if class_maps is not None:
+        part, predicted = next(iter(predictions.items()))
+        examples = right_and_wrong(predicted.probs, predicted.targets)
+        pictures = np.stack([read(i) for i in predicted.sample_ids[examples].tolist()])
+        probs, targets = predicted.probs[examples], predicted.targets[examples]
+        maps = class_maps(pictures, np.stack([probs.argmax(axis=1), targets], axis=1))
+        yield saved(map_sheet(pictures, maps, probs, targets, names), f"{part}_class_maps")

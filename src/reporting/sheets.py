@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from src.reporting.canvas import INK, WARNING, new_figure, plain_labels
+from src.reporting.canvas import HEAT, INK, WARNING, new_figure, plain_labels
 
-__all__ = ["batch_sheet", "confident_mistakes", "mistakes_sheet"]
+__all__ = ["Caption", "Cell", "batch_sheet", "confident_mistakes", "mistakes_sheet", "sheet"]
 
 _CELL_INCHES = 1.25
 _TITLE_INCHES = 0.5
-_CAPTION = 0.17  # height of a line of text, in cells
+_CAPTION = 0.135  # height of a line of text, in cells
 _PADDING = 0.08
 
 # Lines of a caption: (text, colour).
 Caption = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One picture of a sheet.
+
+    Attributes:
+        image: (C, H, W) uint8.
+        caption: lines below it.
+        heat: (H, W) in [0, 1], laid over a grey version of it; None for the picture as it is.
+    """
+
+    image: NDArray[np.uint8]
+    caption: Caption = ()
+    heat: NDArray[np.floating] | None = None
 
 
 def confident_mistakes(
@@ -53,12 +69,11 @@ def mistakes_sheet(
         class_names: K names.
     """
     labels = plain_labels(class_names, longest=13)
-    captions = [
-        ((f"{labels[p.argmax()]} {p.max():.0%}", WARNING), (f"is {labels[t]}", INK))
-        for p, t in zip(probs, targets, strict=True)
+    cells = [
+        Cell(image, ((f"{labels[p.argmax()]} {p.max():.0%}", WARNING), (f"is {labels[t]}", INK)))
+        for image, p, t in zip(images, probs, targets, strict=True)
     ]
-    title = "Most confident mistakes" if captions else "There are no mistakes"
-    return _sheet(images, captions, title, columns=6)
+    return sheet(cells, "Most confident mistakes" if cells else "There are no mistakes", columns=6)
 
 
 def batch_sheet(
@@ -80,45 +95,60 @@ def batch_sheet(
     if targets is not None:
         labels = plain_labels(class_names, longest=13)
         captions = [((labels[t], INK),) for t in targets[: len(images)]]
-    return _sheet(images, captions, title, columns=8)
+    return sheet([Cell(*pair) for pair in zip(images, captions, strict=True)], title, columns=8)
 
 
-def _sheet(
-    images: NDArray[np.uint8], captions: Sequence[Caption], title: str, columns: int
-) -> Figure:
-    """All pictures on one pair of axes measured in cells; axes of their own would take seconds."""
-    columns = max(4, min(columns, len(images)))  # wide enough for the title
-    rows = -(-len(images) // columns)
-    height, width = images.shape[2:]
-    picture = float(np.clip(height / width, 0.3, 2))  # its height, in cells
-    cell = picture + _CAPTION * max(map(len, captions), default=0) + _PADDING
+def sheet(cells: Sequence[Cell | None], title: str, columns: int) -> Figure:
+    """Pictures of any sizes in rows, under a title.
+
+    All of them stand on one pair of axes measured in cells: axes of their own would take seconds.
+
+    Args:
+        cells: row by row; None leaves a gap.
+        title: what they are.
+        columns: the most to a row.
+    """
+    columns = max(4, min(columns, len(cells)))  # wide enough for the title
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    filled = [cell for cell in cells if cell is not None]
+    shapes = [cell.image.shape[1] / cell.image.shape[2] for cell in filled]
+    picture = float(np.clip(max(shapes, default=1), 0.3, 2))  # its height, in cells
+    lines = [
+        max((len(cell.caption) for cell in row if cell is not None), default=0) for row in rows
+    ]
+    tops = np.cumsum([0.0, *(picture + _CAPTION * count + _PADDING for count in lines)])
     figure = new_figure(
-        columns * _CELL_INCHES, rows * cell * _CELL_INCHES + _TITLE_INCHES, arranged=False
+        columns * _CELL_INCHES, tops[-1] * _CELL_INCHES + _TITLE_INCHES, arranged=False
     )
     above = _TITLE_INCHES / figure.get_figheight()
     heading: dict[str, Any] = {"va": "center", "fontsize": 11, "fontweight": "bold", "color": INK}
     figure.text(_PADDING / columns, 1 - above / 2, title, **heading)
     axes = figure.add_axes((0, 0, 1, 1 - above))
     axes.set_axis_off()
-    for position, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        row, column = divmod(position, columns)
-        _draw_picture(axes, image, column + 0.5, row * cell + picture / 2, picture - _PADDING)
-        for line, (text, color) in enumerate(caption):
-            y = row * cell + picture + _CAPTION * (line + 0.3)
-            axes.text(column + 0.5, y, text, ha="center", va="center", fontsize=7.5, color=color)
+    for top, row in zip(tops, rows, strict=False):
+        for column, cell in enumerate(row):
+            if cell is None:
+                continue
+            _draw_picture(axes, cell, column + 0.5, top + picture / 2, picture - _PADDING)
+            for line, (text, color) in enumerate(cell.caption):
+                y = top + picture + _CAPTION * (line + 0.3)
+                style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5}
+                axes.text(column + 0.5, y, text, color=color, **style)
     # Last, because imshow moves the limits and forces its own aspect.
-    axes.set(xlim=(0, columns), ylim=(max(rows, 1e-3) * cell, 0), aspect="auto")
+    axes.set(xlim=(0, columns), ylim=(max(tops[-1], 1e-3), 0), aspect="auto")
     return figure
 
 
-def _draw_picture(
-    axes: Axes, image: NDArray[np.uint8], x: float, y: float, most_height: float
-) -> None:
-    """Draw one (C, H, W) picture around (x, y), as large as its cell and proportions allow."""
-    channels, height, width = image.shape
+def _draw_picture(axes: Axes, cell: Cell, x: float, y: float, most_height: float) -> None:
+    """Draw a picture around (x, y), as large as its cell and proportions allow."""
+    channels, height, width = cell.image.shape
     # Three channels are a colour picture; of any other number the mean is the fairest grey.
-    pixels = image.transpose(1, 2, 0) if channels == 3 else image.mean(axis=0)
+    coloured = channels == 3 and cell.heat is None
+    pixels = cell.image.transpose(1, 2, 0) if coloured else cell.image.mean(axis=0)
     half_width = min(1 - _PADDING, most_height * width / height) / 2
     half_height = half_width * height / width
     extent = (x - half_width, x + half_width, y + half_height, y - half_height)
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=extent)
+    if cell.heat is not None:
+        heat: dict[str, Any] = {"cmap": HEAT, "vmin": 0, "vmax": 1, "interpolation": "bilinear"}
+        axes.imshow(cell.heat, alpha=0.6, extent=extent, **heat)

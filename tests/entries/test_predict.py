@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import resource
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,9 @@ def test_every_readable_picture_gets_a_label(trained: Path, run: Run, pictures: 
     assert result.returncode == 0, result.stderr
     assert "empty.jpg" in result.stderr and "text.png" in result.stderr
     assert "10 pictures labelled" in result.stderr and "2 skipped" in result.stderr
+    assert "shown in labels, all.png" in result.stderr
+    with Image.open(out.with_suffix(".png")) as sheet:
+        assert sheet.width > 1000  # ten in a row
     with out.open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10
@@ -52,7 +56,66 @@ def test_one_picture_to_standard_output(trained: Path, run: Run, pictures: Path)
     assert header.startswith("path,label,probability") and row.endswith(tuple("0123456789"))
 
 
-def test_a_folder_without_pictures_is_refused(trained: Path, run: Run, tmp_path: Path) -> None:
+def test_a_pattern_and_its_own_earlier_sheet(trained: Path, run: Run, pictures: Path) -> None:
+    folder = pictures.rename(pictures.parent / "plain")
+    for _ in range(2):  # the second time the sheet of the first lies among the pictures
+        result = run(
+            "src.predict", f"run={trained}", f"images={folder}/**/*.png", f"out={folder}/a.csv"
+        )
+        assert result.returncode == 0, result.stderr
+        assert "10 pictures labelled" in result.stderr and "1 skipped" in result.stderr
+    assert (folder / "a.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("", "holds no picture"),
+        ("/missing", "does not exist"),
+        ("/*.png", "nothing matches"),
+        ("/n*", "matches 1 name, but no picture"),
+    ],
+)
+def test_where_there_are_no_pictures(
+    trained: Path, run: Run, tmp_path: Path, images: str, message: str
+) -> None:
     (tmp_path / "notes.txt").write_text("nothing to see")
-    result = run("src.predict", f"run={trained}", f"images={tmp_path}")
-    assert result.returncode == 2 and "holds no picture" in result.stderr
+    result = run("src.predict", f"run={trained}", f"images={tmp_path}{images}")
+    assert result.returncode == 2 and message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_nothing_but_bad_pictures(trained: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "b.jpg").write_text("nothing to see")
+    result = run("src.predict", f"run={trained}", f"images={tmp_path}", f"out={tmp_path}/o.csv")
+    assert result.returncode == 2 and "nothing can be read" in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_a_sheet_does_not_replace_a_picture(trained: Path, run: Run, pictures: Path) -> None:
+    before = (pictures / "3.png").read_bytes()
+    result = run("src.predict", f"run={trained}", f"images={pictures}", f"out={pictures}/3.csv")
+    assert result.returncode == 2 and "is there already" in result.stderr
+    assert (pictures / "3.png").read_bytes() == before
+    result = run("src.predict", f"run={trained}", f"images={pictures}", f"out={pictures}/new.png")
+    assert result.returncode == 2 and "out is" in result.stderr
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_pictures(
+    trained: Path, run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source.png"
+    Image.new("RGB", (640, 480), "white").save(source)  # 0.9 MB once decoded, 5 GB in all
+    peaks = []
+    for count in (300, 6000):
+        folder = tmp_path / f"{count}"
+        folder.mkdir()
+        for index in range(count):
+            (folder / f"{index}.png").hardlink_to(source)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        result = run("src.predict", f"run={trained}", f"images={folder}", f"out={tmp_path}/o.csv")
+        assert result.returncode == 0 and f"{count} pictures labelled" in result.stderr
+        peaks.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before)
+    assert peaks[1] < 100_000  # the larger folder takes at most 100 MB more than any run before

@@ -20,7 +20,6 @@ from src.reporting.canvas import new_figure, plain_labels, save
 from src.reporting.figures import (
     confusion_figure,
     learning_curves,
-    recall_bars,
     reliability_diagram,
 )
 
@@ -115,28 +114,6 @@ def test_cells_are_coloured_by_their_share_of_the_row() -> None:
 
 def test_large_counts_fit_their_cells() -> None:
     assert "123k" in texts(confusion_figure(np.array([[123_456, 0], [0, 9999]]), ["a", "b"]))
-
-
-def test_recall_bars_from_the_lowest() -> None:
-    matrix = np.array([[9, 1, 0, 0], [5, 5, 0, 0], [0, 0, 0, 0], [0, 0, 0, 10]])
-    figure = recall_bars(matrix, ["a", "b", "c", "d"])
-    (axes,) = figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "a", "d"]
-    assert [bar.get_width() for bar in axes.patches] == [0.5, 0.9, 1.0]
-    assert {"50.0% of 10", "90.0% of 10", "100.0% of 10", "mean 80.0%"} <= set(texts(figure))
-    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first row is on top
-
-
-def test_recall_bars_of_many_classes_show_the_lowest_forty() -> None:
-    figure = recall_bars(matrix_of(100), [str(i) for i in range(100)])
-    (axes,) = figure.axes
-    assert len(axes.patches) == 40
-    assert "Recall by class, the lowest 40 of 100" in texts(figure)
-
-
-def test_recall_bars_refuse_an_empty_matrix() -> None:
-    with pytest.raises(ValueError, match="no samples"):
-        recall_bars(np.zeros((2, 2), np.int64), ["a", "b"])
 
 
 def test_reliability_bars_reach_from_accuracy_to_confidence() -> None:

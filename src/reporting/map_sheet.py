@@ -1,0 +1,69 @@
+"""Where in its pictures a network sees the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from src.reporting.canvas import INK, MUTED, WARNING, plain_labels
+from src.reporting.sheets import Cell, confident_mistakes, sheet
+
+__all__ = ["map_sheet", "right_and_wrong"]
+
+_COLUMNS = 6  # a right picture takes two cells, a mistake three: rows of six hold either
+
+
+def right_and_wrong(
+    probs: NDArray[np.floating], targets: NDArray[np.int64], limit: int = 6
+) -> NDArray[np.int64]:
+    """Samples to look into: right ones of different classes, then the surest mistakes.
+
+    Args:
+        probs: (N, K) probabilities.
+        targets: (N,) in [0, K).
+        limit: of each.
+
+    Returns:
+        Their positions.
+    """
+    right = np.flatnonzero(probs.argmax(axis=1) == targets)
+    of_each_class = right[np.unique(targets[right], return_index=True)[1]]
+    count = min(limit, len(of_each_class))
+    spread = np.linspace(0, len(of_each_class) - 1, count).round().astype(np.int64)
+    return np.concatenate([of_each_class[spread], confident_mistakes(probs, targets, limit)])
+
+
+def map_sheet(
+    images: NDArray[np.uint8],
+    maps: NDArray[np.floating],
+    probs: NDArray[np.floating],
+    targets: NDArray[np.int64],
+    class_names: Sequence[str],
+) -> Figure:
+    """Right pictures with where their class is seen, then mistakes with where either class is.
+
+    Args:
+        images: (M, C, H, W) uint8.
+        maps: (M, 2, H, W) in [0, 1], how probable the predicted class and the target are by place.
+        probs: (M, K) probabilities of the whole pictures.
+        targets: (M,) their targets.
+        class_names: K names.
+    """
+    labels = plain_labels(class_names, longest=13)
+    preds = probs.argmax(axis=1)
+    cells: list[Cell | None] = []
+    for is_right in (True, False):
+        for i in np.flatnonzero((preds == targets) == is_right):
+            said = f"{labels[preds[i]]} {probs[i, preds[i]]:.0%}"
+            told = (
+                [(said, INK)] if is_right else [(said, WARNING), (f"is {labels[targets[i]]}", INK)]
+            )
+            cells.append(Cell(images[i], told))
+            seen = preds[i : i + 1] if is_right else (preds[i], targets[i])
+            for heat, index in zip(maps[i], seen, strict=False):
+                cells.append(Cell(images[i], [(f"{labels[index]} here", MUTED)], heat))
+        cells += [None] * (-len(cells) % _COLUMNS)
+    return sheet(cells, "Where the network sees a class: brighter is surer", columns=_COLUMNS)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+from matplotlib.text import Text
+from numpy.typing import NDArray
+
+from src.reporting.canvas import WARNING
+from src.reporting.guesses import Guess, GuessSample
+from src.reporting.label_sheet import label_sheet
+
+
+def sample_of(probabilities: list[float], limit: int = 30) -> GuessSample:
+    sample = GuessSample(["cat", "dog"], limit)
+    for index, probability in enumerate(probabilities):
+        sample.add(Guess(probability, f"/pictures/{index}.jpg", "cat"))
+    return sample
+
+
+def small(path: str) -> NDArray[np.uint8]:
+    return np.zeros((3, 4, 6 if "0" in path else 2), np.uint8)
+
+
+@given(st.lists(st.sampled_from([0.1, 0.5, 0.9, 0.99]) | st.floats(0, 1), max_size=60))
+def test_the_least_certain_are_the_least_certain_and_the_others_are_not(
+    probabilities: list[float],
+) -> None:
+    sample = sample_of(probabilities, limit=5)
+    unsure, others = sample.least_certain, sample.others
+    guesses = [Guess(p, f"/pictures/{i}.jpg", "cat") for i, p in enumerate(probabilities)]
+    assert [g.probability for g in unsure] == sorted(probabilities)[:5]
+    assert len(others) == max(0, min(5, len(guesses) - 5))
+    assert set(unsure) | set(others) <= set(guesses)
+    assert not set(unsure) & set(others)
+    assert others == sorted(others)
+    assert sample.count == len(guesses)
+
+
+def test_the_sample_depends_on_the_pictures_and_not_on_their_order() -> None:
+    rng = np.random.default_rng(0)
+    guesses = [Guess(float(p), f"{i}.jpg", "cat") for i, p in enumerate(rng.random(500))]
+    shown = []
+    for order in (range(500), rng.permutation(500)):
+        sample = GuessSample(["cat"])
+        for index in order:
+            sample.add(guesses[index])
+        shown.append((sample.least_certain, sample.others))
+    assert shown[0] == shown[1]
+    # A fair sample: not the beginning of the folder, and of the whole range above the unsure ones.
+    indices = sorted(int(g.path.split(".")[0]) for g in shown[0][1])
+    assert indices[0] < 100 and indices[-1] > 400
+    assert 0.4 < np.mean([g.probability for g in shown[0][1]]) < 0.65
+
+
+def test_a_sheet_shows_each_picture_once_with_its_label() -> None:
+    figure = label_sheet(sample_of([0.9, 0.3, 0.6]), small)
+    written = figure.findobj(Text)
+    assert [t.get_text() for t in written if t.get_text()] == [
+        "cat", "30%", "cat", "60%", "cat", "90%", "All 3 pictures, the least certain first",
+    ]  # fmt: skip
+    red = [t for t in written if to_hex(t.get_color()) == WARNING and t.get_text()]
+    assert len(red) == 1
+    assert [image.get_array().shape for image in figure.axes[0].images] == [
+        (4, 2, 3), (4, 2, 3), (4, 6, 3)
+    ]  # fmt: skip
+
+
+def test_of_many_pictures_a_sheet_says_what_it_shows() -> None:
+    figure = label_sheet(sample_of([i / 2000 for i in range(2000)]), small)
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert "The 30 least certain of 2,000 pictures, then 30 drawn from the others" in texts
+    assert len(figure.axes[0].images) == 60
