@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from src.data.datamodule import PictureData
 from src.metrics.summary import evaluate, metric_key
 from src.records import Predictions
 from src.training import cost
 from src.training.inference import autocast, predict
+from src.training.score_maps import HasScoreMaps, class_maps
 from src.training.task import ClassificationTask
 
-__all__ = ["Measured", "measure_cost", "measure_part"]
+__all__ = ["Measured", "class_mapper", "measure_cost", "measure_part"]
 
 
 @dataclass(frozen=True)
@@ -67,3 +71,24 @@ def measure_cost(
     with autocast(device, precision):
         figures = cost.measure_cost(task.evaluated.eval(), shape, checkpoint=checkpoint)
     return {metric_key("cost", name): value for name, value in figures.items()}
+
+
+def class_mapper(
+    task: ClassificationTask, *, device: torch.device, precision: str
+) -> Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]] | None:
+    """What maps pictures (B, C, H, W) and classes (B, M) to where these are, (B, M, H, W).
+
+    See `src.training.score_maps`; None for a network that cannot tell.
+    """
+    network = task.evaluated.eval()
+    if not isinstance(network, HasScoreMaps):
+        return None
+
+    def mapped(images: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.inference_mode(), autocast(device, precision):
+            pictures = task.normalized(torch.from_numpy(images).to(device))
+            maps = class_maps(network, pictures, torch.from_numpy(classes).to(device))
+        found: NDArray[np.float32] = maps.cpu().numpy()
+        return found
+
+    return mapped

@@ -182,12 +182,12 @@ class Follower:
                 self._start(store, event)
             case "finish":
                 self._finish(store, event)
-            case "artifact" | "dataset" as kind:
+            case "artifact" | "model" | "dataset" as kind:
                 try:
-                    if kind == "artifact":
-                        self._send_artifact(store, event["path"], event["folder"])
-                    else:
+                    if kind == "dataset":
                         store.log_dataset(self._run(), event)
+                    else:
+                        self._send_file(store, event)
                 except Rejected as error:
                     if store.stage(self._run()) != "active":
                         raise
@@ -256,20 +256,28 @@ class Follower:
             self._send_batch(store, batch[:middle])
             self._send_batch(store, batch[middle:])
 
-    def _send_artifact(self, store: Store, path: str, folder: str) -> None:
+    def _send_file(self, store: Store, event: Mapping[str, Any]) -> None:
         """Send it, or keep it for later: a store of artifacts may be away while MLflow is not."""
+        kind, path = event["event"], event["path"]
         file = self.run_dir / path
         if not file.resolve().is_relative_to(self.run_dir.resolve()):
-            self._warn(f"the artifact {path!r} is not inside the run folder, and is left out")
+            self._warn(f"the {kind} {path!r} is not inside the run folder, and is left out")
         elif not file.exists():
-            self._warn(f"the artifact {path!r} is not there any more, and is left out")
+            self._warn(f"the {kind} {path!r} is not there any more, and is left out")
         else:
             try:
-                store.log_artifact(self._run(), file, folder)
+                self._log_file(store, event)
             except ServerAway as error:
-                self._warn(f"the artifact {path!r} cannot be sent yet: {error}")
-                if (path, folder) not in self._state.pending:
-                    self._state.pending.append((path, folder))
+                self._warn(f"the {kind} {path!r} cannot be sent yet: {error}")
+                if event not in self._state.pending:
+                    self._state.pending.append(dict(event))
+
+    def _log_file(self, store: Store, event: Mapping[str, Any]) -> None:
+        file = self.run_dir / event["path"]
+        if event["event"] == "model":
+            store.log_model(self._run(), file, event["digest"])
+        else:
+            store.log_artifact(self._run(), file, event["folder"])
 
     def _send_pending(self, store: Store) -> bool:
         """Try again what could not be sent, once the rest is; True if something went."""
@@ -277,9 +285,9 @@ class Follower:
         if self.status is None or not pending:
             return False
         try:
-            for path, folder in pending:
-                if (self.run_dir / path).exists():
-                    store.log_artifact(self._run(), self.run_dir / path, folder)
+            for event in pending:
+                if (self.run_dir / event["path"]).exists():
+                    self._log_file(store, event)
                 sent += 1
         finally:
             if sent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -27,14 +28,14 @@ class MirrorState:
         mlflow_run_id: None until the run is there.
         offset: byte of the spool up to which all events are there.
         status: the run's end as sent (FINISHED, FAILED, KILLED), None while it goes on.
-        pending: artifacts (path in the run folder, artifact folder) that could not be sent yet.
+        pending: events of artifacts and models that could not be sent yet.
     """
 
     target: str | None
     mlflow_run_id: str | None = None
     offset: int = 0
     status: str | None = None
-    pending: list[tuple[str, str]] = field(default_factory=list)
+    pending: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, run_dir: Path, target: str | None) -> MirrorState:
@@ -46,7 +47,7 @@ class MirrorState:
                 kept["mlflow_run_id"],
                 int(kept["offset"]),
                 kept["status"],
-                [(path, folder) for path, folder in kept["pending"]],
+                [dict(event) for event in kept["pending"]],
             )
         except (OSError, ValueError, KeyError, TypeError):
             return cls(target)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from src.tracking.addresses import sqlite_path, sqlite_uri, without_password
+from src.tracking.logged_model import pack
 from src.tracking.view import view_tags
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import LoggedModel, Metric, Param, RunTag
 
 __all__ = ["FoundRun", "Rejected", "ServerAway", "Store"]
 
@@ -31,6 +33,7 @@ _FINAL = {
     "RESOURCE_DOES_NOT_EXIST",
     "RESOURCE_ALREADY_EXISTS",
 }
+_MODEL_TAG = "bakeoff.model"
 # One attempt of ten seconds: waiting and trying again is the caller's, who has other work.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -38,6 +41,7 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_TRUNCATE_LONG_VALUES": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -169,6 +173,50 @@ class Store:
             else:
                 self._client.log_artifact(mlflow_run_id, str(path), folder or None)
 
+    def log_model(self, mlflow_run_id: str, bundle: Path, digest: str) -> None:
+        """The bundle as the run's model, once: what an interrupted call began is finished.
+
+        Args:
+            digest: of the bundle; one that is there with another digest has replaced it, and is
+                logged in a call of its own.
+
+        Raises:
+            Rejected: the bundle cannot be packed.
+            ServerAway: not now.
+        """
+        if _digest(bundle) != digest:
+            return
+        with self._translated():
+            from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+            run = self._client.get_run(mlflow_run_id)
+            begun = self._client.search_logged_models(
+                [run.info.experiment_id],
+                f"source_run_id = '{mlflow_run_id}' AND tags.`{_MODEL_TAG}` = '{digest}'",
+            )
+            model = (
+                begun[0]
+                if begun
+                else self._client.create_logged_model(
+                    run.info.experiment_id,
+                    name="model",
+                    source_run_id=mlflow_run_id,
+                    tags={_MODEL_TAG: digest},
+                    model_type="image classifier",
+                )
+            )
+            if model.status == LoggedModelStatus.READY:
+                return
+            with tempfile.TemporaryDirectory() as folder:
+                packed = Path(folder) / "model"
+                _pack(bundle, packed, model)
+                self._client.log_model_artifacts(model.model_id, str(packed))
+            outputs = run.outputs.model_outputs if run.outputs else []
+            if model.model_id not in [output.model_id for output in outputs]:
+                output = LoggedModelOutput(model.model_id, step=0)
+                self._client.log_outputs(mlflow_run_id, [output])
+            self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
     def resume(self, mlflow_run_id: str) -> None:
         """The run goes on: RUNNING again, and no reason for an end."""
         with self._translated():
@@ -224,6 +272,30 @@ class Store:
             if getattr(error, "error_code", None) in _FINAL:
                 raise Rejected(_plain(error)) from error
             raise ServerAway(_plain(error)) from error
+
+
+def _digest(bundle: Path) -> str:
+    try:
+        return (bundle / "digest.txt").read_text().strip()
+    except OSError as error:
+        raise Rejected(f"{bundle} is not whole: {error.strerror}") from error
+
+
+def _pack(bundle: Path, target: Path, model: LoggedModel) -> None:
+    try:
+        pack(
+            bundle,
+            target,
+            model_id=model.model_id,
+            run_id=model.source_run_id,
+            place=model.artifact_location,
+        )
+    except OSError as error:
+        if bundle.is_dir() and not isinstance(error, FileNotFoundError):
+            raise  # a full disk may be emptied
+        raise Rejected(f"{bundle} is not whole: {error}") from error
+    except Exception as error:
+        raise Rejected(f"{bundle} cannot be packed: {_plain(error)}") from error
 
 
 def _plain(error: Exception) -> str:

@@ -21,7 +21,9 @@ __all__ = ["STATUSES", "Spool", "find_runs", "last_start", "read_events", "spool
 
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Folders below output_dir that hold no run folder, but perhaps very many files.
-_NO_RUNS = frozenset({"mlartifacts", "checkpoints", "predictions", "figures", "cache", "tracking"})
+_NO_RUNS = frozenset(
+    {"mlartifacts", "checkpoints", "predictions", "figures", "model", "cache", "tracking"}
+)
 _SLICE_BYTES = 1 << 20
 
 
@@ -193,6 +195,10 @@ class Spool:
             timestamp_ms = _now_ms() if timestamp_ms is None else timestamp_ms
             self._write("metrics", values=new, step=step, timestamp_ms=timestamp_ms)
 
+    def next_step(self, prefix: str) -> int:
+        """The first step after those of the metrics whose keys begin with `prefix`."""
+        return 1 + max((step for key, step in self._latest if key.startswith(prefix)), default=-1)
+
     def artifact(self, path: Path, folder: str = "") -> None:
         """A file or folder inside the run folder belongs into the run's artifacts.
 
@@ -207,11 +213,19 @@ class Spool:
             raise ValueError(
                 f"{folder!r} is no folder of artifacts: it must be like figures or a/b"
             )
-        root = self.run_dir.resolve()
-        if not path.resolve().is_relative_to(root):
-            raise ValueError(f"{path} does not lie in the run folder {self.run_dir}")
-        relative = path.resolve().relative_to(root).as_posix()
-        self._write("artifact", path=relative, folder=folder)
+        self._write("artifact", path=self._relative(path), folder=folder)
+
+    def model(self, path: Path, digest: str) -> None:
+        """A bundle inside the run folder is the run's trained model.
+
+        Args:
+            path: the bundle's folder.
+            digest: what `write_bundle` returned: models of one run with the same are one model.
+
+        Raises:
+            ValueError: it lies outside of the run folder.
+        """
+        self._write("model", path=self._relative(path), digest=digest)
 
     def dataset(
         self,
@@ -264,6 +278,12 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _relative(self, path: Path) -> str:
+        root = self.run_dir.resolve()
+        if not path.resolve().is_relative_to(root):
+            raise ValueError(f"{path} does not lie in the run folder {self.run_dir}")
+        return path.resolve().relative_to(root).as_posix()
 
     def _write(self, event: str, **fields: Any) -> None:
         line = json.dumps({"event": event, **fields}, separators=(",", ":")).encode() + b"\n"

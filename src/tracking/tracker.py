@@ -13,6 +13,7 @@ from src.config.checks import ConfigError
 from src.tracking.addresses import absolute_uri, public_uri, without_password
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.spool import Spool
+from src.tracking.system_metrics import PREFIX, SystemMonitor
 
 __all__ = ["Tracker", "dotted"]
 
@@ -30,6 +31,7 @@ class Tracker:
         output_dir: for the hint how to send the run later.
         uri: absolute tracking URI, for the same hint.
         warn: shows a person one plain line.
+        monitor: samples the machine into the spool until the run is over, or None.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Tracker:
         output_dir: Path,
         uri: str,
         warn: Callable[[str], None],
+        monitor: SystemMonitor | None = None,
     ) -> None:
         self._spool = spool
         self._mirror = mirror
@@ -48,6 +51,7 @@ class Tracker:
         self._output_dir = output_dir
         self._uri = uri
         self._warn = warn
+        self._monitor = monitor
         self._warned_of_disk = False
 
     @property
@@ -75,6 +79,7 @@ class Tracker:
         enabled: bool = True,
         mirror: MirrorProcess | None = None,
         mirrored_elsewhere: bool = False,
+        system_metrics_seconds: float | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> Tracker:
         """Begin a run, or go on with the one that is in `run_dir`.
@@ -93,6 +98,7 @@ class Tracker:
             enabled: False to write the run folder only.
             mirror: a process to share with other runs; None for one of this run's own.
             mirrored_elsewhere: another process (a sweep's) has a mirror follow this folder.
+            system_metrics_seconds: between two looks at the machine; None for none at all.
             warn: shows a line to a person; None for standard error.
 
         Raises:
@@ -129,6 +135,7 @@ class Tracker:
             output_dir=output_dir,
             uri=full_uri,
             warn=_to_standard_error if warn is None else warn,
+            monitor=_monitor(spool, system_metrics_seconds),
         )
         tracker.params(params or {})
         if follows and mirror is not None:
@@ -165,6 +172,15 @@ class Tracker:
         self._spool.artifact(path, folder)
         self._show_warnings()
 
+    def model(self, path: Path, digest: str) -> None:
+        """The bundle of the trained network, inside the run folder; see `Spool.model`.
+
+        Raises:
+            ValueError: it lies outside of the run folder.
+        """
+        self._spool.model(path, digest)
+        self._show_warnings()
+
     def dataset(
         self,
         *,
@@ -193,6 +209,8 @@ class Tracker:
         Returns:
             The run's id in MLflow, or None where it is not known (yet).
         """
+        if self._monitor is not None:
+            self._monitor.stop()
         self._spool.finish(status, None if reason is None else without_password(reason))
         self._spool.close()
         self._show_warnings()
@@ -230,6 +248,16 @@ class Tracker:
     def _replay_command(self) -> str:
         words = ["python", "-m", "src.tracking.replay", f"output_dir={self._output_dir}"]
         return shlex.join(words)
+
+
+def _monitor(spool: Spool, seconds: float | None) -> SystemMonitor | None:
+    """Straight into the spool, which takes events from any thread, at no cost to the training's."""
+    if seconds is None:
+        return None
+    # A resumed run goes on counting: of one step the spool keeps the first value.
+    return SystemMonitor(
+        spool.metrics, seconds=seconds, folder=spool.run_dir, first_step=spool.next_step(PREFIX)
+    )
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

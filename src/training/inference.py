@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.data.loaders import Batch
-from src.training.task import ClassificationTask
 from src.training.tta import averaged_logits
 
-__all__ = ["AUTOCAST", "autocast", "predict"]
+if TYPE_CHECKING:  # a served model has neither Lightning nor the loaders
+    from src.data.loaders import Batch
+    from src.training.task import ClassificationTask
+
+__all__ = ["AUTOCAST", "MEMORY_FORMATS", "autocast", "predict"]
 
 # What `runtime.precision` means to torch's autocast; float32 needs none.
 AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# What `runtime.memory_format` means.
+MEMORY_FORMATS = {
+    "contiguous": torch.contiguous_format,
+    "channels_last": torch.channels_last,
+}
 
 
 @contextmanager

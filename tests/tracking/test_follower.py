@@ -362,9 +362,9 @@ def test_a_damaged_spool_is_given_up_with_a_word(store: Store, diary: Diary) -> 
 
 def test_the_state_of_another_place_counts_for_nothing(tmp_path: Path) -> None:
     (tmp_path / "tracking").mkdir()
-    MirrorState(None, "id", 100, "FINISHED", [("a", "b")]).write(tmp_path)
+    MirrorState(None, "id", 100, "FINISHED", [{"path": "a"}]).write(tmp_path)
     assert MirrorState.read(tmp_path, None) == MirrorState(
-        None, "id", 100, "FINISHED", [("a", "b")]
+        None, "id", 100, "FINISHED", [{"path": "a"}]
     )
     assert MirrorState.read(tmp_path, "http://x") == MirrorState("http://x")
     for rubbish in ("", "{", "[]", "null", '{"target": null}'):

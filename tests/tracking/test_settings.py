@@ -27,7 +27,7 @@ _WRONG = [
 
 
 def tracking(**changes: object) -> TrackingSettings:
-    plain = {"enabled": True, "uri": None, "experiment": "bakeoff", **changes}
+    plain = yaml.safe_load((CONF / "tracking" / "mlflow.yaml").read_text()) | changes
     return from_plain(TrackingSettings, plain, "tracking")
 
 

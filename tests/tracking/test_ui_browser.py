@@ -122,6 +122,7 @@ def picture(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
 
 def trained(outputs: Path, model: str) -> Trained:
     words = [f"model={model}", "trainer.max_epochs=12", "trainer.progress=false"]
+    words.append("tracking.system_metrics_seconds=1")  # a curve of even so short a run
     process = python(
         *("-m", "src.train", *words, f"output_dir={outputs}"),
         stdout=subprocess.PIPE,
@@ -243,6 +244,27 @@ def test_a_run_shows_its_settings_its_measures_and_its_figures(
         figure = page.get_by_alt_text("figures/learning_curves.png")
         playwright_api.expect(figure).to_be_visible()
         page.wait_for_function("image => image.naturalWidth > 100", arg=figure.element_handle())
+
+
+def test_a_run_shows_what_it_took_of_its_machine(
+    browser: Browser,
+    link: str,
+    runs: list[Trained],
+    tmp_path: Path,
+    picture: Callable[[Page, str], None],
+) -> None:
+    with visit(browser, link, 1130, tmp_path) as page:
+        page.get_by_role("link", name=runs[0].name).click()
+        page.get_by_role("tab", name="System metrics").click()
+        for name in ("cpu_utilization_percentage", "system_memory_usage_percentage"):
+            page.get_by_placeholder("Search metric charts").fill(f"system/{name}")
+            chart = page.locator(".js-plotly-plot").filter(has=page.locator(".js-line"))
+            playwright_api.expect(chart).to_have_count(1)
+            path = chart.locator(".js-line").first.get_attribute("d")
+            assert path is not None and path.count("L") + path.count("C") >= 1  # two points or more
+        page.get_by_placeholder("Search metric charts").fill("")
+        playwright_api.expect(page.get_by_text("run_memory_usage_megabytes").first).to_be_visible()
+        picture(page, "mlflow-system")
 
 
 def test_learning_curves_stand_side_by_side(

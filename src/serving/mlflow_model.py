@@ -1,0 +1,86 @@
+"""The MLflow model of a run, as code: MLflow keeps this file and executes it where it loads.
+
+It stands alone. The modules that predict come with the model, as a package `src` that nobody else
+gets to see: the program that loads the model may have a `src` of its own, or another run's model.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+__all__ = ["PictureClassifier"]
+
+_PACKAGE = "src"
+
+
+class PictureClassifier(PythonModel):
+    """Pictures in the column `image`; label, probability and all probabilities for each."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Build the network and give it its weights."""
+        bundle = Path(context.artifacts["bundle"])
+        with _package_of(bundle / "code"):
+            from src.serving.bundle import open_predictor
+
+            self._predictor = open_predictor(bundle)
+
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Answer a table row by row.
+
+        Args:
+            model_input: the column `image`: bytes of picture files (over JSON in base64), or arrays
+                (H, W) or (H, W, C) of whole numbers from 0 to 255, of any size.
+
+        Returns:
+            `label`, its `probability`, and `probabilities`, those of every class by name.
+
+        Raises:
+            MlflowException: names the row that is no picture.
+        """
+        try:
+            probs = self._predictor.answer(list(model_input["image"]))
+        except ValueError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        names = self._predictor.class_names
+        return pd.DataFrame(
+            {
+                "label": [names[i] for i in probs.argmax(axis=1)],
+                "probability": [float(p) for p in probs.max(axis=1)],
+                "probabilities": [dict(zip(names, map(float, row), strict=True)) for row in probs],
+            }
+        )
+
+
+@contextmanager
+def _package_of(folder: Path) -> Iterator[None]:
+    """Imports of `src` find that of `folder`, and afterwards what they would have found before."""
+    others = _taken_out()
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        _taken_out()
+        sys.modules.update(others)
+
+
+def _taken_out() -> dict[str, Any]:
+    names = [n for n in sys.modules if n == _PACKAGE or n.startswith(f"{_PACKAGE}.")]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+set_model(PictureClassifier())

@@ -1,0 +1,164 @@
+"""What a run takes of its machine while it goes on: processor, memory, disk, network and GPUs.
+
+The keys are those of MLflow's own system metrics, so that its "System metrics" tab shows them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+__all__ = ["PREFIX", "SystemMonitor", "SystemSampler"]
+
+PREFIX = "system/"
+_MEGABYTE = 1e6
+# Before this a share of the processor's time means little, and the shortest of runs takes longer.
+_FIRST_SECONDS = 1.0
+_STOP_SECONDS = 5.0
+
+
+class SystemSampler:
+    """Looks at the machine, and at this process with all that it has started.
+
+    A share of time, such as the processor's, is that since the last look; a count, such as the
+    bytes received, is that since the sampler was made.
+
+    Args:
+        folder: on the disk whose room is of interest.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process = psutil.Process()
+        self._gpus = _gpus()
+        self._network = psutil.net_io_counters()
+        psutil.cpu_percent()  # begins the first span
+        self._looked = time.monotonic()
+        self._busy, _ = self._run()
+
+    def sample(self) -> dict[str, float]:
+        """The values now, by key; what the system does not tell is left out.
+
+        `run_cpu_utilization_percentage` is of one core, and so above 100 where several work;
+        `run_memory_usage_megabytes` counts memory that processes share once for each.
+        """
+        now, (busy, resident) = time.monotonic(), self._run()
+        # A process that ends may take its time with it.
+        share = max(0.0, busy - self._busy) / max(now - self._looked, 1e-3)
+        self._looked, self._busy = now, busy
+        memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(self._folder))
+        values = {
+            "cpu_utilization_percentage": psutil.cpu_percent(),
+            "system_memory_usage_megabytes": memory.used / _MEGABYTE,
+            "system_memory_usage_percentage": 100 * memory.used / memory.total,
+            "run_cpu_utilization_percentage": 100 * share,
+            "run_memory_usage_megabytes": resident / _MEGABYTE,
+            "disk_usage_percentage": disk.percent,
+            "disk_usage_megabytes": disk.used / _MEGABYTE,
+            "disk_available_megabytes": disk.free / _MEGABYTE,
+        }
+        network = psutil.net_io_counters()
+        if network is not None and self._network is not None:
+            received = network.bytes_recv - self._network.bytes_recv
+            sent = network.bytes_sent - self._network.bytes_sent
+            values["network_receive_megabytes"] = received / _MEGABYTE
+            values["network_transmit_megabytes"] = sent / _MEGABYTE
+        for index, gpu in enumerate(self._gpus):
+            values |= {f"gpu_{index}_{name}": value for name, value in _gpu_values(gpu).items()}
+        return {f"{PREFIX}{name}": round(value, 1) for name, value in values.items()}
+
+    def _run(self) -> tuple[float, float]:
+        """Seconds of processor time so far, and bytes of memory, of all processes of the run."""
+        seconds = resident = 0.0
+        for process in (self._process, *self._process.children(recursive=True)):
+            try:
+                with process.oneshot():
+                    times = process.cpu_times()
+                    resident += process.memory_info().rss
+            except psutil.Error:  # it ended just now
+                continue
+            # With those of the children that have ended, where the system keeps them.
+            seconds += sum(times[:4])
+        return seconds, resident
+
+
+class SystemMonitor:
+    """Samples on a thread of its own, from its making until `stop`.
+
+    Args:
+        take: is handed each sample and its step, on that thread.
+        seconds: between two samples. The first comes after one second and the last at the end, so
+            that the shortest of runs has some.
+        folder: see `SystemSampler`.
+        first_step: of the first sample; the following count on.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[dict[str, float], int], None],
+        *,
+        seconds: float,
+        folder: Path,
+        first_step: int = 0,
+    ) -> None:
+        self._take = take
+        self._seconds = seconds
+        self._folder = folder
+        self._step = first_step
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="system metrics", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take the last sample, and no more; a driver that hangs is not waited for."""
+        self._over.set()
+        self._thread.join(_STOP_SECONDS)
+
+    def _watch(self) -> None:
+        sampler = SystemSampler(self._folder)
+        wait = min(_FIRST_SECONDS, self._seconds)
+        over = False
+        while not over:
+            over = self._over.wait(wait)
+            wait = self._seconds
+            try:
+                values = sampler.sample()
+            except (psutil.Error, OSError):  # a sample that cannot be had is no loss
+                continue
+            self._take(values, self._step)
+            self._step += 1
+
+
+def _gpus() -> list[Any]:
+    """A handle for each NVIDIA GPU of the machine; none where their driver is not there."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
+
+
+def _gpu_values(gpu: Any) -> dict[str, float]:
+    """What one GPU tells; many do not know all of it."""
+    import pynvml
+
+    values: dict[str, float] = {}
+    try:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(gpu)
+        values["memory_usage_megabytes"] = memory.used / _MEGABYTE
+        values["memory_usage_percentage"] = 100 * memory.used / memory.total
+        values["utilization_percentage"] = pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu
+        milliwatts = pynvml.nvmlDeviceGetPowerUsage(gpu)
+        values["power_usage_watts"] = milliwatts / 1000
+        limit = pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu)
+        values["power_usage_percentage"] = 100 * milliwatts / limit
+    except pynvml.NVMLError:
+        return values
+    return values

@@ -1,0 +1,49 @@
+"""Untrained networks with the passport that a run would give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from src.config.checks import to_plain
+from src.config.compose import compose_settings
+from src.config.schema import RunSettings
+from src.serving.bundle import write_bundle
+from tests.models.test_conformance import build
+
+CLASSES = ("0", "ä b", "c/d", 'e "f"')
+
+
+def network_and_passport(
+    *words: str, model: str = "mlp", shape: tuple[int, int, int] = (3, 16, 24), seed: int = 0
+) -> tuple[nn.Module, dict[str, Any]]:
+    """What `python -m src.train model=MODEL WORDS` would build for pictures of `shape`."""
+    settings = compose_settings(RunSettings, [f"model={model}", "runtime=float32", *words])
+    shared = ("_target_", "name", "pretrained", "freeze_epochs", "backbone_lr_scale")
+    plain = to_plain(settings.model)
+    arguments = {key: value for key, value in plain.items() if key not in shared}
+    if model in ("timm", "torchvision"):
+        arguments |= {"name": plain["name"], "pretrained": None}
+    passport = {
+        "settings": to_plain(settings),
+        "network": {"target": plain["_target_"], "arguments": arguments},
+        "class_names": list(CLASSES),
+        "image_size": list(shape[1:]),
+        "channels": shape[0],
+        "mean": [0.4] * shape[0],
+        "std": [0.3] * shape[0],
+    }
+    torch.manual_seed(seed)
+    return build(model, shape, len(CLASSES)).eval(), passport
+
+
+def bundle(folder: Path, **options: Any) -> str:
+    """Write a small network's bundle; returns its digest."""
+    network, passport = network_and_passport(**options)
+    height, width = passport["image_size"]
+    example = np.full((passport["channels"], height, width), 200, np.uint8)
+    return write_bundle(folder, network, passport, example)

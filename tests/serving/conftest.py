@@ -1,0 +1,90 @@
+"""A run of one epoch on the digits with MLflow, and pictures of every awkward kind."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.data.sources.digits import load
+
+ROOT = Path(__file__).resolve().parents[2]
+Typed = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    cache = tmp_path_factory.mktemp("cache")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    return inherited | {"BAKEOFF_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PATH": path}
+
+
+@pytest.fixture(scope="session")
+def typed(environment: dict[str, str]) -> Typed:
+    """`typed("src.train", "seed=1")` types `python -m src.train seed=1` in the checkout."""
+
+    def run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *words],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(typed: Typed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one epoch, mirrored in MLflow beside it."""
+    output_dir = tmp_path_factory.mktemp("runs of mine")
+    words = ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.tta=shift"]
+    done = typed("src.train", *words, f"output_dir={output_dir}")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (output_dir / "runs").iterdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits of many sizes, turned by EXIF, of 16 bits, transparent, in a palette, in JPEG."""
+    folder = tmp_path_factory.mktemp("pictures")
+    source = load(None, folder, False)
+    assert source.arrays is not None
+
+    def digit(number: int, width: int, height: int) -> Image.Image:
+        return Image.fromarray(source.arrays[number, 0]).resize((width, height))
+
+    def save(name: str, image: Image.Image, **options: object) -> None:
+        (folder / name).write_bytes(_encoded(image, name.rpartition(".")[2], **options))
+
+    for number, (width, height) in enumerate([(8, 8), (64, 48), (5, 31), (300, 200)]):
+        save(f"grey{number}.png", digit(number, width, height))
+        save(f"grey{number}.jpg", digit(number, 3 * width, 3 * height))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    save("turned.jpg", digit(4, 90, 60), exif=turned)
+    sixteen = np.asarray(digit(5, 40, 40)).astype(np.uint16) * 257
+    save("sixteen.png", Image.fromarray(sixteen))
+    transparent = digit(6, 50, 50).convert("RGBA")
+    transparent.putalpha(digit(7, 50, 50))
+    save("transparent.png", transparent)
+    save("palette.gif", digit(8, 33, 44).convert("P"))
+    save("cmyk.tiff", digit(9, 44, 33).convert("CMYK"))
+    return folder
+
+
+def _encoded(image: Image.Image, ending: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, {"jpg": "JPEG"}.get(ending, ending.upper()), **options)
+    return stream.getvalue()

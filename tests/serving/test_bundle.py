@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from src.config.compose import groups
+from src.serving.bundle import open_predictor, write_bundle
+from src.serving.predictor import Predictor
+from tests.serving.bundles import CLASSES, bundle, network_and_passport
+
+CPU = torch.device("cpu")
+OWN = [m for m in groups()["model"] if m not in ("timm", "torchvision", "efficientnet_lite0")]
+ZOO = [pytest.param(model, marks=pytest.mark.slow) for model in ("timm", "torchvision")]
+# What a program without the project does with a bundle.
+STRANGER = """
+import sys
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, "code")
+from src.serving.bundle import open_predictor
+predictor = open_predictor(Path("."))
+pictures = np.load(sys.argv[1])
+np.save(sys.argv[2], predictor.probabilities(pictures))
+heavy = {"pytorch_lightning", "hydra", "mlflow", "sklearn", "matplotlib", "timm", "torchvision"}
+print(sorted(heavy & set(sys.modules)))
+"""
+
+
+def pictures(shape: tuple[int, int, int] = (3, 16, 24), count: int = 5) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+
+
+@pytest.mark.parametrize("model", [*OWN, *ZOO])
+def test_a_bundle_predicts_as_its_network_does_to_the_bit(model: str, tmp_path: Path) -> None:
+    network, passport = network_and_passport(model=model)
+    passport["settings"]["trainer"]["tta"] = "flip"
+    write_bundle(tmp_path / "model", network, passport, pictures()[0])
+    opened = open_predictor(tmp_path / "model", CPU)
+    assert opened.class_names == CLASSES
+    expected = Predictor(network, passport, CPU).probabilities(pictures())
+    np.testing.assert_array_equal(opened.probabilities(pictures()), expected)
+    assert expected.std() > 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+def test_arithmetic_and_memory_format_are_those_of_the_run(
+    precision: str, memory_format: str, tmp_path: Path
+) -> None:
+    network, passport = network_and_passport(model="cnn")
+    network.to(memory_format=torch.channels_last)
+    runtime = {"precision": precision, "memory_format": memory_format}
+    passport["settings"]["runtime"] |= runtime
+    write_bundle(tmp_path / "model", network, passport, pictures()[0])
+    expected = Predictor(network, passport, CPU).probabilities(pictures())
+    opened = open_predictor(tmp_path / "model", CPU)
+    np.testing.assert_array_equal(opened.probabilities(pictures()), expected)
+
+
+def test_it_needs_neither_the_checkout_nor_what_trains(tmp_path: Path) -> None:
+    network, passport = network_and_passport(model="cnn")
+    write_bundle(tmp_path / "model", network, passport, pictures()[0])
+    np.save(tmp_path / "pictures.npy", pictures())
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", STRANGER, "../pictures.npy", "../probs.npy"],
+        cwd=tmp_path / "model",
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+    expected = Predictor(network, passport, CPU).probabilities(pictures())
+    np.testing.assert_allclose(np.load(tmp_path / "probs.npy"), expected, rtol=0, atol=1e-6)
+
+
+def test_every_module_that_is_shipped_finds_what_it_imports(tmp_path: Path) -> None:
+    bundle(tmp_path / "model")
+    code = tmp_path / "model" / "code"
+    names = [
+        ".".join(path.relative_to(code).with_suffix("").parts).removesuffix(".__init__")
+        for path in code.rglob("*.py")
+    ]
+    assert {"src.models.zoo", "src.data.decode", "src.serving.mlflow_model"} <= set(names)
+    names.remove("src.serving.mlflow_model")  # MLflow executes it; it takes seconds to import
+    words = f"import importlib\nfor name in {names}: importlib.import_module(name)"
+    subprocess.run([sys.executable, "-P", "-c", words], cwd=tmp_path, env=_only(code), check=True)
+
+
+def _only(code: Path) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
+
+
+def test_it_holds_weights_text_and_a_picture_and_nothing_pickled(tmp_path: Path) -> None:
+    bundle(tmp_path / "model", model="cnn")
+    files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".png", ".py", ".safetensors", ".txt"}
+    with safe_open(tmp_path / "model" / "network.safetensors", "pt") as weights:
+        assert set(weights.keys()) == set(network_and_passport(model="cnn")[0].state_dict())
+
+
+def test_the_same_network_has_the_same_digest_and_another_has_not(tmp_path: Path) -> None:
+    first = bundle(tmp_path / "first")
+    assert bundle(tmp_path / "second") == first
+    assert (tmp_path / "first" / "digest.txt").read_text().strip() == first
+    assert bundle(tmp_path / "first", seed=1) != first  # and what was there is replaced
+    network, passport = network_and_passport()
+    renamed = passport | {"class_names": ["w", "x", "y", "z"]}
+    assert write_bundle(tmp_path / "third", network, renamed, pictures()[0]) != first
+
+
+def test_tensors_that_share_memory_are_stored(tmp_path: Path) -> None:
+    network, passport = network_and_passport()
+    first = next(network.parameters())
+    network.register_buffer("again", first.detach())
+    write_bundle(tmp_path / "model", network, passport, pictures()[0])
+    with safe_open(tmp_path / "model" / "network.safetensors", "pt") as weights:
+        torch.testing.assert_close(weights.get_tensor("again"), first.detach(), rtol=0, atol=0)
+
+
+def test_packages_are_pinned_and_few(tmp_path: Path) -> None:
+    bundle(tmp_path / "model")
+    lines = (tmp_path / "model" / "requirements.txt").read_text().splitlines()
+    assert [line.partition("==")[0] for line in lines] == [
+        "torch", "numpy", "pillow", "safetensors"
+    ]  # fmt: skip
+    assert f"torch=={torch.__version__.partition('+')[0]}" in lines
+
+
+@pytest.mark.parametrize("target", ["os.system", "src.files.write_atomically", "src.models"])
+def test_a_passport_cannot_name_other_code(target: str, tmp_path: Path) -> None:
+    bundle(tmp_path / "model")
+    path = tmp_path / "model" / "passport.json"
+    passport = json.loads(path.read_text())
+    passport["network"]["target"] = target
+    path.write_text(json.dumps(passport))
+    with pytest.raises(ValueError, match="is no network"):
+        open_predictor(tmp_path / "model", CPU)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04code", b"\xff" * 200])
+def test_damaged_weights_are_refused_with_the_place(content: bytes, tmp_path: Path) -> None:
+    bundle(tmp_path / "model")
+    (tmp_path / "model" / "network.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="holds no network that can be loaded"):
+        open_predictor(tmp_path / "model", CPU)
+
+
+def test_answers_come_row_by_row_and_a_bad_row_is_named(tmp_path: Path) -> None:
+    bundle(tmp_path / "model")
+    opened = open_predictor(tmp_path / "model", CPU)
+    rows = list(pictures(count=300).transpose(0, 2, 3, 1))  # more than a batch
+    np.testing.assert_allclose(
+        opened.answer(rows), opened.probabilities(pictures(count=300)), rtol=0, atol=1e-6
+    )
+    assert opened.answer([]).shape == (0, len(CLASSES))
+    with pytest.raises(ValueError, match=r"the picture in row 201 is no picture"):
+        opened.answer([*rows[:201], b"text", rows[0]])
+    with pytest.raises(ValueError, match=r"the picture in row 0 is empty"):
+        opened.answer([b""])

@@ -1,0 +1,272 @@
+"""The model of a real run, loaded and served as MLflow does it, far from the checkout."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.tracking.addresses import default_uri
+from src.tracking.mlflow_store import Store
+from tests.serving.conftest import ROOT, Typed
+
+pytestmark = pytest.mark.slow
+
+# A program that has a `src` of its own loads the model and asks it.
+STRANGER = """
+import json, sys
+from pathlib import Path
+import mlflow, numpy, pandas
+from PIL import Image
+import src
+assert src.MINE
+model = mlflow.pyfunc.load_model(sys.argv[1])
+files = sorted(Path(sys.argv[2]).iterdir())
+table = model.predict(pandas.DataFrame({"image": [f.read_bytes() for f in files]}))
+array = numpy.asarray(Image.open(files[0]))
+def answers(given):
+    return model.predict(given).to_dict("records")
+def refusal(value):
+    try:
+        model.predict([{"image": b""}] if value is None else [{"image": array}, {"image": value}])
+    except mlflow.exceptions.MlflowException as error:
+        return str(error)
+import src
+assert src.MINE and "src.serving" not in sys.modules
+print(json.dumps({
+    "files": [f.name for f in files],
+    "table": table.to_dict("records"),
+    "array": [*answers([{"image": array}]), *answers({"image": numpy.stack([array] * 3)})],
+    "refusals": [refusal(b"text"), refusal(None), refusal(array / 255)],
+    "inputs": str(model.metadata.get_input_schema()),
+    "outputs": str(model.metadata.get_output_schema()),
+    "example": model.metadata.load_input_example(sys.argv[3]).shape,
+    "heavy": sorted({"pytorch_lightning", "hydra", "sklearn"} & set(sys.modules)),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def store(trained: Path) -> Store:
+    return Store(default_uri(trained.parents[1]))
+
+
+@pytest.fixture(scope="module")
+def logged(trained: Path, store: Store) -> Any:
+    """What MLflow has of the run's model: exactly one."""
+    run = store.find(json.loads((trained / "run.json").read_text())["run_id"])
+    (experiment,) = [e for e in store._client.search_experiments() if e.name == "bakeoff"]
+    (model,) = store._client.search_logged_models([experiment.experiment_id])
+    assert model.source_run_id == run
+    return model
+
+
+@pytest.fixture(scope="module")
+def expected(trained: Path, pictures: Path, typed: Typed) -> dict[str, dict[str, float]]:
+    """What `python -m src.predict` says: probability by label, by the name of the file."""
+    out = pictures.parent / "labels.csv"
+    words = [f"run={trained}", f"images={pictures}", f"out={out}", "top_k=10"]
+    done = typed("src.predict", *words)
+    assert done.returncode == 0, done.stderr
+    answers = {}
+    with out.open() as file:
+        for row in csv.DictReader(file):
+            pairs = [("label", "probability")]
+            pairs += [(f"label_{k}", f"probability_{k}") for k in range(2, 11)]
+            answers[Path(row["path"]).name] = {row[a]: float(row[b]) for a, b in pairs}
+    assert len(answers) == len(list(pictures.iterdir()))
+    return answers
+
+
+def same(answer: dict[str, Any], expected: dict[str, float]) -> None:
+    assert answer["probabilities"] == pytest.approx(expected, abs=2e-6)  # six digits in the CSV
+    assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].__getitem__)
+    assert answer["probability"] == max(answer["probabilities"].values())
+
+
+def test_it_is_one_model_of_the_run_with_all_that_belongs_to_it(
+    trained: Path, store: Store, logged: Any
+) -> None:
+    assert (logged.name, str(logged.status)) == ("model", "READY")
+    run = store._client.get_run(logged.source_run_id)
+    assert [output.model_id for output in run.outputs.model_outputs] == [logged.model_id]
+    place = Path(logged.artifact_location.removeprefix("file://").replace("%20", " "))
+    files = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+    assert {"MLmodel", "mlflow_model.py", "input_example.json", "python_env.yaml"} <= files
+    assert not [name for name in files if name.endswith((".pkl", ".pt", ".pth", ".ckpt", ".bin"))]
+    pinned = (place / "requirements.txt").read_text().split()
+    assert [p.partition("==")[0] for p in pinned] == [
+        "mlflow", "torch", "numpy", "pillow", "safetensors"
+    ]  # fmt: skip
+    example = Image.open(trained / "model" / "example.png")
+    assert example.size == (8, 8)
+
+
+def test_a_program_far_from_the_checkout_gets_the_answers_of_predict(
+    logged: Any,
+    store: Store,
+    pictures: Path,
+    expected: dict[str, dict[str, float]],
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "__init__.py").write_text("MINE = True\n")
+    place = f"models:/{logged.model_id}"
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, place, str(pictures), logged.artifact_location],
+        cwd=tmp_path,
+        env=environment | {"MLFLOW_TRACKING_URI": store.uri},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert set(said["files"]) == set(expected)
+    for name, answer in zip(said["files"], said["table"], strict=True):
+        same(answer, expected[name])
+    first = said["table"][said["files"].index(sorted(expected)[0])]
+    for answer in said["array"]:
+        assert answer["probabilities"].keys() == first["probabilities"].keys()
+    assert said["array"][1:] == [said["array"][1]] * 3
+    same(said["array"][0], said["array"][1]["probabilities"])
+    assert "row 1 is no picture" in said["refusals"][0]
+    assert "row 0 is empty" in said["refusals"][1]
+    assert "row 1 is an array of float64" in said["refusals"][2]
+    assert "image" in said["inputs"] and "probabilities" in said["outputs"]
+    assert said["example"] == [1, 1] and said["heavy"] == []
+
+
+@pytest.fixture(scope="module")
+def address(
+    logged: Any, store: Store, environment: dict[str, str], tmp_path_factory: Any
+) -> Iterator[str]:
+    """A real `mlflow models serve` on a free port, ended by its own process group."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("elsewhere")
+    words = ["models", "serve", "-m", f"runs:/{logged.source_run_id}/model"]
+    words += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words],
+            cwd=folder,
+            env=environment | {"MLFLOW_TRACKING_URI": store.uri},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 200
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def ask(address: str, body: dict[str, Any]) -> tuple[int, Any]:
+    request = urllib.request.Request(
+        address, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)["predictions"]
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def test_over_http_bytes_and_arrays_get_the_answers_of_predict(
+    address: str, pictures: Path, expected: dict[str, dict[str, float]]
+) -> None:
+    files = sorted(pictures.iterdir())
+    rows = [[text(file.read_bytes())] for file in files]
+    status, answers = ask(address, {"dataframe_split": {"columns": ["image"], "data": rows}})
+    assert status == 200, answers
+    for file, answer in zip(files, answers, strict=True):
+        same(answer, expected[file.name])
+    shown = [file for file in files if file.name.startswith("grey")]
+    records = [{"image": np.asarray(Image.open(file)).tolist()} for file in shown if _png(file)]
+    status, answers = ask(address, {"dataframe_records": records})
+    assert status == 200, answers
+    for file, answer in zip([f for f in shown if _png(f)], answers, strict=True):
+        same(answer, expected[file.name])
+    for body in ({"inputs": [{"image": rows[0][0]}]}, {"instances": [{"image": rows[0][0]}]}):
+        status, answers = ask(address, body)
+        assert status == 200, answers
+        same(answers[0], expected[files[0].name])
+
+
+def _png(file: Path) -> bool:
+    return file.suffix == ".png"
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of some bytes that says it is huge."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checked = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checked)
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def test_what_is_no_picture_is_named_and_the_server_lives(address: str, pictures: Path) -> None:
+    good = text((pictures / "grey0.png").read_bytes())
+    cut_short = (pictures / "grey3.jpg").read_bytes()[:-300]
+    for bad, words in (
+        (text(b""), "empty (0 bytes)"),
+        (text(b"not a picture"), "is no picture"),
+        (text(cut_short), "is cut short"),
+        (text(bomb(20_000, 20_000)), "100 megapixels"),
+        ("no base64!", "is text"),
+        (str(ROOT / "pyproject.toml"), "row 1 is"),  # a path is never opened
+        ([[0, 300], [1, 2]] * 5, "whole numbers from 0 to 255"),
+        (None, "is missing"),
+        ({"a": 1}, "dict"),
+    ):
+        status, said = ask(address, {"dataframe_records": [{"image": good}, {"image": bad}]})
+        assert status == 400 and "row 1" in said and words in said, (words, said)
+    assert ask(address, {"dataframe_records": [{"picture": good}]})[0] == 400
+    status, answers = ask(address, {"dataframe_records": [{"image": good}]})
+    assert status == 200 and len(answers) == 1
+
+
+def test_no_model_is_written_where_none_is_wanted(typed: Typed, tmp_path: Path) -> None:
+    words = ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "tracking=none"]
+    done = typed("src.train", *words, "tracking.log_model=false", f"output_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "checkpoints").is_dir() and not (folder / "model").exists()
+    assert '"event":"model"' not in (folder / "tracking" / "spool.jsonl").read_text()

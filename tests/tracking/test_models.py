@@ -1,0 +1,192 @@
+"""A run's model reaches MLflow exactly once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from src.tracking.addresses import default_uri
+from src.tracking.follower import is_complete
+from src.tracking.mirror_state import MirrorState
+from src.tracking.mlflow_store import ServerAway, Store
+from src.tracking.spool import Spool, find_runs, read_events, spool_path
+from tests.serving.bundles import bundle
+from tests.tracking.diary import Diary
+
+
+def models(store: Store) -> list[Any]:
+    client = store._client
+    return list(client.search_logged_models([e.experiment_id for e in client.search_experiments()]))
+
+
+def the_model(store: Store, diary: Diary) -> Any:
+    """The one model, which is whole, and which the run names as its own once."""
+    (model,) = models(store)
+    assert str(model.status) == "READY" and model.source_run_id == store.find(diary.run_id)
+    outputs = store._client.get_run(model.source_run_id).outputs.model_outputs
+    assert [output.model_id for output in outputs] == [model.model_id]
+    return model
+
+
+def files_of(model: Any) -> dict[str, bytes]:
+    place = Path(model.artifact_location.removeprefix("file://"))
+    return {
+        p.relative_to(place).as_posix(): p.read_bytes() for p in place.rglob("*") if p.is_file()
+    }
+
+
+def write(diary: Diary, *, seed: int = 0) -> str:
+    """A finished run with a model."""
+    digest = bundle(diary.run_dir / "model", seed=seed)
+    with diary.open() as spool:
+        spool.model(diary.run_dir / "model", digest)
+        spool.metrics({"loss": 1.0}, 1)
+        spool.finish("FINISHED")
+    return digest
+
+
+def test_the_event_names_the_folder_and_stays_inside_the_run(tmp_path: Path) -> None:
+    with Diary(tmp_path / "run").open() as spool:
+        spool.model(tmp_path / "run" / "model", "abc")
+        with pytest.raises(ValueError, match="does not lie in the run folder"):
+            spool.model(tmp_path / "model", "abc")
+    events = [event for event, _ in read_events(spool_path(tmp_path / "run"))]
+    assert events[1:] == [{"event": "model", "path": "model", "digest": "abc"}]
+
+
+def test_a_bundle_is_no_place_to_look_for_runs(tmp_path: Path) -> None:
+    run_dir = tmp_path / "runs" / "a"
+    Spool(run_dir).close()
+    Spool(run_dir / "model" / "b").close()
+    assert list(find_runs(tmp_path)) == [run_dir]
+
+
+def test_it_arrives_once_however_often_it_is_sent(store: Store, diary: Diary) -> None:
+    write(diary)
+    assert diary.send(store).finished and diary.warnings == []
+    first = the_model(store, diary)
+    assert first.name == "model"
+    files = files_of(first)
+    stored = diary.run_dir / "model" / "network.safetensors"
+    assert files["artifacts/model/network.safetensors"] == stored.read_bytes()
+    assert b"cloudpickle" not in files["requirements.txt"]
+    # All memory of what was sent is lost: everything goes again.
+    (diary.run_dir / "tracking" / "mirror.json").unlink()
+    diary.send(store)
+    assert the_model(store, diary).model_id == first.model_id
+    assert files_of(first) == files
+
+
+STEPS = (
+    "create_logged_model",
+    "log_model_artifacts",
+    "log_outputs",
+    "finalize_logged_model",
+)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_around_any_step_leaves_one_whole_model(
+    store: Store, diary: Diary, step: str, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dying(BaseException):
+        """Stands for a kill: nothing after it is done."""
+
+    real = getattr(MlflowClient, step)
+
+    def dying(*args: Any, **kwargs: Any) -> None:
+        if after:
+            real(*args, **kwargs)
+        raise Dying
+
+    write(diary)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, step, dying)
+        patch.setattr(MirrorState, "write", lambda *_: None)
+        with pytest.raises(Dying):
+            diary.send(store)
+    assert diary.send(store).finished
+    assert "MLmodel" in files_of(the_model(store, diary))
+
+
+def test_a_server_that_is_away_for_it_gets_it_later(
+    store: Store, diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no route")
+
+    write(diary)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_model_artifacts", away)
+        with pytest.raises(ServerAway):
+            diary.send(store)
+    run = store._client.get_run(str(store.find(diary.run_id)))
+    assert run.info.status == "FINISHED" and run.data.metrics == {"loss": 1.0}
+    assert diary.warnings == ["the model 'model' cannot be sent yet: no route"]
+    assert not is_complete(diary.run_dir, None)
+    assert diary.send(store).finished and is_complete(diary.run_dir, None)
+    the_model(store, diary)
+
+
+def test_a_lost_database_gets_it_again(store: Store, diary: Diary, template: Path) -> None:
+    write(diary)
+    diary.send(store)
+    database = diary.run_dir.parents[1] / "mlflow.db"
+    shutil.copy(template, database)
+    fresh = Store(default_uri(database.parent))
+    follower = diary.follower(fresh)
+    follower.restart_if_missing(fresh)
+    while follower.step(fresh):
+        continue
+    follower.release()
+    the_model(fresh, diary)
+
+
+def test_a_resumed_run_that_learnt_more_has_a_second_model(store: Store, diary: Diary) -> None:
+    first = write(diary)
+    diary.send(store)
+    assert write(diary) == first  # nothing new was learnt
+    diary.send(store)
+    assert [m.tags["bakeoff.model"] for m in models(store)] == [first]
+    second = write(diary, seed=1)
+    diary.send(store)
+    assert {m.tags["bakeoff.model"] for m in models(store)} == {first, second}
+    assert {str(m.status) for m in models(store)} == {"READY"} and diary.warnings == []
+
+
+def test_a_bundle_that_was_replaced_before_it_was_sent_is_not_sent_twice(
+    store: Store, diary: Diary
+) -> None:
+    write(diary)
+    second = write(diary, seed=1)
+    assert diary.send(store).finished and diary.warnings == []
+    assert the_model(store, diary).tags["bakeoff.model"] == second
+
+
+@pytest.mark.parametrize("lost", ["digest.txt", "requirements.txt", "code", "example.png"])
+def test_what_is_not_whole_is_left_out_with_a_word(store: Store, diary: Diary, lost: str) -> None:
+    write(diary)
+    path = diary.run_dir / "model" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    follower = diary.send(store)
+    assert follower.finished and follower.status == "FINISHED"
+    (warning,) = diary.warnings
+    assert "MLflow refuses the model" in warning
+    assert [m for m in models(store) if str(m.status) == "READY"] == []
+
+
+def test_a_path_outside_of_the_run_is_left_out(store: Store, diary: Diary) -> None:
+    write(diary)
+    bundle(diary.run_dir.parent / "other")
+    lines = spool_path(diary.run_dir).read_text().splitlines()
+    event = json.loads(lines[1])
+    lines[1] = json.dumps(event | {"path": "../other"})
+    spool_path(diary.run_dir).write_text("\n".join(lines) + "\n")
+    assert diary.send(store).finished and models(store) == []
+    assert diary.warnings == ["the model '../other' is not inside the run folder, and is left out"]
