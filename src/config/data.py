@@ -15,6 +15,10 @@ def _size(value: int | list[int]) -> str | None:
     return None
 
 
+def _batch_size(value: int | str) -> str | None:
+    return None if value == "auto" or isinstance(value, int) else "it must be auto or a number"
+
+
 @dataclass(frozen=True)
 class DataSettings(Settings):
     """The pictures of a run. All sources have these fields; `_target_` tells them apart."""
@@ -38,7 +42,12 @@ class DataSettings(Settings):
     mirror_ok: bool = setting(
         "whether a picture mirrored left to right still is what it was (not for text or digits)"
     )
-    batch_size: int = setting("pictures a training step", at_least=1, at_most=65536)
+    batch_size: int | str = setting(
+        "pictures a training step and device; auto for the smallest that keeps the device busy",
+        at_least=1,
+        at_most=65536,
+        check=_batch_size,
+    )
     on_bad_image: str = setting(
         "what to do about pictures that cannot be read: stop and name them, or leave them out",
         options=("error", "skip"),

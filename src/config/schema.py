@@ -53,6 +53,10 @@ def _devices(value: int | str) -> str | None:
     return None if fine else "it must be auto or a number of devices of at least 1"
 
 
+def _threads(value: int | str) -> str | None:
+    return None if value == "auto" or isinstance(value, int) else "it must be auto or a number"
+
+
 @dataclass(frozen=True)
 class TrainerSettings(Settings):
     """How long, on what, and with which refinements a network is trained."""
@@ -92,13 +96,22 @@ class RuntimeSettings(Settings):
     """How the arithmetic is carried out; changes speed, not meaning."""
 
     precision: str = setting(
-        "number format of the network's arithmetic", options=("float32", "bfloat16", "float16")
+        "number format of the network's arithmetic; auto for the fastest that is sound",
+        options=("auto", "float32", "bfloat16", "float16"),
     )
     memory_format: str = setting(
-        "layout of pictures and kernels in memory", options=("contiguous", "channels_last")
+        "layout of pictures and kernels in memory; auto for the faster",
+        options=("auto", "contiguous", "channels_last"),
     )
-    compile: bool = setting("compile the network with torch.compile")
-    threads: int | None = setting("CPU threads; null for torch's own choice", at_least=1)
+    compile: bool | str = setting(
+        "compile the network with torch.compile; auto where that pays",
+        options=(True, False, "auto"),
+    )
+    threads: int | str | None = setting(
+        "CPU threads; null for torch's own choice, auto for the fastest number",
+        at_least=1,
+        check=_threads,
+    )
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,7 @@ class RunSettings(Settings):
 
     seed: int = setting("seed of weights, order and augmentation", at_least=0, below=2**31)
     evaluate_test: bool = setting("measure the test part at the end (and count that it was)")
+    find_lr: bool = setting("set optimizer.lr by a learning-rate range test before training")
     output_dir: str = setting("folder under which runs, tracking database and counts are kept")
     resume: str | None = setting("id or folder of a run to continue")
     data: DataSettings = setting("the pictures")

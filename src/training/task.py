@@ -85,7 +85,7 @@ class ClassificationTask(pl.LightningModule):
         self.passport = passport or {}
         self.totals = {"train": Totals(), "val": Totals()}
         self._augment = augment
-        self._make_optimizer = make_optimizer
+        self.make_optimizer = make_optimizer
         self._make_schedule = make_schedule
         self._seed = seed
         self._freeze_epochs = freeze_epochs
@@ -133,6 +133,9 @@ class ClassificationTask(pl.LightningModule):
         loss = nn.functional.cross_entropy(logits.float(), batch.targets)
         self.totals["val"].add(loss, logits, batch.targets)
 
+    def on_train_start(self) -> None:
+        self.on_train_epoch_start()  # Lightning has no such moment for an epoch resumed within
+
     def on_train_epoch_start(self) -> None:
         if self._freeze_epochs:
             self._freeze(self.current_epoch < self._freeze_epochs)
@@ -153,7 +156,7 @@ class ClassificationTask(pl.LightningModule):
             self.average.update(self.network)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._make_optimizer(self.network)
+        optimizer = self.make_optimizer(self.network)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._make_schedule(steps))
         return {

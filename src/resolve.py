@@ -1,0 +1,328 @@
+"""Every `auto` of the settings becomes a value, before the run's folder exists.
+
+What is measured once is kept per machine, network and shape, so that the same command computes the
+same numbers the next time; the run's own settings hold the values, so a resumed run has them too.
+Only what was measured while other programs held the cores is measured again, once they do not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from src import build
+from src.config.checks import ConfigError, to_plain
+from src.config.schema import RunSettings
+from src.data.cache import cache_folder
+from src.data.datamodule import PictureData
+from src.data.loaders import Batch
+from src.files import write_atomically
+from src.training.disturbance import Disturbance, is_idle
+from src.training.plans import (
+    Plan,
+    Stepper,
+    Timing,
+    fastest,
+    machine,
+    sensible_plans,
+    time_plans,
+)
+from src.training.range_test import RangeTest, range_test
+
+__all__ = ["Resolved", "resolve"]
+
+_AUTO = "auto"
+_LEAST_BATCH, _MOST_BATCH = 16, 1024
+# An epoch of fewer steps learns too little from each picture it sees.
+_LEAST_STEPS = 16
+# The smallest batch that is nearly as fast as any: larger ones learn less from the same pictures.
+_FAST_ENOUGH = 0.9
+_TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run's settings without any `auto`, and where their values came from.
+
+    Attributes:
+        settings: what the run does.
+        notes: a line for each thing that was chosen.
+        timings: of the plans that were compared; empty where the runtime was given.
+        rates: of the range test, where there was one.
+    """
+
+    settings: RunSettings
+    notes: tuple[str, ...] = ()
+    timings: tuple[Timing, ...] = ()
+    rates: RangeTest | None = None
+
+    def runtime_record(self) -> dict[str, Any]:
+        """The chosen plan and the timings it was chosen by, for JSON."""
+        return {
+            "chosen": to_plain(self.settings.runtime),
+            "timings": [timing.plain() for timing in self.timings],
+        }
+
+
+def resolve(settings: RunSettings, data: PictureData) -> Resolved:
+    """Measure and choose what `settings` leaves open; sets the batch size of `data`.
+
+    Raises:
+        ConfigError: the network cannot be made for these pictures, or no rate can be told.
+    """
+    device = _device(settings)
+    processes = settings.trainer.devices
+    shared = device.type == "cpu" and isinstance(processes, int) and processes > 1
+    if shared and settings.runtime.threads in (None, _AUTO):
+        # With more threads than cores, all of them wait for each other.
+        share = max(1, torch.get_num_threads() // int(processes))
+        settings = _with(settings, "runtime", threads=share)
+    resolved = Resolved(settings)
+    sized = settings.data.batch_size != _AUTO
+    if _AUTO in to_plain(settings.runtime).values() or not sized:
+        resolved = _with_plan(resolved, data, device)
+    if not sized:
+        resolved = _with_batch_size(resolved, data, device)
+    if settings.find_lr:
+        resolved = _with_rate(resolved, data, device)
+    return resolved
+
+
+def _with_plan(resolved: Resolved, data: PictureData, device: torch.device) -> Resolved:
+    settings = resolved.settings
+    steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
+    total_steps = steps * settings.trainer.max_epochs
+
+    def measure() -> dict[str, Any]:
+        batch = next(iter(data.batches("train", training=True)))
+        threads = settings.runtime.threads
+        count = threads if isinstance(threads, int) else torch.get_num_threads()
+        network = build.build_task(_concrete(settings, count), data).network
+        allowed = partial(_asked, settings)
+        plans = [p for p in sensible_plans(network, device, threads=count) if allowed(p)]
+        timings = time_plans(
+            plans or [_plan_of(settings, count)],
+            lambda plan: build.build_task(_with(settings, "runtime", **asdict(plan)), data),
+            batch,
+            device=device,
+            allowed=allowed,
+            gradient_clip=settings.trainer.gradient_clip,
+            total_steps=total_steps,
+        )
+        return {"timings": [timing.plain() for timing in timings]}
+
+    key = {
+        "runtime": to_plain(settings.runtime),
+        "batch": min(data.batch_size, len(data.split.train)),
+        # Whether compiling was worth a try depends on the length of the training.
+        "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
+    }
+    found, kept = _kept("plan", key, settings, data, device, measure)
+    timings = tuple(Timing.from_plain(plain) for plain in found["timings"])
+    chosen = fastest(timings)
+    speeds = ", ".join(_speed(t, chosen, data.batch_size) for t in timings if t is not chosen)
+    note = (
+        f"runtime: {_described(chosen.plan, device)} "
+        f"({_rate(chosen.seconds, data.batch_size)}{'; ' if speeds else ''}{speeds})"
+        f"{', as kept from an earlier start' if kept else ''}"
+    )
+    return replace(
+        resolved,
+        settings=_with(settings, "runtime", **asdict(chosen.plan)),
+        notes=(*resolved.notes, note),
+        timings=timings,
+    )
+
+
+def _with_batch_size(resolved: Resolved, data: PictureData, device: torch.device) -> Resolved:
+    settings = resolved.settings
+    most = max(_LEAST_BATCH, min(_MOST_BATCH, len(data.split.train) // _LEAST_STEPS))
+
+    def measure() -> dict[str, Any]:
+        if isinstance(settings.runtime.threads, int):
+            torch.set_num_threads(settings.runtime.threads)
+        speeds: dict[str, float] = {}
+        size = _LEAST_BATCH
+        while size <= most:
+            data.batch_size = size
+            try:
+                speeds[str(size)] = size / _step_seconds(settings, data, device)
+            except (torch.OutOfMemoryError, MemoryError):
+                break
+            size *= 2
+        if not speeds:
+            raise ConfigError(
+                f"data.batch_size is auto, but not even {_LEAST_BATCH} pictures fit in memory: "
+                "take a smaller network or data.image_size."
+            )
+        return {"images_per_second": speeds}
+
+    runtime = to_plain(settings.runtime)
+    found, kept = _kept(
+        "batch", {"runtime": runtime, "most": most}, settings, data, device, measure
+    )
+    speeds = {int(size): speed for size, speed in found["images_per_second"].items()}
+    best = max(speeds.values())
+    size = min(size for size, speed in speeds.items() if speed >= _FAST_ENOUGH * best)
+    data.batch_size = size
+    listed = ", ".join(f"{size}: {speed:,.0f}" for size, speed in speeds.items())
+    note = (
+        f"batch size: {size} (images/s: {listed})"
+        f"{', as kept from an earlier start' if kept else ''}"
+    )
+    return replace(
+        resolved,
+        settings=_with(settings, "data", batch_size=size),
+        notes=(*resolved.notes, note),
+    )
+
+
+def _with_rate(resolved: Resolved, data: PictureData, device: torch.device) -> Resolved:
+    settings = resolved.settings
+    if isinstance(settings.runtime.threads, int):
+        torch.set_num_threads(settings.runtime.threads)
+    try:
+        found = range_test(_stepper(settings, data, device), _endless(data))
+    except ValueError as error:
+        raise ConfigError(f"find_lr: {error}.") from error
+    note = (
+        f"learning rate: {found.suggestion:g}, a tenth of where the loss was lowest "
+        f"(instead of {settings.optimizer.lr:g})"
+    )
+    return replace(
+        resolved,
+        settings=replace(_with(settings, "optimizer", lr=found.suggestion), find_lr=False),
+        notes=(*resolved.notes, note),
+        rates=found,
+    )
+
+
+def _step_seconds(settings: RunSettings, data: PictureData, device: torch.device) -> float:
+    stepper = _stepper(settings, data, device)
+    batch = next(iter(data.batches("train", training=True)))
+    stepper.step(batch)
+    return min(stepper.timed(batch) for _ in range(_TIMED_STEPS))
+
+
+def _stepper(settings: RunSettings, data: PictureData, device: torch.device) -> Stepper:
+    return Stepper(
+        build.build_task(settings, data),
+        precision=settings.runtime.precision,
+        device=device,
+        gradient_clip=settings.trainer.gradient_clip,
+    )
+
+
+def _endless(data: PictureData) -> Iterator[Batch]:
+    """Training batches, epoch after epoch."""
+    loader: Any = data.batches("train", training=True)
+    epoch = 0
+    while True:
+        loader.set_epoch(epoch)
+        yield from loader
+        epoch += 1
+
+
+def _kept(
+    kind: str,
+    asked: dict[str, Any],
+    settings: RunSettings,
+    data: PictureData,
+    device: torch.device,
+    measure: Callable[[], dict[str, Any]],
+) -> tuple[dict[str, Any], bool]:
+    """What `measure` gives, or gave at an earlier start; and whether it is the latter."""
+    model = to_plain(settings.model)
+    known = {
+        **asked,
+        "machine": machine(device),
+        "model": {k: v for k, v in model.items() if k != "pretrained"},
+        "optimizer": settings.optimizer.name,
+        "pictures": [data.pictures.channels, *data.pictures.image_size],
+        "classes": len(data.pictures.class_names),
+    }
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    path = _plans_folder(settings) / f"{kind}-{digest[:24]}.json"
+    kept = _read(path)
+    if kept is not None and not (kept["disturbed"] and is_idle()):
+        return kept["found"], True
+    threads, size = torch.get_num_threads(), data.batch_size
+    try:
+        with Disturbance() as disturbance:
+            found = measure()
+    finally:
+        torch.set_num_threads(threads)
+        data.batch_size = size
+    record = {"for": known, "disturbed": disturbance.noticed, "found": found}
+    with contextlib.suppress(OSError):  # then the next start measures again
+        write_atomically(path, json.dumps(record, indent=1) + "\n")
+    return found, False
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A kept measurement; None where there is none, or one of another version."""
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text())
+        return kept if {"disturbed", "found"} <= kept.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _plans_folder(settings: RunSettings) -> Path:
+    return cache_folder(settings.data.cache_dir).absolute() / "plans"
+
+
+def _device(settings: RunSettings) -> torch.device:
+    gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+
+
+def _with(settings: RunSettings, group: str, **values: Any) -> RunSettings:
+    return replace(settings, **{group: replace(getattr(settings, group), **values)})
+
+
+def _asked(settings: RunSettings, plan: Plan) -> bool:
+    """Whether a plan is what the settings force, where they force something."""
+    given = {k: v for k, v in to_plain(settings.runtime).items() if v not in (_AUTO, None)}
+    return all(getattr(plan, key) == value for key, value in given.items())
+
+
+def _plan_of(settings: RunSettings, threads: int) -> Plan:
+    """The settings' own plan, with what is simplest where they leave it open."""
+    return Plan(**to_plain(_concrete(settings, threads).runtime))
+
+
+def _concrete(settings: RunSettings, threads: int) -> RunSettings:
+    simplest = {
+        "precision": "float32",
+        "memory_format": "channels_last",
+        "compile": False,
+        "threads": threads,
+    }
+    given = {k: v for k, v in to_plain(settings.runtime).items() if v not in (_AUTO, None)}
+    return _with(settings, "runtime", **(simplest | given))
+
+
+def _described(plan: Plan, device: torch.device) -> str:
+    threads = f", {plan.threads} thread{'s' * (plan.threads > 1)}" if device.type == "cpu" else ""
+    return f"{plan}{threads}"
+
+
+def _speed(timing: Timing, chosen: Timing, batch_size: int) -> str:
+    name = str(timing.plan)
+    if timing.plan.threads != chosen.plan.threads:
+        name += f", {timing.plan.threads} thread{'s' * (timing.plan.threads > 1)}"
+    return f"{name} {timing.reason or _rate(timing.seconds, batch_size)}"
+
+
+def _rate(seconds: float, batch_size: int) -> str:
+    return f"{batch_size / seconds:,.0f} images/s"

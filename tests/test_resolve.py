@@ -1,0 +1,140 @@
+"""What settings leave open is measured once, kept, and part of the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from src import build, resolve
+from src.config.checks import ConfigError, to_plain
+from src.config.resume import read_run_settings
+from src.config.schema import RunSettings
+from src.data.datamodule import PictureData
+from src.experiment import run_experiment
+from src.training.plans import Plan, Timing
+
+SMALL = ("model=mlp", "trainer.max_epochs=1", "tracking=none", "trainer.progress=false")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+    # Whoever uses the cores meanwhile does not decide about a test.
+    monkeypatch.setattr(resolve, "is_idle", lambda: False)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def opened(*words: str) -> tuple[RunSettings, PictureData]:
+    settings = read_run_settings([*SMALL, *words])
+    return settings, build.build_data(settings)
+
+
+def timed_as(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list[list[Plan]]:
+    """Let timing a plan give what `seconds` says of its precision; the plans asked for."""
+    asked = []
+
+    def stand_in(plans: list[Plan], *_: Any, **__: Any) -> list[Timing]:
+        asked.append(plans)
+        return [Timing(plan, seconds[plan.precision]) for plan in plans]
+
+    monkeypatch.setattr(resolve, "time_plans", stand_in)
+    monkeypatch.setattr("src.training.plans._has_bfloat16", lambda device: True)
+    return asked
+
+
+def test_the_fastest_plan_is_taken_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = timed_as(monkeypatch, {"float32": 2.0, "bfloat16": 1.0})
+    settings, data = opened()
+    first = resolve.resolve(settings, data)
+    assert first.settings.runtime.precision == "bfloat16"
+    assert "runtime: bfloat16" in first.notes[0] and "kept" not in first.notes[0]
+    assert first.runtime_record()["chosen"]["precision"] == "bfloat16"
+    again = resolve.resolve(*opened())
+    assert len(asked) == 1, "the second start measures nothing"
+    assert again.settings == first.settings and again.timings == first.timings
+    assert again.notes[0].endswith("as kept from an earlier start")
+    # Another network is another question, another seed is not.
+    resolve.resolve(*opened("seed=1"))
+    assert len(asked) == 1
+    resolve.resolve(*opened("model.hidden=[32]"))
+    assert len(asked) == 2
+
+
+def test_what_was_measured_on_a_busy_machine_is_measured_again_on_an_idle_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = timed_as(monkeypatch, {"float32": 2.0, "bfloat16": 1.0})
+    resolve.resolve(*opened())
+    (kept,) = (tmp_path / "cache" / "plans").iterdir()
+    record = json.loads(kept.read_text())
+    for disturbed, idle, measured in ((False, True, 1), (True, False, 1), (True, True, 2)):
+        kept.write_text(json.dumps(record | {"disturbed": disturbed}))
+        monkeypatch.setattr(resolve, "is_idle", lambda idle=idle: idle)
+        resolve.resolve(*opened())
+        assert len(asked) == measured
+    kept.write_text("{")
+    resolve.resolve(*opened())
+    assert len(asked) == 3
+
+
+def test_what_is_forced_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = timed_as(monkeypatch, {"float32": 1.0, "bfloat16": 2.0})
+    settings, data = opened("runtime=float32")
+    assert resolve.resolve(settings, data) == resolve.Resolved(settings)
+    assert asked == []
+    settings, data = opened("runtime.precision=bfloat16", "runtime.threads=1")
+    resolved = resolve.resolve(settings, data).settings.runtime
+    assert {plan.precision for plan in asked[0]} == {"bfloat16"}
+    assert (resolved.precision, resolved.threads) == ("bfloat16", 1)
+
+
+def test_batch_size_and_rate_are_measured_for_real(tmp_path: Path) -> None:
+    settings, data = opened("runtime=float32", "data.batch_size=auto", "find_lr=true")
+    resolved = resolve.resolve(settings, data)
+    size = resolved.settings.data.batch_size
+    assert size in (16, 32, 64) and data.batch_size == size  # 1,169 pictures, at least 16 steps
+    assert len(next(iter(data.batches("train", training=True))).images) >= size
+    assert resolved.rates is not None
+    assert resolved.settings.optimizer.lr == resolved.rates.suggestion
+    assert not resolved.settings.find_lr, "a resumed run does not look again"
+    assert 1e-5 < resolved.rates.suggestion < 1
+
+
+def test_the_run_holds_what_was_chosen_and_takes_it_up_again(tmp_path: Path) -> None:
+    words = [*SMALL, f"output_dir={tmp_path}", "find_lr=true", "data.batch_size=auto"]
+    summary = run_experiment(read_run_settings(words))
+    assert summary is not None and summary.run_dir is not None
+    folder = Path(summary.run_dir)
+    plain = yaml.safe_load((folder / "config.yaml").read_text())
+    assert "auto" not in str([plain["runtime"], plain["data"]["batch_size"]])
+    assert (
+        json.loads((folder / "choices" / "runtime.json").read_text())["chosen"]
+        == (plain["runtime"])
+    )
+    assert (folder / "choices" / "learning_rate.png").stat().st_size > 5000
+    again = read_run_settings([f"resume={folder}", "trainer.max_epochs=2"])
+    assert to_plain(again.runtime) == plain["runtime"]
+    assert resolve.resolve(again, build.build_data(again)).notes == ()
+
+
+def test_no_rate_to_be_found_is_the_users_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any) -> None:
+        raise ValueError("the loss rose from the first step on, whatever the rate")
+
+    monkeypatch.setattr(resolve, "range_test", none)
+    with pytest.raises(ConfigError, match="find_lr: the loss rose"):
+        resolve.resolve(*opened("runtime=float32", "find_lr=true"))
+
+
+def test_several_cpu_processes_share_the_threads() -> None:
+    torch.set_num_threads(4)
+    settings, data = opened("runtime=float32", "trainer.devices=2", "trainer.accelerator=cpu")
+    assert resolve.resolve(settings, data).settings.runtime.threads == 2
