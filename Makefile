@@ -40,10 +40,8 @@ check: install  ## check format, lint, types and who imports whom
 ui: install  ## show the tracked runs in a browser (ARGS="port=5001")
 	@$(PY) -m src.tracking.ui $(ARGS)
 
-bench: install  ## repeat the measurements (BENCH=data_path repeats one)
-	@for name in $(or $(BENCH),$(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))); do \
-	    echo "== $$name"; $(PY) -m "benchmarks.$$name" $(ARGS) || exit; \
-	done
+bench: install  ## repeat the measurements (BENCH="start epoch" repeats some)
+	@$(PY) -m benchmarks $(BENCH) $(ARGS)
 
 lock: .venv/.made  ## pin the dependencies anew (ARGS=--upgrade takes newer ones)
 	@$(COMPILE) pyproject.toml --extra dev --output-file requirements.lock $(ARGS)

@@ -1,7 +1,5 @@
 """How fast training batches come: ours against a DataLoader with transforms of each picture.
 
-    python -m benchmarks.data_path --rounds 5
-
 Both deliver the same thing: shuffled batches of 128, each picture flipped and shifted by up to four
 pixels on its own, normalised, float32. Rounds take turns, so that a busy machine slows all alike.
 The time in which workers start is not counted. One thread for torch, as a worker has it: batches
@@ -11,7 +9,6 @@ a round on two cores.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import time
@@ -24,14 +21,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision.transforms import v2
 
+from benchmarks.table import Row, spread
 from src.data.augment import Augment
 from src.data.loaders import BatchLoader
 from src.data.order import BatchOrder
 from src.data.transforms import normalize
 
-__all__ = ["main"]
+__all__ = ["measure"]
 
 BAR = 10.0
+ROUNDS = 5
 BATCH_SIZE = 128
 SHIFT = 4
 # Not timed: the first batches of a pass, for which workers fill their queues.
@@ -109,47 +108,37 @@ def images_per_second(batches: Iterator[Tensor]) -> float:
     return images / (time.perf_counter() - began)
 
 
-def compare(shape: tuple[int, int, int, int], rounds: int) -> float:
-    """Print one table of medians; return the smallest ratio."""
+def compare(shape: tuple[int, int, int, int]) -> list[Row]:
+    """Ratios of interleaved rounds for pictures of one shape (N, C, H, W)."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, shape, np.uint8)
     targets = rng.integers(0, 10, len(images))
-    ours = "one gather, whole batches"
-    ways = {
-        ours: per_batch(images, targets),
-        "DataLoader, 0 workers": per_picture(images, targets, 0),
-        "DataLoader, 2 workers": per_picture(images, targets, 2),
-    }
-    speeds: dict[str, list[float]] = {name: [] for name in ways}
-    for epoch in range(rounds):
-        for name, batches in ways.items():
-            speeds[name].append(images_per_second(batches(epoch)))
-    medians = {name: statistics.median(found) for name, found in speeds.items()}
-
-    count, channels, height, width = shape
-    print(f"\n{count:,} pictures of {channels}x{height}x{width}, batches of {BATCH_SIZE}")
-    print(f"{'':28}{'images/s':>12}{'lowest':>12}{'highest':>12}{'ours is':>10}")
-    for name, found in speeds.items():
-        ratio = "" if name == ours else f"{medians[ours] / medians[name]:.1f}x"
-        print(f"{name:28}{medians[name]:12,.0f}{min(found):12,.0f}{max(found):12,.0f}{ratio:>10}")
-    return min(medians[ours] / median for name, median in medians.items() if name != ours)
-
-
-def main() -> None:
-    """Compare on both shapes and say whether the bar is met."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of which medians are taken")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
-    options = parser.parse_args()
-    rounds = options.rounds
-    torch.set_num_threads(options.threads)
-    print(f"torch {torch.__version__}, {options.threads} thread(s), {rounds} rounds")
-    smallest = min(compare(shape, rounds) for shape in ((55_000, 1, 28, 28), (50_000, 3, 32, 32)))
-    verdict = "met" if smallest >= BAR else "MISSED"
-    print(f"\nsmallest ratio {smallest:.1f}x; the bar is {BAR:.0f}x: {verdict}")
+    ours = per_batch(images, targets)
+    usual = {workers: per_picture(images, targets, workers) for workers in (0, 2)}
+    ratios: dict[int, list[float]] = {workers: [] for workers in usual}
+    for epoch in range(ROUNDS):
+        speed = images_per_second(ours(epoch))
+        for workers, batches in usual.items():
+            ratios[workers].append(speed / images_per_second(batches(epoch)))
+    size = "x".join(str(side) for side in (*shape[2:], shape[1]))
+    return [
+        Row(
+            f"augmented batches of {size}, images/s, against DataLoader with per-sample "
+            f"transforms, {workers} workers",
+            spread(found, digits=0),
+            f"at least {BAR:.0f}x",
+            statistics.median(found) >= BAR,
+        )
+        for workers, found in ratios.items()
+    ]
 
 
-if __name__ == "__main__":
-    main()
+def measure() -> list[Row]:
+    """Both shapes, one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        shapes = ((55_000, 1, 28, 28), (50_000, 3, 32, 32))
+        return [row for shape in shapes for row in compare(shape)]
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,1 @@
+"""Measured claims: each module ends as rows of one table."""

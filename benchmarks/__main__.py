@@ -1,0 +1,41 @@
+"""Repeat the measurements: python -m benchmarks [NAME ...]
+
+One table at the end: what was measured, the bar, and whether it is met. Leave the machine alone
+meanwhile; the whole takes some half an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks.table import Row, print_table
+
+_NOT_MEASUREMENTS = ("__main__", "table", "commands", "rival")
+
+
+def _names() -> list[str]:
+    found = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
+    return [name for name in found if name not in _NOT_MEASUREMENTS]
+
+
+def main(wanted: Iterable[str]) -> int:
+    """0 if every bar is met, 1 if one is missed, 2 for a name that is none."""
+    known = _names()
+    chosen = list(wanted) or known
+    if unknown := [name for name in chosen if name not in known]:
+        print(f"there is no {', '.join(unknown)}: choose of {', '.join(known)}", file=sys.stderr)
+        return 2
+    rows: list[Row] = []
+    for name in chosen:
+        print(f"measuring {name} ...", flush=True)
+        rows += importlib.import_module(f"benchmarks.{name}").measure()
+    print()
+    print_table(rows)
+    return 0 if all(row.met for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,33 @@
+"""Runs of the command line in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+__all__ = ["python", "trained"]
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def python(*words: str) -> str:
+    """What a Python process of the checkout printed; ends the measurement if it fails."""
+    done = subprocess.run(
+        [sys.executable, *words], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(words)} failed:\n{done.stderr}")
+    return done.stdout
+
+
+def trained(*words: str) -> dict[str, Any]:
+    """The summary of `python -m src.train WORDS`, whose folder is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = python("-m", "src.train", f"output_dir={folder}", *words)
+        path = said.splitlines()[-1].removeprefix("summary: ")
+        summary: dict[str, Any] = json.loads(Path(path).read_text())
+        return summary

@@ -1,0 +1,176 @@
+"""What the whole stack costs: our epochs against those of a bare loop, and the time that tracking
+takes from the training thread.
+
+Both train the default cnn under the same plan on the same augmented batches of Fashion-MNIST, and
+validate after each epoch. The stack adds Lightning, tracking in MLflow, the progress bar on a
+terminal, running accuracy, history, and a checkpoint every epoch. They take turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.table import Row, spread
+from src import build
+from src.config.resume import read_run_settings
+from src.config.schema import RunSettings
+from src.data.datamodule import PictureData
+from src.data.sources import fashion_mnist
+from src.experiment import run_experiment
+from src.resolve import resolve
+from src.tracking.logger import SpoolLogger
+from src.training.inference import autocast
+
+__all__ = ["measure"]
+
+_ROUNDS = 5
+_EPOCHS = 4
+_PICTURES = 10_000
+_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+
+
+def measure() -> list[Row]:
+    """Epochs but the first, in which kernels are chosen."""
+    ratios, shares = [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write_part(folder)
+        words = ["data=fashion_mnist", f"data.root={folder}", f"data.cache_dir={folder / 'cache'}"]
+        words += [f"trainer.max_epochs={_EPOCHS}", "evaluate_test=false", f"output_dir={folder}"]
+        settings = read_run_settings(words)
+        data = build.build_data(settings)
+        settings = resolve(settings, data).settings
+        if isinstance(settings.runtime.threads, int):
+            torch.set_num_threads(settings.runtime.threads)
+        for turn in range(_ROUNDS):
+            stack, share = _stack(settings)
+            bare = _bare(settings, data)
+            print(f"round {turn + 1}: {stack:.2f} s against {bare:.2f} s an epoch", flush=True)
+            ratios.append(stack / bare)
+            shares.append(100 * share)
+    return [
+        Row(
+            "a step of the whole stack against a bare PyTorch loop, default cnn",
+            spread(ratios, digits=3),
+            "at most 1.03x",
+            statistics.median(ratios) <= 1.03,
+        ),
+        Row(
+            "time of the training thread spent in tracking",
+            spread(shares, " %", 3),
+            "at most 1 %",
+            statistics.median(shares) <= 1,
+        ),
+    ]
+
+
+def _stack(settings: RunSettings) -> tuple[float, float]:
+    """Median seconds of an epoch, and the share of them spent in tracking."""
+    moments: list[float] = []
+    with _terminal(), _timed(SpoolLogger, "log_metrics") as spent:
+        run_experiment(settings, lambda epoch, metrics: moments.append(time.perf_counter()))
+    epochs = [end - start for start, end in itertools.pairwise(moments)]
+    return statistics.median(epochs), statistics.median(spent) / statistics.median(epochs)
+
+
+def _bare(settings: RunSettings, data: PictureData) -> float:
+    """Median seconds of an epoch of the shortest loop that does the same arithmetic."""
+    task = build.build_task(settings, data)
+    network, loss_of, augment = task.network, task.loss, task.augmented
+    optimizer = task.make_optimizer(network)
+    device, precision = torch.device("cpu"), settings.runtime.precision
+    train: Any = data.batches("train", training=True)
+    factor = build._make_schedule(settings.scheduler, _EPOCHS * len(train))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    seconds = []
+    for epoch in range(_EPOCHS):
+        began = time.perf_counter()
+        train.set_epoch(epoch)
+        network.train()
+        for batch in train:
+            images, targets = augment(batch, epoch)
+            with autocast(device, precision):
+                loss = loss_of(network(task.normalized(images)), targets)
+            loss.backward()
+            if settings.trainer.gradient_clip is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), settings.trainer.gradient_clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+        network.eval()
+        with torch.no_grad(), autocast(device, precision):
+            for batch in data.batches("val"):
+                nn.functional.cross_entropy(network(task.normalized(batch.images)), batch.targets)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
+
+
+@contextlib.contextmanager
+def _timed(owner: type, name: str) -> Iterator[list[float]]:
+    """The seconds of every call of a method."""
+    original: Callable[..., Any] = getattr(owner, name)
+    spent: list[float] = []
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return original(*args, **kwargs)
+        finally:
+            spent.append(time.perf_counter() - began)
+
+    setattr(owner, name, timed)
+    try:
+        yield spent
+    finally:
+        setattr(owner, name, original)
+
+
+@contextlib.contextmanager
+def _terminal() -> Iterator[None]:
+    """Standard error is a terminal, on which the progress bar moves, and somebody reads it."""
+    master, slave = os.openpty()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(master, 65536):
+                continue
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    before, sys.stderr = sys.stderr, os.fdopen(slave, "w")
+    try:
+        yield
+    finally:
+        sys.stderr.close()
+        sys.stderr = before
+        os.close(master)
+
+
+def _write_part(folder: Path) -> None:
+    """The first pictures of Fashion-MNIST as idx files, so that an epoch takes seconds."""
+    source = fashion_mnist.load(None, folder, True)
+    assert source.arrays is not None and source.given_parts is not None
+    for prefix, part, count in (("train", "train", _PICTURES), ("t10k", "test", 500)):
+        ids = np.flatnonzero(source.given_parts == part)[:count]
+        for kind, array in (
+            ("images-idx3", source.arrays[ids, 0]),
+            ("labels-idx1", source.targets[ids]),
+        ):
+            axes = [len(array), *array.shape[1:]]
+            header = bytes([0, 0, 8, len(axes)]) + b"".join(n.to_bytes(4, "big") for n in axes)
+            content = header + np.ascontiguousarray(array, np.uint8).tobytes()
+            (folder / f"{prefix}-{kind}-ubyte").write_bytes(content)

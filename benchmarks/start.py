@@ -1,0 +1,96 @@
+"""How soon training begins: of a kept folder of 60,000 pictures, and of the digits."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.commands import python
+from benchmarks.table import Row, spread
+
+__all__ = ["measure"]
+
+_ROUNDS = 5
+_PICTURES, _CLASSES, _SIDE = 60_000, 10, 32
+
+_FIRST_BATCH = """
+import sys, time
+from src.config.resume import read_run_settings
+import src.experiment
+from src import build
+began = time.perf_counter()
+settings = read_run_settings(["data=folder", f"data.root={sys.argv[1]}",
+                              f"data.cache_dir={sys.argv[2]}"])
+batch = next(iter(build.build_data(settings).batches("train", training=True)))
+print(time.perf_counter() - began, len(batch.images))
+"""
+
+# From the start of the process, as far as Python can tell, to the end of the first step.
+_FIRST_STEP = """
+import sys, os, time, psutil
+born = psutil.Process().create_time()
+from src import train
+from src.training.epochs import EpochKeeper
+def done(*_, **__):
+    print(time.time() - born, flush=True)
+    os._exit(0)
+EpochKeeper.on_train_batch_end = done
+sys.argv = ["src.train", *sys.argv[1:]]
+train.main()
+"""
+
+_IMPORTS = """
+import psutil, time
+born = psutil.Process().create_time()
+import torch, pytorch_lightning
+print(time.time() - born)
+"""
+
+
+def measure() -> list[Row]:
+    """Both, each in fresh processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [_kept_folder(Path(folder)), _digits(Path(folder))]
+
+
+def _kept_folder(folder: Path) -> Row:
+    root, cache = folder / "pictures", folder / "cache"
+    _write_pictures(root)
+    words = ("-c", _FIRST_BATCH, str(root), str(cache))
+    first = float(python(*words).split()[0])
+    seconds = [float(python(*words).split()[0]) for _ in range(_ROUNDS)]
+    return Row(
+        f"second start on a folder of {_PICTURES:,} pictures: first batch, beyond imports",
+        f"{spread(seconds, ' s')}; first start {first:.0f} s",
+        "at most 1 s",
+        statistics.median(seconds) <= 1.0,
+    )
+
+
+def _digits(folder: Path) -> Row:
+    words = (f"output_dir={folder}", f"data.cache_dir={folder}", "trainer.progress=false")
+    ratios = []
+    for turn in range(_ROUNDS + 1):
+        step = float(python("-c", _FIRST_STEP, *words).splitlines()[-1])
+        imports = float(python("-c", _IMPORTS))
+        if turn:  # the first start chooses the plan
+            ratios.append(step / imports)
+    return Row(
+        "`python -m src.train` to its first step on digits, against importing torch and Lightning",
+        spread(ratios),
+        "at most 1.7x",
+        statistics.median(ratios) <= 1.7,
+    )
+
+
+def _write_pictures(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in range(_CLASSES):
+        (root / f"class {label}").mkdir(parents=True)
+        noise = rng.integers(0, 256, (_PICTURES // _CLASSES, _SIDE, _SIDE, 3), np.uint8)
+        for number, picture in enumerate(noise):
+            Image.fromarray(picture).save(root / f"class {label}" / f"{number:05}.jpg")
