@@ -24,16 +24,15 @@ from src.data.parallel import available_cores
 from src.models.pretrained import load_weights
 from src.training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from src.training.epochs import EpochKeeper
+from src.training.inference import MEMORY_FORMATS
 from src.training.losses import balanced_weights
 from src.training.optimizers import parameter_groups
 from src.training.task import ClassificationTask, head_prefixes
 
 __all__ = ["build_data", "build_task", "build_trainer", "load_task"]
 
-_MEMORY_FORMATS = {
-    "contiguous": torch.contiguous_format,
-    "channels_last": torch.channels_last,
-}
+# Until `data.batch_size=auto` has been measured (src/resolve.py).
+_PROVISIONAL_BATCH = 128
 _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
@@ -77,20 +76,25 @@ def build_data(settings: RunSettings) -> PictureData:
             split_seed=data.split_seed,
             val_fraction=data.val_fraction,
             test_fraction=data.test_fraction,
-            batch_size=data.batch_size,
+            batch_size=data.batch_size if isinstance(data.batch_size, int) else _PROVISIONAL_BATCH,
             seed=settings.seed,
             workers=data.num_workers or available_cores(),
         )
 
 
-def _build_network(
-    model: ModelSettings, *, channels: int, classes: int, image_size: tuple[int, int]
-) -> nn.Module:
+def _network_arguments(model: ModelSettings) -> dict[str, Any]:
     arguments = _own_fields(model, ModelSettings)
     if isinstance(model, ZooSettings):  # these fetch published weights themselves
         arguments |= {"name": model.name, "pretrained": model.pretrained}
+    return arguments
+
+
+def _build_network(
+    model: ModelSettings, *, channels: int, classes: int, image_size: tuple[int, int]
+) -> nn.Module:
+    make, arguments = get_object(model._target_), _network_arguments(model)
     with _input_of("model"):
-        network: nn.Module = get_object(model._target_)(channels, classes, image_size, **arguments)
+        network: nn.Module = make(channels, classes, image_size, **arguments)
         loaded = load_weights(network, model.pretrained)
         if loaded is not None:
             fresh = f", {', '.join(loaded.fresh)} start afresh" if loaded.fresh else ""
@@ -115,6 +119,10 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
     mean, std = getattr(network, "input_statistics", None) or (data.mean, data.std)
     passport = {
         "settings": to_plain(settings),
+        "network": {
+            "target": settings.model._target_,
+            "arguments": _network_arguments(settings.model.without_weights()),
+        },
         "class_names": list(pictures.class_names),
         "image_size": list(pictures.image_size),
         "channels": pictures.channels,
@@ -144,7 +152,7 @@ def _assemble(
     loss: nn.Module,
     augment: Augment | None,
 ) -> ClassificationTask:
-    memory_format = _MEMORY_FORMATS[settings.runtime.memory_format]
+    memory_format = MEMORY_FORMATS[settings.runtime.memory_format]
     return ClassificationTask(
         network.to(memory_format=memory_format),
         loss=loss,

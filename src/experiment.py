@@ -5,8 +5,10 @@ Knows no Hydra and no Optuna.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,21 +20,25 @@ import yaml
 from numpy.typing import NDArray
 
 from src import build
-from src.config.checks import ConfigError, to_plain
+from src.config.checks import ConfigError, from_plain, to_plain
 from src.config.schema import RunSettings, seconds_of
 from src.data.datamodule import PictureData
 from src.data.ledger import count_test_measurement
-from src.files import write_atomically
-from src.measuring import Measured, measure_cost, measure_part
+from src.files import remove_leftovers, write_atomically
+from src.measuring import Measured, class_mapper, measure_cost, measure_part
 from src.records import RunSummary
+from src.reporting.suspects import doubtful_labels, write_suspects
 from src.reporting.terminal import format_summary
+from src.resolve import Resolved, resolve
 from src.run_folder import RunFolder
+from src.serving.bundle import write_bundle
 from src.tracking.addresses import without_password
 from src.tracking.logger import SpoolLogger
 from src.tracking.provenance import Provenance, command_line
 from src.tracking.tracker import Tracker
 from src.training.checkpoints import read_checkpoint
 from src.training.epochs import EpochKeeper
+from src.training.failures import DiskFull, RunFailed, explained
 from src.training.interruption import Interrupted, Interruption
 from src.training.progress import Progress
 from src.training.quiet import quiet_lightning
@@ -67,23 +73,39 @@ def run_experiment(
         Exception: the run failed; its summary is written.
     """
     quiet_lightning()
-    if settings.runtime.threads is not None:
-        torch.set_num_threads(settings.runtime.threads)
-    data = build.build_data(settings)
-    for problem in data.pictures.problems:
-        print(f"data: {problem}")
-    task = build.build_task(settings, data)
     command = command_line() if command is None else command
     if _FOLDER_VARIABLE in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        folder = RunFolder.open(Path(os.environ[_FOLDER_VARIABLE]))
-        run = _Run(settings, folder, data, task, command)
-        with Interruption() as interruption:
-            run.fit(interruption, logger=None, on_epoch=None)
+        _join(RunFolder.open(Path(os.environ[_FOLDER_VARIABLE])), command)
         return None
-    run = _Run(settings, _folder(settings), data, task, command)
+    data = build.build_data(settings)
+    for remark in data.remarks:
+        print(f"data: {remark}")
+    resolved = resolve(settings, data)
+    settings = resolved.settings
+    for note in resolved.notes:
+        print(note)
+    _use_threads(settings)
+    task = build.build_task(settings, data)
+    run = _Run(settings, _folder(settings), data, task, command, resolved)
     os.environ[_FOLDER_VARIABLE] = str(run.folder.path)
     with Interruption() as interruption:
         return run.carry_out(interruption, on_epoch)
+
+
+def _join(folder: RunFolder, command: str) -> None:
+    """Train on a further device in the run of the first one, with the settings that it chose."""
+    settings = from_plain(RunSettings, yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+    _use_threads(settings)
+    data = build.build_data(settings)
+    task = build.build_task(settings, data)
+    run = _Run(settings, folder, data, task, command, Resolved(settings))
+    with Interruption() as interruption:
+        run.fit(interruption, logger=None, on_epoch=None)
+
+
+def _use_threads(settings: RunSettings) -> None:
+    if isinstance(settings.runtime.threads, int):
+        torch.set_num_threads(settings.runtime.threads)
 
 
 def _folder(settings: RunSettings) -> RunFolder:
@@ -104,6 +126,7 @@ class _Run:
     data: PictureData
     task: ClassificationTask
     command: str
+    resolved: Resolved
     started: float = field(default_factory=time.perf_counter)
     metrics: dict[str, float] = field(default_factory=dict)
     checkpoint: Path | None = None
@@ -117,29 +140,54 @@ class _Run:
             folder.config, yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
         )
         self.data.split.write(folder.split)
+        write_suspects(folder.suspects, self.data.suspects)
         tracker = self._start_tracking()
         print(self._headline())
+        remove_leftovers(folder.checkpoints)
         status, reason = "FAILED", None
         try:
-            history = self.fit(interruption, SpoolLogger(tracker), on_epoch)
-            self._measure(tracker, history)
+            with explained(folder.path, self.data.batch_size):
+                history = self.fit(interruption, SpoolLogger(tracker), on_epoch)
+                self._measure(tracker, history)
             status = "FINISHED"
         except Interrupted as stop:
             status, reason = "KILLED", str(stop)
+            self._say_how_to_resume()
+            raise
+        except RunFailed as failure:
+            reason = str(failure)
+            if isinstance(failure, DiskFull):
+                self._say_how_to_resume()
             raise
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
             raise
         finally:
             interruption.defer(True)  # the records are written to the end
-            summary = self._summary(folder.run_id, status, reason)
-            summary.write(folder.summary)
-            if tracked_as := tracker.finish(status, reason):
-                summary = replace(summary, run_id=tracked_as)
-                summary.write(folder.summary)
+            with explained(folder.path):
+                summary = self._close(tracker, status, reason)
             interruption.defer(False)
+        interruption.check()
         print(format_summary(summary, _ui_command(settings)))
         return summary
+
+    def _close(self, tracker: Tracker, status: str, reason: str | None) -> RunSummary:
+        summary = self._summary(self.folder.run_id, status, reason)
+        try:
+            summary.write(self.folder.summary)
+        except OSError as error:  # a run without its summary is not finished
+            tracker.finish("FAILED", reason or f"{self.folder.summary}: {error.strerror}")
+            if status == "FINISHED":
+                raise
+            return summary  # why it ended is on its way to the person already
+        if tracked_as := tracker.finish(status, reason):
+            summary = replace(summary, run_id=tracked_as)
+            summary.write(self.folder.summary)
+        return summary
+
+    def _say_how_to_resume(self) -> None:
+        command = shlex.join(["python", "-m", "src.train", f"resume={self.folder.path}"])
+        print(f"go on with: {command}", file=sys.stderr, flush=True)
 
     def fit(
         self, interruption: Interruption, logger: SpoolLogger | None, on_epoch: OnEpoch | None
@@ -157,9 +205,9 @@ class _Run:
             progress=self._progress() if first else None,
         )
         trainer = build.build_trainer(self.settings, keeper, logger, self.folder.path)
-        resumed = keeper.last if self.settings.resume is not None else None
-        if resumed is not None and not resumed.is_file():
-            raise ConfigError(f"resume: {self.folder.path} has no checkpoint to go on from.")
+        # A run that was killed before its first checkpoint begins again.
+        resumed = keeper.last if self.settings.resume and keeper.last.is_file() else None
+        self.data.live_on(trainer.strategy.root_device)
         network = self.task.network
         if self.settings.runtime.compile:
             network.compile()
@@ -181,6 +229,8 @@ class _Run:
     def _measure(self, tracker: Tracker, history: dict[str, list[list[float]]]) -> None:
         """Predict the parts, measure quality and cost, draw the pictures, hand them to tracking."""
         self.task.to(self.device)
+        if self.settings.tracking.log_model:  # first, so that it is sent while the rest is measured
+            self._log_model(tracker)
         parts = {"val": self._measure_part("val", tracker)}
         if self.settings.evaluate_test and len(self.data.split.test):
             self.test_measurements = count_test_measurement(
@@ -212,10 +262,31 @@ class _Run:
             {part: measured.predictions for part, measured in parts.items()},
             self.data.pictures.read,
             self._training_batch(),
+            class_mapper(self.task, device=self.device, precision=self.settings.runtime.precision),
         )
         for figure in figures:
             tracker.artifact(figure, "figures")
+        self._show_suspects(tracker, parts)
         tracker.artifact(self.checkpoint, "checkpoints")
+
+    def _show_suspects(self, tracker: Tracker, parts: dict[str, Measured]) -> None:
+        """Those found before training, and the labels that the network contradicts."""
+        from src.reporting.canvas import save
+        from src.reporting.suspects_sheet import suspects_sheet
+
+        said = {part: measured.predictions for part, measured in parts.items()}
+        suspects = [*self.data.suspects, *doubtful_labels(said)]
+        write_suspects(self.folder.suspects, suspects)
+        tracker.artifact(self.folder.suspects)
+        figure = self.folder.figures / "suspects.png"
+        save(suspects_sheet(suspects, self.data.pictures.read), figure)
+        tracker.artifact(figure, "figures")
+
+    def _log_model(self, tracker: Tracker) -> None:
+        bundle = self.folder.path / "model"
+        example = self.data.pictures.read(int(self.data.split.val[0]))
+        digest = write_bundle(bundle, self.task.evaluated, self.task.passport, example)
+        tracker.model(bundle, digest)
 
     def _training_batch(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         """The first batch as training saw it."""
@@ -249,6 +320,7 @@ class _Run:
             uri=settings.tracking.uri,
             experiment=settings.tracking.experiment,
             enabled=settings.tracking.enabled,
+            system_metrics_seconds=settings.tracking.system_metrics_seconds,
             run_id=folder.run_id,
             run_name=folder.name,
             params=params,
@@ -270,9 +342,29 @@ class _Run:
         )
         tracker.artifact(folder.config)
         tracker.artifact(folder.split)
+        tracker.artifact(folder.suspects)
+        for file in self._write_choices():
+            tracker.artifact(file, "choices")
         for file in provenance.write(folder.path / "provenance"):
             tracker.artifact(file, "provenance")
         return tracker
+
+    def _write_choices(self) -> list[Path]:
+        """What was measured to choose the settings that were left open."""
+        resolved, folder, written = self.resolved, self.folder.path / "choices", []
+        if resolved.timings:
+            written.append(folder / "runtime.json")
+            record = json.dumps(resolved.runtime_record(), indent=1)
+            write_atomically(written[-1], record + "\n")
+        if resolved.rates is not None:
+            from src.reporting.canvas import save
+            from src.reporting.range_figure import range_figure
+
+            found = resolved.rates
+            written.append(folder / "learning_rate.png")
+            figure = range_figure(found.rates, found.losses, found.suggestion, found.given)
+            save(figure, written[-1])
+        return written
 
     def _headline(self) -> str:
         split, pictures = self.data.split, self.data.pictures

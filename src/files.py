@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "write_atomically"]
+__all__ = ["remove_leftovers", "replacing", "write_atomically"]
+
+_MARK = ".tmp"
 
 
 @contextmanager
@@ -29,7 +31,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{uuid.uuid4().hex}.tmp{path.suffix}"
+    temporary = path.parent / f".{uuid.uuid4().hex}{_MARK}{path.suffix}"
     try:
         yield temporary
         _flush(temporary)
@@ -48,6 +50,12 @@ def write_atomically(path: Path | str, content: str | bytes) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of a process that was killed; nobody may be writing there now."""
+    for temporary in folder.glob(f".*{_MARK}*"):
+        temporary.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from src.config.checks import ConfigError
 from src.config.resume import read_run_settings
+from src.data.loaders import Batch
 from src.experiment import run_experiment
 from src.records import RunSummary
+from src.training.interruption import Interrupted
+from src.training.task import ClassificationTask
 
-SMALL = ["model=mlp", "trainer.max_epochs=4", "tracking=none", "trainer.progress=false"]
+SMALL = [
+    *("model=mlp", "runtime=float32", "trainer.max_epochs=4"),
+    *("tracking=none", "trainer.progress=false"),
+]
 REPEATABLE = ("loss", "accuracy", "log_loss", "brier")
 
 
@@ -47,6 +56,11 @@ def history(folder: Path) -> list[tuple[str, int, float]]:
     ]
 
 
+def checkpoint(folder: Path) -> dict[str, Any]:
+    """The last checkpoint of a run."""
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
 def test_the_same_command_gives_the_same_numbers(tmp_path: Path) -> None:
     first, second = train(tmp_path / "a"), train(tmp_path / "b")
     assert qualities(first) == qualities(second) and len(qualities(first)) >= 8
@@ -73,6 +87,113 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) ->
     last = [Path(s.run_dir) / "checkpoints" / "last.ckpt" for s in (whole, resumed)]
     weights = [torch.load(file, weights_only=True)["state_dict"] for file in last]
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+
+
+def signal_at_step(monkeypatch: pytest.MonkeyPatch, number: int, times: int = 1) -> None:
+    """Let SIGTERM come in the middle of the training step with this number, from 1."""
+    steps = itertools.count(1)
+
+    def step(self: ClassificationTask, batch: Batch, batch_index: int) -> torch.Tensor:
+        if next(steps) == number:
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_index)
+
+    original = ClassificationTask.training_step
+    monkeypatch.setattr(ClassificationTask, "training_step", step)
+
+
+@pytest.mark.parametrize(
+    ("words", "number", "position"),
+    [
+        pytest.param([], 1, {"epoch": 0, "step": 1}, marks=pytest.mark.slow),
+        ([], 6, {"epoch": 1, "step": 2}),
+        pytest.param(["augment=strong"], 7, {"epoch": 1, "step": 3}, marks=pytest.mark.slow),
+        ([], 4, {"epoch": 0, "step": 0}),  # with the last batch: the epoch is gone through
+        pytest.param([], 8, {"epoch": 1, "step": 0}, marks=pytest.mark.slow),
+        (["trainer.accumulate_batches=2"], 5, {"epoch": 1, "step": 2}),
+        pytest.param(
+            ["trainer.accumulate_batches=3"], 8, {"epoch": 1, "step": 0}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["model.freeze_epochs=1", "optimizer=sgd"],
+            2,
+            {"epoch": 0, "step": 2},
+            marks=pytest.mark.slow,
+        ),
+        (["data.cache_limit_gb=0", "data.num_workers=2"], 6, {"epoch": 1, "step": 2}),
+        pytest.param(
+            ["model=cnn", "model.widths=[8,8,8]", "scheduler=cosine"],
+            5,
+            {"epoch": 1, "step": 1},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_signal_within_an_epoch_loses_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    number: int,
+    position: dict[str, int],
+) -> None:
+    words = ["data.batch_size=256", "trainer.max_epochs=2", "trainer.ema_decay=0.9", *words]
+    if "model=cnn" not in words:
+        words = ["model.dropout=0.3", *words]
+    whole = train(tmp_path / "whole", *words)
+    with monkeypatch.context() as patch:
+        signal_at_step(patch, number)
+        # After the last step there is nothing left to stop but the measuring.
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            train(tmp_path / "cut", *words)
+    (folder,) = (tmp_path / "cut" / "runs").iterdir()
+    assert checkpoint(folder)["position"] == position
+    resumed = run_experiment(read_run_settings([f"resume={folder}"]))
+    assert resumed is not None and qualities(resumed) == qualities(whole)
+    assert history(folder) == history(Path(whole.run_dir))
+    mine, theirs = (checkpoint(f)["state_dict"] for f in (folder, Path(whole.run_dir)))
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+def test_a_second_signal_ends_at_once_and_the_last_epoch_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tmp_path / "whole", "data.batch_size=256")
+    with monkeypatch.context() as patch:
+        signal_at_step(patch, 6, times=2)
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            train(tmp_path / "cut", "data.batch_size=256")
+    (folder,) = (tmp_path / "cut" / "runs").iterdir()
+    assert checkpoint(folder)["position"] == {"epoch": 0, "step": 0}
+    assert RunSummary.read(folder / "summary.json").status == "KILLED"
+    resumed = run_experiment(read_run_settings([f"resume={folder}"]))
+    assert resumed is not None and qualities(resumed) == qualities(whole)
+
+
+@pytest.mark.parametrize(
+    "words", [["trainer.early_stopping=1", "scheduler=constant"], ["trainer.max_time=1s"]]
+)
+def test_a_run_that_stopped_early_does_not_train_on(tmp_path: Path, words: list[str]) -> None:
+    """It may have been killed while it was measured."""
+    whole = train(tmp_path, "trainer.max_epochs=10000", "optimizer.lr=0.01", *words)
+    before = history(Path(whole.run_dir))
+    again = run_experiment(read_run_settings([f"resume={whole.run_dir}"]))
+    assert again is not None and qualities(again) == qualities(whole)
+    assert history(Path(whole.run_dir)) == before
+
+
+def test_metrics_that_a_full_disk_kept_out_of_the_diary_come_with_the_resumed_run(
+    tmp_path: Path,
+) -> None:
+    whole = train(tmp_path)
+    folder = Path(whole.run_dir)
+    complete = history(folder)
+    spool = folder / "tracking" / "spool.jsonl"
+    lines = spool.read_text().splitlines(keepends=True)
+    spool.write_text("".join(line for line in lines if '"step":2,' not in line))
+    assert history(folder) != complete
+    run_experiment(read_run_settings([f"resume={folder}"]))
+    assert sorted(history(folder)) == sorted(complete)
 
 
 def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
@@ -140,3 +261,17 @@ def test_max_time_ends_the_training_early_but_whole(tmp_path: Path) -> None:
 def test_every_refinement_trains(tmp_path: Path, words: list[str]) -> None:
     summary = train(tmp_path, "trainer.max_epochs=2", *words)
     assert summary.status == "FINISHED" and summary.metrics["val/accuracy"] > 0.15
+
+
+def test_suspects_are_listed_and_shown(tmp_path: Path) -> None:
+    summary = train(tmp_path, "trainer.max_epochs=3")
+    folder = Path(summary.run_dir)
+    with (folder / "suspects.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    # A network that hardly knows the digits yet contradicts some of their labels.
+    assert rows and {row["kind"] for row in rows} == {"label"}
+    assert {row["part"] for row in rows} <= {"val", "test"}
+    assert all(row["suggested_label"] != row["label"] for row in rows)
+    assert (folder / "figures" / "suspects.png").is_file()
+    spool = (folder / "tracking" / "spool.jsonl").read_text()
+    assert '"suspects.csv"' in spool and '"figures/suspects.png"' in spool

@@ -10,12 +10,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
 from src.config.checks import ConfigError, Settings, to_plain
 from src.config.compose import expand, groups
+from src.training.failures import RunFailed, explained
 from src.training.interruption import Interrupted, Interruption
 
 __all__ = ["ChildEnded", "Invocation", "parse", "run_entry"]
@@ -81,9 +83,9 @@ def run_entry(
 ) -> int:
     """Run an entry and return its exit code.
 
-    0 done; 1 a fault of ours; 2 the input is wrong; 130 Ctrl-C; 143 SIGTERM. With several jobs
-    (multirun) every one is composed and validated before the first starts, a job that fails does
-    not stop the later ones, and the largest code is returned.
+    0 done; 1 a fault of ours, or the run failed; 2 the input is wrong; 130 Ctrl-C; 143 SIGTERM.
+    With several jobs (multirun) every one is composed and validated before the first starts, a job
+    that fails does not stop the later ones, and the largest code is returned.
 
     Args:
         description: first lines of the help.
@@ -116,11 +118,14 @@ def run_entry(
 
 def _guarded(action: Callable[[], None]) -> int:
     try:
-        with Interruption():
+        with Interruption(), explained(Path.cwd()):
             action()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except RunFailed as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return 1
     except Interrupted as stop:
         print(str(stop), file=sys.stderr)
         return stop.exit_code

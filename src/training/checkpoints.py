@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from src.files import replacing
+from src.training.failures import NO_ROOM, DiskFull
 
 __all__ = ["AtomicCheckpointIO", "read_checkpoint"]
 
@@ -24,13 +25,39 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
+        try:
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                _save(checkpoint, file)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise DiskFull(Path(path).parent, _size(checkpoint)) from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         return read_checkpoint(Path(path), map_location)
+
+
+def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        # After a write has failed torch closes its archive, fails again, and hides the reason.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def _size(value: Any) -> int:
+    """Bytes of all tensors in plain containers."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(_size, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_size, value))
+    return 0
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from src.training.interruption import Interruption
+from src.training.failures import RunFailed
+from src.training.interruption import Interrupted, Interruption
 from src.training.progress import Progress
 from src.training.task import ClassificationTask
 
@@ -19,7 +21,7 @@ __all__ = ["EpochKeeper", "NonFiniteLoss"]
 History = dict[str, list[list[float]]]
 
 
-class NonFiniteLoss(ArithmeticError):
+class NonFiniteLoss(RunFailed, ArithmeticError):
     """The loss became NaN or infinite; the run fails and its last good checkpoint stays."""
 
 
@@ -29,6 +31,12 @@ class EpochKeeper(pl.Callback):
     The order at the end of an epoch matters: first the metrics are logged, then the checkpoint is
     written. A kill in between repeats the epoch on resuming, and its metrics, equal and already
     written, are skipped by the spool; the other order would leave a gap.
+
+    Whoever asks to stop gets a checkpoint in the middle of the epoch, with the position of the
+    loader, the running sums and the time spent, so that nothing is lost and nothing counted twice.
+    It is taken where an optimizer step is complete and batches follow; the end of an epoch with its
+    validation is gone through as always. Several devices keep the checkpoint of the epoch before,
+    since each holds sums of its own.
 
     Args:
         checkpoints: folder for `last.ckpt` and `best.ckpt`.
@@ -64,7 +72,10 @@ class EpochKeeper(pl.Callback):
         self._on_epoch = on_epoch
         self._progress = progress
         self._waited = 0
+        self._position: dict[str, int] | None = None
+        # When the epoch began, moved back by what earlier starts of the run spent in it.
         self._clock = 0.0
+        self._within_epoch = 0.0
         self._epoch_seconds = 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -74,6 +85,7 @@ class EpochKeeper(pl.Callback):
             "best_epoch": self.best_epoch,
             "waited": self._waited,
             "seconds": self.seconds,
+            "within_epoch": time.perf_counter() - self._clock,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -82,15 +94,48 @@ class EpochKeeper(pl.Callback):
         self.best_epoch = state_dict["best_epoch"]
         self._waited = state_dict["waited"]
         self.seconds = state_dict["seconds"]
+        self._within_epoch = state_dict["within_epoch"]
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        assert isinstance(pl_module, ClassificationTask)
+        checkpoint["totals"] = pl_module.totals["train"].state_dict()
+        loader: Any = trainer.train_dataloader
+        checkpoint["position"] = loader.state_dict()
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        assert isinstance(pl_module, ClassificationTask)
+        pl_module.totals["train"].load_state_dict(checkpoint["totals"])
+        self._position = checkpoint["position"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # What the diary has already is skipped there; what a full disk kept out of it is not.
+        for key, points in self.history.items():
+            for step, value in points:
+                self._log(trainer, {key: value}, int(step))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._interruption.install()
         self._interruption.defer(True)
-        if trainer.current_epoch == 0:  # a run that is killed in its first epoch is resumable too
+        if trainer.received_sigterm:  # it came while Lightning's own handlers were in place
+            raise Interrupted(signal.SIGTERM)
+        self._clock = time.perf_counter() - self._within_epoch
+        if self._position is None:  # a run that is killed in its first epoch is resumable too
             trainer.save_checkpoint(self.last)
+            return
+        # Lightning made its loaders, for the number of steps, before it read the checkpoint, and
+        # does not tell them their place any more.
+        loader: Any = trainer.train_dataloader
+        loader.load_state_dict(self._position)
+        if self._enough():  # it had stopped early, and was killed after that
+            trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._interruption.defer(False)
+        self._interruption.check()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -111,12 +156,12 @@ class EpochKeeper(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        self._interruption.check()
         assert isinstance(pl_module, ClassificationTask)
         if pl_module.device.type == "cpu":  # elsewhere this would wait for the device
             self._require_finite(trainer, float(outputs["loss"]))
-        seconds = self.seconds + time.perf_counter() - self._clock
-        if self._max_seconds is not None and seconds > self._max_seconds:
+        if self._interruption.pending:
+            self._stop_within(trainer, pl_module, batch_idx + 1)
+        if self._out_of_time():
             trainer.should_stop = True
         if self._progress is not None:
             self._progress.step(trainer.current_epoch, batch_idx + 1, pl_module.totals["train"])
@@ -130,20 +175,46 @@ class EpochKeeper(pl.Callback):
         epoch = trainer.current_epoch
         for key, value in metrics.items():
             self.history.setdefault(key, []).append([epoch + 1, value])
-        if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.log_metrics(metrics, step=epoch + 1)
+        self._log(trainer, metrics, epoch + 1)
         improved = self._note_best(metrics, epoch)
-        self.seconds += time.perf_counter() - self._clock
+        now = time.perf_counter()
+        self.seconds, self._clock = self.seconds + now - self._clock, now
         if improved:
             trainer.save_checkpoint(self.best)
         trainer.save_checkpoint(self.last)
         if self._progress is not None:
             self._progress.epoch(epoch, metrics)
-        if self._patience is not None and self._waited >= self._patience:
+        if self._enough():
             trainer.should_stop = True
         if self._on_epoch is not None:
             self._on_epoch(epoch, metrics)
+        self._interruption.check()
+
+    def _stop_within(self, trainer: pl.Trainer, task: ClassificationTask, batches: int) -> None:
+        """Save and stop after `batches` of the epoch, if this is a place where that can be done."""
+        if trainer.world_size > 1:
+            self._interruption.check()
+        if batches == trainer.num_training_batches or batches % trainer.accumulate_grad_batches:
+            return
+        # On a GPU the loss is not looked at every step, and a checkpoint is to be a good one.
+        self._require_finite(trainer, task.totals["train"].read().get("loss", 0.0))
+        trainer.save_checkpoint(self.last)
+        self._interruption.check()
+
+    def _enough(self) -> bool:
+        """Whether the run is over before its last epoch."""
+        patient = self._patience is None or self._waited < self._patience
+        return not patient or self._out_of_time()
+
+    def _out_of_time(self) -> bool:
+        seconds = self.seconds + time.perf_counter() - self._clock
+        return self._max_seconds is not None and seconds > self._max_seconds
+
+    @staticmethod
+    def _log(trainer: pl.Trainer, metrics: dict[str, float], step: int) -> None:
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_metrics(metrics, step=step)
 
     def _epoch_metrics(self, trainer: pl.Trainer, task: ClassificationTask) -> dict[str, float]:
         train, val = task.totals["train"], task.totals["val"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -29,15 +31,16 @@ class Interrupted(Exception):
 class Interruption:
     """Context that turns SIGINT and SIGTERM into `Interrupted`.
 
-    Inside `deferred()` the first signal only sets a flag, which `check()` raises at a place where
-    the state is whole; a second signal raises at once. Outside, the first one raises at once.
+    Between `defer(True)` and `defer(False)` the first signal only sets a flag, for whoever asks
+    `pending` or calls `check()` at a place where the state is whole; a second signal raises at
+    once. Otherwise the first one raises at once.
     Handlers can only be set on the main thread; elsewhere the context does nothing.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
-        self._pending: int | None = None
+        self._signum: int | None = None
         self._deferring = False
         self._previous: dict[int, Any] = {}
 
@@ -54,6 +57,11 @@ class Interruption:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
         self._previous.clear()
+
+    @property
+    def pending(self) -> bool:
+        """Whether a signal came."""
+        return self._signum is not None
 
     def install(self) -> None:
         """Take the signals (again: Lightning sets handlers of its own when a fit begins)."""
@@ -72,11 +80,13 @@ class Interruption:
         Raises:
             Interrupted: when a signal came since `defer(True)`.
         """
-        if self._pending is not None:
-            raise Interrupted(self._pending)
+        if self._signum is not None:
+            raise Interrupted(self._signum)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self._deferring and self._pending is None:
-            self._pending = signum
-            return
-        raise Interrupted(signum)
+        first, self._signum = self._signum is None, signum
+        if not (first and self._deferring):
+            raise Interrupted(signum)
+        # Not `print`: the signal may have come in the middle of one.
+        with suppress(OSError):
+            os.write(2, b"\nsaving, then stopping; once more to stop at once\n")

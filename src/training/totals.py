@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -28,7 +30,7 @@ class Totals:
             # float64 (float32 where a device has none): a million samples still count exactly.
             wide = torch.float32 if loss.device.type == "mps" else torch.float64
             batch = torch.stack([loss.detach().to(wide) * size, correct.to(wide)])
-            self._sums = batch if self._sums is None else self._sums + batch
+            self._sums = batch if self._sums is None else self._sums.to(batch.device) + batch
             self.samples += size
 
     def read(self, *, everywhere: bool = False) -> dict[str, float]:
@@ -47,3 +49,11 @@ class Totals:
     def reset(self) -> None:
         self._sums = None
         self.samples = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far, for a checkpoint in the middle of an epoch."""
+        return {"sums": self._sums, "samples": self.samples}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._sums, self.samples = state["sums"], state["samples"]

@@ -1,0 +1,204 @@
+"""Real trainings that are killed with SIGKILL, or asked to stop, and go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.entries.conftest import ROOT, Run
+
+# Dropout, augmentation and averaged weights: everything that has a state or draws.
+WORDS = [
+    "model=cnn",
+    "model.widths=[16,16,16]",
+    "model.dropout=0.2",
+    "trainer.ema_decay=0.9",
+    "trainer.max_epochs=4",
+    "data.batch_size=16",
+    "tracking.log_model=false",
+]
+Moment = Callable[[Path], bool]
+
+
+@pytest.fixture(scope="module")
+def whole(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nobody disturbed."""
+    output_dir = tmp_path_factory.mktemp("whole")
+    result = run("src.train", *WORDS, f"output_dir={output_dir}")
+    assert result.returncode == 0, result.stderr
+    (folder,) = (output_dir / "runs").iterdir()
+    return folder
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """`start(words)` begins a training in a process group of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def training(*words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "src.train", *words],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield training
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_for(moment: Moment, output_dir: Path, process: subprocess.Popen[str]) -> Path:
+    """The run's folder, as soon as `moment(folder)` is true."""
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        for folder in (output_dir / "runs").glob("*"):
+            if moment(folder):
+                return folder
+        assert process.poll() is None, "it ended before the moment came"
+        time.sleep(0.0005)
+    raise AssertionError("the moment did not come")
+
+
+def has_begun(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file()
+
+
+def epochs(folder: Path) -> int:
+    """Whole epochs in the run's diary."""
+    try:
+        return (folder / "tracking" / "spool.jsonl").read_text().count('"train/loss"')
+    except OSError:
+        return 0
+
+
+def is_in_the_middle(folder: Path) -> bool:
+    if epochs(folder) < 2:
+        return False
+    time.sleep(0.05)  # the checkpoint of the epoch that has just ended is written by then
+    return True
+
+
+def writes_a_checkpoint(folder: Path) -> bool:
+    return epochs(folder) > 0 and any((folder / "checkpoints").glob(".*.tmp*"))
+
+
+def is_being_measured(folder: Path) -> bool:
+    return (folder / "predictions" / "val.parquet").is_file()
+
+
+def is_drawn(folder: Path) -> bool:
+    return (folder / "figures").is_dir()
+
+
+def metrics(folder: Path) -> dict[str, float]:
+    """What the run measured, but for what depends on the machine's mood."""
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] == "FINISHED"
+    return {k: v for k, v in summary["metrics"].items() if not _is_a_speed(k)}
+
+
+def mlflow_history(folder: Path) -> list[tuple[str, int, float]]:
+    """Every point that MLflow has of the only run in its database, sorted."""
+    with sqlite3.connect(folder.parents[1] / "mlflow.db") as database:
+        points = database.execute("select key, step, value from metrics order by key, step")
+        found = [tuple(point) for point in points if not _is_a_speed(point[0])]
+        runs = database.execute("select status from runs").fetchall()
+    assert runs == [("FINISHED",)]
+    return found
+
+
+def _is_a_speed(key: str) -> bool:
+    return key.startswith(("cost/", "system/")) or key.endswith("images_per_second")
+
+
+def predictions(folder: Path, part: str) -> dict[str, Any]:
+    return pq.ParquetFile(folder / "predictions" / f"{part}.parquet").read().to_pydict()
+
+
+def assert_same_run(folder: Path, whole: Path) -> None:
+    assert metrics(folder) == metrics(whole)
+    for part in ("val", "test"):
+        assert predictions(folder, part) == predictions(whole, part)
+    points = mlflow_history(folder)
+    assert points == mlflow_history(whole)
+    assert [s for key, s, _ in points if key == "train/loss"] == [1, 2, 3, 4]
+    assert not list((folder / "checkpoints").glob(".*")), "a torn checkpoint was left"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "moments",
+    [
+        [has_begun],
+        [is_in_the_middle],
+        [writes_a_checkpoint],
+        [is_being_measured],
+        [has_begun, writes_a_checkpoint, is_drawn],
+    ],
+    ids=lambda moments: "+".join(moment.__name__ for moment in moments),
+)
+def test_killed_anywhere_it_ends_like_an_undisturbed_run(
+    moments: list[Moment],
+    start: Callable[..., subprocess.Popen[str]],
+    run: Run,
+    whole: Path,
+    tmp_path: Path,
+) -> None:
+    words = [*WORDS, f"output_dir={tmp_path}"]
+    for moment in moments:
+        process = start(*words)
+        folder = wait_for(moment, tmp_path, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        words = [f"resume={folder}"]
+    result = run("src.train", *words)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("warning") == 0, result.stderr
+    assert_same_run(folder, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_who_asks_to_stop_gets_a_run_that_goes_on(
+    signum: signal.Signals,
+    start: Callable[..., subprocess.Popen[str]],
+    run: Run,
+    whole: Path,
+    tmp_path: Path,
+) -> None:
+    process = start(*WORDS, f"output_dir={tmp_path}")
+    folder = wait_for(is_in_the_middle, tmp_path, process)
+    os.killpg(process.pid, signum)
+    _, error = process.communicate(timeout=100)
+    assert process.returncode == 128 + signum
+    assert "Traceback" not in error
+    assert f"go on with: python -m src.train resume={folder}" in error
+    assert error.splitlines()[-1] == f"stopped by {signum.name}"
+    assert json.loads((folder / "summary.json").read_text())["status"] == "KILLED"
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["position"]["step"] > 0, "it was not saved within the epoch"
+    result = run("src.train", f"resume={folder}")
+    assert result.returncode == 0, result.stderr
+    assert_same_run(folder, whole)
