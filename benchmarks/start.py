@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,25 +30,24 @@ batch = next(iter(build.build_data(settings).batches("train", training=True)))
 print(time.perf_counter() - began, len(batch.images))
 """
 
-# From the start of the process, as far as Python can tell, to the end of the first step.
+# Both begin at the moment, given as the first word, at which their process was asked for.
 _FIRST_STEP = """
-import sys, os, time, psutil
-born = psutil.Process().create_time()
+import sys, os, time
 from src import train
 from src.training.epochs import EpochKeeper
 def done(*_, **__):
-    print(time.time() - born, flush=True)
+    print(time.time() - float(born), flush=True)
     os._exit(0)
 EpochKeeper.on_train_batch_end = done
-sys.argv = ["src.train", *sys.argv[1:]]
+_, born, *words = sys.argv
+sys.argv = ["src.train", *words]
 train.main()
 """
 
 _IMPORTS = """
-import psutil, time
-born = psutil.Process().create_time()
+import sys, time
 import torch, pytorch_lightning
-print(time.time() - born)
+print(time.time() - float(sys.argv[1]))
 """
 
 
@@ -75,8 +75,8 @@ def _digits(folder: Path) -> Row:
     words = (f"output_dir={folder}", f"data.cache_dir={folder}", "trainer.progress=false")
     ratios = []
     for turn in range(_ROUNDS + 1):
-        step = float(python("-c", _FIRST_STEP, *words).splitlines()[-1])
-        imports = float(python("-c", _IMPORTS))
+        step = float(python("-c", _FIRST_STEP, str(time.time()), *words).splitlines()[-1])
+        imports = float(python("-c", _IMPORTS, str(time.time())))
         if turn:  # the first start chooses the plan
             ratios.append(step / imports)
     return Row(

@@ -247,12 +247,6 @@ class _Run:
         )
         cost["cost/training_seconds"] = self.training_seconds
         self.metrics |= cost
-        epochs = max((int(points[-1][0]) for points in history.values()), default=0)
-        # MLflow draws what has one value as a bar if its step is 0, else as a curve of one dot.
-        curves = {key: value for key, value in self.metrics.items() if key in history}
-        tracker.metrics(curves, step=epochs, final=True)
-        single = {key: value for key, value in self.metrics.items() if key not in history}
-        tracker.metrics(single, step=0, final=True)
         # matplotlib takes a second to import, which no training should wait for.
         from src.reporting.run_figures import draw_run_figures
 
@@ -268,6 +262,16 @@ class _Run:
             tracker.artifact(figure, "figures")
         self._show_suspects(tracker, parts)
         tracker.artifact(self.checkpoint, "checkpoints")
+        self._report(tracker, history)
+
+    def _report(self, tracker: Tracker, history: dict[str, list[list[float]]]) -> None:
+        """The last figures, and the last act: a run killed before it measures its speed anew."""
+        epochs = max((int(points[-1][0]) for points in history.values()), default=0)
+        # MLflow draws what has one value as a bar if its step is 0, else as a curve of one dot.
+        curves = {key: value for key, value in self.metrics.items() if key in history}
+        tracker.metrics(curves, step=epochs, final=True)
+        single = {key: value for key, value in self.metrics.items() if key not in history}
+        tracker.metrics(single, step=0, final=True)
 
     def _show_suspects(self, tracker: Tracker, parts: dict[str, Measured]) -> None:
         """Those found before training, and the labels that the network contradicts."""

@@ -10,8 +10,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from src.config.checks import ConfigError
 from src.config.resume import read_run_settings
@@ -200,9 +202,34 @@ def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
     folder = train(tmp_path, "trainer.max_epochs=1").run_dir
     with pytest.raises(ConfigError, match=r"optimizer\.lr: a resumed run keeps its settings"):
         read_run_settings([f"resume={folder}", "optimizer.lr=1"])
+    for word in (
+        "seed=1",
+        "model=cnn",
+        "runtime=float32",
+        "tracking=mlflow",
+        "evaluate_test=false",
+    ):
+        with pytest.raises(ConfigError, match=r"beside resume only output_dir, tracking\.uri, "):
+            read_run_settings([f"resume={folder}", word])
+    allowed = ["trainer.max_time=1h", "tracking.uri=http://host:1", f"output_dir={tmp_path}"]
+    settings = read_run_settings([f"resume={Path(folder).name}", *allowed])
+    assert settings.trainer.max_time == "1h" and settings.tracking.uri == "http://host:1"
     longer = run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=2"]))
     assert longer is not None
     assert [s for key, s, _ in history(Path(folder)) if key == "train/loss"] == [1, 2]
+
+
+def test_a_resumed_run_wants_its_own_pictures(tmp_path: Path) -> None:
+    rng, pictures = np.random.default_rng(0), tmp_path / "pictures"
+    for name in ("a", "b"):
+        (pictures / name).mkdir(parents=True)
+        for i in range(12):
+            noise = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(pictures / name / f"{i}.png")
+    folder = train(tmp_path / "out", "data=folder", f"data.root={pictures}").run_dir
+    (pictures / "a" / "3.png").unlink()
+    with pytest.raises(ConfigError, match="pictures are others"):
+        run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=9"]))
 
 
 def test_an_exploding_loss_fails_the_run_and_keeps_the_last_good_checkpoint(

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from src.files import replacing, write_atomically
+from src.files import remove_leftovers, replacing, write_atomically
 
 
 @pytest.mark.parametrize("content", ["zwei\r\nZeilen 图片\n", b"\x00\xff", ""])
@@ -75,3 +77,22 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), replacing(path):
         pass
     assert path.read_text() == "old"
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from src.files import replacing
+with replacing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+    path = tmp_path / "last.ckpt"
+    write_atomically(path, "whole")
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False, timeout=60)
+    (tmp_path / ".hidden").touch()
+    assert len(os.listdir(tmp_path)) == 3
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".hidden", "last.ckpt"]
+    assert path.read_text() == "whole"
+    remove_leftovers(tmp_path / "not there")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from src.config.checks import ConfigError
 from src.training.failures import RunFailed
 from src.training.interruption import Interrupted, Interruption
 from src.training.progress import Progress
@@ -108,6 +109,12 @@ class EpochKeeper(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         assert isinstance(pl_module, ClassificationTask)
+        split = "split_fingerprint"
+        if checkpoint["bakeoff"].get(split) != pl_module.passport.get(split):
+            raise ConfigError(
+                "resume: the pictures are others than those that the run began with: "
+                "bring them back, or start a new run."
+            )
         pl_module.totals["train"].load_state_dict(checkpoint["totals"])
         self._position = checkpoint["position"]
 

@@ -27,7 +27,6 @@ WORDS = [
     "trainer.ema_decay=0.9",
     "trainer.max_epochs=4",
     "data.batch_size=16",
-    "tracking.log_model=false",
 ]
 Moment = Callable[[Path], bool]
 
@@ -121,7 +120,12 @@ def mlflow_history(folder: Path) -> list[tuple[str, int, float]]:
     """Every point that MLflow has of the only run in its database, sorted."""
     with sqlite3.connect(folder.parents[1] / "mlflow.db") as database:
         points = database.execute("select key, step, value from metrics order by key, step")
-        found = [tuple(point) for point in points if not _is_a_speed(point[0])]
+        points = points.fetchall()
+        found = [point for point in points if not _is_a_speed(point[0])]
+        costs = [key for key, *_ in points if key.startswith("cost/")]
+        assert len(costs) == len(set(costs)) > 5
+        models = database.execute("select count(*) from logged_models").fetchall()
+        assert models == [(1,)]
         runs = database.execute("select status from runs").fetchall()
     assert runs == [("FINISHED",)]
     return found

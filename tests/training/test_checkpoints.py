@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +58,34 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.ckpt")
     with pytest.raises(ValueError, match="is not a checkpoint of a run"):
         read_checkpoint(tmp_path / "list.ckpt")
+
+
+def test_a_checkpoint_that_does_not_fit_says_so_and_the_one_before_it_loads(tmp_path: Path) -> None:
+    """The limit on the size of files refuses in the middle of the file, as a full disk does."""
+    code = """
+import resource, signal, sys
+import torch
+from src.training.checkpoints import AtomicCheckpointIO
+from src.training.failures import DiskFull
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+io, path = AtomicCheckpointIO(), sys.argv[1]
+io.save_checkpoint({"epoch": 1, "state_dict": {"w": torch.ones(1000)}}, path)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+try:
+    io.save_checkpoint({"epoch": 2, "state_dict": {"w": [torch.ones(1_000_000)]}}, path)
+except DiskFull as full:
+    print(full)
+"""
+    path = tmp_path / "last.ckpt"
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    assert f"another file in {tmp_path}: " in said.stdout
+    assert "some 4.0 MB are needed" in said.stdout
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    assert read_checkpoint(path)["epoch"] == 1
