@@ -220,7 +220,7 @@ def build_trainer(
         devices=devices,
         strategy=strategy if several else "auto",
         precision=_LIGHTNING_PRECISION[runtime.precision],  # type: ignore[arg-type]
-        max_epochs=trainer.max_epochs,
+        max_epochs=int(trainer.max_epochs),
         gradient_clip_val=trainer.gradient_clip,
         accumulate_grad_batches=trainer.accumulate_batches,
         check_val_every_n_epoch=trainer.validate_every,

@@ -5,7 +5,6 @@ Knows no Hydra and no Optuna.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -20,21 +19,22 @@ import yaml
 from numpy.typing import NDArray
 
 from src import build
-from src.config.checks import ConfigError, from_plain, to_plain
+from src.config.checks import ConfigError, from_plain
 from src.config.schema import RunSettings, seconds_of
 from src.data.datamodule import PictureData
 from src.data.ledger import count_test_measurement
-from src.files import remove_leftovers, write_atomically
+from src.files import remove_leftovers
 from src.measuring import Measured, class_mapper, measure_cost, measure_part
 from src.records import RunSummary
 from src.reporting.suspects import doubtful_labels, write_suspects
 from src.reporting.terminal import format_summary
 from src.resolve import Resolved, resolve
 from src.run_folder import RunFolder
+from src.run_start import record_start
 from src.serving.bundle import write_bundle
 from src.tracking.addresses import without_password
 from src.tracking.logger import SpoolLogger
-from src.tracking.provenance import Provenance, command_line
+from src.tracking.provenance import command_line
 from src.tracking.tracker import Tracker
 from src.training.checkpoints import read_checkpoint
 from src.training.epochs import EpochKeeper
@@ -135,13 +135,7 @@ class _Run:
     def carry_out(self, interruption: Interruption, on_epoch: OnEpoch | None) -> RunSummary:
         """Fit and measure, and write the summary however it ends."""
         folder, settings = self.folder, self.settings
-        folder.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(
-            folder.config, yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
-        )
-        self.data.split.write(folder.split)
-        write_suspects(folder.suspects, self.data.suspects)
-        tracker = self._start_tracking()
+        tracker = record_start(self.resolved, folder, self.data, self.command)
         print(self._headline())
         remove_leftovers(folder.checkpoints)
         status, reason = "FAILED", None
@@ -224,7 +218,7 @@ class _Run:
     def _progress(self) -> Progress:
         batches = len(self.data.batches("train", training=True))  # type: ignore[arg-type]
         settings = self.settings.trainer
-        return Progress(settings.max_epochs, batches, moving=settings.progress)
+        return Progress(int(settings.max_epochs), batches, moving=settings.progress)
 
     def _measure(self, tracker: Tracker, history: dict[str, list[list[float]]]) -> None:
         """Predict the parts, measure quality and cost, draw the pictures, hand them to tracking."""
@@ -312,63 +306,6 @@ class _Run:
         tracker.artifact(path, "predictions")
         self.metrics |= measured.metrics
         return measured
-
-    def _start_tracking(self) -> Tracker:
-        settings, folder, data = self.settings, self.folder, self.data
-        provenance = replace(Provenance.read(), command=self.command)
-        plain = to_plain(settings)
-        params = {k: v for k, v in plain.items() if k not in ("output_dir", "resume", "tracking")}
-        tracker = Tracker.start(
-            folder.path,
-            output_dir=folder.output_dir,
-            uri=settings.tracking.uri,
-            experiment=settings.tracking.experiment,
-            enabled=settings.tracking.enabled,
-            system_metrics_seconds=settings.tracking.system_metrics_seconds,
-            run_id=folder.run_id,
-            run_name=folder.name,
-            params=params,
-            tags=provenance.tags()
-            | {"bakeoff.family": settings.model.name, "bakeoff.data": settings.data.name},
-        )
-        tracker.dataset(
-            name=settings.data.name,
-            digest=data.split.fingerprint[:8],  # the whole one is in the profile
-            source=settings.data.root or settings.data.name,
-            profile={
-                "train": len(data.split.train),
-                "val": len(data.split.val),
-                "test": len(data.split.test),
-                "classes": len(data.pictures.class_names),
-                "pictures": data.pictures.fingerprint,
-                "split": data.split.fingerprint,
-            },
-        )
-        tracker.artifact(folder.config)
-        tracker.artifact(folder.split)
-        tracker.artifact(folder.suspects)
-        for file in self._write_choices():
-            tracker.artifact(file, "choices")
-        for file in provenance.write(folder.path / "provenance"):
-            tracker.artifact(file, "provenance")
-        return tracker
-
-    def _write_choices(self) -> list[Path]:
-        """What was measured to choose the settings that were left open."""
-        resolved, folder, written = self.resolved, self.folder.path / "choices", []
-        if resolved.timings:
-            written.append(folder / "runtime.json")
-            record = json.dumps(resolved.runtime_record(), indent=1)
-            write_atomically(written[-1], record + "\n")
-        if resolved.rates is not None:
-            from src.reporting.canvas import save
-            from src.reporting.range_figure import range_figure
-
-            found = resolved.rates
-            written.append(folder / "learning_rate.png")
-            figure = range_figure(found.rates, found.losses, found.suggestion, found.given)
-            save(figure, written[-1])
-        return written
 
     def _headline(self) -> str:
         split, pictures = self.data.split, self.data.pictures

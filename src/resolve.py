@@ -47,6 +47,8 @@ _LEAST_STEPS = 16
 # The smallest batch that is nearly as fast as any: larger ones learn less from the same pictures.
 _FAST_ENOUGH = 0.9
 _TIMED_STEPS = 3
+# A training sees this many pictures, repeated ones included, within bounds for few and for many.
+_PICTURES_SEEN, _LEAST_EPOCHS, _MOST_EPOCHS = 600_000, 10, 30
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def resolve(settings: RunSettings, data: PictureData) -> Resolved:
         # With more threads than cores, all of them wait for each other.
         share = max(1, torch.get_num_threads() // int(processes))
         settings = _with(settings, "runtime", threads=share)
-    resolved = Resolved(settings)
+    resolved = _with_epochs(Resolved(settings), data)
+    settings = resolved.settings
     sized = settings.data.batch_size != _AUTO
     if _AUTO in to_plain(settings.runtime).values() or not sized:
         resolved = _with_plan(resolved, data, device)
@@ -97,10 +100,18 @@ def resolve(settings: RunSettings, data: PictureData) -> Resolved:
     return resolved
 
 
+def _with_epochs(resolved: Resolved, data: PictureData) -> Resolved:
+    settings, pictures = resolved.settings, len(data.split.train)
+    if settings.trainer.max_epochs != _AUTO:
+        return resolved
+    epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, _PICTURES_SEEN // pictures))
+    return replace(resolved, settings=_with(settings, "trainer", max_epochs=epochs))
+
+
 def _with_plan(resolved: Resolved, data: PictureData, device: torch.device) -> Resolved:
     settings = resolved.settings
     steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
-    total_steps = steps * settings.trainer.max_epochs
+    total_steps = steps * int(settings.trainer.max_epochs)
 
     def measure() -> dict[str, Any]:
         batch = next(iter(data.batches("train", training=True)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,6 +124,17 @@ def test_the_run_holds_what_was_chosen_and_takes_it_up_again(tmp_path: Path) -> 
     again = read_run_settings([f"resume={folder}", "trainer.max_epochs=2"])
     assert to_plain(again.runtime) == plain["runtime"]
     assert resolve.resolve(again, build.build_data(again)).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("pictures", "epochs"), [(1_000, 30), (25_000, 24), (54_000, 11), (1_000_000, 10)]
+)
+def test_more_pictures_get_fewer_epochs(
+    monkeypatch: pytest.MonkeyPatch, pictures: int, epochs: int
+) -> None:
+    settings, data = opened("runtime=float32", "trainer.max_epochs=auto")
+    monkeypatch.setattr(data, "split", SimpleNamespace(train=range(pictures)))
+    assert resolve.resolve(settings, data).settings.trainer.max_epochs == epochs
 
 
 def test_no_rate_to_be_found_is_the_users_to_know(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-__all__ = ["ConfigError", "Settings", "from_plain", "nearest", "setting", "to_plain", "variant"]
+__all__ = [
+    "ConfigError",
+    "Settings",
+    "from_plain",
+    "nearest",
+    "number_or_auto",
+    "setting",
+    "to_plain",
+    "variant",
+]
 
 T = TypeVar("T")
 
@@ -87,6 +96,11 @@ def setting(
         above, at_least, below, at_most, None if options is None else tuple(options), check
     )
     return dataclasses.field(metadata={"meaning": meaning, "rule": rule})
+
+
+def number_or_auto(value: Any) -> str | None:
+    """What is wrong with a setting that is a number or `auto`: a `check` for `setting`."""
+    return None if value == "auto" or isinstance(value, int) else "it must be auto or a number"
 
 
 class Settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from src.config.checks import ConfigError, Settings, setting, variant
+from src.config.checks import ConfigError, Settings, number_or_auto, setting, variant
 
 __all__ = ["DataSettings"]
 
@@ -13,10 +13,6 @@ def _size(value: int | list[int]) -> str | None:
     if isinstance(value, list) and len(value) != 2:
         return "it must be one number, or [height, width]"
     return None
-
-
-def _batch_size(value: int | str) -> str | None:
-    return None if value == "auto" or isinstance(value, int) else "it must be auto or a number"
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class DataSettings(Settings):
         "pictures a training step and device; auto for the smallest that keeps the device busy",
         at_least=1,
         at_most=65536,
-        check=_batch_size,
+        check=number_or_auto,
     )
     on_bad_image: str = setting(
         "what to do about pictures that cannot be read: stop and name them, or leave them out",

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from src.config.augment import AugmentSettings
-from src.config.checks import Settings, setting
+from src.config.checks import Settings, number_or_auto, setting
 from src.config.data import DataSettings
 from src.config.models import ModelSettings
 from src.config.tracking import TrackingSettings
@@ -53,15 +53,15 @@ def _devices(value: int | str) -> str | None:
     return None if fine else "it must be auto or a number of devices of at least 1"
 
 
-def _threads(value: int | str) -> str | None:
-    return None if value == "auto" or isinstance(value, int) else "it must be auto or a number"
-
-
 @dataclass(frozen=True)
 class TrainerSettings(Settings):
     """How long, on what, and with which refinements a network is trained."""
 
-    max_epochs: int = setting("passes over the training part", at_least=1)
+    max_epochs: int | str = setting(
+        "passes over the training part; auto for 10 to 30, fewer the more pictures there are",
+        at_least=1,
+        check=number_or_auto,
+    )
     max_time: float | str | None = setting(
         "training stops after this long: seconds, or like 90s, 10m, 2h, 00:30:00", check=_duration
     )
@@ -110,7 +110,7 @@ class RuntimeSettings(Settings):
     threads: int | str | None = setting(
         "CPU threads; null for torch's own choice, auto for the fastest number",
         at_least=1,
-        check=_threads,
+        check=number_or_auto,
     )
 
 

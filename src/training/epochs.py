@@ -184,11 +184,11 @@ class EpochKeeper(pl.Callback):
             self.history.setdefault(key, []).append([epoch + 1, value])
         self._log(trainer, metrics, epoch + 1)
         improved = self._note_best(metrics, epoch)
-        now = time.perf_counter()
-        self.seconds, self._clock = self.seconds + now - self._clock, now
+        self._count_time()
         if improved:
             trainer.save_checkpoint(self.best)
         trainer.save_checkpoint(self.last)
+        self._count_time()
         if self._progress is not None:
             self._progress.epoch(epoch, metrics)
         if self._enough():
@@ -207,6 +207,10 @@ class EpochKeeper(pl.Callback):
         self._require_finite(trainer, task.totals["train"].read().get("loss", 0.0))
         trainer.save_checkpoint(self.last)
         self._interruption.check()
+
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self._clock = self.seconds + now - self._clock, now
 
     def _enough(self) -> bool:
         """Whether the run is over before its last epoch."""

@@ -22,7 +22,9 @@ SAME = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "network", [["model=mlp", "model.batch_norm=false", "model.dropout=0"], ["model=lstm", "model.dropout=0"]], ids=str
+    "network",
+    [["model=mlp", "model.batch_norm=false", "model.dropout=0"], ["model=lstm", "model.dropout=0"]],
+    ids=str,
 )
 def test_two_devices_are_one_with_twice_the_batch(
     run: Run, tmp_path: Path, network: list[str]

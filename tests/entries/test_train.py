@@ -70,7 +70,7 @@ def test_mlflow_mirrors_the_run(trained: Path) -> None:
     epochs = sorted(step for key, step, _ in metrics if key == "train/loss")
     assert epochs == [1, 2, 3]
     assert final["test/accuracy"] == pytest.approx(summary["metrics"]["test/accuracy"])
-    assert params["optimizer.lr"] == "0.002" and params["model.name"] == "cnn"
+    assert params["optimizer.lr"] == "0.004" and params["model.name"] == "cnn"
     assert "python -m src.train model=cnn" in tags["bakeoff.command"]
     artifacts = Path(unquote(uri.removeprefix("file://")))
     for name in ("config.yaml", "predictions/val.parquet", "figures/learning_curves.png"):
@@ -131,7 +131,7 @@ def test_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert result.stdout.splitlines()[-1] == ""
-    assert "optimizer.lr=0.002" in result.stdout
+    assert "optimizer.lr=0.004" in result.stdout
 
 
 @pytest.mark.slow

@@ -227,7 +227,7 @@ def test_a_run_shows_its_settings_its_measures_and_its_figures(
         page.get_by_role("link", name=first.name).click()
         page.get_by_placeholder("Search parameters").fill("optimizer.lr")
         cells = page.get_by_role("row").filter(has_text="optimizer.lr").get_by_role("cell")
-        playwright_api.expect(cells).to_have_text(["optimizer.lr", "0.002"])
+        playwright_api.expect(cells).to_have_text(["optimizer.lr", "0.004"])
         page.get_by_placeholder("Search metrics").fill("val/accuracy")
         rows = page.get_by_role("row").filter(has=page.get_by_text("val/accuracy", exact=True))
         shown = rows.filter(has_text=str(first.metrics["val/accuracy"]))

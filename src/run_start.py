@@ -1,0 +1,90 @@
+"""What a run writes down before it trains: its settings, its data, and where they came from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from src.config.checks import to_plain
+from src.data.datamodule import PictureData
+from src.files import write_atomically
+from src.reporting.suspects import write_suspects
+from src.resolve import Resolved
+from src.run_folder import RunFolder
+from src.tracking.provenance import Provenance
+from src.tracking.tracker import Tracker
+
+__all__ = ["record_start"]
+
+
+def record_start(resolved: Resolved, folder: RunFolder, data: PictureData, command: str) -> Tracker:
+    """Write it into the run's folder, and start the tracker that mirrors it.
+
+    Args:
+        resolved: the run's settings, and how those left open were chosen.
+        folder: of the run; made where it is missing.
+        data: the pictures and their parts.
+        command: the command line that repeats the run.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    settings = resolved.settings
+    plain = to_plain(settings)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder.config, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    data.split.write(folder.split)
+    write_suspects(folder.suspects, data.suspects)
+    provenance = replace(Provenance.read(), command=command)
+    tracker = Tracker.start(
+        folder.path,
+        output_dir=folder.output_dir,
+        uri=settings.tracking.uri,
+        experiment=settings.tracking.experiment,
+        enabled=settings.tracking.enabled,
+        system_metrics_seconds=settings.tracking.system_metrics_seconds,
+        run_id=folder.run_id,
+        run_name=folder.name,
+        params={k: v for k, v in plain.items() if k not in ("output_dir", "resume", "tracking")},
+        tags=provenance.tags()
+        | {"bakeoff.family": settings.model.name, "bakeoff.data": settings.data.name},
+    )
+    tracker.dataset(
+        name=settings.data.name,
+        digest=data.split.fingerprint[:8],  # the whole one is in the profile
+        source=settings.data.root or settings.data.name,
+        profile={
+            "train": len(data.split.train),
+            "val": len(data.split.val),
+            "test": len(data.split.test),
+            "classes": len(data.pictures.class_names),
+            "pictures": data.pictures.fingerprint,
+            "split": data.split.fingerprint,
+        },
+    )
+    for file in (folder.config, folder.split, folder.suspects):
+        tracker.artifact(file)
+    for file in _write_choices(resolved, folder.path / "choices"):
+        tracker.artifact(file, "choices")
+    for file in provenance.write(folder.path / "provenance"):
+        tracker.artifact(file, "provenance")
+    return tracker
+
+
+def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
+    """What was measured to choose the settings that were left open."""
+    written = []
+    if resolved.timings:
+        written.append(folder / "runtime.json")
+        write_atomically(written[-1], json.dumps(resolved.runtime_record(), indent=1) + "\n")
+    if resolved.rates is not None:
+        from src.reporting.canvas import save
+        from src.reporting.range_figure import range_figure
+
+        found = resolved.rates
+        written.append(folder / "learning_rate.png")
+        save(range_figure(found.rates, found.losses, found.suggestion, found.given), written[-1])
+    return written
