@@ -15,6 +15,7 @@ def checkpoint(path: Path, **changes: Any) -> Path:
     """A run's checkpoint, with other words in its model's settings."""
     network, passport = network_and_passport()
     passport["settings"]["model"] |= changes
+    passport["settings"]["trainer"]["ema_decay"] = 0.0  # which would bring its own weights
     state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     state |= {"mean": torch.tensor(passport["mean"]), "std": torch.tensor(passport["std"])}
     torch.save({"epoch": 4, "state_dict": state, "bakeoff": passport}, path)

@@ -43,7 +43,7 @@ def run(environment: dict[str, str]) -> Run:
 def trained(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short run on the digits, finished and mirrored in MLflow."""
     output_dir = tmp_path_factory.mktemp("a run")
-    result = run("src.train", "model=cnn", "trainer.max_epochs=3", f"output_dir={output_dir}")
+    result = run("src.train", "model=cnn", "trainer.max_epochs=5", f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     label, _, summary = result.stdout.splitlines()[-1].partition(": ")
     assert label == "summary"
