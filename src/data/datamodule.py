@@ -62,6 +62,7 @@ class PictureData(pl.LightningDataModule):
         self.pictures = pictures
         self.split = split
         self.batch_size = batch_size
+        self._streams: list[StreamLoader] = []
         self._resident: torch.Tensor | None = None
         self.seed = seed
         self.workers = workers
@@ -147,10 +148,20 @@ class PictureData(pl.LightningDataModule):
         return np.bincount(targets, minlength=len(self.pictures.class_names))
 
     def train_dataloader(self) -> Iterable[Batch]:
-        return self.batches("train", training=True, sharded=True)
+        return self._kept(self.batches("train", training=True, sharded=True))
 
     def val_dataloader(self) -> Iterable[Batch]:
-        return self.batches("val", sharded=True)
+        return self._kept(self.batches("val", sharded=True))
+
+    def teardown(self, stage: str) -> None:
+        """End the workers of a training: each holds memory that what follows can use."""
+        while self._streams:
+            self._streams.pop().close()
+
+    def _kept(self, loader: Iterable[Batch]) -> Iterable[Batch]:
+        if isinstance(loader, StreamLoader):
+            self._streams.append(loader)
+        return loader
 
     def batches(
         self, part: str, *, training: bool = False, sharded: bool = False

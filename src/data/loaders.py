@@ -167,6 +167,10 @@ class StreamLoader(_Loader):
             pin_memory=pin_memory,
         )
 
+    def close(self) -> None:
+        """End the workers, which stay between passes; another pass starts new ones."""
+        self._loader._iterator = None
+
     def _batches(self, first_step: int) -> Iterable[Batch]:
         self._pass.epoch, self._pass.first_step = self.epoch, first_step
         return self._loader
