@@ -111,10 +111,12 @@ def _bare(settings: RunSettings, data: PictureData) -> float:
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
-        network.eval()
+            if task.average is not None:
+                task.average.update(network)
+        evaluated = task.evaluated.eval()
         with torch.no_grad(), autocast(device, precision):
             for batch in data.batches("val"):
-                nn.functional.cross_entropy(network(task.normalized(batch.images)), batch.targets)
+                nn.functional.cross_entropy(evaluated(task.normalized(batch.images)), batch.targets)
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds[1:])
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+# Enough for the default recipe, whose averaged weights need some steps.
+EPOCHS = 5
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -43,7 +45,7 @@ def run(environment: dict[str, str]) -> Run:
 def trained(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short run on the digits, finished and mirrored in MLflow."""
     output_dir = tmp_path_factory.mktemp("a run")
-    result = run("src.train", "model=cnn", "trainer.max_epochs=5", f"output_dir={output_dir}")
+    result = run("src.train", "model=cnn", EPOCHS_WORD, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     label, _, summary = result.stdout.splitlines()[-1].partition(": ")
     assert label == "summary"

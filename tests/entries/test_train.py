@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from tests.entries.conftest import Run
+from tests.entries.conftest import EPOCHS, Run
 
 
 def test_a_run_folder_holds_the_whole_run(trained: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_run_folder_holds_the_whole_run(trained: Path) -> None:
     assert summary["num_parameters"] > 1000 and summary["duration_seconds"] > 0
     assert Path(summary["checkpoint"]).is_file()
     assert summary["test_measurements"] == 1
-    assert yaml.safe_load((trained / "config.yaml").read_text())["trainer"]["max_epochs"] == 3
+    assert yaml.safe_load((trained / "config.yaml").read_text())["trainer"]["max_epochs"] == EPOCHS
     assert not re.search("[=,]", str(trained.name))
     assert (trained / "checkpoints" / "last.ckpt").is_file()
     for key in ("val/accuracy", "val/log_loss", "val/brier", "val/calibration_error"):
@@ -53,7 +53,7 @@ def test_stored_predictions_give_the_stored_accuracy(trained: Path, part: str) -
 
 def test_the_checkpoint_loads_without_running_code(trained: Path) -> None:
     checkpoint = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["epoch"] == 2 and checkpoint["bakeoff"]["class_names"][3] == "3"
+    assert checkpoint["epoch"] == EPOCHS - 1 and checkpoint["bakeoff"]["class_names"][3] == "3"
 
 
 def test_mlflow_mirrors_the_run(trained: Path) -> None:
@@ -68,7 +68,7 @@ def test_mlflow_mirrors_the_run(trained: Path) -> None:
         tags = dict(database.execute("select key, value from tags").fetchall())
     assert status == "FINISHED"
     epochs = sorted(step for key, step, _ in metrics if key == "train/loss")
-    assert epochs == [1, 2, 3]
+    assert epochs == [*range(1, EPOCHS + 1)]
     assert final["test/accuracy"] == pytest.approx(summary["metrics"]["test/accuracy"])
     assert params["optimizer.lr"] == "0.004" and params["model.name"] == "cnn"
     assert "python -m src.train model=cnn" in tags["bakeoff.command"]
