@@ -45,7 +45,8 @@ def run(environment: dict[str, str]) -> Run:
 def trained(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short run on the digits, finished and mirrored in MLflow."""
     output_dir = tmp_path_factory.mktemp("a run")
-    result = run("src.train", "model=cnn", EPOCHS_WORD, f"output_dir={output_dir}")
+    words = ["model=cnn", f"trainer.max_epochs={EPOCHS}", f"output_dir={output_dir}"]
+    result = run("src.train", *words)
     assert result.returncode == 0, result.stderr
     label, _, summary = result.stdout.splitlines()[-1].partition(": ")
     assert label == "summary"
