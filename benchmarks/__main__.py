@@ -31,7 +31,10 @@ def main(wanted: Iterable[str]) -> int:
     rows: list[Row] = []
     for name in chosen:
         print(f"measuring {name} ...", flush=True)
-        rows += importlib.import_module(f"benchmarks.{name}").measure()
+        found = importlib.import_module(f"benchmarks.{name}").measure()
+        for row in found:
+            print(f"  {row.what}: {row.measured}, bar {row.bar}", flush=True)
+        rows += found
     print()
     print_table(rows)
     return 0 if all(row.met for row in rows) else 1

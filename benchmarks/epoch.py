@@ -25,7 +25,8 @@ _EPOCHS = 3
 _BAR = 5.0
 _WORDS = (
     *("data=fashion_mnist", "data.val_fraction=0.1", "model=mlp", "model.hidden=[64,128,64]"),
-    *("model.dropout=0", "augment=none", f"trainer.max_epochs={_EPOCHS}", "evaluate_test=false"),
+    *("model.dropout=0", "augment=none", "optimizer=adamw", "trainer.ema_decay=0"),
+    *(f"trainer.max_epochs={_EPOCHS}", "evaluate_test=false"),
 )
 
 
