@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.checks import ConfigError, from_plain, nearest
 
-__all__ = ["CONF", "compose_plain", "compose_settings", "expand", "groups", "value_of"]
+__all__ = [
+    "CONF",
+    "SWEEPS",
+    "chosen_options",
+    "compose_plain",
+    "compose_settings",
+    "expand",
+    "groups",
+    "leaves",
+    "value_of",
+    "word_of",
+]
 
 T = TypeVar("T")
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+SWEEPS = CONF.parent / "sweeps"
 
 # Values taken literally, because Hydra's grammar would read spaces, brackets, `=`, commas, `~` or
 # `${` in a path as something else.
@@ -40,15 +55,17 @@ LITERAL_KEYS = frozenset(
     }
 )
 _WORDS = {"null": None, "true": True, "false": False}
+_PLAIN_TEXT = re.compile(r"[A-Za-z0-9_./@+-]+")
 
 
-def groups(conf: Path = CONF) -> dict[str, list[str]]:
-    """The config groups and their options, in alphabetical order."""
-    return {
-        folder.name: sorted(option.stem for option in folder.glob("*.yaml"))
-        for folder in sorted(conf.iterdir())
-        if folder.is_dir()
-    }
+def groups(*folders: Path) -> dict[str, list[str]]:
+    """The config groups under these folders (conf/ if none is named) and their options, in
+    alphabetical order."""
+    found: dict[str, list[str]] = {}
+    for folder in sorted(path for tree in folders or (CONF,) for path in tree.iterdir()):
+        if options := sorted(option.stem for option in folder.glob("*.yaml")):
+            found[folder.name] = options
+    return found
 
 
 def expand(words: Sequence[str]) -> Iterator[list[str]]:
@@ -79,44 +96,132 @@ def expand(words: Sequence[str]) -> Iterator[list[str]]:
         yield list(job)
 
 
-def compose_plain(words: Sequence[str], config_name: str, conf: Path = CONF) -> dict[str, Any]:
-    """Compose conf/<config_name>.yaml with command-line overrides into plain containers.
+def compose_plain(
+    words: Sequence[str], config_name: str, folders: tuple[Path, ...] = (CONF,)
+) -> dict[str, Any]:
+    """Compose <config_name>.yaml with command-line overrides into plain containers.
+
+    Args:
+        words: as on the command line.
+        config_name: of a file in the first folder.
+        folders: hold the config groups.
 
     Raises:
         ConfigError: a word that is no override, an unknown key or option.
     """
-    literal = {}
-    overrides = []
+    literal: dict[str, Any] = {}
+    overrides: dict[str, Override] = {}
     for word in words:
         key, equals, _ = word.partition("=")
         if equals and key in LITERAL_KEYS:
             literal[key] = value_of(word)
         else:
-            if _parse(word).is_sweep_override():
+            overrides[word] = _parse(word)
+            if overrides[word].is_sweep_override():
                 raise ConfigError(f"{word!r} names several values: add -m to run them one by one.")
-            overrides.append(word)
+    options = groups(*folders)
+    chosen = tuple(word for word, o in overrides.items() if o.key_or_group in options)
+    values = {word: o for word, o in overrides.items() if word not in chosen}
     try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
-            composed = compose(config_name, overrides)
-        plain = OmegaConf.to_container(composed, resolve=True)
+        plain = copy.deepcopy(_composed(config_name, folders, chosen).plain)
+        try:
+            for override in values.values():
+                _put_plainly(plain, override)
+        except _NotPlain:  # Hydra knows more about overrides than how to set what is there
+            plain = copy.deepcopy(_composed(config_name, folders, (*chosen, *values)).plain)
     except (HydraException, OmegaConfBaseException) as error:
-        raise _explained(error, overrides, config_name, conf) from None
-    assert isinstance(plain, dict)
-    named = {str(key): value for key, value in plain.items()}
+        raise _explained(error, overrides, config_name, folders) from None
     for key, value in literal.items():
-        _put(named, key, value)
-    return named
+        _put(plain, key, value)
+    return plain
 
 
-def compose_settings(
-    cls: type[T], words: Sequence[str], config_name: str = "config", conf: Path = CONF
-) -> T:
+class _NotPlain(Exception):
+    """An override that does more than replace one value by another."""
+
+
+def _put_plainly(plain: dict[str, Any], override: Override) -> None:
+    value = override.value()
+    simple = override.type is OverrideType.CHANGE and override.package is None
+    if not simple or isinstance(value, dict) or "$" in str(override.input_line):
+        raise _NotPlain
+    try:
+        _put(plain, override.key_or_group, value)
+    except ConfigError:
+        raise _NotPlain from None
+
+
+class _Composition(NamedTuple):
+    plain: dict[str, Any]
+    choices: dict[str, str]
+
+
+@lru_cache(maxsize=256)
+def _composed(config_name: str, folders: tuple[Path, ...], words: tuple[str, ...]) -> _Composition:
+    """What Hydra makes of it. It takes a quarter of a second, and the trials of a sweep differ in
+    values, not in the groups that they choose: hence the cache."""
+    further = ",".join(f"'file://{_quoted(folder)}'" for folder in folders[1:])
+    path = [f"hydra.searchpath=[{further}]"] if further else []
+    with initialize_config_dir(str(folders[0]), version_base="1.3"):
+        composed = compose(config_name, [*path, *words], return_hydra_config=True)
+    choices = {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
+    with open_dict(composed):
+        del composed["hydra"]
+    plain = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(plain, dict)
+    return _Composition({str(key): value for key, value in plain.items()}, choices)
+
+
+def _quoted(path: Path) -> str:
+    """As it stands between single quotes in Hydra's grammar."""
+    return str(path).replace("\\", "\\\\").replace("'", "\\'")
+
+
+def compose_settings(cls: type[T], words: Sequence[str], config_name: str = "config") -> T:
     """Compose and validate; nothing heavier than Hydra is imported.
 
     Raises:
         ConfigError: anything wrong with the words, in one plain sentence.
     """
-    return from_plain(cls, compose_plain(words, config_name, conf))
+    return from_plain(cls, compose_plain(words, config_name))
+
+
+def chosen_options(
+    words: Sequence[str], config_name: str, folders: tuple[Path, ...] = (CONF,)
+) -> dict[str, str]:
+    """The option that each config group has with these words, of which values are left out."""
+    known = groups(*folders)
+    chosen = tuple(word for word in words if word.partition("=")[0] in known)
+    choices = _composed(config_name, folders, chosen).choices
+    return {group: option for group, option in choices.items() if group in known}
+
+
+def leaves(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key: `{"trainer": {"max_epochs": 3}}` -> `{"trainer.max_epochs":
+    3}`."""
+    found: dict[str, Any] = {}
+    for name, value in plain.items():
+        key = f"{prefix}{name}"
+        found |= leaves(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
+    return found
+
+
+def word_of(key: str, value: Any) -> str:
+    """The word that gives `key` this value (plain, as deep as you like): `value_of` undone."""
+    if isinstance(value, str) and key in LITERAL_KEYS and value not in _WORDS:
+        return f"{key}={value}"
+    return f"{key}={_written(value)}"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_written(item) for item in value)}]"
+    if not isinstance(value, str):
+        return next((word for word, known in _WORDS.items() if value is known), repr(value))
+    if _PLAIN_TEXT.fullmatch(value) and _parse(f"x={value}").value() == value:
+        return value
+    escaped = re.sub(r"(\\*)(\"|$)", lambda m: m[1] * 2 + ("\\" if m[2] else "") + m[2], value)
+    return f'"{escaped}"'
 
 
 def value_of(word: str) -> Any:
@@ -157,17 +262,19 @@ def _put(plain: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _explained(
-    error: Exception, overrides: Iterable[str], config_name: str, conf: Path
+    error: Exception,
+    overrides: Mapping[str, Override],
+    config_name: str,
+    folders: tuple[Path, ...],
 ) -> ConfigError:
     """The first override that does not fit, in plain words; else Hydra's own first line."""
-    options = groups(conf)
-    values: list[tuple[str, Override]] = []
+    options = groups(*folders)
+    values: list[Override] = []
     chosen: list[str] = []
-    for word in overrides:
-        override = _parse(word)
+    for word, override in overrides.items():
         key = override.key_or_group
         if key not in options:
-            values.append((word, override))
+            values.append(override)
         elif override.value() not in options[key]:
             given = override.value()
             return ConfigError(
@@ -177,11 +284,10 @@ def _explained(
         else:
             chosen.append(word)
     try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
-            known = _keys(OmegaConf.to_container(compose(config_name, chosen), resolve=False))
+        known = _keys(_composed(config_name, folders, tuple(chosen)).plain)
     except (HydraException, OmegaConfBaseException):
         known = []
-    for _, override in values:
+    for override in values:
         key = override.key_or_group
         if known and key not in known and not override.is_add():
             hint = nearest(key, [*known, *options]) or _same_leaf(key, known)
