@@ -30,7 +30,7 @@ from src.reporting.suspects import doubtful_labels, write_suspects
 from src.reporting.terminal import format_summary
 from src.resolve import Resolved, resolve
 from src.run_folder import RunFolder
-from src.run_start import record_start
+from src.run_start import Membership, record_start
 from src.serving.bundle import write_bundle
 from src.tracking.addresses import without_password
 from src.tracking.logger import SpoolLogger
@@ -39,7 +39,7 @@ from src.tracking.tracker import Tracker
 from src.training.checkpoints import read_checkpoint
 from src.training.epochs import EpochKeeper
 from src.training.failures import DiskFull, RunFailed, explained
-from src.training.interruption import Interrupted, Interruption
+from src.training.interruption import Interrupted, Interruption, Stopped
 from src.training.progress import Progress
 from src.training.quiet import quiet_lightning
 from src.training.task import ClassificationTask
@@ -52,7 +52,12 @@ _FOLDER_VARIABLE = "BAKEOFF_RUN_FOLDER"
 
 
 def run_experiment(
-    settings: RunSettings, on_epoch: OnEpoch | None = None, *, command: str | None = None
+    settings: RunSettings,
+    on_epoch: OnEpoch | None = None,
+    *,
+    command: str | None = None,
+    data: PictureData | None = None,
+    part_of: Membership | None = None,
 ) -> RunSummary | None:
     """Train, evaluate and record one candidate.
 
@@ -63,6 +68,8 @@ def run_experiment(
         settings: one run; with `resume` set to a run's folder, that run goes on.
         on_epoch: called with (epoch from 0, metrics) after each epoch; what it raises ends the run.
         command: the command line that repeats the run; None for that of this process.
+        data: the pictures that the settings mean, where they are open already.
+        part_of: what the run belongs to, or None.
 
     Returns:
         The summary; None in the further processes of a run on several devices.
@@ -70,6 +77,7 @@ def run_experiment(
     Raises:
         ConfigError: the input is wrong.
         Interrupted: Ctrl-C or SIGTERM; the run can be resumed.
+        Stopped: `on_epoch` asked for it.
         Exception: the run failed; its summary is written.
     """
     quiet_lightning()
@@ -77,16 +85,17 @@ def run_experiment(
     if _FOLDER_VARIABLE in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
         _join(RunFolder.open(Path(os.environ[_FOLDER_VARIABLE])), command)
         return None
-    data = build.build_data(settings)
-    for remark in data.remarks:
-        print(f"data: {remark}")
+    if data is None:
+        data = build.build_data(settings)
+        for remark in data.remarks:
+            print(f"data: {remark}")
     resolved = resolve(settings, data)
     settings = resolved.settings
     for note in resolved.notes:
         print(note)
     _use_threads(settings)
     task = build.build_task(settings, data)
-    run = _Run(settings, _folder(settings), data, task, command, resolved)
+    run = _Run(settings, _folder(settings), data, task, command, resolved, part_of)
     os.environ[_FOLDER_VARIABLE] = str(run.folder.path)
     with Interruption() as interruption:
         return run.carry_out(interruption, on_epoch)
@@ -127,6 +136,7 @@ class _Run:
     task: ClassificationTask
     command: str
     resolved: Resolved
+    part_of: Membership | None = None
     started: float = field(default_factory=time.perf_counter)
     metrics: dict[str, float] = field(default_factory=dict)
     checkpoint: Path | None = None
@@ -135,7 +145,7 @@ class _Run:
     def carry_out(self, interruption: Interruption, on_epoch: OnEpoch | None) -> RunSummary:
         """Fit and measure, and write the summary however it ends."""
         folder, settings = self.folder, self.settings
-        tracker = record_start(self.resolved, folder, self.data, self.command)
+        tracker = record_start(self.resolved, folder, self.data, self.command, self.part_of)
         print(self._headline())
         remove_leftovers(folder.checkpoints)
         status, reason = "FAILED", None
@@ -147,6 +157,9 @@ class _Run:
         except Interrupted as stop:
             status, reason = "KILLED", str(stop)
             self._say_how_to_resume()
+            raise
+        except Stopped as stop:
+            status, reason = "KILLED", str(stop)
             raise
         except RunFailed as failure:
             reason = str(failure)
@@ -241,6 +254,15 @@ class _Run:
         )
         cost["cost/training_seconds"] = self.training_seconds
         self.metrics |= cost
+        if self.settings.tracking.figures:
+            self._draw(tracker, history, parts)
+        if self.settings.tracking.log_model:
+            tracker.artifact(self.checkpoint, "checkpoints")
+        self._report(tracker, history)
+
+    def _draw(
+        self, tracker: Tracker, history: dict[str, list[list[float]]], parts: dict[str, Measured]
+    ) -> None:
         # matplotlib takes a second to import, which no training should wait for.
         from src.reporting.run_figures import draw_run_figures
 
@@ -255,8 +277,6 @@ class _Run:
         for figure in figures:
             tracker.artifact(figure, "figures")
         self._show_suspects(tracker, parts)
-        tracker.artifact(self.checkpoint, "checkpoints")
-        self._report(tracker, history)
 
     def _report(self, tracker: Tracker, history: dict[str, list[list[float]]]) -> None:
         """The last figures, and the last act: a run killed before it measures its speed anew."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -17,10 +18,33 @@ from src.run_folder import RunFolder
 from src.tracking.provenance import Provenance
 from src.tracking.tracker import Tracker
 
-__all__ = ["record_start"]
+__all__ = ["Membership", "record_start"]
 
 
-def record_start(resolved: Resolved, folder: RunFolder, data: PictureData, command: str) -> Tracker:
+@dataclass(frozen=True)
+class Membership:
+    """A run as part of something larger, such as a sweep, whose mirror process sends it as well.
+
+    Attributes:
+        parent_run_id: our own id of the run that stands for the whole.
+        name: what to call the run in MLflow.
+        tags: of the run.
+        announce: called with the run's folder once the run is on record there.
+    """
+
+    parent_run_id: str
+    name: str
+    tags: Mapping[str, str]
+    announce: Callable[[RunFolder], None]
+
+
+def record_start(
+    resolved: Resolved,
+    folder: RunFolder,
+    data: PictureData,
+    command: str,
+    part_of: Membership | None = None,
+) -> Tracker:
     """Write it into the run's folder, and start the tracker that mirrors it.
 
     Args:
@@ -28,6 +52,7 @@ def record_start(resolved: Resolved, folder: RunFolder, data: PictureData, comma
         folder: of the run; made where it is missing.
         data: the pictures and their parts.
         command: the command line that repeats the run.
+        part_of: what the run belongs to, or None.
 
     Raises:
         OSError: the folder cannot be written.
@@ -47,11 +72,16 @@ def record_start(resolved: Resolved, folder: RunFolder, data: PictureData, comma
         enabled=settings.tracking.enabled,
         system_metrics_seconds=settings.tracking.system_metrics_seconds,
         run_id=folder.run_id,
-        run_name=folder.name,
+        run_name=folder.name if part_of is None else part_of.name,
         params={k: v for k, v in plain.items() if k not in ("output_dir", "resume", "tracking")},
         tags=provenance.tags()
-        | {"bakeoff.family": settings.model.name, "bakeoff.data": settings.data.name},
+        | {"bakeoff.family": settings.model.name, "bakeoff.data": settings.data.name}
+        | dict({} if part_of is None else part_of.tags),
+        parent_run_id=None if part_of is None else part_of.parent_run_id,
+        mirrored_elsewhere=part_of is not None,
     )
+    if part_of is not None:
+        part_of.announce(folder)
     tracker.dataset(
         name=settings.data.name,
         digest=data.split.fingerprint[:8],  # the whole one is in the profile

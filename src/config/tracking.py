@@ -48,7 +48,10 @@ class TrackingSettings(TrackingPlace):
 
     enabled: bool = setting("mirror the run in MLflow; its own folder is complete without")
     experiment: str = setting("the MLflow experiment that holds the run", check=_experiment_problem)
-    log_model: bool = setting("log the trained network as a model that MLflow can serve")
+    log_model: bool = setting(
+        "log the trained network: its checkpoint, and a model that MLflow can serve"
+    )
+    figures: bool = setting("draw the run's pictures: curves, confusion, mistakes, suspects")
     system_metrics_seconds: float | None = setting(
         "seconds between two looks at processor, memory and GPUs; null for none", at_least=1
     )

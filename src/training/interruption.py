@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-__all__ = ["Interrupted", "Interruption"]
+__all__ = ["Interrupted", "Interruption", "Stopped"]
 
 
 class Interrupted(Exception):
@@ -26,6 +26,10 @@ class Interrupted(Exception):
     @property
     def exit_code(self) -> int:
         return 128 + self.signum
+
+
+class Stopped(Exception):
+    """Whoever watches a run wants no more of it: a sweep that prunes. The message says why."""
 
 
 class Interruption:
