@@ -1,0 +1,211 @@
+"""Settings of a sweep: what races, by which measure, how long, and where."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from src.config.checks import ConfigError, Settings, from_plain, nearest, setting
+from src.config.compose import (
+    CONF,
+    SWEEPS,
+    chosen_options,
+    compose_plain,
+    leaves,
+    word_of,
+)
+from src.config.schema import RunSettings
+
+__all__ = [
+    "METRICS",
+    "BudgetSettings",
+    "PrunerSettings",
+    "SamplerSettings",
+    "SweepSettings",
+    "WorkersSettings",
+    "base_words",
+    "read_sweep_settings",
+]
+
+# What a sweep can go by, and which way is better. Only validation: the test part plays no part.
+METRICS = {
+    "val/accuracy": "maximize",
+    "val/macro_f1": "maximize",
+    "val/loss": "minimize",
+    "val/log_loss": "minimize",
+    "val/calibration_error": "minimize",
+    "cost/parameters": "minimize",
+    "cost/flops": "minimize",
+    "cost/latency_ms": "minimize",
+    "cost/training_seconds": "minimize",
+}
+# Known after every epoch, so that a trial can be judged before its end.
+REPORTED = ("val/accuracy", "val/loss")
+_FOLDERS = (SWEEPS, CONF)
+_STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# Of a run, but not of its result: no part of the command that repeats a trial.
+_PLACES = ("output_dir", "resume", "evaluate_test", "tracking.", "trainer.progress")
+
+
+@dataclass(frozen=True)
+class BudgetSettings(Settings):
+    """When no further trial begins: whichever comes first, over all starts of the study."""
+
+    trials: int | None = setting("trials in all; null for no limit", at_least=1)
+    minutes: float | None = setting("minutes of racing; null for no limit", above=0)
+    epochs: int | None = setting("epochs of all trials together; null for no limit", at_least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trials is None and self.minutes is None and self.epochs is None:
+            raise ConfigError("trials, minutes and epochs are all null: one must be given.")
+
+
+@dataclass(frozen=True)
+class SamplerSettings(Settings):
+    """Who proposes configurations."""
+
+    name: str = setting(
+        "Optuna's sampler",
+        options=("tpe", "gp", "random", "cmaes", "grid", "qmc", "nsga2"),
+    )
+    startup_trials: int = setting("random trials before it begins to learn", at_least=1)
+
+
+@dataclass(frozen=True)
+class PrunerSettings(Settings):
+    """Who stops a trial that will not win."""
+
+    name: str = setting("Optuna's pruner", options=("asha", "hyperband", "median", "none"))
+    min_epochs: int = setting("epochs that every trial gets", at_least=1)
+    reduction_factor: int = setting("one trial in so many goes on to the next rung", at_least=2)
+    across_families: bool = setting(
+        "compare trials of all families, instead of each within its own"
+    )
+
+
+@dataclass(frozen=True)
+class WorkersSettings(Settings):
+    """Where trials run."""
+
+    engine: str = setting("processes of this machine, or a Ray cluster", options=("local", "ray"))
+    count: int | None = setting(
+        "trials at the same time; null for one a GPU slot, or one a two cores without GPUs",
+        at_least=1,
+    )
+    per_gpu: int = setting("trials that share a GPU", at_least=1)
+    threads: int | None = setting(
+        "CPU threads of a trial; null for an equal share of the cores", at_least=1
+    )
+    address: str | None = setting("of the Ray cluster; null for the one that Ray finds, or starts")
+
+
+def _study_problem(name: str) -> str | None:
+    return None if _STUDY.fullmatch(name) else "it must be letters, digits, dots, _ or -"
+
+
+def _metric_problem(names: Any) -> str | None:
+    for name in [names] if isinstance(names, str) else names:
+        if name not in METRICS:
+            return f"it must be of {', '.join(METRICS)}{nearest(name, METRICS)}"
+    return None if names else "it must name at least one"
+
+
+@dataclass(frozen=True)
+class SweepSettings(RunSettings):
+    """One study: the settings of a run are the base of all its trials, whatever the model."""
+
+    study: str = setting("identifies the study under output_dir", check=_study_problem)
+    families: list[str] = setting(
+        "what races: files of sweeps/spaces/", check=lambda v: None if v else "name at least one"
+    )
+    metric: str | list[str] = setting(
+        "what to go by; several for a Pareto front, without pruning", check=_metric_problem
+    )
+    search: list[str] | None = setting(
+        "search only the keys that match one of these patterns, like model.*; null for all"
+    )
+    budget: BudgetSettings = setting("when to end")
+    sampler: SamplerSettings = setting("who proposes configurations")
+    pruner: PrunerSettings = setting("who stops trials that will not win")
+    workers: WorkersSettings = setting("where trials run")
+    finalists: int = setting("best configurations to train again over seeds", at_least=0)
+    finalist_seeds: int = setting("seeds of each finalist", at_least=1)
+    failure_limit: float = setting(
+        "share of failed trials that ends the sweep, once ten have ended", above=0, at_most=1
+    )
+    storage: str | None = setting(
+        "any Optuna storage URL; null for a journal in the study's folder"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.families)) < len(self.families):
+            raise ConfigError(f"families is {self.families}: one is named twice.")
+        if self.pruner.name != "none" and len(self.metrics) > 1:
+            raise ConfigError("metric names several: say pruner=none, for no pruner can judge.")
+        if self.pruner.name != "none" and self.metrics[0] not in REPORTED:
+            raise ConfigError(
+                f"metric is {self.metrics[0]}, which is known at the end of a trial only: say "
+                f"pruner=none, or go by one of {', '.join(REPORTED)}."
+            )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics to go by, the first of which ranks."""
+        return (self.metric,) if isinstance(self.metric, str) else tuple(self.metric)
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """`maximize` or `minimize` for each of `metrics`."""
+        return tuple(METRICS[name] for name in self.metrics)
+
+
+def read_sweep_settings(words: Sequence[str], config_name: str) -> SweepSettings:
+    """Settings of the study sweeps/<config_name>.yaml with these words.
+
+    Raises:
+        ConfigError: anything wrong with the words or the file, in one plain sentence.
+    """
+    known = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+    if config_name not in known:
+        raise ConfigError(
+            f"there is no sweeps/{config_name}.yaml: there are {', '.join(known)}"
+            f"{nearest(config_name, known)}."
+        )
+    for word in words:
+        key = word.partition("=")[0]
+        if key == "model":
+            raise ConfigError(f"{word}: the families decide the model; say families=[...].")
+        if key == "resume":
+            raise ConfigError("resume: the same command goes on with an unfinished study.")
+    plain = compose_plain(words, config_name, _FOLDERS)
+    plain["study"] = plain.get("study") or config_name
+    return from_plain(SweepSettings, plain)
+
+
+def base_words(words: Sequence[str], config_name: str) -> list[str]:
+    """What of the base a trial says on the command line of src.train: all but the model's own.
+
+    Args:
+        words, config_name: as `read_sweep_settings` took them.
+    """
+    usual = chosen_options([], "config")
+    chosen = [
+        f"{group}={option}"
+        for group, option in chosen_options(words, config_name, _FOLDERS).items()
+        if group in usual and group != "model" and option != usual[group]
+    ]
+    reference = leaves(compose_plain(chosen, "config"))
+    of_run = {f.name for f in dataclasses.fields(RunSettings)}
+    differing = [
+        word_of(key, value)
+        for key, value in leaves(compose_plain(words, config_name, _FOLDERS)).items()
+        if key.partition(".")[0] in of_run
+        and not key.startswith(("model.", *_PLACES))
+        and reference.get(key) != value
+    ]
+    return [*chosen, *differing]

@@ -1,0 +1,111 @@
+"""Who is stopped early: Optuna's pruners, each family judged by its own."""
+
+from __future__ import annotations
+
+import binascii
+import itertools
+import math
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING
+
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.study import Study
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial, TrialState
+
+__all__ = ["FAMILY", "make_pruner"]
+
+# The study's parameter that says which family a trial belongs to.
+FAMILY = "family"
+
+
+def make_pruner(
+    name: str, *, min_epochs: int, max_epochs: int, reduction_factor: int, across_families: bool
+) -> BasePruner:
+    """The pruner of a study whose trials report after every epoch, counted from 1.
+
+    Args:
+        name: "asha" (Li et al., 2020, "A System for Massively Parallel Hyperparameter Tuning"),
+            "hyperband" (Li et al., 2018), "median" (Golovin et al., 2017) or "none".
+        min_epochs: before which nobody is stopped.
+        max_epochs: of a whole trial.
+        reduction_factor: one trial in so many goes on.
+        across_families: judge a trial by those of all families.
+    """
+    inner: BasePruner
+    match name:
+        case "asha":
+            inner = SuccessiveHalvingPruner(
+                min_resource=min_epochs, reduction_factor=reduction_factor
+            )
+        case "hyperband":
+            inner = _Hyperband(min_epochs, max_epochs, reduction_factor)
+        case "median":
+            inner = MedianPruner(n_startup_trials=4, n_warmup_steps=min_epochs)
+        case "none":
+            return NopPruner()
+        case _:
+            raise ValueError(f"there is no pruner {name!r}")
+    return inner if across_families else _WithinFamily(inner)
+
+
+class _WithinFamily(BasePruner):
+    """A slow starter is not judged by a fast one's curve."""
+
+    def __init__(self, inner: BasePruner) -> None:
+        self._inner = inner
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        family = trial.params.get(FAMILY)
+        seen = _PartOfStudy(study, lambda other: other.params.get(FAMILY) == family)
+        return self._inner.prune(seen, trial)
+
+
+class _Hyperband(BasePruner):
+    """Successive halving in brackets that begin to prune at 1, 3, 9 ... times `min_epochs`.
+
+    Optuna's own looks at the whole study, whatever part of it it is shown; this one halves within
+    what it is shown. Trials go to brackets in the shares of Li et al. (2018), algorithm 1, drawn by
+    their number.
+    """
+
+    def __init__(self, min_epochs: int, max_epochs: int, reduction_factor: int) -> None:
+        rungs = max(max_epochs, min_epochs) / min_epochs
+        # The small sum keeps log(27, 3) from ending below 3.
+        count = 1 + math.floor(math.log(rungs) / math.log(reduction_factor) + 1e-9)
+        self._halving = [
+            SuccessiveHalvingPruner(
+                min_resource=min_epochs,
+                reduction_factor=reduction_factor,
+                min_early_stopping_rate=bracket,
+            )
+            for bracket in range(count)
+        ]
+        later = [count - 1 - bracket for bracket in range(count)]
+        self._shares = [math.ceil(count * reduction_factor**s / (s + 1)) for s in later]
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        bracket = self.bracket(trial.number)
+        seen = _PartOfStudy(study, lambda other: self.bracket(other.number) == bracket)
+        return self._halving[bracket].prune(seen, trial)
+
+    def bracket(self, number: int) -> int:
+        """That of the trial with this number; 0 prunes first."""
+        place = binascii.crc32(str(number).encode()) % sum(self._shares)
+        ends = itertools.accumulate(self._shares)
+        return next(bracket for bracket, end in enumerate(ends) if place < end)
+
+
+class _PartOfStudy(Study):
+    """A study of which only some trials are seen."""
+
+    def __init__(self, study: Study, seen: Callable[[FrozenTrial], bool]) -> None:
+        self.__dict__.update(study.__dict__)
+        self._whole = study
+        self._seen = seen
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._whole.get_trials(deepcopy, states) if self._seen(trial)]

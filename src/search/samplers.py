@@ -1,0 +1,114 @@
+"""Who proposes the next configuration: Optuna's samplers, made anew for each trial.
+
+A sampler that is made from (seed, number of the trial) and otherwise only looks at the study draws
+the same after an interruption as without one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from src.search.space import Family
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+__all__ = ["check_sampler", "make_sampler"]
+
+_ONE_PLAIN_SPACE = ("cmaes", "grid", "qmc")
+
+
+def check_sampler(name: str, families: Sequence[Family], objectives: int) -> None:
+    """Refuse what a sampler cannot do.
+
+    Raises:
+        ValueError: in plain words.
+    """
+    if name in _ONE_PLAIN_SPACE:
+        if len(families) > 1 or families[0].conditional:
+            raise ValueError(
+                f"sampler={name} takes a single family whose keys have no conditions: name one "
+                "family, fix the keys that others depend on, or say sampler=tpe"
+            )
+        if not families[0].parameters:
+            raise ValueError(f"sampler={name} has nothing to choose: no key is searched")
+    if name == "grid":
+        for parameter in families[0].parameters:
+            if not (parameter.choices or parameter.step or parameter.whole):
+                raise ValueError(
+                    f"sampler=grid needs choices or a step for {parameter.key}, a range of floats"
+                )
+    if name == "cmaes":
+        for parameter in families[0].parameters:
+            if parameter.choices:
+                raise ValueError(f"sampler=cmaes takes numbers only, and {parameter.key} is none")
+    if objectives > 1 and name not in ("tpe", "nsga2", "random", "grid", "qmc"):
+        raise ValueError(f"sampler={name} takes one metric: say sampler=nsga2 or sampler=tpe")
+
+
+def make_sampler(
+    name: str, families: Sequence[Family], *, seed: int, number: int, startup_trials: int
+) -> BaseSampler:
+    """The sampler for the trial with this number.
+
+    TPE is the multivariate one of Bergstra et al. (2011) and Falkner et al. (2018), which takes
+    each family's keys as a group of their own.
+    """
+    from optuna import samplers
+
+    draw = _seed(seed, number)
+    match name:
+        case "tpe":
+            return _tpe(draw, startup_trials)
+        case "gp":
+            return samplers.GPSampler(
+                seed=draw,
+                n_startup_trials=startup_trials,
+                independent_sampler=_tpe(draw, startup_trials),
+            )
+        case "random":
+            return samplers.RandomSampler(seed=draw)
+        case "cmaes":
+            return samplers.CmaEsSampler(
+                seed=draw, n_startup_trials=startup_trials, warn_independent_sampling=False
+            )
+        case "grid":
+            return samplers.GridSampler(_grid(families[0]), seed=seed)
+        case "qmc":
+            # A sequence is one only if its scrambling stays the same.
+            return samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+        case "nsga2":
+            return samplers.NSGAIISampler(seed=draw)
+    raise ValueError(f"there is no sampler {name!r}")
+
+
+def _tpe(seed: int, startup_trials: int) -> BaseSampler:
+    from optuna.samplers import TPESampler
+
+    return TPESampler(
+        seed=seed,
+        n_startup_trials=startup_trials,
+        multivariate=True,
+        group=True,
+        warn_independent_sampling=False,
+    )
+
+
+def _grid(family: Family) -> dict[str, list[Any]]:
+    grid: dict[str, list[Any]] = {}
+    for parameter in family.parameters:
+        if parameter.choices:
+            values = [parameter.stored(value) for value in parameter.choices]
+        else:
+            step = parameter.step or 1
+            count = int((parameter.high - parameter.low) / step + 1e-9) + 1
+            values = [parameter.low + step * i for i in range(count)]
+        grid[family.stored_name(parameter)] = values
+    return grid
+
+
+def _seed(seed: int, number: int) -> int:
+    digest = hashlib.blake2b(f"{seed}:{number}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big")

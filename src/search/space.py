@@ -1,0 +1,245 @@
+"""What a family searches: keys of a run with their ranges, choices and conditions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import Trial
+
+__all__ = ["Family", "Parameter", "Value", "parse_space"]
+
+Value = bool | int | float | str | list[Any] | None
+_KEYS = {"low", "high", "log", "step", "choices", "when"}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One key's range under one condition.
+
+    Attributes:
+        key: dotted key of a run's settings, or a config group.
+        name: unique within the family; that of the study's parameter.
+        choices: the values it may have; empty for a range.
+        low, high: bounds, both included.
+        log: whether to draw the logarithm evenly.
+        step: between values; None for any float, and for every whole number.
+        whole: whether the values are whole numbers.
+        when: other keys of the family with the values that they must have; the parameter plays no
+            part where they have not.
+    """
+
+    key: str
+    name: str
+    choices: tuple[Value, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    step: float | None = None
+    whole: bool = False
+    when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+
+    def applies(self, values: Mapping[str, Value]) -> bool:
+        """Whether its conditions hold for these values of other keys."""
+        return all(key in values and values[key] in allowed for key, allowed in self.when)
+
+    def distribution(self) -> BaseDistribution:
+        """As Optuna has it; choices by their text, for it takes no lists."""
+        from optuna.distributions import (
+            CategoricalDistribution,
+            FloatDistribution,
+            IntDistribution,
+        )
+
+        if self.choices:
+            return CategoricalDistribution([_text(value) for value in self.choices])
+        if self.whole:
+            step = 1 if self.step is None else int(self.step)
+            return IntDistribution(int(self.low), int(self.high), log=self.log, step=step)
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def stored(self, value: Value) -> Any:
+        """A value as the study keeps it.
+
+        Raises:
+            ValueError: it is none that the parameter may have.
+        """
+        if self.choices:
+            if value not in self.choices:
+                raise ValueError(f"{_text(value)} is none of {', '.join(map(_text, self.choices))}")
+            return _text(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not self.low <= value <= self.high:  # type: ignore[operator]
+            raise ValueError(f"{_text(value)} does not lie in {self.low:g} to {self.high:g}")
+        return value
+
+    def value(self, stored: Any) -> Value:
+        """`stored` undone. Floats keep six digits, which is what a person can read."""
+        if self.choices:
+            return next(choice for choice in self.choices if _text(choice) == stored)
+        return int(stored) if self.whole else float(f"{stored:.6g}")
+
+    def extremes(self) -> tuple[Value, ...]:
+        """All choices, or both ends."""
+        if self.choices:
+            return self.choices
+        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
+
+    def plain(self) -> dict[str, Any]:
+        """What a person compares, as plain values."""
+        if self.choices:
+            known: dict[str, Any] = {"choices": [_text(value) for value in self.choices]}
+        else:
+            known = {"low": self.low, "high": self.high, "log": self.log, "step": self.step}
+        when = {key: [_text(value) for value in values] for key, values in self.when}
+        return known | ({"when": when} if when else {})
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of candidate: what all of it share, and what differs.
+
+    Attributes:
+        name: of its file in sweeps/spaces/.
+        words: with which src.train begins.
+        parameters: in an order in which conditions follow what they look at.
+        constants: values of keys that conditions look at and nobody searches.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    constants: Mapping[str, Value]
+
+    @property
+    def conditional(self) -> bool:
+        """Whether some parameter plays no part in some configurations."""
+        return any(parameter.when for parameter in self.parameters)
+
+    def draw(self, trial: Trial) -> dict[str, Value]:
+        """Let the study's sampler choose a value of each key that plays a part."""
+        values = dict(self.constants)
+        drawn: dict[str, Value] = {}
+        for parameter in self.parameters:
+            if parameter.applies(values):
+                stored = trial._suggest(self.stored_name(parameter), parameter.distribution())
+                drawn[parameter.key] = values[parameter.key] = parameter.value(stored)
+        return drawn
+
+    def stored_values(self, values: Mapping[str, Value]) -> dict[str, Any]:
+        """The study's parameters that stand for these values.
+
+        Raises:
+            ValueError: a value is missing, or none that its parameter may have.
+        """
+        known = {**self.constants, **values}
+        stored = {}
+        for parameter in self.parameters:
+            if parameter.applies(known):
+                if parameter.key not in values:
+                    raise ValueError(f"{parameter.key} has no value")
+                try:
+                    stored[self.stored_name(parameter)] = parameter.stored(values[parameter.key])
+                except ValueError as error:
+                    raise ValueError(f"{parameter.key}: {error}") from None
+        return stored
+
+    def stored_name(self, parameter: Parameter) -> str:
+        """Of one study with several families: unique in it."""
+        return f"{self.name}/{parameter.name}"
+
+    def plain(self) -> dict[str, Any]:
+        """What makes it this family, as plain values."""
+        parameters = {parameter.name: parameter.plain() for parameter in self.parameters}
+        return {"words": list(self.words), "space": parameters}
+
+
+def parse_space(plain: Mapping[str, Any]) -> list[Parameter]:
+    """Parameters of a space as it is written in sweeps/spaces/.
+
+    Args:
+        plain: by key, `{choices: [...]}` or `{low, high, log, step}`, perhaps with
+            `when: {other key: value or list of values}`; a list of such for a key whose range
+            depends on others.
+
+    Raises:
+        ValueError: anything that makes no sense, in plain words.
+    """
+    parameters = []
+    for key, spec in plain.items():
+        options = spec if isinstance(spec, list) else [spec]
+        for option in options:
+            if not isinstance(option, Mapping):
+                raise ValueError(f"{key} is {option!r}: it must be choices, or low and high")
+            name = key if len(options) == 1 else f"{key}@{_condition(option)}"
+            try:
+                parameters.append(_parameter(key, name, option))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{key}: {error}") from None
+    names = [parameter.name for parameter in parameters]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(
+                f"{name} is there twice: ranges of one key need conditions that differ"
+            )
+    return _ordered(parameters)
+
+
+def _parameter(key: str, name: str, spec: Mapping[str, Any]) -> Parameter:
+    if unknown := sorted(set(spec) - _KEYS):
+        raise ValueError(f"{unknown[0]} is not known: there are {', '.join(sorted(_KEYS))}")
+    when = tuple(
+        (other, tuple(values) if isinstance(values, list) else (values,))
+        for other, values in (spec.get("when") or {}).items()
+    )
+    if "choices" in spec:
+        choices = tuple(spec["choices"])
+        if not choices or {"low", "high", "log", "step"} & set(spec):
+            raise ValueError("choices must not be empty, and go without low, high, log and step")
+        if len({_text(choice) for choice in choices}) < len(choices):
+            raise ValueError("one of the choices is there twice")
+        return Parameter(key, name, choices=choices, when=when)
+    low, high, step = spec.get("low"), spec.get("high"), spec.get("step")
+    for bound in (low, high):
+        if not isinstance(bound, int | float) or isinstance(bound, bool):
+            raise ValueError("it needs choices, or numbers as low and high")
+    assert low is not None and high is not None
+    log = bool(spec.get("log", False))
+    if low >= high:
+        raise ValueError(f"low ({low:g}) must be below high ({high:g})")
+    if log and (low <= 0 or step is not None):
+        raise ValueError("log needs a low above 0, and goes without step")
+    if step is not None and step <= 0:
+        raise ValueError(f"step ({step:g}) must be above 0")
+    whole = isinstance(low, int) and isinstance(high, int)
+    return Parameter(key, name, low=low, high=high, log=log, step=step, whole=whole, when=when)
+
+
+def _ordered(parameters: Sequence[Parameter]) -> list[Parameter]:
+    """Conditions after what they look at."""
+    ordered: list[Parameter] = []
+    waiting = list(parameters)
+    while waiting:
+        open_keys = {parameter.key for parameter in waiting}
+        ready = [p for p in waiting if not any(key in open_keys for key, _ in p.when)]
+        if not ready:
+            raise ValueError(f"the conditions of {waiting[0].key} and others go in a circle")
+        ordered += ready
+        waiting = [parameter for parameter in waiting if parameter not in ready]
+    return ordered
+
+
+def _condition(spec: Mapping[str, Any]) -> str:
+    parts = []
+    for key, values in (spec.get("when") or {}).items():
+        listed = values if isinstance(values, list) else [values]
+        parts.append(f"{key}={'|'.join(map(_text, listed))}")
+    return ",".join(parts)
+
+
+def _text(value: Value) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

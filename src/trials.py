@@ -1,0 +1,133 @@
+"""Plain values of a race: its trials, its finalists, and what came out. A leaf, for everyone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["COMPLETE", "FAILED", "PRUNED", "RUNNING", "Finalist", "SweepRecord", "TrialRecord"]
+
+RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as it stands.
+
+    Attributes:
+        number: from 0, unique in the study.
+        family: what kind of candidate.
+        state: "running", "complete", "pruned" or "failed".
+        values: what was searched, by key of a run's settings.
+        words: that turn the base into this trial.
+        curve: the first metric after each epoch, (epoch from 1, value).
+        objectives: all metrics, of a complete trial.
+        best: the best value on the curve, or None.
+        seconds: of training, validation and all; None before it ends.
+        figures: further figures of a complete trial, by metric key.
+        reason: why it was pruned or failed.
+        run_id, run_dir: our own id and the folder of its run; None before it began.
+        is_default: whether this is the family's own configuration.
+    """
+
+    number: int
+    family: str
+    state: str
+    values: Mapping[str, Any]
+    words: tuple[str, ...] = ()
+    curve: tuple[tuple[int, float], ...] = ()
+    objectives: tuple[float, ...] | None = None
+    best: float | None = None
+    seconds: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    reason: str | None = None
+    run_id: str | None = None
+    run_dir: str | None = None
+    is_default: bool = False
+
+    @property
+    def last(self) -> float | None:
+        """The first metric at the last epoch there is."""
+        return self.curve[-1][1] if self.curve else None
+
+    @property
+    def epochs(self) -> int:
+        """Trained so far."""
+        return self.curve[-1][0] if self.curve else 0
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A configuration trained again over seeds.
+
+    Attributes:
+        trial: number of the trial that it comes from.
+        runs: by seed, the first metric of the run, or None for one that failed.
+        run_dirs: by seed.
+    """
+
+    trial: int
+    runs: Mapping[int, float | None]
+    run_dirs: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float | None:
+        """Over the seeds that ended well; None if none did."""
+        values = [value for value in self.runs.values() if value is not None]
+        return sum(values) / len(values) if values else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds (of the sample); None below two."""
+        values = [value for value in self.runs.values() if value is not None]
+        if len(values) < 2:
+            return None
+        mean = sum(values) / len(values)
+        return float((sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5)
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """A study as it stands.
+
+    Attributes:
+        study: its name.
+        metrics: what it goes by; the first one ranks.
+        directions: "maximize" or "minimize" for each.
+        families: in the order they were named.
+        trials: by number.
+        base: words that all trials share.
+        commands: by trial number, the command line that repeats it by hand.
+        importances: by family, share of each key in how the first metric varies; sums to 1.
+        finalists: best mean first.
+        winner: number of the winning trial, or None while there is none.
+        test: figures of the winner on the test part, by metric key; empty where not measured.
+        test_measurements: how often that part has been measured, this time included.
+        seconds: of racing, over all starts.
+    """
+
+    study: str
+    metrics: tuple[str, ...]
+    directions: tuple[str, ...]
+    families: tuple[str, ...]
+    trials: tuple[TrialRecord, ...]
+    base: tuple[str, ...] = ()
+    commands: Mapping[int, str] = field(default_factory=dict)
+    importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    finalists: tuple[Finalist, ...] = ()
+    winner: int | None = None
+    test: Mapping[str, float] = field(default_factory=dict)
+    test_measurements: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Of the first metric."""
+        return self.directions[0] == "maximize"
+
+    def ranked(self) -> list[TrialRecord]:
+        """Complete trials by the first metric, best first; equal ones by number."""
+        complete = [trial for trial in self.trials if trial.objectives is not None]
+        sign = -1.0 if self.higher_is_better else 1.0
+        return sorted(complete, key=lambda t: (sign * (t.objectives or (0.0,))[0], t.number))
