@@ -29,10 +29,10 @@ from src.training.losses import balanced_weights
 from src.training.optimizers import parameter_groups
 from src.training.task import ClassificationTask, head_prefixes
 
-__all__ = ["build_data", "build_task", "build_trainer", "load_task"]
+__all__ = ["PROVISIONAL_BATCH", "build_data", "build_task", "build_trainer", "load_task"]
 
 # Until `data.batch_size=auto` has been measured (src/resolve.py).
-_PROVISIONAL_BATCH = 128
+PROVISIONAL_BATCH = 128
 _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
@@ -76,7 +76,7 @@ def build_data(settings: RunSettings) -> PictureData:
             split_seed=data.split_seed,
             val_fraction=data.val_fraction,
             test_fraction=data.test_fraction,
-            batch_size=data.batch_size if isinstance(data.batch_size, int) else _PROVISIONAL_BATCH,
+            batch_size=data.batch_size if isinstance(data.batch_size, int) else PROVISIONAL_BATCH,
             seed=settings.seed,
             workers=data.num_workers or available_cores(),
         )

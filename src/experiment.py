@@ -137,6 +137,7 @@ class _Run:
     command: str
     resolved: Resolved
     part_of: Membership | None = None
+    state: str = "failed"
     started: float = field(default_factory=time.perf_counter)
     metrics: dict[str, float] = field(default_factory=dict)
     checkpoint: Path | None = None
@@ -153,13 +154,13 @@ class _Run:
             with explained(folder.path, self.data.batch_size):
                 history = self.fit(interruption, SpoolLogger(tracker), on_epoch)
                 self._measure(tracker, history)
-            status = "FINISHED"
+            status, self.state = "FINISHED", "complete"
         except Interrupted as stop:
-            status, reason = "KILLED", str(stop)
+            status, reason, self.state = "KILLED", str(stop), "interrupted"
             self._say_how_to_resume()
             raise
         except Stopped as stop:
-            status, reason = "KILLED", str(stop)
+            status, reason, self.state = "KILLED", str(stop), "pruned"
             raise
         except RunFailed as failure:
             reason = str(failure)
@@ -179,6 +180,9 @@ class _Run:
         return summary
 
     def _close(self, tracker: Tracker, status: str, reason: str | None) -> RunSummary:
+        if self.part_of is not None:
+            tracker.metrics(self.part_of.figures(), step=0, final=True)
+            tracker.tags({"bakeoff.state": self.state})
         summary = self._summary(self.folder.run_id, status, reason)
         try:
             summary.write(self.folder.summary)

@@ -38,7 +38,7 @@ from src.training.plans import (
 )
 from src.training.range_test import RangeTest, range_test
 
-__all__ = ["Resolved", "resolve"]
+__all__ = ["Resolved", "resolve", "seconds_per_epoch"]
 
 _AUTO = "auto"
 _LEAST_BATCH, _MOST_BATCH = 16, 1024
@@ -98,6 +98,12 @@ def resolve(settings: RunSettings, data: PictureData) -> Resolved:
     if settings.find_lr:
         resolved = _with_rate(resolved, data, device)
     return resolved
+
+
+def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
+    """About what an epoch's training steps take, from a few real ones; all must be resolved."""
+    steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
+    return steps * _step_seconds(settings, data, _device(settings))
 
 
 def _with_epochs(resolved: Resolved, data: PictureData) -> Resolved:

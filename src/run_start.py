@@ -30,12 +30,14 @@ class Membership:
         name: what to call the run in MLflow.
         tags: of the run.
         announce: called with the run's folder once the run is on record there.
+        figures: asked for the last metrics, by key, when the run ends.
     """
 
     parent_run_id: str
     name: str
     tags: Mapping[str, str]
     announce: Callable[[RunFolder], None]
+    figures: Callable[[], Mapping[str, float]] = dict
 
 
 def record_start(

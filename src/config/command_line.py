@@ -20,7 +20,7 @@ from src.config.compose import expand, groups
 from src.training.failures import RunFailed, explained
 from src.training.interruption import Interrupted, Interruption
 
-__all__ = ["ChildEnded", "Invocation", "parse", "run_entry"]
+__all__ = ["ChildEnded", "Invocation", "parse", "run_entry", "take_config_name"]
 
 S = TypeVar("S", bound=Settings)
 
@@ -72,6 +72,20 @@ def parse(argv: Sequence[str]) -> Invocation:
         else:
             words.append(word)
     return Invocation(words, **flags)
+
+
+def take_config_name(argv: Sequence[str], default: str) -> tuple[list[str], str]:
+    """The words without `--config-name NAME` (or `-cn NAME`), and NAME, or `default`."""
+    words: list[str] = []
+    name = default
+    rest = iter(argv)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag in ("--config-name", "-cn"):
+            name = (value if equals else next(rest, "")).removesuffix(".yaml")
+        else:
+            words.append(word)
+    return words, name
 
 
 def run_entry(

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from src.config.checks import ConfigError, Settings, from_plain, nearest, setting
@@ -93,7 +94,7 @@ class WorkersSettings(Settings):
 
     engine: str = setting("processes of this machine, or a Ray cluster", options=("local", "ray"))
     count: int | None = setting(
-        "trials at the same time; null for one a GPU slot, or one a two cores without GPUs",
+        "trials at the same time; null for one a GPU slot, without GPUs for what suits the cores",
         at_least=1,
     )
     per_gpu: int = setting("trials that share a GPU", at_least=1)
@@ -154,6 +155,11 @@ class SweepSettings(RunSettings):
             )
 
     @property
+    def study_folder(self) -> Path:
+        """Where the study is kept."""
+        return Path(self.output_dir).absolute() / "sweeps" / self.study
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics to go by, the first of which ranks."""
         return (self.metric,) if isinstance(self.metric, str) else tuple(self.metric)
@@ -182,30 +188,36 @@ def read_sweep_settings(words: Sequence[str], config_name: str) -> SweepSettings
             raise ConfigError(f"{word}: the families decide the model; say families=[...].")
         if key == "resume":
             raise ConfigError("resume: the same command goes on with an unfinished study.")
-    plain = compose_plain(words, config_name, _FOLDERS)
+    plain = compose_plain(_shared(words), config_name, _FOLDERS)
     plain["study"] = plain.get("study") or config_name
     return from_plain(SweepSettings, plain)
 
 
 def base_words(words: Sequence[str], config_name: str) -> list[str]:
-    """What of the base a trial says on the command line of src.train: all but the model's own.
+    """What of the base a trial says on the command line of src.train.
 
     Args:
         words, config_name: as `read_sweep_settings` took them.
     """
     usual = chosen_options([], "config")
+    shared = _shared(words)
     chosen = [
         f"{group}={option}"
-        for group, option in chosen_options(words, config_name, _FOLDERS).items()
+        for group, option in chosen_options(shared, config_name, _FOLDERS).items()
         if group in usual and group != "model" and option != usual[group]
     ]
     reference = leaves(compose_plain(chosen, "config"))
     of_run = {f.name for f in dataclasses.fields(RunSettings)}
     differing = [
         word_of(key, value)
-        for key, value in leaves(compose_plain(words, config_name, _FOLDERS)).items()
+        for key, value in leaves(compose_plain(shared, config_name, _FOLDERS)).items()
         if key.partition(".")[0] in of_run
         and not key.startswith(("model.", *_PLACES))
         and reference.get(key) != value
     ]
-    return [*chosen, *differing]
+    return [*chosen, *differing, *(word for word in words if word not in shared)]
+
+
+def _shared(words: Sequence[str]) -> list[str]:
+    """All but those on the model, which have a meaning only together with a family."""
+    return [word for word in words if not word.startswith("model.")]

@@ -168,6 +168,8 @@ class MirrorProcess:
                 if run is not None:
                     _note(run, answer)
                     self._heard.notify_all()
+                    if run.done:  # a sweep's process has thousands of them
+                        self._open.pop(Path(answer["run_dir"]), None)
         process.wait()
         with self._heard:
             self._heard.notify_all()

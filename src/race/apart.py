@@ -1,0 +1,91 @@
+"""A trial on several devices: a process of its own, because Lightning starts the processes of the
+other devices by repeating this one's command line.
+
+python -m src.race.apart DESCRIPTOR JOB
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+from dataclasses import asdict
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+from src.search.workers.process import Ending, Job, Say, Voice, listen
+
+__all__ = ["main", "train_apart"]
+
+
+def train_apart(job: Job, say: Say) -> Ending:
+    """Run the job in a process of its own, and pass on what it says.
+
+    Raises:
+        Interrupted: from the signal's handler; the process got the signal as well.
+    """
+    ours, theirs = Pipe()
+    with theirs:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "src.race.apart"),
+                str(theirs.fileno()),
+                json.dumps(dict(job)),
+            ],
+            pass_fds=[theirs.fileno()],
+        )
+    try:
+        with ours:
+            return _relay(ours, say)
+    except EOFError:
+        return Ending("failed", reason=f"its process ended with exit code {process.wait()}")
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait()
+
+
+def _relay(connection: Connection, say: Say) -> Ending:
+    while True:
+        message: dict[str, Any] = json.loads(connection.recv_bytes())
+        match message.pop("said"):
+            case "noted":
+                say.note(**message["facts"])
+            case "reported":
+                stop = say.report(message["epoch"], message["metrics"])
+                connection.send_bytes(json.dumps({"do": "go_on", "stop": stop}).encode())
+            case _:
+                return Ending(**message)
+
+
+def main() -> None:
+    """Run the one job; on a further device, take part in it."""
+    from src.race.runner import TrialRunner
+
+    job = json.loads(sys.argv[2])
+    runner = TrialRunner(apart=True)
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        runner(job, _Mute())
+        return
+    connection = Connection(int(sys.argv[1]))
+    answers: queue.Queue[dict[str, Any]] = queue.Queue()
+    voice = Voice(connection, answers)
+    listen(connection, queue.Queue(), answers)
+    voice.say("ended", **asdict(runner(job, voice)))
+
+
+class _Mute:
+    """A further device says nothing: the first one speaks for all."""
+
+    def note(self, **facts: Any) -> None:
+        return None
+
+    def report(self, epoch: int, metrics: Any) -> str | None:
+        return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""The best configurations once more, over seeds and to the end, and the winner's test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from src.config.sweep import SweepSettings
+from src.race.onlookers import Onlookers
+from src.search.pool import Ended, Event, Noted, Pool, Reported
+from src.search.study import SweepStudy
+from src.search.workers.process import Job
+from src.trials import Finalist, TrialRecord
+
+__all__ = ["FinalRecord", "Finals"]
+
+_REFITS, _TEST = "refits", "test"
+_POLL_SECONDS = 0.25
+_MOST_ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class FinalRecord:
+    """What the study remembers of its finalists.
+
+    Attributes:
+        refits: by trial number and seed, the run's first metric (None: failed), and its folder.
+        test: figures of the winner on the test part.
+        test_measurements: how often that part has been measured.
+        winner: number of the trial, or None.
+    """
+
+    refits: Mapping[int, Mapping[int, Mapping[str, Any]]] = field(default_factory=dict)
+    test: Mapping[str, float] = field(default_factory=dict)
+    test_measurements: int | None = None
+    winner: int | None = None
+
+    def ranked(self, direction: str) -> tuple[Finalist, ...]:
+        """Best mean first; those of whom no seed ended well come last."""
+        finalists = [
+            Finalist(
+                number,
+                {seed: found.get("value") for seed, found in seeds.items()},
+                {seed: found["run_dir"] for seed, found in seeds.items() if found.get("run_dir")},
+            )
+            for number, seeds in self.refits.items()
+        ]
+        sign = -1.0 if direction == "maximize" else 1.0
+        worst = math.inf
+        return tuple(sorted(finalists, key=lambda f: worst if f.mean is None else sign * f.mean))
+
+
+class Finals:
+    """Trains the finalists and measures the winner, in the pool that the race has left.
+
+    The seeds are others than that of the trials: a configuration was chosen for what it did with
+    that one.
+
+    Args:
+        settings, study, pool, onlookers: of the sweep.
+        job_of: the job of a trial's configuration with another seed.
+    """
+
+    def __init__(
+        self,
+        settings: SweepSettings,
+        study: SweepStudy,
+        pool: Pool,
+        onlookers: Onlookers,
+        job_of: Callable[[TrialRecord, int], Job],
+    ) -> None:
+        self._settings = settings
+        self._study = study
+        self._pool = pool
+        self._onlookers = onlookers
+        self._job_of = job_of
+        self._metric = settings.metrics[0]
+        self._refits: dict[str, dict[str, dict[str, Any]]] = study.recall(_REFITS) or {}
+
+    @staticmethod
+    def stored(study: SweepStudy) -> FinalRecord:
+        """What the study remembers."""
+        refits = {
+            int(number): {int(seed): found for seed, found in seeds.items() if "value" in found}
+            for number, seeds in (study.recall(_REFITS) or {}).items()
+        }
+        test = study.recall(_TEST) or {}
+        return FinalRecord(
+            {number: seeds for number, seeds in refits.items() if seeds},
+            test.get("metrics", {}),
+            test.get("measurements"),
+            test.get("winner"),
+        )
+
+    def run(self, interruption: Any) -> None:
+        """Train what is missing, then measure the winner on the test part, once.
+
+        Raises:
+            Interrupted: somebody asked to stop; the next start goes on.
+        """
+        chosen = self._chosen()
+        if not chosen or not self._settings.finalists:
+            return
+        count = self._settings.finalist_seeds
+        seeds = [self._settings.seed + 1 + i for i in range(count)]
+        self._onlookers.say(
+            f"finalists: trials {', '.join(str(trial.number) for trial in chosen)}, "
+            f"each with seeds {', '.join(map(str, seeds))}"
+        )
+        todo = [
+            (trial, seed, 1)
+            for trial in chosen
+            for seed in seeds
+            if "value" not in self._refits.get(str(trial.number), {}).get(str(seed), {})
+        ]
+        self._train(todo, interruption)
+        self._measure_winner(interruption)
+
+    def _chosen(self) -> list[TrialRecord]:
+        """The best complete trials, no configuration twice."""
+        sign = -1.0 if self._settings.directions[0] == "maximize" else 1.0
+        complete = [trial for trial in self._study.trials() if trial.objectives is not None]
+        complete.sort(key=lambda t: (sign * (t.objectives or (0.0,))[0], t.number))
+        distinct: dict[tuple[str, ...], TrialRecord] = {}
+        for trial in complete:
+            distinct.setdefault(trial.words, trial)
+        return list(distinct.values())[: self._settings.finalists]
+
+    def _train(self, todo: list[tuple[TrialRecord, int, int]], interruption: Any) -> None:
+        running: dict[int, tuple[TrialRecord, int, int]] = {}
+        asked_to_stop = False
+        while todo or running:
+            if interruption.pending and not asked_to_stop:
+                asked_to_stop = True
+                self._pool.interrupt()
+            if asked_to_stop and not running:
+                break
+            for slot in [] if asked_to_stop else self._pool.free()[: len(todo)]:
+                trial, seed, attempt = running[slot] = todo.pop(0)
+                known = self._found(trial, seed)
+                resume = {"resume": known["run_dir"]} if known.get("run_dir") else {}
+                self._pool.give(slot, {**self._job_of(trial, seed), **resume})
+                self._onlookers.began(slot, trial)
+            for event in self._pool.events(_POLL_SECONDS):
+                trial, seed, attempt = running[event.slot]
+                self._hear(event, trial, seed)
+                if not isinstance(event, Ended):
+                    continue
+                del running[event.slot]
+                again = event.died or event.ending.state == "interrupted"
+                if again and (asked_to_stop or attempt < _MOST_ATTEMPTS):
+                    if not asked_to_stop:
+                        todo.append((trial, seed, attempt + 1))
+                    continue
+                self._keep(trial, seed, event)
+        interruption.check()
+
+    def _hear(self, event: Event, trial: TrialRecord, seed: int) -> None:
+        match event:
+            case Noted(facts=facts):
+                self._found(trial, seed).update(facts)
+                self._study.remember(_REFITS, self._refits)
+                self._onlookers.noted(trial, facts)
+            case Reported(slot=slot, epoch=epoch, metrics=metrics):
+                self._pool.answer(slot, None)
+                self._onlookers.reported(slot, trial.number, epoch, metrics.get(self._metric))
+
+    def _keep(self, trial: TrialRecord, seed: int, event: Ended) -> None:
+        metrics = event.ending.result.get("metrics", {})
+        value = metrics.get(self._metric) if event.ending.state == "complete" else None
+        found = self._found(trial, seed)
+        found["value"] = value
+        self._study.remember(_REFITS, self._refits)
+        said = event.ending.reason if value is None else f"{self._metric} {value:.4f}"
+        self._onlookers.say(f"finalist {trial.number} ({trial.family}), seed {seed}: {said}")
+
+    def _found(self, trial: TrialRecord, seed: int) -> dict[str, Any]:
+        return self._refits.setdefault(str(trial.number), {}).setdefault(str(seed), {})
+
+    def _measure_winner(self, interruption: Any) -> None:
+        """The best mean wins; of its runs the first seed's is measured, which nobody picked."""
+        ranked = self.stored(self._study).ranked(self._settings.directions[0])
+        if not ranked or ranked[0].mean is None:
+            return
+        winner = ranked[0]
+        known = self._study.recall(_TEST) or {}
+        if known.get("winner") == winner.trial and (
+            known.get("metrics") or not self._settings.evaluate_test
+        ):
+            return
+        record: dict[str, Any] = {"winner": winner.trial}
+        self._study.remember(_TEST, record)
+        if self._settings.evaluate_test:
+            record |= self._tested(winner, interruption)
+            self._study.remember(_TEST, record)
+
+    def _tested(self, winner: Finalist, interruption: Any) -> dict[str, Any]:
+        seeds: Sequence[int] = sorted(seed for seed, v in winner.runs.items() if v is not None)
+        run_dir = winner.run_dirs[seeds[0]]
+        places = [f"output_dir={Path(self._settings.output_dir).absolute()}"]
+        if self._settings.tracking.uri is not None:
+            places.append(f"tracking.uri={self._settings.tracking.uri}")
+        job = {"do": "test", "run_dir": run_dir, "places": places}
+        ending = self._pool.run_alone(job, interruption.check).ending
+        if ending.state != "complete":
+            self._onlookers.say(f"the test part was not measured: {ending.reason}")
+            return {}
+        result = ending.result
+        metrics = {k: v for k, v in result["metrics"].items() if k.startswith("test/")}
+        return {"metrics": metrics, "measurements": result["measurements"], "run_dir": run_dir}

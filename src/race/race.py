@@ -1,0 +1,327 @@
+"""A sweep from settings to verdict: families, study, slots, race, finalists, records."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src.config.checks import ConfigError, to_plain
+from src.config.sweep import SweepSettings, base_words
+from src.data.parallel import available_cores
+from src.race.families import default_values, load_families, words_of
+from src.race.finalists import Finals
+from src.race.machine import usual_slots, visible_gpus
+from src.race.onlookers import Onlookers
+from src.race.parent import ParentRun
+from src.search.driver import Budget, Driver, TooManyFailures
+from src.search.pool import Pool, WorkersFail
+from src.search.pruning import make_pruner
+from src.search.samplers import check_sampler
+from src.search.space import Family
+from src.search.study import Plan, StudyBusy, StudyChanged, SweepStudy
+from src.search.workers.engine import Engine
+from src.search.workers.local import LocalEngine, slots
+from src.search.workers.process import Job
+from src.training.failures import RunFailed
+from src.training.interruption import Interrupted, Interruption
+from src.trials import SweepRecord, TrialRecord
+
+__all__ = ["run_sweep"]
+
+_RUNNER = "src.race.runner:TrialRunner"
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a family's own configuration leaves open, chosen once for all its trials."""
+
+    words: tuple[str, ...]
+    epochs: int
+    seconds_per_epoch: float
+
+
+class _Race:
+    """The parts of one sweep, joined.
+
+    Args:
+        settings: of the sweep.
+        words, config_name: that they came from.
+        study: open.
+        families: that race.
+        base: words that all trials share.
+        folder: of the study.
+    """
+
+    def __init__(
+        self,
+        settings: SweepSettings,
+        command: str,
+        study: SweepStudy,
+        families: Sequence[Family],
+        base: Sequence[str],
+        folder: Path,
+    ) -> None:
+        self._settings = settings
+        self._study = study
+        self._families = {family.name: family for family in families}
+        self._base = tuple(base)
+        self._folder = folder
+        self._prepared: dict[str, _Prepared] = {}
+        self._parent = ParentRun(settings, study, folder, command)
+
+    def run(self, interruption: Interruption) -> SweepRecord:
+        """From the first trial to the winner.
+
+        Raises:
+            Interrupted: somebody asked to stop; the same command goes on.
+            RunFailed: the sweep cannot go on.
+        """
+        if self._is_over():
+            return self.record()
+        engine = self._engine()
+        pool = Pool(engine)
+        parent, onlookers = self._parent, Onlookers(self._settings, self._study, self._parent)
+        status, reason = "FAILED", None
+        try:
+            with parent, onlookers:
+                interruption.defer(True)
+                pool.start(1)
+                self._prepare(pool, onlookers, interruption)
+                pool.start()
+                driver = Driver(
+                    self._study,
+                    pool,
+                    budget=_budget(self._settings),
+                    metrics=self._settings.metrics,
+                    job_of=self._job,
+                    watcher=onlookers,
+                    failure_limit=self._settings.failure_limit,
+                    interrupted=lambda: interruption.pending,
+                )
+                driver.race()
+                interruption.check()
+                finals = Finals(self._settings, self._study, pool, onlookers, self._final_job)
+                finals.run(interruption)
+                self._study.remember("over", self._target())
+                status = "FINISHED"
+        except Interrupted as stop:
+            status, reason = "KILLED", str(stop)
+            raise
+        except (TooManyFailures, WorkersFail, StudyBusy) as error:
+            reason = f"{error}; each worker's output is in {self._folder / 'workers'}"
+            raise RunFailed(reason) from error
+        finally:
+            pool.close()
+            parent.finish(status, reason, self.record())
+        return self.record()
+
+    def record(self) -> SweepRecord:
+        """The study as it stands."""
+        settings, study = self._settings, self._study
+        trials = tuple(study.trials())
+        final = Finals.stored(study)
+        return SweepRecord(
+            study=settings.study,
+            metrics=settings.metrics,
+            directions=settings.directions,
+            families=tuple(self._families),
+            trials=trials,
+            base=self._base,
+            commands={t.number: _command(t.words) for t in trials if t.words},
+            importances=study.importances(),
+            finalists=final.ranked(settings.directions[0]),
+            winner=final.winner,
+            test=final.test,
+            test_measurements=final.test_measurements,
+            seconds=float(study.recall("seconds") or 0.0),
+        )
+
+    def _is_over(self) -> bool:
+        return bool(self._study.recall("over") == self._target())
+
+    def _target(self) -> dict[str, Any]:
+        """What this command wants of the study: reached once, it only prints."""
+        settings = self._settings
+        return {
+            "budget": to_plain(settings.budget),
+            "finalists": [settings.finalists, settings.finalist_seeds],
+            "test": settings.evaluate_test,
+        }
+
+    def _engine(self) -> Engine:
+        settings, workers = self._settings, self._settings.workers
+        devices = settings.trainer.devices
+        try:
+            if workers.engine == "ray":
+                from src.search.workers.ray import RayEngine
+
+                return RayEngine(
+                    _RUNNER,
+                    address=workers.address,
+                    count=workers.count,
+                    per_gpu=workers.per_gpu,
+                    threads=workers.threads or 1,
+                    use_gpus=settings.trainer.accelerator != "cpu",
+                )
+            gpus = [] if settings.trainer.accelerator == "cpu" else visible_gpus()
+            cores = available_cores()
+            places = slots(
+                count=workers.count or (None if gpus else usual_slots(cores)),
+                per_gpu=workers.per_gpu,
+                devices_per_trial=devices if isinstance(devices, int) else max(1, len(gpus)),
+                threads=workers.threads,
+                gpus=gpus,
+                cores=cores,
+            )
+        except ValueError as error:
+            raise ConfigError(f"{error}.") from error
+        if settings.runtime.threads in ("auto", None):
+            self._base = (*self._base, f"runtime.threads={places[0].threads}")
+        return LocalEngine(places, _RUNNER, self._folder / "workers")
+
+    def _prepare(self, pool: Pool, onlookers: Onlookers, interruption: Interruption) -> None:
+        """Choose what the families leave open, one after another on an otherwise idle machine."""
+        known: dict[str, Any] = self._study.recall("prepared") or {}
+        for name, family in self._families.items():
+            if name not in known:
+                onlookers.say(f"{name}: how to train it on this machine")
+                job = {"do": "prepare", "places": self._places(final=False)}
+                words = words_of(family, self._base, {})
+                ending = pool.run_alone({**job, "words": words}, interruption.check).ending
+                if ending.state != "complete":
+                    raise RunFailed(f"the family {name} cannot be trained: {ending.reason}")
+                known[name] = dict(ending.result)
+                self._study.remember("prepared", known)
+            found = known[name]
+            self._prepared[name] = _Prepared(
+                tuple(found["words"]), found["epochs"], found["seconds_per_epoch"]
+            )
+        if not self._study.recall("enqueued"):
+            cost = {n: p.epochs * p.seconds_per_epoch for n, p in self._prepared.items()}
+            for name in sorted(cost, key=cost.__getitem__):
+                self._study.enqueue(name, default_values(self._families[name], self._base))
+            self._study.remember("enqueued", True)
+
+    def _job(self, trial: TrialRecord) -> Job:
+        family, prepared = self._families[trial.family], self._prepared[trial.family]
+        words = words_of(family, (*self._base, *prepared.words), trial.values)
+        epochs = trial.values.get("trainer.max_epochs", prepared.epochs)
+        return {
+            "do": "train",
+            "words": words,
+            "places": self._places(final=False),
+            "command": _command(words),
+            "name": f"{self._settings.study}-{trial.number:03d}-{trial.family}",
+            "tags": self._tags(trial, _command(words)),
+            "parent_run_id": self._parent.run_id,
+            "metric": self._settings.metrics[0],
+            "direction": self._settings.directions[0],
+            "epochs": epochs,
+        }
+
+    def _final_job(self, trial: TrialRecord, seed: int) -> Job:
+        """A finalist's training with another seed, recorded in full."""
+        job = dict(self._job(trial))
+        words = [word for word in job["words"] if not word.startswith("seed=")] + [f"seed={seed}"]
+        name = f"{self._settings.study}-final-{trial.number:03d}-{trial.family}-seed{seed}"
+        tags = self._tags(trial, _command(words)) | {"bakeoff.finalist_seed": str(seed)}
+        places = self._places(final=True)
+        return job | {
+            "words": words,
+            "places": places,
+            "command": _command(words),
+            "name": name,
+            "tags": tags,
+        }
+
+    def _tags(self, trial: TrialRecord, command: str) -> dict[str, str]:
+        return {
+            "bakeoff.sweep": self._settings.study,
+            "bakeoff.trial": str(trial.number),
+            "bakeoff.family": trial.family,
+            "bakeoff.state": "running",
+            "bakeoff.command": command,
+        }
+
+    def _places(self, *, final: bool) -> list[str]:
+        """Words that say where a run is kept and how much of it, but not what it is."""
+        settings = self._settings
+        tracking = settings.tracking
+        words = [
+            f"output_dir={Path(settings.output_dir).absolute()}",
+            f"tracking.enabled={str(tracking.enabled).lower()}",
+            f"tracking.experiment={tracking.experiment}",
+            "evaluate_test=false",
+            "trainer.progress=false",
+        ]
+        if tracking.uri is not None:
+            words.append(f"tracking.uri={tracking.uri}")
+        if not final:
+            words += ["tracking.log_model=false", "tracking.figures=false"]
+            words += ["tracking.system_metrics_seconds=null"]
+        return words
+
+
+def run_sweep(settings: SweepSettings, words: Sequence[str], config_name: str) -> SweepRecord:
+    """Carry a study out, or go on with it.
+
+    Args:
+        settings: as `read_sweep_settings` gives them for
+        words, config_name: those of the command line.
+
+    Raises:
+        ConfigError: the input is wrong, or the study is another one's.
+        Interrupted: Ctrl-C or SIGTERM; the same command goes on.
+        RunFailed: the sweep cannot go on.
+    """
+    base = base_words(words, config_name)
+    families = load_families(settings.families, base, settings.search)
+    command = shlex.join(["python", "-m", "src.sweep", "--config-name", config_name, *words])
+    folder = settings.study_folder
+    try:
+        check_sampler(settings.sampler.name, families, len(settings.metrics))
+        study = SweepStudy(folder, _plan(settings, families, base), settings.storage)
+    except (StudyBusy, StudyChanged, ValueError) as error:
+        raise ConfigError(f"{str(error).rstrip('.')}.") from error
+    with study, Interruption() as interruption:
+        return _Race(settings, command, study, families, base, folder).run(interruption)
+
+
+def _plan(settings: SweepSettings, families: Sequence[Family], base: Sequence[str]) -> Plan:
+    pruner = settings.pruner
+    epochs = settings.trainer.max_epochs
+    return Plan(
+        name=settings.study,
+        families=families,
+        directions=settings.directions,
+        identity={
+            "metric": list(settings.metrics),
+            "direction": list(settings.directions),
+            "base": sorted(base),
+            "families": {family.name: family.plain() for family in families},
+        },
+        sampler=settings.sampler.name,
+        startup_trials=settings.sampler.startup_trials,
+        seed=settings.seed,
+        pruner=make_pruner(
+            pruner.name,
+            min_epochs=pruner.min_epochs,
+            max_epochs=epochs if isinstance(epochs, int) else 30,
+            reduction_factor=pruner.reduction_factor,
+            across_families=pruner.across_families,
+        ),
+    )
+
+
+def _budget(settings: SweepSettings) -> Budget:
+    budget = settings.budget
+    seconds = None if budget.minutes is None else 60 * budget.minutes
+    return Budget(budget.trials, seconds, budget.epochs)
+
+
+def _command(words: Sequence[str]) -> str:
+    """That repeats a trial by hand, without a look at the test part."""
+    return shlex.join(["python", "-m", "src.train", *words, "evaluate_test=false"])

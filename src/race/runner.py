@@ -1,0 +1,180 @@
+"""What a worker does with a job: train a candidate as a tracked run, and keep the data open."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from src import build
+from src.config.after import EvaluateSettings
+from src.config.checks import ConfigError, to_plain
+from src.config.compose import compose_settings, leaves, word_of
+from src.config.resume import read_run_settings
+from src.config.schema import RunSettings
+from src.data.datamodule import PictureData
+from src.experiment import run_experiment
+from src.race.apart import train_apart
+from src.resolve import resolve, seconds_per_epoch
+from src.revisit import measure_again
+from src.run_folder import RunFolder
+from src.run_start import Membership
+from src.search.workers.process import Ending, Job, Say
+from src.training.failures import OutOfMemory, RunFailed
+from src.training.interruption import Interrupted, Interruption, Stopped
+
+__all__ = ["TrialRunner"]
+
+_CHOSEN = ("runtime.", "data.batch_size", "trainer.max_epochs")
+
+
+class TrialRunner:
+    """Runs jobs one after another in one process.
+
+    A job is a dict of plain values. `do` is one of:
+    - "prepare": what a family leaves open is measured. words -> words, epochs, seconds_per_epoch.
+    - "train": a trial or a finalist. words, places (words that say where), command, name, tags,
+      parent_run_id, metric, direction; `resume` with the folder of a run that goes on, `changes`
+      with further words -> metrics, seconds.
+    - "test": the test part is measured. run_dir, places -> metrics, measurements.
+
+    Args:
+        apart: whether this is such a process of its own.
+    """
+
+    def __init__(self, apart: bool = False) -> None:
+        self._apart = apart
+        self._key = ""
+        self._data: PictureData | None = None
+
+    def __call__(self, job: Job, say: Say) -> Ending:
+        try:
+            with Interruption():
+                match job["do"]:
+                    case "prepare":
+                        return self._prepare(job)
+                    case "test":
+                        return self._test(job)
+                    case _:
+                        return self._train(job, say)
+        except Interrupted as stop:
+            return Ending("interrupted", reason=str(stop))
+        except (ConfigError, RunFailed) as error:
+            return Ending("failed", reason=str(error))
+        finally:
+            # What an exception's frames held, networks and their gradients, is free by now.
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _prepare(self, job: Job) -> Ending:
+        settings = _settings(job)
+        data = self._pictures(settings)
+        before = leaves(to_plain(settings))
+        settings = resolve(settings, data).settings
+        chosen = {
+            key: value
+            for key, value in leaves(to_plain(settings)).items()
+            if key.startswith(_CHOSEN) and value != before[key]
+        }
+        result = {
+            "words": [word_of(key, value) for key, value in chosen.items()],
+            "epochs": int(settings.trainer.max_epochs),
+            "seconds_per_epoch": seconds_per_epoch(settings, data),
+        }
+        return Ending("complete", result)
+
+    def _train(self, job: Job, say: Say) -> Ending:
+        settings = _settings(job)
+        if settings.trainer.devices != 1 and not self._apart:
+            return train_apart(job, say)
+
+        begun: list[RunFolder] = []
+
+        def announce(folder: RunFolder) -> None:
+            begun.append(folder)
+            say.note(run_id=folder.run_id, run_dir=str(folder.path))
+
+        curve: list[float] = []
+
+        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            if job["metric"] in metrics:
+                curve.append(metrics[job["metric"]])
+            reason = say.report(epoch + 1, metrics)
+            if reason is not None:
+                raise Stopped(reason)
+
+        part_of = Membership(
+            parent_run_id=job["parent_run_id"],
+            name=job["name"],
+            tags=job["tags"],
+            announce=announce,
+            figures=lambda: _last_and_best(curve, job["direction"]),
+        )
+        try:
+            summary = run_experiment(
+                settings,
+                on_epoch,
+                command=job["command"],
+                data=self._pictures(settings),
+                part_of=part_of,
+            )
+        except Stopped as stop:
+            for folder in begun:
+                shutil.rmtree(folder.checkpoints, ignore_errors=True)
+            return Ending("pruned", reason=str(stop))
+        except OutOfMemory as error:
+            return Ending("failed", reason=str(error), again=_smaller(settings))
+        if summary is None:  # a further process of a run on several devices
+            return Ending("complete")
+        result = {"metrics": summary.metrics, "seconds": summary.duration_seconds}
+        return Ending("complete", result)
+
+    def _test(self, job: Job) -> Ending:
+        folder = RunFolder.open(Path(job["run_dir"]))
+        words = [f"run={folder.path}", "split=test", *job["places"]]
+        settings = compose_settings(EvaluateSettings, words, config_name="evaluate")
+        metrics, measurements = measure_again(folder, folder.chosen_checkpoint(), settings)
+        return Ending("complete", {"metrics": metrics, "measurements": measurements})
+
+    def _pictures(self, settings: RunSettings) -> PictureData:
+        """Those of the last job if they are the same."""
+        plain = {k: v for k, v in to_plain(settings.data).items() if k != "batch_size"}
+        key = json.dumps(plain, sort_keys=True)
+        if self._data is None or key != self._key:
+            self._data, self._key = None, key  # the old ones go before the new ones come
+            self._data = build.build_data(settings)
+        size = settings.data.batch_size
+        self._data.batch_size = size if isinstance(size, int) else build.PROVISIONAL_BATCH
+        self._data.seed = settings.seed
+        return self._data
+
+
+def _settings(job: Mapping[str, Any]) -> RunSettings:
+    words: Sequence[str] = job["words"]
+    places: Sequence[str] = job["places"]
+    if job.get("resume"):
+        kept = [w for w in places if w.startswith(("output_dir=", "tracking.uri="))]
+        return read_run_settings([f"resume={job['resume']}", *kept])
+    return read_run_settings([*words, *places, *job.get("changes", ())])
+
+
+def _last_and_best(curve: Sequence[float], direction: str) -> dict[str, float]:
+    if not curve:
+        return {}
+    best = max(curve) if direction == "maximize" else min(curve)
+    return {"objective/last": curve[-1], "objective/best": best}
+
+
+def _smaller(settings: RunSettings) -> dict[str, Any] | None:
+    """The same step of the optimizer in two batches of half the size."""
+    size = settings.data.batch_size
+    if not isinstance(size, int) or size < 2:
+        return None
+    steps = 2 * settings.trainer.accumulate_batches
+    return {"changes": [f"data.batch_size={size // 2}", f"trainer.accumulate_batches={steps}"]}

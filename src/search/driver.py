@@ -1,0 +1,298 @@
+"""The race: free slots get the next trial, reports are judged, ends are told to the study."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from src.search.pool import Ended, Event, Noted, Pool, Reported
+from src.search.study import SweepStudy
+from src.search.workers.process import Ending, Job
+from src.trials import COMPLETE, FAILED, PRUNED, TrialRecord
+
+__all__ = ["Budget", "Driver", "TooManyFailures", "Watcher"]
+
+_MOST_ATTEMPTS = 2
+_POLL_SECONDS = 0.25
+# Enough to tell a faulty sweep from bad luck.
+_ENOUGH_TRIALS = 10
+_ALL_FAILED = 3
+_ENDED = (COMPLETE, PRUNED, FAILED)
+
+
+class TooManyFailures(RuntimeError):
+    """So many trials fail that the sweep itself is at fault."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When no further trial begins: at the first of these; None for no limit.
+
+    Attributes:
+        trials: in all, over all starts of the study.
+        seconds: of racing, over all starts; trials still running then are stopped.
+        epochs: of all trials together.
+    """
+
+    trials: int | None = None
+    seconds: float | None = None
+    epochs: int | None = None
+
+
+class Watcher(Protocol):
+    """Who looks on: the display, the records."""
+
+    def began(self, slot: int, trial: TrialRecord) -> None:
+        """A trial was given to a slot."""
+
+    def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
+        """Its run exists."""
+
+    def reported(self, slot: int, trial: int, epoch: int, value: float | None) -> None:
+        """An epoch ended; the value is None if the metric is known at the end only."""
+
+    def ended(self, slot: int, trial: TrialRecord) -> None:
+        """A trial is over; `slot` is -1 if it never got one."""
+
+    def tick(self, counts: Mapping[str, int], left: str) -> None:
+        """Time went by: trials by state, and what is left of the budget."""
+
+
+class Driver:
+    """Runs a study's trials in a pool. Everything happens on the thread that calls `race`.
+
+    Args:
+        study: the driver alone writes to it.
+        pool: started; it may have jobs of nobody else meanwhile.
+        budget: when to end.
+        metrics: keys of the metrics to go by, in the study's order.
+        job_of: a trial's job, with its `words` and the `epochs` of the whole of it.
+        watcher: see `Watcher`.
+        failure_limit: share of failed trials that ends the race, once enough have ended.
+        interrupted: asked all the time; True to save and end.
+    """
+
+    def __init__(
+        self,
+        study: SweepStudy,
+        pool: Pool,
+        *,
+        budget: Budget,
+        metrics: tuple[str, ...],
+        job_of: Callable[[TrialRecord], Job],
+        watcher: Watcher,
+        failure_limit: float = 0.5,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._study = study
+        self._pool = pool
+        self._budget = budget
+        self._metrics = metrics
+        self._job_of = job_of
+        self._watcher = watcher
+        self._failure_limit = failure_limit
+        self._interrupted = interrupted
+        self._waiting: deque[tuple[TrialRecord, dict[str, Any]]] = deque()
+        self._attempts: dict[int, int] = {}
+        self._seconds_before: dict[int, float] = {}
+        self._counts: Counter[str] = Counter()
+        self._epochs = 0
+        self._earlier_seconds = float(study.recall("seconds") or 0.0)
+        self._began = time.monotonic()
+        self._noted_at = self._began
+        self._exhausted = False
+
+    @property
+    def seconds(self) -> float:
+        """Of racing, over all starts."""
+        return self._earlier_seconds + time.monotonic() - self._began
+
+    def race(self) -> str:
+        """Until the budget is spent, or somebody interrupts.
+
+        Returns:
+            why it ended: "finished" or "interrupted".
+
+        Raises:
+            TooManyFailures, WorkersFail: the sweep cannot go on.
+        """
+        self._take_up()
+        asked_to_stop = False
+        while True:
+            if not asked_to_stop and self._interrupted():
+                asked_to_stop = True
+                self._pool.interrupt()
+            if not asked_to_stop:
+                self._fill()
+            if not self._pool.busy and (asked_to_stop or self._nothing_left()):
+                break
+            for event in self._pool.events(_POLL_SECONDS):
+                self._take(event, asked_to_stop)
+            self._tick()
+        self._keep_time()
+        return "interrupted" if asked_to_stop else "finished"
+
+    def _take_up(self) -> None:
+        """Go on where an earlier driver was ended."""
+        for trial in self._study.trials():
+            self._epochs += trial.epochs
+            if trial.state in _ENDED:
+                self._counts[trial.state] += 1
+        for trial in self._study.unfinished():
+            facts = self._study.facts(trial.number)
+            self._attempts[trial.number] = int(facts.get("attempts", 0))
+            self._waiting.append((trial, {"resume": trial.run_dir}))
+
+    def _fill(self) -> None:
+        for slot in self._pool.free():
+            chosen = self._next()
+            if chosen is None:
+                return
+            trial, changes = chosen
+            attempt = self._attempts[trial.number] = self._attempts.get(trial.number, 0) + 1
+            job = {**self._job_of(trial), **changes, "number": trial.number, "attempt": attempt}
+            self._study.note(trial.number, words=list(job["words"]), attempts=attempt)
+            self._pool.give(slot, job)
+            self._watcher.began(slot, trial)
+
+    def _next(self) -> tuple[TrialRecord, dict[str, Any]] | None:
+        if self._waiting:
+            return self._waiting.popleft()
+        if self._spent() is not None or self._exhausted:
+            return None
+        trial = self._study.ask()
+        if trial is None:
+            self._exhausted = True
+            return None
+        return trial, {}
+
+    def _nothing_left(self) -> bool:
+        spent = self._spent() is not None or self._exhausted
+        return not self._waiting and spent
+
+    def _spent(self) -> str | None:
+        """What of the budget is used up, or None."""
+        budget = self._budget
+        begun = sum(self._counts[state] for state in _ENDED)
+        begun += len(self._pool.busy) + len(self._waiting)
+        if budget.trials is not None and begun >= budget.trials:
+            return "trials"
+        if budget.epochs is not None and self._epochs >= budget.epochs:
+            return "epochs"
+        if self._out_of_time():
+            return "minutes"
+        return None
+
+    def _out_of_time(self) -> bool:
+        return self._budget.seconds is not None and self.seconds >= self._budget.seconds
+
+    def _take(self, event: Event, stopping: bool) -> None:
+        match event:
+            case Noted(facts=facts):
+                self._study.note(event.job["number"], **facts)
+                self._watcher.noted(self._study.trial(event.job["number"]), facts)
+            case Reported(slot=slot, epoch=epoch, metrics=metrics):
+                self._pool.answer(slot, self._judge(event.job, epoch, metrics))
+                self._watcher.reported(
+                    slot, event.job["number"], epoch, metrics.get(self._metrics[0])
+                )
+            case Ended():
+                self._end(event, stopping)
+
+    def _judge(self, job: Job, epoch: int, metrics: Mapping[str, float]) -> str | None:
+        """Why the trial is to stop, or None."""
+        self._epochs += 1
+        number = job["number"]
+        value = metrics.get(self._metrics[0])
+        if value is not None and len(self._metrics) == 1:
+            self._study.report(number, epoch, value)
+            if epoch < job["epochs"] and self._study.should_prune(number):
+                return f"pruned after {epoch} epochs at {self._metrics[0]} {value:.4g}"
+        if self._out_of_time():
+            return f"the time was over after {epoch} epochs"
+        return None
+
+    def _end(self, event: Ended, stopping: bool) -> None:
+        number, ending = event.job["number"], event.ending
+        seconds = self._seconds_before.pop(number, 0.0) + event.seconds
+        if ending.state == "interrupted" and stopping:
+            return  # it stays running in the study, and goes on with the next start
+        retry = self._retry(event)
+        if retry is not None:
+            self._seconds_before[number] = seconds
+            self._waiting.appendleft((self._study.trial(number), retry))
+            return
+        self._study.note(number, seconds=seconds)
+        self._tell(number, ending)
+        trial = self._study.trial(number)
+        self._counts[trial.state] += 1
+        self._watcher.ended(event.slot, trial)
+        self._require_success()
+
+    def _retry(self, event: Ended) -> dict[str, Any] | None:
+        """What is different in another attempt; None where there is none."""
+        number, ending = event.job["number"], event.ending
+        if self._attempts[number] >= _MOST_ATTEMPTS:
+            return None
+        if ending.again is not None:
+            return dict(ending.again)
+        if event.died or ending.state == "interrupted":
+            return {"resume": self._study.trial(number).run_dir}
+        return None
+
+    def _tell(self, number: int, ending: Ending) -> None:
+        if ending.state == "pruned":
+            self._study.pruned(number, ending.reason or "")
+            return
+        if ending.state != "complete":
+            self._study.failed(number, ending.reason or "it ended without a word")
+            return
+        figures = ending.result["metrics"]
+        missing = [name for name in self._metrics if name not in figures]
+        objectives = [float(figures.get(name, math.nan)) for name in self._metrics]
+        if missing or not all(math.isfinite(value) for value in objectives):
+            named = ", ".join(missing) or ", ".join(self._metrics)
+            self._study.failed(number, f"it has no finite {named}")
+            return
+        self._study.note(number, figures=dict(figures))
+        self._study.complete(number, objectives)
+
+    def _require_success(self) -> None:
+        failed = self._counts[FAILED]
+        ended = sum(self._counts[state] for state in _ENDED)
+        all_failed = failed == ended >= _ALL_FAILED
+        if all_failed or (ended >= _ENOUGH_TRIALS and failed / ended > self._failure_limit):
+            reasons = Counter(
+                trial.reason or "?" for trial in self._study.trials() if trial.state == FAILED
+            )
+            reason, count = reasons.most_common(1)[0]
+            raise TooManyFailures(
+                f"{failed} of {ended} trials failed, so the sweep stops; {count} of them: {reason}"
+            )
+
+    def _tick(self) -> None:
+        counts = {**self._counts, "running": len(self._pool.busy)}
+        self._watcher.tick(counts, self._left())
+        if time.monotonic() - self._noted_at > 10:
+            self._keep_time()
+
+    def _keep_time(self) -> None:
+        self._noted_at = time.monotonic()
+        self._study.remember("seconds", self.seconds)
+
+    def _left(self) -> str:
+        """What is left of the budget, in words."""
+        budget, parts = self._budget, []
+        if budget.trials is not None:
+            ended = sum(self._counts[state] for state in _ENDED)
+            parts.append(f"{max(0, budget.trials - ended)} trials")
+        if budget.epochs is not None:
+            parts.append(f"{max(0, budget.epochs - self._epochs):,} epochs")
+        if budget.seconds is not None:
+            minutes, seconds = divmod(max(0, int(budget.seconds - self.seconds)), 60)
+            parts.append(f"{minutes}:{seconds:02d}")
+        return ", ".join(parts)

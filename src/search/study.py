@@ -1,0 +1,419 @@
+"""A study that survives: Optuna's, with one writer, a fingerprint, and trials that can go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import StorageInternalError
+from optuna.pruners import BasePruner
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from src.search.journal import Journal
+from src.search.pruning import FAMILY
+from src.search.samplers import make_sampler
+from src.search.space import Family, Value
+from src.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
+
+__all__ = ["Plan", "StudyBusy", "StudyChanged", "SweepStudy"]
+
+_STATES = {
+    TrialState.RUNNING: RUNNING,
+    TrialState.COMPLETE: COMPLETE,
+    TrialState.PRUNED: PRUNED,
+    TrialState.FAIL: FAILED,
+}
+_JOURNAL = "study.journal"
+# A database that other machines reach too: how long a driver's last sign of life counts.
+_LEASE_SECONDS = 60.0
+_RENEW_SECONDS = 15.0
+_MOST_DIFFERENCES = 5
+
+
+class StudyBusy(ValueError):
+    """Another process drives this study."""
+
+
+class StudyChanged(ValueError):
+    """The study was begun with another space, direction or base."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What makes a study this study, and how it proposes.
+
+    Attributes:
+        name: of the study.
+        families: that race.
+        directions: "maximize" or "minimize", one a metric.
+        identity: plain values that must not change between starts.
+        sampler, startup_trials, seed: see `make_sampler`.
+        pruner: see `make_pruner`.
+    """
+
+    name: str
+    families: Sequence[Family]
+    directions: Sequence[str]
+    identity: Mapping[str, Any]
+    sampler: str
+    startup_trials: int
+    seed: int
+    pruner: BasePruner
+
+
+class SweepStudy:
+    """The one writer of a study.
+
+    Args:
+        folder: of the study; made where it is missing.
+        plan: see `Plan`.
+        storage: URL of a database; None for a journal in `folder`.
+
+    Raises:
+        StudyBusy: another process drives it.
+        StudyChanged: the study was begun with another identity; the message shows the difference.
+        ValueError: the storage cannot be opened.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, storage: str | None = None) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.plan = plan
+        self._families = {family.name: family for family in plan.families}
+        self._running: dict[int, Trial] = {}
+        self._journal: Journal | None = None
+        self._leased = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / "driver.lock", thread_local=False)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise StudyBusy(
+                f"the study {plan.name} in {folder} is being driven by another process"
+            ) from None
+        try:
+            self._open(folder, storage)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, folder: Path, storage: str | None) -> None:
+        opened: BaseStorage
+        if storage is None:
+            self._journal = Journal(folder / _JOURNAL)
+            opened = JournalStorage(self._journal)
+        else:
+            opened = _database(storage)
+        with _steady():
+            self._study = optuna.create_study(
+                study_name=self.plan.name,
+                storage=opened,
+                directions=[StudyDirection[name.upper()] for name in self.plan.directions],
+                pruner=self.plan.pruner,
+                load_if_exists=True,
+            )
+        self._shared = storage is not None
+        self._renew(first=True)
+        known = self.recall("identity")
+        given = json.loads(json.dumps(self.plan.identity))
+        if known is None:
+            self.remember("identity", given)
+        elif known != given:
+            raise StudyChanged(
+                f"the study {self.plan.name} was begun otherwise: {_difference(known, given)}. "
+                "Begin a new one with study=NAME, or take the old settings"
+            )
+
+    def close(self) -> None:
+        """Let another process drive."""
+        if self._leased:
+            with suppress(Exception):  # a database that is away cannot be told
+                self._study.set_user_attr("driver", None)
+        if self._journal is not None:
+            self._journal.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What the study knows beside its trials.
+
+    def recall(self, key: str) -> Any:
+        """What was remembered under `key`, or None."""
+        with _steady():
+            return self._study.user_attrs.get(key)
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a plain value for later starts."""
+        with _steady():
+            self._study.set_user_attr(key, value)
+
+    # Trials.
+
+    def enqueue(self, family: str, values: Mapping[str, Value]) -> None:
+        """Try this configuration before anything that the sampler proposes.
+
+        Raises:
+            ValueError: a value is none that its parameter may have.
+        """
+        stored = self._families[family].stored_values(values)
+        chosen = {FAMILY: family} if len(self._families) > 1 else {}
+        with _steady():
+            self._study.enqueue_trial(chosen | stored, user_attrs={"default": True})
+
+    def ask(self) -> TrialRecord | None:
+        """A new trial, running; None where the sampler has nothing left to propose."""
+        with _steady():
+            number = len(self._study.get_trials(deepcopy=False))
+            if self.plan.sampler == "grid" and number >= self._grid_size():
+                return None
+            self._study.sampler = make_sampler(
+                self.plan.sampler,
+                self.plan.families,
+                seed=self.plan.seed,
+                number=number,
+                startup_trials=self.plan.startup_trials,
+            )
+            trial = self._study.ask()
+            self._draw(trial)
+        self._running[trial.number] = trial
+        return self.trial(trial.number)
+
+    def _draw(self, trial: Trial) -> None:
+        with _steady():
+            names = tuple(self._families)
+            # A family of its own is no choice, and some samplers take none.
+            one = len(names) == 1
+            name = names[0] if one else trial._suggest(FAMILY, CategoricalDistribution(names))
+            self._families[str(name)].draw(trial)
+
+    def note(self, number: int, **facts: Any) -> None:
+        """Keep plain values with a running trial, such as its run's folder."""
+        with _steady():
+            for key, value in facts.items():
+                self._running[number].set_user_attr(key, value)
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """The first metric after this epoch, counted from 1; a repeated epoch is passed over."""
+        trial = self._running[number]
+        with _steady():
+            # What a trial that goes on from a checkpoint repeats is the same.
+            if epoch not in self._frozen(number).intermediate_values:
+                trial.report(value, epoch)
+
+    def should_prune(self, number: int) -> bool:
+        """What the pruner says of a running trial."""
+        with _steady():
+            return self._running[number].should_prune()
+
+    def complete(self, number: int, objectives: Sequence[float]) -> None:
+        """The trial ended, with its metrics."""
+        self._tell(number, TrialState.COMPLETE, list(objectives))
+
+    def pruned(self, number: int, reason: str) -> None:
+        """The trial was stopped."""
+        self.note(number, reason=reason)
+        self._tell(number, TrialState.PRUNED)
+
+    def failed(self, number: int, reason: str) -> None:
+        """The trial came to nothing."""
+        self.note(number, reason=reason)
+        self._tell(number, TrialState.FAIL)
+
+    def _tell(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
+        trial = self._running[number]
+        with _steady():
+            if state is TrialState.PRUNED and values is None:
+                # What `Study.tell` does; a study of several objectives has no such value.
+                frozen = self._frozen(number)
+                if frozen.last_step is not None:
+                    values = [frozen.intermediate_values[frozen.last_step]]
+            self._study._storage.set_trial_state_values(trial._trial_id, state, values)
+        del self._running[number]
+        self._renew()
+
+    def unfinished(self) -> list[TrialRecord]:
+        """The trials that an earlier driver left running; they run on here."""
+        left = []
+        for frozen in self._all():
+            if frozen.state is TrialState.RUNNING and frozen.number not in self._running:
+                trial = Trial(self._study, frozen._trial_id)
+                self._draw(trial)  # the rest of one that was killed while it was being drawn
+                self._running[frozen.number] = trial
+                left.append(self.trial(frozen.number))
+        return left
+
+    def trial(self, number: int) -> TrialRecord:
+        """One trial as it stands."""
+        with _steady():
+            return self._record(self._frozen(number))
+
+    def trials(self) -> list[TrialRecord]:
+        """All that have begun, by number."""
+        return [self._record(frozen) for frozen in self._all() if frozen.state in _STATES]
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """What was noted of a trial."""
+        with _steady():
+            return dict(self._frozen(number).user_attrs)
+
+    def importances(self) -> dict[str, dict[str, float]]:
+        """By family and key, the share in how the first metric varies (PED-ANOVA: Watanabe et al.,
+        2023), of families with enough complete trials to say."""
+        found = {}
+        for family in self.plan.families:
+            view = self._family_view(family)
+            if view is None:
+                continue
+            with suppress(ValueError, RuntimeError):  # nothing varies
+                shares = optuna.importance.get_param_importances(
+                    view,
+                    target=(lambda t: t.values[0]) if len(self.plan.directions) > 1 else None,
+                )
+                found[family.name] = {_key(name): share for name, share in shares.items()}
+        return found
+
+    def _family_view(self, family: Family) -> optuna.Study | None:
+        """The family's complete trials alone, in a study of their own."""
+        complete = [
+            frozen
+            for frozen in self._all()
+            if frozen.state is TrialState.COMPLETE and self._family_name(frozen) == family.name
+        ]
+        if len(complete) < 4:
+            return None
+        view = optuna.create_study(
+            directions=[StudyDirection[name.upper()] for name in self.plan.directions]
+        )
+        for frozen in complete:
+            inside = {k: v for k, v in frozen.params.items() if k != FAMILY}
+            distributions = {k: frozen.distributions[k] for k in inside}
+            view.add_trial(
+                optuna.trial.create_trial(
+                    params=inside, distributions=distributions, values=frozen.values
+                )
+            )
+        return view
+
+    def _all(self) -> list[FrozenTrial]:
+        with _steady():
+            return self._study.get_trials(deepcopy=False)
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        storage, study = self._study._storage, self._study._study_id
+        running = self._running.get(number)
+        if running is None:
+            return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study, number))
+        return storage.get_trial(running._trial_id)
+
+    def _family_name(self, frozen: FrozenTrial) -> str:
+        return str(frozen.params.get(FAMILY, self.plan.families[0].name))
+
+    def _record(self, frozen: FrozenTrial) -> TrialRecord:
+        family = self._families[self._family_name(frozen)]
+        by_name = {family.stored_name(p): p for p in family.parameters}
+        values = {
+            by_name[name].key: by_name[name].value(stored)
+            for name, stored in frozen.params.items()
+            if name in by_name
+        }
+        curve = tuple(sorted(frozen.intermediate_values.items()))
+        facts = frozen.user_attrs
+        sign = max if self.plan.directions[0] == "maximize" else min
+        return TrialRecord(
+            number=frozen.number,
+            family=family.name,
+            state=_STATES.get(frozen.state, RUNNING),
+            values=values,
+            words=tuple(facts.get("words", ())),
+            curve=curve,
+            objectives=tuple(frozen.values) if frozen.state is TrialState.COMPLETE else None,
+            best=sign((value for _, value in curve), default=None),
+            seconds=facts.get("seconds"),
+            figures=facts.get("figures", {}),
+            reason=facts.get("reason"),
+            run_id=facts.get("run_id"),
+            run_dir=facts.get("run_dir"),
+            is_default=bool(facts.get("default")),
+        )
+
+    def _grid_size(self) -> int:
+        from optuna.samplers import GridSampler
+
+        sampler = make_sampler("grid", self.plan.families, seed=0, number=0, startup_trials=1)
+        assert isinstance(sampler, GridSampler)
+        return len(sampler._all_grids)
+
+    def _renew(self, first: bool = False) -> None:
+        """Say to drivers on other machines that this one lives.
+
+        Raises:
+            StudyBusy: another one does.
+        """
+        if not self._shared or (not first and time.monotonic() - self._leased < _RENEW_SECONDS):
+            return
+        me = {"host": socket.gethostname(), "pid": os.getpid()}
+        other = self.recall("driver")
+        if first and other and other["host"] != me["host"]:
+            age = time.time() - other["at"]
+            if age < _LEASE_SECONDS:
+                raise StudyBusy(
+                    f"the study {self.plan.name} is being driven on {other['host']} (process "
+                    f"{other['pid']}, {age:.0f} s ago): end it, or wait a minute if it is dead"
+                )
+        self.remember("driver", me | {"at": time.time()})
+        self._leased = time.monotonic()
+
+
+def _database(url: str) -> BaseStorage:
+    engine = {"connect_args": {"timeout": 30}} if url.startswith("sqlite") else {}
+    try:
+        return RDBStorage(url, engine_kwargs=engine)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(f"storage: it cannot be opened ({first})") from error
+
+
+@contextmanager
+def _steady() -> Iterator[None]:
+    """Say what is wrong with a storage in plain words."""
+    try:
+        yield
+    except StorageInternalError as error:
+        cause = error.__cause__ or error
+        raise StudyBusy(f"the study's storage does not answer: {cause}") from error
+
+
+def _difference(known: Any, given: Any, where: str = "") -> str:
+    """The first keys that differ, with both values."""
+    found = list(_differences(known, given, where))
+    more = f" and {len(found) - _MOST_DIFFERENCES} more" if len(found) > _MOST_DIFFERENCES else ""
+    return "; ".join(found[:_MOST_DIFFERENCES]) + more
+
+
+def _differences(known: Any, given: Any, where: str) -> Iterator[str]:
+    if isinstance(known, dict) and isinstance(given, dict):
+        for key in sorted(known.keys() | given.keys()):
+            below = f"{where} {key}".strip()
+            yield from _differences(known.get(key), given.get(key), below)
+    elif known != given:
+        yield f"{where} was {json.dumps(known)} and is {json.dumps(given)}"
+
+
+def _key(stored_name: str) -> str:
+    return stored_name.partition("/")[2]

@@ -1,0 +1,1 @@
+"""Where trials run: engines start worker processes and hand over a connection to each."""

@@ -1,0 +1,146 @@
+"""Worker processes on this machine, each with its own devices and threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from src.search.workers.engine import Worker
+
+__all__ = ["LocalEngine", "Slot", "slots"]
+
+_ROOT = Path(__file__).resolve().parents[3]
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one worker has to itself.
+
+    Attributes:
+        devices: the GPUs it sees, as CUDA_VISIBLE_DEVICES lists them; None for what there is.
+        threads: of the CPU.
+    """
+
+    devices: str | None
+    threads: int
+
+
+def slots(
+    *,
+    count: int | None,
+    per_gpu: int,
+    devices_per_trial: int,
+    threads: int | None,
+    gpus: Sequence[str],
+    cores: int,
+) -> list[Slot]:
+    """Share a machine among workers.
+
+    Args:
+        count: workers; None for as many as fit: `per_gpu` a GPU, or one a core without GPUs.
+        per_gpu: workers that share a GPU.
+        devices_per_trial: GPUs of one trial; above 1 each slot has as many to itself.
+        threads: of each worker; None for an equal share of the cores.
+        gpus: names of the GPUs, as CUDA_VISIBLE_DEVICES takes them; none for trials on the CPU.
+        cores: of the CPU that may be used.
+
+    Raises:
+        ValueError: there are fewer GPUs than one trial needs.
+    """
+    if gpus and len(gpus) < devices_per_trial:
+        raise ValueError(
+            f"trainer.devices is {devices_per_trial}, but only {len(gpus)} GPUs are here"
+        )
+    if gpus:
+        whole = len(gpus) // devices_per_trial * devices_per_trial
+        groups = [
+            ",".join(gpus[i : i + devices_per_trial]) for i in range(0, whole, devices_per_trial)
+        ]
+        places: list[str | None] = [group for _ in range(per_gpu) for group in groups]
+    else:
+        places = [None] * max(1, cores // devices_per_trial)
+    if count is not None:
+        places = [places[i % len(places)] for i in range(count)]
+    share = threads or max(1, cores // len(places))
+    return [Slot(place, share) for place in places]
+
+
+class LocalEngine:
+    """Starts workers as processes of this machine.
+
+    Args:
+        slots: one a worker.
+        runner_path: see `serve`.
+        log_dir: where each worker's output goes.
+    """
+
+    def __init__(self, slots: Sequence[Slot], runner_path: str, log_dir: Path) -> None:
+        self.slots = tuple(slots)
+        self._runner = runner_path
+        self._log_dir = log_dir
+        log_dir.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def size(self) -> int:
+        """How many workers there can be at the same time."""
+        return len(self.slots)
+
+    def start(self, number: int) -> Worker:
+        """A new process for the slot with this number; it says `ready` when it is."""
+        ours, theirs = Pipe()
+        with theirs, (self._log_dir / f"worker-{number}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "src.search.workers.process"),
+                    *(str(theirs.fileno()), self._runner),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment(self.slots[number]),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is the driver's, who passes it on
+            )
+        return _LocalWorker(ours, process)
+
+    def close(self) -> None:
+        """Nothing but workers is held."""
+
+    def _environment(self, slot: Slot) -> dict[str, str]:
+        """Set before torch begins: later is too late for both."""
+        environment = dict(os.environ)
+        environment.update(dict.fromkeys(_THREAD_VARIABLES, str(slot.threads)))
+        if slot.devices is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = slot.devices
+        # Without it the current folder would come first, and it may have a `src` of its own.
+        environment["PYTHONSAFEPATH"] = "1"
+        path = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(path)
+        return environment
+
+
+class _LocalWorker:
+    """A process and the connection to it."""
+
+    def __init__(self, connection: Connection, process: subprocess.Popen[bytes]) -> None:
+        self.connection = connection
+        self._process = process
+
+    def end(self) -> str:
+        self.connection.close()  # at which it ends by itself
+        try:
+            code = self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        if code < 0:
+            return f"ended by signal {-code}" + (" (out of memory?)" if code == -9 else "")
+        return f"ended with exit code {code}"

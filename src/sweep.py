@@ -1,0 +1,38 @@
+"""Race model families and their hyperparameters; prune losers, train finalists over seeds.
+
+python -m src.sweep --config-name default data=folder data.root=PICTURES budget.trials=50
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from src.config.command_line import run_entry, take_config_name
+from src.config.sweep import SweepSettings, read_sweep_settings
+
+
+def sweep(settings: SweepSettings, words: Sequence[str], *, config_name: str) -> None:
+    """Run the study, or go on with it, and print what came of it."""
+    from src.race.race import run_sweep
+    from src.reporting.leaderboard import format_result
+
+    record = run_sweep(settings, words, config_name)
+    print(format_result(record))
+    print(f"summary: {settings.study_folder / 'sweep.json'}", flush=True)
+
+
+def main() -> int:
+    """The exit code of the command line."""
+    argv, config_name = take_config_name(sys.argv[1:], default="default")
+    return run_entry(
+        __doc__ or "",
+        partial(read_sweep_settings, config_name=config_name),
+        partial(sweep, config_name=config_name),
+        argv=argv,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
