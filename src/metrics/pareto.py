@@ -1,0 +1,39 @@
+"""What cannot be improved in one respect without losing in another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["pareto_front"]
+
+
+def pareto_front(points: Sequence[Sequence[float]], directions: Sequence[str]) -> list[int]:
+    """Indices of the points that no other point dominates, in their order.
+
+    A point dominates another if it is at least as good in every respect and better in one, so
+    equal points stand or fall together. Points with a NaN take no part.
+
+    Args:
+        points: N points of M numbers.
+        directions: M times "maximize" or "minimize".
+
+    Raises:
+        ValueError: a point of another length, or another direction.
+    """
+    if unknown := set(directions) - {"maximize", "minimize"}:
+        raise ValueError(f"{sorted(unknown)[0]!r} is no direction: say maximize or minimize.")
+    for point in points:
+        if len(point) != len(directions):
+            raise ValueError(f"{tuple(point)} has {len(point)} numbers for {len(directions)}.")
+    signs = [-1.0 if direction == "maximize" else 1.0 for direction in directions]
+    costs = np.array(points, dtype=np.float64).reshape(len(points), len(signs)) * signs
+    known = ~np.isnan(costs).any(axis=1)
+    front = []
+    for index in np.flatnonzero(known):
+        no_worse = (costs[known] <= costs[index]).all(axis=1)
+        better = (costs[known] < costs[index]).any(axis=1)
+        if not (no_worse & better).any():
+            front.append(int(index))
+    return front
