@@ -22,6 +22,7 @@ __all__ = [
     "leaderboard_csv",
     "non_dominated",
     "own_clock",
+    "values_of",
 ]
 
 _ORDER = {COMPLETE: 0, PRUNED: 1, RUNNING: 2, FAILED: 3}
@@ -134,6 +135,11 @@ def ended_by_family(record: SweepRecord) -> dict[str, list[TrialRecord]]:
         if trial.state != RUNNING:
             ended.setdefault(trial.family, []).append(trial)
     return ended
+
+
+def values_of(record: SweepRecord, trial: TrialRecord) -> tuple[float | None, ...]:
+    """A value or None for each metric: of a trial that is not complete, the last of the first."""
+    return trial.objectives or (trial.last, *(None for _ in record.metrics[1:]))
 
 
 def own_clock(trials: Iterable[TrialRecord]) -> list[float]:

@@ -20,12 +20,23 @@ from src.reporting.leaderboard import (
     best_of_families,
     leaderboard,
     non_dominated,
+    values_of,
 )
 from src.reporting.tables import Table
 from src.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 
-__all__ = ["families_table", "finalists_table", "format_result", "leaderboard_table", "markdown"]
+__all__ = [
+    "COMMAND",
+    "families_table",
+    "finalists_table",
+    "format_result",
+    "headline",
+    "leaderboard_table",
+    "markdown",
+    "verdict",
+]
 
+COMMAND = "train it again"  # the line of a result that is there to be copied
 _SHOWN = 10
 
 
@@ -41,7 +52,7 @@ def format_result(record: SweepRecord, width: int = 100) -> str:
     parts = [headline(record)]
     tables = [leaderboard_table(record, _SHOWN), families_table(record), finalists_table(record)]
     parts += [table.text(width) for table in tables if table.rows]
-    parts += [verdict for verdict in [_verdict(record)] if verdict]
+    parts += filter(None, [_verdict_text(record)])
     return "\n\n".join(parts)
 
 
@@ -49,8 +60,8 @@ def markdown(record: SweepRecord) -> str:
     """All trials, families and finalists as Markdown tables, and the winner's command."""
     tables = [leaderboard_table(record), families_table(record), finalists_table(record)]
     parts = [f"# {headline(record)}", *(table.markdown() for table in tables if table.rows)]
-    if verdict := _verdict(record):
-        parts.append(f"```\n{verdict}\n```")
+    if told := _verdict_text(record):
+        parts.append(f"```\n{told}\n```")
     return "\n\n".join(parts) + "\n"
 
 
@@ -78,7 +89,7 @@ def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
         last = settings_text(trial.values)
         if trial.state == FAILED:
             last = trial.reason or "no reason known"
-        values = trial.objectives or (trial.last, *(None for _ in record.metrics[1:]))
+        values = values_of(record, trial)
         rows.append(
             (
                 *(str(ranks.get(trial.number, "")), str(trial.number), trial.family),
@@ -145,10 +156,10 @@ def finalists_table(record: SweepRecord) -> Table:
     return Table(title, ("trial", "family", "mean", "by seed"), rows, frozenset({0}))
 
 
-def _verdict(record: SweepRecord) -> str:
-    """Winner, test accuracy and command; empty without a winner."""
+def verdict(record: SweepRecord) -> dict[str, str]:
+    """Winner, test accuracy and command, by what they are; empty without a winner."""
     if record.winner is None:
-        return ""
+        return {}
     winner = next(trial for trial in record.trials if trial.number == record.winner)
     accuracy, low, high = (
         record.test.get(metric_key("test", name))
@@ -160,11 +171,15 @@ def _verdict(record: SweepRecord) -> str:
         "test part measured": (
             None if record.test_measurements is None else measured(record.test_measurements)
         ),
-        "train it again": record.commands.get(winner.number),
+        COMMAND: record.commands.get(winner.number),
     }
-    shown = {name: text for name, text in rows.items() if text is not None}
-    width = max(map(len, shown))
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in shown.items())
+    return {name: text for name, text in rows.items() if text is not None}
+
+
+def _verdict_text(record: SweepRecord) -> str:
+    rows = verdict(record)
+    width = max(map(len, rows), default=0)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
 
 
 def _best(record: SweepRecord, standing: FamilyStanding) -> str:

@@ -1,0 +1,304 @@
+"use strict";
+// Draws what the page's JSON holds. Text goes in as text, never as markup.
+(() => {
+  const data = JSON.parse(document.getElementById("sweep").textContent);
+  const byNumber = new Map(data.trials.map((trial) => [trial.number, trial]));
+  const SVG = "http://www.w3.org/2000/svg";
+  const $ = (id) => document.getElementById(id);
+  let chosen = null;
+
+  function make(name, attributes = {}, text = null, parent = null) {
+    const made = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    if (text !== null) made.textContent = text;
+    if (parent) parent.append(made);
+    return made;
+  }
+
+  function html(name, text, parent) {
+    const made = document.createElement(name);
+    made.textContent = text;
+    parent.append(made);
+    return made;
+  }
+
+  const color = (trial) => data.colors[trial.family] || "#7b8794";
+  const told = (trial) => `trial ${trial.number}, ${trial.family}: ${trial.value || "no value"}`;
+
+  // One trial, wherever it shows.
+  function choose(number) {
+    chosen = number;
+    const trial = byNumber.get(number);
+    const card = $("card");
+    card.hidden = false;
+    card.replaceChildren();
+    html("strong", told(trial), card);
+    const list = html("dl", "", card);
+    for (const [term, text] of trial.about) {
+      html("dt", term, list);
+      const value = html("dd", "", list);
+      html(term === data.command ? "code" : "span", text, value);
+    }
+    mark();
+  }
+
+  function mark() {
+    for (const element of document.querySelectorAll("[data-trial]")) {
+      element.classList.toggle("chosen", Number(element.dataset.trial) === chosen);
+    }
+    const line = document.querySelector("svg .line.chosen");
+    if (line) line.parentNode.append(line);
+  }
+
+  function tip(event, trial) {
+    const box = $("tip");
+    box.hidden = !trial;
+    if (!trial) return;
+    box.replaceChildren();
+    html("strong", told(trial), box);
+    html("div", `${trial.state}. ${trial.settings}`, box);
+    const { offsetWidth: width, offsetHeight: height } = box;
+    box.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - width - 8))}px`;
+    const below = event.clientY + 16;
+    box.style.top = `${below + height > innerHeight ? event.clientY - height - 12 : below}px`;
+  }
+
+  // The history: trials by number, best so far.
+  function drawHistory() {
+    const place = $("history");
+    const width = place.clientWidth, height = Math.min(360, Math.max(240, width * 0.4));
+    const left = 62, right = 14, top = 12, bottom = 40;
+    const last = Math.max(1, ...data.trials.map((trial) => trial.number));
+    const x = (number) => left + (width - left - right) * (number / last);
+    // Places count from the worst; the page shows low values low.
+    const y = (up) => top + (height - top - bottom) * (data.higher ? 1 - up : up);
+    const svg = make("svg", { width, height, role: "img", "aria-label": "History of the sweep" });
+    for (const [up, text] of data.ticks) {
+      make("line", { class: "rule", x1: left, x2: width - right, y1: y(up), y2: y(up) }, null, svg);
+      make("text", { x: left - 8, y: y(up) + 4, "text-anchor": "end" }, text, svg);
+    }
+    const step = Math.max(1, Math.ceil(last / Math.max(2, Math.floor(width / 90))));
+    for (let number = 0; number <= last; number += step) {
+      make("text", { x: x(number), y: height - bottom + 20, "text-anchor": "middle" }, number, svg);
+    }
+    const middle = (left + width - right) / 2;
+    make("text", { x: middle, y: height - 4, "text-anchor": "middle" }, "trial", svg);
+    let best = null, path = "";
+    for (const trial of data.trials) {
+      if (trial.state !== "complete" || trial.place === null) continue;
+      if (best === null) path = `M${x(trial.number)} ${y(trial.place)}`;
+      else path += `H${x(trial.number)}`;
+      best = best === null ? trial.place : Math.max(best, trial.place);
+      path += `V${y(best)}`;
+    }
+    if (best !== null) make("path", { class: "best-so-far", d: `${path}H${width - right}` }, null, svg);
+    const points = [];
+    for (const trial of data.trials) {
+      const failed = trial.state === "failed";
+      if (trial.place === null && !failed) continue;
+      const at = [x(trial.number), failed ? height - bottom : y(trial.place)];
+      points.push([at, trial]);
+      const common = { "data-trial": trial.number };
+      if (failed) {
+        make("path", { ...common, class: "failed", d: `M${at[0] - 4} ${at[1] - 4}l8 8m0-8l-8 8` }, null, svg);
+      } else if (trial.state === "complete") {
+        make("circle", { ...common, cx: at[0], cy: at[1], r: 4.5, fill: color(trial) }, null, svg);
+      } else {
+        const d = `M${at[0] - 4.5} ${at[1] - 4}h9l-4.5 8z`;
+        make("path", { ...common, class: "hollow", d, stroke: color(trial) }, null, svg);
+      }
+    }
+    const nearest = (event) => {
+      const box = svg.getBoundingClientRect();
+      const [px, py] = [event.clientX - box.left, event.clientY - box.top];
+      let found = null, closest = 24;
+      for (const [[a, b], trial] of points) {
+        const distance = Math.hypot(a - px, b - py);
+        if (distance < closest) [found, closest] = [trial, distance];
+      }
+      return found;
+    };
+    svg.addEventListener("pointermove", (event) => tip(event, nearest(event)));
+    svg.addEventListener("pointerleave", (event) => tip(event, null));
+    svg.addEventListener("click", (event) => {
+      const trial = nearest(event);
+      if (trial) choose(trial.number);
+    });
+    place.replaceChildren(svg);
+  }
+
+  // Parallel coordinates of one family; each axis can be brushed.
+  let shown = data.spaces.length ? data.spaces[0].family : null;
+  let brushes = new Map();
+
+  function drawSpace() {
+    const place = $("space");
+    const space = data.spaces.find((one) => one.family === shown);
+    if (!space) return;
+    const left = 16, right = 96, top = 44, bottom = 16, height = 340;
+    const gap = Math.max(118, (place.clientWidth - left - right) / Math.max(1, space.axes.length - 1));
+    const width = left + right + gap * (space.axes.length - 1);
+    const x = (index) => left + gap * index;
+    const y = (up) => top + (height - top - bottom) * (1 - up);
+    const svg = make("svg", { width, height, role: "img", "aria-label": `Settings of ${shown}` });
+    const lines = make("g", {}, null, svg);
+    const kept = (trial) => [...brushes].every(([index, [low, high]]) => {
+      const up = space.axes[index].places[trial.number];
+      return up >= low && up <= high;
+    });
+    const last = space.axes[space.axes.length - 1];
+    const trials = space.trials.map((number) => byNumber.get(number));
+    trials.sort((a, b) => (a.state === "complete") - (b.state === "complete")
+      || last.places[a.number] - last.places[b.number]);
+    for (const trial of trials) {
+      const d = space.axes.map((axis, i) => `${i ? "L" : "M"}${x(i)} ${y(axis.places[trial.number])}`);
+      const line = make("path", { class: "line", d: d.join(""), "data-trial": trial.number }, null, lines);
+      if (trial.state === "complete") {
+        line.setAttribute("stroke", color(trial));
+        line.setAttribute("stroke-opacity", 0.2 + 0.8 * last.places[trial.number] ** 2);
+      } else {
+        line.classList.add("pruned");
+      }
+    }
+    const sift = () => {
+      let count = 0;
+      for (const line of lines.children) {
+        const trial = byNumber.get(Number(line.dataset.trial));
+        const stays = kept(trial);
+        line.classList.toggle("out", !stays);
+        count += stays;
+      }
+      $("kept").textContent = `${count} of ${trials.length} trials`;
+      $("clear").hidden = brushes.size === 0;
+    };
+    space.axes.forEach((axis, index) => {
+      make("line", { class: "rule", x1: x(index), x2: x(index), y1: y(0), y2: y(1) }, null, svg);
+      // Labels alternate in height, so that long ones do not run into each other.
+      const anchor = index ? (index === space.axes.length - 1 ? "middle" : "middle") : "start";
+      const title = make("text", { class: "title halo", x: index ? x(index) : 2, y: index % 2 ? 30 : 14, "text-anchor": anchor }, axis.label, svg);
+      make("title", {}, axis.label, title);
+      for (const [up, text] of axis.ticks) {
+        const shownText = text.length > 18 ? `${text.slice(0, 17)}…` : text;
+        const tick = make("text", { class: "halo", x: x(index) + 6, y: y(up) + 4 }, shownText, svg);
+        make("title", {}, text, tick);
+      }
+      const brush = make("rect", { class: "brush", x: x(index) - 7, width: 14, y: 0, height: 0 }, null, svg);
+      const zone = make("rect", { class: "zone", x: x(index) - 14, width: 28, y: top - 8, height: height - top - bottom + 16, "data-axis": index }, null, svg);
+      const paint = () => {
+        const range = brushes.get(index);
+        brush.setAttribute("visibility", range ? "visible" : "hidden");
+        if (!range) return;
+        brush.setAttribute("y", y(range[1]));
+        brush.setAttribute("height", Math.max(1, y(range[0]) - y(range[1])));
+      };
+      const up = (event) => {
+        const share = (event.clientY - svg.getBoundingClientRect().top - top) / (height - top - bottom);
+        return Math.min(1.02, Math.max(-0.02, 1 - share));
+      };
+      let start = null;
+      zone.addEventListener("pointerdown", (event) => {
+        start = up(event);
+        zone.setPointerCapture(event.pointerId);
+        brushes.delete(index);
+        paint();
+        sift();
+      });
+      zone.addEventListener("pointermove", (event) => {
+        if (start === null) return;
+        const now = up(event);
+        if (Math.abs(now - start) > 0.015) brushes.set(index, [Math.min(start, now), Math.max(start, now)]);
+        paint();
+        sift();
+      });
+      for (const ending of ["pointerup", "pointercancel"]) {
+        zone.addEventListener(ending, () => { start = null; });
+      }
+      paint();
+    });
+    const under = (event) => {
+      const line = event.target.closest(".line");
+      return line ? byNumber.get(Number(line.dataset.trial)) : null;
+    };
+    svg.addEventListener("pointermove", (event) => tip(event, under(event)));
+    svg.addEventListener("pointerleave", (event) => tip(event, null));
+    svg.addEventListener("click", (event) => {
+      const trial = under(event);
+      if (trial) choose(trial.number);
+    });
+    place.replaceChildren(svg);
+    sift();
+  }
+
+  function drawTabs() {
+    for (const { family } of data.spaces) {
+      const button = html("button", family, $("tabs"));
+      button.type = "button";
+      button.setAttribute("aria-pressed", family === shown);
+      button.addEventListener("click", () => {
+        shown = family;
+        brushes = new Map();
+        for (const other of $("tabs").children) other.setAttribute("aria-pressed", other === button);
+        draw();
+      });
+    }
+    $("clear").addEventListener("click", () => {
+      brushes = new Map();
+      draw();
+    });
+  }
+
+  function drawLegend() {
+    for (const [family, shade] of Object.entries(data.colors)) {
+      const entry = html("span", "", $("legend"));
+      const dot = html("span", "", entry);
+      dot.className = "dot";
+      dot.style.background = shade;
+      html("span", family, entry);
+    }
+    html("span", "▽ pruned", $("legend"));
+    html("span", "× failed", $("legend"));
+    html("span", "― best so far", $("legend"));
+  }
+
+  // Cells without a value stay last, whichever way the others go.
+  function sortBy(header) {
+    const body = header.closest("table").tBodies[0];
+    const up = header.getAttribute("aria-sort") !== "ascending";
+    for (const other of header.parentNode.children) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const key = (row) => row.cells[header.cellIndex].dataset.value ?? "";
+    const numbers = header.classList.contains("number");
+    const rows = [...body.rows].sort((a, b) => {
+      const [one, two] = [key(a), key(b)];
+      if (one === "" || two === "") return (one === "") - (two === "");
+      const order = numbers ? Number(one) - Number(two) : one.localeCompare(two);
+      return up ? order : -order;
+    });
+    body.append(...rows);
+  }
+
+  function draw() {
+    drawHistory();
+    drawSpace();
+    mark();
+  }
+
+  for (const header of document.querySelectorAll("#leaderboard th")) {
+    header.querySelector("button").addEventListener("click", () => sortBy(header));
+  }
+  for (const row of document.querySelectorAll("#leaderboard tbody tr")) {
+    row.querySelector("button").addEventListener("click", () => {
+      choose(Number(row.dataset.trial));
+      $("card").scrollIntoView({ block: "nearest" });
+    });
+  }
+  drawLegend();
+  drawTabs();
+  draw();
+  let drawnWidth = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === drawnWidth) return;
+    drawnWidth = innerWidth;
+    draw();
+  });
+})();
