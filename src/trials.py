@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,12 @@ class TrialRecord:
     def last(self) -> float | None:
         """The first metric at the last epoch there is."""
         return self.curve[-1][1] if self.curve else None
+
+    @property
+    def value(self) -> float | None:
+        """What it is judged by: its first objective, else `last`; None unless that is finite."""
+        value = self.objectives[0] if self.objectives else self.last
+        return value if value is not None and math.isfinite(value) else None
 
     @property
     def epochs(self) -> int:
@@ -127,7 +134,7 @@ class SweepRecord:
         return self.directions[0] == "maximize"
 
     def ranked(self) -> list[TrialRecord]:
-        """Complete trials by the first metric, best first; equal ones by number."""
-        complete = [trial for trial in self.trials if trial.objectives is not None]
+        """Complete trials with a finite first metric, best first; equal ones by number."""
         sign = -1.0 if self.higher_is_better else 1.0
-        return sorted(complete, key=lambda t: (sign * (t.objectives or (0.0,))[0], t.number))
+        judged = [t for t in self.trials if t.objectives is not None and t.value is not None]
+        return sorted(judged, key=lambda t: (sign * (t.value or 0.0), t.number))
