@@ -16,7 +16,7 @@ from src.config.sweep import SweepSettings, read_sweep_settings
 def sweep(settings: SweepSettings, words: Sequence[str], *, config_name: str) -> None:
     """Run the study, or go on with it, and print what came of it."""
     from src.race.race import run_sweep
-    from src.reporting.leaderboard import format_result
+    from src.reporting.sweep_report import format_result
 
     record = run_sweep(settings, words, config_name)
     print(format_result(record))

@@ -7,8 +7,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self
-
 import yaml
 
 from src.config.checks import to_plain
@@ -108,16 +106,21 @@ class ParentRun:
             self._mirror.close()
 
     def _write(self, record: SweepRecord) -> list[Path]:
-        """Files of the study's folder that show what came of it."""
-        summary = self.folder / "sweep.json"
-        write_atomically(summary, json.dumps(asdict(record), indent=1) + "\n")
-        return [summary]
+        """Files of the study's folder that show what came of it; pictures last."""
+        # matplotlib takes a second to import, which no race should wait for.
+        from src.reporting.leaderboard import leaderboard_csv
+        from src.reporting.sweep_figures import draw_sweep_figures
+        from src.reporting.sweep_page import sweep_page
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
+        contents = {
+            "sweep.json": json.dumps(asdict(record), indent=1) + "\n",
+            "leaderboard.csv": leaderboard_csv(record),
+            "sweep.html": sweep_page(record),
+        }
+        for name, content in contents.items():
+            write_atomically(self.folder / name, content)
+        figures = draw_sweep_figures(self.folder / "figures", record)
+        return [*(self.folder / name for name in contents), *figures]
 
 
 def _close_lost(run_dir: Path, reason: str | None) -> None:

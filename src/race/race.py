@@ -86,7 +86,7 @@ class _Race:
         parent, onlookers = self._parent, Onlookers(self._settings, self._study, self._parent)
         status, reason = "FAILED", None
         try:
-            with parent, onlookers:
+            with onlookers:
                 interruption.defer(True)
                 pool.start(1)
                 self._prepare(pool, onlookers, interruption)

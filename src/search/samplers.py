@@ -71,14 +71,12 @@ def make_sampler(
         case "random":
             return samplers.RandomSampler(seed=draw)
         case "cmaes":
-            return samplers.CmaEsSampler(
-                seed=draw, n_startup_trials=startup_trials, warn_independent_sampling=False
-            )
+            return samplers.CmaEsSampler(seed=draw, n_startup_trials=startup_trials)
         case "grid":
             return samplers.GridSampler(_grid(families[0]), seed=seed)
         case "qmc":
             # A sequence is one only if its scrambling stays the same.
-            return samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+            return samplers.QMCSampler(seed=seed, scramble=True)
         case "nsga2":
             return samplers.NSGAIISampler(seed=draw)
     raise ValueError(f"there is no sampler {name!r}")
@@ -92,7 +90,6 @@ def _tpe(seed: int, startup_trials: int) -> BaseSampler:
         n_startup_trials=startup_trials,
         multivariate=True,
         group=True,
-        warn_independent_sampling=False,
     )
 
 

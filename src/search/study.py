@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -90,6 +91,8 @@ class SweepStudy:
 
     def __init__(self, folder: Path, plan: Plan, storage: str | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        # Grouped sampling and seeded QMC are what conditional spaces and repeatable studies need.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         self.plan = plan
         self._families = {family.name: family for family in plan.families}
         self._running: dict[int, Trial] = {}
