@@ -49,6 +49,7 @@ class TrialRunner:
 
     def __init__(self, apart: bool = False) -> None:
         self._apart = apart
+        self._warm = False
         self._key = ""
         self._data: PictureData | None = None
 
@@ -67,6 +68,10 @@ class TrialRunner:
         except (ConfigError, RunFailed) as error:
             return Ending("failed", reason=str(error))
         finally:
+            if not self._warm:  # what is there now stays: not to be looked through after each job
+                gc.collect()
+                gc.freeze()
+                self._warm = True
             # What an exception's frames held, networks and their gradients, is free by now.
             gc.collect()
             if torch.cuda.is_available():
