@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.table import Row, print_table
 
-_NOT_MEASUREMENTS = ("__main__", "table", "commands", "rival")
+_NOT_MEASUREMENTS = ("__main__", "table", "commands", "rival", "stand_ins", "studies")
 
 
 def _names() -> list[str]:

@@ -1,0 +1,60 @@
+"""Trials that train nothing, for measuring what is around a training."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+
+from src.search.workers.process import Ending, Job, Say
+
+__all__ = ["Empty", "Sleeper", "Tracked"]
+
+_REPORTS = 5
+
+
+class Empty:
+    """Reports five epochs and ends."""
+
+    def __call__(self, job: Job, say: Say) -> Ending:
+        value = (job["number"] % 97) / 97
+        for epoch in range(1, _REPORTS + 1):
+            if say.report(epoch, {"val/accuracy": value}) is not None:
+                return Ending("pruned", reason="pruned")
+        return Ending("complete", {"metrics": {"val/accuracy": value}})
+
+
+class Tracked:
+    """The same, as a run that is mirrored in MLflow."""
+
+    def __call__(self, job: Job, say: Say) -> Ending:
+        from src.tracking.tracker import Tracker
+
+        output_dir = Path(job["output_dir"])
+        run_id = uuid.uuid4().hex
+        tracker = Tracker.start(
+            output_dir / "runs" / run_id,
+            output_dir=output_dir,
+            uri=None,
+            experiment="bench",
+            run_id=run_id,
+            run_name=f"trial {job['number']}",
+            params={"optimizer": {"lr": 0.1}, "words": list(job["words"])},
+            mirrored_elsewhere=True,
+        )
+        say.note(run_id=run_id, run_dir=str(tracker.run_dir))
+        for epoch in range(1, _REPORTS + 1):
+            tracker.metrics({"val/accuracy": 0.5, "val/loss": 1.0}, step=epoch)
+            say.report(epoch, {"val/accuracy": 0.5})
+        tracker.finish("FINISHED")
+        return Ending("complete", {"metrics": {"val/accuracy": 0.5}})
+
+
+class Sleeper:
+    """Takes as long as its job says, in five epochs."""
+
+    def __call__(self, job: Job, say: Say) -> Ending:
+        for epoch in range(1, _REPORTS + 1):
+            time.sleep(job["seconds"] / _REPORTS)
+            say.report(epoch, {"val/accuracy": 0.5})
+        return Ending("complete", {"metrics": {"val/accuracy": 0.5}})

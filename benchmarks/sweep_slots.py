@@ -1,0 +1,211 @@
+"""Are slots kept busy: four real ones, 256 simulated ones, and two trainings against one."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.studies import Silent, open_study
+from benchmarks.table import Row, spread
+from src.search.driver import Budget, Driver
+from src.search.pool import Ended, Event, Pool, Reported
+from src.search.workers.local import LocalEngine, Slot
+from src.search.workers.process import Ending, Job
+from src.trials import TrialRecord
+
+__all__ = ["measure"]
+
+_EPOCHS = 5
+_REAL_TRIALS, _REAL_SECONDS = 80, (0.3, 4.0)
+_MANY_SLOTS, _MANY_TRIALS, _MANY_SECONDS = 256, 2500, (5.0, 60.0)
+_ROUNDS = 3
+_TRIALS = 10
+
+
+def measure() -> list[Row]:
+    """The share of the time in which slots train, from the first trial to the last one's begin."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        real = _four_slots(folder / "four")
+        simulated = _many_slots(folder / "many")
+        ratios = []
+        for turn in range(_ROUNDS):
+            one, two = (_trials_a_minute(folder / f"{turn}-{n}", n) for n in (1, 2))
+            print(f"round {turn + 1}: {one:.1f} against {two:.1f} trials a minute", flush=True)
+            ratios.append(two / one)
+    return [
+        Row(
+            f"4 slots kept busy, trials of {_REAL_SECONDS[0]} to {_REAL_SECONDS[1]} s",
+            f"{100 * real:.1f} %",
+            "at least 95 %",
+            real >= 0.95,
+        ),
+        Row(
+            f"{_MANY_SLOTS} slots (simulated), trials of 5 to 60 s, TPE, one driver",
+            f"{100 * simulated:.1f} % over {_MANY_TRIALS} trials",
+            "at least 95 %",
+            simulated >= 0.95,
+        ),
+        Row(
+            "two one-thread slots against one, small trials on digits",
+            f"{spread(ratios)} trials a minute",
+            "at least 1.7x",
+            statistics.median(ratios) >= 1.7,
+        ),
+    ]
+
+
+def _seconds(trial: int, between: tuple[float, float]) -> float:
+    """Of a trial, by its number."""
+    return random.Random(trial).uniform(*between)
+
+
+class _Begins(Silent):
+    """Notes when trials began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begins: dict[int, float] = {}
+
+    def began(self, slot: int, trial: TrialRecord) -> None:
+        self.begins[trial.number] = time.perf_counter()
+
+
+def _four_slots(folder: Path) -> float:
+    def job_of(trial: TrialRecord) -> Mapping[str, Any]:
+        seconds = _seconds(trial.number, _REAL_SECONDS)
+        return {"words": [], "epochs": _EPOCHS, "seconds": seconds}
+
+    watcher = _Begins()
+    with open_study(folder) as study:
+        engine = LocalEngine([Slot(None, 1)] * 4, "benchmarks.stand_ins:Sleeper", folder / "logs")
+        pool = Pool(engine)
+        pool.start()
+        while len(pool.free()) < 4:
+            list(pool.events(0.1))
+        Driver(
+            study,
+            pool,
+            budget=Budget(trials=_REAL_TRIALS),
+            metrics=("val/accuracy",),
+            job_of=job_of,
+            watcher=watcher,
+        ).race()
+        pool.close()
+    first, last = min(watcher.begins.values()), max(watcher.begins.values())
+    within = 0.0
+    for number, began in watcher.begins.items():
+        within += min(_seconds(number, _REAL_SECONDS), last - began)
+    return within / (4 * (last - first))
+
+
+class _SimulatedPool(Pool):
+    """Slots whose trials take no time but on a clock of their own.
+
+    What the driver does between two events takes its real time, and moves that clock; meanwhile
+    slots that wait for an answer or for a trial are idle, as real ones would be.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._jobs: dict[int, Job] = {}
+        self._due: list[tuple[float, int, int]] = []  # when, slot, epoch
+        self._reported: dict[int, int] = {}
+        self._clock = 0.0
+        self._left_at = time.perf_counter()
+        self.training = 0.0
+        self.last_begin = 0.0
+
+    @property
+    def size(self) -> int:
+        return self._slots
+
+    @property
+    def busy(self) -> list[int]:
+        return list(self._jobs)
+
+    def free(self) -> list[int]:
+        return [slot for slot in range(self._slots) if slot not in self._jobs]
+
+    def give(self, slot: int, job: Job) -> None:
+        self._jobs[slot] = job
+        self.last_begin = self._now()
+        self._train(slot, 1)
+
+    def answer(self, slot: int, stop: str | None) -> None:
+        assert stop is None
+        epoch = self._reported[slot]
+        if epoch < _EPOCHS:
+            self._train(slot, epoch + 1)
+        else:
+            heapq.heappush(self._due, (self._now(), slot, _EPOCHS + 1))
+
+    def events(self, seconds: float) -> Iterator[Event]:
+        self._clock = self._now()
+        self._left_at = time.perf_counter()
+        if not self._due:
+            return
+        when, slot, epoch = heapq.heappop(self._due)
+        self._clock = max(self._clock, when)
+        self._left_at = time.perf_counter()
+        job = self._jobs[slot]
+        if epoch > _EPOCHS:
+            del self._jobs[slot]
+            ending = Ending("complete", {"metrics": {"val/accuracy": 0.5}})
+            yield Ended(slot, job, ending, False, float(job["seconds"]))
+        else:
+            self._reported[slot] = epoch
+            value = random.Random(job["number"]).random()
+            yield Reported(slot, job, epoch, {"val/accuracy": value})
+
+    def _train(self, slot: int, epoch: int) -> None:
+        seconds = float(self._jobs[slot]["seconds"]) / _EPOCHS
+        self.training += seconds
+        heapq.heappush(self._due, (self._now() + seconds, slot, epoch))
+
+    def _now(self) -> float:
+        return self._clock + time.perf_counter() - self._left_at
+
+
+def _many_slots(folder: Path) -> float:
+    def job_of(trial: TrialRecord) -> Mapping[str, Any]:
+        seconds = _seconds(trial.number, _MANY_SECONDS)
+        return {"words": [], "epochs": _EPOCHS, "seconds": seconds}
+
+    pool = _SimulatedPool(_MANY_SLOTS)
+    with open_study(folder, "tpe") as study:
+        Driver(
+            study,
+            pool,
+            budget=Budget(trials=_MANY_TRIALS),
+            metrics=("val/accuracy",),
+            job_of=job_of,
+            watcher=Silent(),
+        ).race()
+    # Of the trials that run when the last one begins, half is still to come on average.
+    mean = sum(_MANY_SECONDS) / 2
+    return (pool.training - _MANY_SLOTS * mean / 2) / (_MANY_SLOTS * pool.last_begin)
+
+
+def _trials_a_minute(folder: Path, slots: int) -> float:
+    """Of a real sweep of equal trials, by the times at which they ended."""
+    words = ["families=[mlp]", "sampler=random", "pruner=none", f"budget.trials={_TRIALS}"]
+    words += [f"workers.count={slots}", "workers.threads=1", "runtime=float32"]
+    words += ["trainer.max_epochs=20", "finalists=0", "tracking=none", f"output_dir={folder}"]
+    subprocess.run(
+        [sys.executable, "-m", "src.sweep", *words],
+        check=True,
+        capture_output=True,
+        cwd=Path(__file__).resolve().parents[1],
+    )
+    record = json.loads((folder / "sweeps" / "default" / "sweep.json").read_text())
+    return 60 * len(record["trials"]) / float(record["seconds"])
