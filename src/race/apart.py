@@ -9,23 +9,27 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
 from src.search.workers.process import Ending, Job, Say, Voice, listen
+from src.training.interruption import Interrupted
 
 __all__ = ["main", "train_apart"]
+
+_GRACE_SECONDS = 5.0
 
 
 def train_apart(job: Job, say: Say) -> Ending:
     """Run the job in a process of its own, and pass on what it says.
 
-    Raises:
-        Interrupted: from the signal's handler; the process got the signal as well.
+    Asked to stop, it passes that on and waits for the run to be saved.
     """
     ours, theirs = Pipe()
     with theirs:
@@ -36,16 +40,33 @@ def train_apart(job: Job, say: Say) -> Ending:
                 json.dumps(dict(job)),
             ],
             pass_fds=[theirs.fileno()],
+            start_new_session=True,  # a group of its own, with the processes of the other devices
         )
     try:
         with ours:
-            return _relay(ours, say)
-    except EOFError:
-        return Ending("failed", reason=f"its process ended with exit code {process.wait()}")
+            try:
+                return _relay(ours, say)
+            except Interrupted:
+                _signal_all(process, signal.SIGTERM)
+                return _relay(ours, say)
+    except (EOFError, OSError):
+        # As with a worker that dies: the trial may go on from its checkpoint.
+        return Ending("interrupted", reason=f"its process {_how_it_ended(process)}")
     finally:
-        if process.poll() is None:
-            process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_SECONDS)
+        _signal_all(process, signal.SIGKILL)
         process.wait()
+
+
+def _signal_all(process: subprocess.Popen[bytes], signum: int) -> None:
+    with suppress(ProcessLookupError):  # nobody is left
+        os.killpg(process.pid, signum)
+
+
+def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
+    code = process.wait()
+    return f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
 def _relay(connection: Connection, say: Say) -> Ending:

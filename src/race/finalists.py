@@ -61,7 +61,7 @@ class Finals:
 
     Args:
         settings, study, pool, onlookers: of the sweep.
-        job_of: the job of a trial's configuration with another seed.
+        job_of: the job of a trial's configuration with another seed and these further words.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Finals:
         study: SweepStudy,
         pool: Pool,
         onlookers: Onlookers,
-        job_of: Callable[[TrialRecord, int], Job],
+        job_of: Callable[[TrialRecord, int, Sequence[str]], Job],
     ) -> None:
         self._settings = settings
         self._study = study
@@ -95,8 +95,12 @@ class Finals:
             test.get("winner"),
         )
 
-    def run(self, interruption: Any) -> None:
+    def run(self, interrupted: Callable[[], bool], check: Callable[[], None]) -> None:
         """Train what is missing, then measure the winner on the test part, once.
+
+        Args:
+            interrupted: asked all the time; True to save and end.
+            check: called all the time; raises what `interrupted` is about.
 
         Raises:
             Interrupted: somebody asked to stop; the next start goes on.
@@ -116,8 +120,9 @@ class Finals:
             for seed in seeds
             if "value" not in self._refits.get(str(trial.number), {}).get(str(seed), {})
         ]
-        self._train(todo, interruption)
-        self._measure_winner(interruption)
+        self._train(todo, interrupted)
+        check()
+        self._measure_winner(check)
 
     def _chosen(self) -> list[TrialRecord]:
         """The best complete trials, no configuration twice."""
@@ -129,42 +134,50 @@ class Finals:
             distinct.setdefault(trial.words, trial)
         return list(distinct.values())[: self._settings.finalists]
 
-    def _train(self, todo: list[tuple[TrialRecord, int, int]], interruption: Any) -> None:
+    def _train(
+        self, todo: list[tuple[TrialRecord, int, int]], interrupted: Callable[[], bool]
+    ) -> None:
         running: dict[int, tuple[TrialRecord, int, int]] = {}
         asked_to_stop = False
         while todo or running:
-            if interruption.pending and not asked_to_stop:
+            self._study.stay()
+            if interrupted() and not asked_to_stop:
                 asked_to_stop = True
-                self._pool.interrupt()
+                self._pool.interrupt(self._pool.busy)
             if asked_to_stop and not running:
                 break
             for slot in [] if asked_to_stop else self._pool.free()[: len(todo)]:
                 trial, seed, attempt = running[slot] = todo.pop(0)
                 known = self._found(trial, seed)
-                resume = {"resume": known["run_dir"]} if known.get("run_dir") else {}
-                self._pool.give(slot, {**self._job_of(trial, seed), **resume})
+                job = self._job_of(trial, seed, known.get("changes", ()))
+                self._pool.give(slot, {**job, "resume": known.get("run_dir")})
                 self._onlookers.began(slot, trial)
             for event in self._pool.events(_POLL_SECONDS):
                 trial, seed, attempt = running[event.slot]
-                self._hear(event, trial, seed)
+                self._hear(event, trial, seed, asked_to_stop)
                 if not isinstance(event, Ended):
                     continue
                 del running[event.slot]
-                again = event.died or event.ending.state == "interrupted"
-                if again and (asked_to_stop or attempt < _MOST_ATTEMPTS):
-                    if not asked_to_stop:
-                        todo.append((trial, seed, attempt + 1))
+                lost = event.died or event.ending.state == "interrupted"
+                if lost and asked_to_stop:
+                    continue
+                again = event.ending.again
+                if (lost or again is not None) and attempt < _MOST_ATTEMPTS:
+                    if again is not None:  # in a run of its own
+                        self._found(trial, seed).update({"run_dir": None, **again})
+                    todo.append((trial, seed, attempt + 1))
                     continue
                 self._keep(trial, seed, event)
-        interruption.check()
 
-    def _hear(self, event: Event, trial: TrialRecord, seed: int) -> None:
+    def _hear(self, event: Event, trial: TrialRecord, seed: int, stopping: bool) -> None:
         match event:
             case Noted(facts=facts):
                 self._found(trial, seed).update(facts)
                 self._study.remember(_REFITS, self._refits)
                 self._onlookers.noted(trial, facts)
             case Reported(slot=slot, epoch=epoch, metrics=metrics):
+                if stopping:  # a job that was just beginning may have missed it
+                    self._pool.interrupt([slot])
                 self._pool.answer(slot, None)
                 self._onlookers.reported(slot, trial.number, epoch, metrics.get(self._metric))
 
@@ -180,7 +193,7 @@ class Finals:
     def _found(self, trial: TrialRecord, seed: int) -> dict[str, Any]:
         return self._refits.setdefault(str(trial.number), {}).setdefault(str(seed), {})
 
-    def _measure_winner(self, interruption: Any) -> None:
+    def _measure_winner(self, check: Callable[[], None]) -> None:
         """The best mean wins; of its runs the first seed's is measured, which nobody picked."""
         ranked = self.stored(self._study).ranked(self._settings.directions[0])
         if not ranked or ranked[0].mean is None:
@@ -194,17 +207,17 @@ class Finals:
         record: dict[str, Any] = {"winner": winner.trial}
         self._study.remember(_TEST, record)
         if self._settings.evaluate_test:
-            record |= self._tested(winner, interruption)
+            record |= self._tested(winner, check)
             self._study.remember(_TEST, record)
 
-    def _tested(self, winner: Finalist, interruption: Any) -> dict[str, Any]:
+    def _tested(self, winner: Finalist, check: Callable[[], None]) -> dict[str, Any]:
         seeds: Sequence[int] = sorted(seed for seed, v in winner.runs.items() if v is not None)
         run_dir = winner.run_dirs[seeds[0]]
         places = [f"output_dir={Path(self._settings.output_dir).absolute()}"]
         if self._settings.tracking.uri is not None:
             places.append(f"tracking.uri={self._settings.tracking.uri}")
         job = {"do": "test", "run_dir": run_dir, "places": places}
-        ending = self._pool.run_alone(job, interruption.check).ending
+        ending = self._pool.run_alone(job, check).ending
         if ending.state != "complete":
             self._onlookers.say(f"the test part was not measured: {ending.reason}")
             return {}

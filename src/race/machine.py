@@ -26,6 +26,7 @@ def visible_gpus() -> list[str]:
     return [str(number) for number in range(count)]
 
 
-def usual_slots(cores: int) -> int:
-    """Workers that suit so many cores where there is no GPU: two at least, of two cores."""
-    return min(cores, max(2, cores // _CORES_A_WORKER))
+def usual_slots(cores: int, processes: int = 1) -> int:
+    """Workers that suit so many cores where there is no GPU: two at least, of two cores, if a trial
+    is one process."""
+    return max(1, min(cores, max(2, cores // _CORES_A_WORKER)) // processes)

@@ -87,11 +87,29 @@ class ParentRun:
             name = self._settings.metrics[0]
             self._tracker.metrics({f"best/{name}": best.objectives[0]}, step=trial.number)
 
-    def finish(self, status: str, reason: str | None, record: SweepRecord) -> None:
-        """The last word, with the leaderboard and the pictures of the race."""
+    def finish(self, status: str, reason: str | None, record: SweepRecord | None) -> None:
+        """The last word, with the leaderboard and the pictures of the race.
+
+        Args:
+            status: FINISHED, FAILED or KILLED.
+            reason: why it did not finish.
+            record: what came of it; None where it is not known, or nobody wants to wait for it.
+        """
         tracker, self._tracker = self._tracker, None
         if tracker is None:
             return
+        try:
+            if record is not None:
+                self._show(tracker, record)
+        finally:  # a full disk takes the pictures alone
+            if record is None:
+                tracker.finish(status, reason, wait_seconds=0.0)
+            else:
+                tracker.finish(status, reason)
+            if self._mirror is not None:
+                self._mirror.close()
+
+    def _show(self, tracker: Tracker, record: SweepRecord) -> None:
         for path in self._write(record):
             tracker.artifact(path, "" if path.parent == self.folder else path.parent.name)
         counts = dict.fromkeys(("complete", "pruned", "failed"), 0.0)
@@ -102,9 +120,6 @@ class ParentRun:
         if record.winner is not None:
             winner = {"bakeoff.winner": str(record.winner)}
             tracker.tags(winner | {"bakeoff.winner_command": record.commands[record.winner]})
-        tracker.finish(status, reason)
-        if self._mirror is not None:
-            self._mirror.close()
 
     def _write(self, record: SweepRecord) -> list[Path]:
         """Files of the study's folder that show what came of it; pictures last."""

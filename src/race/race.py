@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,11 +85,16 @@ class _Race:
         pool = Pool(engine)
         parent, onlookers = self._parent, Onlookers(self._settings, self._study, self._parent)
         status, reason = "FAILED", None
+
+        def check() -> None:
+            self._study.stay()
+            interruption.check()
+
         try:
             with onlookers:
                 interruption.defer(True)
                 pool.start(1)
-                self._prepare(pool, onlookers, interruption)
+                self._prepare(pool, onlookers, check)
                 pool.start()
                 driver = Driver(
                     self._study,
@@ -104,7 +109,7 @@ class _Race:
                 driver.race()
                 interruption.check()
                 finals = Finals(self._settings, self._study, pool, onlookers, self._final_job)
-                finals.run(interruption)
+                finals.run(lambda: interruption.pending, check)
                 self._study.remember("over", self._target())
                 status = "FINISHED"
         except Interrupted as stop:
@@ -115,8 +120,15 @@ class _Race:
             raise RunFailed(reason) from error
         finally:
             pool.close()
-            parent.finish(status, reason, self.record())
+            parent.finish(status, reason, None if interruption.insisted else self._if_readable())
         return self.record()
+
+    def _if_readable(self) -> SweepRecord | None:
+        """The study as it stands; None if its storage went away."""
+        try:
+            return self.record()
+        except StudyBusy:
+            return None
 
     def record(self) -> SweepRecord:
         """The study as it stands."""
@@ -168,10 +180,11 @@ class _Race:
                 )
             gpus = [] if settings.trainer.accelerator == "cpu" else visible_gpus()
             cores = available_cores()
+            per_trial = devices if isinstance(devices, int) else max(1, len(gpus))
             places = slots(
-                count=workers.count or (None if gpus else usual_slots(cores)),
+                count=workers.count or (None if gpus else usual_slots(cores, per_trial)),
                 per_gpu=workers.per_gpu,
-                devices_per_trial=devices if isinstance(devices, int) else max(1, len(gpus)),
+                devices_per_trial=per_trial,
                 threads=workers.threads,
                 gpus=gpus,
                 cores=cores,
@@ -182,7 +195,7 @@ class _Race:
             self._base = (*self._base, f"runtime.threads={places[0].threads}")
         return LocalEngine(places, _RUNNER, self._folder / "workers")
 
-    def _prepare(self, pool: Pool, onlookers: Onlookers, interruption: Interruption) -> None:
+    def _prepare(self, pool: Pool, onlookers: Onlookers, check: Callable[[], None]) -> None:
         """Choose what the families leave open, one after another on an otherwise idle machine."""
         known: dict[str, Any] = self._study.recall("prepared") or {}
         for name, family in self._families.items():
@@ -190,7 +203,7 @@ class _Race:
                 onlookers.say(f"{name}: how to train it on this machine")
                 job = {"do": "prepare", "places": self._places(final=False)}
                 words = words_of(family, self._base, {})
-                ending = pool.run_alone({**job, "words": words}, interruption.check).ending
+                ending = pool.run_alone({**job, "words": words}, check).ending
                 if ending.state != "complete":
                     raise RunFailed(f"the family {name} cannot be trained: {ending.reason}")
                 known[name] = dict(ending.result)
@@ -205,9 +218,12 @@ class _Race:
                 self._study.enqueue(name, default_values(self._families[name], self._base))
             self._study.remember("enqueued", True)
 
-    def _job(self, trial: TrialRecord) -> Job:
+    def _job(self, trial: TrialRecord, changes: Sequence[str] = ()) -> Job:
         family, prepared = self._families[trial.family], self._prepared[trial.family]
+        # What an attempt before it has shown to be needed.
+        changes = [*self._study.facts(trial.number).get("changes", ()), *changes]
         words = words_of(family, (*self._base, *prepared.words), trial.values)
+        words = _changed(words, changes)
         epochs = trial.values.get("trainer.max_epochs", prepared.epochs)
         return {
             "do": "train",
@@ -222,10 +238,10 @@ class _Race:
             "epochs": epochs,
         }
 
-    def _final_job(self, trial: TrialRecord, seed: int) -> Job:
+    def _final_job(self, trial: TrialRecord, seed: int, changes: Sequence[str]) -> Job:
         """A finalist's training with another seed, recorded in full."""
-        job = dict(self._job(trial))
-        words = [word for word in job["words"] if not word.startswith("seed=")] + [f"seed={seed}"]
+        job = dict(self._job(trial, changes))
+        words = _changed(job["words"], [f"seed={seed}"])
         name = f"{self._settings.study}-final-{trial.number:03d}-{trial.family}-seed{seed}"
         tags = self._tags(trial, _command(words)) | {"bakeoff.finalist_seed": str(seed)}
         places = self._places(final=True)
@@ -287,7 +303,10 @@ def run_sweep(settings: SweepSettings, words: Sequence[str], config_name: str) -
     except (StudyBusy, StudyChanged, ValueError) as error:
         raise ConfigError(f"{str(error).rstrip('.')}.") from error
     with study, Interruption() as interruption:
-        return _Race(settings, command, study, families, base, folder).run(interruption)
+        try:
+            return _Race(settings, command, study, families, base, folder).run(interruption)
+        except StudyBusy as error:
+            raise RunFailed(str(error)) from error
 
 
 def _plan(settings: SweepSettings, families: Sequence[Family], base: Sequence[str]) -> Plan:
@@ -320,6 +339,12 @@ def _budget(settings: SweepSettings) -> Budget:
     budget = settings.budget
     seconds = None if budget.minutes is None else 60 * budget.minutes
     return Budget(budget.trials, seconds, budget.epochs)
+
+
+def _changed(words: Sequence[str], changes: Sequence[str]) -> list[str]:
+    """The words with these in place of those on the same keys; of two changes the later counts."""
+    newer = {word.partition("=")[0]: word for word in changes}
+    return [*(word for word in words if word.partition("=")[0] not in newer), *newer.values()]
 
 
 def _command(words: Sequence[str]) -> str:

@@ -39,8 +39,8 @@ class TrialRunner:
     A job is a dict of plain values. `do` is one of:
     - "prepare": what a family leaves open is measured. words -> words, epochs, seconds_per_epoch.
     - "train": a trial or a finalist. words, places (words that say where), command, name, tags,
-      parent_run_id, metric, direction; `resume` with the folder of a run that goes on, `changes`
-      with further words -> metrics, seconds.
+      parent_run_id, metric, direction; `resume` with the folder of a run that goes on, or None
+      -> metrics, seconds.
     - "test": the test part is measured. run_dir, places -> metrics, measurements.
 
     Args:
@@ -166,7 +166,7 @@ def _settings(job: Mapping[str, Any]) -> RunSettings:
     if job.get("resume"):
         kept = [w for w in places if w.startswith(("output_dir=", "tracking.uri="))]
         return read_run_settings([f"resume={job['resume']}", *kept])
-    return read_run_settings([*words, *places, *job.get("changes", ())])
+    return read_run_settings([*words, *places])
 
 
 def _last_and_best(curve: Sequence[float], direction: str) -> dict[str, float]:

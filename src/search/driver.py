@@ -18,6 +18,7 @@ __all__ = ["Budget", "Driver", "TooManyFailures", "Watcher"]
 
 _MOST_ATTEMPTS = 2
 _POLL_SECONDS = 0.25
+_ACCOUNT_SECONDS = 10.0
 # Enough to tell a faulty sweep from bad luck.
 _ENOUGH_TRIALS = 10
 _ALL_FAILED = 3
@@ -70,7 +71,8 @@ class Driver:
         pool: started; it may have jobs of nobody else meanwhile.
         budget: when to end.
         metrics: keys of the metrics to go by, in the study's order.
-        job_of: a trial's job, with its `words` and the `epochs` of the whole of it.
+        job_of: a trial's job, with its `words` and the `epochs` of the whole of it; asked again
+            before every attempt, because what was noted of the trial may have changed.
         watcher: see `Watcher`.
         failure_limit: share of failed trials that ends the race, once enough have ended.
         interrupted: asked all the time; True to save and end.
@@ -96,8 +98,9 @@ class Driver:
         self._watcher = watcher
         self._failure_limit = failure_limit
         self._interrupted = interrupted
-        self._waiting: deque[tuple[TrialRecord, dict[str, Any]]] = deque()
-        self._attempts: dict[int, int] = {}
+        # Trials that go on, each with the folder of its run, or None to begin anew.
+        self._waiting: deque[tuple[TrialRecord, str | None]] = deque()
+        self._lost: dict[int, int] = {}
         self._seconds_before: dict[int, float] = {}
         self._counts: Counter[str] = Counter()
         self._epochs = 0
@@ -105,6 +108,7 @@ class Driver:
         self._began = time.monotonic()
         self._noted_at = self._began
         self._exhausted = False
+        self._fault: TooManyFailures | None = None
 
     @property
     def seconds(self) -> float:
@@ -121,20 +125,22 @@ class Driver:
             TooManyFailures, WorkersFail: the sweep cannot go on.
         """
         self._take_up()
-        asked_to_stop = False
+        stopping = False
         while True:
-            if not asked_to_stop and self._interrupted():
-                asked_to_stop = True
-                self._pool.interrupt()
-            if not asked_to_stop:
+            if not stopping and (self._fault is not None or self._interrupted()):
+                stopping = True
+                self._pool.interrupt(self._pool.busy)
+            if not stopping:
                 self._fill()
-            if not self._pool.busy and (asked_to_stop or self._nothing_left()):
+            if not self._pool.busy and (stopping or self._nothing_left()):
                 break
             for event in self._pool.events(_POLL_SECONDS):
-                self._take(event, asked_to_stop)
+                self._take(event, stopping)
             self._tick()
-        self._keep_time()
-        return "interrupted" if asked_to_stop else "finished"
+        self._keep_account()
+        if self._fault is not None:
+            raise self._fault
+        return "interrupted" if stopping else "finished"
 
     def _take_up(self) -> None:
         """Go on where an earlier driver was ended."""
@@ -142,24 +148,24 @@ class Driver:
             self._epochs += trial.epochs
             if trial.state in _ENDED:
                 self._counts[trial.state] += 1
+        # Trials that go by several metrics have no curves to count.
+        self._epochs = max(self._epochs, int(self._study.recall("epochs") or 0))
         for trial in self._study.unfinished():
-            facts = self._study.facts(trial.number)
-            self._attempts[trial.number] = int(facts.get("attempts", 0))
-            self._waiting.append((trial, {"resume": trial.run_dir}))
+            self._lost[trial.number] = int(self._study.facts(trial.number).get("lost", 0))
+            self._waiting.append((trial, trial.run_dir))
 
     def _fill(self) -> None:
         for slot in self._pool.free():
             chosen = self._next()
             if chosen is None:
                 return
-            trial, changes = chosen
-            attempt = self._attempts[trial.number] = self._attempts.get(trial.number, 0) + 1
-            job = {**self._job_of(trial), **changes, "number": trial.number, "attempt": attempt}
-            self._study.note(trial.number, words=list(job["words"]), attempts=attempt)
+            trial, run_dir = chosen
+            job = {**self._job_of(trial), "number": trial.number, "resume": run_dir}
+            self._study.note(trial.number, words=list(job["words"]))
             self._pool.give(slot, job)
             self._watcher.began(slot, trial)
 
-    def _next(self) -> tuple[TrialRecord, dict[str, Any]] | None:
+    def _next(self) -> tuple[TrialRecord, str | None] | None:
         if self._waiting:
             return self._waiting.popleft()
         if self._spent() is not None or self._exhausted:
@@ -168,7 +174,7 @@ class Driver:
         if trial is None:
             self._exhausted = True
             return None
-        return trial, {}
+        return trial, None
 
     def _nothing_left(self) -> bool:
         spent = self._spent() is not None or self._exhausted
@@ -196,6 +202,8 @@ class Driver:
                 self._study.note(event.job["number"], **facts)
                 self._watcher.noted(self._study.trial(event.job["number"]), facts)
             case Reported(slot=slot, epoch=epoch, metrics=metrics):
+                if stopping:  # a job that was just beginning may have missed it
+                    self._pool.interrupt([slot])
                 self._pool.answer(slot, self._judge(event.job, epoch, metrics))
                 self._watcher.reported(
                     slot, event.job["number"], epoch, metrics.get(self._metrics[0])
@@ -221,28 +229,31 @@ class Driver:
         seconds = self._seconds_before.pop(number, 0.0) + event.seconds
         if ending.state == "interrupted" and stopping:
             return  # it stays running in the study, and goes on with the next start
-        retry = self._retry(event)
-        if retry is not None:
+        if self._deserves_another(event):
             self._seconds_before[number] = seconds
-            self._waiting.appendleft((self._study.trial(number), retry))
+            trial = self._study.trial(number)
+            self._waiting.appendleft((trial, trial.run_dir))
             return
         self._study.note(number, seconds=seconds)
         self._tell(number, ending)
         trial = self._study.trial(number)
         self._counts[trial.state] += 1
         self._watcher.ended(event.slot, trial)
-        self._require_success()
+        self._fault = self._fault or self._too_many_failures()
 
-    def _retry(self, event: Ended) -> dict[str, Any] | None:
-        """What is different in another attempt; None where there is none."""
+    def _deserves_another(self, event: Ended) -> bool:
+        """Whether there is another attempt, of which what is different is noted."""
         number, ending = event.job["number"], event.ending
-        if self._attempts[number] >= _MOST_ATTEMPTS:
-            return None
-        if ending.again is not None:
-            return dict(ending.again)
-        if event.died or ending.state == "interrupted":
-            return {"resume": self._study.trial(number).run_dir}
-        return None
+        lost = event.died or ending.state == "interrupted"
+        if not lost and ending.again is None:
+            return False
+        self._lost[number] = self._lost.get(number, 0) + 1
+        if self._lost[number] >= _MOST_ATTEMPTS:
+            return False
+        if ending.again is not None:  # in a run of its own
+            self._study.note(number, run_id=None, run_dir=None, **ending.again)
+        self._study.note(number, lost=self._lost[number])
+        return True
 
     def _tell(self, number: int, ending: Ending) -> None:
         if ending.state == "pruned":
@@ -261,28 +272,32 @@ class Driver:
         self._study.note(number, figures=dict(figures))
         self._study.complete(number, objectives)
 
-    def _require_success(self) -> None:
+    def _too_many_failures(self) -> TooManyFailures | None:
         failed = self._counts[FAILED]
         ended = sum(self._counts[state] for state in _ENDED)
         all_failed = failed == ended >= _ALL_FAILED
-        if all_failed or (ended >= _ENOUGH_TRIALS and failed / ended > self._failure_limit):
-            reasons = Counter(
-                trial.reason or "?" for trial in self._study.trials() if trial.state == FAILED
-            )
-            reason, count = reasons.most_common(1)[0]
-            raise TooManyFailures(
-                f"{failed} of {ended} trials failed, so the sweep stops; {count} of them: {reason}"
-            )
+        if not all_failed and (ended < _ENOUGH_TRIALS or failed / ended <= self._failure_limit):
+            return None
+        reasons = Counter(
+            trial.reason or "?" for trial in self._study.trials() if trial.state == FAILED
+        )
+        reason, count = reasons.most_common(1)[0]
+        return TooManyFailures(
+            f"{failed} of {ended} trials failed, so the sweep stops; {count} of them: {reason}"
+        )
 
     def _tick(self) -> None:
         counts = {**self._counts, "running": len(self._pool.busy)}
         self._watcher.tick(counts, self._left())
-        if time.monotonic() - self._noted_at > 10:
-            self._keep_time()
+        self._study.stay()
+        if time.monotonic() - self._noted_at > _ACCOUNT_SECONDS:
+            self._keep_account()
 
-    def _keep_time(self) -> None:
+    def _keep_account(self) -> None:
+        """Of what the budget limits, for the next start."""
         self._noted_at = time.monotonic()
         self._study.remember("seconds", self.seconds)
+        self._study.remember("epochs", self._epochs)
 
     def _left(self) -> str:
         """What is left of the budget, in words."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -117,9 +117,9 @@ class Pool:
         """After `Reported`: go on, or stop for this reason."""
         self._send(slot, {"do": "go_on", "stop": stop})
 
-    def interrupt(self) -> None:
-        """Ask all jobs to save and end."""
-        for slot in self.busy:
+    def interrupt(self, slots: Iterable[int]) -> None:
+        """Ask the jobs of these slots to save and end."""
+        for slot in slots:
             self._send(slot, {"do": "interrupt"})
 
     def events(self, seconds: float) -> Iterator[Event]:
@@ -145,24 +145,31 @@ class Pool:
     def run_alone(self, job: Job, check: Callable[[], None]) -> Ended:
         """Run a job that reports nothing while no other runs, on the first worker to be ready.
 
+        A worker that dies of it costs one attempt.
+
         Args:
             check: called all the time; what it raises ends the wait.
         """
-        given = False
+        given, deaths = False, 0
         while True:
             check()
             if not given and (free := self.free()):
                 self.give(free[0], job)
                 given = True
             for event in self.events(_POLL_SECONDS):
-                if isinstance(event, Ended):
+                if not isinstance(event, Ended):
+                    continue
+                if not event.died or deaths:
                     return event
+                given, deaths = False, 1
 
     def close(self) -> None:
         """End all workers."""
-        for place in self._places:
-            if place.worker is not None:
-                place.worker.end()
+        workers = [place.worker for place in self._places if place.worker is not None]
+        for worker in workers:  # they end by this, all at the same time
+            worker.connection.close()
+        for worker in workers:
+            worker.end()
         self._by_connection.clear()
         self._engine.close()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -69,12 +70,14 @@ class Parameter:
             ValueError: it is none that the parameter may have.
         """
         if self.choices:
-            if value not in self.choices:
+            same = [choice for choice in self.choices if _equal(choice, value)]
+            if not same:
                 raise ValueError(f"{_text(value)} is none of {', '.join(map(_text, self.choices))}")
-            return _text(value)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not self.low <= value <= self.high:  # type: ignore[operator]
+            return _text(same[0])
+        if not _is_number(value) or not self.low <= value <= self.high:
             raise ValueError(f"{_text(value)} does not lie in {self.low:g} to {self.high:g}")
+        if not _is_step(value, self.low, self.step or (1 if self.whole else None)):
+            raise ValueError(f"{_text(value)} is no step of {self.step or 1:g} from {self.low:g}")
         return value
 
     def value(self, stored: Any) -> Value:
@@ -192,31 +195,54 @@ def parse_space(plain: Mapping[str, Any]) -> list[Parameter]:
 def _parameter(key: str, name: str, spec: Mapping[str, Any]) -> Parameter:
     if unknown := sorted(set(spec) - _KEYS):
         raise ValueError(f"{unknown[0]} is not known: there are {', '.join(sorted(_KEYS))}")
-    when = tuple(
-        (other, tuple(values) if isinstance(values, list) else (values,))
-        for other, values in (spec.get("when") or {}).items()
-    )
+    when = _conditions(spec)
     if "choices" in spec:
-        choices = tuple(spec["choices"])
-        if not choices or {"low", "high", "log", "step"} & set(spec):
-            raise ValueError("choices must not be empty, and go without low, high, log and step")
-        if len({_text(choice) for choice in choices}) < len(choices):
-            raise ValueError("one of the choices is there twice")
-        return Parameter(key, name, choices=choices, when=when)
-    low, high, step = spec.get("low"), spec.get("high"), spec.get("step")
-    for bound in (low, high):
-        if not isinstance(bound, int | float) or isinstance(bound, bool):
-            raise ValueError("it needs choices, or numbers as low and high")
-    assert low is not None and high is not None
-    log = bool(spec.get("log", False))
+        return Parameter(key, name, choices=_choices(spec), when=when)
+    low, high, step, log = (spec.get(word) for word in ("low", "high", "step", "log"))
+    if not _is_number(low) or not _is_number(high):
+        raise ValueError("it needs choices, or numbers as low and high")
     if low >= high:
         raise ValueError(f"low ({low:g}) must be below high ({high:g})")
+    if log not in (None, True, False):
+        raise ValueError("log must be true or false")
     if log and (low <= 0 or step is not None):
         raise ValueError("log needs a low above 0, and goes without step")
-    if step is not None and step <= 0:
-        raise ValueError(f"step ({step:g}) must be above 0")
     whole = isinstance(low, int) and isinstance(high, int)
-    return Parameter(key, name, low=low, high=high, log=log, step=step, whole=whole, when=when)
+    if step is not None:
+        if not _is_number(step) or step <= 0:
+            raise ValueError(f"step ({step}) must be a number above 0")
+        if whole and not isinstance(step, int):
+            raise ValueError(f"step ({step:g}) must be a whole number, as low and high are")
+        if not _is_step(high, low, step):
+            raise ValueError(f"high ({high:g}) is no step of {step:g} from low ({low:g})")
+    return Parameter(
+        key, name, low=low, high=high, log=bool(log), step=step, whole=whole, when=when
+    )
+
+
+def _conditions(spec: Mapping[str, Any]) -> tuple[tuple[str, tuple[Value, ...]], ...]:
+    when = spec.get("when") or {}
+    if not isinstance(when, Mapping):
+        raise ValueError("when must name other keys with their values")
+    return tuple(
+        (other, tuple(values) if isinstance(values, list) else (values,))
+        for other, values in when.items()
+    )
+
+
+def _choices(spec: Mapping[str, Any]) -> tuple[Value, ...]:
+    choices = spec["choices"]
+    if not isinstance(choices, list):
+        raise ValueError("choices must be a list")
+    if not choices or {"low", "high", "log", "step"} & set(spec):
+        raise ValueError("choices must not be empty, and go without low, high, log and step")
+    if len({_text(choice) for choice in choices}) < len(choices):
+        raise ValueError("one of the choices is there twice")
+    return tuple(choices)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _ordered(parameters: Sequence[Parameter]) -> list[Parameter]:
@@ -239,6 +265,16 @@ def _condition(spec: Mapping[str, Any]) -> str:
         listed = values if isinstance(values, list) else [values]
         parts.append(f"{key}={'|'.join(map(_text, listed))}")
     return ",".join(parts)
+
+
+def _is_step(value: float, low: float, step: float | None) -> bool:
+    steps = 0 if step is None else (value - low) / step
+    return abs(steps - round(steps)) < 1e-8
+
+
+def _equal(one: Value, other: Value) -> bool:
+    """2 is 2.0, but 1 is not true."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
 def _text(value: Value) -> str:

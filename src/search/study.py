@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,11 +15,14 @@ from filelock import FileLock, Timeout
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from src.search.difference import difference
 from src.search.journal import Journal
+from src.search.lease import Lease, StudyBusy
 from src.search.pruning import FAMILY
 from src.search.samplers import make_sampler
 from src.search.space import Family, Value
@@ -37,14 +37,6 @@ _STATES = {
     TrialState.FAIL: FAILED,
 }
 _JOURNAL = "study.journal"
-# A database that other machines reach too: how long a driver's last sign of life counts.
-_LEASE_SECONDS = 60.0
-_RENEW_SECONDS = 15.0
-_MOST_DIFFERENCES = 5
-
-
-class StudyBusy(ValueError):
-    """Another process drives this study."""
 
 
 class StudyChanged(ValueError):
@@ -97,7 +89,7 @@ class SweepStudy:
         self._families = {family.name: family for family in plan.families}
         self._running: dict[int, Trial] = {}
         self._journal: Journal | None = None
-        self._leased = 0.0
+        self._lease: Lease | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / "driver.lock", thread_local=False)
         try:
@@ -127,26 +119,35 @@ class SweepStudy:
                 pruner=self.plan.pruner,
                 load_if_exists=True,
             )
-        self._shared = storage is not None
-        self._renew(first=True)
+        if storage is not None:  # other machines reach it too
+            self._lease = Lease(self.plan.name, self.recall, self.remember)
+            self._lease.take()
         known = self.recall("identity")
         given = json.loads(json.dumps(self.plan.identity))
         if known is None:
             self.remember("identity", given)
         elif known != given:
             raise StudyChanged(
-                f"the study {self.plan.name} was begun otherwise: {_difference(known, given)}. "
+                f"the study {self.plan.name} was begun otherwise: {difference(known, given)}. "
                 "Begin a new one with study=NAME, or take the old settings"
             )
 
     def close(self) -> None:
         """Let another process drive."""
-        if self._leased:
-            with suppress(Exception):  # a database that is away cannot be told
-                self._study.set_user_attr("driver", None)
+        if self._lease is not None:
+            self._lease.give_back()
         if self._journal is not None:
             self._journal.close()
         self._lock.release()
+
+    def stay(self) -> None:
+        """To be called every few seconds, for drivers on other machines.
+
+        Raises:
+            StudyBusy: another process has taken the study over meanwhile.
+        """
+        if self._lease is not None:
+            self._lease.renew()
 
     def __enter__(self) -> Self:
         return self
@@ -169,7 +170,7 @@ class SweepStudy:
     # Trials.
 
     def enqueue(self, family: str, values: Mapping[str, Value]) -> None:
-        """Try this configuration before anything that the sampler proposes.
+        """Try this configuration before anything that the sampler proposes; once, if asked again.
 
         Raises:
             ValueError: a value is none that its parameter may have.
@@ -177,7 +178,9 @@ class SweepStudy:
         stored = self._families[family].stored_values(values)
         chosen = {FAMILY: family} if len(self._families) > 1 else {}
         with _steady():
-            self._study.enqueue_trial(chosen | stored, user_attrs={"default": True})
+            self._study.enqueue_trial(
+                chosen | stored, user_attrs={"default": True}, skip_if_exists=True
+            )
 
     def ask(self) -> TrialRecord | None:
         """A new trial, running; None where the sampler has nothing left to propose."""
@@ -185,13 +188,7 @@ class SweepStudy:
             number = len(self._study.get_trials(deepcopy=False))
             if self.plan.sampler == "grid" and number >= self._grid_size():
                 return None
-            self._study.sampler = make_sampler(
-                self.plan.sampler,
-                self.plan.families,
-                seed=self.plan.seed,
-                number=number,
-                startup_trials=self.plan.startup_trials,
-            )
+            self._study.sampler = self._sampler(number)
             trial = self._study.ask()
             self._draw(trial)
         self._running[trial.number] = trial
@@ -248,15 +245,16 @@ class SweepStudy:
                     values = [frozen.intermediate_values[frozen.last_step]]
             self._study._storage.set_trial_state_values(trial._trial_id, state, values)
         del self._running[number]
-        self._renew()
 
     def unfinished(self) -> list[TrialRecord]:
         """The trials that an earlier driver left running; they run on here."""
         left = []
         for frozen in self._all():
             if frozen.state is TrialState.RUNNING and frozen.number not in self._running:
-                trial = Trial(self._study, frozen._trial_id)
-                self._draw(trial)  # the rest of one that was killed while it was being drawn
+                with _steady():
+                    self._study.sampler = self._sampler(frozen.number)
+                    trial = Trial(self._study, frozen._trial_id)
+                self._draw(trial)  # the rest, if the driver was killed while it was being drawn
                 self._running[frozen.number] = trial
                 left.append(self.trial(frozen.number))
         return left
@@ -355,32 +353,22 @@ class SweepStudy:
             is_default=bool(facts.get("default")),
         )
 
+    def _sampler(self, number: int) -> BaseSampler:
+        plan = self.plan
+        return make_sampler(
+            plan.sampler,
+            plan.families,
+            seed=plan.seed,
+            number=number,
+            startup_trials=plan.startup_trials,
+        )
+
     def _grid_size(self) -> int:
         from optuna.samplers import GridSampler
 
-        sampler = make_sampler("grid", self.plan.families, seed=0, number=0, startup_trials=1)
+        sampler = self._sampler(0)
         assert isinstance(sampler, GridSampler)
         return len(sampler._all_grids)
-
-    def _renew(self, first: bool = False) -> None:
-        """Say to drivers on other machines that this one lives.
-
-        Raises:
-            StudyBusy: another one does.
-        """
-        if not self._shared or (not first and time.monotonic() - self._leased < _RENEW_SECONDS):
-            return
-        me = {"host": socket.gethostname(), "pid": os.getpid()}
-        other = self.recall("driver")
-        if first and other and other["host"] != me["host"]:
-            age = time.time() - other["at"]
-            if age < _LEASE_SECONDS:
-                raise StudyBusy(
-                    f"the study {self.plan.name} is being driven on {other['host']} (process "
-                    f"{other['pid']}, {age:.0f} s ago): end it, or wait a minute if it is dead"
-                )
-        self.remember("driver", me | {"at": time.time()})
-        self._leased = time.monotonic()
 
 
 def _database(url: str) -> BaseStorage:
@@ -400,22 +388,6 @@ def _steady() -> Iterator[None]:
     except StorageInternalError as error:
         cause = error.__cause__ or error
         raise StudyBusy(f"the study's storage does not answer: {cause}") from error
-
-
-def _difference(known: Any, given: Any, where: str = "") -> str:
-    """The first keys that differ, with both values."""
-    found = list(_differences(known, given, where))
-    more = f" and {len(found) - _MOST_DIFFERENCES} more" if len(found) > _MOST_DIFFERENCES else ""
-    return "; ".join(found[:_MOST_DIFFERENCES]) + more
-
-
-def _differences(known: Any, given: Any, where: str) -> Iterator[str]:
-    if isinstance(known, dict) and isinstance(given, dict):
-        for key in sorted(known.keys() | given.keys()):
-            below = f"{where} {key}".strip()
-            yield from _differences(known.get(key), given.get(key), below)
-    elif known != given:
-        yield f"{where} was {json.dumps(known)} and is {json.dumps(given)}"
 
 
 def _key(stored_name: str) -> str:

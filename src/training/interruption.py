@@ -45,6 +45,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self._signum: int | None = None
+        self._insisted = False
         self._deferring = False
         self._previous: dict[int, Any] = {}
 
@@ -66,6 +67,11 @@ class Interruption:
     def pending(self) -> bool:
         """Whether a signal came."""
         return self._signum is not None
+
+    @property
+    def insisted(self) -> bool:
+        """Whether a second signal came: at once."""
+        return self._insisted
 
     def install(self) -> None:
         """Take the signals (again: Lightning sets handlers of its own when a fit begins)."""
@@ -89,6 +95,7 @@ class Interruption:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         first, self._signum = self._signum is None, signum
+        self._insisted = not first
         if not (first and self._deferring):
             raise Interrupted(signum)
         # Not `print`: the signal may have come in the middle of one.

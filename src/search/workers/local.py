@@ -48,7 +48,7 @@ def slots(
         count: workers; None for as many as fit: `per_gpu` a GPU, or one a core without GPUs.
         per_gpu: workers that share a GPU.
         devices_per_trial: GPUs of one trial; above 1 each slot has as many to itself.
-        threads: of each worker; None for an equal share of the cores.
+        threads: of each process of a trial, one a device; None for an equal share of the cores.
         gpus: names of the GPUs, as CUDA_VISIBLE_DEVICES takes them; none for trials on the CPU.
         cores: of the CPU that may be used.
 
@@ -69,7 +69,7 @@ def slots(
         places = [None] * max(1, cores // devices_per_trial)
     if count is not None:
         places = [places[i % len(places)] for i in range(count)]
-    share = threads or max(1, cores // len(places))
+    share = threads or max(1, cores // (len(places) * devices_per_trial))
     return [Slot(place, share) for place in places]
 
 

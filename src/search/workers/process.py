@@ -35,7 +35,8 @@ class Ending:
         state: "complete", "pruned", "failed" or "interrupted" (it can go on later).
         result: plain values.
         reason: why it is not complete.
-        again: entries of the job with which another attempt may succeed; None for no attempt.
+        again: facts to note of the trial with which another attempt may succeed; None for no
+            attempt.
     """
 
     state: str
@@ -93,6 +94,8 @@ def serve(connection: Connection, runner_path: str) -> None:
     voice.say("ready", pid=os.getpid())
     while True:
         job = jobs.get()["job"]
+        while not answers.empty():  # to a report whose job was interrupted before it heard
+            answers.get()
         try:
             ending = run(job, voice)
         except Exception as error:

@@ -1,0 +1,95 @@
+"""One driver a study, where the study's folder and its lock are not what all drivers share."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import psutil
+
+__all__ = ["Lease", "StudyBusy"]
+
+_KEY = "driver"
+_LASTS_SECONDS = 60.0
+_RENEW_SECONDS = 15.0
+
+
+class StudyBusy(ValueError):
+    """Another process drives this study, or its storage does not answer."""
+
+
+class Lease:
+    """A sign of life of the driver, kept in a study that other machines reach too.
+
+    A driver that died is known at once on its own machine, and elsewhere after a minute. Of two
+    that begin in the same moment the one that looks first again steps back.
+
+    Args:
+        name: of the study.
+        recall, remember: read and write a plain value of the study.
+    """
+
+    def __init__(
+        self, name: str, recall: Callable[[str], Any], remember: Callable[[str, Any], None]
+    ) -> None:
+        self._name = name
+        self._recall = recall
+        self._remember = remember
+        self._me = {"host": socket.gethostname(), "pid": os.getpid()}
+        self._renewed: float | None = None
+
+    def take(self) -> None:
+        """Begin to drive.
+
+        Raises:
+            StudyBusy: another process does.
+        """
+        other = self._recall(_KEY)
+        if other and not self._is_me(other) and not self._is_dead(other):
+            age = time.time() - other["at"]
+            raise StudyBusy(
+                f"the study {self._name} is being driven by process {other['pid']} on "
+                f"{other['host']} (heard of {age:.0f} s ago): end it, or wait a minute if it is "
+                "dead"
+            )
+        self._renew()
+
+    def renew(self) -> None:
+        """Say that this driver lives, if it is time to.
+
+        Raises:
+            StudyBusy: another process drives the study meanwhile.
+        """
+        if self._renewed is None or time.monotonic() - self._renewed < _RENEW_SECONDS:
+            return
+        other = self._recall(_KEY)
+        if other and not self._is_me(other):
+            self._renewed = None
+            raise StudyBusy(
+                f"the study {self._name} has been taken over by process {other['pid']} on "
+                f"{other['host']}"
+            )
+        self._renew()
+
+    def give_back(self) -> None:
+        """Let others drive."""
+        if self._renewed is not None:
+            self._renewed = None
+            with suppress(Exception):  # a storage that is away cannot be told
+                self._remember(_KEY, None)
+
+    def _renew(self) -> None:
+        self._remember(_KEY, self._me | {"at": time.time()})
+        self._renewed = time.monotonic()
+
+    def _is_me(self, other: dict[str, Any]) -> bool:
+        return all(other[key] == value for key, value in self._me.items())
+
+    def _is_dead(self, other: dict[str, Any]) -> bool:
+        here = other["host"] == self._me["host"]
+        silent = time.time() - other["at"] >= _LASTS_SECONDS
+        return silent or (here and not psutil.pid_exists(other["pid"]))
