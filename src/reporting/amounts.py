@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ __all__ = [
     "one_line",
     "settings_text",
     "share_with_interval",
+    "tick_text",
     "value_text",
 ]
 
@@ -86,6 +88,11 @@ def metric_text(key: str, value: float | None) -> str:
             return duration(value)
         return count(round(value))
     return f"{value:.4g}"
+
+
+def tick_text(key: str, value: float) -> str:
+    """`metric_text` for the ticks of an axis: "95 %", not "95.00 %"."""
+    return re.sub(r"\.?0+ %$", " %", metric_text(key, value)) if value else metric_text(key, value)
 
 
 def mean_text(key: str, mean: float | None, spread: float | None) -> str:

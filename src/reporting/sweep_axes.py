@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from src.reporting.amounts import metric_text
+from src.reporting.amounts import tick_text
 from src.reporting.canvas import GRID, INK, new_figure, plain_labels
 from src.reporting.palette import family_colors
 from src.reporting.value_axes import range_worth_showing
@@ -47,14 +47,15 @@ def scale_to_metric(
     """Scale the y axis to the values worth showing, and write its ticks as the metric's amounts.
 
     Args:
-        values: finite ones that are drawn; with none, the axis stays as it is.
+        values: finite ones that are drawn; with none, the axis has no ticks.
 
     Returns:
         how many of them are worse than the axis shows.
     """
     axes.grid(color=GRID, lw=0.8)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(metric, value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(metric, value)))
     if not values:
+        axes.set_yticks([])
         return 0
     low, high = range_worth_showing(values, higher_is_better=higher_is_better)
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
@@ -90,8 +91,3 @@ def add_legend(figure: Figure, handles: Sequence[Line2D], columns: int = 1) -> N
     place = "outside right upper" if columns == 1 else "outside lower center"
     look: dict[str, Any] = {"loc": place, "ncols": columns, "frameon": False, "fontsize": 8}
     figure.legend(handles=list(handles), labelcolor=INK, **look)
-
-
-def _short(metric: str, value: float) -> str:
-    text = metric_text(metric, value)
-    return text.replace(".00 %", " %")

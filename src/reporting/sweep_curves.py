@@ -57,17 +57,18 @@ def curves_figure(record: SweepRecord) -> Figure:
                     colors=colors[family], linewidths=0.9, linestyles=[style], alpha=0.45,
                 )
             )  # fmt: skip
-            alone = [line[0] for line in lines if len(line) == 1]
+            # A point without a neighbour makes no line.
+            finite = [[point for point in line if math.isfinite(point[1])] for line in lines]
+            alone = [points[0] for points in finite if len(points) == 1]
             axes.plot(*(zip(*alone) if alone else ((), ())), ".", color=colors[family], ms=3)
         title = f"{labels[family]}: no value"
         if first is not None:
             axes.plot(*zip(*first.curve), color=colors[family], lw=2.6, marker="o", ms=3)
             title = f"{labels[family]}: {metric_text(metric, first.value)}"
         scale_to_metric(axes, metric, values, higher_is_better=record.higher_is_better)
-        tidy(axes, title=title)
+        tidy(axes, title=title, x="epoch", y=metric)
+        axes.label_outer()
         whole_numbers(axes, 1, epochs)
-    figure.supxlabel("epoch", fontsize=9, color=INK)
-    figure.supylabel(metric, fontsize=9, color=INK)
     handles = [
         entry("best of the family", lw=2.6),
         entry("complete", lw=0.9),

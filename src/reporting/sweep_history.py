@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from src.reporting.amounts import duration, metric_text
@@ -23,14 +22,16 @@ from src.reporting.sweep_axes import (
 )
 from src.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
 
-__all__ = ["equal_terms_figure", "history_figure"]
+__all__ = ["best_so_far", "equal_terms_figure", "history_figure"]
+
+_UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 def history_figure(record: SweepRecord) -> Figure:
     """The value of each trial by its number, coloured by family, and the best complete one so far.
 
-    Pruned trials stand at their last value, hollow; failed ones as crosses on the lower edge. What
-    is worse than the axis shows lies on its worse edge, and the title counts it.
+    Pruned trials stand at their last value, hollow; failed ones as crosses on the worse edge,
+    where also lies what is worse than the axis shows; the title counts it.
 
     Args:
         record: with any number of trials.
@@ -58,8 +59,9 @@ def history_figure(record: SweepRecord) -> Figure:
             zorder=3,
         )
     failed = [trial for trial in record.trials if trial.state == FAILED]
+    worst = low if record.higher_is_better else high
     axes.plot(
-        *([t.number for t in failed], [low] * len(failed)),
+        *([t.number for t in failed], [worst] * len(failed)),
         "x", color=WARNING, ms=6, mew=1.6, clip_on=False, zorder=4,
     )  # fmt: skip
     numbers = [trial.number for trial in record.trials]
@@ -99,9 +101,11 @@ def equal_terms_figure(record: SweepRecord) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True)
     ended = ended_by_family(record)
     metric = record.metrics[0]
+    longest = max((own_clock(trials)[-1] for trials in ended.values() if trials), default=0.0)
+    size, unit = next(entry for entry in _UNITS if longest >= 3 * entry[0] or entry[0] == 1)
     drawn = [
         *_draw_families(left, record, lambda trials: np.arange(1.0, len(trials) + 1)),
-        *_draw_families(right, record, lambda trials: np.array(own_clock(trials))),
+        *_draw_families(right, record, lambda trials: np.array(own_clock(trials)) / size),
     ]
     scale_to_metric(right, metric, drawn, higher_is_better=record.higher_is_better)
     scale_to_metric(left, metric, drawn, higher_is_better=record.higher_is_better)
@@ -109,18 +113,18 @@ def equal_terms_figure(record: SweepRecord) -> Figure:
     seconds, at_time = at_equal_time(record)
     for axes, limit, standings, what in (
         (left, most, at_trials, f"{most} trial{'s' * (most != 1)} each"),
-        (right, seconds, at_time, f"{duration(seconds)} each"),
+        (right, seconds / size, at_time, f"{duration(seconds)} each"),
     ):
         if limit:
             axes.axvline(limit, color=MUTED, lw=1.2, ls=(0, (4, 3)))
-        first = standings[0] if standings and standings[0].best is not None else None
-        ahead = f": {first.family} leads" if first is not None else ""
-        tidy(axes, title=f"After {what}{ahead}" if limit else "Nothing has ended yet")
+        first = standings[0] if standings else None
+        title = "No trial is complete yet"
+        if first is not None and first.best is not None and first.best.state == COMPLETE:
+            title = f"After {what}: {first.family} leads"
+        tidy(axes, title=title)
     left.set_xlabel("trials of the family", fontsize=9, color=INK)
     left.set_ylabel(f"best {metric} so far", fontsize=9, color=INK)
-    right.set_xlabel("training time of the family", fontsize=9, color=INK)
-    right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
-    right.tick_params(axis="x", labelrotation=20)
+    right.set_xlabel(f"training time of the family in {unit}", fontsize=9, color=INK)
     whole_numbers(left, 1, max([1, *map(len, ended.values())]))
     right.set_xlim(left=0)
     add_legend(figure, family_handles(record, [name for name, trials in ended.items() if trials]))

@@ -96,7 +96,7 @@
     for (const trial of data.trials) {
       const failed = trial.state === "failed";
       if (trial.place === null && !failed) continue;
-      const at = [x(trial.number), failed ? height - bottom : y(trial.place)];
+      const at = [x(trial.number), y(failed ? -0.03 : trial.place)];
       points.push([at, trial]);
       const common = { "data-trial": trial.number };
       if (failed) {
@@ -150,12 +150,14 @@
     const trials = space.trials.map((number) => byNumber.get(number));
     trials.sort((a, b) => (a.state === "complete") - (b.state === "complete")
       || last.places[a.number] - last.places[b.number]);
+    const heights = trials.filter((t) => t.state === "complete").map((t) => last.places[t.number]);
+    const lowest = Math.min(...heights), span = Math.max(...heights) - lowest || 1;
     for (const trial of trials) {
       const d = space.axes.map((axis, i) => `${i ? "L" : "M"}${x(i)} ${y(axis.places[trial.number])}`);
       const line = make("path", { class: "line", d: d.join(""), "data-trial": trial.number }, null, lines);
       if (trial.state === "complete") {
         line.setAttribute("stroke", color(trial));
-        line.setAttribute("stroke-opacity", 0.2 + 0.8 * last.places[trial.number] ** 2);
+        line.setAttribute("stroke-opacity", 0.2 + 0.8 * ((last.places[trial.number] - lowest) / span) ** 2);
       } else {
         line.classList.add("pruned");
       }

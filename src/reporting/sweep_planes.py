@@ -11,10 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from src.metrics.pareto import pareto_front
-from src.reporting.amounts import metric_text
+from src.reporting.amounts import metric_text, tick_text
 from src.reporting.canvas import (
     ACCENT,
-    GRID,
     INK,
     MUTED,
     WARNING,
@@ -58,11 +57,12 @@ def parallel_figure(record: SweepRecord, family: str) -> Figure:
     axes.add_collection(LineCollection(pruned, colors=MUTED, linewidths=0.7, alpha=0.5 * faint))
     complete = [t for t in trials if t.state == COMPLETE]
     heights = np.array([axes_of[-1].places[t.number] for t in complete])
+    quality = (heights - heights.min(initial=1)) / max(np.ptp(heights) if complete else 0, 1e-9)
     order = np.argsort(heights, kind="stable")  # the best on top
     axes.add_collection(
         LineCollection(
             [lines[complete[i].number] for i in order],
-            colors=_QUALITY(heights[order]), linewidths=1.1, alpha=faint,
+            colors=_QUALITY(quality[order]), linewidths=1.1, alpha=faint,
         )
     )  # fmt: skip
     ranked = [t for t in record.ranked() if t.family == family]
@@ -79,7 +79,7 @@ def parallel_figure(record: SweepRecord, family: str) -> Figure:
     axes.tick_params(axis="x", length=0)
     axes.set(xlim=(-0.25, len(axes_of) - 0.45), ylim=(-0.04, 1.04))
     for x, axis in enumerate(axes_of):
-        axes.axvline(x, 0.035, 0.965, color=GRID, lw=1.4, zorder=0)
+        axes.axvline(x, 0.035, 0.965, color=INK, lw=0.8, zorder=0)
         for (place, _), text in zip(axis.ticks, plain_labels([t for _, t in axis.ticks], 14)):
             box = {"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.6}
             axes.text(x + 0.04, place, text, fontsize=7, color=INK, va="center", bbox=box)
@@ -138,7 +138,7 @@ def pareto_figure(record: SweepRecord) -> Figure:
         if known and len(known) == len(points) and max(known) / min(known) >= _LOG_FROM:
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _, key=other: metric_text(key, v)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _, key=other: tick_text(key, v)))
         number = len(front)
         tidy(axes, title=f"{number} on the front", x=other, y=metric)
     present = {trial.family for trial in record.ranked()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from src.reporting.amounts import metric_text, value_text
+from src.reporting.amounts import tick_text, value_text
 from src.trials import TrialRecord
 
 __all__ = ["ValueAxis", "metric_axis", "range_worth_showing", "value_axes"]
@@ -73,7 +73,7 @@ def metric_axis(metric: str, trials: Sequence[TrialRecord], *, higher_is_better:
         return upwards if higher_is_better else 1 - upwards
 
     rounded = _round_numbers(low, high, whole=False)
-    ticks = sorted((place(tick), metric_text(metric, tick)) for tick in rounded)
+    ticks = sorted((place(tick), tick_text(metric, tick)) for tick in rounded)
     return ValueAxis(metric, tuple(ticks), {n: place(value) for n, value in values.items()})
 
 
