@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-import torch
-
-from src.build import build_data, load_task
+from src.build import build_data
+from src.candidates.choose import load_trained
 from src.config.after import EvaluateSettings, PredictSettings
 from src.config.checks import ConfigError, from_plain
 from src.config.schema import RunSettings
@@ -20,7 +19,7 @@ from src.measuring import measure_part
 from src.records import RunSummary
 from src.reporting.guesses import Guess, GuessSample
 from src.run_folder import RunFolder
-from src.serving.predictor import Labelled, Predictor
+from src.serving.predictor import Labelled
 from src.tracking.tracker import Tracker
 
 __all__ = ["label_files", "measure_again"]
@@ -39,10 +38,10 @@ def measure_again(
     Raises:
         ConfigError: the pictures are not those that the run was trained and split on.
     """
-    task = load_task(checkpoint)
-    run = from_plain(RunSettings, task.passport["settings"])
+    trained = load_trained(checkpoint)
+    run = from_plain(RunSettings, trained.passport["settings"])
     data = build_data(run)
-    if data.split.fingerprint != task.passport["split_fingerprint"]:
+    if data.split.fingerprint != trained.passport["split_fingerprint"]:
         raise ConfigError(
             f"the pictures of {run.data.name} have changed since {folder.name} was trained, so "
             "its parts are no longer the same: train again."
@@ -53,15 +52,7 @@ def measure_again(
     if settings.split == "test":
         fingerprint = data.split.fingerprint
         measurements = count_test_measurement(folder.output_dir, fingerprint, folder.run_id)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    measured = measure_part(
-        task.to(device),
-        data,
-        settings.split,
-        device=device,
-        precision=run.runtime.precision,
-        tta=run.trainer.tta,
-    )
+    measured = measure_part(data, settings.split, trained.predict(data, settings.split))
     predictions = folder.predictions / f"{settings.split}.parquet"
     measured.predictions.write(predictions)
     if folder.summary.is_file():
@@ -82,7 +73,7 @@ def measure_again(
         )
         # As the run itself does: at its last epoch what has a curve, at 0 what has one value.
         curves = {k: v for k, v in measured.metrics.items() if k in _WITH_CURVES}
-        tracker.metrics(curves, step=task.passport["epochs"], final=True)
+        tracker.metrics(curves, step=trained.passport["epochs"], final=True)
         single = {k: v for k, v in measured.metrics.items() if k not in _WITH_CURVES}
         tracker.metrics(single, step=0, final=True)
         tracker.artifact(predictions, "predictions")
@@ -100,9 +91,7 @@ def label_files(
     Returns:
         those that are worth a look.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    task = load_task(checkpoint)
-    predictor = Predictor(task.evaluated, task.passport, device, batch_size=settings.batch_size)
+    predictor = load_trained(checkpoint).predictor(settings.batch_size)
     sample = GuessSample(predictor.class_names)
     top_k = min(settings.top_k, len(predictor.class_names))
     rows = csv.writer(stream)

@@ -29,10 +29,12 @@ def draw_run_figures(
     history: Mapping[str, Sequence[Sequence[float]]],
     predictions: Mapping[str, Predictions],
     read: Callable[[int], NDArray[np.uint8]],
-    batch: tuple[NDArray[np.generic], NDArray[np.generic]],
+    batch: tuple[NDArray[np.generic], NDArray[np.generic]] | None,
     class_maps: ClassMaps | None = None,
 ) -> Iterator[Path]:
     """Draw learning curves, an augmented batch, and for each part what its predictions show.
+
+    What a model does not have, such as curves without epochs, is not drawn.
 
     Args:
         folder: where to; one PNG a picture, and a CSV table of every part's classes.
@@ -40,7 +42,7 @@ def draw_run_figures(
         predictions: by part.
         read: sample id -> picture (C, H, W) uint8, for the most confident mistakes.
         batch: pictures (B, C, H, W) in [0, 255] as training saw them, and their targets: classes
-            (B,) or, of mixed pictures, probabilities (B, K).
+            (B,) or, of mixed pictures, probabilities (B, K); None where it saw them as they are.
         class_maps: of a network that has them, see `training.score_maps`: pictures (M, C, H, W)
             uint8 and classes (M, 2) to look for -> (M, 2, H, W) in [0, 1].
 
@@ -54,14 +56,16 @@ def draw_run_figures(
         save(figure, path)
         return path
 
-    yield saved(learning_curves(curves), "learning_curves")
+    if curves:
+        yield saved(learning_curves(curves), "learning_curves")
     names = next(iter(predictions.values())).class_names
-    images, labels = np.asarray(batch[0]), np.asarray(batch[1])
-    shown = np.clip(np.rint(images), 0, 255).astype(np.uint8)
-    yield saved(
-        batch_sheet(shown, labels.argmax(axis=1) if labels.ndim == 2 else labels, names),
-        "training_batch",
-    )
+    if batch is not None:
+        images, labels = np.asarray(batch[0]), np.asarray(batch[1])
+        shown = np.clip(np.rint(images), 0, 255).astype(np.uint8)
+        yield saved(
+            batch_sheet(shown, labels.argmax(axis=1) if labels.ndim == 2 else labels, names),
+            "training_batch",
+        )
     for part, predicted in predictions.items():
         probs, targets = predicted.probs, predicted.targets
         matrix = confusion_matrix(probs, targets)

@@ -1,7 +1,8 @@
-"""A trained network as a folder that needs no checkout: weights, passport, the code for both.
+"""A trained model as a folder that needs no checkout: weights, passport, the code for both.
 
-    network.safetensors   weights, and nothing that could run
-    passport.json         class names, picture size, normalisation, network, settings
+    network.safetensors   a network's weights, and nothing that could run; or
+    classifier.skops      a classifier on features, with all that describes its pictures
+    passport.json         class names, picture size, settings; of a network, how it is built
     code/                 the modules that decode, build and predict, as they were then
     requirements.txt      the packages that these import, in the versions of then
     example.png           a picture to try
@@ -15,24 +16,27 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
 from src.files import replacing, write_atomically
 from src.serving.predictor import Predictor
 
-__all__ = ["open_predictor", "write_bundle"]
+if TYPE_CHECKING:  # a classifier on features needs no torch
+    import torch
+    from torch import nn
+
+__all__ = ["open_predictor", "write_bundle", "write_classifier_bundle"]
 
 _WEIGHTS = "network.safetensors"
+_CLASSIFIER = "classifier.skops"
 _PASSPORT = "passport.json"
 # The package's own `src/`; what a prediction imports of it is shipped, and no more.
 _SOURCES = Path(__file__).resolve().parents[1]
@@ -42,15 +46,25 @@ _SHIPPED = (
     "data/__init__.py",
     "data/decode.py",
     "data/source.py",
+    "serving/*.py",
+)
+_SHIPPED_FOR_NETWORKS = (
     "data/transforms.py",
     "models/*.py",
-    "serving/*.py",
     "training/__init__.py",
     "training/inference.py",
     "training/tta.py",
 )
+_SHIPPED_FOR_CLASSIFIERS = tuple(
+    f"features/{name}.py"
+    for name in (
+        *("__init__", "calibration", "classifier", "colour", "embedding", "fusion", "hog", "lbp"),
+        *("model", "picture", "raw", "rbf", "scaling", "selection", "texture"),
+    )
+)
 _NETWORKS = "src.models."
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors")
+_CLASSIFIER_PACKAGES = ("numpy", "pillow", "scipy", "scikit-image", "scikit-learn", "skops")
 _FURTHER = {"TimmNet": "timm", "TorchvisionNet": "torchvision"}
 
 
@@ -74,8 +88,7 @@ def write_bundle(
     """
     from safetensors.torch import save_file
 
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    _empty(folder)
     # A copy of each: what shares memory or lies there in another order cannot be stored.
     weights = {
         name: tensor.detach().to("cpu", copy=True).contiguous()
@@ -83,20 +96,63 @@ def write_bundle(
     }
     with replacing(folder / _WEIGHTS) as temporary:
         save_file(weights, temporary)
+    packages = (*_PACKAGES, *_library(passport["network"]["target"]))
+    return _complete(folder, _WEIGHTS, passport, example, _SHIPPED_FOR_NETWORKS, packages)
+
+
+def write_classifier_bundle(
+    folder: Path, file: Path, passport: Mapping[str, Any], example: NDArray[np.uint8]
+) -> str:
+    """Write the bundle of a classifier on features; otherwise as `write_bundle`.
+
+    Args:
+        folder: to write to.
+        file: that `FeatureClassifier.save` wrote.
+        passport: what it says of itself, with the `network` that describes its pictures, if any.
+        example: a picture (C, H, W) uint8.
+    """
+    _empty(folder)
+    shutil.copyfile(file, folder / _CLASSIFIER)
+    shipped, packages = list(_SHIPPED_FOR_CLASSIFIERS), list(_CLASSIFIER_PACKAGES)
+    if "network" in passport:
+        shipped.append("models/*.py")
+        packages += ["torch", *_library(passport["network"]["target"])]
+    return _complete(folder, _CLASSIFIER, passport, example, shipped, packages)
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _library(target: str) -> tuple[str, ...]:
+    """The package that a network of this import path comes from, beside torch."""
+    library = _FURTHER.get(target.rpartition(".")[2])
+    return () if library is None else (library,)
+
+
+def _complete(
+    folder: Path,
+    model: str,
+    passport: Mapping[str, Any],
+    example: NDArray[np.uint8],
+    shipped: Sequence[str],
+    packages: Sequence[str],
+) -> str:
+    """Write all but the model's own file; returns the digest."""
     stated = json.dumps(dict(passport), ensure_ascii=False, indent=1).encode()
     write_atomically(folder / _PASSPORT, stated)
-    for source in _shipped():
-        target = folder / "code" / "src" / source.relative_to(_SOURCES)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    further = _FURTHER.get(passport["network"]["target"].rpartition(".")[2])
-    packages = [*_PACKAGES, *([further] if further else [])]
+    for pattern in (*_SHIPPED, *shipped):
+        for source in sorted(_SOURCES.glob(pattern)):
+            target = folder / "code" / "src" / source.relative_to(_SOURCES)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
     # Without the build's own suffix (+cpu, +cu128): the machine that serves may need another.
     pinned = [f"{name}=={version(name).partition('+')[0]}" for name in packages]
     write_atomically(folder / "requirements.txt", "\n".join(pinned) + "\n")
     pixels = example[0] if len(example) == 1 else example.transpose(1, 2, 0)
     Image.fromarray(np.ascontiguousarray(pixels)).save(folder / "example.png")
-    with (folder / _WEIGHTS).open("rb") as file:
+    with (folder / model).open("rb") as file:
         hashed = hashlib.file_digest(file, "sha256")
     hashed.update(stated)
     write_atomically(folder / "digest.txt", f"{hashed.hexdigest()}\n")
@@ -104,12 +160,21 @@ def write_bundle(
 
 
 def open_predictor(folder: Path, device: torch.device | None = None) -> Predictor:
-    """What labels pictures with a bundle's network; by default on a GPU where there is one.
+    """What labels pictures with a bundle's model; by default on a GPU where there is one.
 
     Raises:
         ValueError: the bundle's files are damaged, or do not belong together.
     """
+    if (folder / _CLASSIFIER).is_file():
+        from src.features.classifier import FeatureClassifier
+
+        classifier = FeatureClassifier.load(folder / _CLASSIFIER)
+        return Predictor(classifier, classifier.passport)
+
+    import torch
     from safetensors.torch import load_file
+
+    from src.serving.network import network_classifier
 
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -119,7 +184,7 @@ def open_predictor(folder: Path, device: torch.device | None = None) -> Predicto
         network.load_state_dict(load_file(folder / _WEIGHTS))
     except Exception as error:  # safetensors and torch have many words for a damaged file
         raise ValueError(f"{folder} holds no network that can be loaded: {error}") from error
-    return Predictor(network, passport, device)
+    return Predictor(network_classifier(network, passport, device), passport)
 
 
 def _network(passport: Mapping[str, Any]) -> nn.Module:
@@ -134,8 +199,3 @@ def _network(passport: Mapping[str, Any]) -> nn.Module:
         **arguments,
     )
     return network
-
-
-def _shipped() -> Iterator[Path]:
-    for pattern in _SHIPPED:
-        yield from sorted(_SOURCES.glob(pattern))

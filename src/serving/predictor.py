@@ -1,8 +1,8 @@
-"""From picture files to labels: the decoding, network and class names of one run, together."""
+"""From picture files to labels: the decoding, model and class names of one run, together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -10,21 +10,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
 from src.data.decode import PictureError, decode_picture
 from src.data.source import Problem
-from src.data.transforms import normalize
 from src.serving.inputs import as_picture
-from src.training.inference import MEMORY_FORMATS, autocast
-from src.training.tta import averaged_logits
 
-__all__ = ["Labelled", "Predictor"]
+__all__ = ["Classify", "Labelled", "Predictor"]
 
 T = TypeVar("T")
+Classify = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -43,46 +39,22 @@ class Labelled:
 
 
 class Predictor:
-    """Labels pictures of any size and kind as the run that trained `network` would.
+    """Labels pictures of any size and kind as the run that it comes from would.
 
     Args:
-        network: trained, normalised pictures (B, C, H, W) -> logits (B, K).
-        passport: what the run's checkpoints say of it; see `ClassificationTask`.
-        device: where to compute.
+        classify: decoded pictures (N, C, H, W) uint8, N at least 1 -> probabilities (N, K) float32.
+        passport: what the run's files say of it: `class_names`, `image_size` and `channels`.
         batch_size: pictures at once.
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        passport: Mapping[str, Any],
-        device: torch.device,
-        *,
-        batch_size: int = 128,
+        self, classify: Classify, passport: Mapping[str, Any], *, batch_size: int = 128
     ) -> None:
         self.class_names: tuple[str, ...] = tuple(passport["class_names"])
-        settings = passport["settings"]
-        runtime = settings["runtime"]
-        self._memory_format = MEMORY_FORMATS[runtime["memory_format"]]
-        self._network = network.to(device).to(memory_format=self._memory_format).eval()
-        self._mean = torch.tensor(passport["mean"], device=device)
-        self._std = torch.tensor(passport["std"], device=device)
-        self._device = device
-        self._batch_size = batch_size
-        self._image_size = tuple(passport["image_size"])
+        self.probabilities = classify
+        self._image_size: tuple[int, int] = tuple(passport["image_size"])
         self._channels = passport["channels"]
-        self._precision = runtime["precision"]
-        self._tta = settings["trainer"]["tta"]
-
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, K) of decoded pictures (N, C, H, W) uint8."""
-        with torch.inference_mode(), autocast(self._device, self._precision):
-            pixels = torch.from_numpy(images).to(self._device)
-            pictures = normalize(pixels, self._mean, self._std)
-            pictures = pictures.contiguous(memory_format=self._memory_format)
-            logits = averaged_logits(self._network, pictures, self._tta)
-            probs: NDArray[np.float32] = torch.softmax(logits.double(), dim=1).float().cpu().numpy()
-        return probs
+        self._batch_size = batch_size
 
     def answer(self, rows: Sequence[object]) -> NDArray[np.float32]:
         """Probabilities (N, K) of N pictures, each as `as_picture` takes it.

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from src.config.compose import groups
 from src.serving.bundle import open_predictor, write_bundle
-from src.serving.predictor import Predictor
+from src.serving.network import network_classifier
 from tests.serving.bundles import CLASSES, bundle, network_and_passport
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def test_a_bundle_predicts_as_its_network_does_to_the_bit(model: str, tmp_path: 
     write_bundle(tmp_path / "model", network, passport, pictures()[0])
     opened = open_predictor(tmp_path / "model", CPU)
     assert opened.class_names == CLASSES
-    expected = Predictor(network, passport, CPU).probabilities(pictures())
+    expected = network_classifier(network, passport, CPU)(pictures())
     np.testing.assert_array_equal(opened.probabilities(pictures()), expected)
     assert expected.std() > 0
 
@@ -60,7 +60,7 @@ def test_arithmetic_and_memory_format_are_those_of_the_run(
     runtime = {"precision": precision, "memory_format": memory_format}
     passport["settings"]["runtime"] |= runtime
     write_bundle(tmp_path / "model", network, passport, pictures()[0])
-    expected = Predictor(network, passport, CPU).probabilities(pictures())
+    expected = network_classifier(network, passport, CPU)(pictures())
     opened = open_predictor(tmp_path / "model", CPU)
     np.testing.assert_array_equal(opened.probabilities(pictures()), expected)
 
@@ -80,7 +80,7 @@ def test_it_needs_neither_the_checkout_nor_what_trains(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
-    expected = Predictor(network, passport, CPU).probabilities(pictures())
+    expected = network_classifier(network, passport, CPU)(pictures())
     np.testing.assert_allclose(np.load(tmp_path / "probs.npy"), expected, rtol=0, atol=1e-6)
 
 

@@ -1,0 +1,1 @@
+"""What competes: each kind of candidate, how it is fitted, asked, and brought back."""

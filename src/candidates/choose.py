@@ -1,0 +1,36 @@
+"""Which kind of candidate the settings or a file mean: the one place that knows them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from src.build import load_task
+from src.candidates.candidate import Candidate, Trained
+from src.candidates.network import NetworkCandidate, TrainedNetwork
+from src.config.checks import from_plain
+from src.config.schema import RunSettings
+from src.data.datamodule import PictureData
+
+__all__ = ["candidate_of", "load_trained"]
+
+
+def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
+    """What the settings describe, ready to be fitted; what they leave open is chosen here.
+
+    Raises:
+        ConfigError: it cannot be made for these pictures.
+    """
+    return NetworkCandidate.chosen(settings, data)
+
+
+def load_trained(checkpoint: Path) -> Trained:
+    """The trained model of a run's file, on a GPU where there is one.
+
+    Raises:
+        ConfigError: the file is not one of a run, is damaged, or holds code.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task = load_task(checkpoint)
+    return TrainedNetwork.of(task, from_plain(RunSettings, task.passport["settings"]), device)

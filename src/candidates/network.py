@@ -1,0 +1,193 @@
+"""Networks as candidates: Lightning fits them, torch asks them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from src import build
+from src.candidates.candidate import Answers, ClassMaps, Fitted, OnEpoch
+from src.config.schema import RunSettings, seconds_of
+from src.data.datamodule import PictureData
+from src.resolve import Resolved, resolve
+from src.run_folder import RunFolder
+from src.serving.bundle import write_bundle
+from src.serving.network import network_classifier
+from src.serving.predictor import Predictor
+from src.tracking.logger import SpoolLogger
+from src.tracking.tracker import Tracker
+from src.training import cost
+from src.training.checkpoints import read_checkpoint
+from src.training.epochs import EpochKeeper
+from src.training.inference import autocast, predict
+from src.training.interruption import Interruption
+from src.training.progress import Progress
+from src.training.score_maps import HasScoreMaps, class_maps
+from src.training.task import ClassificationTask
+
+__all__ = ["NetworkCandidate", "TrainedNetwork"]
+
+
+@dataclass
+class TrainedNetwork:
+    """A network that can be asked.
+
+    Attributes:
+        task: in eval mode, on `device`.
+        device: where to compute.
+        precision, tta: as the run's settings say.
+    """
+
+    task: ClassificationTask
+    device: torch.device
+    precision: str
+    tta: str
+
+    @classmethod
+    def of(
+        cls, task: ClassificationTask, settings: RunSettings, device: torch.device
+    ) -> TrainedNetwork:
+        """The trained network of a run with these settings."""
+        task.to(device)
+        return cls(task, device, settings.runtime.precision, settings.trainer.tta)
+
+    @property
+    def passport(self) -> dict[str, Any]:
+        return self.task.passport
+
+    @property
+    def num_parameters(self) -> int:
+        return cost.num_parameters(self.task.network)
+
+    def predict(self, data: PictureData, part: str) -> Answers:
+        return predict(
+            self.task,
+            data.batches(part),
+            device=self.device,
+            precision=self.precision,
+            tta=self.tta,
+        )
+
+    def predictor(self, batch_size: int) -> Predictor:
+        classify = network_classifier(self.task.evaluated, self.passport, self.device)
+        return Predictor(classify, self.passport, batch_size=batch_size)
+
+    def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
+        shape = (data.pictures.channels, *data.pictures.image_size)
+        with autocast(self.device, self.precision):
+            return cost.measure_cost(self.task.evaluated.eval(), shape, checkpoint=checkpoint)
+
+    def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
+        return write_bundle(folder, self.task.evaluated, self.passport, example)
+
+    def class_maps(self) -> ClassMaps | None:
+        network = self.task.evaluated.eval()
+        if not isinstance(network, HasScoreMaps):
+            return None
+
+        def mapped(images: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+            with torch.inference_mode(), autocast(self.device, self.precision):
+                pictures = self.task.normalized(torch.from_numpy(images).to(self.device))
+                maps = class_maps(network, pictures, torch.from_numpy(classes).to(self.device))
+            found: NDArray[np.float32] = maps.cpu().numpy()
+            return found
+
+        return mapped
+
+
+class NetworkCandidate:
+    """A network with its training, ready to start or to go on.
+
+    Args:
+        resolved: the run's settings without any `auto`.
+        data: the pictures.
+
+    Raises:
+        ConfigError: the network cannot be made for these pictures, or its weights not be found.
+    """
+
+    def __init__(self, resolved: Resolved, data: PictureData) -> None:
+        settings = resolved.settings
+        if isinstance(settings.runtime.threads, int):
+            torch.set_num_threads(settings.runtime.threads)
+        self.resolved = resolved
+        self._settings = settings
+        self._data = data
+        self._task = build.build_task(settings, data)
+
+    @classmethod
+    def chosen(cls, settings: RunSettings, data: PictureData) -> NetworkCandidate:
+        """The candidate of these settings, with every `auto` measured and chosen."""
+        return cls(resolve(settings, data), data)
+
+    @property
+    def num_parameters(self) -> int:
+        return cost.num_parameters(self._task.network)
+
+    def words(self) -> str:
+        return f"{self.num_parameters:,} parameters"
+
+    def fit(
+        self,
+        folder: RunFolder,
+        tracker: Tracker,
+        interruption: Interruption,
+        on_epoch: OnEpoch | None,
+    ) -> Fitted:
+        return self._fit(folder, SpoolLogger(tracker), interruption, on_epoch)
+
+    def join(self, folder: RunFolder, interruption: Interruption) -> None:
+        """Train on a further device in the run of the first one, which keeps the books."""
+        self._fit(folder, None, interruption, None)
+
+    def _fit(
+        self,
+        folder: RunFolder,
+        logger: SpoolLogger | None,
+        interruption: Interruption,
+        on_epoch: OnEpoch | None,
+    ) -> Fitted:
+        settings, task = self._settings.trainer, self._task
+        keeper = EpochKeeper(
+            folder.checkpoints,
+            interruption=interruption,
+            monitor=settings.monitor,
+            patience=settings.early_stopping,
+            max_seconds=None if settings.max_time is None else seconds_of(settings.max_time),
+            on_epoch=on_epoch,
+            progress=None if logger is None else self._progress(),
+        )
+        trainer = build.build_trainer(self._settings, keeper, logger, folder.path)
+        # A run that was killed before its first checkpoint begins again.
+        resumed = keeper.last if self._settings.resume and keeper.last.is_file() else None
+        device = trainer.strategy.root_device
+        self._data.live_on(device)
+        if self._settings.runtime.compile:
+            task.network.compile()
+        trainer.fit(task, datamodule=self._data, ckpt_path=resumed, weights_only=True)
+        checkpoint = keeper.last
+        if settings.final_weights == "best" and keeper.best.is_file():
+            checkpoint = keeper.best
+            task.load_state_dict(read_checkpoint(keeper.best)["state_dict"])
+        return Fitted(
+            trained=TrainedNetwork.of(task, self._settings, device),
+            checkpoint=checkpoint,
+            seconds=keeper.seconds,
+            metrics={key: values[-1][1] for key, values in keeper.history.items()},
+            history=keeper.history,
+        )
+
+    def training_batch(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+        batch = next(iter(self._data.batches("train", training=True)))
+        images, targets = self._task.augmented(batch)
+        return images.cpu().numpy(), targets.cpu().numpy()
+
+    def _progress(self) -> Progress:
+        batches = len(self._data.batches("train", training=True))  # type: ignore[arg-type]
+        settings = self._settings.trainer
+        return Progress(int(settings.max_epochs), batches, moving=settings.progress)
