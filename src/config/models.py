@@ -1,4 +1,7 @@
-"""Settings of the model group: one class per network, told apart by `_target_`."""
+"""Settings of the model group: one class per model, told apart by `_target_`.
+
+Those of classifiers on features are in src/config/features.py.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ __all__ = [
     "FCNSettings",
     "MLPSettings",
     "ModelSettings",
+    "NetworkSettings",
     "ReNetSettings",
     "RecurrentSettings",
     "ViTSettings",
@@ -21,10 +25,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ModelSettings(Settings):
-    """What every model has; the fields of a subclass are its network's own arguments."""
+    """What every model has."""
 
-    _target_: str = setting("import path of the network's class")
+    _target_: str = setting("import path of the model's class")
     name: str = setting("the model's name in run names, tables and plots")
+
+    def idle_keys(self) -> tuple[str, ...]:
+        """Keys and groups of a run's settings that change nothing with this model."""
+        return ()
+
+
+@dataclass(frozen=True)
+class NetworkSettings(ModelSettings):
+    """What every network has; the fields of a subclass are its own arguments."""
+
     pretrained: bool | str | None = setting(
         "weights to start from: null or false for none, true or 'hub' for the published ones, "
         "'package' for those of an installed package, or the path of a weights file"
@@ -57,7 +71,7 @@ def _some(values: list[int]) -> str | None:
 
 
 @dataclass(frozen=True)
-class _OwnSettings(ModelSettings):
+class _OwnSettings(NetworkSettings):
     """Networks of this project: nobody publishes weights for them."""
 
     def __post_init__(self) -> None:
@@ -162,7 +176,7 @@ class ViTSettings(_OwnSettings):
 @variant(ModelSettings, "src.models.zoo.TorchvisionNet")
 @variant(ModelSettings, "src.models.zoo.TimmNet")
 @dataclass(frozen=True)
-class ZooSettings(ModelSettings):
+class ZooSettings(NetworkSettings):
     """A network of torchvision or timm; `name` is the library's name of it."""
 
     input_size: int | None = setting(

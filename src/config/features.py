@@ -1,0 +1,268 @@
+"""Settings of models that classify features: hand-crafted ones, or those of a frozen network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from src.config.checks import ConfigError, Settings, setting, variant
+from src.config.models import ModelSettings
+
+__all__ = [
+    "ClassicalSettings",
+    "ColourSettings",
+    "EmbeddingSettings",
+    "ForestSettings",
+    "GaborSettings",
+    "GradientBoostingSettings",
+    "HandcraftedSettings",
+    "HaralickSettings",
+    "HogSettings",
+    "KnnSettings",
+    "LbpSettings",
+    "LinearClassifierSettings",
+    "RawSettings",
+    "RbfSvmSettings",
+]
+
+FEATURES = ("hog", "lbp", "colour", "gabor", "haralick", "raw")
+SELECTIONS = ("none", "variance", "anova", "mutual_information", "l1", "pca")
+CLASSIFIERS = (
+    "linear_svm",
+    "rbf_svm",
+    "logistic",
+    "random_forest",
+    "gradient_boosting",
+    "knn",
+)
+# What trains networks, batch by batch.
+_OF_NETWORKS = (
+    "optimizer",
+    "scheduler",
+    "loss",
+    "augment",
+    "recipe",
+    "find_lr",
+    "data.batch_size",
+    "runtime.precision",
+    "runtime.memory_format",
+    "runtime.compile",
+)
+_OF_TRAINERS = (
+    "max_epochs",
+    "max_time",
+    "devices",
+    "gradient_clip",
+    "accumulate_batches",
+    "ema_decay",
+    "early_stopping",
+    "monitor",
+    "final_weights",
+    "tta",
+    "validate_every",
+    "deterministic",
+    "progress",
+)
+
+
+def _distinct(values: list[Any]) -> str | None:
+    fine = values and len(set(values)) == len(values)
+    return None if fine else "it must name at least one, and each once"
+
+
+def _known(names: list[str]) -> str | None:
+    unknown = [name for name in names if name not in FEATURES]
+    if unknown:
+        return f"it must be a list of some of {', '.join(FEATURES)}"
+    return _distinct(list(names))
+
+
+def _grid() -> Any:
+    return setting("cells along each side of the picture, each described apart", at_least=1)
+
+
+@dataclass(frozen=True)
+class HogSettings(Settings):
+    """Histograms of oriented gradients."""
+
+    orientations: int = setting("directions told apart", at_least=1, at_most=90)
+    cells: list[int] = setting(
+        "cells along the shorter side, each of at least 2x2 pixels; several numbers make several "
+        "descriptors",
+        at_least=1,
+        check=_distinct,
+    )
+    block: int = setting("cells along a side of what is normalised together", at_least=1)
+
+
+@dataclass(frozen=True)
+class LbpSettings(Settings):
+    """Uniform local binary patterns."""
+
+    radius: int = setting("pixels from the centre to its neighbours", at_least=1, at_most=16)
+    grid: int = _grid()
+
+
+@dataclass(frozen=True)
+class ColourSettings(Settings):
+    """Histograms of hue, saturation and value; of brightness where pictures are grey."""
+
+    bins: int = setting("bins a channel", at_least=2, at_most=256)
+    grid: int = _grid()
+
+
+@dataclass(frozen=True)
+class GaborSettings(Settings):
+    """Mean and spread of the energy behind Gabor filters."""
+
+    wavelengths: list[float] = setting("pixels of a wave", at_least=2, check=_distinct)
+    orientations: int = setting("directions of waves", at_least=1, at_most=36)
+    grid: int = _grid()
+
+
+@dataclass(frozen=True)
+class HaralickSettings(Settings):
+    """Texture statistics of grey-level co-occurrences."""
+
+    levels: int = setting("grey levels told apart", at_least=2, at_most=256)
+    distances: list[int] = setting("pixels between the two of a pair", at_least=1, check=_distinct)
+
+
+@dataclass(frozen=True)
+class RawSettings(Settings):
+    """The pixels themselves."""
+
+    side: int = setting(
+        "pixels of a side that larger pictures are shrunk to", at_least=1, at_most=256
+    )
+
+
+@dataclass(frozen=True)
+class LinearClassifierSettings(Settings):
+    """A linear classifier."""
+
+    strength: float = setting("C: weight of the errors against a simple boundary", above=0)
+
+
+@dataclass(frozen=True)
+class RbfSvmSettings(Settings):
+    """A support vector machine with a Gaussian kernel."""
+
+    strength: float = setting("C: weight of the errors against a smooth boundary", above=0)
+    gamma: float = setting(
+        "narrowness of the kernel, in units of 1 over the features' total variance", above=0
+    )
+    exact_up_to: int = setting(
+        "training pictures up to which the machine is solved exactly; beyond, a least-squares one "
+        "over a sample of the pictures",
+        at_least=0,
+    )
+    components: int = setting("pictures in that sample", at_least=1)
+
+
+@dataclass(frozen=True)
+class ForestSettings(Settings):
+    """A random forest."""
+
+    trees: int = setting("trees", at_least=1, at_most=100_000)
+    min_leaf: int = setting("fewest pictures in a leaf", at_least=1)
+
+
+@dataclass(frozen=True)
+class GradientBoostingSettings(Settings):
+    """Gradient boosting over binned features."""
+
+    rounds: int = setting("trees a class", at_least=1, at_most=100_000)
+    rate: float = setting("share of each tree that is added", above=0, at_most=1)
+    leaves: int = setting("most leaves of a tree", at_least=2)
+
+
+@dataclass(frozen=True)
+class KnnSettings(Settings):
+    """Nearest neighbours, the nearer the heavier."""
+
+    neighbours: int = setting("pictures that vote", at_least=1)
+
+
+@dataclass(frozen=True)
+class ClassicalSettings(ModelSettings):
+    """What every classifier on features has."""
+
+    scaling: str = setting(
+        "what is made alike: blocks, the total variance of each descriptor; features, also the "
+        "variance of each of its numbers",
+        options=("blocks", "features"),
+    )
+    selection: str = setting(
+        "which features are kept, or pca for their principal components", options=SELECTIONS
+    )
+    keep: int = setting("features or components kept by the selection", at_least=1)
+    classifier: str = setting("what learns the classes", options=CLASSIFIERS)
+    linear_svm: LinearClassifierSettings = setting("linear support vector machine")
+    rbf_svm: RbfSvmSettings = setting("support vector machine with a Gaussian kernel")
+    logistic: LinearClassifierSettings = setting("logistic regression")
+    random_forest: ForestSettings = setting("random forest")
+    gradient_boosting: GradientBoostingSettings = setting("gradient boosting")
+    knn: KnnSettings = setting("nearest neighbours")
+    calibration_folds: int = setting(
+        "parts into which the training pictures are cut, so that probabilities are learnt from "
+        "pictures that the classifier has not seen",
+        at_least=2,
+        at_most=20,
+    )
+
+    def idle_keys(self) -> tuple[str, ...]:
+        others = [f"model.{name}" for name in CLASSIFIERS if name != self.classifier]
+        if self.selection == "none":
+            others.append("model.keep")
+        return (*_OF_NETWORKS, *(f"trainer.{key}" for key in _OF_TRAINERS), *others)
+
+
+@variant(ModelSettings, "src.features.fusion.extractors_of")
+@dataclass(frozen=True)
+class HandcraftedSettings(ClassicalSettings):
+    """Descriptors that people thought of."""
+
+    features: list[str] = setting("descriptors, put one after another", check=_known)
+    hog: HogSettings = setting("histograms of oriented gradients")
+    lbp: LbpSettings = setting("local binary patterns")
+    colour: ColourSettings = setting("colour histograms")
+    gabor: GaborSettings = setting("Gabor filters")
+    haralick: HaralickSettings = setting("grey-level co-occurrences")
+    raw: RawSettings = setting("pixels")
+
+    def idle_keys(self) -> tuple[str, ...]:
+        others = tuple(f"model.{name}" for name in FEATURES if name not in self.features)
+        return (*super().idle_keys(), *others, "trainer.accelerator")
+
+
+@variant(ModelSettings, "src.features.embedding.NetworkFeatures")
+@dataclass(frozen=True)
+class EmbeddingSettings(ClassicalSettings):
+    """What a frozen network says of a picture before its last layer."""
+
+    run: str | None = setting(
+        "folder, id or name of a run whose network is taken; null for one of timm"
+    )
+    network: str = setting("timm's name of the network")
+    pretrained: bool | str = setting(
+        "its weights: true or 'hub' for the published ones, 'package' for those of an installed "
+        "package, or the path of a file"
+    )
+    input_size: int | None = setting(
+        "pixels of a side that pictures are resized to inside the network; null for their own "
+        "size, or the smallest that works",
+        at_least=8,
+        at_most=1024,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.run is None and self.pretrained is False:
+            raise ConfigError(
+                "pretrained is False: a network that has seen nothing has nothing to say."
+            )
+
+    def idle_keys(self) -> tuple[str, ...]:
+        taken = ("network", "pretrained", "input_size") if self.run is not None else ()
+        return (*super().idle_keys(), *(f"model.{key}" for key in taken))

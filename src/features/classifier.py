@@ -1,0 +1,163 @@
+"""Pictures to probabilities by way of features, and the file that holds all of it.
+
+The file is of skops' format: arrays and the names of scikit-learn's classes, no pickle. Only what
+a model of this project is made of is read back; anything else is refused before it is built.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.features.calibration import Calibration
+from src.features.fusion import Extractor, extractors_of
+from src.features.model import CalibratedModel
+from src.features.trees import check_trees
+from src.files import write_atomically
+
+__all__ = ["FeatureClassifier", "numbers_in"]
+
+_FORMAT = 1
+_STEPS = {
+    "BlockScaler",
+    "KeepBest",
+    "PCA",
+    "LinearSVC",
+    "RbfMachine",
+    "LogisticRegression",
+    "RandomForestClassifier",
+    "HistGradientBoostingClassifier",
+    "KNeighborsClassifier",
+}
+# What skops does not take for harmless by itself.
+_TRUSTED = (
+    "sklearn.tree._tree.Tree",
+    "src.features.scaling.BlockScaler",
+    "src.features.selection.KeepBest",
+    "src.features.rbf.RbfMachine",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureClassifier:
+    """A model together with what describes its pictures.
+
+    Attributes:
+        extractors: whose features the model takes, one after another.
+        model: fitted.
+        passport: plain containers: settings of the run, `class_names`, `image_size`, `channels`.
+    """
+
+    extractors: tuple[Extractor, ...]
+    model: CalibratedModel
+    passport: dict[str, Any]
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, K) float32 of pictures (N, C, H, W) uint8, N at least 1."""
+        features = [extractor(images) for extractor in self.extractors]
+        return self.model.probabilities(np.concatenate(features, axis=1))
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        import skops.io
+
+        network = _network_of(self.extractors)
+        content = {
+            "format": _FORMAT,
+            "passport": json.dumps(self.passport),
+            "network": None if network is None else json.dumps(network.passport),
+            "weights": {} if network is None else network.weights(),
+            "pipeline": self.model.pipeline,
+            "slope": self.model.calibration.slope,
+            "shift": self.model.calibration.shift,
+            "classes": self.model.classes,
+        }
+        write_atomically(path, skops.io.dumps(content))
+
+    @classmethod
+    def load(cls, path: Path) -> FeatureClassifier:
+        """Read what `save` wrote; runs no code of the file.
+
+        Raises:
+            ValueError: the file is missing, damaged, or holds anything else.
+        """
+        content = _content(path)
+        try:
+            passport = json.loads(content["passport"])
+            model = CalibratedModel(
+                pipeline=content["pipeline"],
+                calibration=Calibration(float(content["slope"]), np.asarray(content["shift"])),
+                classes=np.asarray(content["classes"]),
+                num_classes=len(passport["class_names"]),
+            )
+            extractors = _extractors(passport, content)
+            check_trees(model.pipeline.steps[-1][1])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is not the model of a run: {error!r}") from error
+        return cls(tuple(extractors), model, passport)
+
+
+def numbers_in(path: Path) -> int:
+    """How many numbers the arrays of a saved model hold: thresholds, weights, kept pictures."""
+    count = 0
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".npy"):
+                with archive.open(name) as stream:
+                    array = np.load(io.BytesIO(stream.read()), allow_pickle=False)
+                count += array.size * max(1, len(array.dtype.names or ()))
+    return count
+
+
+def _content(path: Path) -> dict[str, Any]:
+    import skops.io
+
+    try:
+        unknown = set(skops.io.get_untrusted_types(file=path)) - set(_TRUSTED)
+        if unknown:
+            raise ValueError(f"{path} holds {', '.join(sorted(unknown))}, so it is not loaded")
+        content = skops.io.load(path, trusted=list(_TRUSTED))
+        steps = [type(step) for _, step in content["pipeline"].steps]
+    except FileNotFoundError:
+        raise ValueError(f"there is no model {path}") from None
+    except ValueError:
+        raise
+    # zipfile, json and skops each have words of their own for a damaged file.
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a model: {error!r}") from error
+    strange = [step.__name__ for step in steps if step.__name__ not in _STEPS]
+    if strange or content.get("format") != _FORMAT:
+        raise ValueError(f"{path} is not the model of a run")
+    found: dict[str, Any] = content
+    return found
+
+
+def _extractors(passport: dict[str, Any], content: dict[str, Any]) -> Sequence[Extractor]:
+    if content["network"] is None:
+        settings = passport["settings"]["model"]
+        return extractors_of(settings["features"], settings)
+    import torch
+
+    from src.features.embedding import NetworkFeatures
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return [NetworkFeatures.restored(json.loads(content["network"]), content["weights"], device)]
+
+
+def _network_of(extractors: Sequence[Extractor]) -> Any:
+    """The network among them, which is then the only one; None where there is none."""
+    return next((e for e in extractors if hasattr(e, "weights")), None)

@@ -1,0 +1,101 @@
+"""What describes a batch of pictures: one or several descriptors, each with a name of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.features.colour import Colour
+from src.features.hog import Hog
+from src.features.lbp import Lbp
+from src.features.picture import Floats
+from src.features.raw import Raw
+from src.features.texture import Gabor, Haralick
+
+__all__ = ["Described", "Extractor", "extractors_of"]
+
+
+class Extractor(Protocol):
+    """Describes pictures by numbers.
+
+    Attributes:
+        identity: plain values; extractors with equal ones give equal numbers.
+        in_processes: whether it keeps only one core busy, and can be sent to other processes.
+    """
+
+    @property
+    def identity(self) -> dict[str, Any]: ...
+
+    @property
+    def in_processes(self) -> bool: ...
+
+    def __call__(self, images: NDArray[np.uint8]) -> Floats:
+        """(N, D) float32 of pictures (N, C, H, W) uint8; each row is its picture's alone."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """A descriptor of one picture, applied to many.
+
+    Args:
+        name: of the descriptor.
+        settings: its arguments, as plain values.
+        descriptor: picture (H, W, C) float32 in [0, 1] -> (D,) float32.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    descriptor: Callable[[Floats], Floats]
+    in_processes: bool = True
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"name": self.name, "scikit-image": version("scikit-image"), **self.settings}
+
+    def __call__(self, images: NDArray[np.uint8]) -> Floats:
+        pictures = images.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(255)
+        return np.stack([self.descriptor(picture) for picture in pictures])
+
+
+def extractors_of(names: Sequence[str], settings: dict[str, dict[str, Any]]) -> list[Described]:
+    """The descriptors with these names, in this order; `hog` is one for each number of cells.
+
+    Args:
+        names: of "hog", "lbp", "colour", "gabor", "haralick", "raw".
+        settings: by name; see `HandcraftedSettings`.
+
+    Raises:
+        ValueError: a name that is none.
+    """
+    found = []
+    for name in names:
+        given = settings[name]
+        if name == "hog":
+            found += [Described(name, one, Hog(**one)) for one in _each(given, "cells")]
+        elif name in _MAKERS:
+            found.append(Described(name, given, _MAKERS[name](**_tuples(given))))
+        else:
+            raise ValueError(f"there is no feature {name!r}: there are hog, {', '.join(_MAKERS)}")
+    return found
+
+
+_MAKERS: dict[str, Callable[..., Callable[[Floats], Floats]]] = {
+    "lbp": Lbp,
+    "colour": Colour,
+    "gabor": Gabor,
+    "haralick": Haralick,
+    "raw": Raw,
+}
+
+
+def _each(settings: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    return [settings | {key: value} for value in settings[key]]
+
+
+def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}

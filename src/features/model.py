@@ -1,0 +1,123 @@
+"""A classifier on features, with probabilities learnt from pictures that it had not seen."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.features.calibration import Calibration
+from src.features.picture import Floats
+
+__all__ = ["CalibratedModel", "folds_of"]
+
+Integers = NDArray[np.int64]
+# Scores of this many unseen pictures tell slope and shifts well enough: with so many pictures one
+# fold gives them, and the classifier is not fitted again for each of the others.
+_ENOUGH_UNSEEN = 5_000
+# What a class that no tree or neighbour voted for still gets, before the logarithm.
+_LEAST_VOTE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedModel:
+    """Features (N, D) to probabilities (N, K).
+
+    Attributes:
+        pipeline: scikit-learn's, fitted to all training pictures.
+        calibration: of its scores.
+        classes: (K',) int64, ascending: the classes that were there to learn.
+        num_classes: K; a class that was not there to learn has probability 0.
+    """
+
+    pipeline: Any
+    calibration: Calibration
+    classes: Integers
+    num_classes: int
+
+    @classmethod
+    def fit(
+        cls,
+        make: Callable[[int], Any],
+        features: Floats,
+        targets: Integers,
+        contents: NDArray[np.generic],
+        *,
+        num_classes: int,
+        folds: int,
+        seed: int,
+    ) -> Self:
+        """Fit to all pictures, and the calibration to the scores of held-out folds.
+
+        Args:
+            make: a fresh pipeline, given the number of pictures that it will be fitted to.
+            features: (N, D) of the training part.
+            targets: (N,) in [0, num_classes), of at least two classes.
+            contents: (N,) equal where pictures are, which then share a fold.
+            num_classes: K.
+            folds: at least 2.
+            seed: of the folds.
+        """
+        classes, labels = np.unique(targets, return_inverse=True)
+        scores, held_out = [], []
+        for train, held in folds_of(labels, contents, folds, seed):
+            fold = make(len(train)).fit(features[train], labels[train])
+            scores.append(_scores(fold, features[held], len(classes)))
+            held_out.append(labels[held])
+            if sum(map(len, held_out)) >= _ENOUGH_UNSEEN:
+                break
+        calibration = Calibration.fit(np.concatenate(scores), np.concatenate(held_out))
+        return cls(make(len(features)).fit(features, labels), calibration, classes, num_classes)
+
+    def probabilities(self, features: Floats) -> NDArray[np.float32]:
+        """(N, K) of features (N, D); each row sums to 1."""
+        probs = np.zeros((len(features), self.num_classes), np.float32)
+        if len(features):
+            scores = _scores(self.pipeline, features, len(self.classes))
+            probs[:, self.classes] = self.calibration(scores)
+        return probs
+
+
+def folds_of(
+    labels: Integers, contents: NDArray[np.generic], folds: int, seed: int
+) -> Iterator[tuple[Integers, Integers]]:
+    """(train, held out) indices: stratified, and with equal pictures on one side.
+
+    Fewer folds where there are fewer pictures that differ.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    _, first, content = np.unique(contents, return_index=True, return_inverse=True)
+    divided = StratifiedKFold(min(folds, len(first)), shuffle=True, random_state=seed)
+    strata = labels[first]
+    # scikit-learn refuses only when every class is thinner than the folds are many.
+    if np.bincount(strata).max() < divided.n_splits:
+        strata = np.zeros_like(strata)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a class with fewer pictures than folds
+        parts = list(divided.split(strata, strata))
+    for _, held in parts:
+        chosen = np.isin(content, held)
+        yield np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _scores(pipeline: Any, features: Floats, classes: int) -> NDArray[np.float64]:
+    """(N, K') of a pipeline whose labels are some of 0 to K' - 1."""
+    if hasattr(pipeline, "decision_function"):
+        found = np.asarray(pipeline.decision_function(features), np.float64)
+        if found.ndim == 1:
+            found = np.stack([-found, found], axis=1) / 2
+    else:
+        votes = np.asarray(pipeline.predict_proba(features), np.float64)
+        found = np.log((votes + _LEAST_VOTE) / (1 + votes.shape[1] * _LEAST_VOTE))
+    known = np.asarray(pipeline.classes_, np.int64)
+    if len(known) == classes:
+        return found
+    # A fold that lacks a class says of it what it says of its least likely one.
+    scores = np.repeat(found.min(axis=1, keepdims=True), classes, axis=1)
+    scores[:, known] = found
+    return scores

@@ -1,0 +1,56 @@
+"""Descriptors made alike, so that none drowns the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from src.features.picture import Floats
+
+__all__ = ["BlockScaler"]
+
+
+class BlockScaler(TransformerMixin, BaseEstimator):
+    """Centres features, and gives each block of them a total variance of 1.
+
+    Args:
+        sizes: features of each block, one after another.
+        each: also give every feature of a block the same variance.
+
+    Attributes:
+        mean_: (D,) float32.
+        scale_: (D,) float32, what centred features are multiplied by; 0 for one that never varies.
+    """
+
+    def __init__(self, sizes: Sequence[int] = (), each: bool = False) -> None:
+        self.sizes = sizes
+        self.each = each
+
+    def fit(self, features: Floats, targets: Any = None) -> Self:
+        """Learn from (N, D)."""
+        if sum(self.sizes) != features.shape[1]:
+            raise ValueError(f"{features.shape[1]} features are no blocks of {list(self.sizes)}")
+        self.mean_ = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+        variances = features.var(axis=0, dtype=np.float64)
+        self.scale_ = np.concatenate(
+            [self._scales(block) for block in np.split(variances, np.cumsum(self.sizes)[:-1])]
+        ).astype(np.float32)
+        return self
+
+    def transform(self, features: Floats) -> Floats:
+        """(N, D) to (N, D)."""
+        scaled: Floats = (features - self.mean_) * self.scale_
+        return scaled
+
+    def _scales(self, variances: NDArray[np.float64]) -> NDArray[np.float64]:
+        varied = variances > 1e-12
+        if not varied.any():
+            return np.zeros_like(variances)
+        if not self.each:
+            return varied / np.sqrt(variances.sum())
+        spread = np.sqrt(np.where(varied, variances, 1.0) * varied.sum())
+        return varied / spread

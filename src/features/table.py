@@ -1,0 +1,135 @@
+"""The features of a data set, computed once and kept by content.
+
+What is kept is named after the pictures' own hashes and what describes them, in an order of its
+own: other names, other parts and other folders find it, and so do the folds of a cross-validation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.cache import PictureStore
+from src.data.once import made_once
+from src.data.splits import Split
+from src.features.fusion import Extractor
+from src.features.parallel import described
+from src.features.picture import Floats
+
+__all__ = ["FeatureTable"]
+
+# Part of every folder's name: to be raised when the same picture would be described otherwise.
+_VERSION = 1
+
+
+class FeatureTable:
+    """What one or several extractors say of the pictures of a split.
+
+    The test part is described when somebody asks for it, and not before.
+
+    Args:
+        pictures: the decoded pictures.
+        split: the part of each.
+        extractors: whose features stand one after another.
+        cache_dir: the project's cache folder.
+        cache_limit_bytes: largest array to be kept on disk.
+        workers: processes that describe.
+
+    Attributes:
+        sizes: how many features each extractor gives; known once a part was asked for.
+    """
+
+    def __init__(
+        self,
+        pictures: PictureStore,
+        split: Split,
+        extractors: Sequence[Extractor],
+        *,
+        cache_dir: Path,
+        cache_limit_bytes: int,
+        workers: int,
+    ) -> None:
+        self._pictures = pictures
+        self._split = split
+        self._extractors = tuple(extractors)
+        self._folder = cache_dir / "features"
+        self._limit = cache_limit_bytes
+        self._workers = workers
+        self.sizes: tuple[int, ...] = ()
+
+    def part(self, name: str) -> Floats:
+        """(n, D) float32: a row for each picture of "train", "val" or "test", in the split's order.
+
+        Raises:
+            ConfigError: the disk is full or cannot be written.
+        """
+        wanted = getattr(self._split, name)
+        # Training and validation share an entry: to move pictures between them costs nothing.
+        together = wanted if name == "test" else np.union1d(self._split.train, self._split.val)
+        hashes, first = np.unique(self._pictures.content_hashes[together], return_index=True)
+        rows = np.searchsorted(hashes, self._pictures.content_hashes[wanted])
+        blocks = [self._block(e, hashes, together[first])[rows] for e in self._extractors]
+        self.sizes = tuple(block.shape[1] for block in blocks)
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+    def _block(
+        self, extractor: Extractor, hashes: NDArray[np.bytes_], indices: NDArray[np.int64]
+    ) -> Floats:
+        """(n, D) of one extractor, from the cache or computed now."""
+        if not len(indices):
+            return np.empty((0, sum(self.sizes)), np.float32)
+        folder = self._folder / self._key(extractor, hashes)
+        kept = _read(folder, len(indices))
+        if kept is not None:
+            return kept
+        found = described(extractor, self._pictures.read, indices, self._workers)
+        first = next(found)
+        if first.shape[1] * first.itemsize * len(indices) > self._limit:
+            return np.concatenate([first, *found])
+
+        def make(unfinished: Path) -> None:
+            _write(unfinished, np.concatenate([first, *found]))
+
+        made_once(
+            folder,
+            make,
+            usable=lambda path: _read(path, len(indices)) is not None,
+            what="the features",
+        )
+        kept = _read(folder, len(indices))
+        assert kept is not None, "what was made once is usable"
+        return kept
+
+    def _key(self, extractor: Extractor, hashes: NDArray[np.bytes_]) -> str:
+        pictures = self._pictures
+        plan = [_VERSION, extractor.identity, pictures.channels, *pictures.image_size, len(hashes)]
+        digest = hashlib.blake2b(json.dumps(plan, sort_keys=True).encode(), digest_size=16)
+        digest.update(hashes.tobytes())
+        return digest.hexdigest()
+
+
+def _write(folder: Path, table: Floats) -> None:
+    np.save(folder / "features.npy", table)
+    (folder / "digest.txt").write_text(_digest(folder / "features.npy"))
+
+
+def _read(folder: Path, rows: int) -> Floats | None:
+    """What was kept; None where there is nothing, or nothing whole."""
+    file = folder / "features.npy"
+    try:
+        if (folder / "digest.txt").read_text() != _digest(file):
+            return None
+        table: Floats = np.load(file, allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return table if table.ndim == 2 and len(table) == rows else None
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()

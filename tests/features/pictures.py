@@ -1,0 +1,45 @@
+"""Pictures for the tests of features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.cache import PictureStore, open_pictures
+from src.data.source import Source
+from src.data.splits import Split, make_split
+
+
+def pictures(count: int = 6, channels: int = 3, size: tuple[int, int] = (20, 28)) -> NDArray:
+    """(N, C, H, W) uint8: smooth noise, so that there are edges and areas."""
+    rng = np.random.default_rng(0)
+    noise = rng.random((count, channels, size[0] // 4, size[1] // 4))
+    large = np.kron(noise, np.ones((4, 4)))
+    return np.rint(255 * np.clip(large + rng.normal(0, 0.05, large.shape), 0, 1)).astype(np.uint8)
+
+
+def store(images: NDArray[np.uint8], targets: NDArray[np.int64], cache: Path) -> PictureStore:
+    """These pictures, as a run opens them."""
+    names = tuple(str(k) for k in range(int(targets.max()) + 1))
+    return open_pictures(
+        Source("test", names, targets, arrays=images),
+        image_size=None,
+        channels=None,
+        cache_dir=cache,
+        cache_limit_bytes=10**9,
+        on_bad_image="error",
+        workers=1,
+    )
+
+
+def split(pictures: PictureStore, seed: int = 0) -> Split:
+    """A division of them into three parts."""
+    return make_split(
+        pictures.targets,
+        pictures.content_hashes,
+        seed=seed,
+        val_fraction=0.2,
+        test_fraction=0.2,
+    )

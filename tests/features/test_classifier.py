@@ -1,0 +1,142 @@
+"""The file of a classifier on features: whole, without pickle, and refused when tampered with."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skops.io
+import torch
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from src.config.features import CLASSIFIERS, SELECTIONS
+from src.features.classifier import FeatureClassifier, numbers_in
+from src.features.embedding import NetworkFeatures
+from src.features.trees import check_trees
+from src.models.cnn import CNN
+from tests.features.classifiers import IMAGES, classifier
+
+VARIANTS = [
+    *([f"model.classifier={name}"] for name in CLASSIFIERS),
+    *([f"model.selection={name}"] for name in SELECTIONS),
+    ["model.rbf_svm.exact_up_to=0", "model.rbf_svm.components=30"],
+    ["model.features=[hog,lbp,colour,gabor,haralick,raw]", "model.hog.cells=[2,4]"],
+]
+
+
+@pytest.mark.parametrize("words", VARIANTS, ids=" ".join)
+def test_what_was_saved_answers_to_the_bit(words: list[str], tmp_path: Path) -> None:
+    made = classifier(*words)
+    made.save(tmp_path / "model.skops")
+    loaded = FeatureClassifier.load(tmp_path / "model.skops")
+    assert loaded.passport == made.passport
+    np.testing.assert_array_equal(loaded(IMAGES), made(IMAGES))
+    with zipfile.ZipFile(tmp_path / "model.skops") as archive:
+        assert {Path(name).suffix for name in archive.namelist()} <= {".json", ".npy", ".npz"}
+    assert numbers_in(tmp_path / "model.skops") > 100
+
+
+def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    arguments = {"widths": [8, 16], "blocks": 1, "dropout": 0.0}
+    passport = {
+        "target": "src.models.cnn.CNN",
+        "arguments": arguments,
+        "channels": 1,
+        "classes": 10,
+        "image_size": [8, 8],
+        "mean": [0.3],
+        "std": [0.4],
+    }
+    network = CNN(1, 10, (8, 8), **arguments)
+    features = NetworkFeatures(network, passport, torch.device("cpu"))
+    assert features(IMAGES).shape == (200, 16)
+    made = classifier(extractors=[features])
+    made.save(tmp_path / "model.skops")
+    loaded = FeatureClassifier.load(tmp_path / "model.skops")
+    np.testing.assert_array_equal(loaded(IMAGES), made(IMAGES))
+    restored = loaded.extractors[0]
+    assert restored.identity == features.identity
+    stranger = {**passport, "target": "os.system"}
+    with pytest.raises(ValueError, match="is no network"):
+        NetworkFeatures.restored(stranger, features.weights(), torch.device("cpu"))
+    with pytest.raises(ValueError, match="do not fit"):
+        NetworkFeatures.restored(passport, {}, torch.device("cpu"))
+
+
+def rewritten(source: Path, target: Path, change) -> Path:
+    """The file with another schema."""
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as changed:
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name == "schema.json":
+                content = change(content.decode()).encode()
+            changed.writestr(name, content)
+    return target
+
+
+def test_a_file_that_names_other_code_is_refused_before_it_runs(tmp_path: Path) -> None:
+    classifier().save(tmp_path / "model.skops")
+
+    def tamper(schema: str) -> str:
+        assert "src.features.scaling" in schema
+        return schema.replace("src.features.scaling", "subprocess").replace("BlockScaler", "Popen")
+
+    bad = rewritten(tmp_path / "model.skops", tmp_path / "bad.skops", tamper)
+    with pytest.raises(ValueError, match=r"holds subprocess\.Popen, so it is not loaded"):
+        FeatureClassifier.load(bad)
+
+
+@pytest.mark.parametrize("name", ["random_forest", "gradient_boosting"])
+@pytest.mark.parametrize("field", ["left", "right", "feature"])
+def test_a_tree_that_leads_astray_is_refused(name: str, field: str, tmp_path: Path) -> None:
+    made = classifier(f"model.classifier={name}")
+    machine = made.model.pipeline.steps[-1][1]
+    check_trees(machine)
+    if name == "random_forest":
+        state = machine.estimators_[0].tree_.__getstate__()
+        column = {"left": "left_child", "right": "right_child", "feature": "feature"}[field]
+        state["nodes"][column][0] = 0 if field != "feature" else 10**6
+        machine.estimators_[0].tree_.__setstate__(state)
+    else:
+        nodes = machine._predictors[0][0].nodes
+        column = field if field != "feature" else "feature_idx"
+        nodes[column][0] = 0 if field != "feature" else 10**6
+    made.save(tmp_path / "model.skops")
+    with pytest.raises(ValueError, match=r"of a tree leads nowhere|feature that there is not"):
+        FeatureClassifier.load(tmp_path / "model.skops")
+
+
+def test_harmless_parts_that_no_model_has_are_refused_too(tmp_path: Path) -> None:
+    classifier().save(tmp_path / "model.skops")
+    content = skops.io.load(
+        tmp_path / "model.skops",
+        trusted=skops.io.get_untrusted_types(file=tmp_path / "model.skops"),
+    )
+    content["pipeline"] = Pipeline([("classify", FunctionTransformer(np.exp))])
+    skops.io.dump(content, tmp_path / "bad.skops")
+    with pytest.raises(ValueError, match="is not the model of a run"):
+        FeatureClassifier.load(tmp_path / "bad.skops")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04code", b"PK\x03\x04" + b"\0" * 99])
+def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.skops").write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.skops cannot be read as a model"):
+        FeatureClassifier.load(tmp_path / "model.skops")
+
+
+def test_files_of_other_things_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no model"):
+        FeatureClassifier.load(tmp_path / "model.skops")
+    skops.io.dump({"some": 1}, tmp_path / "model.skops")
+    with pytest.raises(ValueError, match=r"model\.skops"):
+        FeatureClassifier.load(tmp_path / "model.skops")
+    with zipfile.ZipFile(tmp_path / "other.skops", "w") as archive:
+        archive.writestr("schema.json", json.dumps({"a": 1}))
+    with pytest.raises(ValueError, match=r"other\.skops"):
+        FeatureClassifier.load(tmp_path / "other.skops")

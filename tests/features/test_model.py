@@ -1,0 +1,224 @@
+"""Scaling, selection, classifiers and calibration, against scikit-learn's own ways to the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn.datasets import load_digits
+from sklearn.feature_selection import SelectKBest, f_classif
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from src.config.compose import compose_settings
+from src.config.features import CLASSIFIERS, SELECTIONS, ClassicalSettings
+from src.config.schema import RunSettings
+from src.features.calibration import Calibration
+from src.features.model import CalibratedModel, folds_of
+from src.features.pipeline import make_pipeline
+from src.features.rbf import RbfMachine
+from src.features.scaling import BlockScaler
+from src.features.selection import KeepBest
+
+DIGITS, CLASSES = load_digits(return_X_y=True)
+DIGITS = DIGITS.astype(np.float32) / 16
+CLASSES = CLASSES.astype(np.int64)
+TRAIN, HELD = slice(0, 1000), slice(1000, None)
+
+
+def settings(*words: str) -> ClassicalSettings:
+    model = compose_settings(RunSettings, ["model=handcrafted", *words]).model
+    assert isinstance(model, ClassicalSettings)
+    return model
+
+
+def fitted(model: ClassicalSettings, folds: int = 3) -> CalibratedModel:
+    return CalibratedModel.fit(
+        lambda n: make_pipeline(model, [64], pictures=n, seed=0, threads=1),
+        DIGITS[TRAIN],
+        CLASSES[TRAIN],
+        np.arange(1000),
+        num_classes=10,
+        folds=folds,
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+def test_every_classifier_learns_the_digits_and_means_its_probabilities(classifier: str) -> None:
+    small = ["model.random_forest.trees=50", "model.gradient_boosting.rounds=15"]
+    model = fitted(settings(f"model.classifier={classifier}", *small))
+    probs = model.probabilities(DIGITS[HELD])
+    assert probs.dtype == np.float32 and probs.shape == (797, 10)
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
+    right = probs.argmax(axis=1) == CLASSES[HELD]
+    assert right.mean() > 0.86
+    assert abs(probs.max(axis=1).mean() - right.mean()) < 0.05, "as sure as it is right"
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_every_selection_keeps_what_tells_digits_apart(selection: str) -> None:
+    words = [f"model.selection={selection}", "model.keep=30", "model.classifier=rbf_svm"]
+    model = fitted(settings(*words))
+    probs = model.probabilities(DIGITS[HELD])
+    assert (probs.argmax(axis=1) == CLASSES[HELD]).mean() > 0.9
+    seen = model.pipeline.named_steps["classify"].exact_.n_features_in_
+    assert seen == (64 if selection == "none" else 30)
+
+
+def test_anova_keeps_what_scikit_learn_keeps() -> None:
+    varied = DIGITS[:, DIGITS.var(axis=0) > 0]
+    expected = SelectKBest(f_classif, k=12).fit(varied, CLASSES).get_support(indices=True)
+    np.testing.assert_array_equal(KeepBest("anova", 12).fit(varied, CLASSES).kept_, expected)
+
+
+def test_noise_is_not_kept() -> None:
+    rng = np.random.default_rng(0)
+    telling = np.eye(10)[CLASSES] + rng.normal(0, 0.3, (len(CLASSES), 10))
+    features = np.concatenate([rng.normal(0, 0.1, (len(CLASSES), 40)), telling], axis=1)
+    for criterion in ("variance", "anova", "mutual_information", "l1"):
+        kept = KeepBest(criterion, 10).fit(features.astype(np.float32), CLASSES).kept_
+        assert (kept >= 40).all(), criterion
+
+
+def test_scaling_makes_blocks_alike() -> None:
+    features = np.random.default_rng(0).normal(3, [1, 2, 3, 100, 200], (500, 5)).astype(np.float32)
+    features[:, 2] = 7
+    blocks = BlockScaler([3, 2]).fit(features).transform(features)
+    variances = blocks.var(axis=0)
+    np.testing.assert_allclose([variances[:3].sum(), variances[3:].sum()], 1, rtol=1e-4)
+    np.testing.assert_allclose(variances[1] / variances[0], 4, rtol=0.3)
+    assert (blocks[:, 2] == 0).all()
+    each = BlockScaler([5], each=True).fit(features).transform(features)
+    np.testing.assert_allclose(each, StandardScaler().fit_transform(features) / 2, atol=1e-4)
+    with pytest.raises(ValueError, match="no blocks"):
+        BlockScaler([4]).fit(features)
+
+
+def test_the_exact_machine_is_scikit_learns() -> None:
+    machine = RbfMachine(5.0, 0.7).fit(DIGITS[TRAIN], CLASSES[TRAIN])
+    gamma = 0.7 / DIGITS[TRAIN].var(axis=0).sum()
+    expected = SVC(C=5.0, gamma=gamma).fit(DIGITS[TRAIN], CLASSES[TRAIN])
+    np.testing.assert_allclose(
+        machine.decision_function(DIGITS[HELD]), expected.decision_function(DIGITS[HELD]), atol=1e-3
+    )
+
+
+def test_the_sampled_machine_is_a_ridge_on_nystroems_features() -> None:
+    machine = RbfMachine(2.0, 1.0, exact_up_to=0, components=1000).fit(
+        DIGITS[TRAIN], CLASSES[TRAIN]
+    )
+    train = DIGITS[TRAIN].astype(np.float64)
+    gamma = 1 / train.var(axis=0).sum()
+    basis = Nystroem(gamma=gamma, n_components=1000).fit(train)
+    wanted = np.where(CLASSES[TRAIN, None] == np.arange(10), 1.0, -1.0)
+    offset = wanted.mean(axis=0)
+    ridge = Ridge(alpha=0.5, fit_intercept=False).fit(basis.transform(train), wanted - offset)
+    expected = ridge.predict(basis.transform(DIGITS[HELD].astype(np.float64))) + offset
+    found = machine.decision_function(DIGITS[HELD])
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    assert (machine.predict(DIGITS[HELD]) == CLASSES[HELD]).mean() > 0.93
+
+
+@pytest.mark.parametrize("exact_up_to", [0, 10_000])
+def test_two_classes_have_one_score(exact_up_to: int) -> None:
+    two = CLASSES < 2
+    machine = RbfMachine(exact_up_to=exact_up_to, components=50).fit(DIGITS[two], CLASSES[two])
+    scores = machine.decision_function(DIGITS[two])
+    assert scores.ndim == 1
+    np.testing.assert_array_equal(machine.predict(DIGITS[two]), (scores > 0).astype(int))
+    assert (machine.predict(DIGITS[two]) == CLASSES[two]).mean() > 0.98
+
+
+@given(st.floats(0.2, 5.0), st.integers(0, 100))
+def test_calibration_finds_the_slope_and_the_shifts(slope: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shift = np.array([0.5, 0.0, -0.5])
+    scores = rng.normal(0, 2 / slope, (6000, 3))
+    probs = softmax(slope * scores + shift, axis=1)
+    targets = (rng.random((6000, 1)) > probs.cumsum(axis=1)).sum(axis=1).clip(max=2)
+    found = Calibration.fit(scores, targets)
+    assert found.slope == pytest.approx(slope, rel=0.12)
+    np.testing.assert_allclose(found.shift, shift, atol=0.15)
+
+
+def test_calibration_of_two_classes_is_a_logistic_regression() -> None:
+    rng = np.random.default_rng(0)
+    score = rng.normal(0, 3, 4000)
+    targets = (rng.random(4000) < 1 / (1 + np.exp(-0.5 * score - 0.3))).astype(np.int64)
+    found = Calibration.fit(np.stack([-score, score], axis=1) / 2, targets)
+    expected = LogisticRegression(C=1e6).fit(score[:, None], targets)
+    assert found.slope == pytest.approx(expected.coef_[0, 0], rel=0.01)
+    assert found.shift[1] - found.shift[0] == pytest.approx(expected.intercept_[0], abs=0.01)
+
+
+def test_calibration_helps_and_stays_finite_where_all_is_right() -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 4, 2000)
+    scores = 20 * (np.eye(4)[targets] + rng.normal(0, 0.5, (2000, 4)))
+    found = Calibration.fit(scores[:1000], targets[:1000])
+    uncalibrated = softmax(scores[1000:], axis=1)
+    assert log_loss(targets[1000:], found(scores[1000:])) < log_loss(targets[1000:], uncalibrated)
+    perfect = Calibration.fit(np.eye(4)[targets], targets)
+    assert np.isfinite(perfect.slope) and np.isfinite(perfect.shift).all()
+
+
+@given(st.integers(2, 40), st.integers(2, 6), st.integers(0, 9))
+def test_folds_hold_every_picture_out_once_and_never_its_copy(
+    count: int, folds: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, count)
+    contents = rng.integers(0, count, count)
+    if len(np.unique(contents)) < 2:
+        return
+    held_out = []
+    for train, held in folds_of(labels, contents, folds, seed):
+        assert sorted([*train, *held]) == list(range(count))
+        assert not set(contents[train]) & set(contents[held])
+        held_out += held.tolist()
+    assert sorted(held_out) == list(range(count))
+
+
+def test_a_class_that_was_not_there_to_learn_has_no_probability() -> None:
+    some = CLASSES[TRAIN] != 3
+    model = CalibratedModel.fit(
+        lambda n: make_pipeline(settings(), [64], pictures=n, seed=0, threads=1),
+        DIGITS[TRAIN][some],
+        CLASSES[TRAIN][some],
+        np.arange(some.sum()),
+        num_classes=12,
+        folds=2,
+        seed=0,
+    )
+    probs = model.probabilities(DIGITS[HELD])
+    assert probs.shape == (797, 12) and (probs[:, [3, 10, 11]] == 0).all()
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
+    assert model.probabilities(DIGITS[:0]).shape == (0, 12)
+
+
+def test_a_class_of_one_picture_is_learnt_too() -> None:
+    kept = np.concatenate([np.flatnonzero(CLASSES < 2)[:60], np.flatnonzero(CLASSES == 2)[:1]])
+    model = CalibratedModel.fit(
+        lambda n: make_pipeline(settings(), [64], pictures=n, seed=0, threads=1),
+        DIGITS[kept],
+        CLASSES[kept],
+        np.arange(len(kept)),
+        num_classes=3,
+        folds=5,
+        seed=0,
+    )
+    assert (model.probabilities(DIGITS[kept]) > 0).all()
+
+
+def test_the_seed_decides() -> None:
+    model = settings("model.classifier=random_forest", "model.random_forest.trees=10")
+    first, again = fitted(model), fitted(replace(model))
+    np.testing.assert_array_equal(first.probabilities(DIGITS), again.probabilities(DIGITS))

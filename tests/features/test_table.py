@@ -1,0 +1,116 @@
+"""Features of a data set: computed once, kept by content, the same whoever computes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.features import parallel
+from src.features.fusion import Described, extractors_of
+from src.features.parallel import described
+from src.features.table import FeatureTable
+from tests.features.pictures import pictures, split, store
+
+COUNT = 300
+IMAGES = pictures(COUNT, 1, (8, 8))
+TARGETS = np.arange(COUNT) % 3
+LBP = {"lbp": {"radius": 1, "grid": 2}, "raw": {"side": 8}}
+
+
+def table(tmp_path: Path, order: np.ndarray | None = None, seed: int = 0, limit: int = 10**9):
+    order = np.arange(COUNT) if order is None else order
+    opened = store(IMAGES[order], TARGETS[order], tmp_path / "pictures")
+    made = FeatureTable(
+        opened,
+        split(opened, seed),
+        extractors_of(["lbp", "raw"], LBP),
+        cache_dir=tmp_path,
+        cache_limit_bytes=limit,
+        workers=1,
+    )
+    return made, opened, split(opened, seed)
+
+
+def entries(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "features").glob("*/features.npy"))
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+@pytest.mark.parametrize("limit", [10**9, 0])
+def test_rows_are_those_of_the_part_in_its_order(tmp_path: Path, part: str, limit: int) -> None:
+    made, opened, parts = table(tmp_path, limit=limit)
+    chosen = opened.images[getattr(parts, part)]
+    expected = np.concatenate([e(chosen) for e in extractors_of(["lbp", "raw"], LBP)], axis=1)
+    for _ in range(2):
+        np.testing.assert_array_equal(made.part(part), expected)
+    assert made.sizes == (40, 64) and bool(entries(tmp_path)) == bool(limit)
+
+
+def never(extractor: Described, images: np.ndarray) -> np.ndarray:
+    raise AssertionError("described anew")
+
+
+def test_what_is_kept_is_found_in_any_order_and_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, opened, parts = table(tmp_path)
+    rows = dict(zip(opened.content_hashes[parts.train].tolist(), first.part("train"), strict=True))
+    kept = entries(tmp_path)
+    assert len(kept) == 2  # one a descriptor, and none of the test part
+    monkeypatch.setattr(Described, "__call__", never)
+    order = np.random.default_rng(1).permutation(COUNT)
+    again, reopened, parts = table(tmp_path, order)
+    for row, content in zip(
+        again.part("train"), reopened.content_hashes[parts.train].tolist(), strict=True
+    ):
+        np.testing.assert_array_equal(row, rows[content])
+    assert len(again.part("val")) == len(parts.val) and entries(tmp_path) == kept
+    with pytest.raises(AssertionError, match="described anew"):
+        again.part("test")
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "pickled", "gone"])
+def test_what_is_damaged_is_made_anew(tmp_path: Path, damage: str) -> None:
+    made, _, _ = table(tmp_path)
+    expected = made.part("val")
+    file = entries(tmp_path)[0]
+    content = file.read_bytes()
+    if damage == "cut":
+        file.write_bytes(content[:-8])
+    elif damage == "changed":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "pickled":
+        np.save(file, np.array([{}], object), allow_pickle=True)
+    else:
+        (file.parent / "digest.txt").unlink()
+    np.testing.assert_array_equal(table(tmp_path)[0].part("val"), expected)
+    assert entries(tmp_path)[0].read_bytes() == content
+
+
+def test_other_settings_have_an_entry_of_their_own(tmp_path: Path) -> None:
+    made, opened, parts = table(tmp_path)
+    made.part("val")
+    other = {"lbp": {"radius": 2, "grid": 2}}
+    FeatureTable(
+        opened,
+        parts,
+        extractors_of(["lbp"], other),
+        cache_dir=tmp_path,
+        cache_limit_bytes=10**9,
+        workers=1,
+    ).part("val")
+    assert len(entries(tmp_path)) == 3
+
+
+def read(index: int) -> np.ndarray:
+    return IMAGES[index]
+
+
+def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_WORTH_PROCESSES_SECONDS", 0.0)
+    (lbp,) = extractors_of(["lbp"], LBP)
+    indices = np.random.default_rng(0).permutation(COUNT)
+    found = np.concatenate(list(described(lbp, read, indices, workers=2)))
+    np.testing.assert_array_equal(found, lbp(IMAGES[indices]))
