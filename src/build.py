@@ -6,22 +6,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.utils import get_object
 from torch import nn
 
 from src.config.checks import ConfigError, Settings, from_plain, to_plain
-from src.config.models import ModelSettings, ZooSettings
+from src.config.features import EmbeddingSettings, HandcraftedSettings
+from src.config.models import NetworkSettings, ZooSettings
 from src.config.schema import RunSettings
 from src.config.training import LossSettings, OptimizerSettings, SchedulerSettings
 from src.data.augment import Augment
 from src.data.cache import cache_folder
 from src.data.datamodule import PictureData
 from src.data.parallel import available_cores
+from src.data.splits import Split
 from src.models.pretrained import load_weights
+from src.run_folder import RunFolder
 from src.training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from src.training.epochs import EpochKeeper
 from src.training.inference import MEMORY_FORMATS
@@ -29,7 +33,17 @@ from src.training.losses import balanced_weights
 from src.training.optimizers import parameter_groups
 from src.training.task import ClassificationTask, head_prefixes
 
-__all__ = ["PROVISIONAL_BATCH", "build_data", "build_task", "build_trainer", "load_task"]
+if TYPE_CHECKING:  # scikit-image takes a moment, and networks need none of it
+    from src.features.fusion import Extractor
+
+__all__ = [
+    "PROVISIONAL_BATCH",
+    "build_data",
+    "build_extractors",
+    "build_task",
+    "build_trainer",
+    "load_task",
+]
 
 # Until `data.batch_size=auto` has been measured (src/resolve.py).
 PROVISIONAL_BATCH = 128
@@ -82,15 +96,21 @@ def build_data(settings: RunSettings) -> PictureData:
         )
 
 
-def _network_arguments(model: ModelSettings) -> dict[str, Any]:
-    arguments = _own_fields(model, ModelSettings)
+def _network_of(settings: RunSettings) -> NetworkSettings:
+    if not isinstance(settings.model, NetworkSettings):
+        raise TypeError(f"{settings.model.name} is no network")
+    return settings.model
+
+
+def _network_arguments(model: NetworkSettings) -> dict[str, Any]:
+    arguments = _own_fields(model, NetworkSettings)
     if isinstance(model, ZooSettings):  # these fetch published weights themselves
         arguments |= {"name": model.name, "pretrained": model.pretrained}
     return arguments
 
 
 def _build_network(
-    model: ModelSettings, *, channels: int, classes: int, image_size: tuple[int, int]
+    model: NetworkSettings, *, channels: int, classes: int, image_size: tuple[int, int]
 ) -> nn.Module:
     make, arguments = get_object(model._target_), _network_arguments(model)
     with _input_of("model"):
@@ -108,10 +128,10 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
     Raises:
         ConfigError: the network cannot be made for these pictures, or its weights not be found.
     """
-    pictures = data.pictures
+    pictures, model = data.pictures, _network_of(settings)
     torch.manual_seed(settings.seed)  # the weights' draw
     network = _build_network(
-        settings.model,
+        model,
         channels=pictures.channels,
         classes=len(pictures.class_names),
         image_size=pictures.image_size,
@@ -120,8 +140,8 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
     passport = {
         "settings": to_plain(settings),
         "network": {
-            "target": settings.model._target_,
-            "arguments": _network_arguments(settings.model.without_weights()),
+            "target": model._target_,
+            "arguments": _network_arguments(model.without_weights()),
         },
         "class_names": list(pictures.class_names),
         "image_size": list(pictures.image_size),
@@ -153,24 +173,105 @@ def _assemble(
     augment: Augment | None,
 ) -> ClassificationTask:
     memory_format = MEMORY_FORMATS[settings.runtime.memory_format]
+    model = _network_of(settings)
     return ClassificationTask(
         network.to(memory_format=memory_format),
         loss=loss,
         mean=passport["mean"],
         std=passport["std"],
         augment=augment,
-        make_optimizer=partial(_make_optimizer, settings.optimizer, settings.model),
+        make_optimizer=partial(_make_optimizer, settings.optimizer, model),
         make_schedule=partial(_make_schedule, settings.scheduler),
         seed=settings.seed,
-        freeze_epochs=settings.model.freeze_epochs,
+        freeze_epochs=model.freeze_epochs,
         ema_decay=settings.trainer.ema_decay,
         memory_format=memory_format,
         passport=passport,
     )
 
 
+def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extractor, ...]:
+    """What describes the pictures: hand-crafted descriptors, or a frozen network.
+
+    Raises:
+        ConfigError: there is no such network, it takes other pictures, or it has seen some that it
+            would be judged by.
+    """
+    model = settings.model
+    make = get_object(model._target_)
+    if isinstance(model, HandcraftedSettings):
+        with _input_of("model"):
+            return tuple(make(model.features, to_plain(model)))
+    if not isinstance(model, EmbeddingSettings):
+        raise TypeError(f"{model.name} has no features")
+    network, passport = _own_network(model, settings, data) if model.run else _zoo(model, data)
+    gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    return (make(network, passport, torch.device("cuda" if gpu else "cpu")),)
+
+
+def _zoo(model: EmbeddingSettings, data: PictureData) -> tuple[nn.Module, dict[str, Any]]:
+    pictures = data.pictures
+    zoo = ZooSettings(
+        _target_="src.models.zoo.TimmNet",
+        name=model.network,
+        pretrained=model.pretrained,
+        freeze_epochs=0,
+        backbone_lr_scale=1.0,
+        input_size=model.input_size,
+        stem="keep",
+        drop_rate=0.0,
+    )
+    classes = len(pictures.class_names)
+    network = _build_network(
+        zoo, channels=pictures.channels, classes=classes, image_size=pictures.image_size
+    )
+    mean, std = getattr(network, "input_statistics", None) or (data.mean, data.std)
+    return network, {
+        "target": zoo._target_,
+        "arguments": _network_arguments(zoo.without_weights()),
+        "channels": pictures.channels,
+        "classes": classes,
+        "image_size": list(pictures.image_size),
+        "mean": list(mean),
+        "std": list(std),
+    }
+
+
+def _own_network(
+    model: EmbeddingSettings, settings: RunSettings, data: PictureData
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of an earlier run, which must not know the pictures it will be judged by."""
+    with _input_of("model.run"):
+        folder = RunFolder.find(str(model.run), Path(settings.output_dir))
+        task = load_task(folder.chosen_checkpoint())
+        passport, pictures = task.passport, data.pictures
+        takes = (passport["channels"], *passport["image_size"])
+        if takes != (pictures.channels, *pictures.image_size):
+            raise ValueError(
+                f"{folder.name} takes pictures of {takes[1]}x{takes[2]}x{takes[0]}: say "
+                f"data.image_size=[{takes[1]},{takes[2]}] data.channels={takes[0]}"
+            )
+        earlier = Split.read(folder.split)
+        seen = earlier.content_hashes[np.concatenate([earlier.train, earlier.val])]
+        judged = np.concatenate([data.split.val, data.split.test])
+        known = int(np.isin(pictures.content_hashes[judged], seen).sum())
+        if passport["split_fingerprint"] != data.split.fingerprint and known:
+            raise ValueError(
+                f"{folder.name} was trained or chosen with {known} of the pictures that are "
+                "validated or tested on here: split both alike (data.split_seed and fractions)"
+            )
+    return task.evaluated, {
+        **passport["network"],
+        "channels": passport["channels"],
+        "classes": len(passport["class_names"]),
+        "image_size": passport["image_size"],
+        "mean": passport["mean"],
+        "std": passport["std"],
+    }
+
+
 def _make_optimizer(
-    optimizer: OptimizerSettings, model: ModelSettings, network: nn.Module
+    optimizer: OptimizerSettings, model: NetworkSettings, network: nn.Module
 ) -> torch.optim.Optimizer:
     groups = parameter_groups(
         network,
@@ -214,7 +315,7 @@ def build_trainer(
             )
     devices = 1 if on_cpu and trainer.devices == "auto" else trainer.devices
     several = devices != 1 and not (devices == "auto" and torch.cuda.device_count() == 1)
-    strategy = "ddp_find_unused_parameters_true" if settings.model.freeze_epochs else "ddp"
+    strategy = "ddp_find_unused_parameters_true" if _network_of(settings).freeze_epochs else "ddp"
     return pl.Trainer(
         accelerator=trainer.accelerator,
         devices=devices,
@@ -253,7 +354,7 @@ def load_task(checkpoint: Path) -> ClassificationTask:
             raise ValueError(f"{checkpoint} is not a checkpoint of a Bakeoff run")
         settings = from_plain(RunSettings, passport["settings"])
         # The checkpoint brings the weights; nothing is to be fetched for it.
-        model = settings.model.without_weights()
+        model = _network_of(settings).without_weights()
         network = _build_network(
             model,
             channels=passport["channels"],

@@ -20,6 +20,9 @@ from src.tracking.tracker import Tracker
 
 __all__ = ["Membership", "record_start"]
 
+# Of the settings: where a run is kept, not what it is.
+_NO_PARAMS = ("output_dir", "resume", "tracking")
+
 
 @dataclass(frozen=True)
 class Membership:
@@ -75,7 +78,7 @@ def record_start(
         system_metrics_seconds=settings.tracking.system_metrics_seconds,
         run_id=folder.run_id,
         run_name=folder.name if part_of is None else part_of.name,
-        params={k: v for k, v in plain.items() if k not in ("output_dir", "resume", "tracking")},
+        params={k: v for k, v in settings.effective().items() if k not in _NO_PARAMS},
         tags=provenance.tags()
         | {"bakeoff.family": settings.model.name, "bakeoff.data": settings.data.name}
         | dict({} if part_of is None else part_of.tags),

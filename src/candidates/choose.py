@@ -10,10 +10,13 @@ from src.build import load_task
 from src.candidates.candidate import Candidate, Trained
 from src.candidates.network import NetworkCandidate, TrainedNetwork
 from src.config.checks import from_plain
+from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 
 __all__ = ["candidate_of", "load_trained"]
+
+_CLASSIFIER_SUFFIX = ".skops"
 
 
 def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
@@ -22,6 +25,11 @@ def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
     Raises:
         ConfigError: it cannot be made for these pictures.
     """
+    if isinstance(settings.model, ClassicalSettings):
+        # scikit-learn and scikit-image take seconds to import, and networks need none of it.
+        from src.candidates.classical import ClassicalCandidate
+
+        return ClassicalCandidate(settings, settings.model, data)
     return NetworkCandidate.chosen(settings, data)
 
 
@@ -31,6 +39,10 @@ def load_trained(checkpoint: Path) -> Trained:
     Raises:
         ConfigError: the file is not one of a run, is damaged, or holds code.
     """
+    if checkpoint.suffix == _CLASSIFIER_SUFFIX:
+        from src.candidates.classical import TrainedClassifier
+
+        return TrainedClassifier.load(checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = load_task(checkpoint)
     return TrainedNetwork.of(task, from_plain(RunSettings, task.passport["settings"]), device)

@@ -45,6 +45,7 @@ LITERAL_KEYS = frozenset(
         "data.root",
         "data.cache_dir",
         "model.pretrained",
+        "model.run",
         "output_dir",
         "resume",
         "tracking.uri",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -21,11 +21,14 @@ def read_run_settings(words: Sequence[str], config_name: str = "config") -> RunS
     """Settings of a new run, or with `resume=RUN` those of RUN itself.
 
     Raises:
-        ConfigError: anything wrong with the words, or beside `resume` one that would change RUN.
+        ConfigError: anything wrong with the words, one that would change nothing with the model,
+            or beside `resume` one that would change RUN.
     """
     given = {word.partition("=")[0]: value_of(word) for word in words}
     if given.get("resume") is None:
-        return compose_settings(RunSettings, words, config_name)
+        settings = compose_settings(RunSettings, words, config_name)
+        _refuse_idle(given, settings)
+        return settings
     for key in given:
         if key not in ("resume", *_CHANGEABLE):
             raise ConfigError(
@@ -44,4 +47,15 @@ def read_run_settings(words: Sequence[str], config_name: str = "config") -> RunS
     for key in ("max_epochs", "max_time"):
         if f"trainer.{key}" in given:
             plain["trainer"][key] = given[f"trainer.{key}"]
-    return from_plain(RunSettings, plain)
+    settings = from_plain(RunSettings, plain)
+    _refuse_idle(given, settings)
+    return settings
+
+
+def _refuse_idle(keys: Iterable[str], settings: RunSettings) -> None:
+    for key in keys:
+        if settings.is_idle(key):
+            raise ConfigError(
+                f"{key}: it changes nothing with these settings of model={settings.model.name}; "
+                "leave it out."
+            )

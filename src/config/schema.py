@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
+import src.config.features  # noqa: F401 - registers the models that classify features
 from src.config.augment import AugmentSettings
-from src.config.checks import Settings, number_or_auto, setting
+from src.config.checks import Settings, number_or_auto, setting, to_plain
 from src.config.data import DataSettings
 from src.config.models import ModelSettings
 from src.config.tracking import TrackingSettings
@@ -132,3 +134,19 @@ class RunSettings(Settings):
     trainer: TrainerSettings = setting("how long, on what")
     runtime: RuntimeSettings = setting("how the arithmetic is done")
     tracking: TrackingSettings = setting("where the run is mirrored")
+
+    def is_idle(self, key: str) -> bool:
+        """Whether a key, or a whole group, changes nothing with this model."""
+        return any(f"{key}.".startswith(f"{idle}.") for idle in self.model.idle_keys())
+
+    def effective(self) -> dict[str, Any]:
+        """All settings but the idle ones, as nested plain containers."""
+
+        def kept(plain: Any, where: str) -> Any:
+            if not isinstance(plain, dict):
+                return plain
+            paths = {key: f"{where}{key}" for key in plain}
+            return {k: kept(plain[k], f"{p}.") for k, p in paths.items() if not self.is_idle(p)}
+
+        found: dict[str, Any] = kept(to_plain(self), "")
+        return found

@@ -59,7 +59,7 @@ _SHIPPED_FOR_CLASSIFIERS = tuple(
     f"features/{name}.py"
     for name in (
         *("__init__", "calibration", "classifier", "colour", "embedding", "fusion", "hog", "lbp"),
-        *("model", "picture", "raw", "rbf", "scaling", "selection", "texture"),
+        *("model", "picture", "raw", "rbf", "scaling", "selection", "texture", "trees"),
     )
 )
 _NETWORKS = "src.models."

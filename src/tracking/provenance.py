@@ -30,6 +30,7 @@ _PACKAGES = (
     "timm",
     "numpy",
     "scikit-learn",
+    "scikit-image",
     "pillow",
     "hydra-core",
     "omegaconf",

@@ -22,6 +22,7 @@ __all__ = [
     "count_flops",
     "latency_ms",
     "measure_cost",
+    "median_seconds",
     "num_parameters",
     "peak_memory_bytes",
     "throughput",
@@ -172,8 +173,16 @@ def _median_seconds(
         return time.perf_counter() - start
 
     with _random_state_kept(device), torch.inference_mode():
-        _repeat(once, budget / 2, _WARM_UPS)
-        return statistics.median(_repeat(once, budget, _MOST_REPEATS))
+        return median_seconds(once, budget)
+
+
+def median_seconds(once: Callable[[], float], budget: float = _BUDGET_SECONDS) -> float:
+    """The median of what repeated calls of `once`, each of which returns its seconds, take.
+
+    After a warm-up; stops after `budget` seconds or 200 calls, with at least one.
+    """
+    _repeat(once, budget / 2, _WARM_UPS)
+    return statistics.median(_repeat(once, budget, _MOST_REPEATS))
 
 
 def _repeat(once: Callable[[], float], budget: float, most: int) -> list[float]:

@@ -10,17 +10,18 @@ import torch
 from torch import nn
 
 from src.config.compose import compose_settings, groups
-from src.config.models import ModelSettings, ZooSettings
+from src.config.models import NetworkSettings, ZooSettings
 from src.config.schema import RunSettings
 
-OWN = [m for m in groups()["model"] if m not in ("timm", "torchvision", "efficientnet_lite0")]
+OTHERS = ("timm", "torchvision", "efficientnet_lite0", "handcrafted", "embedding")
+OWN = [m for m in groups()["model"] if m not in OTHERS]
 ALL = [*OWN, "timm", "torchvision"]
 SHAPES = [((1, 8, 8), 10), ((3, 33, 47), 2), ((4, 8, 12), 3), ((3, 32, 32), 100)]
 
 
 def build(model: str, shape: tuple[int, int, int] = (1, 8, 8), classes: int = 10) -> nn.Module:
     settings = compose_settings(RunSettings, [f"model={model}"]).model
-    base = {f.name for f in dataclasses.fields(ModelSettings)}
+    base = {f.name for f in dataclasses.fields(NetworkSettings)}
     arguments = {k: v for k, v in vars(settings).items() if k not in base}
     if isinstance(settings, ZooSettings):
         arguments |= {"name": settings.name, "pretrained": None}

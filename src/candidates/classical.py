@@ -1,0 +1,227 @@
+"""Classifiers on features as candidates: scikit-learn fits them, in one go."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from src.build import build_extractors
+from src.candidates.candidate import Answers, Fitted, OnEpoch
+from src.config.checks import ConfigError, from_plain, to_plain
+from src.config.features import ClassicalSettings, HandcraftedSettings
+from src.config.schema import RunSettings
+from src.data.cache import cache_folder
+from src.data.datamodule import PictureData
+from src.data.parallel import available_cores
+from src.features.classifier import FeatureClassifier, numbers_in
+from src.features.fusion import Extractor
+from src.features.model import CalibratedModel
+from src.features.pipeline import make_pipeline
+from src.features.table import FeatureTable
+from src.metrics.summary import evaluate, metric_key
+from src.resolve import Resolved
+from src.run_folder import RunFolder
+from src.serving.bundle import write_classifier_bundle
+from src.serving.predictor import Predictor
+from src.tracking.tracker import Tracker
+from src.training import cost
+from src.training.interruption import Interruption
+
+__all__ = ["ClassicalCandidate", "TrainedClassifier"]
+
+_MODEL = "model.skops"
+_AT_ONCE = 128
+_BYTES_PER_MB = 1e6
+
+
+@dataclass
+class TrainedClassifier:
+    """A classifier on features that can be asked.
+
+    Attributes:
+        classifier: with what describes its pictures.
+        file: that it was saved to.
+    """
+
+    classifier: FeatureClassifier
+    file: Path
+
+    @classmethod
+    def load(cls, file: Path) -> TrainedClassifier:
+        """The one of a run's file.
+
+        Raises:
+            ConfigError: the file is damaged, or holds anything but a model of a run.
+        """
+        try:
+            return cls(FeatureClassifier.load(file), file)
+        except ValueError as error:
+            raise ConfigError(f"run: {error}.") from error
+
+    @property
+    def passport(self) -> dict[str, Any]:
+        return self.classifier.passport
+
+    @property
+    def num_parameters(self) -> int:
+        return numbers_in(self.file)
+
+    def predict(self, data: PictureData, part: str) -> Answers:
+        settings = from_plain(RunSettings, self.passport["settings"])
+        table = _table(settings, data, self.classifier.extractors)
+        ids = getattr(data.split, part)
+        with threadpool_limits(_threads(settings)):
+            probs = self.classifier.model.probabilities(table.part(part))
+        return probs, data.pictures.targets[ids], ids
+
+    def predictor(self, batch_size: int) -> Predictor:
+        return Predictor(self.classifier, self.passport, batch_size=batch_size)
+
+    def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
+        ids = data.split.val[:_AT_ONCE]
+        pictures = np.stack([data.pictures.read(int(i)) for i in ids])
+        # Before the measurements, whose own batches are no part of what the fit needed.
+        peak_bytes = cost.peak_memory_bytes(torch.device("cpu"))
+        settings = from_plain(RunSettings, self.passport["settings"])
+
+        def seconds(images: NDArray[np.uint8]) -> float:
+            started = time.perf_counter()
+            self.classifier(images)
+            return time.perf_counter() - started
+
+        with threadpool_limits(_threads(settings)):
+            alone = cost.median_seconds(partial(seconds, pictures[:1]))
+            together = cost.median_seconds(partial(seconds, pictures))
+        return {
+            "parameters": self.num_parameters,
+            "latency_ms": 1e3 * alone,
+            "throughput": len(pictures) / together,
+            "peak_memory_mb": peak_bytes / _BYTES_PER_MB,
+            "checkpoint_mb": checkpoint.stat().st_size / _BYTES_PER_MB,
+        }
+
+    def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
+        return write_classifier_bundle(folder, self.file, self.passport, example)
+
+    def class_maps(self) -> None:
+        return None
+
+
+class ClassicalCandidate:
+    """A classifier on hand-crafted features or on those of a frozen network, ready to be fitted.
+
+    A fit that was stopped begins again when it is resumed: its features are kept, and the rest
+    takes seconds to minutes.
+
+    Args:
+        settings: of the run, its model one of `ClassicalSettings`.
+        model: these.
+        data: the pictures.
+
+    Raises:
+        ConfigError: there is nothing to tell apart, or the network cannot be had.
+    """
+
+    num_parameters = None
+
+    def __init__(self, settings: RunSettings, model: ClassicalSettings, data: PictureData) -> None:
+        if np.count_nonzero(data.class_counts) < 2:
+            raise ConfigError("data: the training part has pictures of one class only.")
+        self.resolved = Resolved(settings)
+        self._settings = settings
+        self._model = model
+        self._data = data
+        self._extractors = build_extractors(settings, data)
+
+    def words(self) -> str:
+        model = self._model
+        if isinstance(model, HandcraftedSettings):
+            return f"{model.classifier} on {' + '.join(model.features)}"
+        return f"{model.classifier} on the features of a network"
+
+    def fit(
+        self,
+        folder: RunFolder,
+        tracker: Tracker,
+        interruption: Interruption,
+        on_epoch: OnEpoch | None,
+    ) -> Fitted:
+        started = time.perf_counter()
+        data, threads = self._data, _threads(self._settings)
+        table = _table(self._settings, data, self._extractors)
+        features = table.part("train")
+        indices = data.split.train
+        with threadpool_limits(threads):
+            model = CalibratedModel.fit(
+                lambda pictures: make_pipeline(
+                    self._model,
+                    table.sizes,
+                    pictures=pictures,
+                    seed=self._settings.seed,
+                    threads=threads,
+                ),
+                features,
+                data.pictures.targets[indices],
+                data.pictures.content_hashes[indices],
+                num_classes=len(data.pictures.class_names),
+                folds=self._model.calibration_folds,
+                seed=self._settings.seed,
+            )
+        classifier = FeatureClassifier(self._extractors, model, self._passport())
+        file = folder.checkpoints / _MODEL
+        classifier.save(file)
+        seconds = time.perf_counter() - started
+        trained = TrainedClassifier(classifier, file)
+        probs, targets, _ = trained.predict(data, "val")
+        found = evaluate(probs, targets, data.pictures.class_names)
+        metrics = {
+            metric_key("val", "accuracy"): found["accuracy"],
+            metric_key("val", "loss"): found["log_loss"],
+        }
+        if on_epoch is not None:
+            on_epoch(0, dict(metrics))
+        interruption.check()
+        return Fitted(trained, file, seconds, metrics)
+
+    def training_batch(self) -> None:
+        return None
+
+    def _passport(self) -> dict[str, Any]:
+        data, pictures = self._data, self._data.pictures
+        network = getattr(self._extractors[0], "passport", None)
+        return {
+            "settings": to_plain(self._settings),
+            "class_names": list(pictures.class_names),
+            "image_size": list(pictures.image_size),
+            "channels": pictures.channels,
+            "split_fingerprint": data.split.fingerprint,
+            "epochs": 0,
+            **({} if network is None else {"network": network}),
+        }
+
+
+def _threads(settings: RunSettings) -> int:
+    """What `runtime.threads` says, or as many as torch would take, which heeds OMP_NUM_THREADS."""
+    threads = settings.runtime.threads
+    return threads if isinstance(threads, int) else torch.get_num_threads()
+
+
+def _table(
+    settings: RunSettings, data: PictureData, extractors: tuple[Extractor, ...]
+) -> FeatureTable:
+    return FeatureTable(
+        data.pictures,
+        data.split,
+        extractors,
+        cache_dir=cache_folder(settings.data.cache_dir).absolute(),
+        cache_limit_bytes=int(settings.data.cache_limit_gb * 1e9),
+        workers=settings.data.num_workers or available_cores(),
+    )
