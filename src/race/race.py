@@ -170,14 +170,18 @@ class _Race:
             if workers.engine == "ray":
                 from src.search.workers.ray import RayEngine
 
-                return RayEngine(
+                cluster = RayEngine(
                     _RUNNER,
                     address=workers.address,
+                    folder=self._folder / "workers",
                     count=workers.count,
                     per_gpu=workers.per_gpu,
-                    threads=workers.threads or 1,
+                    devices_per_trial=devices if isinstance(devices, int) else 1,
+                    threads=workers.threads,
                     use_gpus=settings.trainer.accelerator != "cpu",
                 )
+                self._share_threads(cluster.share.threads)
+                return cluster
             gpus = [] if settings.trainer.accelerator == "cpu" else visible_gpus()
             cores = available_cores()
             per_trial = devices if isinstance(devices, int) else max(1, len(gpus))
@@ -191,9 +195,12 @@ class _Race:
             )
         except ValueError as error:
             raise ConfigError(f"{error}.") from error
-        if settings.runtime.threads in ("auto", None):
-            self._base = (*self._base, f"runtime.threads={places[0].threads}")
+        self._share_threads(places[0].threads)
         return LocalEngine(places, _RUNNER, self._folder / "workers")
+
+    def _share_threads(self, threads: int) -> None:
+        if self._settings.runtime.threads in ("auto", None):
+            self._base = (*self._base, f"runtime.threads={threads}")
 
     def _prepare(self, pool: Pool, onlookers: Onlookers, check: Callable[[], None]) -> None:
         """Choose what the families leave open, one after another on an otherwise idle machine."""

@@ -6,10 +6,10 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any
 
-from src.search.workers.engine import Engine, Worker
+from src.search.workers.engine import Engine, Line, Worker
 from src.search.workers.process import Ending, Job
 
 __all__ = ["Ended", "Event", "Noted", "Pool", "Reported", "WorkersFail"]
@@ -84,7 +84,7 @@ class Pool:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._places = [_Place() for _ in range(engine.size)]
-        self._by_connection: dict[Connection, int] = {}
+        self._by_connection: dict[Line, int] = {}
 
     @property
     def size(self) -> int:
@@ -128,8 +128,10 @@ class Pool:
         Raises:
             WorkersFail: a slot's workers die again and again before they are ready.
         """
-        for connection in wait(list(self._by_connection), seconds):
-            assert isinstance(connection, Connection)
+        lines = {line.fileno(): line for line in self._by_connection}
+        for descriptor in wait(list(lines), seconds):
+            assert isinstance(descriptor, int)
+            connection = lines[descriptor]
             slot = self._by_connection.get(connection)
             if slot is None:
                 continue
@@ -183,6 +185,8 @@ class Pool:
         place = self._places[slot]
         if message["said"] == "ready":
             place.ready, place.deaths = True, 0
+            return None
+        if message["said"] == "waiting":
             return None
         job = place.job
         assert job is not None

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from multiprocessing.connection import Connection
 from typing import Protocol
 
-__all__ = ["Engine", "Worker"]
+__all__ = ["Engine", "Line", "Worker"]
+
+
+class Line(Protocol):
+    """What the driver needs of a connection; a `multiprocessing.connection.Connection` is one."""
+
+    def fileno(self) -> int:
+        """Readable when there is something to receive, the end of the line included."""
+
+    def recv_bytes(self) -> bytes:
+        """The next message; EOFError or OSError when the line has ended."""
+
+    def send_bytes(self, message: bytes, /) -> None:
+        """OSError when the line has ended."""
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 class Worker(Protocol):
-    """A worker that runs, or did.
+    """A worker that runs, or did."""
 
-    Attributes:
-        connection: ends when the worker does.
-    """
-
-    connection: Connection
+    @property
+    def connection(self) -> Line:
+        """Ends when the worker does."""
 
     def end(self) -> str:
         """End it if it still runs, and say how it ended."""

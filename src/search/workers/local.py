@@ -13,10 +13,10 @@ from pathlib import Path
 
 from src.search.workers.engine import Worker
 
-__all__ = ["LocalEngine", "Slot", "slots"]
+__all__ = ["ROOT", "THREAD_VARIABLES", "LocalEngine", "Slot", "slots"]
 
-_ROOT = Path(__file__).resolve().parents[3]
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+ROOT = Path(__file__).resolve().parents[3]
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _GRACE_SECONDS = 5.0
 
 
@@ -117,12 +117,12 @@ class LocalEngine:
     def _environment(self, slot: Slot) -> dict[str, str]:
         """Set before torch begins: later is too late for both."""
         environment = dict(os.environ)
-        environment.update(dict.fromkeys(_THREAD_VARIABLES, str(slot.threads)))
+        environment.update(dict.fromkeys(THREAD_VARIABLES, str(slot.threads)))
         if slot.devices is not None:
             environment["CUDA_VISIBLE_DEVICES"] = slot.devices
         # Without it the current folder would come first, and it may have a `src` of its own.
         environment["PYTHONSAFEPATH"] = "1"
-        path = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(path)
         return environment
 

@@ -2,7 +2,8 @@
 
 Messages are JSON, one a `send_bytes`. To the worker: `{"do": "run", "job": {...}}`,
 `{"do": "go_on", "stop": reason or null}` in answer to a report, `{"do": "interrupt"}`. From it:
-`ready`, `noted` (facts), `reported` (epoch, metrics), `ended` (see `Ending`).
+`ready`, `noted` (facts), `reported` (epoch, metrics), `ended` (see `Ending`). A line that is not up
+yet says `waiting` in its stead.
 """
 
 from __future__ import annotations

@@ -1,0 +1,340 @@
+"""Workers on the machines of a Ray cluster.
+
+Ray places the slots and gives each its CPUs and its share of a GPU; in every slot runs the same
+worker as on one machine, which calls the driver back. What every node has to have, at the same
+path: this checkout, the driver's current folder, and `output_dir`, in a folder that all nodes share
+(and the packages, as Ray itself needs them). The driver runs on a node of the cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src.search.workers.engine import Worker
+from src.search.workers.line import IncomingLine, call
+from src.search.workers.local import ROOT, THREAD_VARIABLES
+from src.search.workers.process import serve
+
+__all__ = ["RayEngine", "Share", "share"]
+
+# No report on the cluster's use to Ray's makers, whoever starts it.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+_GRACE_SECONDS = 5.0
+_CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a cluster is divided into.
+
+    Attributes:
+        count: slots.
+        threads: of each process of a trial.
+        cpus, gpus: that Ray keeps for a slot, maybe fractions.
+    """
+
+    count: int
+    threads: int
+    cpus: float
+    gpus: float
+
+
+def share(
+    nodes: Sequence[tuple[float, float]],
+    *,
+    count: int | None,
+    per_gpu: int,
+    devices_per_trial: int,
+    threads: int | None,
+    use_gpus: bool,
+) -> Share:
+    """Divide a cluster into slots.
+
+    Args:
+        nodes: CPUs and GPUs of each.
+        count: slots; None for as many as fit. More than fit wait until Ray finds room for them.
+        per_gpu: slots that share a GPU.
+        devices_per_trial: devices of one trial, on one node.
+        threads: of each process of a trial, one a device; None for an equal share of the CPUs.
+        use_gpus: if there are any.
+
+    Raises:
+        ValueError: no slot fits on any node.
+    """
+    if use_gpus and any(gpus >= 1 for _, gpus in nodes):
+        if devices_per_trial > 1 and per_gpu > 1:
+            raise ValueError(
+                f"workers.per_gpu is {per_gpu}, but Ray gives whole GPUs to trials on several: "
+                "say workers.per_gpu=1"
+            )
+        places = [int(gpus) // devices_per_trial * per_gpu for _, gpus in nodes]
+        if not any(places):
+            raise ValueError(
+                f"trainer.devices is {devices_per_trial}, but no node of the Ray cluster has as "
+                "many GPUs"
+            )
+        room = min(cpus / n for (cpus, _), n in zip(nodes, places) if n)
+        threads = threads or max(1, int(room) // devices_per_trial)
+        cpus = min(threads * devices_per_trial, room)
+        return Share(count or sum(places), threads, cpus, devices_per_trial / per_gpu)
+    cores = [int(cpus) for cpus, _ in nodes]
+    threads = threads or _most_threads(cores, count, devices_per_trial)
+    needed = threads * devices_per_trial
+    fit = sum(n // needed for n in cores)
+    if not fit:
+        raise ValueError(f"a trial needs {needed} CPUs, but no node of the Ray cluster has as many")
+    return Share(count or fit, threads, needed, 0.0)
+
+
+def _most_threads(cores: Sequence[int], count: int | None, devices: int) -> int:
+    """With which so many slots still fit; 1 if their number is open."""
+    if count is None:
+        return 1
+    usable = range(1, max(cores, default=0) // devices + 1)
+    fitting = [n for n in usable if sum(c // (n * devices) for c in cores) >= count]
+    return max(fitting, default=1)
+
+
+class RayEngine:
+    """Starts workers through Ray.
+
+    Args:
+        runner_path: see `serve`.
+        address: of the cluster, HOST:PORT; None for the one that RAY_ADDRESS names or that runs on
+            this machine, else one of this machine alone is started.
+        folder: on a disk that all nodes share; each worker's output goes there.
+        count, per_gpu, devices_per_trial, threads, use_gpus: see `share`.
+
+    Raises:
+        ValueError: Ray is not installed, the cluster does not answer, or nothing fits on it.
+    """
+
+    def __init__(
+        self,
+        runner_path: str,
+        *,
+        address: str | None,
+        folder: Path,
+        count: int | None,
+        per_gpu: int,
+        devices_per_trial: int,
+        threads: int | None,
+        use_gpus: bool,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._ray = _connect(address, folder / "ray.log")
+        try:
+            self.share = share(
+                _nodes(self._ray),
+                count=count,
+                per_gpu=per_gpu,
+                devices_per_trial=devices_per_trial,
+                threads=threads,
+                use_gpus=use_gpus,
+            )
+        except ValueError:
+            self._ray.shutdown()
+            raise
+        self._runner = runner_path
+        self._host = self._ray.util.get_node_ip_address()
+        self._folder = folder
+        self._sign = folder / "driver"
+        self._sign.write_text(secrets.token_hex())
+        self._begin = self._ray.remote(
+            num_cpus=self.share.cpus,
+            num_gpus=self.share.gpus,
+            max_retries=0,  # the pool retries, with what it knows of the trial
+            scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": self._environment()},
+        )(_work)
+
+    @property
+    def size(self) -> int:
+        """How many workers there can be at the same time."""
+        return self.share.count
+
+    def start(self, number: int) -> Worker:
+        """Ask Ray for a worker; it says `ready` when it has its place and is."""
+        line = IncomingLine(self._host)
+        task = self._begin.remote(
+            line.address,
+            line.secret,
+            self._runner,
+            str(self._folder / f"worker-{number}.log"),
+            (str(self._sign), self._sign.read_text()),
+            str(Path.cwd()),
+        )
+        ended: Future[str] = task.future()
+        # Ray knows of a machine without power, of which the network says nothing.
+        ended.add_done_callback(lambda _: line.cut())
+        return _RayWorker(self._ray, line, task, ended)
+
+    def close(self) -> None:
+        """Leave the cluster; end it, if it was started here."""
+        self._sign.unlink(missing_ok=True)
+        self._ray.shutdown()
+
+    def _environment(self) -> dict[str, str]:
+        """Of a worker's process, before Python starts in it; Ray names the GPUs itself."""
+        path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = dict.fromkeys(THREAD_VARIABLES, str(self.share.threads))
+        environment |= {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
+        if not self.share.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ""
+        return environment
+
+
+class _RayWorker:
+    """A task of Ray's and the line to it."""
+
+    def __init__(self, ray: Any, line: IncomingLine, task: Any, ended: Future[str]) -> None:
+        self.connection = line
+        self._ray = ray
+        self._task = task
+        self._ended = ended
+
+    def end(self) -> str:
+        self.connection.close()  # at which it ends by itself
+        errors = self._ray.exceptions
+        try:
+            return f"ended {self._ended.result(_GRACE_SECONDS)}"
+        except TimeoutError:
+            self._ray.cancel(self._task, force=True)
+            return "could not be reached any more"
+        except errors.OutOfMemoryError:
+            return "was ended by Ray, because its node ran out of memory"
+        except errors.NodeDiedError:
+            return "ended with its node"
+        except errors.WorkerCrashedError:
+            return "was killed, or lost its node"
+        except errors.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            return f"ended: {_first_line(cause)}"
+
+
+def _work(
+    address: tuple[str, int],
+    secret: bytes,
+    runner_path: str,
+    log: str,
+    sign: tuple[str, str],
+    current: str,
+) -> str:
+    """What Ray runs in a slot, on the main thread of a process of its own.
+
+    Returns:
+        where it ended and why it could not begin.
+    """
+    where = f"on {socket.gethostname()}"
+    path, content = Path(sign[0]), sign[1]
+    if not path.is_file() or path.read_text() != content:
+        return (
+            f"{where}, which does not see {path.parent}: output_dir must be in a folder that all "
+            "nodes share, at the same path"
+        )
+    try:
+        os.chdir(current)  # relative paths mean the same as for the driver
+        with Path(log).open("ab") as file:
+            os.dup2(file.fileno(), sys.stdout.fileno())
+            os.dup2(file.fileno(), sys.stderr.fileno())
+        line = call(address, secret)
+    except OSError as error:
+        return f"{where}: {error}"
+    # As in a worker of one machine: a job that is interrupted handles it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    serve(line, runner_path)
+    return where
+
+
+def _connect(address: str | None, log: Path) -> Any:
+    """Ray, connected; what it has to tell goes to `log`.
+
+    Raises:
+        ValueError: see `RayEngine`.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ValueError(
+            "workers=ray needs the package ray: install it with make install EXTRAS=ray"
+        ) from None
+    address = address or os.environ.get("RAY_ADDRESS")
+    _require_reachable(address)
+    _tell_elsewhere(log)
+    try:
+        with _own_signals():
+            ray.init(
+                address,
+                include_dashboard=None if address else False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+    except Exception as error:
+        raise ValueError(
+            f"the Ray cluster {address or 'of this machine'} cannot be used: {_first_line(error)}"
+        ) from error
+    return ray
+
+
+def _require_reachable(address: str | None) -> None:
+    """Ray itself tries for minutes, and may end the process."""
+    if address is None or address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        if "://" in host:  # Ray's client: a driver that no worker could call
+            raise ValueError(host)
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except ValueError:
+        raise ValueError(
+            f"workers.address is {address}: it must be HOST:PORT, said on a node of the cluster"
+        ) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"the Ray cluster {address} does not answer: {reason}") from error
+
+
+def _tell_elsewhere(log: Path) -> None:
+    """For each worker that ends, Ray prints a paragraph: whatever its settings, and into a live
+    display. The pool says the same in a sentence."""
+    from ray._private import worker
+
+    def tell(message: Mapping[str, Any], ignore_prefix: bool = False) -> None:
+        with log.open("a") as file:
+            file.writelines(f"{line}\n" for line in message["lines"])
+
+    worker.print_to_stdstream = tell
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # off the main thread Ray leaves it alone as well
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _nodes(ray: Any) -> list[tuple[float, float]]:
+    alive: list[Mapping[str, Any]] = [node for node in ray.nodes() if node["Alive"]]
+    resources = [node["Resources"] for node in alive]
+    return [(float(r.get("CPU", 0)), float(r.get("GPU", 0))) for r in resources]
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
