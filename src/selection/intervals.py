@@ -1,0 +1,78 @@
+"""Intervals of 95 % for one candidate and for one pair, chosen before looking at the figures.
+
+For the winner, who was chosen by looking, see `winner`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from scipy.stats import t as student
+
+from src.selection.evidence import Evidence
+
+__all__ = ["Interval", "accuracy_interval", "difference_interval", "effective_pictures", "score"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From `low` to `high`, both included."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{100 * self.low:.1f} to {100 * self.high:.1f} %"
+
+
+def accuracy_interval(evidence: Evidence, candidate: int, confidence: float = 0.95) -> Interval:
+    """Where the candidate's true accuracy lies.
+
+    The score interval with as many pictures as would, independently answered, give the measured
+    variance (Korn & Graubard, "Confidence Intervals for Proportions with Small Expected Number of
+    Positive Counts Estimated from Survey Data", Survey Methodology 1998, who do it with another
+    exact interval). With single trainings and nothing known of seeds it is Wilson's.
+    """
+    quantile = _quantile(evidence.freedom[candidate], confidence)
+    share = float(evidence.accuracy[candidate])
+    return score(share, effective_pictures(evidence, candidate), quantile)
+
+
+def difference_interval(
+    evidence: Evidence, first: int, second: int, confidence: float = 0.95
+) -> Interval:
+    """Where the true accuracy of `first` minus that of `second` lies, from paired answers."""
+    variance = float(evidence.difference_variance(second)[first])
+    quantile = _quantile(evidence.difference_freedom(first, second), confidence)
+    middle, half = float(evidence.difference(second)[first]), quantile * math.sqrt(variance)
+    return Interval(max(-1.0, middle - half), min(1.0, middle + half))
+
+
+def effective_pictures(evidence: Evidence, candidate: int) -> float:
+    """How many pictures, answered once, would leave the accuracy as uncertain as it is."""
+    share, variance = float(evidence.accuracy[candidate]), float(evidence.variance[candidate])
+    # An unbiased variance divides by N - 1; Wilson's has N, and N is what single trainings have.
+    variance *= (evidence.pictures - 1) / evidence.pictures
+    return share * (1 - share) / variance if variance > 0 else float(evidence.pictures)
+
+
+def score(share: float, trials: float, quantile: float) -> Interval:
+    """The shares within `quantile` standard errors of their own from the one observed.
+
+    Wilson 1927, with trials that need not be a whole number.
+    """
+    shrink = 1 + quantile**2 / trials
+    centre = (share + quantile**2 / (2 * trials)) / shrink
+    spread = share * (1 - share) / trials + quantile**2 / (4 * trials**2)
+    half = quantile / shrink * math.sqrt(spread)
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def _quantile(freedom: float, confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}: it must be above 0 and below 1.")
+    return float(student.ppf((1 + confidence) / 2, freedom))

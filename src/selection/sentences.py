@@ -1,0 +1,113 @@
+"""The verdict in plain words that a statistician would sign."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from src.selection.verdict import Verdict
+
+__all__ = ["sentences_of"]
+
+# A list of more names than this helps nobody; the leaderboard has them all.
+_NAMED_AT_MOST = 5
+# Half of the last digit that is shown.
+_NOT_WORTH_SAYING = 0.0005
+
+
+def sentences_of(verdict: Verdict) -> tuple[str, ...]:
+    """Winner, doubt, choice, need for data, and what all of it is about, a sentence or two each."""
+    said = [_winner(verdict), _corrected(verdict)]
+    if len(verdict.standings) > 1:
+        said += [_tied(verdict), _choice(verdict), _need(verdict)]
+    return tuple(sentence for sentence in (*said, _about(verdict)) if sentence)
+
+
+def _winner(verdict: Verdict) -> str:
+    winner, repeats = verdict.winner, len(verdict.winner.run_ids)
+    field = len(verdict.standings)
+    first = "is the only candidate" if field == 1 else f"comes first of {field} candidates"
+    trained = "trained once" if repeats == 1 else f"the mean of {repeats} trainings"
+    return (
+        f"{winner.name} {first}: {_percent(winner.accuracy)} of {verdict.pictures:,} pictures "
+        f"right, {trained}."
+    )
+
+
+def _corrected(verdict: Verdict) -> str:
+    winner = verdict.winner
+    within = f"{100 * winner.interval.low:.1f} and {_percent(winner.interval.high)} (95 % interval)"
+    if winner.accuracy - verdict.winner_accuracy < _NOT_WORTH_SAYING:
+        return f"Its true accuracy lies between {within}."
+    return (
+        f"The first of many is partly first by luck: corrected for that its accuracy is "
+        f"{_percent(verdict.winner_accuracy)}, and the true one lies between {within}."
+    )
+
+
+def _tied(verdict: Verdict) -> str:
+    others = [one.name for one in verdict.tied if one.name != verdict.winner.name]
+    if not others:
+        return "It is better than every other candidate, with 95 % confidence for all at once."
+    return (
+        f"It cannot be told from {_names(others)}: with 95 % confidence the truly best is one of "
+        f"these {len(verdict.tied)}."
+    )
+
+
+def _choice(verdict: Verdict) -> str:
+    cheapest = verdict.cheapest
+    if cheapest is None or len(verdict.tied) == 1:
+        return ""
+    if cheapest.name == verdict.winner.name:
+        return "It is also the cheapest of them."
+    return f"The cheapest of them is {cheapest.name}."
+
+
+def _need(verdict: Verdict) -> str:
+    enough = verdict.enough
+    if enough is None or len(verdict.tied) == 1:
+        return ""
+    reach = (
+        f"With the pictures and repeats there are, a difference of "
+        f"{100 * enough.smallest_gap:.1f} points between the best two would be found four times "
+        "out of five"
+    )
+    if enough.pictures is None:
+        return f"{reach}; on these pictures they are level."
+    repeats = f" and {enough.repeats} repeats of each" if enough.repeats > 1 else ""
+    return (
+        f"{reach}; theirs is {100 * enough.gap:.2f} points, and if that is the true one, some "
+        f"{_rounded(enough.pictures):,} pictures{repeats} are needed to find it."
+    )
+
+
+def _about(verdict: Verdict) -> str:
+    if not verdict.of_configurations:
+        return (
+            "Without repeats to judge by, all of this is about the trained networks: what the "
+            "same configurations give with other seeds is not known."
+        )
+    if verdict.borrowed:
+        return (
+            f"Trained once: {_names(verdict.borrowed)}; what another seed would change there is "
+            "judged by the candidates with repeats."
+        )
+    return ""
+
+
+def _names(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    if len(names) <= _NAMED_AT_MOST:
+        return f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{', '.join(names[:_NAMED_AT_MOST])} and {len(names) - _NAMED_AT_MOST} more"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _rounded(count: int) -> int:
+    """To two digits, as a forecast of this kind has no more."""
+    step = 10 ** max(0, len(str(count)) - 2)
+    return -(-count // step) * step

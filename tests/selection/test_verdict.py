@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.selection.evidence import Evidence
+from src.selection.intervals import accuracy_interval
+from src.selection.sentences import sentences_of
+from src.selection.verdict import judge
+from tests.selection.fields import candidate, random_field
+
+
+def test_joins_what_the_parts_say() -> None:
+    field = random_field([0.80, 0.90, 0.60, 0.90], [2, 3, 2, 1], 800)
+    verdict = judge(field)
+    shares = [one.accuracy for one in verdict.standings]
+    assert shares == sorted(shares, reverse=True)
+    assert [one.rank for one in verdict.standings] == [1, 2, 3, 4]
+    assert verdict.winner is verdict.standings[0] and verdict.winner.tied
+    assert {one.name for one in verdict.tied} == {"c1", "c3"}
+    assert verdict.of_configurations and verdict.borrowed == ("c3",)
+    assert verdict.winner_accuracy in verdict.winner.interval
+    assert verdict.pictures == 800 and verdict.enough is not None
+    assert verdict.cheapest is None
+    by_name = {one.name: one for one in verdict.standings}
+    assert by_name["c3"].spread is None
+    assert by_name["c0"].spread == pytest.approx(field[0].right.mean(axis=1).std(ddof=1))
+    ranked = [field[int(one.name[1])] for one in verdict.standings]
+    assert by_name["c2"].interval == accuracy_interval(Evidence.of(ranked), 3)
+
+
+@given(st.permutations(range(5)))
+@settings(max_examples=10, deadline=None)
+def test_the_order_does_not_matter(order: list[int]) -> None:
+    field = random_field([0.8, 0.8, 0.81, 0.7, 0.79], [1, 3, 2, 2, 1], 300)
+    assert judge([field[i] for i in order], draws=300) == judge(field, draws=300)
+
+
+def test_level_ones_rank_by_log_loss() -> None:
+    right = random_field([0.8], [1])[0].right
+    field = [candidate("a", right, log_loss=0.7), candidate("b", right, log_loss=0.6)]
+    assert judge(field).winner.name == "b"
+
+
+def test_the_cheapest_of_the_tied() -> None:
+    right = random_field([0.8], [1])[0].right
+    field = [
+        candidate("good", right, log_loss=0.1, cost=5.0),
+        candidate("same", np.roll(right, 1), log_loss=0.2, cost=2.0),
+        candidate("bad", np.zeros(400, bool), cost=1.0),
+    ]
+    verdict = judge(field)
+    assert verdict.cheapest is not None and verdict.cheapest.name == "same"
+    assert "The cheapest of them is same." in sentences_of(verdict)
+
+
+def test_single_trainings_are_said_to_be_that() -> None:
+    verdict = judge(random_field([0.80, 0.81, 0.79], [1, 1, 1]))
+    assert not verdict.of_configurations and verdict.borrowed == ()
+    said = " ".join(sentences_of(verdict))
+    assert "about the trained networks" in said and "cannot be told from" in said
+    assert "pictures are needed to find it" in said
+
+
+def test_a_sure_winner_is_announced() -> None:
+    verdict = judge(random_field([0.95, 0.7, 0.6], [2, 2, 2], 1000))
+    said = sentences_of(verdict)
+    assert said[0].startswith("c0 comes first of 3 candidates:")
+    assert "mean of 2 trainings" in said[0]
+    assert said[2].startswith("It is better than every other candidate")
+    assert len(said) == 3
+
+
+def test_luck_is_called_luck_and_long_lists_are_cut() -> None:
+    verdict = judge(random_field([0.8] * 12, [1] * 12, 300))
+    said = " ".join(sentences_of(verdict))
+    assert verdict.winner_accuracy < verdict.winner.accuracy
+    assert "partly first by luck" in said and "and 6 more" in said
+
+
+def test_borrowing_is_told() -> None:
+    said = sentences_of(judge(random_field([0.9, 0.8], [3, 1])))
+    assert said[-1].startswith("Trained once: c1;")
+
+
+def test_one_candidate_and_level_candidates() -> None:
+    field = random_field([0.8], [1])
+    verdict = judge(field)
+    assert verdict.enough is None and verdict.tied == (verdict.winner,)
+    assert "is the only candidate" in sentences_of(verdict)[0]
+    copied = judge([*field, candidate("copy", field[0].right)])
+    assert any("they are level" in sentence for sentence in sentences_of(copied))
+
+
+def test_refuses_two_of_one_name() -> None:
+    field = random_field([0.8], [1])
+    with pytest.raises(ValueError, match="Two candidates are called c0"):
+        judge([*field, *field])

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import norm, truncnorm
+
+from src.metrics.intervals import wilson_interval
+from src.selection.evidence import Evidence
+from src.selection.intervals import accuracy_interval
+from src.selection.resampling import resample
+from src.selection.winner import Winner, winners_accuracy
+from tests.selection.fields import candidate, random_field
+
+
+def winner(evidence: Evidence, draws: int = 2000) -> Winner:
+    return winners_accuracy(evidence, int(evidence.accuracy.argmax()), resample(evidence, draws))
+
+
+@pytest.mark.parametrize("hits", [200, 270, 297])
+def test_the_only_candidate_has_wilsons_interval(hits: int) -> None:
+    found = winner(Evidence.of([candidate("a", np.arange(300) < hits)]))
+    assert (found.interval.low, found.interval.high) == pytest.approx(
+        wilson_interval(hits, 300), abs=3e-4
+    )
+    assert found.measured == pytest.approx(hits / 300)
+
+
+def test_far_ahead_there_is_nothing_to_correct() -> None:
+    evidence = Evidence.of(random_field([0.9, 0.6, 0.5], [1] * 3, 2000))
+    found, plain = winner(evidence), accuracy_interval(evidence, 0)
+    assert (found.interval.low, found.interval.high) == pytest.approx(
+        (plain.low, plain.high), abs=1e-3
+    )
+    assert found.accuracy == pytest.approx(found.measured, abs=1e-3)
+
+
+def test_among_equals_the_figure_comes_down() -> None:
+    for seed in range(5):
+        evidence = Evidence.of(random_field([0.8] * 20, [1] * 20, 300, seed=seed))
+        found = winner(evidence)
+        plain = accuracy_interval(evidence, found.candidate)
+        assert found.accuracy < found.measured
+        assert found.interval.low < plain.low
+        assert found.interval.low < found.accuracy < found.interval.high
+
+
+def hybrid_by_search(measured: float, error: float, lowest: float, bound: float) -> list[float]:
+    """Andrews, Kitagawa & McCloskey's hybrid, by scipy's truncated normal and a fine grid."""
+    grid = np.linspace(measured - bound * error, measured + bound * error, 40_001)[1:-1]
+    low = np.maximum((lowest - grid) / error, -bound)
+    shares = truncnorm.cdf(measured, low, bound, loc=grid, scale=error)
+    levels = (1 - 0.045 / 0.995 / 2, 0.5, 0.045 / 0.995 / 2)
+    return [float(grid[np.abs(shares - level).argmin()]) for level in levels]
+
+
+def test_two_independent_candidates_as_the_paper_has_them() -> None:
+    """Uncorrelated answers to very many pictures, where shares are normal: cut off at the other."""
+    count = 40_000
+    first, second = np.zeros(count, bool), np.zeros(count, bool)
+    first[: count // 2 + 120], second[1::2] = True, True
+    evidence = Evidence.of([candidate("a", first), candidate("b", second)])
+    assert abs(evidence.covariance(0)[1]) < 1e-3 * evidence.variance[0]
+    found = winner(evidence, 20_000)
+    error = float(np.sqrt(evidence.variance[0]))
+    # Both within reach at once, at 0.5 %: Sidak for two independent ones.
+    bound = float(norm.isf((1 - 0.995**0.5) / 2))
+    low, middle, high = hybrid_by_search(found.measured, error, 0.5, bound)
+    assert (found.interval.low, found.accuracy, found.interval.high) == pytest.approx(
+        (low, middle, high), abs=0.05 * error
+    )
+
+
+def test_never_much_longer_than_the_simultaneous_interval() -> None:
+    right = random_field([0.8], [1])[0].right
+    evidence = Evidence.of([candidate("a", right), candidate("b", np.roll(right, 7))])
+    found = winner(evidence)
+    error = float(np.sqrt(evidence.variance[0]))
+    assert found.interval.high - found.interval.low < 2 * 3.5 * error
+
+
+def test_a_copy_of_the_winner_takes_nothing_from_it() -> None:
+    """It wins whenever the winner does, so that it came first says nothing more."""
+    field = random_field([0.85, 0.8], [1, 1], 600)
+    copied = [*field, candidate("copy", field[0].right)]
+    one, other = winner(Evidence.of(field)), winner(Evidence.of(copied))
+    assert other.interval.low == pytest.approx(one.interval.low, abs=2e-3)
+    assert other.interval.high == pytest.approx(one.interval.high, abs=2e-3)
+
+
+def test_everything_right_is_possible() -> None:
+    found = winner(
+        Evidence.of([candidate("a", np.ones(50, bool)), candidate("b", np.arange(50) < 30)])
+    )
+    assert found.measured == 1.0 and found.interval.high == 1.0
+    assert 0.9 < found.interval.low < 1.0
+
+
+def test_refuses_a_loser() -> None:
+    evidence = Evidence.of(random_field([0.9, 0.5], [1, 1]))
+    with pytest.raises(ValueError, match="Candidate 1 did not win"):
+        winners_accuracy(evidence, 1, resample(evidence, 10))
+    with pytest.raises(ValueError, match="confidence is 2"):
+        winners_accuracy(evidence, 0, resample(evidence, 10), 2.0)
