@@ -94,11 +94,17 @@ def simulated(setting: Setting, generator: np.random.Generator) -> Field:
         answers = everybody + families[generator.integers(len(families))]
         answers = answers + of_candidate * noise(pictures)
         answers = answers + of_training * noise(repeats[index], pictures)
-        right = answers + (skill[index] + luck)[:, None] > 0
-        candidates.append(Candidate(name=f"c{index}", run_ids=("r",) * len(luck), right=right))
+        answers = answers + (skill[index] + luck)[:, None].astype(np.float32)
+        candidates.append(_candidate(f"c{index}", answers))
         if repeats.max() == 1:
             truth[index] = norm.cdf(skill[index] + luck[0])
     return Field(candidates, truth)
+
+
+def _candidate(name: str, answers: NDArray[np.float32]) -> Candidate:
+    """Right where (R, N) `answers` are above 0, with the log-loss that falls with them."""
+    losses = np.logaddexp(0, -2 * answers).mean(axis=0)
+    return Candidate(name=name, run_ids=("r",) * len(answers), right=answers > 0, losses=losses)
 
 
 @dataclass(frozen=True)
@@ -177,8 +183,8 @@ def _large_field() -> Row:
     candidates = []
     for index in range(1000):
         answers = difficulty + generator.standard_normal((1 + index % 3, 10_000), np.float32)
-        right = answers > -2 + 0.1 * generator.random()
-        candidates.append(Candidate(name=f"c{index}", run_ids=("r",) * len(right), right=right))
+        answers += np.float32(2 + 0.1 * generator.random())
+        candidates.append(_candidate(f"c{index}", answers))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     judge(candidates)

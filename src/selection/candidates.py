@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from src.metrics.probabilistic import calibration_error, log_loss
+from src.metrics.probabilistic import SMALLEST_PROBABILITY, calibration_error
 from src.records import Predictions
 
 __all__ = ["Candidate", "Measured", "candidates_of"]
@@ -19,7 +19,7 @@ __all__ = ["Candidate", "Measured", "candidates_of"]
 class Measured:
     """What comparing needs of one trained network; the probabilities themselves are let go.
 
-    A thousand of them with 10,000 pictures each hold 10 MB.
+    A thousand of them with 10,000 pictures each hold 50 MB.
 
     Attributes:
         run_id: of the run it comes from.
@@ -30,7 +30,7 @@ class Measured:
         split_fingerprint: of the split that the run was trained on, None where it is not known.
         pictures, labels: what the network was measured on, each as a hash.
         right: (N,) bool, by ascending sample id.
-        log_loss: in nats.
+        losses: (N,) float32, the log-loss of each picture in nats, in the same order.
         calibration_error: in [0, 1].
         cost: whatever the reader pays per use, such as the latency in milliseconds; None if
             nobody measured it.
@@ -45,7 +45,7 @@ class Measured:
     pictures: str
     labels: str
     right: NDArray[np.bool_]
-    log_loss: float
+    losses: NDArray[np.float32]
     calibration_error: float
     cost: float | None = None
 
@@ -72,6 +72,9 @@ class Measured:
         if len(np.unique(ids)) < len(ids):
             raise ValueError(f"Run {run_id} predicts some pictures of its {part} part twice.")
         probs, targets = predictions.probs, predictions.targets
+        uncalibrated = calibration_error(probs, targets)
+        likelihood = np.take_along_axis(probs, targets[:, None], axis=1)[:, 0]
+        losses = -np.log(likelihood.clip(SMALLEST_PROBABILITY, 1.0))
         return cls(
             run_id=run_id,
             configuration=configuration,
@@ -82,8 +85,8 @@ class Measured:
             pictures=_hash(ids[order]),
             labels=_hash(targets[order]),
             right=(probs.argmax(axis=1) == targets)[order],
-            log_loss=log_loss(probs, targets),
-            calibration_error=calibration_error(probs, targets),
+            losses=losses[order],
+            calibration_error=uncalibrated,
             cost=cost,
         )
 
@@ -96,14 +99,15 @@ class Candidate:
         name: unique among the candidates.
         run_ids: R ids.
         right: (R, N) bool: which training had which picture right.
-        log_loss, calibration_error: means over the repeats.
+        losses: (N,) float32, log-loss of each picture, in nats, mean over the repeats.
+        calibration_error: mean over the repeats.
         cost: mean over the repeats that know it, or None.
     """
 
     name: str
     run_ids: tuple[str, ...]
     right: NDArray[np.bool_]
-    log_loss: float = float("nan")
+    losses: NDArray[np.float32]
     calibration_error: float = float("nan")
     cost: float | None = None
 
@@ -113,6 +117,16 @@ class Candidate:
                 f"{self.name}: right is {self.right.dtype} of shape {self.right.shape}: it must be "
                 "bool of shape (R, N), repeats times pictures, neither of them 0."
             )
+        if self.losses.shape != self.right.shape[1:]:
+            raise ValueError(
+                f"{self.name}: losses has shape {self.losses.shape}: it must be "
+                f"{self.right.shape[1:]}, one of each picture."
+            )
+
+    @property
+    def log_loss(self) -> float:
+        """Mean over pictures and repeats, in nats."""
+        return float(self.losses.mean(dtype=np.float64))
 
 
 def candidates_of(runs: Iterable[Measured]) -> tuple[Candidate, ...]:
@@ -147,7 +161,7 @@ def _candidate(runs: list[Measured], *, alone: bool) -> Candidate:
         name=runs[0].name if alone else f"{runs[0].name} ({runs[0].run_id[:8]})",
         run_ids=tuple(run.run_id for run in runs),
         right=np.stack([run.right for run in runs]),
-        log_loss=float(np.mean([run.log_loss for run in runs])),
+        losses=np.mean([run.losses for run in runs], axis=0, dtype=np.float32),
         calibration_error=float(np.mean([run.calibration_error for run in runs])),
         cost=float(np.mean(costs)) if costs else None,
     )

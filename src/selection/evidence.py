@@ -31,12 +31,14 @@ class Evidence:
 
     Attributes:
         right: (C, N) float32 in [0, 1], the share of its trainings that had the picture right.
+        losses: (C, N) float32, their mean log-loss for the picture, in nats.
         repeats: (C,) trainings of each.
         seeds: what another seed would change, or None where no candidate can tell; then
             everything is said about the trained networks alone, not about their configurations.
     """
 
     right: NDArray[np.float32]
+    losses: NDArray[np.float32]
     repeats: NDArray[np.int64]
     seeds: SeedSpread | None
 
@@ -58,6 +60,7 @@ class Evidence:
             )
         return cls(
             right=np.stack([one.right.mean(axis=0, dtype=np.float32) for one in candidates]),
+            losses=np.stack([one.losses for one in candidates]),
             repeats=np.array([len(one.right) for one in candidates]),
             seeds=seed_spread([one.right for one in candidates]),
         )
@@ -103,32 +106,31 @@ class Evidence:
         shared[candidate] = self.variance[candidate]
         return shared
 
-    def difference_variance(self, candidate: int) -> Floats:
-        """(C,) variance of the accuracy of each candidate minus that of this one.
+    @cached_property
+    def difference(self) -> Floats:
+        """(C, C) accuracy of the column's candidate minus that of the row's, after two pictures.
 
         Two pictures more are counted, one that each of the two alone has right: with trainings
         that hardly ever disagree this keeps intervals honest, and with single trainings it is the
         interval of Bonett & Price, "Adjusted Wald Confidence Interval for a Difference of Binomial
         Proportions Based on Paired Data", J. Educ. Behav. Stat. 2012.
         """
-        squares = np.diagonal(self.together).astype(np.float64)
-        apart = squares + squares[candidate] - 2.0 * self.together[candidate]
-        apart = np.maximum(apart, 0.0)
-        enlarged = self.pictures + 2
-        mean = self.difference(candidate)
-        of_pictures = ((apart + 2) / enlarged - mean**2) / enlarged
-        of_seeds = self.seed_variance + self.seed_variance[candidate]
-        of_seeds[candidate] = 0.0
-        return of_pictures + of_seeds
-
-    def difference(self, candidate: int) -> Floats:
-        """(C,) accuracy of each candidate minus that of this one, on the pictures and two more."""
-        apart = self.accuracy - self.accuracy[candidate]
+        apart = self.accuracy[None, :] - self.accuracy[:, None]
         return apart * (self.pictures / (self.pictures + 2))
+
+    @cached_property
+    def difference_variance(self) -> Floats:
+        """(C, C) variance of `difference`, never 0."""
+        squares = np.diagonal(self.together).astype(np.float64)
+        apart = squares[None, :] + squares[:, None] - 2.0 * self.together
+        np.maximum(apart, 0.0, out=apart)
+        enlarged = self.pictures + 2
+        of_pictures = ((apart + 2) / enlarged - self.difference**2) / enlarged
+        return of_pictures + self.seed_variance[None, :] + self.seed_variance[:, None]
 
     def difference_freedom(self, first: int, second: int) -> float:
         """Degrees of freedom of the variance of a difference, as the seeds leave them."""
-        return self._freedom(float(self.difference_variance(second)[first]), first, second)
+        return self._freedom(float(self.difference_variance[second, first]), first, second)
 
     def _freedom(self, variance: float, *involved: int) -> float:
         """Satterthwaite, "An Approximate Distribution of Estimates of Variance Components", 1946.

@@ -8,11 +8,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.stats import t as student
+from scipy.special import ndtri, stdtrit
 
 from src.selection.evidence import Evidence
 
-__all__ = ["Interval", "accuracy_interval", "difference_interval", "effective_pictures", "score"]
+__all__ = [
+    "Interval",
+    "accuracy_interval",
+    "difference_interval",
+    "effective_pictures",
+    "score",
+    "student_quantile",
+]
 
 
 @dataclass(frozen=True)
@@ -46,18 +53,23 @@ def difference_interval(
     evidence: Evidence, first: int, second: int, confidence: float = 0.95
 ) -> Interval:
     """Where the true accuracy of `first` minus that of `second` lies, from paired answers."""
-    variance = float(evidence.difference_variance(second)[first])
+    variance = float(evidence.difference_variance[second, first])
     quantile = _quantile(evidence.difference_freedom(first, second), confidence)
-    middle, half = float(evidence.difference(second)[first]), quantile * math.sqrt(variance)
+    middle, half = float(evidence.difference[second, first]), quantile * math.sqrt(variance)
     return Interval(max(-1.0, middle - half), min(1.0, middle + half))
 
 
 def effective_pictures(evidence: Evidence, candidate: int) -> float:
     """How many pictures, answered once, would leave the accuracy as uncertain as it is."""
-    share, variance = float(evidence.accuracy[candidate]), float(evidence.variance[candidate])
+    count, share = evidence.pictures, float(evidence.accuracy[candidate])
     # An unbiased variance divides by N - 1; Wilson's has N, and N is what single trainings have.
-    variance *= (evidence.pictures - 1) / evidence.pictures
-    return share * (1 - share) / variance if variance > 0 else float(evidence.pictures)
+    variance = float(evidence.variance[candidate]) * (count - 1) / count
+    # All right or all wrong shows no variance. Half an answer short of that does.
+    inside = min(max(share, 0.5 / count), 1 - 0.5 / count)
+    bernoulli = inside * (1 - inside)
+    if inside != share:
+        variance = bernoulli / count + float(evidence.seed_variance[candidate])
+    return bernoulli / variance
 
 
 def score(share: float, trials: float, quantile: float) -> Interval:
@@ -75,4 +87,9 @@ def score(share: float, trials: float, quantile: float) -> Interval:
 def _quantile(freedom: float, confidence: float) -> float:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}: it must be above 0 and below 1.")
-    return float(student.ppf((1 + confidence) / 2, freedom))
+    return student_quantile((1 + confidence) / 2, freedom)
+
+
+def student_quantile(share: float, freedom: float) -> float:
+    """Below which Student's law has this share, and the normal law if `freedom` is infinite."""
+    return float(stdtrit(freedom, share) if math.isfinite(freedom) else ndtri(share))

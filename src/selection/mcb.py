@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from src.selection.evidence import Evidence
+from src.selection.intervals import student_quantile
 from src.selection.resampling import Errors
 
 __all__ = ["BestComparison", "compare_with_best"]
@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 # A candidate so far behind that even Bonferroni's bound at a tenth of the level leaves it out
 # needs no closer look, which spares most of a large field.
 _CLEARLY_BEHIND = 0.1
+# Candidates worked on at a time: with 1,000 draws they stay in a core's own cache.
+_BLOCK = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +62,16 @@ def compare_with_best(
     tied, highest = np.ones(count, np.bool_), np.zeros(count)
     reach = np.full((count, count), -np.inf)
     hopeless = _CLEARLY_BEHIND * (1 - confidence) / (count - 1)
-    scratch = np.empty_like(errors.drawn)
     for control in range(count):
-        ahead = evidence.difference(control)
-        error = np.sqrt(evidence.difference_variance(control))
+        ahead = evidence.difference[control]
+        error = np.sqrt(evidence.difference_variance[control])
         others = np.arange(count) != control
         rival = int(np.argmax(np.where(others, ahead / error, -np.inf)))
         freedom = evidence.difference_freedom(rival, control)
-        if ahead[rival] / error[rival] > student.isf(hopeless, freedom):
+        if ahead[rival] / error[rival] > -student_quantile(hopeless, freedom):
             tied[control] = False
             continue
-        np.subtract(errors.drawn, errors.drawn[control], out=scratch)
-        scratch *= (1 / error)[:, None].astype(np.float32)
-        largest = scratch.max(axis=0) * errors.student(freedom)
+        largest = _largest(errors.drawn, control, error) * errors.student(freedom)
         critical = float(np.quantile(largest, confidence, method="higher"))
         reach[control] = ahead - critical * error
         margin = float((critical * error - ahead)[others].min())
@@ -84,3 +83,13 @@ def compare_with_best(
         if rivals.any():
             lowest[candidate] = min(0.0, float(reach[rivals, candidate].min()))
     return BestComparison(tied, lowest, highest)
+
+
+def _largest(drawn: NDArray[np.float32], control: int, error: Floats) -> NDArray[np.float32]:
+    """(B,) the largest of all errors against the control's, in standard errors."""
+    largest = np.zeros(drawn.shape[1], np.float32)
+    for start in range(0, len(drawn), _BLOCK):
+        block = drawn[start : start + _BLOCK] - drawn[control]
+        block /= error[start : start + _BLOCK, None].astype(np.float32)
+        np.maximum(largest, block.max(axis=0), out=largest)
+    return largest

@@ -3,13 +3,13 @@
 Two trainings of one configuration differ on a few pictures by chance, and on N pictures that alone
 makes their accuracies differ. Whether they differ by more is the ratio of two mean squares of the
 crossed layout pictures x seeds. Jordan, "Calibrated Chaos: Variance Between Runs of Neural Network
-Training is Harmless and Inevitable", ICLR 2024, finds that ratio near one for common trainings;
-it is not near one for unstable ones, so it is measured.
+Training is Harmless and Inevitable", arXiv 2304.01910, 2023, finds that ratio near one for common
+trainings; it is not near one for unstable ones, so it is measured.
 
 Three repeats hold two degrees of freedom, and one repeat none. The ratio is therefore shared
 between candidates as far as they agree about it: Smyth, "Linear Models and Empirical Bayes Methods
 for Assessing Differential Expression in Microarray Experiments", Stat. Appl. Genet. Mol. Biol.
-2004, section 6. A ratio of variances, unlike a variance, is much the same for a candidate that is
+2004. A ratio of variances, unlike a variance, is much the same for a candidate that is
 right 70 % of the time and one that is right 99 %.
 """
 

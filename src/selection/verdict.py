@@ -78,7 +78,7 @@ class Verdict:
     borrowed: tuple[str, ...]
 
 
-def judge(candidates: Sequence[Candidate], *, draws: int = 2000, seed: int = 0) -> Verdict:
+def judge(candidates: Sequence[Candidate], *, draws: int = 1000, seed: int = 0) -> Verdict:
     """Rank the candidates and judge what the ranking is worth.
 
     The order in which they come does not matter. 1,000 candidates with 10,000 pictures each take

@@ -23,10 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
-from scipy.stats import t as student
 
 from src.selection.evidence import Evidence
-from src.selection.intervals import Interval, effective_pictures, score
+from src.selection.intervals import Interval, effective_pictures, score, student_quantile
 from src.selection.resampling import Errors
 
 __all__ = ["Winner", "winners_accuracy"]
@@ -34,6 +33,7 @@ __all__ = ["Winner", "winners_accuracy"]
 # Of the allowed error, the share that goes to the simultaneous interval: the paper's choice.
 _SIMULTANEOUS = 0.1
 _EDGE = 1e-12
+_LEVEL = 1e-7
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def winners_accuracy(
 
     Args:
         evidence: of C candidates.
-        winner: index of the one with the highest accuracy.
+        winner: index of the one with the highest accuracy, and of level ones the lowest log-loss.
         errors: resampled from `evidence`.
         confidence: within 0 and 1.
 
@@ -74,12 +74,11 @@ def winners_accuracy(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}: it must be above 0 and below 1.")
     measured = float(evidence.accuracy[winner])
-    # Shares of repeats are rounded, so level candidates may lie a hair apart.
-    if measured < evidence.accuracy.max() - 1e-7:
+    if measured < evidence.accuracy.max() - _LEVEL:
         raise ValueError(f"Candidate {winner} did not win: another has a higher accuracy.")
     alpha = 1 - confidence
     freedom = float(evidence.freedom[winner])
-    widened = float(student.isf(alpha / 2, freedom) / norm.isf(alpha / 2))
+    widened = student_quantile(1 - alpha / 2, freedom) / float(norm.isf(alpha / 2))
     trials = effective_pictures(evidence, winner) / widened**2
     bound = _simultaneous_quantile(evidence, winner, errors, 1 - _SIMULTANEOUS * alpha) / widened
     allowed = score(measured, trials, bound)
@@ -104,22 +103,47 @@ def winners_accuracy(
 def _winning_range(evidence: Evidence, winner: int) -> tuple[float, float]:
     """Between which accuracies the winner wins, given all that is independent of its own.
 
-    Equation (5) of the paper. What another candidate scored is split into a part that goes with
-    the winner's accuracy and one that is independent of it.
+    What another candidate scored is split into a part that goes with the winner's accuracy and one
+    that is independent of it, which is kept as it is.
     """
     covariance = evidence.covariance(winner)
     own, measured = covariance[winner], float(evidence.accuracy[winner])
     if own <= 0:
         return -np.inf, np.inf
-    slope = np.delete(covariance, winner) / own
-    # Accuracies come in steps, and level with another is half a step ahead of losing to it.
-    half_step = 0.5 / (evidence.pictures * evidence.repeats[winner])
-    rest = np.delete(evidence.accuracy, winner) - slope * measured - half_step
+    others = np.arange(len(covariance)) != winner
+    slope = covariance[others] / own
+    gaps = np.maximum(measured - evidence.accuracy, 0.0)
+    # Shares of repeats are rounded, so level candidates may lie a hair apart.
+    for rival in np.flatnonzero(others & (gaps < _LEVEL)):
+        gaps[rival] = _lead(evidence, winner, int(rival))
+    rest = (measured - gaps)[others] - slope * measured
     with np.errstate(divide="ignore", invalid="ignore"):
         losing = rest / (1 - slope)
     lowest = losing[slope < 1 - 1e-9].max(initial=-np.inf)
     highest = losing[slope > 1 + 1e-9].min(initial=np.inf)
     return float(lowest), float(highest)
+
+
+def _lead(evidence: Evidence, winner: int, rival: int) -> float:
+    """By how much the winner leads one who is level with it, within a step of the accuracy.
+
+    Accuracies come in steps and the law does not. If it is taken at a step, level candidates make
+    the interval too long or too short: Stevens, "Fiducial Limits of the Parameter of a
+    Discontinuous Distribution", Biometrika 1950, spreads each step out by a random number. Level
+    candidates are ranked by their log-loss, so that does it here: how sure its lead is, of what
+    the answers alone do not explain, is the number, and nothing is left to chance. The lead of one
+    over the other within a step then is that of two numbers spread over it, the first the larger.
+    """
+    step = 1 / (evidence.pictures * float(evidence.repeats[winner]))
+    saved = (evidence.losses[rival] - evidence.losses[winner]).astype(np.float64)
+    apart = (evidence.right[winner] - evidence.right[rival]).astype(np.float64)
+    unexplained = float(saved.var())
+    if apart.any():
+        unexplained -= float(np.mean(apart * saved) ** 2 / np.mean(apart**2))
+    if unexplained <= 0:
+        return step
+    sure = 2 * norm.cdf(saved.mean() / np.sqrt(unexplained / evidence.pictures)) - 1
+    return step * float(1 - np.sqrt(1 - max(0.0, sure)))
 
 
 def _simultaneous_quantile(
@@ -134,7 +158,7 @@ def _simultaneous_quantile(
     largest = np.abs(standard, out=standard).max(axis=0)
     largest = largest * errors.student(float(evidence.freedom[winner]))
     # Never less than what one candidate alone would need.
-    alone = float(student.isf((1 - confidence) / 2, evidence.freedom[winner]))
+    alone = student_quantile((1 + confidence) / 2, float(evidence.freedom[winner]))
     return max(alone, float(np.quantile(largest, confidence, method="higher")))
 
 

@@ -39,7 +39,7 @@ def test_measures_as_the_metrics_do() -> None:
     found = predictions()
     measured = run(found, cost=3.0)
     assert measured.right.mean() == pytest.approx(accuracy(found.probs, found.targets))
-    assert measured.log_loss == log_loss(found.probs, found.targets)
+    assert measured.losses.mean() == pytest.approx(log_loss(found.probs, found.targets))
     assert measured.calibration_error == calibration_error(found.probs, found.targets)
     assert measured.cost == 3.0
 
@@ -68,7 +68,7 @@ def test_groups_repeats_and_averages_them() -> None:
     assert (cnn.name, vit.name) == ("cnn", "vit")
     assert cnn.run_ids == ("r0", "r2", "r3") and cnn.right.shape == (3, 40)
     assert cnn.cost == 2.0 and vit.cost is None
-    assert cnn.log_loss == pytest.approx(np.mean([runs[i].log_loss for i in (0, 2, 3)]))
+    assert cnn.log_loss == pytest.approx(np.mean([runs[i].losses for i in (0, 2, 3)]), rel=1e-5)
 
 
 def test_a_training_done_twice_counts_once() -> None:
@@ -113,4 +113,6 @@ def test_refuses_nothing_and_twice() -> None:
     with pytest.raises(ValueError, match="twice"):
         run(replace(predictions(), sample_ids=np.zeros(40, np.int64)))
     with pytest.raises(ValueError, match="it must be bool"):
-        Candidate(name="c", run_ids=("r",), right=np.ones((1, 3)))  # type: ignore[arg-type]
+        Candidate(name="c", run_ids=("r",), right=np.ones((1, 3)), losses=np.ones(3, np.float32))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="losses has shape"):
+        Candidate(name="c", run_ids=("r",), right=np.ones((1, 3), bool), losses=np.ones(2, "f4"))

@@ -26,9 +26,9 @@ def test_variance_of_a_difference_counts_two_pictures_more() -> None:
     ahead, behind = (first & ~second).sum(), (second & ~first).sum()
     up, down = (ahead + 1) / 402, (behind + 1) / 402
     evidence = Evidence.of(field)
-    assert evidence.difference(1)[0] == pytest.approx(up - down, abs=1e-9)
+    assert evidence.difference[1, 0] == pytest.approx(up - down, abs=1e-9)
     expected = (up + down - (up - down) ** 2) / 402
-    assert evidence.difference_variance(1)[0] == pytest.approx(expected, rel=1e-5)
+    assert evidence.difference_variance[1, 0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_crossed_variance_is_unbiased() -> None:
@@ -62,4 +62,4 @@ def test_refuses() -> None:
 def test_everything_right_leaves_no_variance_of_its_own() -> None:
     evidence = Evidence.of([candidate("a", np.ones(9, bool)), candidate("b", np.ones(9, bool))])
     assert (evidence.variance == 0).all() and (evidence.freedom == math.inf).all()
-    assert (evidence.difference_variance(0) > 0).all()
+    assert (evidence.difference_variance > 0).all()

@@ -28,7 +28,7 @@ def test_critical_values_are_dunnetts(rivals: int, critical: float) -> None:
     right = np.tile(patterns, (-(-3000 // len(patterns)), 1)).T
     evidence = Evidence.of([candidate(f"c{i}", row) for i, row in enumerate(right)])
     outcome = compared(evidence, 20_000)
-    error = np.sqrt(evidence.difference_variance(0)[1])
+    error = np.sqrt(evidence.difference_variance[0, 1])
     assert outcome.highest / error == pytest.approx(np.full(rivals + 1, critical), rel=0.03)
     assert outcome.tied.all()
 
@@ -61,7 +61,7 @@ def test_two_candidates_are_the_one_sided_paired_test() -> None:
     for seed in range(40):
         field = random_field([0.86, 0.82], [1, 1], 500, seed=seed)
         evidence = Evidence.of(field)
-        statistic = evidence.difference(1)[0] / np.sqrt(evidence.difference_variance(1)[0])
+        statistic = evidence.difference[1, 0] / np.sqrt(evidence.difference_variance[1, 0])
         if abs(statistic - 1.645) > 0.15:
             assert compared(evidence).tied[1] == (statistic <= 1.645)
 

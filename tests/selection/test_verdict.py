@@ -40,15 +40,16 @@ def test_the_order_does_not_matter(order: list[int]) -> None:
 
 def test_level_ones_rank_by_log_loss() -> None:
     right = random_field([0.8], [1])[0].right
-    field = [candidate("a", right, log_loss=0.7), candidate("b", right, log_loss=0.6)]
+    worse, better = np.full((2, 400), [[0.7], [0.6]], np.float32)
+    field = [candidate("a", right, losses=worse), candidate("b", right, losses=better)]
     assert judge(field).winner.name == "b"
 
 
 def test_the_cheapest_of_the_tied() -> None:
     right = random_field([0.8], [1])[0].right
     field = [
-        candidate("good", right, log_loss=0.1, cost=5.0),
-        candidate("same", np.roll(right, 1), log_loss=0.2, cost=2.0),
+        candidate("good", right, losses=np.full(400, 0.1, np.float32), cost=5.0),
+        candidate("same", np.roll(right, 1), cost=2.0),
         candidate("bad", np.zeros(400, bool), cost=1.0),
     ]
     verdict = judge(field)

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import norm, truncnorm
+from scipy.stats import kstest, norm, truncnorm
 
 from src.metrics.intervals import wilson_interval
 from src.selection.evidence import Evidence
 from src.selection.intervals import accuracy_interval
 from src.selection.resampling import resample
-from src.selection.winner import Winner, winners_accuracy
+from src.selection.winner import Winner, _lead, winners_accuracy
 from tests.selection.fields import candidate, random_field
 
 
@@ -91,7 +91,7 @@ def test_everything_right_is_possible() -> None:
     found = winner(
         Evidence.of([candidate("a", np.ones(50, bool)), candidate("b", np.arange(50) < 30)])
     )
-    assert found.measured == 1.0 and found.interval.high == 1.0
+    assert found.measured == 1.0 and found.interval.high == pytest.approx(1.0)
     assert 0.9 < found.interval.low < 1.0
 
 
@@ -101,3 +101,28 @@ def test_refuses_a_loser() -> None:
         winners_accuracy(evidence, 1, resample(evidence, 10))
     with pytest.raises(ValueError, match="confidence is 2"):
         winners_accuracy(evidence, 0, resample(evidence, 10), 2.0)
+
+
+def test_level_candidates_are_as_far_apart_as_their_log_losses() -> None:
+    """Of equals that are level, the lead is spread over a step as that of two even numbers is."""
+    generator = np.random.default_rng(0)
+    right = np.arange(200) % 10 > 1
+    leads = []
+    for _ in range(2000):
+        field = []
+        for name in "ab":
+            turned = generator.permutation(right)
+            # The loss goes with the answer, and has a part of its own.
+            losses = np.where(turned, 0.1, 2.0) + generator.exponential(0.5, 200)
+            field.append(candidate(name, turned, losses=losses.astype(np.float32)))
+        field.sort(key=lambda one: one.log_loss)
+        leads.append(200 * _lead(Evidence.of(field), 0, 1))
+    # The triangular law of |U - V|: F(x) = 1 - (1 - x)^2.
+    assert min(leads) >= 0 and max(leads) <= 1
+    assert kstest(leads, lambda x: 1 - (1 - np.clip(x, 0, 1)) ** 2).pvalue > 0.01
+
+
+def test_a_copy_that_is_level_is_a_whole_step_behind() -> None:
+    right = random_field([0.8], [1])[0].right
+    evidence = Evidence.of([candidate("a", right), candidate("b", right)])
+    assert _lead(evidence, 0, 1) == pytest.approx(1 / 400)
