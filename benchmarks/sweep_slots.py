@@ -116,6 +116,7 @@ class _SimulatedPool(Pool):
     """
 
     def __init__(self, slots: int) -> None:
+        # `trained` is how long the slots had trained when the last trial began, at `last_begin`.
         self._slots = slots
         self._jobs: dict[int, Job] = {}
         self._due: list[tuple[float, int, int]] = []  # when, slot, epoch
@@ -123,6 +124,7 @@ class _SimulatedPool(Pool):
         self._clock = 0.0
         self._left_at = time.perf_counter()
         self.training = 0.0
+        self.trained = 0.0
         self.last_begin = 0.0
 
     @property
@@ -139,6 +141,9 @@ class _SimulatedPool(Pool):
     def give(self, slot: int, job: Job) -> None:
         self._jobs[slot] = job
         self.last_begin = self._now()
+        begun = self.last_begin
+        coming = sum(max(0.0, when - begun) for when, _, epoch in self._due if epoch <= _EPOCHS)
+        self.trained = self.training - coming
         self._train(slot, 1)
 
     def answer(self, slot: int, stop: str | None) -> None:
@@ -191,9 +196,7 @@ def _many_slots(folder: Path) -> float:
             job_of=job_of,
             watcher=Silent(),
         ).race()
-    # Of the trials that run when the last one begins, half is still to come on average.
-    mean = sum(_MANY_SECONDS) / 2
-    return (pool.training - _MANY_SLOTS * mean / 2) / (_MANY_SLOTS * pool.last_begin)
+    return pool.trained / (_MANY_SLOTS * pool.last_begin)
 
 
 def _trials_a_minute(folder: Path, slots: int) -> float:

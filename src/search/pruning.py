@@ -5,19 +5,17 @@ from __future__ import annotations
 import binascii
 import itertools
 import math
-from collections.abc import Callable, Container
 from typing import TYPE_CHECKING
 
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.study import Study
 
+from src.search.views import FAMILY, PartOfStudy
+
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
-__all__ = ["FAMILY", "make_pruner"]
-
-# The study's parameter that says which family a trial belongs to.
-FAMILY = "family"
+__all__ = ["make_pruner"]
 
 
 def make_pruner(
@@ -58,7 +56,7 @@ class _WithinFamily(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         family = trial.params.get(FAMILY)
-        seen = _PartOfStudy(study, lambda other: other.params.get(FAMILY) == family)
+        seen = PartOfStudy(study, lambda other: other.params.get(FAMILY) == family)
         return self._inner.prune(seen, trial)
 
 
@@ -87,7 +85,7 @@ class _Hyperband(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         bracket = self.bracket(trial.number)
-        seen = _PartOfStudy(study, lambda other: self.bracket(other.number) == bracket)
+        seen = PartOfStudy(study, lambda other: self.bracket(other.number) == bracket)
         return self._halving[bracket].prune(seen, trial)
 
     def bracket(self, number: int) -> int:
@@ -95,17 +93,3 @@ class _Hyperband(BasePruner):
         place = binascii.crc32(str(number).encode()) % sum(self._shares)
         ends = itertools.accumulate(self._shares)
         return next(bracket for bracket, end in enumerate(ends) if place < end)
-
-
-class _PartOfStudy(Study):
-    """A study of which only some trials are seen."""
-
-    def __init__(self, study: Study, seen: Callable[[FrozenTrial], bool]) -> None:
-        self.__dict__.update(study.__dict__)
-        self._whole = study
-        self._seen = seen
-
-    def get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        return [trial for trial in self._whole.get_trials(deepcopy, states) if self._seen(trial)]

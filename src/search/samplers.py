@@ -15,7 +15,7 @@ from src.search.space import Family
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-__all__ = ["check_sampler", "make_sampler"]
+__all__ = ["check_sampler", "family_sampler", "make_sampler"]
 
 _ONE_PLAIN_SPACE = ("cmaes", "grid", "qmc")
 
@@ -80,6 +80,20 @@ def make_sampler(
         case "nsga2":
             return samplers.NSGAIISampler(seed=draw)
     raise ValueError(f"there is no sampler {name!r}")
+
+
+def family_sampler(name: str, *, seed: int, number: int, startup_trials: int) -> BaseSampler:
+    """The sampler that chooses among families for the trial with this number.
+
+    A single choice is nothing for a model of many dimensions: where the named sampler learns, TPE
+    of one parameter does it here.
+    """
+    from optuna import samplers
+
+    draw = _seed(seed, number)
+    if name == "random":
+        return samplers.RandomSampler(seed=draw)
+    return samplers.TPESampler(seed=draw, n_startup_trials=startup_trials, multivariate=False)
 
 
 def _tpe(seed: int, startup_trials: int) -> BaseSampler:

@@ -23,9 +23,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from src.search.difference import difference
 from src.search.journal import Journal
 from src.search.lease import Lease, StudyBusy
-from src.search.pruning import FAMILY
-from src.search.samplers import make_sampler
+from src.search.samplers import family_sampler, make_sampler
 from src.search.space import Family, Value
+from src.search.views import FAMILY, PartOfStudy
 from src.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 
 __all__ = ["Plan", "StudyBusy", "StudyChanged", "SweepStudy"]
@@ -37,6 +37,10 @@ _STATES = {
     TrialState.FAIL: FAILED,
 }
 _JOURNAL = "study.journal"
+# A sampler's time grows with what it looks at, and its proposals hardly change after so many.
+_MOST_SEEN, _BEST_SEEN = 400, 100
+# Random trials of each family, at least, before its sampler learns from them.
+_LEAST_STARTUP = 3
 
 
 class StudyChanged(ValueError):
@@ -188,19 +192,40 @@ class SweepStudy:
             number = len(self._study.get_trials(deepcopy=False))
             if self.plan.sampler == "grid" and number >= self._grid_size():
                 return None
-            self._study.sampler = self._sampler(number)
             trial = self._study.ask()
-            self._draw(trial)
+            self._draw(trial, number)
         self._running[trial.number] = trial
         return self.trial(trial.number)
 
-    def _draw(self, trial: Trial) -> None:
+    def _draw(self, trial: Trial, number: int) -> None:
+        """First the family, then its values by a sampler that looks at the family alone: what it
+        costs to ask does not grow with the other families."""
+        plan, names = self.plan, tuple(self._families)
         with _steady():
-            names = tuple(self._families)
-            # A family of its own is no choice, and some samplers take none.
-            one = len(names) == 1
-            name = names[0] if one else trial._suggest(FAMILY, CategoricalDistribution(names))
-            self._families[str(name)].draw(trial)
+            if len(names) == 1:  # no choice, and some samplers take none
+                self._study.sampler = self._sampler(number)
+                plan.families[0].draw(trial)
+                return
+            self._study.sampler = family_sampler(
+                plan.sampler, seed=plan.seed, number=number, startup_trials=plan.startup_trials
+            )
+            family = str(trial._suggest(FAMILY, CategoricalDistribution(names)))
+            seen = self._worth_a_look(family) | {trial.number}
+            view = PartOfStudy(
+                self._study, lambda other: other.number in seen, self._sampler(number)
+            )
+            self._families[family].draw(Trial(view, trial._trial_id))
+
+    def _worth_a_look(self, family: str) -> set[int]:
+        """The family's trials by number; of very many the best and the latest."""
+        trials = [t for t in self._all() if t.params.get(FAMILY) == family]
+        if len(trials) <= _MOST_SEEN:
+            return {trial.number for trial in trials}
+        complete = [t for t in trials if t.state is TrialState.COMPLETE]
+        sign = -1.0 if self.plan.directions[0] == "maximize" else 1.0
+        complete.sort(key=lambda t: sign * t.values[0])
+        best = {trial.number for trial in complete[:_BEST_SEEN]}
+        return best | {trial.number for trial in trials[_BEST_SEEN - _MOST_SEEN :]}
 
     def note(self, number: int, **facts: Any) -> None:
         """Keep plain values with a running trial, such as its run's folder."""
@@ -252,9 +277,10 @@ class SweepStudy:
         for frozen in self._all():
             if frozen.state is TrialState.RUNNING and frozen.number not in self._running:
                 with _steady():
-                    self._study.sampler = self._sampler(frozen.number)
                     trial = Trial(self._study, frozen._trial_id)
-                self._draw(trial)  # the rest, if the driver was killed while it was being drawn
+                self._draw(
+                    trial, frozen.number
+                )  # the rest, if the driver was killed while it was being drawn
                 self._running[frozen.number] = trial
                 left.append(self.trial(frozen.number))
         return left
@@ -354,13 +380,14 @@ class SweepStudy:
         )
 
     def _sampler(self, number: int) -> BaseSampler:
-        plan = self.plan
+        plan, count = self.plan, len(self._families)
+        startup = plan.startup_trials
         return make_sampler(
             plan.sampler,
             plan.families,
             seed=plan.seed,
             number=number,
-            startup_trials=plan.startup_trials,
+            startup_trials=startup if count == 1 else max(_LEAST_STARTUP, startup // count),
         )
 
     def _grid_size(self) -> int:
