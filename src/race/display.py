@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -142,8 +142,18 @@ class Display:
                 self._print(". ".join(filter(None, (self._state(), self._leader(), left))))
         elif now - self._drawn >= _REFRESH_SECONDS:
             self._drawn = now
+            self._fit(live.console)
             area = self._area(live.console.width, live.console.height, now)
             self._write(lambda: live.update(area, refresh=True))
+
+    def _fit(self, console: Console) -> None:
+        """Let it have the size of our own terminal, for rich asks the standard streams alone."""
+        try:
+            columns, lines = os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError):
+            return
+        if columns and lines:
+            console.size = ConsoleDimensions(columns, lines)
 
     def _area(self, width: int, height: int, now: float) -> Group:
         """Everything, in no more lines than the terminal has."""

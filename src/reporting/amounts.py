@@ -92,7 +92,7 @@ def metric_text(key: str, value: float | None) -> str:
 
 def tick_text(key: str, value: float) -> str:
     """`metric_text` for the ticks of an axis: "95 %", not "95.00 %"."""
-    return re.sub(r"\.?0+ %$", " %", metric_text(key, value)) if value else metric_text(key, value)
+    return re.sub(r"\.?0+ %$", " %", metric_text(key, value))
 
 
 def mean_text(key: str, mean: float | None, spread: float | None) -> str:

@@ -67,7 +67,7 @@
   function drawHistory() {
     const place = $("history");
     const width = place.clientWidth, height = Math.min(360, Math.max(240, width * 0.4));
-    const left = 62, right = 14, top = 12, bottom = 40;
+    const left = 62, right = 14, top = 18, bottom = 44;
     const last = Math.max(1, ...data.trials.map((trial) => trial.number));
     const x = (number) => left + (width - left - right) * (number / last);
     // Places count from the worst; the page shows low values low.
@@ -77,9 +77,10 @@
       make("line", { class: "rule", x1: left, x2: width - right, y1: y(up), y2: y(up) }, null, svg);
       make("text", { x: left - 8, y: y(up) + 4, "text-anchor": "end" }, text, svg);
     }
-    const step = Math.max(1, Math.ceil(last / Math.max(2, Math.floor(width / 90))));
+    const rough = Math.max(1, (last * 90) / width), power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= rough);
     for (let number = 0; number <= last; number += step) {
-      make("text", { x: x(number), y: height - bottom + 20, "text-anchor": "middle" }, number, svg);
+      make("text", { x: x(number), y: height - bottom + 24, "text-anchor": "middle" }, number, svg);
     }
     const middle = (left + width - right) / 2;
     make("text", { x: middle, y: height - 4, "text-anchor": "middle" }, "trial", svg);
@@ -176,7 +177,7 @@
     space.axes.forEach((axis, index) => {
       make("line", { class: "rule", x1: x(index), x2: x(index), y1: y(0), y2: y(1) }, null, svg);
       // Labels alternate in height, so that long ones do not run into each other.
-      const anchor = index ? (index === space.axes.length - 1 ? "middle" : "middle") : "start";
+      const anchor = index ? "middle" : "start";
       const title = make("text", { class: "title halo", x: index ? x(index) : 2, y: index % 2 ? 30 : 14, "text-anchor": anchor }, axis.label, svg);
       make("title", {}, axis.label, title);
       for (const [up, text] of axis.ticks) {
@@ -193,13 +194,13 @@
         brush.setAttribute("y", y(range[1]));
         brush.setAttribute("height", Math.max(1, y(range[0]) - y(range[1])));
       };
-      const up = (event) => {
+      const placeOf = (event) => {
         const share = (event.clientY - svg.getBoundingClientRect().top - top) / (height - top - bottom);
         return Math.min(1.02, Math.max(-0.02, 1 - share));
       };
       let start = null;
       zone.addEventListener("pointerdown", (event) => {
-        start = up(event);
+        start = placeOf(event);
         zone.setPointerCapture(event.pointerId);
         brushes.delete(index);
         paint();
@@ -207,7 +208,7 @@
       });
       zone.addEventListener("pointermove", (event) => {
         if (start === null) return;
-        const now = up(event);
+        const now = placeOf(event);
         if (Math.abs(now - start) > 0.015) brushes.set(index, [Math.min(start, now), Math.max(start, now)]);
         paint();
         sift();

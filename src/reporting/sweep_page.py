@@ -46,7 +46,7 @@ def sweep_page(record: SweepRecord) -> str:
     )
     finalists, families = finalists_table(record), families_table(record)
     sections = [
-        f"<h1>{escape(record.study)}</h1><p>{escape(headline(record))}</p>",
+        f"<h1>{escape(record.study)}</h1><p>{escape(headline(record).partition(': ')[2])}</p>",
         _winner(record),
         f"<h2>History by {escape(record.metrics[0])}</h2>",
         '<div class="tabs quiet" id="legend"></div><div id="history"></div>',
@@ -128,7 +128,7 @@ def _about(record: SweepRecord, trial: TrialRecord) -> list[tuple[str, str]]:
     rows = {
         "state": trial.state + (", the family's default" if trial.is_default else ""),
         "reason": trial.reason,
-        "best epoch's": None if trial.best is None else metric_text(metric, trial.best),
+        "at its best epoch": None if trial.best is None else metric_text(metric, trial.best),
         "epochs": str(trial.epochs),
         "time": None if trial.seconds is None else duration(trial.seconds),
         "settings": settings_text(trial.values),

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from src.reporting.sweep_curves import curves_figure, importance_figure
+from src.reporting.sweep_figures import draw_sweep_figures
+from src.reporting.sweep_history import best_so_far, equal_terms_figure, history_figure
+from src.reporting.sweep_planes import parallel_figure, pareto_figure, trade_offs
+from src.trials import COMPLETE, FAILED, PRUNED, TrialRecord
+from tests.reporting.races import race
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def texts(figure: Figure) -> set[str]:
+    """What is written in the figure, after a look whether any of it is cut off at the edges."""
+    figure.savefig(io.BytesIO())
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert 0 <= drawn.x0 < drawn.x1 <= width
+    assert 0 <= drawn.y0 < drawn.y1 <= height
+    return {text.get_text() for text in figure.findobj(Text) if text.get_visible()}
+
+
+@pytest.mark.parametrize(
+    ("trials", "families", "metric", "lost"),
+    [
+        (0, 2, "val/accuracy", 0.1),
+        (1, 1, "val/accuracy", 0.0),
+        (1, 1, "val/loss", 1.0),
+        (12, 12, "val/loss", 1.0),
+        (13, 3, "cost/latency_ms", 0.3),
+        (200, 4, "val/accuracy", 0.1),
+    ],
+)
+def test_a_race_of_any_size_is_drawn(
+    tmp_path: Path, trials: int, families: int, metric: str, lost: float
+) -> None:
+    whole = race(trials, families, metric=metric, lost=lost)
+    paths = list(draw_sweep_figures(tmp_path, whole))
+    names = {path.stem for path in paths}
+    judged = {t.family for t in whole.trials if t.state in (COMPLETE, PRUNED)}
+    assert {"history", "equal_terms", "importance"} <= names
+    assert {name for name in names if "parallel" in name} == {f"parallel_{f}" for f in judged}
+    assert ("learning_curves" in names) == bool(trials)
+    assert ("pareto" in names) == (len(whole.ranked()) > 1)
+    assert sorted(paths) == sorted(tmp_path.iterdir())
+    for path in paths:
+        with Image.open(path) as picture:
+            assert len(picture.convert("L").getcolors() or ()) > 2
+
+
+def test_the_history_shows_every_trial_once() -> None:
+    whole = race(60, 4)
+    figure = history_figure(whole)
+    (axes,) = figure.axes
+    first = whole.ranked()[0]
+    assert axes.get_title("left") == f"Best {100 * (first.value or 0):.2f} %: trial 24, cnn"
+    assert {"cnn", "pruned", "failed", "best so far"} <= texts(figure)
+    low, high = axes.get_ylim()
+    shown = {tuple(p) for c in axes.collections for p in np.round(c.get_offsets(), 6).tolist()}
+    judged = [t for t in whole.trials if t.state != FAILED]
+    assert shown == {(t.number, round(min(max(t.value or 0, low), high), 6)) for t in judged}
+    crosses = next(line for line in axes.lines if line.get_marker() == "x")
+    failed = [t.number for t in whole.trials if t.state == FAILED]
+    assert crosses.get_xdata().tolist() == failed
+    assert set(crosses.get_ydata().tolist()) == {low}
+
+
+def test_failed_trials_lie_on_the_worse_edge_and_outliers_are_counted() -> None:
+    whole = race(40, 2, metric="val/loss")
+    lost = TrialRecord(99, "cnn", COMPLETE, {}, objectives=(1e6,), curve=((1, 1e6),))
+    (axes,) = history_figure(dataclasses.replace(whole, trials=(*whole.trials, lost))).axes
+    crosses = next(line for line in axes.lines if line.get_marker() == "x")
+    assert set(crosses.get_ydata().tolist()) == {axes.get_ylim()[1]}
+    assert axes.get_ylim()[1] < 2
+    assert "(1 worse than shown)" in axes.get_title("left")
+
+
+def test_the_best_so_far_only_improves() -> None:
+    values = [None, 0.5, 0.3, None, 0.9]
+    assert best_so_far(values, True).tolist()[1:] == [0.5, 0.5, 0.5, 0.9]
+    assert best_so_far(values, False).tolist()[1:] == [0.5, 0.3, 0.3, 0.3]
+    assert math.isnan(best_so_far(values, True)[0])
+
+
+def test_families_are_compared_where_the_smallest_ends() -> None:
+    whole = race(31, 4, lost=0)
+    figure = equal_terms_figure(whole)
+    left, right = figure.axes
+    assert left.get_title("left").startswith("After 7 trials each: ")
+    lines = [line.get_xdata() for line in left.lines]
+    assert [7, 7] in [list(xs) for xs in lines]
+    assert set(whole.families) <= texts(figure)
+    seconds = [t.seconds or 0 for t in whole.trials if t.family == "gru"]
+    ends = [line.get_xdata()[-1] for line in right.lines]
+    assert any(math.isclose(end, sum(seconds)) for end in ends)
+
+
+def test_nothing_complete_is_said() -> None:
+    none = race(6, 2, lost=1.0)
+    assert "fashion: nothing complete yet" in texts(history_figure(none))
+    assert "No trial is complete yet" in texts(equal_terms_figure(none))
+    with pytest.raises(ValueError, match="No two complete trials"):
+        pareto_figure(none)
+    with pytest.raises(ValueError, match="No trial of cnn has a value"):
+        parallel_figure(none, "cnn")
+    with pytest.raises(ValueError, match="No trial has a curve"):
+        curves_figure(race(0))
+
+
+def test_curves_of_each_family_with_the_best_thick() -> None:
+    whole = race(24, 3)
+    figure = curves_figure(whole)
+    titles = [axes.get_title("left") for axes in figure.axes if axes.get_visible()]
+    assert [title.partition(":")[0] for title in titles] == list(whole.families)
+    thick = [line for line in figure.axes[0].lines if line.get_linewidth() > 2]
+    best = next(t for t in whole.ranked() if t.family == "cnn")
+    assert [tuple(point) for point in thick[0].get_xydata().tolist()] == list(best.curve)
+    drawn = sum(len(c.get_segments()) for c in figure.axes[0].collections)
+    assert drawn == sum(t.family == "cnn" for t in whole.trials)
+    texts(figure)
+
+
+def test_importances_are_shown_largest_first() -> None:
+    shares = {f"key{i}": i / 55 for i in range(11)}
+    whole = dataclasses.replace(race(3), importances={"cnn": shares, "mlp": {}})
+    (axes,) = importance_figure(whole).axes
+    widths = [bar.get_width() for bar in axes.patches]
+    assert widths == sorted(shares.values(), reverse=True)[:8]
+    with pytest.raises(ValueError, match="No family has importances"):
+        importance_figure(dataclasses.replace(whole, importances={}))
+
+
+def test_parallel_coordinates_have_a_line_for_each_trial() -> None:
+    whole = race(60, 2)
+    figure = parallel_figure(whole, "cnn")
+    (axes,) = figure.axes
+    own = [t for t in whole.trials if t.family == "cnn" and t.state != FAILED]
+    assert sum(len(c.get_segments()) for c in axes.collections) == len(own)
+    assert {"optimizer.lr (log)", "not used", "adamw", "val/accuracy"} <= texts(figure)
+
+
+def test_the_front_joins_what_nobody_beats() -> None:
+    costs = {0: (0.90, 1e4), 1: (0.95, 1e6), 2: (0.80, 1e5), 3: (0.99, 1e8)}
+    trials = tuple(
+        TrialRecord(n, "cnn", COMPLETE, {}, objectives=(value,), figures={"cost/parameters": cost})
+        for n, (value, cost) in costs.items()
+    )
+    whole = dataclasses.replace(race(0, 1), trials=trials)
+    assert trade_offs(whole) == ["cost/parameters"]
+    (axes,) = pareto_figure(whole).axes
+    assert axes.lines[0].get_xydata().tolist() == [[1e4, 0.90], [1e6, 0.95], [1e8, 0.99]]
+    assert axes.get_xscale() == "log"
+    assert axes.get_title("left") == "3 on the front"
+
+
+def test_several_metrics_have_their_front_too() -> None:
+    pairs = ((0.9, 5.0), (0.8, 1.0), (0.7, 3.0), (0.6, math.inf))
+    trials = tuple(
+        TrialRecord(n, "cnn", COMPLETE, {}, objectives=pair) for n, pair in enumerate(pairs)
+    )
+    whole = dataclasses.replace(
+        race(0, 1), trials=trials, metrics=("val/accuracy", "cost/latency_ms"),
+        directions=("maximize", "minimize"),
+    )  # fmt: skip
+    (axes,) = pareto_figure(whole).axes
+    assert axes.lines[0].get_xydata().tolist() == [[1.0, 0.8], [5.0, 0.9]]
+
+
+def test_names_that_no_file_or_formula_should_take_are_harmless(tmp_path: Path) -> None:
+    whole = race(20, 1)
+    strange = "a/b $x$ 图"
+    trials = tuple(dataclasses.replace(t, family=strange) for t in whole.trials)
+    whole = dataclasses.replace(whole, trials=trials, families=(strange,), importances={})
+    names = {path.name for path in draw_sweep_figures(tmp_path, whole)}
+    assert "parallel_a_b__x__图.png" in names
