@@ -158,7 +158,7 @@
       const line = make("path", { class: "line", d: d.join(""), "data-trial": trial.number }, null, lines);
       if (trial.state === "complete") {
         line.setAttribute("stroke", color(trial));
-        line.setAttribute("stroke-opacity", 0.2 + 0.8 * ((last.places[trial.number] - lowest) / span) ** 2);
+        line.setAttribute("stroke-opacity", 0.3 + 0.7 * ((last.places[trial.number] - lowest) / span) ** 2);
       } else {
         line.classList.add("pruned");
       }

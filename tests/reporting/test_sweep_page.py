@@ -22,7 +22,7 @@ from tests.reporting.races import race
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-_EVIL = "</script><img src=x onerror=alert(1)>&\"'\u2028"
+_EVIL = "</script ><img src=x onerror=alert(1)>&\"'\u2028"
 
 
 class Tags(HTMLParser):
