@@ -13,7 +13,10 @@ from pathlib import Path
 
 from benchmarks.table import Row, print_table
 
-_NOT_MEASUREMENTS = ("__main__", "table", "commands", "rival", "stand_ins", "studies")
+_NOT_MEASUREMENTS = (
+    *("__main__", "table", "commands", "rival"),
+    *("stand_ins", "studies", "fashion_part", "record_curves"),
+)
 
 
 def _names() -> list[str]:

@@ -20,16 +20,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.fashion_part import write_part
 from benchmarks.table import Row, spread
 from src import build
 from src.config.resume import read_run_settings
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
-from src.data.sources import fashion_mnist
 from src.experiment import run_experiment
 from src.resolve import resolve
 from src.tracking.logger import SpoolLogger
@@ -40,7 +39,6 @@ __all__ = ["measure"]
 _ROUNDS = 5
 _EPOCHS = 4
 _PICTURES = 10_000
-_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 
 
 def measure() -> list[Row]:
@@ -48,7 +46,7 @@ def measure() -> list[Row]:
     ratios, shares = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write_part(folder)
+        write_part(folder, _PICTURES)
         words = ["data=fashion_mnist", f"data.root={folder}", f"data.cache_dir={folder / 'cache'}"]
         words += [f"trainer.max_epochs={_EPOCHS}", "evaluate_test=false", f"output_dir={folder}"]
         settings = read_run_settings(words)
@@ -160,19 +158,3 @@ def _terminal() -> Iterator[None]:
         sys.stderr.close()
         sys.stderr = before
         os.close(master)
-
-
-def _write_part(folder: Path) -> None:
-    """The first pictures of Fashion-MNIST as idx files, so that an epoch takes seconds."""
-    source = fashion_mnist.load(None, folder, True)
-    assert source.arrays is not None and source.given_parts is not None
-    for prefix, part, count in (("train", "train", _PICTURES), ("t10k", "test", 500)):
-        ids = np.flatnonzero(source.given_parts == part)[:count]
-        for kind, array in (
-            ("images-idx3", source.arrays[ids, 0]),
-            ("labels-idx1", source.targets[ids]),
-        ):
-            axes = [len(array), *array.shape[1:]]
-            header = bytes([0, 0, 8, len(axes)]) + b"".join(n.to_bytes(4, "big") for n in axes)
-            content = header + np.ascontiguousarray(array, np.uint8).tobytes()
-            (folder / f"{prefix}-{kind}-ubyte").write_bytes(content)

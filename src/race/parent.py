@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -129,7 +131,7 @@ class ParentRun:
         from src.reporting.sweep_page import sweep_page
 
         contents = {
-            "sweep.json": json.dumps(asdict(record), indent=1) + "\n",
+            "sweep.json": json.dumps(_finite(asdict(record)), indent=1, allow_nan=False) + "\n",
             "leaderboard.csv": leaderboard_csv(record),
             "sweep.html": sweep_page(record),
         }
@@ -137,6 +139,15 @@ class ParentRun:
             write_atomically(self.folder / name, content)
         figures = draw_sweep_figures(self.folder / "figures", record)
         return [*(self.folder / name for name in contents), *figures]
+
+
+def _finite(plain: Any) -> Any:
+    """Without NaN and infinities, which JSON does not know: they become null."""
+    if isinstance(plain, dict):
+        return {key: _finite(value) for key, value in plain.items()}
+    if isinstance(plain, list | tuple):
+        return [_finite(value) for value in plain]
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
 
 
 def _close_lost(run_dir: Path, reason: str | None) -> None:

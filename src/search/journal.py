@@ -93,6 +93,7 @@ class Journal(BaseJournalBackend):
 
 def _is_operation(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        operation = json.loads(line)
     except ValueError:
         return False
+    return isinstance(operation, dict) and "op_code" in operation

@@ -7,6 +7,8 @@ the same after an interruption as without one.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from src.search.space import Family
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-__all__ = ["check_sampler", "family_sampler", "make_sampler"]
+__all__ = ["check_sampler", "family_sampler", "grid", "make_sampler"]
 
 _ONE_PLAIN_SPACE = ("cmaes", "grid", "qmc")
 
@@ -68,12 +70,10 @@ def make_sampler(
                 n_startup_trials=startup_trials,
                 independent_sampler=_tpe(draw, startup_trials),
             )
-        case "random":
+        case "random" | "grid":  # a grid is enqueued; see `grid`
             return samplers.RandomSampler(seed=draw)
         case "cmaes":
             return samplers.CmaEsSampler(seed=draw, n_startup_trials=startup_trials)
-        case "grid":
-            return samplers.GridSampler(_grid(families[0]), seed=seed)
         case "qmc":
             # A sequence is one only if its scrambling stays the same.
             return samplers.QMCSampler(seed=seed, scramble=True)
@@ -107,17 +107,21 @@ def _tpe(seed: int, startup_trials: int) -> BaseSampler:
     )
 
 
-def _grid(family: Family) -> dict[str, list[Any]]:
-    grid: dict[str, list[Any]] = {}
+def grid(family: Family, seed: int) -> list[dict[str, Any]]:
+    """Every combination of the family's values, as the study stores them, in a shuffled order."""
+    axes: list[list[tuple[str, Any]]] = []
     for parameter in family.parameters:
         if parameter.choices:
             values = [parameter.stored(value) for value in parameter.choices]
         else:
             step = parameter.step or 1
-            count = int((parameter.high - parameter.low) / step + 1e-9) + 1
-            values = [parameter.low + step * i for i in range(count)]
-        grid[family.stored_name(parameter)] = values
-    return grid
+            count = round((parameter.high - parameter.low) / step) + 1
+            # Rounded, so that 0.1 * 3 is the 0.3 that a default may have.
+            values = [round(parameter.low + step * i, 12) for i in range(count)]
+        axes.append([(family.stored_name(parameter), value) for value in values])
+    combinations = [dict(one) for one in itertools.product(*axes)]
+    random.Random(seed).shuffle(combinations)
+    return combinations
 
 
 def _seed(seed: int, number: int) -> int:

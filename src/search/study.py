@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,18 +13,18 @@ from typing import Any, Self
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import CategoricalDistribution
-from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from src.search.difference import difference
 from src.search.journal import Journal
 from src.search.lease import Lease, StudyBusy
-from src.search.samplers import family_sampler, make_sampler
+from src.search.samplers import family_sampler, grid, make_sampler
 from src.search.space import Family, Value
+from src.search.storage import open_database, plainly
 from src.search.views import FAMILY, PartOfStudy
 from src.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 
@@ -114,8 +114,8 @@ class SweepStudy:
             self._journal = Journal(folder / _JOURNAL)
             opened = JournalStorage(self._journal)
         else:
-            opened = _database(storage)
-        with _steady():
+            opened = open_database(storage)
+        with plainly():
             self._study = optuna.create_study(
                 study_name=self.plan.name,
                 storage=opened,
@@ -163,12 +163,12 @@ class SweepStudy:
 
     def recall(self, key: str) -> Any:
         """What was remembered under `key`, or None."""
-        with _steady():
+        with plainly():
             return self._study.user_attrs.get(key)
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a plain value for later starts."""
-        with _steady():
+        with plainly():
             self._study.set_user_attr(key, value)
 
     # Trials.
@@ -181,16 +181,16 @@ class SweepStudy:
         """
         stored = self._families[family].stored_values(values)
         chosen = {FAMILY: family} if len(self._families) > 1 else {}
-        with _steady():
+        with plainly():
             self._study.enqueue_trial(
                 chosen | stored, user_attrs={"default": True}, skip_if_exists=True
             )
 
     def ask(self) -> TrialRecord | None:
         """A new trial, running; None where the sampler has nothing left to propose."""
-        with _steady():
+        with plainly():
             number = len(self._study.get_trials(deepcopy=False))
-            if self.plan.sampler == "grid" and number >= self._grid_size():
+            if self.plan.sampler == "grid" and not self._enqueue_untried():
                 return None
             trial = self._study.ask()
             self._draw(trial, number)
@@ -201,7 +201,7 @@ class SweepStudy:
         """First the family, then its values by a sampler that looks at the family alone: what it
         costs to ask does not grow with the other families."""
         plan, names = self.plan, tuple(self._families)
-        with _steady():
+        with plainly():
             if len(names) == 1:  # no choice, and some samplers take none
                 self._study.sampler = self._sampler(number)
                 plan.families[0].draw(trial)
@@ -229,21 +229,21 @@ class SweepStudy:
 
     def note(self, number: int, **facts: Any) -> None:
         """Keep plain values with a running trial, such as its run's folder."""
-        with _steady():
+        with plainly():
             for key, value in facts.items():
                 self._running[number].set_user_attr(key, value)
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """The first metric after this epoch, counted from 1; a repeated epoch is passed over."""
         trial = self._running[number]
-        with _steady():
+        with plainly():
             # What a trial that goes on from a checkpoint repeats is the same.
             if epoch not in self._frozen(number).intermediate_values:
                 trial.report(value, epoch)
 
     def should_prune(self, number: int) -> bool:
         """What the pruner says of a running trial."""
-        with _steady():
+        with plainly():
             return self._running[number].should_prune()
 
     def complete(self, number: int, objectives: Sequence[float]) -> None:
@@ -262,7 +262,7 @@ class SweepStudy:
 
     def _tell(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
         trial = self._running[number]
-        with _steady():
+        with plainly():
             if state is TrialState.PRUNED and values is None:
                 # What `Study.tell` does; a study of several objectives has no such value.
                 frozen = self._frozen(number)
@@ -276,18 +276,17 @@ class SweepStudy:
         left = []
         for frozen in self._all():
             if frozen.state is TrialState.RUNNING and frozen.number not in self._running:
-                with _steady():
+                with plainly():
                     trial = Trial(self._study, frozen._trial_id)
-                self._draw(
-                    trial, frozen.number
-                )  # the rest, if the driver was killed while it was being drawn
+                # The rest, if the driver was killed while it was being drawn.
+                self._draw(trial, frozen.number)
                 self._running[frozen.number] = trial
                 left.append(self.trial(frozen.number))
         return left
 
     def trial(self, number: int) -> TrialRecord:
         """One trial as it stands."""
-        with _steady():
+        with plainly():
             return self._record(self._frozen(number))
 
     def trials(self) -> list[TrialRecord]:
@@ -296,7 +295,7 @@ class SweepStudy:
 
     def facts(self, number: int) -> dict[str, Any]:
         """What was noted of a trial."""
-        with _steady():
+        with plainly():
             return dict(self._frozen(number).user_attrs)
 
     def importances(self) -> dict[str, dict[str, float]]:
@@ -338,7 +337,7 @@ class SweepStudy:
         return view
 
     def _all(self) -> list[FrozenTrial]:
-        with _steady():
+        with plainly():
             return self._study.get_trials(deepcopy=False)
 
     def _frozen(self, number: int) -> FrozenTrial:
@@ -390,31 +389,20 @@ class SweepStudy:
             startup_trials=startup if count == 1 else max(_LEAST_STARTUP, startup // count),
         )
 
-    def _grid_size(self) -> int:
-        from optuna.samplers import GridSampler
+    def _enqueue_untried(self) -> bool:
+        """Let the next trial be one of the grid that was not tried; False if all of it was.
 
-        sampler = self._sampler(0)
-        assert isinstance(sampler, GridSampler)
-        return len(sampler._all_grids)
-
-
-def _database(url: str) -> BaseStorage:
-    engine = {"connect_args": {"timeout": 30}} if url.startswith("sqlite") else {}
-    try:
-        return RDBStorage(url, engine_kwargs=engine)
-    except Exception as error:
-        first = str(error).strip().splitlines()[0]
-        raise ValueError(f"storage: it cannot be opened ({first})") from error
-
-
-@contextmanager
-def _steady() -> Iterator[None]:
-    """Say what is wrong with a storage in plain words."""
-    try:
-        yield
-    except StorageInternalError as error:
-        cause = error.__cause__ or error
-        raise StudyBusy(f"the study's storage does not answer: {cause}") from error
+        Optuna's own grid leaves out as many as were enqueued by hand.
+        """
+        known = self._all()
+        if any(frozen.state is TrialState.WAITING for frozen in known):
+            return True
+        tried = [frozen.system_attrs.get("fixed_params") for frozen in known]
+        for values in grid(self.plan.families[0], self.plan.seed):
+            if values not in tried:
+                self._study.enqueue_trial(values)
+                return True
+        return False
 
 
 def _key(stored_name: str) -> str:

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.pruners import BasePruner, SuccessiveHalvingPruner
+
+from src.search.pruning import FAMILY, _Hyperband, make_pruner
+
+EPOCHS = 9
+curves = st.lists(st.floats(0, 1), min_size=EPOCHS, max_size=EPOCHS)
+
+
+def make(name: str, *, across_families: bool = False, min_epochs: int = 1) -> BasePruner:
+    return make_pruner(
+        name,
+        min_epochs=min_epochs,
+        max_epochs=EPOCHS,
+        reduction_factor=3,
+        across_families=across_families,
+    )
+
+
+def trials(pruner: BasePruner, families: list[str], known: list[list[float]]) -> Iterator[int]:
+    """The epochs that each trial gets, one trial after another."""
+    chance = optuna.samplers.RandomSampler()
+    study = optuna.create_study(direction="maximize", pruner=pruner, sampler=chance)
+    for family, curve in zip(families, known, strict=True):
+        study.enqueue_trial({FAMILY: family})
+        trial = study.ask()
+        trial.suggest_categorical(FAMILY, ["cnn", "gru"])
+        epoch = 0
+        for epoch, value in enumerate(curve, 1):
+            trial.report(value, epoch)
+            if trial.should_prune():
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, curve[-1])
+        yield epoch
+
+
+@settings(max_examples=25)
+@given(st.lists(curves, min_size=1, max_size=9))
+def test_successive_halving_of_one_family_is_optunas(known: list[list[float]]) -> None:
+    families = ["cnn"] * len(known)
+    theirs = SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    assert list(trials(make("asha"), families, known)) == list(trials(theirs, families, known))
+
+
+@pytest.mark.parametrize("name", ["asha", "median", "hyperband"])
+def test_a_slow_starter_is_judged_by_its_own_kind(name: str) -> None:
+    fast, slow = [0.9 + e / 1000 for e in range(EPOCHS)], [0.1 + e / 1000 for e in range(EPOCHS)]
+    families = ["cnn"] * 8 + ["gru"] * 8
+    known = [fast] * 8 + [slow] * 8
+    within = list(trials(make(name), families, known))
+    across = list(trials(make(name, across_families=True), families, known))
+    assert within[8:] == [EPOCHS] * 8, "nobody of its kind was better"
+    assert Counter(across[8:])[EPOCHS] < 8, "this test cannot fail"
+
+
+@settings(max_examples=25)
+@given(
+    st.sampled_from(["asha", "median"]),  # Hyperband's brackets go by the trial's number
+    st.lists(curves, min_size=2, max_size=8),
+    st.lists(curves, min_size=2, max_size=8),
+)
+def test_a_family_prunes_the_same_whoever_races_beside_it(
+    name: str, cnn: list[list[float]], gru: list[list[float]]
+) -> None:
+    alone = list(trials(make(name), ["cnn"] * len(cnn), cnn))
+    beside = list(trials(make(name), ["gru"] * len(gru) + ["cnn"] * len(cnn), gru + cnn))
+    assert beside[len(gru) :] == alone
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband"])
+def test_nobody_is_stopped_before_the_least_number_of_epochs(name: str) -> None:
+    falling = [[1.0 - n / 10] * EPOCHS for n in range(9)]
+    ends = list(trials(make(name, min_epochs=4), ["cnn"] * 9, falling))
+    assert min(ends) >= 4 and min(ends) < EPOCHS
+
+
+def test_no_pruner_stops_nobody() -> None:
+    falling = [[1.0 - n / 10] * EPOCHS for n in range(9)]
+    assert set(trials(make("none"), ["cnn"] * 9, falling)) == {EPOCHS}
+    with pytest.raises(ValueError, match="there is no pruner 'asah'"):
+        make("asah")
+
+
+def paper_shares(epochs: int, factor: int) -> list[int]:
+    """Algorithm 1 of Li et al. (2018): configurations a bracket, the first to prune first.
+
+    With R = epochs, eta = factor: s_max = floor(log_eta R), B = (s_max + 1) R, and bracket s begins
+    n = ceil(B / R * eta^s / (s + 1)) configurations with r = R eta^-s epochs each.
+    """
+    most = 0
+    while factor ** (most + 1) <= epochs:
+        most += 1
+    budget = (most + 1) * epochs
+    return [math.ceil(budget / epochs * factor**s / (s + 1)) for s in range(most, -1, -1)]
+
+
+@pytest.mark.parametrize(("epochs", "factor"), [(81, 3), (27, 3), (9, 3), (30, 3), (64, 4), (5, 2)])
+def test_hyperbands_brackets_have_the_shares_of_the_paper(epochs: int, factor: int) -> None:
+    shares = paper_shares(epochs, factor)
+    if (epochs, factor) == (81, 3):
+        assert shares == [81, 34, 15, 8, 5]  # the paper's table 1
+    pruner = _Hyperband(1, epochs, factor)
+    count = 20_000
+    drawn = Counter(pruner.bracket(number) for number in range(count))
+    assert sorted(drawn) == list(range(len(shares)))
+    for bracket, share in enumerate(shares):
+        expected = share / sum(shares)
+        spread = math.sqrt(expected * (1 - expected) / count)
+        assert abs(drawn[bracket] / count - expected) < 5 * spread + 1e-9, bracket
+
+
+def test_a_bracket_of_hyperband_begins_to_prune_where_it_should() -> None:
+    pruner = _Hyperband(1, 27, 3)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    ends: dict[int, int] = {}
+    for number in range(60):
+        trial = study.ask()
+        for epoch in range(1, 28):
+            trial.report(1.0 - number / 100, epoch)
+            if trial.should_prune():
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                first = ends.get(pruner.bracket(number), 27)
+                ends[pruner.bracket(number)] = min(first, epoch)
+                break
+        else:
+            study.tell(trial, 1.0)
+    assert ends[0] == 1 and ends[1] == 3 and ends[2] == 9
+    assert ends.get(3, 27) == 27

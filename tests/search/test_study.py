@@ -1,0 +1,331 @@
+"""Studies that are closed, killed, locked and opened again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from src.search import storage as storages
+from src.search.lease import Lease
+from src.search.study import StudyBusy, StudyChanged, SweepStudy
+from src.trials import COMPLETE, FAILED, PRUNED, RUNNING
+from tests.search.studies import CHOICES, CONDITIONS, NUMBERS, family, plan, run, value_of
+
+ROOT = Path(__file__).resolve().parents[2]
+MLP, CNN = family(NUMBERS, "mlp"), family(CONDITIONS, "cnn")
+# Asks, reports and tells for ever, in a process that somebody kills.
+_ENDLESS = """
+import sys
+from pathlib import Path
+from src.search.study import SweepStudy
+from tests.search.studies import CONDITIONS, NUMBERS, family, plan, run, value_of
+
+one = plan(family(NUMBERS, "mlp"), family(CONDITIONS, "cnn"))
+with SweepStudy(Path(sys.argv[1]), one, *sys.argv[2:]) as study:
+    print("open", flush=True)
+    for unfinished in study.unfinished():
+        study.complete(unfinished.number, [value_of(unfinished)])
+    while True:
+        trial = study.ask()
+        study.note(trial.number, run_dir=f"/runs/{trial.number}")
+        for epoch in range(1, 4):
+            study.report(trial.number, epoch, value_of(trial) * epoch)
+        study.complete(trial.number, [value_of(trial)])
+"""
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Any:
+    """`start(code, *words)` runs the code in a process of its own."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def begin(code: str, *words: str) -> subprocess.Popen[str]:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def urls(tmp_path: Path) -> dict[str, str | None]:
+    return {"journal": None, "sqlite": f"sqlite:///{tmp_path / 'study.db'}"}
+
+
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_trials_go_on_where_they_were_left(tmp_path: Path, kind: str) -> None:
+    url = urls(tmp_path)[kind]
+    with SweepStudy(tmp_path, plan(MLP, CNN), url) as study:
+        study.enqueue("cnn", {"optimizer": "sgd", "momentum": 0.9, "rate": 0.1})
+        study.enqueue("mlp", {"a": 0.5, "b": 7})
+        first, second, third = (study.ask() for _ in range(3))
+        assert first is not None and second is not None and third is not None
+        assert (first.family, first.values) == (
+            "cnn",
+            {"optimizer": "sgd", "momentum": 0.9, "rate": 0.1},
+        )
+        assert (second.family, second.values) == ("mlp", {"a": 0.5, "b": 7})
+        assert (first.is_default, second.is_default, third.is_default) == (True, True, False)
+        study.report(0, 1, 0.25)
+        study.report(0, 2, 0.5)
+        study.note(0, run_dir="/runs/0", run_id="abc")
+        study.failed(1, "too large")
+        study.remember("prepared", {"mlp": ["x"]})
+    with SweepStudy(tmp_path, plan(MLP, CNN), url) as study:
+        assert study.recall("prepared") == {"mlp": ["x"]} and study.recall("nothing") is None
+        left = study.unfinished()
+        assert [trial.number for trial in left] == [0, 2] and study.unfinished() == []
+        assert left[0].run_dir == "/runs/0" and left[0].curve == ((1, 0.25), (2, 0.5))
+        assert left[1].values == third.values
+        study.report(0, 2, 0.75)  # repeated after a checkpoint: the first one counts
+        study.report(0, 3, 0.6)
+        study.complete(0, [0.6])
+        study.pruned(2, "behind")
+        fourth = study.ask()
+        assert fourth is not None and fourth.number == 3
+        states = [trial.state for trial in study.trials()]
+        assert states == [COMPLETE, FAILED, PRUNED, RUNNING]
+        whole = study.trial(0)
+        assert whole.curve == ((1, 0.25), (2, 0.5), (3, 0.6)) and whole.objectives == (0.6,)
+        assert (whole.best, whole.last) == (0.6, 0.6)
+        assert study.trial(1).reason == "too large" and study.trial(2).reason == "behind"
+
+
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_a_killed_driver_loses_nothing_and_leaves_no_number_out(
+    tmp_path: Path, start: Start, kind: str
+) -> None:
+    words = [str(tmp_path), *filter(None, [urls(tmp_path)[kind]])]
+    known: list[Any] = []
+    for _ in range(3):
+        process = start(_ENDLESS, *words)
+        assert process.stdout is not None and process.stdout.readline() == "open\n"
+        time.sleep(0.4)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        with SweepStudy(tmp_path, plan(MLP, CNN), urls(tmp_path)[kind]) as study:
+            trials = study.trials()
+        assert [trial.number for trial in trials] == list(range(len(trials)))
+        assert [trial for trial in trials if trial.state == COMPLETE][: len(known)] == known
+        assert sum(trial.state == RUNNING for trial in trials) <= 1
+        known = [trial for trial in trials if trial.state == COMPLETE]
+        for trial in known:
+            assert trial.objectives == (pytest.approx(value_of(trial)),)
+    with SweepStudy(tmp_path, plan(MLP, CNN), urls(tmp_path)[kind]) as study:
+        for trial in study.unfinished():
+            study.complete(trial.number, [0.0])
+        undisturbed = tmp_path / "undisturbed"
+        with SweepStudy(undisturbed, plan(MLP, CNN)) as other:
+            expected = run(other, len(study.trials()))
+        assert [t.values for t in study.trials()] == [t.values for t in expected]
+
+
+def test_a_driver_killed_while_it_draws_completes_the_trial_later(tmp_path: Path) -> None:
+    one = plan(MLP, CNN, seed=3)
+    with SweepStudy(tmp_path, one) as study:
+        whole = run(study, 5)
+    journal = tmp_path / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    begun = [n for n, line in enumerate(lines) if json.loads(line)["op_code"] == 4]
+    drawn = set()
+    for length in range(begun[3] + 1, begun[4]):  # in the middle of the last but one
+        journal.write_bytes(b"".join(lines[:length]))
+        with SweepStudy(tmp_path, one) as study:
+            if not study.unfinished():
+                break  # it was told before the cut
+            trial = study.trial(3)
+            drawn.add(length)
+            space = {"mlp": MLP, "cnn": CNN}[trial.family]
+            assert space.stored_values(trial.values).keys() == {
+                space.stored_name(p) for p in space.parameters if p.applies(trial.values)
+            }
+            study.complete(3, [0.5])
+            following = study.ask()
+            assert following is not None and following.values == whole[4].values
+    assert len(drawn) >= 3
+
+
+def test_the_same_default_is_tried_once_however_often_it_is_asked_for(tmp_path: Path) -> None:
+    for _ in range(2):  # a driver is killed before it has noted that it asked
+        with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
+            study.enqueue("mlp", {"a": 0.5, "b": 7})
+    with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
+        assert [t.is_default for t in run(study, 3)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            plan(family(NUMBERS | {"a": {"low": 0.0, "high": 2.0}}, "mlp"), CNN),
+            r"the study s was begun otherwise: space mlp space a high was 1.0 and is 2.0\. Begin",
+        ),
+        (plan(MLP), "space cnn was .* and is null"),
+        (plan(MLP, CNN, directions=["minimize"]), r'direction was \["maximize"\] and is \["min'),
+        (plan(MLP, CNN, identity={"base": ["seed=1"]}), r'base was null and is \["seed=1"\]'),
+    ],
+)
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_a_study_that_means_something_else_is_refused_with_the_difference(
+    tmp_path: Path, kind: str, changed: Any, message: str
+) -> None:
+    url = urls(tmp_path)[kind]
+    with SweepStudy(tmp_path, plan(MLP, CNN), url) as study:
+        run(study, 2)
+    with pytest.raises(StudyChanged, match=message):
+        SweepStudy(tmp_path, changed, url)
+    with SweepStudy(tmp_path, plan(MLP, CNN, sampler="tpe"), url) as study:
+        assert len(study.trials()) == 2, "who proposes may change"
+
+
+def test_a_second_driver_is_refused_until_the_first_is_gone(tmp_path: Path, start: Start) -> None:
+    process = start(_ENDLESS, str(tmp_path))
+    assert process.stdout is not None and process.stdout.readline() == "open\n"
+    with pytest.raises(StudyBusy, match=f"s in {tmp_path} is being driven by another process"):
+        SweepStudy(tmp_path, plan(MLP, CNN))
+    process.kill()
+    process.wait()
+    SweepStudy(tmp_path, plan(MLP, CNN)).close()
+
+
+def test_a_second_driver_of_a_database_is_refused_whatever_its_folder(
+    tmp_path: Path, start: Start
+) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    process = start(_ENDLESS, str(tmp_path / "one"), url)
+    assert process.stdout is not None and process.stdout.readline() == "open\n"
+    for _ in range(2):  # being refused must not end the other's lease
+        with pytest.raises(StudyBusy, match=f"is being driven by process {process.pid} on"):
+            SweepStudy(tmp_path / "two", plan(MLP, CNN), url)
+    process.kill()
+    process.wait()
+    SweepStudy(tmp_path / "two", plan(MLP, CNN), url).close()
+    SweepStudy(tmp_path / "one", plan(MLP, CNN), url).close()
+
+
+def test_a_lease_ends_with_its_machine_a_minute_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[str, Any] = {}
+    remember = kept.__setitem__
+    kept["driver"] = {"host": "elsewhere", "pid": 7, "at": time.time() - 30}
+    with pytest.raises(StudyBusy, match="by process 7 on elsewhere"):
+        Lease("s", kept.get, remember).take()
+    kept["driver"]["at"] -= 31
+    lease = Lease("s", kept.get, remember)
+    lease.take()
+    taken = dict(kept["driver"])
+    lease.renew()
+    assert kept["driver"] == taken, "it need not be said all the time"
+    clock = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: clock + 20)
+    lease.renew()
+    assert kept["driver"]["at"] > taken["at"]
+    # Another machine's clock, or two that began in the same moment.
+    kept["driver"] = {"host": "elsewhere", "pid": 7, "at": time.time()}
+    monkeypatch.setattr(time, "monotonic", lambda: clock + 40)
+    with pytest.raises(StudyBusy, match="has been taken over by process 7 on elsewhere"):
+        lease.renew()
+    lease.give_back()
+    assert kept["driver"]["pid"] == 7, "what another one holds is not given back"
+
+
+def test_a_locked_database_is_one_sentence_and_the_study_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storages, "_PATIENCE_SECONDS", 0.2)
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    with SweepStudy(tmp_path, plan(MLP, CNN), url) as study:
+        run(study, 3)
+        trial = study.ask()
+        assert trial is not None
+        known = study.trials()
+        # Another process, such as a backup, holds the whole file.
+        with sqlite3.connect(tmp_path / "study.db", isolation_level=None) as other:
+            other.execute("begin exclusive")
+            sentence = "the study's storage does not answer: .*database is locked"
+            for attempt in (
+                study.ask,
+                study.trials,
+                lambda: study.recall("identity"),
+                lambda: study.remember("over", 1),
+                lambda: study.report(trial.number, 1, 0.5),
+                lambda: study.note(trial.number, run_dir="x"),
+                lambda: study.complete(trial.number, [0.5]),
+                lambda: study.failed(trial.number, "why"),
+            ):
+                with pytest.raises(StudyBusy, match=sentence) as told:
+                    attempt()
+                assert "\n" not in str(told.value)
+            other.execute("rollback")
+        other.close()
+        assert study.trials() == known
+        study.complete(trial.number, [0.5])
+    with SweepStudy(tmp_path, plan(MLP, CNN), url) as study:
+        assert [t.state for t in study.trials()] == [COMPLETE] * 4
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////nowhere/at all/study.db", "postgresql://nobody@localhost:1/x", "nonsense"]
+)
+def test_a_storage_that_cannot_be_opened_is_told_in_one_line(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ValueError, match="storage: it cannot be opened") as told:
+        SweepStudy(tmp_path, plan(MLP), url)
+    assert "\n" not in str(told.value)
+    SweepStudy(tmp_path, plan(MLP)).close()
+
+
+def test_a_study_of_several_metrics_has_no_value_for_what_was_stopped(tmp_path: Path) -> None:
+    with SweepStudy(tmp_path, plan(MLP, directions=["maximize", "minimize"])) as study:
+        for end in ("complete", "pruned", "failed"):
+            trial = study.ask()
+            assert trial is not None
+            if end == "complete":
+                study.complete(trial.number, [0.5, 12.0])
+            else:
+                getattr(study, end)(trial.number, "why")
+        assert [t.objectives for t in study.trials()] == [(0.5, 12.0), None, None]
+        assert [t.reason for t in study.trials()] == [None, "why", "why"]
+
+
+def test_importances_are_of_each_family_alone(tmp_path: Path) -> None:
+    with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
+        assert study.importances() == {}
+        for _ in range(40):
+            trial = study.ask()
+            assert trial is not None
+            value = trial.values["a"] if trial.family == "mlp" else trial.values["rate"]
+            assert isinstance(value, float)
+            study.complete(trial.number, [value])
+        found = study.importances()
+    assert found["mlp"]["a"] > 0.6 and found["cnn"]["rate"] > 0.6
+    assert all(sum(shares.values()) == pytest.approx(1) for shares in found.values())
+
+
+def test_the_dashboards_storage_reads_a_study_that_is_being_driven(tmp_path: Path) -> None:
+    with SweepStudy(tmp_path, plan(family(CHOICES), sampler="grid")) as study:
+        run(study, 2)
+        study.ask()
+        backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.journal"))
+        theirs = optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(backend))
+        states = [trial.state.name for trial in theirs.get_trials()]
+        assert states == ["COMPLETE", "COMPLETE", "RUNNING"]
