@@ -16,7 +16,7 @@ from src.config.checks import to_plain
 from src.config.sweep import SweepSettings
 from src.files import write_atomically
 from src.search.study import SweepStudy
-from src.tracking.addresses import absolute_uri, public_uri
+from src.tracking.addresses import absolute_uri, public_uri, without_password
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.spool import Spool
 from src.tracking.tracker import Tracker
@@ -71,7 +71,8 @@ class ParentRun:
             warn=warn,
         )
         config = self.folder / "config.yaml"
-        write_atomically(config, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+        written = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+        write_atomically(config, without_password(written))  # that of `storage`, say
         self._tracker.artifact(config)
         if self._mirror is not None:
             self._mirror.replay(output_dir, *self._where)

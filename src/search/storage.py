@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
@@ -22,12 +23,19 @@ def open_database(url: str) -> BaseStorage:
     Raises:
         ValueError: it cannot be opened.
     """
-    sqlite = {"connect_args": {"timeout": _PATIENCE_SECONDS}}
+    if url.startswith("sqlite"):
+        options: dict[str, Any] = {"connect_args": {"timeout": _PATIENCE_SECONDS}}
+    else:  # a connection that was cut meanwhile is replaced before it is used
+        options = {"pool_pre_ping": True}
     try:
-        return RDBStorage(url, engine_kwargs=sqlite if url.startswith("sqlite") else {})
+        return RDBStorage(url, engine_kwargs=options)
+    except ImportError as error:
+        known = " (for PostgreSQL: make install EXTRAS=postgres)"
+        hint = known if url.startswith("postgres") else ""
+        cause = error.__cause__ or error
+        raise ValueError(f"storage: its driver is not installed: {cause}{hint}") from error
     except Exception as error:
-        first = str(error).strip().splitlines()[0]
-        raise ValueError(f"storage: it cannot be opened ({first})") from error
+        raise ValueError(f"storage: it cannot be opened ({_said(error)})") from error
 
 
 @contextmanager
@@ -40,5 +48,11 @@ def plainly() -> Iterator[None]:
     try:
         yield
     except StorageInternalError as error:
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        cause = _said(error.__cause__ or error)
         raise StudyBusy(f"the study's storage does not answer: {cause}") from error
+
+
+def _said(error: BaseException) -> str:
+    """By the database, without the statement and the links around it."""
+    said = str(getattr(error, "orig", None) or error).strip()
+    return next(iter(said.splitlines()), type(error).__name__)

@@ -150,8 +150,8 @@ class RayEngine:
         self._runner = runner_path
         self._host = self._ray.util.get_node_ip_address()
         self._folder = folder
-        self._sign = folder / "driver"
-        self._sign.write_text(secrets.token_hex())
+        self._sign, self._mark = folder / "driver", secrets.token_hex()
+        self._sign.write_text(self._mark)
         self._begin = self._ray.remote(
             num_cpus=self.share.cpus,
             num_gpus=self.share.gpus,
@@ -173,7 +173,7 @@ class RayEngine:
             line.secret,
             self._runner,
             str(self._folder / f"worker-{number}.log"),
-            (str(self._sign), self._sign.read_text()),
+            (str(self._sign), self._mark),
             str(Path.cwd()),
         )
         ended: Future[str] = task.future()

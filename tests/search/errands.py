@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -16,11 +17,10 @@ def runner() -> Runner:
 
 
 def _run(job: Job, say: Say) -> Ending:
-    import ray
-
+    ray = sys.modules.get("ray")
     say.note(
         pid=os.getpid(),
-        node=ray.get_runtime_context().get_node_id(),
+        node=None if ray is None else ray.get_runtime_context().get_node_id(),
         gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
         threads=os.environ["OMP_NUM_THREADS"],
         folder=str(Path.cwd()),

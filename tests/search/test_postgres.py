@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+import src.search.study as study_module
+from src.search.driver import Budget, Driver
+from src.search.pool import Pool
+from src.search.pruning import make_pruner
+from src.search.space import Family, parse_space
+from src.search.study import Plan, StudyBusy, SweepStudy
+from src.search.workers.local import LocalEngine, Slot
+from src.trials import COMPLETE, RUNNING, TrialRecord
+from tests.search.postgres import PASSWORD, Postgres
+
+_ROOT = Path(__file__).resolve().parents[2]
+_FAMILY = Family(
+    "mlp",
+    ("model=mlp",),
+    tuple(parse_space({"optimizer.lr": {"low": 1e-4, "high": 1.0, "log": True}})),
+    {},
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def open_study(server: Postgres, tmp_path: Path, request: pytest.FixtureRequest) -> Any:
+    """Opens the test's study, each time from another folder, as another machine would."""
+    name = request.node.name
+    folders = (tmp_path / str(n) for n in range(100))
+
+    return lambda: SweepStudy(next(folders), _plan(name), server.url)
+
+
+def _plan(name: str) -> Plan:
+    return Plan(
+        name=name,
+        families=(_FAMILY,),
+        directions=("maximize",),
+        identity={"metric": ["val/accuracy"]},
+        sampler="random",
+        startup_trials=1,
+        seed=1,
+        pruner=make_pruner(
+            "none", min_epochs=1, max_epochs=3, reduction_factor=3, across_families=False
+        ),
+    )
+
+
+def test_a_study_lives_in_the_database(
+    server: Postgres, open_study: Callable[[], SweepStudy]
+) -> None:
+    with open_study() as study:
+        study.enqueue("mlp", {"optimizer.lr": 0.01})
+        first, second = study.ask(), study.ask()
+        assert first is not None and second is not None
+        study.note(0, words=["model=mlp"], run_dir="/run")
+        study.report(0, 1, 0.5)
+        study.complete(0, [0.75])
+        study.report(1, 1, 0.25)
+        name = study.plan.name
+    with open_study() as again:
+        (running,) = again.unfinished()
+        assert (running.number, running.curve) == (1, ((1, 0.25),))
+        done = again.trial(0)
+        assert (done.state, done.objectives, done.run_dir) == (COMPLETE, (0.75,), "/run")
+        assert done.values == {"optimizer.lr": 0.01} and done.is_default
+        third = again.ask()
+        assert third is not None and third.number == 2
+    # For everybody with Optuna, as any other study.
+    plain = optuna.load_study(study_name=name, storage=server.url)
+    assert plain.best_value == 0.75
+
+
+_OTHER_MACHINE = """
+import socket, sys, time
+socket.gethostname = lambda: "elsewhere"
+from pathlib import Path
+from tests.search.test_postgres import SweepStudy, _plan
+study = SweepStudy(Path(sys.argv[1]), _plan(sys.argv[2]), sys.argv[3])
+print("driving", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_driver_on_another_machine_keeps_others_out_until_it_is_gone(
+    server: Postgres,
+    open_study: Callable[[], SweepStudy],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = [str(tmp_path / "there"), request.node.name, server.url]
+    with subprocess.Popen(
+        [sys.executable, "-c", _OTHER_MACHINE, *words], cwd=_ROOT, stdout=subprocess.PIPE, text=True
+    ) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == "driving\n"
+            with pytest.raises(StudyBusy, match="elsewhere"):
+                open_study()
+        finally:
+            other.kill()
+    with pytest.raises(StudyBusy, match="wait a minute if it is dead"):
+        open_study()
+    monkeypatch.setattr(study_module, "_LEASE_SECONDS", 0.0)
+    open_study().close()
+
+
+def test_a_restart_of_the_server_between_two_words_is_not_noticed(
+    server: Postgres, open_study: Callable[[], SweepStudy]
+) -> None:
+    with open_study() as study:
+        study.ask()
+        study.report(0, 1, 0.5)
+        server.restart()
+        study.report(0, 2, 0.6)
+        server.restart()
+        study.complete(0, [0.6])
+        server.restart()
+        assert study.recall("identity") == {"metric": ["val/accuracy"]}
+        assert study.trial(0).curve == ((1, 0.5), (2, 0.6))
+
+
+def test_a_server_that_is_away_is_told_in_a_sentence_and_nothing_is_lost(
+    server: Postgres, open_study: Callable[[], SweepStudy]
+) -> None:
+    study = open_study()
+    study.ask()
+    study.report(0, 1, 0.5)
+    server.stop()
+    try:
+        for action in (
+            lambda: study.report(0, 2, 0.6),
+            lambda: study.complete(0, [0.6]),
+            study.ask,
+            study.trials,
+            lambda: study.recall("identity"),
+        ):
+            with pytest.raises(StudyBusy) as told:
+                action()
+            _require_plain(str(told.value))
+        study.close()
+        with pytest.raises(ValueError, match="storage: it cannot be opened") as refused:
+            open_study()
+        _require_plain(str(refused.value))
+    finally:
+        server.start()
+    with _patient(open_study) as again:
+        (left,) = again.unfinished()
+        assert left.curve == ((1, 0.5),)
+        again.report(0, 2, 0.6)
+        again.complete(0, [0.6])
+
+
+def _require_plain(message: str) -> None:
+    assert "Connection refused" in message
+    assert "\n" not in message and PASSWORD not in message
+    for technical in ("sqlalche.me", "psycopg.", "SQL:"):
+        assert technical not in message
+
+
+def _patient(open_study: Callable[[], SweepStudy]) -> SweepStudy:
+    """A driver that lost its database could not say that it left."""
+    study_module._LEASE_SECONDS, before = 0.0, study_module._LEASE_SECONDS
+    try:
+        return open_study()
+    finally:
+        study_module._LEASE_SECONDS = before
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "storage: it cannot be opened"),
+        ("postgresql+nonsense://127.0.0.1/x", "storage: it cannot be opened"),
+        ("postgresql://bakeoff:wrong@HERE/postgres", "password authentication failed"),
+    ],
+)
+def test_an_address_that_leads_nowhere(
+    server: Postgres, tmp_path: Path, url: str, message: str
+) -> None:
+    here = server.url.partition("@")[2].partition("/")[0]
+    with pytest.raises(ValueError, match=message) as refused:
+        study_module._database(url.replace("HERE", here))
+    assert "\n" not in str(refused.value) and "wrong" not in str(refused.value)
+
+
+def test_without_the_driver_the_extra_is_named(
+    server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ValueError, match="make install EXTRAS=postgres"):
+        study_module._database(server.url)
+
+
+class _Nobody:
+    def began(self, slot: int, trial: TrialRecord) -> None: ...
+    def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None: ...
+    def reported(self, slot: int, trial: int, epoch: int, value: float | None) -> None: ...
+    def ended(self, slot: int, trial: TrialRecord) -> None: ...
+    def tick(self, counts: Mapping[str, int], left: str) -> None: ...
+
+
+class _StopsTheServer(_Nobody):
+    """In the middle of the third trial."""
+
+    def __init__(self, server: Postgres) -> None:
+        self._server = server
+
+    def reported(self, slot: int, trial: int, epoch: int, value: float | None) -> None:
+        if trial == 2 and epoch == 2:
+            self._server.stop()
+
+
+def _race(study: SweepStudy, folder: Path, watcher: _Nobody) -> None:
+    pool = Pool(LocalEngine([Slot(None, 1)] * 2, "tests.search.errands:runner", folder))
+    try:
+        pool.start()
+        Driver(
+            study,
+            pool,
+            budget=Budget(trials=6),
+            metrics=("val/accuracy",),
+            job_of=lambda trial: {"epochs": 3, "seconds": 0.05, "words": []},
+            watcher=watcher,
+        ).race()
+    finally:
+        pool.close()
+
+
+def test_a_race_ends_when_the_database_goes_and_goes_on_when_it_is_back(
+    server: Postgres, open_study: Callable[[], SweepStudy], tmp_path: Path
+) -> None:
+    study = open_study()
+    began = time.monotonic()
+    with pytest.raises(StudyBusy, match=r"Connection refused|terminating connection"):
+        _race(study, tmp_path, _StopsTheServer(server))
+    assert time.monotonic() - began < 60
+    study.close()
+    server.start()
+    with _patient(open_study) as again:
+        before = {trial.number: trial for trial in again.trials()}
+        assert before[0].state == before[1].state == COMPLETE
+        assert RUNNING in {trial.state for trial in before.values()}
+        _race(again, tmp_path, _Nobody())
+        after = again.trials()
+        assert [trial.number for trial in after] == list(range(6))
+        assert {trial.state for trial in after} == {COMPLETE}
+        for number, trial in before.items():
+            assert after[number].values == trial.values
+            assert after[number].curve[: len(trial.curve)] == trial.curve
