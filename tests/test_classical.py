@@ -14,6 +14,7 @@ from src.config.compose import compose_settings
 from src.config.resume import read_run_settings
 from src.config.schema import RunSettings
 from src.experiment import run_experiment
+from src.features.classifier import FeatureClassifier
 from src.records import Predictions, RunSummary
 
 FAST = ["model=handcrafted", "tracking=none"]
@@ -69,6 +70,17 @@ def test_the_same_command_gives_the_same_predictions(tmp_path: Path) -> None:
     ]
     np.testing.assert_array_equal(probs[0], probs[1])
     assert (probs[0] != probs[2]).any() and first.split_fingerprint == other.split_fingerprint
+
+
+def test_mirrored_pictures_teach_where_the_data_set_allows_it(tmp_path: Path) -> None:
+    words = ["evaluate_test=false", "model.classifier=knn", "model.features=[raw]"]
+    kept = [
+        FeatureClassifier.load(Path(str(fit(tmp_path, *words, *more).checkpoint)))
+        .model.pipeline.steps[-1][1]
+        .n_samples_fit_
+        for more in ([], ["data.mirror_ok=true"], ["data.mirror_ok=true", "model.mirror=false"])
+    ]
+    assert kept == [1169, 2 * 1169, 1169]
 
 
 def test_a_fit_that_was_stopped_begins_again_in_its_folder(tmp_path: Path) -> None:

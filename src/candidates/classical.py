@@ -141,6 +141,11 @@ class ClassicalCandidate:
         self._data = data
         self._extractors = build_extractors(settings, data)
 
+    @property
+    def _mirrors(self) -> bool:
+        asked = self._model.mirror
+        return self._settings.data.mirror_ok if asked is None else asked
+
     def words(self) -> str:
         model = self._model
         if isinstance(model, HandcraftedSettings):
@@ -157,8 +162,10 @@ class ClassicalCandidate:
         started = time.perf_counter()
         data, threads = self._data, _threads(self._settings)
         table = _table(self._settings, data, self._extractors)
-        features = table.part("train")
-        indices = data.split.train
+        features, indices = table.part("train"), data.split.train
+        if self._mirrors:
+            features = np.concatenate([features, table.part("train", mirrored=True)])
+            indices = np.tile(indices, 2)  # with its copy, a picture is held out or neither is
         with threadpool_limits(threads):
             model = CalibratedModel.fit(
                 lambda pictures: make_pipeline(

@@ -188,6 +188,10 @@ class KnnSettings(Settings):
 class ClassicalSettings(ModelSettings):
     """What every classifier on features has."""
 
+    mirror: bool | None = setting(
+        "learn from every training picture mirrored left to right as well; null: where the data "
+        "set says that this is harmless"
+    )
     scaling: str = setting(
         "what is made alike: blocks, the total variance of each descriptor; features, also the "
         "variance of each of its numbers",

@@ -17,7 +17,7 @@ from src.features.picture import Floats
 from src.features.raw import Raw
 from src.features.texture import Gabor, Haralick
 
-__all__ = ["Described", "Extractor", "extractors_of"]
+__all__ = ["Described", "Extractor", "Mirrored", "extractors_of"]
 
 
 class Extractor(Protocol):
@@ -60,6 +60,24 @@ class Described:
     def __call__(self, images: NDArray[np.uint8]) -> Floats:
         pictures = images.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(255)
         return np.stack([self.descriptor(picture) for picture in pictures])
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What an extractor says of pictures mirrored left to right."""
+
+    extractor: Extractor
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"mirrored": self.extractor.identity}
+
+    @property
+    def in_processes(self) -> bool:
+        return self.extractor.in_processes
+
+    def __call__(self, images: NDArray[np.uint8]) -> Floats:
+        return self.extractor(np.ascontiguousarray(images[..., ::-1]))
 
 
 def extractors_of(names: Sequence[str], settings: dict[str, dict[str, Any]]) -> list[Described]:

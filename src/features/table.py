@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from src.data.cache import PictureStore
 from src.data.once import made_once
 from src.data.splits import Split
-from src.features.fusion import Extractor
+from src.features.fusion import Extractor, Mirrored
 from src.features.parallel import described
 from src.features.picture import Floats
 
@@ -62,8 +62,12 @@ class FeatureTable:
         self._workers = workers
         self.sizes: tuple[int, ...] = ()
 
-    def part(self, name: str) -> Floats:
+    def part(self, name: str, *, mirrored: bool = False) -> Floats:
         """(n, D) float32: a row for each picture of "train", "val" or "test", in the split's order.
+
+        Args:
+            name: of the part.
+            mirrored: describe the pictures mirrored left to right.
 
         Raises:
             ConfigError: the disk is full or cannot be written.
@@ -73,7 +77,8 @@ class FeatureTable:
         together = wanted if name == "test" else np.union1d(self._split.train, self._split.val)
         hashes, first = np.unique(self._pictures.content_hashes[together], return_index=True)
         rows = np.searchsorted(hashes, self._pictures.content_hashes[wanted])
-        blocks = [self._block(e, hashes, together[first])[rows] for e in self._extractors]
+        extractors = [Mirrored(e) if mirrored else e for e in self._extractors]
+        blocks = [self._block(e, hashes, together[first])[rows] for e in extractors]
         self.sizes = tuple(block.shape[1] for block in blocks)
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 

@@ -48,6 +48,16 @@ def test_rows_are_those_of_the_part_in_its_order(tmp_path: Path, part: str, limi
     assert made.sizes == (40, 64) and bool(entries(tmp_path)) == bool(limit)
 
 
+def test_mirrored_pictures_are_described_apart(tmp_path: Path) -> None:
+    made, opened, parts = table(tmp_path)
+    plain = made.part("train")
+    chosen = opened.images[parts.train][:, :, :, ::-1].copy()
+    expected = np.concatenate([e(chosen) for e in extractors_of(["lbp", "raw"], LBP)], axis=1)
+    np.testing.assert_array_equal(made.part("train", mirrored=True), expected)
+    np.testing.assert_array_equal(made.part("train"), plain)
+    assert (plain != expected).any()
+
+
 def never(extractor: Described, images: np.ndarray) -> np.ndarray:
     raise AssertionError("described anew")
 
