@@ -19,7 +19,7 @@ def sentences_of(verdict: Verdict) -> tuple[str, ...]:
     said = [_winner(verdict), _corrected(verdict)]
     if len(verdict.standings) > 1:
         said += [_tied(verdict), _choice(verdict), _need(verdict)]
-    return tuple(sentence for sentence in (*said, _about(verdict)) if sentence)
+    return tuple(sentence for sentence in (*said, _seeds(verdict), _about(verdict)) if sentence)
 
 
 def _winner(verdict: Verdict) -> str:
@@ -78,6 +78,15 @@ def _need(verdict: Verdict) -> str:
     return (
         f"{reach}; theirs is {100 * enough.gap:.2f} points, and if that is the true one, some "
         f"{_rounded(enough.pictures):,} pictures{repeats} are needed to find it."
+    )
+
+
+def _seeds(verdict: Verdict) -> str:
+    if verdict.seed_share is None or verdict.seed_share <= 0.5:
+        return ""
+    return (
+        f"Seeds make most of what is unsure about {verdict.winner.name} "
+        f"({100 * verdict.seed_share:.0f} %): more repeats would tell more than more pictures."
     )
 
 

@@ -64,6 +64,8 @@ class Verdict:
         pictures: that the candidates were measured on.
         of_configurations: whether all of this is about configurations. If not, about the
             trained networks alone: nobody knows what other seeds would give.
+        seed_share: of the variance of the winner's accuracy, what comes from seeds, in [0, 1];
+            None where nobody knows of seeds.
         borrowed: names of the candidates with one repeat, whose spread is that of the others.
     """
 
@@ -75,6 +77,7 @@ class Verdict:
     enough: Enough | None
     pictures: int
     of_configurations: bool
+    seed_share: float | None
     borrowed: tuple[str, ...]
 
 
@@ -132,6 +135,7 @@ def judge(candidates: Sequence[Candidate], *, draws: int = 1000, seed: int = 0) 
         enough=enough,
         pictures=evidence.pictures,
         of_configurations=known,
+        seed_share=_seed_share(evidence) if known else None,
         borrowed=borrowed,
     )
 
@@ -141,6 +145,11 @@ def _cheapest(tied: Sequence[Standing]) -> Standing | None:
     if len(costs) < len(tied):
         return None
     return tied[int(np.argmin(costs))]
+
+
+def _seed_share(evidence: Evidence) -> float:
+    variance = float(evidence.variance[0])
+    return float(evidence.seed_variance[0]) / variance if variance > 0 else 0.0
 
 
 def _spread(right: NDArray[np.bool_]) -> float | None:

@@ -13,6 +13,11 @@ alone. The bootstrap correction of Tsamardinos, Greasidou & Borboudakis, "Bootst
 Out-of-sample Predictions for Efficient and Accurate Cross-validation", Machine Learning 2018, is
 simpler, but its interval is for the figure of a procedure and not for the picked candidate, and it
 takes no account of seeds.
+
+What the law does not know is how unsure the variances are. Where seeds move accuracies by a point
+and more, and some candidates' more than others', the winner tends to be one whose seeds are thought
+steadier than they are, and its interval holds the truth less often than it says
+(`benchmarks/selection.py` measures how often).
 """
 
 from __future__ import annotations

@@ -54,6 +54,7 @@ def test_the_order_of_pictures_does_not_matter() -> None:
     )
     one, other = run(found), run(shuffled, run_id="other", seed=2)
     np.testing.assert_array_equal(one.right, other.right)
+    np.testing.assert_array_equal(one.losses, other.losses)
     assert candidates_of([one, other])[0].right.shape == (2, 40)
 
 

@@ -81,6 +81,15 @@ def test_luck_is_called_luck_and_long_lists_are_cut() -> None:
     assert "partly first by luck" in said and "and 6 more" in said
 
 
+def test_unsteady_trainings_are_told() -> None:
+    steady = judge(random_field([0.9, 0.8], [3, 3]))
+    shaken = judge(random_field([0.9, 0.8], [3, 3], 3000, seed_effect=0.4))
+    assert steady.seed_share is not None and shaken.seed_share is not None
+    assert steady.seed_share < 0.5 < shaken.seed_share < 1
+    assert not any("more repeats" in sentence for sentence in sentences_of(steady))
+    assert any("more repeats" in sentence for sentence in sentences_of(shaken))
+
+
 def test_borrowing_is_told() -> None:
     said = sentences_of(judge(random_field([0.9, 0.8], [3, 1])))
     assert said[-1].startswith("Trained once: c1;")

@@ -60,7 +60,7 @@ def test_two_independent_candidates_as_the_paper_has_them() -> None:
     first[: count // 2 + 120], second[1::2] = True, True
     evidence = Evidence.of([candidate("a", first), candidate("b", second)])
     assert abs(evidence.covariance(0)[1]) < 1e-3 * evidence.variance[0]
-    found = winner(evidence, 20_000)
+    found = winner(evidence, 5_000)
     error = float(np.sqrt(evidence.variance[0]))
     # Both within reach at once, at 0.5 %: Sidak for two independent ones.
     bound = float(norm.isf((1 - 0.995**0.5) / 2))
