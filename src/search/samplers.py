@@ -9,13 +9,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from optuna.samplers import BaseSampler
 
 from src.search.space import Family
 
 if TYPE_CHECKING:
-    from optuna.samplers import BaseSampler
+    from optuna.distributions import BaseDistribution
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
 
 __all__ = ["check_sampler", "family_sampler", "grid", "make_sampler"]
 
@@ -58,9 +63,13 @@ def make_sampler(
     TPE is the multivariate one of Bergstra et al. (2011) and Falkner et al. (2018), which takes
     each family's keys as a group of their own.
     """
+    make = partial(_sampler, name, study_seed=seed, startup_trials=startup_trials)
+    return _PerParameter(make, _seed(seed, number))
+
+
+def _sampler(name: str, draw: int, *, study_seed: int, startup_trials: int) -> BaseSampler:
     from optuna import samplers
 
-    draw = _seed(seed, number)
     match name:
         case "tpe":
             return _tpe(draw, startup_trials)
@@ -76,10 +85,45 @@ def make_sampler(
             return samplers.CmaEsSampler(seed=draw, n_startup_trials=startup_trials)
         case "qmc":
             # A sequence is one only if its scrambling stays the same.
-            return samplers.QMCSampler(seed=seed, scramble=True)
+            return samplers.QMCSampler(seed=study_seed, scramble=True)
         case "nsga2":
             return samplers.NSGAIISampler(seed=draw)
     raise ValueError(f"there is no sampler {name!r}")
+
+
+class _PerParameter(BaseSampler):
+    """Draws each parameter that is drawn alone from a seed of its own.
+
+    So the rest of a trial, whose driver was killed while it was being drawn, comes out the same.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], draw: int) -> None:
+        self._make = make
+        self._draw = draw
+        self._joint = make(draw)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._joint.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._joint.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        alone = self._make(_seed(self._draw, param_name))
+        return alone.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._joint.before_trial(study, trial)
 
 
 def family_sampler(name: str, *, seed: int, number: int, startup_trials: int) -> BaseSampler:
@@ -124,6 +168,6 @@ def grid(family: Family, seed: int) -> list[dict[str, Any]]:
     return combinations
 
 
-def _seed(seed: int, number: int) -> int:
-    digest = hashlib.blake2b(f"{seed}:{number}".encode(), digest_size=4).digest()
+def _seed(seed: int, what: int | str) -> int:
+    digest = hashlib.blake2b(f"{seed}:{what}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big")

@@ -210,7 +210,8 @@ class SweepStudy:
                 plan.sampler, seed=plan.seed, number=number, startup_trials=plan.startup_trials
             )
             family = str(trial._suggest(FAMILY, CategoricalDistribution(names)))
-            seen = self._worth_a_look(family) | {trial.number}
+            # Not this trial itself: one half drawn would be judged by its own half.
+            seen = self._worth_a_look(family) - {trial.number}
             view = PartOfStudy(
                 self._study, lambda other: other.number in seen, self._sampler(number)
             )

@@ -10,7 +10,8 @@ from typing import Any
 import optuna
 import pytest
 
-import src.search.study as study_module
+import src.search.lease as lease_module
+import src.search.storage as storage_module
 from src.search.driver import Budget, Driver
 from src.search.pool import Pool
 from src.search.pruning import make_pruner
@@ -116,7 +117,7 @@ def test_a_driver_on_another_machine_keeps_others_out_until_it_is_gone(
             other.kill()
     with pytest.raises(StudyBusy, match="wait a minute if it is dead"):
         open_study()
-    monkeypatch.setattr(study_module, "_LEASE_SECONDS", 0.0)
+    monkeypatch.setattr(lease_module, "_LASTS_SECONDS", 0.0)
     open_study().close()
 
 
@@ -175,11 +176,11 @@ def _require_plain(message: str) -> None:
 
 def _patient(open_study: Callable[[], SweepStudy]) -> SweepStudy:
     """A driver that lost its database could not say that it left."""
-    study_module._LEASE_SECONDS, before = 0.0, study_module._LEASE_SECONDS
+    lease_module._LASTS_SECONDS, before = 0.0, lease_module._LASTS_SECONDS
     try:
         return open_study()
     finally:
-        study_module._LEASE_SECONDS = before
+        lease_module._LASTS_SECONDS = before
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_an_address_that_leads_nowhere(
 ) -> None:
     here = server.url.partition("@")[2].partition("/")[0]
     with pytest.raises(ValueError, match=message) as refused:
-        study_module._database(url.replace("HERE", here))
+        storage_module.open_database(url.replace("HERE", here))
     assert "\n" not in str(refused.value) and "wrong" not in str(refused.value)
 
 
@@ -204,7 +205,7 @@ def test_without_the_driver_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ValueError, match="make install EXTRAS=postgres"):
-        study_module._database(server.url)
+        storage_module.open_database(server.url)
 
 
 class _Nobody:
