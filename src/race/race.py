@@ -115,7 +115,10 @@ class _Race:
         except Interrupted as stop:
             status, reason = "KILLED", str(stop)
             raise
-        except (TooManyFailures, WorkersFail, StudyBusy) as error:
+        except StudyBusy as error:
+            reason = str(error)
+            raise
+        except (TooManyFailures, WorkersFail) as error:
             reason = f"{error}; each worker's output is in {self._folder / 'workers'}"
             raise RunFailed(reason) from error
         finally:

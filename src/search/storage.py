@@ -49,7 +49,9 @@ def plainly() -> Iterator[None]:
         yield
     except StorageInternalError as error:
         cause = _said(error.__cause__ or error)
-        raise StudyBusy(f"the study's storage does not answer: {cause}") from error
+        raise StudyBusy(
+            f"the study's storage does not answer ({cause}); once it does, the same command goes on"
+        ) from error
 
 
 def _said(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -10,8 +11,7 @@ from typing import Any
 import optuna
 import pytest
 
-import src.search.lease as lease_module
-import src.search.storage as storage_module
+import src.search.study as study_module
 from src.search.driver import Budget, Driver
 from src.search.pool import Pool
 from src.search.pruning import make_pruner
@@ -117,7 +117,7 @@ def test_a_driver_on_another_machine_keeps_others_out_until_it_is_gone(
             other.kill()
     with pytest.raises(StudyBusy, match="wait a minute if it is dead"):
         open_study()
-    monkeypatch.setattr(lease_module, "_LASTS_SECONDS", 0.0)
+    monkeypatch.setattr("src.search.lease._LASTS_SECONDS", 0.0)
     open_study().close()
 
 
@@ -160,7 +160,7 @@ def test_a_server_that_is_away_is_told_in_a_sentence_and_nothing_is_lost(
         _require_plain(str(refused.value))
     finally:
         server.start()
-    with _patient(open_study) as again:
+    with open_study() as again:
         (left,) = again.unfinished()
         assert left.curve == ((1, 0.5),)
         again.report(0, 2, 0.6)
@@ -172,15 +172,6 @@ def _require_plain(message: str) -> None:
     assert "\n" not in message and PASSWORD not in message
     for technical in ("sqlalche.me", "psycopg.", "SQL:"):
         assert technical not in message
-
-
-def _patient(open_study: Callable[[], SweepStudy]) -> SweepStudy:
-    """A driver that lost its database could not say that it left."""
-    lease_module._LASTS_SECONDS, before = 0.0, lease_module._LASTS_SECONDS
-    try:
-        return open_study()
-    finally:
-        lease_module._LASTS_SECONDS = before
 
 
 @pytest.mark.parametrize(
@@ -196,7 +187,7 @@ def test_an_address_that_leads_nowhere(
 ) -> None:
     here = server.url.partition("@")[2].partition("/")[0]
     with pytest.raises(ValueError, match=message) as refused:
-        storage_module.open_database(url.replace("HERE", here))
+        study_module._database(url.replace("HERE", here))
     assert "\n" not in str(refused.value) and "wrong" not in str(refused.value)
 
 
@@ -205,7 +196,7 @@ def test_without_the_driver_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ValueError, match="make install EXTRAS=postgres"):
-        storage_module.open_database(server.url)
+        study_module._database(server.url)
 
 
 class _Nobody:
@@ -253,7 +244,7 @@ def test_a_race_ends_when_the_database_goes_and_goes_on_when_it_is_back(
     assert time.monotonic() - began < 60
     study.close()
     server.start()
-    with _patient(open_study) as again:
+    with open_study() as again:
         before = {trial.number: trial for trial in again.trials()}
         assert before[0].state == before[1].state == COMPLETE
         assert RUNNING in {trial.state for trial in before.values()}
@@ -264,3 +255,40 @@ def test_a_race_ends_when_the_database_goes_and_goes_on_when_it_is_back(
         for number, trial in before.items():
             assert after[number].values == trial.values
             assert after[number].curve[: len(trial.curve)] == trial.curve
+
+
+@pytest.mark.slow
+def test_a_sweep_says_that_its_database_went_and_goes_on_when_it_is_back(
+    server: Postgres, tmp_path: Path
+) -> None:
+    command = [
+        *(sys.executable, "-m", "src.sweep", f"storage={server.url}", f"output_dir={tmp_path}"),
+        *("families=[mlp]", "search=[optimizer.lr]", "pruner=none", "budget.trials=3"),
+        *("workers.count=1", "finalists=1", "finalist_seeds=1", "study=away"),
+        *("trainer.max_epochs=4", "data.batch_size=64", "runtime=float32"),
+    ]
+    with subprocess.Popen(
+        command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        lines = iter(driver.stdout)
+        assert any(line.startswith("trial 0") for line in lines)
+        server.stop()
+        rest = list(lines)
+    try:
+        assert driver.returncode == 1, rest
+        (told,) = [line.strip() for line in rest if line.startswith("error: ")]
+        assert "storage does not answer" in told and "Traceback" not in "".join(rest)
+        _require_plain(told)
+    finally:
+        server.start()
+
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "sweeps" / "away" / "sweep.json").read_text())
+    assert [trial["number"] for trial in record["trials"]] == [0, 1, 2]
+    assert {trial["state"] for trial in record["trials"]} == {"complete"}
+    kept = [path for path in tmp_path.rglob("*") if path.suffix in {".yaml", ".json", ".jsonl"}]
+    assert len(kept) > 5
+    assert not [path for path in kept if PASSWORD in path.read_text()]
+    assert PASSWORD.encode() not in (tmp_path / "mlflow.db").read_bytes()
