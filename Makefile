@@ -3,6 +3,7 @@
 ARGS ?=#    words for the command that a target runs: make train ARGS="model=mlp seed=1"
 EXTRAS ?=#  optional dependencies to install as well: make install EXTRAS="pretrained"
 PYTHON ?=#  the Python to make .venv with; the first suitable one on the PATH unless given
+SWEEP ?=#   a file of sweeps/ (make sweep), or the name of a study (make dashboard)
 TESTS ?= tests
 
 PY := .venv/bin/python
@@ -15,7 +16,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help install train test test-all check ui lock bench
+.PHONY: help install train sweep test test-all check ui dashboard lock bench
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -24,6 +25,9 @@ install: .venv/.core $(EXTRAS:%=.venv/.extra-%)  ## set up .venv (EXTRAS="pretra
 
 train: install  ## train one model (ARGS="model=lstm data=fashion_mnist seed=1")
 	@$(PY) -m src.train $(or $(ARGS),model=cnn)
+
+sweep: install  ## race architectures and settings (SWEEP=fashion ARGS="budget.trials=50")
+	@$(PY) -m src.sweep $(if $(SWEEP),--config-name $(SWEEP)) $(ARGS)
 
 test: install  ## run the tests that are quick (TESTS=tests/data runs some)
 	@$(PY) -m pytest -m "not slow" $(TESTS) $(ARGS)
@@ -39,6 +43,9 @@ check: install  ## check format, lint, types and who imports whom
 
 ui: install  ## show the tracked runs in a browser (ARGS="port=5001")
 	@$(PY) -m src.tracking.ui $(ARGS)
+
+dashboard: install .venv/.extra-dashboard  ## show a sweep's study in Optuna's pages (SWEEP=fashion)
+	@$(PY) -m src.race.dashboard $(if $(SWEEP),study=$(SWEEP)) $(ARGS)
 
 bench: install  ## repeat the measurements (BENCH="start epoch" repeats some)
 	@$(PY) -m benchmarks $(BENCH) $(ARGS)

@@ -23,6 +23,7 @@ from src.config.schema import RunSettings
 __all__ = [
     "METRICS",
     "BudgetSettings",
+    "DashboardSettings",
     "PrunerSettings",
     "SamplerSettings",
     "SweepSettings",
@@ -115,6 +116,10 @@ def _metric_problem(names: Any) -> str | None:
     return None if names else "it must name at least one"
 
 
+def _study_folder(output_dir: str, study: str) -> Path:
+    return Path(output_dir).absolute() / "sweeps" / study
+
+
 @dataclass(frozen=True)
 class SweepSettings(RunSettings):
     """One study: the settings of a run are the base of all its trials, whatever the model."""
@@ -157,7 +162,7 @@ class SweepSettings(RunSettings):
     @property
     def study_folder(self) -> Path:
         """Where the study is kept."""
-        return Path(self.output_dir).absolute() / "sweeps" / self.study
+        return _study_folder(self.output_dir, self.study)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -168,6 +173,21 @@ class SweepSettings(RunSettings):
     def directions(self) -> tuple[str, ...]:
         """`maximize` or `minimize` for each of `metrics`."""
         return tuple(METRICS[name] for name in self.metrics)
+
+
+@dataclass(frozen=True)
+class DashboardSettings(Settings):
+    """`python -m src.race.dashboard`."""
+
+    study: str = setting("which study of output_dir/sweeps/", check=_study_problem)
+    output_dir: str = setting("folder of the sweep")
+    storage: str | None = setting("the sweep's, if it named one; null for its journal")
+    port: int = setting("port on 127.0.0.1 to answer on", at_least=1, at_most=65535)
+
+    @property
+    def study_folder(self) -> Path:
+        """Where the study is kept."""
+        return _study_folder(self.output_dir, self.study)
 
 
 def read_sweep_settings(words: Sequence[str], config_name: str) -> SweepSettings:

@@ -28,7 +28,7 @@ from src.search.storage import open_database, plainly
 from src.search.views import FAMILY, PartOfStudy
 from src.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 
-__all__ = ["Plan", "StudyBusy", "StudyChanged", "SweepStudy"]
+__all__ = ["JOURNAL", "Plan", "StudyBusy", "StudyChanged", "SweepStudy"]
 
 _STATES = {
     TrialState.RUNNING: RUNNING,
@@ -36,7 +36,7 @@ _STATES = {
     TrialState.PRUNED: PRUNED,
     TrialState.FAIL: FAILED,
 }
-_JOURNAL = "study.journal"
+JOURNAL = "study.journal"
 # A sampler's time grows with what it looks at, and its proposals hardly change after so many.
 _MOST_SEEN, _BEST_SEEN = 400, 100
 # Random trials of each family, at least, before its sampler learns from them.
@@ -111,7 +111,7 @@ class SweepStudy:
     def _open(self, folder: Path, storage: str | None) -> None:
         opened: BaseStorage
         if storage is None:
-            self._journal = Journal(folder / _JOURNAL)
+            self._journal = Journal(folder / JOURNAL)
             opened = JournalStorage(self._journal)
         else:
             opened = open_database(storage)

@@ -11,11 +11,11 @@ from typing import Any
 import optuna
 import pytest
 
-import src.search.study as study_module
 from src.search.driver import Budget, Driver
 from src.search.pool import Pool
 from src.search.pruning import make_pruner
 from src.search.space import Family, parse_space
+from src.search.storage import open_database
 from src.search.study import Plan, StudyBusy, SweepStudy
 from src.search.workers.local import LocalEngine, Slot
 from src.trials import COMPLETE, RUNNING, TrialRecord
@@ -187,7 +187,7 @@ def test_an_address_that_leads_nowhere(
 ) -> None:
     here = server.url.partition("@")[2].partition("/")[0]
     with pytest.raises(ValueError, match=message) as refused:
-        study_module._database(url.replace("HERE", here))
+        open_database(url.replace("HERE", here))
     assert "\n" not in str(refused.value) and "wrong" not in str(refused.value)
 
 
@@ -196,7 +196,7 @@ def test_without_the_driver_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ValueError, match="make install EXTRAS=postgres"):
-        study_module._database(server.url)
+        open_database(server.url)
 
 
 class _Nobody:

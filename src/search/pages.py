@@ -1,0 +1,82 @@
+"""A study's pages in optuna-dashboard, to look at only.
+
+The dashboard can also rename and delete studies, and end trials. The driver is the only writer of a
+study, so here it may not; and it answers to this machine's own names alone, or a page elsewhere
+could read the study through its visitor's browser (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from src.search.storage import open_database, plainly
+from src.search.study import JOURNAL
+
+__all__ = ["study_pages"]
+
+
+def study_pages(
+    study: str, folder: Path, url: str | None, *, hosts: Collection[str]
+) -> tuple[WSGIApplication, str]:
+    """An application that shows a study.
+
+    Args:
+        study: its name.
+        folder: of the study, with its journal.
+        url: of the database that holds it; None for the journal.
+        hosts: names under which the pages are asked for.
+
+    Returns:
+        the application, and the path of the study's page.
+
+    Raises:
+        ValueError: there is no such study, its storage does not answer, or optuna-dashboard is not
+            installed.
+    """
+    try:
+        from optuna_dashboard import wsgi
+    except ImportError:
+        raise ValueError(
+            "this needs the package optuna-dashboard: install it with make install EXTRAS=dashboard"
+        ) from None
+    storage = _open(study, folder, url)
+    try:
+        with plainly():
+            number = storage.get_study_id_from_name(study)
+    except KeyError:
+        raise ValueError(f"there is no study {study} in this storage") from None
+    return _looked_at(wsgi(storage), hosts), f"/dashboard/studies/{number}"
+
+
+def _open(study: str, folder: Path, url: str | None) -> BaseStorage:
+    if url is not None:
+        return open_database(url)
+    journal = folder / JOURNAL
+    if not journal.is_file():
+        known = sorted(path.parent.name for path in folder.parent.glob(f"*/{JOURNAL}"))
+        there = f"there are {', '.join(known)}" if known else "a sweep makes one (make sweep)"
+        raise ValueError(
+            f"there is no {journal}: {there}; of a study in a database, say storage=URL"
+        )
+    return JournalStorage(JournalFileBackend(str(journal)))
+
+
+def _looked_at(pages: WSGIApplication, hosts: Collection[str]) -> WSGIApplication:
+    def answer(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        if environment.get("HTTP_HOST") not in hosts:
+            return _refuse(start, "these pages are for this machine alone")
+        if environment["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _refuse(start, "these pages only show: the sweep alone writes to its study")
+        return pages(environment, start)
+
+    return answer
+
+
+def _refuse(start: StartResponse, reason: str) -> Iterable[bytes]:
+    start("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+    return [reason.encode()]
