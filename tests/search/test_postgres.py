@@ -153,6 +153,7 @@ def test_a_server_that_is_away_is_told_in_a_sentence_and_nothing_is_lost(
         ):
             with pytest.raises(StudyBusy) as told:
                 action()
+            assert "Connection refused" in str(told.value)
             _require_plain(str(told.value))
         study.close()
         with pytest.raises(ValueError, match="storage: it cannot be opened") as refused:
@@ -168,7 +169,6 @@ def test_a_server_that_is_away_is_told_in_a_sentence_and_nothing_is_lost(
 
 
 def _require_plain(message: str) -> None:
-    assert "Connection refused" in message
     assert "\n" not in message and PASSWORD not in message
     for technical in ("sqlalche.me", "psycopg.", "SQL:"):
         assert technical not in message
