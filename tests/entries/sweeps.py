@@ -1,0 +1,141 @@
+"""Sweeps as real processes: begin one, look at its study from outside, find its workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial
+
+from tests.entries.conftest import ROOT
+
+STUDY = "s"
+# One small family, trials of a second, nothing measured that need not be.
+WORDS = [
+    *("families=[mlp]", "runtime=float32", "runtime.threads=1", "workers.threads=1"),
+    *("trainer.accelerator=cpu", "data.batch_size=32", "trainer.max_epochs=3", "budget.trials=4"),
+    *("finalists=1", "finalist_seeds=2", f"study={STUDY}"),
+]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Iterator[Start]:
+    """`start(words)` begins a sweep in a process group of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def sweep(*words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "src.sweep", *words],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield sweep
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def folder(output_dir: Path) -> Path:
+    return output_dir / "sweeps" / STUDY
+
+
+def trials(output_dir: Path) -> list[FrozenTrial]:
+    """Those that began, as Optuna itself reads them from outside."""
+    path = folder(output_dir) / "study.journal"
+    if not path.is_file():
+        return []
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        found = optuna.load_study(study_name=STUDY, storage=storage).get_trials()
+    except (KeyError, ValueError):  # it is just being made
+        return []
+    return [trial for trial in found if trial.state.name != "WAITING"]
+
+
+def states(output_dir: Path) -> list[str]:
+    return [trial.state.name for trial in trials(output_dir)]
+
+
+def wait_for(
+    moment: Callable[[list[FrozenTrial]], bool], output_dir: Path, process: subprocess.Popen[str]
+) -> list[FrozenTrial]:
+    """The trials, as soon as `moment(trials)` is true."""
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        found = trials(output_dir)
+        if moment(found):
+            return found
+        if process.poll() is not None:
+            raise AssertionError(f"it ended before the moment came: {process.communicate()[1]}")
+        time.sleep(0.01)
+    raise AssertionError("the moment did not come")
+
+
+def trains(number: int, epochs: int = 1) -> Callable[[list[FrozenTrial]], bool]:
+    """A moment: the trial runs and has so many epochs."""
+
+    def moment(found: list[FrozenTrial]) -> bool:
+        return (
+            len(found) > number
+            and found[number].state.name == "RUNNING"
+            and len(found[number].intermediate_values) >= epochs
+        )
+
+    return moment
+
+
+def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process(process.pid).children()
+        if "src.search.workers.process" in child.cmdline()
+    ]
+
+
+def worker_of(process: subprocess.Popen[str], run_dir: str) -> psutil.Process:
+    """The worker that writes this run's folder."""
+    for worker in workers(process):
+        if any(file.path.startswith(f"{run_dir}/") for file in worker.open_files()):
+            return worker
+    raise AssertionError(f"nobody writes {run_dir}")
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def mlflow_runs(output_dir: Path) -> dict[str, dict[str, Any]]:
+    """Runs by id: status and tags."""
+    with sqlite3.connect(output_dir / "mlflow.db") as database:
+        found = {
+            run_id: {"id": run_id, "status": status, "name": name}
+            for run_id, status, name in database.execute("select run_uuid, status, name from runs")
+        }
+        for run_id, key, value in database.execute("select run_uuid, key, value from tags"):
+            found[run_id][key] = value
+    database.close()
+    return found

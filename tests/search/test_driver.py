@@ -1,0 +1,267 @@
+"""Whole races with real workers, of trials that take no time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from src.search.driver import Budget, Driver, TooManyFailures
+from src.search.pool import Pool
+from src.search.pruning import make_pruner
+from src.search.study import SweepStudy
+from src.search.workers.local import LocalEngine, Slot
+from src.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
+from tests.search.studies import NUMBERS, family, plan
+
+JobOf = Callable[[TrialRecord], dict[str, Any]]
+EPOCHS = 4
+
+
+class Watch:
+    """Remembers what a race said."""
+
+    def __init__(self) -> None:
+        self.ends: list[TrialRecord] = []
+        self.epochs: list[tuple[int, int]] = []
+        self.jobs: list[dict[str, Any]] = []
+        self.left = ""
+
+    def began(self, slot: int, trial: TrialRecord) -> None:
+        assert slot in (0, 1)
+
+    def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
+        assert trial.state == RUNNING
+
+    def reported(self, slot: int, trial: int, epoch: int, value: float | None) -> None:
+        self.epochs.append((trial, epoch))
+
+    def ended(self, slot: int, trial: TrialRecord) -> None:
+        self.ends.append(trial)
+
+    def tick(self, counts: Mapping[str, int], left: str) -> None:
+        self.left = left
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    logs = tmp_path_factory.mktemp("logs")
+    pool = Pool(LocalEngine([Slot(None, 1)] * 2, "tests.search.runners:Tiny", logs))
+    pool.start()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def race(tmp_path: Path, pool: Pool, watch: Watch) -> Callable[..., str]:
+    """`race(job_of, trials=8)` opens the study, races, and closes it."""
+
+    def run(job_of: JobOf, **given: Any) -> str:
+        limits = {key: given.pop(key) for key in ("trials", "seconds", "epochs") if key in given}
+        metrics = given.pop("metrics", ("val/accuracy",))
+        directions = ["maximize", "minimize"][: len(metrics)]
+        pruner = make_pruner(
+            given.pop("pruner", "none"),
+            min_epochs=1,
+            max_epochs=EPOCHS,
+            reduction_factor=2,
+            across_families=False,
+        )
+
+        def remembered(trial: TrialRecord) -> dict[str, Any]:
+            job = {"do": "train", "words": [], "epochs": EPOCHS, "value": 0.5} | job_of(trial)
+            watch.jobs.append({"number": trial.number, **job})
+            return job
+
+        one = plan(family(NUMBERS), directions=directions, pruner=pruner)
+        with SweepStudy(tmp_path, one) as study:
+            driver = Driver(
+                study,
+                pool,
+                budget=Budget(**limits),
+                metrics=metrics,
+                job_of=remembered,
+                watcher=watch,
+                **given,
+            )
+            return driver.race()
+
+    return run
+
+
+def records(folder: Path, directions: tuple[str, ...] = ("maximize",)) -> list[TrialRecord]:
+    with SweepStudy(folder, plan(family(NUMBERS), directions=list(directions))) as study:
+        return study.trials()
+
+
+def test_a_race_ends_with_its_trials_and_goes_on_with_a_larger_number(
+    race: Callable[..., str], watch: Watch, tmp_path: Path
+) -> None:
+    assert race(lambda trial: {"words": [f"n={trial.number}"]}, trials=5) == "finished"
+    assert sorted(trial.number for trial in watch.ends) == [0, 1, 2, 3, 4]
+    assert race(lambda trial: {}, trials=5) == "finished" and len(watch.ends) == 5
+    assert race(lambda trial: {}, trials=7) == "finished"
+    found = records(tmp_path)
+    assert [trial.state for trial in found] == [COMPLETE] * 7
+    assert [trial.words for trial in found[:5]] == [(f"n={n}",) for n in range(5)]
+    assert found[0].curve == ((1, 0.5), (2, 1.0), (3, 1.5), (4, 2.0))
+    assert found[0].objectives == (0.5,) and found[0].figures["other"] == 1.0
+    assert watch.left == "0 trials"
+
+
+def test_losers_are_stopped(race: Callable[..., str], tmp_path: Path) -> None:
+    race(lambda trial: {"value": 1.0 / (1 + trial.number)}, trials=8, pruner="asha")
+    found = records(tmp_path)
+    pruned = [trial for trial in found if trial.state == PRUNED]
+    assert found[0].state == COMPLETE and len(pruned) >= 3
+    for trial in pruned:
+        assert trial.epochs < EPOCHS and trial.last is not None
+        assert trial.reason == (
+            f"pruned after {trial.epochs} epochs at val/accuracy {trial.last:.4g}"
+        )
+
+
+def test_a_killed_trial_goes_on_once_from_where_it_was(
+    race: Callable[..., str], watch: Watch, tmp_path: Path
+) -> None:
+    died: list[int] = []
+
+    def job_of(trial: TrialRecord) -> dict[str, Any]:
+        if trial.number == 1 and not died:
+            died.append(trial.number)
+            return {"die": 3}
+        return {"die": 2} if trial.number == 2 else {}
+
+    race(job_of, trials=5)
+    found = records(tmp_path)
+    assert [t.state for t in found] == [COMPLETE, COMPLETE, FAILED, COMPLETE, COMPLETE]
+    assert found[2].reason == "its worker ended by signal 9 (out of memory?)"
+    assert [e for n, e in watch.epochs if n == 1] == [1, 2, 3, 4], "it did not go on"
+    # The first attempt begins anew, the second behind the epoch it died in.
+    assert [job["number"] for job in watch.jobs].count(2) == 2
+    assert [e for n, e in watch.epochs if n == 2] == [1]
+
+
+def test_a_stop_costs_no_attempt(race: Callable[..., str], watch: Watch, tmp_path: Path) -> None:
+    def stops_at(*epochs: tuple[int, int]) -> Callable[[], bool]:
+        return lambda: any(epoch in watch.epochs for epoch in epochs)
+
+    slow = {"seconds": 0.1, "epochs": 6}
+    for epoch in (1, 2, 3):
+        end = race(lambda trial: slow, trials=1, interrupted=stops_at((0, epoch)))
+        assert end == "interrupted"
+        (trial,) = records(tmp_path)
+        assert trial.state == RUNNING and trial.epochs >= epoch
+    assert race(lambda trial: slow | {"die": 6}, trials=1) == "finished"
+    (trial,) = records(tmp_path)
+    # It dies in both attempts that it has.
+    assert trial.state == FAILED and [job["number"] for job in watch.jobs] == [0] * 5
+    assert {epoch for _, epoch in watch.epochs} == {1, 2, 3, 4, 5}
+
+
+def test_too_little_memory_is_tried_once_with_half(
+    race: Callable[..., str], watch: Watch, pool: Pool, tmp_path: Path
+) -> None:
+    def job_of(trial: TrialRecord) -> dict[str, Any]:
+        facts = study.facts(trial.number)
+        watch.jobs.append({})
+        return {"do": "smaller", "words": ["whole", *facts.get("changes", ())], "epochs": 1}
+
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        driver = Driver(
+            study,
+            pool,
+            budget=Budget(trials=1),
+            metrics=("val/accuracy",),
+            job_of=job_of,
+            watcher=watch,
+        )
+        assert driver.race() == "finished"
+    (trial,) = records(tmp_path)
+    assert (trial.state, trial.words) == (COMPLETE, ("whole", "half"))
+    assert trial.run_dir == "small" and len(watch.jobs) == 2
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_fails_the_trial_alone(
+    race: Callable[..., str], tmp_path: Path, value: float
+) -> None:
+    race(lambda trial: {"value": value if trial.number == 1 else 0.5}, trials=4)
+    found = records(tmp_path)
+    assert [t.state for t in found] == [COMPLETE, FAILED, COMPLETE, COMPLETE]
+    assert found[1].reason == "it has no finite val/accuracy"
+
+
+def test_a_missing_metric_is_named(race: Callable[..., str], tmp_path: Path) -> None:
+    with pytest.raises(TooManyFailures, match="3 of them: it has no finite cost"):
+        race(lambda trial: {}, trials=9, metrics=("val/accuracy", "cost"))
+    assert len(records(tmp_path, ("maximize", "minimize"))) <= 4
+
+
+def test_too_many_failures_stop_the_race_and_save_what_runs(
+    race: Callable[..., str], watch: Watch, tmp_path: Path
+) -> None:
+    def job_of(trial: TrialRecord) -> dict[str, Any]:
+        slow = {"seconds": 0.2, "epochs": 99}
+        return slow if trial.number == 0 else {"do": "fail"}
+
+    said = "3 of 3 trials failed, so the sweep stops; 3 of them: RuntimeError: no such thing"
+    with pytest.raises(TooManyFailures, match=said):
+        race(job_of, trials=20)
+    found = records(tmp_path)
+    assert [t.state for t in found] == [RUNNING, FAILED, FAILED, FAILED]
+    # Ten have ended, of which more than the limit failed.
+    with pytest.raises(TooManyFailures, match=r"of 1[01] trials failed"):
+        race(lambda t: {"do": "fail"} if t.number % 3 else {}, trials=30, failure_limit=0.6)
+
+
+def test_one_failure_in_a_while_is_bad_luck(race: Callable[..., str], tmp_path: Path) -> None:
+    race(lambda t: {"do": "fail"} if t.number % 3 == 2 else {}, trials=12)
+    states = [trial.state for trial in records(tmp_path)]
+    assert states.count(FAILED) == 4 and states.count(COMPLETE) == 8
+
+
+@pytest.mark.parametrize("metrics", [("val/accuracy",), ("val/accuracy", "other")], ids=len)
+def test_epochs_are_counted_over_all_starts(
+    race: Callable[..., str], watch: Watch, metrics: tuple[str, ...]
+) -> None:
+    race(lambda trial: {}, epochs=6, metrics=metrics)
+    spent = len(watch.epochs)
+    assert 6 <= spent <= 6 + 2 * EPOCHS
+    race(lambda trial: {}, epochs=spent, metrics=metrics)
+    assert len(watch.epochs) == spent, "a new start has counted anew"
+    race(lambda trial: {}, epochs=spent + 1, metrics=metrics)
+    assert spent < len(watch.epochs) <= spent + 2 * EPOCHS
+
+
+def test_time_is_counted_over_all_starts_and_stops_what_runs(
+    race: Callable[..., str], watch: Watch, tmp_path: Path
+) -> None:
+    race(lambda trial: {"seconds": 0.3, "epochs": 1000}, seconds=1.0)
+    for trial in records(tmp_path):
+        assert trial.state == PRUNED
+        assert trial.reason == f"the time was over after {trial.epochs} epochs"
+    spent = len(watch.epochs)
+    race(lambda trial: {}, seconds=1.0)
+    assert len(watch.epochs) == spent
+
+
+def test_the_driver_stays_flat_in_memory(race: Callable[..., str], watch: Watch) -> None:
+    process = psutil.Process()
+    sizes: dict[int, int] = {}
+
+    def job_of(trial: TrialRecord) -> dict[str, Any]:
+        sizes[trial.number] = process.memory_info().rss
+        return {"value": trial.number / 1000}
+
+    race(job_of, trials=110, pruner="asha")
+    assert sizes[100] < 1.05 * sizes[10], sizes
