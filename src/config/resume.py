@@ -12,7 +12,7 @@ from src.config.compose import compose_settings, value_of
 from src.config.schema import RunSettings
 from src.run_folder import RunFolder
 
-__all__ = ["read_run_settings"]
+__all__ = ["effective_words", "read_run_settings"]
 
 _CHANGEABLE = ("output_dir", "tracking.uri", "trainer.max_epochs", "trainer.max_time")
 
@@ -50,6 +50,18 @@ def read_run_settings(words: Sequence[str], config_name: str = "config") -> RunS
     settings = from_plain(RunSettings, plain)
     _refuse_idle(given, settings)
     return settings
+
+
+def effective_words(words: Sequence[str], beside: Sequence[str] = ()) -> list[str]:
+    """Those of `words` that change something in a run with all of these.
+
+    What races shares its words, and not all of them are about everyone.
+
+    Raises:
+        ConfigError: anything wrong with the words.
+    """
+    settings = compose_settings(RunSettings, [*beside, *words])
+    return [word for word in words if not settings.is_idle(word.partition("=")[0])]
 
 
 def _refuse_idle(keys: Iterable[str], settings: RunSettings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 
 from src.config.checks import ConfigError, nearest
 from src.config.compose import SWEEPS, chosen_options, compose_plain, groups, leaves, word_of
-from src.config.resume import read_run_settings
+from src.config.resume import effective_words, read_run_settings
 from src.search.space import Family, Parameter, Value, parse_space
 
 __all__ = ["default_values", "load_families", "words_of"]
@@ -52,8 +53,14 @@ def load_families(
 
 
 def words_of(family: Family, base: Sequence[str], values: Mapping[str, Value]) -> list[str]:
-    """The words of a trial: the family's, the base, and what was chosen for it."""
-    return [*family.words, *base, *(word_of(key, value) for key, value in values.items())]
+    """The words of a trial: the family's, those of the base that are about it, and its values."""
+    shared = _shared(family.words, tuple(base))
+    return [*family.words, *shared, *(word_of(key, value) for key, value in values.items())]
+
+
+@cache  # to compose takes a while, and every trial of a family asks for the same
+def _shared(words: tuple[str, ...], base: tuple[str, ...]) -> list[str]:
+    return effective_words(base, words)
 
 
 def default_values(family: Family, base: Sequence[str]) -> dict[str, Value]:

@@ -12,15 +12,15 @@ from typing import Any
 import torch
 
 from src import build
+from src.candidates.choose import prepared
 from src.config.after import EvaluateSettings
 from src.config.checks import ConfigError, to_plain
 from src.config.compose import compose_settings, leaves, word_of
-from src.config.resume import read_run_settings
+from src.config.resume import effective_words, read_run_settings
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 from src.experiment import run_experiment
 from src.race.apart import train_apart
-from src.resolve import resolve, seconds_per_epoch
 from src.revisit import measure_again
 from src.run_folder import RunFolder
 from src.run_start import Membership
@@ -81,7 +81,7 @@ class TrialRunner:
         settings = _settings(job)
         data = self._pictures(settings)
         before = leaves(to_plain(settings))
-        settings = resolve(settings, data).settings
+        settings, epochs, seconds = prepared(settings, data)
         chosen = {
             key: value
             for key, value in leaves(to_plain(settings)).items()
@@ -89,8 +89,8 @@ class TrialRunner:
         }
         result = {
             "words": [word_of(key, value) for key, value in chosen.items()],
-            "epochs": int(settings.trainer.max_epochs),
-            "seconds_per_epoch": seconds_per_epoch(settings, data),
+            "epochs": epochs,
+            "seconds_per_epoch": seconds,
         }
         return Ending("complete", result)
 
@@ -166,7 +166,7 @@ def _settings(job: Mapping[str, Any]) -> RunSettings:
     if job.get("resume"):
         kept = [w for w in places if w.startswith(("output_dir=", "tracking.uri="))]
         return read_run_settings([f"resume={job['resume']}", *kept])
-    return read_run_settings([*words, *places])
+    return read_run_settings([*words, *effective_words(places, words)])
 
 
 def _last_and_best(curve: Sequence[float], direction: str) -> dict[str, float]:
