@@ -78,8 +78,8 @@ class DataSettings(Settings):
         at_least=0,
     )
     num_workers: int | None = setting(
-        "threads that decode into the cache, and processes that decode what is too large for it; "
-        "null for the number of CPU cores",
+        "threads that decode into the cache, processes that decode what is too large for it, and "
+        "processes that compute features; null for the number of CPU cores",
         at_least=1,
         at_most=256,
     )

@@ -126,7 +126,7 @@ class RunSettings(Settings):
     output_dir: str = setting("folder under which runs, tracking database and counts are kept")
     resume: str | None = setting("id or folder of a run to continue")
     data: DataSettings = setting("the pictures")
-    model: ModelSettings = setting("the network")
+    model: ModelSettings = setting("what learns")
     optimizer: OptimizerSettings = setting("how weights follow gradients")
     scheduler: SchedulerSettings = setting("how the learning rate moves")
     loss: LossSettings = setting("what training makes small")

@@ -8,13 +8,15 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from src.data.parallel import in_order
 from src.features.fusion import Extractor
 from src.features.picture import Floats
 
@@ -38,21 +40,23 @@ def described(
 
     Args:
         extractor: what describes them.
-        read: picture number i as (C, H, W) uint8; it goes to the processes once.
+        read: picture number i as (C, H, W) uint8; asked in threads.
         indices: (N,) which pictures, N at least 1.
-        workers: processes, where the work is worth them.
+        workers: threads that read, and processes where the work is worth them.
     """
     chunks = [indices[at : at + _AT_ONCE] for at in range(0, len(indices), _AT_ONCE)]
+    # What is read one by one is decoded in threads, ahead of its use.
+    pictures = in_order(partial(_pictures, read), chunks, workers)
     started = time.perf_counter()
-    yield _rows(extractor, read, chunks[0])
+    yield extractor(next(pictures))
     remaining = (time.perf_counter() - started) * (len(chunks) - 1)
     alone = workers == 1 or not extractor.in_processes
-    # A process that another program started as its helper may not start any.
     blocks: Iterator[Floats]
+    # A process that another program started as its helper may not start any.
     if alone or remaining < _WORTH_PROCESSES_SECONDS or multiprocessing.current_process().daemon:
-        blocks = map(partial(_rows, extractor, read), chunks[1:])
+        blocks = map(extractor, pictures)
     else:
-        blocks = _in_processes(extractor, read, chunks[1:], workers)
+        blocks = _in_processes(extractor, pictures, min(workers, len(chunks)))
     said = time.monotonic()
     for number, block in enumerate(blocks, start=2):
         if time.monotonic() - said > _PROGRESS_SECONDS:
@@ -61,33 +65,37 @@ def described(
         yield block
 
 
-def _rows(extractor: Extractor, read: Reader, chunk: NDArray[np.int64]) -> Floats:
-    return extractor(np.stack([read(index) for index in chunk.tolist()]))
+def _pictures(read: Reader, chunk: NDArray[np.int64]) -> NDArray[np.uint8]:
+    return np.stack([read(index) for index in chunk.tolist()])
 
 
 def _in_processes(
-    extractor: Extractor, read: Reader, chunks: list[NDArray[np.int64]], workers: int
+    extractor: Extractor, pictures: Iterator[NDArray[np.uint8]], workers: int
 ) -> Iterator[Floats]:
-    # Not forked: torch has threads by now, and a fork would copy their locks.
+    # Not forked: torch has threads by now, and a fork would copy their locks. What a new process is
+    # given at its start is small, or a process that dies there would keep its parent waiting.
     pool = ProcessPoolExecutor(
-        min(workers, len(chunks)),
-        multiprocessing.get_context("spawn"),
-        initializer=_start,
-        initargs=(extractor, read),
+        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(extractor,)
     )
+    waiting: deque[Future[Floats]] = deque()
     try:
-        yield from pool.map(_work, chunks)
+        for block in pictures:
+            waiting.append(pool.submit(_work, block))
+            if len(waiting) == 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-_job: tuple[Extractor, Reader]
+_extractor: Extractor
 
 
-def _start(extractor: Extractor, read: Reader) -> None:
+def _start(extractor: Extractor) -> None:
     """In a new process: keep what to do, leave Ctrl-C to the parent, and do not outlive it."""
-    global _job  # noqa: PLW0603 - a worker is its process
-    _job = extractor, read
+    global _extractor  # noqa: PLW0603 - a worker is its process
+    _extractor = extractor
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
@@ -99,5 +107,5 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _work(chunk: NDArray[np.int64]) -> Floats:
-    return _rows(*_job, chunk)
+def _work(images: NDArray[np.uint8]) -> Floats:
+    return _extractor(images)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -124,3 +128,22 @@ def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     indices = np.random.default_rng(0).permutation(COUNT)
     found = np.concatenate(list(described(lbp, read, indices, workers=2)))
     np.testing.assert_array_equal(found, lbp(IMAGES[indices]))
+
+
+class Mortal:
+    """Ends every process but the first."""
+
+    identity: ClassVar[dict[str, str]] = {}
+    in_processes = True
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        if multiprocessing.parent_process() is not None:
+            os._exit(1)
+        return images.reshape(len(images), -1).astype(np.float32)
+
+
+@pytest.mark.timeout(60)
+def test_a_process_that_dies_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_WORTH_PROCESSES_SECONDS", 0.0)
+    with pytest.raises(BrokenProcessPool):
+        list(described(Mortal(), read, np.arange(COUNT), workers=2))
