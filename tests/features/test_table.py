@@ -142,7 +142,7 @@ class Mortal:
         return images.reshape(len(images), -1).astype(np.float32)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(150)
 def test_a_process_that_dies_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_WORTH_PROCESSES_SECONDS", 0.0)
     with pytest.raises(BrokenProcessPool):
