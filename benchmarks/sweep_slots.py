@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import random
 import statistics
@@ -10,16 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.simulated_pool import SimulatedPool
 from benchmarks.studies import Silent, open_study
 from benchmarks.table import Row, spread
 from src.search.driver import Budget, Driver
-from src.search.pool import Ended, Event, Pool, Reported
+from src.search.pool import Pool
 from src.search.workers.local import LocalEngine, Slot
-from src.search.workers.process import Ending, Job
 from src.trials import TrialRecord
 
 __all__ = ["measure"]
@@ -108,85 +107,13 @@ def _four_slots(folder: Path) -> float:
     return within / (4 * (last - first))
 
 
-class _SimulatedPool(Pool):
-    """Slots whose trials take no time but on a clock of their own.
-
-    What the driver does between two events takes its real time, and moves that clock; meanwhile
-    slots that wait for an answer or for a trial are idle, as real ones would be.
-    """
-
-    def __init__(self, slots: int) -> None:
-        # `trained` is how long the slots had trained when the last trial began, at `last_begin`.
-        self._slots = slots
-        self._jobs: dict[int, Job] = {}
-        self._due: list[tuple[float, int, int]] = []  # when, slot, epoch
-        self._reported: dict[int, int] = {}
-        self._clock = 0.0
-        self._left_at = time.perf_counter()
-        self.training = 0.0
-        self.trained = 0.0
-        self.last_begin = 0.0
-
-    @property
-    def size(self) -> int:
-        return self._slots
-
-    @property
-    def busy(self) -> list[int]:
-        return list(self._jobs)
-
-    def free(self) -> list[int]:
-        return [slot for slot in range(self._slots) if slot not in self._jobs]
-
-    def give(self, slot: int, job: Job) -> None:
-        self._jobs[slot] = job
-        self.last_begin = self._now()
-        begun = self.last_begin
-        coming = sum(max(0.0, when - begun) for when, _, epoch in self._due if epoch <= _EPOCHS)
-        self.trained = self.training - coming
-        self._train(slot, 1)
-
-    def answer(self, slot: int, stop: str | None) -> None:
-        assert stop is None
-        epoch = self._reported[slot]
-        if epoch < _EPOCHS:
-            self._train(slot, epoch + 1)
-        else:
-            heapq.heappush(self._due, (self._now(), slot, _EPOCHS + 1))
-
-    def events(self, seconds: float) -> Iterator[Event]:
-        self._clock = self._now()
-        self._left_at = time.perf_counter()
-        if not self._due:
-            return
-        when, slot, epoch = heapq.heappop(self._due)
-        self._clock = max(self._clock, when)
-        self._left_at = time.perf_counter()
-        job = self._jobs[slot]
-        if epoch > _EPOCHS:
-            del self._jobs[slot]
-            ending = Ending("complete", {"metrics": {"val/accuracy": 0.5}})
-            yield Ended(slot, job, ending, False, float(job["seconds"]))
-        else:
-            self._reported[slot] = epoch
-            value = random.Random(job["number"]).random()
-            yield Reported(slot, job, epoch, {"val/accuracy": value})
-
-    def _train(self, slot: int, epoch: int) -> None:
-        seconds = float(self._jobs[slot]["seconds"]) / _EPOCHS
-        self.training += seconds
-        heapq.heappush(self._due, (self._now() + seconds, slot, epoch))
-
-    def _now(self) -> float:
-        return self._clock + time.perf_counter() - self._left_at
-
-
 def _many_slots(folder: Path) -> float:
     def job_of(trial: TrialRecord) -> Mapping[str, Any]:
         seconds = _seconds(trial.number, _MANY_SECONDS)
-        return {"words": [], "epochs": _EPOCHS, "seconds": seconds}
+        curve = [random.Random(trial.number).random()] * _EPOCHS
+        return {"words": [], "epochs": _EPOCHS, "seconds": seconds, "curve": curve}
 
-    pool = _SimulatedPool(_MANY_SLOTS)
+    pool = SimulatedPool(_MANY_SLOTS)
     with open_study(folder, "tpe") as study:
         Driver(
             study,

@@ -1,0 +1,131 @@
+"""How many epochs the default sweep spends to reach the best of 60 random full trials.
+
+Learning curves of random configurations were recorded once (benchmarks/record_curves.py). A sweep
+is replayed on them: each proposal stands for the recorded configuration that is nearest to it and
+was not tried yet.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import statistics
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record_curves import CURVES, EPOCHS, FAMILY
+from benchmarks.simulated_pool import SimulatedPool
+from benchmarks.studies import Silent
+from benchmarks.table import Row
+from src.race.families import load_families
+from src.search.driver import Budget, Driver
+from src.search.pruning import make_pruner
+from src.search.space import Family, Value
+from src.search.study import Plan, SweepStudy
+from src.trials import TrialRecord
+
+__all__ = ["measure"]
+
+_SEEDS = 5
+_RANDOM_TRIALS = 60
+_SLOTS = 2
+
+
+def measure() -> list[Row]:
+    """A row a data set: the median share over seeds, each with its own 60 random trials."""
+    return [_row(path) for path in sorted(CURVES.glob("*.json"))]
+
+
+def _row(path: Path) -> Row:
+    recorded = json.loads(path.read_text())
+    shares = [_share(recorded, seed) for seed in range(_SEEDS)]
+    median = statistics.median(shares)
+    told = ", ".join("never" if math.isinf(share) else f"{share:.2f}" for share in shares)
+    return Row(
+        f"epochs spent to reach the best of {_RANDOM_TRIALS} random full trials, {path.stem}",
+        f"{median:.2f} of theirs ({told})",
+        "at most 1/4",
+        median <= 0.25,
+    )
+
+
+def _share(recorded: list[dict[str, Any]], seed: int) -> float:
+    """Epochs until a trial ends as well as the best of the random ones, against theirs."""
+    chosen = random.Random(seed).sample(recorded, _RANDOM_TRIALS)
+    goal = max(one["curve"][-1] for one in chosen)
+    (family,) = load_families([FAMILY], [])
+    table = _Table(family, recorded)
+    watcher = _UntilGoal(goal)
+    plan = Plan(
+        name="replay",
+        families=[family],
+        directions=("maximize",),
+        identity={},
+        sampler="tpe",
+        startup_trials=10,
+        seed=seed,
+        pruner=make_pruner(
+            "asha", min_epochs=1, max_epochs=EPOCHS, reduction_factor=3, across_families=False
+        ),
+    )
+    with tempfile.TemporaryDirectory() as folder, SweepStudy(Path(folder), plan) as study:
+        Driver(
+            study,
+            SimulatedPool(_SLOTS),
+            budget=Budget(trials=len(recorded)),
+            metrics=("val/accuracy",),
+            job_of=table.job_of,
+            watcher=watcher,
+            interrupted=lambda: watcher.spent is not None,
+        ).race()
+    spent = math.inf if watcher.spent is None else watcher.spent
+    return spent / (_RANDOM_TRIALS * EPOCHS)
+
+
+class _UntilGoal(Silent):
+    """Counts epochs until the goal is reached."""
+
+    def __init__(self, goal: float) -> None:
+        super().__init__()
+        self._goal = goal
+        self._epochs = 0
+        self.spent: int | None = None
+
+    def reported(self, slot: int, trial: int, epoch: int, value: float | None) -> None:
+        self._epochs += 1
+
+    def ended(self, slot: int, trial: TrialRecord) -> None:
+        reached = trial.objectives is not None and trial.objectives[0] >= self._goal
+        if reached and self.spent is None:
+            self.spent = self._epochs
+
+
+class _Table:
+    """Recorded configurations, each given out once."""
+
+    def __init__(self, family: Family, recorded: list[dict[str, Any]]) -> None:
+        self._family = family
+        self._left = list(recorded)
+
+    def job_of(self, trial: TrialRecord) -> Mapping[str, Any]:
+        nearest = min(self._left, key=lambda one: self._distance(one["values"], trial.values))
+        self._left.remove(nearest)
+        return {"words": [], "epochs": EPOCHS, "seconds": float(EPOCHS), "curve": nearest["curve"]}
+
+    def _distance(self, one: Mapping[str, Value], other: Mapping[str, Value]) -> float:
+        """Gower's (1971): the mean over keys, each between 0 and 1."""
+        parts = []
+        for parameter in self._family.parameters:
+            a, b = one.get(parameter.key), other.get(parameter.key)
+            if not parameter.applies({**self._family.constants, **other}):
+                continue
+            if parameter.choices or a is None or b is None:
+                parts.append(0.0 if a == b else 1.0)
+            else:
+                scale = math.log if parameter.log else float
+                width = scale(parameter.high) - scale(parameter.low)
+                parts.append(min(1.0, abs(scale(a) - scale(b)) / width))  # type: ignore[arg-type]
+        return sum(parts) / len(parts)
