@@ -13,21 +13,15 @@ import pytest
 
 from src.search.driver import Budget, Driver
 from src.search.pool import Pool
-from src.search.pruning import make_pruner
-from src.search.space import Family, parse_space
 from src.search.storage import open_database
 from src.search.study import Plan, StudyBusy, SweepStudy
 from src.search.workers.local import LocalEngine, Slot
 from src.trials import COMPLETE, RUNNING, TrialRecord
 from tests.search.postgres import PASSWORD, Postgres
+from tests.search.studies import family, plan
 
 _ROOT = Path(__file__).resolve().parents[2]
-_FAMILY = Family(
-    "mlp",
-    ("model=mlp",),
-    tuple(parse_space({"optimizer.lr": {"low": 1e-4, "high": 1.0, "log": True}})),
-    {},
-)
+_FAMILY = family({"optimizer.lr": {"low": 1e-4, "high": 1.0, "log": True}})
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +42,7 @@ def open_study(server: Postgres, tmp_path: Path, request: pytest.FixtureRequest)
 
 
 def _plan(name: str) -> Plan:
-    return Plan(
-        name=name,
-        families=(_FAMILY,),
-        directions=("maximize",),
-        identity={"metric": ["val/accuracy"]},
-        sampler="random",
-        startup_trials=1,
-        seed=1,
-        pruner=make_pruner(
-            "none", min_epochs=1, max_epochs=3, reduction_factor=3, across_families=False
-        ),
-    )
+    return plan(_FAMILY, name=name)
 
 
 def test_a_study_lives_in_the_database(
@@ -132,7 +115,7 @@ def test_a_restart_of_the_server_between_two_words_is_not_noticed(
         server.restart()
         study.complete(0, [0.6])
         server.restart()
-        assert study.recall("identity") == {"metric": ["val/accuracy"]}
+        assert study.recall("identity") == study.plan.identity
         assert study.trial(0).curve == ((1, 0.5), (2, 0.6))
 
 
