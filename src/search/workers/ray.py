@@ -14,6 +14,7 @@ import secrets
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -156,6 +157,7 @@ class RayEngine:
             num_cpus=self.share.cpus,
             num_gpus=self.share.gpus,
             max_retries=0,  # the pool retries, with what it knows of the trial
+            max_calls=1,  # a process whose line was cut dies, and nobody else's task with it
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": self._environment()},
         )(_work)
@@ -255,7 +257,12 @@ def _work(
     # As in a worker of one machine: a job that is interrupted handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    serve(line, runner_path)
+    try:
+        serve(line, runner_path)
+    except Exception as error:
+        traceback.print_exc()
+        sys.stderr.flush()
+        return f"{where}: {type(error).__name__}: {error}"
     return where
 
 

@@ -141,9 +141,11 @@ def cluster() -> Iterator[Any]:
         cluster.shutdown()
 
 
-def _engine(cluster: Any, folder: Path, *, use_gpus: bool = False) -> RayEngine:
+def _engine(
+    cluster: Any, folder: Path, *, use_gpus: bool = False, runner: str = _RUNNER
+) -> RayEngine:
     return RayEngine(
-        _RUNNER,
+        runner,
         address=cluster.address,
         folder=folder,
         count=None,
@@ -250,6 +252,16 @@ class TestOnTwoNodes:
         finally:
             pool.close()
 
+    def test_a_worker_that_cannot_begin_says_why(self, cluster: Any, tmp_path: Path) -> None:
+        pool = Pool(_engine(cluster, tmp_path, runner="tests.search.nowhere:runner"))
+        try:
+            pool.start()
+            with pytest.raises(WorkersFail, match=r"ended on .*No module named 'tests.search.now"):
+                _until(pool, lambda _: False)
+        finally:
+            pool.close()
+        assert "Traceback" in (tmp_path / "worker-0.log").read_text()
+
     def test_a_node_that_goes_takes_its_worker_only(self, cluster: Any, tmp_path: Path) -> None:
         third = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=80 * _MIB)
         pool = Pool(_engine(cluster, tmp_path))
@@ -283,7 +295,7 @@ def test_a_sweep_on_the_cluster_survives_its_workers_and_its_driver(
 ) -> None:
     command = [
         *(sys.executable, "-m", "src.sweep", "workers=ray", f"workers.address={cluster.address}"),
-        *(f"output_dir={tmp_path}", "families=[mlp]", "budget.trials=4", "budget.minutes=null"),
+        *(f"output_dir={tmp_path}", "families=[mlp]", "budget.trials=3", "budget.minutes=null"),
         *("finalists=1", "finalist_seeds=1", "trainer.max_epochs=12", "data.batch_size=32"),
         *("pruner=none", "runtime=float32", "tracking=none", "search=[optimizer.lr]"),
     ]
@@ -309,7 +321,7 @@ def test_a_sweep_on_the_cluster_survives_its_workers_and_its_driver(
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((folder / "sweep.json").read_text())
-    assert [trial["number"] for trial in record["trials"]] == [0, 1, 2, 3]
+    assert [trial["number"] for trial in record["trials"]] == [0, 1, 2]
     assert {trial["state"] for trial in record["trials"]} == {"complete"}
     assert "raylet" not in done.stdout + done.stderr
     assert "worker-0.log" in {path.name for path in (folder / "workers").iterdir()}
