@@ -311,8 +311,8 @@ def test_a_sweep_on_the_cluster_survives_its_workers_and_its_driver(
         _wait(said('"op_code":7'), 200, "no trial reported an epoch")
         for pid in _pids(cluster):
             os.kill(pid, signal.SIGKILL)
-        _wait(said('"attempts":2'), 60, "no trial was tried again")
-        _wait(lambda: bool(_pids(cluster)), 60, "no new worker came")
+        _wait(said('"lost":1'), 60, "no trial was tried again")
+        _wait(said('"step":2'), 60, "no trial went on")
     finally:
         driver.kill()
         driver.wait()
