@@ -113,7 +113,7 @@ def test_a_fit_that_was_stopped_begins_again_in_its_folder(tmp_path: Path) -> No
         (["find_lr=true"], "find_lr"),
         (["model.lbp.radius=2"], "model.lbp.radius"),
         (["model.classifier=knn", "model.rbf_svm.gamma=2"], "model.rbf_svm.gamma"),
-        (["model.keep=5"], "model.keep"),
+        (["model.selection=none", "model.keep=5"], "model.keep"),
         (["model=embedding", "model.run=x", "model.input_size=32"], "model.input_size"),
     ],
 )
