@@ -219,7 +219,9 @@ def test_too_many_failures_stop_the_race_and_save_what_runs(
         race(job_of, trials=20)
     found = records(tmp_path)
     assert [t.state for t in found] == [RUNNING, FAILED, FAILED, FAILED]
-    # Ten have ended, of which more than the limit failed.
+
+
+def test_a_share_of_failures_above_the_limit_stops_the_race(race: Callable[..., str]) -> None:
     with pytest.raises(TooManyFailures, match=r"of 1[01] trials failed"):
         race(lambda t: {"do": "fail"} if t.number % 3 else {}, trials=30, failure_limit=0.6)
 

@@ -1,0 +1,220 @@
+"""Sweeps that are killed, stopped and driven twice, as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.entries.conftest import Run
+from tests.entries.sweeps import (
+    WORDS,
+    Start,
+    folder,
+    gone,
+    mlflow_runs,
+    start,
+    states,
+    trains,
+    trials,
+    wait_for,
+    worker_of,
+    workers,
+)
+
+__all__ = ["start"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+# Long enough to be met in the middle, whatever is drawn.
+SLOW = ["trainer.max_epochs=12", "data.batch_size=4", "pruner=none", "finalists=0"]
+
+
+def test_a_killed_worker_costs_an_attempt_and_a_second_one_the_trial(
+    start: Start, tmp_path: Path
+) -> None:
+    words = [*WORDS, *SLOW, "budget.trials=2", "workers.count=2", "search=[model.*]"]
+    sweep = start(*words, f"output_dir={tmp_path}")
+    found = wait_for(lambda known: trains(0)(known) and trains(1)(known), tmp_path, sweep)
+    run_dir, other = (trial.user_attrs["run_dir"] for trial in found)
+    worker_of(sweep, run_dir).kill()
+    # It goes on from its checkpoint, in the same folder.
+    known = len(found[0].intermediate_values)
+    found = wait_for(trains(0, known + 2), tmp_path, sweep)
+    assert found[0].user_attrs["run_dir"] == run_dir
+    reached = len(found[0].intermediate_values)
+    worker_of(sweep, run_dir).kill()
+    output, error = sweep.communicate(timeout=400)
+    assert sweep.returncode == 0, error
+    assert states(tmp_path) == ["FAIL", "COMPLETE"]
+    assert "trial 0 mlp failed" in error and "ended by signal 9" in error
+    assert "2 trials (1 complete, 1 failed)" in output
+    first, second = trials(tmp_path)
+    assert first.user_attrs["reason"] == "its worker ended by signal 9 (out of memory?)"
+    assert len(first.intermediate_values) in (reached, reached + 1)
+    assert len(second.intermediate_values) == 12 and second.user_attrs["run_dir"] == other
+    runs = mlflow_runs(tmp_path)
+    by_trial = {run["bakeoff.trial"]: run for run in runs.values() if "bakeoff.trial" in run}
+    assert len(runs) == 3 and by_trial.keys() == {"0", "1"}
+    assert (by_trial["0"]["status"], by_trial["0"]["bakeoff.state"]) == ("FAILED", "failed")
+    assert (by_trial["1"]["status"], by_trial["1"]["bakeoff.state"]) == ("FINISHED", "complete")
+
+
+def test_a_killed_driver_is_gone_on_from_with_the_same_numbers(
+    start: Start, run: Run, tmp_path: Path
+) -> None:
+    words = [*WORDS, "trainer.max_epochs=6", "data.batch_size=4", f"output_dir={tmp_path}"]
+    sweep = start(*words)
+    found = wait_for(trains(2), tmp_path, sweep)
+    mine = [worker.pid for worker in workers(sweep)]
+    assert len(mine) == 2
+    sweep.kill()
+    sweep.wait()
+    killed_at = time.monotonic()
+    while not all(gone(pid) for pid in mine):
+        assert time.monotonic() < killed_at + 3, "orphans live on"
+        time.sleep(0.05)
+    before = {t.number: (t.state.name, t.params, t.values) for t in trials(tmp_path)}
+    run_dirs = {t.number: t.user_attrs.get("run_dir") for t in found}
+
+    result = run("src.sweep", *words, timeout=600)
+    assert result.returncode == 0, result.stderr
+    after = trials(tmp_path)
+    assert [t.number for t in after] == [0, 1, 2, 3], "the total is the target"
+    for number, (state, params, values) in before.items():
+        assert after[number].params == params
+        if state != "RUNNING":
+            assert (after[number].state.name, after[number].values) == (state, values)
+        elif run_dirs.get(number):
+            assert after[number].user_attrs["run_dir"] == run_dirs[number]
+    assert len({repr(t.params) for t in after}) == 4
+    assert not {"RUNNING", "FAIL"} & set(states(tmp_path))
+    runs = mlflow_runs(tmp_path)
+    numbers = [r["bakeoff.trial"] for r in runs.values() if "bakeoff.trial" in r]
+    # One a trial, and the finalist's two.
+    assert len(numbers) == 4 + 2 and set(numbers) == {"0", "1", "2", "3"}
+    assert {r["status"] for r in runs.values()} <= {"FINISHED", "KILLED"}
+
+
+def test_a_person_who_stops_it_is_told_at_once_and_it_goes_on_later(
+    start: Start, run: Run, tmp_path: Path
+) -> None:
+    words = [*WORDS, *SLOW, "budget.trials=1", "workers.count=1", f"output_dir={tmp_path}"]
+    sweep = start(*words)
+    found = wait_for(trains(0, 2), tmp_path, sweep)
+    sweep.send_signal(signal.SIGINT)
+    _, error = sweep.communicate(timeout=200)
+    assert sweep.returncode == 130, error
+    assert "Traceback" not in error and error.splitlines()[-1] == "stopped by SIGINT"
+    assert states(tmp_path) == ["RUNNING"]
+    run_dir = Path(found[0].user_attrs["run_dir"])
+    assert json.loads((run_dir / "summary.json").read_text())["status"] == "KILLED"
+    assert {r["status"] for r in mlflow_runs(tmp_path).values()} == {"KILLED"}
+
+    again = start(*words)  # and twice in a row: at once
+    wait_for(trains(0, len(found[0].intermediate_values) + 2), tmp_path, again)
+    pids = [worker.pid for worker in workers(again)]
+    again.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    again.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, error = again.communicate(timeout=200)
+    assert time.monotonic() - began < 5
+    assert again.returncode == 130 and "Traceback" not in error, error
+    assert all(gone(pid) for pid in pids)
+
+    result = run("src.sweep", *words, timeout=600)
+    assert result.returncode == 0, result.stderr
+    (trial,) = trials(tmp_path)
+    assert trial.state.name == "COMPLETE" and list(trial.intermediate_values) == [*range(1, 13)]
+    assert trial.user_attrs["run_dir"] == str(run_dir)
+    assert {r["status"] for r in mlflow_runs(tmp_path).values()} == {"FINISHED"}
+    # The worker's run went on each time: no epoch is there twice.
+    steps = [
+        event["step"]
+        for line in (run_dir / "tracking" / "spool.jsonl").read_text().splitlines()
+        if "val/accuracy" in (event := json.loads(line)).get("values", {}) and "step" in event
+    ]
+    assert sorted(set(steps)) == sorted(steps) or steps[-1] == 12
+
+
+def test_lost_losses_fail_their_trials_and_end_the_sweep_in_a_sentence(
+    run: Run, tmp_path: Path
+) -> None:
+    words = [*WORDS, "optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip=null"]
+    result = run("src.sweep", *words, "budget.trials=20", f"output_dir={tmp_path}")
+    assert result.returncode == 1, result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: 3 of 3 trials failed, so the sweep stops; ")
+    assert "the loss became" in last and str(folder(tmp_path) / "workers") in last
+    assert "Traceback" not in result.stderr
+    assert set(states(tmp_path)) <= {"FAIL", "RUNNING"}
+    runs = mlflow_runs(tmp_path)
+    (parent,) = (r for r in runs.values() if "mlflow.parentRunId" not in r)
+    assert parent["status"] == "FAILED"
+    failed = [r for r in runs.values() if r.get("bakeoff.state") == "failed"]
+    assert len(failed) >= 3 and {r["status"] for r in failed} == {"FAILED"}
+
+
+def test_a_second_driver_is_refused(start: Start, run: Run, tmp_path: Path) -> None:
+    words = [*WORDS, *SLOW, f"output_dir={tmp_path}"]
+    sweep = start(*words)
+    wait_for(trains(0), tmp_path, sweep)
+    second = run("src.sweep", *words)
+    assert second.returncode == 2
+    assert second.stderr.splitlines() == [
+        f"error: the study s in {folder(tmp_path)} is being driven by another process."
+    ]
+    assert sweep.poll() is None
+    os.killpg(sweep.pid, signal.SIGKILL)
+    sweep.wait()
+    changed = run("src.sweep", *words, "augment=none", "seed=5")
+    assert changed.returncode == 2
+    (line,) = changed.stderr.splitlines()
+    assert "the study s was begun otherwise: base was" in line and "seed=5" in line
+
+
+def test_a_full_disk_ends_it_in_a_sentence_and_it_goes_on(
+    environment: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    script = """
+mount -t tmpfs -o size=60m tmpfs "$1" || exit 77
+out=$1; kept=$2; shift 2
+"$@" output_dir="$out" &
+until grep -qs '"op_code":7' "$out"/sweeps/s/study.journal; do
+    kill -0 $! || exit 78
+    sleep 0.01
+done
+cat /dev/zero > "$out/filler" 2> /dev/null
+wait $!; code=$?
+rm "$out/filler"
+cp -r "$out/." "$kept"
+exit $code
+"""
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    disk.mkdir()
+    kept.mkdir()
+    words = [*WORDS, *SLOW, "tracking=none", "budget.trials=2"]
+    command = [sys.executable, "-m", "src.sweep", *words]
+    result = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", str(disk), str(kept), *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    if result.returncode == 77 or "unshare" in result.stderr:
+        pytest.skip(f"no disk can be mounted here: {result.stderr.strip()}")
+    assert result.returncode == 1, result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: ") and "room" in last, result.stderr
+    assert "Traceback" not in result.stderr
+    result = run("src.sweep", *words, f"output_dir={kept}", timeout=600)
+    assert result.returncode == 0, result.stderr
+    assert len(states(kept)) == 2 and "COMPLETE" in states(kept)
