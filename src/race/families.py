@@ -79,6 +79,8 @@ def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Famil
     file = _read(_SPACES / f"{name}.yaml")
     if unknown := sorted(set(file) - _FILE_KEYS):
         raise ValueError(f"{unknown[0]}: there is no such key: there are words, use and space")
+    if not isinstance(file.get("space") or {}, Mapping):
+        raise ValueError("space must hold keys with what each may be")
     space: dict[str, Any] = {}
     for part in file.get("use") or []:
         space |= _read(_SPACES / "shared" / f"{part}.yaml")

@@ -1,0 +1,152 @@
+"""One small sweep from beginning to end, as a person starts it, and what it left behind."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.entries.conftest import Run
+from tests.entries.sweeps import STUDY, WORDS, folder, mlflow_runs, states, trials
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def swept(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The output folder of a finished sweep, and what it printed."""
+    output_dir = tmp_path_factory.mktemp("a sweep")
+    result = run("src.sweep", *WORDS, f"output_dir={output_dir}", timeout=600)
+    assert result.returncode == 0, result.stderr
+    return output_dir, result.stdout
+
+
+def test_the_default_comes_first_and_the_losers_leave_no_checkpoint(
+    swept: tuple[Path, str],
+) -> None:
+    output_dir, printed = swept
+    found = trials(output_dir)
+    assert len(found) == 4 and found[0].user_attrs["default"] is True
+    assert {trial.state.name for trial in found} == {"COMPLETE", "PRUNED"}
+    for trial in found:
+        checkpoints = Path(trial.user_attrs["run_dir"]) / "checkpoints"
+        assert checkpoints.exists() == (trial.state.name == "COMPLETE")
+    assert "4 trials (" in printed and "train it again" in printed
+
+
+def test_mlflow_has_one_parent_and_a_child_a_trial(swept: tuple[Path, str]) -> None:
+    output_dir, _ = swept
+    runs = mlflow_runs(output_dir)
+    (parent,) = (run for run in runs.values() if "mlflow.parentRunId" not in run)
+    assert parent["status"] == "FINISHED" and parent["bakeoff.sweep"] == STUDY
+    assert parent["bakeoff.command"].startswith("python -m src.sweep ")
+    children = [run for run in runs.values() if run is not parent]
+    assert len(children) == 4 + 2
+    assert all(run["mlflow.parentRunId"] == parent["id"] for run in children)
+    for trial in trials(output_dir):
+        (child,) = (
+            run
+            for run in children
+            if run["bakeoff.trial"] == str(trial.number) and "bakeoff.finalist_seed" not in run
+        )
+        complete = trial.state.name == "COMPLETE"
+        assert child["bakeoff.sweep"] == STUDY and child["bakeoff.family"] == "mlp"
+        assert child["status"] == ("FINISHED" if complete else "KILLED")
+        assert child["bakeoff.state"] == ("complete" if complete else "pruned")
+        assert child["bakeoff.command"].startswith("python -m src.train model=mlp ")
+        assert child["bakeoff.run_id"] == trial.user_attrs["run_id"]
+
+
+def test_a_trials_command_repeats_it(swept: tuple[Path, str], run: Run, tmp_path: Path) -> None:
+    output_dir, _ = swept
+    record = json.loads((folder(output_dir) / "sweep.json").read_text())
+    best = max((t for t in record["trials"] if t["objectives"]), key=lambda t: t["objectives"][0])
+    # In front: a default that was searched away from would not be noticed by the default trial.
+    if best["number"] == 0:
+        others = [t for t in record["trials"] if t["objectives"] and t["number"] > 0]
+        best = others[0] if others else best
+    _, _, module, *words = shlex.split(record["commands"][str(best["number"])])
+    result = run(module, *words, "tracking=none", f"output_dir={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    summary: dict[str, Any] = json.loads(
+        Path(result.stdout.splitlines()[-1].removeprefix("summary: ")).read_text()
+    )
+    assert summary["metrics"]["val/accuracy"] == best["objectives"][0]
+    assert summary["test_measurements"] is None
+
+
+def test_the_test_part_is_measured_once_by_the_winner(swept: tuple[Path, str]) -> None:
+    output_dir, printed = swept
+    ledger = (output_dir / "test_measurements.jsonl").read_text().splitlines()
+    assert len(ledger) == 1
+    runs = {run["bakeoff.run_id"]: run for run in mlflow_runs(output_dir).values()}
+    measured = runs[json.loads(ledger[0])["run_id"]]
+    assert measured["bakeoff.finalist_seed"] == "1"
+    assert "test part measured  once on this split" in printed
+
+
+def test_the_same_command_prints_and_a_larger_budget_goes_on(
+    swept: tuple[Path, str], run: Run
+) -> None:
+    output_dir, printed = swept
+    words = [*WORDS, f"output_dir={output_dir}"]
+    before = sorted((folder(output_dir) / "workers").iterdir())
+    stamps = [path.stat().st_mtime for path in before]
+    began = time.monotonic()
+    again = run("src.sweep", *words)
+    assert time.monotonic() - began < 60 and again.returncode == 0, again.stderr
+    assert again.stdout == printed and again.stderr == ""
+    assert [path.stat().st_mtime for path in before] == stamps, "workers were started"
+    raised = run("src.sweep", *words, "budget.trials=5", "evaluate_test=false", timeout=600)
+    assert raised.returncode == 0, raised.stderr
+    assert len(states(output_dir)) == 5
+    assert states(output_dir)[:4] == [t["state"].upper() for t in record_of(output_dir)][:4]
+    assert len((output_dir / "test_measurements.jsonl").read_text().splitlines()) == 1
+
+
+def record_of(output_dir: Path) -> list[dict[str, Any]]:
+    record = json.loads((folder(output_dir) / "sweep.json").read_text())
+    found: list[dict[str, Any]] = record["trials"]
+    return found
+
+
+def test_a_sweep_without_the_test_part_never_looks_at_it(run: Run, tmp_path: Path) -> None:
+    words = [*WORDS, "evaluate_test=false", "budget.trials=1", "tracking=none"]
+    result = run("src.sweep", *words, f"output_dir={tmp_path}", timeout=600)
+    assert result.returncode == 0, result.stderr
+    assert not (tmp_path / "test_measurements.jsonl").exists()
+    assert "winner" in result.stdout and "test accuracy" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["budget.trails=3"], ["families=[mpl]"], ["model=cnn"], ["resume=x"], ["sampler=grid"]],
+)
+def test_wrong_words_end_it_before_anything_starts(
+    run: Run, tmp_path: Path, words: list[str]
+) -> None:
+    result = run("src.sweep", *words, f"output_dir={tmp_path}")
+    assert result.returncode == 2 and result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_trials_on_two_devices_are_processes_of_their_own(run: Run, tmp_path: Path) -> None:
+    words = [*WORDS, "trainer.devices=2", "budget.trials=3", "finalists=0", "tracking=none"]
+    result = run("src.sweep", *words, f"output_dir={tmp_path}", timeout=800)
+    assert result.returncode == 0, result.stderr
+    found = trials(tmp_path)
+    assert {t.state.name for t in found} <= {"COMPLETE", "PRUNED"} and len(found) == 3
+    assert found[0].state.name == "COMPLETE" and len(found[0].intermediate_values) == 3
+    for trial in found:
+        run_dir = Path(trial.user_attrs["run_dir"])
+        summary = json.loads((run_dir / "summary.json").read_text())
+        complete = trial.state.name == "COMPLETE"
+        assert summary["status"] == ("FINISHED" if complete else "KILLED")
+        assert (run_dir / "checkpoints").exists() == complete
+    assert len(list((tmp_path / "runs").iterdir())) == 3, "the other device made a run of its own"
