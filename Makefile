@@ -5,12 +5,16 @@ EXTRAS ?=#  optional dependencies to install as well: make install EXTRAS="pretr
 PYTHON ?=#  the Python to make .venv with; the first suitable one on the PATH unless given
 SWEEP ?=#   a file of sweeps/ (make sweep), or the name of a study (make dashboard)
 TESTS ?= tests
+JOBS ?= 2#     tests at the same time, each file in one process
 
 PY := .venv/bin/python
 # A working uv on the PATH, else the one that `.venv/.made` puts into .venv.
 UV = $(shell uv --version >/dev/null 2>&1 && echo uv || echo .venv/bin/uv)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-header
+
+# One thread a process: two that wait for each other on busy cores take ten times as long as one.
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -30,10 +34,10 @@ sweep: install  ## race architectures and settings (SWEEP=fashion ARGS="budget.t
 	@$(PY) -m src.sweep $(if $(SWEEP),--config-name $(SWEEP)) $(ARGS)
 
 test: install  ## run the tests that are quick (TESTS=tests/data runs some)
-	@$(PY) -m pytest -m "not slow" $(TESTS) $(ARGS)
+	@$(PYTEST) -m "not slow" $(TESTS) $(ARGS)
 
 test-all: install  ## run every test
-	@$(PY) -m pytest $(TESTS) $(ARGS)
+	@$(PYTEST) $(TESTS) $(ARGS)
 
 check: install  ## check format, lint, types and who imports whom
 	@$(PY) -m ruff format --check .
