@@ -12,6 +12,7 @@ import queue
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing import Pipe
@@ -29,7 +30,8 @@ _GRACE_SECONDS = 5.0
 def train_apart(job: Job, say: Say) -> Ending:
     """Run the job in a process of its own, and pass on what it says.
 
-    Asked to stop, it passes that on and waits for the run to be saved.
+    Asked to stop, it passes that on and waits a while. Devices that wait for each other for ever,
+    because they heard of it in different steps, are ended: the last epoch's checkpoint is whole.
     """
     ours, theirs = Pipe()
     with theirs:
@@ -48,7 +50,9 @@ def train_apart(job: Job, say: Say) -> Ending:
                 return _relay(ours, say)
             except Interrupted:
                 _signal_all(process, signal.SIGTERM)
-                return _relay(ours, say)
+                return _relay(ours, say, time.monotonic() + _GRACE_SECONDS)
+    except TimeoutError:
+        return Ending("interrupted", reason="stopped")
     except (EOFError, OSError):
         # As with a worker that dies: the trial may go on from its checkpoint.
         return Ending("interrupted", reason=f"its process {_how_it_ended(process)}")
@@ -69,8 +73,10 @@ def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
     return f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
-def _relay(connection: Connection, say: Say) -> Ending:
+def _relay(connection: Connection, say: Say, until: float | None = None) -> Ending:
     while True:
+        if until is not None and not connection.poll(max(0.0, until - time.monotonic())):
+            raise TimeoutError
         message: dict[str, Any] = json.loads(connection.recv_bytes())
         match message.pop("said"):
             case "noted":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from src.search.workers.process import Ending, Say
@@ -52,6 +53,13 @@ class Tiny:
             return Ending("interrupted", reason="stopped")
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def _die_once(self, job: Mapping[str, Any], say: Say) -> Ending:
+        marker = Path(job["marker"])
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Ending("complete")
 
     def _fail(self, job: Mapping[str, Any], say: Say) -> Ending:
         raise RuntimeError("no such thing")

@@ -180,8 +180,10 @@ def test_an_idle_worker_that_is_killed_is_replaced_without_a_word(pool: Pool) ->
             assert not list(pool.events(0.1))
 
 
-def test_a_job_alone_is_given_once_more_if_its_worker_dies(pool: Pool) -> None:
+def test_a_job_alone_is_given_once_more_if_its_worker_dies(pool: Pool, tmp_path: Path) -> None:
     pool.start(1)
+    ended = pool.run_alone({"do": "die_once", "marker": str(tmp_path / "died")}, lambda: None)
+    assert ended.ending.state == "complete" and not ended.died
     ended = pool.run_alone({"do": "train", "epochs": 1, "value": 0.5, "die": 1}, lambda: None)
     assert ended.died and "signal 9" in str(ended.ending.reason)
     assert pool.run_alone({"do": "see"}, lambda: None).ending.state == "complete"
