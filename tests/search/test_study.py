@@ -262,7 +262,7 @@ def test_a_locked_database_is_one_sentence_and_the_study_is_whole(
         # Another process, such as a backup, holds the whole file.
         with sqlite3.connect(tmp_path / "study.db", isolation_level=None) as other:
             other.execute("begin exclusive")
-            sentence = "the study's storage does not answer: .*database is locked"
+            sentence = r"the study's storage does not answer \(.*database is locked\)"
             for attempt in (
                 study.ask,
                 study.trials,

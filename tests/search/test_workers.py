@@ -223,7 +223,9 @@ def test_jobs_are_interrupted_and_a_closed_pool_leaves_nobody(pool: Pool) -> Non
     began = time.monotonic()
     pool.close()
     assert time.monotonic() - began < 4
-    assert all(gone(pid) for pid in pids)
+    while not all(gone(pid) for pid in pids):  # a child that was killed takes its moment to go
+        assert time.monotonic() - began < 10
+        time.sleep(0.1)
 
 
 def test_workers_of_a_killed_driver_are_gone_in_seconds(tmp_path: Path) -> None:
