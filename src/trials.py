@@ -105,7 +105,8 @@ class SweepRecord:
         families: in the order they were named.
         trials: by number.
         base: words that all trials share.
-        commands: by trial number, the command line that repeats it by hand.
+        commands: by trial number, the command line that repeats it by hand; that of the winner
+            repeats the run whose test is told.
         importances: by family, share of each key in how the first metric varies; sums to 1.
         finalists: best mean first.
         winner: number of the winning trial, or None while there is none.

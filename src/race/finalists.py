@@ -38,6 +38,17 @@ class FinalRecord:
     test_measurements: int | None = None
     winner: int | None = None
 
+    @property
+    def winning_seed(self) -> int | None:
+        """The first of the winner's seeds that ended well: nobody picked it, so it is the one that
+        is measured on the test part."""
+        if self.winner is None:
+            return None
+        seeds = self.refits.get(self.winner, {})
+        return min(
+            (s for s, found in seeds.items() if found.get("value") is not None), default=None
+        )
+
     def ranked(self, direction: str) -> tuple[Finalist, ...]:
         """Best mean first; those of whom no seed ended well come last."""
         finalists = [

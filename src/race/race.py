@@ -138,6 +138,10 @@ class _Race:
         settings, study = self._settings, self._study
         trials = tuple(study.trials())
         final = Finals.stored(study)
+        commands = {t.number: _command(t.words) for t in trials if t.words}
+        if final.winner is not None and final.winning_seed is not None:
+            words = study.trial(final.winner).words
+            commands[final.winner] = _command(_with_seed(words, final.winning_seed))
         return SweepRecord(
             study=settings.study,
             metrics=settings.metrics,
@@ -145,7 +149,7 @@ class _Race:
             families=tuple(self._families),
             trials=trials,
             base=self._base,
-            commands={t.number: _command(t.words) for t in trials if t.words},
+            commands=commands,
             importances=study.importances(),
             finalists=final.ranked(settings.directions[0]),
             winner=final.winner,
@@ -355,6 +359,10 @@ def _changed(words: Sequence[str], changes: Sequence[str]) -> list[str]:
     """The words with these in place of those on the same keys; of two changes the later counts."""
     newer = {word.partition("=")[0]: word for word in changes}
     return [*(word for word in words if word.partition("=")[0] not in newer), *newer.values()]
+
+
+def _with_seed(words: Sequence[str], seed: int) -> list[str]:
+    return [*(word for word in words if not word.startswith("seed=")), f"seed={seed}"]
 
 
 def _command(words: Sequence[str]) -> str:
