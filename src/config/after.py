@@ -8,7 +8,7 @@ from pathlib import Path
 from src.config.checks import Settings, setting
 from src.config.tracking import TrackingPlace
 
-__all__ = ["EvaluateSettings", "PredictSettings"]
+__all__ = ["CompareSettings", "EvaluateSettings", "PredictSettings"]
 
 
 def _out_problem(out: str) -> str | None:
@@ -41,3 +41,18 @@ class PredictSettings(Settings):
     batch_size: int = setting("pictures at once", at_least=1)
     output_dir: str = setting("folder under which the run is looked for")
     tracking: TrackingPlace = setting("where the run is mirrored")
+
+
+@dataclass(frozen=True)
+class CompareSettings(Settings):
+    """`python -m src.compare`."""
+
+    runs: list[str] | None = setting(
+        "folders, ids or names of the runs to compare; null for all finished ones in output_dir"
+    )
+    sweep: str | None = setting(
+        "name of a study whose finished runs are compared; null for no study"
+    )
+    data: str | None = setting("name of a data set, to leave out the runs on others")
+    part: str = setting("the part whose stored predictions are compared", options=("val", "test"))
+    output_dir: str = setting("folder under which the runs are looked for")

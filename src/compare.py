@@ -1,0 +1,35 @@
+"""Which candidate to use, and how sure that is, from what finished runs predicted.
+
+python -m src.compare sweep=default
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from src.config.after import CompareSettings
+from src.config.command_line import run_entry
+from src.config.compose import compose_settings
+
+
+def compare(settings: CompareSettings, words: Sequence[str]) -> None:
+    """Print the leaderboard and the verdict, and write both beside the runs."""
+    from src.comparing import compared, write_comparison
+    from src.reporting.comparison import format_comparison
+
+    comparison = compared(settings)
+    print(format_comparison(comparison))
+    for path in write_comparison(comparison, settings):
+        print(f"written: {path}", flush=True)
+
+
+def main() -> int:
+    """The exit code of the command line."""
+    read = partial(compose_settings, CompareSettings, config_name="compare")
+    return run_entry(__doc__ or "", read, compare)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
