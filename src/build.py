@@ -138,7 +138,8 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
     )
     mean, std = getattr(network, "input_statistics", None) or (data.mean, data.std)
     passport = {
-        "settings": to_plain(settings),
+        # A run that was interrupted ends as the same model as one that was not.
+        "settings": to_plain(settings) | {"resume": None},
         "network": {
             "target": model._target_,
             "arguments": _network_arguments(model.without_weights()),

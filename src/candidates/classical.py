@@ -205,7 +205,7 @@ class ClassicalCandidate:
         data, pictures = self._data, self._data.pictures
         network = getattr(self._extractors[0], "passport", None)
         return {
-            "settings": to_plain(self._settings),
+            "settings": to_plain(self._settings) | {"resume": None},
             "class_names": list(pictures.class_names),
             "image_size": list(pictures.image_size),
             "channels": pictures.channels,

@@ -189,18 +189,17 @@ class SweepStudy:
     def ask(self) -> TrialRecord | None:
         """A new trial, running; None where the sampler has nothing left to propose."""
         with plainly():
-            number = len(self._study.get_trials(deepcopy=False))
             if self.plan.sampler == "grid" and not self._enqueue_untried():
                 return None
             trial = self._study.ask()
-            self._draw(trial, number)
+            self._draw(trial)
         self._running[trial.number] = trial
         return self.trial(trial.number)
 
-    def _draw(self, trial: Trial, number: int) -> None:
+    def _draw(self, trial: Trial) -> None:
         """First the family, then its values by a sampler that looks at the family alone: what it
         costs to ask does not grow with the other families."""
-        plan, names = self.plan, tuple(self._families)
+        plan, names, number = self.plan, tuple(self._families), trial.number
         with plainly():
             if len(names) == 1:  # no choice, and some samplers take none
                 self._study.sampler = self._sampler(number)
@@ -219,6 +218,8 @@ class SweepStudy:
 
     def _worth_a_look(self, family: str) -> set[int]:
         """The family's trials by number; of very many the best and the latest."""
+        if self.plan.sampler == "random":
+            return set()
         trials = [t for t in self._all() if t.params.get(FAMILY) == family]
         if len(trials) <= _MOST_SEEN:
             return {trial.number for trial in trials}
@@ -280,7 +281,7 @@ class SweepStudy:
                 with plainly():
                     trial = Trial(self._study, frozen._trial_id)
                 # The rest, if the driver was killed while it was being drawn.
-                self._draw(trial, frozen.number)
+                self._draw(trial)
                 self._running[frozen.number] = trial
                 left.append(self.trial(frozen.number))
         return left
