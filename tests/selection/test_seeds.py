@@ -97,3 +97,17 @@ def test_moderation_pools_what_does_not_differ() -> None:
     assert common == pytest.approx((2 * 1.0 + 4 * 1.1 + 2 * 0.9) / 8)
     assert prior == math.inf
     assert shrunken == pytest.approx(np.full(3, common)) and total == pytest.approx(np.full(3, 8.0))
+
+
+def test_one_with_level_repeats_lends_like_the_others() -> None:
+    """Accuracies that are level by chance have a variance of 0, whose logarithm is none."""
+    level = np.array([[True, False, True, False], [False, True, False, True]])
+    spread = seed_spread([level, ~level, layout(0, 3, 4), layout(1, 1, 4)])
+    assert spread is not None
+    assert np.isfinite(spread.excess).all() and (spread.freedom >= 1).all()
+
+
+def test_moderation_finds_no_more_freedom_than_there_is() -> None:
+    _, prior, _, total = moderated(np.array([1.0, 30.0]), np.array([1.0, 1.0]))
+    assert 1 < prior < math.inf
+    assert list(total) == [2.0, 2.0]

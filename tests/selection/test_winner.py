@@ -8,7 +8,7 @@ from src.metrics.intervals import wilson_interval
 from src.selection.evidence import Evidence
 from src.selection.intervals import accuracy_interval
 from src.selection.resampling import resample
-from src.selection.winner import Winner, _lead, winners_accuracy
+from src.selection.winner import Winner, _lead, _winning_range, winners_accuracy
 from tests.selection.fields import candidate, random_field
 
 
@@ -126,3 +126,38 @@ def test_a_copy_that_is_level_is_a_whole_step_behind() -> None:
     right = random_field([0.8], [1])[0].right
     evidence = Evidence.of([candidate("a", right), candidate("b", right)])
     assert _lead(evidence, 0, 1) == pytest.approx(1 / 400)
+
+
+def test_level_candidates_leave_an_interval() -> None:
+    """Cut off at the rival itself, the law would have no room for the winner at all."""
+    right = np.arange(300) % 10 > 1
+    field = [candidate("a", right), candidate("b", np.roll(right, 1))]
+    field[0].losses[:] *= 0.9
+    found = winner(Evidence.of(field))
+    assert found.interval.high - found.interval.low > 0.05
+    assert found.interval.high > found.measured - 0.03
+
+
+def test_the_winning_range_is_where_it_wins() -> None:
+    """Moved along with its accuracy as their covariances say, the others overtake at the ends."""
+    for seed in range(20):
+        shares = np.random.default_rng(seed).uniform(0.6, 0.9, 6)
+        evidence = Evidence.of(random_field(shares.tolist(), [5, 5, 4, 1, 1, 1], seed=seed))
+        first = int(evidence.accuracy.argmax())
+        low, high = _winning_range(evidence, first)
+        slope = evidence.covariance(first) / evidence.variance[first]
+        for moved in np.linspace(-2, 2, 401):
+            others = evidence.accuracy + slope * (moved - evidence.accuracy[first])
+            wins = (np.delete(others, first) <= moved).all()
+            if min(abs(moved - low), abs(moved - high)) > 1e-6:
+                assert wins == (low < moved < high)
+
+
+def test_one_who_would_lose_by_doing_better_is_corrected_upwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A rival may gain more from easy pictures than the winner does."""
+    evidence = Evidence.of(random_field([0.8], [1]))
+    close = evidence.accuracy[0] + 0.005
+    monkeypatch.setattr("src.selection.winner._winning_range", lambda *_: (-np.inf, close))
+    assert winner(evidence).accuracy > evidence.accuracy[0] + 0.001
