@@ -40,7 +40,8 @@ def measure() -> list[Row]:
 
 
 def _row(path: Path) -> Row:
-    recorded = json.loads(path.read_text())
+    # A training whose loss was lost has no end to be compared.
+    recorded = [one for one in json.loads(path.read_text()) if len(one["curve"]) == EPOCHS]
     shares = [_share(recorded, seed) for seed in range(_SEEDS)]
     median = statistics.median(shares)
     told = ", ".join("never" if math.isinf(share) else f"{share:.2f}" for share in shares)
