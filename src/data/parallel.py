@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["available_cores", "in_order"]
+__all__ = ["a_window", "available_cores", "in_order"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,12 +29,22 @@ def in_order(
     At most twice as many items as there are workers are under way or done but not yet taken, so
     memory stays flat however slowly results are taken.
     """
+    yield from a_window(ThreadPoolExecutor(workers), work, items, 2 * workers)
+
+
+def a_window(
+    pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], most: int
+) -> Iterator[Result]:
+    """Yield work(item) for each item, in order, at most so many of them under way at a time.
+
+    Args:
+        pool: does the work; shut down at the end.
+    """
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers)
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) == 2 * workers:
+            if len(waiting) == most:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -8,15 +8,14 @@ import os
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.parallel import in_order
+from src.data.parallel import a_window, in_order
 from src.features.fusion import Extractor
 from src.features.picture import Floats
 
@@ -77,16 +76,7 @@ def _in_processes(
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(extractor,)
     )
-    waiting: deque[Future[Floats]] = deque()
-    try:
-        for block in pictures:
-            waiting.append(pool.submit(_work, block))
-            if len(waiting) == 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    yield from a_window(pool, _work, pictures, 2 * workers)
 
 
 _extractor: Extractor

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from src.search.difference import difference
+from src.search.importances import key_shares
 from src.search.journal import Journal
 from src.search.lease import Lease, StudyBusy
 from src.search.samplers import family_sampler, grid, make_sampler
@@ -301,42 +301,15 @@ class SweepStudy:
             return dict(self._frozen(number).user_attrs)
 
     def importances(self) -> dict[str, dict[str, float]]:
-        """By family and key, the share in how the first metric varies (PED-ANOVA: Watanabe et al.,
-        2023), of families with enough complete trials to say."""
+        """By family and key, the share in how the first metric varies; see `key_shares`."""
+        complete = [t for t in self._all() if t.state is TrialState.COMPLETE]
         found = {}
-        for family in self.plan.families:
-            view = self._family_view(family)
-            if view is None:
-                continue
-            with suppress(ValueError, RuntimeError):  # nothing varies
-                shares = optuna.importance.get_param_importances(
-                    view,
-                    target=(lambda t: t.values[0]) if len(self.plan.directions) > 1 else None,
-                )
-                found[family.name] = {_key(name): share for name, share in shares.items()}
+        for name, family in self._families.items():
+            own = [trial for trial in complete if self._family_name(trial) == name]
+            if shares := key_shares(own, self.plan.directions):
+                keys = {family.stored_name(p): p.name for p in family.parameters}
+                found[name] = {keys[stored]: share for stored, share in shares.items()}
         return found
-
-    def _family_view(self, family: Family) -> optuna.Study | None:
-        """The family's complete trials alone, in a study of their own."""
-        complete = [
-            frozen
-            for frozen in self._all()
-            if frozen.state is TrialState.COMPLETE and self._family_name(frozen) == family.name
-        ]
-        if len(complete) < 4:
-            return None
-        view = optuna.create_study(
-            directions=[StudyDirection[name.upper()] for name in self.plan.directions]
-        )
-        for frozen in complete:
-            inside = {k: v for k, v in frozen.params.items() if k != FAMILY}
-            distributions = {k: frozen.distributions[k] for k in inside}
-            view.add_trial(
-                optuna.trial.create_trial(
-                    params=inside, distributions=distributions, values=frozen.values
-                )
-            )
-        return view
 
     def _all(self) -> list[FrozenTrial]:
         with plainly():
@@ -405,7 +378,3 @@ class SweepStudy:
                 self._study.enqueue_trial(values)
                 return True
         return False
-
-
-def _key(stored_name: str) -> str:
-    return stored_name.partition("/")[2]
