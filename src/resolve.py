@@ -48,7 +48,7 @@ _LEAST_STEPS = 16
 _FAST_ENOUGH = 0.9
 _TIMED_STEPS = 3
 # A training sees this many pictures, repeated ones included, within bounds for few and for many.
-_PICTURES_SEEN, _LEAST_EPOCHS, _MOST_EPOCHS = 600_000, 10, 30
+_PICTURES_SEEN, _LEAST_EPOCHS, _MOST_EPOCHS = 650_000, 10, 30
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def resolve(settings: RunSettings, data: PictureData) -> Resolved:
         # With more threads than cores, all of them wait for each other.
         share = max(1, torch.get_num_threads() // int(processes))
         settings = _with(settings, "runtime", threads=share)
-    resolved = _with_epochs(Resolved(settings), data)
+    resolved = _with_epochs(Resolved(_with_views(settings)), data)
     settings = resolved.settings
     sized = settings.data.batch_size != _AUTO
     if _AUTO in to_plain(settings.runtime).values() or not sized:
@@ -104,6 +104,15 @@ def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
     """About what an epoch's training steps take, from a few real ones; all must be resolved."""
     steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
     return steps * _step_seconds(settings, data, _device(settings))
+
+
+def _with_views(settings: RunSettings) -> RunSettings:
+    if settings.trainer.tta != _AUTO:
+        return settings
+    # A network that never saw a mirrored picture would be asked about something new.
+    flip = settings.augment.flip
+    mirrored = settings.data.mirror_ok if flip is None else flip
+    return _with(settings, "trainer", tta="flip" if mirrored else "none")
 
 
 def _with_epochs(resolved: Resolved, data: PictureData) -> Resolved:

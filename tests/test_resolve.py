@@ -88,7 +88,7 @@ def test_what_was_measured_on_a_busy_machine_is_measured_again_on_an_idle_one(
 
 def test_what_is_forced_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = timed_as(monkeypatch, {"float32": 1.0, "bfloat16": 2.0})
-    settings, data = opened("runtime=float32")
+    settings, data = opened("runtime=float32", "trainer.tta=none")
     assert resolve.resolve(settings, data) == resolve.Resolved(settings)
     assert asked == []
     settings, data = opened("runtime.precision=bfloat16", "runtime.threads=1")
@@ -127,7 +127,7 @@ def test_the_run_holds_what_was_chosen_and_takes_it_up_again(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("pictures", "epochs"), [(1_000, 30), (25_000, 24), (54_000, 11), (1_000_000, 10)]
+    ("pictures", "epochs"), [(1_000, 30), (25_000, 26), (54_000, 12), (1_000_000, 10)]
 )
 def test_more_pictures_get_fewer_epochs(
     monkeypatch: pytest.MonkeyPatch, pictures: int, epochs: int
@@ -150,3 +150,18 @@ def test_several_cpu_processes_share_the_threads() -> None:
     torch.set_num_threads(4)
     settings, data = opened("runtime=float32", "trainer.devices=2", "trainer.accelerator=cpu")
     assert resolve.resolve(settings, data).settings.runtime.threads == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "views"),
+    [
+        ((), "none"),  # digits mean something else in a mirror
+        (("data.mirror_ok=true",), "flip"),
+        (("data.mirror_ok=true", "augment=none"), "none"),
+        (("augment.flip=true",), "flip"),
+        (("augment.flip=true", "trainer.tta=shift"), "shift"),
+    ],
+)
+def test_predictions_mirror_what_training_mirrored(words: tuple[str, ...], views: str) -> None:
+    settings, data = opened("runtime=float32", *words)
+    assert resolve.resolve(settings, data).settings.trainer.tta == views

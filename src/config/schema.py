@@ -85,8 +85,8 @@ class TrainerSettings(Settings):
         options=("last", "best"),
     )
     tta: str = setting(
-        "test-time augmentation of the final evaluation",
-        options=("none", "flip", "shift", "flip_shift"),
+        "views of each picture that a prediction is the mean of: auto mirrors what training mirrored",
+        options=("auto", "none", "flip", "shift", "flip_shift"),
     )
     validate_every: int = setting("epochs between validations", at_least=1)
     deterministic: bool = setting("use deterministic kernels where there are some")
