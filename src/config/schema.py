@@ -85,7 +85,7 @@ class TrainerSettings(Settings):
         options=("last", "best"),
     )
     tta: str = setting(
-        "views of each picture that a prediction is the mean of: auto mirrors what training mirrored",
+        "views that a prediction is the mean of: auto mirrors what training mirrored",
         options=("auto", "none", "flip", "shift", "flip_shift"),
     )
     validate_every: int = setting("epochs between validations", at_least=1)
