@@ -5,6 +5,7 @@ python -m src.compare sweep=default
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -15,12 +16,13 @@ from src.config.compose import compose_settings
 
 
 def compare(settings: CompareSettings, words: Sequence[str]) -> None:
-    """Print the leaderboard and the verdict, and write both beside the runs."""
-    from src.comparing import compared, write_comparison
+    """Print the leaderboard and the verdict, and leave a report beside the runs and in MLflow."""
+    from src.comparing import compared
+    from src.comparing.writing import write_comparison
     from src.reporting.comparison import format_comparison
 
     comparison = compared(settings)
-    print(format_comparison(comparison))
+    print(format_comparison(comparison, shutil.get_terminal_size((120, 24)).columns), flush=True)
     for path in write_comparison(comparison, settings):
         print(f"written: {path}", flush=True)
 

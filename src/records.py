@@ -96,8 +96,12 @@ class Predictions:
             pq.write_table(table, temporary)
 
     @classmethod
-    def read(cls, path: Path | str) -> Predictions:
+    def read(cls, path: Path | str, *, with_paths: bool = True) -> Predictions:
         """Read what `write` wrote.
+
+        Args:
+            path: of the file.
+            with_paths: False leaves the paths out, which take longer than all the rest.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -110,10 +114,11 @@ class Predictions:
         try:
             # From bytes, because read_table takes the name of a folder like `seed=1` for a column,
             # and outside of `try`, because a file that is not there is no rubbish.
-            table = pq.ParquetFile(content).read(columns=list(_COLUMNS))
+            columns = [name for name in _COLUMNS if with_paths or name != "path"]
+            table = pq.ParquetFile(content).read(columns=columns)
             class_names = json.loads(table.schema.metadata[_CLASS_NAMES_KEY])
             probs = table["probabilities"].combine_chunks().flatten().to_numpy()
-            paths = table["path"].to_pylist()
+            paths = table["path"].to_pylist() if with_paths else []
             return cls(
                 sample_ids=table["index"].to_numpy(),
                 paths=None if None in paths or not paths else tuple(paths),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.config.checks import Settings, setting
-from src.config.tracking import TrackingPlace
+from src.config.checks import ConfigError, Settings, setting
+from src.config.tracking import TrackingPlace, TrackingSwitch, experiment_problem
 
 __all__ = ["CompareSettings", "EvaluateSettings", "PredictSettings"]
 
@@ -47,12 +47,30 @@ class PredictSettings(Settings):
 class CompareSettings(Settings):
     """`python -m src.compare`."""
 
-    runs: list[str] | None = setting(
-        "folders, ids or names of the runs to compare; null for all finished ones in output_dir"
-    )
+    runs: list[str] | None = setting("folders, ids or names of the runs to compare; null for none")
     sweep: str | None = setting(
         "name of a study whose finished runs are compared; null for no study"
     )
+    experiment: str | None = setting(
+        "name of an experiment in MLflow whose runs are compared; null for none",
+        check=experiment_problem,
+    )
+    filter: str | None = setting(
+        "which runs in MLflow are compared, in the words of its search, such as "
+        "params.`model.name` = 'cnn'; null for all"
+    )
     data: str | None = setting("name of a data set, to leave out the runs on others")
     part: str = setting("the part whose stored predictions are compared", options=("val", "test"))
-    output_dir: str = setting("folder under which the runs are looked for")
+    output_dir: str = setting(
+        "folder under which the runs are looked for: all finished ones, if nothing above says which"
+    )
+    tracking: TrackingSwitch = setting("where runs are looked up and the comparison is mirrored")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        in_mlflow = "experiment" if self.experiment is not None else "filter"
+        asked = self.experiment is not None or self.filter is not None
+        ways = {"runs": self.runs is not None, "sweep": self.sweep is not None, in_mlflow: asked}
+        said = [name for name, given in ways.items() if given]
+        if len(said) > 1:
+            raise ConfigError(f"{' and '.join(said)} each say which runs to compare: say one.")

@@ -50,6 +50,8 @@ LITERAL_KEYS = frozenset(
         "resume",
         "tracking.uri",
         "tracking.experiment",
+        "experiment",
+        "filter",
         "run",
         "images",
         "out",

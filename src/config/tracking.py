@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from src.config.checks import Settings, setting
 
-__all__ = ["ReplaySettings", "TrackingPlace", "TrackingSettings", "UISettings", "uri_problem"]
+__all__ = [
+    "ReplaySettings",
+    "TrackingPlace",
+    "TrackingSettings",
+    "TrackingSwitch",
+    "UISettings",
+    "experiment_problem",
+    "uri_problem",
+]
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _SERVERS = ("http", "https", "databricks")
@@ -29,7 +37,8 @@ def uri_problem(uri: str) -> str | None:
     return None
 
 
-def _experiment_problem(name: str) -> str | None:
+def experiment_problem(name: str) -> str | None:
+    """What is wrong with the name of an MLflow experiment, or None."""
     return None if name.strip() and len(name) <= 500 else "it must be a name of 1 to 500 characters"
 
 
@@ -43,11 +52,18 @@ class TrackingPlace(Settings):
 
 
 @dataclass(frozen=True)
+class TrackingSwitch(TrackingPlace):
+    """Which tracking database, for what is made of runs that it holds."""
+
+    enabled: bool = setting("mirror it in MLflow where the runs are; its files are there without")
+
+
+@dataclass(frozen=True)
 class TrackingSettings(TrackingPlace):
     """Where a run is mirrored."""
 
     enabled: bool = setting("mirror the run in MLflow; its own folder is complete without")
-    experiment: str = setting("the MLflow experiment that holds the run", check=_experiment_problem)
+    experiment: str = setting("the MLflow experiment that holds the run", check=experiment_problem)
     log_model: bool = setting(
         "log the trained network: its checkpoint, and a model that MLflow can serve"
     )

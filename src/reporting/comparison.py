@@ -1,21 +1,69 @@
-"""A verdict as a table with sentences, and as CSV."""
+"""A verdict as a table with sentences, as CSV, and as plain values."""
 
 from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from src.reporting.amounts import count, duration, mean_text, measured
 from src.reporting.tables import Table
+from src.selection.mcnemar import McNemar
 from src.selection.verdict import Standing, Verdict
 
-__all__ = ["Comparison", "comparison_csv", "format_comparison"]
+__all__ = [
+    "Comparison",
+    "Entrant",
+    "Pair",
+    "comparison_csv",
+    "comparison_plain",
+    "comparison_table",
+    "format_comparison",
+]
 
 _MOST_SHOWN = 15
+# Log-loss and calibration error are the spread's and the interval's company: all of one part.
 _COLUMNS = (
-    *("rank", "candidate", "accuracy", "low", "high", "spread", "log_loss"),
-    *("calibration_error", "latency_ms", "tied", "runs"),
+    *("rank", "candidate", "family", "accuracy", "spread", "low", "high", "runs"),
+    *("log_loss", "calibration_error", "parameters", "latency_ms", "training_seconds", "tied"),
 )
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A candidate with what the verdict has no use for.
+
+    Attributes:
+        standing: of the candidate.
+        family: its kind of model.
+        parameters: of its network, None where that is not known.
+        training_seconds: of one training, mean over the repeats; None where nobody measured.
+        run_dirs: folders of its repeats, in the order of `standing.run_ids`.
+        command: the command line that repeats the first of them.
+    """
+
+    standing: Standing
+    family: str
+    parameters: int | None
+    training_seconds: float | None
+    run_dirs: tuple[str, ...]
+    command: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs by name, and McNemar's exact test of them."""
+
+    first: str
+    second: str
+    test: McNemar
+
+    @property
+    def sentence(self) -> str:
+        """The outcome, with what it is about."""
+        return self.test.sentence(self.first, self.second)
 
 
 @dataclass(frozen=True)
@@ -24,77 +72,136 @@ class Comparison:
 
     Attributes:
         verdict: on the candidates.
-        sentences: the same in words.
+        entrants: the same candidates in the same order.
+        pair: where two runs were compared, and no more.
+        sentences: the verdict and the pair in words.
+        remarks: what was left out, a sentence each.
         part: whose stored predictions were compared.
         data: name of the data set.
         runs: compared.
-        left_out: runs on other pictures.
         test_measurements: how often the test part of this split has been measured.
     """
 
     verdict: Verdict
+    entrants: tuple[Entrant, ...]
+    pair: Pair | None
     sentences: tuple[str, ...]
+    remarks: tuple[str, ...]
     part: str
     data: str
     runs: int
-    left_out: int
     test_measurements: int
+
+    @property
+    def closing(self) -> tuple[str, ...]:
+        """What a reader should know beside the verdict."""
+        if not self.test_measurements:
+            return (*self.remarks, "The test part of this split has not been measured.")
+        times = measured(self.test_measurements).removesuffix(" on this split")
+        return (*self.remarks, f"The test part of this split has been measured {times}.")
 
 
 def format_comparison(comparison: Comparison, width: int = 100) -> str:
     """For a terminal: the best candidates, the verdict, and what it does not speak of."""
-    standings = comparison.verdict.standings
-    shown = standings[:_MOST_SHOWN]
-    table = Table(
-        title=f"Candidates on the {comparison.part} part of {comparison.data}, "
-        f"{comparison.verdict.pictures:,} pictures",
-        headers=(
-            "rank",
-            "accuracy",
-            "95 % interval",
-            "runs",
-            "log-loss",
-            "ms",
-            "tied",
-            "candidate",
-        ),
-        rows=tuple(_row(standing) for standing in shown),
-        numbers=frozenset({0, 1, 3, 4, 5}),
-    )
+    table = comparison_table(comparison, _MOST_SHOWN)
     parts = [table.text(width)]
-    if len(standings) > len(shown):
-        parts[0] += f"\n  and {len(standings) - len(shown)} more, in leaderboard.csv"
-    parts.append("\n".join(comparison.sentences))
-    if comparison.left_out:
-        some = "One run" if comparison.left_out == 1 else f"{comparison.left_out} runs"
-        parts.append(f"{some} on other pictures left out.")
-    if comparison.test_measurements:
-        times = comparison.test_measurements
-        often = "once" if times == 1 else f"{times} times"
-        parts.append(f"The test part of this split has been measured {often}.")
+    if more := len(comparison.entrants) - len(table.rows):
+        parts[0] += f"\n  and {more} more, in leaderboard.csv"
+    parts += ["\n".join(comparison.sentences), "\n".join(comparison.closing)]
     return "\n\n".join(parts) + "\n"
 
 
+def comparison_table(comparison: Comparison, most: int | None = None) -> Table:
+    """The candidates in order, or the first of them; the spread is a standard deviation."""
+    headers = (
+        *("rank", "accuracy", "95 % interval", "runs", "log-loss", "calib."),
+        *("params", "ms", "trained", "tied", "candidate"),
+    )
+    return Table(
+        title=f"Candidates on the {comparison.part} part of {comparison.data}, "
+        f"{comparison.verdict.pictures:,} pictures",
+        headers=headers,
+        rows=tuple(_row(one) for one in comparison.entrants[:most]),
+        numbers=frozenset({0, 3, 4, 5, 6, 7, 8}),
+    )
+
+
 def comparison_csv(comparison: Comparison) -> str:
-    """All candidates, the best first."""
+    """All candidates, the best first; what is not known is left empty."""
     stream = io.StringIO()
-    rows = csv.writer(stream)
-    rows.writerow(_COLUMNS)
-    for one in comparison.verdict.standings:
-        low, high = one.interval.low, one.interval.high
-        known = (one.accuracy, low, high, one.spread, one.log_loss, one.calibration_error, one.cost)
-        rows.writerow([one.rank, one.name, *known, one.tied, " ".join(one.run_ids)])
+    rows = csv.DictWriter(stream, [*_COLUMNS, "run_ids", "command"], lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(_candidate(one) | {"run_ids": " ".join(one.standing.run_ids)}
+                   for one in comparison.entrants)  # fmt: skip
     return stream.getvalue()
 
 
-def _row(standing: Standing) -> tuple[str, ...]:
+def comparison_plain(comparison: Comparison) -> dict[str, Any]:
+    """All of it in plain values that JSON knows; what is not known is null."""
+    verdict = comparison.verdict
+    return {
+        "data": comparison.data,
+        "part": comparison.part,
+        "pictures": verdict.pictures,
+        "runs": comparison.runs,
+        "test_measurements": comparison.test_measurements,
+        "winner": verdict.winner.name,
+        "winner_accuracy": verdict.winner_accuracy,
+        "tied": [one.name for one in verdict.tied],
+        "cheapest": None if verdict.cheapest is None else verdict.cheapest.name,
+        "of_configurations": verdict.of_configurations,
+        "seed_share": verdict.seed_share,
+        "enough": None if verdict.enough is None else asdict(verdict.enough),
+        "pair": None if comparison.pair is None else asdict(comparison.pair),
+        "sentences": list(comparison.sentences),
+        "remarks": list(comparison.remarks),
+        "candidates": [
+            _candidate(one)
+            | {
+                "behind": asdict(one.standing.behind),
+                "run_ids": list(one.standing.run_ids),
+                "run_dirs": list(one.run_dirs),
+            }
+            for one in comparison.entrants
+        ],
+    }
+
+
+def _candidate(one: Entrant) -> dict[str, Any]:
+    standing = one.standing
+    known = {
+        "rank": standing.rank,
+        "candidate": standing.name,
+        "family": one.family,
+        "accuracy": standing.accuracy,
+        "spread": standing.spread,
+        "low": standing.interval.low,
+        "high": standing.interval.high,
+        "runs": len(standing.run_ids),
+        "log_loss": standing.log_loss,
+        "calibration_error": standing.calibration_error,
+        "parameters": one.parameters,
+        "latency_ms": standing.cost,
+        "training_seconds": one.training_seconds,
+        "tied": standing.tied,
+        "command": one.command,
+    }
+    # JSON knows no NaN.
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in known.items()}
+
+
+def _row(one: Entrant) -> tuple[str, ...]:
+    standing = one.standing
     return (
         str(standing.rank),
-        f"{100 * standing.accuracy:.2f} %",
+        mean_text("accuracy", standing.accuracy, standing.spread),
         str(standing.interval),
         str(len(standing.run_ids)),
         f"{standing.log_loss:.3f}",
-        "" if standing.cost is None else f"{standing.cost:.2f}",
+        f"{100 * standing.calibration_error:.1f} %",
+        "" if one.parameters is None else count(one.parameters),
+        "" if standing.cost is None else f"{standing.cost:.3g}",
+        "" if one.training_seconds is None else duration(one.training_seconds),
         "yes" if standing.tied else "",
         standing.name,
     )

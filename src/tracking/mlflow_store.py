@@ -24,7 +24,7 @@ from src.tracking.view import view_tags
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Param, RunTag
 
-__all__ = ["FoundRun", "Rejected", "ServerAway", "Store"]
+__all__ = ["FoundRun", "NoSuchExperiment", "Rejected", "ServerAway", "Store"]
 
 # MLflow's words for "this request will never work"; everything else may pass.
 _FINAL = {
@@ -46,6 +46,7 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _SCHEMA_TIMEOUT_SECONDS = 120.0
+_RUNS_A_PAGE = 1000
 
 
 class ServerAway(Exception):
@@ -54,6 +55,10 @@ class ServerAway(Exception):
 
 class Rejected(Exception):
     """The database or server will never take this."""
+
+
+class NoSuchExperiment(Rejected):
+    """There is no experiment of this name."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,35 @@ class Store:
             runs = runs or self._search(f"attributes.run_id = {quote}{reference}{quote}")
             runs = runs or self._search(f"attributes.run_name = {quote}{reference}{quote}")
         return [_found(run) for run in runs]
+
+    def search(self, experiment: str | None, condition: str) -> list[FoundRun]:
+        """The runs of an experiment, or of all of them, that a filter of MLflow's lets through.
+
+        Args:
+            experiment: its name; None for all experiments.
+            condition: as `MlflowClient.search_runs` takes it; empty for every run.
+
+        Raises:
+            NoSuchExperiment: there is none of this name.
+            Rejected: MLflow does not understand the condition.
+            ServerAway: not now.
+        """
+        found: list[FoundRun] = []
+        with self._translated():
+            known = {e.name: e.experiment_id for e in self._client.search_experiments()}
+            if experiment is not None and experiment not in known:
+                there = ", ".join(sorted(known)) or "none"
+                raise NoSuchExperiment(f"there is none in MLflow but {there}")
+            places = list(known.values()) if experiment is None else [known[experiment]]
+            token: str | None = None
+            while page := self._client.search_runs(
+                places, condition, max_results=_RUNS_A_PAGE, page_token=token
+            ):
+                found += map(_found, page)
+                token = page.token
+                if not token:
+                    break
+        return found
 
     def stage(self, mlflow_run_id: str) -> str | None:
         """ "active", "deleted", or None for a run that does not exist (any more)."""

@@ -1,0 +1,114 @@
+"""The verdict on the runs that a person means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from src.comparing.finding import FoundRuns, find_runs
+from src.comparing.naming import names_of
+from src.comparing.pairs import pair_of
+from src.comparing.reading import FinishedRun, read_runs
+from src.config.after import CompareSettings
+from src.config.checks import ConfigError
+from src.data.ledger import past_test_measurements
+from src.reporting.comparison import Comparison, Entrant
+from src.selection.candidates import candidates_of
+from src.selection.sentences import sentences_of
+from src.selection.verdict import Standing, judge
+
+__all__ = ["compared"]
+
+
+def compared(settings: CompareSettings) -> Comparison:
+    """Read the runs and judge them.
+
+    Raises:
+        ConfigError: no such runs, or none that were measured on the same pictures.
+        RunFailed: MLflow, which was asked for them, does not answer.
+    """
+    output_dir = Path(settings.output_dir).absolute()
+    found = find_runs(settings, output_dir)
+    runs, damaged = read_runs(found.folders, settings)
+    if damaged and settings.runs is not None:
+        raise ConfigError(f"runs: {damaged[0]}")
+    if not runs:
+        raise ConfigError(
+            f"there is no finished run to compare in {output_dir} (with stored predictions of the "
+            f"{settings.part} part)."
+        )
+    pictures, count = Counter(run.pictures for run in runs).most_common(1)[0]
+    left_out = len(runs) - count
+    if left_out and settings.runs is not None:
+        raise ConfigError(
+            "runs: they were measured on different pictures, so no difference between them would "
+            "mean anything: name runs of one split."
+        )
+    runs = [run for run in runs if run.pictures == pictures]
+    names = _names(runs)
+    try:
+        measured = [replace(run.measured, name=names[run.measured.configuration]) for run in runs]
+        verdict = judge(candidates_of(measured))
+    except ValueError as error:
+        raise ConfigError(f"compare: {error}") from error
+    by_id = {run.folder.run_id: run for run in runs}
+    entrants = [
+        _entrant(standing, [by_id[one] for one in standing.run_ids])
+        for standing in verdict.standings
+    ]
+    pair = pair_of(measured)
+    return Comparison(
+        verdict=verdict,
+        entrants=tuple(entrants),
+        pair=pair,
+        sentences=(*sentences_of(verdict), *([pair.sentence] if pair else [])),
+        remarks=(*_left_out(left_out, found), *damaged),
+        part=settings.part,
+        data=runs[0].summary.data,
+        runs=len(runs),
+        test_measurements=_test_measurements(runs),
+    )
+
+
+def _names(runs: Sequence[FinishedRun]) -> dict[str, str]:
+    models = {run.measured.configuration: run.summary.model for run in runs}
+    return names_of(models, {run.measured.configuration: run.known for run in runs})
+
+
+def _entrant(standing: Standing, runs: Sequence[FinishedRun]) -> Entrant:
+    return Entrant(
+        standing=standing,
+        family=runs[0].summary.model,
+        parameters=runs[0].summary.num_parameters,
+        training_seconds=_mean([run.summary.metrics for run in runs], "cost/training_seconds"),
+        run_dirs=tuple(str(run.folder.path) for run in runs),
+        command=runs[0].summary.command,
+    )
+
+
+def _mean(metrics: Sequence[Mapping[str, float]], key: str) -> float | None:
+    values = [one[key] for one in metrics if key in one]
+    return sum(values) / len(values) if values else None
+
+
+def _left_out(on_other_pictures: int, found: FoundRuns) -> list[str]:
+    said = []
+    if on_other_pictures:
+        some = "One run" if on_other_pictures == 1 else f"{on_other_pictures} runs"
+        said.append(f"{some} on other pictures left out.")
+    if found.elsewhere:
+        some = "One run" if found.elsewhere == 1 else f"{found.elsewhere} runs"
+        said.append(f"{some} left out that MLflow knows and this machine does not have.")
+    return said
+
+
+def _test_measurements(runs: Sequence[FinishedRun]) -> int:
+    """How often the test part of their split has been measured, as far as is known."""
+    fingerprint = runs[0].summary.split_fingerprint
+    places = {run.folder.output_dir for run in runs}
+    noted = max((run.summary.test_measurements or 0 for run in runs), default=0)
+    if fingerprint is None:
+        return noted
+    return max(noted, sum(past_test_measurements(place, fingerprint) for place in places))

@@ -1,0 +1,110 @@
+"""Finished runs, as far as comparing reads them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import yaml
+
+from src.comparing.naming import candidate_settings, configuration
+from src.config.after import CompareSettings
+from src.records import Predictions, RunSummary
+from src.run_folder import RunFolder
+from src.selection.candidates import Measured
+
+__all__ = ["FinishedRun", "read_runs", "read_settings"]
+
+# The C reader takes a tenth of the time, which a thousand runs show.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_GROUP = re.compile(r"^(?=\w+:)", re.MULTILINE)
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A run with stored predictions.
+
+    Attributes:
+        settings: all of them, as nested as they are written.
+        known: those of the candidate, by dotted key.
+        measured: what the predictions say, under the model's name.
+    """
+
+    folder: RunFolder
+    summary: RunSummary
+    settings: Mapping[str, Any]
+    known: Mapping[str, Any]
+    measured: Measured
+
+    @property
+    def pictures(self) -> tuple[str | None, str, str]:
+        """Equal for runs that were trained and measured on the same pictures."""
+        return self.summary.split_fingerprint, self.measured.pictures, self.measured.labels
+
+
+def read_runs(
+    folders: Iterable[RunFolder], settings: CompareSettings
+) -> tuple[list[FinishedRun], list[str]]:
+    """Those of the runs that finished and have predictions of the part that is compared.
+
+    Returns:
+        the runs, and a sentence for each that is damaged.
+    """
+    # Reading files and counting in arrays leaves Python's lock to the other threads.
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+        found = list(threads.map(partial(_read, settings=settings), folders))
+    runs = [run for run in found if isinstance(run, FinishedRun)]
+    return runs, [problem for problem in found if isinstance(problem, str)]
+
+
+def read_settings(text: str) -> dict[str, Any]:
+    """The settings that a run's config.yaml holds.
+
+    Most groups are the same in most runs, so each is read once and kept.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+        ValueError: it holds no settings.
+    """
+    try:
+        groups = [_read_group(group) for group in _GROUP.split(text) if group]
+    except yaml.YAMLError:  # a group that refers to another one
+        groups = [yaml.load(text, _LOADER)]
+    if not groups or not all(isinstance(group, dict) for group in groups):
+        raise ValueError("its config.yaml holds no settings")
+    return {key: value for group in groups for key, value in group.items()}
+
+
+@lru_cache(maxsize=1 << 14)
+def _read_group(text: str) -> Any:
+    return yaml.load(text, _LOADER)
+
+
+def _read(folder: RunFolder, settings: CompareSettings) -> FinishedRun | str | None:
+    """None for a run that did not finish, has no predictions of the part, or is on other data."""
+    try:
+        summary = RunSummary.read(folder.summary)
+        if summary.status != "FINISHED" or settings.data not in (None, summary.data):
+            return None
+        plain = read_settings(folder.config.read_text(encoding="utf-8"))
+        known = candidate_settings(plain)
+        measured = Measured.of(
+            Predictions.read(folder.predictions / f"{settings.part}.parquet", with_paths=False),
+            run_id=folder.run_id,
+            configuration=configuration(known),
+            name=summary.model,
+            seed=summary.seed,
+            part=settings.part,
+            split_fingerprint=summary.split_fingerprint,
+            cost=summary.metrics.get("cost/latency_ms"),
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        return f"{folder.path} is left out, as it cannot be read: {str(error).rstrip('.')}."
+    return FinishedRun(folder, summary, plain, known, measured)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from src.comparing import compared
+from src.config.checks import ConfigError
+from src.data.ledger import count_test_measurement
+from src.reporting.comparison import format_comparison
+from tests.comparing.runs import TARGETS, compare_settings, finished_run
+
+
+def test_seeds_are_repeats_and_settings_are_candidates(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        finished_run(tmp_path, "cnn", 10, seed=seed)
+        finished_run(tmp_path, "mlp", 120, seed=seed, lr=0.1)
+        finished_run(tmp_path, "mlp", 130, seed=seed, lr=0.2)
+    found = compared(compare_settings(tmp_path))
+    assert [one.name for one in found.verdict.standings] == [
+        "cnn",
+        "mlp lr=0.1",
+        "mlp lr=0.2",
+    ]
+    assert [len(one.run_ids) for one in found.verdict.standings] == [3, 3, 3]
+    assert [one.name for one in found.verdict.tied] == ["cnn"]
+    assert found.verdict.winner.accuracy == pytest.approx(1 - 10 / len(TARGETS))
+    assert "cnn comes first of 3 candidates" in format_comparison(found)
+
+
+def test_other_pictures_unfinished_runs_and_other_data_are_left_out(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10, tests=2)
+    finished_run(tmp_path, "mlp", 20)
+    finished_run(tmp_path, "vit", 1, split="another")
+    finished_run(tmp_path, "fcn", 1, status="KILLED")
+    found = compared(compare_settings(tmp_path))
+    assert (found.runs, found.test_measurements) == (2, 2)
+    printed = format_comparison(found)
+    assert "One run on other pictures left out." in printed and "measured 2 times" in printed
+    with pytest.raises(ConfigError, match="no finished run"):
+        compared(compare_settings(tmp_path, data="others"))
+
+
+def test_named_runs_of_two_splits_are_refused(tmp_path: Path) -> None:
+    one, other = (
+        finished_run(tmp_path, "cnn", 10),
+        finished_run(tmp_path, "mlp", 20, split="another"),
+    )
+    with pytest.raises(ConfigError, match="measured on different pictures"):
+        compared(compare_settings(tmp_path, runs=[one.run_id, str(other.path)]))
+    with pytest.raises(ConfigError, match="there is no run 'nobody'"):
+        compared(compare_settings(tmp_path, runs=["nobody"]))
+    with pytest.raises(ConfigError, match="sweep is 'none'"):
+        compared(compare_settings(tmp_path, sweep="none"))
+
+
+def test_a_sweeps_runs_are_those_of_its_record(tmp_path: Path) -> None:
+    trial, refit = finished_run(tmp_path, "cnn", 10), finished_run(tmp_path, "cnn", 12, seed=1)
+    finished_run(tmp_path, "mlp", 1)
+    record = {
+        "trials": [{"run_dir": str(trial.path)}, {"run_dir": None}, {"run_dir": "/gone"}],
+        "finalists": [{"run_dirs": {"1": str(refit.path)}}],
+    }
+    (tmp_path / "sweeps" / "s").mkdir(parents=True)
+    (tmp_path / "sweeps" / "s" / "sweep.json").write_text(json.dumps(record))
+    found = compared(compare_settings(tmp_path, sweep="s"))
+    assert [(one.name, len(one.run_ids)) for one in found.verdict.standings] == [("cnn", 2)]
+
+
+def test_the_test_part_is_counted_in_the_ledger_too(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    for _ in range(3):
+        count_test_measurement(tmp_path, "s", "somebody")
+    assert compared(compare_settings(tmp_path)).test_measurements == 3
+
+
+def test_runs_of_one_split_on_other_pictures_are_left_out(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    finished_run(tmp_path, "mlp", 12)
+    finished_run(tmp_path, "cnn", 1, seed=5, shift=1000)
+    found = compared(compare_settings(tmp_path))
+    assert found.runs == 2 and found.remarks == ("One run on other pictures left out.",)
+
+
+def test_a_damaged_run_is_named_and_left_out_unless_it_was_asked_for(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    damaged = finished_run(tmp_path, "mlp", 12)
+    (damaged.predictions / "val.parquet").write_bytes(b"nothing")
+    (remark,) = compared(compare_settings(tmp_path)).remarks
+    assert str(damaged.path) in remark
+    with pytest.raises(ConfigError, match="holds no predictions"):
+        compared(compare_settings(tmp_path, runs=[damaged.run_id]))
+
+
+def test_two_runs_are_tested_exactly_and_more_are_not(tmp_path: Path) -> None:
+    """20 pictures only the one has right: twice the binomial tail of 0 of 20."""
+    one, other = finished_run(tmp_path, "cnn", 10), finished_run(tmp_path, "mlp", 30)
+    found = compared(compare_settings(tmp_path, runs=[one.name, other.name]))
+    assert found.pair is not None and (found.pair.first, found.pair.second) == ("cnn", "mlp")
+    assert (found.pair.test.first_alone, found.pair.test.second_alone) == (20, 0)
+    assert found.pair.test.p_value == pytest.approx(2 * 0.5**20)
+    assert "This compares two trained networks" in format_comparison(found)
+    finished_run(tmp_path, "vit", 5)
+    assert compared(compare_settings(tmp_path)).pair is None
+
+
+def test_two_seeds_of_one_configuration_are_a_pair_as_well(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        finished_run(tmp_path, "cnn", 10, seed=seed)
+    found = compared(compare_settings(tmp_path))
+    assert len(found.entrants) == 1 and found.pair is not None
+    assert {name.partition(",")[0] for name in (found.pair.first, found.pair.second)} == {
+        "cnn (seed 1",
+        "cnn (seed 2",
+    }
