@@ -1,4 +1,4 @@
-"""Folders of runs that nobody trained, with everything in them that reading a finished run reads."""
+"""Folders of runs that nobody trained, with everything in them that readers of runs look at."""
 
 from __future__ import annotations
 

@@ -7,30 +7,42 @@ import json
 import re
 from pathlib import Path
 
+from src.comparing.gathering import gather
 from src.config.after import CompareSettings
 from src.files import write_atomically
 from src.reporting.comparison import Comparison, comparison_csv, comparison_plain
+from src.reporting.comparison_page import comparison_page
 
-__all__ = ["comparison_name", "write_comparison"]
+__all__ = ["comparison_folder", "write_comparison"]
 
 
 def write_comparison(comparison: Comparison, settings: CompareSettings) -> list[Path]:
-    """`leaderboard.json` and `leaderboard.csv`, in a folder for what was compared.
+    """`leaderboard.json`, `leaderboard.csv`, `report.html` and `figures/` in its folder.
 
     Raises:
         OSError: it cannot be written.
+        ValueError: the predictions of a leader are gone since they were compared.
     """
-    folder = Path(settings.output_dir).absolute() / "compare" / comparison_name(settings)
+    # matplotlib takes a second to import, which the verdict should not wait for.
+    from src.reporting.comparison_figures import draw_comparison_figures
+
+    folder = comparison_folder(settings)
+    exhibits = gather(comparison, settings)
     contents = {
         "leaderboard.json": json.dumps(comparison_plain(comparison), indent=1) + "\n",
         "leaderboard.csv": comparison_csv(comparison),
+        "report.html": comparison_page(exhibits),
     }
     for file, content in contents.items():
         write_atomically(folder / file, content)
-    return [folder / file for file in contents]
+    figures = folder / "figures"
+    for old in figures.glob("*.png"):  # of an earlier answer, which may have had others
+        old.unlink()
+    drawn = draw_comparison_figures(figures, exhibits)
+    return [*(folder / file for file in contents), *drawn]
 
 
-def comparison_name(settings: CompareSettings) -> str:
+def comparison_folder(settings: CompareSettings) -> Path:
     """The same for the same question, so that asking again replaces the answer."""
     asked = [settings.sweep, settings.experiment, settings.data]
     if settings.runs is not None or settings.filter is not None:
@@ -39,4 +51,4 @@ def comparison_name(settings: CompareSettings) -> str:
     if settings.part != "val":
         asked.append(settings.part)
     name = "-".join(re.sub(r"[^\w.]+", "_", one) for one in asked if one)
-    return name or "all"
+    return Path(settings.output_dir).absolute() / "compare" / (name or "all")

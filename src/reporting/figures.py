@@ -89,7 +89,9 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
 
 
-def confusion_figure(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
+def confusion_figure(
+    matrix: NDArray[np.int64], class_names: Sequence[str], title: str = "Confusion matrix"
+) -> Figure:
     """The confusion matrix, each row coloured by the shares of its target.
 
     Up to 16 classes every cell shows its count. With more, colours show the pattern and a list
@@ -98,6 +100,7 @@ def confusion_figure(matrix: NDArray[np.int64], class_names: Sequence[str]) -> F
     Args:
         matrix: (K, K) counts, targets in rows, as `metrics.classification.confusion_matrix`.
         class_names: K names.
+        title: what it is of.
     """
     num_classes = len(class_names)
     counted = num_classes <= _MOST_CLASSES_WITH_COUNTS
@@ -111,7 +114,7 @@ def confusion_figure(matrix: NDArray[np.int64], class_names: Sequence[str]) -> F
     figure = new_figure(left + size + right, bottom + size + top, arranged=False)
     axes = axes_at(figure, left, bottom, size, size)
     scale = axes_at(figure, left + size + 0.15, bottom + 0.1 * size, 0.18, 0.8 * size)
-    shares = _draw_shares(axes, scale, matrix)
+    shares = _draw_shares(axes, scale, matrix, title)
     if not counted:
         margin = axes_at(figure, left + size + 1.1, bottom, 3.0, size)
         _list_confusions(margin, matrix, class_names)
@@ -127,7 +130,9 @@ def confusion_figure(matrix: NDArray[np.int64], class_names: Sequence[str]) -> F
     return figure
 
 
-def _draw_shares(axes: Axes, scale: Axes, matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+def _draw_shares(
+    axes: Axes, scale: Axes, matrix: NDArray[np.int64], title: str
+) -> NDArray[np.float64]:
     """Draw each row's shares as colours and the scale beside them; return the shares."""
     totals = matrix.sum(axis=1, keepdims=True)
     # NaN, for a class without a target, is left transparent.
@@ -135,7 +140,7 @@ def _draw_shares(axes: Axes, scale: Axes, matrix: NDArray[np.int64]) -> NDArray[
     axes.set_facecolor(BACKDROP)
     # The square root lifts shares of a few percent, which matter most, above the white.
     image = axes.imshow(shares, cmap=_SHARES, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
-    tidy(axes, title="Confusion matrix", x="predicted", y="target")
+    tidy(axes, title=title, x="predicted", y="target")
     axes.spines[:].set_visible(False)
     bar = axes.figure.colorbar(image, cax=scale, ticks=[0, 0.05, 0.2, 0.5, 1])
     scale.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -1,26 +1,7 @@
-"use strict";
-// Draws what the page's JSON holds. Text goes in as text, never as markup.
+// A sweep: its history, its search space, and one trial wherever it shows.
 (() => {
-  const data = JSON.parse(document.getElementById("sweep").textContent);
   const byNumber = new Map(data.trials.map((trial) => [trial.number, trial]));
-  const SVG = "http://www.w3.org/2000/svg";
-  const $ = (id) => document.getElementById(id);
   let chosen = null;
-
-  function make(name, attributes = {}, text = null, parent = null) {
-    const made = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    if (text !== null) made.textContent = text;
-    if (parent) parent.append(made);
-    return made;
-  }
-
-  function html(name, text, parent) {
-    const made = document.createElement(name);
-    made.textContent = text;
-    parent.append(made);
-    return made;
-  }
 
   const color = (trial) => data.colors[trial.family] || "#7b8794";
   const told = (trial) => `trial ${trial.number}, ${trial.family}: ${trial.value || "no value"}`;
@@ -50,18 +31,8 @@
     if (line) line.parentNode.append(line);
   }
 
-  function tip(event, trial) {
-    const box = $("tip");
-    box.hidden = !trial;
-    if (!trial) return;
-    box.replaceChildren();
-    html("strong", told(trial), box);
-    html("div", `${trial.state}. ${trial.settings}`, box);
-    const { offsetWidth: width, offsetHeight: height } = box;
-    box.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - width - 8))}px`;
-    const below = event.clientY + 16;
-    box.style.top = `${below + height > innerHeight ? event.clientY - height - 12 : below}px`;
-  }
+  const show = (event, trial) =>
+    trial ? tip(event, told(trial), `${trial.state}. ${trial.settings}`) : tip(event);
 
   // The history: trials by number, best so far.
   function drawHistory() {
@@ -109,20 +80,10 @@
         make("path", { ...common, class: "hollow", d, stroke: color(trial) }, null, svg);
       }
     }
-    const nearest = (event) => {
-      const box = svg.getBoundingClientRect();
-      const [px, py] = [event.clientX - box.left, event.clientY - box.top];
-      let found = null, closest = 24;
-      for (const [[a, b], trial] of points) {
-        const distance = Math.hypot(a - px, b - py);
-        if (distance < closest) [found, closest] = [trial, distance];
-      }
-      return found;
-    };
-    svg.addEventListener("pointermove", (event) => tip(event, nearest(event)));
-    svg.addEventListener("pointerleave", (event) => tip(event, null));
+    svg.addEventListener("pointermove", (event) => show(event, nearest(event, svg, points)));
+    svg.addEventListener("pointerleave", (event) => tip(event));
     svg.addEventListener("click", (event) => {
-      const trial = nearest(event);
+      const trial = nearest(event, svg, points);
       if (trial) choose(trial.number);
     });
     place.replaceChildren(svg);
@@ -222,8 +183,8 @@
       const line = event.target.closest(".line");
       return line ? byNumber.get(Number(line.dataset.trial)) : null;
     };
-    svg.addEventListener("pointermove", (event) => tip(event, under(event)));
-    svg.addEventListener("pointerleave", (event) => tip(event, null));
+    svg.addEventListener("pointermove", (event) => show(event, under(event)));
+    svg.addEventListener("pointerleave", (event) => tip(event));
     svg.addEventListener("click", (event) => {
       const trial = under(event);
       if (trial) choose(trial.number);
@@ -263,32 +224,12 @@
     html("span", "― best so far", $("legend"));
   }
 
-  // Cells without a value stay last, whichever way the others go.
-  function sortBy(header) {
-    const body = header.closest("table").tBodies[0];
-    const up = header.getAttribute("aria-sort") !== "ascending";
-    for (const other of header.parentNode.children) other.removeAttribute("aria-sort");
-    header.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const key = (row) => row.cells[header.cellIndex].dataset.value ?? "";
-    const numbers = header.classList.contains("number");
-    const rows = [...body.rows].sort((a, b) => {
-      const [one, two] = [key(a), key(b)];
-      if (one === "" || two === "") return (one === "") - (two === "");
-      const order = numbers ? Number(one) - Number(two) : one.localeCompare(two);
-      return up ? order : -order;
-    });
-    body.append(...rows);
-  }
-
   function draw() {
     drawHistory();
     drawSpace();
     mark();
   }
 
-  for (const header of document.querySelectorAll("#leaderboard th")) {
-    header.querySelector("button").addEventListener("click", () => sortBy(header));
-  }
   for (const row of document.querySelectorAll("#leaderboard tbody tr")) {
     row.querySelector("button").addEventListener("click", () => {
       choose(Number(row.dataset.trial));
@@ -297,11 +238,5 @@
   }
   drawLegend();
   drawTabs();
-  draw();
-  let drawnWidth = innerWidth;
-  addEventListener("resize", () => {
-    if (innerWidth === drawnWidth) return;
-    drawnWidth = innerWidth;
-    draw();
-  });
+  drawNowAndAfterTurns(draw);
 })();

@@ -1,0 +1,265 @@
+// A comparison: intervals, trade-off, curves, reliability and confusion, and one candidate.
+(() => {
+  const byRank = new Map(data.candidates.map((one) => [one.rank, one]));
+  const color = (family) => data.colors[family] || "#7b8794";
+  const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
+  const told = (one) => `${one.rank}. ${one.name}`;
+  let chosen = null;
+
+  function choose(one) {
+    chosen = one.rank;
+    const card = $("card");
+    card.hidden = false;
+    card.replaceChildren();
+    html("strong", told(one), card);
+    const list = html("dl", "", card);
+    for (const [term, text] of one.about) {
+      html("dt", term, list);
+      html(term === "train it again" ? "code" : "span", text, html("dd", "", list));
+    }
+    mark();
+  }
+
+  function mark() {
+    for (const element of document.querySelectorAll("[data-trial]")) {
+      element.classList.toggle("chosen", Number(element.dataset.trial) === chosen);
+    }
+  }
+
+  function pointed(svg, points) {
+    const show = (event) => {
+      const one = nearest(event, svg, points);
+      if (!one) return tip(event);
+      const cost = one.cost === null ? "" : `, ${one.cost.toPrecision(3)} ms`;
+      tip(event, told(one), `${percent(one.accuracy, 2)}${cost}${one.tied ? ", tied with the best" : ""}`);
+    };
+    svg.addEventListener("pointermove", show);
+    svg.addEventListener("pointerleave", (event) => tip(event));
+    svg.addEventListener("click", (event) => {
+      const one = nearest(event, svg, points);
+      if (one) choose(one);
+    });
+  }
+
+  // Round numbers between two others, some `most` of them.
+  function ticks(low, high, most) {
+    const rough = (high - low) / most || 1, power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= rough * 0.999);
+    const found = [];
+    for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) found.push(k * step);
+    return { found, digits: Math.max(0, -Math.floor(Math.log10(100 * step) + 1e-9)) };
+  }
+
+  function drawRanking() {
+    const place = $("ranking"), shown = data.candidates.slice(0, data.ranked);
+    const width = place.clientWidth, row = 36, top = 6, bottom = 26, left = 8, right = 14;
+    const height = top + row * shown.length + bottom;
+    const low = Math.min(...shown.map((one) => one.low)), high = Math.max(...shown.map((one) => one.high));
+    const x = (share) => left + (width - left - right) * ((share - low) / (high - low || 1));
+    const svg = make("svg", { width, height, role: "img", "aria-label": "Accuracy with intervals" });
+    const axis = ticks(low, high, width / 90);
+    for (const share of axis.found) {
+      make("line", { class: "rule", x1: x(share), x2: x(share), y1: top, y2: height - bottom }, null, svg);
+      make("text", { x: x(share), y: height - 8, "text-anchor": "middle" }, percent(share, axis.digits), svg);
+    }
+    const points = [];
+    shown.forEach((one, index) => {
+      const y = top + row * index + 25, fits = Math.floor(width / 6.6);
+      const name = told(one);
+      const label = name.length > fits ? `${name.slice(0, fits - 1)}…` : name;
+      make("text", { class: "name halo", x: left, y: y - 11 }, label, svg);
+      const stroke = color(one.family);
+      make("line", { class: "whisker", x1: x(one.low), x2: x(one.high), y1: y, y2: y, stroke }, null, svg);
+      const dot = { cx: x(one.accuracy), cy: y, r: 5, stroke, "stroke-width": 1.6, "data-trial": one.rank };
+      make("circle", one.tied ? { ...dot, fill: stroke } : { ...dot, class: "open" }, null, svg);
+      points.push([[x(one.accuracy), y], one]);
+    });
+    pointed(svg, points);
+    place.replaceChildren(svg);
+  }
+
+  function drawPlane() {
+    const place = $("plane"), shown = data.candidates.filter((one) => one.cost > 0);
+    if (!place || !shown.length) return;
+    const width = place.clientWidth, height = Math.min(380, Math.max(260, width * 0.45));
+    const left = 56, right = 16, top = 12, bottom = 40;
+    const costs = shown.map((one) => Math.log10(one.cost));
+    const pad = (low, high) => [low - 0.06 * (high - low || 1), high + 0.06 * (high - low || 1)];
+    const [from, to] = pad(Math.min(...costs), Math.max(...costs));
+    // A few that learnt nothing must not flatten the others.
+    const sorted = shown.map((one) => one.accuracy).sort((a, b) => b - a);
+    const tenth = sorted[Math.floor(0.9 * (sorted.length - 1))];
+    const worst = Math.max(sorted[sorted.length - 1], sorted[0] - 1.5 * (sorted[0] - tenth) || 0);
+    const [low, high] = pad(worst, sorted[0]);
+    const x = (cost) => left + (width - left - right) * ((Math.log10(cost) - from) / (to - from));
+    const y = (share) => top + (height - top - bottom) * (1 - (Math.max(share, low) - low) / (high - low));
+    const svg = make("svg", { width, height, role: "img", "aria-label": "Accuracy against latency" });
+    const axis = ticks(low, high, 5);
+    for (const share of axis.found) {
+      make("line", { class: "rule", x1: left, x2: width - right, y1: y(share), y2: y(share) }, null, svg);
+      make("text", { x: left - 8, y: y(share) + 4, "text-anchor": "end" }, percent(share, axis.digits), svg);
+    }
+    let last = -Infinity;
+    for (let power = Math.floor(from); power <= to; power++) {
+      for (const factor of [1, 2, 5]) {
+        const cost = factor * 10 ** power, at = x(cost);
+        if (at < left || at > width - right || at - last < 44) continue;
+        last = at;
+        make("line", { class: "rule", x1: at, x2: at, y1: top, y2: height - bottom }, null, svg);
+        make("text", { x: at, y: height - bottom + 16, "text-anchor": "middle" }, `${Number(cost.toPrecision(2))}`, svg);
+      }
+    }
+    const middle = (left + width - right) / 2;
+    make("text", { x: middle, y: height - 4, "text-anchor": "middle" }, "milliseconds for one picture", svg);
+    let path = "";
+    for (const rank of data.front) {
+      const one = byRank.get(rank);
+      if (!(one.cost > 0)) continue;
+      path += path ? `H${x(one.cost)}V${y(one.accuracy)}` : `M${x(one.cost)} ${y(one.accuracy)}`;
+    }
+    if (path) make("path", { class: "front", d: `${path}H${width - right}` }, null, svg);
+    const points = [];
+    for (const one of [...shown].reverse()) {
+      const stroke = color(one.family), at = [x(one.cost), y(one.accuracy)];
+      const dot = { cx: at[0], cy: at[1], r: 5, stroke, "stroke-width": 1.6, "data-trial": one.rank };
+      make("circle", one.tied ? { ...dot, fill: stroke } : { ...dot, class: "open" }, null, svg);
+      points.push([at, one]);
+    }
+    pointed(svg, points);
+    place.replaceChildren(svg);
+  }
+
+  // Panels side by side where there is room: `draw(svg, width, height)` fills each.
+  function panels(name, items, most, ratio, draw) {
+    const place = $(name);
+    if (!place) return;
+    place.className = "panels";
+    const side = Math.min(most, place.clientWidth);
+    place.replaceChildren(...items.map((item) => {
+      const height = Math.round(side * ratio);
+      const svg = make("svg", { width: side, height, role: "img" });
+      draw(svg, item, side, height);
+      return svg;
+    }));
+  }
+
+  function titled(svg, width, text) {
+    const fits = Math.floor(width / 6.8);
+    const title = make("text", { class: "title", x: 0, y: 12 }, text.length > fits ? `${text.slice(0, fits - 1)}…` : text, svg);
+    make("title", {}, text, title);
+  }
+
+  function drawCurves() {
+    const every = data.curves.flatMap((one) => one.lines.flat());
+    if (!every.length) return;
+    const values = every.map(([, value]) => value).filter((value) => value !== null).sort((a, b) => b - a);
+    const epochs = Math.max(...every.map(([epoch]) => epoch));
+    const low = Math.max(values[values.length - 1], values[0] - 2 * (values[0] - values[Math.floor(values.length / 2)]) || 0);
+    const high = values[0], axis = ticks(low, high, 4);
+    panels("curves", data.curves, 340, 0.62, (svg, { family, lines }, width, height) => {
+      const left = 48, right = 10, top = 26, bottom = 30;
+      const x = (epoch) => left + (width - left - right) * ((epoch - 1) / Math.max(1, epochs - 1));
+      const y = (share) => top + (height - top - bottom) * (1 - (Math.max(share, low) - low) / (high - low || 1));
+      titled(svg, width, family);
+      for (const share of axis.found) {
+        make("line", { class: "rule", x1: left, x2: width - right, y1: y(share), y2: y(share) }, null, svg);
+        make("text", { x: left - 7, y: y(share) + 4, "text-anchor": "end" }, percent(share, axis.digits), svg);
+      }
+      for (const epoch of new Set([1, Math.ceil(epochs / 2), epochs])) {
+        make("text", { x: x(epoch), y: height - 14, "text-anchor": "middle" }, epoch, svg);
+      }
+      make("text", { x: (left + width - right) / 2, y: height - 1, "text-anchor": "middle" }, "epoch", svg);
+      [...lines].reverse().forEach((line, index) => {
+        const best = index === lines.length - 1;
+        let d = "", pen = "M";
+        for (const [epoch, value] of line) {
+          if (value === null) pen = "M";
+          else [d, pen] = [`${d}${pen}${x(epoch)} ${y(value)}`, "L"];
+        }
+        make("path", { class: best ? "curve best" : "curve", d, stroke: color(family) }, null, svg);
+      });
+    });
+  }
+
+  function drawReliability() {
+    panels("reliability", data.leaders, 300, 1.06, (svg, one, width, height) => {
+      const left = 42, right = 10, top = 38, bottom = 34;
+      const x = (share) => left + (width - left - right) * share;
+      const y = (share) => top + (height - top - bottom) * (1 - share);
+      titled(svg, width, one.name);
+      make("text", { x: 0, y: 27 }, `calibration error ${one.error}`, svg);
+      for (const share of [0, 0.25, 0.5, 0.75, 1]) {
+        make("line", { class: "rule", x1: x(0), x2: x(1), y1: y(share), y2: y(share) }, null, svg);
+        make("text", { x: left - 7, y: y(share) + 4, "text-anchor": "end" }, percent(share), svg);
+        make("text", { x: x(share) - (share === 1 ? 8 : 0), y: height - 18, "text-anchor": "middle" }, percent(share), svg);
+      }
+      make("text", { x: x(0.5), y: height - 3, "text-anchor": "middle" }, "how sure it was", svg);
+      make("line", { class: "even", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }, null, svg);
+      const fill = color(one.family);
+      const path = one.confidence.map((share, i) => `${i ? "L" : "M"}${x(share)} ${y(one.right[i])}`).join("");
+      make("path", { class: "curve best", d: path, stroke: fill }, null, svg);
+      one.confidence.forEach((share, i) => {
+        const dot = make("circle", { cx: x(share), cy: y(one.right[i]), r: 2 + 9 * Math.sqrt(one.shares[i]), fill }, null, svg);
+        make("title", {}, `${percent(one.right[i], 1)} right where ${percent(share, 1)} sure; ${percent(one.shares[i], 1)} of the pictures`, dot);
+      });
+    });
+  }
+
+  function drawConfusion() {
+    const count = data.classes.length, counted = count <= 12;
+    const longest = Math.min(14, Math.max(...data.classes.map((name) => name.length)));
+    const short = data.classes.map((name) => (name.length > 14 ? `${name.slice(0, 13)}…` : name));
+    panels("confusion", data.leaders, 420, 1, (svg, one, width, height) => {
+      if (!one.matrix.length) return;
+      const named = count <= 26, margin = named ? 10 + 6.2 * longest : 10;
+      const top = 20 + margin, cell = Math.min((width - margin - 4) / count, (height - top - 4) / count);
+      titled(svg, width, one.name);
+      one.matrix.forEach((row, i) => {
+        const total = row.reduce((sum, value) => sum + value, 0) || 1;
+        const y = top + cell * i;
+        if (named) {
+          make("text", { x: margin - 5, y: y + cell / 2 + 4, "text-anchor": "end" }, short[i], svg);
+          const at = [margin + cell * (i + 0.5) + 4, top - 6];
+          make("text", { x: at[0], y: at[1], transform: `rotate(-90 ${at[0]} ${at[1]})` }, short[i], svg);
+        }
+        row.forEach((value, j) => {
+          const look = { x: margin + cell * j, y, width: cell - 1, height: cell - 1 };
+          const share = Math.sqrt(value / total);
+          const kind = i === j ? "cell" : "cell off";
+          const box = make("rect", { ...look, class: kind, "fill-opacity": value ? 0.06 + 0.7 * share : 0.02 }, null, svg);
+          make("title", {}, `${data.classes[i]} taken for ${data.classes[j]}: ${value} of ${total}`, box);
+          if (counted && value) {
+            const text = value < 10000 ? value : `${Math.round(value / 1000)}k`;
+            make("text", { class: "count", x: look.x + cell / 2, y: y + cell / 2 + 4, "text-anchor": "middle" }, text, svg);
+          }
+        });
+      });
+    });
+  }
+
+  function drawLegend() {
+    for (const [family, shade] of Object.entries(data.colors)) {
+      const entry = html("span", "", $("legend"));
+      const dot = html("span", "", entry);
+      dot.className = "dot";
+      dot.style.background = shade;
+      html("span", family, entry);
+    }
+  }
+
+  for (const row of document.querySelectorAll("#leaderboard tbody tr")) {
+    row.querySelector("button").addEventListener("click", () => {
+      choose(byRank.get(Number(row.dataset.trial)));
+      $("card").scrollIntoView({ block: "nearest" });
+    });
+  }
+  drawLegend();
+  drawNowAndAfterTurns(() => {
+    drawRanking();
+    drawPlane();
+    drawCurves();
+    drawReliability();
+    drawConfusion();
+    mark();
+  });
+})();

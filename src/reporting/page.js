@@ -1,0 +1,77 @@
+"use strict";
+// What every page has: its data, elements, a tip, tables that sort, drawings that follow the width.
+// Text goes in as text, never as markup.
+const data = JSON.parse(document.getElementById("data").textContent);
+const $ = (id) => document.getElementById(id);
+
+function make(name, attributes = {}, text = null, parent = null) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (text !== null) made.textContent = text;
+  if (parent) parent.append(made);
+  return made;
+}
+
+function html(name, text, parent) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  parent.append(made);
+  return made;
+}
+
+// Beside the pointer: a first line and a second one; nothing hides it.
+function tip(event, first = null, second = "") {
+  const box = $("tip");
+  box.hidden = first === null;
+  if (first === null) return;
+  box.replaceChildren();
+  html("strong", first, box);
+  html("div", second, box);
+  const { offsetWidth: width, offsetHeight: height } = box;
+  box.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - width - 8))}px`;
+  const below = event.clientY + 16;
+  box.style.top = `${below + height > innerHeight ? event.clientY - height - 12 : below}px`;
+}
+
+// Of points [[x, y], what] in a drawing the one nearest to the pointer, if it is near.
+function nearest(event, svg, points) {
+  const box = svg.getBoundingClientRect();
+  const [px, py] = [event.clientX - box.left, event.clientY - box.top];
+  let found = null, closest = 24;
+  for (const [[a, b], what] of points) {
+    const distance = Math.hypot(a - px, b - py);
+    if (distance < closest) [found, closest] = [what, distance];
+  }
+  return found;
+}
+
+// Cells without a value stay last, whichever way the others go.
+function sortBy(header) {
+  const body = header.closest("table").tBodies[0];
+  const up = header.getAttribute("aria-sort") !== "ascending";
+  for (const other of header.parentNode.children) other.removeAttribute("aria-sort");
+  header.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const key = (row) => row.cells[header.cellIndex].dataset.value ?? "";
+  const numbers = header.classList.contains("number");
+  const rows = [...body.rows].sort((a, b) => {
+    const [one, two] = [key(a), key(b)];
+    if (one === "" || two === "") return (one === "") - (two === "");
+    const order = numbers ? Number(one) - Number(two) : one.localeCompare(two);
+    return up ? order : -order;
+  });
+  body.append(...rows);
+}
+
+function drawNowAndAfterTurns(draw) {
+  draw();
+  let drawnWidth = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === drawnWidth) return;
+    drawnWidth = innerWidth;
+    draw();
+  });
+}
+
+for (const header of document.querySelectorAll("table.sortable th")) {
+  header.querySelector("button").addEventListener("click", () => sortBy(header));
+}
