@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -12,7 +15,6 @@ from numpy.typing import NDArray
 
 from src.config.checks import to_plain
 from src.config.resume import read_run_settings
-from src.config.schema import RunSettings
 from src.data.audit import content_hash
 from src.data.source import Source
 from src.data.splits import make_split
@@ -45,29 +47,29 @@ def write_runs(
     split = _Split(source, output_dir)
     difficulty = generator.standard_normal(len(split.val))
     by_family = {name: generator.standard_normal(len(split.val)) for name in FAMILIES}
+    composed = {name: to_plain(read_run_settings([f"model={name}"])) for name in FAMILIES}
     names = list(FAMILIES)
     written = 0
-    for number in range(count):
+    for number in itertools.count():
         family = names[number % len(names)]
+        skill, latency_ms = FAMILIES[family]
+        plain = copy.deepcopy(composed[family])
+        plain["data"] |= {"name": source.name, "_target_": f"src.data.sources.{source.name}.load"}
         learning_rate = float(10 ** generator.uniform(-3.5, -1))
-        words = [f"optimizer.lr={learning_rate:.6g}"]
-        words += [f"optimizer.weight_decay={generator.uniform(0, 0.1):.6g}"]
-        words += [f"loss.label_smoothing={generator.choice([0.0, 0.05, 0.1])}"]
-        quality = FAMILIES[family][0] - 0.15 * (np.log10(learning_rate) + 2) ** 2
+        plain["optimizer"]["lr"] = float(f"{learning_rate:.6g}")
+        plain["optimizer"]["weight_decay"] = float(f"{generator.uniform(0, 0.1):.6g}")
+        plain["loss"]["label_smoothing"] = float(generator.choice([0.0, 0.05, 0.1]))
         own = 0.5 * generator.standard_normal(len(split.val))
         hard = 0.8 * difficulty + 0.45 * by_family[family] + own
+        quality = skill - 0.15 * (np.log10(learning_rate) + 2) ** 2
         for repeat in range(3 if number < repeated else 1):
-            luck = 0.35 * generator.standard_normal(len(split.val)) + 0.01 * generator.normal()
-            settings = read_run_settings(
-                [f"model={family}", "data=digits", *words, f"seed={repeat}"]
-            )
-            margin = quality + luck - hard
-            yield _write(
-                output_dir, settings, source, split, margin, FAMILIES[family][1], generator
-            )
-            written += 1
             if written == count:
                 return
+            luck = 0.35 * generator.standard_normal(len(split.val)) + 0.01 * generator.normal()
+            plain["seed"] = repeat
+            margin = quality + luck - hard
+            yield _write(output_dir, plain, source, split, margin, latency_ms, generator)
+            written += 1
 
 
 class _Split:
@@ -89,16 +91,15 @@ class _Split:
 
 def _write(
     output_dir: Path,
-    settings: RunSettings,
+    plain: Mapping[str, Any],
     source: Source,
     split: _Split,
     margin: NDArray[np.float64],
     latency_ms: float,
     generator: np.random.Generator,
 ) -> RunFolder:
-    folder = RunFolder.create(output_dir, settings.model.name, source.name)
-    plain = to_plain(settings)
-    plain["data"]["name"], plain["data"]["_target_"] = source.name, _target(source)
+    model = plain["model"]["name"]
+    folder = RunFolder.create(output_dir, model, source.name)
     folder.config.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     os.link(split.manifest, folder.split)
     targets = source.targets[split.val]
@@ -118,7 +119,7 @@ def _write(
     metrics |= {"cost/parameters": 1e5 * latency_ms}
     tracker = Tracker.start(
         folder.path, output_dir=output_dir, uri=None, experiment="bakeoff", run_id=folder.run_id,
-        run_name=folder.name, params=settings.effective(), enabled=False,
+        run_name=folder.name, params=plain, enabled=False,
     )  # fmt: skip
     for epoch in range(1, _EPOCHS + 1):
         share = 1 - np.exp(-epoch / 2)
@@ -130,21 +131,17 @@ def _write(
         run_id=folder.run_id,
         status="FINISHED",
         name=folder.name,
-        model=settings.model.name,
+        model=model,
         data=source.name,
-        seed=settings.seed,
+        seed=plain["seed"],
         split_fingerprint=split.fingerprint,
         metrics=metrics,
         num_parameters=int(metrics["cost/parameters"]),
         duration_seconds=metrics["cost/training_seconds"] + 5,
         run_dir=str(folder.path),
-        command=f"python -m src.train model={settings.model.name} seed={settings.seed}",
+        command=f"python -m src.train model={model} seed={plain['seed']}",
     ).write(folder.summary)
     return folder
-
-
-def _target(source: Source) -> str:
-    return f"src.data.sources.{source.name}.load"
 
 
 def _probabilities(

@@ -58,7 +58,7 @@ def compared(settings: CompareSettings) -> Comparison:
         _entrant(standing, [by_id[one] for one in standing.run_ids])
         for standing in verdict.standings
     ]
-    pair = pair_of(measured)
+    pair = pair_of(runs, [one.name for one in measured])
     return Comparison(
         verdict=verdict,
         entrants=tuple(entrants),
@@ -69,6 +69,7 @@ def compared(settings: CompareSettings) -> Comparison:
         data=runs[0].summary.data,
         runs=len(runs),
         test_measurements=_test_measurements(runs),
+        cross_validated=runs[0].folds is not None,
     )
 
 

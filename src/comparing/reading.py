@@ -42,6 +42,12 @@ class FinishedRun:
     measured: Measured
 
     @property
+    def folds(self) -> int | None:
+        """How many of a cross-validation, whose predictions are out of fold; None of a split."""
+        folds: int | None = self.settings.get("cv", {}).get("folds")
+        return folds
+
+    @property
     def pictures(self) -> tuple[str | None, str, str]:
         """Equal for runs that were trained and measured on the same pictures."""
         return self.summary.split_fingerprint, self.measured.pictures, self.measured.labels
@@ -92,6 +98,8 @@ def _read(folder: RunFolder, settings: CompareSettings) -> FinishedRun | str | N
         if summary.status != "FINISHED" or settings.data not in (None, summary.data):
             return None
         plain = read_settings(folder.config.read_text(encoding="utf-8"))
+        if settings.runs is None and _is_fold(plain):
+            return None
         known = candidate_settings(plain)
         measured = Measured.of(
             Predictions.read(folder.predictions / f"{settings.part}.parquet", with_paths=False),
@@ -108,3 +116,8 @@ def _read(folder: RunFolder, settings: CompareSettings) -> FinishedRun | str | N
     except (OSError, ValueError, yaml.YAMLError) as error:
         return f"{folder.path} is left out, as it cannot be read: {str(error).rstrip('.')}."
     return FinishedRun(folder, summary, plain, known, measured)
+
+
+def _is_fold(plain: Mapping[str, Any]) -> bool:
+    """Whether it is a fold of a cross-validation, whose own run speaks for all its folds."""
+    return plain.get("cv", {}).get("fold") is not None

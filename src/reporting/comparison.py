@@ -10,6 +10,7 @@ from typing import Any
 
 from src.reporting.amounts import count, duration, mean_text, measured
 from src.reporting.tables import Table
+from src.selection.folds import FoldTest
 from src.selection.mcnemar import McNemar
 from src.selection.verdict import Standing, Verdict
 
@@ -54,16 +55,25 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs by name, and McNemar's exact test of them."""
+    """Two runs by name, and the test of them.
+
+    Attributes:
+        first, second: their names.
+        test: of two trained networks.
+        over_folds: of two cross-validations; of the two tests one is there.
+    """
 
     first: str
     second: str
-    test: McNemar
+    test: McNemar | None
+    over_folds: FoldTest | None
 
     @property
     def sentence(self) -> str:
         """The outcome, with what it is about."""
-        return self.test.sentence(self.first, self.second)
+        if self.over_folds is not None:
+            return self.over_folds.sentence(self.first, self.second)
+        return "" if self.test is None else self.test.sentence(self.first, self.second)
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ class Comparison:
         data: name of the data set.
         runs: compared.
         test_measurements: how often the test part of this split has been measured.
+        cross_validated: whether the predictions are those of folds, each of its held-out pictures.
     """
 
     verdict: Verdict
@@ -91,6 +102,14 @@ class Comparison:
     data: str
     runs: int
     test_measurements: int
+    cross_validated: bool = False
+
+    @property
+    def where(self) -> str:
+        """What the candidates were measured on, in words."""
+        if self.cross_validated:
+            return f"{self.data}, each picture held out once"
+        return f"the {self.part} part of {self.data}"
 
     @property
     def closing(self) -> tuple[str, ...]:
@@ -118,8 +137,7 @@ def comparison_table(comparison: Comparison, most: int | None = None) -> Table:
         *("params", "ms", "trained", "tied", "candidate"),
     )
     return Table(
-        title=f"Candidates on the {comparison.part} part of {comparison.data}, "
-        f"{comparison.verdict.pictures:,} pictures",
+        title=f"Candidates on {comparison.where}, {comparison.verdict.pictures:,} pictures",
         headers=headers,
         rows=tuple(_row(one) for one in comparison.entrants[:most]),
         numbers=frozenset({0, 3, 4, 5, 6, 7, 8}),
@@ -142,6 +160,7 @@ def comparison_plain(comparison: Comparison) -> dict[str, Any]:
     return {
         "data": comparison.data,
         "part": comparison.part,
+        "cross_validated": comparison.cross_validated,
         "pictures": verdict.pictures,
         "runs": comparison.runs,
         "test_measurements": comparison.test_measurements,

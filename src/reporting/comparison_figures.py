@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from src.reporting.amounts import metric_text
+from src.reporting.amounts import metric_text, tick_text
 from src.reporting.canvas import (
-    BACKDROP,
     GRID,
     INK,
     MUTED,
@@ -110,7 +109,7 @@ def ranking_figure(comparison: Comparison) -> Figure:
         fill = color if standing.tied else "white"
         axes.plot(100 * standing.accuracy, line, "o", color=color, mfc=fill, ms=6)
     more = len(comparison.entrants) - len(shown)
-    title = f"Accuracy on the {comparison.part} part, 95 % intervals"
+    title = f"Accuracy on {comparison.where}, 95 % intervals"
     tidy(axes, title=title + (f"; {more} more candidates" if more else ""))
     axes.set_xlabel(
         "percent; filled: cannot be told from the best. The first interval is corrected for "
@@ -160,27 +159,27 @@ def recall_figure(leaders: Sequence[Leader], class_names: Sequence[str]) -> Figu
         class_names: K names; the forty weakest are drawn.
     """
     order = leaders[0].weakest_first[:_MOST_CLASSES]
-    labels = [plain_labels(class_names)[k] for k in order]
+    every = plain_labels(class_names)
     colors = family_colors([str(place) for place in range(len(leaders))])
-    left, height = 0.4 + inches(labels, 8), _LINE_INCHES * len(order)
-    figure = new_figure(left + 5.2, height + 1.2 + 0.25 * len(leaders), arranged=False)
-    axes = axes_at(figure, left, 0.5, 5.0, height)
+    figure = new_figure(7.2, _LINE_INCHES * len(order) + 1.3 + 0.2 * len(leaders))
+    axes = figure.subplots()
     for line, index in enumerate(order):
         found = [leader.recall[index] for leader in leaders]
         axes.plot([min(found), max(found)], [line, line], color=GRID, lw=3, zorder=1)
     for place, leader in enumerate(leaders):
-        name = plain_labels([leader.name], _LONGEST)[0]
-        found = leader.recall[order]
-        axes.plot(found, range(len(order)), "o", color=colors[str(place)], ms=6, label=name)
+        # Each smaller than the one before, so that equal ones show.
+        axes.plot(
+            leader.recall[order], range(len(order)), "o", color=colors[str(place)],
+            ms=9 - 2.5 * place, label=plain_labels([leader.name], _LONGEST)[0],
+        )  # fmt: skip
     title = "Share of each class that is found"
     tidy(axes, title=title + ("" if len(order) == len(class_names) else ", the weakest"))
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_yticks(range(len(order)), labels)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: tick_text("accuracy", share)))
+    axes.set_yticks(range(len(order)), [every[index] for index in order])
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-    axes.set_facecolor("white")
-    axes.grid(axis="x", color=BACKDROP, lw=0.8)
-    figure.legend(loc="upper left", bbox_to_anchor=(0.01, 0.99), frameon=False, fontsize=8)
+    axes.grid(axis="x", color=GRID, lw=0.8)
+    figure.legend(loc="outside lower left", frameon=False, fontsize=8, labelcolor=INK)
     return figure
 
 

@@ -50,6 +50,13 @@
     return { found, digits: Math.max(0, -Math.floor(Math.log10(100 * step) + 1e-9)) };
   }
 
+  // Of many values, all but a few that would flatten the others: those that learnt nothing.
+  function worthShowing(values, share) {
+    const sorted = [...values].sort((a, b) => b - a), [best, last] = [sorted[0], sorted[sorted.length - 1]];
+    if (sorted.length < 10) return [last, best];
+    return [Math.max(last, best - 1.5 * (best - sorted[Math.floor(share * (sorted.length - 1))])), best];
+  }
+
   function drawRanking() {
     const place = $("ranking"), shown = data.candidates.slice(0, data.ranked);
     const width = place.clientWidth, row = 36, top = 6, bottom = 26, left = 8, right = 14;
@@ -86,11 +93,7 @@
     const costs = shown.map((one) => Math.log10(one.cost));
     const pad = (low, high) => [low - 0.06 * (high - low || 1), high + 0.06 * (high - low || 1)];
     const [from, to] = pad(Math.min(...costs), Math.max(...costs));
-    // A few that learnt nothing must not flatten the others.
-    const sorted = shown.map((one) => one.accuracy).sort((a, b) => b - a);
-    const tenth = sorted[Math.floor(0.9 * (sorted.length - 1))];
-    const worst = Math.max(sorted[sorted.length - 1], sorted[0] - 1.5 * (sorted[0] - tenth) || 0);
-    const [low, high] = pad(worst, sorted[0]);
+    const [low, high] = pad(...worthShowing(shown.map((one) => one.accuracy), 0.9));
     const x = (cost) => left + (width - left - right) * ((Math.log10(cost) - from) / (to - from));
     const y = (share) => top + (height - top - bottom) * (1 - (Math.max(share, low) - low) / (high - low));
     const svg = make("svg", { width, height, role: "img", "aria-label": "Accuracy against latency" });
@@ -129,12 +132,14 @@
     place.replaceChildren(svg);
   }
 
-  // Panels side by side where there is room: `draw(svg, width, height)` fills each.
-  function panels(name, items, most, ratio, draw) {
-    const place = $(name);
+  // Panels side by side, as many as have room for `least` pixels; `draw` fills each.
+  function panels(name, items, [least, most], ratio, draw) {
+    const place = $(name), gap = 20;
     if (!place) return;
     place.className = "panels";
-    const side = Math.min(most, place.clientWidth);
+    const room = place.clientWidth + gap;
+    const columns = Math.max(1, Math.min(items.length, Math.floor(room / (least + gap))));
+    const side = Math.min(most, Math.floor(room / columns) - gap);
     place.replaceChildren(...items.map((item) => {
       const height = Math.round(side * ratio);
       const svg = make("svg", { width: side, height, role: "img" });
@@ -152,14 +157,13 @@
   function drawCurves() {
     const every = data.curves.flatMap((one) => one.lines.flat());
     if (!every.length) return;
-    const values = every.map(([, value]) => value).filter((value) => value !== null).sort((a, b) => b - a);
     const epochs = Math.max(...every.map(([epoch]) => epoch));
-    const low = Math.max(values[values.length - 1], values[0] - 2 * (values[0] - values[Math.floor(values.length / 2)]) || 0);
-    const high = values[0], axis = ticks(low, high, 4);
-    panels("curves", data.curves, 340, 0.62, (svg, { family, lines }, width, height) => {
+    const values = every.map(([, value]) => value).filter((value) => value !== null);
+    const [low, high] = worthShowing(values, 0.6), axis = ticks(low, high, 4);
+    panels("curves", data.curves, [250, 360], 0.62, (svg, { family, lines }, width, height) => {
       const left = 48, right = 10, top = 26, bottom = 30;
       const x = (epoch) => left + (width - left - right) * ((epoch - 1) / Math.max(1, epochs - 1));
-      const y = (share) => top + (height - top - bottom) * (1 - (Math.max(share, low) - low) / (high - low || 1));
+      const y = (share) => top + (height - top - bottom) * (1 - (share - low) / (high - low || 1));
       titled(svg, width, family);
       for (const share of axis.found) {
         make("line", { class: "rule", x1: left, x2: width - right, y1: y(share), y2: y(share) }, null, svg);
@@ -169,6 +173,8 @@
         make("text", { x: x(epoch), y: height - 14, "text-anchor": "middle" }, epoch, svg);
       }
       make("text", { x: (left + width - right) / 2, y: height - 1, "text-anchor": "middle" }, "epoch", svg);
+      // What lies below is cut off.
+      const inside = make("svg", { width, height: height - bottom }, null, svg);
       [...lines].reverse().forEach((line, index) => {
         const best = index === lines.length - 1;
         let d = "", pen = "M";
@@ -176,13 +182,13 @@
           if (value === null) pen = "M";
           else [d, pen] = [`${d}${pen}${x(epoch)} ${y(value)}`, "L"];
         }
-        make("path", { class: best ? "curve best" : "curve", d, stroke: color(family) }, null, svg);
+        make("path", { class: best ? "curve best" : "curve", d, stroke: color(family) }, null, inside);
       });
     });
   }
 
   function drawReliability() {
-    panels("reliability", data.leaders, 300, 1.06, (svg, one, width, height) => {
+    panels("reliability", data.leaders, [250, 320], 1.06, (svg, one, width, height) => {
       const left = 42, right = 10, top = 38, bottom = 34;
       const x = (share) => left + (width - left - right) * share;
       const y = (share) => top + (height - top - bottom) * (1 - share);
@@ -209,7 +215,7 @@
     const count = data.classes.length, counted = count <= 12;
     const longest = Math.min(14, Math.max(...data.classes.map((name) => name.length)));
     const short = data.classes.map((name) => (name.length > 14 ? `${name.slice(0, 13)}…` : name));
-    panels("confusion", data.leaders, 420, 1, (svg, one, width, height) => {
+    panels("confusion", data.leaders, [300, 460], 1, (svg, one, width, height) => {
       if (!one.matrix.length) return;
       const named = count <= 26, margin = named ? 10 + 6.2 * longest : 10;
       const top = 20 + margin, cell = Math.min((width - margin - 4) / count, (height - top - 4) / count);

@@ -92,7 +92,7 @@ def _headline(comparison: Comparison) -> str:
     several = len(comparison.entrants) != 1
     candidates = f"{len(comparison.entrants):,} candidates" if several else "one candidate"
     pictures = f"{comparison.verdict.pictures:,} pictures"
-    return f"{candidates} in {runs}, judged by {pictures} of the {comparison.part} part"
+    return f"{candidates} in {runs}, judged by {pictures} ({comparison.where})"
 
 
 def _drawing(name: str, title: str, about: str, *, there: bool = True) -> str:

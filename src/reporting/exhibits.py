@@ -75,7 +75,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Shares of the pictures, in [0, 1]: leaders agree, at least one is right, none is right."""
+    """Shares of the pictures, in [0, 1]: all leaders say the same, at least one is right."""
 
     agree: float
     any_right: float
@@ -84,8 +84,8 @@ class Agreement:
     def sentence(self) -> str:
         """The shares in words."""
         return (
-            f"They say the same of {self.agree:.1%} of the pictures; of {self.any_right:.1%} at "
-            f"least one of them is right, of {1 - self.any_right:.1%} none."
+            f"They say the same of {100 * self.agree:.1f} % of the pictures; at least one of them "
+            f"is right for {100 * self.any_right:.1f} %."
         )
 
 

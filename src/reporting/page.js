@@ -66,7 +66,7 @@ function drawNowAndAfterTurns(draw) {
   draw();
   let drawnWidth = innerWidth;
   addEventListener("resize", () => {
-    if (innerWidth === drawnWidth) return;
+    if (innerWidth === drawnWidth || innerWidth === 0) return; // a page that closes has no width
     drawnWidth = innerWidth;
     draw();
   });

@@ -22,6 +22,15 @@ class FoldTest:
     interval: Interval
     p_value: float
 
+    def sentence(self, first: str, second: str, level: float = 0.05) -> str:
+        """The outcome in words, with what it is about."""
+        verdict = "differ" if self.p_value <= level else "cannot be told apart"
+        return (
+            f"The configurations {first} and {second} {verdict} over the folds: the first is ahead "
+            f"by {100 * self.difference:.2f} points ({100 * self.interval.low:.2f} to "
+            f"{100 * self.interval.high:.2f}; corrected resampled t, p = {self.p_value:.2g})."
+        )
+
 
 def corrected_resampled_t(differences: ArrayLike, test_share: float) -> FoldTest:
     """Is the mean difference over folds more than chance, seeing that folds share pictures?

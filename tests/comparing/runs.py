@@ -33,6 +33,8 @@ def finished_run(
     status: str = "FINISHED",
     tests: int | None = None,
     shift: int = 0,
+    cv: dict[str, int | None] | None = None,
+    tracked: bool = False,
 ) -> RunFolder:
     """A run that had its first `wrong` pictures wrong, moved on a little by its seed.
 
@@ -44,8 +46,11 @@ def finished_run(
         "output_dir": str(output_dir),
         "model": {"name": model},
         "optimizer": {"lr": lr},
+        "tracking": {"enabled": tracked, "uri": None, "experiment": "bakeoff"},
         "runtime": {"x": seed},
     }
+    if cv is not None:
+        plain["cv"] = cv
     folder.config.write_text(yaml.safe_dump(plain))
     right = np.ones(len(TARGETS), bool)
     right[seed : seed + wrong] = False

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import mean, variance
 
 import pytest
 
@@ -114,3 +115,39 @@ def test_two_seeds_of_one_configuration_are_a_pair_as_well(tmp_path: Path) -> No
         "cnn (seed 1",
         "cnn (seed 2",
     }
+
+
+def test_a_fold_is_no_run_of_its_own_and_a_cross_validation_is_one(tmp_path: Path) -> None:
+    """Four wholes and twelve folds: more of the folds share their pictures than of the wholes."""
+    for seed in (1, 2):
+        for model, wrong in (("cnn", 10), ("mlp", 100)):
+            finished_run(tmp_path, model, wrong, seed=seed, cv={"folds": 2, "fold": None})
+            for _ in range(3):
+                finished_run(tmp_path, model, 1, seed=9, shift=500, cv={"folds": 2, "fold": 1})
+    found = compared(compare_settings(tmp_path))
+    assert (found.runs, found.remarks, found.cross_validated) == (4, (), True)
+    assert [len(one.run_dirs) for one in found.entrants] == [2, 2]
+    assert "each picture held out once" in format_comparison(found)
+
+
+def test_two_cross_validations_are_tested_over_their_folds(tmp_path: Path) -> None:
+    """Against Nadeau and Bengio's formula, written out."""
+    ours, theirs = [0.95, 0.93, 0.96, 0.94], [0.91, 0.92, 0.9, 0.93]
+    for model, wrong, values in (("cnn", 10, ours), ("mlp", 30, theirs)):
+        folder = finished_run(tmp_path, model, wrong, cv={"folds": 4, "fold": None})
+        rows = "".join(f"{n},{value}\n" for n, value in enumerate(values, 1))
+        (folder.path / "folds.csv").write_text(f"fold,val/accuracy\n{rows}")
+    found = compared(compare_settings(tmp_path))
+    assert found.pair is not None and found.pair.test is None
+    assert found.pair.over_folds is not None
+    differences = [one - other for one, other in zip(ours, theirs)]
+    sign = 1 if found.pair.first == "cnn" else -1
+    assert found.pair.over_folds.difference == pytest.approx(sign * mean(differences))
+    error = (variance(differences) * (1 / 4 + 1 / 3)) ** 0.5
+    half = 3.182446 * error  # Student's quantile with three degrees of freedom
+    low = found.pair.over_folds.interval.low
+    assert found.pair.over_folds.difference - low == pytest.approx(half, rel=1e-5)
+    assert "corrected resampled t" in found.sentences[-1]
+    (Path(found.entrants[0].run_dirs[0]) / "folds.csv").unlink()
+    with pytest.raises(ConfigError, match=r"folds\.csv does not hold"):
+        compared(compare_settings(tmp_path))

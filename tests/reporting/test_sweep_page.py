@@ -6,43 +6,16 @@ import hashlib
 import json
 import math
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from src.reporting.leaderboard import leaderboard
 from src.reporting.sweep_page import sweep_page
 from src.trials import FAILED, SweepRecord
+from tests.reporting.pages import EVIL, Tags, Visit, browser, in_a_browser, visit
 from tests.reporting.races import race
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-
-_EVIL = "</script ><img src=x onerror=alert(1)>&\"'\u2028"
-
-
-class Tags(HTMLParser):
-    """Every tag and attribute of a page, and what scripts and styles hold."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: dict[str, list[str]] = {}
-        self.inside: list[tuple[str, str]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        for name, value in attrs:
-            self.attributes.setdefault(name, []).append(value or "")
-
-    def handle_data(self, data: str) -> None:
-        if self.tags and self.tags[-1] in ("script", "style") and data.strip():
-            self.inside.append((self.tags[-1], data))
+__all__ = ["browser", "visit"]  # fixtures
 
 
 def evil() -> SweepRecord:
@@ -50,15 +23,15 @@ def evil() -> SweepRecord:
     trials = tuple(
         dataclasses.replace(
             t,
-            family=_EVIL,
-            reason=_EVIL if t.state == FAILED else t.reason,
-            values=t.values | {_EVIL: _EVIL, "nan": math.nan},
+            family=EVIL,
+            reason=EVIL if t.state == FAILED else t.reason,
+            values=t.values | {EVIL: EVIL, "nan": math.nan},
         )
         for t in whole.trials
     )
     return dataclasses.replace(
-        whole, study=_EVIL, families=(_EVIL,), trials=trials,
-        commands={t.number: _EVIL for t in trials},
+        whole, study=EVIL, families=(EVIL,), trials=trials,
+        commands={t.number: EVIL for t in trials},
     )  # fmt: skip
 
 
@@ -85,11 +58,11 @@ def test_the_policy_allows_this_style_and_this_script_alone() -> None:
 
 def test_whatever_the_texts_hold_stays_text() -> None:
     page = sweep_page(evil())
-    assert _EVIL not in page
+    assert EVIL not in page
     found = Tags(page)
     assert found.tags.count("script") == 2
     data = json.loads(found.inside[-2][1])
-    assert {trial["family"] for trial in data["trials"]} == {_EVIL}
+    assert {trial["family"] for trial in data["trials"]} == {EVIL}
 
 
 def test_the_leaderboard_is_there_without_the_script() -> None:
@@ -102,55 +75,11 @@ def test_a_thousand_trials_make_a_page_of_two_megabytes_at_most() -> None:
     assert len(sweep_page(race(1000, 12))) < 2e6
 
 
-_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-in_a_browser = pytest.mark.skipif(_CHROMIUM is None, reason="there is no chromium on the PATH")
-Visit = Callable[..., "Page"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with api.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=_CHROMIUM, args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
-    """Opens a record's page; whatever the page complains of fails the test."""
-    complaints: list[str] = []
-    pages: list[Page] = []
-
-    def open_page(record: SweepRecord, width: int = 1200, scheme: str = "light") -> Page:
-        path = tmp_path / "page.html"
-        path.write_text(sweep_page(record), encoding="utf-8")
-        page = browser.new_page(
-            viewport={"width": width, "height": 900},
-            color_scheme=scheme,
-        )
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
-        pages.append(page)
-        return page
-
-    asked: list[str] = []
-    yield open_page
-    for page in pages:
-        page.close()
-    assert complaints == []
-    assert all(url.startswith("file:") for url in asked)
-
-
 @pytest.mark.slow
 @in_a_browser
 def test_a_click_on_a_header_sorts(visit: Visit) -> None:
     whole = race(40, 3)
-    page = visit(whole)
+    page = visit(sweep_page(whole))
     page.get_by_role("button", name="time").click()
     column = page.locator("#leaderboard tbody tr")
     shown = [int(row.get_attribute("data-trial") or "") for row in column.all()]
@@ -167,7 +96,7 @@ def test_a_click_on_a_header_sorts(visit: Visit) -> None:
 @in_a_browser
 def test_a_drag_along_an_axis_keeps_the_trials_that_cross_it(visit: Visit) -> None:
     whole = race(60, 2)
-    page = visit(whole)
+    page = visit(sweep_page(whole))
     own = [t for t in whole.trials if t.family == "cnn" and t.state != FAILED]
     assert page.locator("#space .line").count() == len(own)
     zone = page.locator(".zone").nth(2)  # the optimizers: sgd, muon, adamw from below
@@ -194,7 +123,7 @@ def test_a_drag_along_an_axis_keeps_the_trials_that_cross_it(visit: Visit) -> No
 @in_a_browser
 def test_the_pointer_names_a_trial_and_a_click_tells_all_of_it(visit: Visit) -> None:
     whole = race(30, 3)
-    page = visit(whole)
+    page = visit(sweep_page(whole))
     best = whole.ranked()[0]
     page.locator(f"#history [data-trial='{best.number}']").hover()
     assert page.locator("#tip").inner_text().startswith(f"trial {best.number}, {best.family}: ")
@@ -211,7 +140,7 @@ def test_the_pointer_names_a_trial_and_a_click_tells_all_of_it(visit: Visit) -> 
     "record", [race(0), race(1, 1), race(5, 1, lost=1.0), race(60, 12), evil()]
 )
 def test_a_narrow_dark_screen_is_enough(visit: Visit, record: SweepRecord) -> None:
-    page = visit(record, 400, "dark")
+    page = visit(sweep_page(record), 400, "dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == "rgb(20, 24, 28)"

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from src.comparing import compared
+from src.comparing.mirroring import mirror_comparison
+from src.comparing.writing import comparison_folder
+from src.config.tracking import TrackingSwitch
+from src.tracking.spool import last_start, read_events, spool_path
+from tests.comparing.runs import compare_settings, finished_run
+
+
+def mirrored(output_dir: Path, **asked: object) -> Path:
+    settings = compare_settings(output_dir, **asked)
+    folder = comparison_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "figures").mkdir(exist_ok=True)
+    files = [folder / "report.html", folder / "figures" / "classes.png"]
+    for file in files:
+        file.write_text("x")
+    assert mirror_comparison(compared(settings), folder, files, settings) is None
+    return folder
+
+
+def test_the_comparison_is_a_run_with_the_verdict_and_the_report(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    finished_run(tmp_path, "mlp", 150)
+    folder = mirrored(tmp_path)
+    start = last_start(folder)
+    assert start["run_name"] == "compare-all" and start["experiment"] == "bakeoff"
+    assert start["tags"]["bakeoff.kind"] == "compare" and start["tags"]["bakeoff.winner"] == "cnn"
+    assert "cnn comes first of 2 candidates" in start["tags"]["mlflow.note.content"]
+    assert (
+        "The test part of this split has not been measured."
+        in (start["tags"]["mlflow.note.content"])
+    )
+    events = [event for event, _ in read_events(spool_path(folder))]
+    artifacts = {e["path"]: e["folder"] for e in events if e["event"] == "artifact"}
+    assert artifacts == {"report.html": "", "figures/classes.png": "figures"}
+    (figures,) = (e["values"] for e in events if e["event"] == "metrics")
+    assert figures["compared/runs"] == 2 and figures["compared/tied"] == 1
+    assert figures["winner/accuracy_low"] < figures["winner/accuracy"] <= 0.975
+    assert events[-1]["status"] == "FINISHED"
+
+
+def test_the_same_question_goes_on_with_the_same_run(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    first = last_start(mirrored(tmp_path))
+    finished_run(tmp_path, "mlp", 5)
+    second = last_start(mirrored(tmp_path))
+    assert first["run_id"] == second["run_id"]
+    assert second["tags"]["bakeoff.winner"] == "mlp"
+    assert last_start(mirrored(tmp_path, data="pictures"))["run_id"] != first["run_id"]
+
+
+def test_runs_that_nobody_tracks_are_not_tracked_by_comparing_them(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    asked = TrackingSwitch(enabled=True, uri=None)
+    assert last_start(mirrored(tmp_path, tracking=asked))["mirrored"] is False
+    assert not (tmp_path / "mlflow.db").exists()

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from src.comparing import compared
+from src.comparing.writing import comparison_folder, write_comparison
+from src.config.checks import ConfigError
+from tests.comparing.runs import compare_settings, finished_run
+
+
+def test_a_comparison_leaves_tables_a_page_and_pictures(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    finished_run(tmp_path, "mlp", 20)
+    asked = compare_settings(tmp_path)
+    old = comparison_folder(asked) / "figures" / "importance.png"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    files = write_comparison(compared(asked), asked)
+    assert all(path.is_file() for path in files) and not old.exists()
+    folder = tmp_path / "compare" / "all"
+    assert {path.parent for path in files} == {folder, folder / "figures"}
+    names = [path.name for path in files]
+    assert names[:3] == ["leaderboard.json", "leaderboard.csv", "report.html"]
+    assert json.loads(files[0].read_text())["winner"] == "cnn"
+    assert "cnn comes first of 2 candidates" in files[2].read_text()
+    assert "confusion_2.png" in names and "disagreements.png" not in names
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ({}, "all"),
+        ({"sweep": "s"}, "s"),
+        ({"data": "digits", "part": "test"}, "digits-test"),
+        ({"experiment": "my runs/1"}, "my_runs_1"),
+    ],
+)
+def test_a_question_has_a_folder_of_its_own(
+    tmp_path: Path, asked: dict[str, object], name: str
+) -> None:
+    assert comparison_folder(compare_settings(tmp_path, **asked)).name == name
+
+
+def test_other_runs_and_other_filters_are_other_questions(tmp_path: Path) -> None:
+    asked = [{"runs": ["a", "b"]}, {"runs": ["a", "c"]}, {"filter": "x"}, {"filter": "y"}]
+    folders = [comparison_folder(compare_settings(tmp_path, **one)) for one in asked]
+    assert len(set(folders)) == 4
+    again = comparison_folder(compare_settings(tmp_path, runs=["a", "b"]))
+    assert again == folders[0] and again.name.startswith("runs-")
+
+
+def test_two_ways_to_say_which_runs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="runs and sweep each say which runs to compare"):
+        compare_settings(tmp_path, runs=["a"], sweep="s")
+    with pytest.raises(ConfigError, match="sweep and filter each say"):
+        compare_settings(tmp_path, sweep="s", filter="x")
+    compare_settings(tmp_path, experiment="e", filter="x")

@@ -1,0 +1,112 @@
+"""Comparing real runs, from the command line to MLflow and back."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.entries.conftest import ROOT, Run
+
+pytestmark = pytest.mark.slow
+
+_QUICK = ("recipe=quick", "trainer.max_epochs=1", "evaluate_test=false")
+
+
+@pytest.fixture(scope="module")
+def runs(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with two networks, two seeds each, mirrored in MLflow."""
+    output_dir = tmp_path_factory.mktemp("some runs")
+    for model in ("mlp", "fcn"):
+        words = [f"model={model}", "seed=1,2", f"output_dir={output_dir}", *_QUICK]
+        result = run("src.train", "-m", *words, "tracking.log_model=false")
+        assert result.returncode == 0, result.stderr
+    return output_dir
+
+
+@pytest.fixture(scope="module")
+def said(run: Run, runs: Path) -> str:
+    result = run("src.compare", f"output_dir={runs}", "experiment=bakeoff")
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_command_prints_the_verdict_and_leaves_a_report(said: str, runs: Path) -> None:
+    assert "comes first of 2 candidates" in said and "the mean of 2 trainings" in said
+    folder = runs / "compare" / "bakeoff"
+    assert f"report: {folder / 'report.html'}" in said
+    plain = json.loads((folder / "leaderboard.json").read_text())
+    assert plain["runs"] == 4 and len(plain["candidates"]) == 2
+    for one in plain["candidates"]:
+        assert one["parameters"] > 0 and one["latency_ms"] > 0 and one["training_seconds"] > 0
+        assert one["spread"] is not None
+    page = (folder / "report.html").read_text()
+    assert "data:image/png" in page  # the digits of which they say different things
+    assert (folder / "figures" / "learning_curves.png").is_file() is False  # of one epoch
+
+
+def test_mlflow_has_the_comparison_beside_the_runs(said: str, runs: Path) -> None:
+    (line,) = (line for line in said.splitlines() if line.startswith("MLflow run: "))
+    run_id = line.removeprefix("MLflow run: ")
+    with sqlite3.connect(runs / "mlflow.db") as database:
+        (name, status) = database.execute(
+            "select name, status from runs where run_uuid = ?", (run_id,)
+        ).fetchone()
+        tags = dict(
+            database.execute("select key, value from tags where run_uuid = ?", (run_id,)).fetchall()
+        )
+        experiments = database.execute("select distinct experiment_id from runs").fetchall()
+    assert (name, status) == ("compare-bakeoff", "FINISHED") and len(experiments) == 1
+    assert tags["bakeoff.kind"] == "compare"
+    assert "comes first of 2 candidates" in tags["mlflow.note.content"]
+    artifacts = runs / "mlartifacts" / run_id / "artifacts"
+    assert (artifacts / "report.html").is_file() and list((artifacts / "figures").glob("*.png"))
+
+
+def test_asking_again_compares_the_same_runs(said: str, runs: Path, run: Run) -> None:
+    """The comparison's own run is none of them."""
+    again = run("src.compare", f"output_dir={runs}", "experiment=bakeoff")
+    assert again.returncode == 0 and again.stdout == said
+
+
+def test_two_runs_by_name_are_tested_exactly(runs: Path, run: Run) -> None:
+    chosen = sorted(path.name for path in (runs / "runs").iterdir())[:2]
+    words = [f"output_dir={runs}", f"runs=[{','.join(chosen)}]", "tracking.enabled=false"]
+    result = run("src.compare", *words)
+    assert result.returncode == 0, result.stderr
+    assert "McNemar's exact test" in result.stdout
+    assert "This compares two trained networks" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("filter=no such thing", "error: filter is 'no such thing': "),
+        ("experiment=nobody's", 'error: experiment is "nobody\'s": there is none in MLflow but'),
+        ("sweep=none", "error: sweep is 'none': there is no "),
+        ("part=train", "error: part is 'train': it must be one of val, test"),
+    ],
+)
+def test_wrong_words_are_one_sentence(runs: Path, run: Run, word: str, sentence: str) -> None:
+    result = run("src.compare", f"output_dir={runs}", word)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.startswith(sentence) and len(result.stderr.splitlines()) == 1
+
+
+def test_help_needs_neither_torch_nor_mlflow() -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['compare', '--help']\n"
+        "try: runpy.run_module('src.compare', run_name='__main__')\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'mlflow', 'matplotlib', 'sklearn', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "filter=null" in done.stdout
