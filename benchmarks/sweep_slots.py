@@ -1,12 +1,8 @@
-"""Are slots kept busy: four real ones, 256 simulated ones, and two trainings against one."""
+"""Are slots kept busy: four real ones, and 256 simulated ones."""
 
 from __future__ import annotations
 
-import json
 import random
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -15,7 +11,7 @@ from typing import Any
 
 from benchmarks.simulated_pool import SimulatedPool
 from benchmarks.studies import Silent, open_study
-from benchmarks.table import Row, spread
+from benchmarks.table import Row
 from src.search.driver import Budget, Driver
 from src.search.pool import Pool
 from src.search.workers.local import LocalEngine, Slot
@@ -26,8 +22,6 @@ __all__ = ["measure"]
 _EPOCHS = 5
 _REAL_TRIALS, _REAL_SECONDS = 80, (0.3, 4.0)
 _MANY_SLOTS, _MANY_TRIALS, _MANY_SECONDS = 256, 2500, (5.0, 60.0)
-_ROUNDS = 3
-_TRIALS = 10
 
 
 def measure() -> list[Row]:
@@ -36,11 +30,6 @@ def measure() -> list[Row]:
         folder = Path(name)
         real = _four_slots(folder / "four")
         simulated = _many_slots(folder / "many")
-        ratios = []
-        for turn in range(_ROUNDS):
-            one, two = (_trials_a_minute(folder / f"{turn}-{n}", n) for n in (1, 2))
-            print(f"round {turn + 1}: {one:.1f} against {two:.1f} trials a minute", flush=True)
-            ratios.append(two / one)
     return [
         Row(
             f"4 slots kept busy, trials of {_REAL_SECONDS[0]} to {_REAL_SECONDS[1]} s",
@@ -53,12 +42,6 @@ def measure() -> list[Row]:
             f"{100 * simulated:.1f} % over {_MANY_TRIALS} trials",
             "at least 95 %",
             simulated >= 0.95,
-        ),
-        Row(
-            "two one-thread slots against one, small trials on digits",
-            f"{spread(ratios)} trials a minute",
-            "at least 1.7x",
-            statistics.median(ratios) >= 1.7,
         ),
     ]
 
@@ -124,18 +107,3 @@ def _many_slots(folder: Path) -> float:
             watcher=Silent(),
         ).race()
     return pool.trained / (_MANY_SLOTS * pool.last_begin)
-
-
-def _trials_a_minute(folder: Path, slots: int) -> float:
-    """Of a real sweep of equal trials, by the times at which they ended."""
-    words = ["families=[mlp]", "sampler=random", "pruner=none", f"budget.trials={_TRIALS}"]
-    words += [f"workers.count={slots}", "workers.threads=1", "runtime=float32"]
-    words += ["trainer.max_epochs=20", "finalists=0", "tracking=none", f"output_dir={folder}"]
-    subprocess.run(
-        [sys.executable, "-m", "src.sweep", *words],
-        check=True,
-        capture_output=True,
-        cwd=Path(__file__).resolve().parents[1],
-    )
-    record = json.loads((folder / "sweeps" / "default" / "sweep.json").read_text())
-    return 60 * len(record["trials"]) / float(record["seconds"])

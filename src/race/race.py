@@ -32,6 +32,8 @@ from src.trials import SweepRecord, TrialRecord
 __all__ = ["run_sweep"]
 
 _RUNNER = "src.race.runner:TrialRunner"
+# Workers of a cluster may wait for room much longer, and are on other machines.
+_GATHER_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,8 @@ class _Race:
         try:
             with onlookers:
                 interruption.defer(True)
-                pool.start(1)
-                self._prepare(pool, onlookers, check)
                 pool.start()
+                self._prepare(pool, onlookers, check)
                 driver = Driver(
                     self._study,
                     pool,
@@ -212,6 +213,8 @@ class _Race:
     def _prepare(self, pool: Pool, onlookers: Onlookers, check: Callable[[], None]) -> None:
         """Choose what the families leave open, one after another on an otherwise idle machine."""
         known: dict[str, Any] = self._study.recall("prepared") or {}
+        if not self._families.keys() <= known.keys():
+            pool.gather(_GATHER_SECONDS, check)
         for name, family in self._families.items():
             if name not in known:
                 onlookers.say(f"{name}: how to train it on this machine")

@@ -148,7 +148,7 @@ class Driver:
             self._epochs += trial.epochs
             if trial.state in _ENDED:
                 self._counts[trial.state] += 1
-        # Trials that go by several metrics have no curves to count.
+        # Trials whose first metric is known at their end alone have no curves to count.
         self._epochs = max(self._epochs, int(self._study.recall("epochs") or 0))
         for trial in self._study.unfinished():
             self._lost[trial.number] = int(self._study.facts(trial.number).get("lost", 0))
@@ -216,9 +216,10 @@ class Driver:
         self._epochs += 1
         number = job["number"]
         value = metrics.get(self._metrics[0])
-        if value is not None and len(self._metrics) == 1:
+        if value is not None:
             self._study.report(number, epoch, value)
-            if epoch < job["epochs"] and self._study.should_prune(number):
+            judged = len(self._metrics) == 1 and epoch < job["epochs"]
+            if judged and self._study.should_prune(number):
                 return f"pruned after {epoch} epochs at {self._metrics[0]} {value:.4g}"
         if self._out_of_time():
             return f"the time was over after {epoch} epochs"

@@ -102,6 +102,25 @@ class Pool:
             if self._places[number].worker is None:
                 self._start(number)
 
+    def gather(self, seconds: float, check: Callable[[], None]) -> None:
+        """Wait until all workers are up, but no longer than this after the first one is.
+
+        What is measured next then has the machine to itself; and to import takes all of them no
+        longer than it takes one.
+
+        Args:
+            check: called all the time; what it raises ends the wait.
+        """
+        first: float | None = None
+        while len(self.free()) < self.size:
+            check()
+            if first is None and self.free():
+                first = time.monotonic()
+            if first is not None and time.monotonic() - first >= seconds:
+                return
+            for _ in self.events(_POLL_SECONDS):
+                pass
+
     def free(self) -> list[int]:
         """Slots whose worker waits for a job."""
         return [n for n, place in enumerate(self._places) if place.ready and place.job is None]

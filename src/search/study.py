@@ -240,8 +240,13 @@ class SweepStudy:
         trial = self._running[number]
         with plainly():
             # What a trial that goes on from a checkpoint repeats is the same.
-            if epoch not in self._frozen(number).intermediate_values:
+            if epoch in self._frozen(number).intermediate_values:
+                return
+            if len(self.plan.directions) == 1:
                 trial.report(value, epoch)
+            else:  # of several objectives Optuna keeps curves, but refuses to be told of them
+                storage = self._study._storage
+                storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
 
     def should_prune(self, number: int) -> bool:
         """What the pruner says of a running trial."""
@@ -268,7 +273,7 @@ class SweepStudy:
             if state is TrialState.PRUNED and values is None:
                 # What `Study.tell` does; a study of several objectives has no such value.
                 frozen = self._frozen(number)
-                if frozen.last_step is not None:
+                if frozen.last_step is not None and len(self.plan.directions) == 1:
                     values = [frozen.intermediate_values[frozen.last_step]]
             self._study._storage.set_trial_state_values(trial._trial_id, state, values)
         del self._running[number]

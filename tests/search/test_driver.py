@@ -130,6 +130,15 @@ def test_losers_are_stopped(race: Callable[..., str], tmp_path: Path) -> None:
         )
 
 
+def test_trials_of_several_metrics_have_the_curve_of_the_first(
+    race: Callable[..., str], tmp_path: Path
+) -> None:
+    race(lambda trial: {}, metrics=("val/accuracy", "other"), trials=2)
+    for trial in records(tmp_path, ("maximize", "minimize")):
+        assert trial.objectives == (0.5, 1.0)
+        assert trial.curve == ((1, 0.5), (2, 1.0), (3, 1.5), (4, 2.0))
+
+
 def test_a_killed_trial_goes_on_once_from_where_it_was(
     race: Callable[..., str], watch: Watch, tmp_path: Path
 ) -> None:

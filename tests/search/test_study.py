@@ -299,12 +299,17 @@ def test_a_study_of_several_metrics_has_no_value_for_what_was_stopped(tmp_path: 
         for end in ("complete", "pruned", "failed"):
             trial = study.ask()
             assert trial is not None
+            for epoch, value in ((1, 0.25), (2, 0.5), (2, 0.5)):
+                study.report(trial.number, epoch, value)
             if end == "complete":
                 study.complete(trial.number, [0.5, 12.0])
             else:
                 getattr(study, end)(trial.number, "why")
         assert [t.objectives for t in study.trials()] == [(0.5, 12.0), None, None]
         assert [t.reason for t in study.trials()] == [None, "why", "why"]
+        assert {t.curve for t in study.trials()} == {((1, 0.25), (2, 0.5))}
+    with SweepStudy(tmp_path, plan(MLP, directions=["maximize", "minimize"])) as study:
+        assert [t.epochs for t in study.trials()] == [2, 2, 2]
 
 
 def test_importances_are_of_each_family_alone(tmp_path: Path) -> None:

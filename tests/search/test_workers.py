@@ -180,6 +180,16 @@ def test_an_idle_worker_that_is_killed_is_replaced_without_a_word(pool: Pool) ->
             assert not list(pool.events(0.1))
 
 
+def test_all_workers_are_waited_for_but_not_those_that_do_not_come(pool: Pool) -> None:
+    pool.start(1)
+    began = time.monotonic()
+    pool.gather(0.5, lambda: None)
+    assert pool.free() == [0] and time.monotonic() - began >= 0.5
+    pool.start()
+    pool.gather(60, lambda: None)
+    assert pool.free() == [0, 1]
+
+
 def test_a_job_alone_is_given_once_more_if_its_worker_dies(pool: Pool, tmp_path: Path) -> None:
     pool.start(1)
     ended = pool.run_alone({"do": "die_once", "marker": str(tmp_path / "died")}, lambda: None)

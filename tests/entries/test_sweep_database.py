@@ -1,0 +1,93 @@
+"""A sweep whose SQLite file another process holds, as a backup does."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.entries.conftest import Run
+from tests.entries.sweeps import WORDS, Start, folder, start
+
+__all__ = ["start"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+_HOLD = """
+import sqlite3, sys
+held = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
+held.execute("begin exclusive")
+print("held", flush=True)
+sys.stdin.read()
+held.execute("rollback")
+"""
+
+
+@contextmanager
+def _held(database: Path) -> Iterator[None]:
+    """Another process lets nobody read or write the file."""
+    command = [sys.executable, "-c", _HOLD, str(database)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as it:
+        assert it.stdout is not None and it.stdin is not None
+        assert it.stdout.readline() == "held\n"
+        yield
+        it.stdin.close()
+
+
+def _reports(database: Path) -> int:
+    """How many epochs were reported so far."""
+    if not database.is_file():
+        return 0
+    with closing(sqlite3.connect(database, timeout=60)) as opened:
+        try:
+            (count,) = opened.execute("select count(*) from trial_intermediate_values").fetchone()
+        except sqlite3.OperationalError:  # its tables are just being made
+            return 0
+    return int(count)
+
+
+def _wait_for_reports(database: Path, more_than: int, sweep: subprocess.Popen[str]) -> int:
+    deadline = time.monotonic() + 200
+    while (count := _reports(database)) <= more_than:
+        assert sweep.poll() is None and time.monotonic() < deadline, "no trial went on"
+        time.sleep(0.05)
+    return count
+
+
+def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
+    start: Start, run: Run, tmp_path: Path
+) -> None:
+    database = tmp_path / "study.db"
+    words = [
+        *(*WORDS, "pruner=none", "finalists=0", "trainer.max_epochs=6", "data.batch_size=4"),
+        *("tracking=none", f"storage=sqlite:///{database}", f"output_dir={tmp_path}"),
+    ]
+    sweep = start(*words)
+    count = _wait_for_reports(database, 0, sweep)
+    with _held(database):
+        time.sleep(5)
+        assert sweep.poll() is None
+    _wait_for_reports(database, count, sweep)  # nothing happened
+    with _held(database):
+        _, error = sweep.communicate(timeout=300)
+    assert sweep.returncode == 1 and "Traceback" not in error, error
+    assert error.splitlines()[-1] == (
+        "error: the study's storage does not answer ((sqlite3.OperationalError) database is "
+        "locked); once it does, the same command goes on"
+    )
+
+    known = _reports(database)
+    result = run("src.sweep", *words, timeout=600)
+    assert result.returncode == 0, result.stderr
+    record = json.loads((folder(tmp_path) / "sweep.json").read_text())
+    assert [trial["number"] for trial in record["trials"]] == [0, 1, 2, 3]
+    for trial in record["trials"]:
+        assert trial["state"] == "complete"
+        assert [epoch for epoch, _ in trial["curve"]] == [1, 2, 3, 4, 5, 6]
+    assert _reports(database) == 4 * 6 > known
