@@ -48,7 +48,7 @@ class Silent:
     def __init__(self) -> None:
         self.ends: list[float] = []
 
-    def began(self, slot: int, trial: TrialRecord) -> None:
+    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
         return None
 
     def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:

@@ -58,7 +58,7 @@ class _Begins(Silent):
         super().__init__()
         self.begins: dict[int, float] = {}
 
-    def began(self, slot: int, trial: TrialRecord) -> None:
+    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
         self.begins[trial.number] = time.perf_counter()
 
 

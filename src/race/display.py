@@ -49,6 +49,7 @@ class Display:
         stream: where to; standard error by default.
         metric: key of what ranks.
         families: in the race.
+        best: who leads already, in a race that goes on.
         clock: seconds from anywhere, that only grow.
     """
 
@@ -58,6 +59,7 @@ class Display:
         *,
         metric: str,
         families: Sequence[str],
+        best: TrialRecord | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream or sys.stderr
@@ -65,7 +67,7 @@ class Display:
         self._width = max(map(len, families), default=0)
         self._clock = clock
         self._slots: dict[int, _Slot] = {}
-        self._best: TrialRecord | None = None
+        self._best = best
         self._last = Text()
         self._counts: Mapping[str, int] = {}
         self._left = ""
@@ -118,6 +120,10 @@ class Display:
         self._last = Text(line, style=_STYLES.get(trial.state, ""))
         if self._live is None:
             self._print(line)
+
+    def slot_freed(self, slot: int) -> None:
+        """What a slot trained is over, and no trial."""
+        self._slots.pop(slot, None)
 
     def say(self, text: str) -> None:
         """Write a line that stays, above the live area."""

@@ -152,6 +152,7 @@ class Finals:
         asked_to_stop = False
         while todo or running:
             self._study.stay()
+            self._onlookers.after(f"{len(todo) + len(running)} trainings of finalists left")
             if interrupted() and not asked_to_stop:
                 asked_to_stop = True
                 self._pool.interrupt(self._pool.busy)
@@ -162,13 +163,14 @@ class Finals:
                 known = self._found(trial, seed)
                 job = self._job_of(trial, seed, known.get("changes", ()))
                 self._pool.give(slot, {**job, "resume": known.get("run_dir")})
-                self._onlookers.began(slot, trial)
+                self._onlookers.began(slot, trial, job["epochs"])
             for event in self._pool.events(_POLL_SECONDS):
                 trial, seed, attempt = running[event.slot]
                 self._hear(event, trial, seed, asked_to_stop)
                 if not isinstance(event, Ended):
                     continue
                 del running[event.slot]
+                self._onlookers.freed(event.slot)
                 lost = event.died or event.ending.state == "interrupted"
                 if lost and asked_to_stop:
                     continue

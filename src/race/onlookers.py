@@ -21,10 +21,13 @@ class Onlookers:
     def __init__(self, settings: SweepSettings, study: SweepStudy, parent: ParentRun) -> None:
         self._parent = parent
         self._higher = settings.directions[0] == "maximize"
-        self._display = Display(metric=settings.metrics[0], families=settings.families)
+        self._counts: dict[str, int] = {}
         self._best: TrialRecord | None = None
         for trial in study.trials():
             self._consider(trial)
+        self._display = Display(
+            metric=settings.metrics[0], families=settings.families, best=self._best
+        )
 
     def __enter__(self) -> Self:
         self._display.__enter__()
@@ -38,7 +41,7 @@ class Onlookers:
         """A line for the person."""
         self._display.say(text)
 
-    def began(self, slot: int, trial: TrialRecord, epochs: int | None = None) -> None:
+    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
         self._display.slot_started(slot, trial, epochs)
 
     def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
@@ -55,7 +58,16 @@ class Onlookers:
         self._parent.ended(trial, self._best)
 
     def tick(self, counts: Mapping[str, int], left: str) -> None:
+        self._counts = dict(counts)
         self._display.tick(counts, left)
+
+    def freed(self, slot: int) -> None:
+        """What a slot ran is over, and no trial."""
+        self._display.slot_freed(slot)
+
+    def after(self, left: str) -> None:
+        """Time goes by after the race: what is left now."""
+        self._display.tick(self._counts | {"running": 0}, left)
 
     def _consider(self, trial: TrialRecord) -> None:
         """The best complete trial so far."""

@@ -47,8 +47,8 @@ class Budget:
 class Watcher(Protocol):
     """Who looks on: the display, the records."""
 
-    def began(self, slot: int, trial: TrialRecord) -> None:
-        """A trial was given to a slot."""
+    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
+        """A trial was given to a slot, for so many epochs at most."""
 
     def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
         """Its run exists."""
@@ -163,7 +163,7 @@ class Driver:
             job = {**self._job_of(trial), "number": trial.number, "resume": run_dir}
             self._study.note(trial.number, words=list(job["words"]))
             self._pool.give(slot, job)
-            self._watcher.began(slot, trial)
+            self._watcher.began(slot, trial, job["epochs"])
 
     def _next(self) -> tuple[TrialRecord, str | None] | None:
         if self._waiting:
@@ -311,4 +311,4 @@ class Driver:
         if budget.seconds is not None:
             minutes, seconds = divmod(max(0, int(budget.seconds - self.seconds)), 60)
             parts.append(f"{minutes}:{seconds:02d}")
-        return ", ".join(parts)
+        return f"{', '.join(parts)} left" if parts else ""

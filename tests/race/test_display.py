@@ -81,11 +81,14 @@ def terminal(lines: int = 30, columns: int = 100) -> Iterator[tuple[TextIO, list
 
 @contextmanager
 def display_on_terminal(
-    lines: int = 30, columns: int = 100, clock: Callable[[], float] = time.monotonic
+    lines: int = 30,
+    columns: int = 100,
+    clock: Callable[[], float] = time.monotonic,
+    best: TrialRecord | None = None,
 ) -> Iterator[tuple[Display, list[str]]]:
     with (
         terminal(lines, columns) as (stream, written),
-        Display(stream, metric=METRIC, families=["cnn"], clock=clock) as display,
+        Display(stream, metric=METRIC, families=["cnn"], clock=clock, best=best) as display,
     ):
         yield display, written
 
@@ -125,6 +128,25 @@ def test_a_terminal_shows_slots_the_best_and_what_is_left() -> None:
     ]
     assert "\x1b[32m" in written[0]
     assert written[0].count("\x1b[?25l") == written[0].count("\x1b[?25h") == 1  # the cursor is back
+
+
+@pytest.mark.usefixtures("color")
+def test_a_race_that_goes_on_shows_who_led_before() -> None:
+    with display_on_terminal(best=trial(3, COMPLETE, 0.95)) as (display, written):
+        display.slot_started(0, trial(7), 12)
+        display.tick(COUNTS, "")
+    assert "best val/accuracy 95.00 %: trial 3, cnn" in plain(written[0]).splitlines()
+
+
+@pytest.mark.usefixtures("color")
+def test_a_slot_that_is_freed_is_shown_no_more() -> None:
+    with display_on_terminal() as (display, written):
+        display.slot_started(0, trial(7), 12)
+        display.slot_started(1, trial(8), 12)
+        display.slot_freed(0)
+        display.tick(COUNTS, "3 trainings of finalists left")
+    shown = [line.split() for line in plain(written[0]).splitlines()]
+    assert [line[:2] for line in shown if line[2:3] == ["cnn"]] == [["1", "8"]]
 
 
 @pytest.mark.usefixtures("color")

@@ -31,7 +31,7 @@ class Watch:
         self.jobs: list[dict[str, Any]] = []
         self.left = ""
 
-    def began(self, slot: int, trial: TrialRecord) -> None:
+    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
         assert slot in (0, 1)
 
     def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
@@ -115,7 +115,7 @@ def test_a_race_ends_with_its_trials_and_goes_on_with_a_larger_number(
     assert [trial.words for trial in found[:5]] == [(f"n={n}",) for n in range(5)]
     assert found[0].curve == ((1, 0.5), (2, 1.0), (3, 1.5), (4, 2.0))
     assert found[0].objectives == (0.5,) and found[0].figures["other"] == 1.0
-    assert watch.left == "0 trials"
+    assert watch.left == "0 trials left"
 
 
 def test_losers_are_stopped(race: Callable[..., str], tmp_path: Path) -> None:
