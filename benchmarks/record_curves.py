@@ -1,14 +1,17 @@
 """Record learning curves of random configurations, to be replayed by sweep_savings.
 
-python -m benchmarks.record_curves
+python -m benchmarks.record_curves [TABLE ...]
 
-Half an hour on two cores. The curves lie in benchmarks/curves/.
+Some twenty minutes of one core a table; a recording that was stopped goes on. The curves lie in
+benchmarks/curves/.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -24,8 +27,33 @@ __all__ = ["CURVES", "EPOCHS", "FAMILY"]
 CURVES = Path(__file__).parent / "curves"
 EPOCHS = 27
 FAMILY = "mlp"
-_CONFIGURATIONS = 120
-_FASHION_PICTURES = 3_000
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What is recorded together.
+
+    Attributes:
+        configurations: random ones.
+        words: that all trainings share; a key named here is not searched.
+        fashion_pictures: of Fashion-MNIST's training part that are used; 0 for the digits.
+    """
+
+    configurations: int
+    words: tuple[str, ...] = ()
+    fashion_pictures: int = 0
+
+
+_TABLES = {
+    "digits": _Table(200),
+    # Few and small pictures to train with, so that hundreds of full trainings are cheap; twice as
+    # many to validate with, so that the best of them is no lucky one.
+    "fashion": _Table(
+        300,
+        ("data=fashion_mnist", "data.image_size=14", "data.val_fraction=0.67"),
+        fashion_pictures=3_300,
+    ),
+}
 
 
 class _Listener:
@@ -41,20 +69,35 @@ class _Listener:
         self.curve.append(round(metrics["val/accuracy"], 5))
 
 
-def _record(name: str, base: list[str], folder: Path) -> None:
-    (family,) = load_families([FAMILY], base)
+def record(name: str) -> None:
+    """Train every configuration of a table to its end; what is written already is kept."""
+    table, path = _TABLES[name], CURVES / f"{name}.json"
+    recorded = json.loads(path.read_text()) if path.exists() else []
     runner = TrialRunner()
-    recorded = []
-    for number in range(_CONFIGURATIONS):
-        values = _random_values(family, number)
-        listener = _Listener()
-        ending = runner(_job(family, base, values, folder), listener)  # type: ignore[arg-type]
-        recorded.append({"values": values, "curve": listener.curve, "state": ending.state})
-        print(f"{name} {number}: {_last(listener.curve)} {_why(ending)}", flush=True)
-        CURVES.mkdir(exist_ok=True)
-        (CURVES / f"{name}.json").write_text(
-            "[\n" + ",\n".join(json.dumps(one) for one in recorded) + "\n]\n"
-        )
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        base = _base(table, folder)
+        (family,) = load_families([FAMILY], base)
+        for number in range(len(recorded), table.configurations):
+            values = _random_values(family, number)
+            listener = _Listener()
+            job = _job(family, base, values, folder)
+            ending = runner(job, listener)  # type: ignore[arg-type]
+            if ending.state == "interrupted":
+                return
+            recorded.append({"values": values, "curve": listener.curve, "state": ending.state})
+            print(f"{name} {number}: {_told(listener.curve, ending)}", flush=True)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("[\n" + ",\n".join(json.dumps(one) for one in recorded) + "\n]\n")
+
+
+def _base(table: _Table, folder: Path) -> list[str]:
+    words = [f"trainer.max_epochs={EPOCHS}", "runtime=float32", "runtime.threads=1", *table.words]
+    if not table.fashion_pictures:
+        return words
+    write_part(folder, table.fashion_pictures)
+    places = [f"data.root={folder}", f"data.cache_dir={folder / 'cache'}"]
+    return [*words, *places, "data.batch_size=64"]
 
 
 def _random_values(family: Family, number: int) -> dict[str, Value]:
@@ -81,25 +124,11 @@ def _job(
     }
 
 
-def _last(curve: list[float]) -> str:
-    return f"{curve[-1]:.4f}" if curve else "nothing"
-
-
-def _why(ending: Ending) -> str:
-    return "" if ending.reason is None else ending.reason
-
-
-def main() -> None:
-    """Record both data sets."""
-    usual = [f"trainer.max_epochs={EPOCHS}", "runtime=float32", "runtime.threads=1"]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        _record("digits", usual, folder)
-        write_part(folder, _FASHION_PICTURES)
-        part = ["data=fashion_mnist", f"data.root={folder}", f"data.cache_dir={folder / 'cache'}"]
-        _record("fashion", [*usual, *part, "data.batch_size=128"], folder)
+def _told(curve: list[float], ending: Ending) -> str:
+    return f"{curve[-1] if curve else 'nothing'} {ending.reason or ''}"
 
 
 if __name__ == "__main__":
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    main()
+    for asked in sys.argv[1:] or _TABLES:
+        record(asked)

@@ -82,7 +82,9 @@ class PrunerSettings(Settings):
     """Who stops a trial that will not win."""
 
     name: str = setting("Optuna's pruner", options=("asha", "hyperband", "median", "none"))
-    min_epochs: int = setting("epochs that every trial gets", at_least=1)
+    min_epochs: int = setting(
+        "epochs that every trial gets; a ninth of its whole length it gets in any case", at_least=1
+    )
     reduction_factor: int = setting("one trial in so many goes on to the next rung", at_least=2)
     across_families: bool = setting(
         "compare trials of all families, instead of each within its own"

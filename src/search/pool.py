@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
-from src.search.workers.engine import Engine, Line, Worker
+from src.search.workers.engine import Engine, Line, Worker, WorkersFail
 from src.search.workers.process import Ending, Job
 
 __all__ = ["Ended", "Event", "Noted", "Pool", "Reported", "WorkersFail"]
@@ -17,10 +17,7 @@ __all__ = ["Ended", "Event", "Noted", "Pool", "Reported", "WorkersFail"]
 # Workers that die this often in a row before they are ready will not do better the next time.
 _MOST_DEATHS = 3
 _POLL_SECONDS = 0.25
-
-
-class WorkersFail(RuntimeError):
-    """Workers do not come up at all."""
+_CHECK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,7 @@ class Pool:
         self._engine = engine
         self._places = [_Place() for _ in range(engine.size)]
         self._by_connection: dict[Line, int] = {}
+        self._checked = time.monotonic()
 
     @property
     def size(self) -> int:
@@ -145,8 +143,11 @@ class Pool:
         """What was said, waiting at most so long for the first of it.
 
         Raises:
-            WorkersFail: a slot's workers die again and again before they are ready.
+            WorkersFail: a slot's workers die again and again before they are ready, or nobody can
+                start any more.
         """
+        if time.monotonic() - self._checked >= _CHECK_SECONDS:
+            self._check()
         lines = {line.fileno(): line for line in self._by_connection}
         for descriptor in wait(list(lines), seconds):
             assert isinstance(descriptor, int)
@@ -194,6 +195,10 @@ class Pool:
         self._by_connection.clear()
         self._engine.close()
 
+    def _check(self) -> None:
+        self._engine.check()
+        self._checked = time.monotonic()
+
     def _start(self, slot: int) -> None:
         place = self._places[slot]
         place.worker = self._engine.start(slot)
@@ -224,6 +229,7 @@ class Pool:
         return Ended(slot, job, ending, died, time.monotonic() - place.since)
 
     def _died(self, slot: int) -> Iterator[Event]:
+        self._check()
         place = self._places[slot]
         assert place.worker is not None
         del self._by_connection[place.worker.connection]

@@ -16,11 +16,13 @@ EPOCHS = 9
 curves = st.lists(st.floats(0, 1), min_size=EPOCHS, max_size=EPOCHS)
 
 
-def make(name: str, *, across_families: bool = False, min_epochs: int = 1) -> BasePruner:
+def make(
+    name: str, *, across_families: bool = False, min_epochs: int = 1, max_epochs: int = EPOCHS
+) -> BasePruner:
     return make_pruner(
         name,
         min_epochs=min_epochs,
-        max_epochs=EPOCHS,
+        max_epochs=max_epochs,
         reduction_factor=3,
         across_families=across_families,
     )
@@ -83,6 +85,15 @@ def test_nobody_is_stopped_before_the_least_number_of_epochs(name: str) -> None:
     falling = [[1.0 - n / 10] * EPOCHS for n in range(9)]
     ends = list(trials(make(name, min_epochs=4), ["cnn"] * 9, falling))
     assert min(ends) >= 4 and min(ends) < EPOCHS
+
+
+@pytest.mark.parametrize("name", ["asha", "median", "hyperband"])
+@pytest.mark.parametrize(("epochs", "ninth"), [(27, 3), (30, 4), (100, 12)])
+def test_nobody_is_stopped_while_schedules_warm_up(name: str, epochs: int, ninth: int) -> None:
+    falling = [[1.0 - n / 100] * epochs for n in range(20)]
+    pruner = make(name, min_epochs=2, max_epochs=epochs)
+    ends = list(trials(pruner, ["cnn"] * 20, falling))
+    assert min(ends) == ninth
 
 
 def test_no_pruner_stops_nobody() -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Engine", "Line", "Worker"]
+__all__ = ["Engine", "Line", "Worker", "WorkersFail"]
+
+
+class WorkersFail(RuntimeError):
+    """Workers do not come up at all."""
 
 
 class Line(Protocol):
@@ -43,6 +47,13 @@ class Engine(Protocol):
 
     def start(self, number: int) -> Worker:
         """A new worker for the slot with this number (from 0)."""
+
+    def check(self) -> None:
+        """Whether workers can still be had; called every few seconds, and when one has died.
+
+        Raises:
+            WorkersFail: they cannot, and waiting is no use.
+        """
 
     def close(self) -> None:
         """All workers have ended: let go of the rest."""

@@ -111,6 +111,9 @@ class LocalEngine:
             )
         return _LocalWorker(ours, process)
 
+    def check(self) -> None:
+        """This machine is here."""
+
     def close(self) -> None:
         """Nothing but workers is held."""
 

@@ -8,6 +8,7 @@ path: this checkout, the driver's current folder, and `output_dir`, in a folder 
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import secrets
@@ -15,14 +16,14 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.search.workers.engine import Worker
+from src.search.workers.engine import Worker, WorkersFail
 from src.search.workers.line import IncomingLine, call
 from src.search.workers.local import ROOT, THREAD_VARIABLES
 from src.search.workers.process import serve
@@ -148,6 +149,8 @@ class RayEngine:
         except ValueError:
             self._ray.shutdown()
             raise
+        self._address = str(self._ray.get_runtime_context().gcs_address)
+        self._lost = False
         self._runner = runner_path
         self._host = self._ray.util.get_node_ip_address()
         self._folder = folder
@@ -181,12 +184,33 @@ class RayEngine:
         ended: Future[str] = task.future()
         # Ray knows of a machine without power, of which the network says nothing.
         ended.add_done_callback(lambda _: line.cut())
-        return _RayWorker(self._ray, line, task, ended)
+        return _RayWorker(self._ray, line, task, ended, self._is_lost)
+
+    def check(self) -> None:
+        """Whether the cluster's head answers; without it Ray ends this process in a minute.
+
+        Raises:
+            WorkersFail: it does not.
+        """
+        try:
+            _call_on(self._address)
+        except OSError as error:
+            self._lost = True
+            # At the end of the process it would wait for the head, and end it otherwise.
+            atexit.unregister(self._ray.shutdown)
+            raise WorkersFail(
+                f"the Ray cluster {self._address} does not answer any more: "
+                f"{error.strerror or error}; once it does, the same command goes on"
+            ) from error
 
     def close(self) -> None:
         """Leave the cluster; end it, if it was started here."""
         self._sign.unlink(missing_ok=True)
-        self._ray.shutdown()
+        if not self._lost:
+            self._ray.shutdown()
+
+    def _is_lost(self) -> bool:
+        return self._lost
 
     def _environment(self) -> dict[str, str]:
         """Of a worker's process, before Python starts in it; Ray names the GPUs itself."""
@@ -201,14 +225,24 @@ class RayEngine:
 class _RayWorker:
     """A task of Ray's and the line to it."""
 
-    def __init__(self, ray: Any, line: IncomingLine, task: Any, ended: Future[str]) -> None:
+    def __init__(
+        self,
+        ray: Any,
+        line: IncomingLine,
+        task: Any,
+        ended: Future[str],
+        is_lost: Callable[[], bool],
+    ) -> None:
         self.connection = line
+        self._is_lost = is_lost
         self._ray = ray
         self._task = task
         self._ended = ended
 
     def end(self) -> str:
         self.connection.close()  # at which it ends by itself
+        if self._is_lost():  # nobody is there to ask
+            return "lost its cluster"
         errors = self._ray.exceptions
         try:
             return f"ended {self._ended.result(_GRACE_SECONDS)}"
@@ -300,11 +334,10 @@ def _require_reachable(address: str | None) -> None:
     """Ray itself tries for minutes, and may end the process."""
     if address is None or address in ("auto", "local"):
         return
-    host, _, port = address.rpartition(":")
     try:
-        if "://" in host:  # Ray's client: a driver that no worker could call
-            raise ValueError(host)
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        if "://" in address:  # Ray's client: a driver that no worker could call
+            raise ValueError(address)
+        _call_on(address)
     except ValueError:
         raise ValueError(
             f"workers.address is {address}: it must be HOST:PORT, said on a node of the cluster"
@@ -312,6 +345,12 @@ def _require_reachable(address: str | None) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"the Ray cluster {address} does not answer: {reason}") from error
+
+
+def _call_on(address: str) -> None:
+    """Raises: ValueError: it is not HOST:PORT; OSError: nobody answers there."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
 
 
 def _tell_elsewhere(log: Path) -> None:
