@@ -22,6 +22,7 @@ from src.config.training import LossSettings, OptimizerSettings, SchedulerSettin
 from src.data.augment import Augment
 from src.data.cache import cache_folder
 from src.data.datamodule import PictureData
+from src.data.folds import training_seed
 from src.data.parallel import available_cores
 from src.data.splits import Split
 from src.models.pretrained import load_weights
@@ -40,6 +41,7 @@ __all__ = [
     "PROVISIONAL_BATCH",
     "build_data",
     "build_extractors",
+    "build_fold",
     "build_task",
     "build_trainer",
     "load_task",
@@ -79,7 +81,7 @@ def build_data(settings: RunSettings) -> PictureData:
     load = get_object(data._target_)
     root = None if data.root is None else Path(data.root).absolute()
     with _input_of("data"):
-        return PictureData.open(
+        opened = PictureData.open(
             load(root, cache, data.download),
             image_size=data.image_size,
             channels=data.channels,
@@ -94,6 +96,25 @@ def build_data(settings: RunSettings) -> PictureData:
             seed=settings.seed,
             workers=data.num_workers or available_cores(),
         )
+    return opened if settings.cv.fold is None else build_fold(settings, opened)
+
+
+def build_fold(settings: RunSettings, data: PictureData) -> PictureData:
+    """The pictures divided for the one fold that the settings name.
+
+    Args:
+        settings: with `cv.fold`.
+        data: as `build_data` gives it without.
+
+    Raises:
+        ConfigError: a class has fewer pictures than there are folds.
+    """
+    cv = settings.cv
+    if cv.folds is None or cv.fold is None:
+        raise TypeError("the settings name no fold")
+    with _input_of("cv.folds"):
+        seed = training_seed(settings.seed, cv.fold)
+        return data.fold(cv.fold, cv.folds, split_seed=settings.data.split_seed, seed=seed)
 
 
 def _network_of(settings: RunSettings) -> NetworkSettings:
@@ -129,7 +150,7 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         ConfigError: the network cannot be made for these pictures, or its weights not be found.
     """
     pictures, model = data.pictures, _network_of(settings)
-    torch.manual_seed(settings.seed)  # the weights' draw
+    torch.manual_seed(training_seed(settings.seed, settings.cv.fold))  # the weights' draw
     network = _build_network(
         model,
         channels=pictures.channels,
@@ -183,7 +204,7 @@ def _assemble(
         augment=augment,
         make_optimizer=partial(_make_optimizer, settings.optimizer, model),
         make_schedule=partial(_make_schedule, settings.scheduler),
-        seed=settings.seed,
+        seed=training_seed(settings.seed, settings.cv.fold),
         freeze_epochs=model.freeze_epochs,
         ema_decay=settings.trainer.ema_decay,
         memory_format=memory_format,

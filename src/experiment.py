@@ -6,10 +6,8 @@ Knows no Hydra and no Optuna.
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -18,24 +16,25 @@ from src import build
 from src.candidates.candidate import Candidate, Fitted, OnEpoch
 from src.candidates.choose import candidate_of
 from src.candidates.network import NetworkCandidate
-from src.config.checks import ConfigError, from_plain
+from src.config.checks import from_plain
 from src.config.schema import RunSettings
+from src.cross_validation import cross_validate
 from src.data.datamodule import PictureData
 from src.data.ledger import count_test_measurement
 from src.files import remove_leftovers
 from src.measuring import Measured, measure_part
 from src.metrics.summary import metric_key
 from src.records import RunSummary
-from src.reporting.suspects import doubtful_labels, write_suspects
+from src.reporting.suspects import doubtful_labels
 from src.reporting.terminal import format_summary
 from src.resolve import Resolved
+from src.run_end import Outcome, close_run, outcome_of, show_suspects, ui_command
 from src.run_folder import RunFolder
-from src.run_start import Membership, record_start
-from src.tracking.addresses import without_password
+from src.run_start import Membership, open_folder, record_start
 from src.tracking.provenance import command_line
 from src.tracking.tracker import Tracker
-from src.training.failures import DiskFull, RunFailed, explained
-from src.training.interruption import Interrupted, Interruption, Stopped
+from src.training.failures import explained
+from src.training.interruption import Interruption
 from src.training.quiet import quiet_lightning
 
 __all__ = ["OnEpoch", "run_experiment"]
@@ -52,7 +51,7 @@ def run_experiment(
     data: PictureData | None = None,
     part_of: Membership | None = None,
 ) -> RunSummary | None:
-    """Fit, evaluate and record one candidate.
+    """Fit, evaluate and record one candidate, or each fold of its cross-validation.
 
     Bad input is refused before the run's folder exists. From then on the folder tells the whole
     story, whatever happens: its summary says FINISHED, FAILED with the reason, or KILLED.
@@ -60,9 +59,11 @@ def run_experiment(
     Args:
         settings: one run; with `resume` set to a run's folder, that run goes on.
         on_epoch: called with (epoch from 0, metrics) after each epoch, and once by what knows no
-            epochs; what it raises ends the run.
+            epochs; of a cross-validation with (fold from 0, metrics) after each fold. What it
+            raises ends the run.
         command: the command line that repeats the run; None for that of this process.
-        data: the pictures that the settings mean, where they are open already.
+        data: the pictures that the settings mean, where they are open already; of a single fold
+            divided for it.
         part_of: what the run belongs to, or None.
 
     Returns:
@@ -83,10 +84,14 @@ def run_experiment(
         data = build.build_data(settings)
         for remark in data.remarks:
             print(f"data: {remark}")
+    if settings.cv.is_whole:
+        return cross_validate(
+            settings, data, run_experiment, on_epoch, command=command, part_of=part_of
+        )
     candidate = candidate_of(settings, data)
     for note in candidate.resolved.notes:
         print(note)
-    run = _Run(candidate, _folder(settings), data, command, part_of)
+    run = _Run(candidate, open_folder(settings), data, command, part_of)
     os.environ[_FOLDER_VARIABLE] = str(run.folder.path)
     with Interruption() as interruption:
         return run.carry_out(interruption, on_epoch)
@@ -100,15 +105,6 @@ def _join(folder: RunFolder) -> None:
         candidate.join(folder, interruption)
 
 
-def _folder(settings: RunSettings) -> RunFolder:
-    if settings.resume is not None:
-        return RunFolder.open(Path(settings.resume))
-    try:
-        return RunFolder.create(Path(settings.output_dir), settings.model.name, settings.data.name)
-    except OSError as error:
-        raise ConfigError(f"output_dir is {settings.output_dir!r}: {error.strerror}.") from error
-
-
 @dataclass
 class _Run:
     """The state of one run between its steps."""
@@ -118,7 +114,6 @@ class _Run:
     data: PictureData
     command: str
     part_of: Membership | None = None
-    state: str = "failed"
     started: float = field(default_factory=time.perf_counter)
     metrics: dict[str, float] = field(default_factory=dict)
     fitted: Fitted | None = None
@@ -136,64 +131,36 @@ class _Run:
         )
         print(self._headline())
         remove_leftovers(folder.checkpoints)
-        status, reason = "FAILED", None
         try:
-            with explained(folder.path, self.data.batch_size):
+            with outcome_of(folder) as outcome, explained(folder.path, self.data.batch_size):
                 self.fitted = self.candidate.fit(folder, tracker, interruption, on_epoch)
                 self.metrics |= self.fitted.metrics
                 self._measure(tracker, self.fitted)
-            status, self.state = "FINISHED", "complete"
-        except Interrupted as stop:
-            status, reason, self.state = "KILLED", str(stop), "interrupted"
-            self._say_how_to_resume()
-            raise
-        except Stopped as stop:
-            status, reason, self.state = "KILLED", str(stop), "pruned"
-            raise
-        except RunFailed as failure:
-            reason = str(failure)
-            if isinstance(failure, DiskFull):
-                self._say_how_to_resume()
-            raise
-        except BaseException as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise
         finally:
             interruption.defer(True)  # the records are written to the end
             with explained(folder.path):
-                summary = self._close(tracker, status, reason)
+                summary = self._close(tracker, outcome)
             interruption.defer(False)
         interruption.check()
-        print(format_summary(summary, _ui_command(settings)))
+        if self.part_of is None:  # else whoever has all the parts speaks for them
+            print(format_summary(summary, ui_command(settings)))
         return summary
 
-    def _close(self, tracker: Tracker, status: str, reason: str | None) -> RunSummary:
+    def _close(self, tracker: Tracker, outcome: Outcome) -> RunSummary:
         if self.part_of is not None:
             tracker.metrics(self.part_of.figures(), step=0, final=True)
-            tracker.tags({"bakeoff.state": self.state})
-        summary = self._summary(self.folder.run_id, status, reason)
-        try:
-            summary.write(self.folder.summary)
-        except OSError as error:  # a run without its summary is not finished
-            tracker.finish("FAILED", reason or f"{self.folder.summary}: {error.strerror}")
-            if status == "FINISHED":
-                raise
-            return summary  # why it ended is on its way to the person already
-        if tracked_as := tracker.finish(status, reason):
-            summary = replace(summary, run_id=tracked_as)
-            summary.write(self.folder.summary)
-        return summary
-
-    def _say_how_to_resume(self) -> None:
-        command = shlex.join(["python", "-m", "src.train", f"resume={self.folder.path}"])
-        print(f"go on with: {command}", file=sys.stderr, flush=True)
+            tracker.tags({"bakeoff.state": outcome.state})
+        summary = self._summary(self.folder.run_id, outcome)
+        return close_run(self.folder, tracker, summary, outcome)
 
     def _measure(self, tracker: Tracker, fitted: Fitted) -> None:
         """Predict the parts, measure quality and cost, draw the pictures, hand them to tracking."""
         if self.settings.tracking.log_model:  # first, so that it is sent while the rest is measured
             self._log_model(tracker, fitted)
         parts = {"val": self._measure_part("val", tracker, fitted)}
-        if self.settings.evaluate_test and len(self.data.split.test):
+        # Folds choose between candidates: what they choose by is never the test part.
+        tested = self.settings.evaluate_test and self.settings.cv.fold is None
+        if tested and len(self.data.split.test):
             self.test_measurements = count_test_measurement(
                 self.folder.output_dir, self.data.split.fingerprint, self.folder.run_id
             )
@@ -221,7 +188,10 @@ class _Run:
         )
         for figure in figures:
             tracker.artifact(figure, "figures")
-        self._show_suspects(tracker, parts)
+        # Those found before training, and the labels that the model contradicts.
+        said = {part: measured.predictions for part, measured in parts.items()}
+        suspects = [*self.data.suspects, *doubtful_labels(said)]
+        show_suspects(self.folder, tracker, suspects, self.data.pictures.read)
 
     def _report(self, tracker: Tracker, history: dict[str, list[list[float]]]) -> None:
         """The last figures, and the last act: a run killed before it measures its speed anew."""
@@ -231,19 +201,6 @@ class _Run:
         tracker.metrics(curves, step=epochs, final=True)
         single = {key: value for key, value in self.metrics.items() if key not in history}
         tracker.metrics(single, step=0, final=True)
-
-    def _show_suspects(self, tracker: Tracker, parts: dict[str, Measured]) -> None:
-        """Those found before training, and the labels that the model contradicts."""
-        from src.reporting.canvas import save
-        from src.reporting.suspects_sheet import suspects_sheet
-
-        said = {part: measured.predictions for part, measured in parts.items()}
-        suspects = [*self.data.suspects, *doubtful_labels(said)]
-        write_suspects(self.folder.suspects, suspects)
-        tracker.artifact(self.folder.suspects)
-        figure = self.folder.figures / "suspects.png"
-        save(suspects_sheet(suspects, self.data.pictures.read), figure)
-        tracker.artifact(figure, "figures")
 
     def _log_model(self, tracker: Tracker, fitted: Fitted) -> None:
         bundle = self.folder.path / "model"
@@ -270,12 +227,12 @@ class _Run:
             f"run: {self.folder.path}"
         )
 
-    def _summary(self, run_id: str, status: str, reason: str | None) -> RunSummary:
+    def _summary(self, run_id: str, outcome: Outcome) -> RunSummary:
         settings, fitted = self.settings, self.fitted
         trained = self.candidate if fitted is None else fitted.trained
         return RunSummary(
             run_id=run_id,
-            status=status,
+            status=outcome.status,
             name=self.folder.name,
             model=settings.model.name,
             data=settings.data.name,
@@ -285,18 +242,9 @@ class _Run:
             num_parameters=trained.num_parameters,
             duration_seconds=time.perf_counter() - self.started,
             checkpoint=None if fitted is None else str(fitted.checkpoint),
-            reason=reason,
+            reason=outcome.reason,
             test_measurements=self.test_measurements,
             run_dir=str(self.folder.path),
             command=self.command,
+            fold=settings.cv.fold,
         )
-
-
-def _ui_command(settings: RunSettings) -> str:
-    if not settings.tracking.enabled:
-        return "not tracked; the pictures are in figures/ of the run folder"
-    places = {"output_dir": settings.output_dir, "tracking.uri": settings.tracking.uri}
-    words = [f"{k}={v}" for k, v in places.items() if v not in (None, "outputs")]
-    if not words:
-        return "make ui"
-    return without_password(shlex.join(["python", "-m", "src.tracking.ui", *words]))

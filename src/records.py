@@ -174,6 +174,9 @@ class RunSummary:
         test_measurements: how often the test part of this split has been measured, or None.
         run_dir: absolute path of the run's folder.
         command: the command line that repeats the run.
+        fold: which fold of a cross-validation it is, from 1; None for a run of its own.
+        folds: of a whole cross-validation, the values of its folds in order, by metric key;
+            `metrics` then holds their means. None for a run of its own.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
@@ -194,6 +197,8 @@ class RunSummary:
     test_measurements: int | None = None
     run_dir: str
     command: str
+    fold: int | None = None
+    folds: dict[str, list[float]] | None = None
 
     def __post_init__(self) -> None:
         for name, hint in _SUMMARY_TYPES.items():
@@ -218,6 +223,8 @@ class RunSummary:
         """
         plain = dataclasses.asdict(self)
         plain["metrics"] = {key: _to_json(value) for key, value in self.metrics.items()}
+        if self.folds is not None:
+            plain["folds"] = {key: [*map(_to_json, values)] for key, values in self.folds.items()}
         text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
         # A byte of a path that is no UTF-8 is a lone surrogate in Python, and its backslash escape
         # is JSON's own escape for it: what is read back is the same path.
@@ -238,6 +245,8 @@ class RunSummary:
                 raise ValueError("it is no JSON object.")
             if isinstance(plain.get("metrics"), dict):
                 plain["metrics"] = {k: _from_json(v) for k, v in plain["metrics"].items()}
+            if isinstance(plain.get("folds"), dict):
+                plain["folds"] = {k: [*map(_from_json, v)] for k, v in plain["folds"].items()}
             return cls(**plain)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path} holds no summary of a run: {error}") from error
@@ -251,15 +260,21 @@ _ALLOWED = {
     int | None: "a whole number or nothing",
     float: "a finite number",
     dict[str, float]: "numbers by name",
+    dict[str, list[float]] | None: "lists of numbers by name, or nothing",
 }
 
 
 def _check(name: str, value: Any, hint: Any) -> None:
     """Raise a ValueError unless `value` is what the annotation says."""
     if name == "metrics":
-        fits = isinstance(value, dict) and all(
-            isinstance(k, str) and isinstance(v, Real) and not isinstance(v, bool)
-            for k, v in value.items()
+        fits = isinstance(value, dict) and all(map(_is_number, value.values(), value))
+    elif name == "folds":
+        fits = value is None or (
+            isinstance(value, dict)
+            and all(
+                isinstance(values, list) and all(_is_number(v, key) for v in values)
+                for key, values in value.items()
+            )
         )
     elif hint is float:
         fits = isinstance(value, int | float) and math.isfinite(value)
@@ -267,6 +282,10 @@ def _check(name: str, value: Any, hint: Any) -> None:
         fits = isinstance(value, hint)
     if not fits or isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}: it must be {_ALLOWED[hint]}.")
+
+
+def _is_number(value: Any, name: Any) -> bool:
+    return isinstance(name, str) and isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _to_json(value: float) -> float | str | None:

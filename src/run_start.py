@@ -9,16 +9,18 @@ from pathlib import Path
 
 import yaml
 
-from src.config.checks import to_plain
+from src.config.checks import ConfigError, to_plain
+from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 from src.files import write_atomically
 from src.reporting.suspects import write_suspects
 from src.resolve import Resolved
 from src.run_folder import RunFolder
+from src.tracking.mirror_process import MirrorProcess
 from src.tracking.provenance import Provenance
 from src.tracking.tracker import Tracker
 
-__all__ = ["Membership", "record_start"]
+__all__ = ["Membership", "open_folder", "record_start"]
 
 # Of the settings: where a run is kept, not what it is.
 _NO_PARAMS = ("output_dir", "resume", "tracking")
@@ -33,6 +35,7 @@ class Membership:
         name: what to call the run in MLflow.
         tags: of the run.
         announce: called with the run's folder once the run is on record there.
+        announce_fold: the same with each fold's folder, where the run is a cross-validation.
         figures: asked for the last metrics, by key, when the run ends.
     """
 
@@ -40,7 +43,22 @@ class Membership:
     name: str
     tags: Mapping[str, str]
     announce: Callable[[RunFolder], None]
+    announce_fold: Callable[[RunFolder], None] = lambda folder: None
     figures: Callable[[], Mapping[str, float]] = dict
+
+
+def open_folder(settings: RunSettings) -> RunFolder:
+    """The folder of a new run, or that of the run that goes on.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    if settings.resume is not None:
+        return RunFolder.open(Path(settings.resume))
+    try:
+        return RunFolder.create(Path(settings.output_dir), settings.model.name, settings.data.name)
+    except OSError as error:
+        raise ConfigError(f"output_dir is {settings.output_dir!r}: {error.strerror}.") from error
 
 
 def record_start(
@@ -49,6 +67,7 @@ def record_start(
     data: PictureData,
     command: str,
     part_of: Membership | None = None,
+    mirror: MirrorProcess | None = None,
 ) -> Tracker:
     """Write it into the run's folder, and start the tracker that mirrors it.
 
@@ -58,6 +77,7 @@ def record_start(
         data: the pictures and their parts.
         command: the command line that repeats the run.
         part_of: what the run belongs to, or None.
+        mirror: the process that is to send it; None for one of the run's own.
 
     Raises:
         OSError: the folder cannot be written.
@@ -83,6 +103,7 @@ def record_start(
         | {"bakeoff.family": settings.model.name, "bakeoff.data": settings.data.name}
         | dict({} if part_of is None else part_of.tags),
         parent_run_id=None if part_of is None else part_of.parent_run_id,
+        mirror=mirror,
         mirrored_elsewhere=part_of is not None,
     )
     if part_of is not None:

@@ -20,6 +20,7 @@ from src.config.features import ClassicalSettings, HandcraftedSettings
 from src.config.schema import RunSettings
 from src.data.cache import cache_folder
 from src.data.datamodule import PictureData
+from src.data.folds import training_seed
 from src.data.parallel import available_cores
 from src.features.classifier import FeatureClassifier, numbers_in
 from src.features.fusion import Extractor
@@ -161,6 +162,7 @@ class ClassicalCandidate:
     ) -> Fitted:
         started = time.perf_counter()
         data, threads = self._data, _threads(self._settings)
+        seed = training_seed(self._settings.seed, self._settings.cv.fold)
         table = _table(self._settings, data, self._extractors)
         features, indices = table.part("train"), data.split.train
         if self._mirrors:
@@ -172,7 +174,7 @@ class ClassicalCandidate:
                     self._model,
                     table.sizes,
                     pictures=pictures,
-                    seed=self._settings.seed,
+                    seed=seed,
                     threads=threads,
                 ),
                 features,
@@ -180,7 +182,7 @@ class ClassicalCandidate:
                 data.pictures.content_hashes[indices],
                 num_classes=len(data.pictures.class_names),
                 folds=self._model.calibration_folds,
-                seed=self._settings.seed,
+                seed=seed,
             )
         classifier = FeatureClassifier(self._extractors, model, self._passport())
         file = folder.checkpoints / _MODEL

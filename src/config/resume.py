@@ -49,6 +49,11 @@ def read_run_settings(words: Sequence[str], config_name: str = "config") -> RunS
             plain["trainer"][key] = given[f"trainer.{key}"]
     settings = from_plain(RunSettings, plain)
     _refuse_idle(given, settings)
+    lengths = [key for key in given if key.startswith("trainer.")]
+    if lengths and settings.cv.is_whole:
+        raise ConfigError(
+            f"{lengths[0]}: the folds that have ended keep theirs; begin a new cross-validation."
+        )
     return settings
 
 

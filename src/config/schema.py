@@ -8,13 +8,19 @@ from typing import Any
 
 import src.config.features  # noqa: F401 - registers the models that classify features
 from src.config.augment import AugmentSettings
-from src.config.checks import Settings, number_or_auto, setting, to_plain
+from src.config.checks import ConfigError, Settings, number_or_auto, setting, to_plain
 from src.config.data import DataSettings
 from src.config.models import ModelSettings
 from src.config.tracking import TrackingSettings
 from src.config.training import LossSettings, OptimizerSettings, SchedulerSettings
 
-__all__ = ["RunSettings", "RuntimeSettings", "TrainerSettings", "seconds_of"]
+__all__ = [
+    "CrossValidationSettings",
+    "RunSettings",
+    "RuntimeSettings",
+    "TrainerSettings",
+    "seconds_of",
+]
 
 _CLOCK = re.compile(r"(?:(?P<d>\d+):)?(?P<h>\d+):(?P<m>\d+):(?P<s>\d+)")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -117,6 +123,43 @@ class RuntimeSettings(Settings):
 
 
 @dataclass(frozen=True)
+class CrossValidationSettings(Settings):
+    """Every picture of training and validation held out once, instead of always the same ones."""
+
+    folds: int | None = setting(
+        "parts that are held out in turn, of the training and validation pictures together; null "
+        "for a single run on the parts as they are",
+        at_least=2,
+    )
+    repeats: int = setting("cross-validations, each with folds of its own", at_least=1)
+    fold: int | None = setting(
+        "train this one alone, counted from 1 on over all repeats; null for all of them",
+        at_least=1,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.folds is None and (self.repeats > 1 or self.fold is not None):
+            key = "fold" if self.fold is not None else "repeats"
+            raise ConfigError(
+                f"{key} is {getattr(self, key)}, which means nothing while folds is null: say "
+                "cv.folds=5."
+            )
+        if self.fold is not None and self.fold > self.count:
+            raise ConfigError(f"fold is {self.fold}, but there are {self.count}.")
+
+    @property
+    def count(self) -> int:
+        """Folds of all repeats together; 0 without cross-validation."""
+        return 0 if self.folds is None else self.folds * self.repeats
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all folds are to be trained, and not one alone or none."""
+        return self.folds is not None and self.fold is None
+
+
+@dataclass(frozen=True)
 class RunSettings(Settings):
     """One run, whole."""
 
@@ -125,6 +168,7 @@ class RunSettings(Settings):
     find_lr: bool = setting("set optimizer.lr by a learning-rate range test before training")
     output_dir: str = setting("folder under which runs, tracking database and counts are kept")
     resume: str | None = setting("id or folder of a run to continue")
+    cv: CrossValidationSettings = setting("how often what is held out")
     data: DataSettings = setting("the pictures")
     model: ModelSettings = setting("what learns")
     optimizer: OptimizerSettings = setting("how weights follow gradients")
@@ -134,6 +178,15 @@ class RunSettings(Settings):
     trainer: TrainerSettings = setting("how long, on what")
     runtime: RuntimeSettings = setting("how the arithmetic is done")
     tracking: TrackingSettings = setting("where the run is mirrored")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cv.is_whole and self.trainer.devices != 1:
+            raise ConfigError(
+                f"trainer.devices is {self.trainer.devices}, but a cross-validation trains its "
+                "folds one after another on one device: say trainer.devices=1, or run each "
+                "cv.fold=NUMBER by itself."
+            )
 
     def is_idle(self, key: str) -> bool:
         """Whether a key, or a whole group, changes nothing with this model."""

@@ -12,12 +12,13 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from src.data.cache import PictureStore, open_pictures
+from src.data.folds import assign_folds, hold_out
 from src.data.loaders import Batch, BatchLoader, StreamLoader
 from src.data.order import BatchOrder
 from src.data.source import Source
 from src.data.splits import Split, make_split
 from src.data.statistics import channel_statistics
-from src.data.suspects import examine, list_suspects, sentences
+from src.data.suspects import Examination, examine, list_suspects, sentences
 from src.records import Suspect
 
 __all__ = ["PictureData"]
@@ -40,10 +41,11 @@ class PictureData(pl.LightningDataModule):
         batch_size: pictures a training step and device.
         seed: of the training order.
         workers: processes that decode pictures too many to be cached.
-        suspects: pictures that somebody should look at.
+        found: what the pictures look like; None where nobody looked.
         remarks: what a person should know about the data before training.
 
     Attributes:
+        suspects: pictures that somebody should look at.
         mean, std: per channel, in units of [0, 1], of the training part alone.
     """
 
@@ -55,7 +57,7 @@ class PictureData(pl.LightningDataModule):
         batch_size: int,
         seed: int,
         workers: int,
-        suspects: Sequence[Suspect] = (),
+        found: Examination | None = None,
         remarks: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -63,9 +65,12 @@ class PictureData(pl.LightningDataModule):
         self.split = split
         self.batch_size = batch_size
         self._streams: list[StreamLoader] = []
+        self._on_device: dict[torch.device, torch.Tensor] = {}
         self._resident: torch.Tensor | None = None
         self.seed = seed
         self.workers = workers
+        self._found = found
+        suspects: list[Suspect] = [] if found is None else list_suspects(pictures, split, found)
         self.suspects = tuple(suspects)
         self.remarks = tuple(remarks)
         readable = pictures.images if pictures.images is not None else pictures.read
@@ -114,19 +119,58 @@ class PictureData(pl.LightningDataModule):
             # their parts: there, what is alike is reported but moves nothing.
             near=None if pictures.sample_paths is None else found.belong_together,
         )
-        suspects = list_suspects(pictures, split, found)
         remarks = [str(problem) for problem in pictures.problems]
         remarks += _thin_classes(pictures, split)
-        remarks += sentences(suspects, pictures, split, found)
-        return cls(
+        opened = cls(
             pictures,
             split,
             batch_size=batch_size,
             seed=seed,
             workers=workers,
-            suspects=suspects,
+            found=found,
             remarks=remarks,
         )
+        opened.remarks += tuple(sentences(opened.suspects, pictures, split, found))
+        return opened
+
+    def fold(self, number: int, folds: int, *, split_seed: int, seed: int) -> PictureData:
+        """The same pictures, of which one fold of a cross-validation is held out.
+
+        The fold is the `val` part, the others train, and the test part stays what it is. The
+        decoded pictures, and those on a GPU, are shared.
+
+        Args:
+            number: from 1, counted on over the repeats: with 5 folds, 6 is the second repeat's
+                first.
+            folds: of one repeat.
+            split_seed: of the division, with the number of the repeat.
+            seed: of the training order.
+
+        Raises:
+            ValueError: a class has fewer pictures than there are folds.
+        """
+        repeat, fold = divmod(number - 1, folds)
+        pictures, found = self.pictures, self._found
+        assigned = assign_folds(
+            self.split,
+            folds,
+            seed=split_seed,
+            repeat=repeat,
+            class_names=pictures.class_names,
+            groups=pictures.groups,
+            # Unlike parts, folds are nobody's convention: what is alike always stays together.
+            near=None if found is None else found.belong_together,
+        )
+        held_out = PictureData(
+            pictures,
+            hold_out(self.split, assigned, fold),
+            batch_size=self.batch_size,
+            seed=seed,
+            workers=self.workers,
+            found=found,
+        )
+        held_out._on_device = self._on_device
+        return held_out
 
     def live_on(self, device: torch.device) -> bool:
         """Move the array of pictures to a GPU where it fits into a quarter of the free memory.
@@ -137,8 +181,9 @@ class PictureData(pl.LightningDataModule):
         images = self.pictures.images
         if device.type == "cuda" and images is not None:
             free, _ = torch.cuda.mem_get_info(device)
-            if images.nbytes <= _SHARE_FOR_PICTURES * free:
-                self._resident = torch.tensor(images, device=device)
+            if device not in self._on_device and images.nbytes <= _SHARE_FOR_PICTURES * free:
+                self._on_device[device] = torch.tensor(images, device=device)
+            self._resident = self._on_device.get(device)
         return self._resident is not None
 
     @property

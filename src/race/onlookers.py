@@ -45,8 +45,9 @@ class Onlookers:
         self._display.slot_started(slot, trial, epochs)
 
     def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
-        if "run_dir" in facts:
-            self._parent.follow(Path(facts["run_dir"]))
+        for run_dir in (facts.get("run_dir"), facts.get("fold_dir")):
+            if run_dir is not None:
+                self._parent.follow(Path(run_dir))
 
     def reported(self, slot: int, trial: int, epoch: int, value: float | None) -> None:
         if value is not None:

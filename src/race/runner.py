@@ -105,6 +105,10 @@ class TrialRunner:
             begun.append(folder)
             say.note(run_id=folder.run_id, run_dir=str(folder.path))
 
+        def announce_fold(folder: RunFolder) -> None:
+            begun.append(folder)
+            say.note(fold_dir=str(folder.path))
+
         curve: list[float] = []
 
         def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
@@ -119,6 +123,7 @@ class TrialRunner:
             name=job["name"],
             tags=job["tags"],
             announce=announce,
+            announce_fold=announce_fold,
             figures=lambda: _last_and_best(curve, job["direction"]),
         )
         try:

@@ -1,0 +1,388 @@
+"""A cross-validation: one run that stands for the whole, and a run of its own for each fold.
+
+Each fold's run is an ordinary one with `cv.fold` set, so it can be repeated by hand, and one that
+was interrupted goes on. The whole keeps what they said of the pictures that they had not seen:
+predictions of every training and validation picture.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from src.build import build_fold
+from src.candidates.candidate import OnEpoch
+from src.candidates.choose import candidate_of
+from src.config.checks import ConfigError, to_plain
+from src.config.compose import leaves, word_of
+from src.config.schema import RunSettings
+from src.data.datamodule import PictureData
+from src.data.splits import PARTS, Split
+from src.files import write_atomically
+from src.out_of_fold import fold_means, joined, mean_of
+from src.records import Predictions, RunSummary
+from src.reporting.suspects import doubtful_labels
+from src.reporting.terminal import format_summary
+from src.resolve import Resolved
+from src.run_end import Outcome, close_run, outcome_of, show_suspects, ui_command
+from src.run_folder import RunFolder
+from src.run_start import Membership, open_folder, record_start
+from src.tracking.addresses import absolute_uri, public_uri
+from src.tracking.mirror_process import MirrorProcess
+from src.tracking.tracker import Tracker
+from src.training.failures import explained
+from src.training.interruption import Interruption
+
+__all__ = ["RunOne", "cross_validate"]
+
+_BOOK = "folds.json"
+_TABLE = "folds.csv"
+
+
+class RunOne(Protocol):
+    """What carries out the run of one fold: `src.experiment.run_experiment`."""
+
+    def __call__(
+        self,
+        settings: RunSettings,
+        on_epoch: OnEpoch | None = None,
+        *,
+        command: str | None = None,
+        data: PictureData | None = None,
+        part_of: Membership | None = None,
+    ) -> RunSummary | None: ...
+
+
+def cross_validate(
+    settings: RunSettings,
+    data: PictureData,
+    run_one: RunOne,
+    on_fold: OnEpoch | None,
+    *,
+    command: str,
+    part_of: Membership | None,
+) -> RunSummary:
+    """Train every fold that has not ended yet, and bring together what came of them.
+
+    What the settings leave open is measured once, on the first fold.
+
+    Args:
+        settings: with `cv.folds`; with `resume` set to the folder of a cross-validation, that goes
+            on with the folds that are missing.
+        data: divided into its usual parts.
+        run_one: carries out a fold's run.
+        on_fold: called with (fold from 0, metrics) after each fold; what it raises ends the run.
+        command: the command line that repeats the whole.
+        part_of: what the whole belongs to, or None.
+
+    Returns:
+        the summary of the whole; its metrics are means over the folds.
+
+    Raises:
+        ConfigError: the input is wrong, or the pictures are not those of the run that goes on.
+        Exception: as `run_experiment`.
+    """
+    whole = settings.cv
+    settings = replace(settings, evaluate_test=False, cv=replace(whole, fold=1))
+    resolved = candidate_of(settings, build_fold(settings, data)).resolved
+    for note in resolved.notes:
+        print(note)
+    chosen = _differences(settings, resolved.settings)
+    settings = replace(resolved.settings, cv=whole)
+    folder = open_folder(settings)
+    if settings.resume is not None:
+        _check_pictures(folder, data)
+    book = _Book.open(folder, [*shlex.split(command), *chosen])
+    run = _CrossValidation(replace(resolved, settings=settings), folder, data, book, part_of)
+    return run.carry_out(run_one, on_fold)
+
+
+def _differences(asked: RunSettings, chosen: RunSettings) -> list[str]:
+    """Words that say what was chosen, so that a fold repeated by hand does not choose again."""
+    before, after = leaves(to_plain(asked)), leaves(to_plain(chosen))
+    return [word_of(key, value) for key, value in after.items() if before[key] != value]
+
+
+def _check_pictures(folder: RunFolder, data: PictureData) -> None:
+    try:
+        before = Split.read(folder.split).fingerprint
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"resume: {error}.") from error
+    if before != data.split.fingerprint:
+        raise ConfigError(
+            "resume: the pictures are others than those that the cross-validation began with: "
+            "begin a new one."
+        )
+
+
+@dataclass
+class _Book:
+    """Which run is which fold, kept in the folder of the whole.
+
+    Attributes:
+        file: that holds it.
+        command: words that repeat the whole.
+        runs: the name of each fold's run, by number from 1.
+    """
+
+    file: Path
+    command: list[str]
+    runs: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: RunFolder, command: Sequence[str]) -> _Book:
+        """That of a run that goes on, which was begun by another command, or a new one."""
+        file = folder.path / _BOOK
+        try:
+            plain: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            book = cls(file, list(command))
+            book._write()
+            return book
+        return cls(file, plain["command"], {int(n): name for n, name in plain["runs"].items()})
+
+    def add(self, number: int, run: RunFolder) -> None:
+        """Keep it, whatever happens to this process."""
+        self.runs[number] = run.name
+        self._write()
+
+    def _write(self) -> None:
+        plain = {"command": self.command, "runs": self.runs}
+        write_atomically(self.file, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+
+    def run(self, number: int) -> RunFolder | None:
+        """The run of a fold; None where none has begun, or its folder is gone."""
+        path = self.file.parent.parent / self.runs.get(number, "")
+        return RunFolder.open(path) if number in self.runs and path.is_dir() else None
+
+    def words(self, number: int) -> list[str]:
+        """The command line that repeats one fold by hand."""
+        newer = {"cv.fold": f"cv.fold={number}", "evaluate_test": "evaluate_test=false"}
+        kept = [word for word in self.command if word.partition("=")[0] not in newer]
+        return [*kept, *newer.values()]
+
+
+@dataclass
+class _CrossValidation:
+    """The state of a cross-validation between its steps."""
+
+    resolved: Resolved
+    folder: RunFolder
+    data: PictureData
+    book: _Book
+    part_of: Membership | None
+    started: float = field(default_factory=time.perf_counter)
+    ended: dict[int, RunSummary] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> RunSettings:
+        return self.resolved.settings
+
+    def carry_out(self, run_one: RunOne, on_fold: OnEpoch | None) -> RunSummary:
+        """Train, join and measure, and write the summary however it ends."""
+        folder, settings = self.folder, self.settings
+        mirror = self._mirror()
+        command = shlex.join(self.book.command)
+        tracker = record_start(self.resolved, folder, self.data, command, self.part_of, mirror)
+        if mirror is not None:
+            mirror.replay(folder.output_dir, *self._where)
+        print(self._headline())
+        try:
+            with Interruption() as interruption:
+                try:
+                    with outcome_of(folder) as outcome, explained(folder.path):
+                        for number in range(1, settings.cv.count + 1):
+                            self._fold(number, run_one, tracker, mirror)
+                            if on_fold is not None:
+                                on_fold(number - 1, self.ended[number].metrics)
+                        self._bring_together(tracker)
+                finally:
+                    interruption.defer(True)  # the records are written to the end
+                    with explained(folder.path):
+                        summary = self._close(tracker, outcome)
+                    interruption.defer(False)
+                interruption.check()
+        finally:
+            if mirror is not None:
+                mirror.close()
+        if self.part_of is None:
+            print(format_summary(summary, ui_command(settings)))
+        return summary
+
+    def _mirror(self) -> MirrorProcess | None:
+        """One process sends the whole and its folds, unless that of a sweep does."""
+        if self.part_of is not None or not self.settings.tracking.enabled:
+            return None
+        return MirrorProcess(self.folder.path / "tracking" / "mirror.log")
+
+    @property
+    def _where(self) -> tuple[str, str | None]:
+        """Where runs are sent, and what is written down of it."""
+        uri, output_dir = self.settings.tracking.uri, self.folder.output_dir
+        return absolute_uri(uri, output_dir), public_uri(uri, output_dir)
+
+    def _headline(self) -> str:
+        cv, split = self.settings.cv, self.data.split
+        times = "" if cv.repeats == 1 else f", {cv.repeats} times"
+        return (
+            f"cross-validation of {self.settings.model.name} on {self.settings.data.name}: "
+            f"{cv.folds} folds of {len(split.train) + len(split.val):,} pictures{times}\n"
+            f"run: {self.folder.path}"
+        )
+
+    def _fold(
+        self, number: int, run_one: RunOne, tracker: Tracker, mirror: MirrorProcess | None
+    ) -> None:
+        """Train one fold, or read what came of it at an earlier start."""
+        before = self.book.run(number)
+        summary = None if before is None else _finished(before)
+        if summary is None:
+            settings = self.settings
+            settings = replace(
+                settings,
+                cv=replace(settings.cv, fold=number),
+                resume=None if before is None else str(before.path),
+                # Drawn once for all folds, of which none is the model to use.
+                tracking=replace(settings.tracking, log_model=False, figures=False),
+            )
+            summary = run_one(
+                settings,
+                command=shlex.join(self.book.words(number)),
+                data=build_fold(settings, self.data),
+                part_of=self._membership(number, mirror),
+            )
+        if summary is None:
+            raise TypeError("a fold is trained on one device")
+        self.ended[number] = summary
+        measured = {k: v for k, v in summary.metrics.items() if k.startswith("val/")}
+        accuracy = summary.metrics["val/accuracy"]
+        print(
+            f"fold {number} of {self.settings.cv.count}: {100 * accuracy:.1f} % right", flush=True
+        )
+        tracker.metrics({f"fold/{k.removeprefix('val/')}": v for k, v in measured.items()}, number)
+
+    def _membership(self, number: int, mirror: MirrorProcess | None) -> Membership:
+        part_of = self.part_of
+
+        def announce(run: RunFolder) -> None:
+            self.book.add(number, run)
+            if part_of is not None:
+                part_of.announce_fold(run)
+            if mirror is not None:
+                mirror.follow(run.path, *self._where)
+
+        name = self.folder.name if part_of is None else part_of.name
+        return Membership(
+            parent_run_id=self.folder.run_id,
+            name=f"{name}-fold{number:02d}",
+            tags={"bakeoff.fold": str(number)},
+            announce=announce,
+        )
+
+    def _bring_together(self, tracker: Tracker) -> None:
+        """Predictions, figures and means of all folds."""
+        settings, folder = self.settings, self.folder
+        folds = settings.cv.folds or 0
+        said = [
+            Predictions.read(Path(self.ended[n].run_dir) / "predictions" / "val.parquet")
+            for n in sorted(self.ended)
+        ]
+        repeats = [joined(said[i : i + folds]) for i in range(0, len(said), folds)]
+        out_of_fold = mean_of(repeats)
+        written = {"val": out_of_fold}
+        if len(repeats) > 1:
+            written |= {f"val-repeat{r}": one for r, one in enumerate(repeats, start=1)}
+        for name, predictions in written.items():
+            path = folder.predictions / f"{name}.parquet"
+            predictions.write(path)
+            tracker.artifact(path, "predictions")
+        table = folder.path / _TABLE
+        write_atomically(table, self._table())
+        tracker.artifact(table)
+        self.metrics = fold_means(self._by_metric(), folds)
+        if settings.tracking.figures:
+            self._draw(tracker, out_of_fold)
+        tracker.metrics(self.metrics, step=0, final=True)
+
+    def _draw(self, tracker: Tracker, out_of_fold: Predictions) -> None:
+        # matplotlib takes a second to import, which no training should wait for.
+        from src.reporting.run_figures import draw_run_figures
+
+        folder, read = self.folder, self.data.pictures.read
+        for figure in draw_run_figures(folder.figures, {}, {"val": out_of_fold}, read, None):
+            tracker.artifact(figure, "figures")
+        parts = self.data.split.parts
+        doubtful = [
+            replace(suspect, part=PARTS[parts[suspect.index]])
+            for suspect in doubtful_labels({"val": out_of_fold})
+        ]
+        show_suspects(folder, tracker, [*self.data.suspects, *doubtful], read)
+
+    def _by_metric(self) -> dict[str, list[float]]:
+        """The values of all folds that ended, of the metrics that each of them has."""
+        ended = [self.ended[number].metrics for number in sorted(self.ended)]
+        common = [key for key in ended[0] if all(key in one for one in ended)] if ended else []
+        return {key: [one[key] for one in ended] for key in common}
+
+    def _table(self) -> str:
+        """A line for each fold, as CSV."""
+        values, folds = self._by_metric(), self.settings.cv.folds or 0
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["fold", "repeat", "run", *values])
+        for place, number in enumerate(sorted(self.ended)):
+            row = [number, 1 + place // folds, self.book.runs[number]]
+            rows.writerow([*row, *(one[place] for one in values.values())])
+        return text.getvalue()
+
+    def _close(self, tracker: Tracker, outcome: Outcome) -> RunSummary:
+        if self.part_of is not None:
+            tracker.metrics(self.part_of.figures(), step=0, final=True)
+            tracker.tags({"bakeoff.state": outcome.state})
+        return close_run(self.folder, tracker, self._summary(outcome), outcome)
+
+    def _summary(self, outcome: Outcome) -> RunSummary:
+        settings = self.settings
+        ended = [self.ended[number] for number in sorted(self.ended)]
+        return RunSummary(
+            run_id=self.folder.run_id,
+            status=outcome.status,
+            name=self.folder.name,
+            model=settings.model.name,
+            data=settings.data.name,
+            seed=settings.seed,
+            split_fingerprint=self._fingerprint(ended),
+            metrics=self.metrics,
+            num_parameters=ended[0].num_parameters if ended else None,
+            duration_seconds=time.perf_counter() - self.started,
+            reason=outcome.reason,
+            run_dir=str(self.folder.path),
+            command=shlex.join(self.book.command),
+            folds=self._by_metric(),
+        )
+
+    def _fingerprint(self, ended: Sequence[RunSummary]) -> str | None:
+        """Of the division into folds: equal for whoever held out the same pictures together."""
+        if len(ended) < self.settings.cv.count:
+            return None
+        divisions = "\n".join(str(one.split_fingerprint) for one in ended)
+        return hashlib.sha256(divisions.encode()).hexdigest()
+
+
+def _finished(run: RunFolder) -> RunSummary | None:
+    """The summary of a fold's run that has all it is asked for; None where it must go on."""
+    try:
+        summary = RunSummary.read(run.summary)
+    except (OSError, ValueError):
+        return None
+    kept = (run.predictions / "val.parquet").is_file()
+    return summary if summary.status == "FINISHED" and kept else None
