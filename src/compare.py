@@ -1,6 +1,7 @@
 """Which candidate to use, and how sure that is, from what finished runs predicted.
 
 python -m src.compare sweep=default
+python -m src.compare sweep=default ensemble=true
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ def compare(settings: CompareSettings, words: Sequence[str]) -> None:
     print(f"report: {folder / 'report.html'}", flush=True)
     if tracked_as := mirror_comparison(comparison, folder, files, settings):
         print(f"MLflow run: {tracked_as}", flush=True)
+    if settings.ensemble:
+        from src.ensembling import ensemble_of
+
+        standings = comparison.verdict.standings
+        ensemble_of([run_id for one in standings for run_id in one.run_ids], settings)
 
 
 def main() -> int:

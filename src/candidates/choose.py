@@ -10,14 +10,16 @@ from src.build import load_task
 from src.candidates.candidate import Candidate, Trained
 from src.candidates.network import NetworkCandidate, TrainedNetwork
 from src.config.checks import from_plain
+from src.config.ensemble import EnsembleSettings
 from src.config.features import ClassicalSettings
+from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 from src.resolve import resolve, seconds_per_epoch
 
-__all__ = ["candidate_of", "load_trained", "prepared"]
+__all__ = ["ENSEMBLE_SUFFIX", "candidate_of", "load_trained", "prepared"]
 
-_CLASSIFIER_SUFFIX = ".skops"
+_CLASSIFIER_SUFFIX, ENSEMBLE_SUFFIX = ".skops", ".json"
 
 
 def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
@@ -31,6 +33,10 @@ def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
         from src.candidates.classical import ClassicalCandidate
 
         return ClassicalCandidate(settings, settings.model, data)
+    if isinstance(settings.model, EnsembleSettings):
+        from src.candidates.ensemble import EnsembleCandidate
+
+        return EnsembleCandidate(settings, settings.model, data)
     return NetworkCandidate.chosen(settings, data)
 
 
@@ -44,7 +50,7 @@ def prepared(settings: RunSettings, data: PictureData) -> tuple[RunSettings, int
     Raises:
         ConfigError: it cannot be made for these pictures.
     """
-    if isinstance(settings.model, ClassicalSettings):
+    if not isinstance(settings.model, NetworkSettings):
         return settings, 1, 0.0
     settings = resolve(settings, data).settings
     return settings, int(settings.trainer.max_epochs), seconds_per_epoch(settings, data)
@@ -60,6 +66,10 @@ def load_trained(checkpoint: Path) -> Trained:
         from src.candidates.classical import TrainedClassifier
 
         return TrainedClassifier.load(checkpoint)
+    if checkpoint.suffix == ENSEMBLE_SUFFIX:
+        from src.candidates.ensemble import TrainedEnsemble
+
+        return TrainedEnsemble.load(checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = load_task(checkpoint)
     return TrainedNetwork.of(task, from_plain(RunSettings, task.passport["settings"]), device)

@@ -61,6 +61,11 @@ class CompareSettings(Settings):
     )
     data: str | None = setting("name of a data set, to leave out the runs on others")
     part: str = setting("the part whose stored predictions are compared", options=("val", "test"))
+    ensemble: bool | str = setting(
+        "combine the runs and save what comes of it as a run: true by the better of greedy and "
+        "stacking, soup by the mean of the weights of networks of one architecture",
+        options=(True, False, "greedy", "stacking", "soup"),
+    )
     output_dir: str = setting(
         "folder under which the runs are looked for: all finished ones, if nothing above says which"
     )

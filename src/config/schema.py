@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import src.config.ensemble
 import src.config.features  # noqa: F401 - registers the models that classify features
 from src.config.augment import AugmentSettings
 from src.config.checks import ConfigError, Settings, number_or_auto, setting, to_plain

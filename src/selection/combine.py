@@ -1,4 +1,4 @@
-"""Combine trained networks, and say what the combination is worth on pictures it was not fitted to.
+"""Combine trained models, and say what the combination is worth on pictures it was not fitted to.
 
 A combination that is chosen and measured on the same pictures looks better than it is. So the
 pictures are dealt into folds: for each fold the combination is made on the other folds alone, and
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +18,21 @@ from numpy.typing import NDArray
 from src.metrics.classification import accuracy
 from src.metrics.intervals import wilson_interval
 from src.metrics.probabilistic import calibration_error, log_loss
-from src.selection.ensemble import greedy_weights, mean_of_probabilities
+from src.selection.ensemble import greedy_weights
 from src.selection.intervals import Interval
 from src.selection.mcnemar import McNemar, mcnemar
-from src.selection.stacking import mean_of_logs, stacking_weights
+from src.selection.mixing import Way, combined_probabilities
+from src.selection.stacking import stacking_weights
 
-__all__ = ["Combination", "Way", "combine", "combined_probabilities"]
+__all__ = ["WAYS", "Combination", "combine", "dealt", "held_against"]
 
 Floats = NDArray[np.float64]
 Probs = NDArray[np.float32]
-Way = Literal["greedy", "stacking"]
+WAYS: tuple[Way, ...] = ("greedy", "stacking")
+# More members than these, the best by log-loss, are let go before any are weighed.
+_LIBRARY = 50
+# Halves are enough to tell which of two ways is better, and each more costs a search.
+_FOLDS_FOR_THE_WAY = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,30 +67,25 @@ class Combination:
     def sentences(self) -> tuple[str, ...]:
         """The outcome in words."""
         used = int(np.count_nonzero(self.weights))
-        gain = 100 * (self.accuracy - self.best_accuracy)
-        doubt = self.test.p_value
-        if doubt > 0.05:
-            verdict = "which cannot be told from the best single network"
-        else:
-            verdict = (
-                "better than the best single network"
-                if gain > 0
-                else ("worse than the best single network")
-            )
         return (
-            f"The combination of {used} of {len(self.members)} trained networks is right for "
+            f"The combination of {used} of {len(self.members)} trained models is right for "
             f"{100 * self.accuracy:.1f} % of pictures that it was not fitted to "
-            f"({self.interval}), {verdict} ({gain:+.1f} points, p = {doubt:.2g}).",
-            f"The single network was picked on the same pictures as the combination; picked on "
+            f"({self.interval}), "
+            f"{held_against(self.accuracy, self.best_accuracy, self.test)}.",
+            f"The single model was picked on the same pictures as the combination; picked on "
             f"all of them it is {self.best}.",
         )
 
 
-def combined_probabilities(way: Way, probs: Probs, weights: Floats) -> Probs:
-    """(N, K) of the (M, N, K) probabilities of the members."""
-    return (
-        mean_of_logs(probs, weights) if way == "stacking" else mean_of_probabilities(probs, weights)
-    )
+def held_against(accuracy: float, best_accuracy: float, test: McNemar) -> str:
+    """The end of a sentence: what a combination is beside its best single member."""
+    gain = 100 * (accuracy - best_accuracy)
+    doubt = test.p_value
+    if doubt > 0.05:
+        verdict = "which cannot be told from the best single model"
+    else:
+        verdict = f"{'better' if gain > 0 else 'worse'} than the best single model"
+    return f"{verdict} ({gain:+.1f} points, McNemar's exact test: p = {doubt:.2g})"
 
 
 def combine(
@@ -94,8 +93,8 @@ def combine(
     probs: Probs,
     targets: NDArray[np.int64],
     *,
-    way: Way = "greedy",
-    at_most: int = 50,
+    ways: Sequence[Way] = WAYS,
+    at_most: int = 8,
     folds: int = 5,
     seed: int = 0,
 ) -> Combination:
@@ -105,10 +104,12 @@ def combine(
         members: M names.
         probs: (M, N, K) of pictures that no member was trained on.
         targets: (N,).
-        way: "greedy" (Caruana et al. 2004) or "stacking".
-        at_most: so many members, the best by log-loss, take part; the others are let go, as in
-            Caruana, Munson & Niculescu-Mizil, "Getting the Most Out of Ensemble Selection", ICDM
-            2006. That choice too is made anew for every fold.
+        ways: to choose from: "greedy" (Caruana et al. 2004), "stacking", or both, of which the one
+            with the lower held-out log-loss is taken. That choice too is made anew for every fold.
+        at_most: members with a weight, at most: each of them has to answer every picture. The
+            heaviest stay and are weighed again; before, all but the 50 best by log-loss are let
+            go, as in Caruana, Munson & Niculescu-Mizil, "Getting the Most Out of Ensemble
+            Selection", ICDM 2006. Both choices are made anew for every fold.
         folds: at least 2, at most N.
         seed: of the folds and of the bags.
 
@@ -120,23 +121,20 @@ def combine(
             f"probs has shape {probs.shape}, for {len(members)} members and targets of shape "
             f"{targets.shape}: it must be (M, N, K) for M members and (N,) targets."
         )
+    if at_most < 1:
+        raise ValueError(f"at_most is {at_most}: it must be at least 1.")
     count = len(targets)
-    if not 2 <= folds <= count:
-        raise ValueError(f"folds is {folds}: it must be within 2 and the {count} pictures.")
-    dealt = np.random.default_rng(seed).permutation(count) % folds
-    held_out = np.empty(probs.shape[1:], np.float32)
-    single = np.empty(count, np.bool_)
+    held_out = _held_out(ways, probs, targets, at_most, folds, seed)
     right = probs.argmax(axis=2) == targets
-    for fold in range(folds):
-        inside, outside = dealt != fold, dealt == fold
-        weights = _weights(way, probs[:, inside], targets[inside], at_most, seed)
-        held_out[outside] = combined_probabilities(way, probs[:, outside], weights)
-        single[outside] = right[int(right[:, inside].mean(axis=1).argmax()), outside]
+    single = np.empty(count, np.bool_)
+    for outside in dealt(count, folds, seed):
+        single[outside] = right[int(right[:, ~outside].mean(axis=1).argmax()), outside]
     hits = held_out.argmax(axis=1) == targets
+    way, weights = _made(ways, probs, targets, at_most, seed)
     return Combination(
         way=way,
         members=tuple(members),
-        weights=_weights(way, probs, targets, at_most, seed),
+        weights=weights,
         probs=held_out,
         accuracy=accuracy(held_out, targets),
         log_loss=log_loss(held_out, targets),
@@ -148,9 +146,63 @@ def combine(
     )
 
 
+def dealt(count: int, folds: int, seed: int) -> list[NDArray[np.bool_]]:
+    """For each fold, (N,) bool: which of `count` pictures are held out.
+
+    Raises:
+        ValueError: there are fewer than 2 folds, or more than pictures.
+    """
+    if not 2 <= folds <= count:
+        raise ValueError(f"folds is {folds}: it must be within 2 and the {count} pictures.")
+    fold_of = np.random.default_rng(seed).permutation(count) % folds
+    return [fold_of == fold for fold in range(folds)]
+
+
+def _held_out(
+    ways: Sequence[Way],
+    probs: Probs,
+    targets: NDArray[np.int64],
+    at_most: int,
+    folds: int,
+    seed: int,
+) -> Probs:
+    """(N, K): of each picture, what a combination made on the other folds says."""
+    found = np.empty(probs.shape[1:], np.float32)
+    for outside in dealt(len(targets), folds, seed):
+        inside = ~outside
+        way, weights = _made(ways, probs[:, inside], targets[inside], at_most, seed)
+        found[outside] = combined_probabilities(way, probs[:, outside], weights)
+    return found
+
+
+def _made(
+    ways: Sequence[Way], probs: Probs, targets: NDArray[np.int64], at_most: int, seed: int
+) -> tuple[Way, Floats]:
+    way = ways[0]
+    if len(ways) > 1 and len(targets) > 1:
+
+        def loss(one: Way) -> float:
+            folds = _FOLDS_FOR_THE_WAY
+            return log_loss(_held_out((one,), probs, targets, at_most, folds, seed), targets)
+
+        way = min(ways, key=loss)
+    return way, _weights(way, probs, targets, at_most, seed)
+
+
 def _weights(way: Way, probs: Probs, targets: NDArray[np.int64], at_most: int, seed: int) -> Floats:
     losses = np.array([log_loss(one, targets) for one in probs])
-    kept = np.sort(np.argsort(losses, kind="stable")[:at_most])
+    weights = _of_these(losses.argsort(kind="stable")[:_LIBRARY], way, probs, targets, seed)
+    if np.count_nonzero(weights) > at_most:
+        heaviest = np.argsort(-weights, kind="stable")[:at_most]
+        weights = _of_these(heaviest, way, probs, targets, seed)
+    return weights
+
+
+def _of_these(
+    chosen: NDArray[np.int64], way: Way, probs: Probs, targets: NDArray[np.int64], seed: int
+) -> Floats:
+    """(M,) weights, 0 for all but the chosen members."""
+    kept = np.sort(chosen)
     weights = np.zeros(len(probs))
     if way == "stacking":
         weights[kept] = stacking_weights(probs[kept], targets)

@@ -1,7 +1,8 @@
 """Which mixture of trained networks answers best, without training any again.
 
 Two ways: a weighted mean of probabilities, found greedily, and a weighted mean of log
-probabilities, found by convex optimisation (`stacking`). Both return weights, one a member.
+probabilities, found by convex optimisation (`stacking`). Both return weights, one a member, for
+`mixing`.
 """
 
 from __future__ import annotations
@@ -11,16 +12,10 @@ from numpy.typing import NDArray
 
 from src.metrics.probabilistic import SMALLEST_PROBABILITY
 
-__all__ = ["greedy_weights", "mean_of_probabilities"]
+__all__ = ["greedy_weights"]
 
 Floats = NDArray[np.float64]
 Probs = NDArray[np.float32]
-
-
-def mean_of_probabilities(probs: Probs, weights: Floats) -> Probs:
-    """(N, K) of (M, N, K) probabilities and (M,) weights that sum to one."""
-    used = np.flatnonzero(weights)
-    return np.einsum("m,mnk->nk", weights[used].astype(np.float32), probs[used])
 
 
 def greedy_weights(

@@ -7,28 +7,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from src.metrics.probabilistic import SMALLEST_PROBABILITY
+from src.selection.mixing import logs_of
 
-__all__ = ["mean_of_logs", "stacking_weights"]
+__all__ = ["stacking_weights"]
 
 Floats = NDArray[np.float64]
 Probs = NDArray[np.float32]
-
-
-def mean_of_logs(probs: Probs, weights: Floats) -> Probs:
-    """(N, K) probabilities in proportion to prod_m probs[m] ** weights[m].
-
-    The logarithmic opinion pool: Genest & Zidek, "Combining Probability Distributions: A Critique
-    and an Annotated Bibliography", Statistical Science 1986.
-
-    Args:
-        probs: (M, N, K).
-        weights: (M,), at least 0; they need not sum to one.
-    """
-    used = np.flatnonzero(weights)
-    pooled = np.tensordot(weights[used], _logs(probs[used]), axes=1)
-    pooled -= logsumexp(pooled, axis=1, keepdims=True)
-    return np.exp(pooled).astype(np.float32)
 
 
 def stacking_weights(probs: Probs, targets: NDArray[np.int64]) -> Floats:
@@ -54,7 +38,7 @@ def stacking_weights(probs: Probs, targets: NDArray[np.int64]) -> Floats:
             f"probs has shape {probs.shape} and targets {targets.shape}: they must be (M, N, K) "
             "and (N,), with at least one member and one picture."
         )
-    logs = _logs(probs)
+    logs = logs_of(probs)
     of_targets = np.take_along_axis(logs, targets[None, :, None], axis=2)[:, :, 0]
     reached = of_targets.mean(axis=1)
 
@@ -75,7 +59,3 @@ def stacking_weights(probs: Probs, targets: NDArray[np.int64]) -> Floats:
         options={"maxiter": 500, "ftol": 1e-12, "gtol": 1e-8},
     )
     return np.asarray(found.x, np.float64)
-
-
-def _logs(probs: Probs) -> Floats:
-    return np.log(probs.astype(np.float64).clip(SMALLEST_PROBABILITY, 1.0))

@@ -1,8 +1,10 @@
 """A trained model as a folder that needs no checkout: weights, passport, the code for both.
 
     network.safetensors   a network's weights, and nothing that could run; or
-    classifier.skops      a classifier on features, with all that describes its pictures
-    passport.json         class names, picture size, settings; of a network, how it is built
+    classifier.skops      a classifier on features, with all that describes its pictures; or
+    members/0, 1, ...     of several models that answer as one: a bundle each, without the code
+    passport.json         class names, picture size, settings; of a network, how it is built, of
+                          several models, how their answers become one
     code/                 the modules that decode, build and predict, as they were then
     requirements.txt      the packages that these import, in the versions of then
     example.png           a picture to try
@@ -16,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -33,10 +35,12 @@ if TYPE_CHECKING:  # a classifier on features needs no torch
     import torch
     from torch import nn
 
-__all__ = ["open_predictor", "write_bundle", "write_classifier_bundle"]
+__all__ = ["open_predictor", "write_bundle", "write_classifier_bundle", "write_ensemble_bundle"]
 
 _WEIGHTS = "network.safetensors"
 _CLASSIFIER = "classifier.skops"
+_MEMBERS = "members"
+_DIGESTS = "members/digests.txt"
 _PASSPORT = "passport.json"
 # The package's own `src/`; what a prediction imports of it is shipped, and no more.
 _SOURCES = Path(__file__).resolve().parents[1]
@@ -61,6 +65,10 @@ _SHIPPED_FOR_CLASSIFIERS = tuple(
         *("__init__", "calibration", "classifier", "colour", "embedding", "fusion", "hog", "lbp"),
         *("model", "picture", "raw", "rbf", "scaling", "selection", "texture", "trees"),
     )
+)
+_SHIPPED_FOR_ENSEMBLES = (
+    *("metrics/__init__.py", "metrics/inputs.py", "metrics/probabilistic.py"),
+    *("selection/__init__.py", "selection/mixing.py"),
 )
 _NETWORKS = "src.models."
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors")
@@ -120,6 +128,36 @@ def write_classifier_bundle(
     return _complete(folder, _CLASSIFIER, passport, example, shipped, packages)
 
 
+def write_ensemble_bundle(
+    folder: Path,
+    members: Sequence[Callable[[Path], str]],
+    passport: Mapping[str, Any],
+    example: NDArray[np.uint8],
+) -> str:
+    """Write the bundle of several models that answer as one; otherwise as `write_bundle`.
+
+    Args:
+        folder: to write to.
+        members: each writes its own bundle into a folder and returns the digest.
+        passport: with `ensemble`, its `way` and of each of its `members` the `weight`.
+        example: a picture (C, H, W) uint8.
+    """
+    _empty(folder)
+    digests: list[str] = []
+    packages: dict[str, None] = {}  # a set that keeps its order
+    for number, write in enumerate(members):
+        place = folder / _MEMBERS / str(number)
+        digests.append(write(place))
+        # One copy of the code and one list of packages serves all.
+        shutil.copytree(place / "code", folder / "code", dirs_exist_ok=True)
+        shutil.rmtree(place / "code")
+        needed = place / "requirements.txt"
+        packages |= {line.partition("==")[0]: None for line in needed.read_text().split()}
+        needed.unlink()
+    write_atomically(folder / _DIGESTS, "\n".join(digests) + "\n")
+    return _complete(folder, _DIGESTS, passport, example, _SHIPPED_FOR_ENSEMBLES, tuple(packages))
+
+
 def _empty(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -171,6 +209,9 @@ def open_predictor(folder: Path, device: torch.device | None = None) -> Predicto
         classifier = FeatureClassifier.load(folder / _CLASSIFIER)
         return Predictor(classifier, classifier.passport)
 
+    if (folder / _MEMBERS).is_dir():
+        return _open_ensemble(folder, device)
+
     import torch
     from safetensors.torch import load_file
 
@@ -185,6 +226,22 @@ def open_predictor(folder: Path, device: torch.device | None = None) -> Predicto
     except Exception as error:  # safetensors and torch have many words for a damaged file
         raise ValueError(f"{folder} holds no network that can be loaded: {error}") from error
     return Predictor(network_classifier(network, passport, device), passport)
+
+
+def _open_ensemble(folder: Path, device: torch.device | None) -> Predictor:
+    from src.serving.ensemble import ensemble_classifier
+
+    try:
+        passport = json.loads((folder / _PASSPORT).read_bytes())
+        way = passport["ensemble"]["way"]
+        weights = [float(member["weight"]) for member in passport["ensemble"]["members"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder} holds no ensemble that can be loaded: {error!r}") from error
+    members = [
+        open_predictor(folder / _MEMBERS / str(number), device).probabilities
+        for number in range(len(weights))
+    ]
+    return Predictor(ensemble_classifier(members, way, weights), passport)
 
 
 def _network(passport: Mapping[str, Any]) -> nn.Module:

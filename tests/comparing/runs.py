@@ -18,7 +18,11 @@ TARGETS = np.tile(np.array([0, 1], np.int64), 200)
 
 def compare_settings(output_dir: Path, **changes: object) -> CompareSettings:
     plain: dict[str, object] = dict.fromkeys(["runs", "sweep", "experiment", "filter", "data"])
-    plain |= {"part": "val", "tracking": TrackingSwitch(enabled=False, uri=None)} | changes
+    plain |= {
+        "part": "val",
+        "ensemble": False,
+        "tracking": TrackingSwitch(enabled=False, uri=None),
+    } | changes
     return CompareSettings(output_dir=str(output_dir), **plain)  # type: ignore[arg-type]
 
 

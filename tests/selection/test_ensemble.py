@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.metrics.probabilistic import log_loss
-from src.selection.ensemble import greedy_weights, mean_of_probabilities
+from src.selection.ensemble import greedy_weights
+from src.selection.mixing import mean_of_probabilities
 
 
 def library(seed: int, members: int, pictures: int = 60, classes: int = 3) -> tuple:

@@ -5,7 +5,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from src.metrics.probabilistic import log_loss
-from src.selection.stacking import mean_of_logs, stacking_weights
+from src.selection.mixing import mean_of_logs
+from src.selection.stacking import stacking_weights
 from tests.selection.test_ensemble import library
 
 

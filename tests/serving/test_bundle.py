@@ -17,7 +17,8 @@ from src.serving.network import network_classifier
 from tests.serving.bundles import CLASSES, bundle, network_and_passport
 
 CPU = torch.device("cpu")
-OTHERS = ("timm", "torchvision", "efficientnet_lite0", "handcrafted", "embedding")
+NO_NETWORKS = ("handcrafted", "embedding", "ensemble")
+OTHERS = ("timm", "torchvision", "efficientnet_lite0", *NO_NETWORKS)
 OWN = [m for m in groups()["model"] if m not in OTHERS]
 ZOO = [pytest.param(model, marks=pytest.mark.slow) for model in ("timm", "torchvision")]
 # What a program without the project does with a bundle.

@@ -1,0 +1,275 @@
+"""Finished runs that answer together, as a candidate: what is fitted are their weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.candidates.candidate import Answers, Fitted, OnEpoch, Trained
+from src.candidates.choose import ENSEMBLE_SUFFIX, load_trained
+from src.candidates.members import load_member, read_members
+from src.config.checks import ConfigError, to_plain
+from src.config.ensemble import EnsembleSettings
+from src.config.schema import RunSettings
+from src.data.datamodule import PictureData
+from src.files import write_atomically
+from src.metrics.summary import metric_key
+from src.records import Predictions
+from src.reporting.tables import Table
+from src.resolve import Resolved
+from src.run_folder import RunFolder
+from src.selection.combine import WAYS, combine
+from src.selection.mixing import Way, combined_probabilities
+from src.serving.bundle import write_ensemble_bundle
+from src.serving.ensemble import ensemble_classifier
+from src.serving.predictor import Predictor
+from src.tracking.tracker import Tracker
+from src.training.interruption import Interruption
+
+__all__ = ["EnsembleCandidate", "TrainedEnsemble"]
+
+_MEMBERS = "members"
+_HELD_OUT = "held_out.parquet"
+_BYTES_PER_MB = 1e6
+_LEAST_VAL = 10
+
+
+@dataclass(frozen=True)
+class TrainedEnsemble:
+    """Several trained models that answer as one.
+
+    Its file says how they are mixed and lies beside theirs, in `members/`. Of the validation part,
+    whose labels its weights have seen, it gives the answers that were held out when it was made,
+    each from members and weights that were chosen without that picture.
+
+    Attributes:
+        passport: `ensemble` says the `way`, and of each of its `members` the run, the `file` and
+            the `weight`.
+        file: its own.
+    """
+
+    passport: dict[str, Any]
+    file: Path
+
+    @classmethod
+    def load(cls, file: Path) -> TrainedEnsemble:
+        """The one of a run's file.
+
+        Raises:
+            ConfigError: the file or one of its members is damaged or gone, or holds code.
+        """
+        try:
+            passport = json.loads(file.read_bytes())
+            found = cls(passport, file)
+            missing = [path.name for path in found._files if not path.is_file()]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"run: {file} cannot be read as an ensemble: {error!r}.") from error
+        if missing:
+            raise ConfigError(f"run: of the ensemble {file} the member {missing[0]} is gone.")
+        return found
+
+    @property
+    def _files(self) -> list[Path]:
+        folder = self.file.parent / _MEMBERS
+        # The name alone counts: nothing outside of the run's folder is ever opened.
+        return [folder / Path(entry["file"]).name for entry in self.passport["ensemble"]["members"]]
+
+    @cached_property
+    def members(self) -> tuple[Trained, ...]:
+        return tuple(load_trained(file) for file in self._files)
+
+    @property
+    def way(self) -> Way:
+        way: Way = self.passport["ensemble"]["way"]
+        return way
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        return np.array([entry["weight"] for entry in self.passport["ensemble"]["members"]])
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(member.num_parameters for member in self.members)
+
+    def predict(self, data: PictureData, part: str) -> Answers:
+        if part == "val":
+            held_out = Predictions.read(self.file.parent / _HELD_OUT)
+            return held_out.probs, held_out.targets, held_out.sample_ids
+        answers = [member.predict(data, part) for member in self.members]
+        probs = np.stack([probs for probs, _, _ in answers])
+        _, targets, ids = answers[0]
+        return combined_probabilities(self.way, probs, self.weights), targets, ids
+
+    def predictor(self, batch_size: int) -> Predictor:
+        members = [member.predictor(batch_size).probabilities for member in self.members]
+        classify = ensemble_classifier(members, self.way, self.weights.tolist())
+        return Predictor(classify, self.passport, batch_size=batch_size)
+
+    def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
+        """What the members cost together, each measured alone: they answer one after another."""
+        pairs = zip(self.members, self._files, strict=True)
+        costs = [member.cost(data, file) for member, file in pairs]
+        known = [name for name in costs[0] if all(name in cost for cost in costs)]
+        total = {name: sum(cost[name] for cost in costs) for name in known}
+        total["throughput"] = 1 / sum(1 / cost["throughput"] for cost in costs)
+        total["peak_memory_mb"] = max(cost["peak_memory_mb"] for cost in costs)
+        return total
+
+    def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
+        writers = [partial(member.write_bundle, example=example) for member in self.members]
+        return write_ensemble_bundle(folder, writers, self.passport, example)
+
+    def class_maps(self) -> None:
+        return None
+
+
+class EnsembleCandidate:
+    """Runs to choose from, chosen: everything but writing it down happens here.
+
+    Args:
+        settings: of the run.
+        model: its model.
+        data: the pictures, those of every run that is named.
+
+    Raises:
+        ConfigError: runs that cannot answer together.
+    """
+
+    def __init__(self, settings: RunSettings, model: EnsembleSettings, data: PictureData) -> None:
+        started = time.perf_counter()
+        self.resolved = Resolved(settings)
+        self._settings = settings
+        self._data = data
+        self._library = read_members(model.runs, Path(settings.output_dir), data)
+        self._targets = data.pictures.targets[data.split.val]
+        if len(self._targets) < _LEAST_VAL:
+            raise ConfigError(
+                f"data: {len(self._targets)} pictures to validate with are too few to weigh runs "
+                f"by, which needs {_LEAST_VAL}."
+            )
+        ways = [way for way in WAYS if model.way in (way, "best")]
+        self._found = combine(
+            [member.name for member in self._library],
+            np.stack([member.probs for member in self._library]),
+            self._targets,
+            ways=ways,
+            at_most=model.at_most,
+            seed=settings.seed,
+        )
+        used = np.flatnonzero(self._found.weights)
+        self._members = [self._library[i] for i in used]
+        self._weights = [float(self._found.weights[i]) for i in used]
+        self._trained = [load_member(member, data) for member in self._members]
+        self._seconds = time.perf_counter() - started
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(trained.num_parameters for trained in self._trained)
+
+    def words(self) -> str:
+        return f"{len(self._members)} of {len(self._library)} runs, {self._found.way}"
+
+    def fit(
+        self,
+        folder: RunFolder,
+        tracker: Tracker,
+        interruption: Interruption,
+        on_epoch: OnEpoch | None,
+    ) -> Fitted:
+        started = time.perf_counter()
+        file = folder.checkpoints / f"ensemble{ENSEMBLE_SUFFIX}"
+        shutil.rmtree(folder.checkpoints / _MEMBERS, ignore_errors=True)
+        names = [f"{member.folder.run_id}{member.checkpoint.suffix}" for member in self._members]
+        for member, name in zip(self._members, names, strict=True):
+            _take(member.checkpoint, folder.checkpoints / _MEMBERS / name)
+        Predictions(
+            sample_ids=self._data.split.val,
+            paths=None,
+            targets=self._targets,
+            probs=self._found.probs,
+            class_names=tuple(self._data.pictures.class_names),
+        ).write(folder.checkpoints / _HELD_OUT)
+        trained = TrainedEnsemble(self._passport(names), file)
+        write_atomically(file, json.dumps(trained.passport, indent=1) + "\n")
+        print("\n".join([self._table(), *self._found.sentences, self._price()]), flush=True)
+        if on_epoch is not None:
+            on_epoch(0, dict(self._metrics()))
+        interruption.check()
+        own = self._seconds + time.perf_counter() - started
+        # Without the trainings of its members there would be nothing to weigh.
+        seconds = own + float(np.nansum([member.training_seconds for member in self._members]))
+        return Fitted(trained, file, seconds, self._metrics())
+
+    def training_batch(self) -> None:
+        return None
+
+    def _metrics(self) -> dict[str, float]:
+        found = self._found
+        values = {
+            "accuracy": found.accuracy,
+            "loss": found.log_loss,
+            "best_member_accuracy": found.best_accuracy,
+            "best_member_p_value": found.test.p_value,
+        }
+        return {metric_key("val", name): value for name, value in values.items()}
+
+    def _table(self) -> str:
+        rows = [
+            (
+                f"{weight:.3f}",
+                f"{100 * np.mean(member.probs.argmax(axis=1) == self._targets):.2f} %",
+                f"{member.latency_ms:.3g}",
+                member.name,
+            )
+            for weight, member in sorted(
+                zip(self._weights, self._members, strict=True), key=lambda pair: -pair[0]
+            )
+        ]
+        return Table(
+            title=f"Members by {self._found.way}",
+            headers=("weight", "accuracy", "ms", "run"),
+            rows=tuple(rows),
+            numbers=frozenset({0, 1, 2}),
+        ).text(100)
+
+    def _price(self) -> str:
+        best = next(member for member in self._library if member.name == self._found.best)
+        together = sum(member.latency_ms for member in self._members)
+        return (
+            f"One picture takes its members {together:.3g} ms, one after another; {best.name} "
+            f"alone takes {best.latency_ms:.3g} ms."
+        )
+
+    def _passport(self, files: list[str]) -> dict[str, Any]:
+        data, pictures = self._data, self._data.pictures
+        members = [
+            {"run": member.name, "run_id": member.folder.run_id, "file": file, "weight": weight}
+            for member, file, weight in zip(self._members, files, self._weights, strict=True)
+        ]
+        return {
+            "settings": to_plain(self._settings) | {"resume": None},
+            "class_names": list(pictures.class_names),
+            "image_size": list(pictures.image_size),
+            "channels": pictures.channels,
+            "split_fingerprint": data.split.fingerprint,
+            "epochs": 0,
+            "ensemble": {"way": self._found.way, "members": members},
+        }
+
+
+def _take(source: Path, target: Path) -> None:
+    """The same file under a second name: files of a run are replaced, never written into."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)

@@ -1,0 +1,52 @@
+"""What members say together, by weights that somebody found; NumPy alone, as it is served."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.metrics.probabilistic import SMALLEST_PROBABILITY
+
+__all__ = ["Way", "combined_probabilities", "logs_of", "mean_of_logs", "mean_of_probabilities"]
+
+Floats = NDArray[np.float64]
+Probs = NDArray[np.float32]
+Way = Literal["greedy", "stacking"]
+
+
+def combined_probabilities(way: Way, probs: Probs, weights: Floats) -> Probs:
+    """(N, K) of the (M, N, K) probabilities of the members."""
+    return (
+        mean_of_logs(probs, weights) if way == "stacking" else mean_of_probabilities(probs, weights)
+    )
+
+
+def mean_of_probabilities(probs: Probs, weights: Floats) -> Probs:
+    """(N, K) of (M, N, K) probabilities and (M,) weights that sum to one."""
+    used = np.flatnonzero(weights)
+    return np.einsum("m,mnk->nk", weights[used].astype(np.float32), probs[used])
+
+
+def mean_of_logs(probs: Probs, weights: Floats) -> Probs:
+    """(N, K) probabilities in proportion to prod_m probs[m] ** weights[m].
+
+    The logarithmic opinion pool: Genest & Zidek, "Combining Probability Distributions: A Critique
+    and an Annotated Bibliography", Statistical Science 1986.
+
+    Args:
+        probs: (M, N, K).
+        weights: (M,), at least 0; they need not sum to one.
+    """
+    used = np.flatnonzero(weights)
+    pooled = np.tensordot(weights[used], logs_of(probs[used]), axes=1)
+    # The largest is 1 before the division, so that nothing overflows.
+    shares = np.exp(pooled - pooled.max(axis=1, keepdims=True))
+    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def logs_of(probs: Probs) -> Floats:
+    """Logarithms of probabilities, none below that of `SMALLEST_PROBABILITY`."""
+    logs: Floats = np.log(probs.astype(np.float64).clip(SMALLEST_PROBABILITY, 1.0))
+    return logs
