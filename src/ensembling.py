@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from src.candidates.choose import ENSEMBLE_SUFFIX
+from src.candidates.members import NothingGained
 from src.config.after import CompareSettings
 from src.config.checks import ConfigError, from_plain
 from src.config.compose import compose_plain, word_of
@@ -20,8 +22,11 @@ from src.run_folder import RunFolder
 
 __all__ = ["ensemble_of"]
 
+# Of a network's settings, what networks of one architecture may differ in.
+_OF_TRAININGS = ("pretrained", "freeze_epochs", "backbone_lr_scale")
 
-def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary:
+
+def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary | None:
     """Combine runs as `settings.ensemble` says, and save what comes of it as a run.
 
     Its pictures, their parts and its place in MLflow are those of the first run that is named.
@@ -32,6 +37,9 @@ def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary
             one model are left out, unless `settings.runs` names them.
         settings: of the comparison.
 
+    Returns:
+        of the new run; None where no soup was better than its best member, which is then said.
+
     Raises:
         ConfigError: the runs cannot be combined.
     """
@@ -41,29 +49,29 @@ def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary
             "test part is to judge must not have been chosen by it."
         )
     folders = _folders(run_ids, settings)
-    usable = folders if settings.runs is not None else _usable(folders)
+    soup = settings.ensemble == "soup"
+    usable = folders if settings.runs is not None else _usable(folders, soup)
     if left_out := len(folders) - len(usable):
         some = "One run" if left_out == 1 else f"{left_out} runs"
-        print(
-            f"{some} left out of the ensemble: no model is kept, or one that is an ensemble or "
-            "takes pictures of another size."
-        )
+        kind = "pictures of one size and one architecture" if soup else "pictures of one size"
+        print(f"{some} left out of it: it needs models that are kept and that have {kind}.")
     if len(usable) < 2:
         raise ConfigError(
-            f"ensemble: at least two runs are needed that keep their models, and there "
+            f"ensemble: at least two runs are needed that can be combined, and there "
             f"{'is 1' if usable else 'are none'}."
         )
     names = [str(f.path) if f.output_dir != _output_dir(settings) else f.name for f in usable]
     return _made(_settings(usable[0], names, settings), names, settings)
 
 
-def _made(run: RunSettings, names: list[str], settings: CompareSettings) -> RunSummary:
+def _made(run: RunSettings, names: list[str], settings: CompareSettings) -> RunSummary | None:
     words = [f"ensemble={str(settings.ensemble).lower()}", word_of("runs", names)]
     command = ["python", "-m", "src.compare", *words, f"output_dir={settings.output_dir}"]
-    summary = run_experiment(run, command=shlex.join(command))
-    if summary is None:
-        raise RuntimeError("an ensemble runs in one process")
-    return summary
+    try:
+        return run_experiment(run, command=shlex.join(command))
+    except NothingGained as outcome:
+        print(outcome)
+        return None
 
 
 def _output_dir(settings: CompareSettings) -> Path:
@@ -79,18 +87,22 @@ def _folders(run_ids: Sequence[str], settings: CompareSettings) -> list[RunFolde
     return [by_id[run_id] for run_id in run_ids if run_id in by_id]
 
 
-def _usable(folders: Sequence[RunFolder]) -> list[RunFolder]:
-    """Those with a model of their own for pictures as the first of them takes them."""
-    kept: list[tuple[Any, RunFolder]] = []
+def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
+    """Those with a model of their own that can join the first one that has company."""
+    alike: dict[str, list[RunFolder]] = {}
     for folder in folders:
         try:
             checkpoint = folder.chosen_checkpoint()
-        except ValueError:  # a sweep keeps the models of its finalists alone
+        except ValueError:  # a sweep drops the models of trials that it ended early
             continue
-        if checkpoint.suffix != ENSEMBLE_SUFFIX:
-            data = _plain(folder)["data"]
-            kept.append(((data["image_size"], data["channels"]), folder))
-    return [folder for shape, folder in kept if shape == kept[0][0]]
+        if checkpoint.suffix == ENSEMBLE_SUFFIX or (soup and checkpoint.suffix != ".ckpt"):
+            continue
+        plain = _plain(folder)
+        shared: list[Any] = [plain["data"]["image_size"], plain["data"]["channels"]]
+        if soup:
+            shared.append({k: v for k, v in plain["model"].items() if k not in _OF_TRAININGS})
+        alike.setdefault(json.dumps(shared, sort_keys=True), []).append(folder)
+    return next((group for group in alike.values() if len(group) > 1), [])
 
 
 def _settings(first: RunFolder, names: list[str], settings: CompareSettings) -> RunSettings:

@@ -33,6 +33,10 @@ def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
         from src.candidates.classical import ClassicalCandidate
 
         return ClassicalCandidate(settings, settings.model, data)
+    if isinstance(settings.model, EnsembleSettings) and settings.model.way == "soup":
+        from src.candidates.soup import SoupCandidate
+
+        return SoupCandidate(settings, settings.model, data)
     if isinstance(settings.model, EnsembleSettings):
         from src.candidates.ensemble import EnsembleCandidate
 
@@ -72,4 +76,9 @@ def load_trained(checkpoint: Path) -> Trained:
         return TrainedEnsemble.load(checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = load_task(checkpoint)
-    return TrainedNetwork.of(task, from_plain(RunSettings, task.passport["settings"]), device)
+    settings = from_plain(RunSettings, task.passport["settings"])
+    if "soup" in task.passport:
+        from src.candidates.soup import TrainedSoup
+
+        return TrainedSoup.from_file(checkpoint, task, settings, device)
+    return TrainedNetwork.of(task, settings, device)

@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 
 from src.candidates.candidate import Answers, Fitted, OnEpoch, Trained
 from src.candidates.choose import ENSEMBLE_SUFFIX, load_trained
+from src.candidates.combined import metrics_of, read_held_out, seconds_of, told, write_held_out
 from src.candidates.members import load_member, read_members
 from src.config.checks import ConfigError, to_plain
 from src.config.ensemble import EnsembleSettings
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 from src.files import write_atomically
-from src.metrics.summary import metric_key
-from src.records import Predictions
-from src.reporting.tables import Table
 from src.resolve import Resolved
 from src.run_folder import RunFolder
 from src.selection.combine import WAYS, combine
@@ -38,9 +36,6 @@ from src.training.interruption import Interruption
 __all__ = ["EnsembleCandidate", "TrainedEnsemble"]
 
 _MEMBERS = "members"
-_HELD_OUT = "held_out.parquet"
-_BYTES_PER_MB = 1e6
-_LEAST_VAL = 10
 
 
 @dataclass(frozen=True)
@@ -102,8 +97,7 @@ class TrainedEnsemble:
 
     def predict(self, data: PictureData, part: str) -> Answers:
         if part == "val":
-            held_out = Predictions.read(self.file.parent / _HELD_OUT)
-            return held_out.probs, held_out.targets, held_out.sample_ids
+            return read_held_out(self.file.parent)
         answers = [member.predict(data, part) for member in self.members]
         probs = np.stack([probs for probs, _, _ in answers])
         _, targets, ids = answers[0]
@@ -150,17 +144,11 @@ class EnsembleCandidate:
         self._settings = settings
         self._data = data
         self._library = read_members(model.runs, Path(settings.output_dir), data)
-        self._targets = data.pictures.targets[data.split.val]
-        if len(self._targets) < _LEAST_VAL:
-            raise ConfigError(
-                f"data: {len(self._targets)} pictures to validate with are too few to weigh runs "
-                f"by, which needs {_LEAST_VAL}."
-            )
         ways = [way for way in WAYS if model.way in (way, "best")]
         self._found = combine(
             [member.name for member in self._library],
             np.stack([member.probs for member in self._library]),
-            self._targets,
+            data.pictures.targets[data.split.val],
             ways=ways,
             at_most=model.at_most,
             seed=settings.seed,
@@ -191,63 +179,19 @@ class EnsembleCandidate:
         names = [f"{member.folder.run_id}{member.checkpoint.suffix}" for member in self._members]
         for member, name in zip(self._members, names, strict=True):
             _take(member.checkpoint, folder.checkpoints / _MEMBERS / name)
-        Predictions(
-            sample_ids=self._data.split.val,
-            paths=None,
-            targets=self._targets,
-            probs=self._found.probs,
-            class_names=tuple(self._data.pictures.class_names),
-        ).write(folder.checkpoints / _HELD_OUT)
+        write_held_out(folder.checkpoints, self._found, self._data)
         trained = TrainedEnsemble(self._passport(names), file)
         write_atomically(file, json.dumps(trained.passport, indent=1) + "\n")
-        print("\n".join([self._table(), *self._found.sentences, self._price()]), flush=True)
+        print(told(self._found, self._library, self._data), flush=True)
+        metrics = metrics_of(self._found)
         if on_epoch is not None:
-            on_epoch(0, dict(self._metrics()))
+            on_epoch(0, dict(metrics))
         interruption.check()
         own = self._seconds + time.perf_counter() - started
-        # Without the trainings of its members there would be nothing to weigh.
-        seconds = own + float(np.nansum([member.training_seconds for member in self._members]))
-        return Fitted(trained, file, seconds, self._metrics())
+        return Fitted(trained, file, own + seconds_of(self._members), metrics)
 
     def training_batch(self) -> None:
         return None
-
-    def _metrics(self) -> dict[str, float]:
-        found = self._found
-        values = {
-            "accuracy": found.accuracy,
-            "loss": found.log_loss,
-            "best_member_accuracy": found.best_accuracy,
-            "best_member_p_value": found.test.p_value,
-        }
-        return {metric_key("val", name): value for name, value in values.items()}
-
-    def _table(self) -> str:
-        rows = [
-            (
-                f"{weight:.3f}",
-                f"{100 * np.mean(member.probs.argmax(axis=1) == self._targets):.2f} %",
-                f"{member.latency_ms:.3g}",
-                member.name,
-            )
-            for weight, member in sorted(
-                zip(self._weights, self._members, strict=True), key=lambda pair: -pair[0]
-            )
-        ]
-        return Table(
-            title=f"Members by {self._found.way}",
-            headers=("weight", "accuracy", "ms", "run"),
-            rows=tuple(rows),
-            numbers=frozenset({0, 1, 2}),
-        ).text(100)
-
-    def _price(self) -> str:
-        best = next(member for member in self._library if member.name == self._found.best)
-        together = sum(member.latency_ms for member in self._members)
-        return (
-            f"One picture takes its members {together:.3g} ms, one after another; {best.name} "
-            f"alone takes {best.latency_ms:.3g} ms."
-        )
 
     def _passport(self, files: list[str]) -> dict[str, Any]:
         data, pictures = self._data, self._data.pictures

@@ -17,7 +17,14 @@ from src.metrics.summary import metric_key
 from src.records import Predictions, RunSummary
 from src.run_folder import RunFolder
 
-__all__ = ["Member", "load_member", "read_members"]
+__all__ = ["Member", "NothingGained", "load_member", "read_members"]
+
+# Of this many, each of the five folds of the choice still holds two out.
+_LEAST_VAL = 10
+
+
+class NothingGained(ConfigError):
+    """The runs can be combined, and what comes of it is no better than the best of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +72,11 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
     for run in runs:
         member = _read(run, output_dir, data)
         found.setdefault(member.folder.run_id, member)
+    if len(data.split.val) < _LEAST_VAL:
+        raise ConfigError(
+            f"data: {len(data.split.val)} pictures of the validation part are too few to choose "
+            f"runs by, which needs {_LEAST_VAL}."
+        )
     if len(found) < 2:
         count = "none" if not found else "1"
         raise ConfigError(f"runs: at least two different ones are needed, and there is {count}.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from src.selection.mcnemar import McNemar, mcnemar
 from src.selection.mixing import Way, combined_probabilities
 from src.selection.stacking import stacking_weights
 
-__all__ = ["WAYS", "Combination", "combine", "dealt", "held_against"]
+__all__ = ["WAYS", "Combination", "combine", "dealt", "judged"]
 
 Floats = NDArray[np.float64]
 Probs = NDArray[np.float32]
@@ -51,7 +52,7 @@ class Combination:
         test: the combination (first) against the single member, both on held-out pictures.
     """
 
-    way: Way
+    way: Way | Literal["soup"]
     members: tuple[str, ...]
     weights: Floats
     probs: Probs
@@ -67,25 +68,21 @@ class Combination:
     def sentences(self) -> tuple[str, ...]:
         """The outcome in words."""
         used = int(np.count_nonzero(self.weights))
+        gain = 100 * (self.accuracy - self.best_accuracy)
+        doubt = self.test.p_value
+        if doubt > 0.05:
+            verdict = "which cannot be told from the best single model"
+        else:
+            verdict = f"{'better' if gain > 0 else 'worse'} than the best single model"
+        mixture = "mean of the weights" if self.way == "soup" else "combination"
         return (
-            f"The combination of {used} of {len(self.members)} trained models is right for "
+            f"The {mixture} of {used} of {len(self.members)} trained models is right for "
             f"{100 * self.accuracy:.1f} % of pictures that it was not fitted to "
-            f"({self.interval}), "
-            f"{held_against(self.accuracy, self.best_accuracy, self.test)}.",
+            f"({self.interval}), {verdict} ({gain:+.1f} points, McNemar's exact test on the same "
+            f"pictures: p = {doubt:.2g}).",
             f"The single model was picked on the same pictures as the combination; picked on "
             f"all of them it is {self.best}.",
         )
-
-
-def held_against(accuracy: float, best_accuracy: float, test: McNemar) -> str:
-    """The end of a sentence: what a combination is beside its best single member."""
-    gain = 100 * (accuracy - best_accuracy)
-    doubt = test.p_value
-    if doubt > 0.05:
-        verdict = "which cannot be told from the best single model"
-    else:
-        verdict = f"{'better' if gain > 0 else 'worse'} than the best single model"
-    return f"{verdict} ({gain:+.1f} points, McNemar's exact test: p = {doubt:.2g})"
 
 
 def combine(
@@ -123,14 +120,36 @@ def combine(
         )
     if at_most < 1:
         raise ValueError(f"at_most is {at_most}: it must be at least 1.")
-    count = len(targets)
     held_out = _held_out(ways, probs, targets, at_most, folds, seed)
+    way, weights = _made(ways, probs, targets, at_most, seed)
     right = probs.argmax(axis=2) == targets
-    single = np.empty(count, np.bool_)
-    for outside in dealt(count, folds, seed):
+    return judged(way, members, weights, held_out, right, targets, folds=folds, seed=seed)
+
+
+def judged(
+    way: Way | Literal["soup"],
+    members: Sequence[str],
+    weights: Floats,
+    held_out: Probs,
+    right: NDArray[np.bool_],
+    targets: NDArray[np.int64],
+    *,
+    folds: int,
+    seed: int,
+) -> Combination:
+    """What a combination is worth beside the best single member.
+
+    Args:
+        way, members, weights: of the combination.
+        held_out: (N, K), of each picture what a combination made on the other folds says.
+        right: (M, N) which member has which picture right.
+        targets: (N,).
+        folds, seed: that `dealt` was given for `held_out`.
+    """
+    single = np.empty(len(targets), np.bool_)
+    for outside in dealt(len(targets), folds, seed):
         single[outside] = right[int(right[:, ~outside].mean(axis=1).argmax()), outside]
     hits = held_out.argmax(axis=1) == targets
-    way, weights = _made(ways, probs, targets, at_most, seed)
     return Combination(
         way=way,
         members=tuple(members),
@@ -139,7 +158,7 @@ def combine(
         accuracy=accuracy(held_out, targets),
         log_loss=log_loss(held_out, targets),
         calibration_error=calibration_error(held_out, targets),
-        interval=Interval(*wilson_interval(int(hits.sum()), count)),
+        interval=Interval(*wilson_interval(int(hits.sum()), len(targets))),
         best=members[int(right.mean(axis=1).argmax())],
         best_accuracy=float(single.mean()),
         test=mcnemar(hits, single),

@@ -1,0 +1,94 @@
+"""The bundle of several models that answer as one: their bundles, and one copy of the code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src.serving.bundle import open_predictor, write_bundle, write_ensemble_bundle
+from src.serving.ensemble import ensemble_classifier
+from tests.serving.bundles import network_and_passport
+from tests.serving.test_classifier_bundle import STRANGER
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 24), np.uint8)
+WEIGHTS = [0.25, 0.75]
+
+
+def bundle(folder: Path, way: str = "greedy") -> str:
+    members: list[Any] = []
+    for seed in (0, 1):
+        network, passport = network_and_passport(seed=seed)
+        members.append(
+            partial(write_bundle, network=network, passport=passport, example=PICTURES[0])
+        )
+    ensemble = {"way": way, "members": [{"weight": weight} for weight in WEIGHTS]}
+    kept = ("class_names", "image_size", "channels")
+    stated = {key: passport[key] for key in kept} | {"ensemble": ensemble}
+    return write_ensemble_bundle(folder, members, stated, PICTURES[0])
+
+
+def expected(folder: Path, way: str) -> np.ndarray:
+    first, second = (
+        open_predictor(folder / "members" / str(i)).probabilities(PICTURES).astype(np.float64)
+        for i in (0, 1)
+    )
+    if way == "greedy":
+        return 0.25 * first + 0.75 * second
+    powered = first**0.25 * second**0.75
+    return powered / powered.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("way", ["greedy", "stacking"])
+def test_it_answers_as_the_mixture_of_its_members(tmp_path: Path, way: str) -> None:
+    digest = bundle(tmp_path / "model", way)
+    opened = open_predictor(tmp_path / "model")
+    said = opened.probabilities(PICTURES)
+    np.testing.assert_allclose(said, expected(tmp_path / "model", way), atol=1e-6)
+    assert (tmp_path / "model" / "digest.txt").read_text().strip() == digest
+    assert digest != bundle(tmp_path / "other", "greedy" if way == "stacking" else "stacking")
+
+
+@pytest.mark.slow
+def test_it_needs_no_checkout_and_holds_nothing_pickled(tmp_path: Path) -> None:
+    bundle(tmp_path / "model", "stacking")
+    files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".png", ".py", ".safetensors", ".txt"}
+    assert len([path for path in files if path.name == "predictor.py"]) == 1
+    (needed,) = [path for path in files if path.name == "requirements.txt"]
+    packages = [line.partition("==")[0] for line in needed.read_text().split()]
+    assert packages == ["torch", "numpy", "pillow", "safetensors"]
+    np.save(tmp_path / "pictures.npy", PICTURES)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", STRANGER, "../pictures.npy", "../probs.npy"],
+        cwd=tmp_path / "model",
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+    said = np.load(tmp_path / "probs.npy")
+    np.testing.assert_allclose(said, expected(tmp_path / "model", "stacking"), atol=1e-6)
+
+
+def test_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    bundle(tmp_path)
+    (tmp_path / "passport.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds no ensemble that can be loaded"):
+        open_predictor(tmp_path)
+
+
+def test_as_many_weights_as_members() -> None:
+    with pytest.raises(ValueError, match="2 weights for 1 members"):
+        ensemble_classifier(
+            [lambda images: np.ones((len(images), 2), np.float32)], "greedy", [1, 1]
+        )

@@ -1,0 +1,274 @@
+"""Runs that answer together: chosen from what they said, kept, asked again, and served."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.candidates.choose import load_trained
+from src.comparing import compared
+from src.config.after import CompareSettings, EvaluateSettings, PredictSettings
+from src.config.checks import ConfigError
+from src.config.compose import compose_settings
+from src.config.resume import read_run_settings
+from src.data.sources.digits import load
+from src.ensembling import ensemble_of
+from src.experiment import run_experiment
+from src.records import Predictions, RunSummary
+from src.revisit import label_files, measure_again
+from src.run_folder import RunFolder
+from src.serving.bundle import open_predictor
+
+QUIET = ["tracking=none", "tracking.figures=false", "tracking.log_model=false"]
+SHORT = ["recipe=quick", "trainer.max_epochs=2", "runtime=float32", "trainer.progress=false"]
+MLP = ["model=mlp", "model.batch_norm=false", "model.hidden=[64]", *SHORT]
+KNN = ["model=handcrafted", "model.features=[raw]", "model.classifier=knn"]
+
+
+def train(output_dir: Path, *words: str) -> RunFolder:
+    words = (*words, *QUIET, "evaluate_test=false", f"output_dir={output_dir}")
+    summary = run_experiment(read_run_settings(words))
+    assert summary is not None
+    return RunFolder.open(Path(summary.run_dir))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, ...]:
+    """Two networks and a classifier on features, of one split."""
+    output_dir = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BAKEOFF_CACHE", str(output_dir / "cache"))
+        patch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+        return (
+            train(output_dir, *MLP),
+            train(output_dir, *MLP, "seed=1"),
+            train(output_dir, *KNN),
+        )
+
+
+@pytest.fixture(autouse=True)
+def own_cache(runs: tuple[RunFolder, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(runs[0].output_dir / "cache"))
+    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+
+
+def asked(output_dir: Path, *words: str) -> CompareSettings:
+    words = (f"output_dir={output_dir}", *words)
+    return compose_settings(CompareSettings, words, config_name="compare")
+
+
+def combined(runs: tuple[RunFolder, ...], *words: str) -> RunFolder:
+    summary = ensemble_of([one.run_id for one in runs], asked(runs[0].output_dir, *words))
+    assert summary is not None
+    return RunFolder.open(Path(summary.run_dir))
+
+
+@pytest.fixture(scope="module")
+def ensemble(runs: tuple[RunFolder, ...], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BAKEOFF_CACHE", str(runs[0].output_dir / "cache"))
+        settings = read_run_settings(
+            [
+                *("model=ensemble", f"model.runs=[{','.join(one.name for one in runs)}]"),
+                *("model.way=greedy", "tracking=none", f"output_dir={runs[0].output_dir}"),
+            ]
+        )
+        summary = run_experiment(settings)
+    assert summary is not None
+    return RunFolder.open(Path(summary.run_dir))
+
+
+def val(folder: RunFolder) -> Predictions:
+    return Predictions.read(folder.predictions / "val.parquet")
+
+
+def test_its_record_is_that_of_any_run(runs: tuple[RunFolder, ...], ensemble: RunFolder) -> None:
+    summary = RunSummary.read(ensemble.summary)
+    assert (summary.status, summary.model, summary.data) == ("FINISHED", "ensemble", "digits")
+    members = [RunSummary.read(one.summary) for one in runs]
+    assert summary.split_fingerprint == members[0].split_fingerprint
+    assert summary.num_parameters == sum(one.num_parameters or 0 for one in members)
+    costs = [one.metrics["cost/training_seconds"] for one in members]
+    assert summary.metrics["cost/training_seconds"] > sum(costs)
+    size = sum(one.metrics["cost/checkpoint_mb"] for one in members)
+    assert summary.metrics["cost/checkpoint_mb"] == pytest.approx(size)
+    assert summary.metrics["cost/latency_ms"] > 0
+    stored = val(ensemble)
+    right = (stored.probs.argmax(axis=1) == stored.targets).mean()
+    assert summary.metrics["val/accuracy"] == pytest.approx(right)
+    assert 0 <= summary.metrics["val/best_member_p_value"] <= 1
+    best = max(one.metrics["val/accuracy"] for one in members)
+    assert summary.metrics["val/best_member_accuracy"] == pytest.approx(best, abs=0.02)
+    assert (ensemble.figures / "val_confusion_matrix.png").is_file()
+
+
+def test_it_answers_with_the_weighted_mean_of_its_members(
+    runs: tuple[RunFolder, ...], ensemble: RunFolder
+) -> None:
+    passport = load_trained(ensemble.chosen_checkpoint()).passport
+    weights = {one["run"]: one["weight"] for one in passport["ensemble"]["members"]}
+    assert set(weights) == {one.name for one in runs} and sum(weights.values()) == pytest.approx(1)
+    predictor = load_trained(ensemble.chosen_checkpoint()).predictor(64)
+    pictures = load(None, ensemble.path, False).arrays[val(runs[0]).sample_ids]
+    said = predictor.probabilities(pictures)
+    expected = sum(weights[one.name] * val(one).probs.astype(np.float64) for one in runs)
+    np.testing.assert_allclose(said, expected, atol=1e-5)
+    served = open_predictor(ensemble.path / "model")
+    np.testing.assert_allclose(served.probabilities(pictures), said, atol=1e-6)
+    # Kept for the validation part: answers that the labels there have had no say in.
+    held_out = val(ensemble).probs
+    assert 0 < np.abs(held_out - said).max() < 0.5
+
+
+def test_it_is_evaluated_and_labels_pictures(
+    runs: tuple[RunFolder, ...], ensemble: RunFolder, tmp_path: Path
+) -> None:
+    checkpoint, before = ensemble.chosen_checkpoint(), val(ensemble).probs
+    words = [f"run={ensemble.path}"]
+    for part in ("val", "test"):
+        settings = compose_settings(EvaluateSettings, [*words, f"split={part}"], "evaluate")
+        metrics, _ = measure_again(ensemble, checkpoint, settings)
+        assert metrics[f"{part}/accuracy"] > 0.9
+    np.testing.assert_array_equal(val(ensemble).probs, before)
+    source = load(None, tmp_path, False)
+    Image.fromarray(source.arrays[3, 0]).resize((40, 30)).save(tmp_path / "three.png")
+    predicting = compose_settings(
+        PredictSettings, [*words, f"images={tmp_path}", "top_k=2"], "predict"
+    )
+    stream = io.StringIO()
+    sample = label_files(checkpoint, [tmp_path / "three.png"], predicting, stream)
+    assert sample.count == 1
+    _, row = csv.reader(io.StringIO(stream.getvalue()))
+    assert float(row[2]) > float(row[4]) > 0
+
+
+def test_it_lives_without_its_members_and_is_compared_like_any_run(
+    runs: tuple[RunFolder, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs[0].output_dir / "runs", tmp_path / "runs")
+    copies = tuple(RunFolder.open(tmp_path / "runs" / one.name) for one in runs)
+    pruned = copies[1]
+    shutil.rmtree(pruned.checkpoints)
+    made = combined((copies[0], copies[2], pruned), "ensemble=stacking")
+    said = capsys.readouterr().out
+    assert "One run left out of it" in said and "McNemar's exact test" in said
+    assert "One picture takes its members" in said
+    shutil.rmtree(copies[0].path)
+    assert load_trained(made.chosen_checkpoint()).predictor(8).class_names == tuple("0123456789")
+    names = [one.name for one in compared(asked(tmp_path)).verdict.standings]
+    assert "ensemble" in " ".join(names)
+    with pytest.raises(ConfigError, match="is an ensemble itself"):
+        combined((copies[2], made), "ensemble=true", f"runs=[{copies[2].name},{made.name}]")
+    (made.checkpoints / "members").rename(tmp_path / "gone")
+    with pytest.raises(ConfigError, match=r"the member .* is gone"):
+        load_trained(made.chosen_checkpoint())
+
+
+def changed(folder: RunFolder, name: str, change: Callable[[RunFolder], None]) -> RunFolder:
+    """A copy of a run with another id, changed."""
+    path = folder.path.parent / name
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(folder.path, path)
+    (path / "run.json").write_text(json.dumps({"run_id": name * 4, "name": name}))
+    copy = RunFolder.open(path)
+    change(copy)
+    return copy
+
+
+def moved(by: float) -> Callable[[RunFolder], None]:
+    """Weights moved along one fixed direction, so that moved(1) and moved(-1) have the old mean."""
+
+    def change(copy: RunFolder) -> None:
+        file = copy.chosen_checkpoint()
+        stored = torch.load(file, weights_only=True)
+        generator = torch.Generator().manual_seed(0)
+        for name, tensor in stored["state_dict"].items():
+            if ".network." in f".{name}":
+                noise = torch.randn(tensor.shape, generator=generator) * tensor.std()
+                tensor += by * noise
+        torch.save(stored, file)
+        stated = val(copy)
+        pictures = load(None, copy.path, False).arrays[stated.sample_ids]
+        probs = load_trained(file).predictor(64).probabilities(pictures)
+        Predictions(stated.sample_ids, None, stated.targets, probs, stated.class_names).write(
+            copy.predictions / "val.parquet"
+        )
+
+    return change
+
+
+def test_a_soup_is_one_network_with_the_mean_of_the_weights(
+    runs: tuple[RunFolder, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = runs[0]
+    pair = tuple(changed(original, name, moved(by)) for name, by in (("up", 0.7), ("down", -0.7)))
+    before = {one.name: (val(one).probs.argmax(axis=1) == val(one).targets).mean() for one in pair}
+    soup = combined(pair, "ensemble=soup")
+    assert "mean of the weights of 2 of 2" in capsys.readouterr().out
+    summary = RunSummary.read(soup.summary)
+    assert summary.model == "soup" and summary.metrics["val/accuracy"] > max(before.values())
+    mean = load_trained(soup.chosen_checkpoint())
+    trained = load_trained(original.chosen_checkpoint())
+    pictures = load(None, soup.path, False).arrays[:50]
+    np.testing.assert_allclose(
+        mean.predictor(64).probabilities(pictures),
+        trained.predictor(64).probabilities(pictures),
+        atol=1e-4,
+    )
+    assert mean.num_parameters == trained.num_parameters
+    np.testing.assert_array_equal(val(soup).targets, val(original).targets)
+
+
+def test_networks_that_started_apart_do_not_average(
+    runs: tuple[RunFolder, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = len(list(runs[0].path.parent.iterdir()))
+    settings = asked(runs[0].output_dir, "ensemble=soup")
+    # The classifier is no network and is left out; the two networks have nothing in common.
+    assert ensemble_of([one.run_id for one in runs], settings) is None
+    assert "usually do not average" in capsys.readouterr().out
+    assert len(list(runs[0].path.parent.iterdir())) == count, "a refused run left something behind"
+
+
+def test_runs_that_cannot_answer_together_are_refused(runs: tuple[RunFolder, ...]) -> None:
+    output_dir, first = runs[0].output_dir, runs[0].name
+
+    def refused(message: str, *others: RunFolder, way: str = "true") -> None:
+        count = len(list(runs[0].path.parent.iterdir()))
+        words = [f"ensemble={way}", f"runs=[{','.join([first, *(o.name for o in others)])}]"]
+        with pytest.raises(ConfigError, match=message):
+            combined((runs[0], *others), *words)
+        assert len(list(runs[0].path.parent.iterdir())) == count
+
+    refused("at least two runs are needed that can be combined, and there is 1")
+    refused("at least two different ones are needed", runs[0])
+    refused("is no network, and only weights have a mean", runs[2], way="soup")
+    larger = train(output_dir, *KNN, "data.image_size=16")
+    refused("takes pictures of 16x16x1, and the others of 8x8x1", larger)
+    refused(
+        "was trained and validated on other pictures", train(output_dir, *KNN, "data.split_seed=1")
+    )
+    wide = train(output_dir, *MLP, "model.hidden=[32]")
+    refused("networks of different architectures", wide, way="soup")
+
+    def renamed(copy: RunFolder) -> None:
+        stated = val(copy)
+        names = tuple("abcdefghij")
+        Predictions(stated.sample_ids, None, stated.targets, stated.probs, names).write(
+            copy.predictions / "val.parquet"
+        )
+
+    refused("has learnt other classes", changed(runs[1], "renamed", renamed))
+    with pytest.raises(ConfigError, match="part is test"):
+        combined(runs, "ensemble=true", "part=test")
+    with pytest.raises(ConfigError, match=r"ensemble is 'yes'.*stacking"):
+        asked(output_dir, "ensemble=yes")
