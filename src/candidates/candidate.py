@@ -11,19 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.datamodule import PictureData
+from src.reporting.class_maps import ClassMaps
 from src.resolve import Resolved
 from src.run_folder import RunFolder
 from src.serving.predictor import Predictor
 from src.tracking.tracker import Tracker
 from src.training.interruption import Interruption
 
-__all__ = ["Answers", "Candidate", "ClassMaps", "Fitted", "OnEpoch", "Trained"]
+__all__ = ["Answers", "Candidate", "Fitted", "OnEpoch", "Trained"]
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 # Probabilities (N, K) float32, targets (N,) int64, sample ids (N,) int64.
 Answers = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
-# Pictures (B, C, H, W) uint8 and classes (B, M) to where these are, (B, M, H, W) in [0, 1].
-ClassMaps = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
 
 
 class Trained(Protocol):
@@ -54,7 +53,7 @@ class Trained(Protocol):
         """Write what MLflow serves; returns its digest. See `src.serving.bundle`."""
 
     def class_maps(self) -> ClassMaps | None:
-        """What shows where in a picture a class is; None for a model that cannot tell."""
+        """None for a model in which no value belongs to a place of the picture."""
 
 
 @dataclass(frozen=True)

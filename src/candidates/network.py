@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from src import build
-from src.candidates.candidate import Answers, ClassMaps, Fitted, OnEpoch
+from src.candidates.candidate import Answers, Fitted, OnEpoch
 from src.config.schema import RunSettings, seconds_of
 from src.data.datamodule import PictureData
+from src.reporting.class_maps import ClassMaps
 from src.resolve import Resolved, resolve
 from src.run_folder import RunFolder
 from src.serving.bundle import write_bundle
@@ -24,6 +28,8 @@ from src.tracking.tracker import Tracker
 from src.training import cost
 from src.training.checkpoints import read_checkpoint
 from src.training.epochs import EpochKeeper
+from src.training.feature_maps import find_map_layer
+from src.training.grad_cam import grad_cam
 from src.training.inference import autocast, predict
 from src.training.interruption import Interruption
 from src.training.progress import Progress
@@ -87,17 +93,31 @@ class TrainedNetwork:
 
     def class_maps(self) -> ClassMaps | None:
         network = self.task.evaluated.eval()
-        if not isinstance(network, HasScoreMaps):
+        if isinstance(network, HasScoreMaps):
+            return self._asked(
+                partial(class_maps, network), "Where the network sees a class: brighter is surer"
+            )
+        channels, size = self.passport["channels"], self.passport["image_size"]
+        blank = self._normalized(np.full((1, channels, *size), 128, np.uint8))
+        layer = find_map_layer(network, blank)
+        if layer is None:
             return None
+        return self._asked(
+            partial(grad_cam, network, layer),
+            "What the network looked at: brighter speaks more for the class",
+        )
 
-        def mapped(images: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
-            with torch.inference_mode(), autocast(self.device, self.precision):
-                pictures = self.task.normalized(torch.from_numpy(images).to(self.device))
-                maps = class_maps(network, pictures, torch.from_numpy(classes).to(self.device))
-            found: NDArray[np.float32] = maps.cpu().numpy()
-            return found
+    def _asked(self, maps: Callable[[Tensor, Tensor], Tensor], title: str) -> ClassMaps:
+        def of(images: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+            with torch.no_grad():  # in full precision: gradients of small scores vanish in half
+                found = maps(self._normalized(images), torch.from_numpy(classes).to(self.device))
+            shown: NDArray[np.float32] = found.cpu().numpy()
+            return shown
 
-        return mapped
+        return ClassMaps(of, title)
+
+    def _normalized(self, images: NDArray[np.uint8]) -> Tensor:
+        return self.task.normalized(torch.from_numpy(images).to(self.device))
 
 
 class NetworkCandidate:

@@ -17,23 +17,23 @@ _COLUMNS = 6  # a right picture takes two cells, a mistake three: rows of six ho
 
 
 def right_and_wrong(
-    probs: NDArray[np.floating], targets: NDArray[np.int64], limit: int = 6
+    probs: NDArray[np.floating], targets: NDArray[np.int64], right: int = 6, wrong: int = 12
 ) -> NDArray[np.int64]:
     """Samples to look into: right ones of different classes, then the surest mistakes.
 
     Args:
         probs: (N, K) probabilities.
         targets: (N,) in [0, K).
-        limit: of each.
+        right, wrong: how many at most.
 
     Returns:
         Their positions.
     """
-    right = np.flatnonzero(probs.argmax(axis=1) == targets)
-    of_each_class = right[np.unique(targets[right], return_index=True)[1]]
-    count = min(limit, len(of_each_class))
+    hits = np.flatnonzero(probs.argmax(axis=1) == targets)
+    of_each_class = hits[np.unique(targets[hits], return_index=True)[1]]
+    count = min(right, len(of_each_class))
     spread = np.linspace(0, len(of_each_class) - 1, count).round().astype(np.int64)
-    return np.concatenate([of_each_class[spread], confident_mistakes(probs, targets, limit)])
+    return np.concatenate([of_each_class[spread], confident_mistakes(probs, targets, wrong)])
 
 
 def map_sheet(
@@ -42,15 +42,17 @@ def map_sheet(
     probs: NDArray[np.floating],
     targets: NDArray[np.int64],
     class_names: Sequence[str],
+    title: str,
 ) -> Figure:
     """Right pictures with where their class is seen, then mistakes with where either class is.
 
     Args:
         images: (M, C, H, W) uint8.
-        maps: (M, 2, H, W) in [0, 1], how probable the predicted class and the target are by place.
+        maps: (M, 2, H, W) in [0, 1], of the predicted class and of the target.
         probs: (M, K) probabilities of the whole pictures.
         targets: (M,) their targets.
         class_names: K names.
+        title: what the maps are.
     """
     labels = plain_labels(class_names, longest=13)
     preds = probs.argmax(axis=1)
@@ -66,4 +68,4 @@ def map_sheet(
             for heat, index in zip(maps[i], seen, strict=False):
                 cells.append(Cell(images[i], [(f"{labels[index]} here", MUTED)], heat))
         cells += [None] * (-len(cells) % _COLUMNS)
-    return sheet(cells, "Where the network sees a class: brighter is surer", columns=_COLUMNS)
+    return sheet(cells, title, columns=_COLUMNS)

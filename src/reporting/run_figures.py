@@ -14,14 +14,13 @@ from src.metrics.classification import confusion_matrix
 from src.metrics.probabilistic import reliability_bins
 from src.records import Predictions
 from src.reporting.canvas import save
+from src.reporting.class_maps import ClassMaps
 from src.reporting.class_table import class_table, class_table_figure
 from src.reporting.figures import confusion_figure, learning_curves, reliability_diagram
 from src.reporting.map_sheet import map_sheet, right_and_wrong
 from src.reporting.sheets import batch_sheet, confident_mistakes, mistakes_sheet
 
-__all__ = ["ClassMaps", "draw_run_figures"]
-
-ClassMaps = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.floating]]
+__all__ = ["draw_run_figures"]
 
 
 def draw_run_figures(
@@ -43,8 +42,7 @@ def draw_run_figures(
         read: sample id -> picture (C, H, W) uint8, for the most confident mistakes.
         batch: pictures (B, C, H, W) in [0, 255] as training saw them, and their targets: classes
             (B,) or, of mixed pictures, probabilities (B, K); None where it saw them as they are.
-        class_maps: of a network that has them, see `training.score_maps`: pictures (M, C, H, W)
-            uint8 and classes (M, 2) to look for -> (M, 2, H, W) in [0, 1].
+        class_maps: of a model that has them: drawn of the first part alone.
 
     Yields:
         The path of each file once it is written.
@@ -86,5 +84,6 @@ def draw_run_figures(
         examples = right_and_wrong(predicted.probs, predicted.targets)
         pictures = np.stack([read(i) for i in predicted.sample_ids[examples].tolist()])
         probs, targets = predicted.probs[examples], predicted.targets[examples]
-        maps = class_maps(pictures, np.stack([probs.argmax(axis=1), targets], axis=1))
-        yield saved(map_sheet(pictures, maps, probs, targets, names), f"{part}_class_maps")
+        maps = class_maps.of(pictures, np.stack([probs.argmax(axis=1), targets], axis=1))
+        figure = map_sheet(pictures, maps, probs, targets, names, class_maps.title)
+        yield saved(figure, f"{part}_class_maps")

@@ -14,13 +14,13 @@ def test_examples_are_right_ones_of_different_classes_then_the_surest_mistakes(
 ) -> None:
     rng = np.random.default_rng(seed)
     probs, targets = rng.dirichlet(np.ones(4), count), rng.integers(0, 4, count)
-    chosen = right_and_wrong(probs, targets, limit=3)
+    chosen = right_and_wrong(probs, targets, right=3, wrong=4)
     right = probs.argmax(axis=1) == targets
     of_right, of_wrong = chosen[right[chosen]], chosen[~right[chosen]]
     np.testing.assert_array_equal(chosen, np.concatenate([of_right, of_wrong]))
     assert len(of_right) == min(3, len(set(targets[right])))
     assert len(set(targets[of_right])) == len(of_right)
-    surest = sorted(probs.max(axis=1)[~right], reverse=True)[:3]
+    surest = sorted(probs.max(axis=1)[~right], reverse=True)[:4]
     assert probs.max(axis=1)[of_wrong].tolist() == surest
 
 
@@ -28,7 +28,7 @@ def test_a_mistake_shows_both_classes_and_a_right_picture_its_own() -> None:
     images = np.full((2, 3, 8, 8), 100, np.uint8)
     maps = np.stack([np.full((2, 8, 8), 0.25), np.stack([np.full((8, 8), v) for v in (0.5, 1)])])
     probs = np.array([[0.9, 0.1], [0.8, 0.2]])
-    figure = map_sheet(images, maps, probs, np.array([0, 1]), ["cat", "dog"])
+    figure = map_sheet(images, maps, probs, np.array([0, 1]), ["cat", "dog"], "Maps")
     texts = [text.get_text() for text in figure.findobj(Text) if text.get_text()]
     assert texts[:6] == ["cat 90%", "cat here", "cat 80%", "is dog", "cat here", "dog here"]
     heats = [image for image in figure.axes[0].images if image.get_alpha() is not None]

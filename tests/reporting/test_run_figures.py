@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.records import Predictions
+from src.reporting.class_maps import ClassMaps
 from src.reporting.run_figures import draw_run_figures
 
 HISTORY = {"train/loss": [[1, 2.0], [2, 1.0]], "val/loss": [[1, 2.1], [2, 0.9]]}
@@ -33,13 +34,14 @@ def read(sample_id: int) -> NDArray[np.uint8]:
 def test_every_run_has_its_pictures(tmp_path: Path, num_classes: int, all_right: bool) -> None:
     asked: list[NDArray[np.int64]] = []
 
-    def class_maps(images: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float64]:
+    def maps(images: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
         asked.append(classes)
-        return np.full((*classes.shape, *images.shape[2:]), 0.5)
+        return np.full((*classes.shape, *images.shape[2:]), 0.5, np.float32)
 
     parts = {name: predictions(60, num_classes, all_right=all_right) for name in ("val", "test")}
     mixed = np.full((4, num_classes), 1 / num_classes)
     batch = (np.full((4, 1, 9, 7), 260.7), mixed)
+    class_maps = ClassMaps(maps, "Where the classes are")
     drawn = list(draw_run_figures(tmp_path, HISTORY, parts, read, batch, class_maps))
     assert {path.name for path in drawn} == {
         "learning_curves.png",
