@@ -20,7 +20,7 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfil
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: compare help install train sweep test test-all check ui dashboard lock bench
+.PHONY: compare select help install train sweep test test-all check ui dashboard lock bench
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ check: install  ## check format, lint, types and who imports whom
 
 compare: install  ## say which candidate to use, and how sure that is (ARGS="sweep=default")
 	@$(PY) -m src.compare $(ARGS)
+
+select: install  ## make the verdict's choice the champion (ARGS="sweep=default refit=true")
+	@$(PY) -m src.select $(ARGS)
 
 ui: install  ## show the tracked runs in a browser (ARGS="port=5001")
 	@$(PY) -m src.tracking.ui $(ARGS)

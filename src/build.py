@@ -92,6 +92,7 @@ def build_data(settings: RunSettings) -> PictureData:
             split_seed=data.split_seed,
             val_fraction=data.val_fraction,
             test_fraction=data.test_fraction,
+            train_on_val=data.train_on_val,
             batch_size=data.batch_size if isinstance(data.batch_size, int) else PROVISIONAL_BATCH,
             seed=settings.seed,
             workers=data.num_workers or available_cores(),
@@ -347,6 +348,7 @@ def build_trainer(
         gradient_clip_val=trainer.gradient_clip,
         accumulate_grad_batches=trainer.accumulate_batches,
         check_val_every_n_epoch=trainer.validate_every,
+        limit_val_batches=0 if settings.data.train_on_val else None,
         deterministic="warn" if trainer.deterministic else None,
         sync_batchnorm=several and not on_cpu,
         use_distributed_sampler=False,  # the loaders divide the batches themselves

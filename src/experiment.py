@@ -157,12 +157,14 @@ class _Run:
         """Predict the parts, measure quality and cost, draw the pictures, hand them to tracking."""
         if self.settings.tracking.log_model:  # first, so that it is sent while the rest is measured
             self._log_model(tracker, fitted)
-        parts = {"val": self._measure_part("val", tracker, fitted)}
+        parts = {}
+        if len(self.data.split.val):
+            parts["val"] = self._measure_part("val", tracker, fitted)
         # Folds choose between candidates: what they choose by is never the test part.
         tested = self.settings.evaluate_test and self.settings.cv.fold is None
         if tested and len(self.data.split.test):
             self.test_measurements = count_test_measurement(
-                self.folder.output_dir, self.data.split.fingerprint, self.folder.run_id
+                self.folder.output_dir, self.data.split.test_fingerprint, self.folder.run_id
             )
             parts["test"] = self._measure_part("test", tracker, fitted)
         cost = fitted.trained.cost(self.data, fitted.checkpoint)
@@ -204,7 +206,8 @@ class _Run:
 
     def _log_model(self, tracker: Tracker, fitted: Fitted) -> None:
         bundle = self.folder.path / "model"
-        example = self.data.pictures.read(int(self.data.split.val[0]))
+        split = self.data.split
+        example = self.data.pictures.read(int((split.val if len(split.val) else split.train)[0]))
         tracker.model(bundle, fitted.trained.write_bundle(bundle, example))
 
     def _measure_part(self, part: str, tracker: Tracker, fitted: Fitted) -> Measured:

@@ -5,26 +5,38 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
 from src.build import build_data
+from src.candidates.candidate import Trained
 from src.candidates.choose import load_trained
 from src.config.after import EvaluateSettings, PredictSettings
 from src.config.checks import ConfigError, from_plain
 from src.config.schema import RunSettings
+from src.data.datamodule import PictureData
 from src.data.ledger import count_test_measurement
-from src.measuring import measure_part
+from src.measuring import Measured, measure_part
 from src.records import RunSummary
 from src.reporting.guesses import Guess, GuessSample
 from src.run_folder import RunFolder
 from src.serving.predictor import Labelled
 from src.tracking.tracker import Tracker
 
-__all__ = ["label_files", "measure_again"]
+__all__ = ["Revisited", "label_files", "measure", "measure_again", "reopen", "revisit"]
 
 _WITH_CURVES = ("train/accuracy", "train/loss", "val/accuracy", "val/loss")
+
+
+@dataclass(frozen=True)
+class Revisited:
+    """A finished run with what it needs to be asked again."""
+
+    folder: RunFolder
+    settings: RunSettings
+    data: PictureData
+    trained: Trained
 
 
 def measure_again(
@@ -38,23 +50,56 @@ def measure_again(
     Raises:
         ConfigError: the pictures are not those that the run was trained and split on.
     """
+    again = revisit(folder, checkpoint)
+    measured, measurements = measure(again, settings.split)
+    if folder.summary.is_file():
+        summary = RunSummary.read(folder.summary)
+        tracker = reopen(folder, again.settings, settings.tracking.uri)
+        # As the run itself does: at its last epoch what has a curve, at 0 what has one value.
+        curves = {k: v for k, v in measured.metrics.items() if k in _WITH_CURVES}
+        tracker.metrics(curves, step=again.trained.passport["epochs"], final=True)
+        single = {k: v for k, v in measured.metrics.items() if k not in _WITH_CURVES}
+        tracker.metrics(single, step=0, final=True)
+        tracker.artifact(folder.predictions / f"{settings.split}.parquet", "predictions")
+        tracker.finish(summary.status, summary.reason)
+    return measured.metrics, measurements
+
+
+def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
+    """Bring a run's model and pictures back.
+
+    Raises:
+        ConfigError: the pictures are not those that the run was trained and split on.
+    """
     trained = load_trained(checkpoint)
-    run = from_plain(RunSettings, trained.passport["settings"])
-    data = build_data(run)
+    settings = from_plain(RunSettings, trained.passport["settings"])
+    data = build_data(settings)
     if data.split.fingerprint != trained.passport["split_fingerprint"]:
         raise ConfigError(
-            f"the pictures of {run.data.name} have changed since {folder.name} was trained, so "
-            "its parts are no longer the same: train again."
+            f"the pictures of {settings.data.name} have changed since {folder.name} was trained, "
+            "so its parts are no longer the same: train again."
         )
-    if not len(getattr(data.split, settings.split)):
-        raise ConfigError(f"split is {settings.split}, but this data has no such part.")
+    return Revisited(folder, settings, data, trained)
+
+
+def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
+    """Measure one part; keep metrics and predictions in the run's folder.
+
+    Returns:
+        what was measured, and for the test part how often it has been.
+
+    Raises:
+        ConfigError: the data has no such part.
+    """
+    folder, data = again.folder, again.data
+    if not len(getattr(data.split, part)):
+        raise ConfigError(f"split is {part}, but this data has no such part.")
     measurements = None
-    if settings.split == "test":
-        fingerprint = data.split.fingerprint
+    if part == "test":
+        fingerprint = data.split.test_fingerprint
         measurements = count_test_measurement(folder.output_dir, fingerprint, folder.run_id)
-    measured = measure_part(data, settings.split, trained.predict(data, settings.split))
-    predictions = folder.predictions / f"{settings.split}.parquet"
-    measured.predictions.write(predictions)
+    measured = measure_part(data, part, again.trained.predict(data, part))
+    measured.predictions.write(folder.predictions / f"{part}.parquet")
     if folder.summary.is_file():
         summary = RunSummary.read(folder.summary)
         replace(
@@ -62,23 +107,25 @@ def measure_again(
             metrics=summary.metrics | measured.metrics,
             test_measurements=measurements or summary.test_measurements,
         ).write(folder.summary)
-        tracker = Tracker.start(
-            folder.path,
-            output_dir=folder.output_dir,
-            uri=settings.tracking.uri or run.tracking.uri,
-            experiment=run.tracking.experiment,
-            enabled=run.tracking.enabled,
-            run_id=folder.run_id,
-            run_name=folder.name,
-        )
-        # As the run itself does: at its last epoch what has a curve, at 0 what has one value.
-        curves = {k: v for k, v in measured.metrics.items() if k in _WITH_CURVES}
-        tracker.metrics(curves, step=trained.passport["epochs"], final=True)
-        single = {k: v for k, v in measured.metrics.items() if k not in _WITH_CURVES}
-        tracker.metrics(single, step=0, final=True)
-        tracker.artifact(predictions, "predictions")
-        tracker.finish(summary.status, summary.reason)
-    return measured.metrics, measurements
+    return measured, measurements
+
+
+def reopen(folder: RunFolder, settings: RunSettings, uri: str | None) -> Tracker:
+    """The diary of a finished run once more; whoever opens it closes it with the run's status.
+
+    Args:
+        settings: of the run.
+        uri: where it is mirrored; None for where it said so itself.
+    """
+    return Tracker.start(
+        folder.path,
+        output_dir=folder.output_dir,
+        uri=uri or settings.tracking.uri,
+        experiment=settings.tracking.experiment,
+        enabled=settings.tracking.enabled or uri is not None,
+        run_id=folder.run_id,
+        run_name=folder.name,
+    )
 
 
 def label_files(

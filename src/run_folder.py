@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.champions import find_champion, plain_name
 from src.files import write_atomically
 
 __all__ = ["RunFolder"]
@@ -72,7 +72,9 @@ class RunFolder:
             OSError: it cannot be made.
         """
         run_id = uuid.uuid4().hex
-        name = "-".join([_plain(model), _plain(data), time.strftime("%Y%m%d-%H%M%S"), run_id[:6]])
+        name = "-".join(
+            [plain_name(model), plain_name(data), time.strftime("%Y%m%d-%H%M%S"), run_id[:6]]
+        )
         path = output_dir.absolute() / _RUNS / name
         path.mkdir(parents=True)
         write_atomically(path / _IDENTITY, json.dumps({"run_id": run_id, "name": name}) + "\n")
@@ -94,12 +96,21 @@ class RunFolder:
     def find(cls, run: str, output_dir: Path) -> RunFolder:
         """The run that `run` means: a folder, an id (the tracker's or our own), or a name.
 
+        `champion` is that of the only data set that has one, `champion:DATA` that of DATA.
+
         Raises:
             ValueError: there is none.
         """
         if (Path(run) / _IDENTITY).is_file():
             return cls.open(Path(run))
         runs = output_dir.absolute() / _RUNS
+        if (champion := find_champion(run, output_dir)) is not None:
+            if not (runs / champion.run / _IDENTITY).is_file():
+                raise ValueError(
+                    f"{champion.run}, the champion of {champion.data}, is not in {runs} any more: "
+                    "choose another with python -m src.select"
+                )
+            return cls.open(runs / champion.run)
         folders = [path.parent for path in runs.glob(f"*/{_IDENTITY}")]
         for folder in folders:
             if folder.name == run or _read_json(folder / _IDENTITY).get("run_id") == run:
@@ -109,8 +120,8 @@ class RunFolder:
             if run in (tracked, _read_json(folder / "summary.json").get("run_id")):
                 return cls.open(folder)
         raise ValueError(
-            f"there is no run {run!r}: give the folder of a run, or the id or name of one "
-            f"under {runs}"
+            f"there is no run {run!r}: give the folder of a run, the id or name of one under "
+            f"{runs}, or champion"
         )
 
     def chosen_checkpoint(self) -> Path:
@@ -125,11 +136,6 @@ class RunFolder:
         if not (self.checkpoints / file).is_file():
             raise ValueError(f"{self.path} has no checkpoint")
         return self.checkpoints / file
-
-
-def _plain(name: str) -> str:
-    """`name` with letters, digits, dots and underscores only."""
-    return re.sub(r"[^A-Za-z0-9._]+", "_", name).strip("._")[:60] or "unnamed"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

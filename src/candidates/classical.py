@@ -87,7 +87,7 @@ class TrainedClassifier:
         return Predictor(self.classifier, self.passport, batch_size=batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
-        ids = data.split.val[:_AT_ONCE]
+        ids = np.concatenate([data.split.val, data.split.train])[:_AT_ONCE]
         pictures = np.stack([data.pictures.read(int(i)) for i in ids])
         # Before the measurements, whose own batches are no part of what the fit needed.
         peak_bytes = cost.peak_memory_bytes(torch.device("cpu"))
@@ -189,12 +189,14 @@ class ClassicalCandidate:
         classifier.save(file)
         seconds = time.perf_counter() - started
         trained = TrainedClassifier(classifier, file)
-        probs, targets, _ = trained.predict(data, "val")
-        found = evaluate(probs, targets, data.pictures.class_names)
-        metrics = {
-            metric_key("val", "accuracy"): found["accuracy"],
-            metric_key("val", "loss"): found["log_loss"],
-        }
+        metrics = {}
+        if len(data.split.val):
+            probs, targets, _ = trained.predict(data, "val")
+            found = evaluate(probs, targets, data.pictures.class_names)
+            metrics = {
+                metric_key("val", "accuracy"): found["accuracy"],
+                metric_key("val", "loss"): found["log_loss"],
+            }
         if on_epoch is not None:
             on_epoch(0, dict(metrics))
         interruption.check()

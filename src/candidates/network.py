@@ -178,6 +178,7 @@ class NetworkCandidate:
             interruption=interruption,
             monitor=settings.monitor,
             patience=settings.early_stopping,
+            stop_after=settings.stop_after,
             max_seconds=None if settings.max_time is None else seconds_of(settings.max_time),
             on_epoch=on_epoch,
             progress=None if logger is None else self._progress(),

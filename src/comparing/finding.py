@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.config.after import CompareSettings
+from src.config.after import ComparisonSettings
 from src.config.checks import ConfigError
 from src.run_folder import RunFolder
 from src.tracking.addresses import absolute_uri, sqlite_path, without_password
@@ -24,7 +24,7 @@ class FoundRuns:
     elsewhere: int = 0
 
 
-def find_runs(settings: CompareSettings, output_dir: Path) -> FoundRuns:
+def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
     """The runs that are named, or of a study, or that MLflow finds; without any word all there are.
 
     Raises:
@@ -66,7 +66,7 @@ def _of_sweep(output_dir: Path, study: str) -> Iterator[Path]:
             yield found
 
 
-def _in_mlflow(settings: CompareSettings, output_dir: Path) -> FoundRuns:
+def _in_mlflow(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
     from src.tracking.mlflow_store import NoSuchExperiment, Rejected, ServerAway, Store
 
     uri = absolute_uri(settings.tracking.uri, output_dir)

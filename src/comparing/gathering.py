@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from src.comparing.finding import sweep_file
 from src.comparing.pictures import PicturesGone, read_pictures
-from src.config.after import CompareSettings
+from src.config.after import ComparisonSettings
 from src.metrics.classification import confusion_matrix
 from src.metrics.probabilistic import reliability_bins
 from src.records import Predictions
@@ -27,7 +27,7 @@ _CURVES_A_FAMILY = 10
 _CURVE = "val/accuracy"
 
 
-def gather(comparison: Comparison, settings: CompareSettings) -> Exhibits:
+def gather(comparison: Comparison, settings: ComparisonSettings) -> Exhibits:
     """Read what the report shows; a picture or curve that is gone is left out.
 
     Raises:
@@ -157,7 +157,7 @@ def _curves(entrants: Sequence[Entrant]) -> dict[int, tuple[tuple[int, float], .
     return curves
 
 
-def _importances(settings: CompareSettings) -> tuple[dict[str, dict[str, float]], str]:
+def _importances(settings: ComparisonSettings) -> tuple[dict[str, dict[str, float]], str]:
     """Those of the study that is compared, where it has some, and what they are about."""
     if settings.sweep is None:
         return {}, ""

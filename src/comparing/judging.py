@@ -11,7 +11,7 @@ from src.comparing.finding import FoundRuns, find_runs
 from src.comparing.naming import names_of
 from src.comparing.pairs import pair_of
 from src.comparing.reading import FinishedRun, read_runs
-from src.config.after import CompareSettings
+from src.config.after import ComparisonSettings
 from src.config.checks import ConfigError
 from src.data.ledger import past_test_measurements
 from src.reporting.comparison import Comparison, Entrant
@@ -22,7 +22,7 @@ from src.selection.verdict import Standing, judge
 __all__ = ["compared"]
 
 
-def compared(settings: CompareSettings) -> Comparison:
+def compared(settings: ComparisonSettings) -> Comparison:
     """Read the runs and judge them.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from src.comparing.reading import read_settings
-from src.config.after import CompareSettings
+from src.config.after import ComparisonSettings
 from src.config.checks import to_plain
 from src.reporting.comparison import Comparison
 from src.tracking.provenance import Provenance
@@ -25,7 +25,7 @@ def mirror_comparison(
     comparison: Comparison,
     folder: Path,
     files: Iterable[Path],
-    settings: CompareSettings,
+    settings: ComparisonSettings,
     warn: Callable[[str], None] | None = None,
 ) -> str | None:
     """Record the comparison as a run, and mirror it where its runs are.

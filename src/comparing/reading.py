@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from src.comparing.naming import candidate_settings, configuration
-from src.config.after import CompareSettings
+from src.config.after import ComparisonSettings
 from src.records import Predictions, RunSummary
 from src.run_folder import RunFolder
 from src.selection.candidates import Measured
@@ -54,7 +54,7 @@ class FinishedRun:
 
 
 def read_runs(
-    folders: Iterable[RunFolder], settings: CompareSettings
+    folders: Iterable[RunFolder], settings: ComparisonSettings
 ) -> tuple[list[FinishedRun], list[str]]:
     """Those of the runs that finished and have predictions of the part that is compared.
 
@@ -91,7 +91,7 @@ def _read_group(text: str) -> Any:
     return yaml.load(text, _LOADER)
 
 
-def _read(folder: RunFolder, settings: CompareSettings) -> FinishedRun | str | None:
+def _read(folder: RunFolder, settings: ComparisonSettings) -> FinishedRun | str | None:
     """None for a run that did not finish, has no predictions of the part, or is on other data."""
     try:
         summary = RunSummary.read(folder.summary)

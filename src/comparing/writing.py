@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from src.comparing.gathering import gather
-from src.config.after import CompareSettings
+from src.config.after import ComparisonSettings
 from src.files import write_atomically
 from src.reporting.comparison import Comparison, comparison_csv, comparison_plain
 from src.reporting.comparison_page import comparison_page
@@ -16,7 +16,7 @@ from src.reporting.comparison_page import comparison_page
 __all__ = ["comparison_folder", "write_comparison"]
 
 
-def write_comparison(comparison: Comparison, settings: CompareSettings) -> list[Path]:
+def write_comparison(comparison: Comparison, settings: ComparisonSettings) -> list[Path]:
     """`leaderboard.json`, `leaderboard.csv`, `report.html` and `figures/` in its folder.
 
     Raises:
@@ -42,7 +42,7 @@ def write_comparison(comparison: Comparison, settings: CompareSettings) -> list[
     return [*(folder / file for file in contents), *drawn]
 
 
-def comparison_folder(settings: CompareSettings) -> Path:
+def comparison_folder(settings: ComparisonSettings) -> Path:
     """The same for the same question, so that asking again replaces the answer."""
     asked = [settings.sweep, settings.experiment, settings.data]
     if settings.runs is not None or settings.filter is not None:

@@ -1,14 +1,20 @@
-"""Settings of what is done with a finished run: evaluate it, predict with it."""
+"""Settings of what is done with finished runs: evaluate, predict with, compare and choose them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from src.config.checks import ConfigError, Settings, setting
 from src.config.tracking import TrackingPlace, TrackingSwitch, experiment_problem
 
-__all__ = ["CompareSettings", "EvaluateSettings", "PredictSettings"]
+__all__ = [
+    "CompareSettings",
+    "ComparisonSettings",
+    "EvaluateSettings",
+    "PredictSettings",
+    "SelectSettings",
+]
 
 
 def _out_problem(out: str) -> str | None:
@@ -21,7 +27,7 @@ def _out_problem(out: str) -> str | None:
 class EvaluateSettings(Settings):
     """`python -m src.evaluate`."""
 
-    run: str = setting("folder, id or name of a run")
+    run: str = setting("folder, id or name of a run, or champion")
     split: str = setting("the part to measure", options=("train", "val", "test"))
     output_dir: str = setting("folder under which the run is looked for")
     tracking: TrackingPlace = setting("where the run is mirrored")
@@ -31,7 +37,7 @@ class EvaluateSettings(Settings):
 class PredictSettings(Settings):
     """`python -m src.predict`."""
 
-    run: str = setting("folder, id or name of a run")
+    run: str = setting("folder, id or name of a run, or champion")
     images: str = setting("a picture, a folder (with all below it), or a pattern like /a/**/*.jpg")
     out: str | None = setting(
         "CSV file to write, with a contact sheet as PNG beside it; null for standard output",
@@ -44,8 +50,8 @@ class PredictSettings(Settings):
 
 
 @dataclass(frozen=True)
-class CompareSettings(Settings):
-    """`python -m src.compare`."""
+class ComparisonSettings(Settings):
+    """Which finished runs are compared."""
 
     runs: list[str] | None = setting("folders, ids or names of the runs to compare; null for none")
     sweep: str | None = setting(
@@ -61,11 +67,6 @@ class CompareSettings(Settings):
     )
     data: str | None = setting("name of a data set, to leave out the runs on others")
     part: str = setting("the part whose stored predictions are compared", options=("val", "test"))
-    ensemble: bool | str = setting(
-        "combine the runs and save what comes of it as a run: true by the better of greedy and "
-        "stacking, soup by the mean of the weights of networks of one architecture",
-        options=(True, False, "greedy", "stacking", "soup"),
-    )
     output_dir: str = setting(
         "folder under which the runs are looked for: all finished ones, if nothing above says which"
     )
@@ -79,3 +80,45 @@ class CompareSettings(Settings):
         said = [name for name, given in ways.items() if given]
         if len(said) > 1:
             raise ConfigError(f"{' and '.join(said)} each say which runs to compare: say one.")
+
+
+@dataclass(frozen=True)
+class CompareSettings(ComparisonSettings):
+    """`python -m src.compare`."""
+
+    ensemble: bool | str = setting(
+        "combine the runs and save what comes of it as a run: true by the better of greedy and "
+        "stacking, soup by the mean of the weights of networks of one architecture",
+        options=(True, False, "greedy", "stacking", "soup"),
+    )
+
+
+@dataclass(frozen=True)
+class SelectSettings(ComparisonSettings):
+    """`python -m src.select`: the words of `compare`, and what becomes of its verdict."""
+
+    run: str | None = setting(
+        "folder, id or name of the run to take; null for the one that the comparison names"
+    )
+    choose: str = setting(
+        "of the comparison: the cheapest of those that cannot be told from the best, or the winner",
+        options=("cheapest", "winner"),
+    )
+    refit: bool = setting(
+        "train it once more, as long and with the same settings, on training and validation part"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.part == "test":
+            raise ConfigError(
+                "part is 'test': a model that is chosen on the test part cannot be measured there "
+                "any more; leave part=val."
+            )
+        compared = [field.name for field in fields(ComparisonSettings)]
+        beside = [name for name in compared if name not in ("part", "output_dir", "tracking")]
+        given = [name for name in beside if getattr(self, name) is not None]
+        if self.run is not None and given:
+            raise ConfigError(
+                f"run names one run and {given[0]} several to choose from: leave one of them out."
+            )

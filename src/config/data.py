@@ -68,6 +68,10 @@ class DataSettings(Settings):
         at_least=0,
         below=1,
     )
+    train_on_val: bool = setting(
+        "train on the validation part as well, as a last training does: nothing is left to choose "
+        "by, so its length and all else must be given"
+    )
     cache_dir: str | None = setting(
         "folder of decoded, extracted and downloaded pictures; null for $BAKEOFF_CACHE, or else "
         "the user's cache folder"

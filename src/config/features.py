@@ -50,6 +50,7 @@ _OF_NETWORKS = (
 )
 _OF_TRAINERS = (
     "max_epochs",
+    "stop_after",
     "max_time",
     "devices",
     "gradient_clip",
@@ -246,7 +247,7 @@ class EmbeddingSettings(ClassicalSettings):
     """What a frozen network says of a picture before its last layer."""
 
     run: str | None = setting(
-        "folder, id or name of a run whose network is taken; null for one of timm"
+        "folder, id or name of a run, or champion, whose network is taken; null for one of timm"
     )
     network: str = setting("timm's name of the network")
     pretrained: bool | str = setting(

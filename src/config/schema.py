@@ -71,6 +71,10 @@ class TrainerSettings(Settings):
         at_least=1,
         check=number_or_auto,
     )
+    stop_after: int | None = setting(
+        "end after this many epochs of a schedule that is made for max_epochs; null for all",
+        at_least=1,
+    )
     max_time: float | str | None = setting(
         "training stops after this long: seconds, or like 90s, 10m, 2h, 00:30:00", check=_duration
     )
@@ -188,6 +192,13 @@ class RunSettings(Settings):
                 "folds one after another on one device: say trainer.devices=1, or run each "
                 "cv.fold=NUMBER by itself."
             )
+        chooses = {"early_stopping": None, "final_weights": "last"}
+        for key, must in chooses.items() if self.data.train_on_val else ():
+            if getattr(self.trainer, key) != must and not self.is_idle(f"trainer.{key}"):
+                raise ConfigError(
+                    "data.train_on_val leaves no validation part to choose by: say "
+                    f"trainer.{key}={'null' if must is None else must}."
+                )
 
     def is_idle(self, key: str) -> bool:
         """Whether a key, or a whole group, changes nothing with this model."""

@@ -90,6 +90,7 @@ class PictureData(pl.LightningDataModule):
         split_seed: int,
         val_fraction: float,
         test_fraction: float,
+        train_on_val: bool,
         batch_size: int,
         seed: int,
         workers: int,
@@ -119,6 +120,8 @@ class PictureData(pl.LightningDataModule):
             # their parts: there, what is alike is reported but moves nothing.
             near=None if pictures.sample_paths is None else found.belong_together,
         )
+        if train_on_val:
+            split = split.with_val_training()
         remarks = [str(problem) for problem in pictures.problems]
         remarks += _thin_classes(pictures, split)
         opened = cls(

@@ -17,7 +17,7 @@ def count_test_measurement(output_dir: Path, fingerprint: str, run_id: str) -> i
 
     Args:
         output_dir: the folder whose runs share the count.
-        fingerprint: of the split.
+        fingerprint: of the split's test part.
         run_id: who measured.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def count_test_measurement(output_dir: Path, fingerprint: str, run_id: str) -> i
 
 
 def past_test_measurements(output_dir: Path, fingerprint: str) -> int:
-    """How often the test part of this split has been measured by runs under `output_dir`."""
+    """How often runs under `output_dir` have measured the test part with this fingerprint."""
     try:
         lines = (output_dir / _FILE).read_text().splitlines()
     except FileNotFoundError:

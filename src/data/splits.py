@@ -11,7 +11,7 @@ import csv
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -91,6 +91,21 @@ class Split:
         # The last byte of a row must not be 0: NumPy takes zeros at the end for padding.
         rows["part"] = self.parts[kept] + 1
         return hashlib.sha256(np.sort(rows.view(f"S{rows.itemsize}")).tobytes()).hexdigest()
+
+    @cached_property
+    def test_fingerprint(self) -> str:
+        """64 hex digits that name the pictures of the test part, with their classes.
+
+        Whatever else the split does with the others: it is these that are looked at.
+        """
+        return replace(
+            self,
+            parts=np.where(self.parts == _TEST, self.parts, np.int8(_DROPPED)),
+        ).fingerprint
+
+    def with_val_training(self) -> Split:
+        """The same pictures, those for validation among those that train, and the same test."""
+        return replace(self, parts=np.where(self.parts == _VAL, np.int8(_TRAIN), self.parts))
 
     def write(self, path: Path) -> None:
         """Write the manifest: a CSV file with part, target, content hash and path per picture."""

@@ -56,6 +56,8 @@ def draw_run_figures(
 
     if curves:
         yield saved(learning_curves(curves), "learning_curves")
+    if not predictions:  # without a part to measure, nobody knows how it does
+        return
     names = next(iter(predictions.values())).class_names
     if batch is not None:
         images, labels = np.asarray(batch[0]), np.asarray(batch[1])

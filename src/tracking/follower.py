@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import Timeout
 
+from src.champions import Champion
 from src.tracking.mirror_state import MirrorState, mirror_lock
 from src.tracking.mlflow_store import Rejected, ServerAway, Store
 from src.tracking.spool import Spool, read_events, spool_path
@@ -182,7 +183,7 @@ class Follower:
                 self._start(store, event)
             case "finish":
                 self._finish(store, event)
-            case "artifact" | "model" | "dataset" as kind:
+            case "artifact" | "model" | "dataset" | "registration" as kind:
                 try:
                     if kind == "dataset":
                         store.log_dataset(self._run(), event)
@@ -274,10 +275,23 @@ class Follower:
 
     def _log_file(self, store: Store, event: Mapping[str, Any]) -> None:
         file = self.run_dir / event["path"]
-        if event["event"] == "model":
-            store.log_model(self._run(), file, event["digest"])
-        else:
-            store.log_artifact(self._run(), file, event["folder"])
+        match event["event"]:
+            case "model":
+                store.log_model(self._run(), file, event["digest"])
+            case "registration":
+                self._register(store, event, file.read_text(encoding="utf-8"))
+            case _:
+                store.log_artifact(self._run(), file, event["folder"])
+
+    def _register(self, store: Store, event: Mapping[str, Any], card: str) -> None:
+        name = event["name"]
+        version = store.register(self._run(), name, event["digest"], card)
+        # What is sent late, or again, must not take the alias from a later champion.
+        champion = Champion.read(self.run_dir.parents[1], event["data"])
+        if champion is not None and champion.run_id == event["run_id"]:
+            store.set_alias(name, event["alias"], version)
+        self._state.versions[name] = version
+        self._state.write(self.run_dir)
 
     def _send_pending(self, store: Store) -> bool:
         """Try again what could not be sent, once the rest is; True if something went."""

@@ -29,6 +29,7 @@ class MirrorState:
         offset: byte of the spool up to which all events are there.
         status: the run's end as sent (FINISHED, FAILED, KILLED), None while it goes on.
         pending: events of artifacts and models that could not be sent yet.
+        versions: of the run's model, by name of the registered model.
     """
 
     target: str | None
@@ -36,6 +37,7 @@ class MirrorState:
     offset: int = 0
     status: str | None = None
     pending: list[dict[str, Any]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, run_dir: Path, target: str | None) -> MirrorState:
@@ -48,6 +50,7 @@ class MirrorState:
                 int(kept["offset"]),
                 kept["status"],
                 [dict(event) for event in kept["pending"]],
+                dict(kept.get("versions", {})),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return cls(target)

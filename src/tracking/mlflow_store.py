@@ -19,10 +19,11 @@ from filelock import FileLock
 
 from src.tracking.addresses import sqlite_path, sqlite_uri, without_password
 from src.tracking.logged_model import pack
+from src.tracking.registry import register
 from src.tracking.view import view_tags
 
 if TYPE_CHECKING:
-    from mlflow.entities import LoggedModel, Metric, Param, RunTag
+    from mlflow.entities import LoggedModel, Metric, Param, Run, RunTag
 
 __all__ = ["FoundRun", "NoSuchExperiment", "Rejected", "ServerAway", "Store"]
 
@@ -224,20 +225,12 @@ class Store:
             from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
             run = self._client.get_run(mlflow_run_id)
-            begun = self._client.search_logged_models(
-                [run.info.experiment_id],
-                f"source_run_id = '{mlflow_run_id}' AND tags.`{_MODEL_TAG}` = '{digest}'",
-            )
-            model = (
-                begun[0]
-                if begun
-                else self._client.create_logged_model(
-                    run.info.experiment_id,
-                    name="model",
-                    source_run_id=mlflow_run_id,
-                    tags={_MODEL_TAG: digest},
-                    model_type="image classifier",
-                )
+            model = self._logged(run, digest) or self._client.create_logged_model(
+                run.info.experiment_id,
+                name="model",
+                source_run_id=mlflow_run_id,
+                tags={_MODEL_TAG: digest},
+                model_type="image classifier",
             )
             if model.status == LoggedModelStatus.READY:
                 return
@@ -251,6 +244,29 @@ class Store:
                 self._client.log_outputs(mlflow_run_id, [output])
             self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
+    def register(self, mlflow_run_id: str, name: str, digest: str, card: str) -> str:
+        """The run's model as a version of a registered model, once; returns the version.
+
+        Args:
+            name: of the registered model, which is made where it is missing.
+            digest: of the bundle that was logged.
+            card: what is to be read about the version, as Markdown.
+
+        Raises:
+            Rejected: MLflow will not have it.
+            ServerAway: not now, or the model itself is not there yet.
+        """
+        with self._translated():
+            model = self._logged(self._client.get_run(mlflow_run_id), digest)
+            if model is None or model.status != "READY":
+                raise ServerAway("the model itself is not there yet")
+            return register(self._client, model, name, card)
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """The alias of a registered model means this version from now on."""
+        with self._translated():
+            self._client.set_registered_model_alias(name, alias, version)
+
     def resume(self, mlflow_run_id: str) -> None:
         """The run goes on: RUNNING again, and no reason for an end."""
         with self._translated():
@@ -262,6 +278,14 @@ class Store:
         """The run's end as it was."""
         with self._translated():
             self._client.set_terminated(mlflow_run_id, status, end_time_ms)
+
+    def _logged(self, run: Run, digest: str) -> LoggedModel | None:
+        """The run's model from the bundle with this digest."""
+        found = self._client.search_logged_models(
+            [run.info.experiment_id],
+            f"source_run_id = '{run.info.run_id}' AND tags.`{_MODEL_TAG}` = '{digest}'",
+        )
+        return found[0] if found else None
 
     def _experiment_id(self, name: str) -> str:
         if name in self._experiments:

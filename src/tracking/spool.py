@@ -227,6 +227,28 @@ class Spool:
         """
         self._write("model", path=self._relative(path), digest=digest)
 
+    def registration(self, card: Path, *, name: str, alias: str, data: str, digest: str) -> None:
+        """The run's model is registered, under an alias as long as it is its data's champion.
+
+        Args:
+            card: a text about it inside the run folder.
+            name: of the registered model.
+            data: name of the data set.
+            digest: of the bundle; see `model`.
+
+        Raises:
+            ValueError: the card lies outside of the run folder.
+        """
+        self._write(
+            "registration",
+            path=self._relative(card),
+            name=name,
+            alias=alias,
+            data=data,
+            digest=digest,
+            run_id=self.run_id,
+        )
+
     def dataset(
         self,
         *,

@@ -12,6 +12,7 @@ from typing import Any
 from src.config.checks import ConfigError
 from src.tracking.addresses import absolute_uri, public_uri, without_password
 from src.tracking.mirror_process import MirrorProcess
+from src.tracking.mirror_state import MirrorState
 from src.tracking.spool import Spool
 from src.tracking.system_metrics import PREFIX, SystemMonitor
 
@@ -180,6 +181,20 @@ class Tracker:
         """
         self._spool.model(path, digest)
         self._show_warnings()
+
+    def register(self, card: Path, *, name: str, alias: str, data: str, digest: str) -> None:
+        """The run's model becomes a version of a registered model; see `Spool.registration`.
+
+        Raises:
+            ValueError: the card lies outside of the run folder.
+        """
+        self._spool.registration(card, name=name, alias=alias, data=data, digest=digest)
+        self._show_warnings()
+
+    def version(self, name: str) -> str | None:
+        """Which version of a registered model the run is, as far as MLflow has said it."""
+        target = public_uri(self._uri, self._output_dir)
+        return MirrorState.read(self.run_dir, target).versions.get(name)
 
     def dataset(
         self,

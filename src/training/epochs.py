@@ -44,6 +44,8 @@ class EpochKeeper(pl.Callback):
         interruption: asked after every batch.
         monitor: "val/accuracy" or "val/loss".
         patience: validations without improvement before stopping; None for never.
+        stop_after: epochs after which training ends, however many it was planned for; None for
+            all of them.
         max_seconds: of training, all starts of the run together; None for no limit.
         on_epoch: called with (epoch, metrics) at the end of every epoch; may raise to stop.
         progress: what a person watches, or None.
@@ -56,6 +58,7 @@ class EpochKeeper(pl.Callback):
         interruption: Interruption,
         monitor: str,
         patience: int | None = None,
+        stop_after: int | None = None,
         max_seconds: float | None = None,
         on_epoch: Callable[[int, dict[str, float]], None] | None = None,
         progress: Progress | None = None,
@@ -69,6 +72,7 @@ class EpochKeeper(pl.Callback):
         self._interruption = interruption
         self._monitor = monitor
         self._patience = patience
+        self._stop_after = stop_after
         self._max_seconds = max_seconds
         self._on_epoch = on_epoch
         self._progress = progress
@@ -137,7 +141,7 @@ class EpochKeeper(pl.Callback):
         # does not tell them their place any more.
         loader: Any = trainer.train_dataloader
         loader.load_state_dict(self._position)
-        if self._enough():  # it had stopped early, and was killed after that
+        if self._enough(trainer.current_epoch):  # it had stopped, and was killed after that
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -191,7 +195,7 @@ class EpochKeeper(pl.Callback):
         self._count_time()
         if self._progress is not None:
             self._progress.epoch(epoch, metrics)
-        if self._enough():
+        if self._enough(epoch + 1):
             trainer.should_stop = True
         if self._on_epoch is not None:
             self._on_epoch(epoch, metrics)
@@ -212,10 +216,11 @@ class EpochKeeper(pl.Callback):
         now = time.perf_counter()
         self.seconds, self._clock = self.seconds + now - self._clock, now
 
-    def _enough(self) -> bool:
-        """Whether the run is over before its last epoch."""
+    def _enough(self, epochs: int) -> bool:
+        """Whether a run of so many whole epochs is over before its last one."""
         patient = self._patience is None or self._waited < self._patience
-        return not patient or self._out_of_time()
+        wanted = self._stop_after is None or epochs < self._stop_after
+        return not (patient and wanted) or self._out_of_time()
 
     def _out_of_time(self) -> bool:
         seconds = self.seconds + time.perf_counter() - self._clock

@@ -1,0 +1,320 @@
+"""The model card: what a person should know before using a model, on a page of Markdown.
+
+Mitchell et al., "Model Cards for Model Reporting", FAT* 2019 (arXiv:1810.03993): its sections and
+their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from src.metrics.classification import confusion_matrix
+from src.metrics.probabilistic import reliability_bins
+from src.records import Predictions, RunSummary
+from src.reporting.amounts import count, duration, measured, one_line, share_with_interval
+from src.reporting.class_table import class_rows
+from src.reporting.tables import Table
+
+__all__ = ["CardFacts", "model_card"]
+
+_MOST_CLASSES = 50
+_NAMED_CLASSES = 20
+_CONFIDENCE_BINS = 5
+_NAMES = {"train": "training", "val": "validation", "test": "test"}
+_SCORES = {
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "top5_accuracy": "among the five most probable",
+    "log_loss": "log-loss (nats)",
+    "brier": "Brier score (0 to 2)",
+    "calibration_error": "expected calibration error",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """All that a card tells.
+
+    Attributes:
+        summary: of the model's run.
+        chosen: of the run that it is a refit of, or None.
+        reasons: why this one, in sentences.
+        class_names: K names.
+        source: where the pictures come from.
+        picture: height, width and channels.
+        parts: pictures of each part of the run's split.
+        split_seed: of the split.
+        epochs: trained; 0 for what knows none.
+        predictions: by part, of pictures that the model was not trained on.
+        validation: metrics of the validation part by key, the chosen run's for a refit.
+        test_measurements: of this test part so far; 0 for none.
+        provenance: of the run: `git` (`commit`, `dirty`) or None, and `packages` by name.
+        commands: what to type, by what it does.
+        registered: the name in MLflow's registry, or None.
+    """
+
+    summary: RunSummary
+    chosen: RunSummary | None
+    reasons: Sequence[str]
+    class_names: Sequence[str]
+    source: str
+    picture: tuple[int, int, int]
+    parts: Mapping[str, int]
+    split_seed: int
+    epochs: int
+    predictions: Mapping[str, Predictions]
+    validation: Mapping[str, float]
+    test_measurements: int
+    provenance: Mapping[str, object]
+    commands: Mapping[str, str]
+    registered: str | None = None
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card as Markdown."""
+    sections = {
+        "Model details": _details(facts),
+        "Intended use": _use(facts),
+        "Factors": _factors(facts),
+        "Metrics": _metrics(),
+        "Evaluation data": _evaluation_data(facts),
+        "Training data": _training_data(facts),
+        "Quantitative analyses": _analyses(facts),
+        "Ethical considerations": [
+            "Nobody has examined who is harmed by a wrong label, or whether it is right to label "
+            "such pictures at all. That is for whoever uses the model to answer, before using it.",
+        ],
+        "Caveats and recommendations": _caveats(facts),
+        "How to reproduce": _reproduce(facts),
+    }
+    title = f"# Model card: {_text(facts.summary.model)} on {_text(facts.summary.data)}"
+    body = [line for name, lines in sections.items() for line in (f"## {name}", "", *lines, "")]
+    source = (
+        "The sections follow Mitchell et al., *Model Cards for Model Reporting*, FAT\\* 2019 "
+        "(arXiv:1810.03993)."
+    )
+    return "\n".join([title, "", *body, source, ""])
+
+
+def _details(facts: CardFacts) -> list[str]:
+    summary = facts.summary
+    size = "" if summary.num_parameters is None else f", {count(summary.num_parameters)} parameters"
+    length = f"{facts.epochs} epochs, " if facts.epochs else ""
+    rows = [
+        f"Model: {_text(summary.model)}{size}.",
+        f"Run: `{summary.name}` (`{summary.run_id}`).",
+        f"Trained: {length}seed {summary.seed}, {_seconds(summary)} in all.",
+    ]
+    if facts.chosen is not None:
+        rows.append(
+            f"Refit of `{facts.chosen.name}`: its settings and its number of epochs, trained on "
+            "training and validation part together."
+        )
+    if facts.registered is not None:
+        rows.append(f"Registered: `models:/{facts.registered}@champion`.")
+    git = facts.provenance.get("git")
+    if isinstance(git, Mapping):
+        changed = ", with changes (changes.diff)" if git.get("dirty") else ""
+        rows.append(f"Code: commit `{git.get('commit')}`{changed}.")
+    packages = facts.provenance.get("packages")
+    if isinstance(packages, Mapping):
+        rows.append(f"Packages: {', '.join(f'{k} {v}' for k, v in packages.items())}.")
+    lines = [f"- {row}" for row in rows]
+    if facts.reasons:
+        lines += ["", "Why this one:", "", *(f"- {_text(reason)}" for reason in facts.reasons)]
+    return lines
+
+
+def _use(facts: CardFacts) -> list[str]:
+    names = [_text(name) for name in facts.class_names]
+    more = len(names) - _NAMED_CLASSES
+    listed = ", ".join(names[:_NAMED_CLASSES]) + (f" and {more} more" if more > 0 else "")
+    return [
+        f"It names the class of a picture, one of {len(names)}: {listed}. It is meant for pictures "
+        "that come about as those did that it learnt from.",
+        "",
+        "Out of scope: every picture gets one of these classes, one that shows none of them as "
+        "well; and pictures of another origin, for which no figure below holds.",
+    ]
+
+
+def _factors(facts: CardFacts) -> list[str]:
+    return [
+        "The classes are the only groups that were told apart (see the table of classes). How the "
+        "model fares with other differences between pictures (cameras, places, people) was not "
+        "measured, because the data do not say."
+    ]
+
+
+def _metrics() -> list[str]:
+    return [
+        "Accuracy is the share of pictures whose most probable class is the right one. Intervals "
+        "are Wilson's, 95 %: they tell what other pictures of the same origin would change, and "
+        "not what another training would. Calibration is the mean gap between what the model "
+        "claims and how often it is right (15 bins of the highest probability)."
+    ]
+
+
+def _evaluation_data(facts: CardFacts) -> list[str]:
+    tested = facts.parts.get("test", 0)
+    if not tested:
+        return ["There is no test part: no figure below comes from pictures that nobody chose by."]
+    lines = [
+        f"{tested:,} pictures of {_text(facts.summary.data)} that neither training nor choice has "
+        "looked at; equal pictures never stand on both sides."
+    ]
+    if facts.test_measurements:
+        lines += ["", f"The test part has been measured {measured(facts.test_measurements)}."]
+    return lines
+
+
+def _training_data(facts: CardFacts) -> list[str]:
+    height, width, channels = facts.picture
+    parts = ", ".join(f"{facts.parts.get(p, 0):,} {name}" for p, name in _NAMES.items())
+    return [
+        f"{_text(facts.summary.data)} (`{one_line(facts.source)}`), as "
+        f"{height}x{width}x{channels}; parts of this run: {parts}; split seed "
+        f"{facts.split_seed}, fingerprint `{str(facts.summary.split_fingerprint)[:16]}`. "
+        "`split.csv` names the part of every picture, `suspects.csv` those that look wrong."
+    ]
+
+
+def _analyses(facts: CardFacts) -> list[str]:
+    lines = [_scores(facts).markdown().replace("## ", "### ", 1)]
+    for part, predictions in facts.predictions.items():
+        for table in (_classes(part, predictions), _calibration(part, predictions)):
+            lines += ["", table.markdown().replace("## ", "### ", 1)]
+    lines += ["", _costs(facts.summary).markdown().replace("## ", "### ", 1)]
+    return lines
+
+
+def _scores(facts: CardFacts) -> Table:
+    tested = {k: v for k, v in facts.summary.metrics.items() if k.startswith("test/")}
+    columns = {"val": facts.validation, "test": tested}
+    shown = {part: found for part, found in columns.items() if f"{part}/accuracy" in found}
+    rows = [("accuracy", *(_accuracy(found, part) for part, found in shown.items()))]
+    for key, name in _SCORES.items():
+        cells = [found.get(f"{part}/{key}") for part, found in shown.items()]
+        if any(cell is not None for cell in cells):
+            rows.append((name, *("" if c is None else f"{c:.4f}" for c in cells)))
+    heads = [
+        "validation (of the chosen run)" if part == "val" and facts.chosen else _NAMES[part]
+        for part in shown
+    ]
+    numbers = frozenset(range(1, len(heads) + 1))
+    return Table("How good it is", ("", *heads), tuple(rows), numbers)
+
+
+def _accuracy(found: Mapping[str, float], part: str) -> str:
+    value, low, high = (
+        found.get(f"{part}/{name}") for name in ("accuracy", "accuracy_low", "accuracy_high")
+    )
+    return "" if value is None else share_with_interval(value, low, high)
+
+
+def _classes(part: str, said: Predictions) -> Table:
+    rows = [r for r in class_rows(confusion_matrix(said.probs, said.targets)) if r.pictures]
+    title = f"Classes, {_NAMES[part]} part"
+    if len(rows) > _MOST_CLASSES:
+        title += f": the {_MOST_CLASSES} of {len(rows)} that are found least often"
+        rows = sorted(rows, key=lambda row: row.recall)[:_MOST_CLASSES]
+    names = said.class_names
+    cells = tuple(
+        (
+            names[row.index],
+            f"{row.pictures:,}",
+            f"{_percent(row.recall)} ({_percent(row.recall_low)} to {_percent(row.recall_high)})",
+            _percent(row.precision),
+            _percent(row.f1),
+            "" if row.confused_with is None else f"{names[row.confused_with]} ({row.confused})",
+        )
+        for row in rows
+    )
+    heads = ("class", "pictures", "found (95 % interval)", "right", "F1", "mostly taken for")
+    return Table(title, heads, cells, frozenset({1, 2, 3, 4}))
+
+
+def _calibration(part: str, said: Predictions) -> Table:
+    bins = reliability_bins(said.probs, said.targets, _CONFIDENCE_BINS)
+    rows = tuple(
+        (
+            f"{100 * low:.0f} to {100 * high:.0f} %",
+            f"{number:,}",
+            _percent(claimed),
+            _percent(right),
+        )
+        for low, high, number, claimed, right in zip(
+            bins.edges[:-1], bins.edges[1:], bins.counts, bins.confidence, bins.accuracy
+        )
+        if number
+    )
+    heads = ("it claims", "pictures", "claimed on average", "right")
+    return Table(f"Calibration, {_NAMES[part]} part", heads, rows, frozenset({1, 2, 3}))
+
+
+def _costs(summary: RunSummary) -> Table:
+    known = {k.removeprefix("cost/"): v for k, v in summary.metrics.items() if k[:5] == "cost/"}
+    texts = {
+        "latency of one picture": ("latency_ms", lambda v: f"{v:.3g} ms"),
+        "pictures a second, in batches": ("throughput", lambda v: f"{v:,.0f}"),
+        "operations a picture": ("flops", lambda v: count(round(v))),
+        "size on disk": ("checkpoint_mb", lambda v: f"{v:.3g} MB"),
+        "most memory": ("peak_memory_mb", lambda v: f"{v:,.0f} MB"),
+        "training": ("training_seconds", duration),
+    }
+    rows = tuple((name, text(known[key])) for name, (key, text) in texts.items() if key in known)
+    return Table("Costs, on the machine that trained it", ("", ""), rows, frozenset({1}))
+
+
+def _caveats(facts: CardFacts) -> list[str]:
+    limits = []
+    if "test" in facts.predictions:
+        if facts.test_measurements > 1:
+            limits.append(
+                f"The test part has been measured {facts.test_measurements} times. Whatever was "
+                "decided after such a look makes the test figure a little too good."
+            )
+        number = len(facts.predictions["test"].targets)
+        limits.append(
+            f"The test figure stands on {number:,} pictures; the interval beside it says how far "
+            "that carries, and those of single classes are wider."
+        )
+    if facts.validation:
+        limits.append(
+            "The model was chosen by the validation figure, which is therefore a little too good."
+        )
+    if facts.chosen is not None:
+        limits.append(
+            "The refit itself was measured on the test part alone: on validation pictures, which "
+            "it has learnt, no figure of it would mean anything."
+        )
+    limits.append("It was trained once with these pictures; another seed gives another model.")
+    limits.append(
+        "Probabilities are calibrated for pictures of the same origin, if at all (see above). "
+        "Elsewhere a high one is no proof."
+    )
+    return [f"- {limit}" for limit in [*limits, *facts.notes]]
+
+
+def _reproduce(facts: CardFacts) -> list[str]:
+    lines = ["In the project's folder, with its environment:", ""]
+    for purpose, command in facts.commands.items():
+        lines += [f"    # {purpose}", f"    {command}"]
+    return lines
+
+
+def _percent(share: float) -> str:
+    return "" if np.isnan(share) else f"{100 * share:.1f} %"
+
+
+def _seconds(summary: RunSummary) -> str:
+    return duration(summary.metrics.get("cost/training_seconds", summary.duration_seconds))
+
+
+def _text(words: str) -> str:
+    """As Markdown shows it literally."""
+    return "".join(f"\\{c}" if c in "\\`*_[]<>|~#" else c for c in one_line(words))

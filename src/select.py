@@ -1,0 +1,33 @@
+"""Make the verdict's choice the champion: refit, measure once, register, describe.
+
+python -m src.select sweep=default refit=true
+python -m src.select run=ID
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from src.config.after import SelectSettings
+from src.config.command_line import run_entry
+from src.config.compose import compose_settings
+
+
+def select(settings: SelectSettings, words: Sequence[str]) -> None:
+    """Choose, and print what was done."""
+    # torch and the rest are paid for only once the settings are known to be right.
+    from src import selecting
+
+    selecting.select(settings)
+
+
+def main() -> int:
+    """The exit code of the command line."""
+    read = partial(compose_settings, SelectSettings, config_name="select")
+    return run_entry(__doc__ or "", read, select)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
