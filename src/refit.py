@@ -21,6 +21,8 @@ from src.candidates.choose import load_trained
 from src.config.checks import ConfigError, to_plain
 from src.config.command_line import ChildEnded
 from src.config.compose import compose_settings, leaves, word_of
+from src.config.features import ClassicalSettings
+from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
 from src.data.splits import Split
 from src.experiment import run_experiment
@@ -62,6 +64,11 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     if earlier is not None and _is_finished(earlier):
         print(f"refit: {earlier.name} is there already")
         return earlier
+    if not isinstance(settings.model, NetworkSettings | ClassicalSettings):
+        raise ConfigError(
+            f"refit: {chosen.name} is made of runs that are trained already, so there is nothing "
+            "to train once more: say refit=false."
+        )
     epochs = int(load_trained(chosen.chosen_checkpoint()).passport["epochs"])
     folder = earlier or RunFolder.create(chosen.output_dir, settings.model.name, settings.data.name)
     write_atomically(chosen.path / _RECORD, json.dumps({"run": folder.name}) + "\n")

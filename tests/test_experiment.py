@@ -173,7 +173,12 @@ def test_a_second_signal_ends_at_once_and_the_last_epoch_stays(
 
 
 @pytest.mark.parametrize(
-    "words", [["trainer.early_stopping=1", "scheduler=constant"], ["trainer.max_time=1s"]]
+    "words",
+    [
+        ["trainer.early_stopping=1", "scheduler=constant"],
+        ["trainer.max_time=1s"],
+        ["trainer.stop_after=2"],
+    ],
 )
 def test_a_run_that_stopped_early_does_not_train_on(tmp_path: Path, words: list[str]) -> None:
     """It may have been killed while it was measured."""

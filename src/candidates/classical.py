@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from threadpoolctl import threadpool_limits
 
 from src.build import build_extractors
 from src.candidates.candidate import Answers, Fitted, OnEpoch
+from src.champions import find_champion
 from src.config.checks import ConfigError, from_plain, to_plain
-from src.config.features import ClassicalSettings, HandcraftedSettings
+from src.config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
 from src.config.schema import RunSettings
 from src.data.cache import cache_folder
 from src.data.datamodule import PictureData
@@ -136,11 +137,12 @@ class ClassicalCandidate:
     def __init__(self, settings: RunSettings, model: ClassicalSettings, data: PictureData) -> None:
         if np.count_nonzero(data.class_counts) < 2:
             raise ConfigError("data: the training part has pictures of one class only.")
+        self._extractors = build_extractors(settings, data)
+        settings = _pinned(settings)
         self.resolved = Resolved(settings)
         self._settings = settings
         self._model = model
         self._data = data
-        self._extractors = build_extractors(settings, data)
 
     @property
     def _mirrors(self) -> bool:
@@ -217,6 +219,17 @@ class ClassicalCandidate:
             "epochs": 0,
             **({} if network is None else {"network": network}),
         }
+
+
+def _pinned(settings: RunSettings) -> RunSettings:
+    """With the champion's id in the place of the word, which may come to mean another run."""
+    model = settings.model
+    if not isinstance(model, EmbeddingSettings) or model.run is None:
+        return settings
+    champion = find_champion(model.run, Path(settings.output_dir))
+    if champion is None:
+        return settings
+    return replace(settings, model=replace(model, run=champion.run_id))
 
 
 def _threads(settings: RunSettings) -> int:

@@ -79,6 +79,8 @@ class TrialRunner:
 
     def _prepare(self, job: Job) -> Ending:
         settings = _settings(job)
+        if settings.data.train_on_val:
+            raise ConfigError("data.train_on_val leaves no validation part to race on: say false.")
         data = self._pictures(settings)
         before = leaves(to_plain(settings))
         settings, epochs, seconds = prepared(settings, data)

@@ -6,8 +6,8 @@ their order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -71,7 +71,6 @@ class CardFacts:
     provenance: Mapping[str, object]
     commands: Mapping[str, str]
     registered: str | None = None
-    notes: Sequence[str] = field(default_factory=tuple)
 
 
 def model_card(facts: CardFacts) -> str:
@@ -258,7 +257,7 @@ def _calibration(part: str, said: Predictions) -> Table:
 
 def _costs(summary: RunSummary) -> Table:
     known = {k.removeprefix("cost/"): v for k, v in summary.metrics.items() if k[:5] == "cost/"}
-    texts = {
+    texts: dict[str, tuple[str, Callable[[float], str]]] = {
         "latency of one picture": ("latency_ms", lambda v: f"{v:.3g} ms"),
         "pictures a second, in batches": ("throughput", lambda v: f"{v:,.0f}"),
         "operations a picture": ("flops", lambda v: count(round(v))),
@@ -297,7 +296,7 @@ def _caveats(facts: CardFacts) -> list[str]:
         "Probabilities are calibrated for pictures of the same origin, if at all (see above). "
         "Elsewhere a high one is no proof."
     )
-    return [f"- {limit}" for limit in [*limits, *facts.notes]]
+    return [f"- {limit}" for limit in limits]
 
 
 def _reproduce(facts: CardFacts) -> list[str]:

@@ -257,8 +257,10 @@ class Store:
             ServerAway: not now, or the model itself is not there yet.
         """
         with self._translated():
+            from mlflow.entities import LoggedModelStatus
+
             model = self._logged(self._client.get_run(mlflow_run_id), digest)
-            if model is None or model.status != "READY":
+            if model is None or model.status != LoggedModelStatus.READY:
                 raise ServerAway("the model itself is not there yet")
             return register(self._client, model, name, card)
 

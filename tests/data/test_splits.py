@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -361,3 +362,19 @@ def test_near_pairs_do_not_move_given_parts() -> None:
     assert len(split.dropped) == 0 and len(split.val) == 8
     for pair in ((1, 2), (31, 32)):
         assert split.parts[pair[0]] == split.parts[pair[1]]
+
+
+def test_the_test_part_keeps_its_name_whatever_becomes_of_the_others() -> None:
+    targets, hashes = distinct([30, 30])
+    split = split_of(targets, hashes)
+    joined = split.with_val_training()
+    assert sorted([*split.train, *split.val]) == joined.train.tolist()
+    assert len(split.val) and not len(joined.val)
+    assert joined.test.tolist() == split.test.tolist()
+    assert joined.fingerprint != split.fingerprint
+    assert joined.test_fingerprint == split.test_fingerprint
+    other = split_of(targets, hashes, seed=1)
+    assert other.test_fingerprint != split.test_fingerprint
+    # Another label of the same picture makes it another test.
+    relabelled = dataclasses.replace(split, targets=1 - split.targets)
+    assert relabelled.test_fingerprint != split.test_fingerprint
