@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from src.candidates.choose import load_trained
 from src.champions import ALIAS, Champion, champions_folder
 from src.comparing import compared
 from src.config.after import SelectSettings
@@ -35,6 +36,7 @@ from src.reporting.model_card import CardFacts, model_card
 from src.revisit import Revisited, measure, reopen, revisit
 from src.run_folder import RunFolder
 from src.tracking.addresses import absolute_uri, without_password
+from src.tracking.provenance import command_line
 
 __all__ = ["CARD", "Chosen", "choose", "make_champion", "select"]
 
@@ -118,7 +120,8 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     split = Split.read(folder.split)
     count = past_test_measurements(folder.output_dir, split.test_fingerprint)
     if predictions is not None:
-        print(f"test part: {_accuracy(model.summary)}, measured {times_measured(max(count, 1))}")
+        count = max(count, 1)  # the book of looks may have been lost
+        print(f"test part: {_accuracy(model.summary)}, measured {times_measured(count)}")
     champion = Champion(model.summary.data, folder.name, folder.run_id)
     enabled = place.enabled and (uri is not None or model.settings.tracking.enabled)
     card = folder.path / CARD
@@ -219,7 +222,7 @@ def _facts(
     model: Chosen, chosen: Chosen, predictions: Predictions | None, split: Split, count: int
 ) -> CardFacts:
     folder, data = model.folder, model.settings.data
-    passport = _json(folder.path / "model" / "passport.json")
+    passport = load_trained(folder.chosen_checkpoint()).passport
     validation = {k: v for k, v in chosen.summary.metrics.items() if k.startswith("val/")}
     parts = {} if predictions is None else {"test": predictions}
     if predictions is None and (own := folder.predictions / "val.parquet").is_file():
@@ -234,23 +237,17 @@ def _facts(
         picture=(*passport["image_size"], passport["channels"]),
         parts={part: len(getattr(split, part)) for part in ("train", "val", "test")},
         split_seed=data.split_seed,
-        epochs=int(passport.get("epochs") or _epochs(model)),
+        epochs=int(passport["epochs"]),
         predictions=parts,
         validation=validation,
         test_measurements=count,
         provenance=_json(folder.path / "provenance" / "provenance.json"),
         commands={
             "trains it again": model.summary.command,
+            "chooses and registers it again": command_line(),
             "labels pictures with it": f"python -m src.predict {place} images=FOLDER out=FILE.csv",
         },
     )
-
-
-def _epochs(model: Chosen) -> int:
-    trainer = model.settings.trainer
-    if model.settings.is_idle("trainer.max_epochs"):
-        return 0
-    return int(trainer.stop_after or trainer.max_epochs)
 
 
 def _serving(champion: Champion, model: Chosen, uri: str | None) -> str:

@@ -163,8 +163,8 @@ def _evaluation_data(facts: CardFacts) -> list[str]:
     if not tested:
         return ["There is no test part: no figure below comes from pictures that nobody chose by."]
     lines = [
-        f"{tested:,} pictures of {_text(facts.summary.data)} that neither training nor choice has "
-        "looked at; equal pictures never stand on both sides."
+        f"{tested:,} pictures of {_text(facts.summary.data)} that the model has not learnt from "
+        "and was not chosen by; equal pictures never stand on both sides."
     ]
     if facts.test_measurements:
         lines += ["", f"The test part has been measured {measured(facts.test_measurements)}."]
@@ -205,7 +205,7 @@ def _scores(facts: CardFacts) -> Table:
         for part in shown
     ]
     numbers = frozenset(range(1, len(heads) + 1))
-    return Table("How good it is", ("", *heads), tuple(rows), numbers)
+    return Table("How good it is", ("measure", *heads), tuple(rows), numbers)
 
 
 def _accuracy(found: Mapping[str, float], part: str) -> str:
@@ -233,7 +233,14 @@ def _classes(part: str, said: Predictions) -> Table:
         )
         for row in rows
     )
-    heads = ("class", "pictures", "found (95 % interval)", "right", "F1", "mostly taken for")
+    heads = (
+        "class",
+        "pictures",
+        "found (95 % interval)",
+        "right when said",
+        "F1",
+        "mostly taken for",
+    )
     return Table(title, heads, cells, frozenset({1, 2, 3, 4}))
 
 
@@ -266,7 +273,9 @@ def _costs(summary: RunSummary) -> Table:
         "training": ("training_seconds", duration),
     }
     rows = tuple((name, text(known[key])) for name, (key, text) in texts.items() if key in known)
-    return Table("Costs, on the machine that trained it", ("", ""), rows, frozenset({1}))
+    return Table(
+        "Costs, on the machine that trained it", ("what", "measured"), rows, frozenset({1})
+    )
 
 
 def _caveats(facts: CardFacts) -> list[str]:
@@ -284,7 +293,8 @@ def _caveats(facts: CardFacts) -> list[str]:
         )
     if facts.validation:
         limits.append(
-            "The model was chosen by the validation figure, which is therefore a little too good."
+            "What is chosen by its validation figure has a figure that is a little too good: trust "
+            "that of the test part."
         )
     if facts.chosen is not None:
         limits.append(

@@ -26,6 +26,7 @@ def gathered(source: Source, cache: Path, **options: Any) -> PictureData:
         "split_seed": 0,
         "val_fraction": 0.25,
         "test_fraction": 0.25,
+        "train_on_val": False,
         "batch_size": 16,
         "seed": 0,
         "workers": 2,
