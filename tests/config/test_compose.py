@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.config.checks import ConfigError, from_plain, to_plain
-from src.config.compose import CONF, compose_settings, expand, groups
+from src.config.compose import CONF, compose_settings, expand, groups, leaves
 from src.config.schema import RunSettings, seconds_of
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
@@ -22,6 +22,15 @@ def test_every_option_composes_and_survives_a_round_trip(group: str, option: str
     settings = compose_settings(RunSettings, [f"{group}={option}"])
     stored = yaml.safe_load(yaml.safe_dump(to_plain(settings)))
     assert from_plain(RunSettings, stored) == settings
+
+
+@pytest.mark.parametrize("recipe", sorted(file.stem for file in (CONF / "recipe").glob("*.yaml")))
+def test_what_a_recipe_says_is_what_the_run_does(recipe: str) -> None:
+    said = yaml.safe_load((CONF / "recipe" / f"{recipe}.yaml").read_text()) or {}
+    said.pop("defaults", None)
+    done = leaves(to_plain(compose_settings(RunSettings, [f"recipe={recipe}"])))
+    for key, value in leaves(said).items():
+        assert done[key] == value, key
 
 
 def test_every_yaml_says_what_it_is() -> None:
