@@ -125,7 +125,7 @@ def _write(
         share = 1 - np.exp(-epoch / 2)
         curve = {"val/accuracy": share * metrics["val/accuracy"], "val/loss": 2 - share}
         tracker.metrics(curve, step=epoch)
-    tracker.metrics(metrics, step=0, final=True)
+    tracker.metrics({k: v for k, v in metrics.items() if k not in curve}, step=0, final=True)
     tracker.finish("FINISHED")
     RunSummary(
         run_id=folder.run_id,

@@ -115,14 +115,15 @@ class Predictions:
             # From bytes, because read_table takes the name of a folder like `seed=1` for a column,
             # and outside of `try`, because a file that is not there is no rubbish.
             columns = [name for name in _COLUMNS if with_paths or name != "path"]
-            table = pq.ParquetFile(content).read(columns=columns)
+            table = pq.ParquetFile(content).read(columns=columns, use_threads=False)
             class_names = json.loads(table.schema.metadata[_CLASS_NAMES_KEY])
-            probs = table["probabilities"].combine_chunks().flatten().to_numpy()
+            # Not `to_numpy`, which imports pandas first, for a second.
+            probs = np.from_dlpack(table["probabilities"].combine_chunks().flatten())
             paths = table["path"].to_pylist() if with_paths else []
             return cls(
-                sample_ids=table["index"].to_numpy(),
+                sample_ids=np.from_dlpack(table["index"].combine_chunks()),
                 paths=None if None in paths or not paths else tuple(paths),
-                targets=table["target"].to_numpy(),
+                targets=np.from_dlpack(table["target"].combine_chunks()),
                 probs=probs.astype(np.float32, copy=False).reshape(len(table), len(class_names)),
                 class_names=tuple(class_names),
             )

@@ -36,7 +36,8 @@ def gather(comparison: Comparison, settings: ComparisonSettings) -> Exhibits:
     leaders = leaders_of(comparison.entrants)
     said = [_predictions(one, comparison.part) for one in leaders]
     first = [repeats[0] for repeats in said]
-    disagreements, agreement, no_pictures = (), None, None
+    disagreements: tuple[Disagreement, ...] = ()
+    agreement, no_pictures = None, None
     if len(leaders) > 1:
         agreement = _agreement(first)
         disagreements, no_pictures = _disagreements(first, Path(leaders[0].run_dirs[0]))

@@ -49,10 +49,15 @@ def names_of(
         differing = _differing(list(own.values()))
         told = differing[:_MOST_DIFFERENCES]
         for one, known in own.items():
-            shown = {key.removesuffix(".name"): known[key] for key in told if key in known}
+            shown = {key.removesuffix(".name"): _short(known[key]) for key in told if key in known}
             mark = f" #{one[:4]}" if len(differing) > len(told) else ""
             names[one] = f"{model} {settings_text(shown)}".rstrip() + mark
     return names
+
+
+def _short(value: Any) -> Any:
+    """Numbers to three digits: names that coincide are told apart by their runs."""
+    return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

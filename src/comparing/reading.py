@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -23,6 +23,7 @@ __all__ = ["FinishedRun", "read_runs", "read_settings"]
 # The C reader takes a tenth of the time, which a thousand runs show.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _GROUP = re.compile(r"^(?=\w+:)", re.MULTILINE)
+_NO_SETTINGS = "its config.yaml holds no settings"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,18 +78,32 @@ def read_settings(text: str) -> dict[str, Any]:
         yaml.YAMLError: it is no YAML.
         ValueError: it holds no settings.
     """
+    return {key: value for group in _groups(text) for key, value in group.plain.items()}
+
+
+class _Group(NamedTuple):
+    """Settings as they are nested, and what of them a candidate's repeats share."""
+
+    plain: dict[str, Any]
+    known: dict[str, Any]
+
+
+def _groups(text: str) -> list[_Group]:
     try:
-        groups = [_read_group(group) for group in _GROUP.split(text) if group]
+        groups = [_group(part) for part in _GROUP.split(text) if part]
     except yaml.YAMLError:  # a group that refers to another one
-        groups = [yaml.load(text, _LOADER)]
-    if not groups or not all(isinstance(group, dict) for group in groups):
-        raise ValueError("its config.yaml holds no settings")
-    return {key: value for group in groups for key, value in group.items()}
+        groups = [_group(text)]
+    if not groups:
+        raise ValueError(_NO_SETTINGS)
+    return groups
 
 
 @lru_cache(maxsize=1 << 14)
-def _read_group(text: str) -> Any:
-    return yaml.load(text, _LOADER)
+def _group(text: str) -> _Group:
+    plain = yaml.load(text, _LOADER)
+    if not isinstance(plain, dict):
+        raise ValueError(_NO_SETTINGS)
+    return _Group(plain, candidate_settings(plain))
 
 
 def _read(folder: RunFolder, settings: ComparisonSettings) -> FinishedRun | str | None:
@@ -97,10 +112,11 @@ def _read(folder: RunFolder, settings: ComparisonSettings) -> FinishedRun | str 
         summary = RunSummary.read(folder.summary)
         if summary.status != "FINISHED" or settings.data not in (None, summary.data):
             return None
-        plain = read_settings(folder.config.read_text(encoding="utf-8"))
+        groups = _groups(folder.config.read_text(encoding="utf-8"))
+        plain = {key: value for group in groups for key, value in group.plain.items()}
         if settings.runs is None and _is_fold(plain):
             return None
-        known = candidate_settings(plain)
+        known = {key: value for group in groups for key, value in group.known.items()}
         measured = Measured.of(
             Predictions.read(folder.predictions / f"{settings.part}.parquet", with_paths=False),
             run_id=folder.run_id,

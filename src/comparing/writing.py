@@ -50,5 +50,5 @@ def comparison_folder(settings: ComparisonSettings) -> Path:
         asked.append(f"runs-{hashlib.sha256(chosen.encode()).hexdigest()[:6]}")
     if settings.part != "val":
         asked.append(settings.part)
-    name = "-".join(re.sub(r"[^\w.]+", "_", one) for one in asked if one)
+    name = "-".join(re.sub(r"[^\w.-]+", "_", one) for one in asked if one)
     return Path(settings.output_dir).absolute() / "compare" / (name or "all")

@@ -40,7 +40,7 @@ __all__ = [
 
 _MOST_RANKED = 30
 _MOST_CLASSES = 40
-_LONGEST = 44
+_LONGEST = 52
 _LINE_INCHES = 0.27
 
 
@@ -96,24 +96,24 @@ def ranking_figure(comparison: Comparison) -> Figure:
         comparison: of any number of candidates; the first thirty are drawn.
     """
     shown = comparison.entrants[:_MOST_RANKED]
-    labels = plain_labels([one.standing.name for one in shown], _LONGEST)
+    names = [f"{one.standing.rank}. {one.standing.name}" for one in shown]
+    labels = plain_labels(names, _LONGEST)
     families = list(dict.fromkeys(one.family for one in comparison.entrants))
     colors = family_colors(families)
     left, height = 0.4 + inches(labels, 8), _LINE_INCHES * len(shown)
-    figure = new_figure(left + 5.2, height + 1.25, arranged=False)
-    axes = axes_at(figure, left, 0.6, 5.0, height)
+    figure = new_figure(left + 5.3, height + 1.4, arranged=False)
+    axes = axes_at(figure, left, 0.75, 5.0, height)
     for line, one in enumerate(shown):
         color, standing = colors[one.family], one.standing
         ends = [100 * standing.interval.low, 100 * standing.interval.high]
         axes.plot(ends, [line, line], color=color, lw=1.6, solid_capstyle="butt")
         fill = color if standing.tied else "white"
         axes.plot(100 * standing.accuracy, line, "o", color=color, mfc=fill, ms=6)
-    more = len(comparison.entrants) - len(shown)
-    title = f"Accuracy on {comparison.where}, 95 % intervals"
-    tidy(axes, title=title + (f"; {more} more candidates" if more else ""))
+    of = f"the best {len(shown)} of " if len(shown) < len(comparison.entrants) else ""
+    tidy(axes, title=f"Accuracy of {of}{len(comparison.entrants):,} candidates")
     axes.set_xlabel(
-        "percent; filled: cannot be told from the best. The first interval is corrected for "
-        "having been picked.",
+        f"percent of {comparison.where}, with 95 % intervals, the first one corrected for having "
+        "been picked;\nfilled: cannot be told from the best",
         fontsize=7.5, color=MUTED,
     )  # fmt: skip
     axes.set_yticks(range(len(shown)), labels)
@@ -195,7 +195,8 @@ def disagreement_sheet(disagreements: Sequence[Disagreement], leaders: Sequence[
             for place, (label, answer) in enumerate(zip(labels, one.answers), 1)
         ]
         cells.append(Cell(one.picture, ((f"is {target}", MUTED), *said)))
-    names = ", ".join(
-        f"{place}: {plain_labels([leader.name], 24)[0]}" for place, leader in enumerate(leaders, 1)
-    )
-    return sheet(cells, f"Where they disagree ({names})", columns=6)
+    families = plain_labels([leader.family for leader in leaders])
+    alike = len(set(families)) < len(leaders)
+    names = [f"rank {leader.rank}" for leader in leaders] if alike else families
+    told = ", ".join(f"{place}: {name}" for place, name in enumerate(names, 1))
+    return sheet(cells, f"Where they disagree ({told})", columns=6)

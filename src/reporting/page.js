@@ -66,7 +66,8 @@ function drawNowAndAfterTurns(draw) {
   draw();
   let drawnWidth = innerWidth;
   addEventListener("resize", () => {
-    if (innerWidth === drawnWidth || innerWidth === 0) return; // a page that closes has no width
+    // A page that closes has hardly any width left.
+    if (innerWidth === drawnWidth || document.querySelector("main").clientWidth < 200) return;
     drawnWidth = innerWidth;
     draw();
   });

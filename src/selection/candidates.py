@@ -69,7 +69,8 @@ class Measured:
         """
         ids = predictions.sample_ids
         order = np.argsort(ids, kind="stable")
-        if len(np.unique(ids)) < len(ids):
+        ids = ids[order]
+        if (ids[1:] == ids[:-1]).any():
             raise ValueError(f"Run {run_id} predicts some pictures of its {part} part twice.")
         probs, targets = predictions.probs, predictions.targets
         uncalibrated = calibration_error(probs, targets)
@@ -82,7 +83,7 @@ class Measured:
             seed=seed,
             part=part,
             split_fingerprint=split_fingerprint,
-            pictures=_hash(ids[order]),
+            pictures=_hash(ids),
             labels=_hash(targets[order]),
             right=(probs.argmax(axis=1) == targets)[order],
             losses=losses[order],

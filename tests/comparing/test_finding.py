@@ -58,9 +58,9 @@ def test_a_filter_goes_alone_or_with_an_experiment(
     tracked: tuple[Path, dict[str, RunFolder]],
 ) -> None:
     output_dir, _ = tracked
-    one_of = "tags.`bakeoff.family` IN ('cnn', 'vit')"
-    assert found(output_dir, filter=one_of) == {"cnn", "vit"}
-    assert found(output_dir, filter=one_of, experiment="mine") == {"cnn"}
+    others = "tags.`bakeoff.family` != 'mlp'"
+    assert found(output_dir, filter=others) == {"cnn", "vit"}
+    assert found(output_dir, filter=others, experiment="mine") == {"cnn"}
 
 
 def test_what_mlflow_does_not_understand_is_one_sentence(
@@ -69,7 +69,7 @@ def test_what_mlflow_does_not_understand_is_one_sentence(
     output_dir, _ = tracked
     with pytest.raises(ConfigError, match="filter is 'accuracy is good': "):
         found(output_dir, filter="accuracy is good")
-    with pytest.raises(ConfigError, match="experiment is 'mien': there is none in MLflow but .*"):
+    with pytest.raises(ConfigError, match="experiment is 'mien': there is none in MLflow but "):
         found(output_dir, experiment="mien")
     with pytest.raises(ConfigError, match="none of the 1 runs"):
         found(output_dir, filter="attributes.run_name = 'gone'")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -48,8 +49,9 @@ def test_they_disagree_where_their_answers_differ_and_the_surest_come_first(
     one, other = finished_run(tmp_path, "cnn", 4), finished_run(tmp_path, "mlp", 9)
     unsure = other.predictions / "val.parquet"
     said = Predictions.read(unsure)
-    said.probs[6] = 0.45, 0.55  # wrong still, but less sure
-    said.write(unsure)
+    probs = said.probs.copy()
+    probs[6] = probs[6].clip(0.45, 0.55)  # wrong still, but less sure
+    dataclasses.replace(said, probs=probs).write(unsure)
     found = gather(compared(compare_settings(tmp_path)), compare_settings(tmp_path))
     assert found.agreement is not None
     assert found.agreement.agree == pytest.approx(1 - 5 / len(TARGETS))

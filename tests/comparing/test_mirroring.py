@@ -39,7 +39,7 @@ def test_the_comparison_is_a_run_with_the_verdict_and_the_report(tmp_path: Path)
     assert artifacts == {"report.html": "", "figures/classes.png": "figures"}
     (figures,) = (e["values"] for e in events if e["event"] == "metrics")
     assert figures["compared/runs"] == 2 and figures["compared/tied"] == 1
-    assert figures["winner/accuracy_low"] < figures["winner/accuracy"] <= 0.975
+    assert figures["winner/accuracy_low"] < figures["winner/accuracy"] < 0.976
     assert events[-1]["status"] == "FINISHED"
 
 

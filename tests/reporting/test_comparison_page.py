@@ -84,7 +84,7 @@ def test_a_press_on_a_header_sorts_and_on_a_rank_tells_all(visit: Visit) -> None
     entrants = shown.comparison.entrants
     by_loss = sorted(entrants, key=lambda one: one.standing.log_loss)
     assert found == [one.standing.rank for one in by_loss]
-    page.get_by_role("button", name="ms").click()  # what nobody measured stays last
+    page.get_by_role("button", name="ms ↕", exact=True).click()  # what nobody measured stays last
     assert rows.last.locator("td").nth(7).inner_text() == ""
     rows.first.get_by_role("button").click()
     card = page.locator("#card").inner_text()
@@ -132,7 +132,7 @@ def test_a_narrow_dark_screen_is_enough(visit: Visit, shown: Exhibits) -> None:
     assert paper == "rgb(20, 24, 28)"
     assert page.locator("#ranking svg").count() == 1
     page.set_viewport_size({"width": 844, "height": 390})
-    assert page.locator("#ranking svg").evaluate("one => one.clientWidth") > 700
+    page.wait_for_function("document.querySelector('#ranking svg').clientWidth > 700")
 
 
 @pytest.mark.slow
