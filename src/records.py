@@ -117,13 +117,12 @@ class Predictions:
             columns = [name for name in _COLUMNS if with_paths or name != "path"]
             table = pq.ParquetFile(content).read(columns=columns, use_threads=False)
             class_names = json.loads(table.schema.metadata[_CLASS_NAMES_KEY])
-            # Not `to_numpy`, which imports pandas first, for a second.
-            probs = np.from_dlpack(table["probabilities"].combine_chunks().flatten())
+            probs = _numbers(table["probabilities"].combine_chunks().flatten())
             paths = table["path"].to_pylist() if with_paths else []
             return cls(
-                sample_ids=np.from_dlpack(table["index"].combine_chunks()),
+                sample_ids=_numbers(table["index"].combine_chunks()),
                 paths=None if None in paths or not paths else tuple(paths),
-                targets=np.from_dlpack(table["target"].combine_chunks()),
+                targets=_numbers(table["target"].combine_chunks()),
                 probs=probs.astype(np.float32, copy=False).reshape(len(table), len(class_names)),
                 class_names=tuple(class_names),
             )
@@ -299,6 +298,11 @@ def _from_json(value: Any) -> Any:
     if value is None:
         return math.nan
     return float(value) if value in ("inf", "-inf") else value
+
+
+def _numbers(column: Any) -> NDArray[Any]:
+    """An array of pyarrow's as it is; its own `to_numpy` imports pandas first, for a second."""
+    return np.from_dlpack(column)
 
 
 def _printable(text: str) -> str:

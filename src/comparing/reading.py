@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -125,7 +126,7 @@ def _read(folder: RunFolder, settings: ComparisonSettings) -> FinishedRun | str 
             seed=summary.seed,
             part=settings.part,
             split_fingerprint=summary.split_fingerprint,
-            cost=summary.metrics.get("cost/latency_ms"),
+            cost=_finite(summary.metrics.get("cost/latency_ms")),
         )
     except FileNotFoundError:
         return None
@@ -137,3 +138,7 @@ def _read(folder: RunFolder, settings: ComparisonSettings) -> FinishedRun | str 
 def _is_fold(plain: Mapping[str, Any]) -> bool:
     """Whether it is a fold of a cross-validation, whose own run speaks for all its folds."""
     return plain.get("cv", {}).get("fold") is not None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
