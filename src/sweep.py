@@ -5,12 +5,15 @@ python -m src.sweep --config-name default data=folder data.root=PICTURES budget.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
 
 from src.config.command_line import run_entry, take_config_name
 from src.config.sweep import SweepSettings, read_sweep_settings
+
+_WIDTH = 100  # of what is no terminal
 
 
 def sweep(settings: SweepSettings, words: Sequence[str], *, config_name: str) -> None:
@@ -19,7 +22,7 @@ def sweep(settings: SweepSettings, words: Sequence[str], *, config_name: str) ->
     from src.reporting.sweep_report import format_result
 
     record = run_sweep(settings, words, config_name)
-    print(format_result(record))
+    print(format_result(record, shutil.get_terminal_size((_WIDTH, 24)).columns))
     print(f"summary: {settings.study_folder / 'sweep.json'}", flush=True)
 
 

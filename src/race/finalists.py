@@ -10,6 +10,7 @@ from typing import Any
 
 from src.config.sweep import SweepSettings
 from src.race.onlookers import Onlookers
+from src.reporting.amounts import metric_text
 from src.search.pool import Ended, Event, Noted, Pool, Reported
 from src.search.study import SweepStudy
 from src.search.workers.process import Job
@@ -200,7 +201,9 @@ class Finals:
         found = self._found(trial, seed)
         found["value"] = value
         self._study.remember(_REFITS, self._refits)
-        said = event.ending.reason if value is None else f"{self._metric} {value:.4f}"
+        said = event.ending.reason
+        if value is not None:
+            said = f"{self._metric} {metric_text(self._metric, value)}"
         self._onlookers.say(f"finalist {trial.number} ({trial.family}), seed {seed}: {said}")
 
     def _found(self, trial: TrialRecord, seed: int) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
         _, error = sweep.communicate(timeout=300)
     assert sweep.returncode == 1 and "Traceback" not in error, error
     assert error.splitlines()[-1] == (
-        "error: the study's storage does not answer ((sqlite3.OperationalError) database is "
-        "locked); once it does, the same command goes on"
+        "error: the study's storage does not answer (database is locked); once it does, the same "
+        "command goes on"
     )
 
     known = _reports(database)

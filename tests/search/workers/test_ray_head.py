@@ -38,19 +38,17 @@ def _head(port: int) -> Iterator[None]:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as head:
-        assert head.stdout is not None
-        said = []
-        for line in head.stdout:
-            said.append(line)
-            if "Ray runtime started" in line:
-                break
-        else:
-            pytest.fail("".join(said))
-        yield
-        # The node is several processes; without a fate shared none could be left behind.
-        for process in [*psutil.Process(head.pid).children(recursive=True), head]:
-            with suppress(psutil.Error):
-                process.kill()
+        try:
+            assert head.stdout is not None
+            said = []
+            while "Ray runtime started" not in "".join(said):
+                said.append(head.stdout.readline())
+                assert said[-1], f"Ray does not start: {''.join(said)}"
+            yield
+        finally:
+            for process in [*psutil.Process(head.pid).children(recursive=True), head]:
+                with suppress(psutil.Error):
+                    process.kill()
 
 
 def _wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
