@@ -33,7 +33,7 @@ from src.reporting.suspects import doubtful_labels
 from src.reporting.terminal import format_summary
 from src.resolve import Resolved
 from src.run_end import Outcome, close_run, outcome_of, show_suspects, ui_command
-from src.run_folder import RunFolder
+from src.run_folder import FOLDS, RunFolder
 from src.run_start import Membership, open_folder, record_start
 from src.tracking.addresses import absolute_uri, public_uri
 from src.tracking.mirror_process import MirrorProcess
@@ -43,7 +43,6 @@ from src.training.interruption import Interruption
 
 __all__ = ["RunOne", "cross_validate"]
 
-_BOOK = "folds.json"
 _TABLE = "folds.csv"
 
 
@@ -140,7 +139,7 @@ class _Book:
     @classmethod
     def open(cls, folder: RunFolder, command: Sequence[str]) -> _Book:
         """That of a run that goes on, which was begun by another command, or a new one."""
-        file = folder.path / _BOOK
+        file = folder.path / FOLDS
         try:
             plain: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:

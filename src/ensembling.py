@@ -84,7 +84,7 @@ def _folders(run_ids: Sequence[str], settings: CompareSettings) -> list[RunFolde
     known = [RunFolder.open(path.parent) for path in (output_dir / "runs").glob("*/run.json")]
     known += [RunFolder.find(run, output_dir) for run in settings.runs or ()]
     by_id = {folder.run_id: folder for folder in known}
-    return [by_id[run_id] for run_id in run_ids if run_id in by_id]
+    return [by_id[run_id] for run_id in dict.fromkeys(run_ids) if run_id in by_id]
 
 
 def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:

@@ -96,6 +96,11 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
         raise ConfigError(f"split is {part}, but this data has no such part.")
     measurements = None
     if part == "test":
+        if again.settings.cv.fold is not None:
+            raise ConfigError(
+                f"{folder.name} is a fold of a cross-validation, which leaves the test part alone: "
+                "train without cv.folds to measure it."
+            )
         fingerprint = data.split.test_fingerprint
         measurements = count_test_measurement(folder.output_dir, fingerprint, folder.run_id)
     measured = measure_part(data, part, again.trained.predict(data, part))

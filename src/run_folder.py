@@ -12,7 +12,10 @@ from typing import Any
 from src.champions import find_champion, plain_name
 from src.files import write_atomically
 
-__all__ = ["RunFolder"]
+__all__ = ["FOLDS", "RunFolder"]
+
+# In the folder of a cross-validation, and in no other: which run is which fold.
+FOLDS = "folds.json"
 
 _RUNS = "runs"
 _IDENTITY = "run.json"
@@ -134,6 +137,11 @@ class RunFolder:
         # The name alone counts: the folder may have been moved since the summary was written.
         file = Path(named).name if isinstance(named, str) else "last.ckpt"
         if not (self.checkpoints / file).is_file():
+            if (self.path / FOLDS).is_file():
+                raise ValueError(
+                    f"{self.name} is a cross-validation, which has no model of its own: name the "
+                    f"run of a fold, which {self.path / FOLDS} lists, or train without cv.folds"
+                )
             raise ValueError(f"{self.path} has no checkpoint")
         return self.checkpoints / file
 

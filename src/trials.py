@@ -22,7 +22,8 @@ class TrialRecord:
         state: "running", "complete", "pruned" or "failed".
         values: what was searched, by key of a run's settings.
         words: that turn the base into this trial.
-        curve: the first metric after each epoch, (epoch from 1, value).
+        curve: the first metric after each epoch, (epoch from 1, value); of a cross-validated trial
+            that of each fold.
         objectives: all metrics, of a complete trial.
         best: the best value on the curve, or None.
         seconds: of training, validation and all; None before it ends.
@@ -113,6 +114,7 @@ class SweepRecord:
         test: figures of the winner on the test part, by metric key; empty where not measured.
         test_measurements: how often that part has been measured, this time included.
         seconds: of racing, over all starts.
+        steps: what a curve counts, "epochs" or "folds".
     """
 
     study: str
@@ -128,6 +130,7 @@ class SweepRecord:
     test: Mapping[str, float] = field(default_factory=dict)
     test_measurements: int | None = None
     seconds: float = 0.0
+    steps: str = "epochs"
 
     @property
     def higher_is_better(self) -> bool:

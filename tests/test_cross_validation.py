@@ -105,10 +105,8 @@ def test_every_picture_is_predicted_by_the_fold_that_had_not_seen_it(tmp_path: P
         doubtful = [row for row in csv.DictReader(file) if row["kind"] == "label"]
     parts = {row["part"] for row in doubtful}
     assert parts == {"train", "val"}, "labels of training pictures are looked at as well"
-    assert (
-        not (tmp_path / "test_measurements.jsonl").exists()
-        or len((tmp_path / "test_measurements.jsonl").read_text().splitlines()) == 1
-    ), "only the single run measures the test part"
+    counted = (tmp_path / "test_measurements.jsonl").read_text().splitlines()
+    assert len(counted) == 1, "the single run alone measures the test part"
 
 
 def test_a_folds_command_repeats_it(tmp_path: Path) -> None:
@@ -125,7 +123,8 @@ def test_a_folds_command_repeats_it(tmp_path: Path) -> None:
     assert not np.array_equal(said(other).probs, said(second).probs)
     # A fold never measures the test part, whatever it is told.
     alone = train(tmp_path / "alone", "cv.folds=3", "cv.fold=3", "evaluate_test=true")
-    same(said(alone), said(fold_runs(whole)[2])) if "auto" not in alone.command else None
+    third = fold_runs(whole)[2]
+    np.testing.assert_array_equal(said(alone).sample_ids, said(third).sample_ids)
     assert not list(tmp_path.rglob("test_measurements.jsonl"))
     assert not any(key.startswith("test/") for key in alone.metrics | whole.metrics)
 
@@ -196,7 +195,7 @@ def test_hand_crafted_features_are_computed_once_for_all_folds(
     words = ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"]
     words += ["tracking=none", "tracking.figures=false", f"output_dir={tmp_path}", "cv.folds=3"]
     whole = run_experiment(read_run_settings(words), command="python -m src.train")
-    assert whole is not None and len(calls) == 1 + bool("mirror" in calls)
+    assert whole is not None and len(calls) == 1
     assert whole.metrics["val/accuracy"] > 0.8 and whole.metrics["val/accuracy_sd"] < 0.1
     assert len(said(whole).sample_ids) == calls[0]
 

@@ -14,6 +14,7 @@ from src.comparing.reading import FinishedRun, read_runs
 from src.config.after import ComparisonSettings
 from src.config.checks import ConfigError
 from src.data.ledger import past_test_measurements
+from src.data.splits import Split
 from src.reporting.comparison import Comparison, Entrant
 from src.selection.candidates import candidates_of
 from src.selection.sentences import sentences_of
@@ -49,16 +50,18 @@ def compared(settings: ComparisonSettings) -> Comparison:
     runs = [run for run in runs if run.pictures == pictures]
     names = _names(runs)
     try:
-        measured = [replace(run.measured, name=names[run.measured.configuration]) for run in runs]
+        measured = [
+            replace(one, name=names[one.configuration]) for run in runs for one in run.repeats
+        ]
         verdict = judge(candidates_of(measured))
     except ValueError as error:
         raise ConfigError(f"compare: {error}") from error
     by_id = {run.folder.run_id: run for run in runs}
     entrants = [
-        _entrant(standing, [by_id[one] for one in standing.run_ids])
+        _entrant(standing, [by_id[one] for one in dict.fromkeys(standing.run_ids)])
         for standing in verdict.standings
     ]
-    pair = pair_of(runs, [one.name for one in measured])
+    pair = pair_of(runs, [names[run.measured.configuration] for run in runs])
     return Comparison(
         verdict=verdict,
         entrants=tuple(entrants),
@@ -107,9 +110,10 @@ def _left_out(on_other_pictures: int, found: FoundRuns) -> list[str]:
 
 def _test_measurements(runs: Sequence[FinishedRun]) -> int:
     """How often the test part of their split has been measured, as far as is known."""
-    fingerprint = runs[0].summary.split_fingerprint
     places = {run.folder.output_dir for run in runs}
     noted = max((run.summary.test_measurements or 0 for run in runs), default=0)
-    if fingerprint is None:
+    try:
+        fingerprint = Split.read(runs[0].folder.split).test_fingerprint
+    except (OSError, ValueError):
         return noted
     return max(noted, sum(past_test_measurements(place, fingerprint) for place in places))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -24,6 +25,8 @@ __all__ = ["FinishedRun", "read_runs", "read_settings"]
 # The C reader takes a tenth of the time, which a thousand runs show.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _GROUP = re.compile(r"^(?=\w+:)", re.MULTILINE)
+# More than there are: repeats of a cross-validation are told apart by what lies above.
+_SEEDS = 2**31
 _NO_SETTINGS = "its config.yaml holds no settings"
 
 
@@ -34,14 +37,20 @@ class FinishedRun:
     Attributes:
         settings: all of them, as nested as they are written.
         known: those of the candidate, by dotted key.
-        measured: what the predictions say, under the model's name.
+        repeats: what the predictions say, under the model's name; once for each repeat of a
+            cross-validation, because the mean over repeats is better than any model one would use.
     """
 
     folder: RunFolder
     summary: RunSummary
     settings: Mapping[str, Any]
     known: Mapping[str, Any]
-    measured: Measured
+    repeats: tuple[Measured, ...]
+
+    @property
+    def measured(self) -> Measured:
+        """What its predictions say, those of the first repeat."""
+        return self.repeats[0]
 
     @property
     def folds(self) -> int | None:
@@ -118,21 +127,32 @@ def _read(folder: RunFolder, settings: ComparisonSettings) -> FinishedRun | str 
         if settings.runs is None and _is_fold(plain):
             return None
         known = {key: value for group in groups for key, value in group.known.items()}
-        measured = Measured.of(
-            Predictions.read(folder.predictions / f"{settings.part}.parquet", with_paths=False),
-            run_id=folder.run_id,
-            configuration=configuration(known),
-            name=summary.model,
-            seed=summary.seed,
-            part=settings.part,
-            split_fingerprint=summary.split_fingerprint,
-            cost=_finite(summary.metrics.get("cost/latency_ms")),
+        repeats = tuple(
+            Measured.of(
+                Predictions.read(file, with_paths=False),
+                run_id=folder.run_id,
+                configuration=configuration(known),
+                name=summary.model,
+                seed=summary.seed + repeat * _SEEDS,
+                part=settings.part,
+                split_fingerprint=summary.split_fingerprint,
+                cost=_finite(summary.metrics.get("cost/latency_ms")),
+            )
+            for repeat, file in enumerate(_predictions(folder, settings.part))
         )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, yaml.YAMLError) as error:
         return f"{folder.path} is left out, as it cannot be read: {str(error).rstrip('.')}."
-    return FinishedRun(folder, summary, plain, known, measured)
+    return FinishedRun(folder, summary, plain, known, repeats)
+
+
+def _predictions(folder: RunFolder, part: str) -> list[Path]:
+    """Of the part, a file for each repeat of a cross-validation."""
+    repeats = folder.predictions.glob(f"{part}-repeat*.parquet")
+    return sorted(repeats, key=lambda file: (len(file.name), file)) or [
+        folder.predictions / f"{part}.parquet"
+    ]
 
 
 def _is_fold(plain: Mapping[str, Any]) -> bool:

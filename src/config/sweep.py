@@ -81,11 +81,21 @@ class SamplerSettings(Settings):
 class PrunerSettings(Settings):
     """Who stops a trial that will not win."""
 
-    name: str = setting("Optuna's pruner", options=("asha", "hyperband", "median", "none"))
+    name: str = setting(
+        "Optuna's pruner", options=("asha", "hyperband", "median", "wilcoxon", "none")
+    )
     min_epochs: int = setting(
-        "epochs that every trial gets; a ninth of its whole length it gets in any case", at_least=1
+        "epochs that every trial gets, with wilcoxon folds; a ninth of its whole length it gets in "
+        "any case",
+        at_least=1,
     )
     reduction_factor: int = setting("one trial in so many goes on to the next rung", at_least=2)
+    p_threshold: float = setting(
+        "wilcoxon stops a trial whose folds would be as bad as that by chance with less than this "
+        "probability, were it no worse than the best",
+        above=0,
+        below=1,
+    )
     across_families: bool = setting(
         "compare trials of all families, instead of each within its own"
     )
@@ -155,10 +165,35 @@ class SweepSettings(RunSettings):
             raise ConfigError(f"families is {self.families}: one is named twice.")
         if self.pruner.name != "none" and len(self.metrics) > 1:
             raise ConfigError("metric names several: say pruner=none, for no pruner can judge.")
-        if self.pruner.name != "none" and self.metrics[0] not in REPORTED:
+        if self.cv.is_whole or self.pruner.name == "wilcoxon":
+            self._check_folds()
+        elif self.pruner.name != "none" and self.metrics[0] not in REPORTED:
             raise ConfigError(
                 f"metric is {self.metrics[0]}, which is known at the end of a trial only: say "
                 f"pruner=none, or go by one of {', '.join(REPORTED)}."
+            )
+
+    def _check_folds(self) -> None:
+        """Folds are judged by the one pruner that pairs them, and only where it ever could."""
+        name, count = self.pruner.name, self.cv.count
+        if not self.cv.is_whole:
+            raise ConfigError(
+                "pruner is wilcoxon, which compares trials fold by fold: say cv.folds=5, or "
+                "another pruner."
+            )
+        if name not in ("wilcoxon", "none"):
+            raise ConfigError(
+                f"pruner is {name}, which compares trials epoch by epoch, but with cv.folds they "
+                "report folds: say pruner=wilcoxon or pruner=none."
+            )
+        # The least that all folds but the last can say: that each was worse.
+        if name == "wilcoxon" and 0.5 ** (count - 1) >= self.pruner.p_threshold:
+            raise ConfigError(
+                f"pruner.p_threshold is {self.pruner.p_threshold:g}, which {count} folds cannot "
+                f"reach before the last: say pruner.p_threshold={2 * 0.5 ** (count - 1):g}, more "
+                "folds, cv.repeats=2 or pruner=none."
+                if count > 2
+                else f"pruner is wilcoxon, for which {count} folds are too few: say pruner=none."
             )
 
     @property

@@ -50,6 +50,7 @@ class Display:
         metric: key of what ranks.
         families: in the race.
         best: who leads already, in a race that goes on.
+        steps: what a trial reports after, "epochs" or "folds".
         clock: seconds from anywhere, that only grow.
     """
 
@@ -60,11 +61,13 @@ class Display:
         metric: str,
         families: Sequence[str],
         best: TrialRecord | None = None,
+        steps: str = "epochs",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream or sys.stderr
         self._metric = metric
         self._width = max(map(len, families), default=0)
+        self._step = steps.removesuffix("s")
         self._clock = clock
         self._slots: dict[int, _Slot] = {}
         self._best = best
@@ -166,7 +169,7 @@ class Display:
         room = max(1, min(_MOST_SLOTS, height - _LINES_BESIDE_SLOTS))
         busy = sorted(self._slots.items())
         rows = tuple(self._cells(number, slot, now) for number, slot in busy[:room])
-        headers = ("slot", "trial", "family", "epoch", self._metric, "time", "settings")
+        headers = ("slot", "trial", "family", self._step, self._metric, "time", "settings")
         hidden = len(busy) - room
         lines = [
             *map(Text, Table("", headers, rows, _NUMBERS).text(width).splitlines()[1:]),
@@ -208,7 +211,7 @@ class Display:
         if trial.value is not None and trial.state != FAILED:
             parts[0] += f" {metric_text(self._metric, trial.value)}"
         if trial.epochs:
-            parts.append(f"{trial.epochs} epoch{'s' if trial.epochs > 1 else ''}")
+            parts.append(f"{trial.epochs} {self._step}{'s' if trial.epochs > 1 else ''}")
         if trial.seconds is not None:
             parts.append(duration(trial.seconds))
         if trial.state == FAILED and trial.reason:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from src.search.study import SweepStudy
 from src.search.workers.process import Job
 from src.trials import Finalist, TrialRecord
 
-__all__ = ["FinalRecord", "Finals"]
+__all__ = ["NO_FOLDS", "FinalRecord", "Finals"]
+
+# Words that turn a cross-validated configuration into a single training on the usual parts.
+NO_FOLDS = ("cv.folds=null", "cv.repeats=1")
 
 _REFITS, _TEST = "refits", "test"
 _POLL_SECONDS = 0.25
@@ -228,15 +232,20 @@ class Finals:
 
     def _tested(self, winner: Finalist, check: Callable[[], None]) -> dict[str, Any]:
         seeds: Sequence[int] = sorted(seed for seed, v in winner.runs.items() if v is not None)
-        run_dir = winner.run_dirs[seeds[0]]
+        trial, run_dir = self._study.trial(winner.trial), winner.run_dirs[seeds[0]]
         places = [f"output_dir={Path(self._settings.output_dir).absolute()}"]
         if self._settings.tracking.uri is not None:
             places.append(f"tracking.uri={self._settings.tracking.uri}")
-        job = {"do": "test", "run_dir": run_dir, "places": places}
-        ending = self._pool.run_alone(job, check).ending
+        job: dict[str, Any] = {"do": "test", "run_dir": run_dir, "places": places}
+        if self._settings.cv.is_whole:  # of whose runs none is the one to use
+            alone = dict(self._job_of(trial, seeds[0], NO_FOLDS))
+            job["train"] = alone | {"name": f"{alone['name']}-test", "resume": None}
+        noted = partial(self._onlookers.noted, trial)
+        ending = self._pool.run_alone(job, check, noted).ending
         if ending.state != "complete":
             self._onlookers.say(f"the test part was not measured: {ending.reason}")
             return {}
         result = ending.result
         metrics = {k: v for k, v in result["metrics"].items() if k.startswith("test/")}
-        return {"metrics": metrics, "measurements": result["measurements"], "run_dir": run_dir}
+        measured = {"metrics": metrics, "measurements": result["measurements"]}
+        return measured | {"run_dir": result["run_dir"]}

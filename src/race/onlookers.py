@@ -26,7 +26,10 @@ class Onlookers:
         for trial in study.trials():
             self._consider(trial)
         self._display = Display(
-            metric=settings.metrics[0], families=settings.families, best=self._best
+            metric=settings.metrics[0],
+            families=settings.families,
+            best=self._best,
+            steps="folds" if settings.cv.is_whole else "epochs",
         )
 
     def __enter__(self) -> Self:

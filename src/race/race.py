@@ -12,7 +12,7 @@ from src.config.checks import ConfigError, to_plain
 from src.config.sweep import SweepSettings, base_words
 from src.data.parallel import available_cores
 from src.race.families import default_values, load_families, words_of
-from src.race.finalists import Finals
+from src.race.finalists import NO_FOLDS, Finals
 from src.race.machine import usual_slots, visible_gpus
 from src.race.onlookers import Onlookers
 from src.race.parent import ParentRun
@@ -142,7 +142,9 @@ class _Race:
         commands = {t.number: _command(t.words) for t in trials if t.words}
         if final.winner is not None and final.winning_seed is not None:
             words = study.trial(final.winner).words
-            commands[final.winner] = _command(_with_seed(words, final.winning_seed))
+            alone = NO_FOLDS if settings.cv.is_whole else ()
+            words = tuple(_changed(words, [f"seed={final.winning_seed}", *alone]))
+            commands[final.winner] = _command(words)
         return SweepRecord(
             study=settings.study,
             metrics=settings.metrics,
@@ -157,6 +159,7 @@ class _Race:
             test=final.test,
             test_measurements=final.test_measurements,
             seconds=float(study.recall("seconds") or 0.0),
+            steps="folds" if settings.cv.is_whole else "epochs",
         )
 
     def _is_over(self) -> bool:
@@ -253,6 +256,7 @@ class _Race:
             "metric": self._settings.metrics[0],
             "direction": self._settings.directions[0],
             "epochs": epochs,
+            "folds": self._settings.cv.count if self._settings.cv.is_whole else None,
         }
 
     def _final_job(self, trial: TrialRecord, seed: int, changes: Sequence[str]) -> Job:
@@ -348,6 +352,7 @@ def _plan(settings: SweepSettings, families: Sequence[Family], base: Sequence[st
             max_epochs=epochs if isinstance(epochs, int) else 30,
             reduction_factor=pruner.reduction_factor,
             across_families=pruner.across_families,
+            p_threshold=pruner.p_threshold,
         ),
     )
 
@@ -362,10 +367,6 @@ def _changed(words: Sequence[str], changes: Sequence[str]) -> list[str]:
     """The words with these in place of those on the same keys; of two changes the later counts."""
     newer = {word.partition("=")[0]: word for word in changes}
     return [*(word for word in words if word.partition("=")[0] not in newer), *newer.values()]
-
-
-def _with_seed(words: Sequence[str], seed: int) -> list[str]:
-    return [*(word for word in words if not word.startswith("seed=")), f"seed={seed}"]
 
 
 def _command(words: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import gc
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from src.config.compose import compose_settings, leaves, word_of
 from src.config.resume import effective_words, read_run_settings
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
+from src.data.folds import training_seed
 from src.experiment import run_experiment
 from src.race.apart import train_apart
 from src.revisit import measure_again
@@ -41,7 +43,8 @@ class TrialRunner:
     - "train": a trial or a finalist. words, places (words that say where), command, name, tags,
       parent_run_id, metric, direction; `resume` with the folder of a run that goes on, or None
       -> metrics, seconds.
-    - "test": the test part is measured. run_dir, places -> metrics, measurements.
+    - "test": the test part is measured. run_dir, places -> metrics, measurements, run_dir; with
+      `train`, such a job, it is measured on what that gives.
 
     Args:
         apart: whether this is such a process of its own.
@@ -60,7 +63,7 @@ class TrialRunner:
                     case "prepare":
                         return self._prepare(job)
                     case "test":
-                        return self._test(job)
+                        return self._test(job, say)
                     case _:
                         return self._train(job, say)
         except Interrupted as stop:
@@ -144,27 +147,49 @@ class TrialRunner:
             return Ending("failed", reason=str(error), again=_smaller(settings))
         if summary is None:  # a further process of a run on several devices
             return Ending("complete")
-        result = {"metrics": summary.metrics, "seconds": summary.duration_seconds}
+        result = {
+            "metrics": summary.metrics,
+            "seconds": summary.duration_seconds,
+            "run_dir": summary.run_dir,
+        }
         return Ending("complete", result)
 
-    def _test(self, job: Job) -> Ending:
-        folder = RunFolder.open(Path(job["run_dir"]))
+    def _test(self, job: Job, say: Say) -> Ending:
+        run_dir = job["run_dir"]
+        if "train" in job:
+            ending = self._train(job["train"], _NoReports(say))
+            if ending.state != "complete":
+                return replace(ending, again=None)
+            run_dir = ending.result["run_dir"]
+        folder = RunFolder.open(Path(run_dir))
         words = [f"run={folder.path}", "split=test", *job["places"]]
         settings = compose_settings(EvaluateSettings, words, config_name="evaluate")
         metrics, measurements = measure_again(folder, folder.chosen_checkpoint(), settings)
-        return Ending("complete", {"metrics": metrics, "measurements": measurements})
+        result = {"metrics": metrics, "measurements": measurements, "run_dir": run_dir}
+        return Ending("complete", result)
 
     def _pictures(self, settings: RunSettings) -> PictureData:
-        """Those of the last job if they are the same."""
+        """Those of the last job if they are the same; a single fold divides them for itself."""
         plain = {k: v for k, v in to_plain(settings.data).items() if k != "batch_size"}
-        key = json.dumps(plain, sort_keys=True)
+        fold = to_plain(settings.cv) if settings.cv.fold is not None else None
+        key = json.dumps([plain, fold], sort_keys=True)
         if self._data is None or key != self._key:
             self._data, self._key = None, key  # the old ones go before the new ones come
             self._data = build.build_data(settings)
         size = settings.data.batch_size
         self._data.batch_size = size if isinstance(size, int) else build.PROVISIONAL_BATCH
-        self._data.seed = settings.seed
+        self._data.seed = training_seed(settings.seed, settings.cv.fold)
         return self._data
+
+
+class _NoReports:
+    """Passes on what a job notes, but not its epochs, after which nobody is to stop it."""
+
+    def __init__(self, say: Say) -> None:
+        self.note = say.note
+
+    def report(self, epoch: int, metrics: Mapping[str, float]) -> str | None:
+        return None
 
 
 def _settings(job: Mapping[str, Any]) -> RunSettings:

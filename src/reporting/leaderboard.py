@@ -110,7 +110,7 @@ def leaderboard_csv(record: SweepRecord) -> str:
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     about = ["rank", "trial", "family", "state", "is_default"]
-    ends = ["last", "best", "epochs", "seconds", "reason", "run_id"]
+    ends = ["last", "best", record.steps, "seconds", "reason", "run_id"]
     out.writerow([*about, *record.metrics, *ends, *figures, *keys, "command"])
     ranks = {trial.number: rank for rank, trial in enumerate(record.ranked(), 1)}
     for trial in leaderboard(record):

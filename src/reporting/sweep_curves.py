@@ -66,7 +66,7 @@ def curves_figure(record: SweepRecord) -> Figure:
             axes.plot(*zip(*first.curve), color=colors[family], lw=2.6, marker="o", ms=3)
             title = f"{labels[family]}: {metric_text(metric, first.value)}"
         scale_to_metric(axes, metric, values, higher_is_better=record.higher_is_better)
-        tidy(axes, title=title, x="epoch", y=metric)
+        tidy(axes, title=title, x=record.steps[:-1], y=metric)
         axes.label_outer()
         whole_numbers(axes, 1, epochs)
     handles = [

@@ -86,8 +86,10 @@ def _about(record: SweepRecord, trial: TrialRecord) -> list[tuple[str, str]]:
     rows = {
         "state": trial.state + (", the family's default" if trial.is_default else ""),
         "reason": trial.reason,
-        "at its best epoch": None if trial.best is None else metric_text(metric, trial.best),
-        "epochs": str(trial.epochs),
+        f"at its best {record.steps[:-1]}": None
+        if trial.best is None
+        else metric_text(metric, trial.best),
+        record.steps: str(trial.epochs),
         "time": None if trial.seconds is None else duration(trial.seconds),
         "settings": settings_text(trial.values),
         **{key: metric_text(key, value) for key, value in sorted(trial.figures.items())},

@@ -97,7 +97,16 @@ def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
                 *(", ".join([trial.state, *about]), str(trial.epochs), _time(trial), last),
             )
         )
-    headers = ("rank", "trial", "family", *record.metrics, "state", "epochs", "time", "settings")
+    headers = (
+        "rank",
+        "trial",
+        "family",
+        *record.metrics,
+        "state",
+        record.steps,
+        "time",
+        "settings",
+    )
     numbers = frozenset({0, 1, *(3 + i for i in range(len(record.metrics)))})
     ends = {4 + len(record.metrics), 5 + len(record.metrics)}
     title = f"Leaderboard: {of} by {record.metrics[0]}, {order} first"

@@ -71,8 +71,9 @@ class Driver:
         pool: started; it may have jobs of nobody else meanwhile.
         budget: when to end.
         metrics: keys of the metrics to go by, in the study's order.
-        job_of: a trial's job, with its `words` and the `epochs` of the whole of it; asked again
-            before every attempt, because what was noted of the trial may have changed.
+        job_of: a trial's job, with its `words` and the `epochs` of the whole of it, or of each of
+            its `folds` where it reports after these; asked again before every attempt, because
+            what was noted of the trial may have changed.
         watcher: see `Watcher`.
         failure_limit: share of failed trials that ends the race, once enough have ended.
         interrupted: asked all the time; True to save and end.
@@ -211,18 +212,20 @@ class Driver:
             case Ended():
                 self._end(event, stopping)
 
-    def _judge(self, job: Job, epoch: int, metrics: Mapping[str, float]) -> str | None:
-        """Why the trial is to stop, or None."""
-        self._epochs += 1
+    def _judge(self, job: Job, step: int, metrics: Mapping[str, float]) -> str | None:
+        """Why the trial is to stop after an epoch or a fold, or None."""
+        folds = job.get("folds")
+        whole, name = (job["epochs"], "epochs") if folds is None else (folds, "folds")
+        self._epochs += 1 if folds is None else job["epochs"]
         number = job["number"]
         value = metrics.get(self._metrics[0])
         if value is not None:
-            self._study.report(number, epoch, value)
-            judged = len(self._metrics) == 1 and epoch < job["epochs"]
+            self._study.report(number, step, value)
+            judged = len(self._metrics) == 1 and step < whole
             if judged and self._study.should_prune(number):
-                return f"pruned after {epoch} epochs at {self._metrics[0]} {value:.4g}"
+                return f"pruned after {step} {name} at {self._metrics[0]} {value:.4g}"
         if self._out_of_time():
-            return f"the time was over after {epoch} epochs"
+            return f"the time was over after {step} {name}"
         return None
 
     def _end(self, event: Ended, stopping: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
@@ -164,13 +164,19 @@ class Pool:
             if event is not None:
                 yield event
 
-    def run_alone(self, job: Job, check: Callable[[], None]) -> Ended:
+    def run_alone(
+        self,
+        job: Job,
+        check: Callable[[], None],
+        noted: Callable[[Mapping[str, Any]], None] = lambda facts: None,
+    ) -> Ended:
         """Run a job that reports nothing while no other runs, on the first worker to be ready.
 
         A worker that dies of it costs one attempt.
 
         Args:
             check: called all the time; what it raises ends the wait.
+            noted: is told what the job notes.
         """
         given, deaths = False, 0
         while True:
@@ -179,6 +185,8 @@ class Pool:
                 self.give(free[0], job)
                 given = True
             for event in self.events(_POLL_SECONDS):
+                if isinstance(event, Noted):
+                    noted(event.facts)
                 if not isinstance(event, Ended):
                     continue
                 if not event.died or deaths:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import binascii
 import itertools
 import math
+import warnings
 from typing import TYPE_CHECKING
 
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import (
+    BasePruner,
+    MedianPruner,
+    NopPruner,
+    SuccessiveHalvingPruner,
+    WilcoxonPruner,
+)
 from optuna.study import Study
 
 from src.search.views import FAMILY, PartOfStudy
@@ -24,17 +32,27 @@ _LEAST_SHARE = 9
 
 
 def make_pruner(
-    name: str, *, min_epochs: int, max_epochs: int, reduction_factor: int, across_families: bool
+    name: str,
+    *,
+    min_epochs: int,
+    max_epochs: int,
+    reduction_factor: int,
+    across_families: bool,
+    p_threshold: float = 0.1,
 ) -> BasePruner:
-    """The pruner of a study whose trials report after every epoch, counted from 1.
+    """The pruner of a study whose trials report after every epoch or fold, counted from 1.
 
     Args:
         name: "asha" (Li et al., 2020, "A System for Massively Parallel Hyperparameter Tuning"),
-            "hyperband" (Li et al., 2018), "median" (Golovin et al., 2017) or "none".
-        min_epochs: before which nobody is stopped, nor before a ninth of a whole trial.
+            "hyperband" (Li et al., 2018), "median" (Golovin et al., 2017), "wilcoxon" (Wilcoxon,
+            1945, "Individual Comparisons by Ranking Methods"; of folds, each paired with the same
+            one of the best trial) or "none".
+        min_epochs: before which nobody is stopped, nor before a ninth of a whole trial; of
+            "wilcoxon" folds.
         max_epochs: of a whole trial.
         reduction_factor: one trial in so many goes on.
         across_families: judge a trial by those of all families.
+        p_threshold: below which "wilcoxon" stops a trial.
     """
     first = max(min_epochs, math.ceil(max_epochs / _LEAST_SHARE))
     inner: BasePruner
@@ -45,6 +63,10 @@ def make_pruner(
             inner = _Hyperband(first, max_epochs, reduction_factor)
         case "median":
             inner = MedianPruner(n_startup_trials=4, n_warmup_steps=first)
+        case "wilcoxon":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                inner = WilcoxonPruner(p_threshold=p_threshold, n_startup_steps=min_epochs)
         case "none":
             return NopPruner()
         case _:

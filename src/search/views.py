@@ -38,6 +38,17 @@ class PartOfStudy(Study):
         if sampler is not None:
             self.sampler = sampler
 
+    @property
+    def best_trial(self) -> FrozenTrial:
+        """The best complete trial of the part; Optuna's own looks at the whole.
+
+        Raises:
+            ValueError: there is none.
+        """
+        complete = [t for t in self.get_trials(False) if t.state.name == "COMPLETE"]
+        best = max if self.direction.name == "MAXIMIZE" else min
+        return best(complete, key=lambda trial: trial.values[0])
+
     def get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:

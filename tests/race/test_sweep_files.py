@@ -61,6 +61,8 @@ def test_every_option_is_one_that_the_settings_take(group: str, option: str) -> 
     words = [f"{group}={option}"]
     if group == "sampler" and option == "nsga2":
         words += ["metric=[val/accuracy,cost/parameters]", "pruner=none"]
+    if option == "wilcoxon":
+        words += ["cv.folds=5"]
     settings = read_sweep_settings(words, "default")
     plain = yaml.safe_load(path.read_text())
     chosen = getattr(settings, group)
