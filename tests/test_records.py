@@ -260,3 +260,17 @@ def test_rubbish_holds_no_summary(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "summary.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"summary\.json holds no summary of a run: "):
         RunSummary.read(tmp_path / "summary.json")
+
+
+def test_the_folds_of_a_cross_validation_come_back_as_written(tmp_path: Path) -> None:
+    folds = {"val/accuracy": [0.5, 0.25], "val/loss": [math.inf, 1.0]}
+    whole = dataclasses.replace(SUMMARY, folds=folds)
+    whole.write(tmp_path / "summary.json")
+    assert RunSummary.read(tmp_path / "summary.json") == whole
+    dataclasses.replace(SUMMARY, fold=2).write(tmp_path / "summary.json")
+    assert RunSummary.read(tmp_path / "summary.json").fold == 2
+    for wrong in ({"val/accuracy": 0.5}, {"val/accuracy": ["0.5"]}, {"val/accuracy": [True]}, []):
+        with pytest.raises(ValueError, match=r"folds is .*: it must be lists of numbers by name"):
+            dataclasses.replace(SUMMARY, folds=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="fold is '2'"):
+        dataclasses.replace(SUMMARY, fold="2")  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +40,11 @@ def finished_run(
     shift: int = 0,
     cv: dict[str, int | None] | None = None,
     tracked: bool = False,
+    repeats: int = 0,
 ) -> RunFolder:
     """A run that had its first `wrong` pictures wrong, moved on a little by its seed.
 
-    `shift` is added to the ids of its pictures.
+    `shift` is added to the ids of its pictures; `repeats` is how often it went over its folds.
     """
     folder = RunFolder.create(output_dir, model, "pictures")
     plain = {
@@ -63,6 +65,9 @@ def finished_run(
     ids = np.arange(len(TARGETS), dtype=np.int64) + shift
     predictions = Predictions(ids, None, TARGETS, probs, CLASSES)
     predictions.write(folder.predictions / "val.parquet")
+    for repeat in range(repeats):
+        moved = replace(predictions, probs=np.roll(probs, 2 * repeat, axis=0))
+        moved.write(folder.predictions / f"val-repeat{repeat + 1}.parquet")
     RunSummary(
         run_id=folder.run_id,
         status=status,

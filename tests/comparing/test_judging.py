@@ -43,6 +43,17 @@ def test_other_pictures_unfinished_runs_and_other_data_are_left_out(tmp_path: Pa
         compared(compare_settings(tmp_path, data="others"))
 
 
+def test_repeats_of_a_cross_validation_are_repeats_of_the_candidate(tmp_path: Path) -> None:
+    cv: dict[str, int | None] = {"folds": 5, "repeats": 2, "fold": None}
+    for seed in (0, 1):
+        finished_run(tmp_path, "cnn", 10, seed=seed, cv=cv, repeats=2)
+        finished_run(tmp_path, "mlp", 20, seed=seed, cv=cv, repeats=3)
+    found = compared(compare_settings(tmp_path))
+    repeats = {one.name.split()[0]: len(one.run_ids) for one in found.verdict.standings}
+    assert repeats == {"cnn": 4, "mlp": 6}
+    assert [len(one.run_dirs) for one in found.entrants] == [2, 2]
+
+
 def test_named_runs_of_two_splits_are_refused(tmp_path: Path) -> None:
     one, other = (
         finished_run(tmp_path, "cnn", 10),

@@ -96,6 +96,13 @@ def test_every_option_is_one_that_the_settings_take(group: str, option: str) -> 
         (["model.widht=3", "families=[mlp]"], "model.widht: there is no such key"),
         (["optimizer=lion"], "optimizer is 'lion': it must be one of"),
         (["failure_limit=2"], "failure_limit is 2"),
+        (["cv.folds=5"], "pruner is asha, which .* epoch by epoch.*: say pruner=wilcoxon or"),
+        (["cv.folds=5", "pruner=median"], "pruner is median, which compares .* epoch by epoch"),
+        (["pruner=wilcoxon"], "which compares trials fold by fold: say cv.folds=5"),
+        (["pruner=wilcoxon", "cv.folds=5", "cv.fold=2"], "which compares trials fold by fold"),
+        (["pruner=wilcoxon", "cv.folds=4"], r"0\.1, which 4 folds cannot .*p_threshold=0\.25, mo"),
+        (["pruner=wilcoxon", "cv.folds=2"], "for which 2 folds are too few: say pruner=none"),
+        (["pruner=none", "cv.folds=2", "trainer.devices=2"], "on one device"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -103,6 +110,14 @@ def test_wrong_words_are_told_in_a_sentence(words: list[str], message: str) -> N
     with pytest.raises((ConfigError, ValueError), match=message) as told:
         ready("default", *words)
     assert "\n" not in str(told.value)
+
+
+def test_folds_and_their_pruner_reach_the_trials() -> None:
+    words = ["pruner=wilcoxon", "cv.folds=3", "cv.repeats=2", "metric=val/macro_f1"]
+    settings, _ = ready("default", *words)
+    assert settings.cv.count == 6 and settings.pruner.across_families
+    assert {"cv.folds=3", "cv.repeats=2"} <= set(base_words(words, "default"))
+    ready("default", "pruner=wilcoxon", "cv.folds=4", "pruner.p_threshold=0.25")
 
 
 def test_a_sweep_that_is_none_is_named() -> None:

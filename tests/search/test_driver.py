@@ -118,6 +118,31 @@ def test_a_race_ends_with_its_trials_and_goes_on_with_a_larger_number(
     assert watch.left == "0 trials left"
 
 
+def test_folds_are_reported_like_epochs_and_count_with_theirs(
+    race: Callable[..., str], watch: Watch, tmp_path: Path
+) -> None:
+    """Here each job reports `EPOCHS` times, which stand for folds of 10 epochs."""
+    folds = {"folds": EPOCHS, "epochs": 10}
+
+    def job(trial: TrialRecord) -> dict[str, Any]:
+        return {"do": "train_folds", "value": 0.5, **folds}
+
+    race(job, trials=9, epochs=15 * EPOCHS)
+    found = records(tmp_path)
+    assert {trial.epochs for trial in found} == {EPOCHS}
+    # Begun before 15 * EPOCHS epochs were counted: at least two, and with one a slot at a time.
+    assert 2 <= len(found) < 9
+
+
+def test_the_reason_of_a_loser_names_its_folds(race: Callable[..., str], tmp_path: Path) -> None:
+    def job(trial: TrialRecord) -> dict[str, Any]:
+        return {"do": "train_folds", "value": 1 / (1 + trial.number), "folds": EPOCHS}
+
+    race(job, trials=8, pruner="asha")
+    pruned = [trial for trial in records(tmp_path) if trial.state == PRUNED]
+    assert pruned and all(f"after {t.epochs} folds at" in str(t.reason) for t in pruned)
+
+
 def test_losers_are_stopped(race: Callable[..., str], tmp_path: Path) -> None:
     race(lambda trial: {"value": 1.0 / (1 + trial.number)}, trials=8, pruner="asha")
     found = records(tmp_path)

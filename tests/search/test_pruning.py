@@ -66,6 +66,27 @@ def test_a_slow_starter_is_judged_by_its_own_kind(name: str) -> None:
     assert Counter(across[8:])[EPOCHS] < 8, "this test cannot fail"
 
 
+def test_folds_are_paired_with_those_of_the_best_trial() -> None:
+    """Folds differ among each other by far more than the trials do."""
+    folds = [0.55, 0.9, 0.5, 0.7, 0.6, 0.8, 0.75, 0.65, 0.85]
+    worse, better = ([value + shift for value in folds] for shift in (-0.01, 0.01))
+    steps = trials(
+        make("wilcoxon", across_families=True), ["cnn"] * 4, [folds, worse, better, folds]
+    )
+    # Of four folds, all worse, 1/16 is the first share of chance below a tenth.
+    assert list(steps) == [EPOCHS, 4, EPOCHS, 4]
+    patient = make("wilcoxon", across_families=True, min_epochs=7)
+    assert list(trials(patient, ["cnn"] * 2, [folds, worse])) == [EPOCHS, 7]
+
+
+def test_within_its_family_a_fold_is_paired_with_the_best_of_that_family() -> None:
+    best, worse, worst = ([v] * EPOCHS for v in (0.9, 0.7, 0.5))
+    families, known = ["cnn", "gru", "gru"], [best, worse, worst]
+    across = trials(make("wilcoxon", across_families=True), families, known)
+    assert list(across) == [EPOCHS, 4, 4]
+    assert list(trials(make("wilcoxon"), families, known)) == [EPOCHS, EPOCHS, 4]
+
+
 @settings(max_examples=25)
 @given(
     st.sampled_from(["asha", "median"]),  # Hyperband's brackets go by the trial's number
