@@ -38,17 +38,17 @@ if TYPE_CHECKING:  # scikit-image takes a moment, and networks need none of it
     from src.features.fusion import Extractor
 
 __all__ = [
-    "PROVISIONAL_BATCH",
     "build_data",
     "build_extractors",
     "build_fold",
     "build_task",
     "build_trainer",
+    "first_batch_size",
     "load_task",
 ]
 
 # Until `data.batch_size=auto` has been measured (src/resolve.py).
-PROVISIONAL_BATCH = 128
+_PROVISIONAL_BATCH = 128
 _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
@@ -93,7 +93,7 @@ def build_data(settings: RunSettings) -> PictureData:
             val_fraction=data.val_fraction,
             test_fraction=data.test_fraction,
             train_on_val=data.train_on_val,
-            batch_size=data.batch_size if isinstance(data.batch_size, int) else PROVISIONAL_BATCH,
+            batch_size=first_batch_size(settings),
             seed=settings.seed,
             workers=data.num_workers or available_cores(),
         )
@@ -115,7 +115,15 @@ def build_fold(settings: RunSettings, data: PictureData) -> PictureData:
         raise TypeError("the settings name no fold")
     with _input_of("cv.folds"):
         seed = training_seed(settings.seed, cv.fold)
-        return data.fold(cv.fold, cv.folds, split_seed=settings.data.split_seed, seed=seed)
+        held_out = data.fold(cv.fold, cv.folds, split_seed=settings.data.split_seed, seed=seed)
+    held_out.batch_size = first_batch_size(settings)
+    return held_out
+
+
+def first_batch_size(settings: RunSettings) -> int:
+    """Pictures a step; while `data.batch_size=auto` waits to be measured, a provisional number."""
+    size = settings.data.batch_size
+    return size if isinstance(size, int) else _PROVISIONAL_BATCH
 
 
 def _network_of(settings: RunSettings) -> NetworkSettings:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from src.build import build_fold
 from src.candidates.candidate import OnEpoch
@@ -27,13 +25,14 @@ from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 from src.data.splits import PARTS, Split
 from src.files import write_atomically
+from src.fold_book import FoldBook
 from src.out_of_fold import fold_means, joined, mean_of
 from src.records import Predictions, RunSummary
 from src.reporting.suspects import doubtful_labels
 from src.reporting.terminal import format_summary
 from src.resolve import Resolved
 from src.run_end import Outcome, close_run, outcome_of, show_suspects, ui_command
-from src.run_folder import FOLDS, RunFolder
+from src.run_folder import RunFolder
 from src.run_start import Membership, open_folder, record_start
 from src.tracking.addresses import absolute_uri, public_uri
 from src.tracking.mirror_process import MirrorProcess
@@ -94,12 +93,20 @@ def cross_validate(
     resolved = candidate_of(settings, build_fold(settings, data)).resolved
     for note in resolved.notes:
         print(note)
+    early = settings.trainer.early_stopping is not None
+    if not settings.is_idle("trainer.final_weights") and (
+        early or settings.trainer.final_weights == "best"
+    ):
+        print(
+            f"trainer.{'early_stopping' if early else 'final_weights'}: it looks at the fold that "
+            "is held out, so that the figures of the folds flatter a little"
+        )
     chosen = _differences(settings, resolved.settings)
     settings = replace(resolved.settings, cv=whole)
     folder = open_folder(settings)
     if settings.resume is not None:
         _check_pictures(folder, data)
-    book = _Book.open(folder, [*shlex.split(command), *chosen])
+    book = FoldBook.open(folder, [*shlex.split(command), *chosen])
     run = _CrossValidation(replace(resolved, settings=settings), folder, data, book, part_of)
     return run.carry_out(run_one, on_fold)
 
@@ -123,60 +130,13 @@ def _check_pictures(folder: RunFolder, data: PictureData) -> None:
 
 
 @dataclass
-class _Book:
-    """Which run is which fold, kept in the folder of the whole.
-
-    Attributes:
-        file: that holds it.
-        command: words that repeat the whole.
-        runs: the name of each fold's run, by number from 1.
-    """
-
-    file: Path
-    command: list[str]
-    runs: dict[int, str] = field(default_factory=dict)
-
-    @classmethod
-    def open(cls, folder: RunFolder, command: Sequence[str]) -> _Book:
-        """That of a run that goes on, which was begun by another command, or a new one."""
-        file = folder.path / FOLDS
-        try:
-            plain: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            book = cls(file, list(command))
-            book._write()
-            return book
-        return cls(file, plain["command"], {int(n): name for n, name in plain["runs"].items()})
-
-    def add(self, number: int, run: RunFolder) -> None:
-        """Keep it, whatever happens to this process."""
-        self.runs[number] = run.name
-        self._write()
-
-    def _write(self) -> None:
-        plain = {"command": self.command, "runs": self.runs}
-        write_atomically(self.file, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
-
-    def run(self, number: int) -> RunFolder | None:
-        """The run of a fold; None where none has begun, or its folder is gone."""
-        path = self.file.parent.parent / self.runs.get(number, "")
-        return RunFolder.open(path) if number in self.runs and path.is_dir() else None
-
-    def words(self, number: int) -> list[str]:
-        """The command line that repeats one fold by hand."""
-        newer = {"cv.fold": f"cv.fold={number}", "evaluate_test": "evaluate_test=false"}
-        kept = [word for word in self.command if word.partition("=")[0] not in newer]
-        return [*kept, *newer.values()]
-
-
-@dataclass
 class _CrossValidation:
     """The state of a cross-validation between its steps."""
 
     resolved: Resolved
     folder: RunFolder
     data: PictureData
-    book: _Book
+    book: FoldBook
     part_of: Membership | None
     started: float = field(default_factory=time.perf_counter)
     ended: dict[int, RunSummary] = field(default_factory=dict)
@@ -198,7 +158,10 @@ class _CrossValidation:
         try:
             with Interruption() as interruption:
                 try:
-                    with outcome_of(folder) as outcome, explained(folder.path):
+                    with (
+                        outcome_of(folder, alone=self.part_of is None) as outcome,
+                        explained(folder.path),
+                    ):
                         for number in range(1, settings.cv.count + 1):
                             self._fold(number, run_one, tracker, mirror)
                             if on_fold is not None:
@@ -291,10 +254,8 @@ class _CrossValidation:
         """Predictions, figures and means of all folds."""
         settings, folder = self.settings, self.folder
         folds = settings.cv.folds or 0
-        said = [
-            Predictions.read(Path(self.ended[n].run_dir) / "predictions" / "val.parquet")
-            for n in sorted(self.ended)
-        ]
+        runs = [self.book.run(number) for number in sorted(self.ended)]
+        said = [Predictions.read(run.predictions / "val.parquet") for run in runs if run]
         repeats = [joined(said[i : i + folds]) for i in range(0, len(said), folds)]
         out_of_fold = mean_of(repeats)
         written = {"val": out_of_fold}

@@ -132,7 +132,10 @@ class _Run:
         print(self._headline())
         remove_leftovers(folder.checkpoints)
         try:
-            with outcome_of(folder) as outcome, explained(folder.path, self.data.batch_size):
+            with (
+                outcome_of(folder, alone=self.part_of is None) as outcome,
+                explained(folder.path, self.data.batch_size),
+            ):
                 self.fitted = self.candidate.fit(folder, tracker, interruption, on_epoch)
                 self.metrics |= self.fitted.metrics
                 self._measure(tracker, self.fitted)

@@ -33,22 +33,27 @@ class Outcome:
 
 
 @contextmanager
-def outcome_of(folder: RunFolder) -> Iterator[Outcome]:
-    """Holds what is known of the run's end once the block is left; no exception is kept back."""
+def outcome_of(folder: RunFolder, *, alone: bool) -> Iterator[Outcome]:
+    """Holds what is known of the run's end once the block is left; no exception is kept back.
+
+    Args:
+        alone: whether a person is told how to go on; what the run is a part of tells them itself.
+    """
     outcome = Outcome()
     try:
         yield outcome
         outcome.status, outcome.state = "FINISHED", "complete"
     except Interrupted as stop:
         outcome.status, outcome.reason, outcome.state = "KILLED", str(stop), "interrupted"
-        _say_how_to_resume(folder)
+        if alone:
+            _say_how_to_resume(folder)
         raise
     except Stopped as stop:
         outcome.status, outcome.reason, outcome.state = "KILLED", str(stop), "pruned"
         raise
     except RunFailed as failure:
         outcome.reason = str(failure)
-        if isinstance(failure, DiskFull):
+        if alone and isinstance(failure, DiskFull):
             _say_how_to_resume(folder)
         raise
     except BaseException as error:

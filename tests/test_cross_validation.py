@@ -110,11 +110,13 @@ def test_every_picture_is_predicted_by_the_fold_that_had_not_seen_it(tmp_path: P
 
 
 def test_a_folds_command_repeats_it(tmp_path: Path) -> None:
-    whole = train(tmp_path, "cv.folds=3", "runtime=auto", "evaluate_test=true")
+    auto = ("runtime=auto", "data.batch_size=auto")
+    whole = train(tmp_path, "cv.folds=3", *auto, "evaluate_test=true")
     second = fold_runs(whole)[1]
     _, _, _, *words = shlex.split(second.command)
     assert "cv.fold=2" in words and "evaluate_test=false" in words
-    assert any(word.startswith("runtime.precision=") for word in words), "what was chosen is said"
+    said_keys = {word.partition("=")[0] for word in words if not word.endswith("=auto")}
+    assert {"runtime.precision", "data.batch_size"} <= said_keys, "what was chosen is said"
     again = train(tmp_path / "by hand", *words[len(SMALL) + 1 :])
     same(said(again), said(second))
     assert again.split_fingerprint == second.split_fingerprint
@@ -228,6 +230,32 @@ def test_what_cannot_be_cross_validated_is_refused_before_there_is_a_folder(
             read_run_settings(wrong)
     assert not (tmp_path / "out").exists()
     assert train(tmp_path / "out", *words, "cv.folds=2").status == "FINISHED"
+
+
+def test_groups_stay_in_one_fold(tmp_path: Path) -> None:
+    pictures = folder_of_noise(tmp_path / "pictures", a=30, b=30)
+    names = [f"{label}/x{i}.png" for label in "ab" for i in range(30)]
+    camera = [f"c{i % 9}" for i in range(60)]
+    rows = [f"{name},{name[0]},{group}" for name, group in zip(names, camera, strict=True)]
+    table = pictures / "pictures.csv"
+    table.write_text("\n".join(["path,label,group", *rows]) + "\n")
+    words = ["data=folder", f"data.root={table}", "data.batch_size=8", "cv.folds=3"]
+    whole = train(tmp_path / "out", *words, "cv.repeats=2")
+    for repeat in (0, 1):
+        folds: dict[str, set[int]] = {}
+        for fold, run in enumerate(fold_runs(whole)[3 * repeat : 3 * repeat + 3]):
+            for path in said(run).paths or ():
+                folds.setdefault(camera[names.index(path)], set()).add(fold)
+        assert len(folds) > 5 and all(len(where) == 1 for where in folds.values())
+
+
+def test_what_looks_at_the_held_out_fold_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path, "cv.folds=2")
+    assert "flatter" not in capsys.readouterr().out
+    train(tmp_path, "cv.folds=2", "trainer.final_weights=best")
+    assert "trainer.final_weights: it looks at the fold" in capsys.readouterr().out
 
 
 def test_one_that_goes_on_wants_its_own_pictures(tmp_path: Path) -> None:

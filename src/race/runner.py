@@ -176,8 +176,7 @@ class TrialRunner:
         if self._data is None or key != self._key:
             self._data, self._key = None, key  # the old ones go before the new ones come
             self._data = build.build_data(settings)
-        size = settings.data.batch_size
-        self._data.batch_size = size if isinstance(size, int) else build.PROVISIONAL_BATCH
+        self._data.batch_size = build.first_batch_size(settings)
         self._data.seed = training_seed(settings.seed, settings.cv.fold)
         return self._data
 

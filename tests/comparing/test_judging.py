@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from statistics import mean, variance
 
+import numpy as np
 import pytest
 
 from src.comparing import compared
 from src.config.checks import ConfigError
 from src.data.ledger import count_test_measurement
+from src.data.splits import Split
 from src.reporting.comparison import format_comparison
 from tests.comparing.runs import TARGETS, compare_settings, finished_run
 
@@ -81,9 +83,12 @@ def test_a_sweeps_runs_are_those_of_its_record(tmp_path: Path) -> None:
 
 
 def test_the_test_part_is_counted_in_the_ledger_too(tmp_path: Path) -> None:
-    finished_run(tmp_path, "cnn", 10)
+    run = finished_run(tmp_path, "cnn", 10)
+    hashes = np.array([b"a" * 64, b"b" * 64, b"c" * 64])
+    split = Split(np.array([0, 1, 2], np.int8), np.array([0, 1, 0]), hashes)
+    split.write(run.split)
     for _ in range(3):
-        count_test_measurement(tmp_path, "s", "somebody")
+        count_test_measurement(tmp_path, split.test_fingerprint, "somebody")
     assert compared(compare_settings(tmp_path)).test_measurements == 3
 
 

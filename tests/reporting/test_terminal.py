@@ -116,3 +116,13 @@ def test_numbers_of_parameters(number: int, text: str) -> None:
 def test_one_measurement_of_the_test_part() -> None:
     summary = dataclasses.replace(SUMMARY, test_measurements=1)
     assert "test part measured   once on this split" in format_summary(summary, "make ui")
+
+
+def test_a_cross_validation_shows_the_spread_of_its_folds() -> None:
+    metrics = SUMMARY.metrics | {"val/accuracy_sd": 0.0123}
+    folds = {"val/accuracy": [0.91, 0.95, 0.934]}
+    whole = dataclasses.replace(SUMMARY, metrics=metrics, folds=folds)
+    shown = format_summary(whole, "make ui")
+    assert "over folds" in shown
+    assert "3 folds, 91.0 to 95.0 %, standard deviation 1.2 points" in shown
+    assert "over folds" not in format_summary(SUMMARY, "make ui")
