@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import csv
 import json
-import os
-import signal
-import socket
 import struct
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +18,7 @@ from PIL import Image
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
 from tests.serving.conftest import ROOT, Typed
+from tests.serving.served import ask, predicted, same, served, text
 
 pytestmark = pytest.mark.slow
 
@@ -80,25 +73,7 @@ def logged(trained: Path, store: Store) -> Any:
 
 @pytest.fixture(scope="module")
 def expected(trained: Path, pictures: Path, typed: Typed) -> dict[str, dict[str, float]]:
-    """What `python -m src.predict` says: probability by label, by the name of the file."""
-    out = pictures.parent / "labels.csv"
-    words = [f"run={trained}", f"images={pictures}", f"out={out}", "top_k=10"]
-    done = typed("src.predict", *words)
-    assert done.returncode == 0, done.stderr
-    answers = {}
-    with out.open() as file:
-        for row in csv.DictReader(file):
-            pairs = [("label", "probability")]
-            pairs += [(f"label_{k}", f"probability_{k}") for k in range(2, 11)]
-            answers[Path(row["path"]).name] = {row[a]: float(row[b]) for a, b in pairs}
-    assert len(answers) == len(list(pictures.iterdir()))
-    return answers
-
-
-def same(answer: dict[str, Any], expected: dict[str, float]) -> None:
-    assert answer["probabilities"] == pytest.approx(expected, abs=2e-6)  # six digits in the CSV
-    assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].__getitem__)
-    assert answer["probability"] == max(answer["probabilities"].values())
+    return predicted(typed, trained, pictures)
 
 
 def test_it_is_one_model_of_the_run_with_all_that_belongs_to_it(
@@ -159,51 +134,9 @@ def test_a_program_far_from_the_checkout_gets_the_answers_of_predict(
 def address(
     logged: Any, store: Store, environment: dict[str, str], tmp_path_factory: Any
 ) -> Iterator[str]:
-    """A real `mlflow models serve` on a free port, ended by its own process group."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("elsewhere")
-    words = ["models", "serve", "-m", f"runs:/{logged.source_run_id}/model"]
-    words += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *words],
-            cwd=folder,
-            env=environment | {"MLFLOW_TRACKING_URI": store.uri},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + 200
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
-
-
-def ask(address: str, body: dict[str, Any]) -> tuple[int, Any]:
-    request = urllib.request.Request(
-        address, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)["predictions"]
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+    with served(f"runs:/{logged.source_run_id}/model", store.uri, environment, folder) as address:
+        yield address
 
 
 def test_over_http_bytes_and_arrays_get_the_answers_of_predict(
