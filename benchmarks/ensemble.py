@@ -40,7 +40,7 @@ def measure() -> list[Row]:
         shared += ["tracking=none", "tracking.figures=false", "tracking.log_model=false", place]
         for words in _RUNS:
             python("-m", "src.train", *shared, *words)
-        python("-m", "src.compare", "ensemble=true", place)
+        python("-m", "src.compare", "ensemble=true", "tracking.enabled=false", place)
         runs = [
             json.loads(path.read_text()) for path in Path(folder).glob("out/runs/*/summary.json")
         ]

@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.resume import read_run_settings
 from src.data.sources.digits import load
+from src.data.splits import Split
 from src.ensembling import ensemble_of
 from src.experiment import run_experiment
 from src.records import Predictions, RunSummary
@@ -171,6 +173,48 @@ def test_it_lives_without_its_members_and_is_compared_like_any_run(
     (made.checkpoints / "members").rename(tmp_path / "gone")
     with pytest.raises(ConfigError, match=r"the member .* is gone"):
         load_trained(made.chosen_checkpoint())
+
+
+def cross_validation(folds: tuple[RunFolder, ...], name: str) -> RunFolder:
+    """A cross-validation as its records tell of it, made of runs that take the place of folds."""
+
+    def change(copy: RunFolder) -> None:
+        split = Split.read(copy.split)
+        ids = np.sort(np.concatenate([split.train, split.val]))
+        source = load(None, copy.path, False)
+        said = [
+            load_trained(one.chosen_checkpoint()).predictor(64).probabilities(source.arrays[ids])
+            for one in folds
+        ]
+        Predictions(
+            ids,
+            None,
+            source.targets[ids],
+            np.stack(said)[np.arange(len(ids)) % len(said), np.arange(len(ids))],
+            val(copy).class_names,
+        ).write(copy.predictions / "val.parquet")
+        (copy.path / "folds.json").write_text(
+            json.dumps({"command": [], "runs": {i: one.name for i, one in enumerate(folds, 1)}})
+        )
+        shutil.rmtree(copy.checkpoints)
+        summary = RunSummary.read(copy.summary)
+        replace(summary, checkpoint=None, split_fingerprint="into two folds").write(copy.summary)
+
+    return changed(folds[0], name, change)
+
+
+def test_cross_validations_are_combined_out_of_fold(runs: tuple[RunFolder, ...]) -> None:
+    pair, single = cross_validation(runs[:2], "two"), cross_validation(runs[2:], "one")
+    words = ["ensemble=greedy", "runs=[two,one]"]
+    made = combined((pair, single), *words)
+    split = Split.read(made.split)
+    assert len(val(made).targets) == len(split.train) + len(split.val)
+    members = load_trained(made.chosen_checkpoint()).passport["ensemble"]["members"]
+    weights = {Path(one["file"]).stem: one["weight"] for one in members}
+    assert set(weights) == {one.name for one in runs} and sum(weights.values()) == pytest.approx(1)
+    assert weights[runs[0].name] == weights[runs[1].name]
+    with pytest.raises(ConfigError, match="not measured on the same pictures as two"):
+        combined((pair, runs[2]), "ensemble=true", f"runs=[two,{runs[2].name}]")
 
 
 def changed(folder: RunFolder, name: str, change: Callable[[RunFolder], None]) -> RunFolder:

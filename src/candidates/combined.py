@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from src.candidates.candidate import Answers
 from src.candidates.members import Member
-from src.data.datamodule import PictureData
 from src.metrics.summary import metric_key
 from src.records import Predictions
 from src.reporting.tables import Table
@@ -20,19 +20,13 @@ __all__ = ["metrics_of", "read_held_out", "seconds_of", "told", "write_held_out"
 _HELD_OUT = "held_out.parquet"
 
 
-def write_held_out(checkpoints: Path, found: Combination, data: PictureData) -> None:
+def write_held_out(checkpoints: Path, found: Combination, library: Sequence[Member]) -> None:
     """Keep the held-out answers: the model that was made has chosen by the labels of its own."""
-    Predictions(
-        sample_ids=data.split.val,
-        paths=None,
-        targets=data.pictures.targets[data.split.val],
-        probs=found.probs,
-        class_names=tuple(data.pictures.class_names),
-    ).write(checkpoints / _HELD_OUT)
+    replace(library[0].held_out, probs=found.probs).write(checkpoints / _HELD_OUT)
 
 
 def read_held_out(checkpoints: Path) -> Answers:
-    """Of each picture of the validation part, what a combination made without it says.
+    """Of each picture that the members held out, what a combination made without it says.
 
     Raises:
         ValueError: the file is damaged or gone.
@@ -60,9 +54,9 @@ def seconds_of(members: Sequence[Member]) -> float:
     return float(np.nansum([member.training_seconds for member in members]))
 
 
-def told(found: Combination, library: Sequence[Member], data: PictureData) -> str:
+def told(found: Combination, library: Sequence[Member]) -> str:
     """The members by weight, and the outcome with its price in words."""
-    targets = data.pictures.targets[data.split.val]
+    targets = library[0].held_out.targets
     used = [i for i in np.argsort(-found.weights, kind="stable").tolist() if found.weights[i]]
     rows = tuple(
         (

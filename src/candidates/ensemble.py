@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from src.candidates.candidate import Answers, Fitted, OnEpoch, Trained
 from src.candidates.choose import ENSEMBLE_SUFFIX, load_trained
 from src.candidates.combined import metrics_of, read_held_out, seconds_of, told, write_held_out
-from src.candidates.members import load_member, read_members
+from src.candidates.members import Member, load_member, read_members
 from src.config.checks import ConfigError, to_plain
 from src.config.ensemble import EnsembleSettings
 from src.config.schema import RunSettings
@@ -44,7 +44,8 @@ class TrainedEnsemble:
 
     Its file says how they are mixed and lies beside theirs, in `members/`. Of the validation part,
     whose labels its weights have seen, it gives the answers that were held out when it was made,
-    each from members and weights that were chosen without that picture.
+    each from members and weights that were chosen without that picture; made of cross-validations
+    it gives those of the training part as well, out of fold.
 
     Attributes:
         passport: `ensemble` says the `way`, and of each of its `members` the run, the `file` and
@@ -126,6 +127,20 @@ class TrainedEnsemble:
         return None
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A model that answers, with its share: a member, or one of the folds that a member has."""
+
+    member: Member
+    checkpoint: Path
+    weight: float
+
+    @property
+    def file(self) -> str:
+        """What the checkpoint is called beside the ensemble's own file."""
+        return f"{self.checkpoint.parent.parent.name}{self.checkpoint.suffix}"
+
+
 class EnsembleCandidate:
     """Runs to choose from, chosen: everything but writing it down happens here.
 
@@ -148,15 +163,19 @@ class EnsembleCandidate:
         self._found = combine(
             [member.name for member in self._library],
             np.stack([member.probs for member in self._library]),
-            data.pictures.targets[data.split.val],
+            self._library[0].held_out.targets,
             ways=ways,
             at_most=model.at_most,
             seed=settings.seed,
         )
         used = np.flatnonzero(self._found.weights)
         self._members = [self._library[i] for i in used]
-        self._weights = [float(self._found.weights[i]) for i in used]
-        self._trained = [load_member(member, data) for member in self._members]
+        self._trained = [one for member in self._members for one in load_member(member, data)]
+        self._parts = [
+            _Part(member, checkpoint, float(weight) / len(member.checkpoints))
+            for member, weight in zip(self._members, self._found.weights[used], strict=True)
+            for checkpoint in member.checkpoints
+        ]
         self._seconds = time.perf_counter() - started
 
     @property
@@ -176,13 +195,12 @@ class EnsembleCandidate:
         started = time.perf_counter()
         file = folder.checkpoints / f"ensemble{ENSEMBLE_SUFFIX}"
         shutil.rmtree(folder.checkpoints / _MEMBERS, ignore_errors=True)
-        names = [f"{member.folder.run_id}{member.checkpoint.suffix}" for member in self._members]
-        for member, name in zip(self._members, names, strict=True):
-            _take(member.checkpoint, folder.checkpoints / _MEMBERS / name)
-        write_held_out(folder.checkpoints, self._found, self._data)
-        trained = TrainedEnsemble(self._passport(names), file)
+        for part in self._parts:
+            _take(part.checkpoint, folder.checkpoints / _MEMBERS / part.file)
+        write_held_out(folder.checkpoints, self._found, self._library)
+        trained = TrainedEnsemble(self._passport(), file)
         write_atomically(file, json.dumps(trained.passport, indent=1) + "\n")
-        print(told(self._found, self._library, self._data), flush=True)
+        print(told(self._found, self._library), flush=True)
         metrics = metrics_of(self._found)
         if on_epoch is not None:
             on_epoch(0, dict(metrics))
@@ -193,11 +211,11 @@ class EnsembleCandidate:
     def training_batch(self) -> None:
         return None
 
-    def _passport(self, files: list[str]) -> dict[str, Any]:
+    def _passport(self) -> dict[str, Any]:
         data, pictures = self._data, self._data.pictures
         members = [
-            {"run": member.name, "run_id": member.folder.run_id, "file": file, "weight": weight}
-            for member, file, weight in zip(self._members, files, self._weights, strict=True)
+            {"run": part.member.name, "file": part.file, "weight": part.weight}
+            for part in self._parts
         ]
         return {
             "settings": to_plain(self._settings) | {"resume": None},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,17 @@ from src.candidates.candidate import Trained
 from src.candidates.choose import ENSEMBLE_SUFFIX, load_trained
 from src.config.checks import ConfigError
 from src.data.datamodule import PictureData
+from src.data.splits import Split
 from src.metrics.summary import metric_key
 from src.records import Predictions, RunSummary
 from src.run_folder import RunFolder
 
 __all__ = ["Member", "NothingGained", "load_member", "read_members"]
 
+# Where a cross-validation lists the runs of its folds.
+_FOLDS = "folds.json"
 # Of this many, each of the five folds of the choice still holds two out.
-_LEAST_VAL = 10
+_LEAST_PICTURES = 10
 
 
 class NothingGained(ConfigError):
@@ -29,20 +33,25 @@ class NothingGained(ConfigError):
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A finished run.
+    """A finished run, or a cross-validation, whose folds answer together.
 
     Attributes:
         folder: of the run.
         summary: of the run.
-        checkpoint: the file that brings its model back.
-        probs: (N, K) float32, what it said of the N pictures of the validation part, by ascending
-            sample id.
+        checkpoints: the file that brings its model back; of a cross-validation one a fold.
+        held_out: by ascending sample id, what it said of pictures that it was not trained on: of
+            the validation part, or out of fold of the training and the validation part.
     """
 
     folder: RunFolder
     summary: RunSummary
-    checkpoint: Path
-    probs: NDArray[np.float32]
+    checkpoints: tuple[Path, ...]
+    held_out: Predictions
+
+    @property
+    def probs(self) -> NDArray[np.float32]:
+        """(N, K) of `held_out`."""
+        return self.held_out.probs
 
     @property
     def name(self) -> str:
@@ -58,7 +67,9 @@ class Member:
         return self._cost("training_seconds")
 
     def _cost(self, name: str) -> float:
-        return self.summary.metrics.get(metric_key("cost", name), float("nan"))
+        """Of all folds, whose mean the summary has."""
+        each = self.summary.metrics.get(metric_key("cost", name), float("nan"))
+        return len(self.checkpoints) * each
 
 
 def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> list[Member]:
@@ -72,24 +83,40 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
     for run in runs:
         member = _read(run, output_dir, data)
         found.setdefault(member.folder.run_id, member)
-    if len(data.split.val) < _LEAST_VAL:
-        raise ConfigError(
-            f"data: {len(data.split.val)} pictures of the validation part are too few to choose "
-            f"runs by, which needs {_LEAST_VAL}."
-        )
     if len(found) < 2:
         count = "none" if not found else "1"
         raise ConfigError(f"runs: at least two different ones are needed, and there is {count}.")
-    return list(found.values())
+    first, *others = found.values()
+    for other in others:
+        if not _alike(first, other):
+            raise ConfigError(
+                f"runs: {other.name} was not measured on the same pictures as {first.name}: "
+                "combine runs of one split, or cross-validations into the same folds."
+            )
+    if len(first.probs) < _LEAST_PICTURES:
+        raise ConfigError(
+            f"runs: {len(first.probs)} pictures that were held out are too few to choose by, which "
+            f"needs {_LEAST_PICTURES}."
+        )
+    return [first, *others]
 
 
-def load_member(member: Member, data: PictureData) -> Trained:
-    """The trained model of a member.
+def load_member(member: Member, data: PictureData) -> list[Trained]:
+    """The trained model of a member; of a cross-validation that of each fold.
 
     Raises:
-        ConfigError: its file is damaged, or it takes pictures of another shape.
+        ConfigError: a file is damaged, or the model takes pictures of another shape.
     """
-    trained = load_trained(member.checkpoint)
+    return [_load(member, checkpoint, data) for checkpoint in member.checkpoints]
+
+
+def _alike(one: Member, other: Member) -> bool:
+    same_split = one.summary.split_fingerprint == other.summary.split_fingerprint
+    return same_split and np.array_equal(one.held_out.sample_ids, other.held_out.sample_ids)
+
+
+def _load(member: Member, checkpoint: Path, data: PictureData) -> Trained:
+    trained = load_trained(checkpoint)
     height, width = data.pictures.image_size
     needed = (height, width, data.pictures.channels)
     takes = (*trained.passport["image_size"], trained.passport["channels"])
@@ -101,12 +128,21 @@ def load_member(member: Member, data: PictureData) -> Trained:
     return trained
 
 
+def _folder(run: str, output_dir: Path) -> RunFolder:
+    try:  # by its name, without a look into every other one
+        return RunFolder.open(output_dir / "runs" / run)
+    except ValueError:
+        return RunFolder.find(run, output_dir)
+
+
 def _read(run: str, output_dir: Path, data: PictureData) -> Member:
     try:
-        folder = RunFolder.find(run, output_dir)
+        folder = _folder(run, output_dir)
         summary = RunSummary.read(folder.summary)
-        predictions = Predictions.read(folder.predictions / "val.parquet")
-        checkpoint = folder.chosen_checkpoint()
+        held_out = Predictions.read(folder.predictions / "val.parquet")
+        folds = _folds(folder)
+        split = Split.read(folder.split)
+        checkpoints = tuple(one.chosen_checkpoint() for one in folds or [folder])
     except FileNotFoundError as error:
         raise ConfigError(f"runs: {run} is not finished: it has no {error.filename}.") from error
     except ValueError as error:
@@ -117,13 +153,39 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
 
     if summary.status != "FINISHED":
         refuse(f"did not finish ({summary.reason or summary.status})")
-    if checkpoint.suffix == ENSEMBLE_SUFFIX:
+    if any(checkpoint.suffix == ENSEMBLE_SUFFIX for checkpoint in checkpoints):
         refuse("is an ensemble itself: name its members")
-    if predictions.class_names != tuple(data.pictures.class_names):
+    if held_out.class_names != tuple(data.pictures.class_names):
         refuse("has learnt other classes")
-    if summary.split_fingerprint != data.split.fingerprint:
+    if split.fingerprint != data.split.fingerprint:
         refuse("was trained and validated on other pictures than these")
-    order = np.argsort(predictions.sample_ids, kind="stable")
-    if not np.array_equal(predictions.sample_ids[order], data.split.val):
-        refuse("has not answered all pictures of the validation part")
-    return Member(folder, summary, checkpoint, predictions.probs[order])
+    order = np.argsort(held_out.sample_ids, kind="stable")
+    ids = held_out.sample_ids[order]
+    wanted = data.split.val
+    if folds is not None:
+        wanted = np.sort(np.concatenate([data.split.train, data.split.val]))
+    if not np.array_equal(ids, wanted):
+        refuse("has not answered all pictures that it should have held out")
+    ordered = replace(
+        held_out,
+        sample_ids=ids,
+        paths=None,
+        targets=held_out.targets[order],
+        probs=held_out.probs[order],
+    )
+    return Member(folder, summary, checkpoints, ordered)
+
+
+def _folds(folder: RunFolder) -> list[RunFolder] | None:
+    """The runs of a cross-validation's folds; None for a run of its own.
+
+    Raises:
+        ValueError: the list is damaged, or one of them is gone.
+    """
+    try:
+        runs = json.loads((folder.path / _FOLDS).read_bytes())["runs"]
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder.path / _FOLDS} names no runs") from error
+    return [RunFolder.open(folder.path.parent / name) for name in runs.values()]

@@ -80,7 +80,7 @@ class SoupCandidate:
         self._trained = _alike(self._library, data)
         states = [trained.task.evaluated.state_dict() for trained in self._trained]
         self._states = [{name: t.clone() for name, t in state.items()} for state in states]
-        targets = data.pictures.targets[data.split.val]
+        targets = self._library[0].held_out.targets
         self._found = greedy_soup(
             [member.name for member in self._library], self._ask, targets, seed=settings.seed
         )
@@ -129,8 +129,8 @@ class SoupCandidate:
             "bakeoff": task.passport,
         }
         AtomicCheckpointIO().save_checkpoint(content, file)
-        write_held_out(folder.checkpoints, self._found, self._data)
-        print(told(self._found, self._library, self._data), flush=True)
+        write_held_out(folder.checkpoints, self._found, self._library)
+        print(told(self._found, self._library), flush=True)
         metrics = metrics_of(self._found)
         if on_epoch is not None:
             on_epoch(0, dict(metrics))
@@ -172,8 +172,8 @@ def _alike(members: list[Member], data: PictureData) -> list[TrainedNetwork]:
     """
     found: list[TrainedNetwork] = []
     for member in members:
-        trained = load_member(member, data)
-        if not isinstance(trained, TrainedNetwork):
+        trained, *more = load_member(member, data)
+        if more or not isinstance(trained, TrainedNetwork):
             raise ConfigError(f"runs: {member.name} is no network, and only weights have a mean.")
         found.append(trained)
         for key in _SAME:
