@@ -67,8 +67,8 @@ def test_all_that_is_known_stands_on_it() -> None:
     card = model_card(facts())
     for said in (
         "# Model card: mlp on my\\_pets",
-        "75.0 %  (95 % interval 40.9 to 92.9)",
-        "80.0 %  (95 % interval 60.0 to 90.0)",
+        "75.0 % (95 % interval 40.9 to 92.9)",
+        "80.0 % (95 % interval 60.0 to 90.0)",
         "measured 2 times on this split",
         "100 training, 20 validation, 8 test",
         "16x24x3",
