@@ -40,7 +40,7 @@ from src.tracking.tracker import Tracker
 from src.training.failures import explained
 from src.training.interruption import Interruption
 
-__all__ = ["RunOne", "cross_validate"]
+__all__ = ["RunOne", "cross_validate", "fold_runs"]
 
 _TABLE = "folds.csv"
 
@@ -109,6 +109,12 @@ def cross_validate(
     book = FoldBook.open(folder, [*shlex.split(command), *chosen])
     run = _CrossValidation(replace(resolved, settings=settings), folder, data, book, part_of)
     return run.carry_out(run_one, on_fold)
+
+
+def fold_runs(whole: RunFolder) -> list[RunFolder]:
+    """The runs of a cross-validation's folds, as far as they are still there."""
+    book = _Book.open(whole, [])
+    return [run for number in sorted(book.runs) if (run := book.run(number)) is not None]
 
 
 def _differences(asked: RunSettings, chosen: RunSettings) -> list[str]:

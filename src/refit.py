@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import median_high
 
 import yaml
 
@@ -23,7 +24,8 @@ from src.config.command_line import ChildEnded
 from src.config.compose import compose_settings, leaves, word_of
 from src.config.features import ClassicalSettings
 from src.config.models import NetworkSettings
-from src.config.schema import RunSettings
+from src.config.schema import CrossValidationSettings, RunSettings
+from src.cross_validation import fold_runs
 from src.data.splits import Split
 from src.experiment import run_experiment
 from src.files import write_atomically
@@ -69,24 +71,24 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
             f"refit: {chosen.name} is made of runs that are trained already, so there is nothing "
             "to train once more: say refit=false."
         )
-    epochs = int(load_trained(chosen.chosen_checkpoint()).passport["epochs"])
-    folder = earlier or RunFolder.create(chosen.output_dir, settings.model.name, settings.data.name)
-    write_atomically(chosen.path / _RECORD, json.dumps({"run": folder.name}) + "\n")
+    epochs = _epochs(chosen, settings)
     wanted = refit_settings(settings, epochs)
-    command = _command(chosen_summary, wanted)
-    wanted = replace(wanted, resume=str(folder.path), output_dir=str(folder.output_dir))
-    how_long = f" for {epochs} epochs" if epochs else ""
-    print(f"refit: {chosen.name} once more{how_long}, on training and validation part")
-    if wanted.trainer.devices != 1:
-        _train_apart(folder, wanted)
-        return folder
     data = build_data(wanted)
     if data.split.fingerprint != Split.read(chosen.split).with_val_training().fingerprint:
         raise ConfigError(
             f"the pictures of {settings.data.name} have changed since {chosen.name} was trained: "
             "train and choose again, or say refit=false."
         )
-    run_experiment(wanted, command=command, data=data)
+    folder = earlier or RunFolder.create(chosen.output_dir, settings.model.name, settings.data.name)
+    write_atomically(chosen.path / _RECORD, json.dumps({"run": folder.name}) + "\n")
+    command = _command(chosen_summary, wanted)
+    wanted = replace(wanted, resume=str(folder.path), output_dir=str(folder.output_dir))
+    how_long = f" for {epochs} epochs" if epochs else ""
+    print(f"refit: {chosen.name} once more{how_long}, on training and validation part")
+    if wanted.trainer.devices != 1:
+        _train_apart(folder, wanted)
+    else:
+        run_experiment(wanted, command=command, data=data)
     return folder
 
 
@@ -115,10 +117,20 @@ def refit_settings(settings: RunSettings, epochs: int) -> RunSettings:
         settings,
         resume=None,
         evaluate_test=False,
+        cv=CrossValidationSettings(folds=None, repeats=1, fold=None),
         data=replace(settings.data, train_on_val=True),
         trainer=trainer,
         tracking=replace(settings.tracking, log_model=True, figures=True),
     )
+
+
+def _epochs(chosen: RunFolder, settings: RunSettings) -> int:
+    """How long the chosen weights were trained; of a cross-validation, those of its middle fold."""
+    runs = fold_runs(chosen) if settings.cv.is_whole else [chosen]
+    found = [load_trained(run.chosen_checkpoint()).passport["epochs"] for run in runs]
+    if not found:
+        raise ConfigError(f"refit: the runs of the folds of {chosen.name} are gone.")
+    return int(median_high(found))
 
 
 def _is_finished(folder: RunFolder) -> bool:

@@ -69,6 +69,11 @@ def select(settings: SelectSettings) -> Champion:
     chosen = choose(settings)
     with _alone(chosen.folder.output_dir):
         model = chosen
+        if chosen.settings.cv.is_whole and not settings.refit:
+            raise ConfigError(
+                f"run: {chosen.folder.name} is a cross-validation, whose folds have a model each: "
+                "say refit=true to train one on all of their pictures."
+            )
         if settings.refit and chosen.settings.data.train_on_val:
             print(f"refit: {chosen.folder.name} has learnt from the validation part already")
         elif settings.refit:
@@ -280,13 +285,15 @@ def _found(run: str, output_dir: Path) -> RunFolder:
 def _read(folder: RunFolder, reasons: tuple[str, ...] = ()) -> Chosen:
     try:
         summary = RunSummary.read(folder.summary)
-        folder.chosen_checkpoint()
         plain = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        settings = from_plain(RunSettings, plain)
+        if not settings.cv.is_whole:
+            folder.chosen_checkpoint()
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"run: {folder.name} has no trained model to take: {error}.") from error
     if summary.status != "FINISHED":
         raise ConfigError(f"run: {folder.name} did not finish: {summary.reason}.")
-    return Chosen(folder, from_plain(RunSettings, plain), summary, reasons)
+    return Chosen(folder, settings, summary, reasons)
 
 
 @contextmanager

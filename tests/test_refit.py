@@ -123,7 +123,7 @@ def test_a_killed_refit_goes_on_in_its_folder(
     assert RunSummary.read(begun.summary).status == "FINISHED"
     assert load_trained(begun.chosen_checkpoint()).passport["epochs"] == 3
     epochs = (begun.path / "tracking" / "spool.jsonl").read_text().count('"train/loss"')
-    assert epochs == 4  # three, and the last one's among the final figures
+    assert epochs == 3
 
 
 def test_what_knows_no_epochs_is_fitted_to_both_parts(tmp_path: Path) -> None:
@@ -134,6 +134,19 @@ def test_what_knows_no_epochs_is_fitted_to_both_parts(tmp_path: Path) -> None:
     model = load_trained(folder.chosen_checkpoint()).classifier.model  # type: ignore[attr-defined]
     assert model.pipeline.steps[-1][1].n_samples_fit_ == len(split.train)
     assert (folder.path / "model" / "digest.txt").is_file()
+
+
+def test_a_cross_validation_becomes_one_model_of_all_its_pictures(tmp_path: Path) -> None:
+    words = ("cv.folds=3", "data.val_fraction=0.3", "trainer.early_stopping=1")
+    chosen = trained(tmp_path, *MLP, *words, "trainer.max_epochs=2")
+    folder = refitted(chosen)
+    split = Split.read(folder.split)
+    assert split.fingerprint == Split.read(chosen.split).with_val_training().fingerprint
+    settings = settings_of(folder)
+    assert settings.cv.folds is None and settings.data.train_on_val
+    assert load_trained(folder.chosen_checkpoint()).passport["epochs"] == 2
+    with pytest.raises(ConfigError, match=r"train_on_val holds nothing out, and cv\.folds does"):
+        compose_settings(RunSettings, ["cv.folds=3", "data.train_on_val=true"])
 
 
 def test_other_pictures_than_the_chosen_ones_are_refused(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_verdicts_choice_is_measured_once_and_described(
     assert summary.metrics["test/accuracy"] > 0.95 and summary.test_measurements == 1
     said = capsys.readouterr().out
     assert f"chosen: {folder.name}" in said and "measured once on this split" in said
-    assert "handcrafted" in said and "not registered: the run is not tracked" in said
+    assert "handcrafted" in said and "not registered: tracking is off" in said
     card = (folder.path / CARD).read_text()
     assert f"{100 * summary.metrics['test/accuracy']:.1f} %" in card
     assert "Why this one" in card and "arXiv:1810.03993" in card

@@ -192,6 +192,8 @@ class RunSettings(Settings):
                 "folds one after another on one device: say trainer.devices=1, or run each "
                 "cv.fold=NUMBER by itself."
             )
+        if self.data.train_on_val and self.cv.folds is not None:
+            raise ConfigError("data.train_on_val holds nothing out, and cv.folds does: say one.")
         chooses = {"early_stopping": None, "final_weights": "last"}
         for key, must in chooses.items() if self.data.train_on_val else ():
             if getattr(self.trainer, key) != must and not self.is_idle(f"trainer.{key}"):

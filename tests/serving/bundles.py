@@ -22,7 +22,8 @@ def network_and_passport(
     *words: str, model: str = "mlp", shape: tuple[int, int, int] = (3, 16, 24), seed: int = 0
 ) -> tuple[nn.Module, dict[str, Any]]:
     """What `python -m src.train model=MODEL WORDS` would build for pictures of `shape`."""
-    settings = compose_settings(RunSettings, [f"model={model}", "runtime=float32", *words])
+    plainly = ["runtime=float32", "trainer.tta=none"]
+    settings = compose_settings(RunSettings, [f"model={model}", *plainly, *words])
     shared = ("_target_", "name", "pretrained", "freeze_epochs", "backbone_lr_scale")
     plain = to_plain(settings.model)
     arguments = {key: value for key, value in plain.items() if key not in shared}
