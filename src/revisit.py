@@ -1,30 +1,24 @@
-"""Coming back to a finished run: measuring it once more, or labelling further pictures."""
+"""Coming back to a finished run: measuring it once more."""
 
 from __future__ import annotations
 
-import csv
-import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
 
 from src.build import build_data
 from src.candidates.candidate import Trained
 from src.candidates.choose import load_trained
-from src.config.after import EvaluateSettings, PredictSettings
+from src.config.after import EvaluateSettings
 from src.config.checks import ConfigError, from_plain
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 from src.data.ledger import count_test_measurement
 from src.measuring import Measured, measure_part
 from src.records import RunSummary
-from src.reporting.guesses import Guess, GuessSample
 from src.run_folder import RunFolder
-from src.serving.predictor import Labelled
 from src.tracking.tracker import Tracker
 
-__all__ = ["Revisited", "label_files", "measure", "measure_again", "reopen", "revisit"]
+__all__ = ["Revisited", "measure", "measure_again", "reopen", "revisit"]
 
 _WITH_CURVES = ("train/accuracy", "train/loss", "val/accuracy", "val/loss")
 
@@ -131,29 +125,3 @@ def reopen(folder: RunFolder, settings: RunSettings, uri: str | None) -> Tracker
         run_id=folder.run_id,
         run_name=folder.name,
     )
-
-
-def label_files(
-    checkpoint: Path, files: Iterable[Path], settings: PredictSettings, stream: TextIO
-) -> GuessSample:
-    """Write a CSV row for every readable picture, in order; name the others on standard error.
-
-    Memory does not grow with the number of pictures.
-
-    Returns:
-        those that are worth a look.
-    """
-    predictor = load_trained(checkpoint).predictor(settings.batch_size)
-    sample = GuessSample(predictor.class_names)
-    top_k = min(settings.top_k, len(predictor.class_names))
-    rows = csv.writer(stream)
-    further = [f"{word}_{k}" for k in range(2, top_k + 1) for word in ("label", "probability")]
-    rows.writerow(["path", "label", "probability", *further])
-    for item in predictor.label(files, top_k):
-        if isinstance(item, Labelled):
-            pairs = zip(item.labels, item.probabilities, strict=True)
-            rows.writerow([item.path, *(x for name, p in pairs for x in (name, f"{p:.6f}"))])
-            sample.add(Guess(item.probabilities[0], item.path, item.labels[0]))
-        else:
-            print(f"skipped {item}", file=sys.stderr)
-    return sample

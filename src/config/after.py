@@ -43,6 +43,9 @@ class PredictSettings(Settings):
         "CSV file to write, with a contact sheet as PNG beside it; null for standard output",
         check=_out_problem,
     )
+    explain: bool = setting(
+        "also show what the network looked at in some of the pictures, in a PNG beside out"
+    )
     top_k: int = setting("classes named for each picture, most probable first", at_least=1)
     batch_size: int = setting("pictures at once", at_least=1)
     output_dir: str = setting("folder under which the run is looked for")

@@ -62,6 +62,14 @@ class GuessSample:
         """At most `limit`, least certain first."""
         return sorted(guess for _, guess in self._unsure)
 
+    def few(self, limit: int = 24) -> list[Guess]:
+        """At most `limit`: the least certain ones as half of them, then some of all the others."""
+        unsure, others = self.least_certain, self.others
+        half = max(limit // 2, limit - len(others))
+        places = min(limit - min(half, len(unsure)), len(others))
+        spread = [others[len(others) * place // places] for place in range(places)]
+        return unsure[:half] + spread
+
     @property
     def others(self) -> list[Guess]:
         """At most `limit` of the rest, least certain first."""

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from src.reporting.canvas import INK, MUTED, WARNING, plain_labels
 from src.reporting.sheets import Cell, confident_mistakes, sheet
 
-__all__ = ["map_sheet", "right_and_wrong"]
+__all__ = ["likeliest", "map_sheet", "right_and_wrong", "rivals_sheet"]
 
+_RIVALS_INCHES = 1.6  # width of a picture of unknown content, which deserves a closer look
 _COLUMNS = 6  # a right picture takes two cells, a mistake three: rows of six hold either
 
 
@@ -69,3 +70,34 @@ def map_sheet(
                 cells.append(Cell(images[i], [(f"{labels[index]} here", MUTED)], heat))
         cells += [None] * (-len(cells) % _COLUMNS)
     return sheet(cells, title, columns=_COLUMNS)
+
+
+def likeliest(probs: NDArray[np.floating]) -> NDArray[np.int64]:
+    """The two most probable classes of each row of (M, K), most probable first: (M, 2)."""
+    return np.argsort(-probs, axis=1, kind="stable")[:, :2]
+
+
+def rivals_sheet(
+    images: Sequence[NDArray[np.uint8]],
+    maps: NDArray[np.floating],
+    probs: NDArray[np.floating],
+    class_names: Sequence[str],
+    title: str,
+) -> Figure:
+    """Pictures of unknown class with where their two most probable ones are seen.
+
+    Args:
+        images: M of any size, (C, H, W) uint8.
+        maps: (M, 2, h, w) in [0, 1], of the `likeliest` classes; stretched over the pictures.
+        probs: (M, K) probabilities.
+        class_names: K names.
+        title: what the maps are.
+    """
+    labels = plain_labels(class_names)
+    cells = []
+    for image, heats, p, pair in zip(images, maps, probs, likeliest(probs), strict=True):
+        first, second = (f"{labels[index]} {p[index]:.0%}" for index in pair)
+        cells.append(Cell(image, [(first, INK), (f"or {second}", MUTED)]))
+        for heat, index in zip(heats, pair, strict=True):
+            cells.append(Cell(image, [(f"{labels[index]} here", MUTED)], heat))
+    return sheet(cells, title, columns=_COLUMNS, inches=_RIVALS_INCHES)

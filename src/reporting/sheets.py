@@ -17,7 +17,7 @@ __all__ = ["Caption", "Cell", "batch_sheet", "confident_mistakes", "mistakes_she
 
 _CELL_INCHES = 1.25
 _TITLE_INCHES = 0.5
-_CAPTION = 0.135  # height of a line of text, in cells
+_CAPTION_INCHES = 0.17  # height of a line of text
 _PADDING = 0.08
 
 # Lines of a caption: (text, colour).
@@ -98,7 +98,9 @@ def batch_sheet(
     return sheet([Cell(*pair) for pair in zip(images, captions, strict=True)], title, columns=8)
 
 
-def sheet(cells: Sequence[Cell | None], title: str, columns: int) -> Figure:
+def sheet(
+    cells: Sequence[Cell | None], title: str, columns: int, inches: float = _CELL_INCHES
+) -> Figure:
     """Pictures of any sizes in rows, under a title.
 
     All of them stand on one pair of axes measured in cells: axes of their own would take seconds.
@@ -107,19 +109,19 @@ def sheet(cells: Sequence[Cell | None], title: str, columns: int) -> Figure:
         cells: row by row; None leaves a gap.
         title: what they are.
         columns: the most to a row.
+        inches: width of a cell.
     """
     columns = max(4, min(columns, len(cells)))  # wide enough for the title
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     filled = [cell for cell in cells if cell is not None]
     shapes = [cell.image.shape[1] / cell.image.shape[2] for cell in filled]
     picture = float(np.clip(max(shapes, default=1), 0.3, 2))  # its height, in cells
+    line = _CAPTION_INCHES / inches
     lines = [
         max((len(cell.caption) for cell in row if cell is not None), default=0) for row in rows
     ]
-    tops = np.cumsum([0.0, *(picture + _CAPTION * count + _PADDING for count in lines)])
-    figure = new_figure(
-        columns * _CELL_INCHES, tops[-1] * _CELL_INCHES + _TITLE_INCHES, arranged=False
-    )
+    tops = np.cumsum([0.0, *(picture + line * count + _PADDING for count in lines)])
+    figure = new_figure(columns * inches, tops[-1] * inches + _TITLE_INCHES, arranged=False)
     above = _TITLE_INCHES / figure.get_figheight()
     heading: dict[str, Any] = {"va": "center", "fontsize": 11, "fontweight": "bold", "color": INK}
     figure.text(_PADDING / columns, 1 - above / 2, title, **heading)
@@ -130,8 +132,8 @@ def sheet(cells: Sequence[Cell | None], title: str, columns: int) -> Figure:
             if cell is None:
                 continue
             _draw_picture(axes, cell, column + 0.5, top + picture / 2, picture - _PADDING)
-            for line, (text, color) in enumerate(cell.caption):
-                y = top + picture + _CAPTION * (line + 0.3)
+            for number, (text, color) in enumerate(cell.caption):
+                y = top + picture + line * (number + 0.3)
                 style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5}
                 axes.text(column + 0.5, y, text, color=color, **style)
     # Last, because imshow moves the limits and forces its own aspect.

@@ -82,21 +82,26 @@ class Predictor:
                     else:
                         yield self._named(str(path), next(probs), top_k)
 
+    def pixels(self, picture: bytes | Path | Image.Image) -> NDArray[np.uint8]:
+        """A picture (C, H, W) as it is given to the model.
+
+        Raises:
+            PictureError: as `decode_picture`.
+        """
+        return decode_picture(picture, image_size=self._image_size, channels=self._channels)
+
     def _row(self, numbered: tuple[int, object]) -> NDArray[np.uint8]:
         row, value = numbered
         try:
-            return self._pixels(as_picture(value))
+            return self.pixels(as_picture(value))
         except PictureError as error:
             raise ValueError(f"the picture in row {row} {error}") from None
 
     def _decoded(self, path: Path) -> NDArray[np.uint8] | Problem:
         try:
-            return self._pixels(path)
+            return self.pixels(path)
         except PictureError as error:
             return Problem(str(path), str(error))
-
-    def _pixels(self, picture: bytes | Path | Image.Image) -> NDArray[np.uint8]:
-        return decode_picture(picture, image_size=self._image_size, channels=self._channels)
 
     def _named(self, path: str, probs: NDArray[np.float32], top_k: int) -> Labelled:
         best = np.argsort(-probs, kind="stable")[:top_k]

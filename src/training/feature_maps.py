@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +18,10 @@ __all__ = ["MapLayer", "find_map_layer", "output_replaced", "run_plainly"]
 # A map of fewer places along its shorter side shows little; networks for pictures of 32 pixels end
 # with 4x4.
 _ENOUGH_PLACES = 4
-# The sides of a map shrink alike; rounding may make up to this of a difference.
-_TOLERANCE = 2.0
+# The sides of a map shrink alike; rounding may make up to this of a difference, as a logarithm.
+_TOLERANCE = math.log(2.0)
+# By how much closer the other order of dimensions must come to that before it is believed.
+_SURPRISE = math.log(1.5)
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,17 @@ def _with_places(
         if len(shape) == 3 and grid and math.prod(grid) <= shape[1] < 2 * math.prod(grid):
             yield MapLayer(output.name, *grid, "tokens"), output
         elif len(shape) == 4:
-            for layout, (rows, columns) in (("maps", shape[2:]), ("places", shape[1:3])):
-                difference = (rows / size[0]) / (columns / size[1])
-                if rows * columns > 1 and 1 / _TOLERANCE <= difference <= _TOLERANCE:
-                    grid = (rows, columns)
-                    yield MapLayer(output.name, rows, columns, layout), output
-                    break
+            maps, places = _apart(shape[2:], size), _apart(shape[1:3], size)
+            layout = "places" if places + _SURPRISE < maps else "maps"
+            sides = shape[1:3] if layout == "places" else shape[2:]
+            if math.prod(sides) > 1 and _apart(sides, size) <= _TOLERANCE:
+                grid = (sides[0], sides[1])
+                yield MapLayer(output.name, *grid, layout), output
+
+
+def _apart(sides: Sequence[int], size: Sequence[int]) -> float:
+    """How differently the two sides of a picture have shrunk: 0, or the logarithm of how much."""
+    return abs(math.log(sides[0] * size[1] / (sides[1] * size[0])))
 
 
 def _leads_around(start: GradientEdge, obstacle: GradientEdge, goal: GradientEdge) -> bool:

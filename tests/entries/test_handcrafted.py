@@ -70,6 +70,15 @@ def test_predict_labels_pictures_as_any_run_does(fitted: Path, run: Run, tmp_pat
     assert list(rows[0])[:5] == ["path", "label", "probability", "label_2", "probability_2"]
 
 
+def test_there_is_nothing_to_explain(fitted: Path, run: Run, tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    words = [f"run={fitted}", f"images={tmp_path}/a.png", f"out={tmp_path}/a.csv", "explain=true"]
+    result = run("src.predict", *words)
+    assert result.returncode == 2 and "in handcrafted no value belongs" in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and not (tmp_path / "a.csv").exists()
+    assert not list((fitted / "figures").glob("*class_maps*"))
+
+
 @pytest.mark.parametrize("module", ["src.evaluate", "src.predict"])
 def test_a_model_that_was_tampered_with_is_refused(
     fitted: Path, run: Run, tmp_path: Path, module: str

@@ -6,6 +6,7 @@ import csv
 import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -47,6 +48,29 @@ def test_every_readable_picture_gets_a_label(trained: Path, run: Run, pictures: 
     assert right >= 8, rows
     for row in rows:
         assert float(row["probability"]) >= float(row["probability_2"])
+
+
+def test_what_the_network_looked_at_is_shown_beside_the_labels(
+    trained: Path, run: Run, pictures: Path
+) -> None:
+    figures = trained / "figures"
+    with Image.open(figures / "val_class_maps.png") as of_the_run:
+        assert of_the_run.width > 1000  # six in a row
+    folder = pictures.rename(pictures.parent / "explain")
+    words = [f"run={trained}", f"images={folder}", "explain=true"]
+    result = run("src.predict", *words)
+    assert result.returncode == 2 and "say out=FILE.csv too" in result.stderr
+    for _ in range(2):  # the second time the sheets of the first lie among the pictures
+        result = run("src.predict", *words, f"out={folder}/a.csv")
+        assert result.returncode == 0, result.stderr
+        assert "10 pictures labelled" in result.stderr and "a_explained.png" in result.stderr
+    with Image.open(folder / "a_explained.png") as sheet:
+        assert sheet.width > 1300 and sheet.height > 900  # two pictures in a row of six
+        colours = np.asarray(sheet.convert("HSV"))[:, :, 1]
+    assert (colours > 60).mean() > 0.05  # the pictures themselves are grey
+    (folder / "a.csv").unlink()
+    result = run("src.predict", *words, f"out={folder}/a.csv")
+    assert result.returncode == 2 and "is there already" in result.stderr
 
 
 def test_one_picture_to_standard_output(trained: Path, run: Run, pictures: Path) -> None:

@@ -72,3 +72,14 @@ def test_of_many_pictures_a_sheet_says_what_it_shows() -> None:
     texts = [text.get_text() for text in figure.findobj(Text)]
     assert "The 30 least certain of 2,000 pictures, then 30 drawn from the others" in texts
     assert len(figure.axes[0].images) == 60
+
+
+@given(st.integers(0, 70), st.integers(0, 7))
+def test_a_few_are_the_least_certain_and_some_of_all_the_others(count: int, odd: int) -> None:
+    sample = sample_of([i / 100 for i in range(count)])
+    few = sample.few(limit=24 + odd)
+    assert len(few) == len(set(few)) == min(24 + odd, count)
+    assert few == sorted(few) and few[:12] == sample.least_certain[:12]
+    if len(sample.others) == 30:
+        drawn = [sample.others.index(guess) for guess in few if guess in sample.others]
+        assert len(drawn) >= 12 and drawn[0] < 3 and drawn[-1] > 24

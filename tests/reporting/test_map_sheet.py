@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
 
-from src.reporting.map_sheet import map_sheet, right_and_wrong
+from src.reporting.map_sheet import likeliest, map_sheet, right_and_wrong, rivals_sheet
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
@@ -37,3 +38,18 @@ def test_a_mistake_shows_both_classes_and_a_right_picture_its_own() -> None:
     # The mistake begins a row of its own.
     tops = [image.get_extent()[3] for image in figure.axes[0].images]
     assert tops[0] < tops[3] == tops[5] or len(set(tops)) == 2
+
+
+def test_a_picture_of_unknown_class_shows_its_two_likeliest() -> None:
+    probs = np.array([[0.1, 0.6, 0.3], [0.4, 0.2, 0.4]])
+    assert likeliest(probs).tolist() == [[1, 2], [0, 2]]
+    images = [np.zeros((3, 4, 9), np.uint8), np.zeros((1, 8, 8), np.uint8)]
+    heats = np.arange(1, 5).reshape(2, 2, 1, 1) / 4 * np.ones((2, 2, 5, 5))
+    figure = rivals_sheet(images, heats, probs, ["cat", "dog", "eel"], "Maps")
+    texts = [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+    assert texts[:5] == ["dog 60%", "or eel 30%", "dog here", "eel here", "cat 40%"]
+    drawn = figure.axes[0].images
+    shown = [(i.get_extent(), float(i.get_array().mean())) for i in drawn if i.get_alpha()]
+    assert [mean for _, mean in shown] == [0.25, 0.5, 0.75, 1.0]
+    left, right, bottom, top = shown[0][0]
+    assert (right - left) / (bottom - top) == pytest.approx(9 / 4)  # laid over all of its picture
