@@ -113,7 +113,7 @@ def cross_validate(
 
 def fold_runs(whole: RunFolder) -> list[RunFolder]:
     """The runs of a cross-validation's folds, as far as they are still there."""
-    book = _Book.open(whole, [])
+    book = FoldBook.open(whole, [])
     return [run for number in sorted(book.runs) if (run := book.run(number)) is not None]
 
 
