@@ -20,7 +20,7 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfil
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: compare select help install train sweep test test-all check ui dashboard lock bench
+.PHONY: compare select export help install train sweep test test-all check ui dashboard lock bench
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,9 @@ compare: install  ## say which candidate to use, and how sure that is (ARGS="swe
 
 select: install  ## make the verdict's choice the champion (ARGS="sweep=default refit=true")
 	@$(PY) -m src.select $(ARGS)
+
+export: install .venv/.extra-export  ## make a run faster: ONNX, int8, torch.export (ARGS="run=ID")
+	@$(PY) -m src.export $(ARGS)
 
 ui: install  ## show the tracked runs in a browser (ARGS="port=5001")
 	@$(PY) -m src.tracking.ui $(ARGS)

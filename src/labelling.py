@@ -22,14 +22,14 @@ from src.serving.predictor import Labelled, Predictor
 __all__ = ["label_pictures"]
 
 
-def label_pictures(checkpoint: Path, found: Iterable[str], settings: PredictSettings) -> str:
+def label_pictures(model: Path, found: Iterable[str], settings: PredictSettings) -> str:
     """Write a CSV row for every readable picture, in order, and sheets of those worth a look.
 
     What cannot be read is named on standard error. Memory does not grow with the number of
     pictures.
 
     Args:
-        checkpoint: the file of a run's model.
+        model: a run's checkpoint, or the bundle of an exported variant.
         found: paths of picture files; sheets that lie among them are left out.
         settings: what to write, and where to.
 
@@ -42,16 +42,7 @@ def label_pictures(checkpoint: Path, found: Iterable[str], settings: PredictSett
     sheets = _Sheets.beside(settings.out, explain=settings.explain)
     files = [Path(file) for file in found if not sheets.has(Path(file))]
 
-    from src.candidates.choose import load_trained  # torch: after all that may be refused at once
-
-    trained = load_trained(checkpoint)
-    maps = trained.class_maps() if settings.explain else None
-    if settings.explain and maps is None:
-        raise ConfigError(
-            f"explain: in {trained.passport['settings']['model']['name']} no value belongs to a "
-            "place of the picture, so there is nothing to show: leave explain=true out."
-        )
-    predictor = trained.predictor(settings.batch_size)
+    predictor, maps = _opened(model, settings)
     with _output(settings.out) as stream:
         sample = _write_rows(predictor, files, settings.top_k, stream)
     if sample.count == 0:
@@ -106,6 +97,31 @@ def _output(out: str | None) -> nullcontext[TextIO] | TextIO:
         return open(out, "w", encoding="utf-8", newline="")
     except OSError as error:
         raise ConfigError(f"out: {out} cannot be written: {error.strerror}.") from error
+
+
+def _opened(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMaps | None]:
+    """What labels, and what explains it where that is asked for."""
+    # torch: after all that may be refused at once
+    from src.candidates.choose import load_trained
+    from src.serving.bundle import open_predictor
+
+    if model.is_dir():
+        if settings.explain:
+            raise ConfigError(
+                "explain: an exported variant keeps no maps to look into: leave variant out."
+            )
+        try:
+            return open_predictor(model, batch_size=settings.batch_size), None
+        except ValueError as error:
+            raise ConfigError(f"variant: {error}.") from error
+    trained = load_trained(model)
+    maps = trained.class_maps() if settings.explain else None
+    if settings.explain and maps is None:
+        raise ConfigError(
+            f"explain: in {trained.passport['settings']['model']['name']} no value belongs to a "
+            "place of the picture, so there is nothing to show: leave explain=true out."
+        )
+    return trained.predictor(settings.batch_size), maps
 
 
 def _write_rows(

@@ -22,7 +22,7 @@ def predict(settings: PredictSettings, words: Sequence[str]) -> None:
     """Label the pictures, and say on standard error where the answers are."""
     try:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
-        checkpoint = folder.chosen_checkpoint()
+        model = folder.model_file(settings.variant)
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 
@@ -33,7 +33,7 @@ def predict(settings: PredictSettings, words: Sequence[str]) -> None:
         found = find_pictures(settings.images)
     except ValueError as error:
         raise ConfigError(f"images: {error}.") from error
-    print(label_pictures(checkpoint, found, settings), file=sys.stderr)
+    print(label_pictures(model, found, settings), file=sys.stderr)
 
 
 def main() -> int:

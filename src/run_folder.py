@@ -52,6 +52,10 @@ class RunFolder:
         return self.path / "figures"
 
     @property
+    def exports(self) -> Path:
+        return self.path / "exports"
+
+    @property
     def split(self) -> Path:
         return self.path / "split.csv"
 
@@ -144,6 +148,28 @@ class RunFolder:
                 )
             raise ValueError(f"{self.path} has no checkpoint")
         return self.checkpoints / file
+
+    def model_file(self, variant: str | None) -> Path:
+        """What predicts: the chosen checkpoint for None, else the bundle of an exported variant.
+
+        Args:
+            variant: its name, or `chosen` for the one that the export chose, which may be the
+                checkpoint.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if variant == "chosen":
+            record = _read_json(self.exports / "export.json")
+            if "chosen" not in record:
+                raise ValueError(f"{self.name} has not been exported: python -m src.export does it")
+            variant = record["chosen"]
+        if variant is None:
+            return self.chosen_checkpoint()
+        bundle = self.exports / str(variant)
+        if not (bundle / "digest.txt").is_file():
+            raise ValueError(f"{self.name} has no variant {variant}: python -m src.export makes it")
+        return bundle
 
 
 def _read_json(path: Path) -> dict[str, Any]:

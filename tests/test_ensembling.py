@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
 from collections.abc import Callable
@@ -25,8 +24,9 @@ from src.data.sources.digits import load
 from src.data.splits import Split
 from src.ensembling import ensemble_of
 from src.experiment import run_experiment
+from src.labelling import label_pictures
 from src.records import Predictions, RunSummary
-from src.revisit import label_files, measure_again
+from src.revisit import measure_again
 from src.run_folder import RunFolder
 from src.serving.bundle import open_predictor
 
@@ -143,13 +143,12 @@ def test_it_is_evaluated_and_labels_pictures(
     np.testing.assert_array_equal(val(ensemble).probs, before)
     source = load(None, tmp_path, False)
     Image.fromarray(source.arrays[3, 0]).resize((40, 30)).save(tmp_path / "three.png")
-    predicting = compose_settings(
-        PredictSettings, [*words, f"images={tmp_path}", "top_k=2"], "predict"
-    )
-    stream = io.StringIO()
-    sample = label_files(checkpoint, [tmp_path / "three.png"], predicting, stream)
-    assert sample.count == 1
-    _, row = csv.reader(io.StringIO(stream.getvalue()))
+    out = tmp_path / "labels.csv"
+    words += [f"images={tmp_path}", f"out={out}", "top_k=2"]
+    predicting = compose_settings(PredictSettings, words, "predict")
+    said = label_pictures(checkpoint, [str(tmp_path / "three.png")], predicting)
+    assert said.startswith("1 pictures labelled")
+    _, row = csv.reader(out.read_text().splitlines())
     assert float(row[2]) > float(row[4]) > 0
 
 

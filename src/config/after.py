@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from src.config.checks import ConfigError, Settings, setting
+from src.config.export import VARIANTS
 from src.config.tracking import TrackingPlace, TrackingSwitch, experiment_problem
 
 __all__ = [
@@ -42,6 +43,11 @@ class PredictSettings(Settings):
     out: str | None = setting(
         "CSV file to write, with a contact sheet as PNG beside it; null for standard output",
         check=_out_problem,
+    )
+    variant: str | None = setting(
+        "exported variant to ask: onnx, int8, pt2, or chosen for the one that src.export chose; "
+        "null for the run as it was trained",
+        options=(*VARIANTS, "chosen"),
     )
     explain: bool = setting(
         "also show what the network looked at in some of the pictures, in a PNG beside out"

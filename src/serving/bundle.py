@@ -1,6 +1,7 @@
 """A trained model as a folder that needs no checkout: weights, passport, the code for both.
 
     network.safetensors   a network's weights, and nothing that could run; or
+    network.onnx, .pt2    an exported network, with its normalisation; or
     classifier.skops      a classifier on features, with all that describes its pictures; or
     members/0, 1, ...     of several models that answer as one: a bundle each, without the code
     passport.json         class names, picture size, settings; of a network, how it is built, of
@@ -29,13 +30,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.files import replacing, write_atomically
+from src.serving.exported import ONNX_FILE, PT2_FILE, classifier_of, open_logits
 from src.serving.predictor import Predictor
 
 if TYPE_CHECKING:  # a classifier on features needs no torch
     import torch
     from torch import nn
 
-__all__ = ["open_predictor", "write_bundle", "write_classifier_bundle", "write_ensemble_bundle"]
+__all__ = [
+    "open_predictor",
+    "write_bundle",
+    "write_classifier_bundle",
+    "write_ensemble_bundle",
+    "write_exported_bundle",
+]
 
 _WEIGHTS = "network.safetensors"
 _CLASSIFIER = "classifier.skops"
@@ -50,9 +58,13 @@ _SHIPPED = (
     "data/__init__.py",
     "data/decode.py",
     "data/source.py",
-    "serving/*.py",
+    *(
+        f"serving/{name}.py"
+        for name in ("__init__", "bundle", "exported", "inputs", "mlflow_model", "predictor")
+    ),
 )
 _SHIPPED_FOR_NETWORKS = (
+    "serving/network.py",
     "data/transforms.py",
     "models/*.py",
     "training/__init__.py",
@@ -67,12 +79,21 @@ _SHIPPED_FOR_CLASSIFIERS = tuple(
     )
 )
 _SHIPPED_FOR_ENSEMBLES = (
+    "serving/ensemble.py",
     *("metrics/__init__.py", "metrics/inputs.py", "metrics/probabilistic.py"),
     *("selection/__init__.py", "selection/mixing.py"),
 )
+_SHIPPED_FOR_EXPORTED = {
+    ONNX_FILE: ("serving/onnx_network.py",),
+    PT2_FILE: ("serving/pt2_network.py",),
+}
 _NETWORKS = "src.models."
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors")
 _CLASSIFIER_PACKAGES = ("numpy", "pillow", "scipy", "scikit-image", "scikit-learn", "skops")
+_EXPORTED_PACKAGES = {
+    ONNX_FILE: ("onnxruntime", "numpy", "pillow"),
+    PT2_FILE: ("torch", "numpy", "pillow"),
+}
 _FURTHER = {"TimmNet": "timm", "TorchvisionNet": "torchvision"}
 
 
@@ -158,6 +179,24 @@ def write_ensemble_bundle(
     return _complete(folder, _DIGESTS, passport, example, _SHIPPED_FOR_ENSEMBLES, tuple(packages))
 
 
+def write_exported_bundle(
+    folder: Path, file: Path, passport: Mapping[str, Any], example: NDArray[np.uint8]
+) -> str:
+    """Write the bundle of an exported network; otherwise as `write_bundle`.
+
+    Args:
+        folder: to write to.
+        file: the network, .onnx or .pt2: decoded pictures to logits.
+        passport: what the run's checkpoints say of it, and which variant of it this is.
+        example: a picture (C, H, W) uint8.
+    """
+    name = {".onnx": ONNX_FILE, ".pt2": PT2_FILE}[file.suffix]
+    _empty(folder)
+    shutil.copyfile(file, folder / name)
+    shipped, packages = _SHIPPED_FOR_EXPORTED[name], _EXPORTED_PACKAGES[name]
+    return _complete(folder, name, passport, example, shipped, packages)
+
+
 def _empty(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -197,8 +236,16 @@ def _complete(
     return hashed.hexdigest()
 
 
-def open_predictor(folder: Path, device: torch.device | None = None) -> Predictor:
-    """What labels pictures with a bundle's model; by default on a GPU where there is one.
+def open_predictor(
+    folder: Path, device: torch.device | None = None, batch_size: int = 128
+) -> Predictor:
+    """What labels pictures with a bundle's model.
+
+    Args:
+        folder: the bundle.
+        device: for a network that torch computes as in training; None for a GPU where there is
+            one. Exported networks compute on the CPU.
+        batch_size: pictures at once.
 
     Raises:
         ValueError: the bundle's files are damaged, or do not belong together.
@@ -207,10 +254,14 @@ def open_predictor(folder: Path, device: torch.device | None = None) -> Predicto
         from src.features.classifier import FeatureClassifier
 
         classifier = FeatureClassifier.load(folder / _CLASSIFIER)
-        return Predictor(classifier, classifier.passport)
+        return Predictor(classifier, classifier.passport, batch_size=batch_size)
 
     if (folder / _MEMBERS).is_dir():
-        return _open_ensemble(folder, device)
+        return _open_ensemble(folder, device, batch_size)
+
+    logits = open_logits(folder)
+    if logits is not None:
+        return Predictor(classifier_of(logits), _passport(folder), batch_size=batch_size)
 
     import torch
     from safetensors.torch import load_file
@@ -220,15 +271,24 @@ def open_predictor(folder: Path, device: torch.device | None = None) -> Predicto
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        passport = json.loads((folder / _PASSPORT).read_bytes())
+        passport = _passport(folder)
         network = _network(passport)
         network.load_state_dict(load_file(folder / _WEIGHTS))
     except Exception as error:  # safetensors and torch have many words for a damaged file
         raise ValueError(f"{folder} holds no network that can be loaded: {error}") from error
-    return Predictor(network_classifier(network, passport, device), passport)
+    classify = network_classifier(network, passport, device)
+    return Predictor(classify, passport, batch_size=batch_size)
 
 
-def _open_ensemble(folder: Path, device: torch.device | None) -> Predictor:
+def _passport(folder: Path) -> dict[str, Any]:
+    try:
+        passport: dict[str, Any] = json.loads((folder / _PASSPORT).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} has no readable {_PASSPORT}: {error}") from error
+    return passport
+
+
+def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -> Predictor:
     from src.serving.ensemble import ensemble_classifier
 
     try:
@@ -241,7 +301,8 @@ def _open_ensemble(folder: Path, device: torch.device | None) -> Predictor:
         open_predictor(folder / _MEMBERS / str(number), device).probabilities
         for number in range(len(weights))
     ]
-    return Predictor(ensemble_classifier(members, way, weights), passport)
+    classify = ensemble_classifier(members, way, weights)
+    return Predictor(classify, passport, batch_size=batch_size)
 
 
 def _network(passport: Mapping[str, Any]) -> nn.Module:

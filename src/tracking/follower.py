@@ -277,7 +277,7 @@ class Follower:
         file = self.run_dir / event["path"]
         match event["event"]:
             case "model":
-                store.log_model(self._run(), file, event["digest"])
+                store.log_model(self._run(), file, event["digest"], event.get("name", "model"))
             case "registration":
                 self._register(store, event, file.read_text(encoding="utf-8"))
             case _:

@@ -208,12 +208,13 @@ class Store:
             else:
                 self._client.log_artifact(mlflow_run_id, str(path), folder or None)
 
-    def log_model(self, mlflow_run_id: str, bundle: Path, digest: str) -> None:
-        """The bundle as the run's model, once: what an interrupted call began is finished.
+    def log_model(self, mlflow_run_id: str, bundle: Path, digest: str, name: str = "model") -> None:
+        """The bundle as a model of the run, once: what an interrupted call began is finished.
 
         Args:
             digest: of the bundle; one that is there with another digest has replaced it, and is
                 logged in a call of its own.
+            name: of the model within the run.
 
         Raises:
             Rejected: the bundle cannot be packed.
@@ -227,7 +228,7 @@ class Store:
             run = self._client.get_run(mlflow_run_id)
             model = self._logged(run, digest) or self._client.create_logged_model(
                 run.info.experiment_id,
-                name="model",
+                name=name,
                 source_run_id=mlflow_run_id,
                 tags={_MODEL_TAG: digest},
                 model_type="image classifier",

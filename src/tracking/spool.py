@@ -22,7 +22,10 @@ __all__ = ["STATUSES", "Spool", "find_runs", "last_start", "read_events", "spool
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Folders below output_dir that hold no run folder, but perhaps very many files.
 _NO_RUNS = frozenset(
-    {"mlartifacts", "checkpoints", "predictions", "figures", "model", "cache", "tracking"}
+    {
+        *("mlartifacts", "checkpoints", "predictions", "figures", "model", "exports"),
+        *("cache", "tracking"),
+    }
 )
 _SLICE_BYTES = 1 << 20
 
@@ -215,17 +218,18 @@ class Spool:
             )
         self._write("artifact", path=self._relative(path), folder=folder)
 
-    def model(self, path: Path, digest: str) -> None:
-        """A bundle inside the run folder is the run's trained model.
+    def model(self, path: Path, digest: str, name: str = "model") -> None:
+        """A bundle inside the run folder is the run's trained model, or a variant of it.
 
         Args:
             path: the bundle's folder.
             digest: what `write_bundle` returned: models of one run with the same are one model.
+            name: of the model within the run, as in `runs:/ID/NAME`.
 
         Raises:
             ValueError: it lies outside of the run folder.
         """
-        self._write("model", path=self._relative(path), digest=digest)
+        self._write("model", path=self._relative(path), digest=digest, name=name)
 
     def registration(self, card: Path, *, name: str, alias: str, data: str, digest: str) -> None:
         """The run's model is registered, under an alias as long as it is its data's champion.

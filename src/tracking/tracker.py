@@ -173,13 +173,13 @@ class Tracker:
         self._spool.artifact(path, folder)
         self._show_warnings()
 
-    def model(self, path: Path, digest: str) -> None:
-        """The bundle of the trained network, inside the run folder; see `Spool.model`.
+    def model(self, path: Path, digest: str, name: str = "model") -> None:
+        """The bundle of the trained model or a variant, inside the run folder; see `Spool.model`.
 
         Raises:
             ValueError: it lies outside of the run folder.
         """
-        self._spool.model(path, digest)
+        self._spool.model(path, digest, name)
         self._show_warnings()
 
     def register(self, card: Path, *, name: str, alias: str, data: str, digest: str) -> None:

@@ -56,7 +56,7 @@ def test_the_event_names_the_folder_and_stays_inside_the_run(tmp_path: Path) -> 
         with pytest.raises(ValueError, match="does not lie in the run folder"):
             spool.model(tmp_path / "model", "abc")
     events = [event for event, _ in read_events(spool_path(tmp_path / "run"))]
-    assert events[1:] == [{"event": "model", "path": "model", "digest": "abc"}]
+    assert events[1:] == [{"event": "model", "path": "model", "digest": "abc", "name": "model"}]
 
 
 def test_a_bundle_is_no_place_to_look_for_runs(tmp_path: Path) -> None:
@@ -190,3 +190,16 @@ def test_a_path_outside_of_the_run_is_left_out(store: Store, diary: Diary) -> No
     spool_path(diary.run_dir).write_text("\n".join(lines) + "\n")
     assert diary.send(store).finished and models(store) == []
     assert diary.warnings == ["the model '../other' is not inside the run folder, and is left out"]
+
+
+def test_a_variant_is_a_model_of_the_run_under_its_own_name(store: Store, diary: Diary) -> None:
+    first = write(diary)
+    second = bundle(diary.run_dir / "exports" / "onnx", seed=1)
+    with diary.open() as spool:
+        spool.model(diary.run_dir / "exports" / "onnx", second, "onnx")
+        spool.finish("FINISHED")
+    assert diary.send(store).finished and diary.warnings == []
+    assert {m.name: m.tags["bakeoff.model"] for m in models(store)} == {
+        "model": first,
+        "onnx": second,
+    }

@@ -1,0 +1,70 @@
+"""Exported variants against eager PyTorch: one picture at a time through the default cnn."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.commands import python
+from benchmarks.table import Row, spread
+from src.build import load_task
+from src.exporting import eager
+from src.run_folder import RunFolder
+from src.serving.exported import open_logits
+from src.serving.variants.judging import ratios, times_in_turns
+from src.serving.variants.whole import WholeNetwork
+
+__all__ = ["measure"]
+
+_ROUNDS = 31
+_THREADS = 2
+_BAR, _LEAST_EQUAL = 1.5, 0.999
+_TRAINING = ("data=fashion_mnist", "trainer.max_epochs=3", "evaluate_test=false", "tracking=none")
+
+
+def measure() -> list[Row]:
+    """A short training on Fashion-MNIST, exported; eager PyTorch in whatever way is fastest."""
+    with tempfile.TemporaryDirectory() as output_dir:
+        said = python("-m", "src.train", f"output_dir={output_dir}", *_TRAINING)
+        run = RunFolder.open(Path(said.splitlines()[-1].removeprefix("summary: ")).parent)
+        print(python("-m", "src.export", f"run={run.path}"))
+        return [_row(run)]
+
+
+def _row(run: RunFolder) -> Row:
+    record = json.loads((run.exports / "export.json").read_text())
+    equal = {row["name"]: row["equal_labels"] for row in record["variants"]}
+    task = load_task(run.chosen_checkpoint())
+    eagers = {
+        f"{precision} {layout}": eager(
+            WholeNetwork(load_task(run.chosen_checkpoint()).evaluated, task.passport, layout),
+            precision,
+        )
+        for precision in ("float32", "bfloat16")
+        for layout in ("contiguous", "channels_last")
+    }
+    variants = {}
+    for name in ("onnx", "int8", "pt2"):
+        logits = open_logits(run.exports / name, _THREADS)
+        if logits is not None and equal[name] >= _LEAST_EQUAL:
+            variants[name] = logits
+    channels, (height, width) = task.passport["channels"], task.passport["image_size"]
+    picture = np.random.default_rng(0).integers(0, 256, (1, channels, height, width), np.uint8)
+    calls = {name: partial(ask, picture) for name, ask in (eagers | variants).items()}
+    seconds = times_in_turns(calls, _ROUNDS)
+    for name, found in seconds.items():
+        print(f"{name}: {1e3 * statistics.median(found):.3f} ms", flush=True)
+    slow = min(eagers, key=lambda name: statistics.median(seconds[name]))
+    fast = min(variants, key=lambda name: statistics.median(seconds[name]))
+    faster = ratios(seconds[slow], seconds[fast])
+    return Row(
+        f"one picture through the default cnn: {fast} against eager PyTorch ({slow})",
+        f"{spread(faster)} faster, {100 * equal[fast]:.2f} % equal labels",
+        f"at least {_BAR}x, {100 * _LEAST_EQUAL:g} % on two cores",
+        statistics.median(faster) >= _BAR,
+    )

@@ -1,0 +1,44 @@
+"""Make faster variants of a trained run, check them on its pictures, and keep the best one.
+
+python -m src.export run=ID
+python -m src.export run=ID "variants=[onnx,pt2]" choose=onnx
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from src.config.checks import ConfigError
+from src.config.command_line import run_entry
+from src.config.compose import compose_settings
+from src.config.export import ExportSettings
+from src.run_folder import RunFolder
+
+
+def export(settings: ExportSettings, words: Sequence[str]) -> None:
+    """Write the variants beside the run, print how they compare, and log the choice."""
+    try:
+        folder = RunFolder.find(settings.run, Path(settings.output_dir))
+        checkpoint = folder.chosen_checkpoint()
+    except ValueError as error:
+        raise ConfigError(f"run: {error}.") from error
+
+    from src.exporting import export_run
+    from src.reporting.export_table import format_export
+
+    record, served_as = export_run(folder, checkpoint, settings)
+    print(format_export(record, folder.name, served_as))
+    print(f"written: {folder.exports}", flush=True)
+
+
+def main() -> int:
+    """The exit code of the command line."""
+    read = partial(compose_settings, ExportSettings, config_name="export")
+    return run_entry(__doc__ or "", read, export)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

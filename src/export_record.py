@@ -1,0 +1,66 @@
+"""How the exported variants of a run compare with it: the content of exports/export.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+__all__ = ["ExportRecord", "VariantRecord"]
+
+
+@dataclass(frozen=True)
+class VariantRecord:
+    """One way to compute a network.
+
+    Attributes:
+        name: the variant's, or what tells an original apart.
+        size_mb: of its file, in millions of bytes.
+        largest_difference: of any logit from the original's in single precision.
+        equal_labels: share of the pictures that get the original's label.
+        accuracy: share of the pictures that get their own label.
+        milliseconds: median time of a call, by pictures at once.
+        speedup: how many times faster than the original, by pictures at once: median, lowest and
+            highest of the rounds.
+    """
+
+    name: str
+    size_mb: float
+    largest_difference: float
+    equal_labels: float
+    accuracy: float
+    milliseconds: Mapping[int, float]
+    speedup: Mapping[int, tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class ExportRecord:
+    """All of them.
+
+    Attributes:
+        variants: originals first, then what was made.
+        missing: why a variant that was wanted cannot be had, by its name.
+        part: of the data that was compared on, "val" or "train".
+        pictures: how many of it.
+        threads: of the processor that each could use.
+        least_equal: share of equal labels that a recommended variant needs.
+        recommended: the fastest of them; None for the original.
+        chosen: what was asked for, or what is recommended; None for the original.
+    """
+
+    variants: tuple[VariantRecord, ...]
+    missing: Mapping[str, str]
+    part: str
+    pictures: int
+    threads: int
+    least_equal: float
+    recommended: str | None
+    chosen: str | None
+
+    def text(self) -> str:
+        """As JSON; an infinite difference, of a variant that overflows, becomes null."""
+        plain = asdict(self)
+        for variant in plain["variants"]:
+            if variant["largest_difference"] == float("inf"):
+                variant["largest_difference"] = None
+        return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,1 @@
+"""Making exported variants of a network; a bundle carries them, not this."""

@@ -1,0 +1,240 @@
+"""A run made faster: from the command to labels, MLflow, and files that were tampered with."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from src.data.sources.digits import load
+from tests.entries.conftest import ROOT, Run
+
+WITH_EXTRA = importlib.util.find_spec("onnxruntime") is not None
+needs_extra = pytest.mark.skipif(not WITH_EXTRA, reason="make install EXTRAS=export")
+VARIANTS = ("onnx", "int8", "pt2") if WITH_EXTRA else ("pt2",)
+
+
+@pytest.fixture(scope="module")
+def short_run(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run on the digits, whose predictions are means over shifted views."""
+    output_dir = tmp_path_factory.mktemp("a run, short")
+    words = ["model=mlp", "runtime=bfloat16", "trainer.max_epochs=2", "trainer.tta=shift"]
+    result = run("src.train", *words, f"output_dir={output_dir}")
+    assert result.returncode == 0, result.stderr
+    return Path(result.stdout.splitlines()[-1].removeprefix("summary: ")).parent
+
+
+@pytest.fixture(scope="module")
+def exported(short_run: Path, run: Run) -> tuple[Path, str]:
+    """The run's folder after `python -m src.export`, and what was printed."""
+    words = [f"run={short_run}", f"variants=[{','.join(VARIANTS)}]", f"choose={VARIANTS[0]}"]
+    result = run("src.export", *words, "rounds=2", "batch_sizes=[1,64]", "least_equal=0.97")
+    assert result.returncode == 0, result.stderr
+    return short_run, result.stdout
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    source = load(None, folder, False)
+    assert source.arrays is not None
+    for index in range(100):
+        Image.fromarray(source.arrays[index, 0]).resize((20, 20)).save(folder / f"{index:03}.png")
+    return folder
+
+
+def labels(run: Run, folder: Path, pictures: Path, out: Path, *words: str) -> list[list[str]]:
+    result = run("src.predict", f"run={folder}", f"images={pictures}", f"out={out}", *words)
+    assert result.returncode == 0, result.stderr
+    with out.open() as file:
+        return [row[1:3] for row in csv.reader(file)][1:]
+
+
+def test_every_variant_is_compared_with_the_run(exported: tuple[Path, str]) -> None:
+    folder, printed = exported
+    record = json.loads((folder / "exports" / "export.json").read_text())
+    rows = {row["name"]: row for row in record["variants"]}
+    assert list(rows) == ["pytorch", "pytorch bfloat16", *VARIANTS] and record["missing"] == {}
+    assert record["chosen"] == VARIANTS[0] and record["pictures"] > 200
+    assert rows["pytorch"]["equal_labels"] == 1.0 and rows["pytorch"]["largest_difference"] == 0.0
+    for name in VARIANTS:
+        row = rows[name]
+        exact = name != "int8"
+        assert row["equal_labels"] == 1.0 if exact else row["equal_labels"] > 0.95
+        assert (row["largest_difference"] < 1e-4) == exact
+        assert row["milliseconds"].keys() == row["speedup"].keys() == {"1", "64"}
+        median, low, high = row["speedup"]["1"]
+        assert 0 < low <= median <= high and name in printed
+    assert rows["pytorch bfloat16"]["largest_difference"] > 1e-4
+    assert "recommended:" in printed and f"variant={VARIANTS[0]}" in printed
+
+
+def test_accuracy_is_that_of_the_runs_own_record(exported: tuple[Path, str]) -> None:
+    folder, _ = exported
+    record = json.loads((folder / "exports" / "export.json").read_text())
+    metrics = json.loads((folder / "summary.json").read_text())["metrics"]
+    assert record["variants"][1]["accuracy"] == pytest.approx(metrics["val/accuracy"])
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, "chosen"])
+def test_predict_on_a_variant_gives_the_labels_of_the_run(
+    exported: tuple[Path, str], run: Run, pictures: Path, tmp_path: Path, variant: str
+) -> None:
+    folder, _ = exported
+    before = labels(run, folder, pictures, tmp_path / "a.csv")
+    after = labels(run, folder, pictures, tmp_path / "b.csv", f"variant={variant}", "batch_size=7")
+    assert len(before) == len(after) == 100
+    equal = [a == b for (a, _), (b, _) in zip(before, after)]
+    assert sum(equal) >= (95 if variant == "int8" else 99)  # the run itself rounds to bfloat16
+    apart = [abs(float(a) - float(b)) for (_, a), (_, b) in zip(before, after)]
+    assert max(apart) < (0.3 if variant == "int8" else 0.05)
+
+
+def test_mlflow_has_the_choice_beside_the_runs_own_model(exported: tuple[Path, str]) -> None:
+    folder, printed = exported
+    with sqlite3.connect(folder.parents[1] / "mlflow.db") as database:
+        names = database.execute("select name, status from logged_models").fetchall()
+        status = database.execute("select status from runs").fetchall()
+    assert sorted(name for name, _ in names) == sorted(["model", VARIANTS[0]])
+    assert len({status for _, status in names}) == 1 and status == [("FINISHED",)]
+    assert f"/{VARIANTS[0]} --env-manager local" in printed
+
+
+@needs_extra
+def test_the_bundle_answers_without_torch(exported: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = exported
+    shutil.copytree(folder / "exports" / "onnx", tmp_path / "bundle")
+    words = (
+        "import sys; sys.path.insert(0, 'code')\n"
+        "from pathlib import Path\n"
+        "from src.serving.bundle import open_predictor\n"
+        "predictor = open_predictor(Path('.'))\n"
+        "(answer,) = predictor.label([Path('example.png')])\n"
+        "assert sum(predictor.answer([Path('example.png').read_bytes()])[0]) > 0.99\n"
+        "print(answer.labels[0], sorted({'torch', 'mlflow', 'onnx'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", words],
+        cwd=tmp_path / "bundle",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] in "0123456789" and done.stdout.rstrip().endswith("[]")
+    needed = (tmp_path / "bundle" / "requirements.txt").read_text().split()
+    assert [line.partition("==")[0] for line in needed] == ["onnxruntime", "numpy", "pillow"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS[-2:])
+@pytest.mark.parametrize("damage", ["emptied", "cut short", "rubbish", "gone", "no passport"])
+def test_a_damaged_variant_is_refused_in_a_sentence(
+    exported: tuple[Path, str], run: Run, pictures: Path, tmp_path: Path, variant: str, damage: str
+) -> None:
+    folder = tmp_path / "runs" / exported[0].name
+    shutil.copytree(exported[0], folder)
+    bundle = folder / "exports" / variant
+    (file,) = bundle.glob("network.*")
+    match damage:
+        case "emptied":
+            file.write_bytes(b"")
+        case "cut short":
+            file.write_bytes(file.read_bytes()[:-1000])
+        case "rubbish":
+            file.write_bytes(b"\x80\x04code" * 100)
+        case "gone":
+            shutil.rmtree(bundle)
+        case "no passport":
+            (bundle / "passport.json").unlink()
+    result = run("src.predict", f"run={folder}", f"images={pictures}", f"variant={variant}")
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert len(result.stderr.splitlines()) == 1 and variant in result.stderr
+
+
+def test_a_pt2_file_that_would_run_code_is_not_loaded(
+    exported: tuple[Path, str], run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / exported[0].name
+    shutil.copytree(exported[0], folder)
+    file = folder / "exports" / "pt2" / "network.pt2"
+    with zipfile.ZipFile(file) as archive:
+        parts = {item.filename: archive.read(item) for item in archive.infolist()}
+    root = next(iter(parts)).partition("/")[0]
+    changes = {
+        "is pickled": {f"{root}/data/sample_inputs/model.pt": b"\x80\x04"},
+        "no part of plain data": {f"{root}/data/aotinductor/model/a.so": b"\x7fELF"},
+    }
+    graph = f"{root}/models/model.json"
+    calls = json.loads(parts[graph])
+    calls["graph_module"]["graph"]["nodes"][0]["target"] = "torch.hub.load"
+    changes["calls torch.hub.load"] = {graph: json.dumps(calls).encode()}
+    for words, changed in changes.items():
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, content in (parts | changed).items():
+                archive.writestr(name, content)
+        result = run("src.predict", f"run={folder}", f"images={pictures}", "variant=pt2")
+        assert result.returncode == 2 and words in result.stderr, (words, result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["variants=[onyx]"], "onyx is none of onnx, int8, pt2 (did you mean onnx?)"),
+        (["variants=[pt2,pt2]"], "each once"),
+        (["variants=[pt2]", "choose=int8"], "variants leaves it out"),
+        (["least_equal=1.5"], "at most 1"),
+        (["batch_sizes=[]"], "at least one size"),
+        (["batch_sizes=[0]"], "at least 1"),
+        (["run=nobody"], "there is no run 'nobody'"),
+    ],
+)
+def test_wrong_words_are_refused(short_run: Path, run: Run, words: list[str], message: str) -> None:
+    result = run("src.export", *([] if words[0][:4] == "run=" else [f"run={short_run}"]), *words)
+    assert result.returncode == 2 and message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_without_the_extra_it_says_how_to_get_it(short_run: Path, environment: dict) -> None:
+    hidden = (
+        "import sys, runpy; sys.modules['onnxruntime'] = None\n"
+        f"sys.argv = ['src.export', {f'run={short_run}'!r}, *sys.argv[1:]]\n"
+        "runpy.run_module('src.export', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", hidden],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and "make install EXTRAS=export" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_classifier_on_features_is_refused(run: Run, tmp_path: Path) -> None:
+    words = ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"]
+    fitted = run("src.train", *words, "tracking=none", f"output_dir={tmp_path}")
+    assert fitted.returncode == 0, fitted.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    result = run("src.export", f"run={folder.name}", f"output_dir={tmp_path}", "variants=[pt2]")
+    assert (
+        result.returncode == 2
+        and "no single network, and only networks are exported" in result.stderr
+    )
+    assert len(result.stderr.splitlines()) == 1 and not (folder / "exports").exists()
+
+
+def test_a_variant_that_was_never_made_is_named(trained: Path, run: Run, pictures: Path) -> None:
+    for variant, words in (("int8", "has no variant int8"), ("chosen", "has not been exported")):
+        result = run("src.predict", f"run={trained}", f"images={pictures}", f"variant={variant}")
+        assert result.returncode == 2 and words in result.stderr
