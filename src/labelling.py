@@ -57,7 +57,8 @@ def label_pictures(model: Path, found: Iterable[str], settings: PredictSettings)
     if maps is not None and sheets.explained is not None:
         _explain(sample.few(), predictor, maps, sheets.explained)
         where += f", what the network looked at in {sheets.explained.name}"
-    return f"{sample.count} pictures labelled{where}, {len(files) - sample.count} skipped"
+    pictures = "picture" if sample.count == 1 else "pictures"
+    return f"{sample.count:,} {pictures} labelled{where}, {len(files) - sample.count} skipped"
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from src.serving.onnx_network import INPUT, OUTPUT
-from src.serving.variants.whole import CannotExport
+from src.serving.variants.whole import CannotExport, quiet
 
 if TYPE_CHECKING:
     import onnx
@@ -36,7 +33,7 @@ def write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
         OSError: the file cannot be written.
     """
     try:
-        with _quiet():
+        with quiet():
             made = torch.onnx.export(
                 program,
                 (),
@@ -74,7 +71,7 @@ def write_int8(source: Path, file: Path, pictures: Sequence[NDArray[np.uint8]]) 
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         prepared = Path(folder) / "prepared.onnx"
         try:
             # Folds normalisation into convolutions, so that they are rounded as one.
@@ -149,16 +146,3 @@ class _Reader:
         if start is None:
             return None
         return {INPUT: np.stack(self._pictures[start : start + _AT_ONCE])}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' advice to their own developers."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from src.serving.variants.whole import CannotExport
+from src.serving.variants.whole import CannotExport, quiet
 
 __all__ = ["write_pt2"]
 
@@ -24,7 +24,8 @@ def write_pt2(program: torch.export.ExportedProgram, file: Path) -> None:
     # The pictures it was traced with would be pickled, and nobody needs them.
     program.example_inputs = None
     try:
-        torch.export.save(program, file)
+        with quiet():
+            torch.export.save(program, file)
     except OSError:
         raise
     except Exception as error:

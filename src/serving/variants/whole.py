@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +16,7 @@ from src.data.transforms import normalize
 from src.training.inference import MEMORY_FORMATS
 from src.training.tta import averaged_logits
 
-__all__ = ["CannotExport", "WholeNetwork", "traced"]
+__all__ = ["CannotExport", "WholeNetwork", "quiet", "traced"]
 
 _TRACED_WITH = 2  # a batch of one would be taken for a constant
 
@@ -67,7 +70,7 @@ def traced(network: WholeNetwork, shape: tuple[int, int, int]) -> torch.export.E
     """
     images = torch.zeros(_TRACED_WITH, *shape, dtype=torch.uint8)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet():
             program = torch.export.export(
                 network, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
             )
@@ -76,3 +79,16 @@ def traced(network: WholeNetwork, shape: tuple[int, int, int]) -> torch.export.E
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # where the code lay is nobody's business
     return program
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the exporters' advice to their own developers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
