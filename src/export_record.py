@@ -15,7 +15,7 @@ class VariantRecord:
 
     Attributes:
         name: the variant's, or what tells an original apart.
-        size_mb: of its file, in millions of bytes.
+        size_mb: of its file, or of the original's weights, in millions of bytes.
         largest_difference: of any logit from the original's in single precision.
         equal_labels: share of the pictures that get the original's label.
         accuracy: share of the pictures that get their own label.

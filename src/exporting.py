@@ -41,7 +41,7 @@ _BYTES_PER_MB = 1e6
 
 @dataclass(frozen=True)
 class _Model:
-    """What can be asked, the size of its file, and the digest of its bundle."""
+    """What can be asked, the size of its file or weights, and the digest of its bundle."""
 
     logits: Logits
     size_mb: float
@@ -71,7 +71,7 @@ def export_run(
             "MLflow model serves it."
         )
     network = WholeNetwork(trained.task.evaluated, trained.passport)
-    size = checkpoint.stat().st_size / _BYTES_PER_MB
+    size = sum(tensor.nbytes for tensor in network.state_dict().values()) / _BYTES_PER_MB
     models = {ORIGINAL: _Model(eager(network), size)}
     if trained.precision != "float32":
         models[f"{ORIGINAL} {trained.precision}"] = _Model(eager(network, trained.precision), size)
@@ -200,10 +200,7 @@ def _compared(
         images = _pictures(data, np.resize(ids, size))
         calls = {name: partial(model.logits, images) for name, model in models.items()}
         seconds[size] = times_in_turns(calls, settings.rounds)
-    rows = tuple(
-        _row(name, model, logits, targets, {size: seconds[size] for size in seconds})
-        for name, model in models.items()
-    )
+    rows = tuple(_row(name, model, logits, targets, seconds) for name, model in models.items())
     first = settings.batch_sizes[0]
     best = fastest_within(
         {row.name: row.milliseconds[first] for row in rows},

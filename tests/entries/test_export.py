@@ -9,7 +9,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from src.data.sources.digits import load
 from tests.entries.conftest import ROOT, Run
 
 WITH_EXTRA = importlib.util.find_spec("onnxruntime") is not None
-needs_extra = pytest.mark.skipif(not WITH_EXTRA, reason="make install EXTRAS=export")
 VARIANTS = ("onnx", "int8", "pt2") if WITH_EXTRA else ("pt2",)
 
 
@@ -37,7 +35,8 @@ def short_run(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(short_run: Path, run: Run) -> tuple[Path, str]:
     """The run's folder after `python -m src.export`, and what was printed."""
     words = [f"run={short_run}", f"variants=[{','.join(VARIANTS)}]", f"choose={VARIANTS[0]}"]
-    result = run("src.export", *words, "rounds=2", "batch_sizes=[1,64]", "least_equal=0.97")
+    words += ["rounds=2", "least_equal=0.97"]
+    result = run("src.export", *words, timeout=280)
     assert result.returncode == 0, result.stderr
     return short_run, result.stdout
 
@@ -109,80 +108,17 @@ def test_mlflow_has_the_choice_beside_the_runs_own_model(exported: tuple[Path, s
     assert f"/{VARIANTS[0]} --env-manager local" in printed
 
 
-@needs_extra
-def test_the_bundle_answers_without_torch(exported: tuple[Path, str], tmp_path: Path) -> None:
-    folder, _ = exported
-    shutil.copytree(folder / "exports" / "onnx", tmp_path / "bundle")
-    words = (
-        "import sys; sys.path.insert(0, 'code')\n"
-        "from pathlib import Path\n"
-        "from src.serving.bundle import open_predictor\n"
-        "predictor = open_predictor(Path('.'))\n"
-        "(answer,) = predictor.label([Path('example.png')])\n"
-        "assert sum(predictor.answer([Path('example.png').read_bytes()])[0]) > 0.99\n"
-        "print(answer.labels[0], sorted({'torch', 'mlflow', 'onnx'} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", words],
-        cwd=tmp_path / "bundle",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[0] in "0123456789" and done.stdout.rstrip().endswith("[]")
-    needed = (tmp_path / "bundle" / "requirements.txt").read_text().split()
-    assert [line.partition("==")[0] for line in needed] == ["onnxruntime", "numpy", "pillow"]
-
-
 @pytest.mark.parametrize("variant", VARIANTS[-2:])
-@pytest.mark.parametrize("damage", ["emptied", "cut short", "rubbish", "gone", "no passport"])
 def test_a_damaged_variant_is_refused_in_a_sentence(
-    exported: tuple[Path, str], run: Run, pictures: Path, tmp_path: Path, variant: str, damage: str
+    exported: tuple[Path, str], run: Run, pictures: Path, tmp_path: Path, variant: str
 ) -> None:
     folder = tmp_path / "runs" / exported[0].name
     shutil.copytree(exported[0], folder)
-    bundle = folder / "exports" / variant
-    (file,) = bundle.glob("network.*")
-    match damage:
-        case "emptied":
-            file.write_bytes(b"")
-        case "cut short":
-            file.write_bytes(file.read_bytes()[:-1000])
-        case "rubbish":
-            file.write_bytes(b"\x80\x04code" * 100)
-        case "gone":
-            shutil.rmtree(bundle)
-        case "no passport":
-            (bundle / "passport.json").unlink()
+    (file,) = (folder / "exports" / variant).glob("network.*")
+    file.write_bytes(file.read_bytes()[:-1000])
     result = run("src.predict", f"run={folder}", f"images={pictures}", f"variant={variant}")
     assert result.returncode == 2, result.stdout + result.stderr
-    assert len(result.stderr.splitlines()) == 1 and variant in result.stderr
-
-
-def test_a_pt2_file_that_would_run_code_is_not_loaded(
-    exported: tuple[Path, str], run: Run, pictures: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "runs" / exported[0].name
-    shutil.copytree(exported[0], folder)
-    file = folder / "exports" / "pt2" / "network.pt2"
-    with zipfile.ZipFile(file) as archive:
-        parts = {item.filename: archive.read(item) for item in archive.infolist()}
-    root = next(iter(parts)).partition("/")[0]
-    changes = {
-        "is pickled": {f"{root}/data/sample_inputs/model.pt": b"\x80\x04"},
-        "no part of plain data": {f"{root}/data/aotinductor/model/a.so": b"\x7fELF"},
-    }
-    graph = f"{root}/models/model.json"
-    calls = json.loads(parts[graph])
-    calls["graph_module"]["graph"]["nodes"][0]["target"] = "torch.hub.load"
-    changes["calls torch.hub.load"] = {graph: json.dumps(calls).encode()}
-    for words, changed in changes.items():
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, content in (parts | changed).items():
-                archive.writestr(name, content)
-        result = run("src.predict", f"run={folder}", f"images={pictures}", "variant=pt2")
-        assert result.returncode == 2 and words in result.stderr, (words, result.stderr)
+    assert len(result.stderr.splitlines()) == 1 and file.name in result.stderr
 
 
 @pytest.mark.parametrize(
