@@ -147,7 +147,7 @@ def test_it_is_evaluated_and_labels_pictures(
     words += [f"images={tmp_path}", f"out={out}", "top_k=2"]
     predicting = compose_settings(PredictSettings, words, "predict")
     said = label_pictures(checkpoint, [str(tmp_path / "three.png")], predicting)
-    assert said.startswith("1 pictures labelled")
+    assert said.startswith("1 picture labelled")
     _, row = csv.reader(out.read_text().splitlines())
     assert float(row[2]) > float(row[4]) > 0
 

@@ -140,6 +140,6 @@ def test_memory_does_not_grow_with_the_pictures(
             (folder / f"{index}.png").hardlink_to(source)
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         result = run("src.predict", f"run={trained}", f"images={folder}", f"out={tmp_path}/o.csv")
-        assert result.returncode == 0 and f"{count} pictures labelled" in result.stderr
+        assert result.returncode == 0 and f"{count:,} pictures labelled" in result.stderr
         peaks.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before)
     assert peaks[1] < 100_000  # the larger folder takes at most 100 MB more than any run before
