@@ -177,7 +177,7 @@ def _classes(exhibits: Exhibits) -> str:
         other = "" if row.confused_with is None else names[row.confused_with]
         found = [f"{100 * leader.recall[index]:.1f} %" for leader in leaders]
         lines.append((names[index], f"{row.pictures:,}", *found, other))
-    places = [f"{place}. {one.name}" for place, one in enumerate(leaders, 1)]
+    places = [f"{place}. {one.family}" for place, one in enumerate(leaders, 1)]
     title = "Share of each class that is found, the winner's weakest first"
     table = Table(
         title,
