@@ -90,10 +90,10 @@ def test_it_is_the_training_that_the_union_would_give(tmp_path: Path) -> None:
 def test_the_schedule_stays_and_the_refit_ends_where_the_chosen_weights_are_from(
     tmp_path: Path,
 ) -> None:
-    words = ("trainer.max_epochs=40", "trainer.early_stopping=2", "trainer.final_weights=best")
+    words = ("trainer.max_epochs=20", "trainer.early_stopping=1", "trainer.final_weights=best")
     chosen = trained(tmp_path, *MLP, *words, "optimizer.lr=0.01")
     best = load_trained(chosen.chosen_checkpoint()).passport["epochs"]
-    assert best < 40
+    assert best < 20
     folder = refitted(chosen)
     assert load_trained(folder.chosen_checkpoint()).passport["epochs"] == best
     rates = [_rates(one)[:best] for one in (chosen, folder)]

@@ -125,7 +125,7 @@ def test_a_database_that_goes_away_gets_the_rest_later(
     assert "the registration 'model_card.md' cannot be sent yet: no way" in diary.warnings
     assert diary.send(store).finished
     assert versions(store) == ["1"]
-    assert store._client.get_model_version_by_alias(NAME, ALIAS).version == "1"
+    assert str(store._client.get_model_version_by_alias(NAME, ALIAS).version) == "1"
 
 
 def test_no_version_without_its_model(store: Store, diary: Diary, output_dir: Path) -> None:
