@@ -17,12 +17,10 @@ from src.data.datamodule import PictureData
 from src.data.splits import Split
 from src.metrics.summary import metric_key
 from src.records import Predictions, RunSummary
-from src.run_folder import RunFolder
+from src.run_folder import FOLDS, RunFolder
 
 __all__ = ["Member", "NothingGained", "load_member", "read_members"]
 
-# Where a cross-validation lists the runs of its folds.
-_FOLDS = "folds.json"
 # Of this many, each of the five folds of the choice still holds two out.
 _LEAST_PICTURES = 10
 
@@ -183,9 +181,9 @@ def _folds(folder: RunFolder) -> list[RunFolder] | None:
         ValueError: the list is damaged, or one of them is gone.
     """
     try:
-        runs = json.loads((folder.path / _FOLDS).read_bytes())["runs"]
+        runs = json.loads((folder.path / FOLDS).read_bytes())["runs"]
     except FileNotFoundError:
         return None
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder.path / _FOLDS} names no runs") from error
+        raise ValueError(f"{folder.path / FOLDS} names no runs") from error
     return [RunFolder.open(folder.path.parent / name) for name in runs.values()]
