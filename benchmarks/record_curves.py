@@ -48,7 +48,7 @@ _TABLES = {
     "digits": _Table(200),
     # Few and small pictures to train with, so that hundreds of full trainings are cheap; twice as
     # many to validate with, so that the best of them is no lucky one.
-    "fashion": _Table(
+    "fashion_mnist": _Table(
         300,
         ("data=fashion_mnist", "data.image_size=14", "data.val_fraction=0.67"),
         fashion_pictures=3_300,

@@ -8,7 +8,6 @@ path: this checkout, the driver's current folder, and `output_dir`, in a folder 
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import secrets
@@ -196,8 +195,6 @@ class RayEngine:
             _call_on(self._address)
         except OSError as error:
             self._lost = True
-            # At the end of the process it would wait for the head, and end it otherwise.
-            atexit.unregister(self._ray.shutdown)
             raise WorkersFail(
                 f"the Ray cluster {self._address} does not answer any more: "
                 f"{error.strerror or error}; once it does, the same command goes on"
@@ -206,8 +203,7 @@ class RayEngine:
     def close(self) -> None:
         """Leave the cluster; end it, if it was started here."""
         self._sign.unlink(missing_ok=True)
-        if not self._lost:
-            self._ray.shutdown()
+        self._ray.shutdown()
 
     def _is_lost(self) -> bool:
         return self._lost
@@ -324,8 +320,12 @@ def _connect(address: str | None, log: Path) -> Any:
                 log_to_driver=False,
             )
     except Exception as error:
+        # To an address that was named, Ray shows no token unless it is told to.
+        asked = address is not None and "RAY_AUTH_MODE" not in os.environ
+        hint = " (set RAY_AUTH_MODE=token if it asks for a token)" if asked else ""
+        named = address or "of this machine"
         raise ValueError(
-            f"the Ray cluster {address or 'of this machine'} cannot be used: {_first_line(error)}"
+            f"the Ray cluster {named} cannot be used: {_first_line(error)}{hint}"
         ) from error
     return ray
 
