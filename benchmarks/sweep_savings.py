@@ -52,14 +52,18 @@ def _row(path: Path) -> Row:
     usual = read_sweep_settings([f"trainer.max_epochs={EPOCHS}"], "default")
     shares = [_share(recorded, seed, usual) for seed in range(_SEEDS)]
     median = statistics.median(shares)
-    told = ", ".join("never" if math.isinf(share) else f"{share:.2f}" for share in shares)
+    told = ", ".join(_told(share) for share in shares)
     return Row(
         f"epochs spent to reach the best of {_RANDOM_TRIALS} random full trials, {path.stem} "
         f"({len(recorded)} recorded)",
-        f"{median:.2f} of theirs ({told})",
+        f"{_told(median)} of theirs ({told})",
         "at most 1/4",
         median <= 0.25,
     )
+
+
+def _told(share: float) -> str:
+    return "never" if math.isinf(share) else f"{share:.2f}"
 
 
 def _share(recorded: list[dict[str, Any]], seed: int, usual: SweepSettings) -> float:

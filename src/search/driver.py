@@ -308,7 +308,8 @@ class Driver:
         budget, parts = self._budget, []
         if budget.trials is not None:
             ended = sum(self._counts[state] for state in _ENDED)
-            parts.append(f"{max(0, budget.trials - ended)} trials")
+            left = max(0, budget.trials - ended)
+            parts.append(f"{left} trial{'' if left == 1 else 's'}")
         if budget.epochs is not None:
             parts.append(f"{max(0, budget.epochs - self._epochs):,} epochs")
         if budget.seconds is not None:

@@ -28,10 +28,15 @@ def make(
     )
 
 
-def trials(pruner: BasePruner, families: list[str], known: list[list[float]]) -> Iterator[int]:
+def trials(
+    pruner: BasePruner,
+    families: list[str],
+    known: list[list[float]],
+    direction: str = "maximize",
+) -> Iterator[int]:
     """The epochs that each trial gets, one trial after another."""
     chance = optuna.samplers.RandomSampler()
-    study = optuna.create_study(direction="maximize", pruner=pruner, sampler=chance)
+    study = optuna.create_study(direction=direction, pruner=pruner, sampler=chance)
     for family, curve in zip(families, known, strict=True):
         study.enqueue_trial({FAMILY: family})
         trial = study.ask()
@@ -48,11 +53,30 @@ def trials(pruner: BasePruner, families: list[str], known: list[list[float]]) ->
 
 
 @settings(max_examples=25)
-@given(st.lists(curves, min_size=1, max_size=9))
-def test_successive_halving_of_one_family_is_optunas(known: list[list[float]]) -> None:
-    families = ["cnn"] * len(known)
+@given(st.lists(curves, min_size=1, max_size=12), st.booleans())
+def test_successive_halving_is_optunas_but_for_the_best_two(
+    known: list[list[float]], lower_is_better: bool
+) -> None:
+    direction = "minimize" if lower_is_better else "maximize"
+    ends = list(trials(make("asha"), ["cnn"] * len(known), known, direction))
+    for number, end in enumerate(ends):
+        if end == EPOCHS:
+            continue
+        assert end in (1, 3), "rungs are at 1, 3 and 9 epochs"
+        # Those before it that had come as far, at that epoch.
+        others = [known[n][end - 1] for n in range(number) if ends[n] >= end]
+        own = known[number][end - 1]
+        better = sum(other < own if lower_is_better else other > own for other in others)
+        assert better >= max(2, (len(others) + 1) // 3)
+
+
+def test_the_best_two_of_a_small_family_see_their_end() -> None:
+    falling = [[1.0 - n / 10] * EPOCHS for n in range(4)]
     theirs = SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
-    assert list(trials(make("asha"), families, known)) == list(trials(theirs, families, known))
+    assert list(trials(theirs, ["cnn"] * 4, falling)) == [EPOCHS, 1, 1, 1]
+    assert list(trials(make("asha"), ["cnn"] * 4, falling)) == [EPOCHS, EPOCHS, 1, 1]
+    lost = [*falling[:1], [math.nan] * EPOCHS]
+    assert list(trials(make("asha"), ["cnn"] * 2, lost)) == [EPOCHS, 1]
 
 
 @pytest.mark.parametrize("name", ["asha", "median", "hyperband"])
