@@ -86,10 +86,10 @@ class _NeverFewerThanTwo(BasePruner):
         self._inner = inner
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        if not self._inner.prune(study, trial):
-            return False
         step = trial.last_step
-        value = trial.intermediate_values[step] if step is not None else math.nan
+        if step is None or not self._inner.prune(study, trial):
+            return False
+        value = trial.intermediate_values[step]
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
         known = [other.intermediate_values.get(step) for other in study.get_trials(deepcopy=False)]
         better = sum(other is not None and sign * other > sign * value for other in known)
