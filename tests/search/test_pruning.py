@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from typing import Literal
 
 import optuna
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.pruners import BasePruner, SuccessiveHalvingPruner
 
-from src.search.pruning import FAMILY, _Hyperband, make_pruner
+from src.search.pruning import _Hyperband, make_pruner
+from src.search.views import FAMILY
 
 EPOCHS = 9
 curves = st.lists(st.floats(0, 1), min_size=EPOCHS, max_size=EPOCHS)
@@ -32,7 +34,7 @@ def trials(
     pruner: BasePruner,
     families: list[str],
     known: list[list[float]],
-    direction: str = "maximize",
+    direction: Literal["maximize", "minimize"] = "maximize",
 ) -> Iterator[int]:
     """The epochs that each trial gets, one trial after another."""
     chance = optuna.samplers.RandomSampler()
@@ -57,7 +59,7 @@ def trials(
 def test_successive_halving_is_optunas_but_for_the_best_two(
     known: list[list[float]], lower_is_better: bool
 ) -> None:
-    direction = "minimize" if lower_is_better else "maximize"
+    direction: Literal["maximize", "minimize"] = "minimize" if lower_is_better else "maximize"
     ends = list(trials(make("asha"), ["cnn"] * len(known), known, direction))
     for number, end in enumerate(ends):
         if end == EPOCHS:

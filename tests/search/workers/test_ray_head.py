@@ -45,7 +45,7 @@ def _head(port: int) -> Iterator[None]:
     ) as head:
         try:
             assert head.stdout is not None
-            said = []
+            said: list[str] = []
             while "Ray runtime started" not in "".join(said):
                 said.append(head.stdout.readline())
                 assert said[-1], f"Ray does not start: {''.join(said)}"
