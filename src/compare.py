@@ -31,7 +31,7 @@ def compare(settings: CompareSettings, words: Sequence[str]) -> None:
     if tracked_as := mirror_comparison(comparison, folder, files, settings):
         print(f"MLflow run: {tracked_as}", flush=True)
     if settings.ensemble:
-        from src.ensembling import ensemble_of
+        from src.finished.ensembling import ensemble_of
 
         standings = comparison.verdict.standings
         ensemble_of([run_id for one in standings for run_id in one.run_ids], settings)

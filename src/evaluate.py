@@ -25,7 +25,7 @@ def evaluate(settings: EvaluateSettings, words: Sequence[str]) -> None:
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 
-    from src.revisit import measure_again
+    from src.finished.revisit import measure_again
 
     metrics, measurements = measure_again(folder, checkpoint, settings)
     prefix = f"{settings.split}/"

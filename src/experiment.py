@@ -18,10 +18,10 @@ from src.candidates.choose import candidate_of
 from src.candidates.network import NetworkCandidate
 from src.config.checks import from_plain
 from src.config.schema import RunSettings
-from src.cross_validation import cross_validate
 from src.data.datamodule import PictureData
 from src.data.ledger import count_test_measurement
 from src.files import remove_leftovers
+from src.folds.cross_validation import cross_validate
 from src.measuring import Measured, measure_part
 from src.metrics.summary import metric_key
 from src.records import RunSummary

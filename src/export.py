@@ -26,7 +26,7 @@ def export(settings: ExportSettings, words: Sequence[str]) -> None:
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 
-    from src.exporting import export_run
+    from src.finished.exporting import export_run
     from src.reporting.export_table import format_export
 
     record, served_as = export_run(folder, checkpoint, settings)

@@ -27,7 +27,7 @@ def predict(settings: PredictSettings, words: Sequence[str]) -> None:
         raise ConfigError(f"run: {error}.") from error
 
     from src.data.listing import find_pictures
-    from src.labelling import label_pictures
+    from src.finished.labelling import label_pictures
 
     try:
         found = find_pictures(settings.images)

@@ -18,7 +18,7 @@ from src.config.compose import compose_settings
 def select(settings: SelectSettings, words: Sequence[str]) -> None:
     """Choose, and print what was done."""
     # torch and the rest are paid for only once the settings are known to be right.
-    from src import selecting
+    from src.finished import selecting
 
     selecting.select(settings)
 

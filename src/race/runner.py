@@ -22,8 +22,8 @@ from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 from src.data.folds import training_seed
 from src.experiment import run_experiment
+from src.finished.revisit import measure_again
 from src.race.apart import train_apart
-from src.revisit import measure_again
 from src.run_folder import RunFolder
 from src.run_start import Membership
 from src.search.workers.process import Ending, Job, Say

@@ -9,7 +9,7 @@ from PIL import Image
 from src.config.after import PredictSettings
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
-from src.labelling import label_pictures
+from src.finished.labelling import label_pictures
 from tests.features.classifiers import IMAGES, classifier
 
 

@@ -19,8 +19,8 @@ from src.config.resume import read_run_settings
 from src.config.schema import RunSettings
 from src.data.splits import Split
 from src.experiment import run_experiment
+from src.finished.refit import earlier_refit, refit, refit_settings
 from src.records import RunSummary
-from src.refit import earlier_refit, refit, refit_settings
 from src.run_folder import RunFolder
 from src.training.interruption import Stopped
 
@@ -113,7 +113,7 @@ def test_a_killed_refit_goes_on_in_its_folder(
         run_experiment(*arguments, on_epoch, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr("src.refit.run_experiment", stop)
+        patch.setattr("src.finished.refit.run_experiment", stop)
         with pytest.raises(Stopped):
             refitted(chosen)
     begun = earlier_refit(chosen)

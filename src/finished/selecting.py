@@ -27,13 +27,13 @@ from src.config.tracking import TrackingSwitch
 from src.data.ledger import past_test_measurements
 from src.data.splits import Split
 from src.files import write_atomically
+from src.finished.refit import refit
+from src.finished.revisit import Revisited, measure, reopen, revisit
 from src.metrics.summary import evaluate, metric_key
 from src.records import Predictions, RunSummary
-from src.refit import refit
 from src.reporting.amounts import measured as times_measured
 from src.reporting.amounts import share_with_interval
 from src.reporting.model_card import CardFacts, model_card
-from src.revisit import Revisited, measure, reopen, revisit
 from src.run_folder import RunFolder
 from src.tracking.addresses import absolute_uri, without_password
 from src.tracking.provenance import command_line

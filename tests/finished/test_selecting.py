@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from src import selecting
 from src.champions import Champion, champions_folder
 from src.config.after import SelectSettings
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.resume import read_run_settings
 from src.experiment import run_experiment
+from src.finished import selecting
+from src.finished.selecting import CARD, choose, select
 from src.records import Predictions, RunSummary
 from src.run_folder import RunFolder
-from src.selecting import CARD, choose, select
 
 RUNS = (
     ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.progress=false"],

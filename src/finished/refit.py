@@ -25,10 +25,10 @@ from src.config.compose import compose_settings, leaves, word_of
 from src.config.features import ClassicalSettings
 from src.config.models import NetworkSettings
 from src.config.schema import CrossValidationSettings, RunSettings
-from src.cross_validation import fold_runs
 from src.data.splits import Split
 from src.experiment import run_experiment
 from src.files import write_atomically
+from src.folds.cross_validation import fold_runs
 from src.records import RunSummary
 from src.run_folder import RunFolder
 from src.tracking.addresses import without_password

@@ -22,8 +22,8 @@ from src.config.export import ORIGINAL, ExportSettings
 from src.data.datamodule import PictureData
 from src.export_record import ExportRecord, VariantRecord
 from src.files import write_atomically
+from src.finished.revisit import Revisited, reopen, revisit
 from src.records import RunSummary
-from src.revisit import Revisited, reopen, revisit
 from src.run_folder import RunFolder
 from src.serving.bundle import write_exported_bundle
 from src.serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits

@@ -25,8 +25,8 @@ from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 from src.data.splits import PARTS, Split
 from src.files import write_atomically
-from src.fold_book import FoldBook
-from src.out_of_fold import fold_means, joined, mean_of
+from src.folds.book import FoldBook
+from src.folds.out_of_fold import fold_means, joined, mean_of
 from src.records import Predictions, RunSummary
 from src.reporting.suspects import doubtful_labels
 from src.reporting.terminal import format_summary

@@ -22,11 +22,11 @@ from src.config.compose import compose_settings
 from src.config.resume import read_run_settings
 from src.data.sources.digits import load
 from src.data.splits import Split
-from src.ensembling import ensemble_of
 from src.experiment import run_experiment
-from src.labelling import label_pictures
+from src.finished.ensembling import ensemble_of
+from src.finished.labelling import label_pictures
+from src.finished.revisit import measure_again
 from src.records import Predictions, RunSummary
-from src.revisit import measure_again
 from src.run_folder import RunFolder
 from src.serving.bundle import open_predictor
 
@@ -293,7 +293,7 @@ def test_runs_that_cannot_answer_together_are_refused(runs: tuple[RunFolder, ...
         assert len(list(runs[0].path.parent.iterdir())) == count
 
     refused("at least two runs are needed that can be combined, and there is 1")
-    refused("at least two different ones are needed", runs[0])
+    refused("at least two runs are needed that can be combined, and there is 1", runs[0])
     refused("is no network, and only weights have a mean", runs[2], way="soup")
     larger = train(output_dir, *KNN, "data.image_size=16")
     refused("takes pictures of 16x16x1, and the others of 8x8x1", larger)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from src.out_of_fold import fold_means, joined, mean_of
+from src.folds.out_of_fold import fold_means, joined, mean_of
 from src.records import Predictions
 
 

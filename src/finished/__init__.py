@@ -1,0 +1,1 @@
+"""What is done with finished runs: measured again, asked, combined, chosen, refitted, exported."""
