@@ -66,7 +66,7 @@ def compared(settings: ComparisonSettings) -> Comparison:
         verdict=verdict,
         entrants=tuple(entrants),
         pair=pair,
-        sentences=(*sentences_of(verdict), *([pair.sentence] if pair else [])),
+        sentences=(*sentences_of(verdict, runs[0].folds), *([pair.sentence] if pair else [])),
         remarks=(*_left_out(left_out, found), *damaged),
         part=settings.part,
         data=runs[0].summary.data,

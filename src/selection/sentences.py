@@ -12,21 +12,33 @@ __all__ = ["sentences_of"]
 _NAMED_AT_MOST = 5
 # Half of the last digit that is shown.
 _NOT_WORTH_SAYING = 0.0005
+_TRAININGS = ("the trained networks", "these folds and trainings")
+_ONCE = ("Trained once", "Cross-validated once")
 
 
-def sentences_of(verdict: Verdict) -> tuple[str, ...]:
-    """Winner, doubt, choice, need for data, and what all of it is about, a sentence or two each."""
-    said = [_winner(verdict), _corrected(verdict)]
+def sentences_of(verdict: Verdict, folds: int | None = None) -> tuple[str, ...]:
+    """Winner, doubt, choice, need for data, and what all of it is about, a sentence or two each.
+
+    Args:
+        verdict: on the candidates.
+        folds: of the cross-validations that it is about; None where it is about trained networks.
+    """
+    said = [_winner(verdict, folds), _corrected(verdict)]
     if len(verdict.standings) > 1:
         said += [_tied(verdict), _choice(verdict), _need(verdict)]
-    return tuple(sentence for sentence in (*said, _seeds(verdict), _about(verdict)) if sentence)
+    return tuple(
+        sentence for sentence in (*said, _seeds(verdict), _about(verdict, folds)) if sentence
+    )
 
 
-def _winner(verdict: Verdict) -> str:
+def _winner(verdict: Verdict, folds: int | None) -> str:
     winner, repeats = verdict.winner, len(verdict.winner.run_ids)
     field = len(verdict.standings)
     first = "is the only candidate" if field == 1 else f"comes first of {field} candidates"
     trained = "trained once" if repeats == 1 else f"the mean of {repeats} trainings"
+    if folds is not None:
+        trained = f"each when it was held out as one of {folds} folds"
+        trained += "" if repeats == 1 else f", the mean of {repeats} repeats"
     return (
         f"{winner.name} {first}: {_percent(winner.accuracy)} of {verdict.pictures:,} pictures "
         f"right, {trained}."
@@ -90,16 +102,16 @@ def _seeds(verdict: Verdict) -> str:
     )
 
 
-def _about(verdict: Verdict) -> str:
+def _about(verdict: Verdict, folds: int | None) -> str:
     if not verdict.of_configurations:
         return (
-            "Without repeats to judge by, all of this is about the trained networks: what the "
-            "same configurations give with other seeds is not known."
+            f"Without repeats to judge by, all of this is about {_TRAININGS[folds is not None]}: "
+            "what the same configurations give with other seeds is not known."
         )
     if verdict.borrowed:
         return (
-            f"Trained once: {_names(verdict.borrowed)}; what another seed would change there is "
-            "judged by the candidates with repeats."
+            f"{_ONCE[folds is not None]}: {_names(verdict.borrowed)}; what another seed would "
+            "change there is judged by the candidates with repeats."
         )
     return ""
 

@@ -54,6 +54,9 @@ def test_repeats_of_a_cross_validation_are_repeats_of_the_candidate(tmp_path: Pa
     repeats = {one.name.split()[0]: len(one.run_ids) for one in found.verdict.standings}
     assert repeats == {"cnn": 4, "mlp": 6}
     assert [len(one.run_dirs) for one in found.entrants] == [2, 2]
+    assert (
+        "each when it was held out as one of 5 folds, the mean of 4 repeats" in found.sentences[0]
+    )
 
 
 def test_named_runs_of_two_splits_are_refused(tmp_path: Path) -> None:
