@@ -65,5 +65,5 @@ def _row(ensemble: dict[str, Any], best: dict[str, Any], place: str) -> Row:
         f"{ours:.2f} % against {theirs:.2f} % (p = {test.p_value:.1g}), "
         f"{latency[0]:.1f} ms against {latency[1]:.1f} ms",
         "better, and McNemar's exact test says so (p at most 0.05)",
-        ours > theirs and test.p_value <= _LEVEL,
+        bool(ours > theirs and test.p_value <= _LEVEL),
     )
