@@ -14,10 +14,11 @@ import torch
 from hydra.utils import get_object
 from torch import nn
 
-from src.config.checks import ConfigError, Settings, from_plain, to_plain
+from src.config.checks import ConfigError, Settings, to_plain
 from src.config.features import EmbeddingSettings, HandcraftedSettings
 from src.config.models import NetworkSettings, ZooSettings
 from src.config.schema import RunSettings
+from src.config.stored import stored_settings
 from src.config.training import LossSettings, OptimizerSettings, SchedulerSettings
 from src.data.augment import Augment
 from src.data.cache import cache_folder
@@ -384,7 +385,7 @@ def load_task(checkpoint: Path) -> ClassificationTask:
         passport = stored.get("bakeoff")
         if not isinstance(passport, dict):
             raise ValueError(f"{checkpoint} is not a checkpoint of a Bakeoff run")
-        settings = from_plain(RunSettings, passport["settings"])
+        settings = stored_settings(passport["settings"])
         # The checkpoint brings the weights; nothing is to be fetched for it.
         model = _network_of(settings).without_weights()
         network = _build_network(

@@ -16,8 +16,8 @@ from src import build
 from src.candidates.candidate import Candidate, Fitted, OnEpoch
 from src.candidates.choose import candidate_of
 from src.candidates.network import NetworkCandidate
-from src.config.checks import from_plain
 from src.config.schema import RunSettings
+from src.config.stored import stored_settings
 from src.data.datamodule import PictureData
 from src.data.ledger import count_test_measurement
 from src.files import remove_leftovers
@@ -99,7 +99,7 @@ def run_experiment(
 
 def _join(folder: RunFolder) -> None:
     """Train on a further device in the run of the first one, with the settings that it chose."""
-    settings = from_plain(RunSettings, yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+    settings = stored_settings(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
     candidate = NetworkCandidate(Resolved(settings), build.build_data(settings))
     with Interruption() as interruption:
         candidate.join(folder, interruption)

@@ -9,11 +9,11 @@ import torch
 from src.build import load_task
 from src.candidates.candidate import Candidate, Trained
 from src.candidates.network import NetworkCandidate, TrainedNetwork
-from src.config.checks import from_plain
 from src.config.ensemble import EnsembleSettings
 from src.config.features import ClassicalSettings
 from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
+from src.config.stored import stored_settings
 from src.data.datamodule import PictureData
 from src.resolve import resolve, seconds_per_epoch
 
@@ -76,7 +76,7 @@ def load_trained(checkpoint: Path) -> Trained:
         return TrainedEnsemble.load(checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = load_task(checkpoint)
-    settings = from_plain(RunSettings, task.passport["settings"])
+    settings = stored_settings(task.passport["settings"])
     if "soup" in task.passport:
         from src.candidates.soup import TrainedSoup
 

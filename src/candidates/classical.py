@@ -16,9 +16,10 @@ from threadpoolctl import threadpool_limits
 from src.build import build_extractors
 from src.candidates.candidate import Answers, Fitted, OnEpoch
 from src.champions import find_champion
-from src.config.checks import ConfigError, from_plain, to_plain
+from src.config.checks import ConfigError, to_plain
 from src.config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
 from src.config.schema import RunSettings
+from src.config.stored import stored_settings
 from src.data.cache import cache_folder
 from src.data.datamodule import PictureData
 from src.data.folds import training_seed
@@ -77,7 +78,7 @@ class TrainedClassifier:
         return numbers_in(self.file)
 
     def predict(self, data: PictureData, part: str) -> Answers:
-        settings = from_plain(RunSettings, self.passport["settings"])
+        settings = stored_settings(self.passport["settings"])
         table = _table(settings, data, self.classifier.extractors)
         ids = getattr(data.split, part)
         with threadpool_limits(_threads(settings)):
@@ -92,7 +93,7 @@ class TrainedClassifier:
         pictures = np.stack([data.pictures.read(int(i)) for i in ids])
         # Before the measurements, whose own batches are no part of what the fit needed.
         peak_bytes = cost.peak_memory_bytes(torch.device("cpu"))
-        settings = from_plain(RunSettings, self.passport["settings"])
+        settings = stored_settings(self.passport["settings"])
 
         def seconds(images: NDArray[np.uint8]) -> float:
             started = time.perf_counter()

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from src.config.checks import ConfigError, from_plain
+from src.config.checks import ConfigError
 from src.config.compose import compose_settings, value_of
 from src.config.schema import RunSettings
+from src.config.stored import stored_settings
 from src.run_folder import RunFolder
 
 __all__ = ["effective_words", "read_run_settings"]
@@ -47,7 +48,7 @@ def read_run_settings(words: Sequence[str], config_name: str = "config") -> RunS
     for key in ("max_epochs", "max_time"):
         if f"trainer.{key}" in given:
             plain["trainer"][key] = given[f"trainer.{key}"]
-    settings = from_plain(RunSettings, plain)
+    settings = stored_settings(plain)
     _refuse_idle(given, settings)
     lengths = [key for key in given if key.startswith("trainer.")]
     if lengths and settings.cv.is_whole:

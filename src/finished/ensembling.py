@@ -13,9 +13,10 @@ import yaml
 from src.candidates.choose import ENSEMBLE_SUFFIX
 from src.candidates.members import NothingGained
 from src.config.after import CompareSettings
-from src.config.checks import ConfigError, from_plain
+from src.config.checks import ConfigError
 from src.config.compose import compose_plain, word_of
 from src.config.schema import RunSettings
+from src.config.stored import stored_settings
 from src.experiment import run_experiment
 from src.records import RunSummary
 from src.run_folder import RunFolder
@@ -123,7 +124,7 @@ def _settings(first: RunFolder, names: list[str], settings: CompareSettings) -> 
     plain["model"] |= {"runs": names, "way": way}
     if way == "soup":
         plain["model"]["name"] = way
-    return from_plain(RunSettings, plain)
+    return stored_settings(plain)
 
 
 def _plain(folder: RunFolder) -> dict[str, Any]:

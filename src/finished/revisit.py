@@ -9,8 +9,9 @@ from src.build import build_data
 from src.candidates.candidate import Trained
 from src.candidates.choose import load_trained
 from src.config.after import EvaluateSettings
-from src.config.checks import ConfigError, from_plain
+from src.config.checks import ConfigError
 from src.config.schema import RunSettings
+from src.config.stored import stored_settings
 from src.data.datamodule import PictureData
 from src.data.ledger import count_test_measurement
 from src.measuring import Measured, measure_part
@@ -66,7 +67,7 @@ def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
         ConfigError: the pictures are not those that the run was trained and split on.
     """
     trained = load_trained(checkpoint)
-    settings = from_plain(RunSettings, trained.passport["settings"])
+    settings = stored_settings(trained.passport["settings"])
     data = build_data(settings)
     if data.split.fingerprint != trained.passport["split_fingerprint"]:
         raise ConfigError(

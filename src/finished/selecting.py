@@ -21,8 +21,9 @@ from src.candidates.choose import load_trained
 from src.champions import ALIAS, Champion, champions_folder
 from src.comparing import compared
 from src.config.after import SelectSettings
-from src.config.checks import ConfigError, from_plain
+from src.config.checks import ConfigError
 from src.config.schema import RunSettings
+from src.config.stored import stored_settings
 from src.config.tracking import TrackingSwitch
 from src.data.ledger import past_test_measurements
 from src.data.splits import Split
@@ -286,7 +287,7 @@ def _read(folder: RunFolder, reasons: tuple[str, ...] = ()) -> Chosen:
     try:
         summary = RunSummary.read(folder.summary)
         plain = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        settings = from_plain(RunSettings, plain)
+        settings = stored_settings(plain)
         if not settings.cv.is_whole:
             folder.chosen_checkpoint()
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from src.config.checks import ConfigError, to_plain
+from src.config.compose import compose_settings
+from src.config.schema import RunSettings
+from src.config.stored import stored_settings
+
+
+def test_a_run_that_is_older_than_some_keys_is_read_as_what_it_was() -> None:
+    now = compose_settings(RunSettings, ["model=mlp", "trainer.tta=none"])
+    plain = to_plain(now)
+    del plain["cv"], plain["data"]["train_on_val"], plain["trainer"]["stop_after"]
+    del plain["tracking"]["figures"]
+    before = repr(plain)
+    assert stored_settings(plain) == now
+    assert repr(plain) == before, "what was read stays as it is"
+
+
+def test_what_it_says_counts_and_what_is_wrong_is_refused() -> None:
+    plain = to_plain(compose_settings(RunSettings, ["cv.folds=4"]))
+    assert stored_settings(plain).cv.folds == 4
+    del plain["optimizer"]["lr"]
+    with pytest.raises(ConfigError, match="optimizer.lr is not set"):
+        stored_settings(plain)
