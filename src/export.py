@@ -29,8 +29,9 @@ def export(settings: ExportSettings, words: Sequence[str]) -> None:
     from src.finished.exporting import export_run
     from src.reporting.export_table import format_export
 
-    record, served_as = export_run(folder, checkpoint, settings)
-    print(format_export(record, folder.name, served_as))
+    record, serving = export_run(folder, checkpoint, settings)
+    run = folder.name if folder.output_dir == Path("outputs").absolute() else str(folder.path)
+    print(format_export(record, run, serving))
     print(f"written: {folder.exports}", flush=True)
 
 

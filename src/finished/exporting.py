@@ -30,6 +30,7 @@ from src.serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
 from src.serving.variants.judging import agreement, fastest_within, ratios, times_in_turns
 from src.serving.variants.pt2_file import write_pt2
 from src.serving.variants.whole import CannotExport, WholeNetwork, traced
+from src.tracking.addresses import serve_command
 from src.training.inference import autocast
 
 __all__ = ["export_run"]
@@ -243,7 +244,7 @@ def _row(
 
 
 def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Model) -> str | None:
-    """Make the variant a model of the run in MLflow, beside its own, and say where."""
+    """Make the variant a model of the run in MLflow, beside its own, and say how to serve it."""
     folder = again.folder
     if not folder.summary.is_file() or model.digest is None:
         return None
@@ -252,7 +253,10 @@ def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Model
     tracker.artifact(folder.exports / "export.json", "exports")
     tracker.model(folder.exports / name, model.digest, name)
     tracked_as = tracker.finish(summary.status, summary.reason)
-    return None if tracked_as is None else f"runs:/{tracked_as}/{name}"
+    if tracked_as is None:
+        return None
+    place = settings.tracking.uri or again.settings.tracking.uri
+    return serve_command(f"runs:/{tracked_as}/{name}", place, folder.output_dir)
 
 
 def _pictures(data: PictureData, ids: NDArray[np.int64]) -> NDArray[np.uint8]:

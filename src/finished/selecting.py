@@ -36,7 +36,7 @@ from src.reporting.amounts import measured as times_measured
 from src.reporting.amounts import share_with_interval
 from src.reporting.model_card import CardFacts, model_card
 from src.run_folder import RunFolder
-from src.tracking.addresses import absolute_uri, without_password
+from src.tracking.addresses import serve_command
 from src.tracking.provenance import command_line
 
 __all__ = ["CARD", "Chosen", "choose", "make_champion", "select"]
@@ -257,10 +257,9 @@ def _facts(
 
 
 def _serving(champion: Champion, model: Chosen, uri: str | None) -> str:
-    place = absolute_uri(uri or model.settings.tracking.uri, model.folder.output_dir)
-    words = ["mlflow", "models", "serve", "-m", f"models:/{champion.registered_model}@{ALIAS}"]
-    command = shlex.join([*words, "--env-manager", "local", "-p", "5001"])
-    return f"MLFLOW_TRACKING_URI={shlex.quote(without_password(place))} {command}"
+    place = uri or model.settings.tracking.uri
+    address = f"models:/{champion.registered_model}@{ALIAS}"
+    return serve_command(address, place, model.folder.output_dir)
 
 
 def _accuracy(summary: RunSummary) -> str:

@@ -11,13 +11,13 @@ from src.reporting.tables import Table
 __all__ = ["format_export"]
 
 
-def format_export(record: ExportRecord, run: str, served_as: str | None) -> str:
+def format_export(record: ExportRecord, run: str, serving: str | None) -> str:
     """The table, why variants are missing, and what to type next; without a final line break.
 
     Args:
         record: of the export.
         run: what to call the run on the command line.
-        served_as: address of the chosen variant in MLflow, or None.
+        serving: the command that serves the chosen variant, or None.
     """
     sizes = list(record.variants[0].milliseconds)
     headers = ["variant", "size"]
@@ -38,8 +38,8 @@ def format_export(record: ExportRecord, run: str, served_as: str | None) -> str:
     if record.chosen is not None:
         words = ["python", "-m", "src.predict", f"run={run}", f"variant={record.chosen}"]
         lines += [f"predict with it: {shlex.join(words)} images=..."]
-    if served_as is not None:
-        lines += [f"serve it: mlflow models serve -m {served_as} --env-manager local"]
+    if serving is not None:
+        lines += [f"serve it: {serving}"]
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -10,6 +11,7 @@ __all__ = [
     "absolute_uri",
     "default_uri",
     "public_uri",
+    "serve_command",
     "sqlite_path",
     "sqlite_uri",
     "without_password",
@@ -39,6 +41,19 @@ def public_uri(uri: str | None, output_dir: Path) -> str | None:
     if uri is None or absolute_uri(uri, output_dir) == default_uri(output_dir):
         return None
     return without_password(absolute_uri(uri, output_dir))
+
+
+def serve_command(model: str, uri: str | None, output_dir: Path) -> str:
+    """What a person types to have a model answer over HTTP.
+
+    Args:
+        model: its address in MLflow, such as models:/NAME@champion.
+        uri: where MLflow knows it; None for the default.
+        output_dir: of the run.
+    """
+    place = shlex.quote(without_password(absolute_uri(uri, output_dir)))
+    words = ["mlflow", "models", "serve", "-m", model, "--env-manager", "local", "-p", "5001"]
+    return f"MLFLOW_TRACKING_URI={place} {shlex.join(words)}"
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -22,5 +22,5 @@ def test_what_it_says_counts_and_what_is_wrong_is_refused() -> None:
     plain = to_plain(compose_settings(RunSettings, ["cv.folds=4"]))
     assert stored_settings(plain).cv.folds == 4
     del plain["optimizer"]["lr"]
-    with pytest.raises(ConfigError, match="optimizer.lr is not set"):
+    with pytest.raises(ConfigError, match=r"optimizer\.lr is not set"):
         stored_settings(plain)

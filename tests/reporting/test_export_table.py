@@ -26,7 +26,7 @@ RECORD = ExportRecord(
 
 
 def test_all_that_a_person_needs_to_choose() -> None:
-    lines = format_export(RECORD, "a-run", "runs:/0f3a/onnx").splitlines()
+    lines = format_export(RECORD, "a-run", "mlflow models serve").splitlines()
     assert lines[0] == "a-run on 6,000 validation pictures, 2 threads"
     assert lines[1].split()[0] == "variant" and "64 pictures" in lines[1]
     cells = ["onnx", "2.8 MB", "0.25 ms", "4.00 (3.50 to 4.20)", "16 ms", "2.00 (1.90 to 2.10)"]
@@ -36,7 +36,7 @@ def test_all_that_a_person_needs_to_choose() -> None:
         "int8 cannot be had: onnxruntime has no 8-bit kernel for LSTM layers",
         "recommended: onnx, the fastest with at least 99.9 % equal labels",
         "predict with it: python -m src.predict run=a-run variant=onnx images=...",
-        "serve it: mlflow models serve -m runs:/0f3a/onnx --env-manager local",
+        "serve it: mlflow models serve",
     ]
 
 

@@ -12,6 +12,7 @@ from src.tracking.addresses import (
     absolute_uri,
     default_uri,
     public_uri,
+    serve_command,
     sqlite_path,
     sqlite_uri,
     without_password,
@@ -66,3 +67,13 @@ def test_passwords_are_taken_out_of_any_text() -> None:
 def test_other_databases_have_no_file() -> None:
     for uri in ("postgresql://h/d", "http://h", "sqlite://", "sqlite:///:memory:"):
         assert sqlite_path(uri) is None
+
+
+def test_the_command_that_serves_names_where_the_model_is_and_no_password(tmp_path: Path) -> None:
+    told = serve_command("models:/a@champion", None, tmp_path / "a b")
+    assert told == (
+        f"MLFLOW_TRACKING_URI='sqlite:///{tmp_path}/a b/mlflow.db' mlflow models serve "
+        "-m models:/a@champion --env-manager local -p 5001"
+    )
+    told = serve_command("runs:/1/onnx", "postgresql://me:secret@host/name", tmp_path)
+    assert told.startswith("MLFLOW_TRACKING_URI='postgresql://me:***@host/name' ")
