@@ -57,7 +57,7 @@ def export_run(
     What an earlier export left there is replaced. Everything is computed on the CPU.
 
     Returns:
-        how they compare, and the address of the chosen one in MLflow; None where it is not there
+        how they compare, and the command that serves the chosen one; None where MLflow has none
         (yet), or where the original is the choice.
 
     Raises:
