@@ -48,7 +48,7 @@ _LEAST_STEPS = 16
 _FAST_ENOUGH = 0.9
 _TIMED_STEPS = 3
 # A training sees this many pictures, repeated ones included, within bounds for few and for many.
-_PICTURES_SEEN, _LEAST_EPOCHS, _MOST_EPOCHS = 600_000, 10, 30
+_PICTURES_SEEN, _LEAST_EPOCHS, _MOST_EPOCHS = 650_000, 10, 30
 
 
 @dataclass(frozen=True)
