@@ -72,7 +72,12 @@ def test_predict_labels_pictures_as_any_run_does(fitted: Path, run: Run, tmp_pat
 
 def test_there_is_nothing_to_explain(fitted: Path, run: Run, tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
-    words = [f"run={fitted}", f"images={tmp_path}/a.png", f"out={tmp_path}/labels.csv", "explain=true"]
+    words = [
+        f"run={fitted}",
+        f"images={tmp_path}/a.png",
+        f"out={tmp_path}/labels.csv",
+        "explain=true",
+    ]
     result = run("src.predict", *words)
     assert result.returncode == 2 and "in handcrafted no value belongs" in result.stderr
     assert len(result.stderr.splitlines()) == 1 and not (tmp_path / "a.csv").exists()
