@@ -27,7 +27,7 @@ from src.race.apart import train_apart
 from src.run_folder import RunFolder
 from src.run_start import Membership
 from src.search.workers.process import Ending, Job, Say
-from src.training.failures import OutOfMemory, RunFailed
+from src.training.failures import DiskFull, OutOfMemory, RunFailed
 from src.training.interruption import Interrupted, Interruption, Stopped
 
 __all__ = ["TrialRunner"]
@@ -68,6 +68,8 @@ class TrialRunner:
                         return self._train(job, say)
         except Interrupted as stop:
             return Ending("interrupted", reason=str(stop))
+        except DiskFull as error:
+            return Ending("starved", reason=str(error))
         except (ConfigError, RunFailed) as error:
             return Ending("failed", reason=str(error))
         finally:
@@ -194,7 +196,8 @@ class _NoReports:
 def _settings(job: Mapping[str, Any]) -> RunSettings:
     words: Sequence[str] = job["words"]
     places: Sequence[str] = job["places"]
-    if job.get("resume"):
+    # A run whose folder is gone, or was moved with its study, is begun anew.
+    if job.get("resume") and Path(job["resume"]).is_dir():
         kept = [w for w in places if w.startswith(("output_dir=", "tracking.uri="))]
         return read_run_settings([f"resume={job['resume']}", *kept])
     return read_run_settings([*words, *effective_words(places, words)])

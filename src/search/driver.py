@@ -26,7 +26,7 @@ _ENDED = (COMPLETE, PRUNED, FAILED)
 
 
 class TooManyFailures(RuntimeError):
-    """So many trials fail that the sweep itself is at fault."""
+    """So many trials fail, or one for want of what all need, that the sweep itself is at fault."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +233,9 @@ class Driver:
         seconds = self._seconds_before.pop(number, 0.0) + event.seconds
         if ending.state == "interrupted" and stopping:
             return  # it stays running in the study, and goes on with the next start
+        if ending.state == "starved":  # so does this one: no other would fare better now
+            self._fault = self._fault or TooManyFailures(ending.reason)
+            return
         if self._deserves_another(event):
             self._seconds_before[number] = seconds
             trial = self._study.trial(number)

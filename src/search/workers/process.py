@@ -33,7 +33,8 @@ class Ending:
     """How a job ended.
 
     Attributes:
-        state: "complete", "pruned", "failed" or "interrupted" (it can go on later).
+        state: "complete", "pruned", "failed", "interrupted" (it can go on later) or "starved" (so
+            can it, once there is what every other job would lack as well, such as room on a disk).
         result: plain values.
         reason: why it is not complete.
         again: facts to note of the trial with which another attempt may succeed; None for no
