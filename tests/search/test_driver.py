@@ -255,6 +255,17 @@ def test_too_many_failures_stop_the_race_and_save_what_runs(
     assert [t.state for t in found] == [RUNNING, FAILED, FAILED, FAILED]
 
 
+def test_a_trial_that_lacks_what_all_need_stops_the_race_and_goes_on_later(
+    race: Callable[..., str], tmp_path: Path
+) -> None:
+    with pytest.raises(TooManyFailures, match="the disk is full"):
+        race(lambda t: {"do": "starve"} if t.number == 2 else {}, trials=20)
+    states = [trial.state for trial in records(tmp_path)]
+    assert states[2] == RUNNING and set(states) <= {COMPLETE, RUNNING}, "others are let go on too"
+    race(lambda t: {}, trials=6)
+    assert [trial.state for trial in records(tmp_path)] == [COMPLETE] * 6
+
+
 def test_a_share_of_failures_above_the_limit_stops_the_race(race: Callable[..., str]) -> None:
     with pytest.raises(TooManyFailures, match=r"of 1[01] trials failed"):
         race(lambda t: {"do": "fail"} if t.number % 3 else {}, trials=30, failure_limit=0.6)
