@@ -8,16 +8,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from src.tracking.addresses import sqlite_path, sqlite_uri, without_password
+from src.tracking.addresses import sqlite_path, without_password
+from src.tracking.database import artifacts_of, make_database, remove_decoy
 from src.tracking.logged_model import pack
 from src.tracking.registry import register
 from src.tracking.view import view_tags
@@ -46,7 +44,6 @@ _ENVIRONMENT = {
     "MLFLOW_TRUNCATE_LONG_VALUES": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-_SCHEMA_TIMEOUT_SECONDS = 120.0
 _RUNS_A_PAGE = 1000
 
 
@@ -98,10 +95,10 @@ class Store:
             # By default a database that does not answer is asked eleven times, for minutes.
             databases.MAX_RETRY_COUNT = 1
             if self._database is not None:
-                _make_database(self._database)
+                make_database(self._database)
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         if self._database is not None:
-            _remove_decoy(uri, self._database)
+            remove_decoy(uri, self._database)
 
     def find(self, run_id: str) -> str | None:
         """The MLflow id of the run with our own id `run_id`, or None."""
@@ -316,7 +313,7 @@ class Store:
 
     def _artifact_location(self) -> str | None:
         """Beside a SQLite file; a server knows its own place."""
-        return None if self._database is None else _artifacts(self._database)
+        return None if self._database is None else artifacts_of(self._database)
 
     def _search(self, condition: str) -> list[Any]:
         experiments = [e.experiment_id for e in self._client.search_experiments()]
@@ -369,36 +366,6 @@ def _plain(error: Exception) -> str:
         case ConnectionError():
             return "no connection"
     return without_password(str(error).strip().partition("\n")[0])[:300] or type(error).__name__
-
-
-def _artifacts(database: Path) -> str:
-    return (database.parent / "mlartifacts").as_uri()
-
-
-def _make_database(database: Path) -> None:
-    if database.is_file() and database.stat().st_size > 0:
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(database.with_name(f"{database.name}.lock"), timeout=_SCHEMA_TIMEOUT_SECONDS)
-    with lock:
-        if database.is_file() and database.stat().st_size > 0:
-            return
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-        unfinished = database.with_name(f".{uuid.uuid4().hex}.db")
-        try:
-            SqlAlchemyStore(sqlite_uri(unfinished), _artifacts(database)).engine.dispose()
-            unfinished.replace(database)
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-
-def _remove_decoy(uri: str, database: Path) -> None:
-    """MLflow makes the folder that a SQLite URI names if its escapes are not read as such."""
-    literal = Path(uri.partition(":///")[2].partition("?")[0]).parent
-    if literal != database.parent:
-        with suppress(OSError):  # not there, or somebody's own folder with files in it
-            literal.rmdir()
 
 
 def _found(run: Any) -> FoundRun:
