@@ -56,5 +56,10 @@ def plainly() -> Iterator[None]:
 
 def _said(error: BaseException) -> str:
     """By the database, without the statement and the links around it."""
-    said = str(getattr(error, "orig", None) or error).strip()
-    return next(iter(said.splitlines()), type(error).__name__)
+    # A connection that breaks within a transaction is reported by what the session refuses next.
+    link: BaseException | None = error
+    while link is not None and getattr(link, "orig", None) is None:
+        link = link.__cause__ or link.__context__
+    said = str(getattr(link, "orig", error)).strip()
+    said = next(iter(said.splitlines()), type(error).__name__)
+    return said.partition(" (Background on this error")[0]
