@@ -21,8 +21,9 @@ __all__ = ["measure"]
 _PICTURES, _WORKERS, _BAR_SECONDS, _BAR_PERCENT = 60_000, 2, 60.0, 92.6
 _HOG = {"hog": {"orientations": 9, "cells": [7], "block": 2}}
 _CANDIDATE = (
-    *("model=handcrafted", "data=fashion_mnist", "model.features=[hog,raw,lbp]"),
-    *("model.hog.cells=[7,4]", "model.raw.side=28", "model.rbf_svm.components=8000"),
+    "model=handcrafted",
+    "data=fashion_mnist",
+    "model.mirror=false",  # a third of the time for the same accuracy
 )
 
 

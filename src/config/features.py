@@ -23,9 +23,10 @@ __all__ = [
     "LinearClassifierSettings",
     "RawSettings",
     "RbfSvmSettings",
+    "ScatteringSettings",
 ]
 
-FEATURES = ("hog", "lbp", "colour", "gabor", "haralick", "raw")
+FEATURES = ("hog", "lbp", "colour", "gabor", "haralick", "scattering", "raw")
 SELECTIONS = ("none", "variance", "anova", "mutual_information", "l1", "pca")
 CLASSIFIERS = (
     "linear_svm",
@@ -130,6 +131,22 @@ class HaralickSettings(Settings):
 
 
 @dataclass(frozen=True)
+class ScatteringSettings(Settings):
+    """Wavelets' amounts around each place, and those of their wavelets."""
+
+    octaves: int = setting(
+        "sizes of the wavelets, each twice the last; fewer where a cell is too small for them",
+        at_least=1,
+        at_most=6,
+    )
+    orientations: int = setting("directions of the wavelets", at_least=1, at_most=16)
+    grid: int = _grid()
+    side: int = setting(
+        "pixels of a side that larger pictures are shrunk to", at_least=4, at_most=512
+    )
+
+
+@dataclass(frozen=True)
 class RawSettings(Settings):
     """The pixels themselves."""
 
@@ -202,6 +219,12 @@ class ClassicalSettings(ModelSettings):
         "which features are kept, or pca for their principal components", options=SELECTIONS
     )
     keep: int = setting("features or components kept by the selection", at_least=1)
+    whitening: float = setting(
+        "power of their deviations that principal components are divided by: 0 leaves them as they "
+        "are, 1 makes their spreads equal",
+        at_least=0,
+        at_most=1,
+    )
     classifier: str = setting("what learns the classes", options=CLASSIFIERS)
     linear_svm: LinearClassifierSettings = setting("linear support vector machine")
     rbf_svm: RbfSvmSettings = setting("support vector machine with a Gaussian kernel")
@@ -220,6 +243,8 @@ class ClassicalSettings(ModelSettings):
         others = [f"model.{name}" for name in CLASSIFIERS if name != self.classifier]
         if self.selection == "none":
             others.append("model.keep")
+        if self.selection != "pca":
+            others.append("model.whitening")
         return (*_OF_NETWORKS, *(f"trainer.{key}" for key in _OF_TRAINERS), *others)
 
 
@@ -234,6 +259,7 @@ class HandcraftedSettings(ClassicalSettings):
     colour: ColourSettings = setting("colour histograms")
     gabor: GaborSettings = setting("Gabor filters")
     haralick: HaralickSettings = setting("grey-level co-occurrences")
+    scattering: ScatteringSettings = setting("wavelet scattering")
     raw: RawSettings = setting("pixels")
 
     def idle_keys(self) -> tuple[str, ...]:

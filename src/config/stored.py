@@ -18,6 +18,13 @@ _LATER: dict[str, Any] = {
     "trainer.stop_after": None,
     "tracking.figures": True,
 }
+# The same, within settings that some runs have and others do not.
+_LATER_WHERE: dict[tuple[str, str], dict[str, Any]] = {
+    ("model", "calibration_folds"): {"whitening": 0.0},
+    ("model", "features"): {
+        "scattering": {"octaves": 3, "orientations": 4, "grid": 7, "side": 64},
+    },
+}
 
 
 def stored_settings(plain: Mapping[str, Any]) -> RunSettings:
@@ -33,4 +40,7 @@ def stored_settings(plain: Mapping[str, Any]) -> RunSettings:
         for group in groups:
             place = place.get(group, {})
         place.setdefault(name, copy.deepcopy(value))
+    for (group, sibling), values in _LATER_WHERE.items():
+        if sibling in completed.get(group, {}):
+            completed[group] = copy.deepcopy(values) | completed[group]
     return from_plain(RunSettings, completed)

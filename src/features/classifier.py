@@ -30,6 +30,7 @@ _STEPS = {
     "BlockScaler",
     "KeepBest",
     "PCA",
+    "PartWhitening",
     "LinearSVC",
     "RbfMachine",
     "LogisticRegression",
@@ -41,6 +42,7 @@ _STEPS = {
 _TRUSTED = (
     "sklearn.tree._tree.Tree",
     "src.features.scaling.BlockScaler",
+    "src.features.scaling.PartWhitening",
     "src.features.selection.KeepBest",
     "src.features.rbf.RbfMachine",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",

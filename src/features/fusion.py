@@ -15,6 +15,7 @@ from src.features.hog import Hog
 from src.features.lbp import Lbp
 from src.features.picture import Floats
 from src.features.raw import Raw
+from src.features.scattering import Scattering
 from src.features.texture import Gabor, Haralick
 
 __all__ = ["Described", "Extractor", "Mirrored", "extractors_of"]
@@ -84,7 +85,7 @@ def extractors_of(names: Sequence[str], settings: dict[str, dict[str, Any]]) -> 
     """The descriptors with these names, in this order; `hog` is one for each number of cells.
 
     Args:
-        names: of "hog", "lbp", "colour", "gabor", "haralick", "raw".
+        names: of "hog", "lbp", "colour", "gabor", "haralick", "scattering", "raw".
         settings: by name; see `HandcraftedSettings`.
 
     Raises:
@@ -107,6 +108,7 @@ _MAKERS: dict[str, Callable[..., Callable[[Floats], Floats]]] = {
     "colour": Colour,
     "gabor": Gabor,
     "haralick": Haralick,
+    "scattering": Scattering,
     "raw": Raw,
 }
 

@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 
 from src.config.features import ClassicalSettings
 from src.features.rbf import RbfMachine
-from src.features.scaling import BlockScaler
+from src.features.scaling import BlockScaler, PartWhitening
 from src.features.selection import KeepBest
 
 __all__ = ["make_pipeline"]
@@ -34,6 +34,8 @@ def make_pipeline(
     keep = min(settings.keep, sum(sizes))
     if settings.selection == "pca":
         steps.append(("select", PCA(min(keep, pictures), random_state=seed)))
+        if settings.whitening > 0:
+            steps.append(("whiten", PartWhitening(settings.whitening)))
     elif settings.selection != "none":
         steps.append(("select", KeepBest(settings.selection, keep, seed)))
     return Pipeline([*steps, ("classify", _classifier(settings, pictures, seed, threads))])

@@ -75,7 +75,8 @@ _SHIPPED_FOR_CLASSIFIERS = tuple(
     f"features/{name}.py"
     for name in (
         *("__init__", "calibration", "classifier", "colour", "embedding", "fusion", "hog", "lbp"),
-        *("model", "picture", "raw", "rbf", "scaling", "selection", "texture", "trees"),
+        *("model", "picture", "raw", "rbf", "scaling", "scattering", "selection", "texture"),
+        "trees",
     )
 )
 _SHIPPED_FOR_ENSEMBLES = (

@@ -24,3 +24,12 @@ def test_what_it_says_counts_and_what_is_wrong_is_refused() -> None:
     del plain["optimizer"]["lr"]
     with pytest.raises(ConfigError, match=r"optimizer\.lr is not set"):
         stored_settings(plain)
+
+
+def test_a_descriptor_that_came_later_was_not_used() -> None:
+    now = compose_settings(
+        RunSettings, ["model=handcrafted", "model.features=[hog,raw]", "model.whitening=0"]
+    )
+    plain = to_plain(now)
+    del plain["model"]["scattering"], plain["model"]["whitening"]
+    assert stored_settings(plain) == now

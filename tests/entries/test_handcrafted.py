@@ -22,7 +22,7 @@ def fitted(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output_dir = tmp_path_factory.mktemp("hand crafted")
     result = run("src.train", "model=handcrafted", f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
-    assert "rbf_svm on hog" in result.stdout
+    assert "rbf_svm on scattering" in result.stdout
     return Path(result.stdout.splitlines()[-1].removeprefix("summary: ")).parent
 
 
@@ -93,8 +93,8 @@ def test_a_model_that_was_tampered_with_is_refused(
     model = folder / "checkpoints" / "model.skops"
     with zipfile.ZipFile(model) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
-    schema = parts["schema.json"].replace(b"src.features.scaling", b"subprocess")
-    parts["schema.json"] = schema.replace(b"BlockScaler", b"Popen")
+    schema = parts["schema.json"].replace(b"src.features.rbf", b"subprocess")
+    parts["schema.json"] = schema.replace(b"RbfMachine", b"Popen")
     assert parts["schema.json"].count(b"Popen")
     with zipfile.ZipFile(model, "w") as archive:
         for name, content in parts.items():

@@ -83,8 +83,8 @@ def test_a_file_that_names_other_code_is_refused_before_it_runs(tmp_path: Path) 
     classifier().save(tmp_path / "model.skops")
 
     def tamper(schema: str) -> str:
-        assert "src.features.scaling" in schema
-        return schema.replace("src.features.scaling", "subprocess").replace("BlockScaler", "Popen")
+        assert "src.features.rbf" in schema
+        return schema.replace("src.features.rbf", "subprocess").replace("RbfMachine", "Popen")
 
     bad = rewritten(tmp_path / "model.skops", tmp_path / "bad.skops", tamper)
     with pytest.raises(ValueError, match=r"holds subprocess\.Popen, so it is not loaded"):

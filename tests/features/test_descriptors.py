@@ -17,6 +17,7 @@ from src.features.hog import Hog
 from src.features.lbp import Lbp
 from src.features.picture import brightness, cells
 from src.features.raw import Raw
+from src.features.scattering import Scattering
 from src.features.texture import Gabor, Haralick
 from tests.features.pictures import pictures
 
@@ -26,6 +27,7 @@ ALL = [
     Colour(bins=8, grid=2),
     Gabor(wavelengths=(3.0, 5.0), orientations=4, grid=2),
     Haralick(levels=8, distances=(1, 2)),
+    Scattering(octaves=2, orientations=4, grid=3, side=16),
     Raw(side=10),
 ]
 SHAPES = [(20, 28, 3), (8, 8, 1), (2, 9, 1), (33, 17, 3), (2, 2, 3)]
@@ -150,6 +152,7 @@ SETTINGS = {
     "colour": {"bins": 4, "grid": 2},
     "gabor": {"wavelengths": [3.0], "orientations": 2, "grid": 1},
     "haralick": {"levels": 8, "distances": [1]},
+    "scattering": {"octaves": 2, "orientations": 2, "grid": 2, "side": 16},
     "raw": {"side": 8},
 }
 

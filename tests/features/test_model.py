@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -24,7 +25,7 @@ from src.features.calibration import Calibration
 from src.features.model import CalibratedModel, folds_of
 from src.features.pipeline import make_pipeline
 from src.features.rbf import RbfMachine
-from src.features.scaling import BlockScaler
+from src.features.scaling import BlockScaler, PartWhitening
 from src.features.selection import KeepBest
 
 DIGITS, CLASSES = load_digits(return_X_y=True)
@@ -222,3 +223,21 @@ def test_the_seed_decides() -> None:
     model = settings("model.classifier=random_forest", "model.random_forest.trees=10")
     first, again = fitted(model), fitted(replace(model))
     np.testing.assert_array_equal(first.probabilities(DIGITS), again.probabilities(DIGITS))
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_whitening_in_part_leaves_that_power_of_the_spreads(power: float) -> None:
+    spreads = np.array([100.0, 5.0, 0.1, 0.0], np.float32)
+    features = np.random.default_rng(0).standard_normal((2000, 4), np.float32) * spreads
+    found = PartWhitening(power).fit(features).transform(features).std(axis=0)
+    expected = np.where(spreads > 0, features.std(axis=0), 0)[:3] ** (1 - power)
+    np.testing.assert_allclose(found[:3], expected, rtol=1e-4)
+    assert found[3] == 0
+
+
+def test_a_whole_whitening_is_scikit_learns() -> None:
+    features = np.random.default_rng(0).standard_normal((300, 6), np.float32) @ np.diag(range(1, 7))
+    parts = PCA(4, random_state=0).fit_transform(features)
+    expected = PCA(4, random_state=0, whiten=True).fit_transform(features)
+    found = PartWhitening(1.0).fit(parts).transform(parts)
+    np.testing.assert_allclose(found, expected * np.sqrt(300 / 299), rtol=1e-4)
