@@ -1,8 +1,8 @@
-"""An ensemble against its best member: a quarter of Fashion-MNIST to train on, all of it to test.
+"""An ensemble against its best member: four runs of the command line on all of Fashion-MNIST.
 
 The members, their weights and which of them is the best are chosen on the validation part. The test
 part is measured once by the ensemble and once by that member, and the two are compared picture by
-picture.
+picture. Half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -13,30 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.commands import python
-from benchmarks.fashion_part import write_part
 from benchmarks.table import Row
 from src.records import Predictions
 from src.selection.mcnemar import mcnemar
 
 __all__ = ["measure"]
 
-_PICTURES, _TESTS, _LEVEL = 15_000, 10_000, 0.05
-_SHORT = "trainer.max_epochs=4"
+_LEVEL = 0.05
 _RUNS = (
-    ("model=cnn", _SHORT),
-    ("model=cnn", _SHORT, "seed=1"),
-    ("model=fcn", _SHORT),
-    ("model=mlp", _SHORT),
-    ("model=handcrafted", "model.features=[hog,raw]", "model.hog.cells=[7,4]"),
+    ("model=cnn",),
+    ("model=cnn", "seed=1"),
+    ("model=cnn", "seed=2"),
+    ("model=handcrafted", "model.mirror=false"),
 )
 
 
 def measure() -> list[Row]:
-    """Five trainings of the command line, an ensemble of them, and two looks at the test part."""
+    """Four trainings of the command line, an ensemble of them, and two looks at the test part."""
     with tempfile.TemporaryDirectory() as folder:
-        write_part(Path(folder), _PICTURES, _TESTS)
         place = f"output_dir={folder}/out"
-        shared = ["data=fashion_mnist", f"data.root={folder}", "evaluate_test=false"]
+        shared = ["data=fashion_mnist", "evaluate_test=false"]
         shared += ["tracking=none", "tracking.figures=false", "tracking.log_model=false", place]
         for words in _RUNS:
             python("-m", "src.train", *shared, *words)
@@ -60,8 +56,8 @@ def _row(ensemble: dict[str, Any], best: dict[str, Any], place: str) -> Row:
     test = mcnemar(*right)
     ours, theirs = (100 * one.mean() for one in right)
     return Row(
-        f"ensemble against its best member ({best['model']}) on Fashion-MNIST, "
-        f"{_PICTURES:,} training pictures: test accuracy, latency",
+        f"ensemble against its best member ({best['model']}) on Fashion-MNIST: "
+        "test accuracy, latency",
         f"{ours:.2f} % against {theirs:.2f} % (p = {test.p_value:.1g}), "
         f"{latency[0]:.1f} ms against {latency[1]:.1f} ms",
         "better, and McNemar's exact test says so (p at most 0.05)",
