@@ -83,11 +83,16 @@ class Evidence:
         return self.seeds.variance / self.repeats
 
     @cached_property
-    def variance(self) -> Floats:
-        """(C,) variance of `accuracy`, of pictures and seeds together."""
+    def picture_variance(self) -> Floats:
+        """(C,) variance of `accuracy` that the pictures leave."""
         squares = np.einsum("cn,cn->c", self.right, self.right, dtype=np.float64)
         spread = np.maximum(squares / self.pictures - self.accuracy**2, 0.0)
-        return spread / (self.pictures - 1) + self.seed_variance
+        return spread / (self.pictures - 1)
+
+    @cached_property
+    def variance(self) -> Floats:
+        """(C,) variance of `accuracy`, of pictures and seeds together."""
+        return self.picture_variance + self.seed_variance
 
     @cached_property
     def freedom(self) -> Floats:

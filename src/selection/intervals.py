@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from src.selection.evidence import Evidence
@@ -20,6 +22,8 @@ __all__ = [
     "score",
     "student_quantile",
 ]
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ def accuracy_interval(evidence: Evidence, candidate: int, confidence: float = 0.
     """
     quantile = _quantile(evidence.freedom[candidate], confidence)
     share = float(evidence.accuracy[candidate])
-    return score(share, effective_pictures(evidence, candidate), quantile)
+    seeds = evidence.seed_variance[candidate]
+    return score(share, float(effective_pictures(evidence, candidate, seeds)), quantile)
 
 
 def difference_interval(
@@ -59,16 +64,22 @@ def difference_interval(
     return Interval(max(-1.0, middle - half), min(1.0, middle + half))
 
 
-def effective_pictures(evidence: Evidence, candidate: int) -> float:
-    """How many pictures, answered once, would leave the accuracy as uncertain as it is."""
+def effective_pictures(evidence: Evidence, candidate: int, seed_variance: Floats) -> Floats:
+    """How many pictures, answered once, would leave the accuracy as uncertain as it is.
+
+    Args:
+        evidence: of the candidates.
+        candidate: index of the one.
+        seed_variance: of its accuracy, of any shape, which is that of the result.
+    """
     count, share = evidence.pictures, float(evidence.accuracy[candidate])
     # An unbiased variance divides by N - 1; Wilson's has N, and N is what single trainings have.
-    variance = float(evidence.variance[candidate]) * (count - 1) / count
+    variance = (evidence.picture_variance[candidate] + seed_variance) * (count - 1) / count
     # All right or all wrong shows no variance. Half an answer short of that does.
     inside = min(max(share, 0.5 / count), 1 - 0.5 / count)
     bernoulli = inside * (1 - inside)
     if inside != share:
-        variance = bernoulli / count + float(evidence.seed_variance[candidate])
+        variance = bernoulli / count + seed_variance
     return bernoulli / variance
 
 

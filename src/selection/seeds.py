@@ -38,11 +38,16 @@ class SeedSpread:
             chance on finite pictures; 0 for one whose repeats are all alike.
         excess: (C,) how many times `luck` the accuracies of trainings vary, at least 1.
         freedom: (C,) degrees of freedom behind `excess`, at least 1; infinite where `luck` is 0.
+        ratio: (C,) what `excess` was for its own repeats alone, above 0.
+        repeated: (C,) degrees of freedom behind `ratio`; 0 where it says nothing, because there is
+            one repeat or `luck` is 0.
     """
 
     luck: Floats
     excess: Floats
     freedom: Floats
+    ratio: Floats
+    repeated: Floats
 
     @property
     def variance(self) -> Floats:
@@ -70,21 +75,26 @@ def seed_spread(right: Sequence[NDArray[np.bool_]]) -> SeedSpread | None:
     lends = (repeats > 1) & (luck > 0)
     alone = repeats == 1
     if not lends.any():
-        nothing = SeedSpread(luck, np.ones_like(luck), np.full_like(luck, math.inf))
+        one, none = np.ones_like(luck), np.zeros_like(luck)
+        nothing = SeedSpread(luck, one, np.full_like(luck, math.inf), one, none)
         return None if alone.any() else nothing
     freedom = (repeats[lends] - 1).astype(np.float64)
     # One training cannot show how often another would answer differently; that it does so in
     # proportion to the Bernoulli variance is the assumption.
     per_bernoulli = np.average(luck[lends] / _bernoulli(shares[lends], count), weights=freedom)
     luck[alone] = per_bernoulli * _bernoulli(shares[alone], count)
-    prior, prior_freedom, excess, total = moderated(between[lends] / luck[lends], freedom)
+    ratios = between[lends] / luck[lends]
+    prior, prior_freedom, excess, total = moderated(ratios, freedom)
     spread = SeedSpread(
         luck,
         excess=np.where(alone, max(1.0, prior), 1.0),
         freedom=np.where(alone, min(max(1.0, prior_freedom), freedom.sum()), math.inf),
+        ratio=np.ones_like(luck),
+        repeated=np.where(lends, repeats - 1.0, 0.0),
     )
     spread.excess[lends] = np.maximum(1.0, excess)
     spread.freedom[lends] = total
+    spread.ratio[lends] = ratios
     return spread
 
 

@@ -14,10 +14,11 @@ Out-of-sample Predictions for Efficient and Accurate Cross-validation", Machine 
 simpler, but its interval is for the figure of a procedure and not for the picked candidate, and it
 takes no account of seeds.
 
-What the law does not know is how unsure the variances are. Where seeds move accuracies by a point
-and more, and some candidates' more than others', the winner tends to be one whose seeds are thought
-steadier than they are, and its interval holds the truth less often than it says
-(`benchmarks/selection.py` measures how often).
+The paper takes the variances as known. Of seeds they are not: where seeds move accuracies by a
+point and more, and some candidates' more than others', the winner tends to be one whose seeds look
+steadier than they are. The law here is therefore a mean over all that its seeds might do, each as
+probable as the repeats make it (`seed_effects`) and as likely to have won. In the cut off law that
+is one step: the mean is taken above and below the line of the fraction, and not of fractions.
 """
 
 from __future__ import annotations
@@ -26,14 +27,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from src.selection.evidence import Evidence
-from src.selection.intervals import Interval, effective_pictures, score, student_quantile
+from src.selection.intervals import Interval, effective_pictures, score
 from src.selection.resampling import Errors
+from src.selection.seed_effects import seed_effects
 
 __all__ = ["Winner", "winners_accuracy"]
+
+Floats = NDArray[np.float64]
 
 # Of the allowed error, the share that goes to the simultaneous interval: the paper's choice.
 _SIMULTANEOUS = 0.1
@@ -63,9 +68,9 @@ def winners_accuracy(
 ) -> Winner:
     """The hybrid estimate and interval of the true accuracy of the candidate that came first.
 
-    The normal law has the variance that each supposed accuracy would have, p (1 - p) over the
-    effective number of pictures, so that with nothing to correct the interval is Wilson's.
-    Where the variance of seeds is unsure, it is widened as Student's law is against the normal.
+    Each of the normal laws that are averaged has the variance that each supposed accuracy would
+    have, p (1 - p) over an effective number of pictures, so that with nothing to correct and
+    nothing unsure the interval is Wilson's.
 
     Args:
         evidence: of C candidates.
@@ -82,51 +87,63 @@ def winners_accuracy(
     if measured < evidence.accuracy.max() - _LEVEL:
         raise ValueError(f"Candidate {winner} did not win: another has a higher accuracy.")
     alpha = 1 - confidence
-    freedom = float(evidence.freedom[winner])
-    widened = student_quantile(1 - alpha / 2, freedom) / float(norm.isf(alpha / 2))
-    trials = effective_pictures(evidence, winner) / widened**2
-    bound = _simultaneous_quantile(evidence, winner, errors, 1 - _SIMULTANEOUS * alpha) / widened
-    allowed = score(measured, trials, bound)
-    lowest, highest = _winning_range(evidence, winner)
+    of_seeds, weights = _seed_variances(evidence, winner)
+    lowest, highest = _winning_range(evidence, winner, evidence.picture_variance[winner] + of_seeds)
+    trials = effective_pictures(evidence, winner, of_seeds)
+    typical = float(1 / (weights @ (1 / trials)))
+    bound = _simultaneous_quantile(evidence, errors, 1 - _SIMULTANEOUS * alpha)
+    bound = _as_rare(bound, np.sqrt(typical / trials), weights)
+    allowed = score(measured, typical, bound)
 
     def exceeded(truth: float) -> float:
         """Probability of a winner's accuracy up to the measured one, if `truth` is the truth."""
         # At 0 and 1 themselves nothing varies, but short of them the law has a limit.
         truth = min(max(truth, _EDGE), 1 - _EDGE)
-        scale = float(np.sqrt(truth * (1 - truth) / trials))
-        low = max((lowest - truth) / scale, -bound)
-        high = min((highest - truth) / scale, bound)
-        here = min(max((measured - truth) / scale, low), high)
-        below, span = norm.cdf(here) - norm.cdf(low), norm.cdf(high) - norm.cdf(low)
-        return float(below / span) if span > 0 else float(here >= high)
+        scale = np.sqrt(truth * (1 - truth) / trials)
+        reach = bound * np.sqrt(truth * (1 - truth) / typical)
+        low = (np.maximum(lowest, truth - reach) - truth) / scale
+        high = (np.minimum(highest, truth + reach) - truth) / scale
+        here = np.clip((measured - truth) / scale, low, high)
+        below, span = weights @ (ndtr(here) - ndtr(low)), weights @ (ndtr(high) - ndtr(low))
+        return float(below / span) if span > 0 else float(measured > truth)
 
     tail = alpha * (1 - _SIMULTANEOUS) / (1 - _SIMULTANEOUS * alpha) / 2
     interval = Interval(_crossing(exceeded, 1 - tail, allowed), _crossing(exceeded, tail, allowed))
     return Winner(winner, measured, _crossing(exceeded, 0.5, allowed), interval)
 
 
-def _winning_range(evidence: Evidence, winner: int) -> tuple[float, float]:
+def _seed_variances(evidence: Evidence, winner: int) -> tuple[Floats, Floats]:
+    """(G,) variances that the seeds might add to the winner's accuracy, (G,) how probable each."""
+    if evidence.seeds is None:
+        return np.zeros(1), np.ones(1)
+    variances, weights = seed_effects(evidence.seeds, winner)
+    return variances / evidence.repeats[winner], weights
+
+
+def _winning_range(
+    evidence: Evidence, winner: int, variance: Floats | None = None
+) -> tuple[Floats, Floats]:
     """Between which accuracies the winner wins, given all that is independent of its own.
 
     What another candidate scored is split into a part that goes with the winner's accuracy and one
-    that is independent of it, which is kept as it is.
+    that is independent of it, which is kept as it is. The split depends on the `variance` that the
+    winner's accuracy is supposed to have, of any shape, which is that of both results.
     """
-    covariance = evidence.covariance(winner)
-    own, measured = covariance[winner], float(evidence.accuracy[winner])
-    if own <= 0:
-        return -np.inf, np.inf
+    covariance, measured = evidence.covariance(winner), float(evidence.accuracy[winner])
+    own = np.asarray(evidence.variance[winner] if variance is None else variance)
+    # Where it does not vary there is nothing to split, and it wins wherever it is.
+    own = np.where(own > 0, own, np.nan)
     others = np.arange(len(covariance)) != winner
-    slope = covariance[others] / own
     gaps = np.maximum(measured - evidence.accuracy, 0.0)
     # Shares of repeats are rounded, so level candidates may lie a hair apart.
     for rival in np.flatnonzero(others & (gaps < _LEVEL)):
         gaps[rival] = _lead(evidence, winner, int(rival))
-    rest = (measured - gaps)[others] - slope * measured
     with np.errstate(divide="ignore", invalid="ignore"):
-        losing = rest / (1 - slope)
-    lowest = losing[slope < 1 - 1e-9].max(initial=-np.inf)
-    highest = losing[slope > 1 + 1e-9].min(initial=np.inf)
-    return float(lowest), float(highest)
+        slope = np.divide.outer(covariance[others], own)
+        losing = measured - np.expand_dims(gaps[others], tuple(range(1, slope.ndim))) / (1 - slope)
+    lowest = np.where(slope < 1 - 1e-9, losing, -np.inf).max(axis=0, initial=-np.inf)
+    highest = np.where(slope > 1 + 1e-9, losing, np.inf).min(axis=0, initial=np.inf)
+    return lowest, highest
 
 
 def _lead(evidence: Evidence, winner: int, rival: int) -> float:
@@ -147,24 +164,32 @@ def _lead(evidence: Evidence, winner: int, rival: int) -> float:
         unexplained -= float(np.mean(apart * saved) ** 2 / np.mean(apart**2))
     if unexplained <= 0:
         return step
-    sure = 2 * norm.cdf(saved.mean() / np.sqrt(unexplained / evidence.pictures)) - 1
+    sure = 2 * ndtr(saved.mean() / np.sqrt(unexplained / evidence.pictures)) - 1
     return step * float(1 - np.sqrt(1 - max(0.0, sure)))
 
 
-def _simultaneous_quantile(
-    evidence: Evidence, winner: int, errors: Errors, confidence: float
-) -> float:
-    """So many standard errors hold every candidate's error at once."""
+def _simultaneous_quantile(evidence: Evidence, errors: Errors, confidence: float) -> float:
+    """So many standard errors hold every candidate's error at once, if they are the right ones."""
+    # Never less than what one candidate alone would need.
+    alone = float(ndtri((1 + confidence) / 2))
     error = np.sqrt(evidence.variance)
     moving = error > 0
     if not moving.any():
-        return float(norm.isf((1 - confidence) / 2))
+        return alone
     standard = errors.drawn[moving] / error[moving, None].astype(np.float32)
     largest = np.abs(standard, out=standard).max(axis=0)
-    largest = largest * errors.student(float(evidence.freedom[winner]))
-    # Never less than what one candidate alone would need.
-    alone = student_quantile((1 + confidence) / 2, float(evidence.freedom[winner]))
     return max(alone, float(np.quantile(largest, confidence, method="higher")))
+
+
+def _as_rare(bound: float, scales: Floats, weights: Floats) -> float:
+    """What an error of an unsure scale passes as rarely as a normal one passes `bound`.
+
+    Beran, "Balanced Simultaneous Confidence Sets", JASA 1988: each candidate's interval has the
+    same share of the error, however its own law looks.
+    """
+    passed = ndtr(-bound)
+    low, high = 0.999 * bound * scales.min(), 1.001 * bound * scales.max()
+    return float(brentq(lambda one: weights @ ndtr(-one / scales) - passed, low, high))
 
 
 def _crossing(share: Callable[[float], float], level: float, allowed: Interval) -> float:
