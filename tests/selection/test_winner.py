@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import kstest, norm, truncnorm
+from scipy.stats import chi2, kstest, norm, t, truncnorm
 
 from src.metrics.intervals import wilson_interval
 from src.selection.evidence import Evidence
 from src.selection.intervals import accuracy_interval
 from src.selection.resampling import resample
-from src.selection.winner import Winner, _lead, _winning_range, winners_accuracy
+from src.selection.winner import Winner, _as_rare, _lead, _winning_range, winners_accuracy
 from tests.selection.fields import candidate, random_field
 
 
@@ -161,3 +161,70 @@ def test_one_who_would_lose_by_doing_better_is_corrected_upwards(
     close = evidence.accuracy[0] + 0.005
     monkeypatch.setattr("src.selection.winner._winning_range", lambda *_: (-np.inf, close))
     assert winner(evidence).accuracy > evidence.accuracy[0] + 0.001
+
+
+def test_unsure_scales_make_students_law_of_the_normal_one() -> None:
+    """A mean of normal laws, of variances that follow an inverse chi-square law, is Student's."""
+    shares = (np.arange(20_000) + 0.5) / 20_000
+    scales = np.sqrt(5 / chi2.isf(shares, 5))
+    bound = _as_rare(2.5, scales, np.full(20_000, 1 / 20_000))
+    assert bound == pytest.approx(t.isf(norm.sf(2.5), 5), rel=1e-3)
+    assert _as_rare(2.5, np.ones(1), np.ones(1)) == pytest.approx(2.5)
+
+
+def test_the_law_is_that_of_winners_whose_seeds_might_do_more_or_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Winners drawn: steady or wild with even chances, they win more often when they are wild."""
+    count = 40_000
+    first, second = np.zeros(count, bool), np.zeros(count, bool)
+    first[: count // 2 + 300], second[1::2] = True, True
+    evidence = Evidence.of([candidate("a", first), candidate("b", second)])
+    variances = evidence.variance[0] * np.array([0.0, 8.0])
+    monkeypatch.setattr(
+        "src.selection.winner._seed_variances", lambda *_: (variances, np.full(2, 0.5))
+    )
+    # Without the simultaneous interval there is nothing but the conditional law.
+    monkeypatch.setattr("src.selection.winner._as_rare", lambda *_: 12.0)
+    found = winner(evidence)
+    generator = np.random.default_rng(0)
+    errors = np.sqrt(evidence.variance[0] + generator.choice(variances, 2_000_000))
+    errors *= generator.standard_normal(len(errors))
+    tail = 0.045 / 0.995 / 2
+    for truth, level in (
+        (found.interval.low, 1 - tail),
+        (found.accuracy, 0.5),
+        (found.interval.high, tail),
+    ):
+        winners = truth + errors[truth + errors > 0.5]
+        assert np.mean(winners <= found.measured) == pytest.approx(level, abs=0.01)
+
+
+def test_many_repeats_leave_nothing_unsure(monkeypatch: pytest.MonkeyPatch) -> None:
+    field = random_field([0.8, 0.79, 0.7], [80] * 3, 500, seed_effect=0.2)
+    evidence = Evidence.of(field)
+    found = winner(evidence)
+    monkeypatch.setattr(
+        "src.selection.winner._seed_variances",
+        lambda evidence, first: (evidence.seed_variance[[first]], np.ones(1)),
+    )
+    sure = winner(evidence)
+    length = sure.interval.high - sure.interval.low
+    assert found.interval.low == pytest.approx(sure.interval.low, abs=0.05 * length)
+    assert found.interval.high == pytest.approx(sure.interval.high, abs=0.05 * length)
+
+
+def test_winners_by_the_luck_of_wild_seeds_are_held() -> None:
+    """Two repeats, some candidates far less steady than others: the interval keeps its word."""
+    held = []
+    for seed in range(300):
+        generator = np.random.default_rng(seed)
+        wild = 0.15 * np.exp(0.8 * generator.standard_normal(8))
+        difficulty = generator.standard_normal(300)
+        field = []
+        for index, effect in enumerate(wild):
+            skill = norm.ppf(0.8) * np.sqrt(2 + effect**2) + effect * generator.standard_normal(2)
+            answers = difficulty + skill[:, None] + generator.standard_normal((2, 300))
+            field.append(candidate(f"c{index}", answers > 0))
+        held.append(0.8 in winner(Evidence.of(field), 500).interval)
+    assert 0.91 <= np.mean(held) <= 0.97
