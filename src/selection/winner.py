@@ -19,6 +19,8 @@ point and more, and some candidates' more than others', the winner tends to be o
 steadier than they are. The law here is therefore a mean over all that its seeds might do, each as
 probable as the repeats make it (`seed_effects`) and as likely to have won. In the cut off law that
 is one step: the mean is taken above and below the line of the fraction, and not of fractions.
+What remains is that two wild repeats which agree by chance look like steady ones: with such seeds
+the interval is nearly as sure as it says, not quite (`benchmarks/selection.py` measures it).
 """
 
 from __future__ import annotations

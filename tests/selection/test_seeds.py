@@ -111,3 +111,14 @@ def test_moderation_finds_no_more_freedom_than_there_is() -> None:
     _, prior, _, total = moderated(np.array([1.0, 30.0]), np.array([1.0, 1.0]))
     assert 1 < prior < math.inf
     assert list(total) == [2.0, 2.0]
+
+
+def test_says_what_a_candidates_own_repeats_show() -> None:
+    fields = [layout(seed, 4, 500, seed_effect=0.3) for seed in range(2)]
+    same = np.repeat(layout(2, 1, 500), 3, axis=0)
+    spread = seed_spread([*fields, layout(3, 1, 500), same])
+    assert spread is not None
+    assert spread.repeated.tolist() == [3.0, 3.0, 0.0, 0.0]
+    for index, field in enumerate(fields):
+        between = field.mean(axis=1).var(ddof=1)
+        assert spread.ratio[index] == pytest.approx(between / spread.luck[index])
