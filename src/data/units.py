@@ -13,10 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-
-from src.data.randomness import hash_words
 
 __all__ = ["Units", "components", "units_of"]
 
@@ -81,7 +78,7 @@ def units_of(
         of_sample=of_sample,
         sizes=np.bincount(of_sample),
         strata=_rarest_class(of_sample, targets),
-        ranks=hash_words(_words(hashes[smallest]), seed).numpy(),
+        ranks=_ranks(hashes[smallest], seed),
     )
 
 
@@ -113,8 +110,14 @@ def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers
     return rarest
 
 
-def _words(hashes: NDArray[np.bytes_]) -> torch.Tensor:
-    """(U, W) int64: the bytes of each hash, eight a word, padded with zeros."""
+def _ranks(hashes: NDArray[np.bytes_], seed: int) -> Integers:
+    """(U,) int64: a keyed hash of each hash, whose bytes are padded with zeros to whole words."""
+    # torch takes seconds to import, which those who only read a split should not wait for.
+    import torch
+
+    from src.data.randomness import hash_words
+
     width = -(-hashes.dtype.itemsize // 8) * 8
     words = hashes.astype(f"S{width}").view("<i8").reshape(len(hashes), -1)
-    return torch.from_numpy(words.astype(np.int64))
+    ranks: Integers = hash_words(torch.from_numpy(words.astype(np.int64)), seed).numpy()
+    return ranks

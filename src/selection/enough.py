@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from src.selection.evidence import Evidence
 
@@ -51,7 +51,7 @@ def enough_to_tell(
     if gap == 0:
         return Enough(0.0, smallest, None, repeats)
     # Half of what the test can bear goes to the seeds at most; the other half is for the pictures.
-    bearable = (gap / (norm.isf(level / 2) + norm.isf(1 - power))) ** 2 / 2
+    bearable = (gap / (ndtri(1 - level / 2) + ndtri(power))) ** 2 / 2
     wanted = repeats if seeds <= bearable else math.ceil(repeats * seeds / bearable)
     pictures = pictures_to_tell(gap, changed, seeds * repeats / wanted, level, power)
     return Enough(gap, smallest, pictures, wanted)
@@ -81,7 +81,7 @@ def pictures_to_tell(
             f"gap is {gap} and changed {changed}: gap must be above 0 and at most 1, and changed "
             "within its square and 1."
         )
-    if (norm.isf(level / 2) + norm.isf(1 - power)) * math.sqrt(seed_variance) >= gap:
+    if (ndtri(1 - level / 2) + ndtri(power)) * math.sqrt(seed_variance) >= gap:
         return None
 
     def beyond(logarithm: float) -> float:
@@ -113,4 +113,4 @@ def _telling_gap(
     """By how much two candidates must differ when errors are those of this gap."""
     without = math.sqrt(changed / pictures + seed_variance)
     within = math.sqrt((changed - gap**2) / pictures + seed_variance)
-    return float(norm.isf(level / 2) * without + norm.isf(1 - power) * within)
+    return float(ndtri(1 - level / 2) * without + ndtri(power) * within)

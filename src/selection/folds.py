@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 from src.selection.intervals import Interval
 
@@ -55,9 +55,9 @@ def corrected_resampled_t(differences: ArrayLike, test_share: float) -> FoldTest
     mean, freedom = float(values.mean()), len(values) - 1
     inflation = 1 / len(values) + test_share / (1 - test_share)
     error = math.sqrt(inflation * float(values.var(ddof=1)))
-    half = error * float(student.ppf(0.975, freedom))
+    half = error * float(stdtrit(freedom, 0.975))
     if error == 0:
         p_value = 1.0 if mean == 0 else 0.0
     else:
-        p_value = 2 * float(student.sf(abs(mean) / error, freedom))
+        p_value = 2 * float(stdtr(freedom, -abs(mean) / error))
     return FoldTest(mean, Interval(mean - half, mean + half), p_value)

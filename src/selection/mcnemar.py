@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.special import bdtr
 
 __all__ = ["McNemar", "mcnemar"]
 
@@ -51,5 +51,5 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f"The answers have shapes {first.shape} and {second.shape}: both (N,).")
     ahead, behind = int((first & ~second).sum()), int((second & ~first).sum())
-    tail = float(binom.cdf(min(ahead, behind), ahead + behind, 0.5)) if ahead + behind else 1.0
+    tail = float(bdtr(min(ahead, behind), ahead + behind, 0.5)) if ahead + behind else 1.0
     return McNemar(ahead, behind, min(1.0, 2 * tail))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from src.selection.evidence import Evidence
 
@@ -43,7 +43,8 @@ class Errors:
         steps = math.floor(math.log(freedom) / 0.05)
         if steps not in self._factors:
             lowest = math.exp(0.05 * steps)
-            self._factors[steps] = np.sqrt(lowest / chi2.ppf(self.uniforms, lowest))
+            chi_squares = 2 * gammaincinv(lowest / 2, self.uniforms)
+            self._factors[steps] = np.sqrt(lowest / chi_squares)
         return self._factors[steps]
 
 
