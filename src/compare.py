@@ -19,12 +19,15 @@ from src.config.compose import compose_settings
 def compare(settings: CompareSettings, words: Sequence[str]) -> None:
     """Print the leaderboard and the verdict, and leave a report beside the runs and in MLflow."""
     from src.comparing import compared
-    from src.comparing.mirroring import mirror_comparison
-    from src.comparing.writing import comparison_folder, write_comparison
     from src.reporting.comparison import format_comparison
 
     comparison = compared(settings)
     print(format_comparison(comparison, shutil.get_terminal_size((120, 24)).columns), flush=True)
+
+    # What draws takes a second to import, which the verdict should not wait for.
+    from src.comparing.mirroring import mirror_comparison
+    from src.comparing.writing import comparison_folder, write_comparison
+
     folder = comparison_folder(settings)
     files = write_comparison(comparison, settings)
     print(f"report: {folder / 'report.html'}", flush=True)

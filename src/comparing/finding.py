@@ -11,6 +11,7 @@ from src.config.after import ComparisonSettings
 from src.config.checks import ConfigError
 from src.run_folder import RunFolder
 from src.tracking.addresses import absolute_uri, sqlite_path, without_password
+from src.tracking.database import run_folders
 from src.training.failures import RunFailed
 
 __all__ = ["FoundRuns", "find_runs", "sweep_file"]
@@ -67,14 +68,33 @@ def _of_sweep(output_dir: Path, study: str) -> Iterator[Path]:
 
 
 def _in_mlflow(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
-    from src.tracking.mlflow_store import NoSuchExperiment, Rejected, ServerAway, Store
-
     uri = absolute_uri(settings.tracking.uri, output_dir)
     database = sqlite_path(uri)
     if database is not None and not database.is_file():  # which asking for it would make
         raise ConfigError(
             f"there is no tracking database {database}: name another output_dir or tracking.uri."
         )
+    noted: list[Path] = []
+    if database is not None and settings.experiment is not None and settings.filter is None:
+        noted = run_folders(database, settings.experiment)
+    folders, elsewhere = [], 0
+    for run_dir in noted or _searched(uri, settings):
+        # Sweeps and comparisons are runs in MLflow too, with folders that are no run's.
+        if run_dir.parent.name != "runs":
+            continue
+        if found := _folder_of(run_dir, output_dir):
+            folders.append(RunFolder.open(found))
+        else:
+            elsewhere += 1
+    if not folders and elsewhere:
+        raise ConfigError(f"none of the {elsewhere} runs that MLflow finds is on this machine.")
+    return FoundRuns(tuple(folders), elsewhere)
+
+
+def _searched(uri: str, settings: ComparisonSettings) -> list[Path]:
+    """The folders of the runs that MLflow finds, the oldest first."""
+    from src.tracking.mlflow_store import NoSuchExperiment, Rejected, ServerAway, Store
+
     try:
         known = Store(uri).search(settings.experiment, settings.filter or "")
     except NoSuchExperiment as error:
@@ -86,18 +106,7 @@ def _in_mlflow(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
             f"MLflow at {without_password(uri)} does not answer ({error}): start it, or name the "
             "runs by folder (runs=[...]) or study (sweep=...)."
         ) from error
-    folders, elsewhere = [], 0
-    for run in known:
-        # Sweeps and comparisons are runs in MLflow too, with folders that are no run's.
-        if run.run_dir is None or run.run_dir.parent.name != "runs":
-            continue
-        if found := _folder_of(run.run_dir, output_dir):
-            folders.append(RunFolder.open(found))
-        else:
-            elsewhere += 1
-    if not folders and elsewhere:
-        raise ConfigError(f"none of the {elsewhere} runs that MLflow finds is on this machine.")
-    return FoundRuns(tuple(folders), elsewhere)
+    return [run.run_dir for run in reversed(known) if run.run_dir is not None]
 
 
 def _folder_of(noted: Path, output_dir: Path) -> Path | None:

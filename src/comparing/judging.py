@@ -13,7 +13,7 @@ from src.comparing.pairs import pair_of
 from src.comparing.reading import FinishedRun, read_runs
 from src.config.after import ComparisonSettings
 from src.config.checks import ConfigError
-from src.data.ledger import past_test_measurements
+from src.data.ledger import anything_measured, past_test_measurements
 from src.data.splits import Split
 from src.reporting.comparison import Comparison, Entrant
 from src.selection.candidates import candidates_of
@@ -112,6 +112,8 @@ def _test_measurements(runs: Sequence[FinishedRun]) -> int:
     """How often the test part of their split has been measured, as far as is known."""
     places = {run.folder.output_dir for run in runs}
     noted = max((run.summary.test_measurements or 0 for run in runs), default=0)
+    if not any(map(anything_measured, places)):  # a split of many pictures takes a while to read
+        return noted
     try:
         fingerprint = Split.read(runs[0].folder.split).test_fingerprint
     except (OSError, ValueError):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,9 +70,7 @@ def read_runs(
     Returns:
         the runs, and a sentence for each that is damaged.
     """
-    # Reading files and counting in arrays leaves Python's lock to the other threads.
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
-        found = list(threads.map(partial(_read, settings=settings), folders))
+    found = [_read(folder, settings) for folder in folders]
     runs = [run for run in found if isinstance(run, FinishedRun)]
     return runs, [problem for problem in found if isinstance(problem, str)]
 

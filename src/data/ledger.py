@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-__all__ = ["count_test_measurement", "past_test_measurements"]
+__all__ = ["anything_measured", "count_test_measurement", "past_test_measurements"]
 
 _FILE = "test_measurements.jsonl"
 
@@ -29,6 +29,11 @@ def count_test_measurement(output_dir: Path, fingerprint: str, run_id: str) -> i
     finally:
         os.close(handle)
     return past_test_measurements(output_dir, fingerprint)
+
+
+def anything_measured(output_dir: Path) -> bool:
+    """Whether runs under `output_dir` have measured the test part of any split."""
+    return (output_dir / _FILE).exists()
 
 
 def past_test_measurements(output_dir: Path, fingerprint: str) -> int:

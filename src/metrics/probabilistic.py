@@ -29,7 +29,7 @@ def log_loss(probs: ArrayLike, targets: ArrayLike) -> float:
     Probabilities below `SMALLEST_PROBABILITY` count as that. Raises as `inputs.checked`.
     """
     probs, targets = checked(probs, targets)
-    likelihood = _of_targets(probs, targets).clip(SMALLEST_PROBABILITY, 1.0)
+    likelihood = _of(targets, probs).clip(SMALLEST_PROBABILITY, 1.0)
     return float(-np.log(likelihood).mean())
 
 
@@ -42,7 +42,7 @@ def brier(probs: ArrayLike, targets: ArrayLike) -> float:
     probs, targets = checked(probs, targets)
     # |p - y|^2 = |p|^2 - 2 p_y + 1 needs no one-hot matrix.
     squares = np.einsum("nk,nk->n", probs, probs, dtype=np.float64)
-    return float((squares - 2 * _of_targets(probs, targets) + 1).mean())
+    return float((squares - 2 * _of(targets, probs) + 1).mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +78,9 @@ def reliability_bins(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) -
     probs, targets = checked(probs, targets)
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}: it must be at least 1.")
-    confidence = probs.max(axis=1).astype(np.float64)
-    right = probs.argmax(axis=1) == targets
+    preds = probs.argmax(axis=1)  # by rows a quarter of the time of the highest value itself
+    confidence = _of(preds, probs)
+    right = preds == targets
     edges = np.linspace(0, 1, num_bins + 1)
     # The outer edges stay out, so that rounding just past 1 still lands in the last bin.
     bins = np.searchsorted(edges[1:-1], confidence, side="left")
@@ -104,6 +105,6 @@ def calibration_error(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) 
     return reliability_bins(probs, targets, num_bins).calibration_error
 
 
-def _of_targets(probs: NDArray[np.floating], targets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The probability given to each target: (N,) float64."""
-    return np.take_along_axis(probs, targets[:, None], axis=1)[:, 0].astype(np.float64)
+def _of(labels: NDArray[np.int64], probs: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The probability given to one label of each sample: (N,) float64."""
+    return np.take_along_axis(probs, labels[:, None], axis=1)[:, 0].astype(np.float64)

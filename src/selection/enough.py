@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import ndtri
 
 from src.selection.evidence import Evidence
+from src.selection.roots import root
 
 __all__ = ["Enough", "enough_to_tell", "pictures_to_tell", "smallest_telling_gap"]
 
@@ -92,7 +92,7 @@ def pictures_to_tell(
         return 1
     if beyond(34.5) > 0:
         return None
-    return math.ceil(math.exp(brentq(beyond, 0.0, 34.5, xtol=1e-12)) * (1 - 1e-9))
+    return math.ceil(math.exp(root(beyond, 0.0, 34.5)) * (1 - 1e-9))
 
 
 def smallest_telling_gap(
@@ -104,7 +104,7 @@ def smallest_telling_gap(
         return gap - _telling_gap(gap, max(changed, gap**2), pictures, seed_variance, level, power)
 
     changed = max(changed, 1 / pictures)
-    return 1.0 if beyond(1.0) < 0 else float(brentq(beyond, 0.0, 1.0))
+    return 1.0 if beyond(1.0) < 0 else root(beyond, 0.0, 1.0)
 
 
 def _telling_gap(

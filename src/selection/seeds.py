@@ -21,8 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
+
+from src.selection.roots import root
 
 __all__ = ["SeedSpread", "moderated", "seed_spread"]
 
@@ -120,7 +121,7 @@ def moderated(ratios: Floats, freedom: Floats) -> tuple[float, float, Floats, Fl
     if beyond_chance <= 0:
         common = float(np.average(ratios, weights=freedom))
         return common, math.inf, np.full(group, common), np.full(group, everything)
-    half = float(brentq(lambda x: float(polygamma(1, x)) - beyond_chance, 1e-4, 1e8))
+    half = root(lambda x: float(polygamma(1, x)) - beyond_chance, 1e-4, 1e8)
     common = math.exp(float(logs.mean()) + float(digamma(half)) - math.log(half))
     prior = 2 * half
     shrunken = (prior * common + freedom * ratios) / (prior + freedom)

@@ -30,12 +30,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from src.selection.evidence import Evidence
 from src.selection.intervals import Interval, effective_pictures, score
 from src.selection.resampling import Errors
+from src.selection.roots import root
 from src.selection.seed_effects import seed_effects
 
 __all__ = ["Winner", "winners_accuracy"]
@@ -200,4 +200,4 @@ def _crossing(share: Callable[[float], float], level: float, allowed: Interval) 
         return allowed.low
     if share(allowed.high) >= level:
         return allowed.high
-    return float(brentq(lambda truth: share(truth) - level, allowed.low, allowed.high, xtol=1e-7))
+    return root(lambda truth: share(truth) - level, allowed.low, allowed.high)

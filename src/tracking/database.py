@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from filelock import FileLock
 
 from src.tracking.addresses import sqlite_uri
 
-__all__ = ["artifacts_of", "make_database", "remove_decoy"]
+__all__ = ["artifacts_of", "make_database", "remove_decoy", "run_folders"]
 
 _SCHEMA_TIMEOUT_SECONDS = 120.0
+_RUN_FOLDERS = """
+SELECT tags.value FROM runs
+JOIN experiments ON experiments.experiment_id = runs.experiment_id
+JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'bakeoff.run_dir'
+WHERE experiments.name = ?
+AND experiments.lifecycle_stage = 'active' AND runs.lifecycle_stage = 'active'
+ORDER BY runs.start_time, tags.value
+"""
 
 
 def artifacts_of(database: Path) -> str:
@@ -41,6 +50,20 @@ def make_database(database: Path) -> None:
             unfinished.replace(database)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def run_folders(database: Path, experiment: str) -> list[Path]:
+    """The folders of an experiment's runs, the oldest first; none where MLflow must be asked.
+
+    MLflow's own search reads every parameter of every run, and its import takes as long again: for
+    a thousand runs some seconds, all of this some milliseconds.
+    """
+    address = f"{database.absolute().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            return [Path(noted) for (noted,) in connection.execute(_RUN_FOLDERS, (experiment,))]
+    except sqlite3.Error:  # another version's tables, or not a database
+        return []
 
 
 def remove_decoy(uri: str, database: Path) -> None:
