@@ -236,6 +236,7 @@ class _Run:
     def _summary(self, run_id: str, outcome: Outcome) -> RunSummary:
         settings, fitted = self.settings, self.fitted
         trained = self.candidate if fitted is None else fitted.trained
+        division = None if fitted is None else fitted.split_fingerprint
         return RunSummary(
             run_id=run_id,
             status=outcome.status,
@@ -243,7 +244,7 @@ class _Run:
             model=settings.model.name,
             data=settings.data.name,
             seed=settings.seed,
-            split_fingerprint=self.data.split.fingerprint,
+            split_fingerprint=division or self.data.split.fingerprint,
             metrics=self.metrics,
             num_parameters=trained.num_parameters,
             duration_seconds=time.perf_counter() - self.started,

@@ -66,6 +66,8 @@ class Fitted:
         seconds: that the fit took, all starts of the run together.
         metrics: by `{split}/{metric}`, what was measured while fitting; the last values.
         history: (epoch from 1, value) pairs of those that have a curve.
+        split_fingerprint: of the division that its held-out answers go by, where that is not the
+            split of its pictures: the folds of the cross-validations that it was made of.
     """
 
     trained: Trained
@@ -73,6 +75,7 @@ class Fitted:
     seconds: float
     metrics: dict[str, float]
     history: dict[str, list[list[float]]] = field(default_factory=dict)
+    split_fingerprint: str | None = None
 
 
 class Candidate(Protocol):

@@ -206,7 +206,13 @@ class EnsembleCandidate:
             on_epoch(0, dict(metrics))
         interruption.check()
         own = self._seconds + time.perf_counter() - started
-        return Fitted(trained, file, own + seconds_of(self._members), metrics)
+        return Fitted(
+            trained,
+            file,
+            own + seconds_of(self._members),
+            metrics,
+            split_fingerprint=self._library[0].summary.split_fingerprint,
+        )
 
     def training_batch(self) -> None:
         return None

@@ -61,18 +61,20 @@ def compared(settings: ComparisonSettings) -> Comparison:
         _entrant(standing, [by_id[one] for one in dict.fromkeys(standing.run_ids)])
         for standing in verdict.standings
     ]
+    # Of combined cross-validations, which have no folds of their own, the members tell.
+    folds = next((run.folds for run in runs if run.folds is not None), None)
     pair = pair_of(runs, [names[run.measured.configuration] for run in runs])
     return Comparison(
         verdict=verdict,
         entrants=tuple(entrants),
         pair=pair,
-        sentences=(*sentences_of(verdict, runs[0].folds), *([pair.sentence] if pair else [])),
+        sentences=(*sentences_of(verdict, folds), *([pair.sentence] if pair else [])),
         remarks=(*_left_out(left_out, found), *damaged),
         part=settings.part,
         data=runs[0].summary.data,
         runs=len(runs),
         test_measurements=_test_measurements(runs),
-        cross_validated=runs[0].folds is not None,
+        cross_validated=folds is not None,
     )
 
 

@@ -28,7 +28,8 @@ def pair_of(runs: Sequence[FinishedRun], names: Sequence[str]) -> Pair | None:
         ConfigError: of a cross-validation the folds' own figures are gone.
 
     Returns:
-        None of more or fewer than two, and of cross-validations whose folds are not the same.
+        None of more or fewer than two, of cross-validations whose folds are not the same, and of
+        one and a combination of some, which has no folds of its own.
     """
     if len(runs) != 2:
         return None
@@ -37,7 +38,9 @@ def pair_of(runs: Sequence[FinishedRun], names: Sequence[str]) -> Pair | None:
         ends = [f"seed {run.summary.seed}, {run.folder.run_id[:6]}" for run in runs]
         names = [f"{name} ({end})" for name, end in zip(names, ends)]
     pair = Pair(names[0], names[1], None, None)
-    if first.folds is None or second.folds is None:
+    if (first.folds is None) != (second.folds is None):
+        return None
+    if first.folds is None:
         return replace(pair, test=mcnemar(first.measured.right, second.measured.right))
     ours, theirs = (_accuracies(run) for run in runs)
     if first.folds != second.folds or len(ours) != len(theirs):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from src.candidates.choose import load_trained
@@ -196,6 +197,9 @@ def cross_validation(folds: tuple[RunFolder, ...], name: str) -> RunFolder:
             json.dumps({"command": [], "runs": {i: one.name for i, one in enumerate(folds, 1)}})
         )
         shutil.rmtree(copy.checkpoints)
+        plain = yaml.safe_load(copy.config.read_text())
+        plain["cv"]["folds"] = 2
+        copy.config.write_text(yaml.safe_dump(plain))
         summary = RunSummary.read(copy.summary)
         replace(summary, checkpoint=None, split_fingerprint="into two folds").write(copy.summary)
 
@@ -208,6 +212,10 @@ def test_cross_validations_are_combined_out_of_fold(runs: tuple[RunFolder, ...])
     made = combined((pair, single), *words)
     split = Split.read(made.split)
     assert len(val(made).targets) == len(split.train) + len(split.val)
+    together = compared(asked(pair.output_dir, f"runs=[{made.name},two,one]"))
+    assert together.runs == 3 and together.cross_validated
+    assert "each when it was held out as one of 2 folds" in together.sentences[0]
+    assert compared(asked(pair.output_dir, f"runs=[{made.name},two]")).pair is None
     members = load_trained(made.chosen_checkpoint()).passport["ensemble"]["members"]
     weights = {Path(one["file"]).stem: one["weight"] for one in members}
     assert set(weights) == {one.name for one in runs} and sum(weights.values()) == pytest.approx(1)
