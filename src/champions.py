@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -82,8 +83,13 @@ def find_champion(word: str, output_dir: Path) -> Champion | None:
 
 
 def plain_name(name: str) -> str:
-    """`name` with letters, digits, dots and underscores only."""
-    return re.sub(r"[^A-Za-z0-9._]+", "_", name).strip("._")[:60] or "unnamed"
+    """`name` with letters of the Latin alphabet, digits, dots and underscores only."""
+    plain = re.sub(r"[^A-Za-z0-9._]+", "_", name).strip("._")[:60]
+    # Names in another alphabet, of which nothing is left, must not become one and the same.
+    return (
+        plain
+        or f"unnamed_{hashlib.sha256(name.encode('utf-8', 'backslashreplace')).hexdigest()[:6]}"
+    )
 
 
 def _read(path: Path) -> Champion | None:

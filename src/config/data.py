@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from src.config.checks import ConfigError, Settings, number_or_auto, setting, variant
 
 __all__ = ["DataSettings"]
+
+_ENDINGS = re.compile(r"(\.(csv|zip|tar|tgz|txz|tbz2?|gz|xz|bz2))+$", re.IGNORECASE)
 
 
 def _size(value: int | list[int]) -> str | None:
@@ -15,12 +20,21 @@ def _size(value: int | list[int]) -> str | None:
     return None
 
 
+def _named_after(root: str | None) -> str:
+    """The last part of a path, without the ending of an archive or a table, in plain characters."""
+    stem = "" if root is None else _ENDINGS.sub("", Path(os.path.abspath(root)).name)
+    return re.sub(r"[^\w.-]+", "_", stem).strip("._-") or "folder"
+
+
 @dataclass(frozen=True)
 class DataSettings(Settings):
     """The pictures of a run. All sources have these fields; `_target_` tells them apart."""
 
     _target_: str = setting("import path of the function that lists the pictures")
-    name: str = setting("the data set's name in run names, tables and plots")
+    name: str = setting(
+        "the data set's name in run names, tables and plots, and of its champion in MLflow; auto "
+        "for that of data.root"
+    )
     root: str | None = setting(
         "where the pictures are: a folder, an archive or a CSV file, taken literally; "
         "null for the data set's own places"
@@ -91,6 +105,8 @@ class DataSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.name == "auto":
+            object.__setattr__(self, "name", _named_after(self.root))
         if self.val_fraction + self.test_fraction >= 1:
             raise ConfigError(
                 f"val_fraction {self.val_fraction:g} and test_fraction {self.test_fraction:g} "

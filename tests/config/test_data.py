@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from src.champions import Champion
+from src.config.checks import to_plain
+from src.config.compose import compose_settings
+from src.config.schema import RunSettings
+from src.config.stored import stored_settings
+from src.data.archive import ARCHIVE_ENDINGS
+
+
+def named(*words: str) -> str:
+    return compose_settings(RunSettings, ["data=folder", *words]).data.name
+
+
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [
+        ("/photos/Cats & dogs/", "Cats_dogs"),
+        ("pets.v2", "pets.v2"),
+        ("/a/labels.CSV", "labels"),
+        ("/a/b/..", "a"),
+        ("/图片", "图片"),
+        ("/", "folder"),
+        *((f"/a/pets{ending}", "pets") for ending in ARCHIVE_ENDINGS),
+    ],
+)
+def test_a_persons_own_pictures_are_called_as_their_folder_is(root: str, name: str) -> None:
+    assert named(f"data.root={root}") == name
+
+
+def test_a_name_that_is_given_counts_and_a_root_may_be_relative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my pics").mkdir()
+    monkeypatch.chdir(tmp_path / "my pics")
+    assert named("data.root=.") == "my_pics"
+    assert named("data.root=.", "data.name=pets") == "pets"
+    assert named() == "folder"
+
+
+def test_two_sets_have_a_champion_each(tmp_path: Path) -> None:
+    roots = ("/a/cats", "/a/dogs", "/a/猫", "/a/犬")
+    champions = [Champion(named(f"data.root={root}"), "run", "id") for root in roots]
+    models = [one.registered_model for one in champions]
+    assert models[:2] == ["bakeoff-cats", "bakeoff-dogs"] and len(set(models)) == 4
+    assert len({one.write(tmp_path) for one in champions}) == 4
+
+
+def test_older_runs_keep_the_name_that_they_had() -> None:
+    plain = to_plain(compose_settings(RunSettings, ["data=folder", "data.root=/a/cats"]))
+    plain["data"]["name"] = "folder"
+    assert stored_settings(plain).data.name == "folder"
+    assert stored_settings(to_plain(stored_settings(plain))).data.name == "folder"
