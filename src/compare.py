@@ -17,11 +17,21 @@ from src.config.compose import compose_settings
 
 
 def compare(settings: CompareSettings, words: Sequence[str]) -> None:
-    """Print the leaderboard and the verdict, and leave a report beside the runs and in MLflow."""
+    """Print the leaderboard and the verdict, and leave a report beside the runs and in MLflow.
+
+    What is made of the runs (`ensemble`) is judged with them.
+    """
     from src.comparing import compared
     from src.reporting.comparison import format_comparison
 
     comparison = compared(settings)
+    if settings.ensemble:
+        from src.finished.ensembling import ensemble_of
+
+        standings = comparison.verdict.standings
+        made = ensemble_of([run_id for one in standings for run_id in one.run_ids], settings)
+        if made is not None:
+            comparison = compared(settings, [made.run_dir])
     print(format_comparison(comparison, shutil.get_terminal_size((120, 24)).columns), flush=True)
 
     # What draws takes a second to import, which the verdict should not wait for.
@@ -33,11 +43,6 @@ def compare(settings: CompareSettings, words: Sequence[str]) -> None:
     print(f"report: {folder / 'report.html'}", flush=True)
     if tracked_as := mirror_comparison(comparison, folder, files, settings):
         print(f"MLflow run: {tracked_as}", flush=True)
-    if settings.ensemble:
-        from src.finished.ensembling import ensemble_of
-
-        standings = comparison.verdict.standings
-        ensemble_of([run_id for one in standings for run_id in one.run_ids], settings)
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from src.config.checks import ConfigError
 from src.data.ledger import anything_measured, past_test_measurements
 from src.data.splits import Split
 from src.reporting.comparison import Comparison, Entrant
+from src.run_folder import RunFolder
 from src.selection.candidates import candidates_of
 from src.selection.sentences import sentences_of
 from src.selection.verdict import Standing, judge
@@ -23,8 +24,12 @@ from src.selection.verdict import Standing, judge
 __all__ = ["compared"]
 
 
-def compared(settings: ComparisonSettings) -> Comparison:
+def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparison:
     """Read the runs and judge them.
+
+    Args:
+        settings: which runs are meant.
+        made: folders of runs that were made of these, to be judged with them.
 
     Raises:
         ConfigError: no such runs, or none that were measured on the same pictures.
@@ -32,7 +37,8 @@ def compared(settings: ComparisonSettings) -> Comparison:
     """
     output_dir = Path(settings.output_dir).absolute()
     found = find_runs(settings, output_dir)
-    runs, damaged = read_runs(found.folders, settings)
+    folders = dict.fromkeys([*found.folders, *(RunFolder.open(Path(path)) for path in made)])
+    runs, damaged = read_runs(folders, settings)
     if damaged and settings.runs is not None:
         raise ConfigError(f"runs: {damaged[0]}")
     if not runs:
@@ -69,7 +75,7 @@ def compared(settings: ComparisonSettings) -> Comparison:
         entrants=tuple(entrants),
         pair=pair,
         sentences=(*sentences_of(verdict, folds), *([pair.sentence] if pair else [])),
-        remarks=(*_left_out(left_out, found), *damaged),
+        remarks=(*_left_out(left_out, found), *_held_out(runs), *damaged),
         part=settings.part,
         data=runs[0].summary.data,
         runs=len(runs),
@@ -108,6 +114,17 @@ def _left_out(on_other_pictures: int, found: FoundRuns) -> list[str]:
         some = "One run" if found.elsewhere == 1 else f"{found.elsewhere} runs"
         said.append(f"{some} left out that MLflow knows and this machine does not have.")
     return said
+
+
+def _held_out(runs: Sequence[FinishedRun]) -> list[str]:
+    """Why what was made of other runs may be judged by the pictures that it was chosen by."""
+    models = dict.fromkeys(
+        run.summary.model for run in runs if "runs" in run.settings.get("model", {})
+    )
+    return [
+        f"The {model} answers every picture by a choice of members that was made without it."
+        for model in models
+    ]
 
 
 def _test_measurements(runs: Sequence[FinishedRun]) -> int:

@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from src.candidates.choose import load_trained
+from src.compare import compare
 from src.comparing import compared
 from src.config.after import CompareSettings, EvaluateSettings, PredictSettings
 from src.config.checks import ConfigError
@@ -173,6 +174,24 @@ def test_it_lives_without_its_members_and_is_compared_like_any_run(
     (made.checkpoints / "members").rename(tmp_path / "gone")
     with pytest.raises(ConfigError, match=r"the member .* is gone"):
         load_trained(made.chosen_checkpoint())
+
+
+def test_the_command_that_makes_it_judges_it_with_its_members(
+    runs: tuple[RunFolder, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs[0].output_dir / "runs", tmp_path / "runs")
+    chosen = f"runs=[{','.join(one.name for one in runs)}]"
+    compare(asked(tmp_path, chosen, "ensemble=greedy", "tracking.enabled=false"), [])
+    said = capsys.readouterr().out
+    assert "comes first of 3 candidates" in said  # two of them repeats with two seeds
+    assert "The ensemble answers every picture by a choice of members" in said
+    (page,) = (tmp_path / "compare").glob("*/report.html")
+    plain = json.loads((page.parent / "leaderboard.json").read_text())
+    (made,) = (one for one in plain["candidates"] if one["family"] == "ensemble")
+    stored = val(RunFolder.open(Path(made["run_dirs"][0])))
+    right = (stored.probs.argmax(axis=1) == stored.targets).mean()
+    assert made["accuracy"] == pytest.approx(right) and plain["runs"] == 4
+    assert Path(made["run_dirs"][0]).name in page.read_text()
 
 
 def cross_validation(folds: tuple[RunFolder, ...], name: str) -> RunFolder:
