@@ -4,27 +4,7 @@
   const color = (family) => data.colors[family] || "#7b8794";
   const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
   const told = (one) => `${one.rank}. ${one.name}`;
-  let chosen = null;
-
-  function choose(one) {
-    chosen = one.rank;
-    const card = $("card");
-    card.hidden = false;
-    card.replaceChildren();
-    html("strong", told(one), card);
-    const list = html("dl", "", card);
-    for (const [term, text] of one.about) {
-      html("dt", term, list);
-      html(term === "train it again" ? "code" : "span", text, html("dd", "", list));
-    }
-    mark();
-  }
-
-  function mark() {
-    for (const element of document.querySelectorAll("[data-trial]")) {
-      element.classList.toggle("chosen", Number(element.dataset.trial) === chosen);
-    }
-  }
+  const { choose, mark } = choosing(byRank, told);
 
   function pointed(svg, points) {
     const show = (event) => {
@@ -37,7 +17,7 @@
     svg.addEventListener("pointerleave", (event) => tip(event));
     svg.addEventListener("click", (event) => {
       const one = nearest(event, svg, points);
-      if (one) choose(one);
+      if (one) choose(one.rank);
     });
   }
 
@@ -243,23 +223,7 @@
     });
   }
 
-  function drawLegend() {
-    for (const [family, shade] of Object.entries(data.colors)) {
-      const entry = html("span", "", $("legend"));
-      const dot = html("span", "", entry);
-      dot.className = "dot";
-      dot.style.background = shade;
-      html("span", family, entry);
-    }
-  }
-
-  for (const row of document.querySelectorAll("#leaderboard tbody tr")) {
-    row.querySelector("button").addEventListener("click", () => {
-      choose(byRank.get(Number(row.dataset.trial)));
-      $("card").scrollIntoView({ block: "nearest" });
-    });
-  }
-  drawLegend();
+  drawFamilies();
   drawNowAndAfterTurns(() => {
     drawRanking();
     drawPlane();

@@ -27,6 +27,7 @@ __all__ = ["comparison_page"]
 _MOST_RANKED = 25
 _MOST_CLASSES_DRAWN = 40
 _MOST_CLASSES_LISTED = 100
+_COMMAND = "train it again"
 _PICTURE_SIDE = 96  # smaller ones are enlarged by whole numbers, for browsers would blur them
 
 
@@ -218,6 +219,7 @@ def _data(exhibits: Exhibits) -> dict[str, Any]:
     families = list(dict.fromkeys(one.family for one in entrants))
     return {
         "ranked": _MOST_RANKED,
+        "command": _COMMAND,
         "colors": family_colors(families),
         "front": _front(entrants),
         "candidates": [_candidate(one) for one in entrants],
@@ -242,7 +244,7 @@ def _candidate(one: Entrant) -> dict[str, Any]:
         "behind the best of the others": f"{standing.behind}",
         "latency": None if standing.cost is None else f"{standing.cost:.3g} ms a picture",
         "runs": " ".join(one.run_dirs),
-        "train it again": one.command,
+        _COMMAND: one.command,
     }
     return {
         "rank": standing.rank,

@@ -1,5 +1,6 @@
 "use strict";
-// What every page has: its data, elements, a tip, tables that sort, drawings that follow the width.
+// What every page has: its data, elements, a tip, tables that sort, one thing chosen, a legend of
+// families, drawings that follow the width.
 // Text goes in as text, never as markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
@@ -60,6 +61,52 @@ function sortBy(header) {
     return up ? order : -order;
   });
   body.append(...rows);
+}
+
+// What can be chosen, by number, in the table or a drawing: marked wherever it shows, and described
+// in the card by `told` and by pairs of a term and a text. Drawings that are made anew mark again.
+function choosing(things, told) {
+  let chosen = null;
+
+  function mark() {
+    for (const element of document.querySelectorAll("[data-trial]")) {
+      element.classList.toggle("chosen", Number(element.dataset.trial) === chosen);
+    }
+    const line = document.querySelector("svg .line.chosen");
+    if (line) line.parentNode.append(line);
+  }
+
+  function choose(number) {
+    chosen = number;
+    const thing = things.get(number), card = $("card");
+    card.hidden = false;
+    card.replaceChildren();
+    html("strong", told(thing), card);
+    const list = html("dl", "", card);
+    for (const [term, text] of thing.about) {
+      html("dt", term, list);
+      html(term === data.command ? "code" : "span", text, html("dd", "", list));
+    }
+    mark();
+  }
+
+  for (const row of document.querySelectorAll("#leaderboard tbody tr")) {
+    row.querySelector("button").addEventListener("click", () => {
+      choose(Number(row.dataset.trial));
+      $("card").scrollIntoView({ block: "nearest" });
+    });
+  }
+  return { choose, mark };
+}
+
+function drawFamilies() {
+  for (const [family, shade] of Object.entries(data.colors)) {
+    const entry = html("span", "", $("legend"));
+    const dot = html("span", "", entry);
+    dot.className = "dot";
+    dot.style.background = shade;
+    html("span", family, entry);
+  }
 }
 
 function drawNowAndAfterTurns(draw) {

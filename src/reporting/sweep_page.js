@@ -1,35 +1,9 @@
 // A sweep: its history, its search space, and one trial wherever it shows.
 (() => {
   const byNumber = new Map(data.trials.map((trial) => [trial.number, trial]));
-  let chosen = null;
-
   const color = (trial) => data.colors[trial.family] || "#7b8794";
   const told = (trial) => `trial ${trial.number}, ${trial.family}: ${trial.value || "no value"}`;
-
-  // One trial, wherever it shows.
-  function choose(number) {
-    chosen = number;
-    const trial = byNumber.get(number);
-    const card = $("card");
-    card.hidden = false;
-    card.replaceChildren();
-    html("strong", told(trial), card);
-    const list = html("dl", "", card);
-    for (const [term, text] of trial.about) {
-      html("dt", term, list);
-      const value = html("dd", "", list);
-      html(term === data.command ? "code" : "span", text, value);
-    }
-    mark();
-  }
-
-  function mark() {
-    for (const element of document.querySelectorAll("[data-trial]")) {
-      element.classList.toggle("chosen", Number(element.dataset.trial) === chosen);
-    }
-    const line = document.querySelector("svg .line.chosen");
-    if (line) line.parentNode.append(line);
-  }
+  const { choose, mark } = choosing(byNumber, told);
 
   const show = (event, trial) =>
     trial ? tip(event, told(trial), `${trial.state}. ${trial.settings}`) : tip(event);
@@ -212,13 +186,7 @@
   }
 
   function drawLegend() {
-    for (const [family, shade] of Object.entries(data.colors)) {
-      const entry = html("span", "", $("legend"));
-      const dot = html("span", "", entry);
-      dot.className = "dot";
-      dot.style.background = shade;
-      html("span", family, entry);
-    }
+    drawFamilies();
     html("span", "▽ pruned", $("legend"));
     html("span", "× failed", $("legend"));
     html("span", "― best so far", $("legend"));
@@ -230,12 +198,6 @@
     mark();
   }
 
-  for (const row of document.querySelectorAll("#leaderboard tbody tr")) {
-    row.querySelector("button").addEventListener("click", () => {
-      choose(Number(row.dataset.trial));
-      $("card").scrollIntoView({ block: "nearest" });
-    });
-  }
   drawLegend();
   drawTabs();
   drawNowAndAfterTurns(draw);
