@@ -38,7 +38,7 @@ def measure() -> list[Row]:
             began = time.perf_counter()
             comparison = compared(settings)
             judged = time.perf_counter()
-            write_comparison(comparison, settings)
+            list(write_comparison(comparison, settings))
             if turn:  # the first time, what is needed is imported
                 verdicts.append(judged - began)
                 reports.append(time.perf_counter() - began)

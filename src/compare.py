@@ -35,13 +35,15 @@ def compare(settings: CompareSettings, words: Sequence[str]) -> None:
     print(format_comparison(comparison, shutil.get_terminal_size((120, 24)).columns), flush=True)
 
     # What draws takes a second to import, which the verdict should not wait for.
-    from src.comparing.mirroring import mirror_comparison
+    from src.comparing.mirroring import begun
     from src.comparing.writing import comparison_folder, write_comparison
 
     folder = comparison_folder(settings)
-    files = write_comparison(comparison, settings)
-    print(f"report: {folder / 'report.html'}", flush=True)
-    if tracked_as := mirror_comparison(comparison, folder, files, settings):
+    with begun(comparison, folder, settings) as tracker:
+        for file in write_comparison(comparison, settings):
+            tracker.artifact(file, "" if file.parent == folder else file.parent.name)
+        print(f"report: {folder / 'report.html'}", flush=True)
+    if tracked_as := tracker.finish("FINISHED"):
         print(f"MLflow run: {tracked_as}", flush=True)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,31 +17,33 @@ from src.tracking.provenance import Provenance
 from src.tracking.spool import last_start
 from src.tracking.tracker import Tracker
 
-__all__ = ["mirror_comparison"]
+__all__ = ["begun"]
 
 _NOT_PARAMS = ("output_dir", "tracking")
 
 
-def mirror_comparison(
+@contextmanager
+def begun(
     comparison: Comparison,
     folder: Path,
-    files: Iterable[Path],
     settings: ComparisonSettings,
     warn: Callable[[str], None] | None = None,
-) -> str | None:
-    """Record the comparison as a run, and mirror it where its runs are.
+) -> Iterator[Tracker]:
+    """Record the comparison as a run that is mirrored where its runs are, and goes on.
 
     Asked again, the same question goes on with the same run. Its description there is the verdict.
+    It begins before the report is written, so that the mirror's import of MLflow, which takes
+    longer, goes on meanwhile.
 
     Args:
         comparison: the answer.
         folder: of the comparison.
-        files: what it left there.
         settings: the question.
         warn: shows a line to a person; None for standard error.
 
-    Returns:
-        the run's id in MLflow; None where it is not mirrored, or not yet.
+    Yields:
+        what is to be told of the files that the comparison leaves there, and of its end, unless
+        that is an exception.
 
     Raises:
         ConfigError: another process is comparing into the same folder.
@@ -78,9 +81,11 @@ def mirror_comparison(
         "compared/tied": float(len(verdict.tied)),
     }
     tracker.metrics(figures, step=0, final=True)
-    for path in files:
-        tracker.artifact(path, "" if path.parent == folder else path.parent.name)
-    return tracker.finish("FINISHED")
+    try:
+        yield tracker
+    except Exception as error:
+        tracker.finish("FAILED", f"{type(error).__name__}: {error}")
+        raise
 
 
 class _Home(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from src.comparing.gathering import gather
@@ -16,8 +17,11 @@ from src.reporting.comparison_page import comparison_page
 __all__ = ["comparison_folder", "write_comparison"]
 
 
-def write_comparison(comparison: Comparison, settings: ComparisonSettings) -> list[Path]:
+def write_comparison(comparison: Comparison, settings: ComparisonSettings) -> Iterator[Path]:
     """`leaderboard.json`, `leaderboard.csv`, `report.html` and `figures/` in its folder.
+
+    Yields:
+        the path of each file once it is written.
 
     Raises:
         OSError: it cannot be written.
@@ -35,11 +39,11 @@ def write_comparison(comparison: Comparison, settings: ComparisonSettings) -> li
     }
     for file, content in contents.items():
         write_atomically(folder / file, content)
+        yield folder / file
     figures = folder / "figures"
     for old in figures.glob("*.png"):  # of an earlier answer, which may have had others
         old.unlink()
-    drawn = draw_comparison_figures(figures, exhibits)
-    return [*(folder / file for file in contents), *drawn]
+    yield from draw_comparison_figures(figures, exhibits)
 
 
 def comparison_folder(settings: ComparisonSettings) -> Path:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from src.comparing import compared
-from src.comparing.mirroring import mirror_comparison
+from src.comparing.mirroring import begun
 from src.comparing.writing import comparison_folder
 from src.config.tracking import TrackingSwitch
 from src.tracking.spool import last_start, read_events, spool_path
@@ -14,11 +16,10 @@ def mirrored(output_dir: Path, **asked: object) -> Path:
     settings = compare_settings(output_dir, **asked)
     folder = comparison_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "figures").mkdir(exist_ok=True)
-    files = [folder / "report.html", folder / "figures" / "classes.png"]
-    for file in files:
-        file.write_text("x")
-    assert mirror_comparison(compared(settings), folder, files, settings) is None
+    with begun(compared(settings), folder, settings) as tracker:
+        (folder / "report.html").write_text("x")
+        tracker.artifact(folder / "report.html")
+    assert tracker.finish("FINISHED") is None
     return folder
 
 
@@ -36,11 +37,21 @@ def test_the_comparison_is_a_run_with_the_verdict_and_the_report(tmp_path: Path)
     )
     events = [event for event, _ in read_events(spool_path(folder))]
     artifacts = {e["path"]: e["folder"] for e in events if e["event"] == "artifact"}
-    assert artifacts == {"report.html": "", "figures/classes.png": "figures"}
+    assert artifacts == {"report.html": ""}
     (figures,) = (e["values"] for e in events if e["event"] == "metrics")
     assert figures["compared/runs"] == 2 and figures["compared/tied"] == 1
     assert figures["winner/accuracy_low"] < figures["winner/accuracy"] < 0.976
     assert events[-1]["status"] == "FINISHED"
+
+
+def test_a_report_that_cannot_be_written_is_how_the_run_ends(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    settings = compare_settings(tmp_path)
+    folder = comparison_folder(settings)
+    with pytest.raises(OSError, match="full"), begun(compared(settings), folder, settings):
+        raise OSError("the disk is full")
+    last = [event for event, _ in read_events(spool_path(folder))][-1]
+    assert (last["status"], last["reason"]) == ("FAILED", "OSError: the disk is full")
 
 
 def test_the_same_question_goes_on_with_the_same_run(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_a_comparison_leaves_tables_a_page_and_pictures(tmp_path: Path) -> None:
     old = comparison_folder(asked) / "figures" / "importance.png"
     old.parent.mkdir(parents=True)
     old.touch()
-    files = write_comparison(compared(asked), asked)
+    files = list(write_comparison(compared(asked), asked))
     assert all(path.is_file() for path in files) and not old.exists()
     folder = tmp_path / "compare" / "all"
     assert {path.parent for path in files} == {folder, folder / "figures"}
