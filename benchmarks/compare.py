@@ -1,4 +1,4 @@
-"""A thousand finished runs: how long the verdict on them takes, and the report."""
+"""A thousand finished runs: how long the verdict on them takes, the report, and the command."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.commands import python
 from benchmarks.finished_runs import write_runs
 from benchmarks.table import Row, spread
 from src.comparing import compared
@@ -27,31 +28,53 @@ def measure() -> list[Row]:
     """Run folders as trainings leave them, on the validation part of Fashion-MNIST."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        source = _pictures(folder)
-        for _ in write_runs(folder / "outputs", source, _RUNS):
+        outputs = folder / "outputs"
+        for _ in write_runs(outputs, _pictures(folder), _RUNS):
             continue
-        settings = compose_settings(
-            CompareSettings, [f"output_dir={folder / 'outputs'}"], config_name="compare"
-        )
-        verdicts, reports = [], []
-        for turn in range(_ROUNDS + 1):
-            began = time.perf_counter()
-            comparison = compared(settings)
-            judged = time.perf_counter()
-            list(write_comparison(comparison, settings))
-            if turn:  # the first time, what is needed is imported
-                verdicts.append(judged - began)
-                reports.append(time.perf_counter() - began)
-        pictures = comparison.verdict.pictures
-    what = f"{_RUNS:,} finished runs on {pictures:,} pictures, from their folders to the verdict"
+        verdicts, reports, pictures = _within_a_process(outputs)
+        _mirror(outputs)
+        commands = [_command(outputs, "experiment=bakeoff") for _ in range(_ROUNDS)]
+        # MLflow's own import and search.
+        filtered = [_command(outputs, "filter=metrics.`val/accuracy` > 0")]
+    what = f"{_RUNS:,} finished runs on {pictures:,} pictures"
     return [
-        Row(
-            what,
-            f"{spread(verdicts, ' s')}; with page and pictures {spread(reports, ' s')}",
-            f"at most {_SECONDS:.0f} s",
-            statistics.median(verdicts) <= _SECONDS,
-        )
+        _row(f"{what}, from their folders to the verdict", verdicts),
+        _row(f"{what}, the same with page and pictures", reports),
+        _row(f"{what}, the whole command, of an experiment in MLflow", commands),
+        _row(f"{what}, the whole command, by a filter of MLflow's", filtered),
     ]
+
+
+def _within_a_process(outputs: Path) -> tuple[list[float], list[float], int]:
+    """Seconds to the verdict and to the report, once all is imported; how many pictures."""
+    settings = compose_settings(CompareSettings, [f"output_dir={outputs}"], config_name="compare")
+    verdicts, reports = [], []
+    for turn in range(_ROUNDS + 1):
+        began = time.perf_counter()
+        comparison = compared(settings)
+        judged = time.perf_counter()
+        list(write_comparison(comparison, settings))
+        if turn:  # the first time, what is needed is imported
+            verdicts.append(judged - began)
+            reports.append(time.perf_counter() - began)
+    return verdicts, reports, comparison.verdict.pictures
+
+
+def _mirror(outputs: Path) -> None:
+    """As their trainings would have, had they been tracked."""
+    database = f"sqlite:///{outputs / 'mlflow.db'}"
+    python("-m", "src.tracking.replay", f"output_dir={outputs}", f"tracking.uri={database}")
+
+
+def _command(outputs: Path, which: str) -> float:
+    began = time.perf_counter()
+    python("-m", "src.compare", f"output_dir={outputs}", which, "tracking.enabled=false")
+    return time.perf_counter() - began
+
+
+def _row(what: str, seconds: list[float]) -> Row:
+    met = statistics.median(seconds) <= _SECONDS
+    return Row(what, spread(seconds, " s"), f"at most {_SECONDS:.0f} s", met)
 
 
 def _pictures(folder: Path) -> Source:
