@@ -65,7 +65,12 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
         if len(features) <= self.exact_up_to:
             from sklearn.svm import SVC
 
-            machine = SVC(C=self.strength, gamma=self.width_, cache_size=_CACHE_MB)
+            machine = SVC(
+                C=self.strength,
+                gamma=self.width_,
+                cache_size=_CACHE_MB,
+                decision_function_shape="ovo",
+            )
             self.exact_ = machine.fit(features, targets)
         else:
             self._fit_sample(features, targets)
@@ -76,7 +81,9 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
         scores: NDArray[np.float64]
         if self.exact_ is not None:
             scores = self.exact_.decision_function(features)
-            return scores
+            # Machines that are older than the sums were saved with scikit-learn's votes.
+            summed = scores.ndim == 2 and self.exact_.decision_function_shape == "ovo"
+            return _over_opponents(scores, len(self.classes_)) if summed else scores
         starts = range(0, len(features), _BLOCK)
         blocks = [self._kernel(features[at : at + _BLOCK]) @ self.weights_ for at in starts]
         scores = np.concatenate(blocks) + self.offset_
@@ -120,3 +127,18 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
             features.astype(np.float64), self.sample_, gamma=self.width_
         )
         return kernel
+
+
+def _over_opponents(margins: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
+    """(N, K) from the margins (N, K (K - 1) / 2) between each two classes.
+
+    The sum over opponents of how probable the class is against each, less how probable they are:
+    Price et al., "Pairwise Neural Network Classifiers with Probabilistic Outputs" (NIPS 1994).
+    A count of won pairs picks the same class nearly always and says little of how sure that is.
+    """
+    scores = np.zeros((len(margins), classes))
+    first, second = np.triu_indices(classes, 1)
+    for pair, sure in enumerate(np.tanh(2 * margins).T):
+        scores[:, first[pair]] += sure
+        scores[:, second[pair]] -= sure
+    return scores
