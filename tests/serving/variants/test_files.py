@@ -16,6 +16,9 @@ from tests.serving.bundles import network_and_passport
 from tests.serving.test_bundle import OWN, ZOO
 
 SHAPE = (3, 16, 24)
+# One of each kind of layers is quick enough for every day; each takes seconds to be traced.
+QUICK = ("cnn", "lstm", "vit")
+EACH = [m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in OWN]
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
@@ -52,7 +55,7 @@ def test_the_whole_network_says_what_the_run_predicts(tta: str) -> None:
     np.testing.assert_allclose(logits.softmax(1).numpy(), probs, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", [*OWN, *ZOO])
+@pytest.mark.parametrize("model", [*EACH, *ZOO])
 def test_pt2_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) -> None:
     network, _ = whole(model)
     write_pt2(traced(network, SHAPE), tmp_path / "network.pt2")
@@ -61,7 +64,7 @@ def test_pt2_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) 
         same(logits(pictures(count, count)), expected(network, pictures(count, count)))
 
 
-@pytest.mark.parametrize("model", [*OWN, *ZOO])
+@pytest.mark.parametrize("model", [*EACH, *ZOO])
 def test_onnx_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     from src.serving.variants.onnx_file import write_onnx
