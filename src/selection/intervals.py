@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
 from src.selection.evidence import Evidence
+from src.selection.roots import root
+from src.selection.seed_effects import Belief, pair_effects
 
 __all__ = [
     "Interval",
@@ -24,6 +26,9 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+
+# Chosen on fields like those of `benchmarks/selection.py`, of other draws.
+_BELIEF = Belief(median=0.5, unlike=2.5)
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,30 @@ def accuracy_interval(evidence: Evidence, candidate: int, confidence: float = 0.
 def difference_interval(
     evidence: Evidence, first: int, second: int, confidence: float = 0.95
 ) -> Interval:
-    """Where the true accuracy of `first` minus that of `second` lies, from paired answers."""
-    variance = float(evidence.difference_variance[second, first])
-    quantile = _quantile(evidence.difference_freedom(first, second), confidence)
-    middle, half = float(evidence.difference[second, first]), quantile * math.sqrt(variance)
+    """Where the true accuracy of `first` minus that of `second` lies, from paired answers.
+
+    The error is a mean of normal laws, over all that the seeds of both might do (`seed_effects`).
+    With single trainings and nothing known of seeds it is Bonett & Price's (see `Evidence`).
+    """
+    middle = float(evidence.difference[second, first])
+    passed = (1 - _checked(confidence)) / 2
+    spread, weights = _spread_of_difference(evidence, first, second)
+    quantile = float(-ndtri(passed))
+    low, high = 0.999 * quantile * spread.min(), 1.001 * quantile * spread.max()
+    half = root(lambda half: float(np.vdot(weights, ndtr(-half / spread))) - passed, low, high)
     return Interval(max(-1.0, middle - half), min(1.0, middle + half))
+
+
+def _spread_of_difference(evidence: Evidence, first: int, second: int) -> tuple[Floats, Floats]:
+    """Standard deviations that the error might have, and how probable each is."""
+    variance = float(evidence.difference_variance[second, first])
+    if evidence.seeds is None:
+        return np.sqrt([variance]), np.ones(1)
+    chosen = [first, second]
+    pictures = max(0.0, variance - float(evidence.seed_variance[chosen].sum()))
+    one, other, weights = pair_effects(evidence.seeds, first, second, _BELIEF)
+    one, other = one / evidence.repeats[first], other / evidence.repeats[second]
+    return np.sqrt(pictures + one[:, None] + other), weights
 
 
 def effective_pictures(evidence: Evidence, candidate: int, seed_variance: Floats) -> Floats:
@@ -96,9 +120,13 @@ def score(share: float, trials: float, quantile: float) -> Interval:
 
 
 def _quantile(freedom: float, confidence: float) -> float:
+    return student_quantile((1 + _checked(confidence)) / 2, freedom)
+
+
+def _checked(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}: it must be above 0 and below 1.")
-    return student_quantile((1 + confidence) / 2, freedom)
+    return confidence
 
 
 def student_quantile(share: float, freedom: float) -> float:

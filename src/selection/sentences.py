@@ -25,7 +25,7 @@ def sentences_of(verdict: Verdict, folds: int | None = None) -> tuple[str, ...]:
     """
     said = [_winner(verdict, folds), _corrected(verdict)]
     if len(verdict.standings) > 1:
-        said += [_tied(verdict), _choice(verdict), _need(verdict)]
+        said += [_tied(verdict), _difference(verdict, folds), _choice(verdict), _need(verdict)]
     return tuple(
         sentence for sentence in (*said, _seeds(verdict), _about(verdict, folds)) if sentence
     )
@@ -63,6 +63,19 @@ def _tied(verdict: Verdict) -> str:
     return (
         f"It cannot be told from {_names(others)}: with 95 % confidence the truly best is one of "
         f"these {len(verdict.tied)}."
+    )
+
+
+def _difference(verdict: Verdict, folds: int | None) -> str:
+    # Of two cross-validations the folds themselves tell (see `folds`).
+    if verdict.difference is None or folds is not None:
+        return ""
+    ahead = verdict.standings[0].accuracy - verdict.standings[1].accuracy
+    measured = f"It is {100 * ahead:.1f} points ahead" if ahead else "The two are level"
+    return (
+        f"{measured}; the true difference lies between "
+        f"{100 * verdict.difference.low:.1f} and {100 * verdict.difference.high:.1f} points "
+        "(95 % interval)."
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from src.selection.candidates import Candidate
 from src.selection.enough import Enough, enough_to_tell
 from src.selection.evidence import Evidence
-from src.selection.intervals import Interval, accuracy_interval
+from src.selection.intervals import Interval, accuracy_interval, difference_interval
 from src.selection.mcb import compare_with_best
 from src.selection.resampling import resample
 from src.selection.winner import winners_accuracy
@@ -60,6 +60,8 @@ class Verdict:
         tied: the candidates that cannot be told from the best, the best first. The truly best is
             among them with 95 % certainty.
         cheapest: the one of them with the lowest cost, None where a cost is missing.
+        difference: of two candidates that are the whole field, and so were not picked for their
+            figures, the true accuracy of the first minus that of the second; else None.
         enough: how far the data reach, for the best two; None for a single candidate.
         pictures: that the candidates were measured on.
         of_configurations: whether all of this is about configurations. If not, about the
@@ -74,6 +76,7 @@ class Verdict:
     winner_accuracy: float
     tied: tuple[Standing, ...]
     cheapest: Standing | None
+    difference: Interval | None
     enough: Enough | None
     pictures: int
     of_configurations: bool
@@ -132,6 +135,7 @@ def judge(candidates: Sequence[Candidate], *, draws: int = 1000, seed: int = 0) 
         winner_accuracy=first.accuracy,
         tied=tied,
         cheapest=cheapest,
+        difference=difference_interval(evidence, 0, 1) if len(ranked) == 2 else None,
         enough=enough,
         pictures=evidence.pictures,
         of_configurations=known,

@@ -36,7 +36,7 @@ from src.selection.evidence import Evidence
 from src.selection.intervals import Interval, effective_pictures, score
 from src.selection.resampling import Errors
 from src.selection.roots import root
-from src.selection.seed_effects import seed_effects
+from src.selection.seed_effects import Belief, seed_effects
 
 __all__ = ["Winner", "winners_accuracy"]
 
@@ -44,6 +44,9 @@ Floats = NDArray[np.float64]
 
 # Of the allowed error, the share that goes to the simultaneous interval: the paper's choice.
 _SIMULTANEOUS = 0.1
+# Chosen on fields like those of `benchmarks/selection.py`, of other draws. A wider one, such as a
+# difference needs, makes intervals longer that reach to the outermost truth anyway.
+_BELIEF = Belief(median=0.1, unlike=1.5)
 _EDGE = 1e-12
 _LEVEL = 1e-7
 # So many truths are tried before the ends of an interval are looked for between two of them.
@@ -125,7 +128,7 @@ def _seed_variances(evidence: Evidence, winner: int) -> tuple[Floats, Floats]:
     """(G,) variances that the seeds might add to the winner's accuracy, (G,) how probable each."""
     if evidence.seeds is None:
         return np.zeros(1), np.ones(1)
-    variances, weights = seed_effects(evidence.seeds, winner)
+    variances, weights = seed_effects(evidence.seeds, winner, _BELIEF)
     return variances / evidence.repeats[winner], weights
 
 

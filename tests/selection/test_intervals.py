@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
+from scipy.stats import ttest_ind
 
 from src.metrics.intervals import wilson_interval
 from src.selection.evidence import Evidence
 from src.selection.intervals import Interval, accuracy_interval, difference_interval, score
+from src.selection.seed_effects import Belief, pair_effects
 from tests.selection.fields import candidate, random_field
 
 
@@ -37,6 +39,30 @@ def test_differences_turn_with_their_pair() -> None:
     evidence = Evidence.of(random_field([0.7, 0.8], [2, 3], seed_effect=0.2))
     one, other = difference_interval(evidence, 0, 1), difference_interval(evidence, 1, 0)
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+
+
+def test_a_difference_of_many_trainings_is_that_of_two_means() -> None:
+    """The pictures are so many that seeds are all the error; Welch's interval is the reference."""
+    field = random_field([0.7, 0.8], [60, 40], 20_000, seed_effect=0.2)
+    one, other = (each.right.mean(axis=1) for each in field)
+    expected = ttest_ind(one, other, equal_var=False).confidence_interval()
+    found = difference_interval(Evidence.of(field), 0, 1)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1.5e-3)
+
+
+def test_a_difference_errs_as_all_that_seeds_might_do() -> None:
+    """Drawn: a variance for each, by its probability, and an error of that variance."""
+    evidence = Evidence.of(random_field([0.7, 0.8, 0.9], [2, 3, 2], seed_effect=0.2))
+    assert evidence.seeds is not None
+    ours, theirs, weights = pair_effects(evidence.seeds, 0, 1, Belief(0.5, 2.5))
+    generator = np.random.default_rng(0)
+    drawn = generator.choice(weights.size, 400_000, p=weights.ravel())
+    of_seeds = ours[drawn // len(theirs)] / 2 + theirs[drawn % len(theirs)] / 3
+    of_pictures = evidence.difference_variance[0, 1] - evidence.seed_variance[[0, 1]].sum()
+    errors = generator.standard_normal(len(drawn)) * np.sqrt(of_pictures + of_seeds)
+    found = difference_interval(evidence, 0, 1)
+    share = (np.abs(errors) <= (found.high - found.low) / 2).mean()
+    assert share == pytest.approx(0.95, abs=2e-3)
 
 
 def test_unsure_seeds_widen_as_students_law_does() -> None:

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from scipy.stats import truncnorm
 
-from src.selection.seed_effects import seed_effects
+from src.selection.seed_effects import Belief, pair_effects, seed_effects
 from src.selection.seeds import SeedSpread
+
+BELIEF = Belief(median=0.1, unlike=1.5)
 
 
 def spread(ratios: list[float], repeated: list[float], luck: float = 1.0) -> SeedSpread:
@@ -18,7 +20,7 @@ def spread(ratios: list[float], repeated: list[float], luck: float = 1.0) -> See
 
 
 def mean_log(field: SeedSpread, candidate: int) -> float:
-    variances, probabilities = seed_effects(field, candidate)
+    variances, probabilities = seed_effects(field, candidate, BELIEF)
     return float(np.log(variances) @ probabilities)
 
 
@@ -34,8 +36,9 @@ def test_is_the_posterior_of_the_model() -> None:
     effects = median * np.exp(unlike * ndtri(shares))
     scale = (1 + effects) / ratios[:, None]
     weights = np.exp(-(repeated[:, None] / 2 * (np.log(scale) + 1 / scale)).sum(axis=0))
+    field = spread([*ratios], [*repeated])
     for candidate in range(4):
-        variances, probabilities = seed_effects(spread([*ratios], [*repeated]), candidate)
+        variances, probabilities = seed_effects(field, candidate, BELIEF)
         assert probabilities.sum() == pytest.approx(1)
         for limit in (0.1, 1.0, 10.0):
             expected = weights[effects[candidate] < limit].sum() / weights.sum()
@@ -43,15 +46,29 @@ def test_is_the_posterior_of_the_model() -> None:
             below = probabilities[variances < limit * 0.99].sum()
             below += probabilities[np.isclose(variances, limit, rtol=0.01)].sum() / 2
             assert below == pytest.approx(expected, abs=0.02)
+    for first, second in ((0, 3), (2, 1)):
+        ours, theirs, together = pair_effects(field, first, second, BELIEF)
+        for limit in (0.5, 4.0):
+            both = (effects[first] < limit) & (effects[second] < limit)
+            below = together[ours < limit][:, theirs < limit].sum()
+            assert below == pytest.approx(weights[both].sum() / weights.sum(), abs=0.02)
+
+
+def test_of_two_together_each_is_as_it_is_alone() -> None:
+    field = spread([9.0, 1.5, 0.4], [1.0, 2.0, 0.0])
+    ours, theirs, together = pair_effects(field, 0, 2, BELIEF)
+    for candidate, variances, sums in ((0, ours, together.sum(1)), (2, theirs, together.sum(0))):
+        alone, probabilities = seed_effects(field, candidate, BELIEF)
+        assert variances == pytest.approx(alone) and sums == pytest.approx(probabilities)
 
 
 def test_many_repeats_show_it() -> None:
-    variances, probabilities = seed_effects(spread([5.0], [2000.0], luck=0.01), 0)
+    variances, probabilities = seed_effects(spread([5.0], [2000.0], luck=0.01), 0, BELIEF)
     assert variances @ probabilities == pytest.approx(0.04, rel=0.05)
 
 
 def test_few_repeats_hardly_do() -> None:
-    variances, probabilities = seed_effects(spread([5.0], [1.0]), 0)
+    variances, probabilities = seed_effects(spread([5.0], [1.0]), 0, BELIEF)
     assert probabilities[variances < 1].sum() > 0.2
     assert probabilities[variances > 6].sum() > 0.05
 
@@ -59,7 +76,7 @@ def test_few_repeats_hardly_do() -> None:
 def test_a_method_without_a_seed_stays_without_effect() -> None:
     field = spread([1.0, 5.0], [0.0, 4.0])
     field.luck[0] = 0.0
-    variances, probabilities = seed_effects(field, 0)
+    variances, probabilities = seed_effects(field, 0, BELIEF)
     assert not variances.any() and probabilities.sum() == pytest.approx(1)
 
 
@@ -74,7 +91,9 @@ def test_the_more_unlike_the_others_the_less_they_teach() -> None:
     alike, unlike = [10.0] * 8, [1.0, 100.0] * 4
     widths = []
     for others in (alike, unlike):
-        variances, probabilities = seed_effects(spread([*others, 1.0], [4.0] * 8 + [0.0]), 8)
+        variances, probabilities = seed_effects(
+            spread([*others, 1.0], [4.0] * 8 + [0.0]), 8, BELIEF
+        )
         logs = np.log(variances)
         widths.append(float(probabilities @ (logs - logs @ probabilities) ** 2))
     assert widths[1] > 5 * widths[0]
@@ -89,7 +108,7 @@ def test_the_more_unlike_the_others_the_less_they_teach() -> None:
 def test_whatever_is_seen_there_is_an_answer(seen: list[tuple[float, float]]) -> None:
     ratios, repeated = map(list, zip(*seen))
     for candidate in (0, len(seen) - 1):
-        variances, probabilities = seed_effects(spread(ratios, repeated), candidate)
+        variances, probabilities = seed_effects(spread(ratios, repeated), candidate, BELIEF)
         assert (probabilities >= 0).all() and probabilities.sum() == pytest.approx(1)
         assert (np.diff(variances) > 0).all()
     if repeated[0] > 0:

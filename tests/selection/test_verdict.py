@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.selection.evidence import Evidence
-from src.selection.intervals import accuracy_interval
+from src.selection.intervals import accuracy_interval, difference_interval
 from src.selection.sentences import sentences_of
 from src.selection.verdict import judge
 from tests.selection.fields import candidate, random_field
@@ -72,6 +72,24 @@ def test_a_sure_winner_is_announced() -> None:
     assert "mean of 2 trainings" in said[0]
     assert said[2].startswith("It is better than every other candidate")
     assert len(said) == 3
+
+
+def test_two_have_a_difference_and_more_have_none() -> None:
+    field = random_field([0.7, 0.9, 0.6], [2, 3, 1], 800)
+    verdict = judge(field[:2])
+    expected = difference_interval(Evidence.of(field[:2]), 1, 0)
+    assert verdict.difference is not None and expected.low > 0
+    assert (verdict.difference.low, verdict.difference.high) == pytest.approx(
+        (expected.low, expected.high)
+    )
+    ahead = 100 * (field[1].right.mean() - field[0].right.mean())
+    bounds = f"{100 * expected.low:.1f} and {100 * expected.high:.1f} points (95 % interval)."
+    sentence = f"It is {ahead:.1f} points ahead; the true difference lies between {bounds}"
+    assert sentence in sentences_of(verdict)
+    assert sentence not in sentences_of(verdict, folds=5)
+    assert judge(field).difference is None
+    level = sentences_of(judge([field[0], candidate("copy", field[0].right)]))
+    assert any(one.startswith("The two are level; the true difference") for one in level)
 
 
 def test_luck_is_called_luck_and_long_lists_are_cut() -> None:
