@@ -26,6 +26,7 @@ from torch import nn
 from benchmarks.fashion_part import write_part
 from benchmarks.table import Row, spread
 from src import build
+from src.build.task import _make_schedule
 from src.config.resume import read_run_settings
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
@@ -92,7 +93,7 @@ def _bare(settings: RunSettings, data: PictureData) -> float:
     optimizer = task.make_optimizer(network)
     device, precision = torch.device("cpu"), settings.runtime.precision
     train: Any = data.batches("train", training=True)
-    factor = build._make_schedule(settings.scheduler, _EPOCHS * len(train))
+    factor = _make_schedule(settings.scheduler, _EPOCHS * len(train))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     seconds = []
     for epoch in range(_EPOCHS):

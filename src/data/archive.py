@@ -46,7 +46,7 @@ _DAMAGE = (
     OSError,
     EOFError,
     RuntimeError,
-    NotImplementedError,
+    NotImplementedError,  # what zipfile says of a compression it does not know
     zlib.error,
     lzma.LZMAError,
     tarfile.TarError,

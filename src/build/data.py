@@ -1,0 +1,73 @@
+"""The pictures of a run, listed, decoded and divided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from src.build.objects import get_object, input_of
+from src.config.schema import RunSettings
+from src.data.cache import cache_folder
+from src.data.datamodule import PictureData
+from src.data.folds import training_seed
+from src.data.parallel import available_cores
+
+__all__ = ["build_data", "build_fold", "first_batch_size"]
+
+# Until `data.batch_size=auto` has been measured (src/resolve.py).
+_PROVISIONAL_BATCH = 128
+
+
+def build_data(settings: RunSettings) -> PictureData:
+    """List, decode, split and measure the pictures.
+
+    Raises:
+        ConfigError: the pictures are not there, not readable, or too few for the parts.
+    """
+    data = settings.data
+    cache = cache_folder(data.cache_dir).absolute()
+    load = get_object(data._target_)
+    root = None if data.root is None else Path(data.root).absolute()
+    with input_of("data"):
+        opened = PictureData.open(
+            load(root, cache, data.download),
+            image_size=data.image_size,
+            channels=data.channels,
+            cache_dir=cache,
+            cache_limit_gb=data.cache_limit_gb,
+            on_bad_image=data.on_bad_image,
+            on_duplicates=data.on_duplicates,
+            split_seed=data.split_seed,
+            val_fraction=data.val_fraction,
+            test_fraction=data.test_fraction,
+            train_on_val=data.train_on_val,
+            batch_size=first_batch_size(settings),
+            seed=settings.seed,
+            workers=data.num_workers or available_cores(),
+        )
+    return opened if settings.cv.fold is None else build_fold(settings, opened)
+
+
+def build_fold(settings: RunSettings, data: PictureData) -> PictureData:
+    """The pictures divided for the one fold that the settings name.
+
+    Args:
+        settings: with `cv.fold`.
+        data: as `build_data` gives it without.
+
+    Raises:
+        ConfigError: a class has fewer pictures than there are folds.
+    """
+    cv = settings.cv
+    if cv.folds is None or cv.fold is None:
+        raise TypeError("the settings name no fold")
+    with input_of("cv.folds"):
+        seed = training_seed(settings.seed, cv.fold)
+        held_out = data.fold(cv.fold, cv.folds, split_seed=settings.data.split_seed, seed=seed)
+    held_out.batch_size = first_batch_size(settings)
+    return held_out
+
+
+def first_batch_size(settings: RunSettings) -> int:
+    """Pictures a step; while `data.batch_size=auto` waits to be measured, a provisional number."""
+    size = settings.data.batch_size
+    return size if isinstance(size, int) else _PROVISIONAL_BATCH

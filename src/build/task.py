@@ -1,0 +1,150 @@
+"""A network with all that trains it, from settings or from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from src.build.network import build_network, network_arguments, network_of
+from src.build.objects import get_object, input_of, own_fields
+from src.config.checks import Settings, to_plain
+from src.config.models import NetworkSettings
+from src.config.schema import RunSettings
+from src.config.stored import stored_settings
+from src.config.training import LossSettings, OptimizerSettings, SchedulerSettings
+from src.data.augment import Augment
+from src.data.datamodule import PictureData
+from src.data.folds import training_seed
+from src.training.checkpoints import read_checkpoint
+from src.training.inference import MEMORY_FORMATS
+from src.training.losses import balanced_weights
+from src.training.optimizers import parameter_groups
+from src.training.task import ClassificationTask, head_prefixes
+
+__all__ = ["build_task", "load_task"]
+
+
+def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
+    """Network, loss, augmentation, optimizer and schedule, joined in a LightningModule.
+
+    Raises:
+        ConfigError: the network cannot be made for these pictures, or its weights not be found.
+    """
+    pictures, model = data.pictures, network_of(settings)
+    torch.manual_seed(training_seed(settings.seed, settings.cv.fold))  # the weights' draw
+    network = build_network(
+        model,
+        channels=pictures.channels,
+        classes=len(pictures.class_names),
+        image_size=pictures.image_size,
+    )
+    mean, std = getattr(network, "input_statistics", None) or (data.mean, data.std)
+    passport = {
+        # A run that was interrupted ends as the same model as one that was not.
+        "settings": to_plain(settings) | {"resume": None},
+        "network": {
+            "target": model._target_,
+            "arguments": network_arguments(model.without_weights()),
+        },
+        "class_names": list(pictures.class_names),
+        "image_size": list(pictures.image_size),
+        "channels": pictures.channels,
+        "mean": list(mean),
+        "std": list(std),
+        "split_fingerprint": data.split.fingerprint,
+    }
+    with input_of("loss"):
+        balanced = settings.loss.class_weights == "balanced"
+        weights = balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None
+    loss = get_object(settings.loss._target_)(
+        **own_fields(settings.loss, LossSettings), class_weights=weights
+    )
+    augment = Augment(
+        **own_fields(settings.augment, Settings),
+        flip_ok=settings.data.mirror_ok,
+        num_classes=len(pictures.class_names),
+    )
+    return _assemble(settings, network, passport, loss=loss, augment=augment)
+
+
+def load_task(checkpoint: Path) -> ClassificationTask:
+    """The trained task of a checkpoint, on the CPU in eval mode.
+
+    Its `passport` says the rest: settings, class names, picture size, `epochs` trained.
+
+    Raises:
+        ConfigError: the file is no checkpoint of a run, or holds code.
+    """
+    with input_of("run"):
+        stored = read_checkpoint(checkpoint)
+        passport = stored.get("bakeoff")
+        if not isinstance(passport, dict):
+            raise ValueError(f"{checkpoint} is not a checkpoint of a Bakeoff run")
+        settings = stored_settings(passport["settings"])
+        # The checkpoint brings the weights; nothing is to be fetched for it.
+        model = network_of(settings).without_weights()
+        network = build_network(
+            model,
+            channels=passport["channels"],
+            classes=len(passport["class_names"]),
+            image_size=tuple(passport["image_size"]),
+        )
+        passport["epochs"] = stored["epoch"] + 1
+        task = _assemble(settings, network, passport, loss=nn.CrossEntropyLoss(), augment=None)
+        weights = {k: v for k, v in stored["state_dict"].items() if not k.startswith("loss.")}
+        task.load_state_dict(weights)
+        return task.eval()
+
+
+def _assemble(
+    settings: RunSettings,
+    network: nn.Module,
+    passport: dict[str, Any],
+    *,
+    loss: nn.Module,
+    augment: Augment | None,
+) -> ClassificationTask:
+    memory_format = MEMORY_FORMATS[settings.runtime.memory_format]
+    model = network_of(settings)
+    return ClassificationTask(
+        network.to(memory_format=memory_format),
+        loss=loss,
+        mean=passport["mean"],
+        std=passport["std"],
+        augment=augment,
+        make_optimizer=partial(_make_optimizer, settings.optimizer, model),
+        make_schedule=partial(_make_schedule, settings.scheduler),
+        seed=training_seed(settings.seed, settings.cv.fold),
+        freeze_epochs=model.freeze_epochs,
+        ema_decay=settings.trainer.ema_decay,
+        memory_format=memory_format,
+        passport=passport,
+    )
+
+
+def _make_optimizer(
+    optimizer: OptimizerSettings, model: NetworkSettings, network: nn.Module
+) -> torch.optim.Optimizer:
+    groups = parameter_groups(
+        network,
+        lr=optimizer.lr,
+        weight_decay=optimizer.weight_decay,
+        backbone_lr_scale=model.backbone_lr_scale,
+        head_prefixes=head_prefixes(network),
+    )
+    made: torch.optim.Optimizer = get_object(optimizer._target_)(
+        params=groups, **own_fields(optimizer, OptimizerSettings)
+    )
+    return made
+
+
+def _make_schedule(scheduler: SchedulerSettings, total_steps: int) -> Callable[[int], float]:
+    made: Callable[[int], float] = get_object(scheduler._target_)(
+        total_steps=total_steps, **own_fields(scheduler, SchedulerSettings)
+    )
+    return made
