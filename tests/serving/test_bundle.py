@@ -15,25 +15,13 @@ from src.config.compose import groups
 from src.serving.bundle import open_predictor, write_bundle
 from src.serving.network import network_classifier
 from tests.serving.bundles import CLASSES, bundle, network_and_passport
+from tests.serving.stranger import a_stranger_asks
 
 CPU = torch.device("cpu")
 NO_NETWORKS = ("handcrafted", "embedding", "ensemble")
 OTHERS = ("timm", "torchvision", "efficientnet_lite0", *NO_NETWORKS)
 OWN = [m for m in groups()["model"] if m not in OTHERS]
 ZOO = [pytest.param(model, marks=pytest.mark.slow) for model in ("timm", "torchvision")]
-# What a program without the project does with a bundle.
-STRANGER = """
-import sys
-from pathlib import Path
-import numpy as np
-sys.path.insert(0, "code")
-from src.serving.bundle import open_predictor
-predictor = open_predictor(Path("."))
-pictures = np.load(sys.argv[1])
-np.save(sys.argv[2], predictor.probabilities(pictures))
-heavy = {"pytorch_lightning", "hydra", "mlflow", "sklearn", "matplotlib", "timm", "torchvision"}
-print(sorted(heavy & set(sys.modules)))
-"""
 
 
 def pictures(shape: tuple[int, int, int] = (3, 16, 24), count: int = 5) -> np.ndarray:
@@ -70,20 +58,10 @@ def test_arithmetic_and_memory_format_are_those_of_the_run(
 def test_it_needs_neither_the_checkout_nor_what_trains(tmp_path: Path) -> None:
     network, passport = network_and_passport(model="cnn")
     write_bundle(tmp_path / "model", network, passport, pictures()[0])
-    np.save(tmp_path / "pictures.npy", pictures())
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", STRANGER, "../pictures.npy", "../probs.npy"],
-        cwd=tmp_path / "model",
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    said, heavy = a_stranger_asks(tmp_path / "model", pictures())
+    assert not heavy
     expected = network_classifier(network, passport, CPU)(pictures())
-    np.testing.assert_allclose(np.load(tmp_path / "probs.npy"), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(said, expected, rtol=0, atol=1e-6)
 
 
 def test_every_module_that_is_shipped_finds_what_it_imports(tmp_path: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +10,7 @@ import pytest
 from src.features.classifier import FeatureClassifier
 from src.serving.bundle import open_predictor, write_classifier_bundle
 from tests.features.classifiers import IMAGES, classifier
-
-STRANGER = """
-import sys
-from pathlib import Path
-import numpy as np
-sys.path.insert(0, "code")
-from src.serving.bundle import open_predictor
-predictor = open_predictor(Path("."))
-np.save(sys.argv[2], predictor.probabilities(np.load(sys.argv[1])))
-heavy = {"pytorch_lightning", "hydra", "mlflow", "matplotlib", "torchvision"}
-print(sorted(heavy & set(sys.modules)))
-"""
+from tests.serving.stranger import a_stranger_asks
 
 
 def bundle(folder: Path, *words: str) -> tuple[FeatureClassifier, str]:
@@ -49,19 +35,9 @@ def test_it_predicts_as_its_classifier_does_to_the_bit(tmp_path: Path) -> None:
 
 def test_it_needs_neither_the_checkout_nor_what_trains(tmp_path: Path) -> None:
     made, _ = bundle(tmp_path, "model.features=[hog,lbp,colour,gabor,haralick,raw]")
-    np.save(tmp_path / "pictures.npy", IMAGES[:9])
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", STRANGER, "../pictures.npy", "../probs.npy"],
-        cwd=tmp_path / "model",
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
-    np.testing.assert_allclose(np.load(tmp_path / "probs.npy"), made(IMAGES[:9]), atol=1e-6)
+    said, heavy = a_stranger_asks(tmp_path / "model", IMAGES[:9])
+    assert heavy == {"sklearn"}
+    np.testing.assert_allclose(said, made(IMAGES[:9]), atol=1e-6)
 
 
 def test_it_holds_arrays_text_and_a_picture_and_nothing_pickled(tmp_path: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ import pytest
 from src.serving.bundle import open_predictor, write_bundle, write_ensemble_bundle
 from src.serving.ensemble import ensemble_classifier
 from tests.serving.bundles import network_and_passport
-from tests.serving.test_classifier_bundle import STRANGER
+from tests.serving.stranger import a_stranger_asks
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 24), np.uint8)
 WEIGHTS = [0.25, 0.75]
@@ -64,19 +61,8 @@ def test_it_needs_no_checkout_and_holds_nothing_pickled(tmp_path: Path) -> None:
     (needed,) = [path for path in files if path.name == "requirements.txt"]
     packages = [line.partition("==")[0] for line in needed.read_text().split()]
     assert packages == ["torch", "numpy", "pillow", "safetensors"]
-    np.save(tmp_path / "pictures.npy", PICTURES)
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", STRANGER, "../pictures.npy", "../probs.npy"],
-        cwd=tmp_path / "model",
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
-    said = np.load(tmp_path / "probs.npy")
+    said, heavy = a_stranger_asks(tmp_path / "model", PICTURES)
+    assert not heavy
     np.testing.assert_allclose(said, expected(tmp_path / "model", "stacking"), atol=1e-6)
 
 
