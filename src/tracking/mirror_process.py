@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from src.checkout import import_environment
+
 __all__ = ["MirrorProcess", "Mirrored"]
 
-_ROOT = Path(__file__).resolve().parents[2]
 # A mirror that dies again and again (no memory, a broken installation) is left dead.
 _MOST_STARTS = 3
 _ENVIRONMENT = {
@@ -150,7 +151,7 @@ class MirrorProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=os.environ | _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(_import_path())},
+                env=os.environ | _ENVIRONMENT | import_environment(),
                 start_new_session=True,  # Ctrl-C is the trainer's, not the mirror's
             )
         finally:
@@ -173,11 +174,6 @@ class MirrorProcess:
         process.wait()
         with self._heard:
             self._heard.notify_all()
-
-
-def _import_path() -> list[str]:
-    """Where the process finds `src`, and whatever the user's own PYTHONPATH adds."""
-    return [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 
 def _note(run: Mirrored, answer: dict[str, Any]) -> None:

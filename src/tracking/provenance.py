@@ -15,12 +15,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from src.checkout import ROOT
 from src.files import write_atomically
 from src.tracking.addresses import without_password
 
 __all__ = ["Git", "Provenance", "command_line", "read_git", "read_machine", "read_packages"]
 
-_ROOT = Path(__file__).resolve().parents[2]
 _GIT_SECONDS = 10
 _LONGEST_DIFF_BYTES = 1 << 20
 _PACKAGES = (
@@ -70,7 +70,7 @@ class Provenance:
     @classmethod
     def read(cls) -> Provenance:
         """Of this process, now; never raises."""
-        return cls(command_line(), read_git(_ROOT), read_packages(), read_machine())
+        return cls(command_line(), read_git(ROOT), read_packages(), read_machine())
 
     def tags(self) -> dict[str, str]:
         """Tags of a run, where MLflow has one of its own under its name."""

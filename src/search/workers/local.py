@@ -11,11 +11,11 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from src.checkout import import_environment
 from src.search.workers.engine import Worker
 
-__all__ = ["ROOT", "THREAD_VARIABLES", "LocalEngine", "Slot", "slots"]
+__all__ = ["THREAD_VARIABLES", "LocalEngine", "Slot", "slots"]
 
-ROOT = Path(__file__).resolve().parents[3]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _GRACE_SECONDS = 5.0
 
@@ -123,11 +123,7 @@ class LocalEngine:
         environment.update(dict.fromkeys(THREAD_VARIABLES, str(slot.threads)))
         if slot.devices is not None:
             environment["CUDA_VISIBLE_DEVICES"] = slot.devices
-        # Without it the current folder would come first, and it may have a `src` of its own.
-        environment["PYTHONSAFEPATH"] = "1"
-        path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment["PYTHONPATH"] = os.pathsep.join(path)
-        return environment
+        return environment | import_environment()
 
 
 class _LocalWorker:

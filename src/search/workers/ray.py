@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.checkout import import_environment
 from src.search.workers.engine import Worker, WorkersFail
 from src.search.workers.line import IncomingLine, call
-from src.search.workers.local import ROOT, THREAD_VARIABLES
+from src.search.workers.local import THREAD_VARIABLES
 from src.search.workers.process import serve
 
 __all__ = ["RayEngine", "Share", "share"]
@@ -210,9 +211,8 @@ class RayEngine:
 
     def _environment(self) -> dict[str, str]:
         """Of a worker's process, before Python starts in it; Ray names the GPUs itself."""
-        path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = dict.fromkeys(THREAD_VARIABLES, str(self.share.threads))
-        environment |= {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
+        environment |= import_environment()
         if not self.share.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ""
         return environment
