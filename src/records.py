@@ -26,6 +26,7 @@ _STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Where parquet keeps what belongs to the whole table.
 _CLASS_NAMES_KEY = b"class_names"
 _COLUMNS = ("index", "path", "target", "probabilities")
+_WITH_REPEATS = ["path", "target", "target_name", "prediction", "prediction_name"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,8 @@ class Predictions:
         metadata = {_CLASS_NAMES_KEY: json.dumps(names.to_pylist()).encode()}
         table = pa.table(columns).replace_schema_metadata(metadata)
         with replacing(path) as temporary:
-            pq.write_table(table, temporary)
+            # Hardly two probabilities are the same, and looking for equal ones takes longest.
+            pq.write_table(table, temporary, use_dictionary=_WITH_REPEATS)
 
     @classmethod
     def read(cls, path: Path | str, *, with_paths: bool = True) -> Predictions:

@@ -12,6 +12,7 @@ from src.metrics.inputs import checked
 __all__ = [
     "SMALLEST_PROBABILITY",
     "ReliabilityBins",
+    "binned",
     "brier",
     "calibration_error",
     "log_loss",
@@ -76,11 +77,25 @@ def reliability_bins(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) -
         ValueError: num_bins is below 1, or as `inputs.checked`.
     """
     probs, targets = checked(probs, targets)
+    preds = probs.argmax(axis=1)  # by rows a quarter of the time of the highest value itself
+    return binned(_of(preds, probs), preds == targets, num_bins)
+
+
+def binned(
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], num_bins: int = 15
+) -> ReliabilityBins:
+    """As `reliability_bins`, for who has the answers' probabilities and which of them are right.
+
+    Args:
+        confidence: (N,) in [0, 1], of the most probable class of each sample.
+        right: (N,) whether it is the sample's own.
+        num_bins: M.
+
+    Raises:
+        ValueError: num_bins is below 1.
+    """
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}: it must be at least 1.")
-    preds = probs.argmax(axis=1)  # by rows a quarter of the time of the highest value itself
-    confidence = _of(preds, probs)
-    right = preds == targets
     edges = np.linspace(0, 1, num_bins + 1)
     # The outer edges stay out, so that rounding just past 1 still lands in the last bin.
     bins = np.searchsorted(edges[1:-1], confidence, side="left")

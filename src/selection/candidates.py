@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from src.metrics.probabilistic import SMALLEST_PROBABILITY, calibration_error
+from src.metrics.inputs import checked
+from src.metrics.probabilistic import SMALLEST_PROBABILITY, binned
 from src.records import Predictions
 
 __all__ = ["Candidate", "Measured", "candidates_of"]
@@ -72,9 +73,12 @@ class Measured:
         ids = ids[order]
         if (ids[1:] == ids[:-1]).any():
             raise ValueError(f"Run {run_id} predicts some pictures of its {part} part twice.")
-        probs, targets = predictions.probs, predictions.targets
-        uncalibrated = calibration_error(probs, targets)
-        likelihood = np.take_along_axis(probs, targets[:, None], axis=1)[:, 0]
+        probs, targets = checked(predictions.probs, predictions.targets)
+        preds = probs.argmax(axis=1)  # once: a thousand runs show what is done twice
+        right = preds == targets
+        of_preds, likelihood = (
+            np.take_along_axis(probs, labels[:, None], axis=1)[:, 0] for labels in (preds, targets)
+        )
         losses = -np.log(likelihood.clip(SMALLEST_PROBABILITY, 1.0))
         return cls(
             run_id=run_id,
@@ -85,9 +89,9 @@ class Measured:
             split_fingerprint=split_fingerprint,
             pictures=_hash(ids),
             labels=_hash(targets[order]),
-            right=(probs.argmax(axis=1) == targets)[order],
+            right=right[order],
             losses=losses[order],
-            calibration_error=uncalibrated,
+            calibration_error=binned(of_preds.astype(np.float64), right).calibration_error,
             cost=cost,
         )
 
