@@ -14,8 +14,9 @@ from src.metrics.classification import confusion_matrix
 from src.metrics.probabilistic import reliability_bins
 from src.records import Predictions
 from src.reporting.canvas import save
+from src.reporting.class_figure import class_figure
 from src.reporting.class_maps import ClassMaps
-from src.reporting.class_table import class_table, class_table_figure
+from src.reporting.class_table import class_table
 from src.reporting.figures import confusion_figure, learning_curves, reliability_diagram
 from src.reporting.map_sheet import map_sheet, right_and_wrong
 from src.reporting.sheets import batch_sheet, confident_mistakes, mistakes_sheet
@@ -75,7 +76,7 @@ def draw_run_figures(
         pictures = np.stack([read(i) for i in chosen])[: len(wrong)]
         sheet = mistakes_sheet(pictures, probs[wrong], targets[wrong], names)
         yield saved(confusion_figure(matrix, names), f"{part}_confusion_matrix")
-        yield saved(class_table_figure(matrix, names), f"{part}_classes")
+        yield saved(class_figure(matrix, names), f"{part}_classes")
         yield saved(reliability_diagram(reliability_bins(probs, targets)), f"{part}_reliability")
         yield saved(sheet, f"{part}_mistakes")
         table = folder / f"{part}_classes.csv"
