@@ -10,10 +10,14 @@ import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from src.config.after import CompareSettings
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
+
+if TYPE_CHECKING:
+    from src.reporting.draughtsmen import Draughtsmen
 
 
 def compare(settings: CompareSettings, words: Sequence[str]) -> None:
@@ -21,6 +25,13 @@ def compare(settings: CompareSettings, words: Sequence[str]) -> None:
 
     What is made of the runs (`ensemble`) is judged with them.
     """
+    from src.reporting.draughtsmen import Draughtsmen
+
+    with Draughtsmen(2) as draughtsmen:
+        _compare(settings, draughtsmen)
+
+
+def _compare(settings: CompareSettings, draughtsmen: Draughtsmen) -> None:
     from src.comparing import compared
     from src.reporting.comparison import format_comparison
 
@@ -40,7 +51,7 @@ def compare(settings: CompareSettings, words: Sequence[str]) -> None:
 
     folder = comparison_folder(settings)
     with begun(comparison, folder, settings) as tracker:
-        for file in write_comparison(comparison, settings):
+        for file in write_comparison(comparison, settings, draughtsmen):
             tracker.artifact(file, "" if file.parent == folder else file.parent.name)
         print(f"report: {folder / 'report.html'}", flush=True)
     if tracked_as := tracker.finish("FINISHED"):
