@@ -21,6 +21,7 @@ from src.reporting.exhibits import Disagreement, Exhibits, Leader
 from src.reporting.page import html_page, plain_table, sortable_table
 from src.reporting.palette import family_colors
 from src.reporting.tables import Table
+from src.selection.intervals import Interval
 
 __all__ = ["comparison_page"]
 
@@ -241,7 +242,7 @@ def _candidate(one: Entrant) -> dict[str, Any]:
     standing = one.standing
     about = {
         "accuracy": f"{metric_text('accuracy', standing.accuracy)}, {standing.interval}",
-        "behind the best of the others": f"{standing.behind}",
+        "ahead of the best of the others": _points(standing.behind),
         "latency": None if standing.cost is None else f"{standing.cost:.3g} ms a picture",
         "runs": " ".join(one.run_dirs),
         _COMMAND: one.command,
@@ -257,6 +258,10 @@ def _candidate(one: Entrant) -> dict[str, Any]:
         "cost": standing.cost,
         "about": [pair for pair in about.items() if pair[1]],
     }
+
+
+def _points(difference: Interval) -> str:
+    return f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"
 
 
 def _curves(exhibits: Exhibits) -> list[dict[str, Any]]:

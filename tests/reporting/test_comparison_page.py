@@ -90,6 +90,9 @@ def test_a_press_on_a_header_sorts_and_on_a_rank_tells_all(visit: Visit) -> None
     card = page.locator("#card").inner_text()
     cheapest = min(entrants, key=lambda one: one.standing.cost or 1e9)
     assert cheapest.standing.name in card and cheapest.run_dirs[0] in card
+    behind = cheapest.standing.behind
+    ends = f"{100 * behind.low:+.1f} to {100 * behind.high:+.1f} points"
+    assert f"ahead of the best of the others\n{ends}" in card
     drawn = page.locator(f"#plane circle[data-trial='{cheapest.standing.rank}']")
     assert "chosen" in (drawn.get_attribute("class") or "")
 
