@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import psutil
-import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
-
-from tests.entries.conftest import ROOT
 
 STUDY = "s"
 # One small family, trials of a second, nothing measured that need not be.
@@ -28,32 +22,6 @@ WORDS = [
     *("trainer.accelerator=cpu", "data.batch_size=32", "trainer.max_epochs=3", "budget.trials=4"),
     *("finalists=1", "finalist_seeds=2", f"study={STUDY}"),
 ]
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def start(environment: dict[str, str]) -> Iterator[Start]:
-    """`start(words)` begins a sweep in a process group of its own."""
-    started: list[subprocess.Popen[str]] = []
-
-    def sweep(*words: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "src.sweep", *words],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    yield sweep
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
 
 
 def folder(output_dir: Path) -> Path:

@@ -6,8 +6,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 
 from src.records import Predictions, RunSummary
-from tests.entries.conftest import ROOT, Run
+from tests.entries.conftest import Begin, Run
 from tests.entries.sweeps import STUDY, folder, mlflow_runs, trials
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -64,16 +62,9 @@ def undisturbed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_that_was_killed_ends_with_the_same_numbers(
-    undisturbed: Path, run: Run, environment: dict[str, str], tmp_path: Path
+    undisturbed: Path, run: Run, begin: Begin, tmp_path: Path
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "src.train", *WORDS, "tracking=none", f"output_dir={tmp_path}"],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = begin("src.train", *WORDS, "tracking=none", f"output_dir={tmp_path}")
     deadline = time.monotonic() + 300
     while not in_the_second_fold(tmp_path):
         assert process.poll() is None and time.monotonic() < deadline, "the moment did not come"

@@ -7,9 +7,8 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.entries.conftest import ROOT, Run
+from tests.entries.conftest import Begin, Run
 
 # Dropout, augmentation and averaged weights: everything that has a state or draws.
 WORDS = [
@@ -39,31 +38,6 @@ def whole(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.returncode == 0, result.stderr
     (folder,) = (output_dir / "runs").iterdir()
     return folder
-
-
-@pytest.fixture
-def start(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """`start(words)` begins a training in a process group of its own."""
-    started: list[subprocess.Popen[str]] = []
-
-    def training(*words: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "src.train", *words],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    yield training
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
 
 
 def wait_for(moment: Moment, output_dir: Path, process: subprocess.Popen[str]) -> Path:
@@ -164,14 +138,14 @@ def assert_same_run(folder: Path, whole: Path) -> None:
 )
 def test_killed_anywhere_it_ends_like_an_undisturbed_run(
     moments: list[Moment],
-    start: Callable[..., subprocess.Popen[str]],
+    begin: Begin,
     run: Run,
     whole: Path,
     tmp_path: Path,
 ) -> None:
     words = [*WORDS, f"output_dir={tmp_path}"]
     for moment in moments:
-        process = start(*words)
+        process = begin("src.train", *words)
         folder = wait_for(moment, tmp_path, process)
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -187,12 +161,12 @@ def test_killed_anywhere_it_ends_like_an_undisturbed_run(
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_who_asks_to_stop_gets_a_run_that_goes_on(
     signum: signal.Signals,
-    start: Callable[..., subprocess.Popen[str]],
+    begin: Begin,
     run: Run,
     whole: Path,
     tmp_path: Path,
 ) -> None:
-    process = start(*WORDS, f"output_dir={tmp_path}")
+    process = begin("src.train", *WORDS, f"output_dir={tmp_path}")
     folder = wait_for(is_in_the_middle, tmp_path, process)
     os.killpg(process.pid, signum)
     _, error = process.communicate(timeout=100)

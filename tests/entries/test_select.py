@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.entries.conftest import ROOT, Run
+from tests.entries.conftest import Begin, Run
 from tests.entries.test_server_away import real_server
 
 
@@ -100,7 +100,7 @@ def test_a_champion_labels_and_serves(
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("moment", ["refit", "measured", "recorded"])
 def test_killed_on_the_way_it_is_given_again(
-    run: Run, copied: Path, environment: dict[str, str], moment: str
+    run: Run, begin: Begin, copied: Path, moment: str
 ) -> None:
     """With SIGKILL: in the refit, after the test part was measured, and before MLflow knows."""
     output_dir = copied.parents[1]
@@ -110,14 +110,7 @@ def test_killed_on_the_way_it_is_given_again(
         "measured": lambda: any(p.is_file() for p in _refit(copied, "predictions/test.parquet")),
         "recorded": (output_dir / "champions" / "digits.json").is_file,
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "src.select", *words],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = begin("src.select", *words)
     deadline = time.monotonic() + 400
     while not moments[moment]() and time.monotonic() < deadline:
         assert process.poll() is None, "it ended before the moment came"

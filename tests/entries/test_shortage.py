@@ -13,27 +13,13 @@ import pytest
 import torch
 
 from tests.entries.conftest import ROOT, Run
+from tests.entries.small_disk import on_a_small_disk
 
 # Starts a command with at most so many bytes of memory (of addresses: what an allocation takes).
 _WITH_LITTLE_MEMORY = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
 os.execv(sys.executable, [sys.executable, "-m", "src.train", *sys.argv[2:]])
-"""
-# A disk of 40 MB; once the second epoch is written, a stranger's file takes what is left of it.
-_ON_A_SMALL_DISK = """
-mount -t tmpfs -o size=40m tmpfs "$1" || exit 77
-out=$1; kept=$2; shift 2
-"$@" output_dir="$out" &
-until grep -qs '"step":2' "$out"/runs/*/tracking/spool.jsonl; do
-    kill -0 $! || exit 78
-    sleep 0.01
-done
-cat /dev/zero > "$out/filler" 2> /dev/null
-wait $!; code=$?
-rm "$out/filler"
-cp -r "$out/runs" "$kept"
-exit $code
 """
 
 
@@ -86,26 +72,15 @@ def test_too_little_memory_is_told_with_the_batch_size_to_try(
 def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
     run: Run, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    disk, kept = tmp_path / "disk", tmp_path / "kept"
-    disk.mkdir()
     words = ["model=mlp", "trainer.max_epochs=200", "trainer.ema_decay=0.9", "runtime=float32"]
     words += ["tracking=none", "data.batch_size=256"]
-    command = [sys.executable, "-m", "src.train", *words]
-    result = subprocess.run(
-        # As root of a namespace of its own, which sees the disk alone and takes it away at its end.
-        ["unshare", "-rm", "sh", "-c", _ON_A_SMALL_DISK, "sh", str(disk), str(kept), *command],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    second_epoch = """'"step":2' "$out"/runs/*/tracking/spool.jsonl"""
+    result, disk, kept = on_a_small_disk(
+        "40m", second_epoch, tmp_path, environment, "src.train", *words
     )
-    if result.returncode == 77 or "unshare" in result.stderr:
-        pytest.skip(f"no disk can be mounted here: {result.stderr.strip()}")
     assert result.returncode == 1, result.stderr
     (line,) = lines_of(result.stderr)
-    (folder,) = kept.iterdir()
+    (folder,) = (kept / "runs").iterdir()
     assert re.fullmatch(
         rf"error: there is no room for another file in {re.escape(str(disk))}/runs/{folder.name}"
         r"/checkpoints: \d+\.\d MB of its disk are free, some \d+\.\d MB are needed; what was "
@@ -117,7 +92,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["epoch"] >= 1
     outputs = tmp_path / "outputs"
-    shutil.copytree(kept, outputs / "runs")
+    shutil.copytree(kept / "runs", outputs / "runs")
     folder = outputs / "runs" / folder.name
     result = run("src.train", f"resume={folder}")
     assert result.returncode == 0, result.stderr

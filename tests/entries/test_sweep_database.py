@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.entries.conftest import Run
-from tests.entries.sweeps import WORDS, Start, folder, start
-
-__all__ = ["start"]
+from tests.entries.conftest import Begin, Run
+from tests.entries.sweeps import WORDS, folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 _HOLD = """
@@ -61,14 +59,14 @@ def _wait_for_reports(database: Path, more_than: int, sweep: subprocess.Popen[st
 
 
 def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
-    start: Start, run: Run, tmp_path: Path
+    begin: Begin, run: Run, tmp_path: Path
 ) -> None:
     database = tmp_path / "study.db"
     words = [
         *(*WORDS, "pruner=none", "finalists=0", "trainer.max_epochs=6", "data.batch_size=4"),
         *("tracking=none", f"storage=sqlite:///{database}", f"output_dir={tmp_path}"),
     ]
-    sweep = start(*words)
+    sweep = begin("src.sweep", *words)
     count = _wait_for_reports(database, 0, sweep)
     with _held(database):
         time.sleep(5)

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.entries.conftest import Run
+from tests.entries.conftest import Begin, Run
+from tests.entries.small_disk import on_a_small_disk
 from tests.entries.sweeps import (
     WORDS,
-    Start,
     folder,
     gone,
     mlflow_runs,
-    start,
     states,
     trains,
     trials,
@@ -28,18 +25,16 @@ from tests.entries.sweeps import (
     workers,
 )
 
-__all__ = ["start"]
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # Long enough to be met in the middle, whatever is drawn.
 SLOW = ["trainer.max_epochs=12", "data.batch_size=4", "pruner=none", "finalists=0"]
 
 
 def test_a_killed_worker_costs_an_attempt_and_a_second_one_the_trial(
-    start: Start, tmp_path: Path
+    begin: Begin, tmp_path: Path
 ) -> None:
     words = [*WORDS, *SLOW, "budget.trials=2", "workers.count=2", "search=[model.*]"]
-    sweep = start(*words, f"output_dir={tmp_path}")
+    sweep = begin("src.sweep", *words, f"output_dir={tmp_path}")
     found = wait_for(lambda known: trains(0)(known) and trains(1)(known), tmp_path, sweep)
     run_dir, other = (trial.user_attrs["run_dir"] for trial in found)
     worker_of(sweep, run_dir).kill()
@@ -66,10 +61,10 @@ def test_a_killed_worker_costs_an_attempt_and_a_second_one_the_trial(
 
 
 def test_a_killed_driver_is_gone_on_from_with_the_same_numbers(
-    start: Start, run: Run, tmp_path: Path
+    begin: Begin, run: Run, tmp_path: Path
 ) -> None:
     words = [*WORDS, "trainer.max_epochs=6", "data.batch_size=4", f"output_dir={tmp_path}"]
-    sweep = start(*words)
+    sweep = begin("src.sweep", *words)
     found = wait_for(trains(2), tmp_path, sweep)
     mine = [worker.pid for worker in workers(sweep)]
     assert len(mine) == 2
@@ -102,10 +97,10 @@ def test_a_killed_driver_is_gone_on_from_with_the_same_numbers(
 
 
 def test_a_person_who_stops_it_is_told_at_once_and_it_goes_on_later(
-    start: Start, run: Run, tmp_path: Path
+    begin: Begin, run: Run, tmp_path: Path
 ) -> None:
     words = [*WORDS, *SLOW, "budget.trials=1", "workers.count=1", f"output_dir={tmp_path}"]
-    sweep = start(*words)
+    sweep = begin("src.sweep", *words)
     found = wait_for(trains(0, 2), tmp_path, sweep)
     sweep.send_signal(signal.SIGINT)
     _, error = sweep.communicate(timeout=200)
@@ -116,7 +111,7 @@ def test_a_person_who_stops_it_is_told_at_once_and_it_goes_on_later(
     assert json.loads((run_dir / "summary.json").read_text())["status"] == "KILLED"
     assert {r["status"] for r in mlflow_runs(tmp_path).values()} == {"KILLED"}
 
-    again = start(*words)  # and twice in a row: at once
+    again = begin("src.sweep", *words)  # and twice in a row: at once
     wait_for(trains(0, len(found[0].intermediate_values) + 2), tmp_path, again)
     pids = [worker.pid for worker in workers(again)]
     again.send_signal(signal.SIGINT)
@@ -161,9 +156,9 @@ def test_lost_losses_fail_their_trials_and_end_the_sweep_in_a_sentence(
     assert len(failed) >= 3 and {r["status"] for r in failed} == {"FAILED"}
 
 
-def test_a_second_driver_is_refused(start: Start, run: Run, tmp_path: Path) -> None:
+def test_a_second_driver_is_refused(begin: Begin, run: Run, tmp_path: Path) -> None:
     words = [*WORDS, *SLOW, f"output_dir={tmp_path}"]
-    sweep = start(*words)
+    sweep = begin("src.sweep", *words)
     wait_for(trains(0), tmp_path, sweep)
     second = run("src.sweep", *words)
     assert second.returncode == 2
@@ -182,35 +177,11 @@ def test_a_second_driver_is_refused(start: Start, run: Run, tmp_path: Path) -> N
 def test_a_full_disk_ends_it_in_a_sentence_and_it_goes_on(
     environment: dict[str, str], run: Run, tmp_path: Path
 ) -> None:
-    script = """
-mount -t tmpfs -o size=60m tmpfs "$1" || exit 77
-out=$1; kept=$2; shift 2
-"$@" output_dir="$out" &
-until grep -qs '"op_code":7' "$out"/sweeps/s/study.journal; do
-    kill -0 $! || exit 78
-    sleep 0.01
-done
-cat /dev/zero > "$out/filler" 2> /dev/null
-wait $!; code=$?
-rm "$out/filler"
-cp -r "$out/." "$kept"
-exit $code
-"""
-    disk, kept = tmp_path / "disk", tmp_path / "kept"
-    disk.mkdir()
-    kept.mkdir()
     words = [*WORDS, *SLOW, "tracking=none", "budget.trials=2"]
-    command = [sys.executable, "-m", "src.sweep", *words]
-    result = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script, "sh", str(disk), str(kept), *command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
+    a_trial_reports = """'"op_code":7' "$out"/sweeps/s/study.journal"""
+    result, _, kept = on_a_small_disk(
+        "60m", a_trial_reports, tmp_path, environment, "src.sweep", *words
     )
-    if result.returncode == 77 or "unshare" in result.stderr:
-        pytest.skip(f"no disk can be mounted here: {result.stderr.strip()}")
     assert result.returncode == 1, result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: ") and "room" in last, result.stderr
