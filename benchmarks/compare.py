@@ -17,7 +17,6 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.data.source import Source
 from src.data.sources import digits, fashion_mnist
-from src.reporting.draughtsmen import Draughtsmen
 
 __all__ = ["measure"]
 
@@ -54,8 +53,7 @@ def _within_a_process(outputs: Path) -> tuple[list[float], list[float], int]:
         began = time.perf_counter()
         comparison = compared(settings)
         judged = time.perf_counter()
-        with Draughtsmen(0) as draughtsmen:
-            list(write_comparison(comparison, settings, draughtsmen))
+        list(write_comparison(comparison, settings))
         if turn:  # the first time, what is needed is imported
             verdicts.append(judged - began)
             reports.append(time.perf_counter() - began)

@@ -10,14 +10,10 @@ import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from src.config.after import CompareSettings
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
-
-if TYPE_CHECKING:
-    from src.reporting.draughtsmen import Draughtsmen
 
 
 def compare(settings: CompareSettings, words: Sequence[str]) -> None:
@@ -25,13 +21,6 @@ def compare(settings: CompareSettings, words: Sequence[str]) -> None:
 
     What is made of the runs (`ensemble`) is judged with them.
     """
-    from src.reporting.draughtsmen import Draughtsmen
-
-    with Draughtsmen(2) as draughtsmen:
-        _compare(settings, draughtsmen)
-
-
-def _compare(settings: CompareSettings, draughtsmen: Draughtsmen) -> None:
     from src.comparing import compared
     from src.reporting.comparison import format_comparison
 
@@ -51,7 +40,7 @@ def _compare(settings: CompareSettings, draughtsmen: Draughtsmen) -> None:
 
     folder = comparison_folder(settings)
     with begun(comparison, folder, settings) as tracker:
-        for file in write_comparison(comparison, settings, draughtsmen):
+        for file in write_comparison(comparison, settings):
             tracker.artifact(file, "" if file.parent == folder else file.parent.name)
         print(f"report: {folder / 'report.html'}", flush=True)
     if tracked_as := tracker.finish("FINISHED"):

@@ -13,20 +13,12 @@ from src.config.after import ComparisonSettings
 from src.files import write_atomically
 from src.reporting.comparison import Comparison, comparison_csv, comparison_plain
 from src.reporting.comparison_page import comparison_page
-from src.reporting.draughtsmen import Draughtsmen
 
 __all__ = ["comparison_folder", "write_comparison"]
 
 
-def write_comparison(
-    comparison: Comparison, settings: ComparisonSettings, draughtsmen: Draughtsmen
-) -> Iterator[Path]:
+def write_comparison(comparison: Comparison, settings: ComparisonSettings) -> Iterator[Path]:
     """`leaderboard.json`, `leaderboard.csv`, `report.html` and `figures/` in its folder.
-
-    Args:
-        comparison: the answer.
-        settings: the question.
-        draughtsmen: who have not drawn yet.
 
     Yields:
         the path of each file once it is written.
@@ -35,6 +27,9 @@ def write_comparison(
         OSError: it cannot be written.
         ValueError: the predictions of a leader are gone since they were compared.
     """
+    # matplotlib takes a second to import, which the verdict should not wait for.
+    from src.reporting.comparison_figures import draw_comparison_figures
+
     folder = comparison_folder(settings)
     exhibits = gather(comparison, settings)
     contents = {
@@ -48,7 +43,7 @@ def write_comparison(
     figures = folder / "figures"
     for old in figures.glob("*.png"):  # of an earlier answer, which may have had others
         old.unlink()
-    yield from draughtsmen.draw(figures, exhibits)
+    yield from draw_comparison_figures(figures, exhibits)
 
 
 def comparison_folder(settings: ComparisonSettings) -> Path:

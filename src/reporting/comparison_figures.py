@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -45,16 +44,13 @@ _LONGEST = 52
 _LINE_INCHES = 0.27
 
 
-def draw_comparison_figures(
-    folder: Path, exhibits: Exhibits, share: int = 0, shares: int = 1
-) -> Iterator[Path]:
+def draw_comparison_figures(folder: Path, exhibits: Exhibits) -> Iterator[Path]:
     """Draw a comparison; what there is nothing to draw of, such as importances, has no picture.
 
     Args:
         folder: where to; one PNG a picture: `leaderboard`, `trade_offs`, `learning_curves`,
             `reliability`, `confusion_<place>`, `classes`, `disagreements`, `importance`.
         exhibits: what to draw.
-        share, shares: of so many who draw, which one this is, from 0; each draws every so many-th.
 
     Yields:
         The path of each file once it is written.
@@ -62,28 +58,27 @@ def draw_comparison_figures(
     Raises:
         OSError: a file cannot be written.
     """
-    for name, figure in list(_figures(exhibits))[share::shares]:
+
+    def saved(figure: Figure, name: str) -> Path:
         path = folder / f"{name}.png"
-        save(figure(), path)
-        yield path
+        save(figure, path)
+        return path
 
-
-def _figures(exhibits: Exhibits) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    """Names and what draws them."""
     race = as_race(exhibits)
-    leaders, names = exhibits.leaders, exhibits.class_names
-    yield "leaderboard", partial(ranking_figure, exhibits.comparison)
+    yield saved(ranking_figure(exhibits.comparison), "leaderboard")
     if trade_offs(race):
-        yield "trade_offs", partial(pareto_figure, race)
+        yield saved(pareto_figure(race), "trade_offs")
     if exhibits.curves:
-        yield "learning_curves", partial(curves_figure, race)
-    yield "reliability", partial(reliability_figure, leaders)
-    for place, leader in enumerate(leaders, 1):
+        yield saved(curves_figure(race), "learning_curves")
+    yield saved(reliability_figure(exhibits.leaders), "reliability")
+    for place, leader in enumerate(exhibits.leaders, 1):
         title = f"Confusion of {plain_labels([leader.name], _LONGEST)[0]}"
-        yield f"confusion_{place}", partial(confusion_figure, leader.matrix, names, title)
-    yield "classes", partial(recall_figure, leaders, names)
+        figure = confusion_figure(leader.matrix, exhibits.class_names, title)
+        yield saved(figure, f"confusion_{place}")
+    yield saved(recall_figure(exhibits.leaders, exhibits.class_names), "classes")
     if any(one.picture is not None for one in exhibits.disagreements):
-        yield "disagreements", partial(disagreement_sheet, exhibits.disagreements, leaders)
+        figure = disagreement_sheet(exhibits.disagreements, exhibits.leaders)
+        yield saved(figure, "disagreements")
     if exhibits.importances:
         of_study = replace(
             race,
@@ -91,7 +86,7 @@ def _figures(exhibits: Exhibits) -> Iterator[tuple[str, Callable[[], Figure]]]:
             families=tuple(exhibits.importances),
             importances=exhibits.importances,
         )
-        yield "importance", partial(importance_figure, of_study)
+        yield saved(importance_figure(of_study), "importance")
 
 
 def ranking_figure(comparison: Comparison) -> Figure:

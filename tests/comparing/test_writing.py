@@ -8,7 +8,6 @@ import pytest
 from src.comparing import compared
 from src.comparing.writing import comparison_folder, write_comparison
 from src.config.checks import ConfigError
-from src.reporting.draughtsmen import Draughtsmen
 from tests.comparing.runs import compare_settings, finished_run
 
 
@@ -19,8 +18,7 @@ def test_a_comparison_leaves_tables_a_page_and_pictures(tmp_path: Path) -> None:
     old = comparison_folder(asked) / "figures" / "importance.png"
     old.parent.mkdir(parents=True)
     old.touch()
-    with Draughtsmen(1) as draughtsmen:
-        files = list(write_comparison(compared(asked), asked, draughtsmen))
+    files = list(write_comparison(compared(asked), asked))
     assert all(path.is_file() for path in files) and not old.exists()
     folder = tmp_path / "compare" / "all"
     assert {path.parent for path in files} == {folder, folder / "figures"}
