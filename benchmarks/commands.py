@@ -6,10 +6,11 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["python", "trained"]
+__all__ = ["lines_of", "python", "trained"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,6 +23,22 @@ def python(*words: str) -> str:
     if done.returncode:
         sys.exit(f"{' '.join(words)} failed:\n{done.stderr}")
     return done.stdout
+
+
+def lines_of(*words: str) -> Iterator[str]:
+    """What a Python process of the checkout prints, as it prints; ends as `python` does."""
+    with subprocess.Popen(
+        [sys.executable, *words],
+        cwd=_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        yield from process.stdout
+        error = process.stderr.read()
+    if process.returncode:
+        sys.exit(f"{' '.join(words)} failed:\n{error}")
 
 
 def trained(*words: str) -> dict[str, Any]:

@@ -34,15 +34,17 @@ def compare(settings: CompareSettings, words: Sequence[str]) -> None:
             comparison = compared(settings, [made.run_dir])
     print(format_comparison(comparison, shutil.get_terminal_size((120, 24)).columns), flush=True)
 
-    # What draws takes a second to import, which the verdict should not wait for.
+    # What makes the report takes a moment to import, which the verdict should not wait for.
     from src.comparing.mirroring import begun
     from src.comparing.writing import comparison_folder, write_comparison
 
     folder = comparison_folder(settings)
+    page = folder / "report.html"
     with begun(comparison, folder, settings) as tracker:
         for file in write_comparison(comparison, settings):
             tracker.artifact(file, "" if file.parent == folder else file.parent.name)
-        print(f"report: {folder / 'report.html'}", flush=True)
+            if file == page:  # whole without the pictures that are drawn next to it
+                print(f"report: {page}", flush=True)
     if tracked_as := tracker.finish("FINISHED"):
         print(f"MLflow run: {tracked_as}", flush=True)
 

@@ -27,9 +27,6 @@ def write_comparison(comparison: Comparison, settings: ComparisonSettings) -> It
         OSError: it cannot be written.
         ValueError: the predictions of a leader are gone since they were compared.
     """
-    # matplotlib takes a second to import, which the verdict should not wait for.
-    from src.reporting.comparison_figures import draw_comparison_figures
-
     folder = comparison_folder(settings)
     exhibits = gather(comparison, settings)
     contents = {
@@ -40,6 +37,9 @@ def write_comparison(comparison: Comparison, settings: ComparisonSettings) -> It
     for file, content in contents.items():
         write_atomically(folder / file, content)
         yield folder / file
+    # matplotlib takes most of a second to import, which neither the verdict nor the page needs.
+    from src.reporting.comparison_figures import draw_comparison_figures
+
     figures = folder / "figures"
     for old in figures.glob("*.png"):  # of an earlier answer, which may have had others
         old.unlink()
