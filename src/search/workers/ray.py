@@ -308,6 +308,12 @@ def _connect(address: str | None, log: Path) -> Any:
         raise ValueError(
             "workers=ray needs the package ray: install it with make install EXTRAS=ray"
         ) from None
+    # Ray starts its processes by an unquoted line for a shell, in vain and again and again.
+    if any(letter.isspace() for letter in sys.executable):
+        raise ValueError(
+            f"workers=ray: Ray cannot start {sys.executable}, because there is a space in that "
+            "path; put the checkout and its .venv in a folder without one"
+        )
     address = address or os.environ.get("RAY_ADDRESS")
     _require_reachable(address)
     _tell_elsewhere(log)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from src.search.pool import Ended, Event, Noted, Pool, Reported, WorkersFail
 from src.search.workers.ray import RayEngine, Share, share
+from tests.search.workers.rays import ray_or_skip
 
 _ROOT = Path(__file__).resolve().parents[3]
 _RUNNER = "tests.search.errands:runner"
@@ -105,6 +106,14 @@ class TestRefused:
             use_gpus=False,
         )
 
+    def test_a_path_with_a_space_that_ray_would_cut(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("ray", reason="the extra `ray` is not installed")
+        monkeypatch.setattr(sys, "executable", "/home/me/my project/.venv/bin/python")
+        with pytest.raises(ValueError, match=r"my project/.venv/bin/python, because there is a sp"):
+            self._engine(tmp_path, "127.0.0.1:6379")
+
     def test_without_ray(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "ray", None)
         with pytest.raises(ValueError, match=r"make install EXTRAS=ray$"):
@@ -121,7 +130,7 @@ class TestRefused:
     def test_a_cluster_that_cannot_be_reached(
         self, tmp_path: Path, address: str, message: str
     ) -> None:
-        pytest.importorskip("ray", reason="the extra `ray` is not installed")
+        ray_or_skip()
         with pytest.raises(ValueError, match=message):
             self._engine(tmp_path, address)
 
@@ -129,7 +138,7 @@ class TestRefused:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes of one CPU and one pretended GPU each."""
-    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    ray_or_skip()
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * _MIB}

@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.search.workers.rays import ray_or_skip
+
 _ROOT = Path(__file__).resolve().parents[3]
 _MIB = 2**20
 # Whether there is a token in the home folder of whoever runs this should play no part.
@@ -57,7 +59,7 @@ def _head(port: int) -> Iterator[None]:
 
 
 def test_a_sweep_says_that_its_cluster_went_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    ray = ray_or_skip()
     port = _free_port()
     address = f"{ray.util.get_node_ip_address()}:{port}"
     command = [
