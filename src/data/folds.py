@@ -60,7 +60,8 @@ def assign_folds(
     The largest units go first, each to the fold that has the least of what the unit holds, every
     class measured by its own size: where the squares of the shares grow least. So single pictures
     come last and fill up what groups left uneven. Units of equal size go class by class in an
-    order drawn by seed and repeat.
+    order drawn by seed and repeat. Then a unit moves wherever that makes the squares smaller still
+    and leaves no fold without a class that it had, until none does.
 
     Args:
         split: the part of each picture; training and validation are pooled.
@@ -137,4 +138,34 @@ def _dealt(units: Units, targets: Integers, count: int) -> NDArray[np.int16]:
         for c, number in holds:
             held[fold][c] += number
             sizes[fold] += number
+    if len(contents) < len(targets):  # single pictures alone are as even as can be
+        _even_out(dealt, contents, held, totals)
     return dealt
+
+
+def _even_out(
+    dealt: NDArray[np.int16],
+    contents: list[list[tuple[int, int]]],
+    held: list[list[int]],
+    totals: list[int],
+) -> None:
+    """Move units, in place, as long as a move makes the squares of the shares smaller."""
+
+    def gain(holds: list[tuple[int, int]], old: list[int], new: list[int]) -> float:
+        return sum(n * (old[c] - new[c] - n) / totals[c] ** 2 for c, n in holds)
+
+    moved = True
+    while moved:
+        moved = False
+        for unit, holds in enumerate(contents):
+            old = held[dealt[unit]]
+            if any(old[c] == n for c, n in holds):
+                continue  # the fold's last ones of a class
+            gains = [gain(holds, old, new) if new is not old else 0.0 for new in held]
+            best = max(range(len(held)), key=gains.__getitem__)
+            if gains[best] > 1e-12:  # more than rounding, or it might go round and round
+                for c, n in holds:
+                    old[c] -= n
+                    held[best][c] += n
+                dealt[unit] = best
+                moved = True
