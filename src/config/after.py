@@ -110,8 +110,9 @@ class SelectSettings(ComparisonSettings):
         "folder, id or name of the run to take; null for the one that the comparison names"
     )
     choose: str = setting(
-        "of the comparison: the cheapest of those that cannot be told from the best, or the winner",
-        options=("cheapest", "winner"),
+        "of the comparison: the cheapest within one standard error of the winner, the cheapest of "
+        "all that cannot be told from the best, or the winner",
+        options=("one_se", "cheapest", "winner"),
     )
     refit: bool = setting(
         "train it once more, as long and with the same settings, on training and validation part"

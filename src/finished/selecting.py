@@ -98,8 +98,13 @@ def choose(settings: SelectSettings) -> Chosen:
         return chosen
     comparison = compared(settings)
     verdict = comparison.verdict
-    cheapest = verdict.cheapest if settings.choose == "cheapest" else None
-    standing = cheapest or verdict.winner
+    standing, why = {
+        "one_se": (verdict.choice, "the cheapest within one standard error of the first"),
+        "cheapest": (verdict.cheapest or verdict.winner, "the cheapest of the tied"),
+        "winner": (verdict.winner, ""),
+    }[settings.choose]
+    if standing is verdict.winner:
+        why = "the first of the comparison"
     named = {folder.run_id: folder for folder in _named(settings, output_dir)}
     repeats = [
         _read(named[one] if one in named else _found(one, output_dir), comparison.sentences)
@@ -107,7 +112,6 @@ def choose(settings: SelectSettings) -> Chosen:
     ]
     chosen = min(repeats, key=lambda one: one.summary.seed)
     print("\n".join(comparison.sentences))
-    why = "the cheapest of the tied" if cheapest is not None else "the first of the comparison"
     print(f"\nchosen: {chosen.folder.name}, {why}")
     return chosen
 

@@ -168,6 +168,7 @@ def comparison_plain(comparison: Comparison) -> dict[str, Any]:
         "winner_accuracy": verdict.winner_accuracy,
         "tied": [one.name for one in verdict.tied],
         "cheapest": None if verdict.cheapest is None else verdict.cheapest.name,
+        "choice": verdict.choice.name,
         "difference": None if verdict.difference is None else asdict(verdict.difference),
         "of_configurations": verdict.of_configurations,
         "seed_share": verdict.seed_share,

@@ -85,7 +85,16 @@ def _choice(verdict: Verdict) -> str:
         return ""
     if cheapest.name == verdict.winner.name:
         return "It is also the cheapest of them."
-    return f"The cheapest of them is {cheapest.name}."
+    if cheapest.name == verdict.choice.name:
+        return f"The cheapest of them is {cheapest.name}, within one standard error of it."
+    behind = 100 * (verdict.winner.accuracy - cheapest.accuracy)
+    near = verdict.choice.name
+    if near == verdict.winner.name:
+        near = f"{near} itself"
+    return (
+        f"The cheapest of them is {cheapest.name}, {behind:.1f} points behind; of those within one "
+        f"standard error of the winner it is {near}."
+    )
 
 
 def _need(verdict: Verdict) -> str:

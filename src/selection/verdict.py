@@ -60,6 +60,11 @@ class Verdict:
         tied: the candidates that cannot be told from the best, the best first. The truly best is
             among them with 95 % certainty.
         cheapest: the one of them with the lowest cost, None where a cost is missing.
+        choice: of those of them that are behind the winner by no more than the standard error of
+            the difference the one with the lowest cost, or the winner where a cost is missing. With
+            little data the tied set holds much that is probably worse, and this rule leaves it:
+            the one standard error rule of Breiman, Friedman, Olshen & Stone, "Classification and
+            Regression Trees", 1984, section 3.4.3, on paired answers.
         difference: of two candidates that are the whole field, and so were not picked for their
             figures, the true accuracy of the first minus that of the second; else None.
         enough: how far the data reach, for the best two; None for a single candidate.
@@ -76,6 +81,7 @@ class Verdict:
     winner_accuracy: float
     tied: tuple[Standing, ...]
     cheapest: Standing | None
+    choice: Standing
     difference: Interval | None
     enough: Enough | None
     pictures: int
@@ -128,13 +134,19 @@ def judge(candidates: Sequence[Candidate], *, draws: int = 1000, seed: int = 0) 
     enough = enough_to_tell(evidence, 0, 1) if len(ranked) > 1 else None
     known = evidence.seeds is not None
     borrowed = tuple(one.name for one in ranked if known and len(one.right) == 1)
-    cheapest = _cheapest(tied)
+    errors_of_difference = np.sqrt(evidence.difference_variance[0])
+    near = [
+        one
+        for one, error in zip(standings, errors_of_difference.tolist())
+        if one.tied and standings[0].accuracy - one.accuracy <= error
+    ]
     return Verdict(
         standings=standings,
         winner=standings[0],
         winner_accuracy=first.accuracy,
         tied=tied,
-        cheapest=cheapest,
+        cheapest=_cheapest(tied),
+        choice=_cheapest([standings[0], *near[1:]]) or standings[0],
         difference=difference_interval(evidence, 0, 1) if len(ranked) == 2 else None,
         enough=enough,
         pictures=evidence.pictures,

@@ -150,6 +150,7 @@ def test_the_cheapest_of_the_tied_or_the_first(output_dir: Path) -> None:
         metrics = summary.metrics | {"cost/latency_ms": latency}
         replace(summary, metrics=metrics, run_dir=str(one.path)).write(one.summary)
     assert choose(settings(output_dir)).folder == copy
+    assert choose(settings(output_dir, "choose=cheapest")).folder == copy
     assert choose(settings(output_dir, "choose=winner")).folder == folder
 
 
@@ -205,7 +206,7 @@ def test_a_run_without_a_bundle_gets_one(output_dir: Path) -> None:
     [
         (["part=test"], "part is 'test'"),
         (["run=x", "sweep=y"], "run names one run and sweep several"),
-        (["choose=best"], "it must be one of cheapest, winner"),
+        (["choose=best"], "it must be one of one_se, cheapest, winner"),
     ],
 )
 def test_words_that_contradict_each_other(words: list[str], message: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -54,7 +56,41 @@ def test_the_cheapest_of_the_tied() -> None:
     ]
     verdict = judge(field)
     assert verdict.cheapest is not None and verdict.cheapest.name == "same"
-    assert "The cheapest of them is same." in sentences_of(verdict)
+    assert verdict.choice is verdict.cheapest
+    said = "The cheapest of them is same, within one standard error of it."
+    assert said in sentences_of(verdict)
+
+
+def test_the_choice_is_the_cheapest_within_one_standard_error() -> None:
+    """Of 200 pictures the second has one fewer right and the third six: both are tied with it."""
+    right = np.arange(200) < 150
+    second, third = right.copy(), right.copy()
+    second[[0, 1, 2, 3, 180]], third[[*range(10), *range(180, 184)]] = (
+        [False, False, False, True, True],
+        [False] * 10 + [True] * 4,
+    )
+    field = [
+        candidate("first", right, cost=3.0),
+        candidate("second", second, cost=2.0),
+        candidate("third", third, cost=1.0),
+    ]
+    errors = [math.sqrt(5 + 2 - 1 / 202) / 202, math.sqrt(14 + 2 - 36 / 202) / 202]
+    gaps = [1 / 200, 6 / 200]
+    assert gaps[0] < errors[0] and gaps[1] > errors[1]
+    verdict = judge(field)
+    assert [one.name for one in verdict.tied] == ["first", "second", "third"]
+    assert verdict.cheapest is not None and verdict.cheapest.name == "third"
+    assert verdict.choice.name == "second"
+    said = sentences_of(verdict)
+    expected = (
+        "The cheapest of them is third, 3.0 points behind; of those within one standard error of "
+        "the winner it is second."
+    )
+    assert expected in said
+    unknown = judge([*field[:2], candidate("third", third)])
+    assert unknown.choice.name == "second" and unknown.cheapest is None
+    nowhere = judge([field[0], candidate("second", second), field[2]])
+    assert nowhere.choice is nowhere.winner
 
 
 def test_single_trainings_are_said_to_be_that() -> None:
