@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from src.selection.verdict import Verdict
+from src.selection.verdict import Standing, Verdict
 
 __all__ = ["sentences_of"]
 
-# A list of more names than this helps nobody; the leaderboard has them all.
-_NAMED_AT_MOST = 5
+# A longer list of names helps nobody: the leaderboard has them all, by rank.
+_NAMED_AT_MOST, _LETTERS_AT_MOST = 5, 120
 # Half of the last digit that is shown.
 _NOT_WORTH_SAYING = 0.0005
 _TRAININGS = ("the trained networks", "these folds and trainings")
@@ -57,11 +57,11 @@ def _corrected(verdict: Verdict) -> str:
 
 
 def _tied(verdict: Verdict) -> str:
-    others = [one.name for one in verdict.tied if one.name != verdict.winner.name]
+    others = [one for one in verdict.tied if one.name != verdict.winner.name]
     if not others:
         return "It is better than every other candidate, with 95 % confidence for all at once."
     return (
-        f"It cannot be told from {_names(others)}: with 95 % confidence the truly best is one of "
+        f"It cannot be told from {_which(others)}: with 95 % confidence the truly best is one of "
         f"these {len(verdict.tied)}."
     )
 
@@ -131,19 +131,33 @@ def _about(verdict: Verdict, folds: int | None) -> str:
             "what the same configurations give with other seeds is not known."
         )
     if verdict.borrowed:
+        borrowed = [one for one in verdict.standings if one.name in verdict.borrowed]
         return (
-            f"{_ONCE[folds is not None]}: {_names(verdict.borrowed)}; what another seed would "
+            f"{_ONCE[folds is not None]}: {_which(borrowed)}; what another seed would "
             "change there is judged by the candidates with repeats."
         )
     return ""
 
 
-def _names(names: Sequence[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    if len(names) <= _NAMED_AT_MOST:
-        return f"{', '.join(names[:-1])} and {names[-1]}"
-    return f"{', '.join(names[:_NAMED_AT_MOST])} and {len(names) - _NAMED_AT_MOST} more"
+def _which(standings: Sequence[Standing]) -> str:
+    """Their names, or where there are too many to read their ranks."""
+    names = [one.name for one in standings]
+    if len(names) <= _NAMED_AT_MOST and sum(map(len, names)) <= _LETTERS_AT_MOST:
+        return _listed(names)
+    runs: list[list[int]] = []
+    for rank in sorted(one.rank for one in standings):
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    spans: list[str] = []
+    for run in runs:
+        spans += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run)
+    return f"those ranked {_listed(spans)}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
 
 
 def _percent(share: float) -> str:

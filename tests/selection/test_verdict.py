@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,11 +129,22 @@ def test_two_have_a_difference_and_more_have_none() -> None:
     assert any(one.startswith("The two are level; the true difference") for one in level)
 
 
-def test_luck_is_called_luck_and_long_lists_are_cut() -> None:
+def test_luck_is_called_luck_and_long_lists_are_of_ranks() -> None:
     verdict = judge(random_field([0.8] * 12, [1] * 12, 300))
     said = " ".join(sentences_of(verdict))
     assert verdict.winner_accuracy < verdict.winner.accuracy
-    assert "partly first by luck" in said and "and 6 more" in said
+    assert "partly first by luck" in said
+    assert "It cannot be told from those ranked 2 to 12: with 95 % confidence" in said
+
+
+def test_ranks_are_joined_where_they_follow_each_other() -> None:
+    field = random_field([0.9] * 9, [2, 1, 1, 1, 2, 1, 2, 1, 1], 300)
+    verdict = judge(field)
+    once = [one.rank for one in verdict.standings if len(one.run_ids) == 1]
+    assert once == [2, 3, 5, 7, 8, 9], "drawn so that there are all kinds of gaps"
+    assert sentences_of(verdict)[-1].startswith("Trained once: those ranked 2, 3, 5 and 7 to 9;")
+    long = [replace(one, name=one.name * 60) for one in field[:3]]
+    assert "cannot be told from those ranked 2 and 3:" in " ".join(sentences_of(judge(long)))
 
 
 def test_unsteady_trainings_are_told() -> None:
