@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -19,6 +20,11 @@ from tests.entries.conftest import ROOT, Run
 
 WITH_EXTRA = importlib.util.find_spec("onnxruntime") is not None
 VARIANTS = ("onnx", "int8", "pt2") if WITH_EXTRA else ("pt2",)
+
+
+def _slow(*variants: str) -> list[Any]:
+    """Each is several processes, and one of a kind is for every day."""
+    return [pytest.param(one, marks=pytest.mark.slow) for one in variants]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +90,7 @@ def test_accuracy_is_that_of_the_runs_own_record(exported: tuple[Path, str]) -> 
     assert record["variants"][1]["accuracy"] == pytest.approx(metrics["val/accuracy"])
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, "chosen"])
+@pytest.mark.parametrize("variant", [VARIANTS[0], *_slow(*VARIANTS[1:], "chosen")])
 def test_predict_on_a_variant_gives_the_labels_of_the_run(
     exported: tuple[Path, str], run: Run, pictures: Path, tmp_path: Path, variant: str
 ) -> None:
@@ -108,7 +114,7 @@ def test_mlflow_has_the_choice_beside_the_runs_own_model(exported: tuple[Path, s
     assert f"/{VARIANTS[0]} --env-manager local" in printed
 
 
-@pytest.mark.parametrize("variant", VARIANTS[-2:])
+@pytest.mark.parametrize("variant", [*_slow(*VARIANTS[-2:-1]), VARIANTS[-1]])
 def test_a_damaged_variant_is_refused_in_a_sentence(
     exported: tuple[Path, str], run: Run, pictures: Path, tmp_path: Path, variant: str
 ) -> None:

@@ -84,7 +84,9 @@ def test_there_is_nothing_to_explain(fitted: Path, run: Run, tmp_path: Path) -> 
     assert not list((fitted / "figures").glob("*class_maps*"))
 
 
-@pytest.mark.parametrize("module", ["src.evaluate", "src.predict"])
+@pytest.mark.parametrize(
+    "module", [pytest.param("src.evaluate", marks=pytest.mark.slow), "src.predict"]
+)
 def test_a_model_that_was_tampered_with_is_refused(
     fitted: Path, run: Run, tmp_path: Path, module: str
 ) -> None:
