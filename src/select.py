@@ -17,10 +17,14 @@ from src.config.compose import compose_settings
 
 def select(settings: SelectSettings, words: Sequence[str]) -> None:
     """Choose, and print what was done."""
-    # torch and the rest are paid for only once the settings are known to be right.
+    from src.finished.choosing import choose
+
+    chosen = choose(settings)
+
+    # torch and the rest are paid for only once it is known what to do with them.
     from src.finished import selecting
 
-    selecting.select(settings)
+    selecting.select(chosen, settings)
 
 
 def main() -> int:

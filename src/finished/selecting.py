@@ -1,4 +1,4 @@
-"""From a verdict to a champion: chosen, perhaps refitted, measured once, registered, described.
+"""From a choice to a champion: perhaps refitted, measured once, registered, described.
 
 Every step leaves its result in a run's folder and looks there first, so that a command that was
 killed is simply given again.
@@ -10,24 +10,21 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from src.candidates.choose import load_trained
 from src.champions import ALIAS, Champion, champions_folder
-from src.comparing import compared
 from src.config.after import SelectSettings
 from src.config.checks import ConfigError
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
 from src.config.tracking import TrackingSwitch
 from src.data.ledger import past_test_measurements
 from src.data.splits import Split
 from src.files import write_atomically
+from src.finished.choosing import Chosen, read_chosen
 from src.finished.refit import refit
 from src.finished.revisit import Revisited, measure, reopen, revisit
 from src.metrics.summary import evaluate, metric_key
@@ -39,35 +36,17 @@ from src.run_folder import RunFolder
 from src.tracking.addresses import serve_command
 from src.tracking.provenance import command_line
 
-__all__ = ["CARD", "Chosen", "choose", "make_champion", "select"]
+__all__ = ["CARD", "make_champion", "select"]
 
 CARD = "model_card.md"
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A run and why it was taken.
-
-    Attributes:
-        folder: of the run.
-        settings: of its configuration file.
-        summary: its own.
-        reasons: sentences; none where a person named the run.
-    """
-
-    folder: RunFolder
-    settings: RunSettings
-    summary: RunSummary
-    reasons: tuple[str, ...] = ()
-
-
-def select(settings: SelectSettings) -> Champion:
-    """Carry the whole command out, and say what is done.
+def select(chosen: Chosen, settings: SelectSettings) -> Champion:
+    """Make what was chosen the champion, and say what is done.
 
     Raises:
-        ConfigError: there is nothing to choose, or the chosen run cannot be used.
+        ConfigError: the chosen run cannot be used, or another process is at it.
     """
-    chosen = choose(settings)
     with _alone(chosen.folder.output_dir):
         model = chosen
         if chosen.settings.cv.is_whole and not settings.refit:
@@ -79,41 +58,8 @@ def select(settings: SelectSettings) -> Champion:
             print(f"refit: {chosen.folder.name} has learnt from the validation part already")
         elif settings.refit:
             folder = refit(chosen.folder, chosen.settings, chosen.summary)
-            model = _read(folder, chosen.reasons)
+            model = read_chosen(folder, chosen.reasons)
         return make_champion(model, chosen, settings.tracking)
-
-
-def choose(settings: SelectSettings) -> Chosen:
-    """The run that the settings name, or that the comparison recommends.
-
-    Of the repeats of one configuration the one with the lowest seed is taken: nobody picked it.
-
-    Raises:
-        ConfigError: there is no such run, none to compare, or it did not finish.
-    """
-    output_dir = Path(settings.output_dir)
-    if settings.run is not None:
-        chosen = _read(_found(settings.run, output_dir))
-        print(f"chosen: {chosen.folder.name}")
-        return chosen
-    comparison = compared(settings)
-    verdict = comparison.verdict
-    standing, why = {
-        "one_se": (verdict.choice, "the cheapest within one standard error of the first"),
-        "cheapest": (verdict.cheapest or verdict.winner, "the cheapest of the tied"),
-        "winner": (verdict.winner, ""),
-    }[settings.choose]
-    if standing is verdict.winner:
-        why = "the first of the comparison"
-    named = {folder.run_id: folder for folder in _named(settings, output_dir)}
-    repeats = [
-        _read(named[one] if one in named else _found(one, output_dir), comparison.sentences)
-        for one in standing.run_ids
-    ]
-    chosen = min(repeats, key=lambda one: one.summary.seed)
-    print("\n".join(comparison.sentences))
-    print(f"\nchosen: {chosen.folder.name}, {why}")
-    return chosen
 
 
 def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champion:
@@ -272,32 +218,6 @@ def _accuracy(summary: RunSummary) -> str:
         for name in ("accuracy", "accuracy_low", "accuracy_high")
     )
     return share_with_interval(value, low, high)
-
-
-def _named(settings: SelectSettings, output_dir: Path) -> Iterator[RunFolder]:
-    for run in settings.runs or ():
-        yield _found(run, output_dir)
-
-
-def _found(run: str, output_dir: Path) -> RunFolder:
-    try:
-        return RunFolder.find(run, output_dir)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
-
-
-def _read(folder: RunFolder, reasons: tuple[str, ...] = ()) -> Chosen:
-    try:
-        summary = RunSummary.read(folder.summary)
-        plain = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        settings = stored_settings(plain)
-        if not settings.cv.is_whole:
-            folder.chosen_checkpoint()
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"run: {folder.name} has no trained model to take: {error}.") from error
-    if summary.status != "FINISHED":
-        raise ConfigError(f"run: {folder.name} did not finish: {summary.reason}.")
-    return Chosen(folder, settings, summary, reasons)
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from src.config.compose import compose_settings
 from src.config.resume import read_run_settings
 from src.experiment import run_experiment
 from src.finished import selecting
-from src.finished.selecting import CARD, choose, select
+from src.finished.choosing import choose
+from src.finished.selecting import CARD
 from src.records import Predictions, RunSummary
 from src.run_folder import RunFolder
 
@@ -57,6 +58,11 @@ def settings(output_dir: Path, *words: str) -> SelectSettings:
     return compose_settings(
         SelectSettings, [*words, f"output_dir={output_dir}"], config_name="select"
     )
+
+
+def select(asked: SelectSettings) -> Champion:
+    """As the command does."""
+    return selecting.select(choose(asked), asked)
 
 
 def looks(output_dir: Path) -> int:
