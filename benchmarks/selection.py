@@ -35,6 +35,7 @@ Floats = NDArray[np.float64]
 
 _FIELDS = 1000
 _COVER, _LEFT_OUT = (93.6, 96.4), 6.4
+_BIASED_BY = 0.3
 _SECONDS = 3.0
 
 
@@ -112,11 +113,17 @@ def _candidate(name: str, answers: NDArray[np.float32]) -> Candidate:
 
 @dataclass(frozen=True)
 class Kept:
-    """Whether one verdict kept its word: on the winner, on a difference, on the best."""
+    """Whether one verdict kept its word: on the winner, on a difference, on the best.
+
+    Attributes:
+        measured, corrected: errors of the winner's accuracy before and after its correction.
+    """
 
     winner: bool
     difference: bool
     best: bool
+    measured: float
+    corrected: float
 
 
 def kept(setting: Setting, seed: int, draws: int = 1000) -> Kept:
@@ -128,10 +135,13 @@ def kept(setting: Setting, seed: int, draws: int = 1000) -> Kept:
     pair = difference_interval(Evidence.of(field.candidates), 0, 1)
     # Of equally good ones any may count as the best: the last is as good as another.
     best = max(reversed(truth), key=truth.__getitem__)
+    winner = truth[verdict.winner.name]
     return Kept(
-        winner=truth[verdict.winner.name] in verdict.winner.interval,
+        winner=winner in verdict.winner.interval,
         difference=float(field.truth[0] - field.truth[1]) in pair,
         best=best in {one.name for one in verdict.tied},
+        measured=verdict.winner.accuracy - winner,
+        corrected=verdict.winner_accuracy - winner,
     )
 
 
@@ -164,6 +174,16 @@ def _coverage(settings: dict[str, Setting], fields: int = _FIELDS) -> Iterable[R
                 f"{_COVER[0]} to {_COVER[1]} %",
                 _COVER[0] <= share <= _COVER[1],
             )
+        before, after = (
+            100 * float(np.mean(errors))
+            for errors in zip(*((one.measured, one.corrected) for one in outcomes))
+        )
+        yield Row(
+            f"what the winner is too good by, measured and corrected, {fields:,} fields: {name}",
+            f"{before:+.2f}, {after:+.2f} points",
+            f"within {_BIASED_BY:g} points, corrected",
+            abs(after) <= _BIASED_BY,
+        )
         missed = 100 * float(np.mean([not one.best for one in outcomes]))
         yield Row(
             f"the truly best left out of the tied set, {fields:,} fields: {name}",

@@ -34,6 +34,7 @@ from scipy.special import ndtr, ndtri
 
 from src.selection.evidence import Evidence
 from src.selection.intervals import Interval, effective_pictures, score
+from src.selection.picked import too_good
 from src.selection.resampling import Errors
 from src.selection.roots import root
 from src.selection.seed_effects import Belief, seed_effects
@@ -60,7 +61,7 @@ class Winner:
     Attributes:
         candidate: its index.
         measured: its accuracy as measured, too good for having been picked.
-        accuracy: corrected: as often above the truth as below it.
+        accuracy: corrected by what the first is too good by on the average (`picked`).
         interval: of the true accuracy, corrected.
     """
 
@@ -73,7 +74,7 @@ class Winner:
 def winners_accuracy(
     evidence: Evidence, winner: int, errors: Errors, confidence: float = 0.95
 ) -> Winner:
-    """The hybrid estimate and interval of the true accuracy of the candidate that came first.
+    """The true accuracy of the candidate that came first, with its hybrid interval.
 
     Each of the normal laws that are averaged has the variance that each supposed accuracy would
     have, p (1 - p) over an effective number of pictures, so that with nothing to correct and
@@ -117,11 +118,11 @@ def winners_accuracy(
     tail = alpha * (1 - _SIMULTANEOUS) / (1 - _SIMULTANEOUS * alpha) / 2
     truths = np.linspace(allowed.low, allowed.high, _LOOKS)
     shares = np.array([exceeded(float(truth)) for truth in truths])
-    middle = _last_above(exceeded, 0.5, truths, shares)
     high = _last_above(exceeded, tail, truths, shares)
     # From the other end, what is not too much any more is what begins to be little enough.
     low = -_last_above(lambda truth: 1 - exceeded(-truth), tail, -truths[::-1], 1 - shares[::-1])
-    return Winner(winner, measured, middle, Interval(low, high))
+    accuracy = min(max(measured - too_good(evidence, errors), low), high)
+    return Winner(winner, measured, accuracy, Interval(low, high))
 
 
 def _seed_variances(evidence: Evidence, winner: int) -> tuple[Floats, Floats]:
