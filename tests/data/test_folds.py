@@ -100,9 +100,11 @@ def test_what_dealing_left_uneven_is_moved() -> None:
 
 
 def test_no_move_takes_a_folds_last_pictures_of_a_class() -> None:
-    """More even would be all of class 0 in one fold, which would leave the other without."""
-    targets = np.array([1, 1, 2, *[0] * 39, 0, 1, 2, 0, 1, 2])
-    groups = ["a"] * 3 + ["b"] * 39 + ["c"] * 3 + ["d"] * 3
+    """More even would be group d beside the large one, which has all else of class 0."""
+    large = [0] * 32
+    large[11], large[28] = 1, 2
+    targets = np.array([2, 2, 1, *large, 2, 0, 0, 1])
+    groups = [*"aab", *"c" * 32, *"ddde"]
     folds = folds_of(split_of(targets), 2, groups=groups)
     assert (counts(folds, targets, 2) > 0).all()
 
