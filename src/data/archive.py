@@ -45,8 +45,7 @@ _TAR_END = tarfile.EOFHeaderError  # type: ignore[attr-defined]  # which the stu
 _DAMAGE = (
     OSError,
     EOFError,
-    RuntimeError,
-    NotImplementedError,  # what zipfile says of a compression it does not know
+    RuntimeError,  # of zipfile: encrypted, or a compression that it does not know
     zlib.error,
     lzma.LZMAError,
     tarfile.TarError,
