@@ -177,13 +177,19 @@ def test_too_many_files_and_too_little_room_are_refused(
     assert len(files_below(extract_archive(archive, tmp_path / "cache"))) == 5
 
 
-def test_an_encrypted_zip_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("after_local", "after_central", "value"),
+    [pytest.param(6, 8, 1, id="encrypted"), pytest.param(8, 10, 99, id="unknown compression")],
+)
+def test_a_zip_that_cannot_be_unpacked_says_so(
+    after_local: int, after_central: int, value: int, tmp_path: Path
+) -> None:
     archive = pack(tree(tmp_path / "x", {"cat": 1}), tmp_path / "x.zip")
     data = bytearray(archive.read_bytes())
-    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+    for header, place in ((b"PK\x03\x04", after_local), (b"PK\x01\x02", after_central)):
         at = data.find(header)
         while at >= 0:
-            data[at + flags] |= 1
+            data[at + place] = value
             at = data.find(header, at + 1)
     archive.write_bytes(data)
     with pytest.raises(ConfigError, match="damaged or encrypted"):
