@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -84,6 +84,7 @@ def run_experiment(
         data = build.build_data(settings)
         for remark in data.remarks:
             print(f"data: {remark}")
+    settings = _formatted(settings, data)
     if settings.cv.is_whole:
         return cross_validate(
             settings, data, run_experiment, on_epoch, command=command, part_of=part_of
@@ -95,6 +96,15 @@ def run_experiment(
     os.environ[_FOLDER_VARIABLE] = str(run.folder.path)
     with Interruption() as interruption:
         return run.carry_out(interruption, on_epoch)
+
+
+def _formatted(settings: RunSettings, data: PictureData) -> RunSettings:
+    """The settings with the size and the channels that the pictures were given."""
+    pictures = data.pictures
+    stated = replace(
+        settings.data, image_size=list(pictures.image_size), channels=pictures.channels
+    )
+    return replace(settings, data=stated)
 
 
 def _join(folder: RunFolder) -> None:

@@ -1,6 +1,6 @@
 """Composition root: settings in, objects out. Nothing else turns a `_target_` into an object."""
 
-from src.build.data import build_data, build_fold, first_batch_size
+from src.build.data import build_data, build_fold, first_batch_size, native_side
 from src.build.extractors import build_extractors
 from src.build.task import build_task, load_task
 from src.build.trainer import build_trainer
@@ -13,4 +13,5 @@ __all__ = [
     "build_trainer",
     "first_batch_size",
     "load_task",
+    "native_side",
 ]

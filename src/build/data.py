@@ -5,20 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from src.build.objects import get_object, input_of
+from src.config.features import EmbeddingSettings
+from src.config.models import ModelSettings, ZooSettings
 from src.config.schema import RunSettings
 from src.data.cache import cache_folder
 from src.data.datamodule import PictureData
 from src.data.folds import training_seed
 from src.data.parallel import available_cores
+from src.models.weights import native_size
 
-__all__ = ["build_data", "build_fold", "first_batch_size"]
+__all__ = ["build_data", "build_fold", "first_batch_size", "native_side"]
 
 # Until `data.batch_size=auto` has been measured (src/resolve.py).
 _PROVISIONAL_BATCH = 128
 
 
 def build_data(settings: RunSettings) -> PictureData:
-    """List, decode, split and measure the pictures.
+    """List, decode and split the pictures, at the size that suits the run's model.
 
     Raises:
         ConfigError: the pictures are not there, not readable, or too few for the parts.
@@ -32,6 +35,8 @@ def build_data(settings: RunSettings) -> PictureData:
             load(root, cache, data.download),
             image_size=data.image_size,
             channels=data.channels,
+            fit=data.fit,
+            native_side=native_side(settings.model),
             cache_dir=cache,
             cache_limit_gb=data.cache_limit_gb,
             on_bad_image=data.on_bad_image,
@@ -45,6 +50,23 @@ def build_data(settings: RunSettings) -> PictureData:
             workers=data.num_workers or available_cores(),
         )
     return opened if settings.cv.fold is None else build_fold(settings, opened)
+
+
+def native_side(model: ModelSettings) -> int | None:
+    """Return the side in pixels of the square that a model was made for; None for any size.
+
+    Raises:
+        ConfigError: no published network has the name.
+    """
+    with input_of("model"):
+        if isinstance(model, ZooSettings):
+            library = "timm" if model._target_.endswith("TimmNet") else "torchvision"
+            known = native_size(library, model.name) if model.pretrained else None
+            return model.input_size or known
+        if isinstance(model, EmbeddingSettings) and model.run is None:
+            sides = [native_size("timm", name) for name in model.networks]
+            return model.input_size or max(side or 0 for side in sides) or None
+    return None
 
 
 def build_fold(settings: RunSettings, data: PictureData) -> PictureData:

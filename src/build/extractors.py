@@ -40,16 +40,20 @@ def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extracto
             return tuple(make(model.features, to_plain(model)))
     if not isinstance(model, EmbeddingSettings):
         raise TypeError(f"{model.name} has no features")
-    network, passport = _own_network(model, settings, data) if model.run else _zoo(model, data)
     gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    return (make(network, passport, torch.device("cuda" if gpu else "cpu")),)
+    device = torch.device("cuda" if gpu else "cpu")
+    if model.run is not None:
+        return (make(*_own_network(model, settings, data), device),)
+    return tuple(make(*_zoo(model, name, data), device) for name in model.networks)
 
 
-def _zoo(model: EmbeddingSettings, data: PictureData) -> tuple[nn.Module, dict[str, Any]]:
+def _zoo(
+    model: EmbeddingSettings, name: str, data: PictureData
+) -> tuple[nn.Module, dict[str, Any]]:
     pictures = data.pictures
     zoo = ZooSettings(
         _target_="src.models.zoo.TimmNet",
-        name=model.network,
+        name=name,
         pretrained=model.pretrained,
         freeze_epochs=0,
         backbone_lr_scale=1.0,
@@ -61,7 +65,7 @@ def _zoo(model: EmbeddingSettings, data: PictureData) -> tuple[nn.Module, dict[s
     network = build_network(
         zoo, channels=pictures.channels, classes=classes, image_size=pictures.image_size
     )
-    mean, std = getattr(network, "input_statistics", None) or (data.mean, data.std)
+    mean, std = getattr(network, "input_statistics", None) or data.channel_statistics
     return network, {
         "target": zoo._target_,
         "arguments": network_arguments(zoo.without_weights()),
@@ -70,6 +74,7 @@ def _zoo(model: EmbeddingSettings, data: PictureData) -> tuple[nn.Module, dict[s
         "image_size": list(pictures.image_size),
         "mean": list(mean),
         "std": list(std),
+        "memory_format": "channels_last",
     }
 
 

@@ -43,7 +43,7 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         classes=len(pictures.class_names),
         image_size=pictures.image_size,
     )
-    mean, std = getattr(network, "input_statistics", None) or (data.mean, data.std)
+    mean, std = getattr(network, "input_statistics", None) or data.channel_statistics
     passport = {
         # A run that was interrupted ends as the same model as one that was not.
         "settings": to_plain(settings) | {"resume": None},
@@ -52,8 +52,7 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
             "arguments": network_arguments(model.without_weights()),
         },
         "class_names": list(pictures.class_names),
-        "image_size": list(pictures.image_size),
-        "channels": pictures.channels,
+        **pictures.format.plain(),
         "mean": list(mean),
         "std": list(std),
         "split_fingerprint": data.split.fingerprint,

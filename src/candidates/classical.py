@@ -22,6 +22,7 @@ from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.data.cache import cache_folder
 from src.data.datamodule import PictureData
+from src.data.decode import PictureFormat
 from src.data.folds import training_seed
 from src.data.parallel import available_cores
 from src.features.classifier import FeatureClassifier, numbers_in
@@ -79,6 +80,7 @@ class TrainedClassifier:
 
     def predict(self, data: PictureData, part: str) -> Answers:
         settings = stored_settings(self.passport["settings"])
+        data = data.formatted(PictureFormat.of(self.passport))
         table = _table(settings, data, self.classifier.extractors)
         ids = getattr(data.split, part)
         with threadpool_limits(_threads(settings)):
@@ -89,6 +91,7 @@ class TrainedClassifier:
         return Predictor(self.classifier, self.passport, batch_size=batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
+        data = data.formatted(PictureFormat.of(self.passport))
         ids = np.concatenate([data.split.val, data.split.train])[:_AT_ONCE]
         pictures = np.stack([data.pictures.read(int(i)) for i in ids])
         # Before the measurements, whose own batches are no part of what the fit needed.
@@ -154,7 +157,9 @@ class ClassicalCandidate:
         model = self._model
         if isinstance(model, HandcraftedSettings):
             return f"{model.classifier} on {' + '.join(model.features)}"
-        return f"{model.classifier} on the features of a network"
+        if isinstance(model, EmbeddingSettings) and model.run is None:
+            return f"{model.classifier} on the features of {' + '.join(model.networks)}"
+        return f"{model.classifier} on the features of an earlier run"
 
     def fit(
         self,
@@ -210,15 +215,14 @@ class ClassicalCandidate:
 
     def _passport(self) -> dict[str, Any]:
         data, pictures = self._data, self._data.pictures
-        network = getattr(self._extractors[0], "passport", None)
+        networks = [e.passport for e in self._extractors if hasattr(e, "passport")]
         return {
             "settings": to_plain(self._settings) | {"resume": None},
             "class_names": list(pictures.class_names),
-            "image_size": list(pictures.image_size),
-            "channels": pictures.channels,
+            **pictures.format.plain(),
             "split_fingerprint": data.split.fingerprint,
             "epochs": 0,
-            **({} if network is None else {"network": network}),
+            **({"networks": networks} if networks else {}),
         }
 
 

@@ -28,7 +28,7 @@ from src.run_folder import RunFolder
 from src.selection.combine import WAYS, combine
 from src.selection.mixing import Way, combined_probabilities
 from src.serving.bundle import write_ensemble_bundle
-from src.serving.ensemble import ensemble_classifier
+from src.serving.ensemble import ensemble_predictor
 from src.serving.predictor import Predictor
 from src.tracking.tracker import Tracker
 from src.training.interruption import Interruption
@@ -105,9 +105,10 @@ class TrainedEnsemble:
         return combined_probabilities(self.way, probs, self.weights), targets, ids
 
     def predictor(self, batch_size: int) -> Predictor:
-        members = [member.predictor(batch_size).probabilities for member in self.members]
-        classify = ensemble_classifier(members, self.way, self.weights.tolist())
-        return Predictor(classify, self.passport, batch_size=batch_size)
+        members = [member.predictor(batch_size) for member in self.members]
+        return ensemble_predictor(
+            members, self.way, self.weights.tolist(), self.passport, batch_size=batch_size
+        )
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         """What the members cost together, each measured alone: they answer one after another."""
@@ -170,7 +171,7 @@ class EnsembleCandidate:
         )
         used = np.flatnonzero(self._found.weights)
         self._members = [self._library[i] for i in used]
-        self._trained = [one for member in self._members for one in load_member(member, data)]
+        self._trained = [one for member in self._members for one in load_member(member)]
         self._parts = [
             _Part(member, checkpoint, float(weight) / len(member.checkpoints))
             for member, weight in zip(self._members, self._found.weights[used], strict=True)
@@ -226,8 +227,7 @@ class EnsembleCandidate:
         return {
             "settings": to_plain(self._settings) | {"resume": None},
             "class_names": list(pictures.class_names),
-            "image_size": list(pictures.image_size),
-            "channels": pictures.channels,
+            **pictures.format.plain(),
             "split_fingerprint": data.split.fingerprint,
             "epochs": 0,
             "ensemble": {"way": self._found.way, "members": members},

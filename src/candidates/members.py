@@ -99,31 +99,18 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
     return [first, *others]
 
 
-def load_member(member: Member, data: PictureData) -> list[Trained]:
+def load_member(member: Member) -> list[Trained]:
     """The trained model of a member; of a cross-validation that of each fold.
 
     Raises:
-        ConfigError: a file is damaged, or the model takes pictures of another shape.
+        ConfigError: a file is damaged.
     """
-    return [_load(member, checkpoint, data) for checkpoint in member.checkpoints]
+    return [load_trained(checkpoint) for checkpoint in member.checkpoints]
 
 
 def _alike(one: Member, other: Member) -> bool:
     same_split = one.summary.split_fingerprint == other.summary.split_fingerprint
     return same_split and np.array_equal(one.held_out.sample_ids, other.held_out.sample_ids)
-
-
-def _load(member: Member, checkpoint: Path, data: PictureData) -> Trained:
-    trained = load_trained(checkpoint)
-    height, width = data.pictures.image_size
-    needed = (height, width, data.pictures.channels)
-    takes = (*trained.passport["image_size"], trained.passport["channels"])
-    if takes != needed:
-        shapes = ["x".join(map(str, shape)) for shape in (takes, needed)]
-        raise ConfigError(
-            f"runs: {member.name} takes pictures of {shapes[0]}, and the others of {shapes[1]}."
-        )
-    return trained
 
 
 def _folder(run: str, output_dir: Path) -> RunFolder:

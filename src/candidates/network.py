@@ -17,6 +17,7 @@ from src import build
 from src.candidates.candidate import Answers, Fitted, OnEpoch
 from src.config.schema import RunSettings, seconds_of
 from src.data.datamodule import PictureData
+from src.data.decode import PictureFormat
 from src.reporting.class_maps import ClassMaps
 from src.resolve import Resolved, resolve
 from src.run_folder import RunFolder
@@ -70,10 +71,15 @@ class TrainedNetwork:
     def num_parameters(self) -> int:
         return cost.num_parameters(self.task.network)
 
+    @property
+    def format(self) -> PictureFormat:
+        """That of the pictures which the network takes."""
+        return PictureFormat.of(self.passport)
+
     def predict(self, data: PictureData, part: str) -> Answers:
         return predict(
             self.task,
-            data.batches(part),
+            data.formatted(self.format).batches(part),
             device=self.device,
             precision=self.precision,
             tta=self.tta,
@@ -84,7 +90,7 @@ class TrainedNetwork:
         return Predictor(classify, self.passport, batch_size=batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
-        shape = (data.pictures.channels, *data.pictures.image_size)
+        shape = (self.format.channels, *self.format.image_size)
         with autocast(self.device, self.precision):
             return cost.measure_cost(self.task.evaluated.eval(), shape, checkpoint=checkpoint)
 
@@ -97,8 +103,8 @@ class TrainedNetwork:
             return self._asked(
                 partial(class_maps, network), "Where the network sees a class: brighter is surer"
             )
-        channels, size = self.passport["channels"], self.passport["image_size"]
-        blank = self._normalized(np.full((1, channels, *size), 128, np.uint8))
+        shape = (1, self.format.channels, *self.format.image_size)
+        blank = self._normalized(np.full(shape, 128, np.uint8))
         layer = find_map_layer(network, blank)
         if layer is None:
             return None

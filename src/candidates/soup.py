@@ -33,7 +33,7 @@ __all__ = ["SoupCandidate", "TrainedSoup"]
 _FILE = "soup.ckpt"
 # Batch statistics settle long before every training picture has been seen.
 _PICTURES_FOR_STATISTICS = 8192
-_SAME = ("network", "class_names", "image_size", "channels", "mean", "std")
+_SAME = ("network", "class_names", "image_size", "channels", "fit", "mean", "std")
 
 
 @dataclass
@@ -75,9 +75,9 @@ class SoupCandidate:
     def __init__(self, settings: RunSettings, model: EnsembleSettings, data: PictureData) -> None:
         started = time.perf_counter()
         self.resolved = Resolved(settings)
-        self._data = data
         self._library = read_members(model.runs, Path(settings.output_dir), data)
-        self._trained = _alike(self._library, data)
+        self._trained = _alike(self._library)
+        self._data = data.formatted(self._trained[0].format)
         states = [trained.task.evaluated.state_dict() for trained in self._trained]
         self._states = [{name: t.clone() for name, t in state.items()} for state in states]
         targets = self._library[0].held_out.targets
@@ -164,7 +164,7 @@ class SoupCandidate:
         return [task.normalized(batch.images.to(device)) for batch in batches]
 
 
-def _alike(members: list[Member], data: PictureData) -> list[TrainedNetwork]:
+def _alike(members: list[Member]) -> list[TrainedNetwork]:
     """Their networks; members of one architecture are asked for.
 
     Raises:
@@ -172,12 +172,12 @@ def _alike(members: list[Member], data: PictureData) -> list[TrainedNetwork]:
     """
     found: list[TrainedNetwork] = []
     for member in members:
-        trained, *more = load_member(member, data)
+        trained, *more = load_member(member)
         if more or not isinstance(trained, TrainedNetwork):
             raise ConfigError(f"runs: {member.name} is no network, and only weights have a mean.")
         found.append(trained)
         for key in _SAME:
-            if trained.passport[key] != found[0].passport[key]:
+            if trained.passport.get(key) != found[0].passport.get(key):
                 raise ConfigError(
                     f"runs: {member.name} and {members[0].name} are networks of different "
                     f"architectures ({key} differs), whose weights have no mean."

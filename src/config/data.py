@@ -40,14 +40,20 @@ class DataSettings(Settings):
         "null for the data set's own places"
     )
     image_size: int | list[int] | None = setting(
-        "pixels of a side, or [height, width], that every picture is resized to; null for the "
-        "pictures' own size where they agree, else one that suits them",
+        "pixels of a side, or [height, width], that every picture is resized to; null for the size "
+        "that the model was made for, and for a model of any size the pictures' own where they "
+        "agree, of 128x128 pixels at most",
         at_least=8,
         at_most=1024,
         check=_size,
     )
     channels: int | None = setting(
         "1 for grey, 3 for colour, null for what the pictures are", options=(1, 3)
+    )
+    fit: str = setting(
+        "what becomes of a picture of other proportions: squeeze distorts it, crop cuts off what "
+        "sticks out, pad adds grey bars; alike in training, prediction and the served model",
+        options=("squeeze", "crop", "pad"),
     )
     mirror_ok: bool = setting(
         "whether a picture mirrored left to right still is what it was (not for text or digits)"

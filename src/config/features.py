@@ -275,14 +275,17 @@ class EmbeddingSettings(ClassicalSettings):
     run: str | None = setting(
         "folder, id or name of a run, or champion, whose network is taken; null for one of timm"
     )
-    network: str = setting("timm's name of the network")
+    networks: list[str] = setting(
+        "timm's names of the networks; the features of several stand one after another",
+        check=_distinct,
+    )
     pretrained: bool | str = setting(
-        "its weights: true or 'hub' for the published ones, 'package' for those of an installed "
-        "package, or the path of a file"
+        "their weights: true for the published ones from wherever this machine can load them, "
+        "'package', 'hub', or the path of a file"
     )
     input_size: int | None = setting(
-        "pixels of a side that pictures are resized to inside the network; null for their own "
-        "size, or the smallest that works",
+        "pixels of a side that the networks take pictures at; null for their native size, of "
+        "several the largest",
         at_least=8,
         at_most=1024,
     )
@@ -295,5 +298,5 @@ class EmbeddingSettings(ClassicalSettings):
             )
 
     def idle_keys(self) -> tuple[str, ...]:
-        taken = ("network", "pretrained", "input_size") if self.run is not None else ()
+        taken = ("networks", "pretrained", "input_size") if self.run is not None else ()
         return (*super().idle_keys(), *(f"model.{key}" for key in taken))

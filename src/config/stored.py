@@ -14,6 +14,7 @@ __all__ = ["stored_settings"]
 # Keys that came later, with the value that says what runs did before there was a choice.
 _LATER: dict[str, Any] = {
     "cv": {"folds": None, "repeats": 1, "fold": None},
+    "data.fit": "squeeze",
     "data.train_on_val": False,
     "trainer.stop_after": None,
     "tracking.figures": True,

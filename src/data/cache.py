@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from src.config.checks import ConfigError
 from src.data.audit import Survey, copies, survey
-from src.data.decode import PictureError, looks_grey
+from src.data.decode import PictureError, PictureFormat, looks_grey
 from src.data.decoded import Wanted, decoded, picture
 from src.data.parallel import available_cores
 from src.data.source import Problem, Source
@@ -24,10 +25,11 @@ from src.data.source import Problem, Source
 __all__ = ["PictureStore", "cache_folder", "open_pictures"]
 
 _NAMED = 20
-# Pictures of one size are taken as they are up to this side; others become squares.
-_OWN_SIZE_AT_MOST = 96
-_SQUARE_AT_MOST = 64
+# What a model of no size of its own gets: 128x128 pixels, or as many in other proportions. A
+# network from scratch takes time in proportion to them, and learns little from more.
+_LARGEST_AREA = 128 * 128
 _SMALLEST = 8
+_GREY_SIDE = 64
 _GREY_SAMPLE = 64
 
 
@@ -48,8 +50,7 @@ class PictureStore:
         given_parts: (N,) of "train" | "val" | "test"; None where the set brings no parts.
         groups: N names; None where there are none.
         original_sizes: (N, 2) int64, height and width in pixels before any resizing.
-        image_size: (H, W) in pixels.
-        channels: 1 or 3.
+        format: that they are decoded to; `image_size` and `channels` are its own.
         problems: what is wrong with the data, picture by picture; those left out included.
         fingerprint: 32 hexadecimal digits: hash of the pictures with their labels, whatever their
             order, names and place.
@@ -66,8 +67,7 @@ class PictureStore:
     given_parts: npt.NDArray[np.str_] | None
     groups: tuple[str, ...] | None
     original_sizes: npt.NDArray[np.int64]
-    image_size: tuple[int, int]
-    channels: int
+    format: PictureFormat
     problems: tuple[Problem, ...]
     fingerprint: str
     from_cache: bool
@@ -75,6 +75,16 @@ class PictureStore:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.format.image_size
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.format.channels
 
     def read(self, index: int) -> npt.NDArray[np.uint8]:
         """Picture `index` as (C, H, W) uint8, from the array or decoded now.
@@ -88,7 +98,7 @@ class PictureStore:
         if self.source is None:
             raise ValueError(f"{self.name} has neither an array nor a source to read from")
         try:
-            return picture(self.source, index, self.image_size, self.channels)
+            return picture(self.source, index, self.format)
         except PictureError as error:
             raise PictureError(f"{self.source.sample_name(index)} {error}") from error
 
@@ -125,19 +135,25 @@ def open_pictures(
     cache_dir: Path,
     cache_limit_bytes: int,
     on_bad_image: str,
+    fit: str = "squeeze",
+    native_side: int | None = None,
     workers: int | None = None,
 ) -> PictureStore:
     """Check, decode and label the pictures of a source, now or from what is in the cache.
 
     Args:
         source: what to open.
-        image_size: (H, W) or the side of a square, in pixels. None: the size that all pictures
-            have, if they agree and no side is above 96; otherwise a square of their median shorter
-            side, between 8 and 64.
+        image_size: (H, W) or the side of a square, in pixels. None: a size that suits the model
+            and the pictures, see `native_side`.
         channels: 1 or 3. None: 1 if a sample of the pictures shows no colour, else 3.
         cache_dir: the project's cache folder; see `cache_folder`.
         cache_limit_bytes: largest array to be kept on disk; a larger one is decoded by `read`.
         on_bad_image: "error" or "skip" for pictures that cannot be used.
+        fit: what becomes of other proportions; see `decode_picture`.
+        native_side: side in pixels of the square that the model was made for. Pictures that are
+            smaller keep their own size where they agree in it, and the model magnifies them. None
+            for a model that takes any size: the pictures' own where they agree, else a square of
+            their median shorter side, in both cases of 128x128 pixels at most.
         workers: threads; None for one a core.
 
     Raises:
@@ -148,20 +164,20 @@ def open_pictures(
     found = survey(source, findings_dir=cache_dir / "findings", workers=workers)
     if len(found.reasons) == len(source):
         raise _bad_pictures(source, found.reasons)
-    size = _chosen_size(found, image_size)
-    channels = channels or _chosen_channels(source, found)
-    if source.arrays is not None and source.arrays.shape[1:] == (channels, *size):
+    size = _chosen_size(found, image_size, native_side)
+    form = PictureFormat(size, channels or _chosen_channels(source, found), fit)
+    if source.arrays is not None and source.arrays.shape[1:] == (form.channels, *size):
         # Already the array that is wanted, and no faster to be had from the disk.
         flat = np.flatnonzero(np.ptp(source.arrays.reshape(len(source), -1), axis=1) == 0)
         images = source.arrays.view()
         images.flags.writeable = False
-        return _store(source, found, images, size, channels, flat.tolist(), from_cache=False)
+        return _store(source, found, images, form, flat.tolist(), from_cache=False)
     usable = len(source) - len(found.reasons)
-    stored = usable * channels * size[0] * size[1] <= cache_limit_bytes
+    stored = usable * form.channels * size[0] * size[1] <= cache_limit_bytes
     outcome = decoded(
         source,
         found,
-        Wanted(size, channels, stored),
+        Wanted(form, stored),
         folder=cache_dir / "pictures",
         workers=workers,
     )
@@ -172,8 +188,7 @@ def open_pictures(
         source,
         found,
         outcome.images if stored else None,
-        size,
-        channels,
+        form,
         outcome.flat,
         from_cache=outcome.from_cache,
     )
@@ -197,8 +212,7 @@ def _store(
     source: Source,
     found: Survey,
     images: npt.NDArray[np.uint8] | None,
-    image_size: tuple[int, int],
-    channels: int,
+    form: PictureFormat,
     flat: Sequence[int],
     *,
     from_cache: bool,
@@ -227,8 +241,7 @@ def _store(
         given_parts=usable.given_parts,
         groups=usable.groups,
         original_sizes=found.sizes[kept],
-        image_size=image_size,
-        channels=channels,
+        format=form,
         problems=tuple(problems),
         fingerprint=_fingerprint(hashes, usable.targets, usable.class_names),
         from_cache=from_cache,
@@ -256,26 +269,35 @@ def _only(source: Source, kept: npt.NDArray[np.int64]) -> Source:
     )
 
 
-def _chosen_size(found: Survey, wanted: int | Sequence[int] | None) -> tuple[int, int]:
+def _chosen_size(
+    found: Survey, wanted: int | Sequence[int] | None, native_side: int | None
+) -> tuple[int, int]:
     if isinstance(wanted, int):
         return wanted, wanted
     if wanted is not None:
         height, width = wanted
         return height, width
     sizes = np.delete(found.sizes, sorted(found.reasons), axis=0)
-    if (sizes == sizes[0]).all() and _SMALLEST <= sizes.min() <= sizes.max() <= _OWN_SIZE_AT_MOST:
-        return int(sizes[0, 0]), int(sizes[0, 1])
-    side = int(np.clip(np.median(sizes.min(axis=1)), _SMALLEST, _SQUARE_AT_MOST))
-    return side, side
+    height, width = (int(side) for side in sizes[0])
+    alike = bool((sizes == sizes[0]).all()) and min(height, width) >= _SMALLEST
+    shorter = max(_SMALLEST, int(np.median(sizes.min(axis=1))))
+    if native_side is not None:
+        own = alike and max(height, width) <= native_side
+        return (height, width) if own else (min(shorter, native_side),) * 2
+    if not alike:
+        return (min(shorter, math.isqrt(_LARGEST_AREA)),) * 2
+    scale = min(1.0, math.sqrt(_LARGEST_AREA / (height * width)))
+    return max(_SMALLEST, round(height * scale)), max(_SMALLEST, round(width * scale))
 
 
 def _chosen_channels(source: Source, found: Survey) -> int:
     """1 if no picture of an even sample shows a colour. Most sets are decided by the first."""
+    small = PictureFormat((_GREY_SIDE, _GREY_SIDE), 3)
     coloured = [i for i in np.flatnonzero(~found.grey).tolist() if i not in found.reasons]
     step = max(1, len(coloured) // _GREY_SAMPLE)
     for index in coloured[::step]:
         try:
-            if not looks_grey(picture(source, index, (_SQUARE_AT_MOST, _SQUARE_AT_MOST), 3)):
+            if not looks_grey(picture(source, index, small)):
                 return 3
         except PictureError:
             continue

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
+from src.config.checks import ConfigError
 from src.data.cache import PictureStore, open_pictures
+from src.data.decode import PictureFormat
 from src.data.folds import assign_folds, hold_out
 from src.data.loaders import Batch, BatchLoader, StreamLoader
 from src.data.order import BatchOrder
@@ -43,10 +46,10 @@ class PictureData(pl.LightningDataModule):
         workers: processes that decode pictures too many to be cached.
         found: what the pictures look like; None where nobody looked.
         remarks: what a person should know about the data before training.
+        reopen: gives the same pictures in another format; None where only this one is to be had.
 
     Attributes:
         suspects: pictures that somebody should look at.
-        mean, std: per channel, in units of [0, 1], of the training part alone.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class PictureData(pl.LightningDataModule):
         workers: int,
         found: Examination | None = None,
         remarks: Sequence[str] = (),
+        reopen: Callable[[PictureFormat], PictureStore] | None = None,
     ) -> None:
         super().__init__()
         self.pictures = pictures
@@ -73,8 +77,19 @@ class PictureData(pl.LightningDataModule):
         suspects: list[Suspect] = [] if found is None else list_suspects(pictures, split, found)
         self.suspects = tuple(suspects)
         self.remarks = tuple(remarks)
+        self._reopen = reopen
+        self._others: dict[PictureFormat, PictureData] = {}
+
+    @cached_property
+    def channel_statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and deviation of each channel in the training part, in units of [0, 1].
+
+        Computed when first asked for: a network with published weights brings its own, and large
+        pictures take seconds to read.
+        """
+        pictures = self.pictures
         readable = pictures.images if pictures.images is not None else pictures.read
-        self.mean, self.std = channel_statistics(readable, split.train)
+        return channel_statistics(readable, self.split.train)
 
     @classmethod
     def open(
@@ -83,6 +98,8 @@ class PictureData(pl.LightningDataModule):
         *,
         image_size: int | list[int] | None,
         channels: int | None,
+        fit: str,
+        native_side: int | None,
         cache_dir: Path,
         cache_limit_gb: float,
         on_bad_image: str,
@@ -95,16 +112,19 @@ class PictureData(pl.LightningDataModule):
         seed: int,
         workers: int,
     ) -> PictureData:
-        """Decode (or find decoded), split and measure; arguments as in `DataSettings`."""
-        pictures = open_pictures(
+        """Decode (or find decoded) and split.
+
+        Arguments as in `DataSettings`; `native_side` as of `open_pictures`.
+        """
+        read = partial(
+            open_pictures,
             source,
-            image_size=image_size,
-            channels=channels,
             cache_dir=cache_dir,
             cache_limit_bytes=int(cache_limit_gb * 1e9),
             on_bad_image=on_bad_image,
             workers=workers,
         )
+        pictures = read(image_size=image_size, channels=channels, fit=fit, native_side=native_side)
         found = examine(pictures, cache_dir=cache_dir, workers=workers)
         split = make_split(
             pictures.targets,
@@ -132,6 +152,9 @@ class PictureData(pl.LightningDataModule):
             workers=workers,
             found=found,
             remarks=remarks,
+            reopen=lambda wanted: read(
+                image_size=wanted.image_size, channels=wanted.channels, fit=wanted.fit
+            ),
         )
         opened.remarks += tuple(sentences(opened.suspects, pictures, split, found))
         return opened
@@ -171,9 +194,37 @@ class PictureData(pl.LightningDataModule):
             seed=seed,
             workers=self.workers,
             found=found,
+            reopen=self._reopen,
         )
         held_out._on_device = self._on_device
         return held_out
+
+    def formatted(self, wanted: PictureFormat) -> PictureData:
+        """Return the same pictures in the same parts, decoded to another format.
+
+        Raises:
+            ConfigError: they cannot be decoded to it, or are not the same any more.
+        """
+        if wanted == self.pictures.format:
+            return self
+        if wanted not in self._others:
+            if self._reopen is None:
+                raise ValueError(f"the pictures are to be had in {self.pictures.format} alone")
+            pictures = self._reopen(wanted)
+            if not np.array_equal(pictures.content_hashes, self.pictures.content_hashes):
+                raise ConfigError(
+                    f"{pictures.name}: other pictures can be decoded to {wanted.image_size} than "
+                    f"to {self.pictures.image_size}: repair or remove those that are damaged."
+                )
+            self._others[wanted] = PictureData(
+                pictures,
+                self.split,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                workers=self.workers,
+                reopen=self._reopen,
+            )
+        return self._others[wanted]
 
     def live_on(self, device: torch.device) -> bool:
         """Move the array of pictures to a GPU where it fits into a quarter of the free memory.

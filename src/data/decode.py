@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 __all__ = [
+    "FITS",
     "MAX_PIXELS",
     "PICTURE_ENDINGS",
     "Header",
     "PictureError",
+    "PictureFormat",
     "decode_picture",
     "looks_grey",
     "read_header",
@@ -30,6 +33,9 @@ PICTURE_ENDINGS = frozenset(
 )
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 100_000_000
+FITS = ("squeeze", "crop", "pad")
+# What `pad` puts around a picture: close to 0 after normalisation, whatever the data.
+_PADDING_GREY = 128
 # Pillow warns about large pictures, for which the limit above stands, and about damaged metadata,
 # which is not used; neither time does it say which file it means.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -52,6 +58,31 @@ _ON_THEIR_SIDE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
 _GREY_TOLERANCE = 8
 
 
+@dataclass(frozen=True)
+class PictureFormat:
+    """The array that a model takes a picture as.
+
+    Attributes:
+        image_size: (H, W) in pixels.
+        channels: 1 for luminance, 3 for RGB.
+        fit: "squeeze", "crop" or "pad"; see `decode_picture`.
+    """
+
+    image_size: tuple[int, int]
+    channels: int
+    fit: str = "squeeze"
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> PictureFormat:
+        """Return the format that a model's metadata states; `fit` may be missing."""
+        height, width = metadata["image_size"]
+        return cls((height, width), metadata["channels"], metadata.get("fit", "squeeze"))
+
+    def plain(self) -> dict[str, Any]:
+        """Return what `of` reads, as plain containers."""
+        return {"image_size": list(self.image_size), "channels": self.channels, "fit": self.fit}
+
+
 class PictureError(ValueError):
     """A picture cannot be decoded; the message says why, to be read after the picture's name."""
 
@@ -71,12 +102,17 @@ class Header:
 
 
 def decode_picture(
-    data: bytes | Path | Image.Image, *, image_size: tuple[int, int], channels: int
+    data: bytes | Path | Image.Image,
+    *,
+    image_size: tuple[int, int],
+    channels: int,
+    fit: str = "squeeze",
 ) -> npt.NDArray[np.uint8]:
-    """A picture as an array (channels, *image_size), uint8.
+    """Return a picture as an array (channels, *image_size), uint8.
 
-    The whole picture is squeezed into `image_size`, whatever its proportions: a classifier learns
-    to live with a distortion, but cannot see what a crop has cut off. Resizing is bicubic with
+    `fit` says what becomes of proportions other than those of `image_size`: "squeeze" resizes the
+    whole picture to it and distorts; "crop" keeps the proportions and cuts off what sticks out,
+    alike on both sides; "pad" keeps them and adds grey bars. Resizing is bicubic with
     antialiasing; a picture that already has the size keeps its pixels. Pictures are turned as
     EXIF says; what is transparent becomes white; 16 bits are scaled to 8; of several frames the
     first counts; colour profiles are ignored.
@@ -85,22 +121,26 @@ def decode_picture(
         data: the bytes of a file, its path, or an open picture.
         image_size: (H, W) in pixels.
         channels: 1 for luminance (ITU-R 601), 3 for RGB.
+        fit: one of `FITS`.
 
     Raises:
         PictureError: it is no picture, damaged, cut short or larger than 100 megapixels.
     """
     if channels not in (1, 3):
         raise ValueError(f"channels is {channels}: it must be 1 or 3")
+    if fit not in FITS:
+        raise ValueError(f"fit is {fit!r}: it must be one of {', '.join(FITS)}")
+    wanted = PictureFormat(image_size, channels, fit)
     try:
         if isinstance(data, Image.Image):
-            return _converted(data, image_size, channels)
+            return _converted(data, wanted)
         with _opened(data) as stream:
             image = _identified(stream)
             # Lets libjpeg decode at 1/2, 1/4 or 1/8; twice the size leaves antialiasing its work.
             # Which side will be the height is not known before the turn.
             longer = 2 * max(image_size)
             scaled = image.draft(None, (longer, longer))
-            return _converted(image, image_size, channels, box=scaled[1] if scaled else None)
+            return _converted(image, wanted, box=scaled[1] if scaled else None)
     except PictureError:
         raise
     # Pillow's plugins raise OSError, SyntaxError, struct.error and more for damaged files.
@@ -185,8 +225,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 def _converted(
     image: Image.Image,
-    image_size: tuple[int, int],
-    channels: int,
+    wanted: PictureFormat,
     box: tuple[float, float, float, float] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """The picture inside `box` (left, upper, right, lower), by default all of it, as an array.
@@ -200,15 +239,42 @@ def _converted(
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if channels == 1 else "RGB")
-    height, width = image_size
+    image = image.convert("L" if wanted.channels == 1 else "RGB")
+    height, width = wanted.image_size
     size = (height, width) if turn in _ON_THEIR_SIDE else (width, height)
     if image.size != size:
-        image = image.resize(size, Image.Resampling.BICUBIC, box)
+        image = _resized(image, size, wanted.fit, box or (0, 0, *image.size))
     if turn is not None:
         image = image.transpose(turn)
     pixels = np.array(image, np.uint8)
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels[None] if wanted.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _resized(
+    image: Image.Image,
+    size: tuple[int, int],
+    fit: str,
+    box: tuple[float, float, float, float],
+) -> Image.Image:
+    """The part of the picture inside `box` (left, upper, right, lower) as one of `size` (W, H)."""
+    left, upper, right, lower = box
+    across, down = size[0] / (right - left), size[1] / (lower - upper)
+    if fit == "crop":
+        scale = max(across, down)
+        cut = ((right - left) - size[0] / scale) / 2, ((lower - upper) - size[1] / scale) / 2
+        box = (left + cut[0], upper + cut[1], right - cut[0], lower - cut[1])
+    elif fit == "pad" and across != down:
+        scale = min(across, down)
+        inner = (
+            max(1, min(size[0], round((right - left) * scale))),
+            max(1, min(size[1], round((lower - upper) * scale))),
+        )
+        grey = _PADDING_GREY if image.mode == "L" else (_PADDING_GREY,) * 3
+        padded = Image.new(image.mode, size, grey)
+        corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
+        padded.paste(image.resize(inner, Image.Resampling.BICUBIC, box), corner)
+        return padded
+    return image.resize(size, Image.Resampling.BICUBIC, box)
 
 
 def _damage(error: Exception) -> str:

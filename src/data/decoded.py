@@ -24,7 +24,7 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.audit import Survey, content_hash
-from src.data.decode import PictureError, decode_picture
+from src.data.decode import PictureError, PictureFormat, decode_picture
 from src.data.once import made_once
 from src.data.parallel import in_order
 from src.data.source import Source
@@ -34,7 +34,7 @@ __all__ = ["Decoded", "Wanted", "decoded", "picture"]
 _log = logging.getLogger(__name__)
 
 # Part of every folder's name: to be raised when the same file would decode to other pixels.
-_VERSION = 1
+_VERSION = 2
 _BLOCK_BYTES = 4 << 20
 _PROGRESS_SECONDS = 10.0
 
@@ -44,14 +44,12 @@ class Wanted:
     """How pictures are to be decoded.
 
     Attributes:
-        image_size: (H, W) in pixels.
-        channels: 1 or 3.
+        format: of the arrays.
         stored: whether to keep the pixels on disk; without, the pictures are tried once, and only
             what was found is kept.
     """
 
-    image_size: tuple[int, int]
-    channels: int
+    format: PictureFormat
     stored: bool
 
 
@@ -118,20 +116,25 @@ def decoded(
     return Decoded(images, dict(entry.reasons), tuple(entry.flat), from_cache=not made)
 
 
-def picture(
-    source: Source, index: int, image_size: tuple[int, int], channels: int
-) -> npt.NDArray[np.uint8]:
+def picture(source: Source, index: int, wanted: PictureFormat) -> npt.NDArray[np.uint8]:
     """Decode picture `index` of a source to (channels, *image_size), uint8.
 
     Raises:
         PictureError: it cannot be decoded.
     """
     data = Path(source.file(index)) if source.arrays is None else _as_image(source.arrays[index])
-    return decode_picture(data, image_size=image_size, channels=channels)
+    return _decode(data, wanted)
+
+
+def _decode(data: bytes | Path | Image.Image, wanted: PictureFormat) -> npt.NDArray[np.uint8]:
+    return decode_picture(
+        data, image_size=wanted.image_size, channels=wanted.channels, fit=wanted.fit
+    )
 
 
 def _key(found: Survey, wanted: Wanted) -> str:
-    plan = json.dumps([_VERSION, *wanted.image_size, wanted.channels, len(found.hashes)])
+    form = wanted.format
+    plan = json.dumps([_VERSION, *form.image_size, form.channels, len(found.hashes), form.fit])
     digest = hashlib.blake2b(plan.encode(), digest_size=16)
     digest.update(found.hashes.tobytes())
     return digest.hexdigest()
@@ -182,7 +185,7 @@ class _Block(NamedTuple):
 def _write(source: Source, found: Survey, wanted: Wanted, target: Path, workers: int) -> None:
     """Decode block by block into `target`. Written, not mapped: a full disk is then an error."""
     indices = [index for index in range(len(source)) if index not in found.reasons]
-    row_shape = (wanted.channels, *wanted.image_size)
+    row_shape = (wanted.format.channels, *wanted.format.image_size)
     row_bytes = int(np.prod(row_shape))
     per_block = max(1, min(256, _BLOCK_BYTES // row_bytes))
     blocks = [indices[at : at + per_block] for at in range(0, len(indices), per_block)]
@@ -202,7 +205,7 @@ def _write(source: Source, found: Survey, wanted: Wanted, target: Path, workers:
         "%s %d pictures at %dx%d once, with %d threads",
         "decoding" if wanted.stored else "checking",
         len(indices),
-        *wanted.image_size,
+        *wanted.format.image_size,
         workers,
     )
     reasons: list[tuple[int, str]] = []
@@ -233,13 +236,14 @@ def _write(source: Source, found: Survey, wanted: Wanted, target: Path, workers:
 
 
 def _decode_block(source: Source, found: Survey, wanted: Wanted, indices: list[int]) -> _Block:
-    images = np.empty((len(indices), wanted.channels, *wanted.image_size), np.uint8)
+    form = wanted.format
+    images = np.empty((len(indices), form.channels, *form.image_size), np.uint8)
     block = _Block(images, [], [])
     count = 0
     for index in indices:
         data = _surveyed(source, found, index)
         try:
-            image = decode_picture(data, image_size=wanted.image_size, channels=wanted.channels)
+            image = _decode(data, form)
         except PictureError as error:
             block.reasons.append((index, str(error)))
             continue

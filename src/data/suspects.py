@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
 from src.data.cache import PictureStore
-from src.data.decode import PictureError
+from src.data.decode import PictureError, PictureFormat
 from src.data.decoded import picture
 from src.data.near import NearPairs, burst_pairs, near_pairs
 from src.data.once import made_once
@@ -102,9 +102,7 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
 
     key = _key("near", hashes, [names, pictures.targets.tolist()])
     pairs = _kept(folder / key, compare, pictures)
-    key = _key(
-        "quality", hashes, [*pictures.image_size, pictures.channels, pictures.images is None]
-    )
+    key = _key("quality", hashes, [*pictures.format.plain().values(), pictures.images is None])
     measures = _kept(folder / key, look, pictures)["measures"].astype(MEASURES)
     return Examination(
         NearPairs(pairs["near"].astype(np.int64), pairs["near_likeness"].astype(np.float32)),
@@ -232,7 +230,7 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
         prints = np.zeros((stop - start, *size), np.uint8)
         for row, index in enumerate(range(start, stop)):
             try:
-                prints[row] = picture(source, index, size, 1)[0]
+                prints[row] = picture(source, index, PictureFormat(size, 1))[0]
             except PictureError:  # changed since it was decoded: left black, which is like nothing
                 continue
         return prints

@@ -25,7 +25,7 @@ from src.files import write_atomically
 
 __all__ = ["FeatureClassifier", "numbers_in"]
 
-_FORMAT = 1
+_FORMAT = 2
 _STEPS = {
     "BlockScaler",
     "KeepBest",
@@ -77,12 +77,12 @@ class FeatureClassifier:
         """
         import skops.io
 
-        network = _network_of(self.extractors)
+        networks: list[Any] = [e for e in self.extractors if hasattr(e, "weights")]
         content = {
             "format": _FORMAT,
             "passport": json.dumps(self.passport),
-            "network": None if network is None else json.dumps(network.passport),
-            "weights": {} if network is None else network.weights(),
+            "networks": json.dumps([network.passport for network in networks]),
+            "weights": [network.weights() for network in networks],
             "pipeline": self.model.pipeline,
             "slope": self.model.calibration.slope,
             "shift": self.model.calibration.shift,
@@ -149,7 +149,8 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _extractors(passport: dict[str, Any], content: dict[str, Any]) -> Sequence[Extractor]:
-    if content["network"] is None:
+    networks = json.loads(content["networks"])
+    if not networks:
         settings = passport["settings"]["model"]
         return extractors_of(settings["features"], settings)
     import torch
@@ -157,9 +158,5 @@ def _extractors(passport: dict[str, Any], content: dict[str, Any]) -> Sequence[E
     from src.features.embedding import NetworkFeatures
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return [NetworkFeatures.restored(json.loads(content["network"]), content["weights"], device)]
-
-
-def _network_of(extractors: Sequence[Extractor]) -> Any:
-    """The network among them, which is then the only one; None where there is none."""
-    return next((e for e in extractors if hasattr(e, "weights")), None)
+    pairs = zip(networks, content["weights"], strict=True)
+    return [NetworkFeatures.restored(metadata, weights, device) for metadata, weights in pairs]

@@ -1,4 +1,4 @@
-"""What a frozen network says of a picture before its last layer."""
+"""Features of a frozen network: what reaches its classifier head."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ from src.features.picture import Floats
 __all__ = ["NetworkFeatures"]
 
 _NETWORKS = "src.models."
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MEMORY_FORMATS = {
+    "contiguous": torch.contiguous_format,
+    "channels_last": torch.channels_last,
+}
 
 
 class NetworkFeatures:
@@ -29,11 +34,15 @@ class NetworkFeatures:
     Args:
         network: of src.models; it is changed.
         passport: plain values that tell how it was built: `target`, `arguments`, `channels`,
-            `classes`, `image_size`, and the `mean` and `std` that its pictures are normalised with.
+            `classes`, `image_size`, the `mean` and `std` that its pictures are normalised with,
+            and the `precision` ("float32", "bfloat16", "float16") and `memory_format`
+            ("contiguous", "channels_last") that it computes in; without them float32 in contiguous
+            memory.
         device: where to compute.
     """
 
     in_processes = False  # torch keeps all cores busy by itself
+    _AT_ONCE = 32  # the activations of more large pictures leave the caches of a processor
 
     def __init__(
         self, network: nn.Module, passport: Mapping[str, Any], device: torch.device
@@ -42,7 +51,11 @@ class NetworkFeatures:
             owner, _, leaf = str(prefix).rstrip(".").rpartition(".")
             setattr(network.get_submodule(owner), leaf, nn.Identity())
         self.passport = dict(passport)
-        self._network = network.requires_grad_(False).eval().to(device)
+        self._layout = MEMORY_FORMATS[passport.get("memory_format", "contiguous")]
+        self._dtype = PRECISIONS[passport.get("precision", "float32")]
+        self._network = (
+            network.requires_grad_(False).eval().to(device).to(memory_format=self._layout)
+        )
         self._device = device
         shape = (1, -1, 1, 1)
         self._mean = torch.tensor(passport["mean"], device=device).view(shape)
@@ -84,7 +97,8 @@ class NetworkFeatures:
         for name, value in sorted(self.weights().items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(value).tobytes())
-        stated = json.dumps(self.passport, sort_keys=True)
+        # The layout changes how fast the numbers are computed, not which they are.
+        stated = json.dumps(self.passport | {"memory_format": None}, sort_keys=True)
         return {"network": stated, "weights": digest.hexdigest()}
 
     def weights(self) -> dict[str, NDArray[np.generic]]:
@@ -94,9 +108,19 @@ class NetworkFeatures:
 
     def __call__(self, images: NDArray[np.uint8]) -> Floats:
         """(N, D) float32 of pictures (N, C, H, W) uint8."""
-        with torch.inference_mode():
-            pixels = torch.from_numpy(images).to(self._device, torch.float32)
-            found: Tensor = self._network((pixels / 255 - self._mean) / self._std)
+        starts = range(0, len(images), self._AT_ONCE)
+        return np.concatenate([self._described(images[at : at + self._AT_ONCE]) for at in starts])
+
+    def _described(self, images: NDArray[np.uint8]) -> Floats:
+        enabled = self._dtype is not None
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, dtype=self._dtype, enabled=enabled),
+        ):
+            pixels = torch.from_numpy(images).to(self._device)
+            pixels = pixels.to(torch.float32, memory_format=self._layout)
+            pixels = pixels.div_(255).sub_(self._mean).div_(self._std)
+            found: Tensor = self._network(pixels)
             if found.ndim > 2:  # (N, D, ...)
                 found = found.flatten(2).mean(dim=2)
             rows: Floats = found.float().cpu().numpy()

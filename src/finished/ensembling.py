@@ -95,8 +95,9 @@ def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
         plain = _plain(folder)
         if not _has_model(folder, plain, soup):
             continue
-        shared: list[Any] = [plain["data"]["image_size"], plain["data"]["channels"]]
+        shared: list[Any] = []
         if soup:
+            shared = [plain["data"]["image_size"], plain["data"]["channels"]]
             shared.append({k: v for k, v in plain["model"].items() if k not in _OF_TRAININGS})
         alike.setdefault(json.dumps(shared, sort_keys=True), []).append(folder)
     return next((group for group in alike.values() if len(group) > 1), [])

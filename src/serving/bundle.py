@@ -290,7 +290,7 @@ def _passport(folder: Path) -> dict[str, Any]:
 
 
 def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -> Predictor:
-    from src.serving.ensemble import ensemble_classifier
+    from src.serving.ensemble import ensemble_predictor
 
     try:
         passport = json.loads((folder / _PASSPORT).read_bytes())
@@ -299,11 +299,9 @@ def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} holds no ensemble that can be loaded: {error!r}") from error
     members = [
-        open_predictor(folder / _MEMBERS / str(number), device).probabilities
-        for number in range(len(weights))
+        open_predictor(folder / _MEMBERS / str(number), device) for number in range(len(weights))
     ]
-    classify = ensemble_classifier(members, way, weights)
-    return Predictor(classify, passport, batch_size=batch_size)
+    return ensemble_predictor(members, way, weights, passport, batch_size=batch_size)
 
 
 def _network(passport: Mapping[str, Any]) -> nn.Module:

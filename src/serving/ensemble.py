@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.selection.mixing import Way, combined_probabilities
-from src.serving.predictor import Classify
+from src.serving.predictor import Predictor
 
-__all__ = ["ensemble_classifier"]
+__all__ = ["ensemble_predictor"]
 
 
-def ensemble_classifier(
-    members: Sequence[Classify], way: Way, weights: Sequence[float]
-) -> Classify:
-    """What gives the members' common probabilities (N, K) to pictures (N, C, H, W) uint8.
+def ensemble_predictor(
+    members: Sequence[Predictor],
+    way: Way,
+    weights: Sequence[float],
+    passport: Mapping[str, Any],
+    *,
+    batch_size: int,
+) -> Predictor:
+    """Return what labels pictures with the common probabilities of several models.
+
+    Each member gets the pictures in its own format; formats that members share are decoded once.
 
     Args:
-        members: M of them, for pictures and classes of the same kind.
+        members: M of them, for the same classes, of one format each.
         way, weights: see `src.selection.mixing`.
+        passport: of the ensemble.
+        batch_size: pictures at once.
 
     Raises:
         ValueError: there are no members, or not as many weights.
@@ -28,8 +38,12 @@ def ensemble_classifier(
     if not members or len(members) != len(weights):
         raise ValueError(f"There are {len(weights)} weights for {len(members)} members.")
 
-    def classify(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        probs = np.stack([member(images) for member in members])
-        return combined_probabilities(way, probs, np.array(weights))
+    formats = list(dict.fromkeys(member.formats[0] for member in members))
 
-    return classify
+    def classify(*images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        taken = [images[formats.index(member.formats[0])] for member in members]
+        probs = [member.probabilities(own) for member, own in zip(members, taken, strict=True)]
+        return combined_probabilities(way, np.stack(probs), np.array(weights))
+
+    metadata = {**passport, "formats": [wanted.plain() for wanted in formats]}
+    return Predictor(classify, metadata, batch_size=batch_size)

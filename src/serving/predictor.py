@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decode import PictureError, decode_picture
+from src.data.decode import PictureError, PictureFormat, decode_picture
 from src.data.source import Problem
 from src.serving.inputs import as_picture
 
 __all__ = ["Classify", "Labelled", "Predictor"]
 
 T = TypeVar("T")
-Classify = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Classify = Callable[..., NDArray[np.float32]]
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,15 @@ class Predictor:
     """Labels pictures of any size and kind as the run that it comes from would.
 
     Args:
-        classify: decoded pictures (N, C, H, W) uint8, N at least 1 -> probabilities (N, K) float32.
-        passport: what the run's files say of it: `class_names`, `image_size` and `channels`.
+        classify: decoded pictures (N, C, H, W) uint8, N at least 1, an array a format ->
+            probabilities (N, K) float32.
+        passport: what the run's files say of it: `class_names`, and the format that
+            `PictureFormat.of` reads; with several `formats` the pictures are decoded to each of
+            them, and `classify` takes as many arrays.
         batch_size: pictures at once.
+
+    Attributes:
+        formats: that pictures are decoded to.
     """
 
     def __init__(
@@ -52,8 +59,7 @@ class Predictor:
     ) -> None:
         self.class_names: tuple[str, ...] = tuple(passport["class_names"])
         self.probabilities = classify
-        self._image_size: tuple[int, int] = tuple(passport["image_size"])
-        self._channels = passport["channels"]
+        self.formats = tuple(map(PictureFormat.of, passport.get("formats", [passport])))
         self._batch_size = batch_size
 
     def answer(self, rows: Sequence[object]) -> NDArray[np.float32]:
@@ -65,7 +71,7 @@ class Predictor:
         probs = [np.empty((0, len(self.class_names)), np.float32)]
         with ThreadPoolExecutor() as pool:
             for batch in _batched(enumerate(rows), self._batch_size):
-                probs.append(self.probabilities(np.stack(list(pool.map(self._row, batch)))))
+                probs.append(self.probabilities(*_stacked(list(pool.map(self._row, batch)))))
         return np.concatenate(probs)
 
     def label(self, files: Iterable[Path], top_k: int = 5) -> Iterator[Labelled | Problem]:
@@ -73,9 +79,9 @@ class Predictor:
         top_k = min(top_k, len(self.class_names))
         with ThreadPoolExecutor() as pool:
             for batch in _batched(files, self._batch_size):
-                decoded = list(pool.map(self._decoded, batch))
+                decoded = list(pool.map(self._read, batch))
                 images = [d for d in decoded if not isinstance(d, Problem)]
-                probs = iter(self.probabilities(np.stack(images)) if images else ())
+                probs = iter(self.probabilities(*_stacked(images)) if images else ())
                 for path, item in zip(batch, decoded, strict=True):
                     if isinstance(item, Problem):
                         yield item
@@ -83,23 +89,26 @@ class Predictor:
                         yield self._named(str(path), next(probs), top_k)
 
     def pixels(self, picture: bytes | Path | Image.Image) -> NDArray[np.uint8]:
-        """A picture (C, H, W) as it is given to the model.
+        """Return a picture (C, H, W) in the first of the formats.
 
         Raises:
             PictureError: as `decode_picture`.
         """
-        return decode_picture(picture, image_size=self._image_size, channels=self._channels)
+        return _decoded(picture, self.formats[0])
 
-    def _row(self, numbered: tuple[int, object]) -> NDArray[np.uint8]:
+    def _all_pixels(self, picture: bytes | Path | Image.Image) -> list[Pixels]:
+        return [_decoded(picture, wanted) for wanted in self.formats]
+
+    def _row(self, numbered: tuple[int, object]) -> list[Pixels]:
         row, value = numbered
         try:
-            return self.pixels(as_picture(value))
+            return self._all_pixels(as_picture(value))
         except PictureError as error:
             raise ValueError(f"the picture in row {row} {error}") from None
 
-    def _decoded(self, path: Path) -> NDArray[np.uint8] | Problem:
+    def _read(self, path: Path) -> list[Pixels] | Problem:
         try:
-            return self.pixels(path)
+            return self._all_pixels(path)
         except PictureError as error:
             return Problem(str(path), str(error))
 
@@ -110,6 +119,17 @@ class Predictor:
             tuple(self.class_names[i] for i in best),
             tuple(float(probs[i]) for i in best),
         )
+
+
+def _decoded(picture: bytes | Path | Image.Image, wanted: PictureFormat) -> Pixels:
+    return decode_picture(
+        picture, image_size=wanted.image_size, channels=wanted.channels, fit=wanted.fit
+    )
+
+
+def _stacked(pictures: Sequence[Sequence[Pixels]]) -> list[Pixels]:
+    """An array (N, C, H, W) a format, of N pictures in all formats."""
+    return [np.stack(column) for column in zip(*pictures, strict=True)]
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

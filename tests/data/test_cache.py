@@ -101,11 +101,14 @@ def test_the_fingerprint_is_of_pictures_and_labels_alone(tmp_path: Path) -> None
     [
         ([(20, 30)] * 4, (20, 30)),
         ([(96, 8)] * 4, (96, 8)),
-        ([(97, 97)] * 4, (64, 64)),
+        ([(97, 97)] * 4, (97, 97)),
+        ([(10, 1000)] * 4, (10, 1000)),
+        ([(224, 224)] * 4, (128, 128)),
+        ([(150, 600)] * 4, (64, 256)),
         ([(4, 9)] * 4, (8, 8)),
         ([(20, 30), (20, 30), (20, 30), (30, 20)], (20, 20)),
         ([(30, 50), (40, 60), (50, 70), (60, 80)], (45, 45)),
-        ([(300, 400), (400, 300), (200, 250), (500, 500)], (64, 64)),
+        ([(300, 400), (400, 300), (200, 250), (500, 500)], (128, 128)),
     ],
 )
 def test_the_size_that_suits_the_pictures(
@@ -114,6 +117,42 @@ def test_the_size_that_suits_the_pictures(
     for number, (height, width) in enumerate(sizes):
         write(tmp_path / "root" / "ab"[number % 2] / f"{number}.png", png(number, height, width))
     assert opened(tmp_path / "root", tmp_path / "cache").image_size == chosen
+
+
+@pytest.mark.parametrize(
+    ("sizes", "side", "chosen"),
+    [
+        ([(300, 400), (400, 300), (200, 250), (500, 500)], 224, (224, 224)),
+        ([(300, 300)] * 4, 224, (224, 224)),
+        ([(32, 32)] * 4, 224, (32, 32)),  # the network magnifies them
+        ([(200, 100)] * 4, 224, (200, 100)),
+        ([(30, 50), (40, 60), (50, 70), (60, 80)], 224, (45, 45)),
+    ],
+)
+def test_a_model_of_one_size_gets_pictures_at_it(
+    sizes: list[tuple[int, int]], side: int, chosen: tuple[int, int], tmp_path: Path
+) -> None:
+    for number, (height, width) in enumerate(sizes):
+        write(tmp_path / "root" / "ab"[number % 2] / f"{number}.png", png(number, height, width))
+    store = opened(tmp_path / "root", tmp_path / "cache", native_side=side)
+    assert store.image_size == chosen
+
+
+def test_pictures_are_kept_once_for_each_way_of_fitting_them(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / "root" / "ab"[number % 2] / f"{number}.png", png(number, 20, 40))
+    cache = tmp_path / "cache"
+    stores = {
+        fit: opened(tmp_path / "root", cache, image_size=16, fit=fit)
+        for fit in ("squeeze", "crop", "pad")
+    }
+    for fit, store in stores.items():
+        first = decode_picture(
+            tmp_path / "root" / "a" / "0.png", image_size=(16, 16), channels=3, fit=fit
+        )
+        np.testing.assert_array_equal(store.read(0), first)
+        assert opened(tmp_path / "root", cache, image_size=16, fit=fit).from_cache
+    assert len({store.read(0).tobytes() for store in stores.values()}) == 3
 
 
 def test_channels_follow_what_is_seen(tmp_path: Path) -> None:

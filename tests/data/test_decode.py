@@ -237,3 +237,55 @@ def test_grey_is_told_from_colour() -> None:
 def test_two_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="channels is 2"):
         decoded(png(0), 2)
+
+
+def striped(height: int, width: int) -> Image.Image:
+    """A picture whose columns and rows are told apart by their colours."""
+    rows, columns = np.mgrid[:height, :width]
+    red, green = 255 * columns / (width - 1), 255 * rows / (height - 1)
+    return Image.fromarray(
+        np.stack([red, green, np.full_like(red, 90)], axis=2).round().astype(np.uint8)
+    )
+
+
+@pytest.mark.parametrize("size", [(30, 90), (90, 30), (40, 40)])
+def test_a_crop_keeps_the_proportions_and_the_middle(size: tuple[int, int]) -> None:
+    image = striped(*size)
+    cropped = decode_picture(image, image_size=(24, 24), channels=3, fit="crop")
+    side = min(size)
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    box = (left, top, left + side, top + side)
+    expected = np.asarray(image.crop(box).resize((24, 24), Image.Resampling.BICUBIC))
+    difference = cropped.astype(int) - expected.transpose(2, 0, 1)
+    # Resizing within a box sees what lies beyond its edge; a crop before it does not.
+    assert np.abs(difference).max() <= 4
+
+
+@pytest.mark.parametrize("size", [(30, 90), (90, 30)])
+def test_a_padded_picture_is_whole_between_grey_bars(size: tuple[int, int]) -> None:
+    image = striped(*size)
+    padded = decode_picture(image, image_size=(24, 24), channels=3, fit="pad")
+    inner = (24, 8) if size[1] > size[0] else (8, 24)
+    expected = np.asarray(image.resize(inner, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    wide = inner[0] == 24
+    middle = padded[:, 8:16] if wide else padded[:, :, 8:16]
+    np.testing.assert_array_equal(middle, expected)
+    bars = np.delete(padded, np.s_[8:16], axis=1 if wide else 2)
+    assert (bars == 128).all()
+
+
+def test_a_turned_photo_is_fitted_as_it_is_seen(tmp_path: Path) -> None:
+    upright = striped(60, 30)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side: to be turned by 90 degrees clockwise
+    path = tmp_path / "turned.png"
+    upright.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    for fit in ("squeeze", "crop", "pad"):
+        turned = decode_picture(path, image_size=(32, 24), channels=3, fit=fit)
+        expected = decode_picture(upright, image_size=(32, 24), channels=3, fit=fit)
+        assert np.abs(turned.astype(int) - expected).max() <= 1
+
+
+def test_an_unknown_way_of_fitting_is_refused() -> None:
+    with pytest.raises(ValueError, match="squeeze, crop, pad"):
+        decode_picture(striped(9, 9), image_size=(8, 8), channels=3, fit="stretch")

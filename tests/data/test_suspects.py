@@ -24,6 +24,8 @@ def gathered(source: Source, cache: Path, **options: Any) -> PictureData:
         "on_bad_image": "error",
         "on_duplicates": "error",
         "split_seed": 0,
+        "fit": "squeeze",
+        "native_side": None,
         "val_fraction": 0.25,
         "test_fraction": 0.25,
         "train_on_val": False,
