@@ -7,14 +7,10 @@ Only what was measured while other programs held the cores is measured again, on
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,17 +18,16 @@ import torch
 from src import build
 from src.config.checks import ConfigError, to_plain
 from src.config.schema import RunSettings
-from src.data.cache import cache_folder
 from src.data.datamodule import PictureData
 from src.data.loaders import Batch
-from src.files import write_atomically
+from src.training import kept
 from src.training.disturbance import Disturbance, is_idle
+from src.training.hardware import machine
 from src.training.plans import (
     Plan,
     Stepper,
     Timing,
     fastest,
-    machine,
     sensible_plans,
     time_plans,
 )
@@ -152,14 +147,14 @@ def _with_plan(resolved: Resolved, data: PictureData, device: torch.device) -> R
         # Whether compiling was worth a try depends on the length of the training.
         "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
     }
-    found, kept = _kept("plan", key, settings, data, device, measure)
+    found, known = _kept("plan", key, settings, data, device, measure)
     timings = tuple(Timing.from_plain(plain) for plain in found["timings"])
     chosen = fastest(timings)
     speeds = ", ".join(_speed(t, chosen, data.batch_size) for t in timings if t is not chosen)
     note = (
         f"runtime: {_described(chosen.plan, device)} "
         f"({_rate(chosen.seconds, data.batch_size)}{'; ' if speeds else ''}{speeds})"
-        f"{', as kept from an earlier start' if kept else ''}"
+        f"{', as kept from an earlier start' if known else ''}"
     )
     return replace(
         resolved,
@@ -193,7 +188,7 @@ def _with_batch_size(resolved: Resolved, data: PictureData, device: torch.device
         return {"images_per_second": speeds}
 
     runtime = to_plain(settings.runtime)
-    found, kept = _kept(
+    found, known = _kept(
         "batch", {"runtime": runtime, "most": most}, settings, data, device, measure
     )
     speeds = {int(size): speed for size, speed in found["images_per_second"].items()}
@@ -203,7 +198,7 @@ def _with_batch_size(resolved: Resolved, data: PictureData, device: torch.device
     listed = ", ".join(f"{size}: {speed:,.0f}" for size, speed in speeds.items())
     note = (
         f"batch size: {size} (images/s: {listed})"
-        f"{', as kept from an earlier start' if kept else ''}"
+        f"{', as kept from an earlier start' if known else ''}"
     )
     return replace(
         resolved,
@@ -270,17 +265,16 @@ def _kept(
     model = to_plain(settings.model)
     known = {
         **asked,
-        "machine": machine(device),
+        "machine": machine(device) | {"threads": torch.get_num_threads()},
         "model": {k: v for k, v in model.items() if k != "pretrained"},
         "optimizer": settings.optimizer.name,
         "pictures": [data.pictures.channels, *data.pictures.image_size],
         "classes": len(data.pictures.class_names),
     }
-    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-    path = _plans_folder(settings) / f"{kind}-{digest[:24]}.json"
-    kept = _read(path)
-    if kept is not None and not (kept["disturbed"] and is_idle()):
-        return kept["found"], True
+    cache_dir = settings.data.cache_dir
+    earlier = kept.load(kind, known, cache_dir)
+    if earlier is not None and not (earlier.disturbed and is_idle()):
+        return earlier.found, True
     threads, size = torch.get_num_threads(), data.batch_size
     try:
         with Disturbance() as disturbance:
@@ -288,23 +282,8 @@ def _kept(
     finally:
         torch.set_num_threads(threads)
         data.batch_size = size
-    record = {"for": known, "disturbed": disturbance.noticed, "found": found}
-    with contextlib.suppress(OSError):  # then the next start measures again
-        write_atomically(path, json.dumps(record, indent=1) + "\n")
+    kept.store(kind, known, kept.Kept(found, disturbance.noticed), cache_dir)
     return found, False
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A kept measurement; None where there is none, or one of another version."""
-    try:
-        kept: dict[str, Any] = json.loads(path.read_text())
-        return kept if {"disturbed", "found"} <= kept.keys() else None
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def _plans_folder(settings: RunSettings) -> Path:
-    return cache_folder(settings.data.cache_dir).absolute() / "plans"
 
 
 def _device(settings: RunSettings) -> torch.device:

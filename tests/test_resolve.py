@@ -47,7 +47,7 @@ def timed_as(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list
         return [Timing(plan, seconds[plan.precision]) for plan in plans]
 
     monkeypatch.setattr(resolve, "time_plans", stand_in)
-    monkeypatch.setattr("src.training.plans._has_bfloat16", lambda device: True)
+    monkeypatch.setattr("src.training.plans.has_bfloat16", lambda device: True)
     return asked
 
 

@@ -8,21 +8,20 @@ pictures; a plan whose gradient leaves that of single precision is not sound and
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from src.data.loaders import Batch
+from src.training.hardware import has_bfloat16
 from src.training.inference import autocast
 from src.training.task import ClassificationTask
 
-__all__ = ["Plan", "Stepper", "Timing", "fastest", "machine", "sensible_plans", "time_plans"]
+__all__ = ["Plan", "Stepper", "Timing", "fastest", "sensible_plans", "time_plans"]
 
 _BUDGET_SECONDS = 3.0
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 15
@@ -147,7 +146,7 @@ def sensible_plans(network: nn.Module, device: torch.device, *, threads: int) ->
     of no consequence to a network without convolutions.
     """
     precisions = ["float32"]
-    if _has_bfloat16(device):
+    if has_bfloat16(device):
         precisions.append("bfloat16")
     elif device.type == "cuda":
         precisions.append("float16")
@@ -198,16 +197,6 @@ def fastest(timings: Iterable[Timing]) -> Timing:
         if other.seconds < _WORTHWHILE * best.seconds:
             best = other
     return best
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """What the speed of a plan depends on besides the network."""
-    return {
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "torch": str(torch.__version__),
-    }
 
 
 class _Trials:
@@ -295,20 +284,3 @@ def _moved(batch: Batch, device: torch.device) -> Batch:
 
 def _halves(count: int) -> list[int]:
     return [count >> shift for shift in range(count.bit_length())]
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    can = torch.cpu.get_capabilities()
-    return any(can.get(unit, False) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
-def _processor() -> str:
-    """The processor's model where the system tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
