@@ -1,7 +1,7 @@
 # Bakeoff's way in: `make help` lists the targets.
 
 ARGS ?=#    words for the command that a target runs: make train ARGS="model=mlp seed=1"
-EXTRAS ?=#  optional dependencies to install as well: make install EXTRAS="pretrained"
+EXTRAS ?=#  optional dependencies to install as well: make install EXTRAS="export"
 PYTHON ?=#  the Python to make .venv with; the first suitable one on the PATH unless given
 SWEEP ?=#   a file of sweeps/ (make sweep), or the name of a study (make dashboard)
 TESTS ?= tests
@@ -20,12 +20,13 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfil
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: compare select export help install train sweep test test-all check ui dashboard lock bench
+.PHONY: compare select export weights help install train sweep test test-all check ui dashboard \
+        lock bench
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-install: .venv/.core $(EXTRAS:%=.venv/.extra-%)  ## set up .venv (EXTRAS="pretrained" adds to it)
+install: .venv/.core $(EXTRAS:%=.venv/.extra-%)  ## set up .venv (EXTRAS="export" adds to it)
 
 train: install  ## train one model (ARGS="model=lstm data=fashion_mnist seed=1")
 	@$(PY) -m src.train $(or $(ARGS),model=cnn)
@@ -53,6 +54,9 @@ select: install  ## make the verdict's choice the champion (ARGS="sweep=default 
 
 export: install .venv/.extra-export  ## make a run faster: ONNX, int8, torch.export (ARGS="run=ID")
 	@$(PY) -m src.export $(ARGS)
+
+weights: install  ## list the pretrained networks that load here (ARGS="filter=vit")
+	@$(PY) -m src.weights $(ARGS)
 
 ui: install  ## show the tracked runs in a browser (ARGS="port=5001")
 	@$(PY) -m src.tracking.ui $(ARGS)

@@ -266,7 +266,8 @@ def _kept(
     known = {
         **asked,
         "machine": machine(device) | {"threads": torch.get_num_threads()},
-        "model": {k: v for k, v in model.items() if k != "pretrained"},
+        # With published weights pictures are taken at another size; which weights is all the same.
+        "model": {k: bool(v) if k == "pretrained" else v for k, v in model.items()},
         "optimizer": settings.optimizer.name,
         "pictures": [data.pictures.channels, *data.pictures.image_size],
         "classes": len(data.pictures.class_names),

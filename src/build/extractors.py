@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from src.build.network import build_network, network_arguments
+from src.build.network import build_network, rebuild_arguments
 from src.build.objects import get_object, input_of
 from src.build.task import load_task
 from src.config.checks import to_plain
@@ -68,7 +68,7 @@ def _zoo(
     mean, std = getattr(network, "input_statistics", None) or data.channel_statistics
     return network, {
         "target": zoo._target_,
-        "arguments": network_arguments(zoo.without_weights()),
+        "arguments": rebuild_arguments(zoo, network),
         "channels": pictures.channels,
         "classes": classes,
         "image_size": list(pictures.image_size),

@@ -11,7 +11,7 @@ from src.config.models import NetworkSettings, ZooSettings
 from src.config.schema import RunSettings
 from src.models.pretrained import load_weights
 
-__all__ = ["build_network", "network_arguments", "network_of"]
+__all__ = ["build_network", "network_arguments", "network_of", "rebuild_arguments"]
 
 
 def network_of(settings: RunSettings) -> NetworkSettings:
@@ -30,6 +30,22 @@ def network_arguments(model: NetworkSettings) -> dict[str, Any]:
     arguments = own_fields(model, NetworkSettings)
     if isinstance(model, ZooSettings):  # these fetch published weights themselves
         arguments |= {"name": model.name, "pretrained": model.pretrained}
+    return arguments
+
+
+def rebuild_arguments(model: NetworkSettings, network: nn.Module) -> dict[str, Any]:
+    """Return what makes the same network once more, for weights that are at hand.
+
+    Published weights, which are not looked for then, may have chosen the size of its pictures.
+
+    Args:
+        model: the settings that `network` was built from.
+        network: as `build_network` made it.
+    """
+    arguments = network_arguments(model.without_weights())
+    if isinstance(model, ZooSettings) and model.pretrained and model.input_size is None:
+        size: tuple[int, int] | None = network.input_size  # type: ignore[assignment]
+        arguments["input_size"] = None if size is None else size[0]
     return arguments
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from src.build.network import build_network, network_arguments, network_of
+from src.build.network import build_network, network_arguments, network_of, rebuild_arguments
 from src.build.objects import get_object, input_of, own_fields
 from src.config.checks import Settings, to_plain
 from src.config.models import NetworkSettings
@@ -49,7 +49,7 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         "settings": to_plain(settings) | {"resume": None},
         "network": {
             "target": model._target_,
-            "arguments": network_arguments(model.without_weights()),
+            "arguments": rebuild_arguments(model, network),
         },
         "class_names": list(pictures.class_names),
         **pictures.format.plain(),
@@ -85,13 +85,15 @@ def load_task(checkpoint: Path) -> ClassificationTask:
         if not isinstance(passport, dict):
             raise ValueError(f"{checkpoint} is not a checkpoint of a Bakeoff run")
         settings = stored_settings(passport["settings"])
-        # The checkpoint brings the weights; nothing is to be fetched for it.
+        # The checkpoint brings the weights; nothing is to be fetched for it. Its settings have the
+        # arguments that its network did not know yet, its network those that building decided.
         model = network_of(settings).without_weights()
-        network = build_network(
-            model,
-            channels=passport["channels"],
-            classes=len(passport["class_names"]),
-            image_size=tuple(passport["image_size"]),
+        arguments = network_arguments(model) | passport["network"]["arguments"]
+        network = get_object(model._target_)(
+            passport["channels"],
+            len(passport["class_names"]),
+            tuple(passport["image_size"]),
+            **arguments,
         )
         passport["epochs"] = stored["epoch"] + 1
         task = _assemble(settings, network, passport, loss=nn.CrossEntropyLoss(), augment=None)

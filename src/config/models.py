@@ -1,6 +1,7 @@
 """Settings of the model group: one class per model, told apart by `_target_`.
 
-Those of classifiers on features are in src/config/features.py.
+Those of classifiers on features are in src/config/features.py. Beside them: what the list of
+pretrained networks is asked.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = [
     "ReNetSettings",
     "RecurrentSettings",
     "ViTSettings",
+    "WeightsSettings",
     "ZooSettings",
 ]
 
@@ -40,8 +42,9 @@ class NetworkSettings(ModelSettings):
     """What every network has; the fields of a subclass are its own arguments."""
 
     pretrained: bool | str | None = setting(
-        "weights to start from: null or false for none, true or 'hub' for the published ones, "
-        "'package' for those of an installed package, or the path of a weights file"
+        "weights to start from: null or false for none, true for the published ones wherever they "
+        "can be had (an installed package, a local cache, the hub), 'package' or 'hub' for those "
+        "from there alone, or the path of a weights file"
     )
     freeze_epochs: int = setting(
         "epochs at the start in which only the classifier head is trained", at_least=0
@@ -180,8 +183,9 @@ class ZooSettings(NetworkSettings):
     """A network of torchvision or timm; `name` is the library's name of it."""
 
     input_size: int | None = setting(
-        "pixels of a side that pictures are resized to inside the network; null for their own "
-        "size, or the smallest that works",
+        "pixels of a side that pictures are resized to inside the network; null for the size that "
+        "its weights were trained for where it is pretrained, else for the pictures' own size, or "
+        "the smallest that works",
         at_least=8,
         at_most=1024,
     )
@@ -196,3 +200,12 @@ class ZooSettings(NetworkSettings):
         # With first weights, auto kept the stem; without, it would choose again and differ.
         kept = self.stem == "auto" and self.pretrained
         return replace(self, pretrained=None, stem="keep" if kept else self.stem)
+
+
+@dataclass(frozen=True)
+class WeightsSettings(Settings):
+    """`python -m src.weights`."""
+
+    filter: str | None = setting(
+        "part of the names of the networks to list, upper and lower case alike; null for all"
+    )

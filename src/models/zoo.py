@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -12,8 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.models.pretrained import adapt_input, package_weights
+from src.models.pretrained import adapt_input, check_weights, reason_of
 from src.models.stem import keep_detail, takes_pictures
+from src.models.weights import (
+    WeightsFile,
+    get_weights,
+    native_size,
+    package_state,
+    unknown_network,
+)
 
 __all__ = ["TimmNet", "TorchvisionNet"]
 
@@ -21,7 +27,8 @@ __all__ = ["TimmNet", "TorchvisionNet"]
 _SMALL = 64
 # Tried where a network does not take the pictures' own size.
 _SIZES = (32, 64, 96, 128, 224, 299)
-_PACKAGED = "tf_efficientnet_lite0"
+# Which published weights a network starts from; a file's are put into it from outside.
+_PUBLISHED = (True, "hub", "package")
 Statistics = tuple[list[float], list[float]]
 
 
@@ -33,10 +40,11 @@ class _ZooNet(nn.Module):
         num_classes: K, at least 2.
         image_size: height and width in pixels of the pictures.
         name: the library's name of the network.
-        pretrained: True or "hub" for the library's published weights, "package" for those of an
-            installed package; anything else starts from scratch.
+        pretrained: True for published weights, wherever they can be had; "hub" and "package" for
+            those alone; a path announces weights that are put in later; None or False for none.
         input_size: side in pixels that pictures are resized to, inside the network and on its
-            device; None for their own size, or the smallest one that works.
+            device; None for the size that the network's published weights were trained for where
+            it is pretrained, else for the pictures' own, or the smallest one that works.
         stem: "small" takes early reductions out (see `keep_detail`), so that small pictures keep
             their detail; "keep" leaves them; "auto" is small for pictures up to 64 pixels, after
             resizing, that are not given to pretrained weights, wherever these come from.
@@ -47,8 +55,11 @@ class _ZooNet(nn.Module):
         input_statistics: per channel mean and std that the weights expect; None from scratch.
 
     Raises:
-        ValueError: an unknown name or no weights for it, no connection, a size it does not take.
+        ValueError: an unknown name or no weights for it, damaged ones, no connection, a size it
+            does not take.
     """
+
+    library: str
 
     def __init__(
         self,
@@ -64,6 +75,8 @@ class _ZooNet(nn.Module):
     ) -> None:
         super().__init__()
         self.input_statistics: Statistics | None = None
+        if input_size is None and pretrained:
+            input_size = native_size(self.library, name)
         self.backbone = self._make(
             in_channels, num_classes, name, pretrained, input_size, drop_rate
         )
@@ -127,13 +140,17 @@ class _ZooNet(nn.Module):
             if takes_pictures(self.backbone, channels, classes, size):
                 return None if size == image_size else size
         tried = ", ".join(f"{height}x{width}" for height, width in sizes)
-        raise ValueError(f"{name} takes pictures of none of these sizes: {tried}")
+        raise ValueError(
+            f"{name} takes pictures of none of these sizes: {tried}; model.input_size must be "
+            f"larger{_native_hint(self.library, name)}"
+        )
 
 
 class TorchvisionNet(_ZooNet):
     """Any classifier of torchvision.models."""
 
     __doc__ = f"{__doc__}\n{_ZooNet.__doc__}"
+    library = "torchvision"
 
     def _make(
         self,
@@ -148,37 +165,44 @@ class TorchvisionNet(_ZooNet):
 
         known = models.list_models(module=models)
         if name not in known:
-            raise ValueError(_unknown("torchvision", name, known))
-        if pretrained == "package":
-            raise ValueError(f"no installed package has weights for torchvision's {name}")
-        published = pretrained in (True, "hub")
-        options: dict[str, object] = {"weights": "DEFAULT" if published else None}
-        # What is not ImageNet's number of classes cannot be asked for together with its weights.
-        if not published:
-            options["num_classes"] = num_classes
+            raise ValueError(unknown_network(self.library, name, known))
+        if pretrained in _PUBLISHED:
+            network = self._published(in_channels, num_classes, name, pretrained)
+        else:
+            options: dict[str, object] = {"num_classes": num_classes}
             if name in ("googlenet", "inception_v3"):
                 options |= {"aux_logits": False, "init_weights": True}
-        network: nn.Module = _fetched(lambda: models.get_model(name, **options), name)
-        if published:
-            weights = models.get_model_weights(name).DEFAULT
-            preset = weights.transforms()
-            expected = preset.mean, preset.std
-            if getattr(network, "transform_input", False):
-                # These would bring ImageNet's statistics to 0.5 themselves, for RGB alone.
-                network.transform_input = False  # type: ignore[assignment]
-                expected = [0.5] * 3, [0.5] * 3
-            self.input_statistics = _for_channels(expected, in_channels)
-            _replace_head(network, num_classes)
-            for auxiliary in ("aux1", "aux2", "AuxLogits"):
-                if hasattr(network, auxiliary):
-                    setattr(network, auxiliary, None)
-            if hasattr(network, "aux_logits"):
-                network.aux_logits = False  # type: ignore[assignment]
+            network = _made(lambda: models.get_model(name, **options), name)
         if in_channels != 3:
-            _replace_first_convolution(network, in_channels, keep_weights=published)
+            _replace_first_convolution(network, in_channels, keep_weights=pretrained in _PUBLISHED)
         for module in network.modules():
             if isinstance(module, nn.Dropout) and drop_rate > 0:
                 module.p = drop_rate
+        return network
+
+    def _published(
+        self, in_channels: int, num_classes: int, name: str, pretrained: bool | str
+    ) -> nn.Module:
+        from torchvision import models
+
+        found = get_weights(self.library, name, pretrained)
+        weights = models.get_model_weights(name).DEFAULT
+        # torchvision would run code that is in the file; `_filled` looks for it before.
+        network = _filled(lambda: models.get_model(name, weights=weights), name, found)
+        preset = weights.transforms()
+        expected = preset.mean, preset.std
+        if getattr(network, "transform_input", False):
+            # These would bring ImageNet's statistics to 0.5 themselves, for RGB alone.
+            network.transform_input = False  # type: ignore[assignment]
+            expected = [0.5] * 3, [0.5] * 3
+        self.input_statistics = _for_channels(expected, in_channels)
+        # What is not ImageNet's number of classes cannot be asked for together with its weights.
+        _replace_head(network, num_classes)
+        for auxiliary in ("aux1", "aux2", "AuxLogits"):
+            if hasattr(network, auxiliary):
+                setattr(network, auxiliary, None)
+        if hasattr(network, "aux_logits"):
+            network.aux_logits = False  # type: ignore[assignment]
         return network
 
     def _heads(self) -> Sequence[str]:
@@ -189,6 +213,7 @@ class TimmNet(_ZooNet):
     """Any classifier of timm."""
 
     __doc__ = f"{__doc__}\n{_ZooNet.__doc__}"
+    library = "timm"
 
     def _make(
         self,
@@ -203,24 +228,27 @@ class TimmNet(_ZooNet):
 
         if not timm.is_model(name) or ("." in name and name not in timm.list_pretrained()):
             known = [*timm.list_models(), *timm.list_pretrained()]
-            raise ValueError(_unknown("timm", name, known))
-        published = pretrained in (True, "hub")
-        options: dict[str, Any] = {"in_chans": in_channels, "num_classes": num_classes}
-        if drop_rate > 0:
-            options["drop_rate"] = drop_rate
+            raise ValueError(unknown_network(self.library, name, known))
+        options: dict[str, Any] = {"in_chans": in_channels}
         described = timm.get_pretrained_cfg(name)
         if input_size is not None and described is not None and described.fixed_input_size:
             options["img_size"] = input_size
-        network: nn.Module = _fetched(
-            lambda: timm.create_model(name, pretrained=published, **options), name
+        found = get_weights(self.library, name, pretrained) if pretrained in _PUBLISHED else None
+        dropout: dict[str, Any] = {"drop_rate": drop_rate} if drop_rate > 0 else {}
+        network: nn.Module = _made(
+            lambda: timm.create_model(name, num_classes=num_classes, **options, **dropout), name
         )
-        if pretrained == "package":
-            if name.partition(".")[0] != _PACKAGED:
-                raise ValueError(f"no installed package has weights for {name}")
-            whole = timm.create_model(_PACKAGED)
-            whole.load_state_dict(package_weights(whole.state_dict()))
-            _take_over(network, whole, in_channels)
-        if published or pretrained == "package":
+        if found is not None:
+            overlay = _overlay(network, name, found)
+            # With the classes of its weights: for others timm would not mind missing tensors.
+            whole = _filled(
+                lambda: timm.create_model(
+                    name, pretrained=True, pretrained_cfg_overlay=overlay, **options
+                ),
+                name,
+                found,
+            )
+            _take_over(network, whole)
             expected: dict[str, Any] = network.default_cfg  # type: ignore[assignment]
             self.input_statistics = _for_channels((expected["mean"], expected["std"]), in_channels)
         return network
@@ -233,25 +261,42 @@ class TimmNet(_ZooNet):
         return [name for name in names if any(p.startswith(f"{name}.") for p in present)]
 
 
-def _unknown(library: str, name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"; near are {', '.join(near)}" if near else ""
-    return f"{library} has no classifier {name!r}{hint}"
+def _native_hint(library: str, name: str) -> str:
+    side = native_size(library, name)
+    return "" if side is None else f", such as the network's own {side}"
 
 
-def _fetched(make: Callable[[], nn.Module], name: str) -> nn.Module:
-    """Make a network, or say plainly that its weights could not be had."""
+def _made(make: Callable[[], nn.Module], name: str) -> nn.Module:
+    """Make a network; what a library says against it becomes one sentence."""
     try:
         return make()
-    except ValueError:
-        raise
-    # urllib, requests and the hub's client each have errors of their own.
-    except Exception as error:
+    except Exception as error:  # libraries refuse arguments with any kind of error
+        raise ValueError(f"{name} could not be made ({reason_of(error)})") from error
+
+
+def _filled(make: Callable[[], nn.Module], name: str, found: WeightsFile) -> nn.Module:
+    """Make a network with the weights that were found; what is wrong with them is said."""
+    remedy = "install it again" if found.source == "package" else "delete it to fetch it again"
+    try:
+        if not found.custom:
+            check_weights(found.file)
+        return make()
+    except ValueError as error:
+        raise ValueError(f"the weights of {name} ({found.source}): {error}; {remedy}") from error
+    except Exception as error:  # names or shapes that the network does not have, a torn file
         raise ValueError(
-            f"{name} could not be made ({type(error).__name__}: {error}); published weights need a "
-            "connection: without one give a file, model.pretrained=PATH, or use "
-            "model=efficientnet_lite0, whose weights come as a package"
+            f"{found.file} does not hold the weights of {name} ({reason_of(error)}); {remedy}"
         ) from error
+
+
+def _overlay(network: nn.Module, name: str, found: WeightsFile) -> dict[str, Any]:
+    """What tells timm where a network's weights are."""
+    if found.source != "package":
+        return {"file": str(found.file), "custom_load": found.custom}
+    try:
+        return {"state_dict": package_state(found, iter(network.state_dict()))}
+    except ValueError as error:
+        raise ValueError(f"the weights of {name} (package): {error}; install it again") from error
 
 
 def _last_layer(network: nn.Module) -> str:
@@ -293,13 +338,10 @@ def _replace_first_convolution(network: nn.Module, channels: int, *, keep_weight
     _replace(network, name, new)
 
 
-def _take_over(network: nn.Module, whole: nn.Module, channels: int) -> None:
-    """Copy all weights but those of a head of another size; fit the first kernel to `channels`."""
+def _take_over(network: nn.Module, whole: nn.Module) -> None:
+    """Copy all weights but those of a head of another size."""
     own, weights = network.state_dict(), whole.state_dict()
-    fitting = {n: t for n, t in weights.items() if own[n].shape == t.shape}
-    first = next(n for n, t in weights.items() if t.ndim == 4)
-    if first not in fitting:
-        fitting[first] = adapt_input(weights[first], channels)
+    fitting = {n: t for n, t in weights.items() if n in own and own[n].shape == t.shape}
     network.load_state_dict(fitting, strict=False)
 
 

@@ -14,7 +14,8 @@ from src.config.models import NetworkSettings, ZooSettings
 from src.config.schema import RunSettings
 
 NO_NETWORKS = ("handcrafted", "embedding", "ensemble")
-OTHERS = ("timm", "torchvision", "efficientnet_lite0", *NO_NETWORKS)
+PRETRAINED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+OTHERS = ("timm", "torchvision", *PRETRAINED, *NO_NETWORKS)
 OWN = [m for m in groups()["model"] if m not in OTHERS]
 ALL = [*OWN, "timm", "torchvision"]
 SHAPES = [((1, 8, 8), 10), ((3, 33, 47), 2), ((4, 8, 12), 3), ((3, 32, 32), 100)]

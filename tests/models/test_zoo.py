@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
 from src.models.zoo import TimmNet, TorchvisionNet
+from tests.models.caches import in_torch_cache, use_empty_caches
 
 
 def build(
@@ -205,12 +206,13 @@ def test_what_cannot_be_had_is_refused(
 
 
 @pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
-    """Weights that torchvision's hub seems to hold for resnet18."""
-    from torchvision.models import _api, resnet18
+def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, torch.Tensor]:
+    """Weights that torch's cache holds for torchvision's resnet18."""
+    from torchvision.models import resnet18
 
+    use_empty_caches(monkeypatch, tmp_path)
     weights = resnet18().state_dict()
-    monkeypatch.setattr(_api, "load_state_dict_from_url", lambda *_, **__: weights)
+    in_torch_cache("resnet18-f37072fd.pth", weights)
     return weights
 
 
@@ -236,14 +238,16 @@ def test_published_weights_fill_all_but_the_head(
     assert network.backbone.conv1.stride == (2, 2)
 
 
-def test_googlenet_gets_the_pictures_its_weights_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvision.models import _api, googlenet
+def test_googlenet_gets_the_pictures_its_weights_know(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from torchvision.models import googlenet
 
+    use_empty_caches(monkeypatch, tmp_path)
     original = googlenet(transform_input=True, init_weights=False).eval()
-    weights = original.state_dict()
-    monkeypatch.setattr(_api, "load_state_dict_from_url", lambda *_, **__: weights)
+    in_torch_cache("googlenet-1378be20.pth", original.state_dict())
     network = build(
-        TorchvisionNet, "googlenet", (3, 64, 64), classes=1000, pretrained="hub", stem="keep"
+        TorchvisionNet, "googlenet", (3, 64, 64), classes=1000, pretrained="hub", input_size=64
     ).eval()
     network.backbone.fc.load_state_dict(original.fc.state_dict())
     pixels = torch.rand(2, 3, 64, 64)
@@ -252,17 +256,6 @@ def test_googlenet_gets_the_pictures_its_weights_know(monkeypatch: pytest.Monkey
     known_std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     expected = original((pixels - known_mean) / known_std)
     torch.testing.assert_close(network((pixels - mean) / std), expected, rtol=1e-3, atol=1e-4)
-
-
-def test_without_a_connection_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvision.models import _api
-
-    def unreachable(*_: Any, **__: Any) -> None:
-        raise URLError("no route")
-
-    monkeypatch.setattr(_api, "load_state_dict_from_url", unreachable)
-    with pytest.raises(ValueError, match=r"no route.*model.pretrained=PATH"):
-        build(TorchvisionNet, "resnet18", pretrained=True)
 
 
 def test_trained_weights_find_the_network_they_were_trained_in() -> None:

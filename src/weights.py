@@ -1,0 +1,44 @@
+"""List the pretrained networks that this machine can load now, without a connection.
+
+python -m src.weights
+python -m src.weights filter=vit
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from src.config.checks import ConfigError
+from src.config.command_line import run_entry
+from src.config.compose import compose_settings
+from src.config.models import WeightsSettings
+
+
+def weights(settings: WeightsSettings, words: Sequence[str]) -> None:
+    """Print one table, and how a network of it is named."""
+    # timm and torchvision take a moment, which help and wrong words should not wait for.
+    from src.models.weights import loadable
+    from src.reporting.weights_table import format_weights
+
+    wanted = (settings.filter or "").casefold()
+    networks = loadable()
+    listed = [one for one in networks if wanted in one.name.casefold()]
+    if networks and not listed:
+        raise ConfigError(
+            f"filter is {settings.filter!r}: none of the {len(networks)} networks that this "
+            "machine can load has that in its name; leave it out to see them."
+        )
+    print(format_weights(listed, shutil.get_terminal_size((100, 24)).columns), flush=True)
+
+
+def main() -> int:
+    """The exit code of the command line."""
+    read = partial(compose_settings, WeightsSettings, config_name="weights")
+    return run_entry(__doc__ or "", read, weights)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Fetching weights from servers of the test's own: none beyond this machine is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save
+
+from src.models.download import from_address, from_hub
+from src.models.weights import get_weights
+from src.models.zoo import TimmNet
+from tests.models.caches import REVISION, timm_network, use_empty_caches
+
+REPOSITORY = "timm/test_resnet.r160_in1k"
+
+
+@contextmanager
+def serving(files: dict[str, bytes]) -> Iterator[str]:
+    """The address of a server that has these files, with the headers that the hub sends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def _answer(self, *, body: bool) -> None:
+            content = files.get(self.path)
+            self.send_response(200 if content is not None else 404)
+            if content is None:
+                self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("Content-Length", "0")
+            else:
+                self.send_header("X-Repo-Commit", REVISION)
+                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+                self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if body and content is not None:
+                self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def use_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    use_empty_caches(monkeypatch, tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    return monkeypatch
+
+
+def ask(patch: pytest.MonkeyPatch, endpoint: str) -> None:
+    patch.setattr(constants, "ENDPOINT", endpoint)
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+def build(name: str = "test_resnet") -> TimmNet:
+    return TimmNet(
+        3,
+        1000,
+        (160, 160),
+        name=name,
+        pretrained=True,
+        input_size=None,
+        stem="auto",
+        drop_rate=0.0,
+    ).eval()
+
+
+def as_torch(state: dict[str, torch.Tensor]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("model.safetensors", save), ("pytorch_model.bin", as_torch)]
+)
+def test_what_the_hub_has_is_fetched_once(
+    name: str, write: object, use_hub: pytest.MonkeyPatch
+) -> None:
+    published = timm_network("test_resnet")
+    content = write(published.state_dict())  # type: ignore[operator]
+    images = torch.randn(1, 3, 160, 160)
+    with serving({f"/{REPOSITORY}/resolve/main/{name}": content}) as address:
+        ask(use_hub, address)
+        torch.testing.assert_close(build()(images), published(images))
+    # The server is gone, and what it had is in the cache.
+    torch.testing.assert_close(build()(images), published(images))
+    assert get_weights("timm", "test_resnet", True).source == "hugging face cache"
+
+
+def test_a_hub_without_the_file_is_named(use_hub: pytest.MonkeyPatch) -> None:
+    with serving({}) as address:
+        ask(use_hub, address)
+        with pytest.raises(OSError, match=rf"{REPOSITORY} holds none of model.safetensors"):
+            from_hub(REPOSITORY, ["model.safetensors"])
+
+
+def test_a_hub_that_refuses_or_is_silent_is_known_within_seconds(
+    use_hub: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        ask(use_hub, address)
+        begun = time.monotonic()
+        with pytest.raises(ValueError, match=r"cannot be fetched .*refused.*model.pretrained=PATH"):
+            build()
+        assert time.monotonic() - begun < 5
+        listening.listen()  # and never answers
+        begun = time.monotonic()
+        with pytest.raises(ValueError, match="cannot be fetched .*Timeout"):
+            build()
+        assert time.monotonic() - begun < 10
+
+
+def test_an_address_is_fetched_and_checked_against_its_name(tmp_path: Path) -> None:
+    content = as_torch({"weight": torch.ones(2)})
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    with serving({"/right.pth": content, "/wrong.pth": content[:-1] + b"x"}) as address:
+        file = tmp_path / "cache" / f"net-{digest}.pth"
+        assert from_address(f"{address}/right.pth", file).read_bytes() == content
+        other = tmp_path / f"other-{digest}.pth"
+        with pytest.raises(OSError, match="invalid hash"):
+            from_address(f"{address}/wrong.pth", other)
+        with pytest.raises(OSError, match="404"):
+            from_address(f"{address}/missing.pth", other)
+    assert not other.exists()
+    with pytest.raises(OSError, match="refused"):
+        from_address(f"{address}/right.pth", other)
