@@ -19,6 +19,7 @@ from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 from src.data.splits import Split
 from src.run_folder import RunFolder
+from src.training.inference_plan import inference_plan
 
 if TYPE_CHECKING:  # scikit-image takes a moment, and networks need none of it
     from src.features.fusion import Extractor
@@ -43,8 +44,24 @@ def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extracto
     gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     if model.run is not None:
-        return (make(*_own_network(model, settings, data), device),)
-    return tuple(make(*_zoo(model, name, data), device) for name in model.networks)
+        found = [_own_network(model, settings, data)]
+    else:
+        found = [_zoo(model, name, data) for name in model.networks]
+    shape = (data.pictures.channels, *data.pictures.image_size)
+    return tuple(
+        make(network, metadata | _plan(network, shape, device, settings), device)
+        for network, metadata in found
+    )
+
+
+def _plan(
+    network: nn.Module, shape: tuple[int, int, int], device: torch.device, settings: RunSettings
+) -> dict[str, str]:
+    """How the network computes fastest here; its features are kept apart by precision."""
+    plan = inference_plan(
+        network.eval().to(device), shape, device, cache_dir=settings.data.cache_dir
+    )
+    return {"precision": plan.precision, "memory_format": plan.memory_format}
 
 
 def _zoo(
@@ -74,7 +91,6 @@ def _zoo(
         "image_size": list(pictures.image_size),
         "mean": list(mean),
         "std": list(std),
-        "memory_format": "channels_last",
     }
 
 

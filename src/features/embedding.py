@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src.features.picture import Floats
+from src.models.folding import fold_batch_norms
 
 __all__ = ["NetworkFeatures"]
 
@@ -53,10 +54,9 @@ class NetworkFeatures:
         self.passport = dict(passport)
         self._layout = MEMORY_FORMATS[passport.get("memory_format", "contiguous")]
         self._dtype = PRECISIONS[passport.get("precision", "float32")]
-        self._network = (
-            network.requires_grad_(False).eval().to(device).to(memory_format=self._layout)
-        )
+        self._network = network.requires_grad_(False).eval().cpu()
         self._device = device
+        self._compute: nn.Module | None = None
         shape = (1, -1, 1, 1)
         self._mean = torch.tensor(passport["mean"], device=device).view(shape)
         self._std = torch.tensor(passport["std"], device=device).view(shape)
@@ -111,6 +111,15 @@ class NetworkFeatures:
         starts = range(0, len(images), self._AT_ONCE)
         return np.concatenate([self._described(images[at : at + self._AT_ONCE]) for at in starts])
 
+    def _ready(self) -> nn.Module:
+        """The network as it computes fastest; made when first needed, for its weights may come
+        after it."""
+        if self._compute is None:
+            channels, size = self.passport["channels"], self.passport["image_size"]
+            folded = fold_batch_norms(self._network, torch.zeros(1, channels, *size))
+            self._compute = folded.to(self._device).to(memory_format=self._layout)
+        return self._compute
+
     def _described(self, images: NDArray[np.uint8]) -> Floats:
         enabled = self._dtype is not None
         with (
@@ -120,7 +129,7 @@ class NetworkFeatures:
             pixels = torch.from_numpy(images).to(self._device)
             pixels = pixels.to(torch.float32, memory_format=self._layout)
             pixels = pixels.div_(255).sub_(self._mean).div_(self._std)
-            found: Tensor = self._network(pixels)
+            found: Tensor = self._ready()(pixels)
             if found.ndim > 2:  # (N, D, ...)
                 found = found.flatten(2).mean(dim=2)
             rows: Floats = found.float().cpu().numpy()
