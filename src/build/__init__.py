@@ -1,7 +1,7 @@
 """Composition root: settings in, objects out. Nothing else turns a `_target_` into an object."""
 
 from src.build.data import build_data, build_fold, first_batch_size, native_side
-from src.build.extractors import build_extractors
+from src.build.extractors import build_extractors, frozen_network
 from src.build.task import build_task, load_task
 from src.build.trainer import build_trainer
 
@@ -12,6 +12,7 @@ __all__ = [
     "build_task",
     "build_trainer",
     "first_batch_size",
+    "frozen_network",
     "load_task",
     "native_side",
 ]

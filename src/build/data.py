@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from src.build.objects import get_object, input_of
+from src.build.objects import input_of
 from src.config.features import EmbeddingSettings
 from src.config.models import ModelSettings, ZooSettings
 from src.config.schema import RunSettings
@@ -12,6 +10,7 @@ from src.data.cache import cache_folder
 from src.data.datamodule import PictureData
 from src.data.folds import training_seed
 from src.data.parallel import available_cores
+from src.data.sources.listing import list_pictures
 from src.models.weights import native_size
 
 __all__ = ["build_data", "build_fold", "first_batch_size", "native_side"]
@@ -28,11 +27,9 @@ def build_data(settings: RunSettings) -> PictureData:
     """
     data = settings.data
     cache = cache_folder(data.cache_dir).absolute()
-    load = get_object(data._target_)
-    root = None if data.root is None else Path(data.root).absolute()
     with input_of("data"):
         opened = PictureData.open(
-            load(root, cache, data.download),
+            list_pictures(data),
             image_size=data.image_size,
             channels=data.channels,
             fit=data.fit,

@@ -17,6 +17,7 @@ from src.config.features import EmbeddingSettings, HandcraftedSettings
 from src.config.models import ZooSettings
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
+from src.data.decode import PictureFormat
 from src.data.splits import Split
 from src.run_folder import RunFolder
 from src.training.inference_plan import inference_plan
@@ -24,7 +25,7 @@ from src.training.inference_plan import inference_plan
 if TYPE_CHECKING:  # scikit-image takes a moment, and networks need none of it
     from src.features.fusion import Extractor
 
-__all__ = ["build_extractors"]
+__all__ = ["build_extractors", "frozen_network"]
 
 
 def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extractor, ...]:
@@ -41,17 +42,43 @@ def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extracto
             return tuple(make(model.features, to_plain(model)))
     if not isinstance(model, EmbeddingSettings):
         raise TypeError(f"{model.name} has no features")
-    gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
-    if model.run is not None:
-        found = [_own_network(model, settings, data)]
-    else:
-        found = [_zoo(model, name, data) for name in model.networks]
+    if model.run is None:
+        form = data.pictures.format
+        return tuple(frozen_network(settings, name, data, form) for name in model.networks)
+    device = _device(settings)
+    network, metadata = _own_network(model, settings, data)
     shape = (data.pictures.channels, *data.pictures.image_size)
-    return tuple(
-        make(network, metadata | _plan(network, shape, device, settings), device)
-        for network, metadata in found
+    return (make(network, metadata | _plan(network, shape, device, settings), device),)
+
+
+def frozen_network(
+    settings: RunSettings, name: str, data: PictureData, wanted: PictureFormat
+) -> Extractor:
+    """Return the features of one published network.
+
+    Args:
+        settings: of the run, its model one of `EmbeddingSettings`.
+        name: timm's of the network.
+        data: the pictures.
+        wanted: the format in which they will be given.
+
+    Raises:
+        ConfigError: there is no such network, or its weights cannot be had.
+    """
+    model = settings.model
+    assert isinstance(model, EmbeddingSettings)
+    device = _device(settings)
+    network, metadata = _zoo(model, name, data, wanted)
+    shape = (wanted.channels, *wanted.image_size)
+    extractor: Extractor = get_object(model._target_)(
+        network, metadata | _plan(network, shape, device, settings), device
     )
+    return extractor
+
+
+def _device(settings: RunSettings) -> torch.device:
+    gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if gpu else "cpu")
 
 
 def _plan(
@@ -65,9 +92,8 @@ def _plan(
 
 
 def _zoo(
-    model: EmbeddingSettings, name: str, data: PictureData
+    model: EmbeddingSettings, name: str, data: PictureData, wanted: PictureFormat
 ) -> tuple[nn.Module, dict[str, Any]]:
-    pictures = data.pictures
     zoo = ZooSettings(
         _target_="src.models.zoo.TimmNet",
         name=name,
@@ -78,17 +104,16 @@ def _zoo(
         stem="keep",
         drop_rate=0.0,
     )
-    classes = len(pictures.class_names)
+    classes = len(data.pictures.class_names)
     network = build_network(
-        zoo, channels=pictures.channels, classes=classes, image_size=pictures.image_size
+        zoo, channels=wanted.channels, classes=classes, image_size=wanted.image_size
     )
     mean, std = getattr(network, "input_statistics", None) or data.channel_statistics
     return network, {
         "target": zoo._target_,
         "arguments": rebuild_arguments(zoo, network),
-        "channels": pictures.channels,
+        **wanted.plain(),
         "classes": classes,
-        "image_size": list(pictures.image_size),
         "mean": list(mean),
         "std": list(std),
     }

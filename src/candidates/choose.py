@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from src.build import load_task
+from src.build import build_data, load_task
 from src.candidates.candidate import Candidate, Trained
 from src.candidates.network import NetworkCandidate, TrainedNetwork
 from src.config.ensemble import EnsembleSettings
-from src.config.features import ClassicalSettings
+from src.config.features import ClassicalSettings, EmbeddingSettings
 from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.data.datamodule import PictureData
 from src.resolve import resolve, seconds_per_epoch
 
-__all__ = ["ENSEMBLE_SUFFIX", "candidate_of", "load_trained", "prepared"]
+__all__ = ["ENSEMBLE_SUFFIX", "Preparation", "candidate_of", "load_trained", "prepared"]
 
 _CLASSIFIER_SUFFIX, ENSEMBLE_SUFFIX = ".skops", ".json"
 
@@ -44,20 +45,59 @@ def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
     return NetworkCandidate.chosen(settings, data)
 
 
-def prepared(settings: RunSettings, data: PictureData) -> tuple[RunSettings, int, float]:
-    """What a candidate leaves open, measured and chosen once for many runs of its kind.
+@dataclass(frozen=True)
+class Preparation:
+    """What a candidate left open, chosen.
 
-    Returns:
-        the settings without any `auto`, epochs, and about the seconds of one; a single epoch that
-        takes no time for what knows none.
+    Attributes:
+        settings: without any `auto`.
+        epochs: of a whole fit; 1 for what knows none.
+        seconds_per_epoch: about what one of them takes.
+        notes: how it was chosen, for the person.
+    """
+
+    settings: RunSettings
+    epochs: int
+    seconds_per_epoch: float
+    notes: tuple[str, ...] = ()
+
+
+def prepared(
+    settings: RunSettings, data: PictureData, *, networks: bool, seconds: float | None
+) -> Preparation:
+    """Measure and choose, once for many runs of its kind, what a candidate leaves open.
+
+    The features that these runs share are computed here, with all cores.
+
+    Args:
+        settings: of a run.
+        data: its pictures.
+        networks: whether frozen networks are to be chosen among those that can be loaded.
+        seconds: that choosing and describing may take; None for no limit.
 
     Raises:
         ConfigError: it cannot be made for these pictures.
     """
-    if not isinstance(settings.model, NetworkSettings):
-        return settings, 1, 0.0
-    settings = resolve(settings, data).settings
-    return settings, int(settings.trainer.max_epochs), seconds_per_epoch(settings, data)
+    if isinstance(settings.model, NetworkSettings):
+        settings = resolve(settings, data).settings
+        epochs = int(settings.trainer.max_epochs)
+        return Preparation(settings, epochs, seconds_per_epoch(settings, data))
+    if not isinstance(settings.model, ClassicalSettings):
+        return Preparation(settings, 1, 0.0)
+    from src.candidates.classical import ClassicalCandidate
+
+    notes: tuple[str, ...] = ()
+    if networks and isinstance(settings.model, EmbeddingSettings) and settings.model.run is None:
+        from src.candidates.ranking import choose_networks
+
+        choice = choose_networks(settings, data, seconds)
+        model: ClassicalSettings = replace(settings.model, networks=list(choice.networks))
+        settings, notes = replace(settings, model=model), choice.notes
+        data = build_data(settings)
+    else:
+        model = settings.model
+    candidate = ClassicalCandidate(settings, model, data)
+    return Preparation(settings, 1, candidate.describe_seconds(), notes)
 
 
 def load_trained(checkpoint: Path) -> Trained:

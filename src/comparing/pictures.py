@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from src.config.checks import from_plain
 from src.config.data import DataSettings
 from src.data.audit import content_hash
-from src.data.cache import cache_folder
 from src.data.decode import PictureError
 from src.data.source import Source
+from src.data.sources.listing import list_pictures
 from src.data.splits import Split
 from src.data.thumbnails import thumbnail
 from src.run_folder import RunFolder
@@ -66,11 +66,7 @@ def read_pictures(run_dir: Path, ids: Sequence[int]) -> dict[int, NDArray[np.uin
 def _source(folder: RunFolder) -> Source:
     plain: dict[str, Any] = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     data = from_plain(DataSettings, plain["data"], "data")
-    # One on the allowlist, or it were no settings.
-    lister = importlib.import_module(data._target_.removesuffix(".load"))
-    root = None if data.root is None else Path(data.root).absolute()
-    source: Source = lister.load(root, cache_folder(data.cache_dir).absolute(), False)
-    return source
+    return list_pictures(replace(data, download=False))
 
 
 def _by_path(source: Source) -> dict[str, int]:

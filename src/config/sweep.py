@@ -21,6 +21,7 @@ from src.config.compose import (
 from src.config.schema import RunSettings
 
 __all__ = [
+    "AUTO",
     "METRICS",
     "BudgetSettings",
     "DashboardSettings",
@@ -46,6 +47,7 @@ METRICS = {
 }
 # Known after every epoch, so that a trial can be judged before its end.
 REPORTED = ("val/accuracy", "val/loss")
+AUTO = "auto"
 _FOLDERS = (SWEEPS, CONF)
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Of a run, but not of its result: no part of the command that repeats a trial.
@@ -57,7 +59,10 @@ class BudgetSettings(Settings):
     """When no further trial begins: whichever comes first, over all starts of the study."""
 
     trials: int | None = setting("trials in all; null for no limit", at_least=1)
-    minutes: float | None = setting("minutes of racing; null for no limit", above=0)
+    minutes: float | None = setting(
+        "minutes from the first trial to the champion, the finalists included; null for no limit",
+        above=0,
+    )
     epochs: int | None = setting("epochs of all trials together; null for no limit", at_least=1)
 
     def __post_init__(self) -> None:
@@ -128,6 +133,12 @@ def _metric_problem(names: Any) -> str | None:
     return None if names else "it must name at least one"
 
 
+def _families_problem(names: list[str] | str) -> str | None:
+    if isinstance(names, str):
+        return None if names == AUTO else "it must be auto or a list of names"
+    return None if names else "it must name at least one"
+
+
 def _study_folder(output_dir: str, study: str) -> Path:
     return Path(output_dir).absolute() / "sweeps" / study
 
@@ -137,8 +148,9 @@ class SweepSettings(RunSettings):
     """One study: the settings of a run are the base of all its trials, whatever the model."""
 
     study: str = setting("identifies the study under output_dir", check=_study_problem)
-    families: list[str] = setting(
-        "what races: files of sweeps/spaces/", check=lambda v: None if v else "name at least one"
+    families: list[str] | str = setting(
+        "what races: files of sweeps/spaces/, or auto for those that suit the pictures",
+        check=_families_problem,
     )
     metric: str | list[str] = setting(
         "what to go by; several for a Pareto front, without pruning", check=_metric_problem
@@ -161,7 +173,7 @@ class SweepSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(set(self.families)) < len(self.families):
+        if self.families != AUTO and len(set(self.families)) < len(self.families):
             raise ConfigError(f"families is {self.families}: one is named twice.")
         if self.pruner.name != "none" and len(self.metrics) > 1:
             raise ConfigError("metric names several: say pruner=none, for no pruner can judge.")

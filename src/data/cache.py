@@ -22,7 +22,7 @@ from src.data.decoded import Wanted, decoded, picture
 from src.data.parallel import available_cores
 from src.data.source import Problem, Source
 
-__all__ = ["PictureStore", "cache_folder", "open_pictures"]
+__all__ = ["PictureStore", "cache_folder", "chosen_size", "open_pictures"]
 
 _NAMED = 20
 # What a model of no size of its own gets: 128x128 pixels, or as many in other proportions. A
@@ -164,7 +164,8 @@ def open_pictures(
     found = survey(source, findings_dir=cache_dir / "findings", workers=workers)
     if len(found.reasons) == len(source):
         raise _bad_pictures(source, found.reasons)
-    size = _chosen_size(found, image_size, native_side)
+    usable_sizes = np.delete(found.sizes, sorted(found.reasons), axis=0)
+    size = chosen_size(usable_sizes, image_size, native_side)
     form = PictureFormat(size, channels or _chosen_channels(source, found), fit)
     if source.arrays is not None and source.arrays.shape[1:] == (form.channels, *size):
         # Already the array that is wanted, and no faster to be had from the disk.
@@ -269,15 +270,20 @@ def _only(source: Source, kept: npt.NDArray[np.int64]) -> Source:
     )
 
 
-def _chosen_size(
-    found: Survey, wanted: int | Sequence[int] | None, native_side: int | None
+def chosen_size(
+    sizes: npt.NDArray[np.int64], wanted: int | Sequence[int] | None, native_side: int | None
 ) -> tuple[int, int]:
+    """Return the (H, W) that pictures are decoded to.
+
+    Args:
+        sizes: (N, 2) height and width in pixels of the usable ones, N at least 1.
+        wanted, native_side: `image_size` and `native_side` of `open_pictures`.
+    """
     if isinstance(wanted, int):
         return wanted, wanted
     if wanted is not None:
         height, width = wanted
         return height, width
-    sizes = np.delete(found.sizes, sorted(found.reasons), axis=0)
     height, width = (int(side) for side in sizes[0])
     alike = bool((sizes == sizes[0]).all()) and min(height, width) >= _SMALLEST
     shorter = max(_SMALLEST, int(np.median(sizes.min(axis=1))))

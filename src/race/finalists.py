@@ -22,7 +22,7 @@ __all__ = ["NO_FOLDS", "FinalRecord", "Finals"]
 # Words that turn a cross-validated configuration into a single training on the usual parts.
 NO_FOLDS = ("cv.folds=null", "cv.repeats=1")
 
-_REFITS, _TEST = "refits", "test"
+_REFITS, _TEST, _SIZE = "refits", "test", "finalists"
 _POLL_SECONDS = 0.25
 _MOST_ATTEMPTS = 2
 
@@ -78,6 +78,9 @@ class Finals:
     Args:
         settings, study, pool, onlookers: of the sweep.
         job_of: the job of a trial's configuration with another seed and these further words.
+        seconds_left: of the sweep's budget; None for no limit. Fewer finalists, or fewer seeds, are
+            trained where more would take longer; where there is no time for any, the best trial
+            wins as it stands.
     """
 
     def __init__(
@@ -87,12 +90,14 @@ class Finals:
         pool: Pool,
         onlookers: Onlookers,
         job_of: Callable[[TrialRecord, int, Sequence[str]], Job],
+        seconds_left: float | None = None,
     ) -> None:
         self._settings = settings
         self._study = study
         self._pool = pool
         self._onlookers = onlookers
         self._job_of = job_of
+        self._seconds_left = seconds_left
         self._metric = settings.metrics[0]
         self._refits: dict[str, dict[str, dict[str, Any]]] = study.recall(_REFITS) or {}
 
@@ -124,7 +129,12 @@ class Finals:
         chosen = self._chosen()
         if not chosen or not self._settings.finalists:
             return
-        count = self._settings.finalist_seeds
+        finalists, count = self._affordable(chosen)
+        if not count:
+            self._take_as_it_stands(chosen[0])
+            self._measure_winner(check)
+            return
+        chosen = chosen[:finalists]
         seeds = [self._settings.seed + 1 + i for i in range(count)]
         self._onlookers.say(
             f"finalists: trials {', '.join(str(trial.number) for trial in chosen)}, "
@@ -149,6 +159,45 @@ class Finals:
         for trial in complete:
             distinct.setdefault(trial.words, trial)
         return list(distinct.values())[: self._settings.finalists]
+
+    def _affordable(self, chosen: Sequence[TrialRecord]) -> tuple[int, int]:
+        """How many finalists and seeds of each end within the time that is left.
+
+        The most trainings that do; of as many the more seeds, for one figure of each says little.
+        Once chosen, it stays: a later start goes on with the same.
+        """
+        known = self._study.recall(_SIZE)
+        if known is not None and len(chosen) >= known[0]:
+            return known[0], known[1]
+        most = len(chosen), self._settings.finalist_seeds
+        fitting = [
+            (finalists, seeds)
+            for finalists in range(1, most[0] + 1)
+            for seeds in range(1, most[1] + 1)
+            if self._fits(chosen[:finalists], seeds)
+        ]
+        size = max(fitting, key=lambda pair: (pair[0] * pair[1], pair[1]), default=(1, 0))
+        if size != most:
+            said = "none" if not size[1] else f"{size[0]} with {size[1]} seeds each"
+            self._onlookers.say(
+                f"finalists: {said}, for {most[0]} with {most[1]} seeds each would take longer "
+                "than the budget"
+            )
+        self._study.remember(_SIZE, size)
+        return size
+
+    def _fits(self, trials: Sequence[TrialRecord], seeds: int) -> bool:
+        if self._seconds_left is None:
+            return True
+        each = [trial.seconds or 0.0 for trial in trials]
+        slots = max(1, len(self._pool.free()))
+        return seeds * max(sum(each) / slots, *each) <= self._seconds_left
+
+    def _take_as_it_stands(self, trial: TrialRecord) -> None:
+        """The best trial's own run stands for the finalist that there is no time to train."""
+        found = self._found(trial, self._settings.seed)
+        found |= {"value": (trial.objectives or (None,))[0], "run_dir": trial.run_dir}
+        self._study.remember(_REFITS, self._refits)
 
     def _train(
         self, todo: list[tuple[TrialRecord, int, int]], interrupted: Callable[[], bool]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from src.config.checks import ConfigError, to_plain
 from src.config.sweep import SweepSettings, base_words
 from src.data.parallel import available_cores
+from src.race.auto import choose_families
+from src.race.clock import Clock
 from src.race.families import default_values, load_families, words_of
 from src.race.finalists import NO_FOLDS, Finals
 from src.race.machine import usual_slots, visible_gpus
 from src.race.onlookers import Onlookers
 from src.race.parent import ParentRun
+from src.race.preparing import Preparation, Prepared
 from src.search.driver import Budget, Driver, TooManyFailures
 from src.search.pool import Pool, WorkersFail
 from src.search.pruning import make_pruner
@@ -34,15 +38,6 @@ __all__ = ["run_sweep"]
 _RUNNER = "src.race.runner:TrialRunner"
 # Workers of a cluster may wait for room much longer, and are on other machines.
 _GATHER_SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """What a family's own configuration leaves open, chosen once for all its trials."""
-
-    words: tuple[str, ...]
-    epochs: int
-    seconds_per_epoch: float
 
 
 class _Race:
@@ -71,7 +66,14 @@ class _Race:
         self._families = {family.name: family for family in families}
         self._base = tuple(base)
         self._folder = folder
-        self._prepared: dict[str, _Prepared] = {}
+        self._prepared: dict[str, Prepared] = {}
+        minutes = settings.budget.minutes
+        self._clock = Clock(
+            None if minutes is None else 60 * minutes,
+            finals=bool(settings.finalists),
+            earlier=float(study.recall("spent") or 0.0),
+            note=partial(study.remember, "spent"),
+        )
         self._parent = ParentRun(settings, study, folder, command)
 
     def run(self, interruption: Interruption) -> SweepRecord:
@@ -90,6 +92,7 @@ class _Race:
 
         def check() -> None:
             self._study.stay()
+            self._clock.tick()
             interruption.check()
 
         try:
@@ -100,17 +103,27 @@ class _Race:
                 driver = Driver(
                     self._study,
                     pool,
-                    budget=_budget(self._settings),
+                    budget=self._budget(),
                     metrics=self._settings.metrics,
                     job_of=self._job,
                     watcher=onlookers,
+                    affordable=self._affordable,
                     failure_limit=self._settings.failure_limit,
                     interrupted=lambda: interruption.pending,
                 )
                 driver.race()
                 interruption.check()
-                finals = Finals(self._settings, self._study, pool, onlookers, self._final_job)
+                self._clock.settle()
+                finals = Finals(
+                    self._settings,
+                    self._study,
+                    pool,
+                    onlookers,
+                    self._final_job,
+                    seconds_left=self._clock.left,
+                )
                 finals.run(lambda: interruption.pending, check)
+                self._clock.settle()
                 self._study.remember("over", self._target())
                 status = "FINISHED"
         except Interrupted as stop:
@@ -160,6 +173,20 @@ class _Race:
             test_measurements=final.test_measurements,
             seconds=float(study.recall("seconds") or 0.0),
             steps="folds" if settings.cv.is_whole else "epochs",
+        )
+
+    def _budget(self) -> Budget:
+        """What the driver may use: it counts the seconds of racing alone, over all starts."""
+        budget, left = self._settings.budget, self._clock.race_left
+        raced = float(self._study.recall("seconds") or 0.0)
+        return Budget(budget.trials, None if left is None else raced + left, budget.epochs)
+
+    def _affordable(self, seconds: float | None) -> frozenset[str]:
+        """The families of which a whole trial would end in so many seconds; None for no limit."""
+        return frozenset(
+            name
+            for name, found in self._prepared.items()
+            if found.affordable and (seconds is None or found.seconds <= seconds)
         )
 
     def _is_over(self) -> bool:
@@ -214,27 +241,28 @@ class _Race:
             self._base = (*self._base, f"runtime.threads={threads}")
 
     def _prepare(self, pool: Pool, onlookers: Onlookers, check: Callable[[], None]) -> None:
-        """Choose what the families leave open, one after another on an otherwise idle machine."""
+        """Find out what the families take, one after another on an otherwise idle machine."""
         known: dict[str, Any] = self._study.recall("prepared") or {}
         if not self._families.keys() <= known.keys():
             pool.gather(_GATHER_SECONDS, check)
-        for name, family in self._families.items():
+        preparation = Preparation(pool, self._clock, self._base, self._places(final=False), check)
+        for position, (name, family) in enumerate(self._families.items()):
             if name not in known:
-                onlookers.say(f"{name}: how to train it on this machine")
-                job = {"do": "prepare", "places": self._places(final=False)}
-                words = words_of(family, self._base, {})
-                ending = pool.run_alone({**job, "words": words}, check).ending
-                if ending.state != "complete":
-                    raise RunFailed(f"the family {name} cannot be trained: {ending.reason}")
-                known[name] = dict(ending.result)
+                onlookers.say(f"{name}: finding out how to train it on this machine")
+                found = preparation.find_out(family, len(self._families) - position)
+                for note in found.notes:
+                    onlookers.say(f"{name}: {note}")
+                known[name] = asdict(found)
                 self._study.remember("prepared", known)
-            found = known[name]
-            self._prepared[name] = _Prepared(
-                tuple(found["words"]), found["epochs"], found["seconds_per_epoch"]
-            )
+            self._prepared[name] = Prepared(**known[name])
         if not self._study.recall("enqueued"):
-            cost = {n: p.epochs * p.seconds_per_epoch for n, p in self._prepared.items()}
-            for name in sorted(cost, key=cost.__getitem__):
+            affordable = {n: p for n, p in self._prepared.items() if p.affordable}
+            if not affordable:
+                raise RunFailed(
+                    f"budget.minutes={self._settings.budget.minutes} is too short for any of "
+                    f"{', '.join(self._families)}: give it more, or name faster families"
+                )
+            for name in sorted(affordable, key=lambda n: affordable[n].seconds):
                 self._study.enqueue(name, default_values(self._families[name], self._base))
             self._study.remember("enqueued", True)
 
@@ -315,7 +343,11 @@ def run_sweep(settings: SweepSettings, words: Sequence[str], config_name: str) -
         RunFailed: the sweep cannot go on.
     """
     base = base_words(words, config_name)
-    families = load_families(settings.families, base, settings.search)
+    if isinstance(settings.families, str):
+        chosen = choose_families(settings)
+        print(chosen.reason, flush=True)
+        settings = replace(settings, families=list(chosen.names))
+    families = load_families(list(settings.families), base, settings.search)
     command = shlex.join(["python", "-m", "src.sweep", "--config-name", config_name, *words])
     folder = settings.study_folder
     try:
@@ -355,12 +387,6 @@ def _plan(settings: SweepSettings, families: Sequence[Family], base: Sequence[st
             p_threshold=pruner.p_threshold,
         ),
     )
-
-
-def _budget(settings: SweepSettings) -> Budget:
-    budget = settings.budget
-    seconds = None if budget.minutes is None else 60 * budget.minutes
-    return Budget(budget.trials, seconds, budget.epochs)
 
 
 def _changed(words: Sequence[str], changes: Sequence[str]) -> list[str]:

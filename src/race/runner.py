@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from src.config.resume import effective_words, read_run_settings
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 from src.data.folds import training_seed
+from src.data.parallel import available_cores
 from src.experiment import run_experiment
 from src.finished.revisit import measure_again
 from src.race.apart import train_apart
@@ -32,14 +34,16 @@ from src.training.interruption import Interrupted, Interruption, Stopped
 
 __all__ = ["TrialRunner"]
 
-_CHOSEN = ("runtime.", "data.batch_size", "trainer.max_epochs")
+_CHOSEN = ("runtime.", "data.batch_size", "trainer.max_epochs", "model.networks")
+_MOST_OPEN = 4
 
 
 class TrialRunner:
     """Runs jobs one after another in one process.
 
     A job is a dict of plain values. `do` is one of:
-    - "prepare": what a family leaves open is measured. words -> words, epochs, seconds_per_epoch.
+    - "prepare": what a family leaves open is measured and chosen. words, seconds (that this may
+      take, or None) -> words, epochs, seconds_per_epoch, notes.
     - "train": a trial or a finalist. words, places (words that say where), command, name, tags,
       parent_run_id, metric, direction; `resume` with the folder of a run that goes on, or None
       -> metrics, seconds.
@@ -53,8 +57,7 @@ class TrialRunner:
     def __init__(self, apart: bool = False) -> None:
         self._apart = apart
         self._warm = False
-        self._key = ""
-        self._data: PictureData | None = None
+        self._open: dict[str, PictureData] = {}
 
     def __call__(self, job: Job, say: Say) -> Ending:
         try:
@@ -88,7 +91,11 @@ class TrialRunner:
             raise ConfigError("data.train_on_val leaves no validation part to race on: say false.")
         data = self._pictures(settings)
         before = leaves(to_plain(settings))
-        settings, epochs, seconds = prepared(settings, data)
+        networks = not any(word.startswith("model.networks=") for word in job["words"])
+        # Nothing else runs meanwhile: all cores may take part.
+        with _threads(available_cores()):
+            found = prepared(settings, data, networks=networks, seconds=job.get("seconds"))
+        settings = found.settings
         chosen = {
             key: value
             for key, value in leaves(to_plain(settings)).items()
@@ -96,8 +103,9 @@ class TrialRunner:
         }
         result = {
             "words": [word_of(key, value) for key, value in chosen.items()],
-            "epochs": epochs,
-            "seconds_per_epoch": seconds,
+            "epochs": found.epochs,
+            "seconds_per_epoch": found.seconds_per_epoch,
+            "notes": list(found.notes),
         }
         return Ending("complete", result)
 
@@ -171,16 +179,23 @@ class TrialRunner:
         return Ending("complete", result)
 
     def _pictures(self, settings: RunSettings) -> PictureData:
-        """Those of the last job if they are the same; a single fold divides them for itself."""
+        """Those of an earlier job if they are the same; a single fold divides them for itself.
+
+        Candidates of several sizes take turns: the last few sets stay open, mapped and not read.
+        """
         plain = {k: v for k, v in to_plain(settings.data).items() if k != "batch_size"}
         fold = to_plain(settings.cv) if settings.cv.fold is not None else None
-        key = json.dumps([plain, fold], sort_keys=True)
-        if self._data is None or key != self._key:
-            self._data, self._key = None, key  # the old ones go before the new ones come
-            self._data = build.build_data(settings)
-        self._data.batch_size = build.first_batch_size(settings)
-        self._data.seed = training_seed(settings.seed, settings.cv.fold)
-        return self._data
+        side = build.native_side(settings.model) if settings.data.image_size is None else None
+        key = json.dumps([plain, fold, side], sort_keys=True)
+        data = self._open.pop(key, None)
+        if data is None:
+            while len(self._open) >= _MOST_OPEN:  # the oldest go before a new one comes
+                self._open.pop(next(iter(self._open)))
+            data = build.build_data(settings)
+        self._open[key] = data
+        data.batch_size = build.first_batch_size(settings)
+        data.seed = training_seed(settings.seed, settings.cv.fold)
+        return data
 
 
 class _NoReports:
@@ -191,6 +206,16 @@ class _NoReports:
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> str | None:
         return None
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _settings(job: Mapping[str, Any]) -> RunSettings:

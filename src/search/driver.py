@@ -75,6 +75,8 @@ class Driver:
             its `folds` where it reports after these; asked again before every attempt, because
             what was noted of the trial may have changed.
         watcher: see `Watcher`.
+        affordable: names of the families of which a whole trial ends within so many seconds; None
+            for no limit.
         failure_limit: share of failed trials that ends the race, once enough have ended.
         interrupted: asked all the time; True to save and end.
     """
@@ -88,6 +90,7 @@ class Driver:
         metrics: tuple[str, ...],
         job_of: Callable[[TrialRecord], Job],
         watcher: Watcher,
+        affordable: Callable[[float | None], frozenset[str]] | None = None,
         failure_limit: float = 0.5,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -97,6 +100,8 @@ class Driver:
         self._metrics = metrics
         self._job_of = job_of
         self._watcher = watcher
+        self._affordable = affordable
+        self._given_at: dict[int, float] = {}
         self._failure_limit = failure_limit
         self._interrupted = interrupted
         # Trials that go on, each with the folder of its run, or None to begin anew.
@@ -164,6 +169,7 @@ class Driver:
             job = {**self._job_of(trial), "number": trial.number, "resume": run_dir}
             self._study.note(trial.number, words=list(job["words"]))
             self._pool.give(slot, job)
+            self._given_at[trial.number] = time.monotonic()
             self._watcher.began(slot, trial, job["epochs"])
 
     def _next(self) -> tuple[TrialRecord, str | None] | None:
@@ -171,7 +177,11 @@ class Driver:
             return self._waiting.popleft()
         if self._spent() is not None or self._exhausted:
             return None
-        trial = self._study.ask()
+        families = None if self._affordable is None else self._affordable(self._seconds_left)
+        if families is not None and not families:  # nothing that begins now would end in time
+            self._exhausted = True
+            return None
+        trial = self._study.ask(families)
         if trial is None:
             self._exhausted = True
             return None
@@ -193,6 +203,11 @@ class Driver:
         if self._out_of_time():
             return "minutes"
         return None
+
+    @property
+    def _seconds_left(self) -> float | None:
+        seconds = self._budget.seconds
+        return None if seconds is None else max(0.0, seconds - self.seconds)
 
     def _out_of_time(self) -> bool:
         return self._budget.seconds is not None and self.seconds >= self._budget.seconds
@@ -226,7 +241,20 @@ class Driver:
                 return f"pruned after {step} {name} at {self._metrics[0]} {value:.4g}"
         if self._out_of_time():
             return f"the time was over after {step} {name}"
-        return None
+        return self._too_slow(number, step, whole, name)
+
+    def _too_slow(self, number: int, step: int, whole: int, name: str) -> str | None:
+        """Why a trial that goes on as it began cannot end in time, or None."""
+        left, began = self._seconds_left, self._given_at.get(number)
+        if left is None or began is None or step >= whole:
+            return None
+        needed = (time.monotonic() - began) / step * (whole - step)
+        if needed <= left:
+            return None
+        return (
+            f"stopped after {step} {name}: the other {whole - step} would take {needed:.0f} s, and "
+            f"{left:.0f} s are left"
+        )
 
     def _end(self, event: Ended, stopping: bool) -> None:
         number, ending = event.job["number"], event.ending

@@ -186,15 +186,27 @@ class SweepStudy:
                 chosen | stored, user_attrs={"default": True}, skip_if_exists=True
             )
 
-    def ask(self) -> TrialRecord | None:
-        """A new trial, running; None where the sampler has nothing left to propose."""
+    def ask(self, families: frozenset[str] | None = None) -> TrialRecord | None:
+        """Return a new trial, running; None where the sampler has nothing left to propose.
+
+        Args:
+            families: that it may be of, at least one; None for all. Where some are left out and
+                nothing is enqueued, the others take turns.
+        """
         with plainly():
             if self.plan.sampler == "grid" and not self._enqueue_untried():
                 return None
+            if families is not None and not self._families.keys() <= families:
+                self._enqueue_one_of(sorted(families))
             trial = self._study.ask()
             self._draw(trial)
         self._running[trial.number] = trial
         return self.trial(trial.number)
+
+    def _enqueue_one_of(self, families: Sequence[str]) -> None:
+        trials = self._all()
+        if len(self._families) > 1 and all(t.state is not TrialState.WAITING for t in trials):
+            self._study.enqueue_trial({FAMILY: families[len(trials) % len(families)]})
 
     def _draw(self, trial: Trial) -> None:
         """First the family, then its values by a sampler that looks at the family alone: what it

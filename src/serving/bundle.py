@@ -138,15 +138,17 @@ def write_classifier_bundle(
     Args:
         folder: to write to.
         file: that `FeatureClassifier.save` wrote.
-        passport: what it says of itself, with the `network` that describes its pictures, if any.
+        passport: what it says of itself, with the `networks` that describe its pictures, if any.
         example: a picture (C, H, W) uint8.
     """
     _empty(folder)
     shutil.copyfile(file, folder / _CLASSIFIER)
     shipped, packages = list(_SHIPPED_FOR_CLASSIFIERS), list(_CLASSIFIER_PACKAGES)
-    if "network" in passport:
+    networks = passport.get("networks", [])
+    if networks:
         shipped.append("models/*.py")
-        packages += ["torch", *_library(passport["network"]["target"])]
+        libraries = [name for one in networks for name in _library(one["target"])]
+        packages += ["torch", *dict.fromkeys(libraries)]
     return _complete(folder, _CLASSIFIER, passport, example, shipped, packages)
 
 

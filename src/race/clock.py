@@ -1,0 +1,66 @@
+"""The time of a sweep: how much its budget has, over all starts, and what may still begin."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+__all__ = ["Clock"]
+
+# Of the budget, kept for training the finalists again.
+_FINALS_SHARE = 0.3
+_NOTE_SECONDS = 5.0
+
+
+class Clock:
+    """Counts the seconds of a sweep from its first start on, pauses left out.
+
+    Args:
+        budget: seconds in all; None for no limit.
+        finals: whether a share of them is kept for the finalists.
+        earlier: seconds that earlier starts took.
+        note: is told the seconds so far, every few seconds.
+        now: seconds of a clock that only moves forward.
+    """
+
+    def __init__(
+        self,
+        budget: float | None,
+        *,
+        finals: bool,
+        earlier: float,
+        note: Callable[[float], None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._budget = budget
+        self._race = None if budget is None else budget * (1 - _FINALS_SHARE * finals)
+        self._earlier = earlier
+        self._note = note
+        self._now = now
+        self._began = now()
+        self._noted = 0.0
+
+    @property
+    def spent(self) -> float:
+        """Seconds so far."""
+        return self._earlier + self._now() - self._began
+
+    @property
+    def race_left(self) -> float | None:
+        """Seconds in which trials may still run; None for no limit."""
+        return None if self._race is None else max(0.0, self._race - self.spent)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds of the whole budget that are left; None for no limit."""
+        return None if self._budget is None else max(0.0, self._budget - self.spent)
+
+    def tick(self) -> None:
+        """To be called all the time: keeps account for a later start."""
+        if self.spent - self._noted > _NOTE_SECONDS:
+            self.settle()
+
+    def settle(self) -> None:
+        """Keep account now."""
+        self._noted = self.spent
+        self._note(self._noted)

@@ -1,0 +1,131 @@
+"""What a family's own configuration takes on this machine, before any of its trials begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from src.race.clock import Clock
+from src.race.families import words_of
+from src.reporting.amounts import duration
+from src.search.pool import Pool
+from src.search.space import Family
+from src.training.failures import RunFailed
+
+__all__ = ["Preparation", "Prepared"]
+
+# Of the time that trials have: what the first trial of a family may take at most.
+_ALLOWANCE = 0.5
+# Fewer epochs than these say little of a network from scratch; a pretrained one knows much before
+# the first.
+_LEAST_EPOCHS, _LEAST_PRETRAINED = 3, 1
+# What makes a network from scratch cheaper where its own configuration cannot be afforded.
+_SMALLER = "data.image_size=64"
+_FROM_SCRATCH = frozenset(
+    f"model={name}" for name in ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A family's own configuration with nothing left open.
+
+    Attributes:
+        words: that all its trials share, beside the family's own.
+        epochs: of a whole trial; 1 for what knows no epochs.
+        seconds_per_epoch: about what one of them takes in a slot.
+        affordable: whether a trial fits into the time that the sweep has.
+        notes: what a person should know of it.
+    """
+
+    words: Sequence[str]
+    epochs: int
+    seconds_per_epoch: float
+    affordable: bool = True
+    notes: Sequence[str] = ()
+
+    @property
+    def seconds(self) -> float:
+        """About what a whole trial takes."""
+        return self.epochs * self.seconds_per_epoch
+
+
+class Preparation:
+    """Measures families, each alone in the pool, and fits their trials into the time that is left.
+
+    Args:
+        pool: started, with nothing to do.
+        clock: of the sweep.
+        base: words that all trials share.
+        places: words that say where a run is kept.
+        check: called all the time; what it raises ends the preparation.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        clock: Clock,
+        base: Sequence[str],
+        places: Sequence[str],
+        check: Callable[[], None],
+    ) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._base = tuple(base)
+        self._places = list(places)
+        self._check = check
+
+    def find_out(self, family: Family, families_left: int) -> Prepared:
+        """Return what the family's own configuration takes, made to fit where it does not.
+
+        A network from scratch gets smaller pictures first, then fewer epochs.
+
+        Args:
+            family: of the sweep.
+            families_left: how many are still to be prepared, this one included.
+
+        Raises:
+            RunFailed: it cannot be trained.
+        """
+        left = self._clock.race_left
+        allowance = None if left is None else left * _ALLOWANCE
+        # Meanwhile nothing else runs, so that what comes after it has less.
+        measuring = None if left is None else left * _ALLOWANCE / families_left
+        found = self._measured(family, (), measuring)
+        from_scratch = not _FROM_SCRATCH.isdisjoint(family.words)
+        if allowance is None or found.seconds <= allowance:
+            return found
+        if from_scratch and not self._says("data.image_size"):
+            found = self._measured(family, (_SMALLER,), measuring)
+            if found.seconds <= allowance:
+                note = f"{_SMALLER}, for larger pictures would take too long"
+                return replace(found, notes=[*found.notes, note])
+        said = f"{found.epochs} epochs would take {duration(found.seconds)}"
+        epochs = int(allowance / found.seconds_per_epoch)
+        if epochs < min(_LEAST_EPOCHS if from_scratch else _LEAST_PRETRAINED, found.epochs):
+            note = f"left out: {said}, and a trial may take {duration(allowance)} of this budget"
+            return replace(found, affordable=False, notes=[*found.notes, note])
+        return replace(
+            found,
+            epochs=epochs,
+            words=[*found.words, f"trainer.max_epochs={epochs}"],
+            notes=[*found.notes, f"trainer.max_epochs={epochs}, for {said}"],
+        )
+
+    def _measured(self, family: Family, changes: Sequence[str], seconds: float | None) -> Prepared:
+        words = [*words_of(family, self._base, {}), *changes]
+        job = {"do": "prepare", "words": words, "places": self._places, "seconds": seconds}
+        ending = self._pool.run_alone(job, self._check).ending
+        if ending.state != "complete":
+            raise RunFailed(f"the family {family.name} cannot be trained: {ending.reason}")
+        result = ending.result
+        return Prepared(
+            [*changes, *result["words"]],
+            result["epochs"],
+            result["seconds_per_epoch"],
+            notes=result.get("notes", ()),
+        )
+
+    def _says(self, key: str) -> bool:
+        """Whether the command line or the sweep's file sets the key."""
+        return any(word.partition("=")[0] == key for word in self._base)
