@@ -1,7 +1,8 @@
-"""How OpenMP's threads wait is said before anything loads OpenMP, and the user's word holds."""
+"""How OpenMP's threads wait is set before anything loads OpenMP, and the user's choice holds."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,51 +10,90 @@ from pathlib import Path
 
 import pytest
 
-import src
+from src.checkout import ROOT, import_environment
 from src.openmp import WAITING, wait_briefly
 
-ROOT = Path(src.__file__).resolve().parents[1]
 VARIABLES = ("OMP_WAIT_POLICY", *WAITING)
 
-# An import hook writes the variables down at the moment when the first library with an OpenMP of
-# its own is imported.
-_HOOKED = """
-import json, os, runpy, sys
+# Python imports this module when it starts. It writes the variables down when the first library
+# with an OpenMP of its own is about to be imported, or at the end where none is.
+_SPY = """
+import atexit, json, os, sys
 
-class Hook:
-    def find_spec(self, name, path=None, target=None):
+def note(how):
+    names = os.environ["SPY_NAMES"].split()
+    if not os.path.exists(os.environ["SPY_FILE"]):
+        found = {name: os.environ[name] for name in names if name in os.environ}
+        with open(os.environ["SPY_FILE"], "w") as file:
+            json.dump({"how": how, "found": found}, file)
+
+class Spy:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
         if name in ("torch", "sklearn"):
-            found = {key: os.environ.get(key) for key in VARIABLES}
-            os.write(int(sys.argv[-1]), (json.dumps(found) + "\\n").encode())
+            note(name)
             os._exit(0)
 
-sys.meta_path.insert(0, Hook())
-module, *words = sys.argv[1:-1]
-sys.argv[1:] = [*words, *sys.argv[-1:]] if module.startswith("src.search") else words
-try:
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-except SystemExit as end:
-    os.write(2, f"ended with {end.code} before torch was imported".encode())
+sys.meta_path.insert(0, Spy)
+atexit.register(note, "exit")
 """
 
+# Whether the command comes as far as importing torch or scikit-learn, and the command.
+_COMMANDS = {
+    "train": (True, "src.train", "model=mlp", "tracking=none"),
+    "sweep": (False, "src.sweep", "--help"),
+    "evaluate": (False, "src.evaluate", "run=none", "--help"),
+    "predict": (False, "src.predict", "run=none", "images=none", "out=none.csv", "--help"),
+    "compare": (False, "src.compare", "--help"),
+    "select": (False, "src.select", "--help"),
+    "export": (False, "src.export", "run=none", "--help"),
+    "worker": (True, "src.search.workers.process", "{fd}", "src.race.runner.TrialRunner"),
+    "a trial on several devices": (True, "src.race.apart", "{fd}", "{{}}"),
+    "tests": (True, "pytest", "-q", "--collect-only", "tests/training/test_losses.py"),
+    "benchmarks": (True, "benchmarks", "runtime"),
+}
 
-def at_the_import(module: str, *words: str, environment: dict[str, str], cwd: Path) -> str:
-    """The variables, as JSON, when a process of this module imports torch or scikit-learn."""
-    inherited = {key: value for key, value in os.environ.items() if key not in VARIABLES}
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        *((name, {}) for name in _COMMANDS),
+        ("train", {"OMP_WAIT_POLICY": "ACTIVE"}),
+        ("worker", {"GOMP_SPINCOUNT": "77"}),
+    ],
+)
+def test_a_process_says_how_threads_wait_before_it_loads_them(
+    tmp_path: Path, name: str, own: dict[str, str]
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_SPY)
+    imports, *command = _COMMANDS[name]
     reading, writing = os.pipe()
-    code = f"VARIABLES = {VARIABLES!r}\n{_HOOKED}"
+    os.close(writing)  # a worker ends once nobody can give it a job
+    spy = {"SPY_FILE": str(tmp_path / "found.json"), "SPY_NAMES": " ".join(VARIABLES)}
+    environment = {key: value for key, value in os.environ.items() if key not in VARIABLES}
+    environment |= import_environment() | spy | own
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
     process = subprocess.run(
-        [sys.executable, "-c", code, module, *words, str(writing)],
-        env=inherited | {"PYTHONPATH": str(ROOT), "BAKEOFF_CACHE": str(cwd)} | environment,
-        cwd=cwd,
-        pass_fds=[writing],
+        [sys.executable, "-m", *(str(word).format(fd=reading) for word in command)],
+        env=environment,
+        cwd=ROOT,
+        pass_fds=[reading],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        found = pipe.read()
-    assert found, process.stderr
-    return found
+    os.close(reading)
+    seen = json.loads((tmp_path / "found.json").read_text())
+    assert (seen["how"] != "exit") == imports, process.stderr
+    assert seen["found"] == (own or WAITING)
+
+
+def test_any_choice_of_the_user_stands_alone() -> None:
+    for name in VARIABLES:
+        environment = {name: "mine"}
+        wait_briefly(environment)
+        assert environment == {name: "mine"}
+    empty: dict[str, str] = {}
+    wait_briefly(empty)
+    assert empty == WAITING
