@@ -3,12 +3,15 @@
 What is measured once is kept per machine, network and shape, so that the same command computes the
 same numbers the next time; the run's own settings hold the values, so a resumed run has them too.
 Only what was measured while other programs held the cores is measured again, once they do not.
+The number of threads depends on the load at the start as well, and then stays: with another one
+sums are rounded otherwise, and a resumed run would differ from one that was not interrupted.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,13 +24,13 @@ from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 from src.data.loaders import Batch
 from src.training import kept
-from src.training.disturbance import Disturbance, is_idle
+from src.training.cpu_load import CpuLoad, is_idle, others_load, threads_beside
 from src.training.hardware import machine
 from src.training.plans import (
+    Choice,
     Plan,
     Stepper,
     Timing,
-    fastest,
     sensible_plans,
     time_plans,
 )
@@ -84,6 +87,8 @@ def resolve(settings: RunSettings, data: PictureData) -> Resolved:
         share = max(1, torch.get_num_threads() // int(processes))
         settings = _with(settings, "runtime", threads=share)
     resolved = _with_epochs(Resolved(_with_views(settings)), data)
+    if device.type == "cpu":
+        resolved = _with_threads(resolved)
     settings = resolved.settings
     sized = settings.data.batch_size != _AUTO
     if _AUTO in to_plain(settings.runtime).values() or not sized:
@@ -118,28 +123,38 @@ def _with_epochs(resolved: Resolved, data: PictureData) -> Resolved:
     return replace(resolved, settings=_with(settings, "trainer", max_epochs=epochs))
 
 
+def _with_threads(resolved: Resolved) -> Resolved:
+    """As many threads as find a free core, where neither the settings nor the user's
+    OMP_NUM_THREADS say how many; they stay as many to the end, because sums depend on it."""
+    most = torch.get_num_threads()
+    if resolved.settings.runtime.threads != _AUTO or most == 1 or "OMP_NUM_THREADS" in os.environ:
+        return resolved
+    others = others_load()
+    count = threads_beside(others, most)
+    if count == most:
+        return resolved
+    note = (
+        f"runtime: {_threads(count)} instead of {most}, because other programs use "
+        f"{others:.1f} cores just now (runtime.threads={most} takes all the same)"
+    )
+    return replace(
+        resolved,
+        settings=_with(resolved.settings, "runtime", threads=count),
+        notes=(*resolved.notes, note),
+    )
+
+
 def _with_plan(resolved: Resolved, data: PictureData, device: torch.device) -> Resolved:
     settings = resolved.settings
     steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
     total_steps = steps * int(settings.trainer.max_epochs)
 
-    def measure() -> dict[str, Any]:
-        batch = next(iter(data.batches("train", training=True)))
-        threads = settings.runtime.threads
-        count = threads if isinstance(threads, int) else torch.get_num_threads()
-        network = build.build_task(_concrete(settings, count), data).network
-        allowed = partial(_asked, settings)
-        plans = [p for p in sensible_plans(network, device, threads=count) if allowed(p)]
-        timings = time_plans(
-            plans or [_plan_of(settings, count)],
-            lambda plan: build.build_task(_with(settings, "runtime", **asdict(plan)), data),
-            batch,
-            device=device,
-            allowed=allowed,
-            gradient_clip=settings.trainer.gradient_clip,
-            total_steps=total_steps,
-        )
-        return {"timings": [timing.plain() for timing in timings]}
+    def measure() -> _Measured:
+        choice = _compared(settings, data, device, total_steps)
+        timings = [timing.plain() for timing in choice.timings]
+        found = {"plan": asdict(choice.plan), "timings": timings, "reason": choice.reason}
+        # Without timings it only says that this training is too short for them.
+        return _Measured(found, keep=bool(timings))
 
     key = {
         "runtime": to_plain(settings.runtime),
@@ -148,27 +163,58 @@ def _with_plan(resolved: Resolved, data: PictureData, device: torch.device) -> R
         "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
     }
     found, known = _kept("plan", key, settings, data, device, measure)
+    plan = Plan(**found["plan"])
     timings = tuple(Timing.from_plain(plain) for plain in found["timings"])
-    chosen = fastest(timings)
-    speeds = ", ".join(_speed(t, chosen, data.batch_size) for t in timings if t is not chosen)
-    note = (
-        f"runtime: {_described(chosen.plan, device)} "
-        f"({_rate(chosen.seconds, data.batch_size)}{'; ' if speeds else ''}{speeds})"
-        f"{', as kept from an earlier start' if known else ''}"
-    )
     return replace(
         resolved,
-        settings=_with(settings, "runtime", **asdict(chosen.plan)),
-        notes=(*resolved.notes, note),
+        settings=_with(settings, "runtime", **asdict(plan)),
+        notes=(*resolved.notes, _plan_note(plan, timings, found["reason"], device, known)),
         timings=timings,
     )
+
+
+def _compared(
+    settings: RunSettings, data: PictureData, device: torch.device, total_steps: int
+) -> Choice:
+    threads = settings.runtime.threads
+    count = threads if isinstance(threads, int) else torch.get_num_threads()
+    network = build.build_task(_concrete(settings, count), data).network
+    allowed = partial(_asked, settings)
+    plans = [p for p in sensible_plans(network, device, threads=count) if allowed(p)]
+    return time_plans(
+        plans or [_plan_of(settings, count)],
+        lambda plan: build.build_task(_with(settings, "runtime", **asdict(plan)), data),
+        next(iter(data.batches("train", training=True))),
+        device=device,
+        allowed=allowed,
+        gradient_clip=settings.trainer.gradient_clip,
+        total_steps=total_steps,
+    )
+
+
+def _plan_note(
+    plan: Plan, timings: Sequence[Timing], reason: str | None, device: torch.device, known: bool
+) -> str:
+    """A line for people: what was chosen, and by which speeds."""
+    threads = f", {_threads(plan.threads)}" if device.type == "cpu" else ""
+    speeds = [_speed(timing, plan) for timing in timings if timing.plan != plan]
+    for timing in timings:
+        if timing.plan == plan:
+            speeds = [_rate(timing), *speeds]
+    if not timings:
+        speeds = ["not measured, which would take too long for this training"]
+        if reason is not None:
+            speeds.append(reason)
+    earlier = ", as measured at an earlier start" if known else ""
+    return f"runtime: {plan}{threads} ({'; '.join(speeds)}){earlier}"
 
 
 def _with_batch_size(resolved: Resolved, data: PictureData, device: torch.device) -> Resolved:
     settings = resolved.settings
     most = max(_LEAST_BATCH, min(_MOST_BATCH, len(data.split.train) // _LEAST_STEPS))
 
-    def measure() -> dict[str, Any]:
+    def measure() -> _Measured:
+        print("batch size: measuring which is the fastest")
         if isinstance(settings.runtime.threads, int):
             torch.set_num_threads(settings.runtime.threads)
         speeds: dict[str, float] = {}
@@ -185,7 +231,7 @@ def _with_batch_size(resolved: Resolved, data: PictureData, device: torch.device
                 f"data.batch_size is auto, but not even {_LEAST_BATCH} pictures fit in memory: "
                 "take a smaller network or data.image_size."
             )
-        return {"images_per_second": speeds}
+        return _Measured({"images_per_second": speeds})
 
     runtime = to_plain(settings.runtime)
     found, known = _kept(
@@ -198,7 +244,7 @@ def _with_batch_size(resolved: Resolved, data: PictureData, device: torch.device
     listed = ", ".join(f"{size}: {speed:,.0f}" for size, speed in speeds.items())
     note = (
         f"batch size: {size} (images/s: {listed})"
-        f"{', as kept from an earlier start' if known else ''}"
+        f"{', as measured at an earlier start' if known else ''}"
     )
     return replace(
         resolved,
@@ -253,13 +299,21 @@ def _endless(data: PictureData) -> Iterator[Batch]:
         epoch += 1
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What a measurement found, and whether a later start may use it."""
+
+    found: dict[str, Any]
+    keep: bool = True
+
+
 def _kept(
     kind: str,
     asked: dict[str, Any],
     settings: RunSettings,
     data: PictureData,
     device: torch.device,
-    measure: Callable[[], dict[str, Any]],
+    measure: Callable[[], _Measured],
 ) -> tuple[dict[str, Any], bool]:
     """What `measure` gives, or gave at an earlier start; and whether it is the latter."""
     model = to_plain(settings.model)
@@ -278,13 +332,14 @@ def _kept(
         return earlier.found, True
     threads, size = torch.get_num_threads(), data.batch_size
     try:
-        with Disturbance() as disturbance:
-            found = measure()
+        with CpuLoad() as load:
+            measured = measure()
     finally:
         torch.set_num_threads(threads)
         data.batch_size = size
-    kept.store(kind, known, kept.Kept(found, disturbance.noticed), cache_dir)
-    return found, False
+    if measured.keep:
+        kept.store(kind, known, kept.Kept(measured.found, load.disturbed), cache_dir)
+    return measured.found, False
 
 
 def _device(settings: RunSettings) -> torch.device:
@@ -318,17 +373,16 @@ def _concrete(settings: RunSettings, threads: int) -> RunSettings:
     return _with(settings, "runtime", **(simplest | given))
 
 
-def _described(plan: Plan, device: torch.device) -> str:
-    threads = f", {plan.threads} thread{'s' * (plan.threads > 1)}" if device.type == "cpu" else ""
-    return f"{plan}{threads}"
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count > 1)}"
 
 
-def _speed(timing: Timing, chosen: Timing, batch_size: int) -> str:
+def _speed(timing: Timing, chosen: Plan) -> str:
     name = str(timing.plan)
-    if timing.plan.threads != chosen.plan.threads:
-        name += f", {timing.plan.threads} thread{'s' * (timing.plan.threads > 1)}"
-    return f"{name} {timing.reason or _rate(timing.seconds, batch_size)}"
+    if timing.plan.threads != chosen.threads:
+        name += f", {_threads(timing.plan.threads)}"
+    return f"{name} {timing.reason or _rate(timing)}"
 
 
-def _rate(seconds: float, batch_size: int) -> str:
-    return f"{batch_size / seconds:,.0f} images/s"
+def _rate(timing: Timing) -> str:
+    return f"{timing.images_per_second:,.0f} images/s"

@@ -17,7 +17,7 @@ from src.config.resume import read_run_settings
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 from src.experiment import run_experiment
-from src.training.plans import Plan, Timing
+from src.training.plans import Choice, Plan, Timing, fastest
 
 SMALL = ("model=mlp", "trainer.max_epochs=1", "tracking=none", "trainer.progress=false")
 
@@ -42,9 +42,10 @@ def timed_as(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list
     """Let timing a plan give what `seconds` says of its precision; the plans asked for."""
     asked = []
 
-    def stand_in(plans: list[Plan], *_: Any, **__: Any) -> list[Timing]:
+    def stand_in(plans: list[Plan], *_: Any, **__: Any) -> Choice:
         asked.append(plans)
-        return [Timing(plan, seconds[plan.precision]) for plan in plans]
+        timings = tuple(Timing(plan, seconds[plan.precision], 32) for plan in plans)
+        return Choice(fastest(timings).plan, timings)
 
     monkeypatch.setattr(resolve, "time_plans", stand_in)
     monkeypatch.setattr("src.training.plans.has_bfloat16", lambda device: True)
@@ -56,12 +57,12 @@ def test_the_fastest_plan_is_taken_and_kept(monkeypatch: pytest.MonkeyPatch) -> 
     settings, data = opened()
     first = resolve.resolve(settings, data)
     assert first.settings.runtime.precision == "bfloat16"
-    assert "runtime: bfloat16" in first.notes[0] and "kept" not in first.notes[0]
+    assert "runtime: bfloat16" in first.notes[0] and "earlier" not in first.notes[0]
     assert first.runtime_record()["chosen"]["precision"] == "bfloat16"
     again = resolve.resolve(*opened())
     assert len(asked) == 1, "the second start measures nothing"
     assert again.settings == first.settings and again.timings == first.timings
-    assert again.notes[0].endswith("as kept from an earlier start")
+    assert again.notes[0].endswith("as measured at an earlier start")
     # Another network is another question, another seed is not.
     resolve.resolve(*opened("seed=1"))
     assert len(asked) == 1
@@ -95,6 +96,52 @@ def test_what_is_forced_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None
     resolved = resolve.resolve(settings, data).settings.runtime
     assert {plan.precision for plan in asked[0]} == {"bfloat16"}
     assert (resolved.precision, resolved.threads) == ("bfloat16", 1)
+
+
+def test_a_plan_that_was_not_measured_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def stand_in(plans: list[Plan], *_: Any, **__: Any) -> Choice:
+        asked.append(plans)
+        return Choice(plans[-1], reason="bfloat16 is too inaccurate for this network")
+
+    monkeypatch.setattr(resolve, "time_plans", stand_in)
+    for count in (1, 2):
+        resolved = resolve.resolve(*opened())
+        assert len(asked) == count
+        assert resolved.timings == ()
+        assert resolved.settings.runtime.precision == asked[0][-1].precision
+        assert "not measured" in resolved.notes[0] and "too inaccurate" in resolved.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "others", "expected"),
+    [
+        ((), {}, 0.1, 4),
+        ((), {}, 1.2, 3),
+        ((), {}, 4.0, 1),
+        (("runtime.threads=3",), {}, 4.0, 3),
+        ((), {"OMP_NUM_THREADS": "4"}, 4.0, 4),
+    ],
+)
+def test_threads_find_a_core_of_their_own_unless_the_user_says_how_many(
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    environment: dict[str, str],
+    others: float,
+    expected: int,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(resolve, "others_load", lambda: others)
+    monkeypatch.setattr("src.training.cpu_load.available_cores", lambda: 4)
+    torch.set_num_threads(4)
+    timed_as(monkeypatch, {"float32": 2.0, "bfloat16": 1.0})
+    resolved = resolve.resolve(*opened(*words))
+    assert resolved.settings.runtime.threads == expected
+    told = f"{expected} thread" in resolved.notes[0] and "other programs" in resolved.notes[0]
+    assert told == (expected < 4 and not words)
 
 
 def test_batch_size_and_rate_are_measured_for_real(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ _SOURCES = Path(__file__).resolve().parents[1]
 _SHIPPED = (
     "__init__.py",
     "files.py",
+    "openmp.py",
     "data/__init__.py",
     "data/decode.py",
     "data/source.py",

@@ -1,0 +1,171 @@
+"""A training beside other programs: the default cnn on the digits, idle, beside two and six loops.
+
+Processes with and without the project's settings for OpenMP take turns of a second each, idle,
+beside two and beside six endless Python loops, so that whatever else the machine does meets all
+alike. `runtime.threads` is what a training would choose that begins under that load; its precision
+and layout are the usual ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchmarks.table import Row, spread
+from src.openmp import WAITING
+
+__all__ = ["measure"]
+
+_ROUNDS = 9
+_SECONDS = 1.0
+_LOADS = (0, 2, 6)
+_BARS = {2: 2.2, 6: 5.0}
+_IDLE_BAR = 0.95
+
+# A training process: "N SECONDS" -> steps a second on N threads; "look" -> threads to begin with.
+_TRAINING = """
+import sys, time
+import src
+import torch
+from src import build
+from src.config.resume import read_run_settings
+from src.training.cpu_load import others_load, threads_beside
+from src.training.hardware import has_bfloat16
+from src.training.plans import Stepper
+
+most, device = torch.get_num_threads(), torch.device("cpu")
+runtime = "bfloat16" if has_bfloat16(device) else "float32"
+settings = read_run_settings(["data=digits", "trainer.accelerator=cpu", f"runtime={runtime}"])
+data = build.build_data(settings)
+stepper = Stepper(
+    build.build_task(settings, data),
+    precision=settings.runtime.precision,
+    device=device,
+    gradient_clip=settings.trainer.gradient_clip,
+)
+batch = next(iter(data.batches("train", training=True)))
+stepper.step(batch)
+print(most, flush=True)
+for line in sys.stdin:
+    if line.strip() == "look":
+        print(threads_beside(others_load(), most), flush=True)
+        continue
+    threads, seconds = line.split()
+    torch.set_num_threads(int(threads))
+    stepper.step(batch)
+    steps, began = 0, time.perf_counter()
+    while time.perf_counter() - began < float(seconds):
+        stepper.step(batch)
+        steps += 1
+    print(steps / (time.perf_counter() - began), flush=True)
+"""
+
+
+def measure() -> list[Row]:
+    """Steps a second of the project's training against its idle ones, and against OpenMP's own
+    way of waiting on all cores, which is what a training did without any of this."""
+    free = {"GOMP_SPINCOUNT": "300000"}  # what GNU's OpenMP takes where nothing is said
+    with _training(WAITING) as ours, _training(free) as plain, _loops(max(_LOADS)) as loops:
+        most = int(json.loads(plain.stdout.readline()))  # type: ignore[union-attr]
+        json.loads(ours.stdout.readline())  # type: ignore[union-attr]
+        found: dict[tuple[str, int], list[float]] = {}
+        threads: dict[int, int] = {}
+        for turn in range(_ROUNDS + 1):
+            for load in _LOADS:
+                with _running(loops[:load]):
+                    threads[load] = int(_asked(ours, "look")) if load else most
+                    rates = {
+                        "ours": _asked(ours, f"{threads[load]} {_SECONDS}"),
+                        "plain": _asked(plain, f"{most} {_SECONDS}"),
+                    }
+                if turn:  # in the first, kernels are chosen
+                    for name, rate in rates.items():
+                        found.setdefault((name, load), []).append(rate)
+    load_average = os.getloadavg()[0]
+    print(f"  threads begun with: {threads}; load average at the end {load_average:.1f}")
+    for (name, load), rates_found in sorted(found.items()):
+        print(f"  {name}, beside {load}: {spread(rates_found, ' steps/s', 1)}")
+    return _rows(found)
+
+
+def _rows(found: dict[tuple[str, int], list[float]]) -> list[Row]:
+    idle = [ours / plain for ours, plain in zip(found["ours", 0], found["plain", 0])]
+    rows = [
+        Row(
+            "default cnn on the digits, idle: steps/s against OpenMP's own way of waiting",
+            spread(idle),
+            f"at least {_IDLE_BAR:.2f}x",
+            statistics.median(idle) >= _IDLE_BAR,
+        )
+    ]
+    for load, bar in _BARS.items():
+        slower, before = (
+            [alone / beside for alone, beside in zip(found["plain", 0], found[name, load])]
+            for name in ("ours", "plain")
+        )
+        rows.append(
+            Row(
+                f"its time beside {load} busy processes against idle "
+                f"(as OpenMP comes: {spread(before, digits=1)})",
+                spread(slower),
+                f"at most {bar:.1f}x",
+                statistics.median(slower) <= bar,
+            )
+        )
+    return rows
+
+
+@contextmanager
+def _training(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    names = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", *WAITING)
+    inherited = {name: value for name, value in os.environ.items() if name not in names}
+    process = subprocess.Popen(
+        [sys.executable, "-c", _TRAINING],
+        env=inherited | environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def _loops(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Endless loops, stopped for now."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        for loop in loops:
+            loop.send_signal(signal.SIGSTOP)
+        yield loops
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+@contextmanager
+def _running(loops: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    for loop in loops:
+        loop.send_signal(signal.SIGCONT)
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.send_signal(signal.SIGSTOP)
+
+
+def _asked(process: subprocess.Popen[str], question: str) -> float:
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(f"{question}\n")
+    process.stdin.flush()
+    return float(process.stdout.readline())
