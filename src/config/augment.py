@@ -9,7 +9,7 @@ from src.config.checks import Settings, setting
 __all__ = ["AugmentSettings"]
 
 
-def _area(value: list[float]) -> str | None:
+def _rising(value: list[float]) -> str | None:
     fine = len(value) == 2 and value[0] <= value[1]
     return None if fine else "it must be two numbers, the smaller one first"
 
@@ -39,6 +39,34 @@ class AugmentSettings(Settings):
         at_least=0,
         at_most=3,
     )
+    crop_probability: float = setting(
+        "share of pictures of which a random box is magnified to the whole (random resized crop)",
+        at_least=0,
+        at_most=1,
+    )
+    crop_scale: list[float] = setting(
+        "smallest and largest area of that box, as a fraction of the picture",
+        above=0,
+        at_most=1,
+        check=_rising,
+    )
+    crop_ratio: list[float] = setting(
+        "smallest and largest width of that box by its height, as a multiple of the picture's own",
+        above=0,
+        at_most=100,
+        check=_rising,
+    )
+    policy: str = setting(
+        "operations of each picture's own on shape and colours: none; trivial (TrivialAugment: one "
+        "of any strength); or rand (RandAugment: several of one strength)",
+        options=("none", "trivial", "rand"),
+    )
+    policy_operations: int = setting(
+        "how many operations a picture gets of policy rand", at_least=1, at_most=5
+    )
+    policy_magnitude: float = setting(
+        "strength of the operations of policy rand, 30 for the full one", at_least=0, at_most=30
+    )
     color_probability: float = setting(
         "share of pictures whose colours change", at_least=0, at_most=1
     )
@@ -56,7 +84,7 @@ class AugmentSettings(Settings):
         "smallest and largest area painted over, as a fraction of the picture",
         above=0,
         at_most=1,
-        check=_area,
+        check=_rising,
     )
     mix_probability: float = setting(
         "share of batches that are mixed (mixup or cutmix)", at_least=0, at_most=1

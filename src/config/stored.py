@@ -18,6 +18,12 @@ _LATER: dict[str, Any] = {
     "data.train_on_val": False,
     "trainer.stop_after": None,
     "tracking.figures": True,
+    "augment.crop_probability": 0.0,
+    "augment.crop_scale": [0.35, 1.0],
+    "augment.crop_ratio": [0.75, 1.333],
+    "augment.policy": "none",
+    "augment.policy_operations": 2,
+    "augment.policy_magnitude": 9.0,
 }
 # The same, within settings that some runs have and others do not.
 _LATER_WHERE: dict[tuple[str, str], dict[str, Any]] = {

@@ -33,3 +33,13 @@ def test_a_descriptor_that_came_later_was_not_used() -> None:
     plain = to_plain(now)
     del plain["model"]["scattering"], plain["model"]["whitening"]
     assert stored_settings(plain) == now
+
+
+def test_a_run_that_is_older_than_crops_and_policies_had_none() -> None:
+    now = compose_settings(RunSettings, ["model=mlp", "augment=strong"])
+    plain = to_plain(now)
+    for key in [key for key in plain["augment"] if key.startswith(("crop_", "policy"))]:
+        del plain["augment"][key]
+    stored = stored_settings(plain)
+    assert stored == now
+    assert stored.augment.crop_probability == 0 and stored.augment.policy == "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from src.data import transforms
+from src.data import affine, transforms
 
 
 def pictures(batch: int = 6, channels: int = 3, height: int = 9, width: int = 12) -> Tensor:
@@ -87,6 +88,76 @@ def test_reflecting_warp_of_a_plain_picture_is_plain() -> None:
     torch.testing.assert_close(turned, torch.full_like(turned, 77.0))
     darkened = transforms.warp(plain, torch.tensor([0.7]), torch.tensor([0.5]), padding="zero")
     assert darkened[0, 0, 0, 0] == 0
+
+
+BOXES = {
+    (9, 12): [[0, 0, 9, 12], [0, 0, 1, 1], [3, 2, 5, 7], [8, 11, 1, 1], [1, 0, 8, 3], [0, 4, 2, 8]],
+    (8, 8): [[0, 0, 8, 8], [7, 0, 1, 8], [0, 0, 4, 4], [2, 3, 3, 3], [1, 1, 7, 7], [5, 0, 3, 2]],
+    (8, 300): [[0, 0, 8, 300], [2, 10, 1, 290], [0, 0, 8, 1], [4, 99, 4, 150]],
+}
+
+
+@pytest.mark.parametrize("way", [transforms.crop, transforms.crop_by_sampling])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", list(BOXES))
+def test_crop_equals_torchvision(
+    way: Callable[..., Tensor], channels: int, shape: tuple[int, int]
+) -> None:
+    boxes = torch.tensor(BOXES[shape])
+    images = pictures(len(boxes), channels, *shape)
+    flips = torch.arange(len(boxes)) % 2 == 1
+    cropped = way(images, boxes.T, flips=flips)
+    assert cropped.dtype == torch.uint8
+    for i, image in enumerate(images):
+        expected = tv.resized_crop(image, *boxes[i].tolist(), size=list(shape))
+        expected = tv.horizontal_flip(expected) if flips[i] else expected
+        assert (cropped[i].int() - expected.int()).abs().max() <= 1
+    assert torch.equal(cropped[0], images[0])  # the whole picture
+
+
+def test_a_resampled_picture_goes_through_all_maps_at_once() -> None:
+    """A quarter turn of a cropped, mirrored picture moves pixels and mixes none."""
+    images = pictures(1, 3, 8, 8)
+    box = torch.tensor([[0], [4], [4], [4]])
+    one = torch.ones(1)
+    to_source = affine.crop(box, 8, 8)
+    for change in (affine.mirror(one > 0), affine.turn(one * math.pi / 2, one, 8, 8)):
+        to_source = affine.compose(to_source, change)
+    found = transforms.resample(images, to_source, padding="zero")
+    cropped = tv.resized_crop(images[0].float(), 0, 4, 4, 4, size=[8, 8], antialias=True)
+    expected = tv.horizontal_flip(cropped).rot90(1, (1, 2))
+    # At the edge of the box, the picture around it comes in.
+    torch.testing.assert_close(found[0, :, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], atol=0.02, rtol=0)
+
+
+def test_pictures_are_resampled_alike_however_many_there_are() -> None:
+    images = pictures(5, 3, 190, 230)  # too large for the cache together
+    radians, zoom = torch.linspace(-1, 1, 5), torch.linspace(0.5, 2, 5)
+    together = transforms.warp(images, radians, zoom, padding="reflect")
+    for i in range(5):
+        one = slice(i, i + 1)
+        alone = transforms.warp(images[one], radians[one], zoom[one], padding="reflect")
+        assert torch.equal(alone[0], together[i])
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (200, 300), (400, 300)])
+def test_only_the_chosen_change(shape: tuple[int, int]) -> None:
+    """Few and many at a time, and pictures of which the cache holds one."""
+    images, amount = pictures(40 if shape == (9, 12) else 6, 3, *shape), torch.arange(40)
+    before = images.clone()
+    chosen = torch.arange(len(images)) % 3 == 1
+    asked = torch.zeros(len(images), dtype=torch.int64)
+
+    def change(rows: Tensor | slice) -> Tensor:
+        asked[rows] += 1
+        return images[rows] + amount[: len(images)][rows][:, None, None, None].to(torch.uint8)
+
+    transforms.change_chosen_(images, chosen, change)
+    assert torch.equal(asked, chosen.long())
+    added = (amount[: len(images)] * chosen)[:, None, None, None].to(torch.uint8)
+    assert torch.equal(images, before + added)
+    transforms.change_chosen_(images, chosen & False, change)
+    assert torch.equal(images, before + added)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
