@@ -130,7 +130,7 @@ def test_a_hub_that_refuses_or_is_silent_is_known_within_seconds(
         assert time.monotonic() - begun < 5
         listening.listen()  # and never answers
         begun = time.monotonic()
-        with pytest.raises(ValueError, match="cannot be fetched .*Timeout"):
+        with pytest.raises(ValueError, match=r"cannot be fetched .*Timeout"):
             build()
         assert time.monotonic() - begun < 10
 
