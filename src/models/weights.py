@@ -213,11 +213,18 @@ def package_state(weights: WeightsFile, names: Iterator[str]) -> dict[str, Tenso
     return dict(zip(wanted, stored))
 
 
-def unknown_network(library: str, name: str, known: list[str]) -> str:
-    """Return a sentence that says that the library has no such network, and which are near."""
+def unknown_network(
+    library: str, name: str, known: list[str], pretrained: bool | str | None
+) -> str:
+    """Return what to tell a person who names a network that the library does not have.
+
+    Names the nearest of those that it has and, where weights are wanted, of those that this
+    machine can load.
+    """
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"; near are {', '.join(near)}" if near else ""
-    return f"{library} has no classifier {name!r}{hint}"
+    weights = f"; {_instead(name)}" if pretrained else ""
+    return f"{library} has no classifier {name!r}{hint}{weights}"
 
 
 def _instead(name: str) -> str:

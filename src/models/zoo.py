@@ -165,7 +165,7 @@ class TorchvisionNet(_ZooNet):
 
         known = models.list_models(module=models)
         if name not in known:
-            raise ValueError(unknown_network(self.library, name, known))
+            raise ValueError(unknown_network(self.library, name, known, pretrained))
         if pretrained in _PUBLISHED:
             network = self._published(in_channels, num_classes, name, pretrained)
         else:
@@ -228,7 +228,7 @@ class TimmNet(_ZooNet):
 
         if not timm.is_model(name) or ("." in name and name not in timm.list_pretrained()):
             known = [*timm.list_models(), *timm.list_pretrained()]
-            raise ValueError(unknown_network(self.library, name, known))
+            raise ValueError(unknown_network(self.library, name, known, pretrained))
         options: dict[str, Any] = {"in_chans": in_channels}
         described = timm.get_pretrained_cfg(name)
         if input_size is not None and described is not None and described.fixed_input_size:

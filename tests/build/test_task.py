@@ -50,7 +50,7 @@ def begun(model: str, pretrained: str, folder: Path) -> ClassificationTask:
     """The task that a run on the digits (1x8x8 pixels) begins with."""
     words = [
         *("data=digits", f"data.cache_dir={folder / 'pictures'}", "model=timm"),
-        *(f"model.name={model}", f"model.pretrained={pretrained}"),
+        *(f"model.name={model}", f"model.pretrained={pretrained}", "runtime=float32"),
     ]
     settings = compose_settings(RunSettings, words)
     return build_task(settings, build_data(settings)).eval()

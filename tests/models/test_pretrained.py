@@ -105,7 +105,7 @@ def test_a_library_s_own_file_fits_its_network(tmp_path: Path) -> None:
         drop_rate=0.0,
     ).eval()
     load_weights(network, str(path))
-    images = torch.randn(1, 3, 32, 32)
+    images = torch.randn(1, 3, 224, 224)
     torch.testing.assert_close(network(images), original(images))
 
 

