@@ -2,6 +2,7 @@
 
 from src.build.data import build_data, build_fold, first_batch_size
 from src.build.extractors import build_extractors
+from src.build.network import network_of
 from src.build.task import build_task, load_task
 from src.build.trainer import build_trainer
 
@@ -13,4 +14,5 @@ __all__ = [
     "build_trainer",
     "first_batch_size",
     "load_task",
+    "network_of",
 ]

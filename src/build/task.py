@@ -111,20 +111,23 @@ def _assemble(
 ) -> ClassificationTask:
     memory_format = MEMORY_FORMATS[settings.runtime.memory_format]
     model = network_of(settings)
-    return ClassificationTask(
-        network.to(memory_format=memory_format),
-        loss=loss,
-        mean=passport["mean"],
-        std=passport["std"],
-        augment=augment,
-        make_optimizer=partial(_make_optimizer, settings.optimizer, model),
-        make_schedule=partial(_make_schedule, settings.scheduler),
-        seed=training_seed(settings.seed, settings.cv.fold),
-        freeze_epochs=model.freeze_epochs,
-        ema_decay=settings.trainer.ema_decay,
-        memory_format=memory_format,
-        passport=passport,
-    )
+    with input_of("model"):
+        return ClassificationTask(
+            network.to(memory_format=memory_format),
+            loss=loss,
+            mean=passport["mean"],
+            std=passport["std"],
+            augment=augment,
+            make_optimizer=partial(_make_optimizer, settings.optimizer, model),
+            make_schedule=partial(_make_schedule, settings.scheduler),
+            seed=training_seed(settings.seed, settings.cv.fold),
+            freeze_epochs=model.freeze_epochs,
+            frozen_stages=model.frozen_stages,
+            freeze_norm=model.freeze_norm,
+            ema_decay=settings.trainer.ema_decay,
+            memory_format=memory_format,
+            passport=passport,
+        )
 
 
 def _make_optimizer(
@@ -135,6 +138,7 @@ def _make_optimizer(
         lr=optimizer.lr,
         weight_decay=optimizer.weight_decay,
         backbone_lr_scale=model.backbone_lr_scale,
+        layer_decay=model.layer_decay,
         head_prefixes=head_prefixes(network),
     )
     made: torch.optim.Optimizer = get_object(optimizer._target_)(

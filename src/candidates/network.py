@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from src import build
 from src.candidates.candidate import Answers, Fitted, OnEpoch
+from src.candidates.head_start import start_head
 from src.config.schema import RunSettings, seconds_of
 from src.data.datamodule import PictureData
 from src.reporting.class_maps import ClassMaps
@@ -188,6 +190,11 @@ class NetworkCandidate:
         resumed = keeper.last if self._settings.resume and keeper.last.is_file() else None
         device = trainer.strategy.root_device
         self._data.live_on(device)
+        # On several devices Lightning starts the others later, and sends them these weights.
+        if resumed is None and logger is not None and self._fits_head:
+            started = time.perf_counter()
+            start_head(task, self._settings, self._data, device)
+            keeper.seconds = time.perf_counter() - started
         if self._settings.runtime.compile:
             task.network.compile()
         trainer.fit(task, datamodule=self._data, ckpt_path=resumed, weights_only=True)
@@ -202,6 +209,11 @@ class NetworkCandidate:
             metrics={key: values[-1][1] for key, values in keeper.history.items()},
             history=keeper.history,
         )
+
+    @property
+    def _fits_head(self) -> bool:
+        model = build.network_of(self._settings)
+        return bool(model.pretrained) and model.head_start == "fitted"
 
     def training_batch(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         batch = next(iter(self._data.batches("train", training=True)))

@@ -31,18 +31,29 @@ class NetworkFeatures:
         passport: plain values that tell how it was built: `target`, `arguments`, `channels`,
             `classes`, `image_size`, and the `mean` and `std` that its pictures are normalised with.
         device: where to compute.
+        autocast: number format of the arithmetic that may be less exact; None for single precision.
+        memory_format: of pictures and kernels.
     """
 
     in_processes = False  # torch keeps all cores busy by itself
 
     def __init__(
-        self, network: nn.Module, passport: Mapping[str, Any], device: torch.device
+        self,
+        network: nn.Module,
+        passport: Mapping[str, Any],
+        device: torch.device,
+        *,
+        autocast: torch.dtype | None = None,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         for prefix in network.head_prefixes:  # type: ignore[union-attr]
             owner, _, leaf = str(prefix).rstrip(".").rpartition(".")
             setattr(network.get_submodule(owner), leaf, nn.Identity())
         self.passport = dict(passport)
-        self._network = network.requires_grad_(False).eval().to(device)
+        network = network.requires_grad_(False).eval()
+        self._network = network.to(memory_format=memory_format).to(device)  # type: ignore[call-overload]
+        self._autocast = autocast
+        self._memory_format = memory_format
         self._device = device
         shape = (1, -1, 1, 1)
         self._mean = torch.tensor(passport["mean"], device=device).view(shape)
@@ -85,7 +96,10 @@ class NetworkFeatures:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(value).tobytes())
         stated = json.dumps(self.passport, sort_keys=True)
-        return {"network": stated, "weights": digest.hexdigest()}
+        found = {"network": stated, "weights": digest.hexdigest()}
+        if self._autocast is not None:
+            found["precision"] = str(self._autocast)
+        return found
 
     def weights(self) -> dict[str, NDArray[np.generic]]:
         """By name, on the CPU, without those of the head."""
@@ -94,9 +108,13 @@ class NetworkFeatures:
 
     def __call__(self, images: NDArray[np.uint8]) -> Floats:
         """(N, D) float32 of pictures (N, C, H, W) uint8."""
-        with torch.inference_mode():
+        half = torch.autocast(
+            self._device.type, dtype=self._autocast, enabled=self._autocast is not None
+        )
+        with torch.inference_mode(), half:
             pixels = torch.from_numpy(images).to(self._device, torch.float32)
-            found: Tensor = self._network((pixels / 255 - self._mean) / self._std)
+            pictures = (pixels / 255 - self._mean) / self._std
+            found: Tensor = self._network(pictures.contiguous(memory_format=self._memory_format))
             if found.ndim > 2:  # (N, D, ...)
                 found = found.flatten(2).mean(dim=2)
             rows: Floats = found.float().cpu().numpy()

@@ -13,6 +13,7 @@ from src.data.loaders import Batch
 from src.data.randomness import derive_seed
 from src.data.transforms import normalize
 from src.training.ema import WeightAverage
+from src.training.freezing import Freezing
 from src.training.totals import Totals
 
 __all__ = ["Augmentation", "ClassificationTask", "head_prefixes"]
@@ -52,6 +53,7 @@ class ClassificationTask(pl.LightningModule):
         make_schedule: total number of steps -> (step -> factor of the learning rate).
         seed: of every draw made in training.
         freeze_epochs: epochs at the start that train only parameters under `head_prefixes`.
+        frozen_stages, freeze_norm: see `Freezing`.
         ema_decay: decay of the weights' moving average, which validation then uses; 0 for none.
         memory_format: of pictures and kernels.
         passport: plain containers stored in every checkpoint, enough to use it without the run.
@@ -72,6 +74,8 @@ class ClassificationTask(pl.LightningModule):
         make_schedule: Callable[[int], Callable[[int], float]],
         seed: int,
         freeze_epochs: int = 0,
+        frozen_stages: int = 0,
+        freeze_norm: bool = False,
         ema_decay: float = 0.0,
         memory_format: torch.memory_format = torch.channels_last,
         passport: dict[str, Any] | None = None,
@@ -89,6 +93,9 @@ class ClassificationTask(pl.LightningModule):
         self._make_schedule = make_schedule
         self._seed = seed
         self._freeze_epochs = freeze_epochs
+        self._freezing = Freezing(
+            network, head_prefixes(network), stages=frozen_stages, norm=freeze_norm
+        )
         self._memory_format = memory_format
 
     @property
@@ -138,18 +145,7 @@ class ClassificationTask(pl.LightningModule):
         self.on_train_epoch_start()  # Lightning has no such moment for an epoch resumed within
 
     def on_train_epoch_start(self) -> None:
-        if self._freeze_epochs:
-            self._freeze(self.current_epoch < self._freeze_epochs)
-
-    def _freeze(self, frozen: bool) -> None:
-        """Train the head alone: no gradients, no batch statistics anywhere else."""
-        heads = head_prefixes(self.network)
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(not frozen or name.startswith(heads))
-        if frozen:
-            for name, module in self.network.named_modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.train(f"{name}.".startswith(heads))
+        self._freezing.apply(head_alone=self.current_epoch < self._freeze_epochs)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
