@@ -57,6 +57,7 @@ def _zoo(model: EmbeddingSettings, data: PictureData) -> tuple[nn.Module, dict[s
         head_start="random",
         freeze_norm=False,
         frozen_stages=0,
+        stored_views=0,
         input_size=model.input_size,
         stem="keep",
         drop_rate=0.0,

@@ -12,7 +12,7 @@ from torch import nn
 
 from src.build.network import build_network, network_arguments, network_of
 from src.build.objects import get_object, input_of, own_fields
-from src.config.checks import Settings, to_plain
+from src.config.checks import ConfigError, Settings, to_plain
 from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
@@ -69,6 +69,12 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         flip_ok=settings.data.mirror_ok,
         num_classes=len(pictures.class_names),
     )
+    if model.frozen_stages and model.stored_views and augment.soft_targets:
+        raise ConfigError(
+            f"model.stored_views is {model.stored_views}, but augment.mix_probability is "
+            f"{settings.augment.mix_probability:g}: what is stored of single pictures cannot be "
+            "mixed; set one of them to 0."
+        )
     return _assemble(settings, network, passport, loss=loss, augment=augment)
 
 
@@ -124,6 +130,7 @@ def _assemble(
             freeze_epochs=model.freeze_epochs,
             frozen_stages=model.frozen_stages,
             freeze_norm=model.freeze_norm,
+            stored_views=model.stored_views if model.frozen_stages else 0,
             ema_decay=settings.trainer.ema_decay,
             memory_format=memory_format,
             passport=passport,

@@ -68,8 +68,15 @@ class NetworkSettings(ModelSettings):
         "stages at the input side that are never trained; 0 for none", at_least=0
     )
 
+    stored_views: int = setting(
+        "views of a training picture for which the frozen stages are computed once and kept, one "
+        "an epoch in turn; 0 to compute them anew for another view in every epoch",
+        at_least=0,
+    )
+
     def idle_keys(self) -> tuple[str, ...]:
-        return () if self.pretrained else ("model.head_start",)
+        head = () if self.pretrained else ("model.head_start",)
+        return head if self.frozen_stages else (*head, "model.stored_views")
 
     def without_weights(self) -> Self:
         """What builds the same network for weights that are at hand: its first ones are not

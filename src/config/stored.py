@@ -26,6 +26,7 @@ _LATER_WHERE: dict[tuple[str, str], dict[str, Any]] = {
         "head_start": "random",
         "freeze_norm": False,
         "frozen_stages": 0,
+        "stored_views": 0,
     },
     ("model", "features"): {
         "scattering": {"octaves": 3, "orientations": 4, "grid": 7, "side": 64},

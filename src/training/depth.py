@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["parameter_depths"]
+__all__ = ["parameter_depths", "unwrapped"]
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -23,7 +23,7 @@ def parameter_depths(network: nn.Module, *, stages: bool = False) -> dict[str, i
         network: timm's and torchvision's may lie within a module that wraps them.
         stages: count stages (the stem, then the groups of blocks) and not single blocks.
     """
-    prefix, inner = _unwrapped(network)
+    prefix, inner = unwrapped(network)
     if hasattr(inner, "group_matcher"):
         from timm.models import group_parameters
 
@@ -40,8 +40,11 @@ def parameter_depths(network: nn.Module, *, stages: bool = False) -> dict[str, i
     return {f"{prefix}{name}": depth for name, depth in depths.items() if name in names}
 
 
-def _unwrapped(network: nn.Module) -> tuple[str, nn.Module]:
-    """The prefix of the names and the module that holds more than one other with parameters."""
+def unwrapped(network: nn.Module) -> tuple[str, nn.Module]:
+    """Return the network without wrappers around it, and what its names then begin with.
+
+    A wrapper has no parameters of its own, and a single module with parameters in it.
+    """
     prefix = ""
     while not isinstance(network, _CONTAINERS) and not hasattr(network, "group_matcher"):
         own = [*network.named_parameters(recurse=False)]

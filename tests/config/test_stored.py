@@ -38,7 +38,7 @@ def test_a_descriptor_that_came_later_was_not_used() -> None:
 
 def test_a_network_that_is_older_than_its_ways_of_tuning_began_with_a_random_head() -> None:
     plain = to_plain(compose_settings(RunSettings, ["model=efficientnet_lite0"]))
-    for key in ("layer_decay", "head_start", "freeze_norm", "frozen_stages"):
+    for key in ("layer_decay", "head_start", "freeze_norm", "frozen_stages", "stored_views"):
         del plain["model"][key]
     model = stored_settings(plain).model
     assert isinstance(model, NetworkSettings) and model.head_start == "random"
