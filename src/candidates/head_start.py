@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from src.training.inference import AUTOCAST, MEMORY_FORMATS
 from src.training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
 from src.training.losses import balanced_weights
 from src.training.task import ClassificationTask
+
+if TYPE_CHECKING:  # scikit-image takes a moment to import, and not every training needs it
+    from src.features.table import FeatureTable
 
 __all__ = ["start_head"]
 
@@ -52,7 +56,8 @@ def start_head(
     if layer is None:
         print("head: random, for it is not a single linear layer on pooled features")
         return None
-    features = _training_features(task, settings, data, device)
+    table = _features(task, settings, data, device)
+    features = torch.from_numpy(table.part("train"))
     indices = data.split.train
     targets = data.pictures.targets[indices]
     folds: list[tuple[Tensor, Tensor]] = []
@@ -76,16 +81,25 @@ def start_head(
     put_head(task, layer, head)
     print(
         f"head: logistic regression on {features.shape[1]:,} features of {len(indices):,} "
-        f"pictures, {100 * head.held_out_accuracy:.1f} % right of those held out "
-        f"(penalty {head.penalty:.3g}), {time.perf_counter() - started:.0f} s"
+        f"pictures (penalty {head.penalty:.3g}), {time.perf_counter() - started:.0f} s; "
+        f"{_accuracy(head, table, data)}"
     )
     return head
 
 
-def _training_features(
+def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData) -> str:
+    """How good the head is before anything is trained, in words."""
+    if not len(data.split.val):  # its pictures train
+        return f"accuracy {100 * head.held_out_accuracy:.1f} % on held-out folds"
+    found = head(torch.from_numpy(table.part("val"))).argmax(dim=1).numpy()
+    right = float((found == data.pictures.targets[data.split.val]).mean())
+    return f"validation accuracy {100 * right:.1f} %"
+
+
+def _features(
     task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
-) -> Tensor:
-    """(N, D) float32 of the training part, in the order of the split."""
+) -> FeatureTable:
+    """What the network's head sees of each picture; training and validation share an entry."""
     from src.features.embedding import NetworkFeatures
     from src.features.table import FeatureTable
 
@@ -104,7 +118,7 @@ def _training_features(
         autocast=AUTOCAST[settings.runtime.precision],
         memory_format=MEMORY_FORMATS[settings.runtime.memory_format],
     )
-    table = FeatureTable(
+    return FeatureTable(
         data.pictures,
         data.split,
         [extractor],
@@ -112,4 +126,3 @@ def _training_features(
         cache_limit_bytes=int(settings.data.cache_limit_gb * 1e9),
         workers=settings.data.num_workers or available_cores(),
     )
-    return torch.from_numpy(table.part("train"))

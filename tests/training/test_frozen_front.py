@@ -41,9 +41,10 @@ def task_of(
     library: type[TimmNet] | type[TorchvisionNet] = TimmNet,
     stages: int = 2,
     views: int = 2,
+    input_size: int = 40,
 ) -> ClassificationTask:
     torch.manual_seed(0)
-    options: dict[str, Any] = {"input_size": 40, "stem": "keep", "drop_rate": 0.2}
+    options: dict[str, Any] = {"input_size": input_size, "stem": "keep", "drop_rate": 0.2}
     network = library(3, 4, (SIDE, SIDE), name=name, pretrained=None, **options)
     return ClassificationTask(
         network,
@@ -52,7 +53,7 @@ def task_of(
         std=[0.5] * 3,
         augment=Augment(flip=True, translate=0.1),
         make_optimizer=lambda network: sgd(
-            parameter_groups(network, lr=0.05, weight_decay=0.0), momentum=0.9, nesterov=True
+            parameter_groups(network, lr=0.005, weight_decay=0.0), momentum=0.9, nesterov=True
         ),
         make_schedule=lambda steps: lambda step: 1.0,
         seed=3,
@@ -85,7 +86,7 @@ def trained(task: ClassificationTask, steps: list[tuple[int, Batch]]) -> list[fl
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     return losses
 
 
@@ -101,7 +102,6 @@ class _Clock:
     [
         (TimmNet, "resnet10t", 2),
         (TimmNet, "tf_efficientnet_lite0", 4),
-        (TorchvisionNet, "mobilenet_v3_small", 5),
     ],
 )
 def test_training_on_what_is_stored_is_training(
@@ -112,7 +112,7 @@ def test_training_on_what_is_stored_is_training(
     assert part.front is not None
     steps = [(epoch, batch) for epoch in range(3) for batch in batches()]
     right, found = trained(whole, steps), trained(part, steps)
-    assert found == pytest.approx(right, rel=0.02, abs=2e-3)
+    assert found == pytest.approx(right, rel=0.01)
     moved = [
         (a - b).norm() / max(float((a - c).norm()), 1e-6)
         for (n, a), b, c in zip(
@@ -175,7 +175,7 @@ def test_it_is_found_again_by_content_and_not_made_for_other_weights(tmp_path: P
 def test_what_is_too_large_or_cannot_be_cut_is_not_stored(tmp_path: Path) -> None:
     assert stored(task_of(), tmp_path, limit=1000) is None
     assert not (tmp_path / "activations").exists()
-    assert stored(task_of("test_vit", stages=1), tmp_path) is None
+    assert stored(task_of("test_vit", stages=1, input_size=160), tmp_path) is None
     task = task_of(stages=1)
     task.network.backbone = _Skipping(task.network.backbone)  # type: ignore[arg-type]
     assert stored(task, tmp_path) is None
