@@ -226,6 +226,7 @@ class NetworkCandidate:
         front = store_front(
             self._task,
             data.batches("train"),
+            ids=data.split.train,
             contents=data.pictures.content_hashes,
             identity={
                 "pictures": [data.pictures.channels, *data.pictures.image_size],

@@ -62,6 +62,7 @@ def store_front(
     task: ClassificationTask,
     batches: Iterable[Batch],
     *,
+    ids: NDArray[np.int64],
     contents: NDArray[np.bytes_],
     identity: Mapping[str, Any],
     cache_dir: Path,
@@ -77,6 +78,7 @@ def store_front(
     Args:
         task: with frozen stages; moved to `device`.
         batches: every training picture once.
+        ids: (n,) sample ids of the training pictures.
         contents: (N,) hashes of the pictures, by sample id.
         identity: plain values that say how views are drawn from pictures.
         cache_dir: the project's cache folder.
@@ -92,12 +94,13 @@ def store_front(
         ConfigError: the disk is full or cannot be written.
     """
     task.to(device)
-    name = _last_frozen(task.network, next(iter(batches)), task)
-    ids = np.sort(np.concatenate([batch.sample_ids.cpu().numpy() for batch in batches]))
+    first = next(iter(batches))
+    name = _last_frozen(task.network, first, task)
+    ids = np.sort(ids)
     if name is None:
         return None
     with autocast(device, precision):
-        example = _front(task, name, next(iter(batches)), 0, device)
+        example = _front(task, name, first, 0, device)
     shape = (task.stored_views, len(ids), *example.shape[1:])
     if 2 * int(np.prod(shape)) > limit_bytes:
         return None
