@@ -2,6 +2,7 @@
 
 from src.build.data import build_data, build_fold, first_batch_size, native_side
 from src.build.extractors import build_extractors, frozen_network
+from src.build.network import network_of
 from src.build.task import build_task, load_task
 from src.build.trainer import build_trainer
 
@@ -15,4 +16,5 @@ __all__ = [
     "frozen_network",
     "load_task",
     "native_side",
+    "network_of",
 ]

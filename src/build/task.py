@@ -12,7 +12,7 @@ from torch import nn
 
 from src.build.network import build_network, network_arguments, network_of, rebuild_arguments
 from src.build.objects import get_object, input_of, own_fields
-from src.config.checks import Settings, to_plain
+from src.config.checks import ConfigError, Settings, to_plain
 from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
@@ -68,6 +68,12 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         flip_ok=settings.data.mirror_ok,
         num_classes=len(pictures.class_names),
     )
+    if model.frozen_stages and model.stored_views and augment.soft_targets:
+        raise ConfigError(
+            f"model.stored_views is {model.stored_views}, but augment.mix_probability is "
+            f"{settings.augment.mix_probability:g}: what is stored of single pictures cannot be "
+            "mixed; set one of them to 0."
+        )
     return _assemble(settings, network, passport, loss=loss, augment=augment)
 
 
@@ -112,20 +118,24 @@ def _assemble(
 ) -> ClassificationTask:
     memory_format = MEMORY_FORMATS[settings.runtime.memory_format]
     model = network_of(settings)
-    return ClassificationTask(
-        network.to(memory_format=memory_format),
-        loss=loss,
-        mean=passport["mean"],
-        std=passport["std"],
-        augment=augment,
-        make_optimizer=partial(_make_optimizer, settings.optimizer, model),
-        make_schedule=partial(_make_schedule, settings.scheduler),
-        seed=training_seed(settings.seed, settings.cv.fold),
-        freeze_epochs=model.freeze_epochs,
-        ema_decay=settings.trainer.ema_decay,
-        memory_format=memory_format,
-        passport=passport,
-    )
+    with input_of("model"):
+        return ClassificationTask(
+            network.to(memory_format=memory_format),
+            loss=loss,
+            mean=passport["mean"],
+            std=passport["std"],
+            augment=augment,
+            make_optimizer=partial(_make_optimizer, settings.optimizer, model),
+            make_schedule=partial(_make_schedule, settings.scheduler),
+            seed=training_seed(settings.seed, settings.cv.fold),
+            freeze_epochs=model.freeze_epochs,
+            frozen_stages=model.frozen_stages,
+            freeze_norm=model.freeze_norm,
+            stored_views=model.stored_views if model.frozen_stages else 0,
+            ema_decay=settings.trainer.ema_decay,
+            memory_format=memory_format,
+            passport=passport,
+        )
 
 
 def _make_optimizer(
@@ -136,6 +146,7 @@ def _make_optimizer(
         lr=optimizer.lr,
         weight_decay=optimizer.weight_decay,
         backbone_lr_scale=model.backbone_lr_scale,
+        layer_decay=model.layer_decay,
         head_prefixes=head_prefixes(network),
     )
     made: torch.optim.Optimizer = get_object(optimizer._target_)(

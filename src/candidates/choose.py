@@ -82,20 +82,19 @@ def prepared(
         settings = resolve(settings, data).settings
         epochs = int(settings.trainer.max_epochs)
         return Preparation(settings, epochs, seconds_per_epoch(settings, data))
-    if not isinstance(settings.model, ClassicalSettings):
+    model = settings.model
+    if not isinstance(model, ClassicalSettings):
         return Preparation(settings, 1, 0.0)
     from src.candidates.classical import ClassicalCandidate
 
     notes: tuple[str, ...] = ()
-    if networks and isinstance(settings.model, EmbeddingSettings) and settings.model.run is None:
+    if networks and isinstance(model, EmbeddingSettings) and model.run is None:
         from src.candidates.ranking import choose_networks
 
         choice = choose_networks(settings, data, seconds)
-        model: ClassicalSettings = replace(settings.model, networks=list(choice.networks))
+        model = replace(model, networks=list(choice.networks))
         settings, notes = replace(settings, model=model), choice.notes
         data = build_data(settings)
-    else:
-        model = settings.model
     candidate = ClassicalCandidate(settings, model, data)
     return Preparation(settings, 1, candidate.describe_seconds(), notes)
 

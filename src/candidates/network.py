@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +16,13 @@ from torch import Tensor
 
 from src import build
 from src.candidates.candidate import Answers, Fitted, OnEpoch
+from src.candidates.head_start import start_head
+from src.config.checks import to_plain
 from src.config.schema import RunSettings, seconds_of
+from src.data.cache import cache_folder
 from src.data.datamodule import PictureData
 from src.data.decode import PictureFormat
+from src.data.folds import training_seed
 from src.reporting.class_maps import ClassMaps
 from src.resolve import Resolved, resolve
 from src.run_folder import RunFolder
@@ -30,6 +35,7 @@ from src.training import cost
 from src.training.checkpoints import read_checkpoint
 from src.training.epochs import EpochKeeper
 from src.training.feature_maps import find_map_layer
+from src.training.frozen_front import store_front
 from src.training.grad_cam import grad_cam
 from src.training.inference import autocast, predict
 from src.training.interruption import Interruption
@@ -194,6 +200,14 @@ class NetworkCandidate:
         resumed = keeper.last if self._settings.resume and keeper.last.is_file() else None
         device = trainer.strategy.root_device
         self._data.live_on(device)
+        # On several devices Lightning starts the others later, and sends them these weights.
+        if resumed is None and logger is not None and self._fits_head:
+            started = time.perf_counter()
+            start_head(task, self._settings, self._data, device)
+            keeper.seconds = time.perf_counter() - started
+        started = time.perf_counter()
+        self._store_front(device)
+        keeper.seconds += time.perf_counter() - started
         if self._settings.runtime.compile:
             task.network.compile()
         trainer.fit(task, datamodule=self._data, ckpt_path=resumed, weights_only=True)
@@ -208,6 +222,39 @@ class NetworkCandidate:
             metrics={key: values[-1][1] for key, values in keeper.history.items()},
             history=keeper.history,
         )
+
+    def _store_front(self, device: torch.device) -> None:
+        """Compute what the frozen stages say of the training pictures, where it is to be kept."""
+        settings, data = self._settings, self._data
+        model = build.network_of(settings)
+        if not (model.frozen_stages and model.stored_views):
+            return
+        front = store_front(
+            self._task,
+            data.batches("train"),
+            ids=data.split.train,
+            contents=data.pictures.content_hashes,
+            identity={
+                "pictures": [data.pictures.channels, *data.pictures.image_size],
+                "augment": to_plain(settings.augment),
+                "mirror_ok": settings.data.mirror_ok,
+                "seed": training_seed(settings.seed, settings.cv.fold),
+            },
+            cache_dir=cache_folder(settings.data.cache_dir).absolute(),
+            limit_bytes=int(settings.data.cache_limit_gb * 1e9),
+            device=device,
+            precision=settings.runtime.precision,
+        )
+        if front is None:
+            print("frozen stages: computed anew in every epoch, for what they give cannot be kept")
+        else:
+            print(f"frozen stages: {front.nbytes / 1e9:.2f} GB of {model.stored_views} views kept")
+        self._task.front = front
+
+    @property
+    def _fits_head(self) -> bool:
+        model = build.network_of(self._settings)
+        return bool(model.pretrained) and model.head_start == "fitted"
 
     def training_batch(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         batch = next(iter(self._data.batches("train", training=True)))

@@ -54,6 +54,32 @@ class NetworkSettings(ModelSettings):
         above=0,
         at_most=1,
     )
+    layer_decay: float = setting(
+        "factor of the learning rate a level of depth, counted from the head down; 1 for none",
+        above=0,
+        at_most=1,
+    )
+    head_start: str = setting(
+        "the classifier head that training starts from: fitted for a logistic regression on the "
+        "features of the pretrained weights, where the head is a single linear layer, or random",
+        options=("fitted", "random"),
+    )
+    freeze_norm: bool = setting(
+        "batch normalisation outside of the head keeps the statistics that it starts with"
+    )
+    frozen_stages: int = setting(
+        "stages at the input side that are never trained; 0 for none", at_least=0
+    )
+
+    stored_views: int = setting(
+        "views of a training picture for which the frozen stages are computed once and kept, one "
+        "an epoch in turn; 0 to compute them anew for another view in every epoch",
+        at_least=0,
+    )
+
+    def idle_keys(self) -> tuple[str, ...]:
+        head = () if self.pretrained else ("model.head_start",)
+        return head if self.frozen_stages else (*head, "model.stored_views")
 
     def without_weights(self) -> Self:
         """What builds the same network for weights that are at hand: its first ones are not

@@ -28,6 +28,13 @@ _LATER: dict[str, Any] = {
 # The same, within settings that some runs have and others do not.
 _LATER_WHERE: dict[tuple[str, str], dict[str, Any]] = {
     ("model", "calibration_folds"): {"whitening": 0.0},
+    ("model", "backbone_lr_scale"): {
+        "layer_decay": 1.0,
+        "head_start": "random",
+        "freeze_norm": False,
+        "frozen_stages": 0,
+        "stored_views": 0,
+    },
     ("model", "features"): {
         "scattering": {"octaves": 3, "orientations": 4, "grid": 7, "side": 64},
     },

@@ -19,6 +19,8 @@ from src.models.folding import fold_batch_norms
 __all__ = ["NetworkFeatures"]
 
 _NETWORKS = "src.models."
+# What changes no feature: how they lie in memory, and what comes after them.
+_NO_DIFFERENCE = ("memory_format", "classes")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MEMORY_FORMATS = {
     "contiguous": torch.contiguous_format,
@@ -97,9 +99,9 @@ class NetworkFeatures:
         for name, value in sorted(self.weights().items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(value).tobytes())
-        # The layout changes how fast the numbers are computed, not which they are.
-        stated = json.dumps(self.passport | {"memory_format": None}, sort_keys=True)
-        return {"network": stated, "weights": digest.hexdigest()}
+        stated = {k: v for k, v in self.passport.items() if k not in _NO_DIFFERENCE}
+        stated["arguments"] = stated["arguments"] | {"drop_rate": 0.0}
+        return {"network": json.dumps(stated, sort_keys=True), "weights": digest.hexdigest()}
 
     def weights(self) -> dict[str, NDArray[np.generic]]:
         """By name, on the CPU, without those of the head."""

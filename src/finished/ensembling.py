@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 
@@ -15,6 +15,7 @@ from src.candidates.members import NothingGained
 from src.config.after import CompareSettings
 from src.config.checks import ConfigError
 from src.config.compose import compose_plain, word_of
+from src.config.models import ModelSettings, NetworkSettings
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.experiment import run_experiment
@@ -24,7 +25,9 @@ from src.run_folder import RunFolder
 __all__ = ["ensemble_of"]
 
 # Of a network's settings, what networks of one architecture may differ in.
-_OF_TRAININGS = ("pretrained", "freeze_epochs", "backbone_lr_scale")
+_OF_TRAININGS = tuple(
+    key for key in get_type_hints(NetworkSettings) if key not in get_type_hints(ModelSettings)
+)
 
 
 def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary | None:

@@ -15,12 +15,12 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
+from src.training.depth import parameter_depths
+
 __all__ = ["Muon", "adamw", "orthogonalize", "parameter_groups", "sgd"]
 
 Group = dict[str, Any]
 Built = TypeVar("Built", bound=torch.optim.Optimizer)
-
-_HIDDEN_MATRICES = "backbone.matrices"
 
 # Learned tables and tokens that networks hold as bare parameters: torchvision's class_token and
 # relative_position_bias_table, timm's pos_embed, cls_token, reg_token and their like.
@@ -36,6 +36,7 @@ def parameter_groups(
     lr: float,
     weight_decay: float,
     backbone_lr_scale: float = 1.0,
+    layer_decay: float = 1.0,
     head_prefixes: Iterable[str] = (),
 ) -> list[Group]:
     """Sort the parameters of `network` into groups with a rate and a decay.
@@ -49,38 +50,48 @@ def parameter_groups(
         lr: learning rate of the head, and of the rest times `backbone_lr_scale`.
         weight_decay: of the decaying parameters.
         backbone_lr_scale: above 0.
+        layer_decay: in (0, 1]; the rate of the level that stands n levels before the head is
+            multiplied by its n-th power (Clark et al., "ELECTRA", ICLR 2020; Bao et al., "BEiT",
+            ICLR 2022). Levels are those of `parameter_depths`.
         head_prefixes: names of the modules or parameters that make up the head, a trailing dot
             allowed; empty when the network has no head of its own.
 
     Returns:
-        Groups with keys name, params, lr, weight_decay, without empty ones; the names are
-        backbone.matrices, backbone.vectors, head.matrices, head.vectors, in this order.
+        Groups with keys name, params, lr, weight_decay, without empty ones, those of the head last.
+        Names are backbone.matrices, backbone.vectors, head.matrices, head.vectors; where rates
+        differ by depth, backbone.0.matrices and so on, from the input to the head.
 
     Raises:
         ValueError: a head prefix that fits no parameter.
     """
     heads = [prefix.rstrip(".") for prefix in head_prefixes]
     tables = set(_declared_tables(network))
-    sorted_names: dict[str, list[nn.Parameter]] = defaultdict(list)
+    depths = parameter_depths(network) if layer_decay < 1 else {}
+    sorted_names: dict[tuple[bool, int, str], list[nn.Parameter]] = defaultdict(list)
     unused = set(heads)
     for name, parameter in network.named_parameters():
         under = [head for head in heads if name == head or name.startswith(f"{head}.")]
         unused.difference_update(under)
-        part = "head" if under else "backbone"
         matrix = name not in tables and _is_matrix(network, name, parameter)
-        sorted_names[f"{part}.{'matrices' if matrix else 'vectors'}"].append(parameter)
+        depth = 0 if under else depths.get(name, 0)
+        kind = "matrices" if matrix else "vectors"
+        sorted_names[bool(under), depth, kind].append(parameter)
     if unused:
         raise ValueError(f"no parameter of the network is under the head {sorted(unused)[0]!r}.")
-    return [
-        {
-            "name": name,
-            "params": sorted_names[name],
-            "lr": lr if name.startswith("head") else lr * backbone_lr_scale,
-            "weight_decay": weight_decay if name.endswith("matrices") else 0.0,
-        }
-        for name in (_HIDDEN_MATRICES, "backbone.vectors", "head.matrices", "head.vectors")
-        if sorted_names[name]
-    ]
+    top = 1 + max((depth for head, depth, _ in sorted_names if not head), default=0)
+    groups = []
+    for head, depth, kind in sorted(sorted_names):
+        level = f".{depth}" if depths and not head else ""
+        below = backbone_lr_scale * layer_decay ** (top - depth)
+        groups.append(
+            {
+                "name": f"{'head' if head else 'backbone'}{level}.{kind}",
+                "params": sorted_names[head, depth, kind],
+                "lr": lr if head else lr * below,
+                "weight_decay": weight_decay if kind == "matrices" else 0.0,
+            }
+        )
+    return groups
 
 
 def adamw(params: Sequence[Group], *, betas: Sequence[float], eps: float) -> torch.optim.AdamW:
@@ -123,8 +134,8 @@ def sgd(params: Sequence[Group], *, momentum: float, nesterov: bool) -> torch.op
 class Muon(torch.optim.Optimizer):
     """Momentum orthogonalised by Newton-Schulz for hidden matrices, AdamW for the rest, as one.
 
-    Muon (Jordan et al. 2024) updates the group `backbone.matrices`; convolution kernels count as
-    matrices of (out, in * kh * kw). The step of an (m, n) matrix is scaled by
+    Muon (Jordan et al. 2024) updates the matrices of the backbone's groups; convolution kernels
+    count as matrices of (out, in * kh * kw). The step of an (m, n) matrix is scaled by
     0.2 * sqrt(max(m, n)) (Liu et al. 2025), which gives it the size of an AdamW step: one learning
     rate and one weight decay serve both halves. `torch.optim.Muon` takes neither kernels nor other
     parameters, and one matrix at a time; matrices of one shape are orthogonalised together here.
@@ -151,7 +162,7 @@ class Muon(torch.optim.Optimizer):
 
     def _other_half(self) -> torch.optim.AdamW | None:
         """AdamW on this optimizer's own groups and state: one state dict, one set of rates."""
-        groups = [g for g in self.param_groups if g["name"] != _HIDDEN_MATRICES]
+        groups = [g for g in self.param_groups if not _is_hidden(g)]
         if not groups:
             return None
         other = torch.optim.AdamW(groups, fused=_can_fuse(groups) or None)
@@ -175,7 +186,7 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            if group["name"] == _HIDDEN_MATRICES:
+            if _is_hidden(group):
                 self._step_matrices(group)
         if self._adamw is not None:
             self._adamw.step()
@@ -199,6 +210,12 @@ class Muon(torch.optim.Optimizer):
             scale = 0.2 * max(matrices.shape[1:]) ** 0.5
             for i, update in zip(members, orthogonalize(matrices), strict=True):
                 params[i].add_(update.reshape(params[i].shape), alpha=-lr * scale)
+
+
+def _is_hidden(group: Group) -> bool:
+    """Whether a group holds matrices that are neither the head's nor tables."""
+    name: str = group["name"]
+    return name.startswith("backbone.") and name.endswith(".matrices")
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:

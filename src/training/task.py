@@ -13,9 +13,10 @@ from src.data.loaders import Batch
 from src.data.randomness import derive_seed
 from src.data.transforms import normalize
 from src.training.ema import WeightAverage
+from src.training.freezing import Freezing
 from src.training.totals import Totals
 
-__all__ = ["Augmentation", "ClassificationTask", "head_prefixes"]
+__all__ = ["Augmentation", "ClassificationTask", "Front", "head_prefixes"]
 
 _DROPOUT_STREAM = 7  # keeps the seeds of a step's dropout apart from those of other draws
 
@@ -40,6 +41,12 @@ class Augmentation(Protocol):
     ) -> tuple[Tensor, Tensor]: ...
 
 
+class Front(Protocol):
+    """What is kept of training pictures; see src/training/frozen_front.py."""
+
+    def logits(self, sample_ids: Tensor, view: int) -> Tensor: ...
+
+
 class ClassificationTask(pl.LightningModule):
     """Trains a network it is handed: pictures (B, C, H, W) uint8 to logits (B, K) float.
 
@@ -52,6 +59,8 @@ class ClassificationTask(pl.LightningModule):
         make_schedule: total number of steps -> (step -> factor of the learning rate).
         seed: of every draw made in training.
         freeze_epochs: epochs at the start that train only parameters under `head_prefixes`.
+        frozen_stages, freeze_norm: see `Freezing`.
+        stored_views: how many views of a picture training repeats; 0 for a new one every epoch.
         ema_decay: decay of the weights' moving average, which validation then uses; 0 for none.
         memory_format: of pictures and kernels.
         passport: plain containers stored in every checkpoint, enough to use it without the run.
@@ -59,6 +68,7 @@ class ClassificationTask(pl.LightningModule):
 
     mean: Tensor
     std: Tensor
+    front: Front | None = None  # gives the logits of training pictures instead of the network
 
     def __init__(
         self,
@@ -72,6 +82,9 @@ class ClassificationTask(pl.LightningModule):
         make_schedule: Callable[[int], Callable[[int], float]],
         seed: int,
         freeze_epochs: int = 0,
+        frozen_stages: int = 0,
+        freeze_norm: bool = False,
+        stored_views: int = 0,
         ema_decay: float = 0.0,
         memory_format: torch.memory_format = torch.channels_last,
         passport: dict[str, Any] | None = None,
@@ -88,7 +101,11 @@ class ClassificationTask(pl.LightningModule):
         self.make_optimizer = make_optimizer
         self._make_schedule = make_schedule
         self._seed = seed
+        self.stored_views = stored_views
         self._freeze_epochs = freeze_epochs
+        self._freezing = Freezing(
+            network, head_prefixes(network), stages=frozen_stages, norm=freeze_norm
+        )
         self._memory_format = memory_format
 
     @property
@@ -123,8 +140,12 @@ class ClassificationTask(pl.LightningModule):
         # Dropout draws from torch's generator: seeded a step, it cannot depend on what came before.
         seed = derive_seed(self._seed, epoch, batch_index, _DROPOUT_STREAM)
         _generator(batch.images.device).manual_seed(seed)
-        images, targets = self.augmented(batch, epoch)
-        logits = self.network(self.normalized(images))
+        view = epoch % self.stored_views if self.stored_views else epoch
+        if self.front is None:
+            images, targets = self.augmented(batch, view)
+            logits = self.network(self.normalized(images))
+        else:
+            logits, targets = self.front.logits(batch.sample_ids, view), batch.targets
         loss: Tensor = self.loss(logits, targets)
         self.totals["train"].add(loss, logits, targets)
         return loss
@@ -138,18 +159,7 @@ class ClassificationTask(pl.LightningModule):
         self.on_train_epoch_start()  # Lightning has no such moment for an epoch resumed within
 
     def on_train_epoch_start(self) -> None:
-        if self._freeze_epochs:
-            self._freeze(self.current_epoch < self._freeze_epochs)
-
-    def _freeze(self, frozen: bool) -> None:
-        """Train the head alone: no gradients, no batch statistics anywhere else."""
-        heads = head_prefixes(self.network)
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(not frozen or name.startswith(heads))
-        if frozen:
-            for name, module in self.network.named_modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.train(f"{name}.".startswith(heads))
+        self._freezing.apply(head_alone=self.current_epoch < self._freeze_epochs)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

@@ -4,6 +4,7 @@ import pytest
 
 from src.config.checks import ConfigError, to_plain
 from src.config.compose import compose_settings
+from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 
@@ -43,3 +44,12 @@ def test_a_run_that_is_older_than_crops_and_policies_had_none() -> None:
     stored = stored_settings(plain)
     assert stored == now
     assert stored.augment.crop_probability == 0 and stored.augment.policy == "none"
+
+
+def test_a_network_that_is_older_than_its_ways_of_tuning_began_with_a_random_head() -> None:
+    plain = to_plain(compose_settings(RunSettings, ["model=efficientnet_lite0"]))
+    for key in ("layer_decay", "head_start", "freeze_norm", "frozen_stages", "stored_views"):
+        del plain["model"][key]
+    model = stored_settings(plain).model
+    assert isinstance(model, NetworkSettings) and model.head_start == "random"
+    assert (model.layer_decay, model.freeze_norm, model.frozen_stages) == (1.0, False, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from src.config.checks import to_plain
 from src.config.compose import compose_settings
+from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
 from src.serving.bundle import write_bundle
 from tests.models.test_conformance import build
@@ -24,7 +26,7 @@ def network_and_passport(
     """What `python -m src.train model=MODEL WORDS` would build for pictures of `shape`."""
     plainly = ["runtime=float32", "trainer.tta=none"]
     settings = compose_settings(RunSettings, [f"model={model}", *plainly, *words])
-    shared = ("_target_", "name", "pretrained", "freeze_epochs", "backbone_lr_scale")
+    shared = {field.name for field in dataclasses.fields(NetworkSettings)}
     plain = to_plain(settings.model)
     arguments = {key: value for key, value in plain.items() if key not in shared}
     if model in ("timm", "torchvision"):

@@ -114,6 +114,42 @@ def test_groups_carry_rate_and_decay_with_the_head_last(network: Small) -> None:
     ]
 
 
+def test_rates_fall_from_layer_to_layer_towards_the_input() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 4), nn.Linear(4, 2))
+    groups = groups_of(
+        network, lr=1.0, backbone_lr_scale=0.5, layer_decay=0.1, head_prefixes=["3."]
+    )
+    assert [(g["name"], g["lr"], len(g["params"])) for g in groups] == [
+        ("backbone.0.matrices", pytest.approx(0.5 * 0.1**2), 1),
+        ("backbone.0.vectors", pytest.approx(0.5 * 0.1**2), 3),
+        ("backbone.1.matrices", pytest.approx(0.5 * 0.1), 1),
+        ("backbone.1.vectors", pytest.approx(0.5 * 0.1), 1),
+        ("head.matrices", 1.0, 1),
+        ("head.vectors", 1.0, 1),
+    ]
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_rates_by_layer_scale_each_step(kind: str) -> None:
+    """With the levels' own rates, a step is the one that each level would take alone."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    steps = []
+    for decay in (1.0, 0.5):
+        copied = copy.deepcopy(network)
+        groups = groups_of(
+            copied, lr=0.01, weight_decay=0.0, layer_decay=decay, head_prefixes=["2"]
+        )
+        optimizer = FACTORIES[kind](groups)
+        set_gradients(copied, 0)
+        optimizer.step()
+        steps.append(
+            [p - q for p, q in zip(copied.parameters(), network.parameters(), strict=True)]
+        )
+    for plain, scaled, factor in zip(*steps, (0.25, 0.25, 0.5, 0.5, 1.0, 1.0), strict=True):
+        torch.testing.assert_close(scaled, factor * plain, rtol=1e-3, atol=1e-7)
+
+
 def test_a_head_prefix_ends_at_a_dot() -> None:
     network = nn.ModuleDict({"head": nn.Linear(4, 2), "header": nn.Linear(4, 4)})
     names = names_by_group(network, head_prefixes=["head"])

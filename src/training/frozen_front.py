@@ -1,0 +1,271 @@
+"""The frozen part at a network's input, computed once for all epochs of a training."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from src.data.loaders import Batch
+from src.data.once import made_once
+from src.training.depth import unwrapped
+from src.training.inference import autocast
+from src.training.task import ClassificationTask
+
+__all__ = ["StoredFront", "store_front"]
+
+_FILE = "activations.npy"
+# Part of every folder's name: to be raised when the same pictures would be kept otherwise.
+_VERSION = 1
+
+
+class StoredFront:
+    """What the frozen part of a network says of the training pictures, and the rest of the network.
+
+    Args:
+        activations: (V, n, ...) float16: of V views of n pictures.
+        ids: (n,) int64, ascending: the pictures' sample ids.
+        rest: activations (B, ...) -> logits (B, K), with the network's own parameters.
+    """
+
+    def __init__(
+        self, activations: NDArray[np.float16], ids: NDArray[np.int64], rest: nn.Module
+    ) -> None:
+        self._activations = activations
+        self._ids = ids
+        self._rest = rest
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the disk."""
+        return self._activations.nbytes
+
+    def logits(self, sample_ids: Tensor, view: int) -> Tensor:
+        """(B, K) of one view of the pictures with these sample ids, on their device."""
+        rows = np.searchsorted(self._ids, sample_ids.cpu().numpy())
+        found = torch.from_numpy(self._activations[view][rows]).to(sample_ids.device).float()
+        if found.ndim == 4:
+            found = found.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self._rest(found)
+        return logits
+
+
+def store_front(
+    task: ClassificationTask,
+    batches: Iterable[Batch],
+    *,
+    ids: NDArray[np.int64],
+    contents: NDArray[np.bytes_],
+    identity: Mapping[str, Any],
+    cache_dir: Path,
+    limit_bytes: int,
+    device: torch.device,
+    precision: str,
+) -> StoredFront | None:
+    """Compute, or find in the cache, the frozen part's outputs for all views of all pictures.
+
+    View v of a picture is the one that epoch v would train on. They are kept as float16, which
+    holds every bfloat16 number of usual size.
+
+    Args:
+        task: with frozen stages; moved to `device`.
+        batches: every training picture once.
+        ids: (n,) sample ids of the training pictures.
+        contents: (N,) hashes of the pictures, by sample id.
+        identity: plain values that say how views are drawn from pictures.
+        cache_dir: the project's cache folder.
+        limit_bytes: largest array to be kept.
+        device: where to compute.
+        precision: see `autocast`.
+
+    Returns:
+        None where the array would be too large, or where the network's rest needs more than what
+        the last frozen module gives; the frozen part is then computed anew every epoch.
+
+    Raises:
+        ConfigError: the disk is full or cannot be written.
+    """
+    task.to(device)
+    first = next(iter(batches))
+    name = _last_frozen(task.network, first, task)
+    ids = np.sort(ids)
+    if name is None:
+        return None
+    with autocast(device, precision):
+        example = _front(task, name, first, 0, device)
+    shape = (task.stored_views, len(ids), *example.shape[1:])
+    if 2 * int(np.prod(shape)) > limit_bytes:
+        return None
+    key = _key(task, name, [*identity.items(), precision, *shape, ids.tolist()], contents[ids])
+    folder = cache_dir / "activations" / key
+
+    def make(unfinished: Path) -> None:
+        array = np.lib.format.open_memmap(
+            unfinished / _FILE, mode="w+", dtype=np.float16, shape=shape
+        )
+        for view in range(task.stored_views):
+            for batch in batches:
+                with autocast(device, precision):
+                    found = _front(task, name, batch, view, device)
+                rows = np.searchsorted(ids, batch.sample_ids.cpu().numpy())
+                array[view, rows] = found.to(torch.float16).cpu().numpy()
+        array.flush()
+
+    made_once(
+        folder,
+        make,
+        usable=lambda path: _mapped(path, shape) is not None,
+        what="the frozen stages' outputs",
+    )
+    kept = _mapped(folder, shape)
+    assert kept is not None, "what was made once is usable"
+    return StoredFront(kept, ids, _rest_of(task.network, name))
+
+
+class _Reached(Exception):
+    """The last frozen module has given its output."""
+
+
+class _Given(nn.Module):
+    """Stands for the last frozen module, whatever comes before it."""
+
+    activations: Tensor
+
+    def forward(self, *_: Any) -> Tensor:
+        return self.activations
+
+
+class _Rest(nn.Module):
+    """The network after its last frozen module; all modules that are trained are shared with it."""
+
+    def __init__(self, network: nn.Module, frozen: Iterable[str], last: str) -> None:
+        super().__init__()
+        self._given = _Given()
+        stand_ins: dict[str, nn.Module] = {name: nn.Identity() for name in frozen}
+        self._originals: list[tuple[nn.Module, nn.Module]] = []
+        self._twin = self._shared(network, "", stand_ins | {last: self._given})
+
+    def forward(self, activations: Tensor) -> Tensor:
+        for original, twin in self._originals:
+            twin.training = original.training
+        self._given.activations = activations
+        logits: Tensor = self._twin(activations)
+        return logits
+
+    def _shared(
+        self, module: nn.Module, prefix: str, stand_ins: Mapping[str, nn.Module]
+    ) -> nn.Module:
+        """`module` with some of the modules in it exchanged, and all others the same objects."""
+        twin = copy.copy(module)
+        twin._modules = dict(module._modules)
+        self._originals.append((module, twin))
+        for name, child in module.named_children():
+            within = f"{prefix}{name}"
+            if within in stand_ins:
+                twin._modules[name] = stand_ins[within]
+            elif any(other.startswith(f"{within}.") for other in stand_ins):
+                twin._modules[name] = self._shared(child, f"{within}.", stand_ins)
+        return twin
+
+
+def _frozen_modules(network: nn.Module) -> list[str]:
+    """Names of the largest modules that have parameters, and only frozen ones."""
+    found: list[str] = []
+    for name, module in network.named_modules():
+        parameters = [*module.parameters()]
+        frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
+        if frozen and not any(name.startswith(f"{other}.") for other in found):
+            found.append(name)
+    return found
+
+
+def _last_frozen(network: nn.Module, batch: Batch, task: ClassificationTask) -> str | None:
+    """The module after which everything is trained; None where the rest needs more than it."""
+    called: list[str] = []
+    frozen = _frozen_modules(network)
+    hooks = [
+        network.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
+        for name in frozen
+    ]
+    images = task.normalized(batch.images[:2].to(task.device))
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            right = network.eval()(images)
+            for hook in hooks:
+                hook.remove()
+            if not called or called.count(called[-1]) > 1:
+                return None
+            found = _front_of(network, called[-1], images)
+            same = torch.equal(_rest_of(network, called[-1])(found), right)
+    except Exception:
+        # What a network does between its modules can fail in any way once these are exchanged.
+        same = False
+    finally:
+        for module, training in modes:
+            module.training = training
+    return called[-1] if same else None
+
+
+def _rest_of(network: nn.Module, last: str) -> _Rest:
+    # What only resizes pictures for the network within has no part in what follows from them.
+    prefix, inner = unwrapped(network)
+    frozen = [name.removeprefix(prefix) for name in _frozen_modules(network)]
+    return _Rest(inner, frozen, last.removeprefix(prefix))
+
+
+def _front(
+    task: ClassificationTask, last: str, batch: Batch, view: int, device: torch.device
+) -> Tensor:
+    """Output of the last frozen module for one view of a batch."""
+    images, targets, ids, step = batch
+    batch = Batch(images.to(device), targets.to(device), ids.to(device), step)
+    images, _ = task.augmented(batch, view)
+    with torch.inference_mode():
+        return _front_of(task.network, last, task.normalized(images))
+
+
+def _front_of(network: nn.Module, last: str, images: Tensor) -> Tensor:
+    found: list[Tensor] = []
+
+    def stop(_: nn.Module, __: Any, output: Tensor) -> None:
+        found.append(output)
+        raise _Reached
+
+    hook = network.get_submodule(last).register_forward_hook(stop)
+    try:
+        network(images)
+    except _Reached:
+        pass
+    finally:
+        hook.remove()
+    return found[0]
+
+
+def _key(task: ClassificationTask, last: str, plan: list[Any], contents: NDArray[np.bytes_]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    passport = task.passport["network"]
+    stated = [_VERSION, passport, last, task.mean.tolist(), task.std.tolist(), plan]
+    digest.update(json.dumps(stated, sort_keys=True, default=str).encode())
+    digest.update(contents.tobytes())
+    for name in _frozen_modules(task.network):
+        for tensor in task.network.get_submodule(name).state_dict().values():
+            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def _mapped(folder: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:
+    """What was kept; None where there is nothing, or nothing whole."""
+    try:
+        array: NDArray[np.float16] = np.load(folder / _FILE, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return array if array.shape == shape and array.dtype == np.float16 else None

@@ -1,0 +1,165 @@
+"""A classifier head fitted to the features of a frozen network, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from src.training.ema import WeightAverage
+from src.training.task import ClassificationTask, head_prefixes
+
+__all__ = ["FittedHead", "final_linear", "fit_linear_head", "put_head"]
+
+# Strengths of the penalty, from a head that hardly differs from a constant to one that separates
+# any features: each a factor of about 3 below the one before.
+_PENALTIES = tuple(10.0 ** (-step / 2) for step in range(11))
+_ITERATIONS = 300
+_SMALLEST_DEVIATION = 1e-6
+
+Fold = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A linear classifier, and what it was fitted with.
+
+    Attributes:
+        weight: (K, D) float32.
+        bias: (K,) float32.
+        penalty: of the squared weights of standardised features, beside the mean cross-entropy.
+        held_out_loss: mean cross-entropy of the pictures that a fold held out.
+        held_out_accuracy: of the same pictures, in [0, 1].
+    """
+
+    weight: Tensor
+    bias: Tensor
+    penalty: float
+    held_out_loss: float
+    held_out_accuracy: float
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Logits (N, K) of features (N, D)."""
+        return features @ self.weight.T + self.bias
+
+
+def final_linear(network: nn.Module, pictures: Tensor) -> nn.Linear | None:
+    """The layer that is the whole head: it takes one row a picture and gives the logits.
+
+    Args:
+        network: is asked in eval mode.
+        pictures: (B, C, H, W) normalised, on the network's device.
+
+    Returns:
+        None for a head that is more or other than that.
+    """
+    heads = [prefix.rstrip(".") for prefix in head_prefixes(network)]
+    layer = network.get_submodule(heads[0]) if len(heads) == 1 else None
+    if not isinstance(layer, nn.Linear) or layer.bias is None:
+        return None
+    seen: list[tuple[Tensor, Tensor]] = []
+    hook = layer.register_forward_hook(lambda _, given, found: seen.append((given[0], found)))
+    was_training = network.training
+    try:
+        with torch.no_grad():
+            logits = network.eval()(pictures)
+    finally:
+        hook.remove()
+        network.train(was_training)
+    alone = len(seen) == 1 and seen[0][0].ndim == 2
+    return layer if alone and torch.equal(seen[0][1], logits) else None
+
+
+def fit_linear_head(
+    features: Tensor,
+    targets: Tensor,
+    *,
+    num_classes: int,
+    folds: Sequence[Fold],
+    class_weights: Tensor | None = None,
+) -> FittedHead:
+    """Fit a multinomial logistic regression, its penalty chosen on held-out folds.
+
+    The penalty falls until the held-out cross-entropy rises again; then all pictures are fitted
+    with the best. L-BFGS on a convex loss from zero: no draw is made.
+
+    Kumar et al., "Fine-tuning can distort pretrained features and underperform out-of-distribution"
+    (ICLR 2022), on why a training should begin with such a head.
+
+    Args:
+        features: (N, D) float.
+        targets: (N,) int64 in [0, num_classes); classes may be missing.
+        num_classes: K.
+        folds: (rows to fit, rows held out), at least one.
+        class_weights: (K,) of the classes in the loss; None for equal ones.
+    """
+    mean = features.mean(dim=0)
+    deviation = features.std(dim=0, correction=0)
+    # A feature that never changes says nothing, and must not be blown up where it does later.
+    scale = torch.where(deviation > _SMALLEST_DEVIATION, 1 / deviation, torch.zeros_like(deviation))
+    rows = (features - mean) * scale
+
+    heads = [_Head(rows.shape[1], num_classes) for _ in folds]
+    best: tuple[float, float, float] | None = None
+    for penalty in _PENALTIES:
+        logits = []
+        for head, (fitted, held_out) in zip(heads, folds, strict=True):
+            head.fit(rows[fitted], targets[fitted], penalty, class_weights)
+            logits.append(head(rows[held_out]))
+        scores, labels = torch.cat(logits), torch.cat([targets[held] for _, held in folds])
+        loss = float(nn.functional.cross_entropy(scores, labels, class_weights))
+        if best is not None and loss > best[0]:
+            break
+        best = loss, penalty, float((scores.argmax(1) == labels).float().mean())
+    assert best is not None
+    held_out_loss, penalty, accuracy = best
+    whole = _Head(rows.shape[1], num_classes)
+    whole.fit(rows, targets, penalty, class_weights)
+    weight = whole.weight * scale
+    return FittedHead(weight, whole.bias - weight @ mean, penalty, held_out_loss, accuracy)
+
+
+def put_head(task: ClassificationTask, layer: nn.Linear, head: FittedHead) -> None:
+    """Let a training begin with this head, in the network and in the average of its weights."""
+    with torch.no_grad():
+        layer.weight.copy_(head.weight)
+        layer.bias.copy_(head.bias)
+    if task.average is not None:
+        task.average = WeightAverage(task.network, task.average.decay)
+
+
+class _Head:
+    """Weights that each fit goes on from."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        self.weight = torch.zeros(classes, width)
+        self.bias = torch.zeros(classes)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return rows @ self.weight.T + self.bias
+
+    def fit(
+        self, rows: Tensor, targets: Tensor, penalty: float, class_weights: Tensor | None
+    ) -> None:
+        """Minimise mean cross-entropy + penalty / 2 * |weights|^2."""
+        parameters = [self.weight.requires_grad_(), self.bias.requires_grad_()]
+        search = torch.optim.LBFGS(
+            parameters,
+            max_iter=_ITERATIONS,
+            tolerance_grad=1e-5,
+            tolerance_change=1e-7,
+            line_search_fn="strong_wolfe",
+        )
+
+        def loss() -> float:
+            search.zero_grad()
+            value = nn.functional.cross_entropy(self(rows), targets, class_weights)
+            value = value + penalty / 2 * self.weight.square().sum()
+            value.backward()
+            return float(value.detach())
+
+        with torch.enable_grad():
+            search.step(loss)
+        self.weight, self.bias = self.weight.detach(), self.bias.detach()
