@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,9 @@ from src.data.folds import training_seed
 from src.data.parallel import available_cores
 from src.features.classifier import FeatureClassifier, numbers_in
 from src.features.fusion import Extractor
+from src.features.heads import Choice, fit_best
 from src.features.model import CalibratedModel
+from src.features.picture import Floats
 from src.features.pipeline import make_pipeline
 from src.features.table import FeatureTable
 from src.metrics.summary import evaluate, metric_key
@@ -159,11 +162,13 @@ class ClassicalCandidate:
 
     def words(self) -> str:
         model = self._model
+        classifier = "the best of many classifiers" if model.classifier == "auto" else None
+        classifier = classifier or model.classifier
         if isinstance(model, HandcraftedSettings):
-            return f"{model.classifier} on {' + '.join(model.features)}"
+            return f"{classifier} on {' + '.join(model.features)}"
         if isinstance(model, EmbeddingSettings) and model.run is None:
-            return f"{model.classifier} on the features of {' + '.join(model.networks)}"
-        return f"{model.classifier} on the features of an earlier run"
+            return f"{classifier} on the features of {' + '.join(model.networks)}"
+        return f"{classifier} on the features of an earlier run"
 
     def fit(
         self,
@@ -181,22 +186,12 @@ class ClassicalCandidate:
             features = np.concatenate([features, table.part("train", mirrored=True)])
             indices = np.tile(indices, 2)  # with its copy, a picture is held out or neither is
         with threadpool_limits(threads):
-            model = CalibratedModel.fit(
-                lambda pictures: make_pipeline(
-                    self._model,
-                    table.sizes,
-                    pictures=pictures,
-                    seed=seed,
-                    threads=threads,
-                ),
-                features,
-                data.pictures.targets[indices],
-                data.pictures.content_hashes[indices],
-                num_classes=len(data.pictures.class_names),
-                folds=self._model.calibration_folds,
-                seed=seed,
-            )
-        classifier = FeatureClassifier(self._extractors, model, self._passport())
+            model, choice = self._fitted(features, indices, table.sizes, seed, threads)
+        passport = self._passport()
+        if choice is not None:
+            print(f"classifier: {choice}")
+            passport["classifier"] = choice.record()
+        classifier = FeatureClassifier(self._extractors, model, passport)
         file = folder.checkpoints / _MODEL
         classifier.save(file)
         seconds = time.perf_counter() - started
@@ -239,6 +234,45 @@ class ClassicalCandidate:
 
     def training_batch(self) -> None:
         return None
+
+    def _fitted(
+        self,
+        features: Floats,
+        indices: NDArray[np.int64],
+        sizes: Sequence[int],
+        seed: int,
+        threads: int,
+    ) -> tuple[CalibratedModel, Choice | None]:
+        """Return the model fitted to features (N, D) of the pictures with these indices.
+
+        And how its classifier was chosen, where the settings leave that to a search.
+        """
+        pictures, settings = self._data.pictures, self._model
+        targets, contents = pictures.targets[indices], pictures.content_hashes[indices]
+        classes = len(pictures.class_names)
+        if settings.classifier == "auto":
+            return fit_best(
+                settings,
+                features,
+                targets,
+                contents,
+                sizes,
+                num_classes=classes,
+                seed=seed,
+                threads=threads,
+            )
+        model = CalibratedModel.fit(
+            lambda count: make_pipeline(
+                settings, sizes, pictures=count, seed=seed, threads=threads
+            ),
+            features,
+            targets,
+            contents,
+            num_classes=classes,
+            folds=settings.calibration_folds,
+            seed=seed,
+        )
+        return model, None
 
     def _passport(self) -> dict[str, Any]:
         data, pictures = self._data, self._data.pictures

@@ -9,6 +9,7 @@ from src.config.checks import ConfigError, Settings, setting, variant
 from src.config.models import ModelSettings
 
 __all__ = [
+    "AutoClassifierSettings",
     "ClassicalSettings",
     "ColourSettings",
     "EmbeddingSettings",
@@ -21,6 +22,7 @@ __all__ = [
     "KnnSettings",
     "LbpSettings",
     "LinearClassifierSettings",
+    "NearestMeanSettings",
     "RawSettings",
     "RbfSvmSettings",
     "ScatteringSettings",
@@ -32,10 +34,14 @@ CLASSIFIERS = (
     "linear_svm",
     "rbf_svm",
     "logistic",
+    "ridge",
+    "nearest_mean",
     "random_forest",
     "gradient_boosting",
     "knn",
 )
+# What a search for the best classifier chooses by itself.
+_CHOSEN = ("scaling", "selection", "keep", "whitening", "normalise")
 # What trains networks, batch by batch.
 _OF_NETWORKS = (
     "optimizer",
@@ -203,6 +209,27 @@ class KnnSettings(Settings):
 
 
 @dataclass(frozen=True)
+class NearestMeanSettings(Settings):
+    """The nearest class mean, by a distance that heeds how features vary within classes."""
+
+    shrinkage: float = setting(
+        "of the covariance within classes towards equal variances: 1 is the Euclidean distance, "
+        "near 0 linear discriminant analysis",
+        above=0,
+        at_most=1,
+    )
+
+
+@dataclass(frozen=True)
+class AutoClassifierSettings(Settings):
+    """The search for classifier, its strength, and the normalisation of the features."""
+
+    seconds: float = setting(
+        "after which no further classifier is tried; the final fit comes on top", above=0
+    )
+
+
+@dataclass(frozen=True)
 class ClassicalSettings(ModelSettings):
     """What every classifier on features has."""
 
@@ -225,10 +252,21 @@ class ClassicalSettings(ModelSettings):
         at_least=0,
         at_most=1,
     )
-    classifier: str = setting("what learns the classes", options=CLASSIFIERS)
+    normalise: str = setting(
+        "rows: scale what the classifier gets to length 1, picture by picture; none: do not",
+        options=("none", "rows"),
+    )
+    classifier: str = setting(
+        "what learns the classes; auto: classifier, strength, scaling, selection and normalisation "
+        "that are best on held-out folds of the training part",
+        options=("auto", *CLASSIFIERS),
+    )
+    auto: AutoClassifierSettings = setting("search for the best of them")
     linear_svm: LinearClassifierSettings = setting("linear support vector machine")
     rbf_svm: RbfSvmSettings = setting("support vector machine with a Gaussian kernel")
     logistic: LinearClassifierSettings = setting("logistic regression")
+    ridge: LinearClassifierSettings = setting("ridge regression on class indicators")
+    nearest_mean: NearestMeanSettings = setting("nearest class mean")
     random_forest: ForestSettings = setting("random forest")
     gradient_boosting: GradientBoostingSettings = setting("gradient boosting")
     knn: KnnSettings = setting("nearest neighbours")
@@ -240,11 +278,12 @@ class ClassicalSettings(ModelSettings):
     )
 
     def idle_keys(self) -> tuple[str, ...]:
-        others = [f"model.{name}" for name in CLASSIFIERS if name != self.classifier]
-        if self.selection == "none":
-            others.append("model.keep")
-        if self.selection != "pca":
-            others.append("model.whitening")
+        kinds = ("auto", *CLASSIFIERS)
+        others = [f"model.{name}" for name in kinds if name != self.classifier]
+        if self.classifier == "auto":
+            others += [f"model.{key}" for key in _CHOSEN]
+        elif self.selection != "pca":
+            others += ["model.whitening", *(["model.keep"] if self.selection == "none" else [])]
         return (*_OF_NETWORKS, *(f"trainer.{key}" for key in _OF_TRAINERS), *others)
 
 

@@ -27,7 +27,13 @@ _LATER: dict[str, Any] = {
 }
 # The same, within settings that some runs have and others do not.
 _LATER_WHERE: dict[tuple[str, str], dict[str, Any]] = {
-    ("model", "calibration_folds"): {"whitening": 0.0},
+    ("model", "calibration_folds"): {
+        "whitening": 0.0,
+        "normalise": "none",
+        "auto": {"seconds": 60.0},
+        "ridge": {"strength": 1.0},
+        "nearest_mean": {"shrinkage": 0.1},
+    },
     ("model", "backbone_lr_scale"): {
         "layer_decay": 1.0,
         "head_start": "random",

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-__all__ = ["Calibration"]
+__all__ = ["Calibration", "log_votes"]
+
+# What a class that no tree or neighbour voted for still gets, before the logarithm.
+_LEAST_VOTE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,3 +68,9 @@ class Calibration:
         logits = self.slope * np.asarray(scores, np.float64) + self.shift
         probs: NDArray[np.float32] = softmax(logits, axis=1).astype(np.float32)
         return probs
+
+
+def log_votes(votes: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return scores (N, K) of shares of votes (N, K) in [0, 1], which may be 0."""
+    found: NDArray[np.float64] = np.log((votes + _LEAST_VOTE) / (1 + votes.shape[1] * _LEAST_VOTE))
+    return found

@@ -34,6 +34,9 @@ _STEPS = {
     "LinearSVC",
     "RbfMachine",
     "LogisticRegression",
+    "NearestMean",
+    "Normalizer",
+    "RidgeClassifier",
     "RandomForestClassifier",
     "HistGradientBoostingClassifier",
     "KNeighborsClassifier",
@@ -41,6 +44,10 @@ _STEPS = {
 # What skops does not take for harmless by itself.
 _TRUSTED = (
     "sklearn.tree._tree.Tree",
+    "sklearn.linear_model._ridge.RidgeClassifier",
+    "sklearn.preprocessing._data.Normalizer",
+    "sklearn.preprocessing._label.LabelBinarizer",
+    "src.features.means.NearestMean",
     "src.features.scaling.BlockScaler",
     "src.features.scaling.PartWhitening",
     "src.features.selection.KeepBest",

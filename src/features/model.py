@@ -10,17 +10,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from src.features.calibration import Calibration
+from src.features.calibration import Calibration, log_votes
 from src.features.picture import Floats
 
-__all__ = ["CalibratedModel", "folds_of"]
+__all__ = ["ENOUGH_UNSEEN", "CalibratedModel", "folds_of", "of_all_classes", "scores_of"]
 
 Integers = NDArray[np.int64]
 # Scores of this many unseen pictures tell slope and shifts well enough: with so many pictures one
 # fold gives them, and the classifier is not fitted again for each of the others.
-_ENOUGH_UNSEEN = 5_000
-# What a class that no tree or neighbour voted for still gets, before the logarithm.
-_LEAST_VOTE = 1e-3
+ENOUGH_UNSEEN = 5_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +64,9 @@ class CalibratedModel:
         scores, held_out = [], []
         for train, held in folds_of(labels, contents, folds, seed):
             fold = make(len(train)).fit(features[train], labels[train])
-            scores.append(_scores(fold, features[held], len(classes)))
+            scores.append(scores_of(fold, features[held], len(classes)))
             held_out.append(labels[held])
-            if sum(map(len, held_out)) >= _ENOUGH_UNSEEN:
+            if sum(map(len, held_out)) >= ENOUGH_UNSEEN:
                 break
         calibration = Calibration.fit(np.concatenate(scores), np.concatenate(held_out))
         return cls(make(len(features)).fit(features, labels), calibration, classes, num_classes)
@@ -77,7 +75,7 @@ class CalibratedModel:
         """(N, K) of features (N, D); each row sums to 1."""
         probs = np.zeros((len(features), self.num_classes), np.float32)
         if len(features):
-            scores = _scores(self.pipeline, features, len(self.classes))
+            scores = scores_of(self.pipeline, features, len(self.classes))
             probs[:, self.classes] = self.calibration(scores)
         return probs
 
@@ -105,19 +103,26 @@ def folds_of(
         yield np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def _scores(pipeline: Any, features: Floats, classes: int) -> NDArray[np.float64]:
-    """(N, K') of a pipeline whose labels are some of 0 to K' - 1."""
+def scores_of(pipeline: Any, features: Floats, classes: int) -> NDArray[np.float64]:
+    """Return scores (N, K') of a pipeline whose labels are some of 0 to K' - 1."""
     if hasattr(pipeline, "decision_function"):
         found = np.asarray(pipeline.decision_function(features), np.float64)
         if found.ndim == 1:
             found = np.stack([-found, found], axis=1) / 2
     else:
-        votes = np.asarray(pipeline.predict_proba(features), np.float64)
-        found = np.log((votes + _LEAST_VOTE) / (1 + votes.shape[1] * _LEAST_VOTE))
-    known = np.asarray(pipeline.classes_, np.int64)
+        found = log_votes(np.asarray(pipeline.predict_proba(features), np.float64))
+    return of_all_classes(found, np.asarray(pipeline.classes_, np.int64), classes)
+
+
+def of_all_classes(
+    found: NDArray[np.float64], known: Integers, classes: int
+) -> NDArray[np.float64]:
+    """Return scores (N, classes) from those (N, K') of the known ones.
+
+    A fold that lacks a class says of it what it says of its least likely one.
+    """
     if len(known) == classes:
         return found
-    # A fold that lacks a class says of it what it says of its least likely one.
     scores = np.repeat(found.min(axis=1, keepdims=True), classes, axis=1)
     scores[:, known] = found
     return scores

@@ -7,8 +7,10 @@ from typing import Any
 
 from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import Normalizer
 
 from src.config.features import ClassicalSettings
+from src.features.means import NearestMean
 from src.features.rbf import RbfMachine
 from src.features.scaling import BlockScaler, PartWhitening
 from src.features.selection import KeepBest
@@ -19,7 +21,7 @@ __all__ = ["make_pipeline"]
 def make_pipeline(
     settings: ClassicalSettings, sizes: Sequence[int], *, pictures: int, seed: int, threads: int
 ) -> Pipeline:
-    """Scaling, selection and classifier, to be fitted to features (N, D) and targets (N,).
+    """Return what is to be fitted to features (N, D) and targets (N,): scaling to classifier.
 
     Args:
         settings: what to use.
@@ -38,6 +40,8 @@ def make_pipeline(
             steps.append(("whiten", PartWhitening(settings.whitening)))
     elif settings.selection != "none":
         steps.append(("select", KeepBest(settings.selection, keep, seed)))
+    if settings.normalise == "rows":
+        steps.append(("normalise", Normalizer()))
     return Pipeline([*steps, ("classify", _classifier(settings, pictures, seed, threads))])
 
 
@@ -55,6 +59,12 @@ def _classifier(settings: ClassicalSettings, pictures: int, seed: int, threads: 
             from sklearn.linear_model import LogisticRegression
 
             return LogisticRegression(C=settings.logistic.strength, max_iter=1000)
+        case "ridge":
+            from sklearn.linear_model import RidgeClassifier
+
+            return RidgeClassifier(alpha=1 / settings.ridge.strength)
+        case "nearest_mean":
+            return NearestMean(settings.nearest_mean.shrinkage)
         case "random_forest":
             from sklearn.ensemble import RandomForestClassifier
 

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from src.features.picture import Floats
 
-__all__ = ["RbfMachine"]
+__all__ = ["RbfMachine", "sums_over_opponents"]
 
 _BLOCK = 2048
 _CACHE_MB = 500
@@ -83,7 +83,7 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
             scores = self.exact_.decision_function(features)
             # Machines that are older than the sums were saved with scikit-learn's votes.
             summed = scores.ndim == 2 and self.exact_.decision_function_shape == "ovo"
-            return _over_opponents(scores, len(self.classes_)) if summed else scores
+            return sums_over_opponents(scores, len(self.classes_)) if summed else scores
         starts = range(0, len(features), _BLOCK)
         blocks = [self._kernel(features[at : at + _BLOCK]) @ self.weights_ for at in starts]
         scores = np.concatenate(blocks) + self.offset_
@@ -129,8 +129,8 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
         return kernel
 
 
-def _over_opponents(margins: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
-    """(N, K) from the margins (N, K (K - 1) / 2) between each two classes.
+def sums_over_opponents(margins: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
+    """Return scores (N, K) from the margins (N, K (K - 1) / 2) between each two classes.
 
     The sum over opponents of how probable the class is against each, less how probable they are:
     Price et al., "Pairwise Neural Network Classifiers with Probabilistic Outputs" (NIPS 1994).

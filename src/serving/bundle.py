@@ -76,7 +76,17 @@ _SHIPPED_FOR_CLASSIFIERS = tuple(
     f"features/{name}.py"
     for name in (
         *("__init__", "calibration", "classifier", "colour", "embedding", "fusion", "hog", "lbp"),
-        *("model", "picture", "raw", "rbf", "scaling", "scattering", "selection", "texture"),
+        *(
+            "means",
+            "model",
+            "picture",
+            "raw",
+            "rbf",
+            "scaling",
+            "scattering",
+            "selection",
+            "texture",
+        ),
         "trees",
     )
 )

@@ -1,0 +1,189 @@
+"""The heads that a search tries: kinds of classifiers, their strengths, and normalisations."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from src.config.features import ClassicalSettings
+
+__all__ = ["Group", "Head", "Normalisation", "head_groups"]
+
+# Beyond so many training pictures, kernels and distances between all of them are left out.
+_MOST_EXACT = 7_500
+# Of which the kernel machine that is left takes a sample of so many.
+_COMPONENTS = 2_000
+_WHOLE_NUMBERS = ("neighbours", "exact_up_to", "components")
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What is done with features before they are classified; see `make_pipeline`.
+
+    Attributes:
+        scaling: "blocks" or "features".
+        rows: whether rows are scaled to length 1 at the end.
+        keep: principal components kept; None for the features as they are.
+        whitening: power of their deviations that components are divided by.
+    """
+
+    scaling: str
+    rows: bool
+    keep: int | None = None
+    whitening: float = 0.0
+
+    # Where there are more features and pictures than can be decomposed.
+    MOST_KEPT: ClassVar[int] = 400
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings that say the same."""
+        reduced = {} if self.keep is None else {"keep": self.keep, "whitening": self.whitening}
+        return {
+            "scaling": self.scaling,
+            "selection": "none" if self.keep is None else "pca",
+            **reduced,
+            "normalise": "rows" if self.rows else "none",
+        }
+
+    def __str__(self) -> str:
+        parts = [] if self.scaling == "blocks" else ["features standardised"]
+        if self.keep is not None:
+            parts.append(f"{self.keep} components, whitened by a power of {self.whitening:g}")
+        return ", ".join([*parts, "rows normalised" if self.rows else "rows as they are"])
+
+
+@dataclass(frozen=True)
+class Head:
+    """A classifier, its settings, and the normalisation of what it gets.
+
+    Attributes:
+        kind: one of `CLASSIFIERS`.
+        normalisation: of the features.
+        values: (name, value) of the classifier's own settings.
+    """
+
+    kind: str
+    normalisation: Normalisation
+    values: tuple[tuple[str, float], ...]
+
+    def settings(self, base: ClassicalSettings) -> ClassicalSettings:
+        """Return the settings that fit this head; all else is as in `base`."""
+        own = {k: int(v) if k in _WHOLE_NUMBERS else v for k, v in self.values}
+        changed: dict[str, Any] = {
+            "classifier": self.kind,
+            **self.normalisation.plain(),
+            self.kind: replace(getattr(base, self.kind), **own),
+        }
+        return replace(base, **changed)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings that differ from head to head, as plain values."""
+        own = {k: int(v) if k in _WHOLE_NUMBERS else v for k, v in self.values}
+        return {"classifier": self.kind, **self.normalisation.plain(), self.kind: own}
+
+    def __str__(self) -> str:
+        shown = [f"{k} {v:.2g}" for k, v in self.values if k in _SHOWN]
+        return ", ".join([self.kind, *shown, str(self.normalisation)])
+
+
+_SHOWN = ("strength", "gamma", "shrinkage", "neighbours")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Heads of one kind and normalisation, which share their work."""
+
+    kind: str
+    normalisation: Normalisation
+    heads: tuple[Head, ...]
+
+    @classmethod
+    def of(
+        cls, kind: str, normalisation: Normalisation, values: Sequence[dict[str, float]]
+    ) -> Group:
+        """Return the group of one head for each of the classifier's settings."""
+        heads = tuple(Head(kind, normalisation, tuple(one.items())) for one in values)
+        return cls(kind, normalisation, heads)
+
+    def only(self, heads: Container[Head]) -> Group:
+        """Return the group of those of its heads that are among these, in its own order."""
+        return replace(self, heads=tuple(head for head in self.heads if head in heads))
+
+
+def head_groups(pictures: int, features: int) -> list[Group]:
+    """Return the heads to try for so many training pictures and features, the best bets first.
+
+    The order and the ranges come from frozen networks' and wavelets' features; see
+    `benchmarks/heads.py`. Cheap kinds on the most promising normalisations come first.
+    """
+    whole = None if min(pictures, features) <= 2_000 else Normalisation.MOST_KEPT
+    exact = pictures <= _MOST_EXACT
+    plain = [
+        Normalisation(scaling, rows, whole)
+        for scaling, rows in (
+            ("blocks", True),
+            ("blocks", False),
+            ("features", True),
+            ("features", False),
+        )
+    ]
+    part = Normalisation("blocks", False, 200, 0.5)
+    whitened = [
+        Normalisation("blocks", True, 400, 0.25),
+        Normalisation("blocks", True, 400, 0.5),
+        Normalisation("features", True, 400, 0.5),
+    ]
+    if not exact:  # each normalisation is another copy of all features
+        plain, whitened = plain[:3], whitened[:1]
+    found = _linear(plain[:2])
+    found.append(_kernel(part, exact))
+    found += _linear(plain[2:]) + _linear(whitened)
+    found += [_hinge(one) for one in plain[:2]]
+    found += [_kernel(one, exact) for one in (plain[:3] if exact else plain[:1])]
+    if exact:
+        found += [_neighbours(one) for one in (plain[0], plain[2], whitened[1], part)]
+    return found
+
+
+def _linear(normalisations: Sequence[Normalisation]) -> list[Group]:
+    """Return the kinds that are solved in closed form, and logistic regression."""
+    logistic = [{"strength": one} for one in _powers(0, 3, 13)]
+    ridge = [{"strength": one} for one in _powers(-2, 2.5, 10)]
+    shrinkages = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    mean = [{"shrinkage": one} for one in shrinkages]
+    return [
+        group
+        for one in normalisations
+        for group in (
+            Group.of("nearest_mean", one, mean),
+            Group.of("logistic", one, logistic),
+            Group.of("ridge", one, ridge),
+        )
+    ]
+
+
+def _hinge(normalisation: Normalisation) -> Group:
+    strengths = [{"strength": one} for one in _powers(-1, 1, 9)]
+    return Group.of("linear_svm", normalisation, strengths)
+
+
+def _kernel(normalisation: Normalisation, exact: bool) -> Group:
+    gammas, strengths = ((0.25, 0.5, 1.0, 2.0), (1.0, 10.0)) if exact else ((0.5, 1.0), (10.0,))
+    beyond: dict[str, float] = {"exact_up_to": 0, "components": _COMPONENTS}
+    further: dict[str, float] = {"exact_up_to": 2 * _MOST_EXACT} if exact else beyond
+    return Group.of(
+        "rbf_svm",
+        normalisation,
+        [{"gamma": g, "strength": c, **further} for g in gammas for c in strengths],
+    )
+
+
+def _neighbours(normalisation: Normalisation) -> Group:
+    return Group.of("knn", normalisation, [{"neighbours": k} for k in (1, 3, 5, 8, 12, 20, 30, 50)])
+
+
+def _powers(low: float, high: float, count: int) -> list[float]:
+    return [float(f"{one:.3g}") for one in np.logspace(low, high, count)]

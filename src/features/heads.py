@@ -1,0 +1,351 @@
+"""The best of hundreds of classifiers on features, chosen on held-out folds of the training part.
+
+A head is a classifier with its strength and the normalisation of what it gets. Every one is judged
+on the same held-out pictures. Fold by fold, heads that are clearly worse than the best so far drop
+out (Maron & Moore, "Hoeffding Races", NIPS 1993, with a paired normal test in the place of
+Hoeffding's bound). Of those that stay to the end, the one with the smallest log-loss after
+calibration is chosen; its calibration is fitted to the same held-out scores, so that only its fit
+to all training pictures is left to do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.config.features import ClassicalSettings
+from src.features.calibration import Calibration
+from src.features.grid import Group, Head, Normalisation, head_groups
+from src.features.model import (
+    ENOUGH_UNSEEN,
+    CalibratedModel,
+    folds_of,
+    of_all_classes,
+    scores_of,
+)
+from src.features.paths import (
+    LinearPath,
+    View,
+    mean_scores,
+    neighbour_scores,
+    ridge_scores,
+    svm_scores,
+)
+from src.features.picture import Floats
+from src.features.pipeline import make_pipeline
+from src.features.rbf import RbfMachine
+from src.features.scaling import BlockScaler
+
+__all__ = ["Choice", "choose_head", "fit_best"]
+
+Integers = NDArray[np.int64]
+# Of the time limit, for the first fold, in which all heads are tried: the others take less each.
+_FIRST_SHARE = 0.4
+# Standard errors by which a head's accuracy is below that of the best when it drops out. Copies
+# (mirrored pictures) make the error seem smaller than it is, and the best of many is lucky.
+_CLEARLY = 3.0
+# Scores of a fold that are kept of each head, in numbers: a sample of the fold where it has more.
+_MOST_SCORES = 250_000
+# Axes of more features than this take longer than all else: of them, those of a sample are found.
+_MOST_ROTATED = 2_000
+_SAMPLE = 5_000
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What a search found.
+
+    Attributes:
+        head: the one with the smallest log-loss.
+        calibration: of its scores of held-out pictures.
+        accuracy: of these pictures, in [0, 1]; too high by the luck of the best of many.
+        log_loss: of their calibrated probabilities, in nats.
+        tried: heads.
+        folds: that the last of them were judged by.
+        seconds: that the search took.
+    """
+
+    head: Head
+    calibration: Calibration
+    accuracy: float
+    log_loss: float
+    tried: int
+    folds: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.head}; chosen from {self.tried} heads in {self.seconds:.0f} s"
+
+    def record(self) -> dict[str, Any]:
+        """Return plain values for the metadata of a model."""
+        return {
+            "summary": str(self),
+            "settings": self.head.plain(),
+            "tried": self.tried,
+            "folds": self.folds,
+            "seconds": round(self.seconds, 3),
+            "out_of_fold_accuracy": self.accuracy,
+            "out_of_fold_log_loss": self.log_loss,
+        }
+
+
+def fit_best(
+    settings: ClassicalSettings,
+    features: Floats,
+    targets: Integers,
+    contents: NDArray[np.generic],
+    sizes: Sequence[int],
+    *,
+    num_classes: int,
+    seed: int,
+    threads: int,
+) -> tuple[CalibratedModel, Choice]:
+    """Return the chosen head fitted to all pictures and calibrated, and how it was chosen.
+
+    Args:
+        settings: whose classifier is "auto"; its limit of seconds and its folds are heeded.
+        features, targets, contents, num_classes: as of `CalibratedModel.fit`.
+        sizes: features of each descriptor, D in all.
+        seed: of folds and of every draw.
+        threads: that a classifier may use.
+    """
+    classes, labels = np.unique(targets, return_inverse=True)
+    choice = choose_head(
+        features,
+        labels,
+        contents,
+        sizes,
+        folds=settings.calibration_folds,
+        seed=seed,
+        seconds=settings.auto.seconds,
+    )
+    chosen = choice.head.settings(settings)
+    pipeline = make_pipeline(chosen, sizes, pictures=len(features), seed=seed, threads=threads)
+    pipeline.fit(features, labels)
+    return CalibratedModel(pipeline, choice.calibration, classes, num_classes), choice
+
+
+def choose_head(
+    features: Floats,
+    labels: Integers,
+    contents: NDArray[np.generic],
+    sizes: Sequence[int],
+    *,
+    folds: int,
+    seed: int,
+    seconds: float,
+    groups: Sequence[Group] | None = None,
+) -> Choice:
+    """Return the head with the smallest out-of-fold log-loss; deterministic within the limit.
+
+    Args:
+        features: (N, D) float32 of the training part.
+        labels: (N,) in [0, K), each class at least once.
+        contents: (N,) equal where pictures are, which then share a fold.
+        sizes: features of each descriptor, D in all.
+        folds: at least 2.
+        seed: of the folds and of samples.
+        seconds: after which no further head is tried, nor a fold begun; the first group of heads
+            is tried in any case.
+        groups: of heads to try, in this order; None for those that fit the size of the task.
+    """
+    started = time.perf_counter()
+    if groups is None:
+        groups = head_groups(len(features), features.shape[1])
+    race = _Race(list(groups))
+    for train, held in folds_of(labels, contents, folds, seed):
+        limit = started + seconds * (1.0 if race.folds else _FIRST_SHARE)
+        if race.folds and time.perf_counter() > limit:
+            break
+        seen = race.seen + len(held)
+        held = held[:: max(1, len(held) * (int(labels.max()) + 1) // _MOST_SCORES)]
+        fold = _Fold(features, labels, sizes, train, held, seed)
+        found, complete = _fold_scores(race.groups, fold, limit)
+        if race.folds and not complete:
+            break  # heads are compared on the same folds
+        race.add(found, labels[held], seen)
+        if seen >= ENOUGH_UNSEEN:
+            break
+    return race.result(started)
+
+
+def _fold_scores(
+    groups: Sequence[Group], fold: _Fold, limit: float
+) -> tuple[dict[Head, Floats], bool]:
+    """Return the scores of the heads that a fold was asked for in time, and whether of all."""
+    found: dict[Head, Floats] = {}
+    for group in groups:
+        if found and time.perf_counter() > limit:
+            return found, False
+        found.update(zip(group.heads, _group_scores(group, fold)))
+    return found, True
+
+
+@dataclass(eq=False)
+class _Race:
+    """The heads that are left, with their scores of the folds so far."""
+
+    groups: list[Group]
+    scores: dict[Head, list[Floats]] = field(default_factory=dict)
+    targets: list[Integers] = field(default_factory=list)
+    tried: int = 0
+    seen: int = 0
+
+    @property
+    def folds(self) -> int:
+        return len(self.targets)
+
+    def add(self, found: dict[Head, Floats], targets: Integers, seen: int) -> None:
+        """Take the scores of one more fold, and drop who is clearly worse than the best."""
+        if not self.targets:
+            self.tried = len(found)
+        self.seen = seen
+        self.targets.append(targets)
+        self.scores = {head: [*self.scores.get(head, []), one] for head, one in found.items()}
+        right = self._right()
+        shares = {head: one.mean() for head, one in right.items()}
+        best = right[max(shares, key=lambda head: shares[head])]
+        for head, one in right.items():
+            worse = best.astype(np.float64) - one
+            error = worse.std() / np.sqrt(len(worse))
+            if worse.mean() > _CLEARLY * error:
+                del self.scores[head]
+        left = [group.only(self.scores) for group in self.groups]
+        self.groups = [group for group in left if group.heads]
+
+    def result(self, started: float) -> Choice:
+        """Return the head with the smallest log-loss; of equal ones the first."""
+        targets = np.concatenate(self.targets)
+        best: tuple[float, Head, Calibration, float] | None = None
+        for head, parts in self.scores.items():
+            scores = np.concatenate(parts)
+            calibration = Calibration.fit(scores, targets)
+            probs = calibration(scores)
+            chance = probs[np.arange(len(targets)), targets].astype(np.float64)
+            loss = float(-np.log(np.maximum(chance, 1e-12)).mean())
+            if best is None or loss < best[0]:
+                best = loss, head, calibration, float((probs.argmax(axis=1) == targets).mean())
+        assert best is not None, "the first group is always tried"
+        loss, head, calibration, accuracy = best
+        seconds = time.perf_counter() - started
+        return Choice(head, calibration, accuracy, loss, self.tried, self.folds, seconds)
+
+    def _right(self) -> dict[Head, NDArray[np.bool_]]:
+        targets = np.concatenate(self.targets)
+        return {
+            head: np.concatenate(parts).argmax(axis=1) == targets
+            for head, parts in self.scores.items()
+        }
+
+
+class _Fold:
+    """One division of the training pictures, and its features in every normalisation asked for."""
+
+    def __init__(
+        self,
+        features: Floats,
+        labels: Integers,
+        sizes: Sequence[int],
+        train: Integers,
+        held: Integers,
+        seed: int,
+    ) -> None:
+        self.seed = seed
+        self.known, self._labels = np.unique(labels[train], return_inverse=True)
+        self.classes = int(labels.max()) + 1
+        self._features, self._train, self._held = features, train, held
+        self._sizes = list(sizes)
+        self._scaled: dict[str, View] = {}
+        self._views: dict[Normalisation, View] = {}
+
+    def view(self, normalisation: Normalisation) -> View:
+        """Return the features in this normalisation, computed once."""
+        if normalisation not in self._views:
+            self._views[normalisation] = self._normalised(normalisation)
+        return self._views[normalisation]
+
+    def _normalised(self, wanted: Normalisation) -> View:
+        view = self._of_scaling(wanted.scaling)
+        kept = slice(wanted.keep)
+        factors = (view.variances[kept] ** (-wanted.whitening / 2)).astype(np.float32)
+        train, held = view.train[:, kept] * factors, view.held[:, kept] * factors
+        dims = view.dims
+        if wanted.keep is not None:
+            dims = min(dims, wanted.keep, len(train))
+        if wanted.rows:
+            return View.of(_rows(train), _rows(held), self._labels, len(self.known), dims)
+        return replace(
+            view,
+            train=train,
+            held=held,
+            variances=view.variances[kept] ** (1 - wanted.whitening),
+            dims=dims,
+        )
+
+    def _of_scaling(self, scaling: str) -> View:
+        if scaling not in self._scaled:
+            scaler = BlockScaler(self._sizes, each=scaling == "features")
+            train = scaler.fit(self._features[self._train]).transform(self._features[self._train])
+            held = scaler.transform(self._features[self._held])
+            if min(train.shape) > _MOST_ROTATED:
+                train, held = self._reduced(train, held)
+            self._scaled[scaling] = View.of(train, held, self._labels, len(self.known))
+        return self._scaled[scaling]
+
+    def _reduced(self, train: Floats, held: Floats) -> tuple[Floats, Floats]:
+        from sklearn.decomposition import PCA
+
+        sample = np.random.default_rng(self.seed).permutation(len(train))[:_SAMPLE]
+        axes = PCA(Normalisation.MOST_KEPT, svd_solver="randomized", random_state=self.seed)
+        axes.fit(train[np.sort(sample)])
+        return axes.transform(train), axes.transform(held)
+
+
+def _rows(features: Floats) -> Floats:
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    scaled: Floats = features / np.where(lengths > 0, lengths, 1)
+    return scaled
+
+
+def _group_scores(group: Group, fold: _Fold) -> Iterator[Floats]:
+    """Yield scores (M, K) float32 of a fold's held-out pictures for each head of a group."""
+    view = fold.view(group.normalisation)
+    if len(fold.known) == 1:  # too few pictures for a choice: all heads say the same
+        found: Iterator[NDArray[np.floating]] = (np.ones((len(view.held), 1)) for _ in group.heads)
+    else:
+        found = _path(group, view, fold.seed)
+    for scores in found:
+        yield of_all_classes(scores.astype(np.float64), fold.known, fold.classes).astype(np.float32)
+
+
+def _path(group: Group, view: View, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Yield scores (M, K') of each head of a group, in its order."""
+    values = [dict(head.values) for head in group.heads]
+    match group.kind:
+        case "ridge":
+            return ridge_scores(view, [one["strength"] for one in values])
+        case "nearest_mean":
+            return mean_scores(view, [one["shrinkage"] for one in values])
+        case "logistic":
+            return LinearPath(view).scores([one["strength"] for one in values])
+        case "linear_svm":
+            return LinearPath(view, "squared_hinge").scores([one["strength"] for one in values])
+        case "knn":
+            return neighbour_scores(view, [int(one["neighbours"]) for one in values])
+        case _ if values[0]["exact_up_to"] > 0:
+            return svm_scores(view, [(one["gamma"], one["strength"]) for one in values])
+        case _:
+            return _sampled_svm_scores(view, values, seed)
+
+
+def _sampled_svm_scores(
+    view: View, values: Sequence[dict[str, float]], seed: int
+) -> Iterator[NDArray[np.float64]]:
+    for one in values:
+        machine = RbfMachine(one["strength"], one["gamma"], 0, int(one["components"]), seed)
+        yield scores_of(machine.fit(view.train, view.labels), view.held, view.classes)

@@ -1,0 +1,95 @@
+"""Estimates of how well features suit a task, against closed answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.stats import multivariate_normal
+from sklearn.datasets import load_digits
+
+from src.features.transfer import cross_validated_accuracy, logme
+
+DIGITS, CLASSES = load_digits(return_X_y=True)
+DIGITS = (DIGITS[:400] / 16).astype(np.float32)
+CLASSES = CLASSES[:400].astype(np.int64)
+
+
+def maximum_evidence(features: np.ndarray, target: np.ndarray) -> float:
+    """The largest log density of N(0, F F' / alpha + I / beta) at the target, by general search."""
+
+    def negative(logs: np.ndarray) -> float:
+        alpha, beta = np.exp(logs)
+        covariance = features @ features.T / alpha + np.eye(len(target)) / beta
+        return -multivariate_normal(np.zeros(len(target)), covariance).logpdf(target)
+
+    starts = [(0.0, 0.0), (2.0, 2.0), (4.0, 2.0)]
+    return -min(minimize(negative, one, method="Nelder-Mead").fun for one in starts)
+
+
+@pytest.mark.parametrize("shape", [(60, 8), (30, 50)])
+def test_logme_is_the_maximum_of_the_evidence(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    targets = np.arange(shape[0]) % 3
+    features = rng.standard_normal(shape) + 0.8 * rng.standard_normal((3, shape[1]))[targets]
+    expected = np.mean([maximum_evidence(features, targets == k) for k in range(3)])
+    assert logme(features, targets, 3) == pytest.approx(expected / shape[0], abs=2e-3)
+
+
+def test_logme_does_not_change_with_rotation_order_and_empty_columns() -> None:
+    rng = np.random.default_rng(0)
+    value = logme(DIGITS, CLASSES, 10)
+    rotation, _ = np.linalg.qr(rng.standard_normal((64, 64)))
+    assert logme(DIGITS @ rotation, CLASSES, 10) == pytest.approx(value, abs=1e-4)
+    order = rng.permutation(400)
+    assert logme(DIGITS[order], CLASSES[order], 10) == pytest.approx(value, abs=1e-6)
+    wide = np.concatenate([DIGITS, np.zeros((400, 500), np.float32)], axis=1)
+    assert logme(wide, CLASSES, 10) == pytest.approx(value, abs=1e-3)
+    assert logme(7 * DIGITS, CLASSES, 10) == pytest.approx(value, abs=1e-3)
+    assert logme(DIGITS, CLASSES, 12) == pytest.approx(value), "classes that are not there"
+
+
+def test_both_prefer_features_that_tell_more() -> None:
+    rng = np.random.default_rng(0)
+    noisy = [
+        (DIGITS + rng.normal(0, spread, DIGITS.shape)).astype(np.float32)
+        for spread in (0.0, 0.5, 1.5)
+    ]
+    evidence = [logme(one, CLASSES, 10) for one in noisy]
+    accuracy = [cross_validated_accuracy(one, CLASSES, np.arange(400), 0)[0] for one in noisy]
+    assert evidence[0] > evidence[1] > evidence[2]
+    assert accuracy[0] > 0.9 > accuracy[1] > accuracy[2]
+
+
+def test_logme_wants_a_target_for_each_row() -> None:
+    with pytest.raises(ValueError, match="400 rows of features for 3 targets"):
+        logme(DIGITS, CLASSES[:3], 10)
+
+
+def test_the_standard_error_is_that_of_a_share() -> None:
+    accuracy, error = cross_validated_accuracy(DIGITS[:, 20:28], CLASSES, np.arange(400), 0)
+    assert error == pytest.approx(np.sqrt(accuracy * (1 - accuracy) / 400), rel=1e-6)
+    assert cross_validated_accuracy(DIGITS[:, 20:28], CLASSES, np.arange(400), 0)[0] == accuracy
+
+
+def test_a_copy_is_no_further_evidence() -> None:
+    once = DIGITS[:, 20:28], CLASSES, np.arange(400)
+    twice = [np.concatenate([one, one]) for one in once]
+    accuracy, error = cross_validated_accuracy(*once, 0)
+    again, other = cross_validated_accuracy(*twice, 0)
+    assert again == pytest.approx(accuracy, abs=0.05)
+    assert other == pytest.approx(error, rel=0.1)
+
+
+def test_all_right_is_not_quite_certain() -> None:
+    targets = np.arange(40) % 2
+    features = np.eye(2, dtype=np.float32)[targets] + np.linspace(0, 0.1, 40)[:, None]
+    accuracy, error = cross_validated_accuracy(
+        features.astype(np.float32), targets, np.arange(40), 0
+    )
+    assert accuracy == 1 and 0.01 < error < 0.1
+
+
+def test_one_class_cannot_be_ranked() -> None:
+    with pytest.raises(ValueError, match="1 classes"):
+        cross_validated_accuracy(DIGITS, np.zeros(400, np.int64), np.arange(400), 0)
