@@ -296,7 +296,10 @@ def test_time_is_counted_over_all_starts_and_stops_what_runs(
     race(lambda trial: {"seconds": 0.3, "epochs": 1000}, seconds=1.0)
     for trial in records(tmp_path):
         assert trial.state == PRUNED
-        assert trial.reason == f"the time was over after {trial.epochs} epochs"
+        # Its first epoch shows that the others would take longer than there is.
+        late = f"the time was over after {trial.epochs} epochs"
+        slow = "stopped after 1 epochs: the other 999 would take"
+        assert trial.reason == late or (trial.reason or "").startswith(slow)
     spent = len(watch.epochs)
     race(lambda trial: {}, seconds=1.0)
     assert len(watch.epochs) == spent
@@ -312,3 +315,47 @@ def test_the_driver_stays_flat_in_memory(race: Callable[..., str], watch: Watch)
 
     race(job_of, trials=110, pruner="asha")
     assert sizes[100] < 1.05 * sizes[10], sizes
+
+
+def test_a_trial_that_cannot_end_in_time_is_stopped_as_soon_as_it_shows(
+    race: Callable[..., str], watch: Watch, tmp_path: Path
+) -> None:
+    """Each epoch takes a fifth of the budget, and a whole trial has four: the third is too late."""
+    began: list[int] = []
+
+    def job(trial: TrialRecord) -> dict[str, Any]:
+        began.append(trial.number)
+        return {"seconds": 1.0}
+
+    race(job, trials=20, seconds=7.0)
+    found = records(tmp_path)
+    assert [found[number].state for number in (0, 1)] == [COMPLETE, COMPLETE]
+    late = [trial for trial in found if trial.number > 1]
+    assert late and all(trial.state == PRUNED and trial.epochs < EPOCHS for trial in late)
+    reasons = [trial.reason or "" for trial in late]
+    assert all("are left" in reason or "time was over" in reason for reason in reasons)
+
+
+def test_nothing_begins_that_would_not_end_in_time(
+    race: Callable[..., str], watch: Watch, tmp_path: Path
+) -> None:
+    asked: list[float | None] = []
+
+    def affordable(seconds: float | None) -> frozenset[str]:
+        asked.append(seconds)
+        return frozenset({"mlp"} if len(asked) <= 3 else ())
+
+    assert race(lambda trial: {}, trials=50, seconds=60.0, affordable=affordable) == "finished"
+    assert len(records(tmp_path)) == 3
+    assert all(seconds is not None and seconds <= 60 for seconds in asked)
+
+
+def test_without_a_limit_of_time_all_are_affordable(race: Callable[..., str]) -> None:
+    asked: list[float | None] = []
+
+    def affordable(seconds: float | None) -> frozenset[str]:
+        asked.append(seconds)
+        return frozenset({"mlp"})
+
+    race(lambda trial: {}, trials=2, affordable=affordable)
+    assert asked and set(asked) == {None}

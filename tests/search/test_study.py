@@ -334,3 +334,15 @@ def test_the_dashboards_storage_reads_a_study_that_is_being_driven(tmp_path: Pat
         theirs = optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(backend))
         states = [trial.state.name for trial in theirs.get_trials()]
         assert states == ["COMPLETE", "COMPLETE", "RUNNING"]
+
+
+def test_families_that_are_left_out_are_not_proposed(tmp_path: Path) -> None:
+    three = plan(*(family(NUMBERS, name) for name in ("mlp", "cnn", "fcn")))
+    with SweepStudy(tmp_path, three) as study:
+        study.enqueue("cnn", {"a": 0.5, "b": 7})
+        first = study.ask(frozenset({"mlp", "fcn"}))
+        assert first is not None and first.family == "cnn"  # what waits comes first
+        others = [study.ask(frozenset({"mlp", "fcn"})) for _ in range(8)]
+        found = [trial.family for trial in others if trial is not None]
+        assert set(found) == {"mlp", "fcn"} and len(found) == 8
+        assert all(trial is not None and trial.values for trial in others)
