@@ -97,6 +97,27 @@ def test_a_fit_that_was_stopped_begins_again_in_its_folder(tmp_path: Path) -> No
     assert resumed.metrics["val/accuracy"] == fit(tmp_path).metrics["val/accuracy"]
 
 
+@pytest.mark.slow
+def test_a_chosen_classifier_is_named_and_fits_again_by_its_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model.features=[raw]", "evaluate_test=false"]
+    summary = fit(tmp_path, "model.classifier=auto", "model.auto.seconds=200", *words)
+    chosen = FeatureClassifier.load(Path(str(summary.checkpoint))).passport["classifier"]
+    assert chosen["summary"] in capsys.readouterr().out
+    assert summary.metrics["val/accuracy"] > 0.95
+    explicit = []
+    for key, value in chosen["settings"].items():
+        inner = value.items() if isinstance(value, dict) else [(None, value)]
+        explicit += [f"model.{key}{'' if k is None else f'.{k}'}={v}" for k, v in inner]
+    again = fit(tmp_path, *explicit, *words)
+    probs = [
+        Predictions.read(Path(one.run_dir) / "predictions" / "val.parquet").probs
+        for one in (summary, again)
+    ]
+    np.testing.assert_allclose(*probs, atol=0.05)
+
+
 @pytest.mark.parametrize(
     ("words", "key"),
     [
@@ -114,6 +135,9 @@ def test_a_fit_that_was_stopped_begins_again_in_its_folder(tmp_path: Path) -> No
         (["model.lbp.radius=2"], "model.lbp.radius"),
         (["model.classifier=knn", "model.rbf_svm.gamma=2"], "model.rbf_svm.gamma"),
         (["model.selection=none", "model.keep=5"], "model.keep"),
+        (["model.auto.seconds=5"], "model.auto.seconds"),
+        (["model.classifier=auto", "model.normalise=rows"], "model.normalise"),
+        (["model.classifier=auto", "model.ridge.strength=2"], "model.ridge.strength"),
         (["model=embedding", "model.run=x", "model.input_size=32"], "model.input_size"),
     ],
 )
@@ -129,6 +153,8 @@ def test_what_would_change_nothing_is_refused(words: list[str], key: str) -> Non
         ["model.features=[hog,lbp]", "model.lbp.radius=2"],
         ["model.selection=pca", "model.keep=5"],
         ["model.classifier=knn", "model.knn.neighbours=3"],
+        ["model.classifier=auto", "model.auto.seconds=5", "model.calibration_folds=3"],
+        ["model.classifier=ridge", "model.ridge.strength=3", "model.normalise=rows"],
         ["model=embedding", "model.run=x", "trainer.accelerator=cpu"],
         ["model=cnn", "optimizer=sgd", "recipe=quick", "trainer.max_epochs=3"],
     ],

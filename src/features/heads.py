@@ -39,7 +39,7 @@ from src.features.paths import (
 from src.features.picture import Floats
 from src.features.pipeline import make_pipeline
 from src.features.rbf import RbfMachine
-from src.features.scaling import BlockScaler
+from src.features.scaling import BlockScaler, unit_rows
 
 __all__ = ["Choice", "choose_head", "fit_best"]
 
@@ -278,7 +278,7 @@ class _Fold:
         if wanted.keep is not None:
             dims = min(dims, wanted.keep, len(train))
         if wanted.rows:
-            return View.of(_rows(train), _rows(held), self._labels, len(self.known), dims)
+            return View.of(unit_rows(train), unit_rows(held), self._labels, len(self.known), dims)
         return replace(
             view,
             train=train,
@@ -304,12 +304,6 @@ class _Fold:
         axes = PCA(Normalisation.MOST_KEPT, svd_solver="randomized", random_state=self.seed)
         axes.fit(train[np.sort(sample)])
         return axes.transform(train), axes.transform(held)
-
-
-def _rows(features: Floats) -> Floats:
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    scaled: Floats = features / np.where(lengths > 0, lengths, 1)
-    return scaled
 
 
 def _group_scores(group: Group, fold: _Fold) -> Iterator[Floats]:

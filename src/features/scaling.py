@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from src.features.picture import Floats
 
-__all__ = ["BlockScaler", "PartWhitening"]
+__all__ = ["BlockScaler", "PartWhitening", "unit_rows"]
 
 
 class BlockScaler(TransformerMixin, BaseEstimator):
@@ -87,3 +87,10 @@ class PartWhitening(TransformerMixin, BaseEstimator):
         """(N, D) to (N, D)."""
         scaled: Floats = features * self.scale_
         return scaled
+
+
+def unit_rows(features: Floats) -> Floats:
+    """Return rows (N, D) scaled to length 1, as scikit-learn's Normalizer does; zeros stay."""
+    lengths: Floats = np.sqrt(np.square(features).sum(axis=1, keepdims=True))
+    lengths[lengths == 0] = 1
+    return features / lengths

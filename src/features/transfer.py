@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from src.features.model import folds_of, of_all_classes
 from src.features.paths import View, mean_scores, ridge_scores
 from src.features.picture import Floats
+from src.features.scaling import unit_rows
 
 __all__ = ["cross_validated_accuracy", "logme"]
 
@@ -31,8 +32,8 @@ def logme(features: Floats, targets: Integers, num_classes: int) -> float:
     N(0, 1 / alpha) and its noise N(0, 1 / beta), is maximised over alpha and beta by MacKay's fixed
     point, and its logarithms are averaged over classes: You et al., "LogME: Practical Assessment of
     Pre-trained Models for Transfer Learning" (ICML 2021); the iteration by way of the singular
-    values follows You et al., "Ranking and Tuning Pre-trained Models" (JMLR 2022). Higher is better,
-    and only comparable for the same pictures.
+    values follows You et al., "Ranking and Tuning Pre-trained Models" (JMLR 2022). Higher is
+    better; values compare for the same pictures only.
 
     Args:
         features: (N, D), N at least 2.
@@ -155,7 +156,9 @@ def _right(
     """Return (heads, M): which held-out pictures each head is right about."""
     known, own = np.unique(labels[train], return_inverse=True)
     mean = features[train].mean(axis=0, dtype=np.float64).astype(np.float32)
-    view = View.of(_rows(features[train] - mean), _rows(features[held] - mean), own, len(known))
+    view = View.of(
+        unit_rows(features[train] - mean), unit_rows(features[held] - mean), own, len(known)
+    )
     classes = int(labels.max()) + 1
     if len(known) == 1:
         return np.tile(labels[held] == known[0], (len(_RIDGES) + len(_SHRINKAGES), 1))
@@ -166,9 +169,3 @@ def _right(
             for one in scores
         ]
     )
-
-
-def _rows(features: Floats) -> Floats:
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    scaled: Floats = features / np.where(lengths > 0, lengths, 1)
-    return scaled

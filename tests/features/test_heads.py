@@ -182,7 +182,7 @@ def _sparse(group: Group) -> Group:
 def test_every_head_of_the_search_is_what_its_settings_fit(count: int, classes: int) -> None:
     from src.features.heads import _Fold, _group_scores
 
-    kept = np.flatnonzero(classes > CLASSES)[: count + 60]
+    kept = np.flatnonzero(np.less(CLASSES, classes))[: count + 60]
     features, labels = DIGITS[kept], CLASSES[kept]
     train, held = np.arange(count), np.arange(count, len(kept))
     fold = _Fold(features, labels, [40, 24], train, held, 0)
