@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from src import build, resolve
+from src.build.network import build_network, network_of
 from src.config.checks import ConfigError, to_plain
 from src.config.resume import read_run_settings
 from src.config.schema import RunSettings
@@ -52,7 +53,9 @@ def timed_as(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list
     return asked
 
 
-def test_the_fastest_plan_is_taken_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fastest_plan_is_taken_and_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     asked = timed_as(monkeypatch, {"float32": 2.0, "bfloat16": 1.0})
     settings, data = opened()
     first = resolve.resolve(settings, data)
@@ -68,6 +71,13 @@ def test_the_fastest_plan_is_taken_and_kept(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(asked) == 1
     resolve.resolve(*opened("model.hidden=[32]"))
     assert len(asked) == 2
+    # So is one with weights, which may take pictures at another size; which weights is not.
+    model = network_of(first.settings)
+    network = build_network(model, channels=1, classes=10, image_size=(8, 8))
+    for file in (tmp_path / "some.pt", tmp_path / "other.pt"):
+        torch.save(network.state_dict(), file)
+        resolve.resolve(*opened(f"model.pretrained={file}"))
+    assert len(asked) == 3
 
 
 def test_what_was_measured_on_a_busy_machine_is_measured_again_on_an_idle_one(
