@@ -2,8 +2,9 @@
 
 Processes with and without the project's settings for OpenMP take turns of a second each, idle,
 beside two and beside six endless Python loops, so that whatever else the machine does meets all
-alike. `runtime.threads` is what a training would choose that begins under that load; its precision
-and layout are the usual ones.
+alike. The number of threads is what a training would choose that begins under that load; its
+precision and layout are the usual ones. A training that began on all cores keeps its threads when
+the load comes later; what it does then is printed as well.
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ def measure() -> list[Row]:
                         "ours": _asked(ours, f"{threads[load]} {_SECONDS}"),
                         "plain": _asked(plain, f"{most} {_SECONDS}"),
                     }
+                    if load:
+                        rates["begun before"] = _asked(ours, f"{most} {_SECONDS}")
                 if turn:  # in the first, kernels are chosen
                     for name, rate in rates.items():
                         found.setdefault((name, load), []).append(rate)
