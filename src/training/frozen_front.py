@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from src.data.loaders import Batch
 from src.data.once import made_once
 from src.training.depth import unwrapped
+from src.training.freezing import evaluating
 from src.training.inference import autocast
 from src.training.task import ClassificationTask
 
@@ -196,10 +197,9 @@ def _last_frozen(network: nn.Module, batch: Batch, task: ClassificationTask) -> 
         for name in frozen
     ]
     images = task.normalized(batch.images[:2].to(task.device))
-    modes = [(module, module.training) for module in network.modules()]
     try:
-        with torch.no_grad():
-            right = network.eval()(images)
+        with torch.no_grad(), evaluating(network):
+            right = network(images)
             for hook in hooks:
                 hook.remove()
             if not called or called.count(called[-1]) > 1:
@@ -209,9 +209,6 @@ def _last_frozen(network: nn.Module, batch: Batch, task: ClassificationTask) -> 
     except Exception:
         # What a network does between its modules can fail in any way once these are exchanged.
         same = False
-    finally:
-        for module, training in modes:
-            module.training = training
     return called[-1] if same else None
 
 
@@ -228,7 +225,7 @@ def _front(
     """Output of the last frozen module for one view of a batch."""
     batch = Batch(*(t.to(device) for t in batch[:3]), batch.step)
     images, _ = task.augmented(batch, view)
-    with torch.inference_mode():
+    with torch.inference_mode(), evaluating(task.network):
         return _front_of(task.network, last, task.normalized(images))
 
 
