@@ -200,16 +200,16 @@ def _last_frozen(network: nn.Module, batch: Batch, task: ClassificationTask) -> 
     try:
         with torch.no_grad(), evaluating(network):
             right = network(images)
-            for hook in hooks:
-                hook.remove()
-            if not called or called.count(called[-1]) > 1:
-                return None
-            found = _front_of(network, called[-1], images)
-            same = torch.equal(_rest_of(network, called[-1])(found), right)
+            last = called[-1]
+            found = _front_of(network, last, images)
+            same = torch.equal(_rest_of(network, last)(found), right)
     except Exception:
         # What a network does between its modules can fail in any way once these are exchanged.
         same = False
-    return called[-1] if same else None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return last if same else None
 
 
 def _rest_of(network: nn.Module, last: str) -> _Rest:

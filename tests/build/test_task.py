@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from src.build import load_task
+from src.build import build_data, build_task, load_task
 from src.config.checks import ConfigError
+from src.config.compose import compose_settings
+from src.config.schema import RunSettings
 from tests.serving.bundles import network_and_passport
 
 
@@ -39,3 +41,20 @@ def test_what_is_no_checkpoint_of_a_run_is_named(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "last.ckpt")
     with pytest.raises(ConfigError, match="is not a checkpoint of a Bakeoff run"):
         load_task(tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model.stored_views=2", "augment=strong"], r"model\.stored_views is 2, but augment\.mix"),
+        (["model.frozen_stages=9"], "frozen_stages is 9"),
+    ],
+)
+def test_frozen_stages_that_cannot_be_are_refused(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path))
+    base = ["model=cnn", "data=digits", "runtime=float32", "model.frozen_stages=1"]
+    settings = compose_settings(RunSettings, [*base, *words])
+    with pytest.raises(ConfigError, match=message):
+        build_task(settings, build_data(settings))
