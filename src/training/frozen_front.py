@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from src.data.loaders import Batch
 from src.data.once import made_once
 from src.training.depth import unwrapped
+from src.training.freezing import evaluating
 from src.training.inference import autocast
 from src.training.task import ClassificationTask
 
@@ -196,23 +197,19 @@ def _last_frozen(network: nn.Module, batch: Batch, task: ClassificationTask) -> 
         for name in frozen
     ]
     images = task.normalized(batch.images[:2].to(task.device))
-    modes = [(module, module.training) for module in network.modules()]
     try:
-        with torch.no_grad():
-            right = network.eval()(images)
-            for hook in hooks:
-                hook.remove()
-            if not called or called.count(called[-1]) > 1:
-                return None
-            found = _front_of(network, called[-1], images)
-            same = torch.equal(_rest_of(network, called[-1])(found), right)
+        with torch.no_grad(), evaluating(network):
+            right = network(images)
+            last = called[-1]
+            found = _front_of(network, last, images)
+            same = torch.equal(_rest_of(network, last)(found), right)
     except Exception:
         # What a network does between its modules can fail in any way once these are exchanged.
         same = False
     finally:
-        for module, training in modes:
-            module.training = training
-    return called[-1] if same else None
+        for hook in hooks:
+            hook.remove()
+    return last if same else None
 
 
 def _rest_of(network: nn.Module, last: str) -> _Rest:
@@ -229,7 +226,7 @@ def _front(
     images, targets, ids, step = batch
     batch = Batch(images.to(device), targets.to(device), ids.to(device), step)
     images, _ = task.augmented(batch, view)
-    with torch.inference_mode():
+    with torch.inference_mode(), evaluating(task.network):
         return _front_of(task.network, last, task.normalized(images))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from src.training.ema import WeightAverage
+from src.training.freezing import evaluating
 from src.training.task import ClassificationTask, head_prefixes
 
 __all__ = ["FittedHead", "final_linear", "fit_linear_head", "put_head"]
@@ -49,7 +50,7 @@ def final_linear(network: nn.Module, pictures: Tensor) -> nn.Linear | None:
     """The layer that is the whole head: it takes one row a picture and gives the logits.
 
     Args:
-        network: is asked in eval mode.
+        network: is asked in eval mode, and then as it was.
         pictures: (B, C, H, W) normalised, on the network's device.
 
     Returns:
@@ -61,13 +62,11 @@ def final_linear(network: nn.Module, pictures: Tensor) -> nn.Linear | None:
         return None
     seen: list[tuple[Tensor, Tensor]] = []
     hook = layer.register_forward_hook(lambda _, given, found: seen.append((given[0], found)))
-    was_training = network.training
     try:
-        with torch.no_grad():
-            logits = network.eval()(pictures)
+        with torch.no_grad(), evaluating(network):
+            logits = network(pictures)
     finally:
         hook.remove()
-        network.train(was_training)
     alone = len(seen) == 1 and seen[0][0].ndim == 2
     return layer if alone and torch.equal(seen[0][1], logits) else None
 

@@ -98,3 +98,20 @@ def test_from_scratch_pictures_keep_their_size(tmp_path: Path) -> None:
     task = begun("test_resnet", "null", tmp_path)
     assert task.network.input_size is None
     assert task.passport["network"]["arguments"]["input_size"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model.stored_views=2", "augment=strong"], r"model\.stored_views is 2, but augment\.mix"),
+        (["model.frozen_stages=9"], "frozen_stages is 9"),
+    ],
+)
+def test_frozen_stages_that_cannot_be_are_refused(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path))
+    base = ["model=cnn", "data=digits", "runtime=float32", "model.frozen_stages=1"]
+    settings = compose_settings(RunSettings, [*base, *words])
+    with pytest.raises(ConfigError, match=message):
+        build_task(settings, build_data(settings))

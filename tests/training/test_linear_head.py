@@ -121,5 +121,7 @@ class Net(nn.Module):
 def test_only_a_linear_layer_that_gives_the_logits_is_a_head_to_fit(
     network: Net, linear: bool
 ) -> None:
+    network.body.eval()
     found = final_linear(network, torch.zeros(2, 1, 8, 8))
+    assert network.training and not network.body.training, "every module is left in its mode"
     assert (found is network.head) == linear and (found is None) != linear
