@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from src.build import frozen_network, native_side
@@ -21,6 +23,8 @@ from src.data.randomness import permutation
 from src.features.picture import Floats
 from src.features.transfer import cross_validated_accuracy, logme
 from src.models.weights import loadable
+from src.training.hardware import machine
+from src.training.kept import Kept, load, store
 
 __all__ = ["NetworkChoice", "RankedNetwork", "choose_networks"]
 
@@ -29,7 +33,7 @@ _SAMPLE = 500
 _MOST_NETWORKS = 12
 _MOST_TOGETHER = 3
 # Of the time that describing may take, for looking at the sample.
-_RANKING_SHARE = 0.25
+_SHARE = 0.25
 _UNKNOWN_ACCURACY = 75.0
 
 
@@ -92,28 +96,67 @@ def choose_networks(
     began = time.perf_counter()
     train = data.split.train
     chosen = train[permutation(len(train), data.seed, 0)[:_SAMPLE].numpy()]
+    views = 2 if model.mirror or (model.mirror is None and settings.data.mirror_ok) else 1
+    count = views * len(train) + len(data.split.val)
+    ranking = _ranking(settings, data, chosen, None if seconds is None else _SHARE * seconds)
+    left = None if seconds is None else seconds - (time.perf_counter() - began)
+    groups = _affordable(ranking.networks, count, left)
+    accuracies = [ranking.together.get(_joined(group), group[0].accuracy) for group in groups]
+    best = groups[int(np.argmax(accuracies))]
+    took = sum(count / one.images_per_second for one in best)
+    notes = (
+        f"on {len(chosen)} pictures: {'; '.join(map(str, ranking.networks))}",
+        f"takes {_joined(best)} ({100 * max(accuracies):.1f} %): {count:,} pictures to describe, "
+        f"about {took:.0f} s",
+    )
+    return NetworkChoice(tuple(one.name for one in best), notes)
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """Networks, the best first, and the accuracy of the features of the first few together."""
+
+    networks: tuple[RankedNetwork, ...]
+    together: dict[str, float]
+
+
+def _ranking(
+    settings: RunSettings, data: PictureData, chosen: NDArray[np.int64], seconds: float | None
+) -> _Ranking:
+    """What the sample says, now or when the same networks were asked about it earlier."""
+    model = settings.model
+    assert isinstance(model, EmbeddingSettings)
+    names = _known(model.networks)
+    known = {
+        "networks": names,
+        "weights": model.pretrained,
+        "size": [model.input_size, settings.data.image_size, data.pictures.format.plain()],
+        "pictures": hashlib.sha256(data.pictures.content_hashes[chosen].tobytes()).hexdigest(),
+        "labels": data.pictures.targets[chosen].tolist(),
+        "machine": machine(torch.device("cpu")),
+    }
+    kept = load("networks", known, settings.data.cache_dir)
+    if kept is not None:
+        networks = tuple(RankedNetwork(**plain) for plain in kept.found["networks"])
+        return _Ranking(networks, kept.found["together"])
+    began = time.perf_counter()
     sample = _Sample(settings, data, chosen)
     ranked: list[RankedNetwork] = []
-    for name in _known(model.networks):
-        late = seconds is not None and time.perf_counter() - began > _RANKING_SHARE * seconds
-        if ranked and late:
+    for name in names:
+        if ranked and seconds is not None and time.perf_counter() - began > seconds:
             break
         ranked.append(sample.rank(name))
     ranked.sort(key=lambda one: (-one.accuracy, -one.images_per_second))
-    left = None if seconds is None else seconds - (time.perf_counter() - began)
-    views = 2 if model.mirror or (model.mirror is None and settings.data.mirror_ok) else 1
-    count = views * len(train) + len(data.split.val)
-    together = _affordable(ranked, count, left)
-    accuracies = [sample.accuracy([one.name for one in group]) for group in together]
-    best = together[int(np.argmax(accuracies))]
-    names = tuple(one.name for one in best)
-    took = sum(count / one.images_per_second for one in best)
-    notes = [f"on {len(chosen)} pictures: {'; '.join(map(str, ranked))}"]
-    notes.append(
-        f"takes {' + '.join(names)} ({100 * max(accuracies):.1f} %): {count:,} pictures to "
-        f"describe, about {took:.0f} s"
-    )
-    return NetworkChoice(names, tuple(notes))
+    groups = [ranked[:size] for size in range(2, min(_MOST_TOGETHER, len(ranked)) + 1)]
+    together = {_joined(group): sample.accuracy([one.name for one in group]) for group in groups}
+    if len(ranked) == len(names):
+        found = {"networks": [asdict(one) for one in ranked], "together": together}
+        store("networks", known, Kept(found, disturbed=False), settings.data.cache_dir)
+    return _Ranking(tuple(ranked), together)
+
+
+def _joined(group: Sequence[RankedNetwork]) -> str:
+    return " + ".join(one.name for one in group)
 
 
 def _known(configured: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class FeatureTable:
 
     Attributes:
         sizes: how many features each extractor gives; known once a part was asked for.
+        seconds: that describing what was asked for took, whenever that was.
     """
 
     def __init__(
@@ -61,6 +63,11 @@ class FeatureTable:
         self._limit = cache_limit_bytes
         self._workers = workers
         self.sizes: tuple[int, ...] = ()
+        self._took: dict[str, float] = {}
+
+    @property
+    def seconds(self) -> float:
+        return sum(self._took.values())
 
     def part(self, name: str, *, mirrored: bool = False) -> Floats:
         """(n, D) float32: a row for each picture of "train", "val" or "test", in the split's order.
@@ -91,14 +98,18 @@ class FeatureTable:
         folder = self._folder / self._key(extractor, hashes)
         kept = _read(folder, len(indices))
         if kept is not None:
+            self._took[folder.name] = _seconds(folder)
             return kept
+        started = time.perf_counter()
         found = described(extractor, self._pictures.read, indices, self._workers)
         first = next(found)
         if first.shape[1] * first.itemsize * len(indices) > self._limit:
-            return np.concatenate([first, *found])
+            whole: Floats = np.concatenate([first, *found])
+            self._took[folder.name] = time.perf_counter() - started
+            return whole
 
         def make(unfinished: Path) -> None:
-            _write(unfinished, np.concatenate([first, *found]))
+            _write(unfinished, np.concatenate([first, *found]), started)
 
         made_once(
             folder,
@@ -108,6 +119,7 @@ class FeatureTable:
         )
         kept = _read(folder, len(indices))
         assert kept is not None, "what was made once is usable"
+        self._took[folder.name] = _seconds(folder)
         return kept
 
     def _key(self, extractor: Extractor, hashes: NDArray[np.bytes_]) -> str:
@@ -118,8 +130,9 @@ class FeatureTable:
         return digest.hexdigest()
 
 
-def _write(folder: Path, table: Floats) -> None:
+def _write(folder: Path, table: Floats, started: float) -> None:
     np.save(folder / "features.npy", table)
+    (folder / "seconds.txt").write_text(f"{time.perf_counter() - started:.3f}\n")
     (folder / "digest.txt").write_text(_digest(folder / "features.npy"))
 
 
@@ -133,6 +146,14 @@ def _read(folder: Path, rows: int) -> Floats | None:
     except (OSError, ValueError):
         return None
     return table if table.ndim == 2 and len(table) == rows else None
+
+
+def _seconds(folder: Path) -> float:
+    """That describing took; 0 where it was not noted."""
+    try:
+        return float((folder / "seconds.txt").read_text())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _digest(file: Path) -> str:
