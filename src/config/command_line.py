@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 import sys
 import textwrap
@@ -121,6 +122,7 @@ def run_entry(
         else:
             todo.extend(zip(settings, jobs, strict=True))
 
+    _show_progress()
     worst = _guarded(read)
     for settings, words in todo:
         code = _guarded(partial(action, settings, words))
@@ -128,6 +130,14 @@ def run_entry(
         if code >= 128:  # a person stopped it: the later jobs are not wanted either
             break
     return worst
+
+
+def _show_progress() -> None:
+    """Print what the project's modules log of long steps, beside the results on stdout."""
+    logger = logging.getLogger("src")
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+        logger.setLevel(logging.INFO)
 
 
 def _guarded(action: Callable[[], None]) -> int:

@@ -43,6 +43,7 @@ def described(
         indices: (N,) which pictures, N at least 1.
         workers: threads that read, and processes where the work is worth them.
     """
+    _log.info("describing %d pictures once", len(indices))
     chunks = [indices[at : at + _AT_ONCE] for at in range(0, len(indices), _AT_ONCE)]
     # What is read one by one is decoded in threads, ahead of its use.
     pictures = in_order(partial(_pictures, read), chunks, workers)
@@ -60,7 +61,9 @@ def described(
     for number, block in enumerate(blocks, start=2):
         if time.monotonic() - said > _PROGRESS_SECONDS:
             said = time.monotonic()
-            _log.info("%d of %d pictures described", number * _AT_ONCE, len(indices))
+            done = min(number * _AT_ONCE, len(indices))
+            left = (time.perf_counter() - started) * (len(indices) / done - 1)
+            _log.info("%d of %d pictures described, %.0f s left", done, len(indices), left)
         yield block
 
 
