@@ -59,7 +59,7 @@ def _cells(one: Published) -> tuple[str, ...]:
     return (
         one.library,
         one.name,
-        one.source,
+        one.source.replace("hugging face", "hub"),  # or long names would not fit in a line
         _or_dash(one.input_size, "{}"),
         count(one.parameters),
         _or_dash(one.accuracy, "{:.1f} %"),
