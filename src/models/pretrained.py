@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import textwrap
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -165,11 +166,12 @@ def check_weights(path: Path) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Return an error's kind and the first line of its message that says what is wrong."""
+    """Return an error's kind and the first line of its message that says what is wrong, cut short:
+    torch lists hundreds of tensors in one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Error(s) in loading state_dict"):
         lines = lines[1:]
-    said = f": {lines[0].rstrip('.')}" if lines else ""
+    said = f": {textwrap.shorten(lines[0].rstrip('.'), 160, placeholder=' ...')}" if lines else ""
     return f"{type(error).__name__}{said}"
 
 

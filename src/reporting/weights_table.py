@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # torch takes a moment
 
 __all__ = ["format_weights"]
 
-_HEADERS = ("model", "model.name", "from", "pixels", "parameters", "top-1", "licence")
+_HEADERS = ("model", "model.name", "from", "pixels", "params", "top-1", "licence")
 _ELSEWHERE = (
     "Any other network of timm or torchvision is fetched once, where the hub can be reached:\n"
     "  python -m src.train model=timm model.name=NAME model.pretrained=true"
@@ -59,7 +59,7 @@ def _cells(one: Published) -> tuple[str, ...]:
     return (
         one.library,
         one.name,
-        one.source,
+        one.source.replace("hugging face", "hub"),  # or long names would not fit in a line
         _or_dash(one.input_size, "{}"),
         count(one.parameters),
         _or_dash(one.accuracy, "{:.1f} %"),

@@ -15,14 +15,22 @@ OLD = Published(
 )
 
 
+DINO = Published(
+    *("timm", "vit_small_patch16_dinov3.lvd1689m", "hugging face cache", 256, 21_586_944),
+    *("dinov3-license", None, Path("c.safetensors")),
+)
+
+
 def test_a_row_for_each_network() -> None:
-    lines = format_weights([LITE, OLD], 100).splitlines()
+    lines = format_weights([LITE, OLD, DINO], 100).splitlines()
     assert re.split("  +", lines[2].strip()) == [
         *("timm", "tf_efficientnet_lite0", "package", "224", "4.7 M", "75.1 %", "apache-2.0")
     ]
     assert re.split("  +", lines[3].strip()) == [
         *("torchvision", "resnet18", "torch cache", "-", "11.7 M", "-", "-")
     ]
+    # Names are whole, since they are to be typed; the licence gives way.
+    assert DINO.name in lines[4] and "hub cache" in lines[4] and "dinov3-lic" in lines[4]
     assert max(map(len, lines)) <= 100
 
 
