@@ -121,8 +121,7 @@ class RuntimeSettings(Settings):
         options=(True, False, "auto"),
     )
     threads: int | str | None = setting(
-        "CPU threads; null for torch's own choice, auto for the fastest number that finds free "
-        "cores",
+        "CPU threads; null for torch's own choice, auto for the fastest that has free cores",
         at_least=1,
         check=number_or_auto,
     )

@@ -215,6 +215,16 @@ def test_a_large_network_is_timed_on_a_part_of_the_batch(
     assert {t.pictures for t in choice.timings} == {32}
 
 
+def test_what_cannot_be_afforded_is_neither_begun_nor_announced(
+    clock: Callable[..., Clock], batch: Batch
+) -> None:
+    time = clock(lambda plan, pictures: float(pictures))
+    said: list[str] = []
+    choice = compared(FOUR, time.make, batch, total_steps=1, announce=said.append)
+    assert choice == Choice(HALF_LAST) and said == []
+    assert {plan for plan, _ in time.steps} == {FOUR[0], HALF_LAST}
+
+
 def test_without_time_half_precision_is_taken_only_where_it_is_sound(batch: Batch) -> None:
     wrongs = {"float32": 0.0, "bfloat16": 3.0}
     slow = {"total_steps": 1}
