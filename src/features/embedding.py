@@ -51,7 +51,7 @@ class NetworkFeatures:
             setattr(network.get_submodule(owner), leaf, nn.Identity())
         self.passport = dict(passport)
         network = network.requires_grad_(False).eval()
-        self._network = network.to(memory_format=memory_format).to(device)  # type: ignore[call-overload]
+        self._network = network.to(memory_format=memory_format).to(device)
         self._autocast = autocast
         self._memory_format = memory_format
         self._device = device

@@ -223,7 +223,8 @@ def _front(
     task: ClassificationTask, last: str, batch: Batch, view: int, device: torch.device
 ) -> Tensor:
     """Output of the last frozen module for one view of a batch."""
-    batch = Batch(*(t.to(device) for t in batch[:3]), batch.step)
+    images, targets, ids, step = batch
+    batch = Batch(images.to(device), targets.to(device), ids.to(device), step)
     images, _ = task.augmented(batch, view)
     with torch.inference_mode(), evaluating(task.network):
         return _front_of(task.network, last, task.normalized(images))
