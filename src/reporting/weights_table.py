@@ -49,7 +49,7 @@ def format_weights(networks: Sequence[Published], width: int) -> str:
     if of_timm is not None:
         lines += [
             "Take its features as they are, under a classical classifier:",
-            f"  python -m src.train model=embedding model.network={of_timm.name} "
+            f"  python -m src.train model=embedding model.networks=[{of_timm.name}] "
             "model.pretrained=true",
         ]
     return "\n".join([*lines, _ELSEWHERE])

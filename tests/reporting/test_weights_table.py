@@ -37,7 +37,7 @@ def test_a_row_for_each_network() -> None:
 def test_how_they_are_named_on_a_command_line() -> None:
     text = format_weights([LITE, OLD], 100)
     assert "model=timm model.name=tf_efficientnet_lite0 model.pretrained=true" in text
-    assert "model=embedding model.network=tf_efficientnet_lite0" in text
+    assert "model=embedding model.networks=[tf_efficientnet_lite0" in text
     alone = format_weights([OLD], 100)
     assert "model=torchvision model.name=resnet18 model.pretrained=true" in alone
     assert "model=embedding" not in alone  # which takes networks of timm
