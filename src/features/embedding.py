@@ -45,7 +45,7 @@ class NetworkFeatures:
     """
 
     in_processes = False  # torch keeps all cores busy by itself
-    _AT_ONCE = 32  # the activations of more large pictures leave the caches of a processor
+    _AT_ONCE = 16  # the activations of more large pictures leave the caches of a processor
 
     def __init__(
         self, network: nn.Module, passport: Mapping[str, Any], device: torch.device
@@ -110,19 +110,24 @@ class NetworkFeatures:
 
     def __call__(self, images: NDArray[np.uint8]) -> Floats:
         """(N, D) float32 of pictures (N, C, H, W) uint8."""
+        network = self._ready()  # before the arithmetic becomes less exact
         starts = range(0, len(images), self._AT_ONCE)
-        return np.concatenate([self._described(images[at : at + self._AT_ONCE]) for at in starts])
+        return np.concatenate(
+            [self._described(network, images[at : at + self._AT_ONCE]) for at in starts]
+        )
 
     def _ready(self) -> nn.Module:
         """The network as it computes fastest; made when first needed, for its weights may come
         after it."""
         if self._compute is None:
             channels, size = self.passport["channels"], self.passport["image_size"]
-            folded = fold_batch_norms(self._network, torch.zeros(1, channels, *size))
+            noise = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0))
+            example = (noise - self._mean.cpu()) / self._std.cpu()
+            folded = fold_batch_norms(self._network, example)
             self._compute = folded.to(self._device).to(memory_format=self._layout)
         return self._compute
 
-    def _described(self, images: NDArray[np.uint8]) -> Floats:
+    def _described(self, network: nn.Module, images: NDArray[np.uint8]) -> Floats:
         enabled = self._dtype is not None
         with (
             torch.inference_mode(),
@@ -131,7 +136,7 @@ class NetworkFeatures:
             pixels = torch.from_numpy(images).to(self._device)
             pixels = pixels.to(torch.float32, memory_format=self._layout)
             pixels = pixels.div_(255).sub_(self._mean).div_(self._std)
-            found: Tensor = self._ready()(pixels)
+            found: Tensor = network(pixels)
             if found.ndim > 2:  # (N, D, ...)
                 found = found.flatten(2).mean(dim=2)
             rows: Floats = found.float().cpu().numpy()
