@@ -14,8 +14,9 @@ from src.training.failures import RunFailed
 
 __all__ = ["Preparation", "Prepared"]
 
-# Of the time that trials have: what the first trial of a family may take at most.
-_ALLOWANCE = 0.5
+# Of the time that trials have: what the first trial of a family may take at most, and what
+# choosing and describing may take before it, while nothing else runs.
+_ALLOWANCE, _MEASURING = 0.5, 0.35
 # Fewer epochs than these say little of a network from scratch; a pretrained one knows much before
 # the first.
 _LEAST_EPOCHS, _LEAST_PRETRAINED = 3, 1
@@ -75,22 +76,20 @@ class Preparation:
         self._places = list(places)
         self._check = check
 
-    def find_out(self, family: Family, families_left: int) -> Prepared:
+    def find_out(self, family: Family) -> Prepared:
         """Return what the family's own configuration takes, made to fit where it does not.
 
         A network from scratch gets smaller pictures first, then fewer epochs.
 
         Args:
             family: of the sweep.
-            families_left: how many are still to be prepared, this one included.
 
         Raises:
             RunFailed: it cannot be trained.
         """
         left = self._clock.race_left
         allowance = None if left is None else left * _ALLOWANCE
-        # Meanwhile nothing else runs, so that what comes after it has less.
-        measuring = None if left is None else left * _ALLOWANCE / families_left
+        measuring = None if left is None else left * _MEASURING
         found = self._measured(family, (), measuring)
         from_scratch = not _FROM_SCRATCH.isdisjoint(family.words)
         if allowance is None or found.seconds <= allowance:

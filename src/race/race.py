@@ -246,10 +246,10 @@ class _Race:
         if not self._families.keys() <= known.keys():
             pool.gather(_GATHER_SECONDS, check)
         preparation = Preparation(pool, self._clock, self._base, self._places(final=False), check)
-        for position, (name, family) in enumerate(self._families.items()):
+        for name, family in self._families.items():
             if name not in known:
                 onlookers.say(f"{name}: finding out how to train it on this machine")
-                found = preparation.find_out(family, len(self._families) - position)
+                found = preparation.find_out(family)
                 for note in found.notes:
                     onlookers.say(f"{name}: {note}")
                 known[name] = asdict(found)
