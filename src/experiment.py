@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,7 @@ from src import build
 from src.candidates.candidate import Candidate, Fitted, OnEpoch
 from src.candidates.choose import candidate_of
 from src.candidates.network import NetworkCandidate
+from src.candidates.origin import Origin, origin_of
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.data.datamodule import PictureData
@@ -132,6 +134,10 @@ class _Run:
     @property
     def settings(self) -> RunSettings:
         return self.candidate.resolved.settings
+
+    @cached_property
+    def origin(self) -> Origin:
+        return origin_of(self.settings)
 
     def carry_out(self, interruption: Interruption, on_epoch: OnEpoch | None) -> RunSummary:
         """Fit and measure, and write the summary however it ends."""
@@ -264,4 +270,6 @@ class _Run:
             run_dir=str(self.folder.path),
             command=self.command,
             fold=settings.cv.fold,
+            start=self.origin.start,
+            weights=self.origin.weights,
         )

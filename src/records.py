@@ -177,6 +177,9 @@ class RunSummary:
         run_dir: absolute path of the run's folder.
         command: the command line that repeats the run.
         fold: which fold of a cross-validation it is, from 1; None for a run of its own.
+        start: what the candidate started from: "frozen", "fine-tuned", "from scratch",
+            "hand-crafted" or "ensemble"; None where nobody noted it.
+        weights: names of the published weights, with source and licence; None without.
         folds: of a whole cross-validation, the values of its folds in order, by metric key;
             `metrics` then holds their means. None for a run of its own.
 
@@ -200,6 +203,8 @@ class RunSummary:
     run_dir: str
     command: str
     fold: int | None = None
+    start: str | None = None
+    weights: str | None = None
     folds: dict[str, list[float]] | None = None
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from src.comparing.finding import FoundRuns, find_runs
 from src.comparing.naming import names_of
@@ -93,11 +94,21 @@ def _entrant(standing: Standing, runs: Sequence[FinishedRun]) -> Entrant:
     return Entrant(
         standing=standing,
         family=runs[0].summary.model,
+        size=_size(runs[0].known.get("data.image_size")),
+        start=runs[0].summary.start,
+        weights=runs[0].summary.weights,
         parameters=runs[0].summary.num_parameters,
         training_seconds=_mean([run.summary.metrics for run in runs], "cost/training_seconds"),
         run_dirs=tuple(str(run.folder.path) for run in runs),
         command=runs[0].summary.command,
     )
+
+
+def _size(stated: Any) -> tuple[int, int] | None:
+    """(H, W) of what a run's settings state; None where they leave it open."""
+    if isinstance(stated, int):
+        return stated, stated
+    return None if stated is None else (int(stated[0]), int(stated[1]))
 
 
 def _mean(metrics: Sequence[Mapping[str, float]], key: str) -> float | None:

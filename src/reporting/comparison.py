@@ -28,7 +28,17 @@ _MOST_SHOWN = 15
 # Log-loss and calibration error are the spread's and the interval's company: all of one part.
 _COLUMNS = (
     *("rank", "candidate", "family", "accuracy", "spread", "low", "high", "runs"),
-    *("log_loss", "calibration_error", "parameters", "latency_ms", "training_seconds", "tied"),
+    *(
+        "log_loss",
+        "calibration_error",
+        "size",
+        "start",
+        "weights",
+        "parameters",
+        "latency_ms",
+        "training_seconds",
+        "tied",
+    ),
 )
 
 
@@ -39,6 +49,8 @@ class Entrant:
     Attributes:
         standing: of the candidate.
         family: its kind of model.
+        size: (H, W) in pixels of the pictures that it takes, None where that is not known.
+        start, weights: see `RunSummary`.
         parameters: of its network, None where that is not known.
         training_seconds: of one training, mean over the repeats; None where nobody measured.
         run_dirs: folders of its repeats, in the order of `standing.run_ids`.
@@ -47,6 +59,9 @@ class Entrant:
 
     standing: Standing
     family: str
+    size: tuple[int, int] | None
+    start: str | None
+    weights: str | None
     parameters: int | None
     training_seconds: float | None
     run_dirs: tuple[str, ...]
@@ -134,13 +149,13 @@ def comparison_table(comparison: Comparison, most: int | None = None) -> Table:
     """The candidates in order, or the first of them; the spread is a standard deviation."""
     headers = (
         *("rank", "accuracy", "95 % interval", "runs", "log-loss", "calib."),
-        *("params", "ms", "trained", "tied", "candidate"),
+        *("size", "start", "params", "ms", "trained", "tied", "candidate"),
     )
     return Table(
         title=f"Candidates on {comparison.where}, {comparison.verdict.pictures:,} pictures",
         headers=headers,
         rows=tuple(_row(one) for one in comparison.entrants[:most]),
-        numbers=frozenset({0, 3, 4, 5, 6, 7, 8}),
+        numbers=frozenset({0, 3, 4, 5, 8, 9, 10}),
     )
 
 
@@ -201,6 +216,9 @@ def _candidate(one: Entrant) -> dict[str, Any]:
         "runs": len(standing.run_ids),
         "log_loss": standing.log_loss,
         "calibration_error": standing.calibration_error,
+        "size": None if one.size is None else "x".join(map(str, one.size)),
+        "start": one.start,
+        "weights": one.weights,
         "parameters": one.parameters,
         "latency_ms": standing.cost,
         "training_seconds": one.training_seconds,
@@ -220,6 +238,8 @@ def _row(one: Entrant) -> tuple[str, ...]:
         str(len(standing.run_ids)),
         f"{standing.log_loss:.3f}",
         f"{100 * standing.calibration_error:.1f} %",
+        "" if one.size is None else "x".join(map(str, one.size)),
+        one.start or "",
         "" if one.parameters is None else count(one.parameters),
         "" if standing.cost is None else f"{standing.cost:.3g}",
         "" if one.training_seconds is None else duration(one.training_seconds),

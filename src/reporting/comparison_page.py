@@ -109,6 +109,7 @@ def _leaderboard(comparison: Comparison) -> str:
         (
             *(one.standing.rank, one.standing.accuracy, one.standing.interval.low),
             *(len(one.standing.run_ids), one.standing.log_loss, one.standing.calibration_error),
+            *(None if one.size is None else one.size[0] * one.size[1], one.start),
             *(one.parameters, one.standing.cost, one.training_seconds),
             *(int(not one.standing.tied), one.standing.name),
         )

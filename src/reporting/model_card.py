@@ -103,8 +103,10 @@ def _details(facts: CardFacts) -> list[str]:
     summary = facts.summary
     size = "" if summary.num_parameters is None else f", {count(summary.num_parameters)} parameters"
     length = f"{facts.epochs} epochs, " if facts.epochs else ""
+    weights = "" if summary.weights is None else f", published weights: {_text(summary.weights)}"
     rows = [
         f"Model: {_text(summary.model)}{size}.",
+        *([] if summary.start is None else [f"Start: {summary.start}{weights}."]),
         f"Run: `{summary.name}` (`{summary.run_id}`).",
         f"Trained: {length}seed {summary.seed}, {_seconds(summary)} in all.",
     ]

@@ -40,6 +40,9 @@ def comparison(
         Entrant(
             standing=one,
             family=f"{prefix}family {int(one.run_ids[0][:4]) % families}",
+            size=None if one.cost is None else (28, 28 + one.rank),
+            start=None if one.cost is None else "from scratch",
+            weights=None,
             parameters=None if one.cost is None else 1000 * one.rank,
             training_seconds=None if one.cost is None else 60.0 + one.rank,
             run_dirs=tuple(f"/runs/{prefix}{run}" for run in one.run_ids),
