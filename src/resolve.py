@@ -101,9 +101,26 @@ def resolve(settings: RunSettings, data: PictureData) -> Resolved:
 
 
 def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
-    """About what an epoch's training steps take, from a few real ones; all must be resolved."""
+    """Return about what an epoch's training steps take, in seconds.
+
+    From a few real steps, which are kept like the plans, so that a later start need not repeat
+    them. Everything in `settings` must be resolved.
+    """
+    device = _device(settings)
+
+    def measure() -> _Measured:
+        if isinstance(settings.runtime.threads, int):
+            torch.set_num_threads(settings.runtime.threads)
+        return _Measured({"seconds": _step_seconds(settings, data, device)})
+
+    asked = {
+        "runtime": to_plain(settings.runtime),
+        "augment": to_plain(settings.augment),
+        "batch": min(data.batch_size, len(data.split.train)),
+    }
+    found, _ = _kept("step", asked, settings, data, device, measure)
     steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
-    return steps * _step_seconds(settings, data, _device(settings))
+    return steps * float(found["seconds"])
 
 
 def _with_views(settings: RunSettings) -> RunSettings:

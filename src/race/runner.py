@@ -18,6 +18,7 @@ from src.candidates.choose import prepared
 from src.config.after import EvaluateSettings
 from src.config.checks import ConfigError, to_plain
 from src.config.compose import compose_settings, leaves, word_of
+from src.config.features import ClassicalSettings
 from src.config.resume import effective_words, read_run_settings
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
@@ -92,8 +93,10 @@ class TrialRunner:
         data = self._pictures(settings)
         before = leaves(to_plain(settings))
         networks = not any(word.startswith("model.networks=") for word in job["words"])
-        # Nothing else runs meanwhile: all cores may take part.
-        with _threads(available_cores()):
+        # Nothing else runs meanwhile: all cores may describe pictures. A network is timed with the
+        # threads that its trials will have.
+        classical = isinstance(settings.model, ClassicalSettings)
+        with _threads(available_cores() if classical else torch.get_num_threads()):
             found = prepared(settings, data, networks=networks, seconds=job.get("seconds"))
         settings = found.settings
         chosen = {
