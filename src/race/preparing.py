@@ -35,6 +35,7 @@ class Prepared:
         words: that all its trials share, beside the family's own.
         epochs: of a whole trial; 1 for what knows no epochs.
         seconds_per_epoch: about what one of them takes in a slot.
+        published: whether it starts from published weights, which promise most a second.
         affordable: whether a trial fits into the time that the sweep has.
         notes: what a person should know of it.
     """
@@ -42,6 +43,7 @@ class Prepared:
     words: Sequence[str]
     epochs: int
     seconds_per_epoch: float
+    published: bool = False
     affordable: bool = True
     notes: Sequence[str] = ()
 
@@ -122,6 +124,7 @@ class Preparation:
             [*changes, *result["words"]],
             result["epochs"],
             result["seconds_per_epoch"],
+            published=result.get("published", False),
             notes=result.get("notes", ()),
         )
 

@@ -262,7 +262,8 @@ class _Race:
                     f"budget.minutes={self._settings.budget.minutes} is too short for any of "
                     f"{', '.join(self._families)}: give it more, or name faster families"
                 )
-            for name in sorted(affordable, key=lambda n: affordable[n].seconds):
+            first = sorted(affordable, key=lambda n: affordable[n].seconds)
+            for name in sorted(first, key=lambda n: not affordable[n].published):
                 self._study.enqueue(name, default_values(self._families[name], self._base))
             self._study.remember("enqueued", True)
 

@@ -15,6 +15,7 @@ import torch
 
 from src import build
 from src.candidates.choose import prepared
+from src.candidates.origin import origin_of
 from src.config.after import EvaluateSettings
 from src.config.checks import ConfigError, to_plain
 from src.config.compose import compose_settings, leaves, word_of
@@ -108,6 +109,7 @@ class TrialRunner:
             "words": [word_of(key, value) for key, value in chosen.items()],
             "epochs": found.epochs,
             "seconds_per_epoch": found.seconds_per_epoch,
+            "published": origin_of(settings).start in ("frozen", "fine-tuned"),
             "notes": list(found.notes),
         }
         return Ending("complete", result)
