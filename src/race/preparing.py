@@ -20,8 +20,8 @@ _ALLOWANCE, _MEASURING = 0.5, 0.35
 # Fewer epochs than these say little of a network from scratch; a pretrained one knows much before
 # the first.
 _LEAST_EPOCHS, _LEAST_PRETRAINED = 3, 1
-# What makes a network from scratch cheaper where its own configuration cannot be afforded.
-_SMALLER = "data.image_size=64"
+# What makes a network cheaper whose own configuration cannot be afforded: from scratch, and tuned.
+_SMALLER, _SMALLER_TUNED = "data.image_size=64", "model.input_size=160"
 _FROM_SCRATCH = frozenset(
     f"model={name}" for name in ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 )
@@ -81,7 +81,7 @@ class Preparation:
     def find_out(self, family: Family) -> Prepared:
         """Return what the family's own configuration takes, made to fit where it does not.
 
-        A network from scratch gets smaller pictures first, then fewer epochs.
+        A network gets smaller pictures first, then fewer epochs.
 
         Args:
             family: of the sweep.
@@ -96,11 +96,12 @@ class Preparation:
         from_scratch = not _FROM_SCRATCH.isdisjoint(family.words)
         if allowance is None or found.seconds <= allowance:
             return found
-        if from_scratch and not self._says("data.image_size"):
-            found = self._measured(family, (_SMALLER,), measuring)
+        smaller = self._smaller(family, found)
+        if smaller is not None:
+            found = self._measured(family, (smaller,), measuring)
+            found = replace(found, notes=[*found.notes, f"{smaller}, for lack of time"])
             if found.seconds <= allowance:
-                note = f"{_SMALLER}, for larger pictures would take too long"
-                return replace(found, notes=[*found.notes, note])
+                return found
         said = f"{found.epochs} epochs would take {duration(found.seconds)}"
         epochs = int(allowance / found.seconds_per_epoch)
         if epochs < min(_LEAST_EPOCHS if from_scratch else _LEAST_PRETRAINED, found.epochs):
@@ -127,6 +128,14 @@ class Preparation:
             published=result.get("published", False),
             notes=result.get("notes", ()),
         )
+
+    def _smaller(self, family: Family, found: Prepared) -> str | None:
+        """The word for smaller pictures; None where their size is given or means nothing."""
+        if self._says("data.image_size"):
+            return None
+        if not _FROM_SCRATCH.isdisjoint(family.words):
+            return _SMALLER
+        return _SMALLER_TUNED if found.published and found.seconds > 0 else None
 
     def _says(self, key: str) -> bool:
         """Whether the command line or the sweep's file sets the key."""

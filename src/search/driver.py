@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from src.search.pool import Ended, Event, Noted, Pool, Reported
@@ -19,6 +19,8 @@ __all__ = ["Budget", "Driver", "TooManyFailures", "Watcher"]
 _MOST_ATTEMPTS = 2
 _POLL_SECONDS = 0.25
 _ACCOUNT_SECONDS = 10.0
+# After the budget's end: until what reports nothing is asked to stop, and until its worker ends.
+_LATE_SECONDS, _ABANDON_SECONDS = 1.0, 6.0
 # Enough to tell a faulty sweep from bad luck.
 _ENOUGH_TRIALS = 10
 _ALL_FAILED = 3
@@ -102,6 +104,7 @@ class Driver:
         self._watcher = watcher
         self._affordable = affordable
         self._given_at: dict[int, float] = {}
+        self._late: set[int] = set()
         self._failure_limit = failure_limit
         self._interrupted = interrupted
         # Trials that go on, each with the folder of its run, or None to begin anew.
@@ -142,6 +145,8 @@ class Driver:
                 break
             for event in self._pool.events(_POLL_SECONDS):
                 self._take(event, stopping)
+            if not stopping:
+                self._end_what_is_late()
             self._tick()
         self._keep_account()
         if self._fault is not None:
@@ -212,6 +217,19 @@ class Driver:
     def _out_of_time(self) -> bool:
         return self._budget.seconds is not None and self.seconds >= self._budget.seconds
 
+    def _end_what_is_late(self) -> None:
+        """Stop trials that go on after the budget's end because they report nothing meanwhile."""
+        if self._budget.seconds is None:
+            return
+        over = self.seconds - self._budget.seconds
+        if over > _LATE_SECONDS and (new := set(self._pool.busy) - self._late):
+            self._pool.interrupt(new)
+            self._late |= new
+        if over > _ABANDON_SECONDS:
+            for slot in self._pool.busy:
+                for event in self._pool.abandon(slot):
+                    self._take(event, False)
+
     def _take(self, event: Event, stopping: bool) -> None:
         match event:
             case Noted(facts=facts):
@@ -261,6 +279,9 @@ class Driver:
         seconds = self._seconds_before.pop(number, 0.0) + event.seconds
         if ending.state == "interrupted" and stopping:
             return  # it stays running in the study, and goes on with the next start
+        if event.slot in self._late and (event.died or ending.state == "interrupted"):
+            event = replace(event, died=False, ending=Ending("pruned", reason="the time was over"))
+            ending = event.ending
         if ending.state == "starved":  # so does this one: no other would fare better now
             self._fault = self._fault or TooManyFailures(ending.reason)
             return

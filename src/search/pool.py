@@ -139,6 +139,11 @@ class Pool:
         for slot in slots:
             self._send(slot, {"do": "interrupt"})
 
+    def abandon(self, slot: int) -> Iterator[Event]:
+        """End the worker of a slot, whatever it does; its job has died of it."""
+        if self._places[slot].job is not None:
+            yield from self._died(slot)
+
     def events(self, seconds: float) -> Iterator[Event]:
         """What was said, waiting at most so long for the first of it.
 

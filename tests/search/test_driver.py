@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -359,3 +360,20 @@ def test_without_a_limit_of_time_all_are_affordable(race: Callable[..., str]) ->
 
     race(lambda trial: {}, trials=2, affordable=affordable)
     assert asked and set(asked) == {None}
+
+
+def test_what_reports_nothing_is_ended_with_the_budget(
+    race: Callable[..., str], watch: Watch, tmp_path: Path
+) -> None:
+    """One job can be interrupted, and the other is deaf to everything."""
+    begun = time.monotonic()
+
+    def job(trial: TrialRecord) -> dict[str, Any]:
+        return {"do": "sleep", "deaf": trial.number == 0, "seconds": 300.0}
+
+    assert race(job, trials=20, seconds=2.0) == "finished"
+    assert time.monotonic() - begun < 60
+    found = records(tmp_path)
+    assert [trial.state for trial in found] == [PRUNED, PRUNED]
+    assert {trial.reason for trial in found} == {"the time was over"}
+    assert race(lambda trial: {}, trials=3, seconds=1000.0) == "finished", "no worker is left"
