@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from src.serving.bundle import open_predictor, write_bundle, write_ensemble_bundle
-from src.serving.ensemble import ensemble_classifier
+from src.serving.ensemble import ensemble_predictor
+from src.serving.predictor import Predictor
 from tests.serving.bundles import network_and_passport
 from tests.serving.stranger import a_stranger_asks
 
@@ -74,7 +75,32 @@ def test_a_damaged_one_is_refused(tmp_path: Path) -> None:
 
 
 def test_as_many_weights_as_members() -> None:
+    one = Predictor(lambda images: np.ones((len(images), 2), np.float32), _metadata((8, 8)))
     with pytest.raises(ValueError, match="2 weights for 1 members"):
-        ensemble_classifier(
-            [lambda images: np.ones((len(images), 2), np.float32)], "greedy", [1, 1]
-        )
+        ensemble_predictor([one], "greedy", [1, 1], _metadata((8, 8)), batch_size=4)
+
+
+def test_each_member_gets_pictures_in_its_own_format() -> None:
+    """One of them takes squeezed pictures of 8x8 pixels, two the middle at 12x12."""
+    seen: list[tuple[int, ...]] = []
+
+    def member(share: float) -> Any:
+        def classify(images: np.ndarray) -> np.ndarray:
+            seen.append(images.shape)
+            return np.tile(np.float32([share, 1 - share]), (len(images), 1))
+
+        return classify
+
+    small = Predictor(member(0.0), _metadata((8, 8)))
+    large = [Predictor(member(s), _metadata((12, 12), fit="crop")) for s in (0.5, 1.0)]
+    both = ensemble_predictor(
+        [small, *large], "greedy", [0.5, 0.25, 0.25], _metadata((8, 8)), batch_size=4
+    )
+    assert len(both.formats) == 2, "a format that two of them share is decoded once"
+    pictures = [picture.transpose(1, 2, 0) for picture in PICTURES]
+    np.testing.assert_allclose(both.answer(pictures)[:, 0], 0.375, atol=1e-6)
+    assert set(seen) == {(4, 3, 8, 8), (1, 3, 8, 8), (4, 3, 12, 12), (1, 3, 12, 12)}
+
+
+def _metadata(size: tuple[int, int], fit: str = "squeeze") -> dict[str, Any]:
+    return {"class_names": ["a", "b"], "image_size": size, "channels": 3, "fit": fit}
