@@ -136,7 +136,7 @@ def _metric_problem(names: Any) -> str | None:
 def _families_problem(names: list[str] | str) -> str | None:
     if isinstance(names, str):
         return None if names == AUTO else "it must be auto or a list of names"
-    return None if names else "it must name at least one"
+    return None if names else "name at least one"
 
 
 def _study_folder(output_dir: str, study: str) -> Path:

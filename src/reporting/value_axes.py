@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -152,7 +153,9 @@ def _round_numbers(low: float, high: float, whole: bool) -> list[float]:
     """Some four multiples of 1, 2 or 5 times a power of ten; the number itself if there is one."""
     if low == high:
         return [low]
-    magnitude = 10.0 ** math.floor(math.log10((high - low) / 4))
+    # Of the smallest numbers there are, a quarter is none.
+    quarter = max((high - low) / 4, sys.float_info.min)
+    magnitude = 10.0 ** math.floor(math.log10(quarter))
     steps = [factor * magnitude for factor in (1, 2, 5, 10)]
     step = next(step for step in steps if (high - low) / step <= 5)
     step = max(1.0, step) if whole else step

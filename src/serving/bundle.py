@@ -66,6 +66,7 @@ _SHIPPED = (
 )
 _SHIPPED_FOR_NETWORKS = (
     "serving/network.py",
+    "data/affine.py",
     "data/transforms.py",
     "models/*.py",
     "training/__init__.py",

@@ -26,6 +26,11 @@ def head_prefixes(network: nn.Module) -> tuple[str, ...]:
     return tuple(cast("Sequence[str]", network.head_prefixes))
 
 
+def _heads_if_any(network: nn.Module) -> tuple[str, ...]:
+    """As `head_prefixes`; none of a network that states no head, of which all is trained."""
+    return head_prefixes(network) if hasattr(network, "head_prefixes") else ()
+
+
 class Augmentation(Protocol):
     """Changes a batch of uint8 pictures; see src/data/augment.py."""
 
@@ -104,7 +109,7 @@ class ClassificationTask(pl.LightningModule):
         self.stored_views = stored_views
         self._freeze_epochs = freeze_epochs
         self._freezing = Freezing(
-            network, head_prefixes(network), stages=frozen_stages, norm=freeze_norm
+            network, _heads_if_any(network), stages=frozen_stages, norm=freeze_norm
         )
         self._memory_format = memory_format
 

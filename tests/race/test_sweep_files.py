@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from src.config.compose import SWEEPS, groups
 from src.config.resume import read_run_settings
 from src.config.sweep import SweepSettings, base_words, read_sweep_settings
 from src.race import families as spaces
+from src.race.auto import choose_families
 from src.race.families import default_values, load_families, words_of
 from src.search.samplers import check_sampler
 from src.search.space import Family, Value
@@ -25,6 +27,8 @@ OPTIONS = [(group, option) for group in GROUPS for option in groups(SWEEPS)[grou
 def ready(name: str, *words: str) -> tuple[SweepSettings, list[Family]]:
     """A sweep up to its first trial, as `run_sweep` reads it."""
     settings = read_sweep_settings(words, name)
+    if isinstance(settings.families, str):
+        settings = replace(settings, families=list(choose_families(settings).names))
     found = load_families(settings.families, base_words(words, name), settings.search)
     check_sampler(settings.sampler.name, found, len(settings.metrics))
     return settings, found
