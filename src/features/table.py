@@ -25,7 +25,7 @@ from src.features.picture import Floats
 __all__ = ["FeatureTable"]
 
 # Part of every folder's name: to be raised when the same picture would be described otherwise.
-_VERSION = 1
+_VERSION = 2
 
 
 class FeatureTable:
@@ -124,7 +124,7 @@ class FeatureTable:
 
     def _key(self, extractor: Extractor, hashes: NDArray[np.bytes_]) -> str:
         pictures = self._pictures
-        plan = [_VERSION, extractor.identity, pictures.channels, *pictures.image_size, len(hashes)]
+        plan = [_VERSION, extractor.identity, pictures.format.plain(), len(hashes)]
         digest = hashlib.blake2b(json.dumps(plan, sort_keys=True).encode(), digest_size=16)
         digest.update(hashes.tobytes())
         return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -147,3 +148,36 @@ def test_a_process_that_dies_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(parallel, "_WORTH_PROCESSES_SECONDS", 0.0)
     with pytest.raises(BrokenProcessPool):
         list(described(Mortal(), read, np.arange(COUNT), workers=2))
+
+
+def test_pictures_that_are_fitted_otherwise_are_described_apart(tmp_path: Path) -> None:
+    made, opened, parts = table(tmp_path)
+    made.part("train")
+    count = len(entries(tmp_path))
+    cropped = replace(opened, format=replace(opened.format, fit="crop"))
+    other = FeatureTable(
+        cropped,
+        parts,
+        extractors_of(["lbp", "raw"], LBP),
+        cache_dir=tmp_path,
+        cache_limit_bytes=10**9,
+        workers=1,
+    )
+    other.part("train")
+    assert len(entries(tmp_path)) == 2 * count
+
+
+@pytest.mark.parametrize("limit", [10**9, 0])
+def test_the_time_that_describing_took_counts_whoever_took_it(tmp_path: Path, limit: int) -> None:
+    made, _, _ = table(tmp_path, limit=limit)
+    assert made.seconds == 0
+    made.part("train")
+    took = made.seconds
+    assert took > 0
+    made.part("val")  # shares the entries of the training part
+    later, _, _ = table(tmp_path, limit=limit)
+    later.part("train")
+    if limit:
+        assert made.seconds == took and later.seconds == took
+    else:
+        assert later.seconds > 0
