@@ -59,7 +59,7 @@ def race(root: Path, minutes: float, seed: int = 0) -> RaceResult:
         python(
             *("-m", "src.sweep", "study=photos", "data=folder", f"data.root={root}"),
             *(f"budget.minutes={minutes:g}", f"seed={seed}", f"output_dir={folder}/out"),
-            "tracking.enabled=false",
+            *("tracking.enabled=false", "data.on_duplicates=drop"),
         )
         seconds, cpu = time.perf_counter() - started, _children_seconds() - used
         record = json.loads(Path(folder, "out/sweeps/photos/sweep.json").read_text())
