@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from src.config.checks import ConfigError
 from src.race.clock import Clock
 from src.race.families import words_of
 from src.reporting.amounts import duration
@@ -87,6 +88,7 @@ class Preparation:
             family: of the sweep.
 
         Raises:
+            ConfigError: the pictures or the settings are wrong.
             RunFailed: it cannot be trained.
         """
         left = self._clock.race_left
@@ -118,6 +120,8 @@ class Preparation:
         words = [*words_of(family, self._base, {}), *changes]
         job = {"do": "prepare", "words": words, "places": self._places, "seconds": seconds}
         ending = self._pool.run_alone(job, self._check).ending
+        if ending.result.get("wrong_input"):
+            raise ConfigError(f"{family.name}: {ending.reason}")
         if ending.state != "complete":
             raise RunFailed(f"the family {family.name} cannot be trained: {ending.reason}")
         result = ending.result

@@ -129,7 +129,7 @@ class _Race:
         except Interrupted as stop:
             status, reason = "KILLED", str(stop)
             raise
-        except StudyBusy as error:
+        except (ConfigError, StudyBusy) as error:
             reason = str(error)
             raise
         except (TooManyFailures, WorkersFail) as error:

@@ -75,7 +75,9 @@ class TrialRunner:
             return Ending("interrupted", reason=str(stop))
         except DiskFull as error:
             return Ending("starved", reason=str(error))
-        except (ConfigError, RunFailed) as error:
+        except ConfigError as error:
+            return Ending("failed", {"wrong_input": True}, reason=str(error))
+        except RunFailed as error:
             return Ending("failed", reason=str(error))
         finally:
             if not self._warm:  # what is there now stays: not to be looked through after each job

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from src.config.checks import ConfigError
 from src.race.clock import Clock
 from src.race.preparing import Preparation
 from src.search.pool import Ended
@@ -94,6 +95,14 @@ def test_a_tuned_network_is_worth_a_single_epoch_of_smaller_pictures() -> None:
     found = preparation(Answers(cost), 100).find_out(tuned)
     assert found.affordable and found.epochs == 1
     assert "model.input_size=160" in found.words
+
+
+def test_wrong_input_is_told_as_such() -> None:
+    def cost(words: list[str]) -> dict[str, Any]:
+        return {"state": "failed", "seconds_per_epoch": 0.0, "wrong_input": True}
+
+    with pytest.raises(ConfigError, match="cnn: no such thing"):
+        preparation(Answers(cost), 100).find_out(family("cnn"))
 
 
 def test_what_cannot_be_trained_ends_the_sweep_with_its_reason() -> None:
