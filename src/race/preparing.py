@@ -53,6 +53,11 @@ class Prepared:
         """About what a whole trial takes."""
         return self.epochs * self.seconds_per_epoch
 
+    @property
+    def immediate(self) -> bool:
+        """Whether a trial takes next to nothing, and starts from published weights."""
+        return self.affordable and self.published and self.seconds == 0
+
 
 class Preparation:
     """Measures families, each alone in the pool, and fits their trials into the time that is left.
