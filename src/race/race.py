@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from src.config.checks import ConfigError, to_plain
-from src.config.sweep import SweepSettings, base_words
+from src.config.sweep import SweepSettings, base_words, read_sweep_settings
 from src.race.auto import choose_families
 from src.race.clock import Clock
 from src.race.families import default_values, load_families, words_of
@@ -327,11 +327,15 @@ def run_sweep(settings: SweepSettings, words: Sequence[str], config_name: str) -
         Interrupted: Ctrl-C or SIGTERM; the same command goes on.
         RunFailed: the sweep cannot go on.
     """
-    base = base_words(words, config_name)
+    chosen_words = list(words)
     if isinstance(settings.families, str):
-        chosen = choose_families(settings)
+        chosen = choose_families(settings, words)
         print(chosen.reason, flush=True)
+        chosen_words += chosen.words
+        if chosen.words:
+            settings = read_sweep_settings(chosen_words, config_name)
         settings = replace(settings, families=list(chosen.names))
+    base = base_words(chosen_words, config_name)
     families = load_families(list(settings.families), base, settings.search)
     command = shlex.join(["python", "-m", "src.sweep", "--config-name", config_name, *words])
     folder = settings.study_folder
