@@ -20,7 +20,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-_IMPORTED = ("src.experiment", "src.build", "src.candidates.choose", "sklearn.linear_model")
+_IMPORTED = (
+    "src.experiment",
+    "src.build",
+    "src.candidates.choose",
+    "sklearn.linear_model",
+    "mlflow",
+)
 _MOST_BYTES = 1 << 20
 
 
