@@ -2,8 +2,8 @@
 
 The pictures come from the folder that BAKEOFF_PHOTOS names (benchmarks/photo_sets.py), elpv from
 the package index. BAKEOFF_PHOTO_SETS=clothing,cifar10 BAKEOFF_SEEDS=0,1 BAKEOFF_MINUTES=2 measure
-some of it. Each answer is kept in the cache folder, so that an interrupted measurement goes on
-where it was; the code that it came from is in the name of its folder.
+some of it. Each answer is kept as JSON in the cache folder, so that an interrupted measurement goes
+on where it was; a digest in its name says which code and which CPU seconds it came from.
 """
 
 from __future__ import annotations
@@ -31,10 +31,13 @@ from src.data.cache import cache_folder
 from src.data.parallel import available_cores
 from src.files import replacing
 
-__all__ = ["measure_rivals"]
+__all__ = ["kept_answer", "measure_rivals"]
 
 RACE, FASTAI, SKLEARN = "the race's pick", "fastai", "scikit-learn"
-_CODE = ("src", "conf", "sweeps", "benchmarks/rivals")
+_HERE = Path(__file__).parent
+# What an answer comes from; one that came from other code is no part of the table.
+_RACE_CODE = [ROOT / "src", ROOT / "conf", ROOT / "sweeps"]
+_SHARED_CODE = [_HERE / "contestants.py", _HERE / "parts.py", _HERE / "protocol.py"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def measure_rivals() -> list[Row]:
             rounds = []
             for seed in seeds:
                 parts = deal(name, pictures, work / "parts" / f"{name}-{seed}", seed)
-                kept = work / "answers" / _code_digest() / f"{name}-{limit:g}-{seed}"
+                kept = work / "answers" / f"{name}-{limit:g}-{seed}"
                 answers = _answers(parts, limit, seed, kept, weights, fastai)
                 rounds.append(Round(seed, parts, answers))
             rows += _rows(f"{name}, {limit:g} minutes", rounds)
@@ -87,21 +90,24 @@ def _answers(
 ) -> dict[str, Answer]:
     """Return every contestant's answer: the race's first, whose CPU seconds the others get."""
     scratch = kept.parent / "scratch"
-    ours = _kept(kept / "race.json", partial(race, parts, minutes, seed, scratch))
-    request = Request(
-        parts.known, parts.test, weights, ours.cpu_seconds, seed, threads=available_cores()
-    )
-    theirs = {
+    file = kept / f"race-{_digest([*_RACE_CODE, *_SHARED_CODE])}.json"
+    answers = {RACE: kept_answer(file, partial(race, parts, minutes, seed, scratch))}
+    given = answers[RACE].cpu_seconds
+    request = Request(parts.known, parts.test, weights, given, seed, threads=available_cores())
+    for name, (module, python) in {
         FASTAI: ("tune_fastai", fastai),
         SKLEARN: ("fit_heads", Path(sys.executable)),
-    }
-    return {RACE: ours} | {
-        name: _kept(kept / f"{module}.json", partial(ask_rival, module, request, scratch, python))
-        for name, (module, python) in theirs.items()
-    }
+    }.items():
+        code = [file, _HERE / f"{module}.py", *_SHARED_CODE]
+        answers[name] = kept_answer(
+            kept / f"{module}-{_digest(code)}.json",
+            partial(ask_rival, module, request, scratch, python),
+        )
+    return answers
 
 
-def _kept(file: Path, answer: Callable[[], Answer]) -> Answer:
+def kept_answer(file: Path, answer: Callable[[], Answer]) -> Answer:
+    """Return the answer that a file keeps, which is asked for if there is no such file."""
     if not file.exists():
         print(f"  {file.parent.name}, {file.stem} ...", flush=True)
         found = answer()
@@ -162,11 +168,11 @@ def _listed(variable: str, usual: str) -> list[str]:
     return os.environ.get(variable, usual).split(",")
 
 
-def _code_digest() -> str:
-    """Return 12 hex digits of the code that answers come from: others are no part of a table."""
+def _digest(places: Sequence[Path]) -> str:
+    """Return 12 hex digits of files, and of the Python and YAML in folders."""
     digest = hashlib.sha256()
-    for folder in _CODE:
-        for file in sorted((ROOT / folder).rglob("*")):
-            if file.suffix in (".py", ".yaml"):
-                digest.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
+    for place in places:
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if not place.is_dir() or file.suffix in (".py", ".yaml"):
+                digest.update(file.relative_to(place).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:12]

@@ -25,8 +25,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
 
 from benchmarks.rivals.protocol import Answer, Request, cpu_seconds_used
+
+__all__ = ["Contestant", "main"]
 
 Floats = NDArray[np.float32]
 
@@ -65,9 +69,9 @@ class _Network:
             name, pretrained=True, pretrained_cfg_overlay={"file": file}, num_classes=0
         ).eval()
         wanted = {} if side is None else {"input_size": (3, side, side)}
-        config = timm.data.resolve_data_config(wanted, model=self._network)
+        config = resolve_data_config(wanted, model=self._network)
         self.side = int(config["input_size"][-1])
-        self._transform: Any = timm.data.create_transform(**config)
+        self._transform: Any = create_transform(**config)
 
     def features(self, files: Sequence[Path]) -> Floats:
         """Return features (N, D) of picture files."""
@@ -90,7 +94,13 @@ class _Network:
         return (cpu_seconds_used() - began) / len(files[:_SAMPLE])
 
 
-class _Contestant:
+class Contestant:
+    """Tries the networks of a request.
+
+    Args:
+        request: to answer.
+    """
+
     def __init__(self, request: Request) -> None:
         self._request = request
         self._train, self._val = (_listed(request.known / part) for part in ("train", "val"))
@@ -120,8 +130,9 @@ class _Contestant:
     def _networks(self) -> Iterator[_Network]:
         """Yield those whose features fit into the CPU seconds left when their turn comes."""
         weights = self._request.weights
-        whole = [(name, None) for name in reversed(weights)]
-        smaller = [(next(iter(weights)), side) for side in _SMALLER_SIDES]
+        names = list(weights)
+        whole = [(name, None) for name in reversed(names)]
+        smaller = [(names[0], side) for side in _SMALLER_SIDES]
         found = False
         for name, side in (*whole, *smaller):
             if side is not None and found:
@@ -163,7 +174,7 @@ def main(request: Path, answer: Path) -> None:
     asked = Request.read(request)
     torch.set_num_threads(asked.threads)
     with threadpool_limits(asked.threads):
-        _Contestant(asked).answer().write(answer)
+        Contestant(asked).answer().write(answer)
 
 
 if __name__ == "__main__":

@@ -85,8 +85,8 @@ def _write(name: str, pictures: Path, folder: Path, seed: int) -> None:
     val, test = _SHARES.get(name, _USUAL_SHARES)
     words = [f"data.val_fraction={val}", f"data.test_fraction={test}", f"data.split_seed={seed}"]
     settings = compose_settings(RunSettings, ["data=folder", "data.on_bad_image=skip", *words])
-    places = {"root": str(pooled), "cache_dir": str(folder / "cache")}
-    data = build_data(replace(settings, data=replace(settings.data, **places)))
+    placed = replace(settings.data, root=str(pooled), cache_dir=str(folder / "cache"))
+    data = build_data(replace(settings, data=placed))
     paths = data.pictures.sample_paths
     assert paths is not None
     for part in ("train", "val"):
