@@ -19,9 +19,9 @@ from src.config.schema import RunSettings
 __all__ = ["Parts", "deal"]
 
 # Of a set: pictures a class that are taken, all where it is not named; and the shares of the
-# validation and the test part. Those of CIFAR-10 leave a hundred a class to train on.
-_AT_MOST = {"cifar10": 400}
-_SHARES = {"cifar10": (0.25, 0.5)}
+# validation and the test part. Those of CIFAR-10 leave a hundred a class in each.
+_AT_MOST = {"cifar10": 300}
+_SHARES = {"cifar10": (1 / 3, 1 / 3)}
 _USUAL_SHARES = (0.15, 0.15)
 
 
