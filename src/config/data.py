@@ -101,6 +101,10 @@ class DataSettings(Settings):
         "anew whenever it is read",
         at_least=0,
     )
+    check_content: bool = setting(
+        "read every picture at every start; without, a file whose path, size, times and inode are "
+        "what they were is taken to be what it was"
+    )
     num_workers: int | None = setting(
         "threads that decode into the cache, processes that decode what is too large for it, and "
         "processes that compute features; null for the number of CPU cores",

@@ -1,7 +1,7 @@
 """Every picture looked at once: the hash of its content, its size, and what is wrong with it.
 
-What was found is kept on disk and found again by path, size and time of change, so that opening
-the same files once more costs one `stat` each.
+What was found is kept on disk and found again by path and by what `stat` says of the file (size,
+times and inode), so that opening the same files once more costs one `stat` each.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import numpy.typing as npt
 
 from src.config.checks import ConfigError
 from src.data.decode import PictureError, read_header
-from src.data.findings import HASH_DTYPE, NEVER, Findings
+from src.data.findings import HASH_DTYPE, NEVER, STATE, Findings, file_state
 from src.data.once import locked
 from src.data.parallel import in_order
+from src.data.shortage import OF_THE_PROCESS, reason_of, shortage
 from src.data.source import Problem, Source
 
 __all__ = ["Survey", "content_hash", "copies", "duplicate_groups", "survey"]
@@ -29,6 +30,9 @@ __all__ = ["Survey", "content_hash", "copies", "duplicate_groups", "survey"]
 _HASH_BYTES = HASH_DTYPE.itemsize // 2
 # A file that changes twice within a tick of the file system's clock may keep its size and time.
 _CLOCK_TICK_NS = 20_000_000
+# Times without a fraction of a second come from a file system that counts seconds, or two of them.
+_COARSE_TICK_NS = 2_000_000_000
+_SECOND_NS = 1_000_000_000
 _FILES_AT_A_TIME = 64
 
 
@@ -56,16 +60,19 @@ def content_hash(data: bytes | npt.NDArray[np.uint8]) -> bytes:
     return hashlib.blake2b(buffer, digest_size=_HASH_BYTES).hexdigest().encode()
 
 
-def survey(source: Source, *, findings_dir: Path, workers: int) -> Survey:
+def survey(
+    source: Source, *, findings_dir: Path, workers: int, check_content: bool = False
+) -> Survey:
     """Look at every picture of `source` that is not known from an earlier time.
 
     Args:
         source: N pictures, as files or arrays.
         findings_dir: folder of what was found earlier; one file a root.
         workers: threads that read files.
+        check_content: look at all of them again, whatever is known.
 
     Raises:
-        ConfigError: the findings cannot be written.
+        ConfigError: the findings cannot be written, or memory or files run short.
     """
     if source.arrays is not None:
         return _survey_arrays(source.arrays)
@@ -75,18 +82,24 @@ def survey(source: Source, *, findings_dir: Path, workers: int) -> Survey:
     root = os.fsencode(source.root.absolute())
     path = findings_dir / f"{content_hash(root).decode()}.npz"
     findings = _refreshed(Findings.load(path), source.sample_paths, files)
+    if check_content:
+        findings.forget()
     if findings.unknown().size:
         try:
             with locked(path, f"the pictures in {source.root}"):
                 # Another process may have looked at them while this one waited.
                 before = Findings.load(path)
                 findings = _refreshed(before, source.sample_paths, files)
+                if check_content:
+                    findings.forget()
                 _look(findings, files, workers)
                 findings.joined(before).save(path)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
+            if (short := shortage(error, f"looking at the pictures in {source.root}")) is not None:
+                raise short from error
             raise ConfigError(
                 f"what was found about the pictures cannot be written to {findings_dir}: "
-                f"{error.strerror or error}. Make room there, or name another folder with "
+                f"{reason_of(error)}. Make room there, or name another folder with "
                 "data.cache_dir."
             ) from error
     rows = findings.rows
@@ -150,13 +163,12 @@ def _survey_arrays(arrays: npt.NDArray[np.uint8]) -> Survey:
 
 def _refreshed(findings: Findings, paths: tuple[str, ...], files: list[str]) -> Findings:
     """What is known about these files, as they are now on disk."""
-    state = np.full((len(files), 2), NEVER, np.int64)
+    state = np.full((len(files), len(STATE)), NEVER, np.int64)
     for index, file in enumerate(files):
         try:
-            status = os.stat(file)
+            state[index] = file_state(os.stat(file))
         except OSError:
             continue
-        state[index] = status.st_size, status.st_mtime_ns
     return findings.of(paths, state)
 
 
@@ -177,16 +189,19 @@ def _look(findings: Findings, files: list[str], workers: int) -> None:
     ]
 
     def look(batch: npt.NDArray[np.int64]) -> list[_Look]:
-        return [_look_at(files[index], int(findings.rows["mtime_ns"][index])) for index in batch]
+        rows = findings.rows
+        return [
+            _look_at(files[i], (int(rows["mtime_ns"][i]), int(rows["ctime_ns"][i]))) for i in batch
+        ]
 
     for batch, seen in zip(batches, in_order(look, batches, workers), strict=True):
         for index, one in zip(batch, seen, strict=True):
             findings.fill(int(index), **one._asdict())
 
 
-def _look_at(file: str, mtime_ns: int) -> _Look:
+def _look_at(file: str, times_ns: tuple[int, int]) -> _Look:
     # Not settled: whatever is found is true now, but may not be found again by time of change.
-    settled = mtime_ns != NEVER and abs(time.time_ns() - mtime_ns) > _CLOCK_TICK_NS
+    settled = all(map(_is_past, times_ns))
     try:
         with open(file, "rb") as stream:
             digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=_HASH_BYTES))
@@ -197,5 +212,13 @@ def _look_at(file: str, mtime_ns: int) -> _Look:
             except PictureError as error:
                 return _Look(settled, found, reason=str(error))
     except OSError as error:
+        if error.errno in OF_THE_PROCESS:
+            raise
         return _Look(False, reason=f"cannot be opened: {error.strerror}")
     return _Look(settled, found, header.height, header.width, header.grey)
+
+
+def _is_past(time_ns: int) -> bool:
+    """Whether a file that changed at this time would have another time if it changed now."""
+    tick = _CLOCK_TICK_NS if time_ns % _SECOND_NS else _COARSE_TICK_NS
+    return time_ns != NEVER and abs(time.time_ns() - time_ns) > tick

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import sys
@@ -18,11 +19,13 @@ import numpy.typing as npt
 from src.config.checks import ConfigError
 from src.data.audit import Survey, copies, survey
 from src.data.decode import PictureError, PictureFormat, looks_grey
-from src.data.decoded import Wanted, decoded, picture
+from src.data.decoded import ContentChanged, Wanted, decoded, picture
 from src.data.parallel import available_cores
 from src.data.source import Problem, Source
 
 __all__ = ["PictureStore", "cache_folder", "chosen_size", "open_pictures"]
+
+_log = logging.getLogger(__name__)
 
 _NAMED = 20
 # What a model of no size of its own gets: 128x128 pixels, or as many in other proportions. A
@@ -138,6 +141,7 @@ def open_pictures(
     fit: str = "squeeze",
     native_side: int | None = None,
     workers: int | None = None,
+    check_content: bool = False,
 ) -> PictureStore:
     """Check, decode and label the pictures of a source, now or from what is in the cache.
 
@@ -155,18 +159,50 @@ def open_pictures(
             for a model that takes any size: the pictures' own where they agree, else a square of
             their median shorter side, in both cases of 128x128 pixels at most.
         workers: threads; None for one a core.
+        check_content: read every file and what was decoded earlier, however untouched they seem.
 
     Raises:
         ConfigError: pictures cannot be used (and are not to be skipped), fewer than two classes
             are left, or the cache cannot be written.
     """
     workers = workers or available_cores()
-    found = survey(source, findings_dir=cache_dir / "findings", workers=workers)
+    wanted = _Options(
+        image_size, channels, fit, native_side, cache_dir, cache_limit_bytes, on_bad_image, workers
+    )
+    try:
+        return _opened(source, wanted, check_content)
+    except ContentChanged as error:
+        # What was found earlier is not true any more, though `stat` shows no change.
+        _log.info("%s Looking at all pictures again.", error)
+        return _opened(source, wanted, check_content=True)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The arguments of `open_pictures`."""
+
+    image_size: int | Sequence[int] | None
+    channels: int | None
+    fit: str
+    native_side: int | None
+    cache_dir: Path
+    cache_limit_bytes: int
+    on_bad_image: str
+    workers: int
+
+
+def _opened(source: Source, wanted: _Options, check_content: bool) -> PictureStore:
+    found = survey(
+        source,
+        findings_dir=wanted.cache_dir / "findings",
+        workers=wanted.workers,
+        check_content=check_content,
+    )
     if len(found.reasons) == len(source):
         raise _bad_pictures(source, found.reasons)
     usable_sizes = np.delete(found.sizes, sorted(found.reasons), axis=0)
-    size = chosen_size(usable_sizes, image_size, native_side)
-    form = PictureFormat(size, channels or _chosen_channels(source, found), fit)
+    size = chosen_size(usable_sizes, wanted.image_size, wanted.native_side)
+    form = PictureFormat(size, wanted.channels or _chosen_channels(source, found), wanted.fit)
     if source.arrays is not None and source.arrays.shape[1:] == (form.channels, *size):
         # Already the array that is wanted, and no faster to be had from the disk.
         flat = np.flatnonzero(np.ptp(source.arrays.reshape(len(source), -1), axis=1) == 0)
@@ -174,16 +210,17 @@ def open_pictures(
         images.flags.writeable = False
         return _store(source, found, images, form, flat.tolist(), from_cache=False)
     usable = len(source) - len(found.reasons)
-    stored = usable * form.channels * size[0] * size[1] <= cache_limit_bytes
+    stored = usable * form.channels * size[0] * size[1] <= wanted.cache_limit_bytes
     outcome = decoded(
         source,
         found,
         Wanted(form, stored),
-        folder=cache_dir / "pictures",
-        workers=workers,
+        folder=wanted.cache_dir / "pictures",
+        workers=wanted.workers,
+        check_content=check_content,
     )
     found = replace(found, reasons=found.reasons | outcome.reasons)
-    if found.reasons and (on_bad_image == "error" or len(found.reasons) == len(source)):
+    if found.reasons and (wanted.on_bad_image == "error" or len(found.reasons) == len(source)):
         raise _bad_pictures(source, found.reasons)
     return _store(
         source,

@@ -102,6 +102,7 @@ class PictureData(pl.LightningDataModule):
         native_side: int | None,
         cache_dir: Path,
         cache_limit_gb: float,
+        check_content: bool,
         on_bad_image: str,
         on_duplicates: str,
         split_seed: int,
@@ -123,6 +124,7 @@ class PictureData(pl.LightningDataModule):
             cache_limit_bytes=int(cache_limit_gb * 1e9),
             on_bad_image=on_bad_image,
             workers=workers,
+            check_content=check_content,
         )
         pictures = read(image_size=image_size, channels=channels, fit=fit, native_side=native_side)
         found = examine(pictures, cache_dir=cache_dir, workers=workers)

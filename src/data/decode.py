@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from src.data.shortage import OF_THE_PROCESS
+
 __all__ = [
     "FITS",
     "MAX_PIXELS",
@@ -54,6 +56,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ON_THEIR_SIDE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
+# How Pillow words a decoder's IMAGING_CODEC_MEMORY.
+_NO_MEMORY_IN_DECODER = "out of memory when reading image file"
 # Differences between red, green and blue that the compression of a grey photo leaves.
 _GREY_TOLERANCE = 8
 
@@ -141,11 +145,11 @@ def decode_picture(
             longer = 2 * max(image_size)
             scaled = image.draft(None, (longer, longer))
             return _converted(image, wanted, box=scaled[1] if scaled else None)
-    except PictureError:
+    except (PictureError, MemoryError):
         raise
     # Pillow's plugins raise OSError, SyntaxError, struct.error and more for damaged files.
     except Exception as error:
-        raise PictureError(_damage(error)) from error
+        raise _damage(error) from error
 
 
 def read_header(stream: BinaryIO) -> Header:
@@ -161,10 +165,10 @@ def read_header(stream: BinaryIO) -> Header:
         if image.format != "TIFF" and _TURNS.get(_orientation(image)) in _ON_THEIR_SIDE:
             width, height = height, width
         return Header(height, width, image.mode in _GREY_MODES)
-    except PictureError:
+    except (PictureError, MemoryError):
         raise
     except Exception as error:
-        raise PictureError(_damage(error)) from error
+        raise _damage(error) from error
 
 
 def looks_grey(image: npt.NDArray[np.uint8]) -> bool:
@@ -179,6 +183,8 @@ def _opened(data: bytes | Path) -> BinaryIO:
     try:
         return data.open("rb")
     except OSError as error:
+        if error.errno in OF_THE_PROCESS:
+            raise
         raise PictureError(f"cannot be opened: {error.strerror}") from error
 
 
@@ -277,7 +283,16 @@ def _resized(
     return image.resize(size, Image.Resampling.BICUBIC, box)
 
 
-def _damage(error: Exception) -> str:
+def _damage(error: Exception) -> Exception:
+    """The `PictureError` that a library's error means; the error itself if it is no picture's."""
+    if isinstance(error, OSError) and (
+        error.errno in OF_THE_PROCESS or str(error) == _NO_MEMORY_IN_DECODER
+    ):
+        return MemoryError() if error.errno is None else error
+    return PictureError(_fault(error))
+
+
+def _fault(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "is no picture, or of a kind that is not read"
     if isinstance(error, Image.DecompressionBombError):

@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["HASH_DTYPE", "NEVER", "Findings"]
+__all__ = ["HASH_DTYPE", "NEVER", "STATE", "Findings", "file_state"]
 
 HASH_DTYPE = np.dtype("S32")
 # A time of change that no file has: nothing is known about it.
 NEVER = -1
+# What tells a file from another one at its path: many tools set the time of change (tar, rsync,
+# unzip), and none the time at which the file system last changed the entry, or its number.
+STATE = ("bytes", "mtime_ns", "ctime_ns", "inode")
 _ROW = np.dtype(
     [
-        ("bytes", "i8"),
-        ("mtime_ns", "i8"),
+        *((name, "i8") for name in STATE),
         ("known", "?"),
         ("hash", HASH_DTYPE),
         ("height", "i4"),
@@ -27,6 +29,13 @@ _ROW = np.dtype(
         ("reason", "i4"),
     ]
 )
+
+
+def file_state(status: os.stat_result) -> tuple[int, int, int, int]:
+    """The values of `STATE` of a file: size in bytes, two times in ns, and the inode's number."""
+    # Some network file systems have numbers of 64 bits without a sign.
+    inode = status.st_ino & 0x7FFF_FFFF_FFFF_FFFF
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode
 
 
 def _no_rows() -> npt.NDArray[np.void]:
@@ -39,8 +48,8 @@ class Findings:
 
     Attributes:
         paths: N distinct paths.
-        rows: (N,) of bytes, mtime_ns, known, hash, height, width, grey and reason, the last an
-            index into `reasons`.
+        rows: (N,) of `STATE`, known, hash, height, width, grey and reason, the last an index into
+            `reasons`.
         reasons: texts; the first is empty and means that nothing is wrong.
     """
 
@@ -72,11 +81,11 @@ class Findings:
         unfinished.replace(file)
 
     def of(self, paths: tuple[str, ...], state: npt.NDArray[np.int64]) -> Findings:
-        """The rows of these paths, known only where size and time of change are the same.
+        """The rows of these paths, known only where the files' state is the same.
 
         Args:
             paths: M distinct paths.
-            state: (M, 2) their present size in bytes and time of change in ns.
+            state: (M, 4) their present `file_state`.
         """
         if paths == self.paths:
             rows = self.rows.copy()
@@ -85,11 +94,18 @@ class Findings:
             places = {path: row for row, path in enumerate(self.paths)}
             found = np.array([places.get(path, -1) for path in paths], np.int64)
             rows[found >= 0] = self.rows[found[found >= 0]]
-        known = rows["known"] & (rows["bytes"] == state[:, 0]) & (rows["mtime_ns"] == state[:, 1])
+        known = rows["known"].copy()
+        for name, present in zip(STATE, state.T, strict=True):
+            known &= rows[name] == present
         rows[~known] = np.zeros((), _ROW)
         rows["known"] = known
-        rows["bytes"], rows["mtime_ns"] = state.T
+        for name, present in zip(STATE, state.T, strict=True):
+            rows[name] = present
         return Findings(paths, rows, list(self.reasons))
+
+    def forget(self) -> None:
+        """Know nothing about any of these paths."""
+        self.rows["known"] = False
 
     def unknown(self) -> npt.NDArray[np.int64]:
         """The indices of the rows about which nothing is known."""
