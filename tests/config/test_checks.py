@@ -111,7 +111,7 @@ def test_a_bounded_number_is_in_bounds_or_refused(value: object) -> None:
 @given(st.one_of(st.integers(), st.text()))
 def test_a_union_keeps_the_value_as_it_is(value: object) -> None:
     if value == "???" or (isinstance(value, str) and not value.strip()):
-        with pytest.raises(ConfigError, match="either is (not set|empty)"):
+        with pytest.raises(ConfigError, match=r"either is (not set|empty)"):
             from_plain(Outer, changed("either", value))
         return
     kept = from_plain(Outer, changed("either", value)).either

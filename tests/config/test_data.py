@@ -64,7 +64,7 @@ def test_older_runs_keep_the_name_that_they_had() -> None:
 @pytest.mark.parametrize("key", ["data.root", "data.cache_dir", "output_dir", "resume"])
 def test_an_empty_path_is_refused_and_is_not_the_present_folder(key: str, blank: str) -> None:
     """As a shell variable that is not set would give it."""
-    with pytest.raises(ConfigError, match=f"^{key} is empty"):
+    with pytest.raises(ConfigError, match=rf"^{key} is empty"):
         read_run_settings([f"{key}={blank}"])
 
 
@@ -87,6 +87,6 @@ def test_so_it_is_where_runs_and_pictures_are_named(
 
 
 def test_an_empty_study_is_refused_and_is_not_the_default_one() -> None:
-    with pytest.raises(ConfigError, match="^study is empty"):
+    with pytest.raises(ConfigError, match=r"^study is empty"):
         read_sweep_settings(["study="], "default")
     assert read_sweep_settings([], "default").study == "default"
