@@ -379,7 +379,14 @@ def test_csv_with_parts_and_groups(tmp_path: Path) -> None:
         ("path,label\n", "no line after its header"),
         ("path,label,label\nx/000.png,a,a\n", "two columns label"),
         ("path,label\nx/000.png,a\nx/001.png,\n", "line 3: label is empty"),
-        ("path,label\nx/000.png,a\nx/001.png\n", "line 3: label is empty"),
+        ("path,label\nx/000.png,a\nx/001.png\n", "line 3: there is 1 value for 2 columns"),
+        ("path,label\nx/000.png,bird, small\n", "line 2: there are 3 values for 2 columns"),
+        ("path,label\nx/000.png,a\nx/001.png,b,\n", "line 3: there are 3 values for 2 columns"),
+        ("label,path,group\na,x/000.png,g\nb, c,x/001.png,g\n", "line 3: there are 4 values"),
+        ('path,label\n"x/000.png","a\nb"\nx/001.png\n', "line 4: there is 1 value"),
+        ("path,label\nx/000.png,a\nx/001.png,\u200b\n", "line 3: label is empty"),
+        ("path,label\nx/000.png,a\0\nx/001.png,b\n", "line 2: there is a NUL character"),
+        ("path,label,group\nx/000.png,a,g\nx/001.png,b,\ufeff \n", "line 3: group is empty"),
         ("path,label\nx/000.png,a\nx/001.png,a\n", "at least 2 labels"),
         (
             "path,label\nx/000.png,a\nx/9.png,b\ny.png,b\n",
@@ -398,6 +405,38 @@ def test_csv_mistakes_are_named_with_their_line(text: str, message: str, tmp_pat
     assert "pictures.csv" in str(error.value)
 
 
-def test_csv_in_another_encoding_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "mac-roman", "utf-16", "utf-32"])
+def test_csv_in_another_encoding_says_so(encoding: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not written in UTF-8"):
-        listed(table(tmp_path, "path,label\nä.png,ö\n", encoding="latin-1"))
+        listed(table(tmp_path, "path,label\nä.png,ö\n", encoding=encoding))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_csv_in_utf_16_without_a_mark_is_refused(encoding: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"column path|NUL"):
+        listed(table(tmp_path, "path,label\nx/000.png,a\n", encoding=encoding))
+
+
+def test_csv_labels_that_nobody_can_tell_apart_are_one(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 8})
+    composed, split = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    labels = [
+        composed,
+        split,
+        f"{composed} ",
+        f"{composed}\u200b",
+        "\ufefftea",
+        "tea",
+        "Tea",
+        "a\xa0b",
+    ]
+    rows = "".join(f"x/00{n}.png,{label},g{n}\u200e\n" for n, label in enumerate(labels))
+    source = listed(table(tmp_path, f"path,label,group\n{rows}", encoding="utf-8"))
+    assert source.class_names == ("a b", composed, "Tea", "tea")
+    assert source.targets.tolist() == [1, 1, 1, 1, 3, 3, 2, 0]
+    assert source.groups == tuple(f"g{n}" for n in range(8))
+    assert [problem.reason for problem in source.problems] == [
+        r"the labels 'caf\xe9', 'caf\xe9\u200b' look alike and were taken for one",
+        r"the labels '\ufefftea', 'tea' look alike and were taken for one",
+        "the labels Tea, tea differ only in capitals, and are classes of their own",
+    ]

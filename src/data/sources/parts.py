@@ -28,29 +28,8 @@ _KINDS = {
     ),
 }
 _FILLERS = frozenset(
-    [
-        "set",
-        "sets",
-        "data",
-        "dataset",
-        "datasets",
-        "image",
-        "images",
-        "img",
-        "imgs",
-        "picture",
-        "pictures",
-        "photo",
-        "photos",
-        "split",
-        "splits",
-        "part",
-        "folder",
-        "dir",
-        "jpg",
-        "png",
-    ]
-)
+    ("set", "sets", "data", "dataset", "datasets", "split", "splits", "part", "folder", "dir")
+) | {"image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpg", "png"}
 # Words that are written together, such as trainset and testimages.
 _GLUED = re.compile(rf"({'|'.join(_KINDS)})({'|'.join(sorted(_FILLERS, key=len, reverse=True))})")
 _FOLD = re.compile(r"(cv|k)?[\W_]*(fold|split|partition)s?[\W_]*\d+", re.IGNORECASE)
