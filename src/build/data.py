@@ -37,6 +37,7 @@ def build_data(settings: RunSettings) -> PictureData:
             cache_dir=cache,
             cache_limit_gb=data.cache_limit_gb,
             check_content=data.check_content,
+            value_range=data.value_range,
             on_bad_image=data.on_bad_image,
             on_duplicates=data.on_duplicates,
             split_seed=data.split_seed,

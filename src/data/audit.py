@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from src.config.checks import ConfigError
-from src.data.decode import PictureError, read_header
+from src.data.decode import PictureError, read_bounds, read_header
 from src.data.findings import HASH_DTYPE, NEVER, STATE, Findings, file_state
 from src.data.once import locked
 from src.data.parallel import in_order
@@ -45,12 +45,17 @@ class Survey:
             array row. Empty where a file could not be read.
         sizes: (N, 2) int64, height and width in pixels as people see them; 0 where unknown.
         grey: (N,) bool, whether the pixel format has no colour.
+        bounds: (N, 2) float64, smallest and largest pixel where those have more than 8 bits; NaN
+            elsewhere.
+        deep_colour: (N,) bool, whether there are 16 bits a colour, of which 8 are read.
         reasons: index -> why this picture cannot be used.
     """
 
     hashes: npt.NDArray[np.bytes_]
     sizes: npt.NDArray[np.int64]
     grey: npt.NDArray[np.bool_]
+    bounds: npt.NDArray[np.float64]
+    deep_colour: npt.NDArray[np.bool_]
     reasons: dict[int, str]
 
 
@@ -107,6 +112,8 @@ def survey(
         hashes=rows["hash"].copy(),
         sizes=np.stack([rows["height"], rows["width"]], axis=1).astype(np.int64),
         grey=rows["grey"].copy(),
+        bounds=np.stack([rows["low"], rows["high"]], axis=1),
+        deep_colour=rows["deep_colour"].copy(),
         reasons={
             int(i): findings.reasons[rows["reason"][i]] for i in np.flatnonzero(rows["reason"])
         },
@@ -157,6 +164,8 @@ def _survey_arrays(arrays: npt.NDArray[np.uint8]) -> Survey:
         hashes=np.array([content_hash(row) for row in np.ascontiguousarray(arrays)], HASH_DTYPE),
         sizes=np.tile(np.array([height, width], np.int64), (count, 1)),
         grey=np.full(count, channels == 1),
+        bounds=np.full((count, 2), np.nan),
+        deep_colour=np.zeros(count, np.bool_),
         reasons={},
     )
 
@@ -178,6 +187,9 @@ class _Look(NamedTuple):
     height: int = 0
     width: int = 0
     grey: bool = False
+    low: float = np.nan
+    high: float = np.nan
+    deep_colour: bool = False
     reason: str = ""
 
 
@@ -209,13 +221,18 @@ def _look_at(file: str, times_ns: tuple[int, int]) -> _Look:
             stream.seek(0)
             try:
                 header = read_header(stream)
+                low = high = np.nan
+                if header.deep or header.deep_colour:
+                    stream.seek(0)
+                    low, high = read_bounds(stream)
             except PictureError as error:
                 return _Look(settled, found, reason=str(error))
     except OSError as error:
         if error.errno in OF_THE_PROCESS:
             raise
         return _Look(False, reason=f"cannot be opened: {error.strerror}")
-    return _Look(settled, found, header.height, header.width, header.grey)
+    size = header.height, header.width
+    return _Look(settled, found, *size, header.grey, low, high, header.deep_colour)
 
 
 def _is_past(time_ns: int) -> bool:

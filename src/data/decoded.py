@@ -25,6 +25,7 @@ from PIL import Image
 from src.config.checks import ConfigError
 from src.data.audit import Survey, content_hash
 from src.data.decode import PictureError, PictureFormat, decode_picture
+from src.data.depth import SIXTEEN_BITS
 from src.data.once import made_once
 from src.data.parallel import in_order
 from src.data.shortage import OF_THE_PROCESS
@@ -141,13 +142,19 @@ def picture(source: Source, index: int, wanted: PictureFormat) -> npt.NDArray[np
 
 def _decode(data: bytes | Path | Image.Image, wanted: PictureFormat) -> npt.NDArray[np.uint8]:
     return decode_picture(
-        data, image_size=wanted.image_size, channels=wanted.channels, fit=wanted.fit
+        data,
+        image_size=wanted.image_size,
+        channels=wanted.channels,
+        fit=wanted.fit,
+        value_range=wanted.value_range,
     )
 
 
 def _key(found: Survey, wanted: Wanted) -> str:
     form = wanted.format
     plan = json.dumps([_VERSION, *form.image_size, form.channels, len(found.hashes), form.fit])
+    if form.value_range not in (None, SIXTEEN_BITS):
+        plan += json.dumps(form.value_range)
     digest = hashlib.blake2b(plan.encode(), digest_size=16)
     digest.update(found.hashes.tobytes())
     return digest.hexdigest()

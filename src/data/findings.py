@@ -26,6 +26,9 @@ _ROW = np.dtype(
         ("height", "i4"),
         ("width", "i4"),
         ("grey", "?"),
+        ("low", "f8"),
+        ("high", "f8"),
+        ("deep_colour", "?"),
         ("reason", "i4"),
     ]
 )
@@ -48,8 +51,8 @@ class Findings:
 
     Attributes:
         paths: N distinct paths.
-        rows: (N,) of `STATE`, known, hash, height, width, grey and reason, the last an index into
-            `reasons`.
+        rows: (N,) of `STATE`, known, hash, height, width, grey, low, high, deep_colour and reason,
+            the last an index into `reasons`.
         reasons: texts; the first is empty and means that nothing is wrong.
     """
 
@@ -120,6 +123,9 @@ class Findings:
         height: int,
         width: int,
         grey: bool,
+        low: float,
+        high: float,
+        deep_colour: bool,
         reason: str,
     ) -> None:
         """Write a row; one that is not settled is written for now, and not known next time."""
@@ -128,6 +134,7 @@ class Findings:
         row = self.rows[index]
         row["known"] = True
         row["hash"], row["height"], row["width"], row["grey"] = hash, height, width, grey
+        row["low"], row["high"], row["deep_colour"] = low, high, deep_colour
         row["reason"] = self.reasons.index(reason)
         if not settled:
             row["mtime_ns"] = NEVER

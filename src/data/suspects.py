@@ -20,6 +20,7 @@ from src.config.checks import ConfigError
 from src.data.cache import PictureStore
 from src.data.decode import PictureError, PictureFormat
 from src.data.decoded import picture
+from src.data.depth import SIXTEEN_BITS
 from src.data.near import NearPairs, burst_pairs, near_pairs
 from src.data.once import made_once
 from src.data.parallel import in_order
@@ -100,9 +101,15 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
             seen = _prints(pictures, source, place, workers)[:, None]
         return {"measures": measure(seen)}
 
-    key = _key("near", hashes, [names, pictures.targets.tolist()])
+    compared = [names, pictures.targets.tolist()]
+    if pictures.format.value_range not in (None, SIXTEEN_BITS):
+        compared.append(pictures.format.value_range)
+    key = _key("near", hashes, compared)
     pairs = _kept(folder / key, compare, pictures)
-    key = _key("quality", hashes, [*pictures.format.plain().values(), pictures.images is None])
+    form = pictures.format.plain()
+    if pictures.format.value_range in (None, SIXTEEN_BITS):  # as what is kept was called before
+        del form["value_range"]
+    key = _key("quality", hashes, [*form.values(), pictures.images is None])
     measures = _kept(folder / key, look, pictures)["measures"].astype(MEASURES)
     return Examination(
         NearPairs(pairs["near"].astype(np.int64), pairs["near_likeness"].astype(np.float32)),
@@ -219,6 +226,7 @@ def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureSt
 def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> NDArray[np.uint8]:
     """(N, H, W) uint8: small grey versions of all pictures; arrays in their own size."""
     size = _print_size(pictures)
+    form = PictureFormat(size, 1, value_range=pictures.format.value_range)
     ready = pictures.images if pictures.image_size == size else source.arrays
     if ready is None:
         _log.info("comparing %d pictures once, with %d threads", len(source), workers)
@@ -230,7 +238,7 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
         prints = np.zeros((stop - start, *size), np.uint8)
         for row, index in enumerate(range(start, stop)):
             try:
-                prints[row] = picture(source, index, PictureFormat(size, 1))[0]
+                prints[row] = picture(source, index, form)[0]
             except PictureError:  # changed since it was decoded: left black, which is like nothing
                 continue
         return prints
