@@ -84,7 +84,7 @@ def run_experiment(
         return None
     if data is None:
         data = build.build_data(settings)
-        for remark in data.remarks:
+        for remark in (*data.summary, *data.remarks):
             print(f"data: {remark}")
     settings = _formatted(settings, data)
     if settings.cv.is_whole:

@@ -23,6 +23,7 @@ from src.data.order import BatchOrder
 from src.data.source import Source
 from src.data.splits import Split, make_split
 from src.data.statistics import channel_statistics
+from src.data.summary import summary_lines
 from src.data.suspects import Examination, examine, list_suspects, sentences
 from src.records import Suspect
 
@@ -92,6 +93,11 @@ class PictureData(pl.LightningDataModule):
         pictures = self.pictures
         readable = pictures.images if pictures.images is not None else pictures.read
         return channel_statistics(readable, self.split.train)
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """Parts, classes and format as they were understood, a line each."""
+        return summary_lines(self.pictures, self.split)
 
     @classmethod
     def open(

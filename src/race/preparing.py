@@ -39,6 +39,7 @@ class Prepared:
         published: whether it starts from published weights, which promise most a second.
         affordable: whether a trial fits into the time that the sweep has.
         notes: what a person should know of it.
+        data: what was understood of the pictures, at the size of this family.
     """
 
     words: Sequence[str]
@@ -47,6 +48,7 @@ class Prepared:
     published: bool = False
     affordable: bool = True
     notes: Sequence[str] = ()
+    data: Sequence[str] = ()
 
     @property
     def seconds(self) -> float:
@@ -131,6 +133,7 @@ class Preparation:
             result["seconds_per_epoch"],
             published=result.get("published", False),
             notes=result.get("notes", ()),
+            data=result.get("data", ()),
         )
 
     def _smaller(self, family: Family, found: Prepared) -> str | None:

@@ -113,6 +113,7 @@ class TrialRunner:
             "seconds_per_epoch": found.seconds_per_epoch,
             "published": origin_of(settings).start in ("frozen", "fine-tuned"),
             "notes": list(found.notes),
+            "data": list(data.summary),
         }
         return Ending("complete", result)
 
