@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from src.config.checks import ConfigError
-from src.data.decode import PictureError, read_bounds, read_header
-from src.data.findings import HASH_DTYPE, NEVER, STATE, Findings, file_state
+from src.data.decode import MAX_FILE_BYTES, PictureError, read_bounds, read_header
+from src.data.findings import HASH_DTYPE, NEVER, Findings, file_state, was_settled
 from src.data.once import locked
 from src.data.parallel import in_order
 from src.data.shortage import OF_THE_PROCESS, reason_of, shortage
@@ -28,11 +27,6 @@ from src.data.source import Problem, Source
 __all__ = ["Survey", "content_hash", "copies", "duplicate_groups", "survey"]
 
 _HASH_BYTES = HASH_DTYPE.itemsize // 2
-# A file that changes twice within a tick of the file system's clock may keep its size and time.
-_CLOCK_TICK_NS = 20_000_000
-# Times without a fraction of a second come from a file system that counts seconds, or two of them.
-_COARSE_TICK_NS = 2_000_000_000
-_SECOND_NS = 1_000_000_000
 _FILES_AT_A_TIME = 64
 
 
@@ -100,7 +94,9 @@ def survey(
                 _look(findings, files, workers)
                 findings.joined(before).save(path)
         except (OSError, MemoryError) as error:
-            if (short := shortage(error, f"looking at the pictures in {source.root}")) is not None:
+            if (
+                short := shortage(error, f"the pictures in {source.root} were looked at")
+            ) is not None:
                 raise short from error
             raise ConfigError(
                 f"what was found about the pictures cannot be written to {findings_dir}: "
@@ -172,13 +168,14 @@ def _survey_arrays(arrays: npt.NDArray[np.uint8]) -> Survey:
 
 def _refreshed(findings: Findings, paths: tuple[str, ...], files: list[str]) -> Findings:
     """What is known about these files, as they are now on disk."""
-    state = np.full((len(files), len(STATE)), NEVER, np.int64)
-    for index, file in enumerate(files):
+    missing = (NEVER, NEVER, NEVER, NEVER)
+    state = []
+    for file in files:
         try:
-            state[index] = file_state(os.stat(file))
+            state.append(file_state(os.stat(file)))
         except OSError:
-            continue
-    return findings.of(paths, state)
+            state.append(missing)
+    return findings.of(paths, np.array(state, np.int64))
 
 
 class _Look(NamedTuple):
@@ -213,9 +210,11 @@ def _look(findings: Findings, files: list[str], workers: int) -> None:
 
 def _look_at(file: str, times_ns: tuple[int, int]) -> _Look:
     # Not settled: whatever is found is true now, but may not be found again by time of change.
-    settled = all(map(_is_past, times_ns))
+    settled = was_settled(*times_ns)
     try:
         with open(file, "rb") as stream:
+            if os.fstat(stream.fileno()).st_size > MAX_FILE_BYTES:
+                read_header(stream)  # which says so
             digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=_HASH_BYTES))
             found = digest.hexdigest().encode()
             stream.seek(0)
@@ -227,15 +226,11 @@ def _look_at(file: str, times_ns: tuple[int, int]) -> _Look:
                     low, high = read_bounds(stream)
             except PictureError as error:
                 return _Look(settled, found, reason=str(error))
+    except PictureError as error:
+        return _Look(settled, reason=str(error))
     except OSError as error:
         if error.errno in OF_THE_PROCESS:
             raise
         return _Look(False, reason=f"cannot be opened: {error.strerror}")
     size = header.height, header.width
     return _Look(settled, found, *size, header.grey, low, high, header.deep_colour)
-
-
-def _is_past(time_ns: int) -> bool:
-    """Whether a file that changed at this time would have another time if it changed now."""
-    tick = _CLOCK_TICK_NS if time_ns % _SECOND_NS else _COARSE_TICK_NS
-    return time_ns != NEVER and abs(time.time_ns() - time_ns) > tick

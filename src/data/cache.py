@@ -97,7 +97,7 @@ class PictureStore:
         """Picture `index` as (C, H, W) uint8, from the array or decoded now.
 
         Raises:
-            PictureError: its file has been damaged or removed since it was checked.
+            PictureError: its file has been changed or removed since it was checked.
         """
         if self.images is not None:
             image: npt.NDArray[np.uint8] = self.images[index]
@@ -105,7 +105,7 @@ class PictureStore:
         if self.source is None:
             raise ValueError(f"{self.name} has neither an array nor a source to read from")
         try:
-            return picture(self.source, index, self.format)
+            return picture(self.source, index, self.format, bytes(self.content_hashes[index]))
         except PictureError as error:
             raise PictureError(f"{self.source.sample_name(index)} {error}") from error
 

@@ -110,17 +110,17 @@ class PictureData(pl.LightningDataModule):
         native_side: int | None,
         cache_dir: Path,
         cache_limit_gb: float,
-        check_content: bool,
         on_bad_image: str,
         on_duplicates: str,
         split_seed: int,
         val_fraction: float,
         test_fraction: float,
         train_on_val: bool,
-        value_range: list[float] | None,
         batch_size: int,
         seed: int,
         workers: int,
+        check_content: bool = False,
+        value_range: list[float] | None = None,
     ) -> PictureData:
         """Decode (or find decoded) and split.
 

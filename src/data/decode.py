@@ -6,6 +6,8 @@ Training and prediction both decode here, so they cannot differ.
 from __future__ import annotations
 
 import io
+import os
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from src.config.checks import ConfigError
 from src.data.depth import (
     SIXTEEN_BITS,
     PixelError,
@@ -25,10 +28,11 @@ from src.data.depth import (
     pixel_bounds,
     scaled_to_8_bits,
 )
-from src.data.shortage import OF_THE_PROCESS
+from src.data.shortage import shortage
 
 __all__ = [
     "FITS",
+    "MAX_FILE_BYTES",
     "MAX_PIXELS",
     "PICTURE_ENDINGS",
     "Header",
@@ -45,6 +49,12 @@ PICTURE_ENDINGS = frozenset(
 )
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 100_000_000
+# The largest pixels that a file may have are of 4 colours of 16 bits, and few are not compressed.
+MAX_FILE_BYTES = 500_000_000
+# Of larger ones no more than one is decoded at a time: each takes up to a gigabyte meanwhile, and
+# there may be as many threads as cores.
+_LARGE_PIXELS = 25_000_000
+_LARGE_TURN = threading.Lock()
 FITS = ("squeeze", "crop", "pad")
 # What `pad` puts around a picture: close to 0 after normalisation, whatever the data.
 _PADDING_GREY = 128
@@ -114,6 +124,16 @@ class PictureFormat:
             "value_range": None if self.value_range is None else list(self.value_range),
         }
 
+    def identity(self) -> dict[str, Any]:
+        """Return what decides on the pixels, for the names under which they are kept.
+
+        Without a range of values that leaves them as they were before there was one.
+        """
+        plain = self.plain()
+        if self.value_range in (None, SIXTEEN_BITS):
+            del plain["value_range"]
+        return plain
+
 
 class PictureError(ValueError):
     """A picture cannot be decoded; the message says why, to be read after the picture's name."""
@@ -176,12 +196,15 @@ def decode_picture(
             return _converted(data, wanted, value_range)
         with _opened(data) as stream:
             image = _identified(stream)
+            if image.width * image.height > _LARGE_PIXELS:
+                with _LARGE_TURN:
+                    return _converted(image, wanted, value_range)
             # Lets libjpeg decode at 1/2, 1/4 or 1/8; twice the size leaves antialiasing its work.
             # Which side will be the height is not known before the turn.
             longer = 2 * max(image_size)
             scaled = image.draft(None, (longer, longer))
             return _converted(image, wanted, value_range, box=scaled[1] if scaled else None)
-    except (PictureError, MemoryError):
+    except (ConfigError, PictureError, MemoryError):
         raise
     # Pillow's plugins raise OSError, SyntaxError, struct.error and more for damaged files.
     except Exception as error:
@@ -241,16 +264,21 @@ def _opened(data: bytes | Path) -> BinaryIO:
     try:
         return data.open("rb")
     except OSError as error:
-        if error.errno in OF_THE_PROCESS:
-            raise
+        if (short := shortage(error, "pictures were read")) is not None:
+            raise short from error
         raise PictureError(f"cannot be opened: {error.strerror}") from error
 
 
 def _identified(stream: BinaryIO) -> Image.Image:
     """The picture in `stream`, its header read and its size within bounds."""
-    if not stream.read(1):
-        raise PictureError("is empty (0 bytes)")
+    size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
+    if size == 0:
+        raise PictureError("is empty (0 bytes)")
+    if size > MAX_FILE_BYTES:
+        raise PictureError(
+            f"has {size / 1e6:,.0f} MB; the limit of a picture is {MAX_FILE_BYTES / 1e6:.0f} MB"
+        )
     image = Image.open(stream, formats=_FORMATS)
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
@@ -341,11 +369,9 @@ def _resized(
 
 def _damage(error: Exception) -> Exception:
     """The `PictureError` that a library's error means; the error itself if it is no picture's."""
-    if isinstance(error, OSError) and (
-        error.errno in OF_THE_PROCESS or str(error) == _NO_MEMORY_IN_DECODER
-    ):
-        return MemoryError() if error.errno is None else error
-    return PictureError(_fault(error))
+    if isinstance(error, OSError) and str(error) == _NO_MEMORY_IN_DECODER:
+        return MemoryError(str(error))
+    return shortage(error, "pictures were read") or PictureError(_fault(error))
 
 
 def _fault(error: Exception) -> str:

@@ -25,10 +25,9 @@ from PIL import Image
 from src.config.checks import ConfigError
 from src.data.audit import Survey, content_hash
 from src.data.decode import PictureError, PictureFormat, decode_picture
-from src.data.depth import SIXTEEN_BITS
 from src.data.once import made_once
 from src.data.parallel import in_order
-from src.data.shortage import OF_THE_PROCESS
+from src.data.shortage import OF_THE_PROCESS, shortage
 from src.data.source import Source
 
 __all__ = ["ContentChanged", "Decoded", "Wanted", "decoded", "picture"]
@@ -130,13 +129,30 @@ def decoded(
     return Decoded(images, dict(entry.reasons), tuple(entry.flat), from_cache=not made)
 
 
-def picture(source: Source, index: int, wanted: PictureFormat) -> npt.NDArray[np.uint8]:
+def picture(
+    source: Source, index: int, wanted: PictureFormat, expected: bytes | None = None
+) -> npt.NDArray[np.uint8]:
     """Decode picture `index` of a source to (channels, *image_size), uint8.
 
+    Args:
+        expected: the hash of a file's content; None for whatever it is.
+
     Raises:
-        PictureError: it cannot be decoded.
+        PictureError: it cannot be decoded, or is not what is expected.
     """
-    data = Path(source.file(index)) if source.arrays is None else _as_image(source.arrays[index])
+    if source.arrays is not None:
+        return _decode(_as_image(source.arrays[index]), wanted)
+    path = Path(source.file(index))
+    if expected is None:
+        return _decode(path, wanted)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        if (short := shortage(error, "pictures were read")) is not None:
+            raise short from error
+        raise PictureError(f"cannot be opened: {error.strerror}") from error
+    if content_hash(data) != expected:
+        raise PictureError("has been changed since it was looked at")
     return _decode(data, wanted)
 
 
@@ -153,7 +169,7 @@ def _decode(data: bytes | Path | Image.Image, wanted: PictureFormat) -> npt.NDAr
 def _key(found: Survey, wanted: Wanted) -> str:
     form = wanted.format
     plan = json.dumps([_VERSION, *form.image_size, form.channels, len(found.hashes), form.fit])
-    if form.value_range not in (None, SIXTEEN_BITS):
+    if "value_range" in form.identity():
         plan += json.dumps(form.value_range)
     digest = hashlib.blake2b(plan.encode(), digest_size=16)
     digest.update(found.hashes.tobytes())

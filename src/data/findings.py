@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["HASH_DTYPE", "NEVER", "STATE", "Findings", "file_state"]
+__all__ = ["HASH_DTYPE", "NEVER", "STATE", "Findings", "file_state", "was_settled"]
 
 HASH_DTYPE = np.dtype("S32")
 # A time of change that no file has: nothing is known about it.
@@ -18,6 +19,11 @@ NEVER = -1
 # What tells a file from another one at its path: many tools set the time of change (tar, rsync,
 # unzip), and none the time at which the file system last changed the entry, or its number.
 STATE = ("bytes", "mtime_ns", "ctime_ns", "inode")
+# A file that changes twice within a tick of the file system's clock may keep its size and time.
+_CLOCK_TICK_NS = 20_000_000
+# Times without a fraction of a second come from a file system that counts seconds, or two of them.
+_COARSE_TICK_NS = 2_000_000_000
+_SECOND_NS = 1_000_000_000
 _ROW = np.dtype(
     [
         *((name, "i8") for name in STATE),
@@ -39,6 +45,16 @@ def file_state(status: os.stat_result) -> tuple[int, int, int, int]:
     # Some network file systems have numbers of 64 bits without a sign.
     inode = status.st_ino & 0x7FFF_FFFF_FFFF_FFFF
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode
+
+
+def was_settled(mtime_ns: int, ctime_ns: int) -> bool:
+    """Return whether a file with these times would have others if it changed now."""
+    now = time.time_ns()
+    for past in (mtime_ns, ctime_ns):
+        tick = _CLOCK_TICK_NS if past % _SECOND_NS else _COARSE_TICK_NS
+        if past == NEVER or abs(now - past) <= tick:
+            return False
+    return True
 
 
 def _no_rows() -> npt.NDArray[np.void]:

@@ -56,7 +56,7 @@ def made_once(
                 shutil.rmtree(unfinished, ignore_errors=True)
                 raise
     except (OSError, MemoryError) as error:
-        if (short := shortage(error, f"making {what}")) is not None:
+        if (short := shortage(error, f"{what} were made")) is not None:
             raise short from error
         raise ConfigError(
             f"{what} cannot be written to {folder.parent}: {reason_of(error)}. "

@@ -20,7 +20,6 @@ from src.config.checks import ConfigError
 from src.data.cache import PictureStore
 from src.data.decode import PictureError, PictureFormat
 from src.data.decoded import picture
-from src.data.depth import SIXTEEN_BITS
 from src.data.near import NearPairs, burst_pairs, near_pairs
 from src.data.once import made_once
 from src.data.parallel import in_order
@@ -102,13 +101,11 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
         return {"measures": measure(seen)}
 
     compared = [names, pictures.targets.tolist()]
-    if pictures.format.value_range not in (None, SIXTEEN_BITS):
+    if "value_range" in pictures.format.identity():
         compared.append(pictures.format.value_range)
     key = _key("near", hashes, compared)
     pairs = _kept(folder / key, compare, pictures)
-    form = pictures.format.plain()
-    if pictures.format.value_range in (None, SIXTEEN_BITS):  # as what is kept was called before
-        del form["value_range"]
+    form = pictures.format.identity()
     key = _key("quality", hashes, [*form.values(), pictures.images is None])
     measures = _kept(folder / key, look, pictures)["measures"].astype(MEASURES)
     return Examination(
@@ -238,9 +235,10 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
         prints = np.zeros((stop - start, *size), np.uint8)
         for row, index in enumerate(range(start, stop)):
             try:
-                prints[row] = picture(source, index, form)[0]
-            except PictureError:  # changed since it was decoded: left black, which is like nothing
-                continue
+                expected = bytes(pictures.content_hashes[index])
+                prints[row] = picture(source, index, form, expected)[0]
+            except PictureError as error:  # what is kept must not say that it is black
+                raise ConfigError(f"{source.sample_name(index)} {error}: run again.") from error
         return prints
 
     if source.arrays is not None:

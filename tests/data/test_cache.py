@@ -339,7 +339,7 @@ def test_what_is_too_large_is_decoded_on_the_fly(
     np.testing.assert_array_equal(stored.images, images)
     assert opened(root, cache, cache_limit_bytes=0).from_cache
     (root / "cat" / "001.png").write_bytes(b"")
-    with pytest.raises(PictureError, match=r"cat/001.png is empty"):
+    with pytest.raises(PictureError, match=r"cat/001.png has been changed since"):
         store.read(1)
 
 
