@@ -16,6 +16,9 @@ __all__ = ["list_table"]
 
 _COLUMNS = ("path", "label", "split", "group")
 _NAMED = 20
+# As many as an archive may have files; a line takes some 500 bytes of memory.
+_MAX_ROWS = 2_000_000
+_MAX_BYTES = 500_000_000
 
 
 def list_table(file: Path) -> Source:
@@ -73,6 +76,12 @@ def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, .
     rows: list[dict[str, str]] = []
     try:
         # utf-8-sig: spreadsheets put a mark before the first column's name.
+        size = file.stat().st_size
+        if size > _MAX_BYTES:
+            raise ConfigError(
+                f"{file} has {size / 1e6:,.0f} MB, more than a table of pictures has: the limit "
+                f"is {_MAX_BYTES / 1e6:.0f} MB."
+            )
         with file.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             header = [name.strip().lower() for name in next(reader, [])]
@@ -85,6 +94,10 @@ def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, .
                 for column, value in row.items():
                     if not value:
                         raise ConfigError(f"{file}, line {reader.line_num}: {column} is empty.")
+                if len(rows) == _MAX_ROWS:
+                    raise ConfigError(
+                        f"{file} names more than {_MAX_ROWS:,} pictures: divide it into several."
+                    )
                 lines.append(reader.line_num)
                 rows.append(row)
     except UnicodeDecodeError:
