@@ -27,9 +27,10 @@ from src.data.audit import Survey, content_hash
 from src.data.decode import PictureError, PictureFormat, decode_picture
 from src.data.once import made_once
 from src.data.parallel import in_order
+from src.data.shortage import OF_THE_PROCESS, shortage
 from src.data.source import Source
 
-__all__ = ["Decoded", "Wanted", "decoded", "picture"]
+__all__ = ["ContentChanged", "Decoded", "Wanted", "decoded", "picture"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +38,10 @@ _log = logging.getLogger(__name__)
 _VERSION = 2
 _BLOCK_BYTES = 4 << 20
 _PROGRESS_SECONDS = 10.0
+
+
+class ContentChanged(ConfigError):
+    """A file is not what it was when it was looked at; looking again helps, unless it goes on."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,13 @@ class _Entry(NamedTuple):
 
 
 def decoded(
-    source: Source, found: Survey, wanted: Wanted, *, folder: Path, workers: int
+    source: Source,
+    found: Survey,
+    wanted: Wanted,
+    *,
+    folder: Path,
+    workers: int,
+    check_content: bool = False,
 ) -> Decoded:
     """Decode all pictures, now or at an earlier time; several processes decode them once.
 
@@ -90,9 +101,11 @@ def decoded(
         found: what is known of them.
         folder: where decoded pictures are kept.
         workers: threads that decode.
+        check_content: read what was decoded earlier, and compare it with its hash.
 
     Raises:
-        ConfigError: the disk is full or cannot be written, or a file changes meanwhile.
+        ContentChanged: a file is not what was found.
+        ConfigError: the disk is full or cannot be written, or memory or files run short.
     """
     target = folder / _key(found, wanted)
 
@@ -104,7 +117,7 @@ def decoded(
     made = made_once(
         target,
         make,
-        usable=lambda path: _entry(path, stored=wanted.stored) is not None,
+        usable=lambda path: _entry(path, wanted.stored, check_content) is not None,
         what="the decoded pictures",
     )
     entry = _entry(target, stored=wanted.stored)
@@ -116,32 +129,58 @@ def decoded(
     return Decoded(images, dict(entry.reasons), tuple(entry.flat), from_cache=not made)
 
 
-def picture(source: Source, index: int, wanted: PictureFormat) -> npt.NDArray[np.uint8]:
+def picture(
+    source: Source, index: int, wanted: PictureFormat, expected: bytes | None = None
+) -> npt.NDArray[np.uint8]:
     """Decode picture `index` of a source to (channels, *image_size), uint8.
 
+    Args:
+        expected: the hash of a file's content; None for whatever it is.
+
     Raises:
-        PictureError: it cannot be decoded.
+        PictureError: it cannot be decoded, or is not what is expected.
     """
-    data = Path(source.file(index)) if source.arrays is None else _as_image(source.arrays[index])
+    if source.arrays is not None:
+        return _decode(_as_image(source.arrays[index]), wanted)
+    path = Path(source.file(index))
+    if expected is None:
+        return _decode(path, wanted)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        if (short := shortage(error, "pictures were read")) is not None:
+            raise short from error
+        raise PictureError(f"cannot be opened: {error.strerror}") from error
+    if content_hash(data) != expected:
+        raise PictureError("has been changed since it was looked at")
     return _decode(data, wanted)
 
 
 def _decode(data: bytes | Path | Image.Image, wanted: PictureFormat) -> npt.NDArray[np.uint8]:
     return decode_picture(
-        data, image_size=wanted.image_size, channels=wanted.channels, fit=wanted.fit
+        data,
+        image_size=wanted.image_size,
+        channels=wanted.channels,
+        fit=wanted.fit,
+        value_range=wanted.value_range,
     )
 
 
 def _key(found: Survey, wanted: Wanted) -> str:
     form = wanted.format
     plan = json.dumps([_VERSION, *form.image_size, form.channels, len(found.hashes), form.fit])
+    if "value_range" in form.identity():
+        plan += json.dumps(form.value_range)
     digest = hashlib.blake2b(plan.encode(), digest_size=16)
     digest.update(found.hashes.tobytes())
     return digest.hexdigest()
 
 
-def _entry(target: Path, *, stored: bool) -> _Entry | None:
-    """The entry of a folder, if it is there and whole; `stored`: and has pixels."""
+def _entry(target: Path, stored: bool, verify: bool = False) -> _Entry | None:
+    """The entry of a folder, if it is there and whole; `stored`: and has pixels.
+
+    With `verify` the bytes are compared with their hash even where they seem untouched.
+    """
     file, images = target / "entry.json", target / "images.bin"
     try:
         entry = _Entry(**json.loads(file.read_text()))
@@ -150,7 +189,7 @@ def _entry(target: Path, *, stored: bool) -> _Entry | None:
         status = images.stat()
         if status.st_size != np.prod(entry.shape, dtype=np.int64):
             return None
-        if status.st_mtime_ns == entry.mtime_ns:
+        if status.st_mtime_ns == entry.mtime_ns and not verify:
             return entry
         # Touched, copied or damaged: only the bytes can tell.
         with images.open("rb") as stream:
@@ -265,12 +304,17 @@ def _surveyed(source: Source, found: Survey, index: int) -> bytes | Image.Image:
     try:
         data = Path(source.file(index)).read_bytes()
     except OSError as error:
-        raise ConfigError(
+        if error.errno in OF_THE_PROCESS:
+            raise
+        raise ContentChanged(
             f"{source.sample_name(index)} could be read a moment ago and now cannot: "
             f"{error.strerror}. Run again."
         ) from error
     if content_hash(data) != found.hashes[index]:
-        raise ConfigError(f"{source.sample_name(index)} has just been changed: run again.")
+        raise ContentChanged(
+            f"{source.sample_name(index)} has just been changed: let whatever writes it end, and "
+            "run again."
+        )
     return data
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from src.config.checks import ConfigError
+from src.data.shortage import reason_of, shortage
 
 __all__ = ["locked", "made_once"]
 
@@ -35,7 +36,7 @@ def made_once(
         Whether it was made now.
 
     Raises:
-        ConfigError: the disk is full or cannot be written.
+        ConfigError: the disk is full or cannot be written, or memory or files run short.
     """
     if usable(folder):
         return False
@@ -54,9 +55,11 @@ def made_once(
             except BaseException:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 raise
-    except OSError as error:
+    except (OSError, MemoryError) as error:
+        if (short := shortage(error, f"{what} were made")) is not None:
+            raise short from error
         raise ConfigError(
-            f"{what} cannot be written to {folder.parent}: {error.strerror or error}. "
+            f"{what} cannot be written to {folder.parent}: {reason_of(error)}. "
             "Make room there, or name another folder with data.cache_dir."
         ) from error
     return True

@@ -88,6 +88,8 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     if wanted.trainer.devices != 1:
         _train_apart(folder, wanted)
     else:
+        for line in data.summary:
+            print(f"data: {line}")
         run_experiment(wanted, command=command, data=data)
     return folder
 

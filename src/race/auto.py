@@ -63,7 +63,12 @@ def choose_families(settings: SweepSettings, words: Sequence[str] = ()) -> Chose
     source = list_pictures(settings.data)
     cache = cache_folder(settings.data.cache_dir).absolute()
     workers = settings.data.num_workers or available_cores()
-    sizes = survey(source, findings_dir=cache / "findings", workers=workers).sizes
+    sizes = survey(
+        source,
+        findings_dir=cache / "findings",
+        workers=workers,
+        check_content=settings.data.check_content,
+    ).sizes
     usable = sizes[sizes.min(axis=1) > 0]
     side = int(np.median(usable.min(axis=1))) if len(usable) else 0
     count = len(source)

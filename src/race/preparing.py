@@ -40,6 +40,7 @@ class Prepared:
         published: whether it starts from published weights, which promise most a second.
         affordable: whether a trial fits into the time that the sweep has.
         notes: what a person should know of it.
+        data: what was understood of the pictures, at the size of this family.
     """
 
     words: Sequence[str]
@@ -49,6 +50,7 @@ class Prepared:
     affordable: bool = True
     notes: Sequence[str] = ()
     trainings: int = 1
+    data: Sequence[str] = ()
 
     @property
     def seconds(self) -> float:
@@ -140,6 +142,7 @@ class Preparation:
             published=result.get("published", False),
             notes=result.get("notes", ()),
             trainings=result.get("trainings", 1),
+            data=result.get("data", ()),
         )
 
     def _smaller(self, family: Family, found: Prepared) -> str | None:

@@ -220,7 +220,7 @@ class _Race:
         if not self._families.keys() <= known.keys():
             pool.gather(_GATHER_SECONDS, check)
         preparation = Preparation(pool, self._clock, self._base, self._places(final=False), check)
-        for name, family in self._families.items():
+        for number, (name, family) in enumerate(self._families.items()):
             if name not in known:
                 onlookers.say(f"{name}: finding out how to train it on this machine")
                 found = preparation.find_out(family)
@@ -229,6 +229,9 @@ class _Race:
                 known[name] = asdict(found)
                 self._study.remember("prepared", known)
             self._prepared[name] = Prepared(**known[name])
+            if number == 0:
+                for line in self._prepared[name].data:
+                    onlookers.say(f"data: {line}")
             if self._prepared[name].immediate and not self._study.trials():
                 self._enqueue([name])
                 budget = replace(self._budget(), trials=1)

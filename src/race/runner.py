@@ -115,6 +115,7 @@ class TrialRunner:
             "notes": list(found.notes),
             # Features are computed once for all folds.
             "trainings": 1 if classical or not settings.cv.is_whole else settings.cv.count,
+            "data": list(data.summary),
         }
         return Ending("complete", result)
 

@@ -123,7 +123,11 @@ class Predictor:
 
 def _decoded(picture: bytes | Path | Image.Image, wanted: PictureFormat) -> Pixels:
     return decode_picture(
-        picture, image_size=wanted.image_size, channels=wanted.channels, fit=wanted.fit
+        picture,
+        image_size=wanted.image_size,
+        channels=wanted.channels,
+        fit=wanted.fit,
+        value_range=wanted.value_range,
     )
 
 
