@@ -49,7 +49,11 @@ def replay(settings: ReplaySettings) -> bool:
             print(f"{name}: not meant for MLflow; name a tracking.uri to send it")
             continue
         if chosen is None and "***@" in str(start.get("target")):
-            print(f"{name}: not sent: it needs a password; name the whole tracking.uri")
+            print(
+                f"{name}: not sent: it was meant for an address with a password; say tracking.uri "
+                "without it, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (for "
+                "PostgreSQL: PGPASSWORD) in the environment"
+            )
             complete = False
             continue
         uri = absolute_uri(start.get("target") if chosen is None else chosen, output_dir)
