@@ -17,7 +17,7 @@ from src.reporting.suspects import write_suspects
 from src.run_folder import RunFolder
 from src.tracking.addresses import without_password
 from src.tracking.tracker import Tracker
-from src.training.failures import DiskFull, RunFailed
+from src.training.failures import DiskRefuses, RunFailed
 from src.training.interruption import Interrupted, Stopped
 
 __all__ = ["Outcome", "close_run", "outcome_of", "show_suspects", "ui_command"]
@@ -53,7 +53,7 @@ def outcome_of(folder: RunFolder, *, alone: bool) -> Iterator[Outcome]:
         raise
     except RunFailed as failure:
         outcome.reason = str(failure)
-        if alone and isinstance(failure, DiskFull):
+        if alone and isinstance(failure, DiskRefuses):
             _say_how_to_resume(folder)
         raise
     except BaseException as error:

@@ -17,10 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from src.config.checks import ConfigError
 from src.data.decode import PictureError, read_header
 from src.data.findings import HASH_DTYPE, NEVER, Findings
-from src.data.once import locked
+from src.data.once import cache_complaint, locked
 from src.data.parallel import in_order
 from src.data.source import Problem, Source
 
@@ -84,11 +83,8 @@ def survey(source: Source, *, findings_dir: Path, workers: int) -> Survey:
                 _look(findings, files, workers)
                 findings.joined(before).save(path)
         except OSError as error:
-            raise ConfigError(
-                f"what was found about the pictures cannot be written to {findings_dir}: "
-                f"{error.strerror or error}. Make room there, or name another folder with "
-                "data.cache_dir."
-            ) from error
+            what = "what was found about the pictures"
+            raise cache_complaint(what, findings_dir, error) from error
     rows = findings.rows
     return Survey(
         hashes=rows["hash"].copy(),

@@ -11,8 +11,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from src.config.checks import ConfigError
+from src.disk import refusal
 
-__all__ = ["locked", "made_once"]
+__all__ = ["cache_complaint", "locked", "made_once"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,11 +56,17 @@ def made_once(
                 shutil.rmtree(unfinished, ignore_errors=True)
                 raise
     except OSError as error:
-        raise ConfigError(
-            f"{what} cannot be written to {folder.parent}: {error.strerror or error}. "
-            "Make room there, or name another folder with data.cache_dir."
-        ) from error
+        raise cache_complaint(what, folder.parent, error) from error
     return True
+
+
+def cache_complaint(what: str, folder: Path, error: OSError) -> ConfigError:
+    """What to tell a person of an error in a cache's folder."""
+    reason = refusal(error, folder) or f"{error.strerror or error} ({folder})"
+    return ConfigError(
+        f"{what} cannot be kept: {reason}. The cache may also lie elsewhere: say "
+        "data.cache_dir=FOLDER, or set BAKEOFF_CACHE."
+    )
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import numpy as np
 from src.config.after import PredictSettings
 from src.config.checks import ConfigError
 from src.data.thumbnails import thumbnail
+from src.disk import refusal
 from src.reporting.class_maps import ClassMaps
 from src.reporting.guesses import Guess, GuessSample
 from src.serving.predictor import Labelled, Predictor
@@ -97,7 +98,8 @@ def _output(out: str | None) -> nullcontext[TextIO] | TextIO:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         return open(out, "w", encoding="utf-8", newline="")
     except OSError as error:
-        raise ConfigError(f"out: {out} cannot be written: {error.strerror}.") from error
+        reason = refusal(error) or error.strerror
+        raise ConfigError(f"out: {out} cannot be written: {reason}.") from error
 
 
 def _opened(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMaps | None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from src.config.checks import ConfigError
+from src.disk import refusal
 from src.tracking.addresses import absolute_uri, public_uri, without_password
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.mirror_state import MirrorState
@@ -250,11 +251,12 @@ class Tracker:
 
     def _show_warnings(self) -> None:
         # Here, in the training's own thread, so that no line falls into a progress bar.
-        if self._spool.trouble is not None and not self._warned_of_disk:
+        trouble = self._spool.trouble
+        if trouble is not None and not self._warned_of_disk:
             self._warned_of_disk = True
             self._warn(
-                f"warning: {self.run_dir} cannot be written ({self._spool.trouble.strerror}): "
-                "make room; metrics wait in memory and are lost if the run ends before"
+                f"warning: metrics wait in memory and are lost if the run ends before they can be "
+                f"written: {refusal(trouble, self.run_dir) or trouble.strerror}"
             )
         if self._mirror is not None:
             for text in self._mirror.warnings(self.run_dir):
