@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,7 +63,8 @@ def outcome_of(folder: RunFolder, *, alone: bool) -> Iterator[Outcome]:
 
 def _say_how_to_resume(folder: RunFolder) -> None:
     command = shlex.join(["python", "-m", "src.train", f"resume={folder.path}"])
-    print(f"go on with: {command}", file=sys.stderr, flush=True)
+    with suppress(OSError, ValueError):  # the terminal went away
+        print(f"go on with: {command}", file=sys.stderr, flush=True)
 
 
 def close_run(

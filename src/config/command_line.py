@@ -100,7 +100,8 @@ def run_entry(
 ) -> int:
     """Run an entry and return its exit code.
 
-    0 done; 1 a fault of ours, or the run failed; 2 the input is wrong; 130 Ctrl-C; 143 SIGTERM.
+    0 done; 1 a fault of ours, or the run failed; 2 the input is wrong; 130 Ctrl-C; 143 SIGTERM;
+    129 the terminal was closed.
     With several jobs (multirun) every one is composed and validated before the first starts, a job
     that fails does not stop the later ones, and the largest code is returned.
 

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -232,11 +233,13 @@ class Tracker:
         self._show_warnings()
         if self._mirror is None:
             return None
+        away = True
         try:
             run = self._mirror.wait(self.run_dir, wait_seconds)
+            away = run.away is not None
         finally:
             if self._owns_mirror:
-                self._mirror.close()
+                self._mirror.close(*((0.0,) if away else ()))
         if run.done:
             for text in run.warnings:
                 self._warn(f"warning: {text}")
@@ -297,4 +300,5 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _to_standard_error(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    with suppress(OSError, ValueError):  # the terminal went away; the run goes on
+        print(text, file=sys.stderr, flush=True)
