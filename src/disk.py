@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["NO_ROOM", "refusal"]
+__all__ = ["NO_ROOM", "named_file", "refusal"]
 
 # The errors of a full disk, of a quota, and of a limit on the size of files.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# A disk with as much has not refused a file of ours.
+_PLENTY_BYTES = 1 << 30
 _ROOM_FOR = "what was there before is whole, so make room and try again"
 
 
@@ -25,14 +29,13 @@ def refusal(
             does not.
         needed_bytes: what the file takes, where known.
     """
-    named = error.filename if isinstance(error.filename, str) else None
-    file = Path(named) if named else None
+    file = _file_of(error)
     place = file.parent if file else None if folder is None else Path(folder)
     if place is None:
         return None
     match error.errno:
         case errno.ENOSPC:
-            return _no_room(place, needed_bytes)
+            return _no_room(place, needed_bytes, guessed=file is None)
         case errno.EDQUOT:
             return f"your quota on the disk of {place} is used up: {_ROOM_FOR}, or ask for more"
         case errno.EFBIG:
@@ -52,14 +55,32 @@ def refusal(
                 f"the disk of {place} fails ({os.strerror(error.errno)}): see whether it is still "
                 "there and sound, or name a folder elsewhere"
             )
-        case errno.ENOTDIR | errno.EEXIST if named:
-            return f"{named} cannot be made: a file is where a folder has to be; move it away"
+        case errno.ENOTDIR | errno.EEXIST if file:
+            return f"{file} cannot be made: a file is where a folder has to be; move it away"
         case errno.EMFILE | errno.ENFILE:
             return f"too many files are open to open {file or place}: raise ulimit -n"
     return None
 
 
-def _no_room(place: Path, needed_bytes: int | None) -> str:
+@contextmanager
+def named_file(path: Path | str) -> Iterator[None]:
+    """Have errors of a full disk name the file: those of writing do not, only those of opening."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _file_of(error: OSError) -> Path | None:
+    # What is copied is named first and where to second.
+    target = error.filename2 if error.errno in NO_ROOM else None
+    named = target or error.filename
+    return Path(named) if isinstance(named, str) and named else None
+
+
+def _no_room(place: Path, needed_bytes: int | None, *, guessed: bool) -> str:
     there = _existing(place)
     if _inodes_are_used_up(there):
         return (
@@ -67,7 +88,14 @@ def _no_room(place: Path, needed_bytes: int | None) -> str:
             "for it holds too many files; remove some (old runs, caches) and try again"
         )
     needed = _needed(needed_bytes)
-    free = _megabytes(shutil.disk_usage(there).free)
+    free_bytes = shutil.disk_usage(there).free
+    free = _megabytes(free_bytes)
+    if guessed and free_bytes > _PLENTY_BYTES:
+        return (
+            f"there is no room for another file on a disk{needed}; that of {place} has {free}, so "
+            "look at those of output_dir, of the cache and of temporary files; what was there "
+            "before is whole"
+        )
     return (
         f"there is no room for another file in {place}: {free} of its disk are free{needed}; "
         f"{_ROOM_FOR}"

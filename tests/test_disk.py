@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from src.config.checks import ConfigError
 from src.data.once import made_once
-from src.disk import refusal
+from src.disk import named_file, refusal
+from src.files import write_atomically
 from src.training.failures import DiskRefuses, explained
 
 _CAUSES = {
@@ -81,7 +83,8 @@ def test_a_full_device_is_met_for_real() -> None:
     said = "no room for another file in /dev"
     with (
         pytest.raises(DiskRefuses, match=said),
-        explained(Path("/dev")),
+        explained(Path("/elsewhere")),
+        named_file("/dev/full"),
         open("/dev/full", "wb", buffering=0) as file,
     ):
         file.write(b"x")
@@ -125,3 +128,29 @@ def test_a_cache_of_somebody_else_is_told_and_not_to_make_room(tmp_path: Path) -
 
 def _make(folder: Path) -> None:
     made_once(folder, lambda path: None, usable=Path.is_dir, what="the pictures")
+
+
+def test_a_write_that_fails_names_the_file_that_was_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "fsync", full)
+    said = f"another file in {tmp_path}/deep: "
+    with pytest.raises(DiskRefuses, match=said), explained(Path("/elsewhere")):
+        write_atomically(tmp_path / "deep" / "file", "content")
+
+
+def test_a_copy_that_fails_names_where_to_and_not_where_from(tmp_path: Path) -> None:
+    error = OSError(errno.ENOSPC, "no space", "/from/file", None, str(tmp_path / "to"))
+    said = refusal(error)
+    assert said is not None and f"another file in {tmp_path}: " in said
+
+
+def test_of_a_disk_with_room_it_is_not_said_that_it_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5 << 30))
+    said = refusal(OSError(errno.ENOSPC, "no space"), tmp_path)
+    assert said is not None and "on a disk; that of" in said and "temporary files" in said

@@ -131,7 +131,8 @@ def run_entry(
     _show_progress()
     worst = _guarded(read)
     for settings, words in todo:
-        code = _guarded(partial(action, settings, words))
+        folder = Path(getattr(settings, "output_dir", Path.cwd()))
+        code = _guarded(partial(action, settings, words), folder)
         worst = max(worst, code)
         if code >= 128:  # a person stopped it: the later jobs are not wanted either
             break
@@ -146,9 +147,9 @@ def _show_progress() -> None:
         logger.setLevel(logging.INFO)
 
 
-def _guarded(action: Callable[[], None]) -> int:
+def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
     try:
-        with Interruption(), explained(Path.cwd()):
+        with Interruption(), explained(folder or Path.cwd()):
             action()
     except ConfigError as error:
         _complain(f"error: {error}")
