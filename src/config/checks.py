@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin
 
+from src.config.credentials import credentials_problem, texts_of
+
 __all__ = [
     "ConfigError",
     "Settings",
@@ -113,6 +115,9 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
+            for text in texts_of(value):
+                if problem := credentials_problem(text, field.name):
+                    raise ConfigError(f"{field.name}: {problem}.")
             rule: _Rule | None = field.metadata.get("rule")
             if rule is not None and value is not None and (problem := rule.complaint(value)):
                 raise ConfigError(f"{field.name} is {value!r}: {problem}.")

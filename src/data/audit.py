@@ -16,12 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from src.config.checks import ConfigError
 from src.data.decode import MAX_FILE_BYTES, PictureError, read_bounds, read_header
 from src.data.findings import HASH_DTYPE, NEVER, Findings, file_state, was_settled
-from src.data.once import locked
+from src.data.once import cache_complaint, locked
 from src.data.parallel import in_order
-from src.data.shortage import OF_THE_PROCESS, reason_of, shortage
+from src.data.shortage import OF_THE_PROCESS, shortage
 from src.data.source import Problem, Source
 
 __all__ = ["Survey", "content_hash", "copies", "duplicate_groups", "survey"]
@@ -94,15 +93,11 @@ def survey(
                 _look(findings, files, workers)
                 findings.joined(before).save(path)
         except (OSError, MemoryError) as error:
-            if (
-                short := shortage(error, f"the pictures in {source.root} were looked at")
-            ) is not None:
-                raise short from error
-            raise ConfigError(
-                f"what was found about the pictures cannot be written to {findings_dir}: "
-                f"{reason_of(error)}. Make room there, or name another folder with "
-                "data.cache_dir."
-            ) from error
+            short = shortage(error, f"the pictures in {source.root} were looked at")
+            if short is not None or not isinstance(error, OSError):
+                raise short or error from error
+            what = "what was found about the pictures"
+            raise cache_complaint(what, findings_dir, error) from error
     rows = findings.rows
     return Survey(
         hashes=rows["hash"].copy(),

@@ -7,6 +7,8 @@ import os
 import time
 from pathlib import Path
 
+from src.disk import named_file
+
 __all__ = ["anything_measured", "count_test_measurement", "past_test_measurements"]
 
 _FILE = "test_measurements.jsonl"
@@ -25,7 +27,8 @@ def count_test_measurement(output_dir: Path, fingerprint: str, run_id: str) -> i
     # One write in append mode: processes that count at once cannot mix their lines.
     handle = os.open(output_dir / _FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(handle, f"{line}\n".encode())
+        with named_file(output_dir / _FILE):
+            os.write(handle, f"{line}\n".encode())
     finally:
         os.close(handle)
     return past_test_measurements(output_dir, fingerprint)

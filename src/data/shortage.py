@@ -6,7 +6,7 @@ import errno
 
 from src.config.checks import ConfigError
 
-__all__ = ["OF_THE_PROCESS", "reason_of", "shortage"]
+__all__ = ["OF_THE_PROCESS", "shortage"]
 
 # Errors of opening and reading that any other file would have met as well.
 OF_THE_PROCESS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
@@ -35,6 +35,3 @@ def shortage(error: BaseException, doing: str) -> ConfigError | None:
     return None
 
 
-def reason_of(error: BaseException) -> str:
-    """Return what the system says of an error, without number and file."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

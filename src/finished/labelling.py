@@ -15,6 +15,7 @@ import numpy as np
 from src.config.after import PredictSettings
 from src.config.checks import ConfigError
 from src.data.thumbnails import thumbnail
+from src.disk import named_file, refusal
 from src.reporting.class_maps import ClassMaps
 from src.reporting.guesses import Guess, GuessSample
 from src.serving.predictor import Labelled, Predictor
@@ -43,7 +44,8 @@ def label_pictures(model: Path, found: Iterable[str], settings: PredictSettings)
     files = [Path(file) for file in found if not sheets.has(Path(file))]
 
     predictor, maps = _opened(model, settings)
-    with _output(settings.out) as stream:
+    naming = nullcontext() if settings.out is None else named_file(settings.out)
+    with naming, _output(settings.out) as stream:
         sample = _write_rows(predictor, files, settings.top_k, stream)
     if sample.count == 0:
         raise ConfigError(f"images: of {settings.images} nothing can be read.")
@@ -97,7 +99,8 @@ def _output(out: str | None) -> nullcontext[TextIO] | TextIO:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         return open(out, "w", encoding="utf-8", newline="")
     except OSError as error:
-        raise ConfigError(f"out: {out} cannot be written: {error.strerror}.") from error
+        reason = refusal(error) or error.strerror
+        raise ConfigError(f"out: {out} cannot be written: {reason}.") from error
 
 
 def _opened(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMaps | None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from src.folds.cross_validation import fold_runs
 from src.records import RunSummary
 from src.run_folder import RunFolder
 from src.tracking.addresses import without_password
+from src.tracking.leash import run_leashed
 
 __all__ = ["earlier_refit", "refit", "refit_settings"]
 
@@ -147,9 +147,8 @@ def _train_apart(folder: RunFolder, settings: RunSettings) -> None:
     plain = yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
     write_atomically(folder.config, plain)
     command = [sys.executable, "-m", "src.train", f"resume={folder.path}"]
-    ended = subprocess.run(command, check=False)
-    if ended.returncode:
-        raise ChildEnded(ended.returncode)
+    if code := run_leashed(command):
+        raise ChildEnded(code)
 
 
 def _command(chosen: RunSummary, settings: RunSettings) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from src.config.checks import ConfigError, to_plain
 from src.config.sweep import SweepSettings, base_words, read_sweep_settings
+from src.disk import refusal
 from src.race.auto import choose_families
 from src.race.clock import Clock
 from src.race.families import default_values, load_families, words_of
@@ -347,6 +348,9 @@ def run_sweep(settings: SweepSettings, words: Sequence[str], config_name: str) -
         study = SweepStudy(folder, _plan(settings, families, base), settings.storage)
     except (StudyBusy, StudyChanged, ValueError) as error:
         raise ConfigError(f"{str(error).rstrip('.')}.") from error
+    except OSError as error:
+        reason = refusal(error, folder) or str(error)
+        raise ConfigError(f"the study cannot be kept: {reason}.") from error
     with study, Interruption() as interruption:
         try:
             return _Race(settings, command, study, families, base, folder).run(interruption)

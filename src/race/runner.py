@@ -31,7 +31,7 @@ from src.race.apart import train_apart
 from src.run_folder import RunFolder
 from src.run_start import Membership
 from src.search.workers.process import Ending, Job, Say
-from src.training.failures import DiskFull, OutOfMemory, RunFailed
+from src.training.failures import DiskRefuses, OutOfMemory, RunFailed
 from src.training.interruption import Interrupted, Interruption, Stopped
 
 __all__ = ["TrialRunner"]
@@ -73,7 +73,7 @@ class TrialRunner:
                         return self._train(job, say)
         except Interrupted as stop:
             return Ending("interrupted", reason=str(stop))
-        except DiskFull as error:
+        except DiskRefuses as error:
             return Ending("starved", reason=str(error))
         except ConfigError as error:
             return Ending("failed", {"wrong_input": True}, reason=str(error))

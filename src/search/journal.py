@@ -15,6 +15,8 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
+from src.disk import named_file
+
 __all__ = ["Journal"]
 
 # Optuna's operation that ends a trial: from there on its loss would matter.
@@ -58,8 +60,9 @@ class Journal(BaseJournalBackend):
         content = b"".join(lines)
         try:
             written = 0
-            while written < len(content):
-                written += os.write(self._file, content[written:])
+            with named_file(self._path):
+                while written < len(content):
+                    written += os.write(self._file, content[written:])
             # What a killed process wrote is safe; what a power cut would lose is one trial's steps.
             if any(log.get("op_code") == _ENDS_TRIAL for log in logs):
                 os.fsync(self._file)

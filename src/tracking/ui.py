@@ -17,11 +17,13 @@ import urllib.request
 from functools import partial
 from pathlib import Path
 
+from src.checkout import import_environment
 from src.config.checks import ConfigError
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
 from src.config.tracking import UISettings
 from src.tracking.addresses import absolute_uri, sqlite_path
+from src.tracking.leash import leashed
 from src.tracking.view import link
 from src.training.interruption import Interrupted
 
@@ -29,7 +31,7 @@ __all__ = ["main", "server_command", "show"]
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 180.0
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 15.0
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # Workers for jobs that only language-model evaluation has.
@@ -78,8 +80,9 @@ def show(settings: UISettings) -> None:
     print("starting MLflow, which takes some seconds ...", flush=True)
     artifacts = (output_dir if database is None else database.parent) / "mlartifacts"
     server = subprocess.Popen(
-        server_command(artifacts, settings.port),
-        env=os.environ | _ENVIRONMENT | {"MLFLOW_BACKEND_STORE_URI": uri},
+        leashed(server_command(artifacts, settings.port)),
+        stdin=subprocess.PIPE,
+        env=os.environ | _ENVIRONMENT | import_environment() | {"MLFLOW_BACKEND_STORE_URI": uri},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -148,12 +151,13 @@ def _drain(server: subprocess.Popen[str]) -> None:
 
 
 def _stop(server: subprocess.Popen[str]) -> None:
-    server.terminate()  # it ends its own workers then
+    assert server.stdin is not None
+    server.stdin.close()  # at which it ends, with its own workers
     try:
         server.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+    except BaseException:  # it takes too long for us, or for a person who insists
+        server.terminate()
+        raise
 
 
 def main() -> int:

@@ -9,8 +9,9 @@ from typing import Any, BinaryIO
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from src.disk import refusal
 from src.files import replacing
-from src.training.failures import NO_ROOM, DiskFull
+from src.training.failures import DiskRefuses
 
 __all__ = ["AtomicCheckpointIO", "read_checkpoint"]
 
@@ -29,9 +30,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with replacing(path) as temporary, temporary.open("wb") as file:
                 _save(checkpoint, file)
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if (reason := refusal(error, Path(path).parent, _size(checkpoint))) is None:
                 raise
-            raise DiskFull(Path(path).parent, _size(checkpoint)) from error
+            raise DiskRefuses(reason) from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
