@@ -29,9 +29,16 @@ __all__ = [
 ]
 
 PICTURE_ENDINGS = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif"),
+        *(".webp", ".avif", ".jp2", ".j2k", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+    )
 )
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# Pillow reads the several pictures of an MPO file as JPEG; what it has other programs read for it
+# (EPS, for instance) is not read.
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "JPEG2000", "TIFF", "PPM")
+# The brands in the first box of HEIF files, whose patents keep them out of Pillow.
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_PIXELS = 100_000_000
 FITS = ("squeeze", "crop", "pad")
 # What `pad` puts around a picture: close to 0 after normalisation, whatever the data.
@@ -187,7 +194,14 @@ def _identified(stream: BinaryIO) -> Image.Image:
     if not stream.read(1):
         raise PictureError("is empty (0 bytes)")
     stream.seek(0)
-    image = Image.open(stream, formats=_FORMATS)
+    try:
+        image = Image.open(stream, formats=_FORMATS)
+    except UnidentifiedImageError:
+        stream.seek(0)
+        start = stream.read(12)
+        if start[4:8] == b"ftyp" and start[8:] in _HEIC_BRANDS:
+            raise PictureError("is HEIC, which is not read: save it as JPEG or PNG") from None
+        raise
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise PictureError(

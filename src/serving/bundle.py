@@ -56,6 +56,7 @@ _SHIPPED = (
     "__init__.py",
     "files.py",
     "openmp.py",
+    "text.py",
     "data/__init__.py",
     "data/decode.py",
     "data/source.py",

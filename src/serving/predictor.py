@@ -17,11 +17,15 @@ from src.data.decode import PictureError, PictureFormat, decode_picture
 from src.data.source import Problem
 from src.serving.inputs import as_picture
 
-__all__ = ["Classify", "Labelled", "Predictor"]
+__all__ = ["Classify", "DamagedModel", "Labelled", "Predictor"]
 
 T = TypeVar("T")
 Classify = Callable[..., NDArray[np.float32]]
 Pixels = NDArray[np.uint8]
+
+
+class DamagedModel(Exception):
+    """A model gives answers that are no probabilities, so it is not the one that was trained."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,30 @@ class Predictor:
         self, classify: Classify, passport: Mapping[str, Any], *, batch_size: int = 128
     ) -> None:
         self.class_names: tuple[str, ...] = tuple(passport["class_names"])
-        self.probabilities = classify
+        self._classify = classify
         self.formats = tuple(map(PictureFormat.of, passport.get("formats", [passport])))
         self._batch_size = batch_size
+
+    def probabilities(self, *images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return what `classify` gives to decoded pictures, (N, K) float32.
+
+        Raises:
+            DamagedModel: not all of it are finite numbers.
+        """
+        probs = self._classify(*images)
+        if not np.isfinite(probs).all():
+            raise DamagedModel(
+                "the model answers with what is no number (NaN or infinity): its weights are "
+                "damaged, or it does not suit this machine's arithmetic"
+            )
+        return probs
 
     def answer(self, rows: Sequence[object]) -> NDArray[np.float32]:
         """Probabilities (N, K) of N pictures, each as `as_picture` takes it.
 
         Raises:
             ValueError: names the first row, counted from 0, that is no picture.
+            DamagedModel: as `probabilities`.
         """
         probs = [np.empty((0, len(self.class_names)), np.float32)]
         with ThreadPoolExecutor() as pool:
@@ -75,7 +94,11 @@ class Predictor:
         return np.concatenate(probs)
 
     def label(self, files: Iterable[Path], top_k: int = 5) -> Iterator[Labelled | Problem]:
-        """Label picture files in their order; a file that cannot be read gives a `Problem`."""
+        """Label picture files in their order; a file that cannot be read gives a `Problem`.
+
+        Raises:
+            DamagedModel: as `probabilities`.
+        """
         top_k = min(top_k, len(self.class_names))
         with ThreadPoolExecutor() as pool:
             for batch in _batched(files, self._batch_size):

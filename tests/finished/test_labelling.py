@@ -9,6 +9,7 @@ from PIL import Image
 from src.config.after import PredictSettings
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
+from src.data.listing import Listing
 from src.finished.labelling import label_pictures
 from tests.features.classifiers import IMAGES, classifier
 
@@ -30,9 +31,9 @@ def test_a_classifier_on_features_labels_but_has_nothing_to_show(
         files.append(str(tmp_path / f"{index}.png"))
         Image.fromarray(IMAGES[index, 0]).save(files[-1])
     with pytest.raises(ConfigError, match="in handcrafted no value belongs to a place"):
-        label_pictures(checkpoint, files, dataclasses.replace(settings, explain=True))
+        label_pictures(checkpoint, Listing(files), dataclasses.replace(settings, explain=True))
     assert not (tmp_path / "labels.csv").exists()
-    assert label_pictures(checkpoint, files, settings) == (
+    assert label_pictures(checkpoint, Listing(files), settings) == (
         f"3 pictures labelled, written to {tmp_path}/labels.csv and shown in labels.png, 0 skipped"
     )
     rows = (tmp_path / "labels.csv").read_text().splitlines()
