@@ -5,7 +5,6 @@ import socket
 from pathlib import Path
 
 import pytest
-
 from PIL import Image
 
 from src.data.listing import Listing, find_pictures

@@ -10,6 +10,7 @@ import numpy as np
 
 from src.config.checks import ConfigError, nearest
 from src.data.source import PARTS, Problem, Source, natural_order
+from src.text import from_csv_cell
 
 __all__ = ["list_table"]
 
@@ -69,7 +70,10 @@ def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, .
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
                     continue
-                row = {c: cells[i].strip() if i < len(cells) else "" for c, i in places.items()}
+                row = {
+                    c: from_csv_cell(cells[i].strip()) if i < len(cells) else ""
+                    for c, i in places.items()
+                }
                 for column, value in row.items():
                     if not value:
                         raise ConfigError(f"{file}, line {reader.line_num}: {column} is empty.")
