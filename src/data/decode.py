@@ -40,6 +40,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "JPEG2000", "TIF
 # The brands in the first box of HEIF files, whose patents keep them out of Pillow.
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_PIXELS = 100_000_000
+_BAND_PIXELS = 4_000_000
 FITS = ("squeeze", "crop", "pad")
 # What `pad` puts around a picture: close to 0 after normalisation, whatever the data.
 _PADDING_GREY = 128
@@ -250,10 +251,8 @@ def _converted(
     # Asked after loading: Pillow turns a TIFF by itself.
     turn = _TURNS.get(_orientation(image))
     image = _eight_bit(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if wanted.channels == 1 else "RGB")
+    mode = "L" if wanted.channels == 1 else "RGB"
+    image = _on_white(image, mode) if image.has_transparency_data else image.convert(mode)
     height, width = wanted.image_size
     size = (height, width) if turn in _ON_THEIR_SIDE else (width, height)
     if image.size != size:
@@ -262,6 +261,21 @@ def _converted(
         image = image.transpose(turn)
     pixels = np.array(image, np.uint8)
     return pixels[None] if wanted.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _on_white(image: Image.Image, mode: str) -> Image.Image:
+    """The picture in this mode, with white where it is transparent.
+
+    In bands, for a large picture would need four copies of itself.
+    """
+    width, height = image.size
+    whole = Image.new(mode, image.size)
+    lines = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, lines):
+        band = image.crop((0, top, width, min(top + lines, height))).convert("RGBA")
+        white = Image.new("RGBA", band.size, "white")
+        whole.paste(Image.alpha_composite(white, band).convert(mode), (0, top))
+    return whole
 
 
 def _resized(
