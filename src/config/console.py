@@ -10,15 +10,16 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec, TextIO, cast
 
 from src.config.checks import ConfigError
 from src.text import visible_lines
 
-__all__ = ["OutputLost", "direct", "give_up", "on_plain_output", "take_any_text"]
+__all__ = ["OutputLost", "direct", "give_up", "on_plain_output", "take_any_text", "written_to"]
 
 P = ParamSpec("P")
 
@@ -114,6 +115,26 @@ def on_plain_output(entry: Callable[P, int]) -> Callable[P, int]:
             sys.stdout, sys.stderr = streams
 
     return plain
+
+
+@contextmanager
+def written_to(key: str, place: Path) -> Iterator[None]:
+    """Say which setting leads to a place that cannot be written.
+
+    Args:
+        key: of the setting.
+        place: named where the error names no file.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # of standard output
+        raise
+    except OSError as error:
+        where = error.filename or place
+        raise ConfigError(f"{key}: {where} cannot be written: {error.strerror}.") from error
 
 
 def take_any_text() -> None:

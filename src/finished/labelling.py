@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from src.config.after import PredictSettings
 from src.config.checks import ConfigError
-from src.config.console import OutputLost, direct, give_up
+from src.config.console import OutputLost, direct, give_up, written_to
 from src.data.decode import PICTURE_ENDINGS, PictureError
 from src.data.listing import Listing
 from src.data.thumbnails import thumbnail
@@ -63,7 +63,7 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
     where = ""
     if sheets.labels is not None:
         where = f", written to {settings.out} and shown in {sheets.labels.name}"
-        with _sheet_of(settings.out):
+        with written_to("out", sheets.labels):
             _draw_labels(sample, sheets.labels)
             if maps is not None and sheets.explained is not None:
                 _explain(sample.few(), predictor, maps, sheets.explained)
@@ -164,17 +164,6 @@ def _standard_output() -> Iterator[TextIO]:
         raise OutputLost(error) from error
     finally:
         stream.reconfigure(encoding=encoding, errors=errors, newline=None)
-
-
-@contextmanager
-def _sheet_of(out: str | None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"out: the labels are in {out}, but a picture of them cannot be written beside it: "
-            f"{error.strerror}."
-        ) from error
 
 
 def _opened(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMaps | None]:
