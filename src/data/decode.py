@@ -45,9 +45,16 @@ __all__ = [
 ]
 
 PICTURE_ENDINGS = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif"),
+        *(".webp", ".avif", ".jp2", ".j2k", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+    )
 )
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# Pillow reads the several pictures of an MPO file as JPEG; what it has other programs read for it
+# (EPS, for instance) is not read.
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "JPEG2000", "TIFF", "PPM")
+# The brands in the first box of HEIF files, whose patents keep them out of Pillow.
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_PIXELS = 100_000_000
 # The largest pixels that a file may have are of 4 colours of 16 bits, and few are not compressed.
 MAX_FILE_BYTES = 500_000_000
@@ -55,6 +62,7 @@ MAX_FILE_BYTES = 500_000_000
 # there may be as many threads as cores.
 _LARGE_PIXELS = 25_000_000
 _LARGE_TURN = threading.Lock()
+_BAND_PIXELS = 4_000_000
 FITS = ("squeeze", "crop", "pad")
 # What `pad` puts around a picture: close to 0 after normalisation, whatever the data.
 _PADDING_GREY = 128
@@ -279,7 +287,14 @@ def _identified(stream: BinaryIO) -> Image.Image:
         raise PictureError(
             f"has {size / 1e6:,.0f} MB; the limit of a picture is {MAX_FILE_BYTES / 1e6:.0f} MB"
         )
-    image = Image.open(stream, formats=_FORMATS)
+    try:
+        image = Image.open(stream, formats=_FORMATS)
+    except UnidentifiedImageError:
+        stream.seek(0)
+        start = stream.read(12)
+        if start[4:8] == b"ftyp" and start[8:] in _HEIC_BRANDS:
+            raise PictureError("is HEIC, which is not read: save it as JPEG or PNG") from None
+        raise
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise PictureError(
@@ -326,10 +341,8 @@ def _converted(
     # Asked after loading: Pillow turns a TIFF by itself.
     turn = _TURNS.get(_orientation(image))
     image = _eight_bit(image, scale)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if wanted.channels == 1 else "RGB")
+    mode = "L" if wanted.channels == 1 else "RGB"
+    image = _on_white(image, mode) if image.has_transparency_data else image.convert(mode)
     height, width = wanted.image_size
     size = (height, width) if turn in _ON_THEIR_SIDE else (width, height)
     if image.size != size:
@@ -338,6 +351,21 @@ def _converted(
         image = image.transpose(turn)
     pixels = np.array(image, np.uint8)
     return pixels[None] if wanted.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _on_white(image: Image.Image, mode: str) -> Image.Image:
+    """The picture in this mode, with white where it is transparent.
+
+    In bands, for a large picture would need four copies of itself.
+    """
+    width, height = image.size
+    whole = Image.new(mode, image.size)
+    lines = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, lines):
+        band = image.crop((0, top, width, min(top + lines, height))).convert("RGBA")
+        white = Image.new("RGBA", band.size, "white")
+        whole.paste(Image.alpha_composite(white, band).convert(mode), (0, top))
+    return whole
 
 
 def _resized(

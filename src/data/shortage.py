@@ -33,5 +33,3 @@ def shortage(error: BaseException, doing: str) -> ConfigError | None:
             "data.num_workers=1."
         )
     return None
-
-

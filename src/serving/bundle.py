@@ -56,6 +56,7 @@ _SHIPPED = (
     "__init__.py",
     "files.py",
     "openmp.py",
+    "text.py",
     "data/__init__.py",
     "data/decode.py",
     "data/source.py",
@@ -282,6 +283,7 @@ def open_predictor(
     from safetensors.torch import load_file
 
     from src.serving.network import network_classifier
+    from src.training.inference import require_finite
 
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -289,6 +291,7 @@ def open_predictor(
         passport = _passport(folder)
         network = _network(passport)
         network.load_state_dict(load_file(folder / _WEIGHTS))
+        require_finite(network)
     except Exception as error:  # safetensors and torch have many words for a damaged file
         raise ValueError(f"{folder} holds no network that can be loaded: {error}") from error
     classify = network_classifier(network, passport, device)

@@ -11,6 +11,7 @@ import numpy as np
 from src.config.checks import ConfigError, nearest
 from src.data.labels import case_remarks, clean_label, merged_remarks
 from src.data.source import PARTS, Problem, Source, natural_order
+from src.text import from_csv_cell
 
 __all__ = ["list_table"]
 
@@ -90,7 +91,7 @@ def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, .
                 if not any(cell.strip() for cell in cells):
                     continue
                 _check_cells(f"{file}, line {reader.line_num}", cells, len(header))
-                row = {c: _value(c, cells[i]) for c, i in places.items()}
+                row = {c: from_csv_cell(_value(c, cells[i])) for c, i in places.items()}
                 for column, value in row.items():
                     if not value:
                         raise ConfigError(f"{file}, line {reader.line_num}: {column} is empty.")
