@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.units import Units, units_of
+from src.files import replacing
 
 __all__ = ["PARTS", "Split", "make_split"]
 
@@ -112,7 +113,10 @@ class Split:
         names = self.names or ("",) * len(self.parts)
         parts = [PARTS[part] for part in self.parts.tolist()]
         hashes = self.content_hashes.astype(str).tolist()
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with (
+            replacing(path) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(_COLUMNS)
             rows.writerows(zip(parts, self.targets.tolist(), hashes, names, strict=True))

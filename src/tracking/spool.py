@@ -17,7 +17,15 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-__all__ = ["STATUSES", "Spool", "find_runs", "last_start", "read_events", "spool_path"]
+__all__ = [
+    "STATUSES",
+    "Spool",
+    "find_runs",
+    "is_being_written",
+    "last_start",
+    "read_events",
+    "spool_path",
+]
 
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Folders below output_dir that hold no run folder, but perhaps very many files.
@@ -33,6 +41,19 @@ _SLICE_BYTES = 1 << 20
 def spool_path(run_dir: Path) -> Path:
     """The spool of a run folder."""
     return run_dir / "tracking" / "spool.jsonl"
+
+
+def is_being_written(run_dir: Path) -> bool:
+    """Whether a process holds the spool of a run folder open for writing at this moment."""
+    if not spool_path(run_dir).is_file():
+        return False
+    lock = _writer_lock(run_dir)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def find_runs(output_dir: Path) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,7 +13,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from src.files import replacing
 from src.training.failures import NO_ROOM, DiskFull
 
-__all__ = ["AtomicCheckpointIO", "read_checkpoint"]
+__all__ = ["AtomicCheckpointIO", "network_difference", "read_checkpoint"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -80,3 +81,26 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{path} is not a checkpoint of a run")
     return checkpoint
+
+
+def network_difference(
+    checkpoint: Mapping[str, Any], state: Mapping[str, torch.Tensor]
+) -> str | None:
+    """Return in what the weights of a checkpoint do not fit a network; None where they all fit.
+
+    Args:
+        checkpoint: as `read_checkpoint` gives it.
+        state: of the network that is to take the weights, by name.
+    """
+    stored = checkpoint.get("state_dict")
+    if not isinstance(stored, dict):
+        return "it holds no weights"
+    for name in sorted(stored.keys() | state.keys()):
+        if name not in stored:
+            return f"{name} is missing in it"
+        if name not in state:
+            return f"{name} is not part of the network"
+        shapes = [tuple(getattr(found[name], "shape", ())) for found in (stored, state)]
+        if shapes[0] != shapes[1]:
+            return f"{name} has the shape {shapes[0]} in it and {shapes[1]} in the network"
+    return None
