@@ -16,6 +16,7 @@ from src.data.datamodule import PictureData
 from src.data.splits import Split
 from src.records import Predictions, RunSummary
 from src.run_folder import RunFolder
+from src.seal import break_seal, changed_since
 from src.tracking.spool import is_being_written
 
 __all__ = ["check_pictures", "finished_summary", "is_asked_for_more", "reopen_record"]
@@ -25,6 +26,8 @@ _BEGIN_ANEW = "bring the earlier ones back, or begin a new run without resume."
 
 def check_pictures(folder: RunFolder, data: PictureData) -> None:
     """Refuse to go on with a run whose pictures, classes or order are others than at its start.
+
+    So is a finished one whose files were changed since it was sealed.
 
     Args:
         folder: of the run; one that has no split.csv yet had not begun.
@@ -37,6 +40,9 @@ def check_pictures(folder: RunFolder, data: PictureData) -> None:
         raise ConfigError(
             f"resume: {folder.path} is being written by another process: wait for it, or end it."
         )
+    changed = changed_since(folder.path)
+    if changed is not None:
+        raise ConfigError(f"resume: {changed}: put the original back, or begin a new run.")
     try:
         before = Split.read(folder.split)
     except FileNotFoundError:
@@ -83,11 +89,14 @@ def is_asked_for_more(folder: RunFolder, settings: RunSettings) -> bool:
 
 
 def reopen_record(folder: RunFolder) -> None:
-    """Say in a finished run's summary that it goes on, so that a kill leaves no stale figures.
+    """Break a run's seal, and say in a finished one's summary that it goes on.
+
+    So a kill leaves no figures that are not those of its weights.
 
     Raises:
         OSError: the summary cannot be written.
     """
+    break_seal(folder.path)
     summary = finished_summary(folder)
     if summary is not None:
         reason = "it went on after it had finished, and has not ended since"

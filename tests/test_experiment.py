@@ -236,7 +236,7 @@ def test_a_resumed_run_wants_its_own_pictures(tmp_path: Path) -> None:
             Image.fromarray(noise).save(pictures / name / f"{i}.png")
     folder = train(tmp_path / "out", "data=folder", f"data.root={pictures}").run_dir
     (pictures / "a" / "3.png").unlink()
-    with pytest.raises(ConfigError, match="pictures are others"):
+    with pytest.raises(ConfigError, match="are others than those"):
         run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=9"]))
 
 

@@ -19,7 +19,7 @@ from typing import Protocol
 from src.build import build_fold
 from src.candidates.candidate import OnEpoch
 from src.candidates.choose import candidate_of
-from src.config.checks import to_plain
+from src.config.checks import ConfigError, to_plain
 from src.config.compose import leaves, word_of
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
@@ -34,6 +34,7 @@ from src.resolve import Resolved
 from src.run_end import Outcome, close_run, outcome_of, show_suspects, ui_command
 from src.run_folder import RunFolder
 from src.run_start import Membership, open_folder, record_start
+from src.seal import changed_since
 from src.tracking.addresses import absolute_uri, public_uri
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.tracker import Tracker
@@ -336,5 +337,7 @@ def _finished(run: RunFolder) -> RunSummary | None:
         summary = RunSummary.read(run.summary)
     except (OSError, ValueError):
         return None
+    if (changed := changed_since(run.path)) is not None:
+        raise ConfigError(f"resume: {changed}: put the original back, or begin anew.")
     kept = (run.predictions / "val.parquet").is_file()
     return summary if summary.status == "FINISHED" and kept else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from src.digests import HashingWriter, zip_is_whole
 from src.files import replacing
 from src.training.failures import NO_ROOM, DiskFull
 
@@ -28,7 +29,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         try:
             with replacing(path) as temporary, temporary.open("wb") as file:
-                _save(checkpoint, file)
+                hashing = HashingWriter(file)
+                _save(checkpoint, hashing)
+                hashing.close_archive()
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
@@ -40,9 +43,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(Path(path), map_location)
 
 
-def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+def _save(checkpoint: dict[str, Any], file: HashingWriter) -> None:
     try:
-        torch.save(checkpoint, file)
+        torch.save(checkpoint, file)  # type: ignore[arg-type]  # of a file it only writes
     except RuntimeError as error:
         # After a write has failed torch closes its archive, fails again, and hides the reason.
         if isinstance(error.__context__, OSError):
@@ -68,6 +71,11 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         ValueError: the file is missing, damaged, or holds anything else.
     """
     try:
+        if zip_is_whole(path) is False:
+            raise ValueError(
+                f"{path} is damaged: its content is not what was written; put a copy of it back, "
+                "or train anew"
+            )
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"there is no checkpoint {path}") from None
