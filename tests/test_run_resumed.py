@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,8 @@ from src.config.checks import ConfigError
 from src.config.resume import read_run_settings
 from src.experiment import run_experiment
 from src.records import RunSummary
+from src.seal import break_seal, seal
+from src.tracking.spool import Spool
 from tests.data.pictures import png, tree, write
 
 SMALL = [
@@ -50,6 +54,8 @@ def place(trained: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
     folder = tmp_path / "out" / "runs" / run_dir.name
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace(str(root), str(tmp_path / "pets")))
+    amended = json.loads((folder / "run.json").read_text())
+    seal(folder, run_id=amended["run_id"], name=amended["name"])
     return tmp_path / "pets", folder
 
 
@@ -57,6 +63,14 @@ def contents(output_dir: Path) -> dict[str, bytes]:
     """Every file of an output folder; locks, which say who writes at the moment, are no record."""
     files = (path for path in output_dir.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(output_dir)): path.read_bytes() for path in files}
+
+
+def end_as(folder: Path, status: str) -> None:
+    """Let the run have ended like this; only finished ones are sealed."""
+    if status != "FINISHED":
+        break_seal(folder)
+        text = (folder / "summary.json").read_text()
+        (folder / "summary.json").write_text(text.replace("FINISHED", status))
 
 
 def grown(root: Path) -> None:
@@ -110,9 +124,7 @@ def test_other_pictures_are_refused_before_anything_is_written(
     place: tuple[Path, Path], change: Callable[[Path], None], said: str, status: str
 ) -> None:
     root, folder = place
-    if status == "KILLED":
-        text = (folder / "summary.json").read_text()
-        (folder / "summary.json").write_text(text.replace("FINISHED", status))
+    end_as(folder, status)
     change(root)
     before = contents(folder.parent.parent)
     for words in ([], ["trainer.max_epochs=4"]):
@@ -160,8 +172,6 @@ def test_a_finished_run_that_is_killed_while_it_goes_on_is_not_finished(
 
 def vanish_after(module: str) -> Callable[..., None]:
     """`record_start`, and then an end that nobody can write anything after."""
-    import importlib
-
     original = importlib.import_module(module).record_start
 
     def start(*arguments: object, **further: object) -> None:
@@ -204,9 +214,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_the_run_keeps_its_state(
     place: tuple[Path, Path], damage: Callable[[Path], None], status: str
 ) -> None:
     _, folder = place
-    (folder / "seal.json").unlink(missing_ok=True)  # of a run that had none
-    text = (folder / "summary.json").read_text()
-    (folder / "summary.json").write_text(text.replace("FINISHED", status))
+    break_seal(folder)  # as of a run that never had one
+    end_as(folder, status)
     damage(folder / "checkpoints" / "last.ckpt")
     before = contents(folder.parent.parent)
     with pytest.raises(ConfigError, match=r"last\.ckpt"):
@@ -214,9 +223,21 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_the_run_keeps_its_state(
     assert contents(folder.parent.parent) == before
 
 
-def test_a_run_that_another_process_writes_is_left_alone(place: tuple[Path, Path]) -> None:
-    from src.tracking.spool import Spool
+@pytest.mark.parametrize("name", ["summary.json", "config.yaml", "checkpoints/last.ckpt"])
+@pytest.mark.parametrize("words", [[], ["trainer.max_epochs=4"]])
+def test_a_run_that_was_changed_after_its_end_is_refused(
+    place: tuple[Path, Path], name: str, words: list[str]
+) -> None:
+    _, folder = place
+    with (folder / name).open("ab") as file:
+        file.write(b"\n")
+    before = contents(folder.parent.parent)
+    with pytest.raises(ConfigError, match=f"sealed: {name}"):
+        run_experiment(read_run_settings([f"resume={folder}", *words]))
+    assert contents(folder.parent.parent) == before
 
+
+def test_a_run_that_another_process_writes_is_left_alone(place: tuple[Path, Path]) -> None:
     _, folder = place
     before = contents(folder.parent.parent)
     with Spool(folder), pytest.raises(ConfigError, match="being written by another process"):

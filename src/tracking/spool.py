@@ -6,7 +6,7 @@ before, so a mirror that was away, died or was deleted can be made again from th
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 import os
 import threading
@@ -16,6 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
+
+from src.digests import DamagedLine, checked_line, line_content
 
 __all__ = [
     "STATUSES",
@@ -36,6 +38,9 @@ _NO_RUNS = frozenset(
     }
 )
 _SLICE_BYTES = 1 << 20
+_log = logging.getLogger(__name__)
+# Damaged lines that this process has spoken of.
+_said: set[tuple[Path, int]] = set()
 
 
 def spool_path(run_dir: Path) -> Path:
@@ -77,8 +82,8 @@ def last_start(run_dir: Path) -> dict[str, Any]:
 def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]:
     """Up to some 1 MB of whole events from byte `offset` on, each with the offset behind it.
 
-    A last line without its end is not there yet, and a line that is no JSON object (left by a power
-    cut) comes as `{}`, so that the offsets go on. No file means no events.
+    A last line without its end is not there yet, and a line that is not what was written (left by a
+    power cut, say) comes as `{}`, so that the offsets go on. No file means no events.
     """
     try:
         with path.open("rb") as file:
@@ -90,8 +95,8 @@ def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]
     for line in lines:
         if not line.endswith(b"\n"):
             break
+        events.append((_event(line, path, offset), offset + len(line)))
         offset += len(line)
-        events.append((_parsed(line), offset))
     return events
 
 
@@ -333,7 +338,7 @@ class Spool:
         return path.resolve().relative_to(root).as_posix()
 
     def _write(self, event: str, **fields: Any) -> None:
-        line = json.dumps({"event": event, **fields}, separators=(",", ":")).encode() + b"\n"
+        line = checked_line({"event": event, **fields})
         with self._mutex:
             self.finished = event == "finish"
             self._waiting.append(line)
@@ -394,9 +399,18 @@ def _written(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def _event(line: bytes, path: Path, offset: int) -> dict[str, Any]:
     try:
-        event = json.loads(line)
-    except ValueError:
+        return line_content(line)
+    except DamagedLine as error:
+        if (path, offset) not in _said:
+            _said.add((path, offset))
+            _log.warning(
+                "a line of %s at byte %d is damaged (%s) and is left out: "
+                "python -m src.verify run=%s repair=true puts it aside",
+                path,
+                offset,
+                error,
+                path.parent.parent,
+            )
         return {}
-    return event if isinstance(event, dict) else {}
