@@ -14,6 +14,7 @@ from typing import IO, Any
 __all__ = [
     "DamagedLine",
     "HashingWriter",
+    "checked_json",
     "checked_line",
     "digest_of",
     "file_digest",
@@ -25,7 +26,7 @@ _ALGORITHM = (
     "sha256"  # of those in the standard library, the fastest on processors with its own code
 )
 # The end of a line that carries the checksum of all before it.
-_CHECK = re.compile(rb',"check":"([0-9a-f]{8})"\}\n?\Z')
+_CHECK = re.compile(rb',\s?"check": ?"([0-9a-f]{8})"\n?\}\n?\Z')
 # A zip archive ends with a record whose last two bytes are the length of a comment behind it.
 _COMMENT_LENGTH = 2
 _MARK = b"bakeoff " + _ALGORITHM.encode() + b" "
@@ -64,11 +65,21 @@ def checked_line(values: Mapping[str, Any]) -> bytes:
     return b'%s,"check":"%08x"}\n' % (text[:-1], zlib.crc32(text[:-1]))
 
 
+def checked_json(values: Mapping[str, Any]) -> bytes:
+    """Return what `line_content` reads as well, on several lines for people to read.
+
+    Raises:
+        ValueError: a number that JSON does not know.
+    """
+    text = json.dumps(values, indent=1, allow_nan=False).encode().removesuffix(b"\n}")
+    return b'%s,\n"check": "%08x"\n}\n' % (text, zlib.crc32(text))
+
+
 def line_content(line: bytes, *, strict: bool = False) -> dict[str, Any]:
-    """Return what `checked_line` wrote, without the checksum.
+    """Return what `checked_line` or `checked_json` wrote, without the checksum.
 
     Args:
-        line: with or without its end.
+        line: with or without its end; a whole file of `checked_json`.
         strict: whether a line without a checksum, as earlier versions wrote it, is damaged.
 
     Raises:

@@ -15,6 +15,7 @@ __all__ = [
     "EvaluateSettings",
     "PredictSettings",
     "SelectSettings",
+    "VerifySettings",
 ]
 
 
@@ -147,3 +148,25 @@ class SelectSettings(ComparisonSettings):
             raise ConfigError(
                 f"run names one run and {given[0]} several to choose from: leave one of them out."
             )
+
+
+@dataclass(frozen=True)
+class VerifySettings(Settings):
+    """`python -m src.verify`."""
+
+    run: str | None = setting(
+        "folder, id or name of a run, or champion; null for all of output_dir"
+    )
+    study: str | None = setting("folder or name of a study; null for all of output_dir")
+    repair: bool = setting(
+        "put damaged lines of diaries and journals aside, and delete what stores make anew"
+    )
+    output_dir: str = setting("folder whose runs and studies are checked, with the stores")
+    cache_dir: str | None = setting(
+        "folder of the stores; null for $BAKEOFF_CACHE or the user's cache folder"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.run is not None and self.study is not None:
+            raise ConfigError("run and study each say what to check: say one.")

@@ -24,12 +24,14 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.audit import Survey, content_hash
+from src.data.blocks import block_checksums, is_whole
 from src.data.decode import PictureError, PictureFormat, decode_picture
 from src.data.once import made_once
 from src.data.parallel import in_order
 from src.data.source import Source
+from src.digests import checked_line, line_content
 
-__all__ = ["Decoded", "Wanted", "decoded", "picture"]
+__all__ = ["Decoded", "Wanted", "decoded", "is_whole_entry", "picture"]
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ class _Entry(NamedTuple):
     flat: list[int]
     digest: str | None
     mtime_ns: int
+    blocks: list[int] | None = None  # entries of earlier versions have none
 
 
 def decoded(
@@ -116,6 +119,11 @@ def decoded(
     return Decoded(images, dict(entry.reasons), tuple(entry.flat), from_cache=not made)
 
 
+def is_whole_entry(folder: Path) -> bool:
+    """Whether a folder of decoded pictures is what was written."""
+    return _entry(folder, stored=False) is not None
+
+
 def picture(source: Source, index: int, wanted: PictureFormat) -> npt.NDArray[np.uint8]:
     """Decode picture `index` of a source to (channels, *image_size), uint8.
 
@@ -144,21 +152,20 @@ def _entry(target: Path, *, stored: bool) -> _Entry | None:
     """The entry of a folder, if it is there and whole; `stored`: and has pixels."""
     file, images = target / "entry.json", target / "images.bin"
     try:
-        entry = _Entry(**json.loads(file.read_text()))
+        entry = _Entry(**line_content(file.read_bytes()))
         if entry.digest is None:
             return None if stored else entry
         status = images.stat()
         if status.st_size != np.prod(entry.shape, dtype=np.int64):
             return None
-        if status.st_mtime_ns == entry.mtime_ns:
-            return entry
-        # Touched, copied or damaged: only the bytes can tell.
+        if entry.blocks is not None:
+            return entry if is_whole(images, entry.blocks) else None
         with images.open("rb") as stream:
             if hashlib.file_digest(stream, "blake2b").hexdigest() != entry.digest:
                 return None
+        entry = entry._replace(mtime_ns=status.st_mtime_ns, blocks=block_checksums(images))
     except (OSError, ValueError, TypeError):
         return None
-    entry = entry._replace(mtime_ns=status.st_mtime_ns)
     # Not in somebody else's folder, which can be read only: verified again next time.
     with contextlib.suppress(OSError):
         _write_entry(target, entry)
@@ -167,8 +174,8 @@ def _entry(target: Path, *, stored: bool) -> _Entry | None:
 
 def _write_entry(target: Path, entry: _Entry) -> None:
     unfinished = target / f"entry.{os.getpid()}.unfinished"
-    with unfinished.open("w") as stream:
-        json.dump(entry._asdict(), stream)
+    with unfinished.open("wb") as stream:
+        stream.write(checked_line(entry._asdict()))
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.replace(target / "entry.json")
@@ -231,6 +238,7 @@ def _write(source: Source, found: Survey, wanted: Wanted, target: Path, workers:
             flat=flat,
             digest=digest.hexdigest() if wanted.stored else None,
             mtime_ns=path.stat().st_mtime_ns,
+            blocks=block_checksums(path) if wanted.stored else None,
         ),
     )
 

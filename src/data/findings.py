@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["HASH_DTYPE", "NEVER", "Findings"]
+__all__ = ["HASH_DTYPE", "NEVER", "NOT_WHOLE", "Findings"]
 
 HASH_DTYPE = np.dtype("S32")
+# What numpy and zipfile raise for an archive of arrays that is missing or damaged anywhere.
+NOT_WHOLE = (
+    *(OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 # A time of change that no file has: nothing is known about it.
 NEVER = -1
 _ROW = np.dtype(
@@ -58,7 +65,7 @@ class Findings:
                 reasons = _texts(stored["reasons"])
             if rows.dtype != _ROW or len(paths) != len(rows):
                 raise ValueError("not a table of this kind")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except NOT_WHOLE:
             return cls()
         return cls(paths, rows, list(reasons))
 

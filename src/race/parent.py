@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import uuid
 from collections.abc import Callable
@@ -132,7 +131,7 @@ class ParentRun:
         from src.reporting.sweep_page import sweep_page
 
         contents = {
-            "sweep.json": json.dumps(_finite(asdict(record)), indent=1, allow_nan=False) + "\n",
+            "sweep.json": checked_json(_finite(asdict(record))),
             "leaderboard.csv": leaderboard_csv(record),
             "sweep.html": sweep_page(record),
         }

@@ -123,6 +123,7 @@ def test_a_flipped_byte_inside_is_refused_with_the_command_that_repairs_it(tmp_p
     begin(path)
     content = path.read_bytes()
     end = content.rfind(b"\n", 0, -1)  # of the last line but one
+    refused: list[str] = []
     for place in range(0, end, 3):
         flipped = bytearray(content)
         flipped[place] ^= 2
@@ -130,12 +131,14 @@ def test_a_flipped_byte_inside_is_refused_with_the_command_that_repairs_it(tmp_p
         try:
             journal = Journal(path)
         except ValueError as error:
-            assert f"src.verify study={path.parent} repair=true" in str(error)
+            refused.append(str(error))
         else:  # the name of the checksum
             for ours, theirs in zip(journal.read_logs(0), content.splitlines(), strict=True):
                 assert ours.items() >= line_content(theirs).items()
             journal.close()
         assert path.read_bytes() == flipped
+    assert len(refused) > end / 3 * 0.8
+    assert all(f"src.verify study={path.parent} repair=true" in one for one in refused)
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0\0\0", b"[]", b"{}", b'{"op_code":'])
