@@ -191,15 +191,16 @@ def read_checked(folder: Path, path: Path, sealed: Seal | None) -> tuple[bytes, 
 
 
 @contextmanager
-def amending(folder: Path, *patterns: str) -> Iterator[None]:
+def amending(folder: Path, *patterns: str, updated: Sequence[str] = ()) -> Iterator[None]:
     """Have what is written to a sealed folder within the block belong to its seal.
 
-    A file that had been changed before, by others, stays changed: its entry is left alone. One
-    that matches but cannot be told from what a killed command has left is taken as it is.
+    What is left of a command that was killed in such a block is taken as it is.
 
     Args:
         folder: one without a seal gets none.
-        patterns: of the paths that are written, as of `fnmatch`.
+        patterns: of the paths that are written anew, as of `fnmatch`.
+        updated: patterns of those that are read, changed and written back. One that had been
+            changed before, by others, stays changed: its entry is left alone.
 
     Raises:
         ValueError: the manifest is damaged.
@@ -208,8 +209,8 @@ def amending(folder: Path, *patterns: str) -> Iterator[None]:
     if before is None:
         yield
         return
-    spoilt = before.faults(folder, patterns)
-    opened = tuple(dict.fromkeys([*before.open, *patterns]))
+    spoilt = before.faults(folder, updated)
+    opened = tuple(dict.fromkeys([*before.open, *patterns, *updated]))
     _write(folder, replace(before, open=opened))
     try:
         yield

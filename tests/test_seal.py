@@ -106,10 +106,10 @@ def test_what_a_command_adds_belongs_to_the_seal(folder: Path) -> None:
     assert "figures/a.png" not in sealed.files and sealed.identity == {"run_id": "1", "name": "run"}
 
 
-def test_amending_forgives_nothing_that_was_changed_before(folder: Path) -> None:
-    (folder / "summary.json").write_text("forged")
-    (folder / "config.yaml").write_text("forged")
-    with amending(folder, "summary.json", "card.md"):
+def test_amending_forgives_nothing_but_what_is_written_anew(folder: Path) -> None:
+    for name in ("summary.json", "config.yaml", "card.md"):
+        (folder / name).write_text("forged")
+    with amending(folder, "card.md", updated=["summary.json"]):
         (folder / "summary.json").write_text("forged, and more")
         (folder / "card.md").write_text("card")
     sealed = read_seal(folder)

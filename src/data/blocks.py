@@ -13,7 +13,7 @@ from pathlib import Path
 from src.data.parallel import available_cores, in_order
 from src.digests import DamagedLine, checked_line, line_content
 
-__all__ = ["block_checksums", "has_its_checksums", "is_whole", "write_checksums"]
+__all__ = ["block_checksums", "check_again", "has_its_checksums", "is_whole", "write_checksums"]
 
 _CHECKSUMS = "checksums.json"
 _BLOCK_BYTES = 4 << 20
@@ -49,6 +49,11 @@ def is_whole(path: Path, expected: list[int]) -> bool:
         return False
     _checked.add(state)
     return True
+
+
+def check_again() -> None:
+    """Have every file checked again that this process has checked already."""
+    _checked.clear()
 
 
 def write_checksums(path: Path) -> None:

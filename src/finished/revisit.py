@@ -100,7 +100,7 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
         fingerprint = data.split.test_fingerprint
         measurements = count_test_measurement(folder.output_dir, fingerprint, folder.run_id)
     measured = measure_part(data, part, again.trained.predict(data, part))
-    with amending(folder.path, f"predictions/{part}.parquet", folder.summary.name):
+    with amending(folder.path, f"predictions/{part}.parquet", updated=[folder.summary.name]):
         measured.predictions.write(folder.predictions / f"{part}.parquet")
         if folder.summary.is_file():
             summary = RunSummary.read(folder.summary)

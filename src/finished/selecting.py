@@ -168,7 +168,7 @@ def _draw(again: Revisited, predictions: Predictions) -> None:
 
 
 def _write_summary(folder: RunFolder, summary: RunSummary) -> None:
-    with amending(folder.path, folder.summary.name):
+    with amending(folder.path, updated=[folder.summary.name]):
         summary.write(folder.summary)
 
 

@@ -71,6 +71,5 @@ def _study(study: str, output_dir: Path) -> Path:
     for folder in (Path(study), output_dir / "sweeps" / study):
         if any((folder / name).is_file() for name in _STUDY_FILES):
             return folder.absolute()
-    raise ConfigError(
-        f"study is {study!r}: there is no such folder of a study, nor one in {output_dir / 'sweeps'}."
-    )
+    sweeps = output_dir / "sweeps"
+    raise ConfigError(f"study is {study!r}: it is no folder of a study, nor a name in {sweeps}.")

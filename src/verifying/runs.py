@@ -34,8 +34,7 @@ def verify_run(path: Path, *, repair: bool) -> Iterator[Fault]:
     except ValueError as error:
         yield Fault(path / "run.json", str(error), "put a copy of it back")
         return
-    if is_being_written(path):
-        yield from ()  # it changes at this moment, and will be sealed at its end
+    if is_being_written(path):  # it changes at this moment, and is sealed at its end
         return
     try:
         sealed = read_seal(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.blocks import has_its_checksums
+from src.data.blocks import check_again, has_its_checksums
 from src.data.decoded import is_whole_entry
 from src.data.findings import NOT_WHOLE
 from src.digests import DamagedLine, line_content
@@ -25,6 +25,7 @@ def verify_stores(cache_dir: Path, *, repair: bool) -> tuple[int, Iterator[Fault
         cache_dir: the project's cache folder.
         repair: whether to delete what is damaged; whoever needs it makes it anew.
     """
+    check_again()
     kinds: list[tuple[str, str, Callable[[Path], bool]]] = [
         ("pictures", "*/entry.json", lambda file: is_whole_entry(file.parent)),
         ("features", "*/features.npy", lambda file: is_whole_table(file.parent)),

@@ -1,4 +1,4 @@
-"""Studies: their journals, what came of them, and the files that an output folder has of its own."""
+"""Studies: their journals and what came of them; and what an output folder has of its own."""
 
 from __future__ import annotations
 
