@@ -212,7 +212,6 @@ def _opened(source: Source, wanted: _Options, check_content: bool) -> PictureSto
         source,
         findings_dir=wanted.cache_dir / "findings",
         workers=wanted.workers,
-        check_content=check_content,
     )
     if len(found.reasons) == len(source):
         raise _bad_pictures(source, found.reasons)
@@ -237,7 +236,6 @@ def _opened(source: Source, wanted: _Options, check_content: bool) -> PictureSto
         Wanted(form, stored),
         folder=wanted.cache_dir / "pictures",
         workers=wanted.workers,
-        check_content=check_content,
     )
     found = replace(found, reasons=found.reasons | outcome.reasons)
     if found.reasons and (wanted.on_bad_image == "error" or len(found.reasons) == len(source)):

@@ -24,13 +24,15 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.audit import Survey, content_hash
+from src.data.blocks import block_checksums, is_whole
 from src.data.decode import PictureError, PictureFormat, decode_picture
 from src.data.once import made_once
 from src.data.parallel import in_order
 from src.data.shortage import OF_THE_PROCESS, shortage
 from src.data.source import Source
+from src.digests import checked_line, line_content
 
-__all__ = ["ContentChanged", "Decoded", "Wanted", "decoded", "picture"]
+__all__ = ["ContentChanged", "Decoded", "Wanted", "decoded", "is_whole_entry", "picture"]
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ class _Entry(NamedTuple):
     flat: list[int]
     digest: str | None
     mtime_ns: int
+    blocks: list[int] | None = None  # entries of earlier versions have none
 
 
 def decoded(
@@ -92,7 +95,6 @@ def decoded(
     *,
     folder: Path,
     workers: int,
-    check_content: bool = False,
 ) -> Decoded:
     """Decode all pictures, now or at an earlier time; several processes decode them once.
 
@@ -101,7 +103,6 @@ def decoded(
         found: what is known of them.
         folder: where decoded pictures are kept.
         workers: threads that decode.
-        check_content: read what was decoded earlier, and compare it with its hash.
 
     Raises:
         ContentChanged: a file is not what was found.
@@ -117,7 +118,7 @@ def decoded(
     made = made_once(
         target,
         make,
-        usable=lambda path: _entry(path, wanted.stored, check_content) is not None,
+        usable=lambda path: _entry(path, stored=wanted.stored) is not None,
         what="the decoded pictures",
     )
     entry = _entry(target, stored=wanted.stored)
@@ -127,6 +128,11 @@ def decoded(
     if entry.digest is not None and entry.shape[0]:
         images = np.memmap(target / "images.bin", np.uint8, mode="r", shape=tuple(entry.shape))
     return Decoded(images, dict(entry.reasons), tuple(entry.flat), from_cache=not made)
+
+
+def is_whole_entry(folder: Path) -> bool:
+    """Whether a folder of decoded pictures is what was written."""
+    return _entry(folder, stored=False) is not None
 
 
 def picture(
@@ -176,28 +182,24 @@ def _key(found: Survey, wanted: Wanted) -> str:
     return digest.hexdigest()
 
 
-def _entry(target: Path, stored: bool, verify: bool = False) -> _Entry | None:
-    """The entry of a folder, if it is there and whole; `stored`: and has pixels.
-
-    With `verify` the bytes are compared with their hash even where they seem untouched.
-    """
+def _entry(target: Path, *, stored: bool) -> _Entry | None:
+    """The entry of a folder, if it is there and whole; `stored`: and has pixels."""
     file, images = target / "entry.json", target / "images.bin"
     try:
-        entry = _Entry(**json.loads(file.read_text()))
+        entry = _Entry(**line_content(file.read_bytes()))
         if entry.digest is None:
             return None if stored else entry
         status = images.stat()
         if status.st_size != np.prod(entry.shape, dtype=np.int64):
             return None
-        if status.st_mtime_ns == entry.mtime_ns and not verify:
-            return entry
-        # Touched, copied or damaged: only the bytes can tell.
+        if entry.blocks is not None:
+            return entry if is_whole(images, entry.blocks) else None
         with images.open("rb") as stream:
             if hashlib.file_digest(stream, "blake2b").hexdigest() != entry.digest:
                 return None
+        entry = entry._replace(mtime_ns=status.st_mtime_ns, blocks=block_checksums(images))
     except (OSError, ValueError, TypeError):
         return None
-    entry = entry._replace(mtime_ns=status.st_mtime_ns)
     # Not in somebody else's folder, which can be read only: verified again next time.
     with contextlib.suppress(OSError):
         _write_entry(target, entry)
@@ -206,8 +208,8 @@ def _entry(target: Path, stored: bool, verify: bool = False) -> _Entry | None:
 
 def _write_entry(target: Path, entry: _Entry) -> None:
     unfinished = target / f"entry.{os.getpid()}.unfinished"
-    with unfinished.open("w") as stream:
-        json.dump(entry._asdict(), stream)
+    with unfinished.open("wb") as stream:
+        stream.write(checked_line(entry._asdict()))
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.replace(target / "entry.json")
@@ -270,6 +272,7 @@ def _write(source: Source, found: Survey, wanted: Wanted, target: Path, workers:
             flat=flat,
             digest=digest.hexdigest() if wanted.stored else None,
             mtime_ns=path.stat().st_mtime_ns,
+            blocks=block_checksums(path) if wanted.stored else None,
         ),
     )
 

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["HASH_DTYPE", "NEVER", "STATE", "Findings", "file_state", "was_settled"]
+__all__ = [
+    "HASH_DTYPE",
+    "NEVER",
+    "NOT_WHOLE",
+    "STATE",
+    "Findings",
+    "file_state",
+    "was_settled",
+]
 
 HASH_DTYPE = np.dtype("S32")
+# What numpy and zipfile raise for an archive of arrays that is missing or damaged anywhere.
+NOT_WHOLE = (
+    *(OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 # A time of change that no file has: nothing is known about it.
 NEVER = -1
 # What tells a file from another one at its path: many tools set the time of change (tar, rsync,
@@ -86,7 +101,7 @@ class Findings:
                 reasons = _texts(stored["reasons"])
             if rows.dtype != _ROW or len(paths) != len(rows):
                 raise ValueError("not a table of this kind")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except NOT_WHOLE:
             return cls()
         return cls(paths, rows, list(reasons))
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from src.config.checks import ConfigError
 from src.data.cache import PictureStore
 from src.data.decode import PictureError, PictureFormat
 from src.data.decoded import picture
+from src.data.findings import NOT_WHOLE
 from src.data.near import NearPairs, burst_pairs, near_pairs
 from src.data.once import made_once
 from src.data.parallel import in_order
@@ -295,5 +295,5 @@ def _read(folder: Path) -> Columns | None:
     try:
         with np.load(folder / _FILE, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except NOT_WHOLE:
         return None
