@@ -299,6 +299,7 @@ def huge_header(folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="address spaces are limited on Linux")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
