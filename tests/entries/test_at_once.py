@@ -40,7 +40,20 @@ def test_each_of_them_finishes_as_if_it_were_alone(
     ]
     for process in processes:
         _, error = process.communicate(timeout=1000)
-        assert process.returncode == 0 and "warning" not in error, error
+        assert process.returncode == 0 and "Traceback" not in error, error
+        # MLflow may take longer than a run waits for it, on cores that eight of them share.
+        warned = [line for line in error.splitlines() if line.startswith("warning: ")]
+        assert all("has not confirmed it yet" in line for line in warned), error
+    sent = subprocess.run(
+        [sys.executable, "-m", "src.tracking.replay", f"output_dir={outputs}"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert sent.returncode == 0, sent.stdout + sent.stderr
     summaries = [json.loads(file.read_text()) for file in outputs.glob("runs/*/summary.json")]
     assert len(summaries) == COUNT and {s["status"] for s in summaries} == {"FINISHED"}
     for measured in ("val/accuracy", "val/loss", "test/accuracy"):
