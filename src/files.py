@@ -48,11 +48,15 @@ def replacing(path: Path | str) -> Iterator[Path]:
 def write_atomically(path: Path | str, content: str | bytes) -> None:
     """Write bytes, or text as UTF-8 with its line ends as they are, whole or not at all.
 
+    What UTF-8 cannot hold, such as a byte of a file name that is none, is written as an escape.
+
     Raises:
         OSError: the folder or the file cannot be written; `path` is then as it was.
     """
     with replacing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        if isinstance(content, str):
+            content = content.encode("utf-8", "backslashreplace")
+        temporary.write_bytes(content)
 
 
 def remove_leftovers(folder: Path) -> None:

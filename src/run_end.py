@@ -15,6 +15,7 @@ from src.config.schema import RunSettings
 from src.records import RunSummary, Suspect
 from src.reporting.suspects import write_suspects
 from src.run_folder import RunFolder
+from src.seal import amending, seal
 from src.tracking.addresses import without_password
 from src.tracking.tracker import Tracker
 from src.training.failures import DiskRefuses, RunFailed
@@ -70,7 +71,9 @@ def _say_how_to_resume(folder: RunFolder) -> None:
 def close_run(
     folder: RunFolder, tracker: Tracker, summary: RunSummary, outcome: Outcome
 ) -> RunSummary:
-    """Write the summary, and say the last word to tracking; the summary then has MLflow's id.
+    """Write the summary, seal a finished run's folder, and say the last word to tracking.
+
+    The summary then has MLflow's id.
 
     Raises:
         OSError: a finished run's summary cannot be written, so that it is not finished.
@@ -82,9 +85,12 @@ def close_run(
         if outcome.status == "FINISHED":
             raise
         return summary  # why it ended is on its way to the person already
+    if outcome.status == "FINISHED":
+        seal(folder.path, run_id=folder.run_id, name=folder.name)
     if tracked_as := tracker.finish(outcome.status, outcome.reason):
         summary = replace(summary, run_id=tracked_as)
-        summary.write(folder.summary)
+        with amending(folder.path, folder.summary.name):
+            summary.write(folder.summary)
     return summary
 
 

@@ -17,6 +17,7 @@ from src.files import write_atomically
 from src.reporting.suspects import write_suspects
 from src.resolve import Resolved
 from src.run_folder import RunFolder
+from src.run_resumed import reopen_record
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.provenance import Provenance
 from src.tracking.tracker import Tracker
@@ -87,6 +88,7 @@ def record_start(
     settings = resolved.settings
     plain = to_plain(settings)
     folder.path.mkdir(parents=True, exist_ok=True)
+    reopen_record(folder)
     write_atomically(folder.config, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     data.split.write(folder.split)
     write_suspects(folder.suspects, data.suspects)

@@ -200,6 +200,12 @@ def _chosen_variant(cls: type[T], plain: Mapping[str, Any], where: str) -> type[
 
 def _typed(hint: Any, value: Any, path: str) -> Any:
     """`value` as the annotated type, or a ConfigError."""
+    if isinstance(value, str) and not value.strip():
+        # No setting means anything when it is empty, and an empty path would be the present folder.
+        raise ConfigError(
+            f"{path} is empty: give it a value or leave it out (perhaps the command line takes it "
+            "from a shell variable that is not set)."
+        )
     if get_origin(hint) in (Union, types.UnionType):
         choices = get_args(hint)
         if value is None and type(None) in choices:

@@ -19,6 +19,7 @@ import yaml
 
 from src.config.checks import ConfigError, Settings, to_plain
 from src.config.compose import expand, groups
+from src.config.console import on_plain_output
 from src.config.credentials import problem_of_words, without_password
 from src.training.failures import RunFailed, explained
 from src.training.interruption import Interrupted, Interruption
@@ -91,6 +92,7 @@ def take_config_name(argv: Sequence[str], default: str) -> tuple[list[str], str]
     return words, name
 
 
+@on_plain_output
 def run_entry(
     description: str,
     read_settings: Callable[[Sequence[str]], S],

@@ -17,6 +17,8 @@ _LATER: dict[str, Any] = {
     "cv": {"folds": None, "repeats": 1, "fold": None},
     "data.fit": "squeeze",
     "data.train_on_val": False,
+    "data.check_content": False,
+    "data.value_range": [0.0, 65535.0],
     "trainer.stop_after": None,
     "tracking.figures": True,
     "augment.crop_probability": 0.0,

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from src.config.checks import ConfigError
+from src.data.shortage import shortage
 from src.disk import refusal
 
 __all__ = ["cache_complaint", "locked", "made_once"]
@@ -36,7 +37,7 @@ def made_once(
         Whether it was made now.
 
     Raises:
-        ConfigError: the disk is full or cannot be written.
+        ConfigError: the disk is full or cannot be written, or memory or files run short.
     """
     if usable(folder):
         return False
@@ -55,7 +56,10 @@ def made_once(
             except BaseException:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 raise
-    except OSError as error:
+    except (OSError, MemoryError) as error:
+        short = shortage(error, f"{what} were made")
+        if short is not None or not isinstance(error, OSError):
+            raise short or error from error
         raise cache_complaint(what, folder.parent, error) from error
     return True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import uuid
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import yaml
 
 from src.config.checks import to_plain
 from src.config.sweep import SweepSettings
+from src.digests import checked_json
 from src.files import write_atomically
 from src.search.study import SweepStudy
 from src.tracking.addresses import absolute_uri, public_uri, without_password
@@ -140,8 +140,8 @@ class ParentRun:
         from src.reporting.sweep_figures import draw_sweep_figures
         from src.reporting.sweep_page import sweep_page
 
-        contents = {
-            "sweep.json": json.dumps(_finite(asdict(record)), indent=1, allow_nan=False) + "\n",
+        contents: dict[str, str | bytes] = {
+            "sweep.json": checked_json(_finite(asdict(record))),
             "leaderboard.csv": leaderboard_csv(record),
             "sweep.html": sweep_page(record),
         }

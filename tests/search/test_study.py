@@ -200,6 +200,16 @@ def test_a_study_that_means_something_else_is_refused_with_the_difference(
         assert len(study.trials()) == 2, "who proposes may change"
 
 
+def test_a_start_that_came_to_no_trial_binds_nobody(tmp_path: Path) -> None:
+    with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
+        study.remember("prepared", {"mlp": {}})
+    with SweepStudy(tmp_path, plan(MLP, CNN, identity={"base": ["seed=1"]})) as study:
+        assert study.recall("prepared") is None and not study.trials()
+        run(study, 1)
+    with pytest.raises(StudyChanged):
+        SweepStudy(tmp_path, plan(MLP, CNN))
+
+
 def test_a_second_driver_is_refused_until_the_first_is_gone(tmp_path: Path, start: Start) -> None:
     process = start(_ENDLESS, str(tmp_path))
     assert process.stdout is not None and process.stdout.readline() == "open\n"
