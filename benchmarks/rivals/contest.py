@@ -59,7 +59,7 @@ def measure_rivals() -> list[Row]:
     """Return a row for each set and rival."""
     sets = _listed("BAKEOFF_PHOTO_SETS", "clothing,cifar10,tiles,elpv")
     seeds = [int(seed) for seed in _listed("BAKEOFF_SEEDS", "0,1,2")]
-    minutes = [float(limit) for limit in _listed("BAKEOFF_MINUTES", "10")]
+    minutes = [float(limit) for limit in _listed("BAKEOFF_MINUTES", "2")]
     if unknown := [name for name in sets if name not in PHOTO_SETS]:
         sys.exit(f"there is no set {', '.join(unknown)}: choose of {', '.join(PHOTO_SETS)}")
     work = cache_folder(None).absolute() / "rivals"
