@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src import build
-from src.config.checks import ConfigError
+from src.config.checks import ConfigError, to_plain
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
@@ -165,20 +165,13 @@ def test_the_scale_is_part_of_the_metadata_and_of_the_settings(tmp_path: Path) -
         data_of(tmp_path / "deep", "data.value_range=[5,5]")
 
 
-def test_earlier_runs_keep_the_scale_of_16_bits(tmp_path: Path) -> None:
+def test_earlier_runs_keep_the_scale_of_16_bits() -> None:
     settings = compose_settings(RunSettings, ["data=folder", "data.root=/a"])
-    plain = stored_settings({**_plain(settings)}).data.value_range
-    assert plain == [0.0, 65535.0]
+    plain = to_plain(settings)
+    del plain["data"]["value_range"]
+    assert stored_settings(plain).data.value_range == [0.0, 65535.0]
     metadata = {"image_size": [8, 8], "channels": 1}
     assert PictureFormat.of(metadata).value_range == (0, 65535)
-
-
-def _plain(settings: RunSettings) -> dict[str, Any]:
-    from src.config.checks import to_plain
-
-    plain: dict[str, Any] = to_plain(settings)
-    del plain["data"]["value_range"]
-    return plain
 
 
 def png_of_16_bit_colours(values: NDArray[np.uint16]) -> bytes:
@@ -209,3 +202,22 @@ def test_colours_of_16_bits_that_use_few_of_them_are_refused(tmp_path: Path) -> 
     assert opened(tmp_path / "full", tmp_path / "cache").channels == 3
     with pytest.raises(ConfigError, match="no more than 14 of them"):
         opened(tmp_path / "few", tmp_path / "cache")
+
+
+def test_a_single_bright_pixel_is_mentioned(tmp_path: Path) -> None:
+    root = deep_set(tmp_path / "deep", 0, 4095)
+    assert not [remark for remark in data_of(root).remarks if "nearly black" in remark]
+    for path in sorted(root.rglob("*.tif"))[::2]:
+        values = np.array(Image.open(path))
+        values[0, 0] = 65535
+        save(path, values)
+    data = data_of(root)
+    assert data.pictures.format.value_range == (0, 65535)
+    fixed = data_of(root, "data.value_range=[0,4095]")
+    assert not [remark for remark in fixed.remarks if "nearly black" in remark]
+    for path in sorted(root.rglob("*.tif"))[:20:2]:
+        values = np.array(Image.open(path))
+        values[0, 0] = 4000
+        save(path, values)
+    (remark,) = [remark for remark in data_of(root).remarks if "nearly black" in remark]
+    assert "data.value_range" in remark
