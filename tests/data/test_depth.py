@@ -19,6 +19,8 @@ from src.config.stored import stored_settings
 from src.data.datamodule import PictureData
 from src.data.decode import PictureError, PictureFormat, decode_picture
 from src.data.depth import ScaleBy, chosen_range
+from src.serving.inputs import as_picture
+from src.serving.predictor import Predictor
 from tests.data.pictures import encoded, opened, write
 
 SIDE = 16
@@ -221,3 +223,22 @@ def test_a_single_bright_pixel_is_mentioned(tmp_path: Path) -> None:
         save(path, values)
     (remark,) = [remark for remark in data_of(root).remarks if "nearly black" in remark]
     assert "data.value_range" in remark
+
+
+def test_a_served_model_scales_as_its_training_did(tmp_path: Path) -> None:
+    root = deep_set(tmp_path / "deep", 1000, 1100)
+    data = data_of(root)
+    pictures = data.pictures
+    assert pictures.images is not None and pictures.sample_paths is not None
+    metadata = {"class_names": ["a", "b"], **pictures.format.plain()}
+    predictor = Predictor(lambda images: np.zeros((len(images), 2), np.float32), metadata)
+    for index in (0, 5):
+        path = root / pictures.sample_paths[index]
+        np.testing.assert_array_equal(predictor.pixels(path), pictures.images[index])
+        values = np.asarray(Image.open(path))  # as an array comes to a server
+        picture = as_picture(values)
+        np.testing.assert_array_equal(predictor.pixels(picture), pictures.images[index])
+    # One that has seen 8 bits only takes no picture whose white it cannot know.
+    plain = Predictor(lambda images: images, metadata | {"value_range": None})
+    with pytest.raises(PictureError, match="black and white are unknown"):
+        plain.pixels(root / pictures.sample_paths[0])
