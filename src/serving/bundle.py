@@ -58,6 +58,7 @@ _SHIPPED = (
     "openmp.py",
     "data/__init__.py",
     "data/decode.py",
+    "data/depth.py",
     "data/source.py",
     *(
         f"serving/{name}.py"

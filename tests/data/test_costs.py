@@ -205,8 +205,8 @@ def test_too_little_memory_is_no_fault_of_a_picture(
         with pytest.raises(MemoryError):
             decode_picture(png(0), image_size=(8, 8), channels=1)
         with pytest.raises(ConfigError, match="not enough memory"):
-            opened(root, tmp_path / "cache", channels=3, on_bad_image="skip")
-    assert len(opened(root, tmp_path / "cache", channels=3, on_bad_image="skip")) == 6
+            opened(root, tmp_path / "cache", on_bad_image="skip")
+    assert len(opened(root, tmp_path / "cache", on_bad_image="skip")) == 6
 
 
 def test_a_full_or_closed_cache_is_named_and_remembers_nothing(
