@@ -106,14 +106,14 @@ def test_folders_count_as_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_members_are_not_kept_in_memory(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "x.tar.gz", "wb", 1) as file:
-        file.write(member("a", tarfile.DIRTYPE).tobuf() * 3_000 + bytes(1024))
+        file.write(member("a", tarfile.DIRTYPE).tobuf() * 5_000 + bytes(1024))
     tracemalloc.start()
     try:
         extract_archive(tmp_path / "x.tar.gz", tmp_path / "cache")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 2_000_000  # a kilobyte a member otherwise
+    assert peak < 5_000_000  # a kilobyte a member otherwise
 
 
 def test_an_archive_is_told_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
