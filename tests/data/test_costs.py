@@ -106,7 +106,7 @@ def test_folders_count_as_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_members_are_not_kept_in_memory(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "x.tar.gz", "wb", 1) as file:
-        file.write(member("a", tarfile.DIRTYPE).tobuf() * 5_000 + bytes(1024))
+        file.write(member("a", tarfile.DIRTYPE).tobuf() * 10_000 + bytes(1024))
     tracemalloc.start()
     try:
         extract_archive(tmp_path / "x.tar.gz", tmp_path / "cache")
