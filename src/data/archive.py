@@ -46,8 +46,8 @@ _MAX_RATIO = 200
 _FREE_OF_RATIO_BYTES = 10**9
 _MAX_FILES = 2_000_000
 # Names of members and what tar keeps beside them, such as long names, is read whole into memory.
-_MAX_EXTRA_BYTES = 1 << 20
-_MAX_HEADER_BYTES = 4 << 20
+_MAX_EXTRA_BYTES = 256 << 10
+_MAX_HEADER_BYTES = 1 << 20
 _MAX_DEPTH = 64
 _MAX_PATH = 1024
 _NO_PATHS = frozenset((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG))

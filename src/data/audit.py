@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from src.data.decode import MAX_FILE_BYTES, PictureError, read_bounds, read_header
+from src.data.decode import MAX_FILE_BYTES, OF_THE_PROCESS, PictureError, read_bounds, read_header
 from src.data.findings import HASH_DTYPE, NEVER, Findings, file_state, was_settled
 from src.data.once import cache_complaint, locked
 from src.data.parallel import in_order
-from src.data.shortage import OF_THE_PROCESS, shortage
+from src.data.shortage import shortage
 from src.data.source import Problem, Source
 
 __all__ = ["Survey", "content_hash", "copies", "duplicate_groups", "survey"]

@@ -23,6 +23,7 @@ from src.data.decode import PictureError, PictureFormat, looks_grey
 from src.data.decoded import ContentChanged, Wanted, decoded, picture
 from src.data.depth import ValueRange, chosen_range, unused_depth
 from src.data.parallel import available_cores
+from src.data.shortage import shortage
 from src.data.source import Problem, Source
 
 __all__ = ["PictureStore", "cache_folder", "chosen_size", "open_pictures"]
@@ -187,6 +188,10 @@ def open_pictures(
     )
     try:
         return _opened(source, wanted, check_content)
+    except (OSError, MemoryError) as error:
+        if (short := shortage(error, f"the pictures of {source.name} were read")) is not None:
+            raise short from error
+        raise
     except ContentChanged as error:
         # What was found earlier is not true any more, though `stat` shows no change.
         _log.info("%s Looking at all pictures again.", error)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from src.config.checks import ConfigError
 from src.data.cache import PictureStore, open_pictures
 from src.data.decode import PictureFormat
-from src.data.depth import chosen_range
+from src.data.depth import chosen_range, range_remark
 from src.data.folds import assign_folds, hold_out
 from src.data.loaders import Batch, BatchLoader, StreamLoader
 from src.data.order import BatchOrder
@@ -177,6 +177,10 @@ class PictureData(pl.LightningDataModule):
                 found = replace(found, measures=measures)
         remarks = [str(problem) for problem in pictures.problems]
         remarks += _thin_classes(pictures, split)
+        if pictures.pixel_bounds is not None and pictures.format.value_range is not None:
+            training = pictures.pixel_bounds[split.train]
+            remark = range_remark(training, pictures.format.value_range)
+            remarks += [] if remark is None else [remark]
         opened = cls(
             pictures,
             split,

@@ -5,6 +5,7 @@ Training and prediction both decode here, so they cannot differ.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
@@ -18,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from src.config.checks import ConfigError
 from src.data.depth import (
     SIXTEEN_BITS,
     PixelError,
@@ -28,12 +28,12 @@ from src.data.depth import (
     pixel_bounds,
     scaled_to_8_bits,
 )
-from src.data.shortage import shortage
 
 __all__ = [
     "FITS",
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
+    "OF_THE_PROCESS",
     "PICTURE_ENDINGS",
     "Header",
     "PictureError",
@@ -44,6 +44,8 @@ __all__ = [
     "read_header",
 ]
 
+# Errors of opening and reading that any other file would have met as well.
+OF_THE_PROCESS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 PICTURE_ENDINGS = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif"),
@@ -193,6 +195,7 @@ def decode_picture(
 
     Raises:
         PictureError: it is no picture, damaged, cut short or larger than 100 megapixels.
+        MemoryError, OSError: memory or open files run short, which is no fault of the picture.
     """
     if channels not in (1, 3):
         raise ValueError(f"channels is {channels}: it must be 1 or 3")
@@ -212,7 +215,7 @@ def decode_picture(
             longer = 2 * max(image_size)
             scaled = image.draft(None, (longer, longer))
             return _converted(image, wanted, value_range, box=scaled[1] if scaled else None)
-    except (ConfigError, PictureError, MemoryError):
+    except (PictureError, MemoryError):
         raise
     # Pillow's plugins raise OSError, SyntaxError, struct.error and more for damaged files.
     except Exception as error:
@@ -272,8 +275,8 @@ def _opened(data: bytes | Path) -> BinaryIO:
     try:
         return data.open("rb")
     except OSError as error:
-        if (short := shortage(error, "pictures were read")) is not None:
-            raise short from error
+        if error.errno in OF_THE_PROCESS:
+            raise
         raise PictureError(f"cannot be opened: {error.strerror}") from error
 
 
@@ -399,7 +402,9 @@ def _damage(error: Exception) -> Exception:
     """The `PictureError` that a library's error means; the error itself if it is no picture's."""
     if isinstance(error, OSError) and str(error) == _NO_MEMORY_IN_DECODER:
         return MemoryError(str(error))
-    return shortage(error, "pictures were read") or PictureError(_fault(error))
+    if isinstance(error, OSError) and error.errno in OF_THE_PROCESS:
+        return error
+    return PictureError(_fault(error))
 
 
 def _fault(error: Exception) -> str:

@@ -25,10 +25,9 @@ from PIL import Image
 from src.config.checks import ConfigError
 from src.data.audit import Survey, content_hash
 from src.data.blocks import block_checksums, is_whole
-from src.data.decode import PictureError, PictureFormat, decode_picture
+from src.data.decode import OF_THE_PROCESS, PictureError, PictureFormat, decode_picture
 from src.data.once import made_once
 from src.data.parallel import in_order
-from src.data.shortage import OF_THE_PROCESS, shortage
 from src.data.source import Source
 from src.digests import checked_line, line_content
 
@@ -154,8 +153,8 @@ def picture(
     try:
         data = path.read_bytes()
     except OSError as error:
-        if (short := shortage(error, "pictures were read")) is not None:
-            raise short from error
+        if error.errno in OF_THE_PROCESS:
+            raise
         raise PictureError(f"cannot be opened: {error.strerror}") from error
     if content_hash(data) != expected:
         raise PictureError("has been changed since it was looked at")

@@ -20,6 +20,7 @@ __all__ = [
     "chosen_range",
     "is_deep",
     "pixel_bounds",
+    "range_remark",
     "scaled_to_8_bits",
     "unused_depth",
 ]
@@ -35,6 +36,8 @@ _WHITES = (1, 255, 1023, 4095, 16383, 65535)
 # Up to here 16 bits may be 14, 12 or 10, or a dark picture: nothing but others can tell.
 _AMBIGUOUS = 16383
 _ROWS_BYTES = 8 << 20
+# Pictures that use less than this part of the range show little.
+_FEW = 8
 
 
 class PixelError(ValueError):
@@ -81,6 +84,24 @@ def chosen_range(bounds: npt.NDArray[np.float64]) -> ValueRange | None:
     if white is not None and low >= 0 and high - low >= white / 2:
         return 0.0, float(white)
     return low, high if high > low else low + 1
+
+
+def range_remark(bounds: npt.NDArray[np.float64], used: ValueRange) -> str | None:
+    """Return what to say where few pictures need the range that all are scaled by.
+
+    Args:
+        bounds: (N, 2) as of `chosen_range`.
+        used: black and white.
+    """
+    highest = bounds[~np.isnan(bounds[:, 1]), 1]
+    black, white = used
+    if not len(highest) or np.median(highest) - black > (white - black) / _FEW:
+        return None
+    return (
+        f"half of the pictures of more than 8 bits have nothing brighter than "
+        f"{np.median(highest):g}, and white is {white:g}, so they are nearly black: "
+        "data.value_range=[BLACK,WHITE] sets another range"
+    )
 
 
 def scaled_to_8_bits(image: Image.Image, scale: ScaleBy) -> Image.Image:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 
 from src.config.checks import ConfigError
+from src.data.decode import OF_THE_PROCESS
 
-__all__ = ["OF_THE_PROCESS", "shortage"]
-
-# Errors of opening and reading that any other file would have met as well.
-OF_THE_PROCESS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+__all__ = ["shortage"]
 
 
 def shortage(error: BaseException, doing: str) -> ConfigError | None:

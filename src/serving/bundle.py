@@ -60,6 +60,7 @@ _SHIPPED = (
     "text.py",
     "data/__init__.py",
     "data/decode.py",
+    "data/depth.py",
     "data/source.py",
     *(
         f"serving/{name}.py"

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src import build
-from src.config.checks import ConfigError
+from src.config.checks import ConfigError, to_plain
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.data.datamodule import PictureData
 from src.data.decode import PictureError, PictureFormat, decode_picture
 from src.data.depth import ScaleBy, chosen_range
+from src.serving.inputs import as_picture
+from src.serving.predictor import Predictor
 from tests.data.pictures import encoded, opened, write
 
 SIDE = 16
@@ -165,20 +167,13 @@ def test_the_scale_is_part_of_the_metadata_and_of_the_settings(tmp_path: Path) -
         data_of(tmp_path / "deep", "data.value_range=[5,5]")
 
 
-def test_earlier_runs_keep_the_scale_of_16_bits(tmp_path: Path) -> None:
+def test_earlier_runs_keep_the_scale_of_16_bits() -> None:
     settings = compose_settings(RunSettings, ["data=folder", "data.root=/a"])
-    plain = stored_settings({**_plain(settings)}).data.value_range
-    assert plain == [0.0, 65535.0]
+    plain = to_plain(settings)
+    del plain["data"]["value_range"]
+    assert stored_settings(plain).data.value_range == [0.0, 65535.0]
     metadata = {"image_size": [8, 8], "channels": 1}
     assert PictureFormat.of(metadata).value_range == (0, 65535)
-
-
-def _plain(settings: RunSettings) -> dict[str, Any]:
-    from src.config.checks import to_plain
-
-    plain: dict[str, Any] = to_plain(settings)
-    del plain["data"]["value_range"]
-    return plain
 
 
 def png_of_16_bit_colours(values: NDArray[np.uint16]) -> bytes:
@@ -209,3 +204,41 @@ def test_colours_of_16_bits_that_use_few_of_them_are_refused(tmp_path: Path) -> 
     assert opened(tmp_path / "full", tmp_path / "cache").channels == 3
     with pytest.raises(ConfigError, match="no more than 14 of them"):
         opened(tmp_path / "few", tmp_path / "cache")
+
+
+def test_a_single_bright_pixel_is_mentioned(tmp_path: Path) -> None:
+    root = deep_set(tmp_path / "deep", 0, 4095)
+    assert not [remark for remark in data_of(root).remarks if "nearly black" in remark]
+    for path in sorted(root.rglob("*.tif"))[::2]:
+        values = np.array(Image.open(path))
+        values[0, 0] = 65535
+        save(path, values)
+    data = data_of(root)
+    assert data.pictures.format.value_range == (0, 65535)
+    fixed = data_of(root, "data.value_range=[0,4095]")
+    assert not [remark for remark in fixed.remarks if "nearly black" in remark]
+    for path in sorted(root.rglob("*.tif"))[:20:2]:
+        values = np.array(Image.open(path))
+        values[0, 0] = 4000
+        save(path, values)
+    (remark,) = [remark for remark in data_of(root).remarks if "nearly black" in remark]
+    assert "data.value_range" in remark
+
+
+def test_a_served_model_scales_as_its_training_did(tmp_path: Path) -> None:
+    root = deep_set(tmp_path / "deep", 1000, 1100)
+    data = data_of(root)
+    pictures = data.pictures
+    assert pictures.images is not None and pictures.sample_paths is not None
+    metadata = {"class_names": ["a", "b"], **pictures.format.plain()}
+    predictor = Predictor(lambda images: np.zeros((len(images), 2), np.float32), metadata)
+    for index in (0, 5):
+        path = root / pictures.sample_paths[index]
+        np.testing.assert_array_equal(predictor.pixels(path), pictures.images[index])
+        values = np.asarray(Image.open(path))  # as an array comes to a server
+        picture = as_picture(values)
+        np.testing.assert_array_equal(predictor.pixels(picture), pictures.images[index])
+    # One that has seen 8 bits only takes no picture whose white it cannot know.
+    plain = Predictor(lambda images: images, metadata | {"value_range": None})
+    with pytest.raises(PictureError, match="black and white are unknown"):
+        plain.pixels(root / pictures.sample_paths[0])

@@ -94,6 +94,7 @@ PARTED = {
     "capitals": (["TrainSet/%s", "Valid/%s"], ["train", "val"]),
     "joined": (["trainset/%s", "testset/%s"], ["train", "test"]),
     "prefix": (["birds-train/%s", "birds-validation/%s"], ["train", "val"]),
+    "both in one": (["trainval/%s", "test/%s"], ["train", "test"]),
     "inside": (["%s/train", "%s/test"], ["train", "test"]),
     "inside, three": (["%s/Train", "%s/valid", "%s/test"], ["train", "val", "test"]),
 }
@@ -120,6 +121,7 @@ def test_parts_under_other_names(kind: str, tmp_path: Path) -> None:
         (["fold0/%s", "fold1/%s", "fold2/%s"], "fold0, fold1, fold2 .*cv.folds=3"),
         (["Split 1/%s", "Split 2/%s"], "Split 1, Split 2 .*cv.folds=2"),
         (["train/%s", "eval/%s"], "train and eval .*call it val or test"),
+        (["train/%s", "query/%s", "gallery/%s"], "train and gallery .*call it"),
         (["Training/%s", "PublicTest/%s", "PrivateTest/%s"], "Training and P.*Test"),
         (["train/%s", "test1/%s", "test2/%s"], "two folders for test: test1 and test2"),
         (["val/%s", "test/%s"], "test, val and no train part"),
@@ -182,6 +184,8 @@ def test_labels_that_look_alike(tmp_path: Path) -> None:
         "the labels 'cat ', 'cat\\u200b' look alike and were taken for one",
         "the labels Cat, cat differ only in capitals, and are classes of their own",
     ]
+    with pytest.raises(ConfigError, match=r"only one \(cat\).* look alike"):
+        listed(tree(tmp_path / "three", {"cat": 1, "cat ": 1}))
     counts = {"train/cat": 1, "train/dog": 1, "test/Cat": 1, "test/dog": 1}
     with pytest.raises(ConfigError, match="class cat in the train part and Cat in another"):
         listed(tree(tmp_path / "two", counts))

@@ -15,6 +15,7 @@ __all__ = ["class_folders"]
 _KINDS = {
     "train": "train",
     "training": "train",
+    "trainval": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
@@ -22,7 +23,7 @@ _KINDS = {
     "test": "test",
     "testing": "test",
     # Held out, but nothing says for which of the two purposes.
-    **dict.fromkeys(("eval", "evaluation", "holdout", "heldout"), "unclear"),
+    **dict.fromkeys(("eval", "evaluation", "holdout", "heldout", "query", "gallery"), "unclear"),
     **dict.fromkeys(
         ("pred", "predict", "prediction", "unlabelled", "unlabeled", "submission"), "unlabelled"
     ),
@@ -223,6 +224,8 @@ def _read(folder: str) -> _Name | None:
     kinds = {_KINDS[word] for word in words if word in _KINDS}
     if "unlabelled" in kinds:  # whichever part it would belong to
         kinds = {"unlabelled"}
+    if kinds == {"train", "val"}:  # both in one, to be divided
+        kinds = {"train"}
     if len(kinds) != 1:
         return None
     rest = tuple(sorted(word for word in words if word not in _KINDS and word not in _FILLERS))

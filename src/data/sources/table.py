@@ -85,7 +85,7 @@ def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, .
             )
         with file.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
-            header = [name.strip().lower() for name in next(reader, [])]
+            header = [clean_label(name).lower() for name in next(reader, [])]
             places = _places(file, header)
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
@@ -109,7 +109,7 @@ def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, .
         raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
     if not rows:
         raise ConfigError(f"{file} has no line after its header: it names no pictures.")
-    unknown = [name for name in header if name not in _COLUMNS]
+    unknown = [name or "one without a name" for name in header if name not in _COLUMNS]
     problems = [Problem(file.name, f"has columns that mean nothing here: {', '.join(unknown)}")]
     return lines, rows, tuple(problems) if unknown else ()
 

@@ -51,7 +51,7 @@ def list_tree(root: Path, *, shown: str) -> Source:
     _leave_out_unlabelled(walk, paths)
     class_names = tuple(sorted({label for _, label in paths}, key=natural_order))
     if len(class_names) < 2:
-        raise ConfigError(_too_few(class_names, shown))
+        raise ConfigError(" ".join([_too_few(class_names, shown), *_merged(spellings)]))
     _check_case(paths, class_names, shown)
     index = {label: number for number, label in enumerate(class_names)}
     parts = [part for part in ("", *PARTS) if any(key[0] == part for key in paths)]
@@ -112,6 +112,10 @@ def _check_case(
                 f"{shown} has the class {usual} in the train part and {label} in another: they "
                 "differ only in capitals, so rename the folders alike."
             )
+
+
+def _merged(spellings: Mapping[str, set[str]]) -> list[str]:
+    return [f"{remark[0].upper()}{remark[1:]}." for remark in merged_remarks(spellings)]
 
 
 def _too_few(class_names: tuple[str, ...], shown: str) -> str:
