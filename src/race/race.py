@@ -19,6 +19,7 @@ from src.race.finalists import NO_FOLDS, Finals
 from src.race.machine import usual_slots, visible_gpus
 from src.race.onlookers import Onlookers
 from src.race.parent import ParentRun
+from src.race.pictures import check_pictures
 from src.race.preparing import Preparation, Prepared
 from src.search.driver import Budget, Driver, TooManyFailures
 from src.search.pool import Pool, WorkersFail
@@ -80,11 +81,13 @@ class _Race:
         """From the first trial to the winner.
 
         Raises:
+            ConfigError: the pictures are others than those that the study began with.
             Interrupted: somebody asked to stop; the same command goes on.
             RunFailed: the sweep cannot go on.
         """
         if self._is_over():
             return self.record()
+        check_pictures(self._settings, self._study)
         engine = self._engine()
         pool = Pool(engine)
         parent, onlookers = self._parent, Onlookers(self._settings, self._study, self._parent)
