@@ -1,12 +1,13 @@
 """Repeat the measurements: python -m benchmarks [NAME ...]
 
 One table at the end: what was measured, the bar, and whether it is met. Leave the machine alone
-meanwhile; the whole takes some half an hour on two cores.
+meanwhile; on two cores `photos` and `rivals` take hours, and the rest some half an hour.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +22,7 @@ _NOT_MEASUREMENTS = (
 
 
 def _names() -> list[str]:
-    found = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
+    found = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
     return [name for name in found if name not in _NOT_MEASUREMENTS]
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from src.config.after import CompareSettings
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
+from src.config.console import written_to
 
 
 def compare(settings: CompareSettings, words: Sequence[str]) -> None:
@@ -40,7 +41,7 @@ def compare(settings: CompareSettings, words: Sequence[str]) -> None:
 
     folder = comparison_folder(settings)
     page = folder / "report.html"
-    with begun(comparison, folder, settings) as tracker:
+    with written_to("output_dir", folder), begun(comparison, folder, settings) as tracker:
         for file in write_comparison(comparison, settings):
             tracker.artifact(file, "" if file.parent == folder else file.parent.name)
             if file == page:  # whole without the pictures that are drawn next to it

@@ -85,7 +85,7 @@ def run_experiment(
         return None
     if data is None:
         data = build.build_data(settings)
-        for remark in data.remarks:
+        for remark in (*data.summary, *data.remarks):
             print(f"data: {remark}")
     settings = _formatted(settings, data)
     going_on = None if settings.resume is None else RunFolder.open(Path(settings.resume))
@@ -125,8 +125,12 @@ def _shown(summary: RunSummary, settings: RunSettings, part_of: Membership | Non
 def _formatted(settings: RunSettings, data: PictureData) -> RunSettings:
     """The settings with the size and the channels that the pictures were given."""
     pictures = data.pictures
+    values = pictures.format.value_range
     stated = replace(
-        settings.data, image_size=list(pictures.image_size), channels=pictures.channels
+        settings.data,
+        image_size=list(pictures.image_size),
+        channels=pictures.channels,
+        value_range=None if values is None else list(values),
     )
     return replace(settings, data=stated)
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from src.disk import named_file
+
 __all__ = ["remove_leftovers", "replacing", "write_atomically"]
 
 _MARK = ".tmp"
@@ -33,9 +35,10 @@ def replacing(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{uuid.uuid4().hex}{_MARK}{path.suffix}"
     try:
-        yield temporary
-        _flush(temporary)
-        os.replace(temporary, path)
+        with named_file(path):
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename needs no flush
@@ -45,11 +48,15 @@ def replacing(path: Path | str) -> Iterator[Path]:
 def write_atomically(path: Path | str, content: str | bytes) -> None:
     """Write bytes, or text as UTF-8 with its line ends as they are, whole or not at all.
 
+    What UTF-8 cannot hold, such as a byte of a file name that is none, is written as an escape.
+
     Raises:
         OSError: the folder or the file cannot be written; `path` is then as it was.
     """
     with replacing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        if isinstance(content, str):
+            content = content.encode("utf-8", "backslashreplace")
+        temporary.write_bytes(content)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from src.run_folder import RunFolder
 from src.seal import amending, seal
 from src.tracking.addresses import without_password
 from src.tracking.tracker import Tracker
-from src.training.failures import DiskFull, RunFailed
+from src.training.failures import DiskRefuses, RunFailed
 from src.training.interruption import Interrupted, Stopped
 
 __all__ = ["Outcome", "close_run", "outcome_of", "show_suspects", "ui_command"]
@@ -54,7 +54,7 @@ def outcome_of(folder: RunFolder, *, alone: bool) -> Iterator[Outcome]:
         raise
     except RunFailed as failure:
         outcome.reason = str(failure)
-        if alone and isinstance(failure, DiskFull):
+        if alone and isinstance(failure, DiskRefuses):
             _say_how_to_resume(folder)
         raise
     except BaseException as error:
@@ -64,7 +64,8 @@ def outcome_of(folder: RunFolder, *, alone: bool) -> Iterator[Outcome]:
 
 def _say_how_to_resume(folder: RunFolder) -> None:
     command = shlex.join(["python", "-m", "src.train", f"resume={folder.path}"])
-    print(f"go on with: {command}", file=sys.stderr, flush=True)
+    with suppress(OSError, ValueError):  # the terminal went away
+        print(f"go on with: {command}", file=sys.stderr, flush=True)
 
 
 def close_run(

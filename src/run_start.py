@@ -12,6 +12,7 @@ import yaml
 from src.config.checks import ConfigError, to_plain
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
+from src.disk import refusal
 from src.files import write_atomically
 from src.reporting.suspects import write_suspects
 from src.resolve import Resolved
@@ -59,7 +60,8 @@ def open_folder(settings: RunSettings) -> RunFolder:
     try:
         return RunFolder.create(Path(settings.output_dir), settings.model.name, settings.data.name)
     except OSError as error:
-        raise ConfigError(f"output_dir is {settings.output_dir!r}: {error.strerror}.") from error
+        reason = refusal(error, settings.output_dir) or error.strerror
+        raise ConfigError(f"output_dir is {settings.output_dir!r}: {reason}.") from error
 
 
 def record_start(

@@ -96,3 +96,8 @@ with replacing(sys.argv[1]) as temporary:
     assert sorted(os.listdir(tmp_path)) == [".hidden", "last.ckpt"]
     assert path.read_text() == "whole"
     remove_leftovers(tmp_path / "not there")
+
+
+def test_a_text_that_utf8_cannot_hold_is_written_with_escapes(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a.txt", os.fsdecode(b"caf\xe9 \xc3\xa9"))
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == r"caf\udce9 é"

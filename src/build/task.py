@@ -21,7 +21,7 @@ from src.data.augment import Augment
 from src.data.datamodule import PictureData
 from src.data.folds import training_seed
 from src.training.checkpoints import read_checkpoint
-from src.training.inference import MEMORY_FORMATS
+from src.training.inference import MEMORY_FORMATS, require_finite
 from src.training.losses import balanced_weights
 from src.training.optimizers import parameter_groups
 from src.training.task import ClassificationTask, head_prefixes
@@ -105,6 +105,10 @@ def load_task(checkpoint: Path) -> ClassificationTask:
         task = _assemble(settings, network, passport, loss=nn.CrossEntropyLoss(), augment=None)
         weights = {k: v for k, v in stored["state_dict"].items() if not k.startswith("loss.")}
         task.load_state_dict(weights)
+        try:
+            require_finite(task.evaluated)
+        except ValueError as error:
+            raise ValueError(f"{checkpoint} cannot be used: {error}") from None
         return task.eval()
 
 

@@ -40,10 +40,12 @@ def write_comparison(comparison: Comparison, settings: ComparisonSettings) -> It
     # matplotlib takes most of a second to import, which neither the verdict nor the page needs.
     from src.reporting.comparison_figures import draw_comparison_figures
 
-    figures = folder / "figures"
-    for old in figures.glob("*.png"):  # of an earlier answer, which may have had others
+    figures, drawn = folder / "figures", set()
+    for figure in draw_comparison_figures(figures, exhibits):
+        drawn.add(figure)
+        yield figure
+    for old in set(figures.glob("*.png")) - drawn:  # of an earlier answer, which had others
         old.unlink()
-    yield from draw_comparison_figures(figures, exhibits)
 
 
 def comparison_folder(settings: ComparisonSettings) -> Path:

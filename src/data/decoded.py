@@ -28,10 +28,11 @@ from src.data.blocks import block_checksums, is_whole
 from src.data.decode import PictureError, PictureFormat, decode_picture
 from src.data.once import made_once
 from src.data.parallel import in_order
+from src.data.shortage import OF_THE_PROCESS, shortage
 from src.data.source import Source
 from src.digests import checked_line, line_content
 
-__all__ = ["Decoded", "Wanted", "decoded", "is_whole_entry", "picture"]
+__all__ = ["ContentChanged", "Decoded", "Wanted", "decoded", "is_whole_entry", "picture"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,10 @@ _log = logging.getLogger(__name__)
 _VERSION = 2
 _BLOCK_BYTES = 4 << 20
 _PROGRESS_SECONDS = 10.0
+
+
+class ContentChanged(ConfigError):
+    """A file is not what it was when it was looked at; looking again helps, unless it goes on."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,12 @@ class _Entry(NamedTuple):
 
 
 def decoded(
-    source: Source, found: Survey, wanted: Wanted, *, folder: Path, workers: int
+    source: Source,
+    found: Survey,
+    wanted: Wanted,
+    *,
+    folder: Path,
+    workers: int,
 ) -> Decoded:
     """Decode all pictures, now or at an earlier time; several processes decode them once.
 
@@ -95,7 +105,8 @@ def decoded(
         workers: threads that decode.
 
     Raises:
-        ConfigError: the disk is full or cannot be written, or a file changes meanwhile.
+        ContentChanged: a file is not what was found.
+        ConfigError: the disk is full or cannot be written, or memory or files run short.
     """
     target = folder / _key(found, wanted)
 
@@ -124,25 +135,48 @@ def is_whole_entry(folder: Path) -> bool:
     return _entry(folder, stored=False) is not None
 
 
-def picture(source: Source, index: int, wanted: PictureFormat) -> npt.NDArray[np.uint8]:
+def picture(
+    source: Source, index: int, wanted: PictureFormat, expected: bytes | None = None
+) -> npt.NDArray[np.uint8]:
     """Decode picture `index` of a source to (channels, *image_size), uint8.
 
+    Args:
+        expected: the hash of a file's content; None for whatever it is.
+
     Raises:
-        PictureError: it cannot be decoded.
+        PictureError: it cannot be decoded, or is not what is expected.
     """
-    data = Path(source.file(index)) if source.arrays is None else _as_image(source.arrays[index])
+    if source.arrays is not None:
+        return _decode(_as_image(source.arrays[index]), wanted)
+    path = Path(source.file(index))
+    if expected is None:
+        return _decode(path, wanted)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        if (short := shortage(error, "pictures were read")) is not None:
+            raise short from error
+        raise PictureError(f"cannot be opened: {error.strerror}") from error
+    if content_hash(data) != expected:
+        raise PictureError("has been changed since it was looked at")
     return _decode(data, wanted)
 
 
 def _decode(data: bytes | Path | Image.Image, wanted: PictureFormat) -> npt.NDArray[np.uint8]:
     return decode_picture(
-        data, image_size=wanted.image_size, channels=wanted.channels, fit=wanted.fit
+        data,
+        image_size=wanted.image_size,
+        channels=wanted.channels,
+        fit=wanted.fit,
+        value_range=wanted.value_range,
     )
 
 
 def _key(found: Survey, wanted: Wanted) -> str:
     form = wanted.format
     plan = json.dumps([_VERSION, *form.image_size, form.channels, len(found.hashes), form.fit])
+    if "value_range" in form.identity():
+        plan += json.dumps(form.value_range)
     digest = hashlib.blake2b(plan.encode(), digest_size=16)
     digest.update(found.hashes.tobytes())
     return digest.hexdigest()
@@ -273,12 +307,17 @@ def _surveyed(source: Source, found: Survey, index: int) -> bytes | Image.Image:
     try:
         data = Path(source.file(index)).read_bytes()
     except OSError as error:
-        raise ConfigError(
+        if error.errno in OF_THE_PROCESS:
+            raise
+        raise ContentChanged(
             f"{source.sample_name(index)} could be read a moment ago and now cannot: "
             f"{error.strerror}. Run again."
         ) from error
     if content_hash(data) != found.hashes[index]:
-        raise ConfigError(f"{source.sample_name(index)} has just been changed: run again.")
+        raise ContentChanged(
+            f"{source.sample_name(index)} has just been changed: let whatever writes it end, and "
+            "run again."
+        )
     return data
 
 

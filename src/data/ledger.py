@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from src.digests import DamagedLine, checked_line, line_content
+from src.disk import named_file
 
 __all__ = ["anything_measured", "count_test_measurement", "past_test_measurements"]
 
@@ -28,7 +29,8 @@ def count_test_measurement(output_dir: Path, fingerprint: str, run_id: str) -> i
     # One write in append mode: processes that count at once cannot mix their lines.
     handle = os.open(output_dir / _FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(handle, line)
+        with named_file(output_dir / _FILE):
+            os.write(handle, line)
     finally:
         os.close(handle)
     return past_test_measurements(output_dir, fingerprint)

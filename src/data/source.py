@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from src.text import visible
+
 __all__ = ["PARTS", "Problem", "Source", "natural_order"]
 
 PARTS = ("train", "val", "test")
@@ -28,7 +30,7 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return visible(f"{self.path}: {self.reason}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from src.data.units import Units, units_of
 from src.files import replacing
+from src.text import csv_cell, from_csv_cell
 
 __all__ = ["PARTS", "Split", "make_split"]
 
@@ -113,13 +114,14 @@ class Split:
         names = self.names or ("",) * len(self.parts)
         parts = [PARTS[part] for part in self.parts.tolist()]
         hashes = self.content_hashes.astype(str).tolist()
+        shown = map(csv_cell, names)
         with (
             replacing(path) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as file,
         ):
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(_COLUMNS)
-            rows.writerows(zip(parts, self.targets.tolist(), hashes, names, strict=True))
+            rows.writerows(zip(parts, self.targets.tolist(), hashes, shown, strict=True))
 
     @classmethod
     def read(cls, path: Path) -> Split:
@@ -140,7 +142,7 @@ class Split:
             parts=np.array([codes[part] for part in parts], np.int8),
             targets=np.array(targets, np.int64),
             content_hashes=np.array(hashes, "S"),
-            names=tuple(names) if any(names) else None,
+            names=tuple(map(from_csv_cell, names)) if any(names) else None,
         )
 
 

@@ -100,9 +100,13 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
             seen = _prints(pictures, source, place, workers)[:, None]
         return {"measures": measure(seen)}
 
-    key = _key("near", hashes, [names, pictures.targets.tolist()])
+    compared = [names, pictures.targets.tolist()]
+    if "value_range" in pictures.format.identity():
+        compared.append(pictures.format.value_range)
+    key = _key("near", hashes, compared)
     pairs = _kept(folder / key, compare, pictures)
-    key = _key("quality", hashes, [*pictures.format.plain().values(), pictures.images is None])
+    form = pictures.format.identity()
+    key = _key("quality", hashes, [*form.values(), pictures.images is None])
     measures = _kept(folder / key, look, pictures)["measures"].astype(MEASURES)
     return Examination(
         NearPairs(pairs["near"].astype(np.int64), pairs["near_likeness"].astype(np.float32)),
@@ -219,6 +223,7 @@ def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureSt
 def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> NDArray[np.uint8]:
     """(N, H, W) uint8: small grey versions of all pictures; arrays in their own size."""
     size = _print_size(pictures)
+    form = PictureFormat(size, 1, value_range=pictures.format.value_range)
     ready = pictures.images if pictures.image_size == size else source.arrays
     if ready is None:
         _log.info("comparing %d pictures once, with %d threads", len(source), workers)
@@ -230,9 +235,10 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
         prints = np.zeros((stop - start, *size), np.uint8)
         for row, index in enumerate(range(start, stop)):
             try:
-                prints[row] = picture(source, index, PictureFormat(size, 1))[0]
-            except PictureError:  # changed since it was decoded: left black, which is like nothing
-                continue
+                expected = bytes(pictures.content_hashes[index])
+                prints[row] = picture(source, index, form, expected)[0]
+            except PictureError as error:  # what is kept must not say that it is black
+                raise ConfigError(f"{source.sample_name(index)} {error}: run again.") from error
         return prints
 
     if source.arrays is not None:

@@ -72,9 +72,13 @@ class CalibratedModel:
         return cls(make(len(features)).fit(features, labels), calibration, classes, num_classes)
 
     def probabilities(self, features: Floats) -> NDArray[np.float32]:
-        """(N, K) of features (N, D); each row sums to 1."""
+        """(N, K) of features (N, D); each row sums to 1, or is NaN where a feature is no number."""
         probs = np.zeros((len(features), self.num_classes), np.float32)
-        if len(features):
+        if not np.isfinite(features).all():  # scikit-learn would end, or take NaN for missing
+            finite = np.isfinite(features).all(axis=1)
+            probs[~finite] = np.nan
+            probs[finite] = self.probabilities(features[finite])
+        elif len(features):
             scores = scores_of(self.pipeline, features, len(self.classes))
             probs[:, self.classes] = self.calibration(scores)
         return probs

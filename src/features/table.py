@@ -130,7 +130,7 @@ class FeatureTable:
 
     def _key(self, extractor: Extractor, hashes: NDArray[np.bytes_]) -> str:
         pictures = self._pictures
-        plan = [_VERSION, extractor.identity, pictures.format.plain(), len(hashes)]
+        plan = [_VERSION, extractor.identity, pictures.format.identity(), len(hashes)]
         digest = hashlib.blake2b(json.dumps(plan, sort_keys=True).encode(), digest_size=16)
         digest.update(hashes.tobytes())
         return digest.hexdigest()

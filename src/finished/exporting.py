@@ -189,7 +189,8 @@ def _opened(bundle: Path, example: NDArray[np.uint8]) -> Logits:
         logits = open_logits(bundle, threads=torch.get_num_threads())
         assert logits is not None
         for count in (1, 3):
-            logits(np.stack([example] * count))
+            if not np.isfinite(logits(np.stack([example] * count))).all():
+                raise ValueError("it answers with what is no number (NaN or infinity)")
     except Exception as error:  # each format has words of its own for what it cannot run
         raise CannotExport(error) from error
     return logits

@@ -3,74 +3,89 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src.config.after import PredictSettings
 from src.config.checks import ConfigError
+from src.config.console import OutputLost, direct, give_up, written_to
+from src.data.decode import PICTURE_ENDINGS, PictureError
+from src.data.listing import Listing
 from src.data.thumbnails import thumbnail
+from src.disk import refusal
+from src.files import replacing
 from src.reporting.class_maps import ClassMaps
 from src.reporting.guesses import Guess, GuessSample
-from src.serving.predictor import Labelled, Predictor
+from src.serving.predictor import DamagedModel, Labelled, Predictor
+from src.text import csv_cell
 
 __all__ = ["label_pictures"]
 
 
-def label_pictures(model: Path, found: Iterable[str], settings: PredictSettings) -> str:
+def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> str:
     """Write a CSV row for every readable picture, in order, and sheets of those worth a look.
 
-    What cannot be read is named on standard error. Memory does not grow with the number of
-    pictures.
+    What has no row is named on standard error. Memory does not grow with the number of pictures. A
+    CSV file takes its name when it is whole, and one that was there before stays until then.
 
     Args:
         model: a run's checkpoint, or the bundle of an exported variant.
-        found: paths of picture files; sheets that lie among them are left out.
+        found: picture files and others; earlier answers that lie among them are left out.
         settings: what to write, and where to.
 
     Returns:
         what was done, in a sentence.
 
     Raises:
-        ConfigError: nothing can be read or explained, or a place to write to is taken.
+        ConfigError: nothing can be read or explained, a place to write to is taken or cannot be
+            written, or the model is damaged.
     """
+    _keep_pictures(settings.out, found)
     sheets = _Sheets.beside(settings.out, explain=settings.explain)
-    files = [Path(file) for file in found if not sheets.has(Path(file))]
+    files = [Path(file) for file in found.pictures if not sheets.has(Path(file))]
+    left_out = [one for one in found.left_out if not sheets.has(Path(one.path))]
 
-    predictor, maps = _opened(model, settings)
     with _output(settings.out) as stream:
+        predictor, maps = _opened(model, settings)
+        for problem in left_out:
+            print(f"skipped {problem}", file=sys.stderr)
         sample = _write_rows(predictor, files, settings.top_k, stream)
-    if sample.count == 0:
-        raise ConfigError(f"images: of {settings.images} nothing can be read.")
+        if sample.count == 0:
+            raise ConfigError(f"images: of {settings.images} nothing can be read.")
     where = ""
     if sheets.labels is not None:
-        from src.reporting.canvas import save
-        from src.reporting.label_sheet import label_sheet
-
-        save(label_sheet(sample, thumbnail), sheets.labels)
         where = f", written to {settings.out} and shown in {sheets.labels.name}"
-    if maps is not None and sheets.explained is not None:
-        _explain(sample.few(), predictor, maps, sheets.explained)
-        where += f", what the network looked at in {sheets.explained.name}"
+        with written_to("out", sheets.labels):
+            _draw_labels(sample, sheets.labels)
+            if maps is not None and sheets.explained is not None:
+                _explain(sample.few(), predictor, maps, sheets.explained)
+                where += f", what the network looked at in {sheets.explained.name}"
     pictures = "picture" if sample.count == 1 else "pictures"
-    return f"{sample.count:,} {pictures} labelled{where}, {len(files) - sample.count} skipped"
+    skipped = len(files) - sample.count + len(left_out)
+    hidden = f"; {found.hidden:,} hidden ones were not looked at" if found.hidden else ""
+    return f"{sample.count:,} {pictures} labelled{where}, {skipped:,} skipped{hidden}"
 
 
 @dataclass(frozen=True)
 class _Sheets:
     """Where pictures of pictures go: beside the CSV file, and over nothing but earlier ones."""
 
+    table: Path | None = None
     labels: Path | None = None
     explained: Path | None = None
 
     @classmethod
     def beside(cls, out: str | None, *, explain: bool) -> _Sheets:
-        if out is None or (Path(out).exists() and not Path(out).is_file()):  # a terminal, a pipe
+        if out is None or _is_special(out):
             if explain:
                 raise ConfigError(
                     "explain: its pictures are written beside a CSV file: say out=FILE.csv too."
@@ -78,26 +93,79 @@ class _Sheets:
             return cls()
         table = Path(out).absolute()
         sheets = cls(
+            table,
             table.with_suffix(".png"),
             table.with_name(f"{table.stem}_explained.png") if explain else None,
         )
         for sheet in (sheets.labels, sheets.explained):
-            if sheet is not None and sheet.exists() and not table.exists():
+            if sheet is not None and os.path.lexists(sheet) and not os.path.exists(table):
                 raise ConfigError(f"out: {sheet}, where a contact sheet goes, is there already.")
         return sheets
 
     def has(self, file: Path) -> bool:
-        return file.absolute() in (self.labels, self.explained)
+        return file.absolute() in (self.table, self.labels, self.explained)
 
 
-def _output(out: str | None) -> nullcontext[TextIO] | TextIO:
+def _keep_pictures(out: str | None, found: Listing) -> None:
+    """Refuse to write the table over a picture."""
     if out is None:
-        return nullcontext(sys.stdout)
+        return
+    place = os.path.realpath(out)
+    taken = os.path.splitext(place)[1].lower() in PICTURE_ENDINGS
+    if taken or place in map(os.path.realpath, found.pictures):
+        raise ConfigError(f"out: {out} is a picture by its name or content: name a CSV file.")
+
+
+def _is_special(out: str) -> bool:
+    """Whether it is a terminal, a pipe or a device, which is written to as it is."""
+    return os.path.exists(out) and not os.path.isfile(out) and not os.path.isdir(out)
+
+
+@contextmanager
+def _output(out: str | None) -> Iterator[TextIO]:
+    """What the rows are written to; a file is put in its place when the block has ended."""
+    if out is None:
+        with _standard_output() as stream:
+            yield stream
+        return
+    if os.path.isdir(out):
+        raise ConfigError(f"out: {out} is a folder: name a CSV file.")
+    # A link stays one: what it leads to is replaced.
+    target = Path(os.path.realpath(out))
     try:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        return open(out, "w", encoding="utf-8", newline="")
+        place = nullcontext(target) if _is_special(out) else replacing(target)
+        with place as path, path.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
     except OSError as error:
-        raise ConfigError(f"out: {out} cannot be written: {error.strerror}.") from error
+        if error.filename is not None:  # else it is a write that failed
+            named = Path(error.filename)
+            if named.parent != target.parent and not target.is_relative_to(named):
+                raise
+        reason = refusal(error, target.parent) or error.strerror
+        raise ConfigError(f"out: {out} cannot be written: {reason}.") from error
+
+
+@contextmanager
+def _standard_output() -> Iterator[TextIO]:
+    """Rows for a person are plain text in the terminal's encoding; for a program they are UTF-8."""
+    stream = direct(sys.stdout)
+    if stream.isatty() or not isinstance(stream, TextIOWrapper):
+        yield sys.stdout
+        return
+    encoding, errors = stream.encoding, stream.errors
+    stream.reconfigure(encoding="utf-8", errors="strict", newline="")
+    try:
+        yield cast(TextIO, stream)
+        stream.flush()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        give_up(cast(TextIO, stream))
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputLost(error) from error
+    finally:
+        stream.reconfigure(encoding=encoding, errors=errors, newline=None)
 
 
 def _opened(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMaps | None]:
@@ -133,14 +201,33 @@ def _write_rows(
     rows = csv.writer(stream)
     further = [f"{word}_{k}" for k in range(2, top_k + 1) for word in ("label", "probability")]
     rows.writerow(["path", "label", "probability", *further])
-    for item in predictor.label(files, top_k):
-        if isinstance(item, Labelled):
-            pairs = zip(item.labels, item.probabilities, strict=True)
-            rows.writerow([item.path, *(x for name, p in pairs for x in (name, f"{p:.6f}"))])
-            sample.add(Guess(item.probabilities[0], item.path, item.labels[0]))
-        else:
-            print(f"skipped {item}", file=sys.stderr)
+    try:
+        for item in predictor.label(files, top_k):
+            if isinstance(item, Labelled):
+                pairs = zip(item.labels, item.probabilities, strict=True)
+                cells = [x for name, p in pairs for x in (csv_cell(name), f"{p:.6f}")]
+                rows.writerow([csv_cell(item.path), *cells])
+                sample.add(Guess(item.probabilities[0], item.path, item.labels[0]))
+            else:
+                print(f"skipped {item}", file=sys.stderr)
+    except DamagedModel as error:
+        raise ConfigError(f"run: {error}.") from error
     return sample
+
+
+def _draw_labels(sample: GuessSample, sheet: Path) -> None:
+    from src.reporting.canvas import save
+    from src.reporting.label_sheet import label_sheet
+
+    save(label_sheet(sample, _shown), sheet)
+
+
+def _shown(path: str) -> NDArray[np.uint8]:
+    """A picture for a sheet; grey if it has gone or changed since it was labelled."""
+    try:
+        return thumbnail(path)
+    except (OSError, PictureError):
+        return np.full((3, 90, 90), 200, np.uint8)
 
 
 def _explain(guesses: Sequence[Guess], predictor: Predictor, maps: ClassMaps, sheet: Path) -> None:
@@ -150,6 +237,6 @@ def _explain(guesses: Sequence[Guess], predictor: Predictor, maps: ClassMaps, sh
 
     pixels = np.stack([predictor.pixels(Path(guess.path)) for guess in guesses])
     probs = predictor.probabilities(pixels)
-    shown = [thumbnail(guess.path) for guess in guesses]
+    shown = [_shown(guess.path) for guess in guesses]
     heats = maps.of(pixels, likeliest(probs))
     save(rivals_sheet(shown, heats, probs, predictor.class_names, maps.title), sheet)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from src.records import RunSummary
 from src.run_folder import RunFolder
 from src.seal import amending
 from src.tracking.addresses import without_password
+from src.tracking.leash import run_leashed
 
 __all__ = ["earlier_refit", "refit", "refit_settings"]
 
@@ -90,6 +90,8 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     if wanted.trainer.devices != 1:
         _train_apart(folder, wanted)
     else:
+        for line in data.summary:
+            print(f"data: {line}")
         run_experiment(wanted, command=command, data=data)
     return folder
 
@@ -147,9 +149,8 @@ def _train_apart(folder: RunFolder, settings: RunSettings) -> None:
     plain = yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
     write_atomically(folder.config, plain)
     command = [sys.executable, "-m", "src.train", f"resume={folder.path}"]
-    ended = subprocess.run(command, check=False)
-    if ended.returncode:
-        raise ChildEnded(ended.returncode)
+    if code := run_leashed(command):
+        raise ChildEnded(code)
 
 
 def _command(chosen: RunSummary, settings: RunSettings) -> str:

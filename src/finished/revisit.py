@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from src.build import build_data
 from src.candidates.candidate import Trained
 from src.candidates.choose import load_trained
@@ -99,7 +101,13 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
             )
         fingerprint = data.split.test_fingerprint
         measurements = count_test_measurement(folder.output_dir, fingerprint, folder.run_id)
-    measured = measure_part(data, part, again.trained.predict(data, part))
+    answers = again.trained.predict(data, part)
+    if not np.isfinite(answers[0]).all():
+        raise ConfigError(
+            f"run: {folder.name} answers with what is no number (NaN or infinity): its weights are "
+            "damaged, or it does not suit this machine's arithmetic."
+        )
+    measured = measure_part(data, part, answers)
     with amending(folder.path, f"predictions/{part}.parquet", updated=[folder.summary.name]):
         measured.predictions.write(folder.predictions / f"{part}.parquet")
         if folder.summary.is_file():

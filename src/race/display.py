@@ -14,8 +14,10 @@ from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
 from rich.text import Text
 
+from src.config.console import direct
 from src.reporting.amounts import duration, metric_text, one_line, settings_text
 from src.reporting.tables import Table
+from src.text import visible, visible_lines
 from src.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 
 __all__ = ["Display"]
@@ -64,7 +66,7 @@ class Display:
         steps: str = "epochs",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stream = stream or sys.stderr
+        self._stream = direct(stream or sys.stderr)
         self._metric = metric
         self._width = max(map(len, families), default=0)
         self._step = steps.removesuffix("s")
@@ -120,7 +122,7 @@ class Display:
         improved = best is not None and best.number == trial.number
         self._best = best
         line = self._ended(trial, improved)
-        self._last = Text(line, style=_STYLES.get(trial.state, ""))
+        self._last = Text(visible(line), style=_STYLES.get(trial.state, ""))
         if self._live is None:
             self._print(line)
 
@@ -134,7 +136,7 @@ class Display:
         if live is None:
             self._print(text)
         else:
-            self._write(lambda: live.console.print(Text(text), soft_wrap=True))
+            self._write(lambda: live.console.print(Text(visible_lines(text)), soft_wrap=True))
 
     def tick(self, counts: Mapping[str, int], left: str) -> None:
         """Draw, if it is time to.
@@ -174,7 +176,7 @@ class Display:
         lines = [
             *map(Text, Table("", headers, rows, _NUMBERS).text(width).splitlines()[1:]),
             Text(f"  and {hidden} more" if hidden > 0 else "", style="dim"),
-            Text(self._leader(), style="bold"),
+            Text(visible(self._leader()), style="bold"),
             self._last,
             Text("  ".join(filter(None, (self._state(), self._left)))),
         ]
@@ -222,7 +224,7 @@ class Display:
 
     def _print(self, text: str) -> None:
         self._said = self._clock()
-        self._write(lambda: print(text, file=self._stream, flush=True))
+        self._write(lambda: print(visible_lines(text), file=self._stream, flush=True))
 
     def _write(self, write: Callable[[], object]) -> None:
         if self._gone:

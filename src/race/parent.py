@@ -24,6 +24,9 @@ from src.trials import FAILED, SweepRecord, TrialRecord
 
 __all__ = ["ParentRun"]
 
+# The runs of the last trials may be under way still; who stops it twice does not wait.
+_CLOSE_SECONDS = 60.0
+_HASTY_SECONDS = 0.5
 _NOT_PARAMS = ("output_dir", "resume", "tracking", "model")
 
 
@@ -50,6 +53,7 @@ class ParentRun:
 
     def open(self, warn: Callable[[str], None]) -> None:
         """Begin the run in MLflow, or go on with it."""
+        self._warn = warn
         settings, tracking = self._settings, self._settings.tracking
         output_dir = Path(settings.output_dir).absolute()
         self._where = (
@@ -111,8 +115,13 @@ class ParentRun:
                 tracker.finish(status, reason, wait_seconds=0.0)
             else:
                 tracker.finish(status, reason)
-            if self._mirror is not None:
-                self._mirror.close()
+            if self._mirror is not None and not self._mirror.close(
+                _HASTY_SECONDS if record is None else _CLOSE_SECONDS
+            ):
+                self._warn(
+                    "warning: MLflow does not have all of the sweep yet. The next run sends it, "
+                    f"or: python -m src.tracking.replay output_dir={self._settings.output_dir}"
+                )
 
     def _show(self, tracker: Tracker, record: SweepRecord) -> None:
         for path in self._write(record):

@@ -16,6 +16,7 @@ from src.metrics.classification import (
     per_class_recall,
 )
 from src.metrics.intervals import wilson_interval
+from src.text import csv_row
 
 __all__ = ["ClassRow", "class_rows", "class_table"]
 
@@ -78,5 +79,5 @@ def class_table(matrix: NDArray[np.int64], class_names: Sequence[str]) -> str:
         values = (getattr(row, score) for score in scores)
         known = ["" if np.isnan(value) else f"{value:.4f}" for value in values]
         other = "" if row.confused_with is None else class_names[row.confused_with]
-        out.writerow([class_names[row.index], row.pictures, *known, other, row.confused])
+        out.writerow(csv_row([class_names[row.index], row.pictures, *known, other, row.confused]))
     return text.getvalue()

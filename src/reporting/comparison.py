@@ -13,6 +13,7 @@ from src.reporting.tables import Table
 from src.selection.folds import FoldTest
 from src.selection.mcnemar import McNemar
 from src.selection.verdict import Standing, Verdict
+from src.text import csv_row
 
 __all__ = [
     "Comparison",
@@ -162,10 +163,12 @@ def comparison_table(comparison: Comparison, most: int | None = None) -> Table:
 def comparison_csv(comparison: Comparison) -> str:
     """All candidates, the best first; what is not known is left empty."""
     stream = io.StringIO()
-    rows = csv.DictWriter(stream, [*_COLUMNS, "run_ids", "command"], lineterminator="\n")
-    rows.writeheader()
-    rows.writerows(_candidate(one) | {"run_ids": " ".join(one.standing.run_ids)}
-                   for one in comparison.entrants)  # fmt: skip
+    columns = [*_COLUMNS, "run_ids", "command"]
+    rows = csv.writer(stream, lineterminator="\n")
+    rows.writerow(columns)
+    for one in comparison.entrants:
+        known = _candidate(one) | {"run_ids": " ".join(one.standing.run_ids)}
+        rows.writerow(csv_row(known[column] for column in columns))
     return stream.getvalue()
 
 

@@ -10,6 +10,7 @@ from itertools import accumulate
 
 from src.metrics.pareto import pareto_front
 from src.reporting.amounts import value_text
+from src.text import csv_row
 from src.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 
 __all__ = [
@@ -124,7 +125,7 @@ def leaderboard_csv(record: SweepRecord) -> str:
             *(value_text(trial.values[key]) if key in trial.values else None for key in keys),
             record.commands.get(trial.number),
         ]
-        out.writerow(["" if cell is None else cell for cell in cells])
+        out.writerow(csv_row("" if cell is None else cell for cell in cells))
     return text.getvalue()
 
 

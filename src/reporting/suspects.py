@@ -10,6 +10,7 @@ from pathlib import Path
 from src.files import write_atomically
 from src.metrics.confident import label_suspects
 from src.records import Predictions, Suspect
+from src.text import csv_row
 
 __all__ = ["doubtful_labels", "write_suspects"]
 
@@ -52,5 +53,5 @@ def write_suspects(path: Path, suspects: Sequence[Suspect]) -> None:
     rows.writerow(_COLUMNS)
     for s in suspects:
         place = (s.part, s.index, s.path or "", s.label)
-        rows.writerow((*place, s.kind, f"{s.score:.4f}", s.suggested, s.like))
+        rows.writerow(csv_row((*place, s.kind, f"{s.score:.4f}", s.suggested, s.like)))
     write_atomically(path, text.getvalue())

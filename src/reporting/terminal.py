@@ -7,6 +7,7 @@ from collections.abc import Callable
 from src.metrics.summary import metric_key
 from src.records import RunSummary
 from src.reporting.amounts import count, duration, measured, share_with_interval
+from src.text import visible
 
 __all__ = ["format_summary"]
 
@@ -38,7 +39,7 @@ def format_summary(summary: RunSummary, ui_command: str) -> str:
         "run folder": summary.run_dir,
         "open the UI": ui_command,
     }
-    shown = {name: text for name, text in rows.items() if text is not None}
+    shown = {name: visible(text) for name, text in rows.items() if text is not None}
     width = max(map(len, shown))
     return "\n".join([*lines, "", *(f"  {name:<{width}}  {shown[name]}" for name in shown)])
 

@@ -18,6 +18,7 @@ from typing import Any
 from optuna.storages.journal import BaseJournalBackend
 
 from src.digests import DamagedLine, checked_line, line_content
+from src.disk import named_file
 
 __all__ = ["Journal", "operation_of"]
 
@@ -67,8 +68,9 @@ class Journal(BaseJournalBackend):
         content = b"".join(lines)
         try:
             written = 0
-            while written < len(content):
-                written += os.write(self._file, content[written:])
+            with named_file(self._path):
+                while written < len(content):
+                    written += os.write(self._file, content[written:])
             # What a killed process wrote is safe; what a power cut would lose is one trial's steps.
             if any(log.get("op_code") == _ENDS_TRIAL for log in logs):
                 os.fsync(self._file)

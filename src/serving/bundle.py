@@ -57,6 +57,7 @@ _SHIPPED = (
     "__init__.py",
     "files.py",
     "openmp.py",
+    "text.py",
     "data/__init__.py",
     "data/decode.py",
     "data/source.py",
@@ -287,6 +288,7 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
     from safetensors.torch import load_file
 
     from src.serving.network import network_classifier
+    from src.training.inference import require_finite
 
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -294,6 +296,7 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
         passport = _passport(folder)
         network = _network(passport)
         network.load_state_dict(load_file(folder / _WEIGHTS))
+        require_finite(network)
     except Exception as error:  # safetensors and torch have many words for a damaged file
         raise ValueError(f"{folder} holds no network that can be loaded: {error}") from error
     classify = network_classifier(network, passport, device)

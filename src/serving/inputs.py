@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decode import PictureError
+from src.data.decode import PictureError, read_header
 
-__all__ = ["as_picture"]
+__all__ = ["as_picture", "check_request", "pixels_in_memory"]
 
 _CHANNELS = (1, 3, 4)
+# What one request may ask: far more than a person does, and less than keeps a server from others
+# for long. One small file can hold a hundred megapixels, so pixels count and not bytes alone.
+_MOST_PICTURES = 2_000
+_MOST_BYTES = 256_000_000
+_MOST_PIXELS = 2_000_000_000
+_MOST_PIXELS_OF_ONE = 40_000_000
+_JPEG = b"\xff\xd8"
+# Decoding a JPEG to a smaller size needs at most the coefficients of the whole one.
+_JPEG_SHARE = 4
+_BLANKS = re.compile(r"\s+")
 
 
 def as_picture(value: object) -> bytes | Image.Image:
@@ -33,7 +47,7 @@ def as_picture(value: object) -> bytes | Image.Image:
         case str():
             try:
                 # MIME's kind of it, which MLflow writes, has line ends.
-                return base64.b64decode("".join(value.split()), validate=True)
+                return base64.b64decode(_BLANKS.sub("", value), validate=True)
             except ValueError:
                 raise PictureError("is text, and not the bytes of a picture in base64") from None
         case np.ndarray() | list() | tuple():
@@ -46,6 +60,68 @@ def as_picture(value: object) -> bytes | Image.Image:
             raise PictureError(
                 f"is of type {type(value).__name__}: bytes of a picture file or an array is needed"
             )
+
+
+def check_request(rows: Sequence[object]) -> None:
+    """Refuse what would take a server's memory or its time from others; nothing is decoded.
+
+    Args:
+        rows: as `as_picture` takes them; what is no picture at all counts for nothing here.
+
+    Raises:
+        ValueError: there are too many pictures, bytes or pixels; names the picture that is too
+            large, counted from 0.
+    """
+    if len(rows) > _MOST_PICTURES:
+        raise ValueError(
+            f"a request of {len(rows):,} pictures is too large: ask for at most "
+            f"{_MOST_PICTURES:,} at once"
+        )
+    size = sum(len(row) for row in rows if isinstance(row, str | bytes | bytearray))
+    if size > _MOST_BYTES:
+        raise ValueError(
+            f"pictures of {size / 1e6:,.0f} MB in one request are too many: ask for at most "
+            f"{_MOST_BYTES / 1e6:,.0f} MB at once"
+        )
+    total = 0
+    for row, value in enumerate(rows):
+        if not isinstance(value, str | bytes | bytearray | memoryview):
+            continue
+        try:
+            picture = as_picture(value)
+        except PictureError:  # named when it is read
+            continue
+        pixels = pixels_in_memory(picture)
+        if pixels > _MOST_PIXELS_OF_ONE:
+            raise ValueError(
+                f"the picture in row {row} has {pixels / 1e6:,.0f} megapixels; the limit is "
+                f"{_MOST_PIXELS_OF_ONE / 1e6:,.0f}: make it smaller"
+            )
+        total += pixels
+        if total > _MOST_PIXELS:
+            raise ValueError(
+                f"the pictures up to row {row} have {total / 1e6:,.0f} megapixels; the limit for a "
+                f"request is {_MOST_PIXELS / 1e6:,.0f}: ask for fewer at once"
+            )
+
+
+def pixels_in_memory(picture: bytes | Path | Image.Image) -> int:
+    """Return how many pixels it takes to decode a picture, from its header alone.
+
+    That of a JPEG, of which smaller versions are decoded at once, counts less. What cannot be read
+    takes none.
+    """
+    if isinstance(picture, Image.Image):
+        return picture.width * picture.height
+    try:
+        with io.BytesIO(picture) if isinstance(picture, bytes) else picture.open("rb") as stream:
+            is_jpeg = stream.read(2) == _JPEG
+            stream.seek(0)
+            header = read_header(stream)
+    except (OSError, PictureError):
+        return 0
+    pixels = header.height * header.width
+    return pixels // _JPEG_SHARE if is_jpeg else pixels
 
 
 def _image(value: object) -> Image.Image:
@@ -76,7 +152,7 @@ def _array(value: object) -> NDArray[np.generic]:
         pixels = np.asarray(value)
         if pixels.dtype == object:
             pixels = np.array([np.stack([np.asarray(x) for x in row]) for row in pixels])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         raise PictureError("is no array: its rows differ in length or in kind") from None
     if pixels.dtype.kind not in "iufb":
         raise PictureError("is an array of something else than numbers")

@@ -6,6 +6,7 @@ gets to see: the program that loads the model may have a `src` of its own, or an
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 __all__ = ["PictureClassifier"]
 
 _PACKAGE = "src"
+_logger = logging.getLogger(__name__)
 
 
 class PictureClassifier(PythonModel):
@@ -30,8 +32,10 @@ class PictureClassifier(PythonModel):
         bundle = Path(context.artifacts["bundle"])
         with _package_of(bundle / "code"):
             from src.serving.bundle import open_predictor
+            from src.serving.predictor import DamagedModel
 
             self._predictor = open_predictor(bundle)
+            self._damaged = DamagedModel
 
     def predict(
         self,
@@ -49,12 +53,20 @@ class PictureClassifier(PythonModel):
             `label`, its `probability`, and `probabilities`, those of every class by name.
 
         Raises:
-            MlflowException: names the row that is no picture.
+            MlflowException: names the row that is no picture, or says what the model lacks.
         """
         try:
             probs = self._predictor.answer(list(model_input["image"]))
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
+        except self._damaged as error:
+            raise MlflowException(str(error)) from error
+        except MemoryError as error:
+            raise MlflowException("there is not enough memory for these pictures") from error
+        except Exception as error:
+            # MLflow would send a stranger the traceback, with this machine's paths.
+            _logger.exception("these pictures cannot be answered")
+            raise MlflowException("these pictures cannot be answered: see the log") from error
         names = self._predictor.class_names
         return pd.DataFrame(
             {

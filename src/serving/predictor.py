@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,13 +17,22 @@ from PIL import Image
 
 from src.data.decode import PictureError, PictureFormat, decode_picture
 from src.data.source import Problem
-from src.serving.inputs import as_picture
+from src.serving.inputs import as_picture, check_request, pixels_in_memory
 
-__all__ = ["Classify", "Labelled", "Predictor"]
+__all__ = ["Classify", "DamagedModel", "Labelled", "Predictor"]
 
 T = TypeVar("T")
 Classify = Callable[..., NDArray[np.float32]]
 Pixels = NDArray[np.uint8]
+# Pixels that are decoded at the same time; each takes up to 25 bytes meanwhile.
+_PIXELS_AT_ONCE = 32_000_000
+# Larger pictures are decoded one after another by the thread that asks: the allocator keeps for a
+# thread what its largest picture took.
+_LARGE_PIXELS = 8_000_000
+
+
+class DamagedModel(Exception):
+    """A model gives answers that are no probabilities, so it is not the one that was trained."""
 
 
 @dataclass(frozen=True)
@@ -58,28 +69,55 @@ class Predictor:
         self, classify: Classify, passport: Mapping[str, Any], *, batch_size: int = 128
     ) -> None:
         self.class_names: tuple[str, ...] = tuple(passport["class_names"])
-        self.probabilities = classify
+        self._classify = classify
         self.formats = tuple(map(PictureFormat.of, passport.get("formats", [passport])))
         self._batch_size = batch_size
+        self._room = _Room(_PIXELS_AT_ONCE)
+
+    def probabilities(self, *images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return what `classify` gives to decoded pictures, (N, K) float32.
+
+        Raises:
+            DamagedModel: not all of it are finite numbers.
+        """
+        probs = self._classify(*images)
+        if not np.isfinite(probs).all():
+            raise DamagedModel(
+                "the model answers with what is no number (NaN or infinity): its weights are "
+                "damaged, or it does not suit this machine's arithmetic"
+            )
+        return probs
 
     def answer(self, rows: Sequence[object]) -> NDArray[np.float32]:
         """Probabilities (N, K) of N pictures, each as `as_picture` takes it.
 
+        Memory does not grow with the number of pictures.
+
         Raises:
-            ValueError: names the first row, counted from 0, that is no picture.
+            ValueError: names the first row, counted from 0, that is no picture; or it is more than
+                may be asked at once.
+            DamagedModel: as `probabilities`.
         """
+        check_request(rows)
         probs = [np.empty((0, len(self.class_names)), np.float32)]
         with ThreadPoolExecutor() as pool:
             for batch in _batched(enumerate(rows), self._batch_size):
-                probs.append(self.probabilities(*_stacked(list(pool.map(self._row, batch)))))
+                waiting = [(row, self._begun(pool, _row(row, value))) for row, value in batch]
+                decoded = [_of_row(row, pixels) for row, pixels in waiting]
+                probs.append(self.probabilities(*_stacked(decoded)))
         return np.concatenate(probs)
 
     def label(self, files: Iterable[Path], top_k: int = 5) -> Iterator[Labelled | Problem]:
-        """Label picture files in their order; a file that cannot be read gives a `Problem`."""
+        """Label picture files in their order; a file that cannot be read gives a `Problem`.
+
+        Raises:
+            DamagedModel: as `probabilities`.
+        """
         top_k = min(top_k, len(self.class_names))
         with ThreadPoolExecutor() as pool:
             for batch in _batched(files, self._batch_size):
-                decoded = list(pool.map(self._read, batch))
+                waiting = [(path, self._begun(pool, path)) for path in batch]
+                decoded = [_of_file(path, pixels) for path, pixels in waiting]
                 images = [d for d in decoded if not isinstance(d, Problem)]
                 probs = iter(self.probabilities(*_stacked(images)) if images else ())
                 for path, item in zip(batch, decoded, strict=True):
@@ -96,21 +134,23 @@ class Predictor:
         """
         return _decoded(picture, self.formats[0])
 
-    def _all_pixels(self, picture: bytes | Path | Image.Image) -> list[Pixels]:
-        return [_decoded(picture, wanted) for wanted in self.formats]
-
-    def _row(self, numbered: tuple[int, object]) -> list[Pixels]:
-        row, value = numbered
+    def _begun(
+        self, pool: ThreadPoolExecutor, picture: bytes | Path | Image.Image
+    ) -> Future[list[Pixels]]:
+        """The picture in all formats, decoded or being decoded."""
+        pixels = pixels_in_memory(picture)
+        if pixels <= _LARGE_PIXELS:
+            return pool.submit(self._all_pixels, picture, pixels)
+        done: Future[list[Pixels]] = Future()
         try:
-            return self._all_pixels(as_picture(value))
+            done.set_result(self._all_pixels(picture, pixels))
         except PictureError as error:
-            raise ValueError(f"the picture in row {row} {error}") from None
+            done.set_exception(error)
+        return done
 
-    def _read(self, path: Path) -> list[Pixels] | Problem:
-        try:
-            return self._all_pixels(path)
-        except PictureError as error:
-            return Problem(str(path), str(error))
+    def _all_pixels(self, picture: bytes | Path | Image.Image, pixels: int) -> list[Pixels]:
+        with self._room.for_pixels(pixels):
+            return [_decoded(picture, wanted) for wanted in self.formats]
 
     def _named(self, path: str, probs: NDArray[np.float32], top_k: int) -> Labelled:
         best = np.argsort(-probs, kind="stable")[:top_k]
@@ -121,9 +161,60 @@ class Predictor:
         )
 
 
+class _Room:
+    """Lets threads decode side by side as long as their pictures have room in memory.
+
+    Args:
+        pixels: at most so many at once, or a single picture.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        self._all = self._free = pixels
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def for_pixels(self, pixels: int) -> Iterator[None]:
+        """Wait until there is room for them, and keep it until the block ends."""
+        pixels = min(pixels, self._all)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
+
+
+def _row(row: int, value: object) -> bytes | Image.Image:
+    try:
+        return as_picture(value)
+    except PictureError as error:
+        raise ValueError(f"the picture in row {row} {error}") from None
+
+
+def _of_row(row: int, pixels: Future[list[Pixels]]) -> list[Pixels]:
+    try:
+        return pixels.result()
+    except PictureError as error:
+        raise ValueError(f"the picture in row {row} {error}") from None
+
+
+def _of_file(path: Path, pixels: Future[list[Pixels]]) -> list[Pixels] | Problem:
+    try:
+        return pixels.result()
+    except PictureError as error:
+        return Problem(str(path), str(error))
+
+
 def _decoded(picture: bytes | Path | Image.Image, wanted: PictureFormat) -> Pixels:
     return decode_picture(
-        picture, image_size=wanted.image_size, channels=wanted.channels, fit=wanted.fit
+        picture,
+        image_size=wanted.image_size,
+        channels=wanted.channels,
+        fit=wanted.fit,
+        value_range=wanted.value_range,
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import os
 import shlex
 from pathlib import Path
 from urllib.parse import unquote
+
+from src.config.credentials import credentials_problem, without_password
 
 __all__ = [
     "absolute_uri",
@@ -14,10 +16,9 @@ __all__ = [
     "serve_command",
     "sqlite_path",
     "sqlite_uri",
+    "unused_address",
     "without_password",
 ]
-
-_PASSWORD = re.compile(r"(\w://[^/\s:@]*):[^/\s@]+@")
 
 
 def default_uri(output_dir: Path) -> str:
@@ -43,6 +44,22 @@ def public_uri(uri: str | None, output_dir: Path) -> str | None:
     return without_password(absolute_uri(uri, output_dir))
 
 
+def unused_address(uri: str | None, output_dir: Path) -> str | None:
+    """What to tell a person whose MLFLOW_TRACKING_URI is set but not used, or None.
+
+    Where a run goes is a setting that is written down with it, and no variable.
+    """
+    exported = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    used = absolute_uri(uri, output_dir)
+    if uri is not None or not exported or absolute_uri(exported, output_dir) == used:
+        return None
+    named = "ADDRESS" if credentials_problem(exported, "uri") else shlex.quote(exported)
+    return (
+        f"MLFLOW_TRACKING_URI is set, but a run goes where its settings say, to {used}: say "
+        f"tracking.uri={named} to send it there"
+    )
+
+
 def serve_command(model: str, uri: str | None, output_dir: Path) -> str:
     """What a person types to have a model answer over HTTP.
 
@@ -62,11 +79,6 @@ def sqlite_path(uri: str) -> Path | None:
     if scheme.partition("+")[0] != "sqlite" or not rest or rest == ":memory:":
         return None
     return Path(unquote(rest.partition("?")[0])).absolute()
-
-
-def without_password(text: str) -> str:
-    """`text` with the passwords of all URIs in it replaced by ***."""
-    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def sqlite_uri(path: Path) -> str:

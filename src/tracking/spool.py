@@ -132,6 +132,7 @@ class Spool:
         self.run_id: str | None = None
         self.finished = False
         self.trouble: OSError | None = None
+        self._began_ms = 0
         self._earlier: set[tuple[str, int]] = set()
         self._latest: dict[tuple[str, int], float | str] = {}
         self._known_params: dict[str, str] = {}
@@ -172,6 +173,8 @@ class Spool:
         if self.run_id not in (None, run_id):
             raise ValueError(f"{self.run_dir} holds the run {self.run_id}, not {run_id}")
         self.run_id = run_id
+        start_time_ms = _now_ms() if start_time_ms is None else start_time_ms
+        self._began_ms = self._began_ms or start_time_ms
         self._write(
             "start",
             run_id=run_id,
@@ -181,7 +184,7 @@ class Spool:
             target=target,
             tags=dict(tags),
             parent_run_id=parent_run_id,
-            start_time_ms=_now_ms() if start_time_ms is None else start_time_ms,
+            start_time_ms=start_time_ms,
         )
 
     def params(self, values: Mapping[str, str]) -> None:
@@ -314,7 +317,8 @@ class Spool:
         """
         if status not in STATUSES:
             raise ValueError(f"status is {status!r}: it must be one of {', '.join(STATUSES)}")
-        end_time_ms = _now_ms() if end_time_ms is None else end_time_ms
+        if end_time_ms is None:  # not before it began, should the clock have been set meanwhile
+            end_time_ms = max(_now_ms(), self._began_ms)
         self._write("finish", status=status, reason=reason, end_time_ms=end_time_ms)
 
     def close(self) -> None:
@@ -381,8 +385,9 @@ class Spool:
     def _learn(self, event: Mapping[str, Any]) -> None:
         kind = event.get("event")
         self.finished = kind == "finish"
-        if kind == "start" and self.run_id is None:
-            self.run_id = event["run_id"]
+        if kind == "start":
+            self.run_id = self.run_id or event["run_id"]
+            self._began_ms = self._began_ms or int(event.get("start_time_ms", 0))
         elif kind == "metrics":
             values = {(key, event["step"]): text for key, text in event["values"].items()}
             self._earlier.update(values)

@@ -17,11 +17,14 @@ import urllib.request
 from functools import partial
 from pathlib import Path
 
+from src.checkout import import_environment
 from src.config.checks import ConfigError
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
 from src.config.tracking import UISettings
 from src.tracking.addresses import absolute_uri, sqlite_path
+from src.tracking.leash import leashed
+from src.tracking.pages import APP_NAME, HOSTS, found_by_mlflow
 from src.tracking.view import link
 from src.training.interruption import Interrupted
 
@@ -29,7 +32,7 @@ __all__ = ["main", "server_command", "show"]
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 180.0
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 15.0
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # Workers for jobs that only language-model evaluation has.
@@ -45,6 +48,7 @@ def server_command(artifacts: Path, port: int) -> list[str]:
 
     By default MLflow answers to any host name that begins like a private address, so that a page on
     `10.evil.com` could read the runs through the visitor's browser (DNS rebinding): exact names.
+    Pages of other servers on this machine are refused by `src.tracking.pages`.
     """
     return [
         sys.executable,
@@ -53,7 +57,8 @@ def server_command(artifacts: Path, port: int) -> list[str]:
         *("--host", _HOST),
         *("--port", str(port)),
         *("--workers", "1"),
-        *("--allowed-hosts", f"{_HOST}:{port},localhost:{port}"),
+        *("--app-name", APP_NAME),
+        *("--allowed-hosts", _hosts(port)),
     ]
 
 
@@ -77,17 +82,31 @@ def show(settings: UISettings) -> None:
     _require_free(settings.port)
     print("starting MLflow, which takes some seconds ...", flush=True)
     artifacts = (output_dir if database is None else database.parent) / "mlartifacts"
-    server = subprocess.Popen(
-        server_command(artifacts, settings.port),
-        env=os.environ | _ENVIRONMENT | {"MLFLOW_BACKEND_STORE_URI": uri},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
+    with found_by_mlflow() as pages:
+        environment = import_environment()
+        environment["PYTHONPATH"] += f"{os.pathsep}{pages}"
+        environment |= {"MLFLOW_BACKEND_STORE_URI": uri, HOSTS: _hosts(settings.port)}
+        server = subprocess.Popen(
+            leashed(server_command(artifacts, settings.port)),
+            stdin=subprocess.PIPE,
+            env=os.environ | _ENVIRONMENT | environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        _show(server, settings.port)
+
+
+def _hosts(port: int) -> str:
+    return f"{_HOST}:{port},localhost:{port}"
+
+
+def _show(server: subprocess.Popen[str], port: int) -> None:
+    """Say where it is once it answers, and end it at Ctrl-C."""
     try:
-        _wait_until_ready(server, settings.port)
-        site = f"http://{_HOST}:{settings.port}"
+        _wait_until_ready(server, port)
+        site = f"http://{_HOST}:{port}"
         print(f"MLflow: {link(site, _latest_experiment(site))}  (Ctrl-C ends it)", flush=True)
         _drain(server)
         raise RuntimeError(f"the MLflow server ended with code {server.wait()}")
@@ -148,12 +167,13 @@ def _drain(server: subprocess.Popen[str]) -> None:
 
 
 def _stop(server: subprocess.Popen[str]) -> None:
-    server.terminate()  # it ends its own workers then
+    assert server.stdin is not None
+    server.stdin.close()  # at which it ends, with its own workers
     try:
         server.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+    except BaseException:  # it takes too long for us, or for a person who insists
+        server.terminate()
+        raise
 
 
 def main() -> int:

@@ -11,8 +11,9 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from src.digests import HashingWriter, zip_is_whole
+from src.disk import refusal
 from src.files import replacing
-from src.training.failures import NO_ROOM, DiskFull
+from src.training.failures import DiskRefuses
 
 __all__ = ["AtomicCheckpointIO", "network_difference", "read_checkpoint"]
 
@@ -33,9 +34,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 _save(checkpoint, hashing)
                 hashing.close_archive()
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if (reason := refusal(error, Path(path).parent, _size(checkpoint))) is None:
                 raise
-            raise DiskFull(Path(path).parent, _size(checkpoint)) from error
+            raise DiskRefuses(reason) from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from src.training.tta import averaged_logits
 
 if TYPE_CHECKING:  # a served model has neither Lightning nor the loaders
+    from torch import nn
+
     from src.data.loaders import Batch
     from src.training.task import ClassificationTask
 
-__all__ = ["AUTOCAST", "MEMORY_FORMATS", "autocast", "predict"]
+__all__ = ["AUTOCAST", "MEMORY_FORMATS", "autocast", "predict", "require_finite"]
 
 # What `runtime.precision` means to torch's autocast; float32 needs none.
 AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -33,6 +35,22 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
     dtype = AUTOCAST[precision]
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         yield
+
+
+def require_finite(network: nn.Module) -> None:
+    """Refuse a network that cannot answer with numbers.
+
+    Raises:
+        ValueError: a parameter or a running statistic is NaN or infinite, or another buffer NaN (a
+            mask may be infinite).
+    """
+    parameters = dict(network.named_parameters())
+    for name, tensor in network.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
+        counted = name in parameters or name.endswith(("running_mean", "running_var"))
+        if tensor.isnan().any() or (counted and tensor.isinf().any()):
+            raise ValueError(f"its weights are damaged: {name} holds what is no number")
 
 
 def predict(

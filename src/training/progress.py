@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TextIO
 
+from src.config.console import direct
 from src.training.totals import Totals
 
 __all__ = ["Progress"]
@@ -31,7 +32,7 @@ class Progress:
     ) -> None:
         self._epochs = epochs
         self._steps = steps
-        self._stream = stream or sys.stderr
+        self._stream = direct(stream or sys.stderr)
         self._moving = moving and self._stream.isatty()
         self._drawn = 0.0
         self._epoch_started = (-1, 0.0)

@@ -34,6 +34,16 @@ def test_a_checkpoint_brings_its_network_back(tmp_path: Path) -> None:
     torch.testing.assert_close(task.network.state_dict(), network.state_dict(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(number: float, tmp_path: Path) -> None:
+    file = checkpoint(tmp_path / "last.ckpt")
+    stored = torch.load(file, weights_only=True)
+    next(value for value in stored["state_dict"].values() if value.ndim > 1).view(-1)[3] = number
+    torch.save(stored, file)
+    with pytest.raises(ConfigError, match=r"last\.ckpt cannot be used: its weights are damaged"):
+        load_task(file)
+
+
 @pytest.mark.parametrize("target", ["os.system", "pathlib.Path.unlink", "src.files.replacing"])
 def test_a_checkpoint_cannot_name_code_of_its_own(target: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="_target_"):

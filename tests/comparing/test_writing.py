@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from src.compare import compare
 from src.comparing import compared
 from src.comparing.writing import comparison_folder, write_comparison
 from src.config.checks import ConfigError
@@ -27,6 +28,33 @@ def test_a_comparison_leaves_tables_a_page_and_pictures(tmp_path: Path) -> None:
     assert json.loads(files[0].read_text())["winner"] == "cnn"
     assert "cnn comes first of 2 candidates" in files[2].read_text()
     assert "confusion_2.png" in names and "disagreements.png" not in names
+
+
+def test_a_place_that_cannot_be_written_is_named_with_its_setting(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    finished_run(tmp_path, "mlp", 20)
+    (tmp_path / "compare").write_text("a file where a folder should be")
+    with pytest.raises(ConfigError, match=r"^output_dir: .*/compare.* cannot be written: "):
+        compare(compare_settings(tmp_path), [])
+
+
+def test_figures_stay_until_others_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    finished_run(tmp_path, "mlp", 20)
+    asked = compare_settings(tmp_path)
+    before = [path.read_bytes() for path in write_comparison(compared(asked), asked)]
+
+    def full(path: Path) -> None:
+        if path.suffix == ".png":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("src.files._flush", full)
+    with pytest.raises(OSError, match="No space left"):
+        list(write_comparison(compared(asked), asked))
+    after = [path.read_bytes() for path in (tmp_path / "compare").rglob("*.*") if path.is_file()]
+    assert sorted(after) == sorted(before)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from src.data.listing import find_pictures
+from src.data.listing import Listing, find_pictures
 
 
 @pytest.fixture
@@ -22,8 +24,12 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def names(found: list[str], root: Path) -> list[str]:
-    return [os.path.relpath(path, root) for path in found]
+def names(found: Listing, root: Path) -> list[str]:
+    return [os.path.relpath(path, root) for path in found.pictures]
+
+
+def reasons(found: Listing, root: Path) -> dict[str, str]:
+    return {os.path.relpath(one.path, root): one.reason for one in found.left_out}
 
 
 def test_a_folder_means_the_pictures_below_it_in_order(folder: Path) -> None:
@@ -32,7 +38,7 @@ def test_a_folder_means_the_pictures_below_it_in_order(folder: Path) -> None:
 
 
 def test_a_file_means_itself_whatever_its_ending(folder: Path) -> None:
-    assert find_pictures(str(folder / "notes.txt")) == [str(folder / "notes.txt")]
+    assert find_pictures(str(folder / "notes.txt")).pictures == [str(folder / "notes.txt")]
 
 
 @pytest.mark.parametrize(
@@ -53,13 +59,13 @@ def test_a_pattern_means_the_pictures_that_it_matches(
     plain = folder.rename(folder.parent / "plain")
     found = find_pictures(f"{plain}/{pattern}")
     if pattern == "**":  # which also meets what a folder's listing leaves out
-        found = [path for path in found if "__MACOSX" not in path]
+        found.pictures = [path for path in found.pictures if "__MACOSX" not in path]
     assert names(found, plain) == expected
 
 
 def test_what_exists_is_no_pattern(folder: Path) -> None:
     (folder / "[ab].jpg").touch()
-    assert find_pictures(str(folder / "[ab].jpg")) == [str(folder / "[ab].jpg")]
+    assert find_pictures(str(folder / "[ab].jpg")).pictures == [str(folder / "[ab].jpg")]
 
 
 def test_nothing_to_be_found_is_said_as_it_is(folder: Path) -> None:
@@ -68,8 +74,62 @@ def test_nothing_to_be_found_is_said_as_it_is(folder: Path) -> None:
     plain = folder.rename(folder.parent / "plain")
     with pytest.raises(ValueError, match=r"nothing matches .*\*\.bmp$"):
         find_pictures(f"{plain}/*.bmp")
-    with pytest.raises(ValueError, match=r"matches 1 name, but no picture \(\.bmp, .*\)$"):
+    with pytest.raises(
+        ValueError, match=r"matches 1 name, but no picture \(\.apng, .*\): .*notes\.txt: is empty"
+    ):
         find_pictures(f"{plain}/*.txt")
     (folder.parent / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty holds no picture \(\.bmp, "):
+    with pytest.raises(ValueError, match=r"empty holds no picture \(\.apng, .*\)$"):
         find_pictures(str(folder.parent / "empty"))
+
+
+def test_every_file_is_a_picture_or_named_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "new"
+    (root / "sub").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(root / "a.jfif", "JPEG")
+    Image.new("RGB", (8, 8)).save(root / "b.avif")
+    Image.new("RGB", (8, 8)).save(root / "no ending", "PNG")
+    Image.new("RGB", (8, 8)).save(os.fsencode(root) + b"/caf\xe9.png")
+    (root / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    (root / "notes.txt").write_text("nothing to see")
+    (root / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    (root / "loop.jpg").symlink_to(root / "loop.jpg")
+    os.mkfifo(root / "pipe.jpg")
+    (root / "sub" / "up").symlink_to(root, target_is_directory=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        monkeypatch.chdir(root)  # the path of a socket may have some hundred bytes
+        listening.bind("s.jpg")
+        found = find_pictures(str(root))
+    pictures = {"a.jfif", "b.avif", "no ending", os.fsdecode(b"caf\xe9.png")}
+    assert set(names(found, root)) == pictures
+    named = reasons(found, root)
+    assert "is HEIC" in named.pop("IMG_1.HEIC") and "is no picture" in named.pop("notes.txt")
+    assert named.pop("gone.jpg") == "is a link to nothing"
+    assert "symbolic links" in named.pop("loop.jpg")
+    assert "is a pipe" in named.pop("pipe.jpg") and "is a socket" in named.pop("s.jpg")
+    assert named.pop("sub/up") == "is a link to a folder that is listed already"
+    assert not named
+
+
+def test_a_folder_behind_a_link_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.png").touch()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "linked").symlink_to(tmp_path / "there")
+    found = find_pictures(str(tmp_path / "here"))
+    assert names(found, tmp_path / "here") == ["linked/a.png"] and not found.left_out
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, said in [
+        ("/dev/zero", "is a device"),
+        (f"{tmp_path}/pipe", "is a pipe"),
+        (f"{tmp_path}/loop", "symbolic links"),
+        (f"{tmp_path}/{'a' * 300}", "name too long"),
+    ]:
+        with pytest.raises(ValueError, match=f"^{path} .*{said}"):
+            find_pictures(path)

@@ -378,3 +378,15 @@ def test_the_test_part_keeps_its_name_whatever_becomes_of_the_others() -> None:
     # Another label of the same picture makes it another test.
     relabelled = dataclasses.replace(split, targets=1 - split.targets)
     assert relabelled.test_fingerprint != split.test_fingerprint
+
+
+def test_a_manifest_keeps_names_that_look_like_formulas(tmp_path: Path) -> None:
+    names = ["=1+1/a.png", "'-x/b.png", "cat/c.png"]
+    hashes = np.array([f"{index:064x}" for index in range(3)], "S64")
+    split = make_split(
+        np.array([0, 0, 0]), hashes, seed=0, val_fraction=0.3, test_fraction=0.0, names=names
+    )
+    split.write(tmp_path / "split.csv")
+    lines = (tmp_path / "split.csv").read_text().splitlines()[1:]
+    assert [line.rsplit(",", 1)[1] for line in lines] == ["'=1+1/a.png", "''-x/b.png", "cat/c.png"]
+    assert Split.read(tmp_path / "split.csv").names == tuple(names)

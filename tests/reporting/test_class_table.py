@@ -12,6 +12,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from src.metrics.classification import confusion_matrix
 from src.metrics.intervals import wilson_interval
 from src.reporting.class_table import class_rows, class_table
+from src.text import from_csv_cell
 
 MATRIX = np.array([[9, 1, 0, 0], [4, 5, 1, 0], [0, 0, 0, 0], [0, 0, 0, 10]])
 NAMES = ["a", "b, with comma", "c", "d"]
@@ -50,3 +51,10 @@ def test_the_table_has_every_class_in_order() -> None:
         "f1": "0.6250", "most_confused_with": "a", "confused": "4",
     }  # fmt: skip
     assert (rows[2]["recall"], rows[2]["most_confused_with"]) == ("", "")
+
+
+def test_a_class_that_is_called_like_a_formula_is_computed_by_no_spreadsheet() -> None:
+    names = ["=1+1", "@home", "-5", "plain"]
+    rows = list(csv.reader(io.StringIO(class_table(MATRIX, names))))[1:]
+    assert [row[0] for row in rows] == ["'=1+1", "'@home", "-5", "plain"]
+    assert [from_csv_cell(row[0]) for row in rows] == names

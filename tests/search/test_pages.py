@@ -29,11 +29,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _ask(
-    pages: WSGIApplication, path: str, host: str = _HOST, method: str = "GET", body: bytes = b""
+    pages: WSGIApplication,
+    path: str,
+    host: str = _HOST,
+    method: str = "GET",
+    body: bytes = b"",
+    **headers: str,
 ) -> tuple[int, bytes]:
     environment: dict[str, Any] = {"PATH_INFO": path, "HTTP_HOST": host, "REQUEST_METHOD": method}
     environment |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-    environment |= {"CONTENT_TYPE": "application/json"}
+    environment |= {"CONTENT_TYPE": "application/json", **headers}
     setup_testing_defaults(environment)
     told: list[str] = []
 
@@ -112,3 +117,21 @@ def test_without_the_extra_it_is_named(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
     with pytest.raises(ValueError, match=r"make install EXTRAS=dashboard$"):
         study_pages("s", folder, None, hosts=[])
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"HTTP_ORIGIN": f"http://{_HOST}"}, 200),
+        ({"HTTP_ORIGIN": "http://evil.com"}, 403),
+        ({"HTTP_ORIGIN": "http://127.0.0.1:9999"}, 403),
+        ({"HTTP_ORIGIN": "null"}, 403),
+        ({"HTTP_SEC_FETCH_SITE": "same-site", "HTTP_SEC_FETCH_MODE": "no-cors"}, 403),
+        ({"HTTP_SEC_FETCH_SITE": "cross-site", "HTTP_SEC_FETCH_MODE": "navigate"}, 200),
+    ],
+)
+def test_pages_of_other_servers_read_nothing(
+    folder: Path, headers: dict[str, str], expected: int
+) -> None:
+    pages, _ = study_pages("s", folder, None, hosts=[_HOST])
+    assert _ask(pages, "/api/studies/0", **headers)[0] == expected

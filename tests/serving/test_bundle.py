@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from src.config.compose import groups
 from src.serving.bundle import open_predictor, write_bundle
@@ -134,6 +135,17 @@ def test_damaged_weights_are_refused_with_the_place(content: bytes, tmp_path: Pa
     bundle(tmp_path / "model")
     (tmp_path / "model" / "network.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match="holds no network that can be loaded"):
+        open_predictor(tmp_path / "model", CPU)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused(number: float, tmp_path: Path) -> None:
+    bundle(tmp_path / "model")
+    file = tmp_path / "model" / "network.safetensors"
+    weights = load_file(file)
+    next(one for one in weights.values() if one.is_floating_point()).view(-1)[0] = number
+    save_file(weights, file)
+    with pytest.raises(ValueError, match="its weights are damaged"):
         open_predictor(tmp_path / "model", CPU)
 
 

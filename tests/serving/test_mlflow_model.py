@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -194,6 +198,55 @@ def test_what_is_no_picture_is_named_and_the_server_lives(address: str, pictures
     assert ask(address, {"dataframe_records": [{"picture": good}]})[0] == 400
     status, answers = ask(address, {"dataframe_records": [{"image": good}]})
     assert status == 200 and len(answers) == 1
+
+
+def nested(depth: int) -> bytes:
+    return b'{"dataframe_records": [{"image": ' + b"[" * depth + b"]" * depth + b"}]}"
+
+
+def resident_mb(port: int) -> float:
+    """Peak memory of the processes that listen on a port, the parents of none of them."""
+    listening = [
+        psutil.Process(one.pid)
+        for one in psutil.net_connections("tcp")
+        if one.laddr.port == port and one.status == psutil.CONN_LISTEN and one.pid
+    ]
+    assert listening
+    return max(
+        int(line.split()[1]) / 1e3
+        for process in listening
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
+
+
+def test_a_hostile_request_is_refused_and_takes_little_memory(address: str, pictures: Path) -> None:
+    large = io.BytesIO()
+    Image.new("L", (9900, 9900)).save(large, "PNG")  # 98 megapixels in some 100 KB
+    allowed = io.BytesIO()
+    Image.new("RGB", (6300, 6300)).save(allowed, "PNG", compress_level=1)  # 39.7 megapixels
+    records = [{"image": text(large.getvalue())}] * 8
+    status, said = ask(address, {"dataframe_records": records})
+    assert status == 400 and "98 megapixels; the limit is 40" in said
+    status, said = ask(address, {"dataframe_records": [{"image": text(allowed.getvalue())}] * 8})
+    assert status == 200 and len(said) == 8
+    port = int(address.split(":")[2].split("/", maxsplit=1)[0])
+    if sys.platform == "linux":
+        assert resident_mb(port) < 2000
+    for body in (
+        nested(60), nested(5_000), nested(500_000), b"", b"{", b"[]", b"null", b"\xff",
+        b'{"dataframe_records": [{"image": 1e999}]}',
+        b'{"dataframe_split": {"columns": ["image"], "data": [["a"], []]}}',
+        b'{"inputs": {"image": [[[0]], [[0, 1]]]}}', b'{"instances": 1}',
+    ):  # fmt: skip
+        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=60)
+        answer = refused.value.read().decode()
+        assert str(ROOT) not in answer, answer
+        assert 400 <= refused.value.code < 500 or body == nested(500_000), (body[:60], answer)
+    good = text((pictures / "grey0.png").read_bytes())
+    assert ask(address, {"dataframe_records": [{"image": good}]})[0] == 200
 
 
 def test_no_model_is_written_where_none_is_wanted(typed: Typed, tmp_path: Path) -> None:

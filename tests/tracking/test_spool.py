@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,20 @@ def test_reading_while_another_writes_never_shows_a_part(tmp_path: Path) -> None
             assert len(event["values"]) == 30
             offset = end
     assert steps == list(range(3000))
+
+
+def test_a_run_never_ends_before_it_began_whatever_the_clock_is_set_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time_ns()
+    with Spool(tmp_path) as spool:  # it is killed, and goes on after the clock was set back
+        start(spool)
+    monkeypatch.setattr(time, "time_ns", lambda: now - 86_400 * 10**9)
+    with Spool(tmp_path) as spool:
+        start(spool)
+        spool.finish("FINISHED")
+    first, again, last = events(tmp_path)
+    assert again["start_time_ms"] < first["start_time_ms"] <= last["end_time_ms"]
 
 
 def test_a_flipped_byte_takes_its_line_out_with_a_word(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import signal
 import socket
 import subprocess
@@ -48,6 +49,14 @@ def status(port: int, host: str, path: str = "/", **headers: str) -> tuple[int, 
     return answer.status, answer.read()
 
 
+def posted(port: int, host: str, body: str, **headers: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    path = "/ajax-api/2.0/mlflow/experiments/update"
+    sent = {"Host": host, "Content-Type": "application/json", **headers}
+    connection.request("POST", path, body, headers=sent)
+    return connection.getresponse().status
+
+
 @pytest.mark.slow
 def test_the_pages_are_for_this_machine_alone(
     output_dir: Path, store: Store, unused_port: int
@@ -78,6 +87,16 @@ def test_the_pages_are_for_this_machine_alone(
         for host in [*foreign, f"127.0.0.1:{unused_port}.evil.com", "127.0.0.1:1"]:
             code, answer = status(unused_port, host, f"/get-artifact?run_uuid={found}&path=a.txt")
             assert code == 403 and b"what it says" not in answer, host
+        own = f"127.0.0.1:{unused_port}"
+        artifact = f"/get-artifact?run_uuid={found}&path=a.txt"
+        assert status(unused_port, own, artifact, Origin=f"http://{own}")[0] == 200
+        for origin in ("http://evil.com", "http://localhost:1", "http://127.0.0.1", "null"):
+            code, answer = status(unused_port, own, artifact, Origin=origin)
+            assert code == 403 and b"what it says" not in answer, origin
+        renamed = json.dumps({"experiment_id": "1", "new_name": "taken over"})
+        for origin, expected in ((f"http://{own}", 200), ("http://localhost:1", 403)):
+            code = posted(unused_port, own, renamed, Origin=origin)
+            assert code == expected, origin
     finally:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)

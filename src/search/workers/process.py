@@ -22,6 +22,8 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
+from src.config.console import take_any_text
+
 __all__ = ["Ending", "Job", "Runner", "Say", "Voice", "listen", "main", "serve"]
 
 Job = Mapping[str, Any]
@@ -150,6 +152,7 @@ def main() -> None:
     # A job that is interrupted handles it; between jobs nothing needs to be saved.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    take_any_text()
     serve(Connection(int(sys.argv[1])), sys.argv[2])
 
 

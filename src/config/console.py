@@ -1,0 +1,158 @@
+"""Standard output and standard error that take any text and show nothing but text.
+
+Names of files and classes reach a terminal in many places: in results, remarks, error messages and
+tracebacks. Here, where all of them come through, escape sequences are made visible, and what the
+terminal's encoding lacks is written as an escape instead of ending the command.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TextIO, cast
+
+from src.config.checks import ConfigError
+from src.text import visible_lines
+
+__all__ = ["OutputLost", "direct", "give_up", "on_plain_output", "take_any_text", "written_to"]
+
+P = ParamSpec("P")
+
+
+class OutputLost(ConfigError):
+    """Standard output cannot be written: a full disk, a device that is gone."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"standard output cannot be written: {error.strerror}.")
+
+
+class _PlainText(io.TextIOBase):
+    """Writes to another stream with control characters as escapes; all else is the other's.
+
+    A carriage return passes: libraries draw progress with it. Names lose theirs in `visible`.
+
+    Args:
+        stream: the other one.
+        needed: whether what is written must arrive; remarks for a person need not.
+    """
+
+    def __init__(self, stream: TextIO, *, needed: bool) -> None:
+        self.stream = stream
+        self._needed = needed
+
+    def write(self, text: str) -> int:
+        plain = "\r".join(map(visible_lines, text.split("\r")))
+        self._try(lambda: self.stream.write(plain))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self.stream.flush)
+
+    def close(self) -> None:
+        """Leave the other stream open: it is the process's own."""
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+    def writable(self) -> bool:
+        return True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.stream.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        return self.stream.errors
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def _try(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except BrokenPipeError:
+            if self._needed:
+                give_up(self.stream)
+                raise
+        except OSError as error:
+            if self._needed:
+                give_up(self.stream)
+                raise OutputLost(error) from error
+
+
+def on_plain_output(entry: Callable[P, int]) -> Callable[P, int]:
+    """Let whatever an entry prints be plain text, and arrive before the entry returns.
+
+    The exit code becomes 2 where standard output cannot be written, and 1 where its reader ended.
+    """
+
+    @wraps(entry)
+    def plain(*args: P.args, **kwargs: P.kwargs) -> int:
+        streams = sys.stdout, sys.stderr
+        take_any_text()
+        sys.stdout = cast(TextIO, _PlainText(streams[0], needed=True))
+        sys.stderr = cast(TextIO, _PlainText(streams[1], needed=False))
+        try:
+            code = entry(*args, **kwargs)
+            try:
+                sys.stdout.flush()
+            except BrokenPipeError:
+                return max(code, 1)
+            except OutputLost as error:
+                print(f"error: {error}", file=sys.stderr)
+                return max(code, 2)
+            return code
+        finally:
+            sys.stdout, sys.stderr = streams
+
+    return plain
+
+
+@contextmanager
+def written_to(key: str, place: Path) -> Iterator[None]:
+    """Say which setting leads to a place that cannot be written.
+
+    Args:
+        key: of the setting.
+        place: named where the error names no file.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # of standard output
+        raise
+    except OSError as error:
+        where = error.filename or place
+        raise ConfigError(f"{key}: {where} cannot be written: {error.strerror}.") from error
+
+
+def take_any_text() -> None:
+    """Let standard output and error write as escapes what their encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def direct(stream: TextIO) -> TextIO:
+    """Return the stream itself, for what draws on a terminal or writes data."""
+    return stream.stream if isinstance(stream, _PlainText) else stream
+
+
+def give_up(stream: TextIO) -> None:
+    """Let what waits to be written go nowhere: Python would try again when it ends, and complain
+    in words of its own."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

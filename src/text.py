@@ -1,0 +1,77 @@
+"""Text that others wrote, such as names of files and classes, made safe for screens and tables.
+
+A name may hold anything but a slash: an escape sequence that recolours or retitles a terminal, a
+line break that forges a line of its own, marks that turn the reading direction, bytes that are no
+UTF-8, or a formula that a spreadsheet would compute.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+__all__ = ["csv_cell", "csv_row", "encodable", "from_csv_cell", "visible", "visible_lines"]
+
+# Control characters, line separators, marks of direction, and what no encoding can write.
+_UNSAFE = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_IN_LINES = re.compile(f"[{_UNSAFE}]")
+_IN_NAMES = re.compile(f"[{_UNSAFE}\t\n]")
+_NOT_ENCODABLE = re.compile("[\ud800-\udfff]")
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+# Python stores a byte 0xNN of a file name that is no UTF-8 as U+DCNN.
+_BYTES = range(0xDC80, 0xDD00)
+
+# What Excel, LibreOffice and Google Sheets compute instead of showing it (OWASP: CSV injection).
+_FORMULA = "[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+_COMPUTED = re.compile(f"'*{_FORMULA}")
+_MARKED = re.compile(f"'+{_FORMULA}")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def visible(name: str) -> str:
+    r"""Return a name as one line of plain text, with escapes for what is not to be seen.
+
+    Control characters become `\x1b` or `\n`, a byte that is no UTF-8 `\xe9`, marks that turn the
+    reading direction `\u202e`.
+    """
+    return _IN_NAMES.sub(_escape, name)
+
+
+def visible_lines(text: str) -> str:
+    """Return a text of several lines as `visible` does, with its line breaks and tabs."""
+    return _IN_LINES.sub(_escape, text)
+
+
+def encodable(text: str) -> str:
+    r"""Return a text that UTF-8 can write: a byte of a file name that is none becomes `\xe9`."""
+    return _NOT_ENCODABLE.sub(_escape, text)
+
+
+def csv_cell(text: str) -> str:
+    """Return a text as a cell of a CSV file that a spreadsheet shows and does not compute.
+
+    What would be taken for a formula gets an apostrophe in front, which `from_csv_cell` takes away
+    again; a plain number stays as it is.
+    """
+    text = encodable(text)
+    computed = _COMPUTED.match(text) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if computed else text
+
+
+def csv_row(values: Iterable[object]) -> list[object]:
+    """Return the values of a row, those that are texts as `csv_cell` has them."""
+    return [csv_cell(value) if isinstance(value, str) else value for value in values]
+
+
+def from_csv_cell(cell: str) -> str:
+    """Return the text that `csv_cell` made this cell of."""
+    return cell[1:] if _MARKED.match(cell) else cell
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code in _BYTES:
+        code -= 0xDC00
+    if code < 0x100:
+        return _SHORT.get(match[0], f"\\x{code:02x}")
+    return f"\\u{code:04x}"

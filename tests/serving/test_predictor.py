@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import io
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.data.decode import decode_picture
+from src.serving.predictor import DamagedModel, Labelled, Predictor
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSPORT = {"class_names": ["dark", "light"], "image_size": [8, 8], "channels": 3}
+
+
+def by_light(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    light = images.mean(axis=(1, 2, 3), dtype=np.float32) / 255
+    return np.stack([1 - light, light], axis=1)
+
+
+def png(width: int, height: int, grey: int = 0) -> bytes:
+    stream = io.BytesIO()
+    Image.new("L", (width, height), grey).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG of some bytes whose header says that it is large."""
+    data = png(1, 1)
+    header = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
+@pytest.fixture
+def predictor() -> Predictor:
+    return Predictor(by_light, PASSPORT, batch_size=4)
+
+
+def test_large_and_small_pictures_are_answered_in_their_order(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    levels = [0, 255, 30, 200, 90, 255]
+    sizes = [5, 3000, 8, 3100, 2, 9]  # those of nine megapixels are decoded apart
+    rows = [png(size, size, level) for size, level in zip(sizes, levels, strict=True)]
+    probs = predictor.answer(rows)
+    np.testing.assert_allclose(probs[:, 1], np.array(levels) / 255, atol=1e-6)
+    files = []
+    for index, row in enumerate([*rows, b"text"]):
+        files.append(tmp_path / f"{index}.png")
+        files[-1].write_bytes(row)
+    *labelled, problem = predictor.label(files, top_k=1)
+    assert [one.path for one in labelled] == [str(file) for file in files[:-1]]
+    assert [one.labels[0] for one in labelled if isinstance(one, Labelled)] == [
+        "light" if level > 127 else "dark" for level in levels
+    ]
+    assert "is no picture" in str(problem)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_answers_that_are_no_numbers_are_refused(number: float, tmp_path: Path) -> None:
+    def damaged(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        probs = by_light(images)
+        probs[-1, 1] = number
+        return probs
+
+    predictor = Predictor(damaged, PASSPORT)
+    (tmp_path / "a.png").write_bytes(png(8, 8))
+    with pytest.raises(DamagedModel, match="no number"):
+        predictor.answer([png(8, 8)])
+    with pytest.raises(DamagedModel, match="no number"):
+        list(predictor.label([tmp_path / "a.png"]))
+
+
+def test_a_request_may_not_ask_too_much(predictor: Predictor) -> None:
+    small, large = png(8, 8), claiming(7000, 7000)
+    with pytest.raises(ValueError, match=r"row 1 has 49 megapixels; the limit is 40"):
+        predictor.answer([small, large])
+    with pytest.raises(ValueError, match="ask for at most 2,000 at once"):
+        predictor.answer([small] * 2001)
+    with pytest.raises(ValueError, match="megapixels; the limit for a request is 2,000"):
+        predictor.answer([claiming(6000, 6000)] * 60)
+    with pytest.raises(ValueError, match="at most 256 MB at once"):
+        predictor.answer(["A" * 1_000_000] * 300)
+
+
+def nested(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        nested(2), nested(70), nested(900), [[10**400]], [[1], [2, 3]], [["a", "b"]], [[None]],
+        [[[1] * 5] * 5] * 5, [], [[]], "A", "====", "\ud800", "é", {"b64": "AAAA"}, True, 1j,
+        [[-1, 2]] * 9, [[1e308, 2]] * 9, np.zeros((9, 9, 3, 1)), np.zeros((9, 9), "M8[s]"),
+        np.zeros((9, 9), complex), np.array([{}]), b"\x89PNG\r\n\x1a\n", b"GIF89a",
+    ],
+    ids=str,
+)  # fmt: skip
+def test_whatever_is_no_picture_is_named(predictor: Predictor, value: object) -> None:
+    with pytest.raises(ValueError, match=r"^the picture in row 1 "):
+        predictor.answer([png(8, 8), value])
+
+
+def test_transparent_pictures_are_white_in_every_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for mode, channels in (("RGBA", 4), ("LA", 2)):
+        values = rng.integers(0, 256, (23, 17, channels), np.uint8)
+        picture = Image.fromarray(values, mode)
+        for wanted in (1, 3):
+            monkeypatch.setattr("src.data.decode._BAND_PIXELS", 10_000)
+            whole = decode_picture(picture, image_size=(23, 17), channels=wanted)
+            monkeypatch.setattr("src.data.decode._BAND_PIXELS", 40)  # two lines
+            bands = decode_picture(picture, image_size=(23, 17), channels=wanted)
+            np.testing.assert_array_equal(whole, bands)
+        white = Image.new("RGBA", picture.size, "white")
+        over = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+        np.testing.assert_array_equal(whole, np.asarray(over).transpose(2, 0, 1))
+
+
+HOSTILE = """
+import io, resource, sys
+import numpy as np
+from PIL import Image
+from src.serving.predictor import Predictor
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+stream = io.BytesIO()
+Image.new("RGBA", (6000, 6000)).save(stream, "PNG", compress_level=1)  # 36 megapixels
+predictor = Predictor(
+    lambda images: np.full((len(images), 2), 0.5, np.float32),
+    {"class_names": ["a", "b"], "image_size": [8, 8], "channels": 3},
+)
+assert predictor.answer([stream.getvalue()] * 8).shape == (8, 2)
+stream = io.BytesIO()
+Image.new("1", (9900, 9900)).save(stream, "PNG")  # 98 megapixels
+try:
+    predictor.answer([stream.getvalue()] * 8)
+except ValueError as error:
+    assert "98 megapixels; the limit is 40" in str(error)
+else:
+    raise SystemExit("98 megapixels were accepted")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+def test_memory_stays_bounded_whatever_a_request_holds() -> None:
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (2_000_000_000, 2_000_000_000))
+
+    done = subprocess.run(
+        [sys.executable, "-c", HOSTILE],
+        cwd=ROOT,
+        preexec_fn=limited,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # KiB; four bytes a pixel twice, in what Pillow decodes to and what the model sees.
+    assert int(done.stdout) < 700_000
