@@ -17,6 +17,7 @@ from benchmarks.table import Row, print_table
 _NOT_MEASUREMENTS = (
     *("__main__", "table", "commands", "rival"),
     *("photo_sets", "stand_ins", "studies", "fashion_part", "record_curves", "simulated_pool"),
+    "recorded_world",
 )
 
 

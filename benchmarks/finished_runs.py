@@ -21,6 +21,7 @@ from src.data.splits import make_split
 from src.metrics.summary import evaluate, metric_key
 from src.records import Predictions, RunSummary
 from src.run_folder import RunFolder
+from src.seal import seal
 from src.tracking.tracker import Tracker
 
 __all__ = ["FAMILIES", "write_runs"]
@@ -141,6 +142,7 @@ def _write(
         run_dir=str(folder.path),
         command=f"python -m src.train model={model} seed={plain['seed']}",
     ).write(folder.summary)
+    seal(folder.path, run_id=folder.run_id, name=folder.name)
     return folder
 
 

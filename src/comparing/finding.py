@@ -19,10 +19,17 @@ __all__ = ["FoundRuns", "find_runs", "sweep_file"]
 
 @dataclass(frozen=True)
 class FoundRuns:
-    """The folders, and how many of the runs that MLflow knows have none on this machine."""
+    """What was found.
+
+    Attributes:
+        folders: of the runs.
+        elsewhere: how many of the runs that MLflow knows have no folder on this machine.
+        damaged: a sentence for each folder whose run.json cannot be read.
+    """
 
     folders: tuple[RunFolder, ...]
     elsewhere: int = 0
+    damaged: tuple[str, ...] = ()
 
 
 def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
@@ -40,12 +47,21 @@ def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
             return FoundRuns(tuple(map(RunFolder.open, _of_sweep(output_dir, settings.sweep))))
         if settings.experiment is not None or settings.filter is not None:
             return _in_mlflow(settings, output_dir)
-        places = sorted((output_dir / "runs").glob("*/run.json"))
-        return FoundRuns(tuple(RunFolder.open(place.parent) for place in places))
+        return _all_runs(output_dir)
     except ConfigError:
         raise
     except ValueError as error:
         raise ConfigError(f"runs: {error}.") from error
+
+
+def _all_runs(output_dir: Path) -> FoundRuns:
+    folders, damaged = [], []
+    for place in sorted((output_dir / "runs").glob("*/run.json")):
+        try:
+            folders.append(RunFolder.open(place.parent))
+        except ValueError as error:
+            damaged.append(f"{place.parent} is left out: {error}.")
+    return FoundRuns(tuple(folders), damaged=tuple(damaged))
 
 
 def sweep_file(output_dir: Path, study: str) -> Path:

@@ -103,10 +103,6 @@ def read_chosen(
         ConfigError: it did not finish, has no trained model, or was changed and is refused.
     """
     try:
-        refuse_changed(folder.path, changed)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
-    try:
         summary = RunSummary.read(folder.summary)
         plain = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
         settings = stored_settings(plain)
@@ -114,6 +110,10 @@ def read_chosen(
             folder.chosen_checkpoint()
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"run: {folder.name} has no trained model to take: {error}.") from error
+    try:
+        refuse_changed(folder.path, changed)
+    except ValueError as error:
+        raise ConfigError(f"run: {error}.") from error
     if summary.status != "FINISHED":
         raise ConfigError(f"run: {folder.name} did not finish: {summary.reason}.")
     return Chosen(folder, settings, summary, reasons)

@@ -42,8 +42,10 @@ class ParentRun:
         self, settings: SweepSettings, study: SweepStudy, folder: Path, command: str
     ) -> None:
         self.folder = folder
-        self.run_id = str(study.recall("run_id") or uuid.uuid4().hex)
-        study.remember("run_id", self.run_id)
+        known = study.recall("run_id")
+        self.run_id = str(known or uuid.uuid4().hex)
+        if known is None:
+            study.remember("run_id", self.run_id)
         self._settings = settings
         self._command = command
         self._tracker: Tracker | None = None

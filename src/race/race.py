@@ -19,6 +19,7 @@ from src.race.finalists import NO_FOLDS, Finals
 from src.race.machine import engine_for
 from src.race.onlookers import Onlookers
 from src.race.parent import ParentRun
+from src.race.pictures import check_pictures
 from src.race.preparing import Preparation, Prepared
 from src.search.driver import Budget, Driver, TooManyFailures
 from src.search.pool import Pool, WorkersFail
@@ -78,11 +79,13 @@ class _Race:
         """From the first trial to the winner.
 
         Raises:
+            ConfigError: the pictures are others than those that the study began with.
             Interrupted: somebody asked to stop; the same command goes on.
             RunFailed: the sweep cannot go on.
         """
         if self._is_over():
             return self.record()
+        check_pictures(self._settings, self._study)
         engine, threads = engine_for(self._settings, self._folder / "workers", _RUNNER)
         if self._settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")

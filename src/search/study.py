@@ -116,13 +116,7 @@ class SweepStudy:
         else:
             opened = open_database(storage)
         with plainly():
-            self._study = optuna.create_study(
-                study_name=self.plan.name,
-                storage=opened,
-                directions=[StudyDirection[name.upper()] for name in self.plan.directions],
-                pruner=self.plan.pruner,
-                load_if_exists=True,
-            )
+            self._study = self._loaded(opened)
         if storage is not None:  # other machines reach it too
             self._lease = Lease(self.plan.name, self.recall, self.remember)
             self._lease.take()
@@ -140,6 +134,19 @@ class SweepStudy:
                 f"the study {self.plan.name} was begun otherwise: {difference(known, given)}. "
                 "Begin a new one with study=NAME, or take the old settings"
             )
+
+    def _loaded(self, storage: BaseStorage) -> optuna.Study:
+        """The study in a storage; a journal that has it is only read."""
+        name, pruner = self.plan.name, self.plan.pruner
+        if name in optuna.get_all_study_names(storage):
+            return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+        return optuna.create_study(
+            study_name=name,
+            storage=storage,
+            directions=[StudyDirection[one.upper()] for one in self.plan.directions],
+            pruner=pruner,
+            load_if_exists=True,  # another machine may have been quicker
+        )
 
     def close(self) -> None:
         """Let another process drive."""

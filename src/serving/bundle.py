@@ -266,7 +266,12 @@ def open_predictor(
     Raises:
         ValueError: the bundle's files are damaged, or do not belong together.
     """
-    _check_digest(folder)
+    predictor = _opened(folder, device, batch_size)
+    _check_digest(folder)  # after what is plainly no model has been refused with its reason
+    return predictor
+
+
+def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predictor:
     if (folder / _CLASSIFIER).is_file():
         from src.features.classifier import FeatureClassifier
 
@@ -339,13 +344,11 @@ def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -
         weights = [float(member["weight"]) for member in passport["ensemble"]["members"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} holds no ensemble that can be loaded: {error!r}") from error
-    stated = (folder / _DIGESTS).read_text().split()
-    members = []
-    for number, digest in zip(range(len(weights)), stated, strict=True):
-        member = folder / _MEMBERS / str(number)
-        if (member / _DIGEST).read_text().strip() != digest:
-            raise ValueError(f"{member} is not the member that {folder} was written with")
-        members.append(open_predictor(member, device))
+    places = [folder / _MEMBERS / str(number) for number in range(len(weights))]
+    members = [open_predictor(place, device) for place in places]
+    found = [(place / _DIGEST).read_text().strip() for place in places]
+    if (folder / _DIGESTS).read_text().split() != found:
+        raise ValueError(f"{folder} was written with other members than it has")
     return ensemble_predictor(members, way, weights, passport, batch_size=batch_size)
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "STATUSES",
     "Spool",
     "find_runs",
+    "forget_warnings",
     "is_being_written",
     "last_start",
     "read_events",
@@ -98,6 +99,11 @@ def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]
         events.append((_event(line, path, offset), offset + len(line)))
         offset += len(line)
     return events
+
+
+def forget_warnings() -> None:
+    """Have damaged lines be spoken of again that this process has spoken of already."""
+    _said.clear()
 
 
 class Spool:

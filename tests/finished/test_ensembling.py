@@ -30,6 +30,7 @@ from src.finished.labelling import label_pictures
 from src.finished.revisit import measure_again
 from src.records import Predictions, RunSummary
 from src.run_folder import RunFolder
+from src.seal import break_seal
 from src.serving.bundle import open_predictor
 
 QUIET = ["tracking=none", "tracking.figures=false", "tracking.log_model=false"]
@@ -249,6 +250,7 @@ def changed(folder: RunFolder, name: str, change: Callable[[RunFolder], None]) -
     shutil.rmtree(path, ignore_errors=True)
     shutil.copytree(folder.path, path)
     (path / "run.json").write_text(json.dumps({"run_id": name * 4, "name": name}))
+    break_seal(path)
     copy = RunFolder.open(path)
     change(copy)
     return copy

@@ -22,6 +22,7 @@ from src.finished.choosing import choose
 from src.finished.selecting import CARD
 from src.records import Predictions, RunSummary
 from src.run_folder import RunFolder
+from src.seal import break_seal
 
 RUNS = (
     ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.progress=false"],
@@ -105,6 +106,7 @@ def test_a_figure_that_a_kill_kept_out_of_the_summary_comes_from_the_predictions
     before = RunSummary.read(folder.summary)
     select(settings(output_dir, f"run={folder.run_id}"))
     measured = RunSummary.read(folder.summary)
+    break_seal(folder.path)
     before.write(folder.summary)
     select(settings(output_dir, f"run={folder.run_id}"))
     again = RunSummary.read(folder.summary)
@@ -148,6 +150,8 @@ def test_the_cheapest_of_the_tied_or_the_first(output_dir: Path) -> None:
     identity = (copy.path / "run.json").read_text()
     shutil.copytree(folder.path, copy.path, dirs_exist_ok=True)
     (copy.path / "run.json").write_text(identity)
+    break_seal(copy.path)
+    break_seal(folder.path)
     text = copy.config.read_text()
     assert "neighbours: 5" in text
     copy.config.write_text(text.replace("neighbours: 5", "neighbours: 7"))
@@ -167,6 +171,7 @@ def test_of_repeats_the_lowest_seed_is_taken(output_dir: Path) -> None:
         identity = (copy.path / "run.json").read_text()
         shutil.copytree(folder.path, copy.path, dirs_exist_ok=True)
         (copy.path / "run.json").write_text(identity)
+        break_seal(copy.path)
         summary = RunSummary.read(folder.summary)
         replace(summary, seed=seed, run_dir=str(copy.path)).write(copy.summary)
     assert choose(settings(output_dir)).folder == folder
@@ -177,6 +182,7 @@ def test_of_repeats_the_lowest_seed_is_taken(output_dir: Path) -> None:
 def test_a_run_that_cannot_be_used_is_named(output_dir: Path) -> None:
     folder = run_of(output_dir, "mlp")
     summary = RunSummary.read(folder.summary)
+    break_seal(folder.path)
     replace(summary, status="KILLED", reason="the power went").write(folder.summary)
     with pytest.raises(ConfigError, match="did not finish: the power went"):
         select(settings(output_dir, f"run={folder.run_id}"))

@@ -379,3 +379,13 @@ def test_families_that_are_left_out_are_not_proposed(tmp_path: Path) -> None:
         found = [trial.family for trial in others if trial is not None]
         assert set(found) == {"mlp", "fcn"} and len(found) == 8
         assert all(trial is not None and trial.values for trial in others)
+
+
+def test_to_open_a_study_again_writes_nothing(tmp_path: Path) -> None:
+    with SweepStudy(tmp_path, plan(MLP)) as study:
+        run(study, 3)
+        before = [*study.trials()]
+    content = (tmp_path / "study.journal").read_bytes()
+    with SweepStudy(tmp_path, plan(MLP)) as study:
+        assert [*study.trials()] == before
+    assert (tmp_path / "study.journal").read_bytes() == content

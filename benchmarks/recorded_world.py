@@ -1,0 +1,236 @@
+"""An output folder with everything in it, and the questions that its files answer."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages import JournalStorage
+from PIL import Image
+
+from src.build import build_data, build_extractors
+from src.candidates.choose import load_trained
+from src.champions import Champion
+from src.comparing import compared
+from src.config.after import CompareSettings
+from src.config.compose import compose_settings
+from src.config.resume import read_run_settings
+from src.data.cache import cache_folder
+from src.data.ledger import past_test_measurements
+from src.data.splits import Split
+from src.experiment import run_experiment
+from src.features.table import FeatureTable
+from src.finished.choosing import read_chosen
+from src.run_folder import RunFolder
+from src.run_resumed import finished_summary
+from src.search.journal import Journal
+from src.serving.bundle import open_predictor
+from src.tracking.history import read_history
+from src.training.checkpoints import read_checkpoint
+from src.training.kept import Kept, load, store
+
+__all__ = ["Question", "World"]
+
+_RUN = (
+    *("runtime=float32", "trainer.max_epochs=2", "data.batch_size=16", "tracking=none"),
+    *("trainer.progress=false", "tracking.figures=false", "evaluate_test=true"),
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, below which folder the files lie that answer it, and how it is asked."""
+
+    name: str
+    folder: Path
+    ask: Callable[[], Any]
+
+
+@dataclass
+class World:
+    """An output folder with everything in it, and the questions that its files answer.
+
+    Attributes:
+        place: holds pictures, an output folder and a cache.
+        run: a sealed run of a network.
+        classical: a sealed run of hand-crafted features.
+        unfinished: a run without a seal, which could go on.
+    """
+
+    place: Path
+    run: RunFolder
+    classical: RunFolder
+    unfinished: RunFolder
+
+    @classmethod
+    def made(cls, place: Path) -> World:
+        """Train what is needed in an empty folder; $BAKEOFF_CACHE is its folder `cache`."""
+        for label in range(2):
+            (place / "pets" / f"class{label}").mkdir(parents=True)
+            for number in range(30):
+                noise = np.random.default_rng(100 * label + number)
+                pixels = noise.integers(60 * label, 160 + 60 * label, (12, 16, 3), np.uint8)
+                file = place / "pets" / f"class{label}" / f"{number:02}.png"
+                Image.fromarray(pixels).save(file)
+                os.utime(file, (time.time() - 3600,) * 2)  # so that what is found is kept
+        run = _trained(place, "model=mlp")
+        classical = _trained(
+            place, "model=handcrafted", "model.features=[raw]", "model.classifier=knn"
+        )
+        unfinished = _trained(place, "model=mlp", "seed=1", "evaluate_test=false")
+        (unfinished.path / "seal.json").unlink()
+        unfinished.summary.unlink()
+        for path in unfinished.predictions.iterdir():
+            path.unlink()
+        Champion("pets", run.name, run.run_id).write(place / "out")
+        store("plan", {"a": 1}, Kept({"seconds": 1.25}, False))
+        _study(place / "out" / "sweeps" / "s")
+        return cls(place, run, classical, unfinished)
+
+    def files(self) -> list[Path]:
+        """Every file that can be flipped, locks and pictures aside."""
+        found = [*(self.place / "out").rglob("*"), *(self.place / "cache").rglob("*")]
+        return sorted(p for p in found if p.is_file() and p.suffix != ".lock" and p.stat().st_size)
+
+    def questions(self) -> list[Question]:
+        """What is asked of the files."""
+        out, cache = self.place / "out", self.place / "cache"
+        runs = {"network": self.run, "classifier": self.classical}
+        found = [
+            Question("the verdict", out, lambda: _verdict(out)),
+            Question("the unfinished run", self.unfinished.path, lambda: _state(self.unfinished)),
+            Question("the champion", out, lambda: _champion(out)),
+            Question("test measurements", out, lambda: _measurements(self.run)),
+            Question("trials", out / "sweeps", lambda: _trials(out / "sweeps" / "s")),
+            Question("pictures", cache, lambda: _pictures(self.place)),
+            Question("features", cache, lambda: _features(self.place)),
+            Question("a measured plan", cache / "plans", _plan),
+        ]
+        for name, run in runs.items():
+            found += [
+                Question(f"labels by the {name}", run.path, partial(_labels, run)),
+                Question(f"labels by the {name}'s bundle", run.path, partial(_served, run)),
+                Question(f"the {name}'s curve", run.path, partial(_curve, run)),
+            ]
+        return found
+
+
+def _trained(place: Path, *words: str) -> RunFolder:
+    given = [*_RUN, *words, "data=folder", f"data.root={place / 'pets'}"]
+    if "model=handcrafted" in words:
+        given = [
+            word for word in given if not word.startswith(("trainer.", "runtime", "data.batch"))
+        ]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        summary = run_experiment(read_run_settings([*given, f"output_dir={place / 'out'}"]))
+    assert summary is not None
+    return RunFolder.open(Path(summary.run_dir))
+
+
+def _study(folder: Path) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    journal = Journal(folder / "study.journal")
+    study = optuna.create_study(storage=JournalStorage(journal), study_name="s")
+    for _ in range(5):
+        trial = study.ask()
+        trial.report(trial.suggest_float("x", 0, 1), 0)
+        study.tell(trial, trial.params["x"])
+    journal.close()
+
+
+def _verdict(out: Path) -> tuple[str, tuple[str, ...], str]:
+    settings = compose_settings(CompareSettings, [f"output_dir={out}"], "compare")
+    found = compared(settings)
+    rows = [(one.run_dirs, one.standing, one.size, one.parameters) for one in found.entrants]
+    return "remarks", found.remarks, repr((rows, found.test_measurements, found.sentences))
+
+
+def _labels(run: RunFolder) -> bytes:
+    chosen = read_chosen(RunFolder.find(str(run.path), run.output_dir))
+    trained = load_trained(chosen.folder.chosen_checkpoint())
+    return _said(trained.predictor(8)) + repr(finished_summary(run)).encode()
+
+
+def _served(run: RunFolder) -> bytes:
+    return _said(open_predictor(run.path / "model"))
+
+
+def _said(predictor: Any) -> bytes:
+    pixels = np.random.default_rng(5).integers(0, 256, (6, 12, 16, 3), np.uint8)
+    probs: bytes = predictor.answer([*pixels]).tobytes()
+    return probs + repr(predictor.class_names).encode()
+
+
+def _curve(run: RunFolder) -> str:
+    return repr(read_history(run.path, ["val/accuracy", "train/loss"]))
+
+
+def _state(run: RunFolder) -> str:
+    stored = read_checkpoint(run.checkpoints / "last.ckpt")
+    weights = {name: np.asarray(value).tobytes() for name, value in stored["state_dict"].items()}
+    return repr((stored["epoch"], stored["position"], stored["bakeoff"], weights))
+
+
+def _champion(out: Path) -> str:
+    return read_chosen(RunFolder.find("champion", out)).folder.name
+
+
+def _measurements(run: RunFolder) -> int:
+    return past_test_measurements(run.output_dir, _fingerprint(run))
+
+
+def _plan() -> str:
+    found = load("plan", {"a": 1})
+    if found is None:
+        raise ValueError("it is measured anew")
+    return repr(found)
+
+
+def _fingerprint(run: RunFolder) -> str:
+    return _FINGERPRINTS.setdefault(str(run.split), Split.read(run.split).test_fingerprint)
+
+
+# Of what is flipped later: the count is asked for the pictures, not for their list.
+_FINGERPRINTS: dict[str, str] = {}
+
+
+def _trials(folder: Path) -> str:
+    journal = Journal(folder / "study.journal")
+    try:
+        study = optuna.load_study(storage=JournalStorage(journal), study_name="s")
+        return repr([(one.number, one.state, one.values, one.params) for one in study.trials])
+    finally:
+        journal.close()
+
+
+def _opened(place: Path) -> Any:
+    words = ["data=folder", f"data.root={place / 'pets'}", "model=mlp"]
+    return build_data(read_run_settings(words))
+
+
+def _pictures(place: Path) -> str:
+    data = _opened(place)
+    pictures, parts = data.pictures, data.split.parts.tobytes()
+    images = pictures.images.tobytes()
+    return repr((images, pictures.targets, pictures.class_names, parts, data.suspects))
+
+
+def _features(place: Path) -> str:
+    settings = read_run_settings(
+        ["data=folder", f"data.root={place / 'pets'}", "model=handcrafted", "model.features=[raw]"]
+    )
+    data = _opened(place)
+    table = FeatureTable(
+        data.pictures, data.split, build_extractors(settings, data),
+        cache_dir=cache_folder(None), cache_limit_bytes=10**9, workers=1,
+    )  # fmt: skip
+    return repr(table.part("train").tobytes())
