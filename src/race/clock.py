@@ -9,6 +9,8 @@ __all__ = ["Clock"]
 
 # Of the budget, kept for training the finalists again.
 _FINALS_SHARE = 0.3
+# Of what trials have, kept from the measurements that come before them.
+_TRIALS_SHARE = 0.4
 _NOTE_SECONDS = 5.0
 
 
@@ -49,6 +51,12 @@ class Clock:
     def race_left(self) -> float | None:
         """Seconds in which trials may still run; None for no limit."""
         return None if self._race is None else max(0.0, self._race - self.spent)
+
+    @property
+    def trials_wait(self) -> bool:
+        """Whether measuring takes time by now that trials should have."""
+        left = self.race_left
+        return left is not None and self._race is not None and left < _TRIALS_SHARE * self._race
 
     @property
     def left(self) -> float | None:

@@ -103,7 +103,8 @@ class _Race:
                 interruption.defer(True)
                 pool.start()
                 self._prepare(pool, onlookers, interruption, check)
-                self._driver(pool, onlookers, self._budget(), interruption).race()
+                budget = self._budget(self._clock.race_left)
+                self._driver(pool, onlookers, budget, interruption).race()
                 interruption.check()
                 self._clock.settle()
                 finals = Finals(
@@ -182,9 +183,9 @@ class _Race:
             steps="folds" if settings.cv.is_whole else "epochs",
         )
 
-    def _budget(self) -> Budget:
+    def _budget(self, left: float | None) -> Budget:
         """What the driver may use: it counts the seconds of racing alone, over all starts."""
-        budget, left = self._settings.budget, self._clock.race_left
+        budget = self._settings.budget
         raced = float(self._study.recall("seconds") or 0.0)
         return Budget(budget.trials, None if left is None else raced + left, budget.epochs)
 
@@ -224,22 +225,29 @@ class _Race:
         if not self._families.keys() <= known.keys():
             pool.gather(_GATHER_SECONDS, check)
         preparation = Preparation(pool, self._clock, self._base, self._places(final=False), check)
-        for number, (name, family) in enumerate(self._families.items()):
+        for name, family in self._families.items():
+            ready = any(found.affordable for found in self._prepared.values())
+            if name not in known and ready and self._clock.trials_wait:
+                onlookers.say(f"{name}: left out, so that the others have time for trials")
+                continue
             if name not in known:
                 onlookers.say(f"{name}: finding out how to train it on this machine")
                 found = preparation.find_out(family)
                 for note in found.notes:
                     onlookers.say(f"{name}: {note}")
                 known[name] = asdict(found)
-                self._study.remember("prepared", known)
-            self._prepared[name] = Prepared(**known[name])
-            if number == 0:
-                for line in self._prepared[name].data:
+                # What was left out may have its turn when the study gets more time.
+                kept = {n: plain for n, plain in known.items() if plain["affordable"]}
+                self._study.remember("prepared", kept)
+            if not self._prepared:
+                for line in known[name]["data"]:
                     onlookers.say(f"data: {line}")
+            self._prepared[name] = Prepared(**known[name])
             if self._prepared[name].immediate and not self._study.trials():
                 self._enqueue([name])
-                budget = replace(self._budget(), trials=1)
-                self._driver(pool, onlookers, budget, interruption).race()
+                # All of the budget: an answer that is late for the race is better than none.
+                budget = self._budget(self._clock.left)
+                self._driver(pool, onlookers, replace(budget, trials=1), interruption).race()
                 check()
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         if not affordable:

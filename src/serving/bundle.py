@@ -55,6 +55,7 @@ _DIGEST = "digest.txt"
 _SOURCES = Path(__file__).resolve().parents[1]
 _SHIPPED = (
     "__init__.py",
+    "disk.py",
     "files.py",
     "openmp.py",
     "text.py",

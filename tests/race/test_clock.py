@@ -47,3 +47,13 @@ def test_a_later_start_goes_on_where_the_account_ended() -> None:
     assert noted == [12, 13]
     time.seconds += 500  # a pause costs nothing
     assert Clock(100, finals=True, earlier=noted[-1], note=noted.append, now=time).left == 87
+
+
+def test_measuring_ends_while_trials_have_time() -> None:
+    time = Time()
+    clock = Clock(100, finals=True, earlier=0, note=lambda _: None, now=time)
+    time.seconds += 41
+    assert not clock.trials_wait
+    time.seconds += 2
+    assert clock.trials_wait
+    assert not Clock(None, finals=True, earlier=0, note=lambda _: None, now=time).trials_wait
