@@ -20,7 +20,7 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfil
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: compare select export weights help install train sweep test test-all check ui dashboard \
+.PHONY: compare select export verify weights help install train sweep test test-all check ui dashboard \
         lock bench
 
 help:  ## list the targets
@@ -54,6 +54,9 @@ select: install  ## make the verdict's choice the champion (ARGS="sweep=default 
 
 export: install .venv/.extra-export  ## make a run faster: ONNX, int8, torch.export (ARGS="run=ID")
 	@$(PY) -m src.export $(ARGS)
+
+verify: install  ## check that runs, studies and stores are what was written (ARGS="run=ID repair=true")
+	@$(PY) -m src.verify $(ARGS)
 
 weights: install  ## list the pretrained networks that load here (ARGS="filter=vit")
 	@$(PY) -m src.weights $(ARGS)

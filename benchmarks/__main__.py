@@ -7,6 +7,7 @@ meanwhile; the whole takes some half an hour on two cores.
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +21,7 @@ _NOT_MEASUREMENTS = (
 
 
 def _names() -> list[str]:
-    found = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
+    found = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
     return [name for name in found if name not in _NOT_MEASUREMENTS]
 
 

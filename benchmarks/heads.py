@@ -16,7 +16,7 @@ from benchmarks.table import Row
 from src.config.compose import compose_settings
 from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
-from src.features.heads import Choice, fit_best
+from src.features.heads import Choice, choose_head, fit_chosen
 from src.features.picture import Floats
 from src.features.transfer import cross_validated_accuracy, logme
 
@@ -67,11 +67,20 @@ def _drawn(rng: np.random.Generator) -> tuple[Floats, np.ndarray[tuple[int], np.
 def _search(features: Floats, targets: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Choice:
     model = compose_settings(RunSettings, ["model=embedding", "model.auto.seconds=600"]).model
     assert isinstance(model, ClassicalSettings)
-    _, choice = fit_best(
-        model,
+    choice = choose_head(
         features,
         targets,
         np.arange(len(targets)),
+        [_FEATURES],
+        folds=model.calibration_folds,
+        seed=0,
+        seconds=model.auto.seconds,
+    )
+    fit_chosen(
+        choice,
+        model,
+        features,
+        targets,
         [_FEATURES],
         num_classes=_CLASSES,
         seed=0,

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from src.digests import checked_json, line_content
 from src.files import write_atomically
 
 __all__ = ["ALIAS", "Champion", "champions_folder", "find_champion", "plain_name"]
+
+_log = logging.getLogger(__name__)
 
 ALIAS = "champion"
 
@@ -49,7 +52,7 @@ class Champion:
             OSError: it cannot be written; who was champion before stays it.
         """
         path = champions_folder(output_dir) / f"{plain_name(self.data)}.json"
-        write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
+        write_atomically(path, checked_json(asdict(self)))
         return path
 
 
@@ -94,9 +97,12 @@ def plain_name(name: str) -> str:
 
 def _read(path: Path) -> Champion | None:
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = line_content(path.read_bytes())
         champion = Champion(plain["data"], plain["run"], plain["run_id"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log.warning("%s is damaged (%s): python -m src.select chooses again", path, error)
         return None
     # A run's name is joined to a path: a damaged record must not lead elsewhere.
     return champion if champion.run == Path(champion.run).name else None

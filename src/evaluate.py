@@ -15,6 +15,7 @@ from src.config.checks import ConfigError
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
 from src.run_folder import RunFolder
+from src.seal import refuse_changed
 
 
 def evaluate(settings: EvaluateSettings, words: Sequence[str]) -> None:
@@ -22,6 +23,7 @@ def evaluate(settings: EvaluateSettings, words: Sequence[str]) -> None:
     try:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
         checkpoint = folder.chosen_checkpoint()
+        refuse_changed(folder.path, settings.changed)
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 

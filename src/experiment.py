@@ -32,6 +32,7 @@ from src.reporting.terminal import format_summary
 from src.resolve import Resolved
 from src.run_end import Outcome, close_run, outcome_of, show_suspects, ui_command
 from src.run_folder import RunFolder
+from src.run_resumed import check_pictures, finished_summary, is_asked_for_more
 from src.run_start import Membership, open_folder, record_start
 from src.tracking.provenance import command_line
 from src.tracking.tracker import Tracker
@@ -84,14 +85,25 @@ def run_experiment(
         return None
     if data is None:
         data = build.build_data(settings)
-        for remark in data.remarks:
+        for remark in (*data.summary, *data.remarks):
             print(f"data: {remark}")
     settings = _formatted(settings, data)
+    going_on = None if settings.resume is None else RunFolder.open(Path(settings.resume))
+    finished = None
+    if going_on is not None:
+        check_pictures(going_on, data)
+        finished = finished_summary(going_on)
+        if finished is not None and not is_asked_for_more(going_on, settings):
+            return _shown(finished, settings, part_of)
     if settings.cv.is_whole:
         return cross_validate(
             settings, data, run_experiment, on_epoch, command=command, part_of=part_of
         )
     candidate = candidate_of(settings, data)
+    if going_on is not None and isinstance(candidate, NetworkCandidate):
+        complete = candidate.check_resumed(going_on)
+        if finished is not None and complete:
+            return _shown(finished, settings, part_of)
     for note in candidate.resolved.notes:
         print(note)
     run = _Run(candidate, open_folder(settings), data, command, part_of)
@@ -100,11 +112,25 @@ def run_experiment(
         return run.carry_out(interruption, on_epoch)
 
 
+def _shown(summary: RunSummary, settings: RunSettings, part_of: Membership | None) -> RunSummary:
+    """The summary of a run that has nothing left to do; nothing is measured or written."""
+    if part_of is None:
+        print(
+            f"{summary.name} is finished, and there is nothing left to do: its record is as it was"
+        )
+        print(format_summary(summary, ui_command(settings)))
+    return summary
+
+
 def _formatted(settings: RunSettings, data: PictureData) -> RunSettings:
     """The settings with the size and the channels that the pictures were given."""
     pictures = data.pictures
+    values = pictures.format.value_range
     stated = replace(
-        settings.data, image_size=list(pictures.image_size), channels=pictures.channels
+        settings.data,
+        image_size=list(pictures.image_size),
+        channels=pictures.channels,
+        value_range=None if values is None else list(values),
     )
     return replace(settings, data=stated)
 

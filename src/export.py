@@ -16,6 +16,7 @@ from src.config.command_line import run_entry
 from src.config.compose import compose_settings
 from src.config.export import ExportSettings
 from src.run_folder import RunFolder
+from src.seal import refuse_changed
 
 
 def export(settings: ExportSettings, words: Sequence[str]) -> None:
@@ -23,6 +24,7 @@ def export(settings: ExportSettings, words: Sequence[str]) -> None:
     try:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
         checkpoint = folder.chosen_checkpoint()
+        refuse_changed(folder.path, settings.changed)
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from src.disk import named_file
+
 __all__ = ["remove_leftovers", "replacing", "write_atomically"]
 
 _MARK = ".tmp"
@@ -33,9 +35,10 @@ def replacing(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{uuid.uuid4().hex}{_MARK}{path.suffix}"
     try:
-        yield temporary
-        _flush(temporary)
-        os.replace(temporary, path)
+        with named_file(path):
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename needs no flush

@@ -16,6 +16,7 @@ from src.config.checks import ConfigError
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
 from src.run_folder import RunFolder
+from src.seal import RECORD, refuse_changed
 
 
 def predict(settings: PredictSettings, words: Sequence[str]) -> None:
@@ -23,6 +24,9 @@ def predict(settings: PredictSettings, words: Sequence[str]) -> None:
     try:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
         model = folder.model_file(settings.variant)
+        asked = model.relative_to(folder.path).as_posix()
+        read = (*RECORD, "exports/export.json", f"{asked}/*")
+        refuse_changed(folder.path, settings.changed, read)
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 

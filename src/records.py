@@ -109,10 +109,21 @@ class Predictions:
             FileNotFoundError: there is no such file.
             ValueError: the file holds no predictions.
         """
+        return cls.parse(Path(path).read_bytes(), path, with_paths=with_paths)
+
+    @classmethod
+    def parse(cls, data: bytes, path: Path | str, *, with_paths: bool = True) -> Predictions:
+        """Read the bytes of a file that `write` wrote; otherwise as `read`.
+
+        Args:
+            data: of the file.
+            path: of the file, for messages.
+            with_paths: as of `read`.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        content = pa.BufferReader(Path(path).read_bytes())
+        content = pa.BufferReader(data)
         try:
             # From bytes, because read_table takes the name of a folder like `seed=1` for a column,
             # and outside of `try`, because a file that is not there is no rubbish.
@@ -245,7 +256,15 @@ class RunSummary:
             FileNotFoundError: there is no such file.
             ValueError: the file holds no summary of a run.
         """
-        content = Path(path).read_bytes()
+        return cls.parse(Path(path).read_bytes(), path)
+
+    @classmethod
+    def parse(cls, content: bytes, path: Path | str) -> RunSummary:
+        """Read the bytes of a file that `write` wrote; `path` is for messages.
+
+        Raises:
+            ValueError: they hold no summary of a run.
+        """
         try:
             plain = json.loads(content)
             if not isinstance(plain, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,9 +15,10 @@ from src.config.schema import RunSettings
 from src.records import RunSummary, Suspect
 from src.reporting.suspects import write_suspects
 from src.run_folder import RunFolder
+from src.seal import amending, seal
 from src.tracking.addresses import without_password
 from src.tracking.tracker import Tracker
-from src.training.failures import DiskFull, RunFailed
+from src.training.failures import DiskRefuses, RunFailed
 from src.training.interruption import Interrupted, Stopped
 
 __all__ = ["Outcome", "close_run", "outcome_of", "show_suspects", "ui_command"]
@@ -53,7 +54,7 @@ def outcome_of(folder: RunFolder, *, alone: bool) -> Iterator[Outcome]:
         raise
     except RunFailed as failure:
         outcome.reason = str(failure)
-        if alone and isinstance(failure, DiskFull):
+        if alone and isinstance(failure, DiskRefuses):
             _say_how_to_resume(folder)
         raise
     except BaseException as error:
@@ -63,13 +64,16 @@ def outcome_of(folder: RunFolder, *, alone: bool) -> Iterator[Outcome]:
 
 def _say_how_to_resume(folder: RunFolder) -> None:
     command = shlex.join(["python", "-m", "src.train", f"resume={folder.path}"])
-    print(f"go on with: {command}", file=sys.stderr, flush=True)
+    with suppress(OSError, ValueError):  # the terminal went away
+        print(f"go on with: {command}", file=sys.stderr, flush=True)
 
 
 def close_run(
     folder: RunFolder, tracker: Tracker, summary: RunSummary, outcome: Outcome
 ) -> RunSummary:
-    """Write the summary, and say the last word to tracking; the summary then has MLflow's id.
+    """Write the summary, seal a finished run's folder, and say the last word to tracking.
+
+    The summary then has MLflow's id.
 
     Raises:
         OSError: a finished run's summary cannot be written, so that it is not finished.
@@ -81,9 +85,12 @@ def close_run(
         if outcome.status == "FINISHED":
             raise
         return summary  # why it ended is on its way to the person already
+    if outcome.status == "FINISHED":
+        seal(folder.path, run_id=folder.run_id, name=folder.name)
     if tracked_as := tracker.finish(outcome.status, outcome.reason):
         summary = replace(summary, run_id=tracked_as)
-        summary.write(folder.summary)
+        with amending(folder.path, folder.summary.name):
+            summary.write(folder.summary)
     return summary
 
 

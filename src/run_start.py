@@ -12,10 +12,12 @@ import yaml
 from src.config.checks import ConfigError, to_plain
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
+from src.disk import refusal
 from src.files import write_atomically
 from src.reporting.suspects import write_suspects
 from src.resolve import Resolved
 from src.run_folder import RunFolder
+from src.run_resumed import reopen_record
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.provenance import Provenance
 from src.tracking.tracker import Tracker
@@ -58,7 +60,8 @@ def open_folder(settings: RunSettings) -> RunFolder:
     try:
         return RunFolder.create(Path(settings.output_dir), settings.model.name, settings.data.name)
     except OSError as error:
-        raise ConfigError(f"output_dir is {settings.output_dir!r}: {error.strerror}.") from error
+        reason = refusal(error, settings.output_dir) or error.strerror
+        raise ConfigError(f"output_dir is {settings.output_dir!r}: {reason}.") from error
 
 
 def record_start(
@@ -85,6 +88,7 @@ def record_start(
     settings = resolved.settings
     plain = to_plain(settings)
     folder.path.mkdir(parents=True, exist_ok=True)
+    reopen_record(folder)
     write_atomically(folder.config, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     data.split.write(folder.split)
     write_suspects(folder.suspects, data.suspects)

@@ -6,7 +6,6 @@ python -m src.train model=cnn data=digits optimizer.lr=0.002 seed=1
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from src.config.command_line import ChildEnded, run_entry
 from src.config.resume import read_run_settings
 from src.config.schema import RunSettings
 from src.data.sources.places import existing_root
+from src.tracking.leash import run_leashed
 
 
 def train(settings: RunSettings, words: Sequence[str]) -> None:
@@ -22,9 +22,8 @@ def train(settings: RunSettings, words: Sequence[str]) -> None:
     if settings.trainer.devices != 1 and list(words) != sys.argv[1:]:
         # For each further device Lightning repeats the command line of this process, which in a
         # multirun means all jobs and not this one: such a job gets a process of its own.
-        ended = subprocess.run([sys.executable, "-m", "src.train", *words], check=False)
-        if ended.returncode:
-            raise ChildEnded(ended.returncode)
+        if code := run_leashed([sys.executable, "-m", "src.train", *words]):
+            raise ChildEnded(code)
         return
 
     if settings.data.root is not None:

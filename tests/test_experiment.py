@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,8 @@ def test_metrics_that_a_full_disk_kept_out_of_the_diary_come_with_the_resumed_ru
     lines = spool.read_text().splitlines(keepends=True)
     spool.write_text("".join(line for line in lines if '"step":2,' not in line))
     assert history(folder) != complete
+    # Such a disk has kept the run from finishing too: a finished one is only shown.
+    replace(whole, status="FAILED", reason="no room").write(folder / "summary.json")
     run_experiment(read_run_settings([f"resume={folder}"]))
     assert sorted(history(folder)) == sorted(complete)
 
@@ -233,7 +236,7 @@ def test_a_resumed_run_wants_its_own_pictures(tmp_path: Path) -> None:
             Image.fromarray(noise).save(pictures / name / f"{i}.png")
     folder = train(tmp_path / "out", "data=folder", f"data.root={pictures}").run_dir
     (pictures / "a" / "3.png").unlink()
-    with pytest.raises(ConfigError, match="pictures are others"):
+    with pytest.raises(ConfigError, match="are others than those"):
         run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=9"]))
 
 

@@ -36,6 +36,8 @@ def build_data(settings: RunSettings) -> PictureData:
             native_side=native_side(settings.model),
             cache_dir=cache,
             cache_limit_gb=data.cache_limit_gb,
+            check_content=data.check_content,
+            value_range=data.value_range,
             on_bad_image=data.on_bad_image,
             on_duplicates=data.on_duplicates,
             split_seed=data.split_seed,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
 from src.data.decode import PictureFormat
 from src.data.splits import Split
+from src.models.weights import find_weights
 from src.run_folder import RunFolder
 from src.training.inference_plan import inference_plan
 
@@ -26,6 +29,11 @@ if TYPE_CHECKING:  # scikit-image takes a moment, and networks need none of it
     from src.features.fusion import Extractor
 
 __all__ = ["build_extractors", "frozen_network"]
+
+# To make a network and to read its weights takes about a second, and a warm worker meets the same
+# networks in every trial of a family. Those that were used last stay, up to so many bytes.
+_KEPT_BYTES = 500e6
+_kept: OrderedDict[str, tuple[Extractor, int]] = OrderedDict()
 
 
 def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extractor, ...]:
@@ -54,7 +62,7 @@ def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extracto
 def frozen_network(
     settings: RunSettings, name: str, data: PictureData, wanted: PictureFormat
 ) -> Extractor:
-    """Return the features of one published network.
+    """Return the features of one published network, the same object for the same arguments.
 
     Args:
         settings: of the run, its model one of `EmbeddingSettings`.
@@ -68,12 +76,47 @@ def frozen_network(
     model = settings.model
     assert isinstance(model, EmbeddingSettings)
     device = _device(settings)
+    key = _key(settings, model, name, data, wanted, device)
+    if key in _kept:
+        _kept.move_to_end(key)
+        return _kept[key][0]
     network, metadata = _zoo(model, name, data, wanted)
+    of_the_weights = getattr(network, "input_statistics", None) is not None
     shape = (wanted.channels, *wanted.image_size)
     extractor: Extractor = get_object(model._target_)(
         network, metadata | _plan(network, shape, device, settings), device
     )
+    if key and of_the_weights:  # others are normalised by what these pictures are like
+        # The network as it was made, and once more as it computes fastest.
+        size = 2 * sum(one.numel() * one.element_size() for one in network.parameters())
+        _kept[key] = (extractor, size)
+        while sum(count for _, count in _kept.values()) > _KEPT_BYTES:
+            _kept.popitem(last=False)
     return extractor
+
+
+def _key(
+    settings: RunSettings,
+    model: EmbeddingSettings,
+    name: str,
+    data: PictureData,
+    wanted: PictureFormat,
+    device: torch.device,
+) -> str:
+    """Return what two calls must have in common to get the same network; "" for none."""
+    found = find_weights("timm", name) if model.pretrained else None
+    if found is None:
+        return ""
+    state = found.file.stat()
+    asked = {
+        "name": name,
+        "model": [model._target_, model.pretrained, model.input_size],
+        "weights": [str(found.file), state.st_ino, state.st_size, state.st_mtime_ns],
+        "pictures": [wanted.plain(), len(data.pictures.class_names)],
+        "device": str(device),
+        "cache": settings.data.cache_dir,
+    }
+    return json.dumps(asked, sort_keys=True)
 
 
 def _device(settings: RunSettings) -> torch.device:

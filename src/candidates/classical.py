@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from src.build import build_extractors
 from src.candidates.candidate import Answers, Fitted, OnEpoch
+from src.candidates.kept_heads import kept_choice
 from src.champions import find_champion
 from src.config.checks import ConfigError, to_plain
 from src.config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
@@ -28,7 +29,7 @@ from src.data.folds import training_seed
 from src.data.parallel import available_cores
 from src.features.classifier import FeatureClassifier, numbers_in
 from src.features.fusion import Extractor
-from src.features.heads import Choice, fit_best
+from src.features.heads import Choice, fit_chosen
 from src.features.model import CalibratedModel
 from src.features.picture import Floats
 from src.features.pipeline import make_pipeline
@@ -184,9 +185,8 @@ class ClassicalCandidate:
         if self._mirrors:
             features = np.concatenate([features, table.part("train", mirrored=True)])
             indices = np.tile(indices, 2)  # with its copy, a picture is held out or neither is
-        fitting = time.perf_counter()
         with threadpool_limits(threads):
-            model, choice = self._fitted(features, indices, table.sizes, seed, threads)
+            model, choice, seconds = self._fitted(features, indices, table.sizes, seed, threads)
         passport = self._passport()
         if choice is not None:
             print(f"classifier: {choice}")
@@ -194,8 +194,6 @@ class ClassicalCandidate:
         classifier = FeatureClassifier(self._extractors, model, passport)
         file = folder.checkpoints / _MODEL
         classifier.save(file)
-        # Features that were kept have cost somebody their time, and count as if computed now.
-        seconds = time.perf_counter() - fitting + table.seconds
         trained = TrainedClassifier(classifier, file)
         metrics = {}
         if len(data.split.val):
@@ -208,7 +206,8 @@ class ClassicalCandidate:
         if on_epoch is not None:
             on_epoch(0, dict(metrics))
         interruption.check()
-        return Fitted(trained, file, seconds, metrics)
+        # Features that were kept have cost somebody their time, and count as if computed now.
+        return Fitted(trained, file, seconds + table.seconds, metrics)
 
     def describe_seconds(self) -> float:
         """Compute the features that a fit needs and keep them; return the seconds that it took.
@@ -243,25 +242,38 @@ class ClassicalCandidate:
         sizes: Sequence[int],
         seed: int,
         threads: int,
-    ) -> tuple[CalibratedModel, Choice | None]:
+    ) -> tuple[CalibratedModel, Choice | None, float]:
         """Return the model fitted to features (N, D) of the pictures with these indices.
 
-        And how its classifier was chosen, where the settings leave that to a search.
+        And how its classifier was chosen, where the settings leave that to a search, and the
+        seconds of both; a choice that was kept from an earlier search counts as made now.
         """
         pictures, settings = self._data.pictures, self._model
         targets, contents = pictures.targets[indices], pictures.content_hashes[indices]
         classes = len(pictures.class_names)
         if settings.classifier == "auto":
-            return fit_best(
+            choice = kept_choice(
                 settings,
                 features,
                 targets,
                 contents,
                 sizes,
+                seed=seed,
+                cache_dir=self._settings.data.cache_dir,
+            )
+            started = time.perf_counter()
+            model = fit_chosen(
+                choice,
+                settings,
+                features,
+                targets,
+                sizes,
                 num_classes=classes,
                 seed=seed,
                 threads=threads,
             )
+            return model, choice, time.perf_counter() - started + choice.seconds
+        started = time.perf_counter()
         model = CalibratedModel.fit(
             lambda count: make_pipeline(
                 settings, sizes, pictures=count, seed=seed, threads=threads
@@ -273,7 +285,7 @@ class ClassicalCandidate:
             folds=settings.calibration_folds,
             seed=seed,
         )
-        return model, None
+        return model, None, time.perf_counter() - started
 
     def _passport(self) -> dict[str, Any]:
         data, pictures = self._data, self._data.pictures

@@ -18,6 +18,7 @@ from src.data.splits import Split
 from src.metrics.summary import metric_key
 from src.records import Predictions, RunSummary
 from src.run_folder import FOLDS, RunFolder
+from src.seal import changed_since
 
 __all__ = ["Member", "NothingGained", "load_member", "read_members"]
 
@@ -123,9 +124,12 @@ def _folder(run: str, output_dir: Path) -> RunFolder:
 def _read(run: str, output_dir: Path, data: PictureData) -> Member:
     try:
         folder = _folder(run, output_dir)
+        _refuse_changed(folder)
         summary = RunSummary.read(folder.summary)
         held_out = Predictions.read(folder.predictions / "val.parquet")
         folds = _folds(folder)
+        for fold in folds or ():
+            _refuse_changed(fold)
         split = Split.read(folder.split)
         checkpoints = tuple(one.chosen_checkpoint() for one in folds or [folder])
     except FileNotFoundError as error:
@@ -159,6 +163,13 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
         probs=held_out.probs[order],
     )
     return Member(folder, summary, checkpoints, ordered)
+
+
+def _refuse_changed(folder: RunFolder) -> None:
+    """Raise a ValueError for a run whose files were changed after it had been sealed."""
+    changed = changed_since(folder.path)
+    if changed is not None:
+        raise ValueError(f"{changed}: put the original back, or leave the run out")
 
 
 def _folds(folder: RunFolder) -> list[RunFolder] | None:

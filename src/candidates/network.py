@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src import build
+from src.build.objects import input_of
 from src.candidates.candidate import Answers, Fitted, OnEpoch
 from src.candidates.head_start import start_head
 from src.config.checks import to_plain
@@ -32,8 +33,8 @@ from src.serving.predictor import Predictor
 from src.tracking.logger import SpoolLogger
 from src.tracking.tracker import Tracker
 from src.training import cost
-from src.training.checkpoints import read_checkpoint
-from src.training.epochs import EpochKeeper
+from src.training.checkpoints import network_difference, read_checkpoint
+from src.training.epochs import EpochKeeper, is_complete
 from src.training.feature_maps import find_map_layer
 from src.training.frozen_front import store_front
 from src.training.grad_cam import grad_cam
@@ -172,6 +173,39 @@ class NetworkCandidate:
         on_epoch: OnEpoch | None,
     ) -> Fitted:
         return self._fit(folder, SpoolLogger(tracker), interruption, on_epoch)
+
+    def check_resumed(self, folder: RunFolder) -> bool:
+        """Return whether the run in a folder has been trained as long as the settings say.
+
+        Raises:
+            ConfigError: its last checkpoint is damaged, or is of another network.
+        """
+        file = folder.checkpoints / "last.ckpt"
+        if not file.is_file():  # killed before its first checkpoint: it begins again
+            return False
+        with input_of("resume"):
+            checkpoint = read_checkpoint(file)
+            difference = network_difference(checkpoint, self._task.state_dict())
+            if difference is not None:
+                raise ValueError(
+                    f"{file} is not of the network that {folder.config.name} describes "
+                    f"({difference}): begin a new run without resume"
+                )
+            settings = self._settings.trainer
+            try:
+                return is_complete(
+                    checkpoint,
+                    max_epochs=int(settings.max_epochs),
+                    patience=settings.early_stopping,
+                    stop_after=settings.stop_after,
+                    max_seconds=None
+                    if settings.max_time is None
+                    else seconds_of(settings.max_time),
+                )
+            except (KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{file} cannot be gone on with, as it lacks {error}: begin a new run"
+                ) from error
 
     def join(self, folder: RunFolder, interruption: Interruption) -> None:
         """Train on a further device in the run of the first one, which keeps the books."""

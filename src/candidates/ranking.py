@@ -227,7 +227,7 @@ class _Sample:
         pictures = self._data.pictures
         side = native_side(replace(model, networks=[name]))
         size = chosen_size(pictures.original_sizes, self._settings.data.image_size, side)
-        return PictureFormat(size, pictures.channels, pictures.format.fit)
+        return replace(pictures.format, image_size=size)
 
     def _pictures(self, wanted: PictureFormat) -> NDArray[np.uint8]:
         source = self._data.pictures.source

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from src.config.after import ComparisonSettings
 from src.config.checks import ConfigError
+from src.digests import DamagedLine, line_content
 from src.run_folder import RunFolder
 from src.tracking.addresses import absolute_uri, sqlite_path, without_password
 from src.tracking.database import run_folders
@@ -57,8 +57,13 @@ def _of_sweep(output_dir: Path, study: str) -> Iterator[Path]:
     """The runs of a study's trials and finalists that are still there."""
     record = sweep_file(output_dir, study)
     try:
-        plain = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        plain = line_content(record.read_bytes())
+    except DamagedLine as error:
+        raise ConfigError(
+            f"sweep is {study!r}: {record} is damaged ({error}): the sweep's own command writes it "
+            "anew."
+        ) from error
+    except OSError as error:
         raise ConfigError(f"sweep is {study!r}: there is no {record} to read.") from error
     named = [trial["run_dir"] for trial in plain["trials"]]
     named += [path for finalist in plain["finalists"] for path in finalist["run_dirs"].values()]

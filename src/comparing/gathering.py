@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from src.comparing.finding import sweep_file
 from src.comparing.pictures import PicturesGone, read_pictures
 from src.config.after import ComparisonSettings
+from src.digests import line_content
 from src.metrics.classification import confusion_matrix
 from src.metrics.probabilistic import reliability_bins
 from src.records import Predictions
@@ -163,5 +163,5 @@ def _importances(settings: ComparisonSettings) -> tuple[dict[str, dict[str, floa
     if settings.sweep is None:
         return {}, ""
     record = sweep_file(Path(settings.output_dir).absolute(), settings.sweep)
-    plain = json.loads(record.read_text(encoding="utf-8"))
+    plain = line_content(record.read_bytes())
     return dict(plain.get("importances", {})), str(plain.get("metrics", [""])[0])

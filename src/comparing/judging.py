@@ -76,7 +76,7 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
         entrants=tuple(entrants),
         pair=pair,
         sentences=(*sentences_of(verdict, folds), *([pair.sentence] if pair else [])),
-        remarks=(*_left_out(left_out, found), *_held_out(runs), *damaged),
+        remarks=(*_left_out(left_out, found), *_held_out(runs), *_changed(runs), *damaged),
         part=settings.part,
         data=runs[0].summary.data,
         runs=len(runs),
@@ -135,6 +135,12 @@ def _held_out(runs: Sequence[FinishedRun]) -> list[str]:
     return [
         f"The {model} answers every picture by a choice of members that was made without it."
         for model in models
+    ]
+
+
+def _changed(runs: Sequence[FinishedRun]) -> list[str]:
+    return [
+        f"{run.folder.name} is used, though {change}." for run in runs for change in run.changes
     ]
 
 

@@ -16,7 +16,7 @@ __all__ = ["candidate_settings", "configuration", "names_of"]
 _NOT_THE_CANDIDATE = (
     *("output_dir", "resume", "seed", "evaluate_test", "find_lr", "tracking.", "runtime."),
     *("trainer.progress", "trainer.accelerator", "data.cache_dir", "data.cache_limit_gb"),
-    *("data.num_workers", "data.download", "data.name"),
+    *("data.num_workers", "data.check_content", "data.download", "data.name"),
 )
 _MOST_DIFFERENCES = 3
 

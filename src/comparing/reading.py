@@ -16,6 +16,7 @@ from src.comparing.naming import candidate_settings, configuration
 from src.config.after import ComparisonSettings
 from src.records import Predictions, RunSummary
 from src.run_folder import RunFolder
+from src.seal import Seal, read_checked, read_seal
 from src.selection.candidates import Measured
 
 __all__ = ["FinishedRun", "read_runs", "read_settings"]
@@ -37,6 +38,7 @@ class FinishedRun:
         known: those of the candidate, by dotted key.
         repeats: what the predictions say, under the model's name; once for each repeat of a
             cross-validation, because the mean over repeats is better than any model one would use.
+        changes: of its files since it was sealed, where they are used all the same.
     """
 
     folder: RunFolder
@@ -44,6 +46,7 @@ class FinishedRun:
     settings: Mapping[str, Any]
     known: Mapping[str, Any]
     repeats: tuple[Measured, ...]
+    changes: tuple[str, ...] = ()
 
     @property
     def measured(self) -> Measured:
@@ -114,18 +117,19 @@ def _group(text: str) -> _Group:
 
 def _read(folder: RunFolder, settings: ComparisonSettings) -> FinishedRun | str | None:
     """None for a run that did not finish, has no predictions of the part, or is on other data."""
+    record = _Record(folder, settings.changed)
     try:
-        summary = RunSummary.read(folder.summary)
+        summary = RunSummary.parse(record.read(folder.summary), folder.summary)
         if summary.status != "FINISHED" or settings.data not in (None, summary.data):
             return None
-        groups = _groups(folder.config.read_text(encoding="utf-8"))
+        groups = _groups(record.read(folder.config).decode())
         plain = {key: value for group in groups for key, value in group.plain.items()}
         if settings.runs is None and _is_fold(plain):
             return None
         known = {key: value for group in groups for key, value in group.known.items()}
         repeats = tuple(
             Measured.of(
-                Predictions.read(file, with_paths=False),
+                Predictions.parse(record.read(file), file, with_paths=False),
                 run_id=folder.run_id,
                 configuration=configuration(known),
                 name=summary.model,
@@ -140,7 +144,54 @@ def _read(folder: RunFolder, settings: ComparisonSettings) -> FinishedRun | str 
         return None
     except (OSError, ValueError, yaml.YAMLError) as error:
         return f"{folder.path} is left out, as it cannot be read: {str(error).rstrip('.')}."
-    return FinishedRun(folder, summary, plain, known, repeats)
+    return FinishedRun(folder, summary, plain, known, repeats, tuple(record.changes))
+
+
+class _Record:
+    """The files of a run's folder, each checked against the folder's seal when it is read.
+
+    Args:
+        folder: of the run.
+        changed: "refuse", or "use" to note in `changes` what was changed and go on.
+
+    Raises:
+        ValueError: by `read`, for a file that was changed and is refused, and a damaged seal.
+    """
+
+    def __init__(self, folder: RunFolder, changed: str) -> None:
+        self._folder = folder
+        self._use = changed == "use"
+        self._sealed: Seal | None = None
+        self._looked = False
+        self.changes: list[str] = []
+
+    def read(self, path: Path) -> bytes:
+        """The content of a file."""
+        if not self._looked:
+            self._sealed, self._looked = self._seal(), True
+        content, fault = read_checked(self._folder.path, path, self._sealed)
+        if fault is not None:
+            self._note(f"{fault} since it was sealed")
+        return content
+
+    def _seal(self) -> Seal | None:
+        try:
+            sealed = read_seal(self._folder.path)
+        except ValueError as error:
+            self._note(str(error))
+            return None
+        if sealed is not None and sealed.identity not in (None, _identity(self._folder)):
+            self._note("run.json has another run's id or name since it was sealed")
+        return sealed
+
+    def _note(self, change: str) -> None:
+        if not self._use:
+            raise ValueError(f"{change} (changed=use takes it all the same)")
+        self.changes.append(change)
+
+
+def _identity(folder: RunFolder) -> dict[str, str]:
+    return {"run_id": folder.run_id, "name": folder.name}
 
 
 def _predictions(folder: RunFolder, part: str) -> list[Path]:

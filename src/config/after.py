@@ -15,6 +15,7 @@ __all__ = [
     "EvaluateSettings",
     "PredictSettings",
     "SelectSettings",
+    "VerifySettings",
 ]
 
 
@@ -30,6 +31,10 @@ class EvaluateSettings(Settings):
 
     run: str = setting("folder, id or name of a run, or champion")
     split: str = setting("the part to measure", options=("train", "val", "test"))
+    changed: str = setting(
+        "a run whose files were changed after it had been sealed: refuse it, or use it as it is",
+        options=("refuse", "use"),
+    )
     output_dir: str = setting("folder under which the run is looked for")
     tracking: TrackingPlace = setting("where the run is mirrored")
 
@@ -54,6 +59,10 @@ class PredictSettings(Settings):
     )
     top_k: int = setting("classes named for each picture, most probable first", at_least=1)
     batch_size: int = setting("pictures at once", at_least=1)
+    changed: str = setting(
+        "a run whose files were changed after it had been sealed: refuse it, or use it as it is",
+        options=("refuse", "use"),
+    )
     output_dir: str = setting("folder under which the run is looked for")
     tracking: TrackingPlace = setting("where the run is mirrored")
 
@@ -76,6 +85,11 @@ class ComparisonSettings(Settings):
     )
     data: str | None = setting("name of a data set, to leave out the runs on others")
     part: str = setting("the part whose stored predictions are compared", options=("val", "test"))
+    changed: str = setting(
+        "runs whose files were changed after they had been sealed: refuse them (named ones end the "
+        "command, others are left out and named), or use them as they are",
+        options=("refuse", "use"),
+    )
     output_dir: str = setting(
         "folder under which the runs are looked for: all finished ones, if nothing above says which"
     )
@@ -126,9 +140,33 @@ class SelectSettings(ComparisonSettings):
                 "any more; leave part=val."
             )
         compared = [field.name for field in fields(ComparisonSettings)]
-        beside = [name for name in compared if name not in ("part", "output_dir", "tracking")]
+        beside = [
+            name for name in compared if name not in ("part", "changed", "output_dir", "tracking")
+        ]
         given = [name for name in beside if getattr(self, name) is not None]
         if self.run is not None and given:
             raise ConfigError(
                 f"run names one run and {given[0]} several to choose from: leave one of them out."
             )
+
+
+@dataclass(frozen=True)
+class VerifySettings(Settings):
+    """`python -m src.verify`."""
+
+    run: str | None = setting(
+        "folder, id or name of a run, or champion; null for all of output_dir"
+    )
+    study: str | None = setting("folder or name of a study; null for all of output_dir")
+    repair: bool = setting(
+        "put damaged lines of diaries and journals aside, and delete what stores make anew"
+    )
+    output_dir: str = setting("folder whose runs and studies are checked, with the stores")
+    cache_dir: str | None = setting(
+        "folder of the stores; null for $BAKEOFF_CACHE or the user's cache folder"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.run is not None and self.study is not None:
+            raise ConfigError("run and study each say what to check: say one.")

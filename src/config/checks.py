@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin
 
+from src.config.credentials import credentials_problem, texts_of
+
 __all__ = [
     "ConfigError",
     "Settings",
@@ -113,6 +115,9 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
+            for text in texts_of(value):
+                if problem := credentials_problem(text, field.name):
+                    raise ConfigError(f"{field.name}: {problem}.")
             rule: _Rule | None = field.metadata.get("rule")
             if rule is not None and value is not None and (problem := rule.complaint(value)):
                 raise ConfigError(f"{field.name} is {value!r}: {problem}.")
@@ -195,6 +200,12 @@ def _chosen_variant(cls: type[T], plain: Mapping[str, Any], where: str) -> type[
 
 def _typed(hint: Any, value: Any, path: str) -> Any:
     """`value` as the annotated type, or a ConfigError."""
+    if isinstance(value, str) and not value.strip():
+        # No setting means anything when it is empty, and an empty path would be the present folder.
+        raise ConfigError(
+            f"{path} is empty: give it a value or leave it out (perhaps the command line takes it "
+            "from a shell variable that is not set)."
+        )
     if get_origin(hint) in (Union, types.UnionType):
         choices = get_args(hint)
         if value is None and type(None) in choices:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ import yaml
 from src.config.checks import ConfigError, Settings, to_plain
 from src.config.compose import expand, groups
 from src.config.console import on_plain_output
+from src.config.credentials import problem_of_words, without_password
 from src.training.failures import RunFailed, explained
 from src.training.interruption import Interrupted, Interruption
 
@@ -100,7 +102,8 @@ def run_entry(
 ) -> int:
     """Run an entry and return its exit code.
 
-    0 done; 1 a fault of ours, or the run failed; 2 the input is wrong; 130 Ctrl-C; 143 SIGTERM.
+    0 done; 1 a fault of ours, or the run failed; 2 the input is wrong; 130 Ctrl-C; 143 SIGTERM;
+    129 the terminal was closed.
     With several jobs (multirun) every one is composed and validated before the first starts, a job
     that fails does not stop the later ones, and the largest code is returned.
 
@@ -113,6 +116,9 @@ def run_entry(
     todo: list[tuple[S, list[str]]] = []
 
     def read() -> None:
+        # Before anything is looked at, because whatever is wrong with a word repeats the word.
+        if problem := problem_of_words([*sys.argv[1:], *(argv or ())]):
+            raise ConfigError(problem)
         invocation = parse(sys.argv[1:] if argv is None else argv)
         jobs = list(expand(invocation.words)) if invocation.multirun else [invocation.words]
         settings = [read_settings(job) for job in jobs]
@@ -127,7 +133,8 @@ def run_entry(
     _show_progress()
     worst = _guarded(read)
     for settings, words in todo:
-        code = _guarded(partial(action, settings, words))
+        folder = Path(getattr(settings, "output_dir", Path.cwd()))
+        code = _guarded(partial(action, settings, words), folder)
         worst = max(worst, code)
         if code >= 128:  # a person stopped it: the later jobs are not wanted either
             break
@@ -142,18 +149,18 @@ def _show_progress() -> None:
         logger.setLevel(logging.INFO)
 
 
-def _guarded(action: Callable[[], None]) -> int:
+def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
     try:
-        with Interruption(), explained(Path.cwd()):
+        with Interruption(), explained(folder or Path.cwd()):
             action()
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return 2
     except RunFailed as failure:
-        print(f"error: {failure}", file=sys.stderr)
+        _complain(f"error: {failure}")
         return 1
     except Interrupted as stop:
-        print(str(stop), file=sys.stderr)
+        _complain(str(stop))
         return stop.exit_code
     except ChildEnded as child:
         return child.exit_code
@@ -162,10 +169,16 @@ def _guarded(action: Callable[[], None]) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
-        traceback.print_exc()
-        print(f"error: a fault of Bakeoff, not of your input: {error}", file=sys.stderr)
+        _complain(traceback.format_exc().rstrip())
+        _complain(f"error: a fault of Bakeoff, not of your input: {error}")
         return 1
     return 0
+
+
+def _complain(text: str) -> None:
+    """Print it to standard error; a terminal that was closed meanwhile changes no exit code."""
+    with suppress(OSError, ValueError):
+        print(without_password(text), file=sys.stderr, flush=True)
 
 
 def _help(description: str, settings: Settings) -> str:

@@ -58,6 +58,10 @@ LITERAL_KEYS = frozenset(
     }
 )
 _WORDS = {"null": None, "true": True, "false": False}
+# hydra.run.dir, hydra/launcher, +hydra@x, hydra={...}: of its groups and keys none has an effect.
+_HYDRAS_OWN = re.compile(
+    r"[+~]*(override +)?/*(hydra($|[./@:])|[^=]*@/*(_global_\.)?hydra($|[.:]))"
+)
 _PLAIN_TEXT = re.compile(r"[A-Za-z0-9_./@+-]+")
 
 
@@ -239,8 +243,11 @@ def value_of(word: str) -> Any:
 
 def _parse(word: str) -> Override:
     key, equals, _ = word.partition("=")
-    if key.lstrip("+~").startswith("hydra."):
-        raise ConfigError(f"{word!r}: Hydra's own settings play no part here; see output_dir.")
+    if _HYDRAS_OWN.match(key):
+        raise ConfigError(
+            f"{word!r}: Hydra's own settings play no part here; output_dir says where a run is "
+            "kept, -m runs several, and src.sweep searches."
+        )
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException:

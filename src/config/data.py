@@ -20,6 +20,12 @@ def _size(value: int | list[int]) -> str | None:
     return None
 
 
+def _two_values(value: list[float]) -> str | None:
+    if len(value) != 2 or value[0] >= value[1]:
+        return "it must be two numbers, black below white"
+    return None
+
+
 def _named_after(root: str | None) -> str:
     """The last part of a path, without the ending of an archive or a table, in plain characters."""
     stem = "" if root is None else _ENDINGS.sub("", Path(os.path.abspath(root)).name)
@@ -49,6 +55,12 @@ class DataSettings(Settings):
     )
     channels: int | None = setting(
         "1 for grey, 3 for colour, null for what the pictures are", options=(1, 3)
+    )
+    value_range: list[float] | None = setting(
+        "the values [black, white] of pixels of more than 8 bits (integers or floating point); "
+        "null for 0 and the largest number of 8, 10, 12, 14 or 16 bits where the training part "
+        "uses half of that or more, else the least and the largest that it has",
+        check=_two_values,
     )
     fit: str = setting(
         "what becomes of a picture of other proportions: squeeze distorts it, crop cuts off what "
@@ -100,6 +112,10 @@ class DataSettings(Settings):
         "largest array of decoded pictures kept on disk, in 10^9 bytes; a larger set is decoded "
         "anew whenever it is read",
         at_least=0,
+    )
+    check_content: bool = setting(
+        "read every picture at every start; without, a file whose path, size, times and inode are "
+        "what they were is taken to be what it was"
     )
     num_workers: int | None = setting(
         "threads that decode into the cache, processes that decode what is too large for it, and "

@@ -59,6 +59,10 @@ class ExportSettings(Settings):
     calibration_pictures: int = setting(
         "training pictures whose activations set the ranges of int8", at_least=1
     )
+    changed: str = setting(
+        "a run whose files were changed after it had been sealed: refuse it, or use it as it is",
+        options=("refuse", "use"),
+    )
     output_dir: str = setting("folder under which the run is looked for")
     tracking: TrackingPlace = setting("where the run is mirrored")
 

@@ -30,7 +30,9 @@ def read_run_settings(words: Sequence[str], config_name: str = "config") -> RunS
         settings = compose_settings(RunSettings, words, config_name)
         _refuse_idle(given, settings)
         return settings
-    for key in given:
+    for key, value in given.items():
+        if isinstance(value, str) and not value.strip():
+            raise ConfigError(f"{key} is empty: give it a value or leave it out.")
         if key not in ("resume", *_CHANGEABLE):
             raise ConfigError(
                 f"{key}: a resumed run keeps its settings; beside resume only "

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from src.config.checks import from_plain
+from src.config.credentials import credentials_problem, without_credentials
 from src.config.schema import RunSettings
 
 __all__ = ["stored_settings"]
@@ -16,6 +17,8 @@ _LATER: dict[str, Any] = {
     "cv": {"folds": None, "repeats": 1, "fold": None},
     "data.fit": "squeeze",
     "data.train_on_val": False,
+    "data.check_content": False,
+    "data.value_range": [0.0, 65535.0],
     "trainer.stop_after": None,
     "tracking.figures": True,
     "augment.crop_probability": 0.0,
@@ -53,7 +56,7 @@ def stored_settings(plain: Mapping[str, Any]) -> RunSettings:
     Raises:
         ConfigError: as `from_plain`.
     """
-    completed = copy.deepcopy(dict(plain))
+    completed = _without_credentials(dict(plain))
     for key, value in _LATER.items():
         *groups, name = key.split(".")
         place = completed
@@ -64,3 +67,14 @@ def stored_settings(plain: Mapping[str, Any]) -> RunSettings:
         if sibling in completed.get(group, {}):
             completed[group] = copy.deepcopy(values) | completed[group]
     return from_plain(RunSettings, completed)
+
+
+def _without_credentials(plain: Any) -> Any:
+    """A copy of nested settings; older runs kept the passwords that addresses held."""
+    if isinstance(plain, dict):
+        return {key: _without_credentials(value) for key, value in plain.items()}
+    if isinstance(plain, list):
+        return [_without_credentials(value) for value in plain]
+    if isinstance(plain, str) and credentials_problem(plain):
+        return without_credentials(plain)
+    return plain

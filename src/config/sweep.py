@@ -258,7 +258,8 @@ def read_sweep_settings(words: Sequence[str], config_name: str) -> SweepSettings
         if key == "resume":
             raise ConfigError("resume: the same command goes on with an unfinished study.")
     plain = compose_plain(_shared(words), config_name, _FOLDERS)
-    plain["study"] = plain.get("study") or config_name
+    if plain.get("study") is None:
+        plain["study"] = config_name
     return from_plain(SweepSettings, plain)
 
 

@@ -6,6 +6,8 @@ lead out of it. That holds for .zip and .tar alike, where `tarfile`'s filters kn
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import lzma
@@ -19,12 +21,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tarfile import HeaderError, ReadError
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from src.config.checks import ConfigError
+from src.data.findings import file_state, was_settled
 from src.data.once import made_once
+from src.data.shortage import shortage
+from src.files import write_atomically
 
-__all__ = ["ARCHIVE_ENDINGS", "extract_archive"]
+__all__ = ["ARCHIVE_ENDINGS", "extract_archive", "forget_archive"]
 
 ARCHIVE_ENDINGS = (
     ".zip",
@@ -40,7 +45,22 @@ ARCHIVE_ENDINGS = (
 _MAX_RATIO = 200
 _FREE_OF_RATIO_BYTES = 10**9
 _MAX_FILES = 2_000_000
+# Names of members and what tar keeps beside them, such as long names, is read whole into memory.
+_MAX_EXTRA_BYTES = 1 << 20
+_MAX_HEADER_BYTES = 4 << 20
+_MAX_DEPTH = 64
+_MAX_PATH = 1024
+_NO_PATHS = frozenset((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG))
+_EXTRA_KINDS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 _CHUNK_BYTES = 1 << 20
+_SHOWN = 200
+_TOO_LARGE_HEADER = "it has a header of many megabytes, as no picture has"
 _TAR_END = tarfile.EOFHeaderError  # type: ignore[attr-defined]  # which the stubs leave out
 _DAMAGE = (
     OSError,
@@ -64,7 +84,8 @@ class _Member:
 def extract_archive(archive: Path, folder: Path) -> Path:
     """The folder with the files of `archive`, extracted now or found again below `folder`.
 
-    It is found again by the archive's path, size and time of change.
+    It is found again by the archive's content, which is known as long as its path, size, times and
+    inode stay what they were.
 
     Args:
         archive: a .zip, or a .tar, plain or compressed with gzip, xz or bzip2.
@@ -74,9 +95,7 @@ def extract_archive(archive: Path, folder: Path) -> Path:
         ConfigError: the archive is damaged or encrypted, holds links, devices or paths that lead
             out of it, or unpacks to suspiciously much or to more than the disk has room for.
     """
-    state = archive.stat()
-    place = f"{archive.absolute()}\0{state.st_size}\0{state.st_mtime_ns}"
-    target = folder / hashlib.blake2b(os.fsencode(place), digest_size=16).hexdigest()
+    target = folder / _content_of(archive, folder)
     made_once(
         target,
         lambda unfinished: _extract(archive, unfinished),
@@ -86,13 +105,51 @@ def extract_archive(archive: Path, folder: Path) -> Path:
     return target / "content"
 
 
+def forget_archive(archive: Path, folder: Path) -> None:
+    """Have the content of an archive read when it is next asked for, however untouched it seems."""
+    _note_of(archive, folder).unlink(missing_ok=True)
+
+
+def _note_of(archive: Path, folder: Path) -> Path:
+    place = hashlib.blake2b(os.fsencode(archive.absolute()), digest_size=16).hexdigest()
+    return folder / f"{place}.json"
+
+
+def _content_of(archive: Path, folder: Path) -> str:
+    """32 hexadecimal digits: the hash of an archive's bytes, from a note or read now."""
+    note = _note_of(archive, folder)
+    try:
+        state = list(file_state(archive.stat()))
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            known = json.loads(note.read_text())
+            if known["state"] == state:
+                return str(known["content"])
+        with archive.open("rb") as stream:
+            content = hashlib.file_digest(
+                stream, lambda: hashlib.blake2b(digest_size=16)
+            ).hexdigest()
+    except OSError as error:
+        raise _damaged(archive, error) from error
+    if was_settled(state[1], state[2]):
+        # Whatever cannot be written here is said of the folder that is written next.
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(note, json.dumps({"state": state, "content": content}))
+    return content
+
+
 def _complete(target: Path) -> bool:
     """Whether all files are still there; systems clean up caches file by file."""
     try:
-        count: int = json.loads((target / "extracted.json").read_text())["files"]
+        known = json.loads((target / "extracted.json").read_text())
+        sizes = [
+            os.stat(os.path.join(where, name)).st_size
+            for where, _, names in os.walk(target / "content")
+            for name in names
+        ]
+        return bool(known["files"] == len(sizes) and known["bytes"] == sum(sizes))
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return count == sum(len(files) for _, _, files in os.walk(target / "content"))
 
 
 def _extract(archive: Path, target: Path) -> None:
@@ -101,15 +158,12 @@ def _extract(archive: Path, target: Path) -> None:
     size = archive.stat().st_size
     room = shutil.disk_usage(target).free
     by_ratio = max(_FREE_OF_RATIO_BYTES, _MAX_RATIO * size)
-    written: set[Path] = set()
+    written: dict[str, int] = {}
     total = 0
     for member in _members(archive):
-        path = content.joinpath(_inside(archive, member.name))
-        written.add(path)
-        if len(written) > _MAX_FILES:
-            raise ConfigError(f"{archive} has more than {_MAX_FILES} files: extract it yourself.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
+        inside = _inside(archive, member.name)
+        with _created(archive, content / inside) as file:
+            before = total
             for chunk in _chunks(archive, member):
                 total += len(chunk)
                 if total > by_ratio:
@@ -124,7 +178,23 @@ def _extract(archive: Path, target: Path) -> None:
                         f"{target.parent}: make room, or name another folder with data.cache_dir."
                     )
                 file.write(chunk)
-    (target / "extracted.json").write_text(json.dumps({"files": len(written)}))
+        written[str(inside)] = total - before
+    record = {"files": len(written), "bytes": sum(written.values())}
+    (target / "extracted.json").write_text(json.dumps(record))
+
+
+def _created(archive: Path, path: Path) -> IO[bytes]:
+    """A new file at a path whose folders are made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+    except OSError as error:
+        if error.errno not in _NO_PATHS:
+            raise
+        raise ConfigError(
+            f"{archive} holds {_shown(path.name)} at a place where no file can be "
+            f"({error.strerror}): extract it yourself and name the folder with data.root."
+        ) from error
 
 
 def _inside(archive: Path, name: str) -> PurePosixPath:
@@ -133,9 +203,19 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
     drive = path.parts and path.parts[0].endswith(":")
     if path.is_absolute() or drive or ".." in path.parts or not path.parts or "\0" in name:
         raise ConfigError(
-            f"{archive} holds the path {name!r}, which leads out of the archive: it is refused."
+            f"{archive} holds the path {_shown(name)}, which leads out of the archive: it is "
+            "refused."
+        )
+    if len(path.parts) > _MAX_DEPTH or len(os.fsencode(str(path))) > _MAX_PATH:
+        raise ConfigError(
+            f"{archive} holds the path {_shown(name)}, which is longer or deeper than "
+            f"{_MAX_PATH} bytes or {_MAX_DEPTH} folders: it is refused."
         )
     return path
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}...")
 
 
 def _chunks(archive: Path, member: _Member) -> Iterator[bytes]:
@@ -159,7 +239,10 @@ def _members(archive: Path) -> Iterator[_Member]:
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as opened:
-        for info in opened.infolist():
+        infos = opened.infolist()
+        if len(infos) > _MAX_FILES:
+            raise _too_many(archive)
+        for info in infos:
             kind = stat.S_IFMT(info.external_attr >> 16)
             if info.is_dir():
                 continue
@@ -172,8 +255,13 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
 
 def _tar_members(archive: Path) -> Iterator[_Member]:
     # "r|*" reads once from front to back, so nothing is decompressed twice or kept.
-    with tarfile.open(archive, "r|*", tarinfo=_CheckedInfo) as opened:
-        for info in opened:
+    with _CheckedTar.open(archive, "r|*", tarinfo=_CheckedInfo) as opened:
+        count = 0
+        while (info := opened.next()) is not None:
+            opened.members.clear()  # which would grow by a kilobyte a member
+            count += 1
+            if count > _MAX_FILES:
+                raise _too_many(archive)
             if info.isdir():
                 continue
             stream = opened.extractfile(info) if info.isreg() else None
@@ -182,11 +270,69 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             yield _Member(info.name, stream)
 
 
+class _Headers:
+    """A stream of which no more than some megabytes are read between two members' data.
+
+    Args:
+        stream: the decompressed bytes of an archive.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._left = _MAX_HEADER_BYTES
+        self._data = False
+
+    def start(self) -> None:
+        """Begin to count: a header comes next."""
+        self._left, self._data = _MAX_HEADER_BYTES, False
+
+    def stop(self) -> None:
+        """Count no more: data come next."""
+        self._data = True
+
+    def read(self, size: int) -> bytes:
+        if not self._data:
+            self._left -= size
+            if self._left < 0:
+                raise ReadError(_TOO_LARGE_HEADER)
+        data: bytes = self._stream.read(size)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _CheckedTar(tarfile.TarFile):
+    """Reads members as its base does, but takes no header that would fill the memory."""
+
+    members: list[tarfile.TarInfo]
+
+    def __init__(
+        self, name: Any = None, mode: Any = "r", fileobj: Any = None, **options: Any
+    ) -> None:
+        self.headers = _Headers(fileobj)
+        super().__init__(name, mode, self.headers, **options)
+
+    def next(self) -> tarfile.TarInfo | None:
+        self.headers.start()
+        found = super().next()
+        self.headers.stop()
+        return found
+
+
 class _CheckedInfo(tarfile.TarInfo):
     """Reads headers as its base does, but takes only the mark of the end for the end.
 
-    `tarfile` also stops, without a word, at a damaged header and where the file was cut.
+    `tarfile` also stops, without a word, at a damaged header and where the file was cut, and reads
+    as much for a name as the header says.
     """
+
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> Self:
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in _EXTRA_KINDS and info.size > _MAX_EXTRA_BYTES:
+            raise ReadError(_TOO_LARGE_HEADER)
+        return info
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
@@ -205,5 +351,13 @@ def _no_plain_file(archive: Path, name: str) -> ConfigError:
     )
 
 
+def _too_many(archive: Path) -> ConfigError:
+    return ConfigError(f"{archive} has more than {_MAX_FILES} files: extract it yourself.")
+
+
 def _damaged(archive: Path, error: BaseException) -> ConfigError:
+    if (short := shortage(error, f"{archive} was read")) is not None:
+        return short
+    if isinstance(error, OSError) and error.errno is not None:
+        return ConfigError(f"{archive} cannot be read: {error.strerror}.")
     return ConfigError(f"{archive} cannot be extracted, it is damaged or encrypted: {error}.")

@@ -1,14 +1,13 @@
 """Every picture looked at once: the hash of its content, its size, and what is wrong with it.
 
-What was found is kept on disk and found again by path, size and time of change, so that opening
-the same files once more costs one `stat` each.
+What was found is kept on disk and found again by path and by what `stat` says of the file (size,
+times and inode), so that opening the same files once more costs one `stat` each.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +16,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from src.config.checks import ConfigError
-from src.data.decode import PictureError, read_header
-from src.data.findings import HASH_DTYPE, NEVER, Findings
-from src.data.once import locked
+from src.data.decode import MAX_FILE_BYTES, PictureError, read_bounds, read_header
+from src.data.findings import HASH_DTYPE, NEVER, Findings, file_state, was_settled
+from src.data.once import cache_complaint, locked
 from src.data.parallel import in_order
+from src.data.shortage import OF_THE_PROCESS, shortage
 from src.data.source import Problem, Source
 
 __all__ = ["Survey", "content_hash", "copies", "duplicate_groups", "survey"]
 
 _HASH_BYTES = HASH_DTYPE.itemsize // 2
-# A file that changes twice within a tick of the file system's clock may keep its size and time.
-_CLOCK_TICK_NS = 20_000_000
 _FILES_AT_A_TIME = 64
 
 
@@ -41,12 +38,17 @@ class Survey:
             array row. Empty where a file could not be read.
         sizes: (N, 2) int64, height and width in pixels as people see them; 0 where unknown.
         grey: (N,) bool, whether the pixel format has no colour.
+        bounds: (N, 2) float64, smallest and largest pixel where those have more than 8 bits; NaN
+            elsewhere.
+        deep_colour: (N,) bool, whether there are 16 bits a colour, of which 8 are read.
         reasons: index -> why this picture cannot be used.
     """
 
     hashes: npt.NDArray[np.bytes_]
     sizes: npt.NDArray[np.int64]
     grey: npt.NDArray[np.bool_]
+    bounds: npt.NDArray[np.float64]
+    deep_colour: npt.NDArray[np.bool_]
     reasons: dict[int, str]
 
 
@@ -56,16 +58,19 @@ def content_hash(data: bytes | npt.NDArray[np.uint8]) -> bytes:
     return hashlib.blake2b(buffer, digest_size=_HASH_BYTES).hexdigest().encode()
 
 
-def survey(source: Source, *, findings_dir: Path, workers: int) -> Survey:
+def survey(
+    source: Source, *, findings_dir: Path, workers: int, check_content: bool = False
+) -> Survey:
     """Look at every picture of `source` that is not known from an earlier time.
 
     Args:
         source: N pictures, as files or arrays.
         findings_dir: folder of what was found earlier; one file a root.
         workers: threads that read files.
+        check_content: look at all of them again, whatever is known.
 
     Raises:
-        ConfigError: the findings cannot be written.
+        ConfigError: the findings cannot be written, or memory or files run short.
     """
     if source.arrays is not None:
         return _survey_arrays(source.arrays)
@@ -75,25 +80,31 @@ def survey(source: Source, *, findings_dir: Path, workers: int) -> Survey:
     root = os.fsencode(source.root.absolute())
     path = findings_dir / f"{content_hash(root).decode()}.npz"
     findings = _refreshed(Findings.load(path), source.sample_paths, files)
+    if check_content:
+        findings.forget()
     if findings.unknown().size:
         try:
             with locked(path, f"the pictures in {source.root}"):
                 # Another process may have looked at them while this one waited.
                 before = Findings.load(path)
                 findings = _refreshed(before, source.sample_paths, files)
+                if check_content:
+                    findings.forget()
                 _look(findings, files, workers)
                 findings.joined(before).save(path)
-        except OSError as error:
-            raise ConfigError(
-                f"what was found about the pictures cannot be written to {findings_dir}: "
-                f"{error.strerror or error}. Make room there, or name another folder with "
-                "data.cache_dir."
-            ) from error
+        except (OSError, MemoryError) as error:
+            short = shortage(error, f"the pictures in {source.root} were looked at")
+            if short is not None or not isinstance(error, OSError):
+                raise short or error from error
+            what = "what was found about the pictures"
+            raise cache_complaint(what, findings_dir, error) from error
     rows = findings.rows
     return Survey(
         hashes=rows["hash"].copy(),
         sizes=np.stack([rows["height"], rows["width"]], axis=1).astype(np.int64),
         grey=rows["grey"].copy(),
+        bounds=np.stack([rows["low"], rows["high"]], axis=1),
+        deep_colour=rows["deep_colour"].copy(),
         reasons={
             int(i): findings.reasons[rows["reason"][i]] for i in np.flatnonzero(rows["reason"])
         },
@@ -144,20 +155,22 @@ def _survey_arrays(arrays: npt.NDArray[np.uint8]) -> Survey:
         hashes=np.array([content_hash(row) for row in np.ascontiguousarray(arrays)], HASH_DTYPE),
         sizes=np.tile(np.array([height, width], np.int64), (count, 1)),
         grey=np.full(count, channels == 1),
+        bounds=np.full((count, 2), np.nan),
+        deep_colour=np.zeros(count, np.bool_),
         reasons={},
     )
 
 
 def _refreshed(findings: Findings, paths: tuple[str, ...], files: list[str]) -> Findings:
     """What is known about these files, as they are now on disk."""
-    state = np.full((len(files), 2), NEVER, np.int64)
-    for index, file in enumerate(files):
+    missing = (NEVER, NEVER, NEVER, NEVER)
+    state = []
+    for file in files:
         try:
-            status = os.stat(file)
+            state.append(file_state(os.stat(file)))
         except OSError:
-            continue
-        state[index] = status.st_size, status.st_mtime_ns
-    return findings.of(paths, state)
+            state.append(missing)
+    return findings.of(paths, np.array(state, np.int64))
 
 
 class _Look(NamedTuple):
@@ -166,6 +179,9 @@ class _Look(NamedTuple):
     height: int = 0
     width: int = 0
     grey: bool = False
+    low: float = np.nan
+    high: float = np.nan
+    deep_colour: bool = False
     reason: str = ""
 
 
@@ -177,25 +193,39 @@ def _look(findings: Findings, files: list[str], workers: int) -> None:
     ]
 
     def look(batch: npt.NDArray[np.int64]) -> list[_Look]:
-        return [_look_at(files[index], int(findings.rows["mtime_ns"][index])) for index in batch]
+        rows = findings.rows
+        return [
+            _look_at(files[i], (int(rows["mtime_ns"][i]), int(rows["ctime_ns"][i]))) for i in batch
+        ]
 
     for batch, seen in zip(batches, in_order(look, batches, workers), strict=True):
         for index, one in zip(batch, seen, strict=True):
             findings.fill(int(index), **one._asdict())
 
 
-def _look_at(file: str, mtime_ns: int) -> _Look:
+def _look_at(file: str, times_ns: tuple[int, int]) -> _Look:
     # Not settled: whatever is found is true now, but may not be found again by time of change.
-    settled = mtime_ns != NEVER and abs(time.time_ns() - mtime_ns) > _CLOCK_TICK_NS
+    settled = was_settled(*times_ns)
     try:
         with open(file, "rb") as stream:
+            if os.fstat(stream.fileno()).st_size > MAX_FILE_BYTES:
+                read_header(stream)  # which says so
             digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=_HASH_BYTES))
             found = digest.hexdigest().encode()
             stream.seek(0)
             try:
                 header = read_header(stream)
+                low = high = np.nan
+                if header.deep or header.deep_colour:
+                    stream.seek(0)
+                    low, high = read_bounds(stream)
             except PictureError as error:
                 return _Look(settled, found, reason=str(error))
+    except PictureError as error:
+        return _Look(settled, reason=str(error))
     except OSError as error:
+        if error.errno in OF_THE_PROCESS:
+            raise
         return _Look(False, reason=f"cannot be opened: {error.strerror}")
-    return _Look(settled, found, header.height, header.width, header.grey)
+    size = header.height, header.width
+    return _Look(settled, found, *size, header.grey, low, high, header.deep_colour)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,14 @@ import numpy.typing as npt
 from src.config.checks import ConfigError
 from src.data.audit import Survey, copies, survey
 from src.data.decode import PictureError, PictureFormat, looks_grey
-from src.data.decoded import Wanted, decoded, picture
+from src.data.decoded import ContentChanged, Wanted, decoded, picture
+from src.data.depth import ValueRange, chosen_range, unused_depth
 from src.data.parallel import available_cores
 from src.data.source import Problem, Source
 
 __all__ = ["PictureStore", "cache_folder", "chosen_size", "open_pictures"]
+
+_log = logging.getLogger(__name__)
 
 _NAMED = 20
 # What a model of no size of its own gets: 128x128 pixels, or as many in other proportions. A
@@ -56,6 +60,8 @@ class PictureStore:
             order, names and place.
         from_cache: whether the array was found decoded.
         source: where the pictures come from, reduced to these; not pickled with an array.
+        pixel_bounds: (N, 2) smallest and largest pixel where those have more than 8 bits, NaN
+            elsewhere; None where all have 8 bits.
     """
 
     name: str
@@ -72,6 +78,7 @@ class PictureStore:
     fingerprint: str
     from_cache: bool
     source: Source | None = None
+    pixel_bounds: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -90,7 +97,7 @@ class PictureStore:
         """Picture `index` as (C, H, W) uint8, from the array or decoded now.
 
         Raises:
-            PictureError: its file has been damaged or removed since it was checked.
+            PictureError: its file has been changed or removed since it was checked.
         """
         if self.images is not None:
             image: npt.NDArray[np.uint8] = self.images[index]
@@ -98,7 +105,7 @@ class PictureStore:
         if self.source is None:
             raise ValueError(f"{self.name} has neither an array nor a source to read from")
         try:
-            return picture(self.source, index, self.format)
+            return picture(self.source, index, self.format, bytes(self.content_hashes[index]))
         except PictureError as error:
             raise PictureError(f"{self.source.sample_name(index)} {error}") from error
 
@@ -138,6 +145,8 @@ def open_pictures(
     fit: str = "squeeze",
     native_side: int | None = None,
     workers: int | None = None,
+    check_content: bool = False,
+    value_range: ValueRange | Literal["found"] | None = "found",
 ) -> PictureStore:
     """Check, decode and label the pictures of a source, now or from what is in the cache.
 
@@ -155,18 +164,64 @@ def open_pictures(
             for a model that takes any size: the pictures' own where they agree, else a square of
             their median shorter side, in both cases of 128x128 pixels at most.
         workers: threads; None for one a core.
+        check_content: read every file and what was decoded earlier, however untouched they seem.
+        value_range: black and white of more than 8 bits. "found": what `chosen_range` makes of
+            the train part where parts are given, else of all.
 
     Raises:
         ConfigError: pictures cannot be used (and are not to be skipped), fewer than two classes
             are left, or the cache cannot be written.
     """
     workers = workers or available_cores()
-    found = survey(source, findings_dir=cache_dir / "findings", workers=workers)
+    wanted = _Options(
+        image_size,
+        channels,
+        fit,
+        native_side,
+        cache_dir,
+        cache_limit_bytes,
+        on_bad_image,
+        workers,
+        value_range,
+    )
+    try:
+        return _opened(source, wanted, check_content)
+    except ContentChanged as error:
+        # What was found earlier is not true any more, though `stat` shows no change.
+        _log.info("%s Looking at all pictures again.", error)
+        return _opened(source, wanted, check_content=True)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The arguments of `open_pictures`."""
+
+    image_size: int | Sequence[int] | None
+    channels: int | None
+    fit: str
+    native_side: int | None
+    cache_dir: Path
+    cache_limit_bytes: int
+    on_bad_image: str
+    workers: int
+    value_range: ValueRange | Literal["found"] | None
+
+
+def _opened(source: Source, wanted: _Options, check_content: bool) -> PictureStore:
+    found = survey(
+        source,
+        findings_dir=wanted.cache_dir / "findings",
+        workers=wanted.workers,
+    )
     if len(found.reasons) == len(source):
         raise _bad_pictures(source, found.reasons)
     usable_sizes = np.delete(found.sizes, sorted(found.reasons), axis=0)
-    size = chosen_size(usable_sizes, image_size, native_side)
-    form = PictureFormat(size, channels or _chosen_channels(source, found), fit)
+    size = chosen_size(usable_sizes, wanted.image_size, wanted.native_side)
+    values = wanted.value_range
+    if values == "found":
+        values = _found_range(source, found)
+    channels = wanted.channels or _chosen_channels(source, found, values)
+    form = PictureFormat(size, channels, wanted.fit, values)
     if source.arrays is not None and source.arrays.shape[1:] == (form.channels, *size):
         # Already the array that is wanted, and no faster to be had from the disk.
         flat = np.flatnonzero(np.ptp(source.arrays.reshape(len(source), -1), axis=1) == 0)
@@ -174,16 +229,16 @@ def open_pictures(
         images.flags.writeable = False
         return _store(source, found, images, form, flat.tolist(), from_cache=False)
     usable = len(source) - len(found.reasons)
-    stored = usable * form.channels * size[0] * size[1] <= cache_limit_bytes
+    stored = usable * form.channels * size[0] * size[1] <= wanted.cache_limit_bytes
     outcome = decoded(
         source,
         found,
         Wanted(form, stored),
-        folder=cache_dir / "pictures",
-        workers=workers,
+        folder=wanted.cache_dir / "pictures",
+        workers=wanted.workers,
     )
     found = replace(found, reasons=found.reasons | outcome.reasons)
-    if found.reasons and (on_bad_image == "error" or len(found.reasons) == len(source)):
+    if found.reasons and (wanted.on_bad_image == "error" or len(found.reasons) == len(source)):
         raise _bad_pictures(source, found.reasons)
     return _store(
         source,
@@ -247,7 +302,13 @@ def _store(
         fingerprint=_fingerprint(hashes, usable.targets, usable.class_names),
         from_cache=from_cache,
         source=usable,
+        pixel_bounds=_grey_bounds(found, kept),
     )
+
+
+def _grey_bounds(found: Survey, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+    bounds = np.where(found.deep_colour[:, None], np.nan, found.bounds)[kept]
+    return None if np.isnan(bounds).all() else bounds
 
 
 def _only(source: Source, kept: npt.NDArray[np.int64]) -> Source:
@@ -296,9 +357,25 @@ def chosen_size(
     return max(_SMALLEST, round(height * scale)), max(_SMALLEST, round(width * scale))
 
 
-def _chosen_channels(source: Source, found: Survey) -> int:
+def _found_range(source: Source, found: Survey) -> ValueRange | None:
+    """Black and white of more than 8 bits, of what may train as far as that is known."""
+    training = np.ones(len(source), np.bool_)
+    if source.given_parts is not None:
+        training = source.given_parts == "train"
+    training[sorted(found.reasons)] = False
+    if unused_depth(np.where(found.deep_colour & training, found.bounds[:, 1], np.nan)):
+        example = source.sample_name(int(np.flatnonzero(found.deep_colour & training)[0]))
+        raise ConfigError(
+            f"{source.name}: the colour pictures of 16 bits, such as {example}, use no more than "
+            "14 of them, and only the upper 8 can be read: save them with 8 bits a colour."
+        )
+    bounds = _grey_bounds(found, np.flatnonzero(training))
+    return None if bounds is None else chosen_range(bounds)
+
+
+def _chosen_channels(source: Source, found: Survey, values: ValueRange | None) -> int:
     """1 if no picture of an even sample shows a colour. Most sets are decided by the first."""
-    small = PictureFormat((_GREY_SIDE, _GREY_SIDE), 3)
+    small = PictureFormat((_GREY_SIDE, _GREY_SIDE), 3, value_range=values)
     coloured = [i for i in np.flatnonzero(~found.grey).tolist() if i not in found.reasons]
     step = max(1, len(coloured) // _GREY_SAMPLE)
     for index in coloured[::step]:

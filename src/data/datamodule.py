@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 from src.config.checks import ConfigError
 from src.data.cache import PictureStore, open_pictures
 from src.data.decode import PictureFormat
+from src.data.depth import chosen_range
 from src.data.folds import assign_folds, hold_out
 from src.data.loaders import Batch, BatchLoader, StreamLoader
 from src.data.order import BatchOrder
 from src.data.source import Source
 from src.data.splits import Split, make_split
 from src.data.statistics import channel_statistics
+from src.data.summary import summary_lines
 from src.data.suspects import Examination, examine, list_suspects, sentences
 from src.records import Suspect
 
@@ -91,6 +94,11 @@ class PictureData(pl.LightningDataModule):
         readable = pictures.images if pictures.images is not None else pictures.read
         return channel_statistics(readable, self.split.train)
 
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """Parts, classes and format as they were understood, a line each."""
+        return summary_lines(self.pictures, self.split)
+
     @classmethod
     def open(
         cls,
@@ -111,6 +119,8 @@ class PictureData(pl.LightningDataModule):
         batch_size: int,
         seed: int,
         workers: int,
+        check_content: bool = False,
+        value_range: list[float] | None = None,
     ) -> PictureData:
         """Decode (or find decoded) and split.
 
@@ -123,8 +133,15 @@ class PictureData(pl.LightningDataModule):
             cache_limit_bytes=int(cache_limit_gb * 1e9),
             on_bad_image=on_bad_image,
             workers=workers,
+            check_content=check_content,
         )
-        pictures = read(image_size=image_size, channels=channels, fit=fit, native_side=native_side)
+        pictures = read(
+            image_size=image_size,
+            channels=channels,
+            fit=fit,
+            native_side=native_side,
+            value_range="found" if value_range is None else (value_range[0], value_range[1]),
+        )
         found = examine(pictures, cache_dir=cache_dir, workers=workers)
         split = make_split(
             pictures.targets,
@@ -142,6 +159,22 @@ class PictureData(pl.LightningDataModule):
         )
         if train_on_val:
             split = split.with_val_training()
+
+        def reopen(wanted: PictureFormat) -> PictureStore:
+            return read(
+                image_size=wanted.image_size,
+                channels=wanted.channels,
+                fit=wanted.fit,
+                value_range=wanted.value_range,
+            )
+
+        if value_range is None and pictures.pixel_bounds is not None:
+            # Until now all pictures counted, as parts were not known; now those that train alone.
+            values = chosen_range(pictures.pixel_bounds[split.train])
+            if values != pictures.format.value_range:
+                pictures = reopen(replace(pictures.format, value_range=values))
+                measures = examine(pictures, cache_dir=cache_dir, workers=workers).measures
+                found = replace(found, measures=measures)
         remarks = [str(problem) for problem in pictures.problems]
         remarks += _thin_classes(pictures, split)
         opened = cls(
@@ -152,9 +185,7 @@ class PictureData(pl.LightningDataModule):
             workers=workers,
             found=found,
             remarks=remarks,
-            reopen=lambda wanted: read(
-                image_size=wanted.image_size, channels=wanted.channels, fit=wanted.fit
-            ),
+            reopen=reopen,
         )
         opened.remarks += tuple(sentences(opened.suspects, pictures, split, found))
         return opened
@@ -205,6 +236,8 @@ class PictureData(pl.LightningDataModule):
         Raises:
             ConfigError: they cannot be decoded to it, or are not the same any more.
         """
+        if self.pictures.pixel_bounds is None:  # nothing to be scaled
+            wanted = replace(wanted, value_range=self.pictures.format.value_range)
         if wanted == self.pictures.format:
             return self
         if wanted not in self._others:

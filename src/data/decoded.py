@@ -24,12 +24,15 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.audit import Survey, content_hash
+from src.data.blocks import block_checksums, is_whole
 from src.data.decode import PictureError, PictureFormat, decode_picture
 from src.data.once import made_once
 from src.data.parallel import in_order
+from src.data.shortage import OF_THE_PROCESS, shortage
 from src.data.source import Source
+from src.digests import checked_line, line_content
 
-__all__ = ["Decoded", "Wanted", "decoded", "picture"]
+__all__ = ["ContentChanged", "Decoded", "Wanted", "decoded", "is_whole_entry", "picture"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +40,10 @@ _log = logging.getLogger(__name__)
 _VERSION = 2
 _BLOCK_BYTES = 4 << 20
 _PROGRESS_SECONDS = 10.0
+
+
+class ContentChanged(ConfigError):
+    """A file is not what it was when it was looked at; looking again helps, unless it goes on."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,16 @@ class _Entry(NamedTuple):
     flat: list[int]
     digest: str | None
     mtime_ns: int
+    blocks: list[int] | None = None  # entries of earlier versions have none
 
 
 def decoded(
-    source: Source, found: Survey, wanted: Wanted, *, folder: Path, workers: int
+    source: Source,
+    found: Survey,
+    wanted: Wanted,
+    *,
+    folder: Path,
+    workers: int,
 ) -> Decoded:
     """Decode all pictures, now or at an earlier time; several processes decode them once.
 
@@ -92,7 +105,8 @@ def decoded(
         workers: threads that decode.
 
     Raises:
-        ConfigError: the disk is full or cannot be written, or a file changes meanwhile.
+        ContentChanged: a file is not what was found.
+        ConfigError: the disk is full or cannot be written, or memory or files run short.
     """
     target = folder / _key(found, wanted)
 
@@ -116,25 +130,53 @@ def decoded(
     return Decoded(images, dict(entry.reasons), tuple(entry.flat), from_cache=not made)
 
 
-def picture(source: Source, index: int, wanted: PictureFormat) -> npt.NDArray[np.uint8]:
+def is_whole_entry(folder: Path) -> bool:
+    """Whether a folder of decoded pictures is what was written."""
+    return _entry(folder, stored=False) is not None
+
+
+def picture(
+    source: Source, index: int, wanted: PictureFormat, expected: bytes | None = None
+) -> npt.NDArray[np.uint8]:
     """Decode picture `index` of a source to (channels, *image_size), uint8.
 
+    Args:
+        expected: the hash of a file's content; None for whatever it is.
+
     Raises:
-        PictureError: it cannot be decoded.
+        PictureError: it cannot be decoded, or is not what is expected.
     """
-    data = Path(source.file(index)) if source.arrays is None else _as_image(source.arrays[index])
+    if source.arrays is not None:
+        return _decode(_as_image(source.arrays[index]), wanted)
+    path = Path(source.file(index))
+    if expected is None:
+        return _decode(path, wanted)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        if (short := shortage(error, "pictures were read")) is not None:
+            raise short from error
+        raise PictureError(f"cannot be opened: {error.strerror}") from error
+    if content_hash(data) != expected:
+        raise PictureError("has been changed since it was looked at")
     return _decode(data, wanted)
 
 
 def _decode(data: bytes | Path | Image.Image, wanted: PictureFormat) -> npt.NDArray[np.uint8]:
     return decode_picture(
-        data, image_size=wanted.image_size, channels=wanted.channels, fit=wanted.fit
+        data,
+        image_size=wanted.image_size,
+        channels=wanted.channels,
+        fit=wanted.fit,
+        value_range=wanted.value_range,
     )
 
 
 def _key(found: Survey, wanted: Wanted) -> str:
     form = wanted.format
     plan = json.dumps([_VERSION, *form.image_size, form.channels, len(found.hashes), form.fit])
+    if "value_range" in form.identity():
+        plan += json.dumps(form.value_range)
     digest = hashlib.blake2b(plan.encode(), digest_size=16)
     digest.update(found.hashes.tobytes())
     return digest.hexdigest()
@@ -144,21 +186,20 @@ def _entry(target: Path, *, stored: bool) -> _Entry | None:
     """The entry of a folder, if it is there and whole; `stored`: and has pixels."""
     file, images = target / "entry.json", target / "images.bin"
     try:
-        entry = _Entry(**json.loads(file.read_text()))
+        entry = _Entry(**line_content(file.read_bytes()))
         if entry.digest is None:
             return None if stored else entry
         status = images.stat()
         if status.st_size != np.prod(entry.shape, dtype=np.int64):
             return None
-        if status.st_mtime_ns == entry.mtime_ns:
-            return entry
-        # Touched, copied or damaged: only the bytes can tell.
+        if entry.blocks is not None:
+            return entry if is_whole(images, entry.blocks) else None
         with images.open("rb") as stream:
             if hashlib.file_digest(stream, "blake2b").hexdigest() != entry.digest:
                 return None
+        entry = entry._replace(mtime_ns=status.st_mtime_ns, blocks=block_checksums(images))
     except (OSError, ValueError, TypeError):
         return None
-    entry = entry._replace(mtime_ns=status.st_mtime_ns)
     # Not in somebody else's folder, which can be read only: verified again next time.
     with contextlib.suppress(OSError):
         _write_entry(target, entry)
@@ -167,8 +208,8 @@ def _entry(target: Path, *, stored: bool) -> _Entry | None:
 
 def _write_entry(target: Path, entry: _Entry) -> None:
     unfinished = target / f"entry.{os.getpid()}.unfinished"
-    with unfinished.open("w") as stream:
-        json.dump(entry._asdict(), stream)
+    with unfinished.open("wb") as stream:
+        stream.write(checked_line(entry._asdict()))
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.replace(target / "entry.json")
@@ -231,6 +272,7 @@ def _write(source: Source, found: Survey, wanted: Wanted, target: Path, workers:
             flat=flat,
             digest=digest.hexdigest() if wanted.stored else None,
             mtime_ns=path.stat().st_mtime_ns,
+            blocks=block_checksums(path) if wanted.stored else None,
         ),
     )
 
@@ -265,12 +307,17 @@ def _surveyed(source: Source, found: Survey, index: int) -> bytes | Image.Image:
     try:
         data = Path(source.file(index)).read_bytes()
     except OSError as error:
-        raise ConfigError(
+        if error.errno in OF_THE_PROCESS:
+            raise
+        raise ContentChanged(
             f"{source.sample_name(index)} could be read a moment ago and now cannot: "
             f"{error.strerror}. Run again."
         ) from error
     if content_hash(data) != found.hashes[index]:
-        raise ConfigError(f"{source.sample_name(index)} has just been changed: run again.")
+        raise ContentChanged(
+            f"{source.sample_name(index)} has just been changed: let whatever writes it end, and "
+            "run again."
+        )
     return data
 
 

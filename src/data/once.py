@@ -11,8 +11,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from src.config.checks import ConfigError
+from src.data.shortage import shortage
+from src.disk import refusal
 
-__all__ = ["locked", "made_once"]
+__all__ = ["cache_complaint", "locked", "made_once"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ def made_once(
         Whether it was made now.
 
     Raises:
-        ConfigError: the disk is full or cannot be written.
+        ConfigError: the disk is full or cannot be written, or memory or files run short.
     """
     if usable(folder):
         return False
@@ -54,12 +56,21 @@ def made_once(
             except BaseException:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 raise
-    except OSError as error:
-        raise ConfigError(
-            f"{what} cannot be written to {folder.parent}: {error.strerror or error}. "
-            "Make room there, or name another folder with data.cache_dir."
-        ) from error
+    except (OSError, MemoryError) as error:
+        short = shortage(error, f"{what} were made")
+        if short is not None or not isinstance(error, OSError):
+            raise short or error from error
+        raise cache_complaint(what, folder.parent, error) from error
     return True
+
+
+def cache_complaint(what: str, folder: Path, error: OSError) -> ConfigError:
+    """What to tell a person of an error in a cache's folder."""
+    reason = refusal(error, folder) or f"{error.strerror or error} ({folder})"
+    return ConfigError(
+        f"{what} cannot be kept: {reason}. The cache may also lie elsewhere: say "
+        "data.cache_dir=FOLDER, or set BAKEOFF_CACHE."
+    )
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from src.config.checks import ConfigError
 from src.data.cache import PictureStore
 from src.data.decode import PictureError, PictureFormat
 from src.data.decoded import picture
+from src.data.findings import NOT_WHOLE
 from src.data.near import NearPairs, burst_pairs, near_pairs
 from src.data.once import made_once
 from src.data.parallel import in_order
@@ -100,9 +100,13 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
             seen = _prints(pictures, source, place, workers)[:, None]
         return {"measures": measure(seen)}
 
-    key = _key("near", hashes, [names, pictures.targets.tolist()])
+    compared = [names, pictures.targets.tolist()]
+    if "value_range" in pictures.format.identity():
+        compared.append(pictures.format.value_range)
+    key = _key("near", hashes, compared)
     pairs = _kept(folder / key, compare, pictures)
-    key = _key("quality", hashes, [*pictures.format.plain().values(), pictures.images is None])
+    form = pictures.format.identity()
+    key = _key("quality", hashes, [*form.values(), pictures.images is None])
     measures = _kept(folder / key, look, pictures)["measures"].astype(MEASURES)
     return Examination(
         NearPairs(pairs["near"].astype(np.int64), pairs["near_likeness"].astype(np.float32)),
@@ -219,6 +223,7 @@ def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureSt
 def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> NDArray[np.uint8]:
     """(N, H, W) uint8: small grey versions of all pictures; arrays in their own size."""
     size = _print_size(pictures)
+    form = PictureFormat(size, 1, value_range=pictures.format.value_range)
     ready = pictures.images if pictures.image_size == size else source.arrays
     if ready is None:
         _log.info("comparing %d pictures once, with %d threads", len(source), workers)
@@ -230,9 +235,10 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
         prints = np.zeros((stop - start, *size), np.uint8)
         for row, index in enumerate(range(start, stop)):
             try:
-                prints[row] = picture(source, index, PictureFormat(size, 1))[0]
-            except PictureError:  # changed since it was decoded: left black, which is like nothing
-                continue
+                expected = bytes(pictures.content_hashes[index])
+                prints[row] = picture(source, index, form, expected)[0]
+            except PictureError as error:  # what is kept must not say that it is black
+                raise ConfigError(f"{source.sample_name(index)} {error}: run again.") from error
         return prints
 
     if source.arrays is not None:
@@ -289,5 +295,5 @@ def _read(folder: Path) -> Columns | None:
     try:
         with np.load(folder / _FILE, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except NOT_WHOLE:
         return None

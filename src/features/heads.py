@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ from src.features.pipeline import make_pipeline
 from src.features.rbf import RbfMachine
 from src.features.scaling import BlockScaler, unit_rows
 
-__all__ = ["Choice", "choose_head", "fit_best"]
+__all__ = ["Choice", "choose_head", "fit_chosen"]
 
 Integers = NDArray[np.int64]
 # Of the time limit, for the first fold, in which all heads are tried: the others take less each.
@@ -72,6 +72,8 @@ class Choice:
         tried: heads.
         folds: that the last of them were judged by.
         seconds: that the search took.
+        complete: whether no head was left out for lack of time, so that another search would find
+            the same.
     """
 
     head: Head
@@ -81,9 +83,34 @@ class Choice:
     tried: int
     folds: int
     seconds: float
+    complete: bool
 
     def __str__(self) -> str:
         return f"{self.head}; chosen from {self.tried} heads in {self.seconds:.0f} s"
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain values from which `from_plain` makes the same choice."""
+        head, calibration = self.head, self.calibration
+        return {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "head": asdict(head),
+            "calibration": {"slope": calibration.slope, "shift": calibration.shift.tolist()},
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        """Return the choice of these values.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are not those of a choice.
+        """
+        head, calibration = plain["head"], plain["calibration"]
+        values = tuple((str(name), float(value)) for name, value in head["values"])
+        made = {
+            "head": Head(head["kind"], Normalisation(**head["normalisation"]), values),
+            "calibration": Calibration(calibration["slope"], np.array(calibration["shift"])),
+        }
+        return cls(**{**plain, **made})
 
     def record(self) -> dict[str, Any]:
         """Return plain values for the metadata of a model."""
@@ -98,40 +125,32 @@ class Choice:
         }
 
 
-def fit_best(
+def fit_chosen(
+    choice: Choice,
     settings: ClassicalSettings,
     features: Floats,
     targets: Integers,
-    contents: NDArray[np.generic],
     sizes: Sequence[int],
     *,
     num_classes: int,
     seed: int,
     threads: int,
-) -> tuple[CalibratedModel, Choice]:
-    """Return the chosen head fitted to all pictures and calibrated, and how it was chosen.
+) -> CalibratedModel:
+    """Return the chosen head fitted to all pictures, with the calibration of its search.
 
     Args:
-        settings: whose classifier is "auto"; its limit of seconds and its folds are heeded.
-        features, targets, contents, num_classes: as of `CalibratedModel.fit`.
+        choice: of `choose_head` on the same features.
+        settings: all else of the classifier.
+        features, targets, num_classes: as of `CalibratedModel.fit`.
         sizes: features of each descriptor, D in all.
-        seed: of folds and of every draw.
+        seed: of every draw.
         threads: that a classifier may use.
     """
     classes, labels = np.unique(targets, return_inverse=True)
-    choice = choose_head(
-        features,
-        labels,
-        contents,
-        sizes,
-        folds=settings.calibration_folds,
-        seed=seed,
-        seconds=settings.auto.seconds,
-    )
     chosen = choice.head.settings(settings)
     pipeline = make_pipeline(chosen, sizes, pictures=len(features), seed=seed, threads=threads)
     pipeline.fit(features, labels)
-    return CalibratedModel(pipeline, choice.calibration, classes, num_classes), choice
+    return CalibratedModel(pipeline, choice.calibration, classes, num_classes)
 
 
 def choose_head(
@@ -165,11 +184,13 @@ def choose_head(
     for train, held in folds_of(labels, contents, folds, seed):
         limit = started + seconds * (1.0 if race.folds else _FIRST_SHARE)
         if race.folds and time.perf_counter() > limit:
+            race.complete = False
             break
         seen = race.seen + len(held)
         held = held[:: max(1, len(held) * (int(labels.max()) + 1) // _MOST_SCORES)]
         fold = _Fold(features, labels, sizes, train, held, seed)
         found, complete = _fold_scores(race.groups, fold, limit)
+        race.complete = race.complete and complete
         if race.folds and not complete:
             break  # heads are compared on the same folds
         race.add(found, labels[held], seen)
@@ -199,6 +220,7 @@ class _Race:
     targets: list[Integers] = field(default_factory=list)
     tried: int = 0
     seen: int = 0
+    complete: bool = True
 
     @property
     def folds(self) -> int:
@@ -237,7 +259,9 @@ class _Race:
         assert best is not None, "the first group is always tried"
         loss, head, calibration, accuracy = best
         seconds = time.perf_counter() - started
-        return Choice(head, calibration, accuracy, loss, self.tried, self.folds, seconds)
+        return Choice(
+            head, calibration, accuracy, loss, self.tried, self.folds, seconds, self.complete
+        )
 
     def _right(self) -> dict[Head, NDArray[np.bool_]]:
         targets = np.concatenate(self.targets)

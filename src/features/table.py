@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +19,14 @@ from numpy.typing import NDArray
 from src.data.cache import PictureStore
 from src.data.once import made_once
 from src.data.splits import Split
+from src.digests import checked_line, line_content
 from src.features.fusion import Extractor, Mirrored
 from src.features.parallel import described
 from src.features.picture import Floats
 
-__all__ = ["FeatureTable"]
+__all__ = ["FeatureTable", "is_whole_table"]
+
+_log = logging.getLogger(__name__)
 
 # Part of every folder's name: to be raised when the same picture would be described otherwise.
 _VERSION = 2
@@ -109,6 +113,8 @@ class FeatureTable:
             return whole
 
         def make(unfinished: Path) -> None:
+            if folder.exists():
+                _log.warning("the features in %s are damaged: computing them anew", folder)
             _write(unfinished, np.concatenate([first, *found]), started)
 
         made_once(
@@ -124,15 +130,23 @@ class FeatureTable:
 
     def _key(self, extractor: Extractor, hashes: NDArray[np.bytes_]) -> str:
         pictures = self._pictures
-        plan = [_VERSION, extractor.identity, pictures.format.plain(), len(hashes)]
+        plan = [_VERSION, extractor.identity, pictures.format.identity(), len(hashes)]
         digest = hashlib.blake2b(json.dumps(plan, sort_keys=True).encode(), digest_size=16)
         digest.update(hashes.tobytes())
         return digest.hexdigest()
 
 
+def is_whole_table(folder: Path) -> bool:
+    """Whether a folder of features is what was written."""
+    try:
+        return (folder / "digest.txt").read_text() == _digest(folder / "features.npy")
+    except (OSError, ValueError):
+        return False
+
+
 def _write(folder: Path, table: Floats, started: float) -> None:
     np.save(folder / "features.npy", table)
-    (folder / "seconds.txt").write_text(f"{time.perf_counter() - started:.3f}\n")
+    (folder / "seconds.txt").write_bytes(checked_line({"seconds": time.perf_counter() - started}))
     (folder / "digest.txt").write_text(_digest(folder / "features.npy"))
 
 
@@ -140,7 +154,7 @@ def _read(folder: Path, rows: int) -> Floats | None:
     """What was kept; None where there is nothing, or nothing whole."""
     file = folder / "features.npy"
     try:
-        if (folder / "digest.txt").read_text() != _digest(file):
+        if not is_whole_table(folder):
             return None
         table: Floats = np.load(file, allow_pickle=False)
     except (OSError, ValueError):
@@ -151,8 +165,8 @@ def _read(folder: Path, rows: int) -> Floats | None:
 def _seconds(folder: Path) -> float:
     """That describing took; 0 where it was not noted."""
     try:
-        return float((folder / "seconds.txt").read_text())
-    except (OSError, ValueError):
+        return float(line_content((folder / "seconds.txt").read_bytes(), strict=True)["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
         return 0.0
 
 

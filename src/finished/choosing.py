@@ -18,6 +18,7 @@ from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.records import RunSummary
 from src.run_folder import RunFolder
+from src.seal import refuse_changed
 
 __all__ = ["Chosen", "choose", "read_chosen"]
 
@@ -49,7 +50,7 @@ def choose(settings: SelectSettings) -> Chosen:
     """
     output_dir = Path(settings.output_dir)
     if settings.run is not None:
-        chosen = read_chosen(_found(settings.run, output_dir))
+        chosen = read_chosen(_found(settings.run, output_dir), changed=settings.changed)
         print(f"chosen: {chosen.folder.name}")
         return chosen
     comparison = compared(settings)
@@ -63,7 +64,11 @@ def choose(settings: SelectSettings) -> Chosen:
         why = "the first of the comparison"
     named = {folder.run_id: folder for folder in _named(settings, output_dir)}
     repeats = [
-        read_chosen(named[one] if one in named else _found(one, output_dir), comparison.sentences)
+        read_chosen(
+            named[one] if one in named else _found(one, output_dir),
+            comparison.sentences,
+            changed=settings.changed,
+        )
         for one in standing.run_ids
     ]
     chosen = min(repeats, key=lambda one: one.summary.seed)
@@ -84,12 +89,23 @@ def _found(run: str, output_dir: Path) -> RunFolder:
         raise ConfigError(f"run: {error}.") from error
 
 
-def read_chosen(folder: RunFolder, reasons: tuple[str, ...] = ()) -> Chosen:
+def read_chosen(
+    folder: RunFolder, reasons: tuple[str, ...] = (), *, changed: str = "refuse"
+) -> Chosen:
     """What is needed of a run that becomes the champion.
 
+    Args:
+        folder: of the run.
+        reasons: sentences that say why it was taken.
+        changed: "refuse", or "use" for one whose files were changed after it had been sealed.
+
     Raises:
-        ConfigError: it did not finish, or has no trained model.
+        ConfigError: it did not finish, has no trained model, or was changed and is refused.
     """
+    try:
+        refuse_changed(folder.path, changed)
+    except ValueError as error:
+        raise ConfigError(f"run: {error}.") from error
     try:
         summary = RunSummary.read(folder.summary)
         plain = yaml.safe_load(folder.config.read_text(encoding="utf-8"))

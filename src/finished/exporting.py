@@ -25,6 +25,7 @@ from src.files import write_atomically
 from src.finished.revisit import Revisited, reopen, revisit
 from src.records import RunSummary
 from src.run_folder import RunFolder
+from src.seal import amending
 from src.serving.bundle import write_exported_bundle
 from src.serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
 from src.serving.variants.judging import agreement, fastest_within, ratios, times_in_turns
@@ -76,17 +77,30 @@ def export_run(
     models = {ORIGINAL: _Model(eager(network), size)}
     if trained.precision != "float32":
         models[f"{ORIGINAL} {trained.precision}"] = _Model(eager(network, trained.precision), size)
+    with amending(folder.path, f"{folder.exports.name}/*"):
+        record, made = _exported(folder, settings, trained, models, data)
+    if record.chosen is None:
+        return record, None
+    return record, _logged(again, settings, record.chosen, made[record.chosen])
+
+
+def _exported(
+    folder: RunFolder,
+    settings: ExportSettings,
+    trained: TrainedNetwork,
+    models: Mapping[str, _Model],
+    data: PictureData,
+) -> tuple[ExportRecord, dict[str, _Model]]:
+    """Make the variants anew, compare them with the models there are, and write the record."""
     shutil.rmtree(folder.exports, ignore_errors=True)
     # Whatever the run's own layout: ONNX knows none, and .pt2 keeps only plain weights whole.
     plain = WholeNetwork(trained.task.evaluated, trained.passport, "contiguous")
     made, missing = _made(folder, settings, plain, trained.passport, data)
     if settings.choose in missing:
         raise ConfigError(f"choose is {settings.choose}: {missing[settings.choose]}.")
-    record = _compared(settings, models | made, missing, data)
+    record = _compared(settings, {**models, **made}, missing, data)
     write_atomically(folder.exports / "export.json", record.text())
-    if record.chosen is None:
-        return record, None
-    return record, _logged(again, settings, record.chosen, made[record.chosen])
+    return record, made
 
 
 def eager(network: WholeNetwork, precision: str = "float32") -> Logits:

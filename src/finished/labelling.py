@@ -21,6 +21,7 @@ from src.config.console import OutputLost, direct, give_up, written_to
 from src.data.decode import PICTURE_ENDINGS, PictureError
 from src.data.listing import Listing
 from src.data.thumbnails import thumbnail
+from src.disk import refusal
 from src.files import replacing
 from src.reporting.class_maps import ClassMaps
 from src.reporting.guesses import Guess, GuessSample
@@ -140,7 +141,8 @@ def _output(out: str | None) -> Iterator[TextIO]:
             named = Path(error.filename)
             if named.parent != target.parent and not target.is_relative_to(named):
                 raise
-        raise ConfigError(f"out: {out} cannot be written: {error.strerror}.") from error
+        reason = refusal(error, target.parent) or error.strerror
+        raise ConfigError(f"out: {out} cannot be written: {reason}.") from error
 
 
 @contextmanager

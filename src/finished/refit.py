@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +30,9 @@ from src.files import write_atomically
 from src.folds.cross_validation import fold_runs
 from src.records import RunSummary
 from src.run_folder import RunFolder
+from src.seal import amending
 from src.tracking.addresses import without_password
+from src.tracking.leash import run_leashed
 
 __all__ = ["earlier_refit", "refit", "refit_settings"]
 
@@ -80,7 +81,8 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
             "train and choose again, or say refit=false."
         )
     folder = earlier or RunFolder.create(chosen.output_dir, settings.model.name, settings.data.name)
-    write_atomically(chosen.path / _RECORD, json.dumps({"run": folder.name}) + "\n")
+    with amending(chosen.path, _RECORD):
+        write_atomically(chosen.path / _RECORD, json.dumps({"run": folder.name}) + "\n")
     command = _command(chosen_summary, wanted)
     wanted = replace(wanted, resume=str(folder.path), output_dir=str(folder.output_dir))
     how_long = f" for {epochs} epochs" if epochs else ""
@@ -88,6 +90,8 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     if wanted.trainer.devices != 1:
         _train_apart(folder, wanted)
     else:
+        for line in data.summary:
+            print(f"data: {line}")
         run_experiment(wanted, command=command, data=data)
     return folder
 
@@ -145,9 +149,8 @@ def _train_apart(folder: RunFolder, settings: RunSettings) -> None:
     plain = yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
     write_atomically(folder.config, plain)
     command = [sys.executable, "-m", "src.train", f"resume={folder.path}"]
-    ended = subprocess.run(command, check=False)
-    if ended.returncode:
-        raise ChildEnded(ended.returncode)
+    if code := run_leashed(command):
+        raise ChildEnded(code)
 
 
 def _command(chosen: RunSummary, settings: RunSettings) -> str:

@@ -19,6 +19,7 @@ from src.data.ledger import count_test_measurement
 from src.measuring import Measured, measure_part
 from src.records import RunSummary
 from src.run_folder import RunFolder
+from src.seal import amending
 from src.tracking.tracker import Tracker
 
 __all__ = ["Revisited", "measure", "measure_again", "reopen", "revisit"]
@@ -107,14 +108,15 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
             "damaged, or it does not suit this machine's arithmetic."
         )
     measured = measure_part(data, part, answers)
-    measured.predictions.write(folder.predictions / f"{part}.parquet")
-    if folder.summary.is_file():
-        summary = RunSummary.read(folder.summary)
-        replace(
-            summary,
-            metrics=summary.metrics | measured.metrics,
-            test_measurements=measurements or summary.test_measurements,
-        ).write(folder.summary)
+    with amending(folder.path, f"predictions/{part}.parquet", updated=[folder.summary.name]):
+        measured.predictions.write(folder.predictions / f"{part}.parquet")
+        if folder.summary.is_file():
+            summary = RunSummary.read(folder.summary)
+            replace(
+                summary,
+                metrics=summary.metrics | measured.metrics,
+                test_measurements=measurements or summary.test_measurements,
+            ).write(folder.summary)
     return measured, measurements
 
 

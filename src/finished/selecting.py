@@ -33,6 +33,7 @@ from src.reporting.amounts import measured as times_measured
 from src.reporting.amounts import share_with_interval
 from src.reporting.model_card import CardFacts, model_card
 from src.run_folder import RunFolder
+from src.seal import amending
 from src.tracking.addresses import serve_command
 from src.tracking.provenance import command_line
 
@@ -86,7 +87,8 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     if enabled:
         commands = {**facts.commands, "answers pictures over HTTP": serving}
         facts = replace(facts, registered=champion.registered_model, commands=commands)
-    write_atomically(card, model_card(facts))
+    with amending(folder.path, CARD):
+        write_atomically(card, model_card(facts))
     before = Champion.read(folder.output_dir, champion.data)
     # The record comes first: MLflow's alias follows it.
     record = champion.write(folder.output_dir)
@@ -129,7 +131,7 @@ def _register(
         card, name=champion.registered_model, alias=ALIAS, data=champion.data, digest=digest
     )
     if tracked_as := tracker.finish(summary.status, summary.reason):
-        replace(summary, run_id=tracked_as).write(folder.summary)
+        _write_summary(folder, replace(summary, run_id=tracked_as))
     return tracker.version(champion.registered_model)
 
 
@@ -143,7 +145,7 @@ def _tested(model: Chosen) -> tuple[Predictions | None, Chosen]:
             found = evaluate(predictions.probs, predictions.targets, predictions.class_names)
             known = {metric_key("test", name): value for name, value in found.items()}
             summary = replace(summary, metrics=summary.metrics | known)
-            summary.write(folder.summary)
+            _write_summary(folder, summary)
         print(f"test part: {folder.name} was measured on it before; it is not measured again")
         return predictions, replace(model, summary=summary)
     if not len(Split.read(folder.split).test):
@@ -159,8 +161,15 @@ def _draw(again: Revisited, predictions: Predictions) -> None:
     from src.reporting.run_figures import draw_run_figures
 
     read, maps = again.data.pictures.read, again.trained.class_maps()
-    for _ in draw_run_figures(again.folder.figures, {}, {"test": predictions}, read, None, maps):
-        continue
+    folder = again.folder
+    with amending(folder.path, "figures/test_*"):
+        for _ in draw_run_figures(folder.figures, {}, {"test": predictions}, read, None, maps):
+            continue
+
+
+def _write_summary(folder: RunFolder, summary: RunSummary) -> None:
+    with amending(folder.path, updated=[folder.summary.name]):
+        summary.write(folder.summary)
 
 
 def _bundled(folder: RunFolder) -> str:
@@ -171,7 +180,8 @@ def _bundled(folder: RunFolder) -> str:
     except OSError:
         again = revisit(folder, folder.chosen_checkpoint())
         example = again.data.pictures.read(int(again.data.split.train[0]))
-        return again.trained.write_bundle(bundle, example)
+        with amending(folder.path, "model/*"):
+            return again.trained.write_bundle(bundle, example)
 
 
 def _facts(

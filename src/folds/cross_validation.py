@@ -23,7 +23,7 @@ from src.config.checks import ConfigError, to_plain
 from src.config.compose import leaves, word_of
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
-from src.data.splits import PARTS, Split
+from src.data.splits import PARTS
 from src.files import write_atomically
 from src.folds.book import FoldBook
 from src.folds.out_of_fold import fold_means, joined, mean_of
@@ -34,6 +34,7 @@ from src.resolve import Resolved
 from src.run_end import Outcome, close_run, outcome_of, show_suspects, ui_command
 from src.run_folder import RunFolder
 from src.run_start import Membership, open_folder, record_start
+from src.seal import changed_since
 from src.tracking.addresses import absolute_uri, public_uri
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.tracker import Tracker
@@ -104,8 +105,6 @@ def cross_validate(
     chosen = _differences(settings, resolved.settings)
     settings = replace(resolved.settings, cv=whole)
     folder = open_folder(settings)
-    if settings.resume is not None:
-        _check_pictures(folder, data)
     book = FoldBook.open(folder, [*shlex.split(command), *chosen])
     run = _CrossValidation(replace(resolved, settings=settings), folder, data, book, part_of)
     return run.carry_out(run_one, on_fold)
@@ -121,18 +120,6 @@ def _differences(asked: RunSettings, chosen: RunSettings) -> list[str]:
     """Words that say what was chosen, so that a fold repeated by hand does not choose again."""
     before, after = leaves(to_plain(asked)), leaves(to_plain(chosen))
     return [word_of(key, value) for key, value in after.items() if before[key] != value]
-
-
-def _check_pictures(folder: RunFolder, data: PictureData) -> None:
-    try:
-        before = Split.read(folder.split).fingerprint
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"resume: {error}.") from error
-    if before != data.split.fingerprint:
-        raise ConfigError(
-            "resume: the pictures are others than those that the cross-validation began with: "
-            "begin a new one."
-        )
 
 
 @dataclass
@@ -350,5 +337,7 @@ def _finished(run: RunFolder) -> RunSummary | None:
         summary = RunSummary.read(run.summary)
     except (OSError, ValueError):
         return None
+    if (changed := changed_since(run.path)) is not None:
+        raise ConfigError(f"resume: {changed}: put the original back, or begin anew.")
     kept = (run.predictions / "val.parquet").is_file()
     return summary if summary.status == "FINISHED" and kept else None

@@ -15,6 +15,7 @@ from src.reporting.amounts import metric_text
 from src.search.pool import Ended, Event, Noted, Pool, Reported
 from src.search.study import SweepStudy
 from src.search.workers.process import Job
+from src.training.failures import RunFailed
 from src.trials import Finalist, TrialRecord
 
 __all__ = ["NO_FOLDS", "FinalRecord", "Finals"]
@@ -125,10 +126,13 @@ class Finals:
 
         Raises:
             Interrupted: somebody asked to stop; the next start goes on.
+            RunFailed: no trial came to its end, so there is nothing to choose from.
         """
-        chosen = self._chosen()
-        if not chosen or not self._settings.finalists:
+        if not self._settings.finalists:
             return
+        chosen = self._chosen()
+        if not chosen:
+            raise RunFailed(self._without_result())
         finalists, count = self._affordable(chosen)
         if not count:
             self._take_as_it_stands(chosen[0])
@@ -159,6 +163,15 @@ class Finals:
         for trial in complete:
             distinct.setdefault(trial.words, trial)
         return list(distinct.values())[: self._settings.finalists]
+
+    def _without_result(self) -> str:
+        """Say why there is no winner, and what to do."""
+        if self._seconds_left is None:
+            return "no trial came to its end, so there is no winner: give the sweep more trials"
+        return (
+            f"no trial came to its end within budget.minutes={self._settings.budget.minutes:g}, so "
+            "there is no winner: give the same command more minutes, or name faster families"
+        )
 
     def _affordable(self, chosen: Sequence[TrialRecord]) -> tuple[int, int]:
         """How many finalists and seeds of each end within the time that is left.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import uuid
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import yaml
 
 from src.config.checks import to_plain
 from src.config.sweep import SweepSettings
+from src.digests import checked_json
 from src.files import write_atomically
 from src.search.study import SweepStudy
 from src.tracking.addresses import absolute_uri, public_uri, without_password
@@ -24,6 +24,9 @@ from src.trials import FAILED, SweepRecord, TrialRecord
 
 __all__ = ["ParentRun"]
 
+# The runs of the last trials may be under way still; who stops it twice does not wait.
+_CLOSE_SECONDS = 60.0
+_HASTY_SECONDS = 0.5
 _NOT_PARAMS = ("output_dir", "resume", "tracking", "model")
 
 
@@ -48,6 +51,7 @@ class ParentRun:
 
     def open(self, warn: Callable[[str], None]) -> None:
         """Begin the run in MLflow, or go on with it."""
+        self._warn = warn
         settings, tracking = self._settings, self._settings.tracking
         output_dir = Path(settings.output_dir).absolute()
         self._where = (
@@ -109,8 +113,13 @@ class ParentRun:
                 tracker.finish(status, reason, wait_seconds=0.0)
             else:
                 tracker.finish(status, reason)
-            if self._mirror is not None:
-                self._mirror.close()
+            if self._mirror is not None and not self._mirror.close(
+                _HASTY_SECONDS if record is None else _CLOSE_SECONDS
+            ):
+                self._warn(
+                    "warning: MLflow does not have all of the sweep yet. The next run sends it, "
+                    f"or: python -m src.tracking.replay output_dir={self._settings.output_dir}"
+                )
 
     def _show(self, tracker: Tracker, record: SweepRecord) -> None:
         for path in self._write(record):
@@ -131,8 +140,8 @@ class ParentRun:
         from src.reporting.sweep_figures import draw_sweep_figures
         from src.reporting.sweep_page import sweep_page
 
-        contents = {
-            "sweep.json": json.dumps(_finite(asdict(record)), indent=1, allow_nan=False) + "\n",
+        contents: dict[str, str | bytes] = {
+            "sweep.json": checked_json(_finite(asdict(record))),
             "leaderboard.csv": leaderboard_csv(record),
             "sweep.html": sweep_page(record),
         }

@@ -36,9 +36,11 @@ class Prepared:
         words: that all its trials share, beside the family's own.
         epochs: of a whole trial; 1 for what knows no epochs.
         seconds_per_epoch: about what one of them takes in a slot.
+        trainings: that a trial consists of: its folds, where each costs as much as the first.
         published: whether it starts from published weights, which promise most a second.
         affordable: whether a trial fits into the time that the sweep has.
         notes: what a person should know of it.
+        data: what was understood of the pictures, at the size of this family.
     """
 
     words: Sequence[str]
@@ -47,11 +49,18 @@ class Prepared:
     published: bool = False
     affordable: bool = True
     notes: Sequence[str] = ()
+    trainings: int = 1
+    data: Sequence[str] = ()
 
     @property
     def seconds(self) -> float:
         """About what a whole trial takes."""
-        return self.epochs * self.seconds_per_epoch
+        return self.epochs * self.seconds_per_epoch * self.trainings
+
+    @property
+    def immediate(self) -> bool:
+        """Whether a trial takes next to nothing, and starts from published weights."""
+        return self.affordable and self.published and self.seconds == 0
 
 
 class Preparation:
@@ -104,8 +113,9 @@ class Preparation:
             found = replace(found, notes=[*found.notes, f"{smaller}, for lack of time"])
             if found.seconds <= allowance:
                 return found
-        said = f"{found.epochs} epochs would take {duration(found.seconds)}"
-        epochs = int(allowance / found.seconds_per_epoch)
+        times = f"{found.trainings} times " if found.trainings > 1 else ""
+        said = f"{times}{found.epochs} epochs would take {duration(found.seconds)}"
+        epochs = int(allowance / (found.seconds_per_epoch * found.trainings))
         if epochs < min(_LEAST_EPOCHS if from_scratch else _LEAST_PRETRAINED, found.epochs):
             note = f"left out: {said}, and a trial may take {duration(allowance)} of this budget"
             return replace(found, affordable=False, notes=[*found.notes, note])
@@ -131,6 +141,8 @@ class Preparation:
             result["seconds_per_epoch"],
             published=result.get("published", False),
             notes=result.get("notes", ()),
+            trainings=result.get("trainings", 1),
+            data=result.get("data", ()),
         )
 
     def _smaller(self, family: Family, found: Prepared) -> str | None:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from src.config.checks import ConfigError, to_plain
-from src.config.sweep import SweepSettings, base_words
-from src.data.parallel import available_cores
+from src.config.sweep import SweepSettings, base_words, read_sweep_settings
+from src.disk import refusal
 from src.race.auto import choose_families
 from src.race.clock import Clock
 from src.race.families import default_values, load_families, words_of
 from src.race.finalists import NO_FOLDS, Finals
-from src.race.machine import usual_slots, visible_gpus
+from src.race.machine import engine_for
 from src.race.onlookers import Onlookers
 from src.race.parent import ParentRun
 from src.race.preparing import Preparation, Prepared
@@ -26,8 +26,6 @@ from src.search.pruning import make_pruner
 from src.search.samplers import check_sampler
 from src.search.space import Family
 from src.search.study import Plan, StudyBusy, StudyChanged, SweepStudy
-from src.search.workers.engine import Engine
-from src.search.workers.local import LocalEngine, slots
 from src.search.workers.process import Job
 from src.training.failures import RunFailed
 from src.training.interruption import Interrupted, Interruption
@@ -85,7 +83,9 @@ class _Race:
         """
         if self._is_over():
             return self.record()
-        engine = self._engine()
+        engine, threads = engine_for(self._settings, self._folder / "workers", _RUNNER)
+        if self._settings.runtime.threads in ("auto", None):
+            self._base = (*self._base, f"runtime.threads={threads}")
         pool = Pool(engine)
         parent, onlookers = self._parent, Onlookers(self._settings, self._study, self._parent)
         status, reason = "FAILED", None
@@ -99,19 +99,8 @@ class _Race:
             with onlookers:
                 interruption.defer(True)
                 pool.start()
-                self._prepare(pool, onlookers, check)
-                driver = Driver(
-                    self._study,
-                    pool,
-                    budget=self._budget(),
-                    metrics=self._settings.metrics,
-                    job_of=self._job,
-                    watcher=onlookers,
-                    affordable=self._affordable,
-                    failure_limit=self._settings.failure_limit,
-                    interrupted=lambda: interruption.pending,
-                )
-                driver.race()
+                self._prepare(pool, onlookers, interruption, check)
+                self._driver(pool, onlookers, self._budget(), interruption).race()
                 interruption.check()
                 self._clock.settle()
                 finals = Finals(
@@ -139,6 +128,21 @@ class _Race:
             pool.close()
             parent.finish(status, reason, None if interruption.insisted else self._if_readable())
         return self.record()
+
+    def _driver(
+        self, pool: Pool, onlookers: Onlookers, budget: Budget, interruption: Interruption
+    ) -> Driver:
+        return Driver(
+            self._study,
+            pool,
+            budget=budget,
+            metrics=self._settings.metrics,
+            job_of=self._job,
+            watcher=onlookers,
+            affordable=self._affordable,
+            failure_limit=self._settings.failure_limit,
+            interrupted=lambda: interruption.pending,
+        )
 
     def _if_readable(self) -> SweepRecord | None:
         """The study as it stands; None if its storage went away."""
@@ -201,52 +205,23 @@ class _Race:
             "test": settings.evaluate_test,
         }
 
-    def _engine(self) -> Engine:
-        settings, workers = self._settings, self._settings.workers
-        devices = settings.trainer.devices
-        try:
-            if workers.engine == "ray":
-                from src.search.workers.ray import RayEngine
+    def _prepare(
+        self,
+        pool: Pool,
+        onlookers: Onlookers,
+        interruption: Interruption,
+        check: Callable[[], None],
+    ) -> None:
+        """Find out what the families take, one after another on an otherwise idle machine.
 
-                cluster = RayEngine(
-                    _RUNNER,
-                    address=workers.address,
-                    folder=self._folder / "workers",
-                    count=workers.count,
-                    per_gpu=workers.per_gpu,
-                    devices_per_trial=devices if isinstance(devices, int) else 1,
-                    threads=workers.threads,
-                    use_gpus=settings.trainer.accelerator != "cpu",
-                )
-                self._share_threads(cluster.share.threads)
-                return cluster
-            gpus = [] if settings.trainer.accelerator == "cpu" else visible_gpus()
-            cores = available_cores()
-            per_trial = devices if isinstance(devices, int) else max(1, len(gpus))
-            places = slots(
-                count=workers.count or (None if gpus else usual_slots(cores, per_trial)),
-                per_gpu=workers.per_gpu,
-                devices_per_trial=per_trial,
-                threads=workers.threads,
-                gpus=gpus,
-                cores=cores,
-            )
-        except ValueError as error:
-            raise ConfigError(f"{error}.") from error
-        self._share_threads(places[0].threads)
-        return LocalEngine(places, _RUNNER, self._folder / "workers")
-
-    def _share_threads(self, threads: int) -> None:
-        if self._settings.runtime.threads in ("auto", None):
-            self._base = (*self._base, f"runtime.threads={threads}")
-
-    def _prepare(self, pool: Pool, onlookers: Onlookers, check: Callable[[], None]) -> None:
-        """Find out what the families take, one after another on an otherwise idle machine."""
+        What a frozen network says of the pictures is known before networks are timed: its first
+        trial ends before they are looked at.
+        """
         known: dict[str, Any] = self._study.recall("prepared") or {}
         if not self._families.keys() <= known.keys():
             pool.gather(_GATHER_SECONDS, check)
         preparation = Preparation(pool, self._clock, self._base, self._places(final=False), check)
-        for name, family in self._families.items():
+        for number, (name, family) in enumerate(self._families.items()):
             if name not in known:
                 onlookers.say(f"{name}: finding out how to train it on this machine")
                 found = preparation.find_out(family)
@@ -255,17 +230,30 @@ class _Race:
                 known[name] = asdict(found)
                 self._study.remember("prepared", known)
             self._prepared[name] = Prepared(**known[name])
-        if not self._study.recall("enqueued"):
-            affordable = {n: p for n, p in self._prepared.items() if p.affordable}
-            if not affordable:
-                raise RunFailed(
-                    f"budget.minutes={self._settings.budget.minutes} is too short for any of "
-                    f"{', '.join(self._families)}: give it more, or name faster families"
-                )
-            first = sorted(affordable, key=lambda n: affordable[n].seconds)
-            for name in sorted(first, key=lambda n: not affordable[n].published):
+            if number == 0:
+                for line in self._prepared[name].data:
+                    onlookers.say(f"data: {line}")
+            if self._prepared[name].immediate and not self._study.trials():
+                self._enqueue([name])
+                budget = replace(self._budget(), trials=1)
+                self._driver(pool, onlookers, budget, interruption).race()
+                check()
+        affordable = {n: p for n, p in self._prepared.items() if p.affordable}
+        if not affordable:
+            raise RunFailed(
+                f"budget.minutes={self._settings.budget.minutes} is too short for any of "
+                f"{', '.join(self._families)}: give it more, or name faster families"
+            )
+        first = sorted(affordable, key=lambda n: affordable[n].seconds)
+        self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
+
+    def _enqueue(self, names: Sequence[str]) -> None:
+        """Let the families' own configurations come before all others, each once."""
+        done: list[str] = self._study.recall("families_enqueued") or []
+        for name in names:
+            if name not in done:
                 self._study.enqueue(name, default_values(self._families[name], self._base))
-            self._study.remember("enqueued", True)
+                self._study.remember("families_enqueued", done := [*done, name])
 
     def _job(self, trial: TrialRecord, changes: Sequence[str] = ()) -> Job:
         family, prepared = self._families[trial.family], self._prepared[trial.family]
@@ -343,11 +331,15 @@ def run_sweep(settings: SweepSettings, words: Sequence[str], config_name: str) -
         Interrupted: Ctrl-C or SIGTERM; the same command goes on.
         RunFailed: the sweep cannot go on.
     """
-    base = base_words(words, config_name)
+    chosen_words = list(words)
     if isinstance(settings.families, str):
-        chosen = choose_families(settings)
+        chosen = choose_families(settings, words)
         print(chosen.reason, flush=True)
+        chosen_words += chosen.words
+        if chosen.words:
+            settings = read_sweep_settings(chosen_words, config_name)
         settings = replace(settings, families=list(chosen.names))
+    base = base_words(chosen_words, config_name)
     families = load_families(list(settings.families), base, settings.search)
     command = shlex.join(["python", "-m", "src.sweep", "--config-name", config_name, *words])
     folder = settings.study_folder
@@ -356,6 +348,9 @@ def run_sweep(settings: SweepSettings, words: Sequence[str], config_name: str) -
         study = SweepStudy(folder, _plan(settings, families, base), settings.storage)
     except (StudyBusy, StudyChanged, ValueError) as error:
         raise ConfigError(f"{str(error).rstrip('.')}.") from error
+    except OSError as error:
+        reason = refusal(error, folder) or str(error)
+        raise ConfigError(f"the study cannot be kept: {reason}.") from error
     with study, Interruption() as interruption:
         try:
             return _Race(settings, command, study, families, base, folder).run(interruption)

@@ -31,7 +31,7 @@ from src.race.apart import train_apart
 from src.run_folder import RunFolder
 from src.run_start import Membership
 from src.search.workers.process import Ending, Job, Say
-from src.training.failures import DiskFull, OutOfMemory, RunFailed
+from src.training.failures import DiskRefuses, OutOfMemory, RunFailed
 from src.training.interruption import Interrupted, Interruption, Stopped
 
 __all__ = ["TrialRunner"]
@@ -45,7 +45,7 @@ class TrialRunner:
 
     A job is a dict of plain values. `do` is one of:
     - "prepare": what a family leaves open is measured and chosen. words, seconds (that this may
-      take, or None) -> words, epochs, seconds_per_epoch, notes.
+      take, or None) -> words, epochs, seconds_per_epoch, published, notes, trainings.
     - "train": a trial or a finalist. words, places (words that say where), command, name, tags,
       parent_run_id, metric, direction; `resume` with the folder of a run that goes on, or None
       -> metrics, seconds.
@@ -73,7 +73,7 @@ class TrialRunner:
                         return self._train(job, say)
         except Interrupted as stop:
             return Ending("interrupted", reason=str(stop))
-        except DiskFull as error:
+        except DiskRefuses as error:
             return Ending("starved", reason=str(error))
         except ConfigError as error:
             return Ending("failed", {"wrong_input": True}, reason=str(error))
@@ -113,6 +113,9 @@ class TrialRunner:
             "seconds_per_epoch": found.seconds_per_epoch,
             "published": origin_of(settings).start in ("frozen", "fine-tuned"),
             "notes": list(found.notes),
+            # Features are computed once for all folds.
+            "trainings": 1 if classical or not settings.cv.is_whole else settings.cv.count,
+            "data": list(data.summary),
         }
         return Ending("complete", result)
 

@@ -16,6 +16,8 @@ __all__ = ["Lease", "StudyBusy"]
 _KEY = "driver"
 _LASTS_SECONDS = 60.0
 _RENEW_SECONDS = 15.0
+_WATCH_SECONDS = 1.5 * _RENEW_SECONDS
+_LOOK_SECONDS = 1.0
 
 
 class StudyBusy(ValueError):
@@ -26,7 +28,9 @@ class Lease:
     """A sign of life of the driver, kept in a study that other machines reach too.
 
     A driver that died is known at once on its own machine, and elsewhere after a minute. Of two
-    that begin in the same moment the one that looks first again steps back.
+    that begin in the same moment the one that looks first again steps back. Clocks of two machines
+    differ, and one that is set jumps: a driver that seems silent is watched before it counts as
+    dead.
 
     Args:
         name: of the study.
@@ -50,7 +54,7 @@ class Lease:
         """
         other = self._recall(_KEY)
         if other and not self._is_me(other) and not self._is_dead(other):
-            age = time.time() - other["at"]
+            age = max(0.0, time.time() - other["at"])
             raise StudyBusy(
                 f"the study {self._name} is being driven by process {other['pid']} on "
                 f"{other['host']} (heard of {age:.0f} s ago): end it, or wait a minute if it is "
@@ -91,5 +95,17 @@ class Lease:
 
     def _is_dead(self, other: dict[str, Any]) -> bool:
         here = other["host"] == self._me["host"]
-        silent = time.time() - other["at"] >= _LASTS_SECONDS
-        return silent or (here and not psutil.pid_exists(other["pid"]))
+        if here and not psutil.pid_exists(other["pid"]):
+            return True
+        if 0 <= time.time() - other["at"] < _LASTS_SECONDS:
+            return False
+        return not self._is_renewed(other)
+
+    def _is_renewed(self, other: dict[str, Any]) -> bool:
+        """Watch for as long as a living driver takes to renew, by a clock that is never set."""
+        began = time.monotonic()
+        while time.monotonic() - began < _WATCH_SECONDS:
+            time.sleep(_LOOK_SECONDS)
+            if self._recall(_KEY) != other:
+                return self._recall(_KEY) is not None
+        return False

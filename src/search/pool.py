@@ -203,10 +203,16 @@ class Pool:
         workers = [place.worker for place in self._places if place.worker is not None]
         for worker in workers:  # they end by this, all at the same time
             worker.connection.close()
-        for worker in workers:
-            worker.end()
-        self._by_connection.clear()
-        self._engine.close()
+        try:
+            for worker in workers:
+                worker.end()
+        except BaseException:  # a signal: who insists waits for the rest no longer than it takes
+            for worker in workers:
+                worker.end()
+            raise
+        finally:
+            self._by_connection.clear()
+            self._engine.close()
 
     def _check(self) -> None:
         self._engine.check()

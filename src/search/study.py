@@ -128,8 +128,13 @@ class SweepStudy:
             self._lease.take()
         known = self.recall("identity")
         given = json.loads(json.dumps(self.plan.identity))
+        # A start that came to no trial, for wrong pictures say, decides nothing of a later one.
+        empty = not self._study.get_trials(deepcopy=False)
         if known is None:
             self.remember("identity", given)
+        elif empty and known != given and known.get("direction") == given.get("direction"):
+            self.remember("identity", given)
+            self.remember("prepared", None)
         elif known != given:
             raise StudyChanged(
                 f"the study {self.plan.name} was begun otherwise: {difference(known, given)}. "

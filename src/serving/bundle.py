@@ -50,6 +50,7 @@ _CLASSIFIER = "classifier.skops"
 _MEMBERS = "members"
 _DIGESTS = "members/digests.txt"
 _PASSPORT = "passport.json"
+_DIGEST = "digest.txt"
 # The package's own `src/`; what a prediction imports of it is shipped, and no more.
 _SOURCES = Path(__file__).resolve().parents[1]
 _SHIPPED = (
@@ -245,11 +246,9 @@ def _complete(
     write_atomically(folder / "requirements.txt", "\n".join(pinned) + "\n")
     pixels = example[0] if len(example) == 1 else example.transpose(1, 2, 0)
     Image.fromarray(np.ascontiguousarray(pixels)).save(folder / "example.png")
-    with (folder / model).open("rb") as file:
-        hashed = hashlib.file_digest(file, "sha256")
-    hashed.update(stated)
-    write_atomically(folder / "digest.txt", f"{hashed.hexdigest()}\n")
-    return hashed.hexdigest()
+    digest = _digest(folder / model, stated)
+    write_atomically(folder / _DIGEST, f"{digest}\n")
+    return digest
 
 
 def open_predictor(
@@ -266,6 +265,7 @@ def open_predictor(
     Raises:
         ValueError: the bundle's files are damaged, or do not belong together.
     """
+    _check_digest(folder)
     if (folder / _CLASSIFIER).is_file():
         from src.features.classifier import FeatureClassifier
 
@@ -298,6 +298,29 @@ def open_predictor(
     return Predictor(classify, passport, batch_size=batch_size)
 
 
+def _check_digest(folder: Path) -> None:
+    """Raise a ValueError unless weights and passport are those that the bundle was written with."""
+    files = (_WEIGHTS, ONNX_FILE, PT2_FILE, _CLASSIFIER, _DIGESTS)
+    try:
+        stated = (folder / _DIGEST).read_text().strip()
+        model = next(name for name in files if (folder / name).is_file())
+        found = _digest(folder / model, (folder / _PASSPORT).read_bytes())
+    except (OSError, ValueError, StopIteration) as error:
+        raise ValueError(f"{folder} is no whole bundle: {error!r}") from error
+    if stated != found:
+        raise ValueError(
+            f"{folder} is damaged: {model} or {_PASSPORT} is not what {_DIGEST} was written for; "
+            "write the bundle anew, or put a copy of it back"
+        )
+
+
+def _digest(model: Path, passport: bytes) -> str:
+    with model.open("rb") as file:
+        hashed = hashlib.file_digest(file, "sha256")
+    hashed.update(passport)
+    return hashed.hexdigest()
+
+
 def _passport(folder: Path) -> dict[str, Any]:
     try:
         passport: dict[str, Any] = json.loads((folder / _PASSPORT).read_bytes())
@@ -315,9 +338,13 @@ def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -
         weights = [float(member["weight"]) for member in passport["ensemble"]["members"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} holds no ensemble that can be loaded: {error!r}") from error
-    members = [
-        open_predictor(folder / _MEMBERS / str(number), device) for number in range(len(weights))
-    ]
+    stated = (folder / _DIGESTS).read_text().split()
+    members = []
+    for number, digest in zip(range(len(weights)), stated, strict=True):
+        member = folder / _MEMBERS / str(number)
+        if (member / _DIGEST).read_text().strip() != digest:
+            raise ValueError(f"{member} is not the member that {folder} was written with")
+        members.append(open_predictor(member, device))
     return ensemble_predictor(members, way, weights, passport, batch_size=batch_size)
 
 

@@ -210,7 +210,11 @@ def _of_file(path: Path, pixels: Future[list[Pixels]]) -> list[Pixels] | Problem
 
 def _decoded(picture: bytes | Path | Image.Image, wanted: PictureFormat) -> Pixels:
     return decode_picture(
-        picture, image_size=wanted.image_size, channels=wanted.channels, fit=wanted.fit
+        picture,
+        image_size=wanted.image_size,
+        channels=wanted.channels,
+        fit=wanted.fit,
+        value_range=wanted.value_range,
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 from urllib.parse import unquote
+
+from src.config.credentials import without_password
 
 __all__ = [
     "absolute_uri",
@@ -16,8 +17,6 @@ __all__ = [
     "sqlite_uri",
     "without_password",
 ]
-
-_PASSWORD = re.compile(r"(\w://[^/\s:@]*):[^/\s@]+@")
 
 
 def default_uri(output_dir: Path) -> str:
@@ -62,11 +61,6 @@ def sqlite_path(uri: str) -> Path | None:
     if scheme.partition("+")[0] != "sqlite" or not rest or rest == ":memory:":
         return None
     return Path(unquote(rest.partition("?")[0])).absolute()
-
-
-def without_password(text: str) -> str:
-    """`text` with the passwords of all URIs in it replaced by ***."""
-    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def sqlite_uri(path: Path) -> str:

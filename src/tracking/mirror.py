@@ -33,6 +33,7 @@ _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 30.0
 # How long to go on without any progress once the trainings are gone.
 _LINGER_SECONDS = 15.0
+_AFTERLIFE_SECONDS = 60.0
 _NICENESS = 10
 
 
@@ -273,6 +274,7 @@ def main() -> int:
 
     inbox, mirror = _Inbox(0, parent), Mirror(say)
     busy, last_progress = True, time.monotonic()
+    last_open = last_progress
     while not mirror.closing or not mirror.idle:
         for message in inbox.read(0.0 if busy else _POLL_SECONDS):
             mirror.command(message)
@@ -280,6 +282,10 @@ def main() -> int:
             mirror.close()
         busy = mirror.work()
         now = time.monotonic()
+        if not mirror.closing:
+            last_open = now
+        elif now - last_open > _AFTERLIFE_SECONDS:  # a replay sends the rest
+            return 1
         if busy or not mirror.closing:
             last_progress = now
         elif now - last_progress > _LINGER_SECONDS:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +19,8 @@ __all__ = ["MirrorProcess", "Mirrored"]
 
 # A mirror that dies again and again (no memory, a broken installation) is left dead.
 _MOST_STARTS = 3
+# What is on its way may arrive; a server that does not answer is not waited for.
+_CLOSE_SECONDS = 5.0
 _ENVIRONMENT = {
     # Without this the current folder would come first, and it may have a `src` of its own.
     "PYTHONSAFEPATH": "1",
@@ -108,18 +111,33 @@ class MirrorProcess:
             self._open.pop(run_dir, None)
         return run
 
-    def close(self) -> None:
-        """Let the process finish what it has and end; nobody waits for it."""
+    def close(self, seconds: float = _CLOSE_SECONDS) -> bool:
+        """End the process; returns whether it had sent all that it had.
+
+        What it has not sent is in the run folders for the next run or for a replay: no process
+        outlives the command that started it.
+
+        Args:
+            seconds: that it may take to finish what it has.
+        """
         if self._alive():
             # Not by the pipe's end alone: children that the trainer forked hold it open.
             self._tell({"do": "end"})
         process, self._process = self._process, None
         self._open.clear()
-        if process is not None and process.stdin is not None:
-            try:
-                process.stdin.close()
-            except OSError:  # it died with a command in the pipe
-                return
+        if process is None:
+            return True
+        assert process.stdin is not None
+        with suppress(OSError):  # it died with a command in the pipe
+            process.stdin.close()
+        try:
+            return process.wait(seconds) == 0
+        except subprocess.TimeoutExpired:
+            return False
+        finally:  # also where a signal ends the waiting
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     def _alive(self) -> bool:
         return self._process is not None and self._process.poll() is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from src.config.checks import ConfigError
 from src.config.command_line import run_entry
@@ -35,10 +36,7 @@ def replay(settings: ReplaySettings) -> bool:
     if not run_dirs:
         raise ConfigError(f"output_dir is {settings.output_dir!r}: there is no tracked run in it.")
     # A run's parent comes first, so that the run finds it.
-    starts = sorted(
-        ((last_start(run_dir), run_dir) for run_dir in run_dirs),
-        key=lambda pair: pair[0].get("start_time_ms", 0),
-    )
+    starts = _parents_first([(last_start(run_dir), run_dir) for run_dir in run_dirs])
     stores: dict[str, Store] = {}
     away: dict[str, ServerAway] = {}
     complete = True
@@ -49,7 +47,11 @@ def replay(settings: ReplaySettings) -> bool:
             print(f"{name}: not meant for MLflow; name a tracking.uri to send it")
             continue
         if chosen is None and "***@" in str(start.get("target")):
-            print(f"{name}: not sent: it needs a password; name the whole tracking.uri")
+            print(
+                f"{name}: not sent: it was meant for an address with a password; say tracking.uri "
+                "without it, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (for "
+                "PostgreSQL: PGPASSWORD) in the environment"
+            )
             complete = False
             continue
         uri = absolute_uri(start.get("target") if chosen is None else chosen, output_dir)
@@ -87,6 +89,21 @@ def _send(run_dir: Path, uri: str, target: str | None, store: Store) -> tuple[st
         return f"{what}, MLflow run {follower.mlflow_run_id}, {follower.status}", True
     finally:
         follower.release()
+
+
+def _parents_first(
+    starts: list[tuple[dict[str, Any], Path]],
+) -> list[tuple[dict[str, Any], Path]]:
+    """By generation, and only then by times, which a clock that was set may have turned round."""
+    parents = {start.get("run_id"): start.get("parent_run_id") for start, _ in starts}
+
+    def generation(start: dict[str, Any]) -> int:
+        parent, count = start.get("parent_run_id"), 0
+        while parent is not None and count < len(parents):
+            parent, count = parents.get(parent), count + 1
+        return count
+
+    return sorted(starts, key=lambda pair: (generation(pair[0]), pair[0].get("start_time_ms", 0)))
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ before, so a mirror that was away, died or was deleted can be made again from th
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 import os
 import threading
@@ -17,7 +17,17 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-__all__ = ["STATUSES", "Spool", "find_runs", "last_start", "read_events", "spool_path"]
+from src.digests import DamagedLine, checked_line, line_content
+
+__all__ = [
+    "STATUSES",
+    "Spool",
+    "find_runs",
+    "is_being_written",
+    "last_start",
+    "read_events",
+    "spool_path",
+]
 
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Folders below output_dir that hold no run folder, but perhaps very many files.
@@ -28,11 +38,27 @@ _NO_RUNS = frozenset(
     }
 )
 _SLICE_BYTES = 1 << 20
+_log = logging.getLogger(__name__)
+# Damaged lines that this process has spoken of.
+_said: set[tuple[Path, int]] = set()
 
 
 def spool_path(run_dir: Path) -> Path:
     """The spool of a run folder."""
     return run_dir / "tracking" / "spool.jsonl"
+
+
+def is_being_written(run_dir: Path) -> bool:
+    """Whether a process holds the spool of a run folder open for writing at this moment."""
+    if not spool_path(run_dir).is_file():
+        return False
+    lock = _writer_lock(run_dir)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def find_runs(output_dir: Path) -> Iterator[Path]:
@@ -56,8 +82,8 @@ def last_start(run_dir: Path) -> dict[str, Any]:
 def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]:
     """Up to some 1 MB of whole events from byte `offset` on, each with the offset behind it.
 
-    A last line without its end is not there yet, and a line that is no JSON object (left by a power
-    cut) comes as `{}`, so that the offsets go on. No file means no events.
+    A last line without its end is not there yet, and a line that is not what was written (left by a
+    power cut, say) comes as `{}`, so that the offsets go on. No file means no events.
     """
     try:
         with path.open("rb") as file:
@@ -69,8 +95,8 @@ def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]
     for line in lines:
         if not line.endswith(b"\n"):
             break
+        events.append((_event(line, path, offset), offset + len(line)))
         offset += len(line)
-        events.append((_parsed(line), offset))
     return events
 
 
@@ -100,6 +126,7 @@ class Spool:
         self.run_id: str | None = None
         self.finished = False
         self.trouble: OSError | None = None
+        self._began_ms = 0
         self._earlier: set[tuple[str, int]] = set()
         self._latest: dict[tuple[str, int], float | str] = {}
         self._known_params: dict[str, str] = {}
@@ -140,6 +167,8 @@ class Spool:
         if self.run_id not in (None, run_id):
             raise ValueError(f"{self.run_dir} holds the run {self.run_id}, not {run_id}")
         self.run_id = run_id
+        start_time_ms = _now_ms() if start_time_ms is None else start_time_ms
+        self._began_ms = self._began_ms or start_time_ms
         self._write(
             "start",
             run_id=run_id,
@@ -149,7 +178,7 @@ class Spool:
             target=target,
             tags=dict(tags),
             parent_run_id=parent_run_id,
-            start_time_ms=_now_ms() if start_time_ms is None else start_time_ms,
+            start_time_ms=start_time_ms,
         )
 
     def params(self, values: Mapping[str, str]) -> None:
@@ -282,7 +311,8 @@ class Spool:
         """
         if status not in STATUSES:
             raise ValueError(f"status is {status!r}: it must be one of {', '.join(STATUSES)}")
-        end_time_ms = _now_ms() if end_time_ms is None else end_time_ms
+        if end_time_ms is None:  # not before it began, should the clock have been set meanwhile
+            end_time_ms = max(_now_ms(), self._began_ms)
         self._write("finish", status=status, reason=reason, end_time_ms=end_time_ms)
 
     def close(self) -> None:
@@ -312,7 +342,7 @@ class Spool:
         return path.resolve().relative_to(root).as_posix()
 
     def _write(self, event: str, **fields: Any) -> None:
-        line = json.dumps({"event": event, **fields}, separators=(",", ":")).encode() + b"\n"
+        line = checked_line({"event": event, **fields})
         with self._mutex:
             self.finished = event == "finish"
             self._waiting.append(line)
@@ -349,8 +379,9 @@ class Spool:
     def _learn(self, event: Mapping[str, Any]) -> None:
         kind = event.get("event")
         self.finished = kind == "finish"
-        if kind == "start" and self.run_id is None:
-            self.run_id = event["run_id"]
+        if kind == "start":
+            self.run_id = self.run_id or event["run_id"]
+            self._began_ms = self._began_ms or int(event.get("start_time_ms", 0))
         elif kind == "metrics":
             values = {(key, event["step"]): text for key, text in event["values"].items()}
             self._earlier.update(values)
@@ -373,9 +404,18 @@ def _written(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def _event(line: bytes, path: Path, offset: int) -> dict[str, Any]:
     try:
-        event = json.loads(line)
-    except ValueError:
+        return line_content(line)
+    except DamagedLine as error:
+        if (path, offset) not in _said:
+            _said.add((path, offset))
+            _log.warning(
+                "a line of %s at byte %d is damaged (%s) and is left out: "
+                "python -m src.verify run=%s repair=true puts it aside",
+                path,
+                offset,
+                error,
+                path.parent.parent,
+            )
         return {}
-    return event if isinstance(event, dict) else {}

@@ -6,10 +6,12 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from src.config.checks import ConfigError
+from src.disk import refusal
 from src.tracking.addresses import absolute_uri, public_uri, without_password
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.mirror_state import MirrorState
@@ -231,11 +233,13 @@ class Tracker:
         self._show_warnings()
         if self._mirror is None:
             return None
+        away = True
         try:
             run = self._mirror.wait(self.run_dir, wait_seconds)
+            away = run.away is not None
         finally:
             if self._owns_mirror:
-                self._mirror.close()
+                self._mirror.close(*((0.0,) if away else ()))
         if run.done:
             for text in run.warnings:
                 self._warn(f"warning: {text}")
@@ -250,11 +254,12 @@ class Tracker:
 
     def _show_warnings(self) -> None:
         # Here, in the training's own thread, so that no line falls into a progress bar.
-        if self._spool.trouble is not None and not self._warned_of_disk:
+        trouble = self._spool.trouble
+        if trouble is not None and not self._warned_of_disk:
             self._warned_of_disk = True
             self._warn(
-                f"warning: {self.run_dir} cannot be written ({self._spool.trouble.strerror}): "
-                "make room; metrics wait in memory and are lost if the run ends before"
+                f"warning: metrics wait in memory and are lost if the run ends before they can be "
+                f"written: {refusal(trouble, self.run_dir) or trouble.strerror}"
             )
         if self._mirror is not None:
             for text in self._mirror.warnings(self.run_dir):
@@ -295,4 +300,5 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _to_standard_error(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    with suppress(OSError, ValueError):  # the terminal went away; the run goes on
+        print(text, file=sys.stderr, flush=True)

@@ -23,6 +23,7 @@ from src.config.command_line import run_entry
 from src.config.compose import compose_settings
 from src.config.tracking import UISettings
 from src.tracking.addresses import absolute_uri, sqlite_path
+from src.tracking.leash import leashed
 from src.tracking.pages import APP_NAME, HOSTS, found_by_mlflow
 from src.tracking.view import link
 from src.training.interruption import Interrupted
@@ -31,7 +32,7 @@ __all__ = ["main", "server_command", "show"]
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 180.0
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 15.0
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # Workers for jobs that only language-model evaluation has.
@@ -86,7 +87,8 @@ def show(settings: UISettings) -> None:
         environment["PYTHONPATH"] += f"{os.pathsep}{pages}"
         environment |= {"MLFLOW_BACKEND_STORE_URI": uri, HOSTS: _hosts(settings.port)}
         server = subprocess.Popen(
-            server_command(artifacts, settings.port),
+            leashed(server_command(artifacts, settings.port)),
+            stdin=subprocess.PIPE,
             env=os.environ | _ENVIRONMENT | environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -165,12 +167,13 @@ def _drain(server: subprocess.Popen[str]) -> None:
 
 
 def _stop(server: subprocess.Popen[str]) -> None:
-    server.terminate()  # it ends its own workers then
+    assert server.stdin is not None
+    server.stdin.close()  # at which it ends, with its own workers
     try:
         server.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+    except BaseException:  # it takes too long for us, or for a person who insists
+        server.terminate()
+        raise
 
 
 def main() -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from src.digests import HashingWriter, zip_is_whole
+from src.disk import refusal
 from src.files import replacing
-from src.training.failures import NO_ROOM, DiskFull
+from src.training.failures import DiskRefuses
 
-__all__ = ["AtomicCheckpointIO", "read_checkpoint"]
+__all__ = ["AtomicCheckpointIO", "network_difference", "read_checkpoint"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -27,11 +30,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         try:
             with replacing(path) as temporary, temporary.open("wb") as file:
-                _save(checkpoint, file)
+                hashing = HashingWriter(file)
+                _save(checkpoint, hashing)
+                hashing.close_archive()
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if (reason := refusal(error, Path(path).parent, _size(checkpoint))) is None:
                 raise
-            raise DiskFull(Path(path).parent, _size(checkpoint)) from error
+            raise DiskRefuses(reason) from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
@@ -39,9 +44,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(Path(path), map_location)
 
 
-def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+def _save(checkpoint: dict[str, Any], file: HashingWriter) -> None:
     try:
-        torch.save(checkpoint, file)
+        torch.save(checkpoint, file)  # type: ignore[arg-type]  # of a file it only writes
     except RuntimeError as error:
         # After a write has failed torch closes its archive, fails again, and hides the reason.
         if isinstance(error.__context__, OSError):
@@ -67,6 +72,11 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         ValueError: the file is missing, damaged, or holds anything else.
     """
     try:
+        if zip_is_whole(path) is False:
+            raise ValueError(
+                f"{path} is damaged: its content is not what was written; put a copy of it back, "
+                "or train anew"
+            )
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"there is no checkpoint {path}") from None
@@ -80,3 +90,26 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{path} is not a checkpoint of a run")
     return checkpoint
+
+
+def network_difference(
+    checkpoint: Mapping[str, Any], state: Mapping[str, torch.Tensor]
+) -> str | None:
+    """Return in what the weights of a checkpoint do not fit a network; None where they all fit.
+
+    Args:
+        checkpoint: as `read_checkpoint` gives it.
+        state: of the network that is to take the weights, by name.
+    """
+    stored = checkpoint.get("state_dict")
+    if not isinstance(stored, dict):
+        return "it holds no weights"
+    for name in sorted(stored.keys() | state.keys()):
+        if name not in stored:
+            return f"{name} is missing in it"
+        if name not in state:
+            return f"{name} is not part of the network"
+        shapes = [tuple(getattr(found[name], "shape", ())) for found in (stored, state)]
+        if shapes[0] != shapes[1]:
+            return f"{name} has the shape {shapes[0]} in it and {shapes[1]} in the network"
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,37 @@ from src.training.interruption import Interrupted, Interruption
 from src.training.progress import Progress
 from src.training.task import ClassificationTask
 
-__all__ = ["EpochKeeper", "NonFiniteLoss"]
+__all__ = ["EpochKeeper", "NonFiniteLoss", "is_complete"]
 
 History = dict[str, list[list[float]]]
+
+
+def is_complete(
+    checkpoint: Mapping[str, Any],
+    *,
+    max_epochs: int,
+    patience: int | None,
+    stop_after: int | None,
+    max_seconds: float | None,
+) -> bool:
+    """Return whether a training that goes on from a checkpoint would end without a step.
+
+    Args:
+        checkpoint: written by a fit with an `EpochKeeper`.
+        max_epochs, patience, stop_after, max_seconds: of the training that goes on.
+
+    Raises:
+        KeyError: the checkpoint is of another kind.
+    """
+    kept = checkpoint["callbacks"][EpochKeeper.__name__]
+    within = checkpoint["position"]["step"]
+    epochs = checkpoint["epoch"] + (0 if within else 1)
+    least = max_epochs if stop_after is None else min(max_epochs, stop_after)
+    return (
+        (not within and epochs >= least)
+        or (patience is not None and kept["waited"] >= patience)
+        or (max_seconds is not None and kept["seconds"] > max_seconds)
+    )
 
 
 class NonFiniteLoss(RunFailed, ArithmeticError):
@@ -113,8 +141,8 @@ class EpochKeeper(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         assert isinstance(pl_module, ClassificationTask)
-        split = "split_fingerprint"
-        if checkpoint["bakeoff"].get(split) != pl_module.passport.get(split):
+        before, now = checkpoint["bakeoff"], pl_module.passport
+        if any(before.get(key) != now.get(key) for key in ("split_fingerprint", "class_names")):
             raise ConfigError(
                 "resume: the pictures are others than those that the run began with: "
                 "bring them back, or start a new run."

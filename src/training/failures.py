@@ -5,17 +5,15 @@ A person reads one sentence that says what to do, not a traceback.
 
 from __future__ import annotations
 
-import errno
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["NO_ROOM", "DiskFull", "OutOfMemory", "RunFailed", "explained"]
+from src.disk import NO_ROOM, refusal
 
-# The errors of a full disk, of a quota, and of a limit on the size of files.
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+__all__ = ["DiskRefuses", "OutOfMemory", "RunFailed", "explained"]
+
 # torch says it in words only: its CPU allocator, CUDA's and cuBLAS's, memory maps, oneDNN.
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|not enough memory"
@@ -32,25 +30,13 @@ class OutOfMemory(RunFailed):
     """The machine or the GPU has too little memory."""
 
 
-class DiskFull(RunFailed):
-    """A file could not be written for lack of room; what was there before is whole.
-
-    Args:
-        folder: where it was to be written.
-        needed_bytes: what it takes, where known.
-    """
-
-    def __init__(self, folder: Path, needed_bytes: int | None = None) -> None:
-        needed = "" if needed_bytes is None else f", some {_megabytes(needed_bytes)} are needed"
-        super().__init__(
-            f"there is no room for another file in {folder}: {_free(folder)} of its disk are free"
-            f"{needed}; what was there before is whole, so make room and try again"
-        )
+class DiskRefuses(RunFailed):
+    """A file could not be written: no room, no permission; what was there before is whole."""
 
 
 @contextmanager
 def explained(folder: Path, batch_size: int | None = None) -> Iterator[None]:
-    """Turn what memory and disks refuse into `OutOfMemory` and `DiskFull`.
+    """Turn what memory and disks refuse into `OutOfMemory` and `DiskRefuses`.
 
     Args:
         folder: named where the error does not say which file could not be written.
@@ -59,12 +45,16 @@ def explained(folder: Path, batch_size: int | None = None) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            named = error.filename
-            raise DiskFull(Path(named).parent if isinstance(named, str) else folder) from error
+        if isinstance(error, OSError) and (reason := _refused(error, folder)):
+            raise DiskRefuses(reason) from error
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
             raise OutOfMemory(_advice(batch_size)) from error
         raise
+
+
+def _refused(error: OSError, folder: Path) -> str | None:
+    """`refusal`, where only an error of room may concern a file that it does not name."""
+    return refusal(error, folder if error.errno in NO_ROOM else None)
 
 
 def _advice(batch_size: int | None) -> str:
@@ -77,13 +67,3 @@ def _advice(batch_size: int | None) -> str:
         )
     pictures = f"there is not enough memory for batches of {batch_size} pictures"
     return f"{pictures}: try data.batch_size={batch_size // 2}"
-
-
-def _free(folder: Path) -> str:
-    while not folder.exists():
-        folder = folder.parent
-    return _megabytes(shutil.disk_usage(folder).free)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from src.data.blocks import has_its_checksums, write_checksums
 from src.data.loaders import Batch
 from src.data.once import made_once
 from src.training.depth import unwrapped
@@ -23,9 +25,10 @@ from src.training.task import ClassificationTask
 
 __all__ = ["StoredFront", "store_front"]
 
+_log = logging.getLogger(__name__)
 _FILE = "activations.npy"
 # Part of every folder's name: to be raised when the same pictures would be kept otherwise.
-_VERSION = 1
+_VERSION = 2
 
 
 class StoredFront:
@@ -109,6 +112,8 @@ def store_front(
     folder = cache_dir / "activations" / key
 
     def make(unfinished: Path) -> None:
+        if folder.exists():
+            _log.warning("the frozen stages' outputs in %s are damaged: computed anew", folder)
         array = np.lib.format.open_memmap(
             unfinished / _FILE, mode="w+", dtype=np.float16, shape=shape
         )
@@ -119,6 +124,7 @@ def store_front(
                 rows = np.searchsorted(ids, batch.sample_ids.cpu().numpy())
                 array[view, rows] = found.to(torch.float16).cpu().numpy()
         array.flush()
+        write_checksums(unfinished / _FILE)
 
     made_once(
         folder,
@@ -262,6 +268,8 @@ def _key(task: ClassificationTask, last: str, plan: list[Any], contents: NDArray
 def _mapped(folder: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:
     """What was kept; None where there is nothing, or nothing whole."""
     try:
+        if not has_its_checksums(folder / _FILE):
+            return None
         array: NDArray[np.float16] = np.load(folder / _FILE, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the batch, leave a resumable run, end with the usual exit code."""
+"""Ctrl-C, SIGTERM, SIGHUP: finish the batch, leave a resumable run, end with the usual code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class Interrupted(Exception):
     """The user or the system asked to stop.
 
     Attributes:
-        signum: the signal; `exit_code` is 128 + signum (130 for Ctrl-C, 143 for SIGTERM).
+        signum: the signal; `exit_code` is 128 + signum (130 for Ctrl-C, 143 for SIGTERM, 129
+            for a terminal that was closed).
     """
 
     def __init__(self, signum: int) -> None:
@@ -33,7 +34,7 @@ class Stopped(Exception):
 
 
 class Interruption:
-    """Context that turns SIGINT and SIGTERM into `Interrupted`.
+    """Context that turns SIGINT, SIGTERM and SIGHUP into `Interrupted`.
 
     Between `defer(True)` and `defer(False)` the first signal only sets a flag, for whoever asks
     `pending` or calls `check()` at a place where the state is whole; a second signal raises at
@@ -41,7 +42,10 @@ class Interruption:
     Handlers can only be set on the main thread; elsewhere the context does nothing.
     """
 
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    # SIGHUP is that of a terminal that is closed; Windows has none.
+    _SIGNALS = tuple(
+        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+    )
 
     def __init__(self) -> None:
         self._signum: int | None = None
@@ -77,6 +81,8 @@ class Interruption:
         """Take the signals (again: Lightning sets handlers of its own when a fit begins)."""
         if threading.current_thread() is threading.main_thread():
             for signum in self._SIGNALS:
+                if _is_unwanted(signum):
+                    continue
                 previous = signal.signal(signum, self._handle)
                 self._previous.setdefault(signum, previous)
 
@@ -101,3 +107,8 @@ class Interruption:
         # Not `print`: the signal may have come in the middle of one.
         with suppress(OSError):
             os.write(2, b"\nsaving, then stopping; once more to stop at once\n")
+
+
+def _is_unwanted(signum: int) -> bool:
+    """`nohup` has a command ignore the end of its terminal, and that is to stay so."""
+    return signum == getattr(signal, "SIGHUP", None) and signal.getsignal(signum) == signal.SIG_IGN

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from src.data.cache import cache_folder
+from src.digests import checked_line, line_content
 from src.files import write_atomically
 
 __all__ = ["Kept", "load", "store"]
@@ -37,7 +38,7 @@ def load(kind: str, known: dict[str, Any], cache_dir: str | None = None) -> Kept
         cache_dir: see `cache_folder`.
     """
     try:
-        plain = json.loads(_path(kind, known, cache_dir).read_text())
+        plain = line_content(_path(kind, known, cache_dir).read_bytes())
         return Kept(dict(plain["found"]), bool(plain["disturbed"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -47,7 +48,7 @@ def store(kind: str, known: dict[str, Any], kept: Kept, cache_dir: str | None = 
     """Write a measurement; where the disk refuses, the next start measures again."""
     record = {"for": known, "disturbed": kept.disturbed, "found": kept.found}
     with contextlib.suppress(OSError):
-        write_atomically(_path(kind, known, cache_dir), json.dumps(record, indent=1) + "\n")
+        write_atomically(_path(kind, known, cache_dir), checked_line(record))
 
 
 def _path(kind: str, known: dict[str, Any], cache_dir: str | None) -> Path:

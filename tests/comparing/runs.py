@@ -21,6 +21,7 @@ def compare_settings(output_dir: Path, **changes: object) -> CompareSettings:
     plain: dict[str, object] = dict.fromkeys(["runs", "sweep", "experiment", "filter", "data"])
     plain |= {
         "part": "val",
+        "changed": "refuse",
         "ensemble": False,
         "tracking": TrackingSwitch(enabled=False, uri=None),
     } | changes

@@ -82,6 +82,8 @@ def test_good_values_become_typed_objects() -> None:
         ("shape.radius", -1, ["shape.radius is -1", "above 0"]),
         ("shape.radius", "???", ["shape.radius is not set"]),
         ("either", [1], ["either is [1]", "a whole number or text"]),
+        ("either", "", ["either is empty"]),
+        ("name", " \t", ["name is empty"]),
     ],
 )
 def test_a_wrong_value_is_named(path: str, value: object, parts: list[str]) -> None:
@@ -108,5 +110,9 @@ def test_a_bounded_number_is_in_bounds_or_refused(value: object) -> None:
 
 @given(st.one_of(st.integers(), st.text()))
 def test_a_union_keeps_the_value_as_it_is(value: object) -> None:
-    kept = from_plain(Outer, changed("either", value)).either if value != "???" else "???"
+    if value == "???" or (isinstance(value, str) and not value.strip()):
+        with pytest.raises(ConfigError, match=r"either is (not set|empty)"):
+            from_plain(Outer, changed("either", value))
+        return
+    kept = from_plain(Outer, changed("either", value)).either
     assert kept == value and type(kept) is type(value)

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.config.checks import ConfigError, from_plain, to_plain
-from src.config.compose import CONF, compose_settings, expand, groups, leaves
+from src.config.compose import (
+    CONF,
+    compose_plain,
+    compose_settings,
+    expand,
+    groups,
+    leaves,
+)
 from src.config.schema import RunSettings, seconds_of
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
@@ -80,7 +87,7 @@ def test_a_wrong_word_is_explained_in_one_sentence(words: list[str], parts: list
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
 def test_paths_are_taken_literally(path: str) -> None:
-    if path in ("null", "true", "false"):
+    if path in ("null", "true", "false") or not path.strip():
         return
     words = [f"data.root={path}", f"output_dir={path}", f"tracking.uri=sqlite:///{path}.db"]
     settings = compose_settings(RunSettings, words)
@@ -131,3 +138,21 @@ def test_durations(duration: float | str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(duration: float | str) -> None:
     with pytest.raises(ValueError, match="it must be"):
         seconds_of(duration)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("hydra/job_logging=disabled", "hydra/hydra_logging=none", "hydra/launcher=basic"),
+        *("+hydra/launcher=joblib", "++hydra/launcher=basic", "~hydra/launcher", "~hydra"),
+        *("hydra/sweeper=basic", "hydra/output=default", "hydra/help=default", "hydra/env=default"),
+        *("hydra.sweep.dir=x", "hydra.run.dir=x", "+hydra.foo=1", "hydra.mode=MULTIRUN"),
+        *("hydra={run:{dir:x}}", "hydra@_global_=x", "hydra/launcher@hydra.launcher=basic"),
+        *("data@hydra.x=digits", "+data@hydra=digits", "optimizer@_global_.hydra=adamw"),
+    ],
+)
+def test_hydras_own_settings_are_refused_instead_of_taken_without_an_effect(word: str) -> None:
+    with pytest.raises(ConfigError, match="Hydra's own settings play no part here"):
+        compose_plain([word], "config")
+    with pytest.raises(ConfigError, match="Hydra's own settings play no part here"):
+        list(expand([word]))

@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 
 from src.champions import Champion
-from src.config.checks import to_plain
+from src.config.after import CompareSettings, EvaluateSettings, PredictSettings, SelectSettings
+from src.config.checks import ConfigError, to_plain
 from src.config.compose import compose_settings
+from src.config.resume import read_run_settings
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
+from src.config.sweep import read_sweep_settings
 from src.data.archive import ARCHIVE_ENDINGS
 
 
@@ -55,3 +58,35 @@ def test_older_runs_keep_the_name_that_they_had() -> None:
     plain["data"]["name"] = "folder"
     assert stored_settings(plain).data.name == "folder"
     assert stored_settings(to_plain(stored_settings(plain))).data.name == "folder"
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+@pytest.mark.parametrize("key", ["data.root", "data.cache_dir", "output_dir", "resume"])
+def test_an_empty_path_is_refused_and_is_not_the_present_folder(key: str, blank: str) -> None:
+    """As a shell variable that is not set would give it."""
+    with pytest.raises(ConfigError, match=rf"^{key} is empty"):
+        read_run_settings([f"{key}={blank}"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "words"),
+    [
+        (PredictSettings, "predict", ["run=x", "images="]),
+        (PredictSettings, "predict", ["run=", "images=x"]),
+        (PredictSettings, "predict", ["run=x", "images=x", "out="]),
+        (EvaluateSettings, "evaluate", ["run="]),
+        (CompareSettings, "compare", ["output_dir="]),
+        (SelectSettings, "select", ["sweep="]),
+    ],
+)
+def test_so_it_is_where_runs_and_pictures_are_named(
+    settings: type, name: str, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError, match="is empty"):
+        compose_settings(settings, words, config_name=name)
+
+
+def test_an_empty_study_is_refused_and_is_not_the_default_one() -> None:
+    with pytest.raises(ConfigError, match=r"^study is empty"):
+        read_sweep_settings(["study="], "default")
+    assert read_sweep_settings([], "default").study == "default"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from src.config.checks import ConfigError
 from src.data import audit
 from src.data.audit import Survey, content_hash, copies, duplicate_groups, survey
-from src.data.findings import Findings
+from src.data.findings import STATE, Findings
 from src.data.source import Source
 from src.data.sources.folder import load
-from tests.data.pictures import age, png, tree, write
+from tests.data.pictures import age, encoded, pixels, png, tree, write
 
 
 @pytest.fixture
@@ -25,17 +28,19 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     look_at = audit._look_at
 
-    def noted(file: str, mtime_ns: int) -> object:
+    def noted(file: str, times_ns: tuple[int, int]) -> object:
         seen.append(os.path.basename(file))
-        return look_at(file, mtime_ns)
+        return look_at(file, times_ns)
 
     monkeypatch.setattr(audit, "_look_at", noted)
     return seen
 
 
-def surveyed(root: Path) -> Survey:
+def surveyed(root: Path, *, check_content: bool = False) -> Survey:
+    time.sleep(0.03)  # past the tick of the clock in which the files were written
     place = root.parent / "findings"
-    return survey(load(root, root.parent, False), findings_dir=place, workers=2)
+    source = load(root, root.parent, False)
+    return survey(source, findings_dir=place, workers=2, check_content=check_content)
 
 
 def test_a_survey_finds_sizes_hashes_and_faults(tmp_path: Path) -> None:
@@ -81,11 +86,77 @@ def test_a_file_that_has_just_been_written_is_not_trusted(
 ) -> None:
     root = tree(tmp_path / "root", {"a": 1, "b": 1})
     fresh = root / "a" / "000.png"
-    os.utime(fresh, ns=(time.time_ns() + 10**7,) * 2)
+    os.utime(fresh, ns=(time.time_ns() + 4 * 10**7,) * 2)
     surveyed(root)
     looked.clear()
     surveyed(root)
     assert looked == ["000.png"]
+
+
+def exchanged(one: Path, other: Path) -> None:
+    """Let two files of equal size change their content, but neither size nor time of change."""
+    contents = one.read_bytes(), other.read_bytes()
+    states = one.stat(), other.stat()
+    assert states[0].st_size == states[1].st_size
+    for path, content, state in zip((one, other), reversed(contents), states, strict=True):
+        path.write_bytes(content)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def test_files_of_the_same_size_and_time_of_change_are_told_apart(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for number, label in enumerate("ab"):
+        write(root / label / "0.bmp", encoded(Image.fromarray(pixels(number)), "BMP"))
+        age(root / label / "0.bmp", 10**8)
+    first = surveyed(root)
+    exchanged(root / "a" / "0.bmp", root / "b" / "0.bmp")
+    assert surveyed(root).hashes.tolist() == first.hashes.tolist()[::-1]
+    # Replaced by renaming: every time comes along, the number of the inode does not.
+    for name in ("a", "b"):
+        (root / name / "0.bmp").rename(tmp_path / name)
+    (tmp_path / "a").rename(root / "b" / "0.bmp")
+    (tmp_path / "b").rename(root / "a" / "0.bmp")
+    assert surveyed(root).hashes.tolist() == first.hashes.tolist()
+
+
+def test_checking_content_reads_all_files_and_keeps_what_other_lists_found(
+    tmp_path: Path, looked: list[str]
+) -> None:
+    tree(tmp_path, {"x": 3})
+    write(tmp_path / "x" / "damaged.png", b"")
+    names = ("000", "001", "damaged", "002")
+    tables = []
+    for name, rows in (("one", (0, 1, 2)), ("two", (2, 3, 1))):
+        lines = "".join(f"x/{names[row]}.png,{'ab'[row % 2]}\n" for row in rows)
+        (tmp_path / f"{name}.csv").write_text("path,label\n" + lines)
+        tables.append(load(tmp_path / f"{name}.csv", tmp_path, False))
+    time.sleep(0.03)
+    for table in tables:
+        survey(table, findings_dir=tmp_path / "f", workers=1)
+    looked.clear()
+    again = survey(tables[1], findings_dir=tmp_path / "f", workers=1, check_content=True)
+    assert sorted(looked) == ["001.png", "002.png", "damaged.png"] and again.reasons.keys() == {0}
+    looked.clear()
+    assert survey(tables[0], findings_dir=tmp_path / "f", workers=1).reasons.keys() == {2}
+    assert looked == []
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_the_machine_lacks_is_no_fault_of_a_picture(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path / "root", {"a": 1, "b": 1})
+    first = root / "a" / "000.png"
+
+    def refuse(file: str, times_ns: tuple[int, int]) -> object:
+        raise OSError(number, os.strerror(number), file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(audit, "_look_at", refuse)
+        with pytest.raises(ConfigError, match=r"while the pictures in .*/root were") as caught:
+            surveyed(root)
+    assert str(first) not in str(caught.value)
+    assert surveyed(root).reasons == {}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may read everything")
@@ -113,6 +184,7 @@ def test_lists_that_share_a_folder_share_what_was_found(tmp_path: Path, looked: 
     for name, rows in (("one", (0, 1)), ("two", (2, 3)), ("both", (3, 0, 1, 2))):
         lines = "".join(f"x/00{row}.png,{'ab'[row % 2]}\n" for row in rows)
         (tmp_path / f"{name}.csv").write_text("path,label\n" + lines)
+    time.sleep(0.03)
     tables = {
         name: load(tmp_path / f"{name}.csv", tmp_path, False) for name in ("one", "two", "both")
     }
@@ -146,7 +218,9 @@ def test_findings_are_kept_apart_by_place_but_agree_on_content(tmp_path: Path) -
 
 
 def test_an_empty_record_knows_nothing(tmp_path: Path) -> None:
-    findings = Findings.load(tmp_path / "missing.npz").of(("a", "b"), np.zeros((2, 2), np.int64))
+    findings = Findings.load(tmp_path / "missing.npz").of(
+        ("a", "b"), np.zeros((2, len(STATE)), np.int64)
+    )
     assert findings.unknown().tolist() == [0, 1]
 
 

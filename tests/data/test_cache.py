@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import pickle
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -234,23 +236,23 @@ def test_nothing_left(tmp_path: Path) -> None:
         opened(tmp_path / "cut", tmp_path / "cache", on_bad_image="skip")
 
 
-CHANGES: dict[str, Callable[[Path], object]] = {
-    "has just been changed": lambda file: file.write_bytes(png(99)),
-    "now cannot: No such file": lambda file: file.unlink(),
+CHANGES: dict[str, Callable[[Path, int], object]] = {
+    "has just been changed": lambda file, seed: file.write_bytes(png(seed)),
+    "cannot be opened: No such file": lambda file, seed: file.unlink(missing_ok=True),
 }
 
 
 @pytest.mark.parametrize("message", CHANGES)
-def test_what_changes_while_it_is_decoded_is_not_kept(
+def test_what_changes_whenever_it_is_decoded_is_not_kept(
     message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
     file = root / "cat" / "001.png"
-    original = decoded
+    seeds = itertools.count(99)
 
     def late(*args: Any, **options: Any) -> object:
-        CHANGES[message](file)
-        return original(*args, **options)
+        CHANGES[message](file, next(seeds))
+        return decoded(*args, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr("src.data.cache.decoded", late)
@@ -261,6 +263,35 @@ def test_what_changes_while_it_is_decoded_is_not_kept(
     assert len(store) == 6 and not store.from_cache
     assert store.images is not None
     np.testing.assert_array_equal(store.images, expected(store, root))
+
+
+def test_a_picture_that_is_not_what_was_found_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a file system keeps size, times and inode of a file that has changed."""
+    root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
+    time.sleep(0.03)
+    opened(root, cache)
+    monkeypatch.setattr("src.data.audit.file_state", lambda status: (1, 2, 3, 4))
+    opened(root, cache)
+    write(root / "cat" / "001.png", png(99))
+    store = opened(root, cache, image_size=8)
+    assert store.content_hashes[1] == content_hash(png(99))
+    # In the size that was decoded before, nothing tells the change but the content.
+    write(root / "cat" / "001.png", png(98))
+    assert opened(root, cache, image_size=8).content_hashes[1] == content_hash(png(99))
+    checked = opened(root, cache, image_size=8, check_content=True)
+    assert checked.content_hashes[1] == content_hash(png(98))
+
+
+def test_checking_content_reads_what_was_decoded_as_well(tmp_path: Path) -> None:
+    root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
+    good = np.array(opened(root, cache).images)
+    (file,) = cache.glob("pictures/*/images.bin")
+    before = file.stat()
+    file.write_bytes(bytes(before.st_size))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    np.testing.assert_array_equal(opened(root, cache, check_content=True).images, good)
 
 
 def test_copies_and_single_colours_are_named(tmp_path: Path) -> None:
@@ -308,7 +339,7 @@ def test_what_is_too_large_is_decoded_on_the_fly(
     np.testing.assert_array_equal(stored.images, images)
     assert opened(root, cache, cache_limit_bytes=0).from_cache
     (root / "cat" / "001.png").write_bytes(b"")
-    with pytest.raises(PictureError, match=r"cat/001.png is empty"):
+    with pytest.raises(PictureError, match=r"cat/001.png has been changed since"):
         store.read(1)
 
 

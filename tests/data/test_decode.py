@@ -123,9 +123,10 @@ def test_sixteen_bits_are_scaled_not_clipped(format: str) -> None:
 
 
 def test_pixels_without_a_known_black_and_white_are_refused() -> None:
-    for values in (np.full(SIZE, 0.5, np.float32), np.full(SIZE, 70_000, np.int32)):
+    for value in (np.float32(0.5), np.int32(70_000), np.int32(255), np.uint16(4095)):
+        data = encoded(Image.fromarray(np.full(SIZE, value)), "TIFF")
         with pytest.raises(PictureError, match="black and white are unknown"):
-            decoded(encoded(Image.fromarray(values), "TIFF"))
+            decode_picture(data, image_size=SIZE, channels=1, value_range=None)
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF", "PNG"])

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.config.checks import ConfigError
+from src.data.labels import clean_label
 from src.data.source import Source
 from src.data.sources.folder import load
 from tests.data.pictures import png, tree, write
@@ -67,14 +68,123 @@ def test_given_parts(names: tuple[str, ...], parts: list[str], tmp_path: Path) -
     [
         # A train is a class among vehicles.
         {"train": 2, "bus": 1, "test": 1},
-        {"val/a": 1, "test/a": 1},
         {"train/steam": 2, "bus/red": 2},
+        {"train/steam": 2, "train station": 1, "bus": 1},
+        {"train": 2, "test_tube": 1, "blood_test": 1},
+        {"test_positive": 2, "test_negative": 1},
+        {"pred": 1, "prey": 2},
+        {"fold1": 1, "fold2": 1},
+        {"dev": 1, "ops": 1, "train": 1},
+        {"letters/A": 2, "digits/1": 1},
     ],
 )
 def test_names_of_parts_may_be_names_of_classes(counts: dict[str, int], tmp_path: Path) -> None:
     source = listed(tree(tmp_path / "pictures", counts))
     assert source.given_parts is None
     assert set(source.class_names) == {folder.partition("/")[0] for folder in counts}
+
+
+PARTED = {
+    "wrapped": (["seg_train/seg_train/%s", "seg_test/seg_test/%s"], ["train", "test"]),
+    "sets": (["training_set/%s", "test_set/%s"], ["train", "test"]),
+    "dev": (["train/%s", "dev/%s"], ["train", "val"]),
+    "images": (["train_images/%s", "val_images/%s"], ["train", "val"]),
+    "deeper images": (["train/images/%s", "test/images/%s"], ["train", "test"]),
+    "years": (["train2017/%s", "val2017/%s", "test2017/%s"], ["train", "val", "test"]),
+    "capitals": (["TrainSet/%s", "Valid/%s"], ["train", "val"]),
+    "joined": (["trainset/%s", "testset/%s"], ["train", "test"]),
+    "prefix": (["birds-train/%s", "birds-validation/%s"], ["train", "val"]),
+    "inside": (["%s/train", "%s/test"], ["train", "test"]),
+    "inside, three": (["%s/Train", "%s/valid", "%s/test"], ["train", "val", "test"]),
+}
+
+
+@pytest.mark.parametrize("kind", PARTED)
+def test_parts_under_other_names(kind: str, tmp_path: Path) -> None:
+    places, parts = PARTED[kind]
+    counts = {place % label: 2 for place in places for label in ("forest", "sea")}
+    source = listed(tree(tmp_path / "root", counts))
+    assert source.class_names == ("forest", "sea") and source.problems == ()
+    assert source.given_parts is not None and source.sample_paths is not None
+    found = zip(source.given_parts.tolist(), source.targets, source.sample_paths, strict=True)
+    of_place = {place.replace("%s", ""): part for place, part in zip(places, parts, strict=True)}
+    for part, target, path in found:
+        label = ("forest", "sea")[target]
+        assert label in path
+        assert of_place[path.rpartition("/")[0].replace(label, "")] == part
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        (["fold0/%s", "fold1/%s", "fold2/%s"], "fold0, fold1, fold2 .*cv.folds=3"),
+        (["Split 1/%s", "Split 2/%s"], "Split 1, Split 2 .*cv.folds=2"),
+        (["train/%s", "eval/%s"], "train and eval .*call it val or test"),
+        (["Training/%s", "PublicTest/%s", "PrivateTest/%s"], "Training and P.*Test"),
+        (["train/%s", "test1/%s", "test2/%s"], "two folders for test: test1 and test2"),
+        (["val/%s", "test/%s"], "test, val and no train part"),
+        (["%s/train", "%s/test", "%s/masks"], "nothing but train, val and test"),
+    ],
+)
+def test_folders_that_may_be_parts_are_refused(
+    places: list[str], message: str, tmp_path: Path
+) -> None:
+    counts = {place % label: 1 for place in places for label in ("forest", "sea")}
+    with pytest.raises(ConfigError, match=message):
+        listed(tree(tmp_path / "root", counts))
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("seg_train", "seg_test")])
+def test_parts_without_classes_are_refused(names: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no folders of classes"):
+        listed(tree(tmp_path / "root", dict.fromkeys(names, 2)))
+
+
+@pytest.mark.parametrize(
+    ("folder", "left_out"),
+    [
+        ("seg_pred/seg_pred", "pictures without labels; left out (3 pictures)"),
+        ("docs/figures", "is no part; left out (3 pictures)"),
+        ("seg_test", "lies in no class folder (3 such pictures)"),
+        ("seg_test/unknown", "without labels, they were left out"),
+    ],
+)
+def test_pictures_without_labels_are_named_and_left_out(
+    folder: str, left_out: str, tmp_path: Path
+) -> None:
+    counts = {f"seg_train/seg_train/{label}": 2 for label in ("forest", "sea")}
+    counts |= {f"seg_val/{label}": 1 for label in ("forest", "sea")}
+    source = listed(tree(tmp_path / "root", counts | {folder: 3}))
+    assert source.class_names == ("forest", "sea") and len(source) == 6
+    (reason,) = reasons(source).values()
+    assert left_out in reason
+
+
+def test_a_train_folder_beside_pictures_without_labels_gives_the_classes(tmp_path: Path) -> None:
+    counts = {"train/cat": 2, "train/dog": 2, "test_unlabeled": 3}
+    source = listed(tree(tmp_path / "root", counts))
+    assert source.class_names == ("cat", "dog") and source.given_parts is None
+    assert "without labels" in reasons(source)["test_unlabeled"]
+
+
+def test_folders_alike_in_every_class_are_mentioned(tmp_path: Path) -> None:
+    counts = {f"{site}/{label}": 1 for site in ("north", "south") for label in ("cat", "dog")}
+    source = listed(tree(tmp_path / "root", counts))
+    assert source.class_names == ("north", "south")
+    assert "cat, dog" in reasons(source)["north"]
+
+
+def test_labels_that_look_alike(tmp_path: Path) -> None:
+    source = listed(tree(tmp_path / "one", {"cat\u200b": 1, "cat ": 1, "Cat": 1, "dog": 1}))
+    assert source.class_names == ("Cat", "cat", "dog")
+    said = [problem.reason for problem in source.problems]
+    assert said == [
+        "the labels 'cat ', 'cat\\u200b' look alike and were taken for one",
+        "the labels Cat, cat differ only in capitals, and are classes of their own",
+    ]
+    counts = {"train/cat": 1, "train/dog": 1, "test/Cat": 1, "test/dog": 1}
+    with pytest.raises(ConfigError, match="class cat in the train part and Cat in another"):
+        listed(tree(tmp_path / "two", counts))
 
 
 def test_one_folder_around_all_is_looked_through(tmp_path: Path) -> None:
@@ -174,7 +284,7 @@ ODD = st.text(
 def test_paths_are_taken_literally(
     folder: str, first: str, second: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    labels = {unicodedata.normalize("NFC", name) for name in (first, second)}
+    labels = {clean_label(name) or name for name in (first, second)}
     if len(labels) < 2 or len({name.casefold() for name in labels}) < 2:
         return
     root = tmp_path_factory.mktemp("odd") / folder
@@ -269,7 +379,14 @@ def test_csv_with_parts_and_groups(tmp_path: Path) -> None:
         ("path,label\n", "no line after its header"),
         ("path,label,label\nx/000.png,a,a\n", "two columns label"),
         ("path,label\nx/000.png,a\nx/001.png,\n", "line 3: label is empty"),
-        ("path,label\nx/000.png,a\nx/001.png\n", "line 3: label is empty"),
+        ("path,label\nx/000.png,a\nx/001.png\n", "line 3: there is 1 value for 2 columns"),
+        ("path,label\nx/000.png,bird, small\n", "line 2: there are 3 values for 2 columns"),
+        ("path,label\nx/000.png,a\nx/001.png,b,\n", "line 3: there are 3 values for 2 columns"),
+        ("label,path,group\na,x/000.png,g\nb, c,x/001.png,g\n", "line 3: there are 4 values"),
+        ('path,label\n"x/000.png","a\nb"\nx/001.png\n', "line 4: there is 1 value"),
+        ("path,label\nx/000.png,a\nx/001.png,\u200b\n", "line 3: label is empty"),
+        ("path,label\nx/000.png,a\0\nx/001.png,b\n", "line 2: there is a NUL character"),
+        ("path,label,group\nx/000.png,a,g\nx/001.png,b,\ufeff \n", "line 3: group is empty"),
         ("path,label\nx/000.png,a\nx/001.png,a\n", "at least 2 labels"),
         (
             "path,label\nx/000.png,a\nx/9.png,b\ny.png,b\n",
@@ -288,6 +405,38 @@ def test_csv_mistakes_are_named_with_their_line(text: str, message: str, tmp_pat
     assert "pictures.csv" in str(error.value)
 
 
-def test_csv_in_another_encoding_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "mac-roman", "utf-16", "utf-32"])
+def test_csv_in_another_encoding_says_so(encoding: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not written in UTF-8"):
-        listed(table(tmp_path, "path,label\nä.png,ö\n", encoding="latin-1"))
+        listed(table(tmp_path, "path,label\nä.png,ö\n", encoding=encoding))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_csv_in_utf_16_without_a_mark_is_refused(encoding: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"column path|NUL"):
+        listed(table(tmp_path, "path,label\nx/000.png,a\n", encoding=encoding))
+
+
+def test_csv_labels_that_nobody_can_tell_apart_are_one(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 8})
+    composed, split = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    labels = [
+        composed,
+        split,
+        f"{composed} ",
+        f"{composed}\u200b",
+        "\ufefftea",
+        "tea",
+        "Tea",
+        "a\xa0b",
+    ]
+    rows = "".join(f"x/00{n}.png,{label},g{n}\u200e\n" for n, label in enumerate(labels))
+    source = listed(table(tmp_path, f"path,label,group\n{rows}", encoding="utf-8"))
+    assert source.class_names == ("a b", composed, "Tea", "tea")
+    assert source.targets.tolist() == [1, 1, 1, 1, 3, 3, 2, 0]
+    assert source.groups == tuple(f"g{n}" for n in range(8))
+    assert [problem.reason for problem in source.problems] == [
+        r"the labels 'caf\xe9', 'caf\xe9\u200b' look alike and were taken for one",
+        r"the labels '\ufefftea', 'tea' look alike and were taken for one",
+        "the labels Tea, tea differ only in capitals, and are classes of their own",
+    ]

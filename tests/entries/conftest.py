@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.warm_python import WarmPython
+
 ROOT = Path(__file__).resolve().parents[2]
 # Enough for the default recipe, whose averaged weights need some steps.
 EPOCHS = 5
@@ -26,21 +28,15 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def run(environment: dict[str, str]) -> Run:
+def run(environment: dict[str, str]) -> Iterator[Run]:
     """`run("src.train", "seed=1")` types `python -m src.train seed=1` in the checkout."""
+    python = WarmPython(environment)
 
     def typed(module: str, *words: str, timeout: float = 200) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", module, *words],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        return python.run(module, words, timeout)
 
-    return typed
+    yield typed
+    python.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from tests.entries.conftest import ROOT
 
-__all__ = ["on_a_small_disk"]
+__all__ = ["on_a_full_disk", "on_a_small_disk"]
 
 # Run as root of a namespace of its own, which sees the disk alone and takes it away at its end.
 _SCRIPT = """
@@ -58,3 +58,50 @@ def on_a_small_disk(
     if result.returncode == 77 or "unshare" in result.stderr:
         pytest.skip(f"no disk can be mounted here: {result.stderr.strip()}")
     return result, disk, kept
+
+
+# As above, but the disk is full from the beginning.
+_FULL_SCRIPT = """
+mount -t tmpfs -o size=300m tmpfs "$1" || exit 77
+out=$1; from=$2; kept=$3; shift 3
+cp -r "$from/." "$out"
+cat /dev/zero > "$out/filler" 2> /dev/null
+"$@"; code=$?
+rm "$out/filler"
+cp -r "$out/." "$kept"
+exit $code
+"""
+
+
+def on_a_full_disk(
+    outputs: Path, folder: Path, environment: dict[str, str], module: str, *words: str
+) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """The command has not a byte left beside the copied files of an output folder.
+
+    Args:
+        outputs: what is on the disk beforehand.
+        folder: an empty one.
+        words: of the command; `DISK` in them is the disk.
+
+    Returns:
+        What came of it, and a folder with all that was on the disk at the end.
+    """
+    disk, kept = folder / "disk", folder / "kept"
+    disk.mkdir()
+    kept.mkdir()
+    typed = [word.replace("DISK", str(disk)) for word in words]
+    result = subprocess.run(
+        [
+            *("unshare", "-rm", "sh", "-c", _FULL_SCRIPT, "sh", str(disk), str(outputs), str(kept)),
+            *(sys.executable, "-m", module, *typed),
+        ],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    if result.returncode == 77 or "unshare" in result.stderr:
+        pytest.skip(f"no disk can be mounted here: {result.stderr.strip()}")
+    return result, kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from itertools import pairwise
 
@@ -18,7 +19,7 @@ from src.config.compose import compose_settings
 from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
 from src.features.grid import Group, Normalisation, head_groups
-from src.features.heads import choose_head, fit_best
+from src.features.heads import Choice, choose_head, fit_chosen
 from src.features.means import NearestMean
 from src.features.model import CalibratedModel, scores_of
 from src.features.paths import (
@@ -201,11 +202,14 @@ def test_every_head_of_the_search_is_what_its_settings_fit(count: int, classes: 
 
 
 def test_the_choice_is_as_good_on_unseen_pictures_as_any_one_kind() -> None:
-    model, choice = fit_best(
+    choice = choose_head(
+        DIGITS[TRAIN], CLASSES[TRAIN], np.arange(500), [64], folds=5, seed=0, seconds=100.0
+    )
+    model = fit_chosen(
+        choice,
         settings("model.classifier=auto"),
         DIGITS[TRAIN],
         CLASSES[TRAIN],
-        np.arange(500),
         [64],
         num_classes=12,
         seed=0,
@@ -260,6 +264,14 @@ def test_the_same_search_finds_the_same() -> None:
     assert first.tried == 4
 
 
+def test_a_choice_outlives_its_plain_values() -> None:
+    choice = _choice(groups=_few())
+    again = Choice.from_plain(json.loads(json.dumps(choice.plain())))
+    assert again.head == choice.head and again.record() == choice.record()
+    assert again.calibration.slope == choice.calibration.slope
+    np.testing.assert_array_equal(again.calibration.shift, choice.calibration.shift)
+
+
 def test_a_head_that_is_clearly_worse_is_not_chosen() -> None:
     # So weak a ridge guesses by the sizes of the classes.
     assert dict(_choice(groups=_few()[:1]).head.values)["strength"] == 1.0
@@ -271,6 +283,7 @@ def test_the_search_ends_with_its_time() -> None:
     assert time.perf_counter() - started < 30
     first = head_groups(500, 64)[0]
     assert choice.head in first.heads and choice.tried == len(first.heads) and choice.folds == 1
+    assert not choice.complete and _choice(groups=_few()).complete
 
 
 def test_copies_share_a_fold() -> None:

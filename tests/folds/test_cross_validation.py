@@ -263,5 +263,5 @@ def test_one_that_goes_on_wants_its_own_pictures(tmp_path: Path) -> None:
     words = ["data=folder", f"data.root={pictures}", "data.batch_size=8", "cv.folds=2"]
     whole = train(tmp_path / "out", *words)
     (pictures / "a" / "x3.png").unlink()
-    with pytest.raises(ConfigError, match="pictures are others"):
+    with pytest.raises(ConfigError, match="are others than those"):
         run_experiment(read_run_settings([f"resume={whole.run_dir}"]))

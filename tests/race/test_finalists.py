@@ -8,6 +8,7 @@ import pytest
 
 from src.config.sweep import read_sweep_settings
 from src.race.finalists import FinalRecord, Finals
+from src.training.failures import RunFailed
 from src.trials import TrialRecord
 
 
@@ -127,3 +128,12 @@ def test_without_time_the_best_trial_wins_as_it_stands() -> None:
     record = Finals.stored(study)  # type: ignore[arg-type]
     assert record.winner == 0 and record.winning_seed == 0
     assert record.refits[0][0] == {"value": 0.9, "run_dir": "run-0"}
+
+
+@pytest.mark.parametrize(
+    ("left", "remedy"), [(0.0, r"budget\.minutes=20.*more minutes"), (None, "more trials")]
+)
+def test_a_race_that_no_trial_ended_has_failed(left: float | None, remedy: str) -> None:
+    made, _ = finals(Study([]), left)
+    with pytest.raises(RunFailed, match=f"no winner.*{remedy}|no trial.*{remedy}"):
+        made.run(lambda: False, lambda: None)

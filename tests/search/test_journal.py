@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from src.digests import line_content
 from src.search.journal import Journal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +94,7 @@ def test_cut_anywhere_it_opens_with_all_whole_lines(tmp_path: Path) -> None:
         journal = Journal(path)
         whole = content[: content[:length].rfind(b"\n") + 1]
         assert path.read_bytes() == whole
-        assert list(journal.read_logs(0)) == [json.loads(line) for line in whole.splitlines()]
+        assert list(journal.read_logs(0)) == [line_content(line) for line in whole.splitlines()]
         journal.close()
     assert path.read_bytes() == content
 
@@ -115,6 +115,30 @@ def test_whatever_a_power_cut_left_at_the_end_is_cut(
     assert kept.startswith(content)
     study = optuna.load_study(study_name="s", storage=JournalStorage(Journal(path)))
     assert study.user_attrs == {"a": 1} and len(study.get_trials()) == 2
+
+
+def test_a_flipped_byte_inside_is_refused_with_the_command_that_repairs_it(tmp_path: Path) -> None:
+    """Also where the line is still an operation, with another value."""
+    path = tmp_path / "study.journal"
+    begin(path)
+    content = path.read_bytes()
+    end = content.rfind(b"\n", 0, -1)  # of the last line but one
+    refused: list[str] = []
+    for place in range(0, end, 3):
+        flipped = bytearray(content)
+        flipped[place] ^= 2
+        path.write_bytes(flipped)
+        try:
+            journal = Journal(path)
+        except ValueError as error:
+            refused.append(str(error))
+        else:  # the name of the checksum
+            for ours, theirs in zip(journal.read_logs(0), content.splitlines(), strict=True):
+                assert ours.items() >= line_content(theirs).items()
+            journal.close()
+        assert path.read_bytes() == flipped
+    assert len(refused) > end / 3 * 0.8
+    assert all(f"src.verify study={path.parent} repair=true" in one for one in refused)
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0\0\0", b"[]", b"{}", b'{"op_code":'])

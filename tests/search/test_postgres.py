@@ -101,6 +101,7 @@ def test_a_driver_on_another_machine_keeps_others_out_until_it_is_gone(
     with pytest.raises(StudyBusy, match="wait a minute if it is dead"):
         open_study()
     monkeypatch.setattr("src.search.lease._LASTS_SECONDS", 0.0)
+    monkeypatch.setattr("src.search.lease._WATCH_SECONDS", 0.0)
     open_study().close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -199,6 +200,16 @@ def test_a_study_that_means_something_else_is_refused_with_the_difference(
         assert len(study.trials()) == 2, "who proposes may change"
 
 
+def test_a_start_that_came_to_no_trial_binds_nobody(tmp_path: Path) -> None:
+    with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
+        study.remember("prepared", {"mlp": {}})
+    with SweepStudy(tmp_path, plan(MLP, CNN, identity={"base": ["seed=1"]})) as study:
+        assert study.recall("prepared") is None and not study.trials()
+        run(study, 1)
+    with pytest.raises(StudyChanged):
+        SweepStudy(tmp_path, plan(MLP, CNN))
+
+
 def test_a_second_driver_is_refused_until_the_first_is_gone(tmp_path: Path, start: Start) -> None:
     process = start(_ENDLESS, str(tmp_path))
     assert process.stdout is not None and process.stdout.readline() == "open\n"
@@ -224,6 +235,27 @@ def test_a_second_driver_of_a_database_is_refused_whatever_its_folder(
     SweepStudy(tmp_path / "one", plan(MLP, CNN), url).close()
 
 
+@pytest.mark.parametrize("host", ["elsewhere", socket.gethostname()])
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_clock_that_jumps_ends_no_lease_of_a_driver_that_lives(
+    jump: float, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true, pid = time.time(), os.getppid()
+    kept: dict[str, Any] = {"driver": {"host": host, "pid": pid, "at": true}}
+    monkeypatch.setattr(time, "time", lambda: true + jump)
+    looks = []
+
+    def look(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:  # it renews, by its own clock
+            kept["driver"] = kept["driver"] | {"at": true + 15}
+
+    monkeypatch.setattr(time, "sleep", look)
+    with pytest.raises(StudyBusy, match=f"by process {pid} on {host}"):
+        Lease("s", kept.get, kept.__setitem__).take()
+    assert len(looks) == 3
+
+
 def test_a_lease_ends_with_its_machine_a_minute_later(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: dict[str, Any] = {}
     remember = kept.__setitem__
@@ -231,6 +263,7 @@ def test_a_lease_ends_with_its_machine_a_minute_later(monkeypatch: pytest.Monkey
     with pytest.raises(StudyBusy, match="by process 7 on elsewhere"):
         Lease("s", kept.get, remember).take()
     kept["driver"]["at"] -= 31
+    monkeypatch.setattr("src.search.lease._WATCH_SECONDS", 0.0)
     lease = Lease("s", kept.get, remember)
     lease.take()
     taken = dict(kept["driver"])

@@ -6,7 +6,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from src.data.sources.digits import load
+from tests.warm_python import WarmPython
 
-ROOT = Path(__file__).resolve().parents[2]
 Typed = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -28,20 +28,15 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def typed(environment: dict[str, str]) -> Typed:
+def typed(environment: dict[str, str]) -> Iterator[Typed]:
     """`typed("src.train", "seed=1")` types `python -m src.train seed=1` in the checkout."""
+    python = WarmPython(environment)
 
     def run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", module, *words],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return python.run(module, words)
 
-    return run
+    yield run
+    python.close()
 
 
 @pytest.fixture(scope="session")

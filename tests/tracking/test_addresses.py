@@ -60,7 +60,7 @@ def test_the_default_is_written_down_without_its_place(tmp_path: Path) -> None:
 def test_passwords_are_taken_out_of_any_text() -> None:
     assert without_password("python x uri=https://a:b@c d") == "python x uri=https://a:***@c d"
     assert without_password("http://:b@c") == "http://:***@c"
-    for harmless in ("http://host:5000/a@b", "no uri", "a:b@c", "http://user@host"):
+    for harmless in ("http://host:5000/a@b", "no uri", "a:b@c", "postgresql://user@host"):
         assert without_password(harmless) == harmless
 
 

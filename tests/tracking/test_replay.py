@@ -93,8 +93,22 @@ def test_what_cannot_be_sent_is_said_once_a_run(
     assert capsys.readouterr().out.splitlines() == [
         "a: not sent: http://127.0.0.1:9: no connection",
         "b: not sent: http://127.0.0.1:9: no connection",
-        "c: not sent: it needs a password; name the whole tracking.uri",
+        "c: not sent: it was meant for an address with a password; say tracking.uri without it, "
+        "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (for PostgreSQL: "
+        "PGPASSWORD) in the environment",
     ]
+
+
+def test_a_parent_is_sent_first_though_the_clock_was_set_back_after_it_began(
+    output_dir: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = output_dir / "runs"
+    ended(runs / "a", run_id="c" * 32, run_name="fold", parent_run_id="b" * 32, start_time_ms=1000)
+    ended(runs / "b", run_id="b" * 32, run_name="cv", parent_run_id="a" * 32, start_time_ms=2000)
+    ended(runs / "c", run_id="a" * 32, run_name="sweep", start_time_ms=3000)
+    assert replay(settings(output_dir))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["sweep", "cv", "fold"]
 
 
 def main_with(output_dir: Path, *words: str) -> int:

@@ -10,7 +10,7 @@ from src.config.tracking import ReplaySettings, TrackingSettings, UISettings
 _URIS = [
     "sqlite:///runs.db",
     "sqlite:////data/runs.db",
-    "postgresql+psycopg2://me:secret@host/db",
+    "postgresql+psycopg2://me@host/db",
     "http://127.0.0.1:5000",
     "https://tracking.example.org/mlflow",
     "databricks",

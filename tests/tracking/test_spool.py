@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ def test_each_event_is_one_line_and_comes_back(tmp_path: Path) -> None:
         spool.dataset(name="digits", digest="d" * 64, source="/x", profile={"n": 5})
         spool.finish("FAILED", "it broke", end_time_ms=9)
     lines = spool_path(tmp_path).read_bytes().splitlines()
-    assert [json.loads(line) for line in lines] == events(tmp_path)
+    assert all(b'"check":"' in line for line in lines)
+    read = [{k: v for k, v in json.loads(line).items() if k != "check"} for line in lines]
+    assert read == events(tmp_path)
     assert [event["event"] for event in events(tmp_path)] == [
         "start", "params", "tags", "metrics", "artifact", "dataset", "finish",
     ]  # fmt: skip
@@ -291,3 +294,32 @@ def test_reading_while_another_writes_never_shows_a_part(tmp_path: Path) -> None
             assert len(event["values"]) == 30
             offset = end
     assert steps == list(range(3000))
+
+
+def test_a_run_never_ends_before_it_began_whatever_the_clock_is_set_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time_ns()
+    with Spool(tmp_path) as spool:  # it is killed, and goes on after the clock was set back
+        start(spool)
+    monkeypatch.setattr(time, "time_ns", lambda: now - 86_400 * 10**9)
+    with Spool(tmp_path) as spool:
+        start(spool)
+        spool.finish("FINISHED")
+    first, again, last = events(tmp_path)
+    assert again["start_time_ms"] < first["start_time_ms"] <= last["end_time_ms"]
+
+
+def test_a_flipped_byte_takes_its_line_out_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Spool(tmp_path) as spool:
+        start(spool)
+        spool.metrics({"val/accuracy": 0.9125}, step=1)
+        spool.finish("FINISHED")
+    whole = events(tmp_path)
+    path = spool_path(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"0.9125", b"0.9135"))
+    for _ in range(2):
+        assert events(tmp_path) == [whole[0], {}, whole[2]]
+    assert caplog.text.count("is damaged") == 1 and "src.verify run=" in caplog.text

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.training.failures import DiskFull, OutOfMemory, explained
+from src.training.failures import DiskRefuses, OutOfMemory, explained
 
 
 def gpu_is_full() -> None:
@@ -44,13 +44,20 @@ def test_memory_that_is_full_is_told_with_what_to_try(
         fill()
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [
+        (errno.ENOSPC, r"no room for another file (in|.*that of) {}"),
+        (errno.EDQUOT, r"your quota on the disk of {} is used up"),
+        (errno.EFBIG, r"a file in {} may not become that large"),
+    ],
+)
 @pytest.mark.parametrize(("named", "folder"), [(["deep/file"], "/deep"), ([], "")])
 def test_the_folder_of_the_file_is_named(
-    number: int, named: list[str], folder: str, tmp_path: Path
+    number: int, what: str, named: list[str], folder: str, tmp_path: Path
 ) -> None:
-    said = f"another file in {tmp_path}{folder}: .* MB of its disk"
-    with pytest.raises(DiskFull, match=said), explained(tmp_path):
+    said = what.format(f"{tmp_path}{folder}")
+    with pytest.raises(DiskRefuses, match=said), explained(tmp_path):
         raise OSError(number, os.strerror(number), *(str(tmp_path / name) for name in named))
 
 

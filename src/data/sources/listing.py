@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 from src.config.data import DataSettings
+from src.data.archive import forget_archive
 from src.data.cache import cache_folder
 from src.data.source import Source
 
@@ -21,5 +22,8 @@ def list_pictures(data: DataSettings) -> Source:
     # The settings took `_target_` from an allowlist: it names the function `load` of a module here.
     lister = importlib.import_module(data._target_.removesuffix(".load"))
     root = None if data.root is None else Path(data.root).absolute()
-    source: Source = lister.load(root, cache_folder(data.cache_dir).absolute(), data.download)
+    cache = cache_folder(data.cache_dir).absolute()
+    if data.check_content and root is not None and root.is_file():
+        forget_archive(root, cache / "archives")
+    source: Source = lister.load(root, cache, data.download)
     return source

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from src.config.checks import ConfigError, nearest
+from src.data.labels import case_remarks, clean_label, merged_remarks
 from src.data.source import PARTS, Problem, Source, natural_order
 from src.text import from_csv_cell
 
@@ -16,6 +17,9 @@ __all__ = ["list_table"]
 
 _COLUMNS = ("path", "label", "split", "group")
 _NAMED = 20
+# As many as an archive may have files; a line takes some 500 bytes of memory.
+_MAX_ROWS = 2_000_000
+_MAX_BYTES = 500_000_000
 
 
 def list_table(file: Path) -> Source:
@@ -30,7 +34,7 @@ def list_table(file: Path) -> Source:
             is missing or unknown; with the number of the line.
     """
     lines, rows, problems = _rows(file)
-    labels = [row["label"] for row in rows]
+    labels = [clean_label(row["label"]) for row in rows]
     class_names = tuple(sorted(set(labels), key=natural_order))
     if len(class_names) < 2:
         raise ConfigError(f"{file}: a classifier needs at least 2 labels, and there is 1.")
@@ -53,8 +57,18 @@ def list_table(file: Path) -> Source:
         sample_paths=tuple(row["path"].replace(os.sep, "/") for row in rows),
         given_parts=given,
         groups=tuple(row["group"] for row in rows) if "group" in rows[0] else None,
-        problems=problems,
+        problems=(*problems, *_label_problems(file, rows, class_names)),
     )
+
+
+def _label_problems(
+    file: Path, rows: list[dict[str, str]], class_names: tuple[str, ...]
+) -> list[Problem]:
+    spellings: dict[str, set[str]] = {}
+    for row in rows:
+        spellings.setdefault(clean_label(row["label"]), set()).add(row["label"])
+    remarks = [*merged_remarks(spellings), *case_remarks(class_names)]
+    return [Problem(file.name, remark) for remark in remarks]
 
 
 def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, ...]]:
@@ -63,6 +77,12 @@ def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, .
     rows: list[dict[str, str]] = []
     try:
         # utf-8-sig: spreadsheets put a mark before the first column's name.
+        size = file.stat().st_size
+        if size > _MAX_BYTES:
+            raise ConfigError(
+                f"{file} has {size / 1e6:,.0f} MB, more than a table of pictures has: the limit "
+                f"is {_MAX_BYTES / 1e6:.0f} MB."
+            )
         with file.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             header = [name.strip().lower() for name in next(reader, [])]
@@ -70,13 +90,15 @@ def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, .
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
                     continue
-                row = {
-                    c: from_csv_cell(cells[i].strip()) if i < len(cells) else ""
-                    for c, i in places.items()
-                }
+                _check_cells(f"{file}, line {reader.line_num}", cells, len(header))
+                row = {c: from_csv_cell(_value(c, cells[i])) for c, i in places.items()}
                 for column, value in row.items():
                     if not value:
                         raise ConfigError(f"{file}, line {reader.line_num}: {column} is empty.")
+                if len(rows) == _MAX_ROWS:
+                    raise ConfigError(
+                        f"{file} names more than {_MAX_ROWS:,} pictures: divide it into several."
+                    )
                 lines.append(reader.line_num)
                 rows.append(row)
     except UnicodeDecodeError:
@@ -90,6 +112,25 @@ def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, .
     unknown = [name for name in header if name not in _COLUMNS]
     problems = [Problem(file.name, f"has columns that mean nothing here: {', '.join(unknown)}")]
     return lines, rows, tuple(problems) if unknown else ()
+
+
+def _check_cells(where: str, cells: list[str], columns: int) -> None:
+    """Refuse a line that cannot be told apart into its columns."""
+    if len(cells) != columns:
+        values = f"there {'is 1 value' if len(cells) == 1 else f'are {len(cells)} values'}"
+        raise ConfigError(
+            f"{where}: {values} for {columns} columns. Put what contains a comma into double "
+            "quotes, and leave no column out."
+        )
+    if any("\0" in cell for cell in cells):
+        raise ConfigError(f"{where}: there is a NUL character: save the table as CSV UTF-8.")
+
+
+def _value(column: str, cell: str) -> str:
+    """A cell without what nobody sees; of a path only the white space around it is taken off."""
+    cleaned = cell.strip()
+    # A label is kept as it was written, for the remark on those that look alike.
+    return clean_label(cell) if column == "group" or not clean_label(cell) else cleaned
 
 
 def _places(file: Path, header: list[str]) -> dict[str, int]:

@@ -138,8 +138,14 @@ class _LocalWorker:
         try:
             code = self._process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
+            code = self._kill()
+        except BaseException:  # a signal ends the waiting, and not without the process
+            self._kill()
+            raise
         if code < 0:
             return f"ended by signal {-code}" + (" (out of memory?)" if code == -9 else "")
         return f"ended with exit code {code}"
+
+    def _kill(self) -> int:
+        self._process.kill()
+        return self._process.wait()

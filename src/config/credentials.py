@@ -1,0 +1,187 @@
+"""Passwords and tokens in addresses: found, refused, and taken out of what is shown.
+
+Whatever a run or a sweep is told is written down in many places: its settings, the command that
+repeats it, MLflow, the study, pages, messages. Hence nothing with credentials is accepted at all;
+the libraries that need them read them from the environment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+__all__ = [
+    "credentials_problem",
+    "problem_of_words",
+    "texts_of",
+    "without_credentials",
+    "without_password",
+]
+
+# Parameters of an address that hold a secret: `?sslpassword=`, `&sig=`, `;PWD=`.
+_SECRET_KEY = (
+    r"(?:[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|credentials?|signature"
+    r"|(?:api|access|account|private|secret)[_-]?key)|pass|auth|sig|key)"
+)
+_IN_QUERY = re.compile(rf"([?&;#]\s*{_SECRET_KEY}\s*=)\s*[^\s&;#'\"]+", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(rf"(?<=[?&;#]){_SECRET_KEY}=[^&;#\s]*[&;]?", re.IGNORECASE)
+# The same as libpq and ODBC write it, `host=h password=p`: in an address alone, since elsewhere it
+# may be a filter.
+_IN_DSN = re.compile(rf"(?:^|[\s;,{{'\"]){_SECRET_KEY}\s*[=:]\s*\S", re.IGNORECASE)
+_SCHEME = r"(?P<scheme>[a-z][a-z0-9+.-]*)"
+# A password may hold any sign: up to the last @ before the host.
+_PASSWORD = re.compile(
+    rf"{_SCHEME}(?:://|(?<=http|ttps|gres|ysql):/?)(?P<user>[^/\s:@]*):"
+    r"(?P<password>[^@]+(?:@[^@/?]*)*)@",
+    re.IGNORECASE,
+)
+_USER = re.compile(rf"{_SCHEME}://(?P<user>[^/\s:@?#]+)@", re.IGNORECASE)
+_HOST_AND_PORT = re.compile(r"\d{1,5}(?:[/?#]|$)")
+_NO_SCHEME = re.compile(r"^\W*[^/\s:@]*:[^@]+@")
+# Databases are told a user's name by the address and the password by the environment; anywhere else
+# a name alone may be a token.
+_DATABASES = (
+    "postgresql",
+    "postgres",
+    "mysql",
+    "mariadb",
+    "mssql",
+    "oracle",
+    "sqlite",
+    "cockroach",
+)
+_ADDRESS_KEY = re.compile(r"(?:^|[._{+])(?:uri|url|storage|address)$", re.IGNORECASE)
+_KEY = re.compile(r"[\w./@~+-]+")
+_SHOWN_PASSWORD = re.compile(
+    rf"(?P<before>{_SCHEME}://[^/\s:@]*):(?P<password>[^\s'\"]+)@", re.IGNORECASE
+)
+_SHOWN_USER = re.compile(r"(https?://)[^/\s:@?#]+@", re.IGNORECASE)
+
+
+def credentials_problem(value: str, key: str = "") -> str | None:
+    """What is wrong with a value that holds a password or a token, without repeating it, or None.
+
+    Args:
+        value: of a setting, however it is spelled (percent-encoded, in capitals, escaped).
+        key: of the setting; that of an address is read more strictly.
+    """
+    for spelled in _spellings(value):
+        if scheme := _scheme_with_credentials(spelled, bool(_ADDRESS_KEY.search(key))):
+            return (
+                "it holds a password or token, which would be written down with the run: leave "
+                f"that out of it and {_remedy(scheme, key)}"
+            )
+    return None
+
+
+def problem_of_words(words: Sequence[str]) -> str | None:
+    """The same of the words of a command line, the first that holds any, as a whole sentence."""
+    for number, word in enumerate(words, start=1):
+        key, equals, value = word.partition("=")
+        named = bool(equals) and _KEY.fullmatch(key) and not credentials_problem(key)
+        key = key.lstrip("+~-") if named else ""
+        if problem := credentials_problem(value if named else word, key):
+            return f"{key or f'word {number} of the command line'}: {problem}."
+    return None
+
+
+def without_credentials(value: str) -> str:
+    """An address without its password and secret parameters, to be used as it is."""
+    for spelled in _spellings(value):
+        stripped = _stripped(spelled)
+        if credentials_problem(stripped) is None:
+            return stripped
+    return ""
+
+
+def without_password(text: str) -> str:
+    """Any text with *** for the passwords and tokens of the addresses in it.
+
+    What is accepted holds none; this is for messages of libraries and for what older runs noted.
+    """
+
+    def hidden(match: re.Match[str]) -> str:
+        return match[0] if _is_port(match) else f"{match['before']}:***@"
+
+    text = _SHOWN_PASSWORD.sub(hidden, text)
+    return _IN_QUERY.sub(r"\1***", _SHOWN_USER.sub(r"\1***@", text))
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """All texts in nested lists and dicts."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from texts_of(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_of(item)
+
+
+def _stripped(value: str) -> str:
+    def kept(match: re.Match[str]) -> str:
+        if _is_port(match):
+            return match[0]
+        name = f"{match['user']}@" if match["user"] and _is_database(match["scheme"]) else ""
+        return f"{match['scheme']}://{name}"
+
+    value = _PASSWORD.sub(kept, value)
+    value = _USER.sub(lambda m: m[0] if _is_database(m["scheme"]) else f"{m['scheme']}://", value)
+    return _SECRET_PARAMETER.sub("", value).rstrip("?&;")
+
+
+def _spellings(text: str) -> list[str]:
+    """The text, and what decoding makes of it."""
+    found = [text, text.replace("\\", "")]
+    for _ in range(3):
+        decoded = unquote(found[-1])
+        if decoded == found[-1]:
+            break
+        found.append(decoded)
+    return found
+
+
+def _scheme_with_credentials(text: str, is_address: bool) -> str | None:
+    """The scheme of an address with credentials ("address" where it has none), or None."""
+    for match in _PASSWORD.finditer(text):
+        if not _is_port(match):
+            return match["scheme"].lower()
+    for match in _USER.finditer(text):
+        if not _is_database(match["scheme"]):
+            return match["scheme"].lower()
+    scheme = text.partition(":")[0].strip().lower() if "://" in text else "address"
+    if _IN_QUERY.search(text):
+        return scheme
+    if is_address and (_IN_DSN.search(text) or ("://" not in text and _NO_SCHEME.match(text))):
+        return scheme
+    return None
+
+
+def _is_port(match: re.Match[str]) -> bool:
+    """http://HOST:5000/a@b has a port; as databases' addresses are read, that is a password."""
+    return not _is_database(match["scheme"]) and bool(_HOST_AND_PORT.match(match["password"]))
+
+
+def _is_database(scheme: str) -> bool:
+    return scheme.lower().partition("+")[0] in _DATABASES
+
+
+def _remedy(scheme: str, key: str) -> str:
+    name = scheme.partition("+")[0]
+    if name.startswith("postgres"):
+        return "set PGPASSWORD (or PGPASSFILE) in the environment"
+    if name in ("mysql", "mariadb"):
+        return "name a file that holds it: ?read_default_file=FILE"
+    if _is_database(name):
+        return "let the database's driver find it: an ODBC data source, a trusted connection"
+    if key.endswith(("uri", "address", "url")) or not key:
+        return (
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, "
+            "in the environment"
+        )
+    if key == "storage":
+        return "set PGPASSWORD (or what else the database's driver reads) in the environment"
+    return "download what it names, then name the file or folder"

@@ -1,0 +1,126 @@
+"""Pixels of more than 8 bits: which of their values is black, and which is white.
+
+A file of 16 bits may hold 10, 12 or 14 of them, and one of 32 bits or floating-point numbers says
+nothing at all of black and white. What a set of pictures holds does.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+__all__ = [
+    "SIXTEEN_BITS",
+    "PixelError",
+    "ScaleBy",
+    "ValueRange",
+    "chosen_range",
+    "is_deep",
+    "pixel_bounds",
+    "scaled_to_8_bits",
+    "unused_depth",
+]
+
+# The values that become 0 and 255.
+ValueRange = tuple[float, float]
+# How pictures of more than 8 bits are read: by a range; by their own values ("own"); or None where
+# all other pictures have 8 bits, so that white can only be the greatest number of 16 bits.
+ScaleBy = ValueRange | None | Literal["own"]
+SIXTEEN_BITS: ValueRange = (0.0, 65535.0)
+# The largest numbers of usual pixels: floating point, and 8, 10, 12, 14 and 16 bits.
+_WHITES = (1, 255, 1023, 4095, 16383, 65535)
+# Up to here 16 bits may be 14, 12 or 10, or a dark picture: nothing but others can tell.
+_AMBIGUOUS = 16383
+_ROWS_BYTES = 8 << 20
+
+
+class PixelError(ValueError):
+    """Pixels cannot be scaled; the message says why, to be read after the picture's name."""
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an open picture is grey with more than 8 bits a pixel."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def pixel_bounds(image: Image.Image) -> ValueRange:
+    """Return the smallest and the largest pixel of a grey picture of more than 8 bits.
+
+    Raises:
+        PixelError: some are no finite numbers, or larger than can be read.
+    """
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise PixelError("has pixels that are no finite numbers")
+    if low < 0 and image.mode == "I" and _has_no_sign(image):
+        raise PixelError("has pixels of more than 31 bits; save it with 8 or 16 bits")
+    return low, high
+
+
+def chosen_range(bounds: npt.NDArray[np.float64]) -> ValueRange | None:
+    """Return black and white of pictures with these smallest and largest pixels.
+
+    They are 0 and the largest number of 8, 10, 12, 14 or 16 bits (or 1, of floating-point pixels)
+    where the pictures use half of that range or more, and else the values that they use.
+
+    Args:
+        bounds: (N, 2) float64, NaN for pictures of 8 bits.
+
+    Returns:
+        None where all have 8 bits.
+    """
+    deep = bounds[~np.isnan(bounds[:, 0])]
+    if not len(deep):
+        return None
+    low, high = float(deep[:, 0].min()), float(deep[:, 1].max())
+    white = next((white for white in _WHITES if white >= high), None)
+    if white is not None and low >= 0 and high - low >= white / 2:
+        return 0.0, float(white)
+    return low, high if high > low else low + 1
+
+
+def scaled_to_8_bits(image: Image.Image, scale: ScaleBy) -> Image.Image:
+    """Return a grey picture of more than 8 bits with 8; what lies outside the range is cut off.
+
+    Raises:
+        PixelError: black and white are not known, or the pixels are no finite numbers.
+    """
+    low, high = bounds = pixel_bounds(image)
+    if scale == "own":
+        scale = chosen_range(np.array([bounds]))
+    if scale is None:
+        if image.mode == "F" or low < 0 or not (high == 0 or _AMBIGUOUS < high <= SIXTEEN_BITS[1]):
+            raise PixelError(
+                f"has pixels from {low:g} to {high:g}, whose black and white are unknown among "
+                "pictures of 8 bits; save it with 8 bits"
+            )
+        scale = SIXTEEN_BITS
+    black, white = scale
+    values = np.asarray(image)
+    scaled = np.empty(values.shape, np.uint8)
+    # A large picture of floating-point numbers would take eight times the memory of its bytes.
+    rows = max(1, _ROWS_BYTES // (8 * values.shape[1]))
+    for top in range(0, len(values), rows):
+        part = (values[top : top + rows].astype(np.float64) - black) * 255 / (white - black)
+        scaled[top : top + rows] = np.floor(np.clip(part, 0, 255) + 0.5)
+    return Image.fromarray(scaled)
+
+
+def unused_depth(highest: npt.NDArray[np.float64]) -> bool:
+    """Return whether colour pictures of 16 bits leave so much unused that 8 bits show little.
+
+    Args:
+        highest: (N,) largest pixels in units of 16 bits, NaN for other pictures.
+    """
+    known = highest[~np.isnan(highest)]
+    return bool(len(known)) and bool(known.max() <= _AMBIGUOUS)
+
+
+def _has_no_sign(image: Image.Image) -> bool:
+    """Whether a TIFF says that its pixels have no sign, which Pillow reads as if they had."""
+    tags = getattr(image, "tag_v2", None)
+    return tags is not None and tuple(tags.get(339, (1,)))[:1] == (1,)

@@ -1,0 +1,158 @@
+"""Digests that are kept with what was written, to tell later whether it is still the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+__all__ = [
+    "DamagedLine",
+    "HashingWriter",
+    "checked_json",
+    "checked_line",
+    "digest_of",
+    "file_digest",
+    "line_content",
+    "zip_is_whole",
+]
+
+_ALGORITHM = (
+    "sha256"  # of those in the standard library, the fastest on processors with its own code
+)
+# The end of a line that carries the checksum of all before it.
+_CHECK = re.compile(rb',\s?"check": ?"([0-9a-f]{8})"\n?\}\n?\Z')
+# A zip archive ends with a record whose last two bytes are the length of a comment behind it.
+_COMMENT_LENGTH = 2
+_MARK = b"bakeoff " + _ALGORITHM.encode() + b" "
+_COMMENT_SIZE = len(_MARK) + 64
+_CHUNK = 1 << 20
+
+
+def digest_of(content: bytes) -> str:
+    """Return the SHA-256 of bytes, 64 hex digits."""
+    return hashlib.new(_ALGORITHM, content).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hex digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, _ALGORITHM).hexdigest()
+
+
+class DamagedLine(ValueError):
+    """A line is no JSON object, or its checksum is not that of its content."""
+
+
+def checked_line(values: Mapping[str, Any]) -> bytes:
+    """Return a JSON object as one line that ends with its own checksum (CRC-32), `check`.
+
+    Other readers of JSON see one more key.
+
+    Args:
+        values: not empty, plain values without the key `check`.
+    """
+    text = json.dumps(values, separators=(",", ":")).encode()
+    return b'%s,"check":"%08x"}\n' % (text[:-1], zlib.crc32(text[:-1]))
+
+
+def checked_json(values: Mapping[str, Any]) -> bytes:
+    """Return what `line_content` reads as well, on several lines for people to read.
+
+    Raises:
+        ValueError: a number that JSON does not know.
+    """
+    text = json.dumps(values, indent=1, allow_nan=False).encode().removesuffix(b"\n}")
+    return b'%s,\n"check": "%08x"\n}\n' % (text, zlib.crc32(text))
+
+
+def line_content(line: bytes, *, strict: bool = False) -> dict[str, Any]:
+    """Return what `checked_line` or `checked_json` wrote, without the checksum.
+
+    Args:
+        line: with or without its end; a whole file of `checked_json`.
+        strict: whether a line without a checksum, as earlier versions wrote it, is damaged.
+
+    Raises:
+        DamagedLine: it is not what was written.
+    """
+    found = _CHECK.search(line)
+    if found is None and strict:
+        raise DamagedLine("its checksum is missing")
+    if found is not None and int(found[1], 16) != zlib.crc32(line[: found.start()]):
+        raise DamagedLine("its checksum is not that of its content")
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DamagedLine(f"it is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise DamagedLine("it is no JSON object")
+    if found is not None:
+        del values["check"]
+    return values
+
+
+class HashingWriter:
+    """A file to write a zip archive to, which gets the digest of its content as its comment.
+
+    A reader of archives sees the same archive; `zip_is_whole` sees whether it still is.
+
+    Args:
+        file: open for writing, empty.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.new(_ALGORITHM)
+
+    def write(self, data: Any) -> int:
+        """Write bytes; returns how many."""
+        self._hash.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self._file.flush()
+
+    def close_archive(self) -> None:
+        """Add the comment, once the archive is complete and ends without one."""
+        comment = _MARK + self._hash.hexdigest().encode()
+        self._file.flush()
+        self._file.seek(-_COMMENT_LENGTH, 2)
+        self._file.write(struct.pack("<H", len(comment)) + comment)
+
+
+def zip_is_whole(path: Path) -> bool | None:
+    """Return whether an archive is what was written; None for one that carries no digest.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size - _COMMENT_SIZE
+    if size < _COMMENT_LENGTH:
+        return None
+    with path.open("rb") as file:
+        file.seek(size - _COMMENT_LENGTH)
+        length, comment = file.read(_COMMENT_LENGTH), file.read()
+        if not comment.startswith(_MARK):
+            return None
+        file.seek(0)
+        content, left = hashlib.new(_ALGORITHM), size - _COMMENT_LENGTH
+        while left:
+            chunk = file.read(min(left, _CHUNK))
+            if not chunk:
+                return False
+            content.update(chunk)
+            left -= len(chunk)
+    content.update(bytes(_COMMENT_LENGTH))  # as it ended before the comment was added
+    same = content.hexdigest().encode() == comment[len(_MARK) :]
+    return same and length == struct.pack("<H", _COMMENT_SIZE)

@@ -1,0 +1,46 @@
+"""Check that runs, studies and stores are what was written, and repair what can be made anew.
+
+python -m src.verify run=RUN
+python -m src.verify output_dir=outputs repair=true
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from src.config.after import VerifySettings
+from src.config.command_line import run_entry
+from src.config.compose import compose_settings
+
+
+def verify(settings: VerifySettings, words: Sequence[str]) -> bool:
+    """Print a line for each fault and how much was checked; returns whether all is well."""
+    from src.verifying.everything import verify_all
+
+    checked, faults = verify_all(settings)
+    count = 0
+    well = True
+    for fault in faults:
+        count += 1
+        well &= fault.repaired
+        print(
+            f"{'repaired' if fault.repaired else 'damaged'}  {fault.place}: {fault.what}; "
+            f"{fault.remedy}",
+            flush=True,
+        )
+    print(f"checked {checked}: {'no fault' if not count else f'{count} faults'}", flush=True)
+    return well
+
+
+def main() -> int:
+    """The exit code of the command line: 0 all is well, 1 something is damaged, 2 wrong input."""
+    well: list[bool] = []
+    read = partial(compose_settings, VerifySettings, config_name="verify")
+    code = run_entry(__doc__ or "", read, lambda settings, w: well.append(verify(settings, w)))
+    return code or int(not all(well))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

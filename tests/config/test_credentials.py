@@ -1,0 +1,190 @@
+"""Passwords and tokens in what a person says: refused in every spelling, and never repeated."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.config.checks import ConfigError, to_plain
+from src.config.command_line import run_entry
+from src.config.compose import compose_settings
+from src.config.credentials import (
+    problem_of_words,
+    without_credentials,
+    without_password,
+)
+from src.config.resume import read_run_settings
+from src.config.stored import stored_settings
+from src.config.sweep import read_sweep_settings
+from src.config.tracking import ReplaySettings, TrackingPlace, uri_problem
+
+SECRET = "s3cret"
+ADDRESSES = [
+    "http://me:s3cret@host:5000",
+    "http://me:s3cret@host:5000/path",
+    "https://s3cret@host",
+    "HTTPS://ME:s3cret@HOST",
+    "http%3A%2F%2Fme%3As3cret%40host",
+    "https%253A%252F%252Fme%253As3cret%2540host",
+    "http://me%3As3cret%40host",
+    "http://me:s3cret%40x@host",
+    "http://host:5000/?token=s3cret",
+    "http://host:5000/?a=b&Access_Token=s3cret",
+    "http://host/#auth=s3cret",
+    "databricks://token:s3cret@host",
+    "postgresql://me:s3cret@host/db",
+    "postgresql+psycopg2://me:p@s3cret@host/db",
+    "postgresql://me:p/s3cret?@host/db",
+    "postgresql://:s3cret@host/db",
+    "postgresql://host/db?user=me&password=s3cret",
+    "POSTGRESQL://HOST/DB?PASSWORD=s3cret",
+    "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BUID%3Dme%3BPWD%3Ds3cret",
+    "mysql://me:s3cret and more@host/db",
+    "sqlite+pysqlcipher://:s3cret@/file",
+    "host=h user=me password=s3cret",
+    "me:s3cret@host:5000",
+    "https:/me:s3cret@host",
+    "https:me:s3cret@host",
+    '"https://me:s3cret@host"',
+]
+WORDS = [
+    *(f"tracking.uri={address}" for address in ADDRESSES),
+    *(f"storage={address}" for address in ADDRESSES),
+    *("+tracking.uri=http://me:s3cret@host", "++tracking.uri=http://me:s3cret@host"),
+    *("TRACKING.URI=http://me:s3cret@host", "traking.uri=http://me:s3cret@host"),
+    *("tracking={uri:http://me:s3cret@host}", "http://me:s3cret@host", "http://me:s3cret@host=1"),
+    *("--tracking.uri=http://me:s3cret@host", "--config-dir=http://me:s3cret@host"),
+    *("data.root=s3://key:s3cret@bucket/pictures", "model.pretrained=https://s3cret@host/w.pt"),
+    *("data.root=https://host/a.zip?X-Amz-Signature=s3cret", "images=https://host/?sig=s3cret"),
+    *("tracking.experiment=http://me:s3cret@host", "seed=http://me:s3cret@host"),
+    *(r"data.root=https\://me\:s3cret\@host", "resume=http://me:s3cret@host"),
+]
+HARMLESS = [
+    *("tracking.uri=http://host:5000/a@b", "tracking.uri=sqlite:////a/b:c@d.db"),
+    *("tracking.uri=sqlite:///x.db?timeout=5", "tracking.uri=postgresql://me@host:1/db"),
+    *("storage=postgresql://me@host/db?sslmode=require&passfile=/x", "tracking.uri=databricks"),
+    *("tracking.uri=databricks://scope:prefix", "storage=mysql://me@h/d?read_default_file=/x"),
+    *("filter=params.token = 'x' and metrics.`val/accuracy` > 0.9", "filter=tags.secret='y'"),
+    *("data.root=/p/token=5/a:b@c", "images=/a b/x:y@z.png", "images=*.jpg?", "run=champion:a@b"),
+    *("workers.address=10.0.0.1:6379", "tracking.experiment=me@work: photos"),
+]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_spelling_is_refused_before_anything_is_written(
+    word: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    reads: list[Any] = [read_run_settings, partial(read_sweep_settings, config_name="default")]
+    for read in reads:
+        for flags in ([], ["-m"], ["--cfg", "job"], ["--help"]):
+            code = run_entry("", read, _never, argv=["seed=1", word, *flags])
+            said = capsys.readouterr()
+            assert code == 2 and "password or token" in said.err, said
+            assert SECRET not in said.out + said.err
+    assert not list(tmp_path.iterdir())
+
+
+def _never(settings: Any, words: Any) -> None:
+    raise AssertionError("it was accepted")
+
+
+def test_the_words_that_an_entry_takes_for_itself_are_looked_at_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "--config-name", "http://me:s3cret@host"])
+    assert run_entry("", read_run_settings, _never, argv=[]) == 2
+    assert SECRET not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", HARMLESS)
+def test_what_only_looks_like_it_passes(word: str) -> None:
+    assert problem_of_words([word]) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "remedy"),
+    [
+        ("tracking.uri=http://a:b@c", "MLFLOW_TRACKING_PASSWORD"),
+        ("tracking.uri=postgresql://a:b@c/d", "PGPASSWORD"),
+        ("storage=postgresql://a:b@c/d", "PGPASSWORD"),
+        ("storage=mysql://a:b@c/d", "read_default_file"),
+        ("data.root=s3://a:b@c/d", "download"),
+    ],
+)
+def test_the_sentence_names_the_key_and_what_to_do(word: str, remedy: str) -> None:
+    problem = problem_of_words([word])
+    assert problem is not None and remedy in problem
+    assert problem.startswith(f"{word.partition('=')[0]}: it holds a password or token")
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_no_settings_hold_one_wherever_they_come_from(address: str) -> None:
+    with pytest.raises(ConfigError, match="password or token") as caught:
+        TrackingPlace(uri=address)
+    assert SECRET not in str(caught.value)
+
+
+def test_what_the_environment_puts_into_a_word_is_looked_at_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("A_DATABASE", "postgresql://me:s3cret@host/db")
+    word = "tracking={uri:'${oc.env:A_DATABASE}'}"
+    with pytest.raises(ConfigError, match="PGPASSWORD") as caught:
+        compose_settings(ReplaySettings, [word], config_name="replay")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", [a for a in ADDRESSES if uri_problem(a) is None])
+def test_a_run_that_was_stored_with_one_is_still_read_without_it(address: str) -> None:
+    plain = to_plain(read_run_settings(["model=mlp"]))
+    plain["tracking"]["uri"] = address
+    assert SECRET not in str(stored_settings(plain))
+
+
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [
+        ("http://me:s3cret@host:5000/a", "http://host:5000/a"),
+        ("https://s3cret@host", "https://host"),
+        ("postgresql://me:s3cret@host/db", "postgresql://me@host/db"),
+        ("postgresql://me:p@s3cret@host/db?x=a@b", "postgresql://me@host/db?x=a@b"),
+        ("http://host/?token=s3cret&a=b", "http://host/?a=b"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("sqlite:////a:b@c.db", "sqlite:////a:b@c.db"),
+    ],
+)
+def test_the_rest_of_a_stored_address_is_kept(address: str, kept: str) -> None:
+    assert without_credentials(address) == kept
+
+
+def test_a_fault_of_ours_is_shown_without_the_passwords_of_libraries(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(settings: Any, words: Any) -> None:
+        raise RuntimeError(
+            "could not reach postgresql://me:p@s3cret@host/db nor http://h/?sig=s3cret"
+        )
+
+    assert run_entry("", read_run_settings, fail, argv=[]) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" in error and "postgresql://me:***@host/db" in error
+    assert SECRET not in error
+
+
+def test_passwords_are_hidden_in_any_text() -> None:
+    for shown, hidden in (
+        ("uri=https://a:b@c d", "uri=https://a:***@c d"),
+        ("http://:b@c", "http://:***@c"),
+        ("postgresql://a:p@ss/w@c/d", "postgresql://a:***@c/d"),
+        ("https://token@c", "https://***@c"),
+        ("http://c/?x=1&Token=b&y=2", "http://c/?x=1&Token=***&y=2"),
+    ):
+        assert without_password(shown) == hidden

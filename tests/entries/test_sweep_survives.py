@@ -1,0 +1,112 @@
+"""A sweep that is stopped in every way there is ends like one that nobody disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from optuna.trial import FrozenTrial
+
+from tests.entries.conftest import Begin, Run
+from tests.entries.sweeps import WORDS, folder, gone, mlflow_runs, trials, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+# One after another, so that what is proposed depends on nothing but what was before.
+STEADY = [
+    *(*WORDS, "workers.count=1", "pruner=none", "trainer.max_epochs=6", "data.batch_size=16"),
+    *("search=[optimizer.lr,model.*]", "budget.trials=2", "finalist_seeds=1"),
+    "tracking.log_model=false",
+]
+# For the mirror, which is still told what became of the runs.
+_SECONDS_AFTER_SIGKILL = 60.0
+
+
+def _kill_driver(sweep: subprocess.Popen[str]) -> None:
+    sweep.kill()
+
+
+def _kill_all(sweep: subprocess.Popen[str]) -> None:
+    processes = [psutil.Process(sweep.pid), *psutil.Process(sweep.pid).children(recursive=True)]
+    for process in processes:  # nobody is left to notice anything
+        process.suspend()
+    for process in processes:
+        process.kill()
+
+
+def _terminate(sweep: subprocess.Popen[str]) -> None:
+    sweep.terminate()
+
+
+def _insist(sweep: subprocess.Popen[str]) -> None:
+    sweep.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    sweep.send_signal(signal.SIGINT)
+
+
+def _close_terminal(sweep: subprocess.Popen[str]) -> None:
+    os.killpg(sweep.pid, signal.SIGHUP)
+
+
+_WAYS: list[tuple[Callable[[subprocess.Popen[str]], None], int]] = [
+    (_kill_driver, -signal.SIGKILL),
+    (_terminate, 128 + signal.SIGTERM),
+    (_insist, 128 + signal.SIGINT),
+    (_kill_all, -signal.SIGKILL),
+    (_close_terminal, 128 + signal.SIGHUP),
+]
+
+
+def test_stopped_five_times_it_has_the_same_trials_and_the_same_winner(
+    begin: Begin, run: Run, tmp_path: Path
+) -> None:
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    words = [*STEADY, f"output_dir={torn}"]
+    for stop, code in _WAYS:
+        reports = _reports(trials(torn))
+        sweep = begin("src.sweep", *words)
+        # Bound now: the loop's variable is another one by the time it is asked.
+        wait_for(lambda found, before=reports: _reports(found) >= before + 2, torn, sweep)
+        children = [child.pid for child in psutil.Process(sweep.pid).children(recursive=True)]
+        assert len(children) >= 2, "a worker and the mirror"
+        stop(sweep)
+        _, error = sweep.communicate(timeout=200)
+        ended = time.monotonic()
+        assert sweep.returncode == code, (stop.__name__, error)
+        assert "Traceback" not in error, error
+        if code > 0:
+            assert all(gone(pid) for pid in children), f"{stop.__name__} leaves a child"
+        while not all(gone(pid) for pid in children):
+            assert time.monotonic() - ended < _SECONDS_AFTER_SIGKILL, "a child lives on"
+            time.sleep(0.05)
+
+    result = run("src.sweep", *words, timeout=900)
+    assert result.returncode == 0, result.stderr
+    result = run("src.sweep", *STEADY, f"output_dir={whole}", timeout=900)
+    assert result.returncode == 0, result.stderr
+    assert _told(torn) == _told(whole)
+    # Nothing is there twice in MLflow either: the sweep, its trials, the finalist's training.
+    assert len(mlflow_runs(torn)) == len(mlflow_runs(whole)) == 1 + 2 + 1
+
+
+def _reports(found: list[FrozenTrial]) -> int:
+    return sum(len(trial.intermediate_values) for trial in found)
+
+
+def _told(output_dir: Path) -> dict[str, Any]:
+    """What came of it, but for times and places."""
+    record = json.loads((folder(output_dir) / "sweep.json").read_text())
+    kept = ("number", "family", "values", "state", "objectives", "curve")
+    return {
+        "trials": [{key: trial[key] for key in kept} for trial in record["trials"]],
+        "winner": record["winner"],
+        "finalists": [finalist["runs"] for finalist in record["finalists"]],
+        "test": {k: v for k, v in record["test"].items() if "cost" not in k},
+    }
