@@ -21,8 +21,9 @@ from PIL import Image
 
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
-from tests.serving.conftest import ROOT, Typed
+from tests.serving.conftest import Typed
 from tests.serving.served import ask, predicted, same, served, text
+from tests.warm_python import ROOT
 
 pytestmark = pytest.mark.slow
 
