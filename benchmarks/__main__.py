@@ -1,7 +1,7 @@
 """Repeat the measurements: python -m benchmarks [NAME ...]
 
 One table at the end: what was measured, the bar, and whether it is met. Leave the machine alone
-meanwhile; the whole takes some half an hour on two cores.
+meanwhile; on two cores `photos` and `rivals` take hours, and the rest some half an hour.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ python -m src.train model=cnn data=digits optimizer.lr=0.002 seed=1
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from src.config.command_line import ChildEnded, run_entry
 from src.config.resume import read_run_settings
 from src.config.schema import RunSettings
 from src.data.sources.places import existing_root
-from src.tracking.leash import run_leashed
+from src.tracking.leash import end_with_parent, run_leashed
 
 
 def train(settings: RunSettings, words: Sequence[str]) -> None:
@@ -39,6 +40,8 @@ def train(settings: RunSettings, words: Sequence[str]) -> None:
 
 def main() -> int:
     """The exit code of the command line."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # a further device's process
+        end_with_parent()
     return run_entry(__doc__ or "", read_run_settings, train)
 
 

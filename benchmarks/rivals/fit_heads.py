@@ -39,7 +39,7 @@ _SMALLER_SIDES = (160, 128)
 # From the usual best for standardised features outwards, for the time may end.
 _STRENGTHS = (1e-2, 1e-3, 1e-1, 1e-4, 1.0, 1e-5, 10.0)
 _BATCH = 32
-_SAMPLE = 2 * _BATCH
+_WARM_UP, _SAMPLE = 8, 32
 # Of the CPU seconds, kept for fitting.
 _FITTING = 0.15
 
@@ -87,8 +87,8 @@ class _Network:
             return self._transform(image.convert("RGB"))
 
     def seconds_a_picture(self, files: Sequence[Path]) -> float:
-        """Return CPU seconds a picture, of a few of them after as many to warm up."""
-        self.features(files[:_BATCH])
+        """Return CPU seconds a picture, of a few of them after others to warm up."""
+        self.features(files[-_WARM_UP:])
         began = cpu_seconds_used()
         self.features(files[:_SAMPLE])
         return (cpu_seconds_used() - began) / len(files[:_SAMPLE])

@@ -4,9 +4,9 @@ python -m benchmarks.rivals.tune_fastai REQUEST.json ANSWER.json, in fastai's ow
 
 Everything is as fastai's book has it: RandomResizedCrop, aug_transforms, one epoch of the head,
 then all layers under the default rates. Its steps are timed first, on a sample and at no charge.
-Where not one epoch of all layers fits at 224 pixels, it gets smaller pictures, and where none fits
-at all, epochs of the head alone. A training that takes more than was foreseen is begun again with
-fewer epochs and all of its CPU seconds.
+It gets the largest pictures, of at most 224 pixels, that are seen in three epochs of all layers,
+or else in one; where none fits, epochs of the head alone. A training that takes over a tenth more
+than its CPU seconds is begun again with fewer epochs and all of them.
 """
 
 from __future__ import annotations
@@ -40,9 +40,12 @@ from benchmarks.rivals.protocol import Answer, Rates, Request, cpu_seconds_used,
 
 _NETWORK = "tf_efficientnet_lite0"
 _SIDES = (224, 160, 128)
+# Whether all layers are tuned, and in how many epochs at least: three of smaller pictures are worth
+# more than one of larger ones.
+_LADDER = ((True, 3), (True, 1), (False, 1))
 _BATCH = 32
 _HEAD_RATE = 2e-3  # that of fine_tune
-_SAMPLE = 4 * _BATCH
+_SAMPLE = 2 * _BATCH
 # Of the CPU seconds: a training that needs more of them is given up.
 _MOST = 1.1
 
@@ -90,16 +93,17 @@ class _Contestant:
     def answer(self) -> Answer:
         """Train, with as many epochs and as large pictures as the CPU seconds allow, and label."""
         left = self._request.cpu_seconds - self._before
-        for tuned in (True, False):
+        for tuned, least in _LADDER:
             for side in _SIDES:
                 sizes = len(self._train), len(self._val)
                 epochs = epochs_that_fit(left, self._rates(side), *sizes, tuned=tuned)
-                while epochs:
+                while epochs >= least:
                     began = cpu_seconds_used()
                     learner = self._trained(side, epochs, tuned=tuned, limit=began + _MOST * left)
                     if learner is not None:
                         used = self._before + cpu_seconds_used() - began
-                        what = f"{epochs} epochs of {'all layers' if tuned else 'the head alone'}"
+                        layers = "all layers after one of the head" if tuned else "the head alone"
+                        what = f"{epochs} epoch{'s' * (epochs > 1)} of {layers}"
                         return self._labelled(learner, used, f"{_NETWORK}, {side} pixels, {what}")
                     epochs = min(epochs - 1, int(0.8 * epochs))
         sys.exit(f"{self._request.cpu_seconds:.0f} CPU seconds are too few for an epoch of fastai")
@@ -110,7 +114,6 @@ class _Contestant:
         learner = self._learner([*self._train, *self._val], side, meter)
         with learner.no_bar(), learner.no_logging():
             if tuned:
-                # Two fits: the first of them, given up, would not keep the second from beginning.
                 learner.fine_tune(epochs)
             else:
                 learner.fit_one_cycle(epochs, slice(_HEAD_RATE))

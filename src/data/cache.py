@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from src.config.checks import ConfigError
 from src.data.audit import Survey, copies, survey
+from src.data.blocks import check_again
 from src.data.decode import PictureError, PictureFormat, looks_grey
 from src.data.decoded import ContentChanged, Wanted, decoded, picture
 from src.data.depth import ValueRange, chosen_range, unused_depth
@@ -212,7 +213,10 @@ def _opened(source: Source, wanted: _Options, check_content: bool) -> PictureSto
         source,
         findings_dir=wanted.cache_dir / "findings",
         workers=wanted.workers,
+        check_content=check_content,
     )
+    if check_content:
+        check_again()
     if len(found.reasons) == len(source):
         raise _bad_pictures(source, found.reasons)
     usable_sizes = np.delete(found.sizes, sorted(found.reasons), axis=0)

@@ -14,13 +14,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-__all__ = ["leashed", "main", "run_leashed"]
+__all__ = ["end_with_parent", "leashed", "main", "run_leashed"]
 
 # A training saves in it.
 _GRACE_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
 
 
 def leashed(command: Sequence[str]) -> list[str]:
@@ -36,6 +38,21 @@ def run_leashed(command: Sequence[str]) -> int:
         finally:  # on an exception, such as Ctrl-C: it is asked to end, and is waited for
             assert process.stdin is not None
             process.stdin.close()
+
+
+def end_with_parent() -> None:
+    """From now on end this process once the one that started it is gone.
+
+    For the processes of further devices, which Lightning starts and which wait for each other for
+    ever when the first is killed. To be called early: a parent that has gone already is not missed.
+    """
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 def main() -> int:

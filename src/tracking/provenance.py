@@ -102,7 +102,7 @@ class Provenance:
         write_atomically(files[0], json.dumps(content, indent=2) + "\n")
         if self.git is not None and self.git.dirty:
             files.append(folder / "changes.diff")
-            write_atomically(files[1], self.git.diff)
+            write_atomically(files[1], without_password(self.git.diff))
         return files
 
 

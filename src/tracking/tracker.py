@@ -12,7 +12,12 @@ from typing import Any
 
 from src.config.checks import ConfigError
 from src.disk import refusal
-from src.tracking.addresses import absolute_uri, public_uri, without_password
+from src.tracking.addresses import (
+    absolute_uri,
+    public_uri,
+    unused_address,
+    without_password,
+)
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.mirror_state import MirrorState
 from src.tracking.spool import Spool
@@ -140,6 +145,8 @@ class Tracker:
             warn=_to_standard_error if warn is None else warn,
             monitor=_monitor(spool, system_metrics_seconds),
         )
+        if enabled and parent_run_id is None and (told := unused_address(uri, output_dir)):
+            tracker._warn(f"warning: {told}")
         tracker.params(params or {})
         if follows and mirror is not None:
             mirror.follow(run_dir, full_uri, target)

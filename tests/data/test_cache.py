@@ -449,7 +449,7 @@ def test_too_little_room_is_said_before_decoding(
 def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     root = tree(tmp_path / "root", {"cat": 3, "dog": 3})
     in_the_way = write(tmp_path / "cache", b"a file")
-    with pytest.raises(ConfigError, match=r"cannot be written to .*data.cache_dir"):
+    with pytest.raises(ConfigError, match=r"findings cannot be made: a file is .*data.cache_dir"):
         opened(root, in_the_way)
 
 

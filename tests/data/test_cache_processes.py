@@ -115,8 +115,8 @@ def test_a_disk_that_fills_up_is_a_plain_error(tmp_path: Path) -> None:
 
     process = start(root, cache, size=64, first=no_file_above_100_kilobytes)
     said = process.communicate("go\n", timeout=60)[0]
-    assert said.startswith("refused: the decoded pictures cannot be written to ")
-    assert "File too large" in said and "data.cache_dir" in said
+    assert said.startswith("refused: the decoded pictures cannot be kept: a file in ")
+    assert str(cache) in said and "ulimit -f" in said and "data.cache_dir" in said
     assert not list(cache.glob("pictures/*/")) and process.returncode == 0
     assert len(opened(root, cache, image_size=64)) == 40
 

@@ -161,7 +161,7 @@ def test_arrays_do_without_a_cache_that_cannot_be_written(tmp_path: Path) -> Non
     source = Source("set", ("a", "b"), np.repeat([0, 1], 20), photos(40)[:, None])
     assert gathered(source, tmp_path / "cache").suspects == ()
     album(tmp_path / "root", ["cat", "dog"])
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ConfigError, match="cache/findings cannot be made"):
         gathered(load(tmp_path / "root", tmp_path, False), tmp_path / "cache")
 
 

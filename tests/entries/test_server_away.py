@@ -12,12 +12,12 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.entries.conftest import Run
+from tests.entries.conftest import Begin, Run
 
 
 @contextmanager
@@ -123,3 +123,45 @@ def test_two_trainings_at_once_on_a_fresh_database(
         assert database.execute("select status from runs").fetchall() == [("FINISHED",)] * 2
         steps = database.execute("select step from metrics where key = 'train/loss'").fetchall()
     assert sorted(step for (step,) in steps) == [1, 1, 2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_server_that_is_killed_in_mid_training_is_told_the_rest_later(
+    begin: Begin, run: Run, tmp_path: Path, unused_port: int
+) -> None:
+    output_dir, server_dir = tmp_path / "outputs", tmp_path / "server"
+    words = ["model=mlp", "trainer.max_epochs=30", f"output_dir={output_dir}"]
+    words += [f"tracking.uri=http://127.0.0.1:{unused_port}", "tracking.log_model=false"]
+    with real_server(server_dir, unused_port):
+        training = begin("src.train", *words)
+        deadline = time.monotonic() + 200
+        while not _points(server_dir):  # some of it has arrived
+            assert training.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+    _, error = training.communicate(timeout=300)
+    assert training.returncode == 0, error
+    assert "does not answer" in error and "python -m src.tracking.replay" in error
+    (folder,) = (output_dir / "runs").iterdir()
+    assert json.loads((folder / "summary.json").read_text())["status"] == "FINISHED"
+    assert len(_points(server_dir)) < len(spooled(folder))
+    with real_server(server_dir, unused_port):
+        result = run("src.tracking.replay", f"output_dir={output_dir}")
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert _points(server_dir) == spooled(folder), "a gap, or a point twice"
+
+
+def _points(server_dir: Path) -> list[tuple[str, int, float]]:
+    try:
+        with closing(sqlite3.connect(server_dir / "mlflow.db")) as database:
+            found = database.execute("select key, step, value from metrics").fetchall()
+    except sqlite3.OperationalError:  # its tables are just being made
+        return []
+    return sorted(found)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 import pytest
 
+from src.config.credentials import problem_of_words
 from src.search.driver import Budget, Driver
 from src.search.pool import Pool
 from src.search.storage import open_database
@@ -173,6 +174,22 @@ def test_an_address_that_leads_nowhere(
     with pytest.raises(ValueError, match=message) as refused:
         open_database(url.replace("HERE", here))
     assert "\n" not in str(refused.value) and "wrong" not in str(refused.value)
+
+
+def test_the_password_comes_from_the_environment_and_the_address_holds_none(
+    server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = server.url.replace(f":{PASSWORD}@", "@")
+    assert problem_of_words([f"storage={server.url}"]) is not None
+    assert problem_of_words([f"storage={address}"]) is None
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    open_database(address)
+    monkeypatch.delenv("PGPASSWORD")
+    pass_file = tmp_path / "passwords"
+    pass_file.write_text(f"*:*:*:*:{PASSWORD}\n")
+    pass_file.chmod(0o600)
+    monkeypatch.setenv("PGPASSFILE", str(pass_file))
+    open_database(address)
 
 
 def test_without_the_driver_the_extra_is_named(

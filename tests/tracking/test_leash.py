@@ -41,18 +41,43 @@ def test_nothing_outlives_who_started_it(signum: signal.Signals, tmp_path: Path)
     pid_file = tmp_path / "pid"
     command = [sys.executable, "-c", _STARTER, _PROGRAM, str(pid_file)]
     with subprocess.Popen(command) as starter:
-        deadline = time.monotonic() + 60
-        while not (pid_file.is_file() and pid_file.read_text()):
-            assert time.monotonic() < deadline and starter.poll() is None
-            time.sleep(0.02)
+        last = int(_written(pid_file, starter))
         family = [child.pid for child in psutil.Process(starter.pid).children(recursive=True)]
-        assert int(pid_file.read_text()) in family and len(family) == 3
+        assert last in family and len(family) == 3
         starter.send_signal(signum)
         starter.wait()
     deadline = time.monotonic() + 5
     while any(map(_alive, family)):
         assert time.monotonic() < deadline, "something lives on"
         time.sleep(0.02)
+
+
+def test_a_process_of_a_further_device_ends_with_the_first(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    further = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from src.tracking.leash import end_with_parent\n"
+        "end_with_parent(); Path(sys.argv[1]).write_text(f'{os.getpid()}')\n"
+        "time.sleep(600)"
+    )
+    first = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
+    with subprocess.Popen([sys.executable, "-c", first, further, str(pid_file)]) as starter:
+        pid = int(_written(pid_file, starter))
+        time.sleep(1.2)
+        assert _alive(pid), "it ends before there is a reason"
+        starter.kill()
+    deadline = time.monotonic() + 5
+    while _alive(pid):
+        assert time.monotonic() < deadline, "it lives on"
+        time.sleep(0.02)
+
+
+def _written(file: Path, process: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + 60
+    while not (file.is_file() and file.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    return file.read_text()
 
 
 @pytest.mark.parametrize("code", [0, 3])

@@ -140,3 +140,10 @@ def test_files_hold_it_all_and_no_environment(
     clean = Provenance("python", None, {}, {}).write(tmp_path / "clean")
     assert [file.name for file in clean] == ["provenance.json"]
     assert json.loads(clean[0].read_text())["git"] is None
+
+
+def test_a_password_in_changed_code_is_not_kept(tmp_path: Path) -> None:
+    diff = "-uri: null\n+uri: postgresql://me:p@ss/w0rd@host/db\n+x: http://h/?token=w0rd\n"
+    files = Provenance("python", Git("c" * 40, diff), {}, {}).write(tmp_path)
+    kept = files[1].read_text()
+    assert "w0rd" not in kept and "postgresql://me:***@host/db" in kept

@@ -1,0 +1,58 @@
+"""What the libraries read from the environment is nowhere in what a sweep leaves behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.entries.conftest import ROOT
+from tests.entries.sweeps import WORDS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+SECRETS = {
+    "MLFLOW_TRACKING_USERNAME": "somebody-x7Qz",
+    "MLFLOW_TRACKING_PASSWORD": "password-x7Qz",
+    "MLFLOW_TRACKING_TOKEN": "token-x7Qz",
+    "PGPASSWORD": "database-x7Qz",
+    "HF_TOKEN": "hub-x7Qz",
+    "AWS_SECRET_ACCESS_KEY": "bucket-x7Qz",
+}
+
+
+def test_neither_files_nor_the_terminal_hold_a_secret(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    outputs, cache = tmp_path / "outputs", tmp_path / "cache"
+    place = f"output_dir={outputs}"
+    printed = ""
+
+    def typed(module: str, *words: str) -> int:
+        nonlocal printed
+        result = subprocess.run(
+            [sys.executable, "-m", module, *words, place],
+            cwd=ROOT,
+            env=environment | SECRETS | {"BAKEOFF_CACHE": str(cache)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        printed += result.stdout + result.stderr
+        return result.returncode
+
+    sweep = [*WORDS, "budget.trials=1", "finalist_seeds=1", "trainer.max_epochs=1"]
+    assert typed("src.sweep", *sweep) == 0, printed
+    for address in ("http://me:password-x7Qz@host", "postgresql://h/d?password=database-x7Qz"):
+        assert typed("src.sweep", *sweep, "study=other", f"storage={address}") == 2
+        assert typed("src.train", f"tracking.uri={address}") == 2
+        assert typed("src.tracking.replay", f"tracking.uri={address}") == 2
+    assert typed("src.compare", "sweep=s") == 0, printed
+    assert "x7Qz" not in printed
+    files = [path for folder in (outputs, cache) for path in folder.rglob("*") if path.is_file()]
+    names = {path.name for path in files}
+    for kept in ("mlflow.db", "study.journal", "sweep.html", "spool.jsonl", "provenance.json"):
+        assert kept in names
+    assert [path for path in files if b"x7Qz" in path.read_bytes()] == []
