@@ -7,6 +7,7 @@ UTF-8, or a formula that a spreadsheet would compute.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 
@@ -34,17 +35,17 @@ def visible(name: str) -> str:
     Control characters become `\x1b` or `\n`, a byte that is no UTF-8 `\xe9`, marks that turn the
     reading direction `\u202e`.
     """
-    return _IN_NAMES.sub(_escape, name)
+    return _IN_NAMES.sub(_escape, _decoded(name))
 
 
 def visible_lines(text: str) -> str:
     """Return a text of several lines as `visible` does, with its line breaks and tabs."""
-    return _IN_LINES.sub(_escape, text)
+    return _IN_LINES.sub(_escape, _decoded(text))
 
 
 def encodable(text: str) -> str:
     r"""Return a text that UTF-8 can write: a byte of a file name that is none becomes `\xe9`."""
-    return _NOT_ENCODABLE.sub(_escape, text)
+    return _NOT_ENCODABLE.sub(_escape, _decoded(text))
 
 
 def csv_cell(text: str) -> str:
@@ -66,6 +67,16 @@ def csv_row(values: Iterable[object]) -> list[object]:
 def from_csv_cell(cell: str) -> str:
     """Return the text that `csv_cell` made this cell of."""
     return cell[1:] if _MARKED.match(cell) else cell
+
+
+def _decoded(text: str) -> str:
+    """The text with names in UTF-8 read as such where the system takes them for ASCII."""
+    if not _NOT_ENCODABLE.search(text):
+        return text
+    try:
+        return os.fsencode(text).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # it is more than the name of a file
+        return text
 
 
 def _escape(match: re.Match[str]) -> str:

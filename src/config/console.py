@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TextIO, cast
 
 from src.config.checks import ConfigError
+from src.disk import refusal
 from src.text import visible_lines
 
 __all__ = ["OutputLost", "direct", "give_up", "on_plain_output", "take_any_text", "written_to"]
@@ -134,7 +135,8 @@ def written_to(key: str, place: Path) -> Iterator[None]:
         raise
     except OSError as error:
         where = error.filename or place
-        raise ConfigError(f"{key}: {where} cannot be written: {error.strerror}.") from error
+        reason = refusal(error, place) or error.strerror
+        raise ConfigError(f"{key}: {where} cannot be written: {reason}.") from error
 
 
 def take_any_text() -> None:

@@ -21,7 +21,7 @@ from src.config.console import OutputLost, direct, give_up, written_to
 from src.data.decode import PICTURE_ENDINGS, PictureError
 from src.data.listing import Listing
 from src.data.thumbnails import thumbnail
-from src.disk import refusal
+from src.disk import named_file, refusal
 from src.files import replacing
 from src.reporting.class_maps import ClassMaps
 from src.reporting.guesses import Guess, GuessSample
@@ -132,16 +132,21 @@ def _output(out: str | None) -> Iterator[TextIO]:
         raise ConfigError(f"out: {out} is a folder: name a CSV file.")
     # A link stays one: what it leads to is replaced.
     target = Path(os.path.realpath(out))
+    special = _is_special(out)
     try:
-        place = nullcontext(target) if _is_special(out) else replacing(target)
-        with place as path, path.open("w", encoding="utf-8", newline="") as stream:
+        place = nullcontext(target) if special else replacing(target)
+        with (
+            named_file(target),
+            place as path,
+            path.open("w", encoding="utf-8", newline="") as stream,
+        ):
             yield stream
     except OSError as error:
         if error.filename is not None:  # else it is a write that failed
             named = Path(error.filename)
             if named.parent != target.parent and not target.is_relative_to(named):
                 raise
-        reason = refusal(error, target.parent) or error.strerror
+        reason = (None if special else refusal(error)) or error.strerror
         raise ConfigError(f"out: {out} cannot be written: {reason}.") from error
 
 

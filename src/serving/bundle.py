@@ -54,15 +54,8 @@ _DIGEST = "digest.txt"
 # The package's own `src/`; what a prediction imports of it is shipped, and no more.
 _SOURCES = Path(__file__).resolve().parents[1]
 _SHIPPED = (
-    "__init__.py",
-    "disk.py",
-    "files.py",
-    "openmp.py",
-    "text.py",
-    "data/__init__.py",
-    "data/decode.py",
-    "data/depth.py",
-    "data/source.py",
+    *("__init__.py", "disk.py", "files.py", "openmp.py", "text.py"),
+    *(f"data/{name}.py" for name in ("__init__", "decode", "depth", "source")),
     *(
         f"serving/{name}.py"
         for name in ("__init__", "bundle", "exported", "inputs", "mlflow_model", "predictor")

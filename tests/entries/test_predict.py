@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ import pytest
 from PIL import Image
 
 from src.data.sources.digits import load
-from tests.entries.conftest import Run
+from tests.entries.conftest import ROOT, Run
 
 
 @pytest.fixture
@@ -143,3 +147,66 @@ def test_memory_does_not_grow_with_the_pictures(
         assert result.returncode == 0 and f"{count:,} pictures labelled" in result.stderr
         peaks.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before)
     assert peaks[1] < 100_000  # the larger folder takes at most 100 MB more than any run before
+
+
+MEASURED = """
+import resource, subprocess, sys
+ended = subprocess.run(sys.argv[1:])
+print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(ended.returncode)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("console", ["ascii", "cp1252"])
+def test_hostile_names_and_sizes_on_a_poor_console(
+    trained: Path, environment: dict[str, str], tmp_path: Path, console: str
+) -> None:
+    new = tmp_path / "新 new"
+    new.mkdir()
+    Image.new("RGB", (9900, 9900)).save(new / "a large.png", compress_level=1)  # 98 megapixels
+    Image.new("RGBA", (9900, 9900)).save(new / "b large.png", compress_level=1)
+    small = new / "c\x1b]0;taken\x07\nerror: forged.png"
+    Image.new("RGB", (9, 9)).save(small)
+    (new / "d.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    (new / os.fsdecode(b"e\xe9.jpg")).write_text("no picture")
+    command = [sys.executable, "-m", "src.predict", f"run={trained}", f"images={new}"]
+    poor = {"PYTHONIOENCODING": console, "LC_ALL": "C", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, *command],
+        cwd=ROOT,
+        env=environment | poor,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.decode("ascii")
+    assert "3 pictures labelled" in said and "2 skipped" in said and "\x1b" not in said
+    assert "is HEIC" in said and r"e\xe9.jpg: is no picture" in said
+    table, _, peak = done.stdout.decode("utf-8").rpartition("peak")
+    paths = [row[0] for row in csv.reader(io.StringIO(table, newline=""))]
+    assert paths[1:] == [f"{new}/a large.png", f"{new}/b large.png", str(small)]
+    assert int(peak) < 2_000_000  # KiB
+
+
+@pytest.mark.slow
+def test_a_full_disk_behind_the_answers_is_said(trained: Path, run: Run, pictures: Path) -> None:
+    words = [f"run={trained}", f"images={pictures}"]
+    result = run("src.predict", *words, "out=/dev/full")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == (
+        "error: out: /dev/full cannot be written: No space left on device."
+    )
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "src.predict", *words],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1] == (
+        "error: standard output cannot be written: No space left on device."
+    )

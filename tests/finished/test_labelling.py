@@ -195,3 +195,21 @@ def test_rows_for_a_program_are_utf8_and_those_for_a_person_plain_text(
         written = out.buffer.getvalue()
         expected = b"\\u732b\\x1b[2J" if terminal else "猫\x1b[2J".encode()
         assert expected in written
+
+
+def test_a_disk_that_fills_meanwhile_is_named(
+    checkpoint: Path,
+    settings: PredictSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "labels.csv").write_text("earlier")
+    monkeypatch.setattr(
+        "src.files._flush", lambda path: os.write(os.open("/dev/full", os.O_WRONLY), b"x")
+    )
+    with pytest.raises(ConfigError) as raised:
+        label_pictures(checkpoint, Listing([picture(tmp_path / "a.png")]), settings)
+    said = str(raised.value)
+    assert said.startswith(f"out: {tmp_path}/labels.csv cannot be written: there is no room ")
+    assert str(tmp_path) in said.partition("no room")[2]
+    assert (tmp_path / "labels.csv").read_text() == "earlier"
