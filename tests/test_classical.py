@@ -17,7 +17,7 @@ from src.experiment import run_experiment
 from src.features.classifier import FeatureClassifier
 from src.records import Predictions, RunSummary
 
-FAST = ["model=handcrafted", "tracking=none"]
+FAST = ["model=handcrafted", "tracking=none", "tracking.figures=false"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,11 @@ def fit(output_dir: Path, *words: str, on_epoch=None) -> RunSummary:
 
 def test_the_record_is_that_of_any_run(tmp_path: Path) -> None:
     reports: list[tuple[int, dict[str, float]]] = []
-    summary = fit(tmp_path, on_epoch=lambda epoch, metrics: reports.append((epoch, metrics)))
+    summary = fit(
+        tmp_path,
+        "tracking.figures=true",
+        on_epoch=lambda epoch, metrics: reports.append((epoch, metrics)),
+    )
     folder = Path(summary.run_dir)
     assert summary.status == "FINISHED" and summary.model == "handcrafted"
     assert summary.metrics["test/accuracy"] > 0.98

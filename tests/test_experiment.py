@@ -21,12 +21,14 @@ from src.config.resume import read_run_settings
 from src.data.loaders import Batch
 from src.experiment import run_experiment
 from src.records import RunSummary
+from src.seal import break_seal
 from src.training.interruption import Interrupted
 from src.training.task import ClassificationTask
 
 SMALL = [
     *("model=mlp", "runtime=float32", "trainer.max_epochs=4"),
-    *("tracking=none", "trainer.progress=false"),
+    # To draw a run's pictures takes five times as long as its training.
+    *("tracking=none", "trainer.progress=false", "tracking.figures=false"),
 ]
 REPEATABLE = ("loss", "accuracy", "log_loss", "brier")
 
@@ -201,6 +203,7 @@ def test_metrics_that_a_full_disk_kept_out_of_the_diary_come_with_the_resumed_ru
     spool.write_text("".join(line for line in lines if '"step":2,' not in line))
     assert history(folder) != complete
     # Such a disk has kept the run from finishing too: a finished one is only shown.
+    break_seal(folder)
     replace(whole, status="FAILED", reason="no room").write(folder / "summary.json")
     run_experiment(read_run_settings([f"resume={folder}"]))
     assert sorted(history(folder)) == sorted(complete)
@@ -299,7 +302,7 @@ def test_every_refinement_trains(tmp_path: Path, words: list[str]) -> None:
 
 
 def test_suspects_are_listed_and_shown(tmp_path: Path) -> None:
-    summary = train(tmp_path, "trainer.max_epochs=3")
+    summary = train(tmp_path, "trainer.max_epochs=3", "tracking.figures=true")
     folder = Path(summary.run_dir)
     with (folder / "suspects.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -17,10 +17,14 @@ from src.config.checks import ConfigError, to_plain
 from src.config.resume import read_run_settings
 from src.config.schema import RunSettings
 from src.data.datamodule import PictureData
+from src.digests import checked_line, line_content
 from src.experiment import run_experiment
 from src.training.plans import Choice, Plan, Timing, fastest
 
-SMALL = ("model=mlp", "trainer.max_epochs=1", "tracking=none", "trainer.progress=false")
+SMALL = (
+    *("model=mlp", "trainer.max_epochs=1", "tracking=none", "trainer.progress=false"),
+    "tracking.figures=false",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -86,9 +90,9 @@ def test_what_was_measured_on_a_busy_machine_is_measured_again_on_an_idle_one(
     asked = timed_as(monkeypatch, {"float32": 2.0, "bfloat16": 1.0})
     resolve.resolve(*opened())
     (kept,) = (tmp_path / "cache" / "plans").iterdir()
-    record = json.loads(kept.read_text())
+    record = line_content(kept.read_bytes())
     for disturbed, idle, measured in ((False, True, 1), (True, False, 1), (True, True, 2)):
-        kept.write_text(json.dumps(record | {"disturbed": disturbed}))
+        kept.write_bytes(checked_line(record | {"disturbed": disturbed}))
         monkeypatch.setattr(resolve, "is_idle", lambda idle=idle: idle)
         resolve.resolve(*opened())
         assert len(asked) == measured

@@ -8,8 +8,8 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -130,23 +130,32 @@ def run_entry(
         else:
             todo.extend(zip(settings, jobs, strict=True))
 
-    _show_progress()
-    worst = _guarded(read)
-    for settings, words in todo:
-        folder = Path(getattr(settings, "output_dir", Path.cwd()))
-        code = _guarded(partial(action, settings, words), folder)
-        worst = max(worst, code)
-        if code >= 128:  # a person stopped it: the later jobs are not wanted either
-            break
+    with _progress_shown():
+        worst = _guarded(read)
+        for settings, words in todo:
+            folder = Path(getattr(settings, "output_dir", Path.cwd()))
+            code = _guarded(partial(action, settings, words), folder)
+            worst = max(worst, code)
+            if code >= 128:  # a person stopped it: the later jobs are not wanted either
+                break
     return worst
 
 
-def _show_progress() -> None:
+@contextmanager
+def _progress_shown() -> Iterator[None]:
     """Print what the project's modules log of long steps, beside the results on stdout."""
-    logger = logging.getLogger("src")
-    if not logger.handlers:
-        logger.addHandler(logging.StreamHandler())
-        logger.setLevel(logging.INFO)
+    logger, handler = logging.getLogger("src"), logging.StreamHandler()
+    level = logger.level
+    if logger.handlers:  # an entry within an entry
+        yield
+        return
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -22,16 +21,12 @@ WITH_EXTRA = importlib.util.find_spec("onnxruntime") is not None
 VARIANTS = ("onnx", "int8", "pt2") if WITH_EXTRA else ("pt2",)
 
 
-def _slow(*variants: str) -> list[Any]:
-    """Each is several processes, and one of a kind is for every day."""
-    return [pytest.param(one, marks=pytest.mark.slow) for one in variants]
-
-
 @pytest.fixture(scope="module")
 def short_run(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short run on the digits, whose predictions are means over shifted views."""
     output_dir = tmp_path_factory.mktemp("a run, short")
     words = ["model=mlp", "runtime=bfloat16", "trainer.max_epochs=2", "trainer.tta=shift"]
+    words.append("tracking.figures=false")
     result = run("src.train", *words, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     return Path(result.stdout.splitlines()[-1].removeprefix("summary: ")).parent
@@ -64,6 +59,7 @@ def labels(run: Run, folder: Path, pictures: Path, out: Path, *words: str) -> li
         return [row[1:3] for row in csv.reader(file)][1:]
 
 
+@pytest.mark.slow
 def test_every_variant_is_compared_with_the_run(exported: tuple[Path, str]) -> None:
     folder, printed = exported
     record = json.loads((folder / "exports" / "export.json").read_text())
@@ -83,6 +79,7 @@ def test_every_variant_is_compared_with_the_run(exported: tuple[Path, str]) -> N
     assert "recommended:" in printed and f"variant={VARIANTS[0]}" in printed
 
 
+@pytest.mark.slow
 def test_accuracy_is_that_of_the_runs_own_record(exported: tuple[Path, str]) -> None:
     folder, _ = exported
     record = json.loads((folder / "exports" / "export.json").read_text())
@@ -90,7 +87,8 @@ def test_accuracy_is_that_of_the_runs_own_record(exported: tuple[Path, str]) -> 
     assert record["variants"][1]["accuracy"] == pytest.approx(metrics["val/accuracy"])
 
 
-@pytest.mark.parametrize("variant", [VARIANTS[0], *_slow(*VARIANTS[1:], "chosen")])
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", [*VARIANTS, "chosen"])
 def test_predict_on_a_variant_gives_the_labels_of_the_run(
     exported: tuple[Path, str], run: Run, pictures: Path, tmp_path: Path, variant: str
 ) -> None:
@@ -104,6 +102,7 @@ def test_predict_on_a_variant_gives_the_labels_of_the_run(
     assert max(apart) < (0.3 if variant == "int8" else 0.05)
 
 
+@pytest.mark.slow
 def test_mlflow_has_the_choice_beside_the_runs_own_model(exported: tuple[Path, str]) -> None:
     folder, printed = exported
     with sqlite3.connect(folder.parents[1] / "mlflow.db") as database:
@@ -114,7 +113,8 @@ def test_mlflow_has_the_choice_beside_the_runs_own_model(exported: tuple[Path, s
     assert f"/{VARIANTS[0]} --env-manager local" in printed
 
 
-@pytest.mark.parametrize("variant", [*_slow(*VARIANTS[-2:-1]), VARIANTS[-1]])
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS[-2:])
 def test_a_damaged_variant_is_refused_in_a_sentence(
     exported: tuple[Path, str], run: Run, pictures: Path, tmp_path: Path, variant: str
 ) -> None:
@@ -145,6 +145,7 @@ def test_wrong_words_are_refused(short_run: Path, run: Run, words: list[str], me
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_without_the_extra_it_says_how_to_get_it(short_run: Path, environment: dict) -> None:
     hidden = (
         "import sys, runpy; sys.modules['onnxruntime'] = None\n"
@@ -163,6 +164,7 @@ def test_without_the_extra_it_says_how_to_get_it(short_run: Path, environment: d
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_classifier_on_features_is_refused(run: Run, tmp_path: Path) -> None:
     words = ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"]
     fitted = run("src.train", *words, "tracking=none", f"output_dir={tmp_path}")
@@ -176,6 +178,7 @@ def test_a_classifier_on_features_is_refused(run: Run, tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 1 and not (folder / "exports").exists()
 
 
+@pytest.mark.slow
 def test_a_variant_that_was_never_made_is_named(trained: Path, run: Run, pictures: Path) -> None:
     for variant, words in (("int8", "has no variant int8"), ("chosen", "has not been exported")):
         result = run("src.predict", f"run={trained}", f"images={pictures}", f"variant={variant}")

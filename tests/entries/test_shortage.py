@@ -44,6 +44,7 @@ def test_a_lost_loss_is_told_with_step_and_rate(run: Run, tmp_path: Path) -> Non
     assert all(v.isfinite().all() for v in state.values() if torch.is_tensor(v))
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_told_with_the_batch_size_to_try(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

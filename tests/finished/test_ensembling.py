@@ -22,6 +22,7 @@ from src.config.after import CompareSettings, EvaluateSettings, PredictSettings
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.resume import read_run_settings
+from src.data.listing import find_pictures
 from src.data.sources.digits import load
 from src.data.splits import Split
 from src.experiment import run_experiment
@@ -149,7 +150,7 @@ def test_it_is_evaluated_and_labels_pictures(
     out = tmp_path / "labels.csv"
     words += [f"images={tmp_path}", f"out={out}", "top_k=2"]
     predicting = compose_settings(PredictSettings, words, "predict")
-    said = label_pictures(checkpoint, [str(tmp_path / "three.png")], predicting)
+    said = label_pictures(checkpoint, find_pictures(str(tmp_path / "three.png")), predicting)
     assert said.startswith("1 picture labelled")
     _, row = csv.reader(out.read_text().splitlines())
     assert float(row[2]) > float(row[4]) > 0

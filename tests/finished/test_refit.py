@@ -35,7 +35,13 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trained(output_dir: Path, *words: str) -> RunFolder:
-    words = (*words, "tracking=none", "evaluate_test=false", f"output_dir={output_dir}")
+    words = (
+        *words,
+        "tracking=none",
+        "tracking.figures=false",
+        "evaluate_test=false",
+        f"output_dir={output_dir}",
+    )
     command = shlex.join(["python", "-m", "src.train", *words])
     summary = run_experiment(read_run_settings(words), command=command)
     assert summary is not None

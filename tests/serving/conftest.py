@@ -44,6 +44,7 @@ def trained(typed: Typed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of one epoch, mirrored in MLflow beside it."""
     output_dir = tmp_path_factory.mktemp("runs of mine")
     words = ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.tta=shift"]
+    words.append("tracking.figures=false")
     done = typed("src.train", *words, f"output_dir={output_dir}")
     assert done.returncode == 0, done.stderr
     (folder,) = (output_dir / "runs").iterdir()

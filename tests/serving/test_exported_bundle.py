@@ -79,6 +79,7 @@ def test_it_answers_as_the_run_does(name: str, bundles: Path) -> None:
     np.testing.assert_allclose(opened.answer(rows), expected(pictures(9)), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_needs_neither_the_checkout_nor_much_else(
     name: str, damaged: Callable[[str], tuple[Path, Path]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
+from src.digests import checked_line, line_content
 from src.tracking.addresses import default_uri
 from src.tracking.follower import is_complete
 from src.tracking.mirror_state import MirrorState
@@ -185,8 +185,8 @@ def test_a_path_outside_of_the_run_is_left_out(store: Store, diary: Diary) -> No
     write(diary)
     bundle(diary.run_dir.parent / "other")
     lines = spool_path(diary.run_dir).read_text().splitlines()
-    event = json.loads(lines[1])
-    lines[1] = json.dumps(event | {"path": "../other"})
+    event = line_content(lines[1].encode())
+    lines[1] = checked_line(event | {"path": "../other"}).decode().rstrip()
     spool_path(diary.run_dir).write_text("\n".join(lines) + "\n")
     assert diary.send(store).finished and models(store) == []
     assert diary.warnings == ["the model '../other' is not inside the run folder, and is left out"]

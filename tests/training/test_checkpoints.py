@@ -60,6 +60,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "list.ckpt")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_does_not_fit_says_so_and_the_one_before_it_loads(tmp_path: Path) -> None:
     """The limit on the size of files refuses in the middle of the file, as a full disk does."""
     code = """

@@ -1,0 +1,66 @@
+"""Pictures, caches and folders that a command may only read, or not even that."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.entries.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+# Root without its capabilities is refused what any other user would be.
+_WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+
+
+def trained(tmp_path: Path, cache: str, output: str) -> subprocess.CompletedProcess[str]:
+    words = ["data=folder", f"data.root={tmp_path / 'pictures'}", "model=mlp", "model.hidden=[4]"]
+    words += ["trainer.max_epochs=1", "runtime=float32", "tracking=none", "data.num_workers=1"]
+    return subprocess.run(
+        [
+            *(_WITHOUT_RIGHTS if os.geteuid() == 0 else ()),
+            *(sys.executable, "-m", "src.train", *words, f"output_dir={tmp_path / output}"),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"BAKEOFF_CACHE": str(tmp_path / cache), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+        umask=0o077,
+    )
+
+
+def test_what_may_only_be_read_is_trained_on(tmp_path: Path) -> None:
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        pytest.skip("root is refused nothing, and there is no setpriv")
+    for number in range(20):
+        path = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    closed = [tmp_path / "pictures" / name for name in ("a", "b", ".")]
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for folder in (*closed, theirs):
+        folder.chmod(0o555)
+    try:
+        done = trained(tmp_path, "mine/cache", "mine/outputs")
+        assert done.returncode == 0, done.stderr
+        (folder,) = (tmp_path / "mine" / "outputs" / "runs").iterdir()
+        assert (folder / "summary.json").stat().st_mode & 0o077 == 0
+        for cache, output in (("theirs/cache", "mine/more"), ("mine/cache", "theirs/outputs")):
+            refused = trained(tmp_path, cache, output)
+            assert refused.returncode == 2, refused.stdout + refused.stderr
+            (sentence,) = refused.stderr.splitlines()
+            assert str(theirs) in sentence and "you may not write" in sentence
+            assert not list((tmp_path / "mine").glob("more/runs/*"))
+    finally:
+        for folder in (*closed, theirs):
+            folder.chmod(0o755)
