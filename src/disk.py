@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["NO_ROOM", "named_file", "refusal"]
+__all__ = ["NO_ROOM", "named_file", "refusal", "refusal_of_folder"]
 
 # The errors of a full disk, of a quota, and of a limit on the size of files.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -60,6 +60,18 @@ def refusal(
         case errno.EMFILE | errno.ENFILE:
             return f"too many files are open to open {file or place}: raise ulimit -n"
     return None
+
+
+def refusal_of_folder(folder: Path) -> str | None:
+    """Return why nothing could be written to a folder, which may be missing; None if it could.
+
+    Nothing is written to find out: a full disk shows later.
+    """
+    there = _existing(folder)
+    if not os.path.isdir(there) or os.access(there, os.W_OK | os.X_OK):
+        return None
+    read_only = hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY
+    return refusal(OSError(errno.EROFS if read_only else errno.EACCES, "", str(folder)))
 
 
 @contextmanager

@@ -18,10 +18,12 @@ from src.candidates.candidate import Candidate, Fitted, OnEpoch
 from src.candidates.choose import candidate_of
 from src.candidates.network import NetworkCandidate
 from src.candidates.origin import Origin, origin_of
+from src.config.checks import ConfigError
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.data.datamodule import PictureData
 from src.data.ledger import count_test_measurement
+from src.disk import refusal_of_folder
 from src.files import remove_leftovers
 from src.folds.cross_validation import cross_validate
 from src.measuring import Measured, measure_part
@@ -83,6 +85,9 @@ def run_experiment(
     if _FOLDER_VARIABLE in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
         _join(RunFolder.open(Path(os.environ[_FOLDER_VARIABLE])))
         return None
+    unwritable = refusal_of_folder(Path(settings.output_dir).absolute())
+    if unwritable and settings.resume is None:
+        raise ConfigError(f"output_dir is {settings.output_dir!r}: {unwritable}.")
     if data is None:
         data = build.build_data(settings)
         for remark in (*data.summary, *data.remarks):

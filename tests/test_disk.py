@@ -14,7 +14,7 @@ import pytest
 
 from src.config.checks import ConfigError
 from src.data.once import made_once
-from src.disk import named_file, refusal
+from src.disk import named_file, refusal, refusal_of_folder
 from src.files import write_atomically
 from src.training.failures import DiskRefuses, explained
 
@@ -154,3 +154,19 @@ def test_of_a_disk_with_room_it_is_not_said_that_it_has_none(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5 << 30))
     said = refusal(OSError(errno.ENOSPC, "no space"), tmp_path)
     assert said is not None and "on a disk; that of" in said and "temporary files" in said
+
+
+def test_a_folder_is_known_to_be_closed_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = tmp_path / "theirs" / "outputs" / "mine"
+    assert refusal_of_folder(wanted) is None and not wanted.parent.exists()
+    (tmp_path / "theirs").mkdir()
+    may = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path).name != "theirs" and may(path, mode)
+    )
+    reason = refusal_of_folder(wanted)
+    assert reason is not None and f"you may not write to {tmp_path / 'theirs'}:" in reason
+    assert refusal_of_folder(tmp_path / "ours") is None
+    assert list(tmp_path.iterdir()) == [tmp_path / "theirs"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from src.config.checks import ConfigError, to_plain
 from src.config.sweep import SweepSettings, base_words, read_sweep_settings
-from src.disk import refusal
+from src.disk import refusal, refusal_of_folder
 from src.race.auto import choose_families
 from src.race.clock import Clock
 from src.race.families import default_values, load_families, words_of
@@ -342,6 +342,8 @@ def run_sweep(settings: SweepSettings, words: Sequence[str], config_name: str) -
         Interrupted: Ctrl-C or SIGTERM; the same command goes on.
         RunFailed: the sweep cannot go on.
     """
+    if reason := refusal_of_folder(Path(settings.output_dir).absolute()):
+        raise ConfigError(f"output_dir is {settings.output_dir!r}: {reason}.")
     chosen_words = list(words)
     if isinstance(settings.families, str):
         chosen = choose_families(settings, words)
