@@ -51,7 +51,8 @@ def _weights(library: str, names: list[str], pretrained: bool | str) -> str:
     # Listing what this machine has imports a library, which a network with such weights needs.
     from src.models.weights import loadable
 
-    known = {(one.library, one.name.partition(".")[0]): one for one in loadable()}
+    wanted = {name.partition(".")[0] for name in names}
+    known = {(one.library, one.name.partition(".")[0]): one for one in loadable(wanted)}
     described = []
     for name in names:
         found = known.get((library, name.partition(".")[0]))

@@ -382,3 +382,10 @@ def test_offline_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"cannot be fetched .*[Oo]ffline"):
         pretrained(TimmNet, "test_resnet")
+
+
+def test_some_architectures_are_looked_for_alone() -> None:
+    every = loadable()
+    name = "tf_efficientnet_lite1"
+    assert loadable([name]) == [one for one in every if one.name.partition(".")[0] == name] != []
+    assert loadable([]) == []
