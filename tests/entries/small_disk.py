@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -42,22 +43,9 @@ def on_a_small_disk(
     Returns:
         What came of it, where the disk was, and a folder with all that was on it but the file.
     """
-    disk, kept = folder / "disk", folder / "kept"
-    disk.mkdir()
-    kept.mkdir()
-    words = ("sh", size, str(disk), str(kept), sign, sys.executable, "-m", module, *words)
-    result = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", _SCRIPT, *words],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    if result.returncode == 77 or "unshare" in result.stderr:
-        pytest.skip(f"no disk can be mounted here: {result.stderr.strip()}")
-    return result, disk, kept
+    disk, kept = _folders(folder)
+    words = (size, str(disk), str(kept), sign, sys.executable, "-m", module, *words)
+    return _mounted(_SCRIPT, words, environment), disk, kept
 
 
 # As above, but the disk is full from the beginning.
@@ -86,15 +74,25 @@ def on_a_full_disk(
     Returns:
         What came of it, and a folder with all that was on the disk at the end.
     """
+    disk, kept = _folders(folder)
+    typed = [word.replace("DISK", str(disk)) for word in words]
+    words = (str(disk), str(outputs), str(kept), sys.executable, "-m", module, *typed)
+    return _mounted(_FULL_SCRIPT, words, environment), kept
+
+
+def _folders(folder: Path) -> tuple[Path, Path]:
     disk, kept = folder / "disk", folder / "kept"
     disk.mkdir()
     kept.mkdir()
-    typed = [word.replace("DISK", str(disk)) for word in words]
+    return disk, kept
+
+
+def _mounted(
+    script: str, words: Sequence[str], environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a shell's script with these arguments where it may mount; skip where nothing may."""
     result = subprocess.run(
-        [
-            *("unshare", "-rm", "sh", "-c", _FULL_SCRIPT, "sh", str(disk), str(outputs), str(kept)),
-            *(sys.executable, "-m", module, *typed),
-        ],
+        ["unshare", "-rm", "sh", "-c", script, "sh", *words],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -104,4 +102,4 @@ def on_a_full_disk(
     )
     if result.returncode == 77 or "unshare" in result.stderr:
         pytest.skip(f"no disk can be mounted here: {result.stderr.strip()}")
-    return result, kept
+    return result
