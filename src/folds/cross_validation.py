@@ -321,6 +321,8 @@ class _CrossValidation:
             run_dir=str(self.folder.path),
             command=shlex.join(self.book.command),
             folds=self._by_metric(),
+            start=ended[0].start if ended else None,
+            weights=ended[0].weights if ended else None,
         )
 
     def _fingerprint(self, ended: Sequence[RunSummary]) -> str | None:

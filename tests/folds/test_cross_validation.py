@@ -64,6 +64,7 @@ def same(one: Predictions, other: Predictions) -> None:
 
 def test_every_picture_is_predicted_by_the_fold_that_had_not_seen_it(tmp_path: Path) -> None:
     whole = train(tmp_path, "cv.folds=3", "cv.repeats=2", "tracking.figures=true")
+    assert whole.start == "from scratch" and whole.weights is None
     runs = fold_runs(whole)
     assert [run.fold for run in runs] == [1, 2, 3, 4, 5, 6] and whole.fold is None
     single = train(tmp_path)
