@@ -65,7 +65,7 @@ ui: install  ## show the tracked runs in a browser (ARGS="port=5001")
 	@$(PY) -m src.tracking.ui $(ARGS)
 
 dashboard: install .venv/.extra-dashboard  ## show a sweep's study in Optuna's pages (SWEEP=fashion)
-	@$(PY) -m src.race.dashboard $(if $(SWEEP),study=$(SWEEP)) $(ARGS)
+	@$(PY) -m src.sweeps.dashboard $(if $(SWEEP),study=$(SWEEP)) $(ARGS)
 
 bench: install  ## repeat the measurements (BENCH="start epoch" repeats some)
 	@$(PY) -m benchmarks $(BENCH) $(ARGS)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.table import Row, spread
-from src.openmp import WAITING
+from src.machine.openmp import WAITING
 
 __all__ = ["measure"]
 

@@ -12,13 +12,13 @@ from typing import NamedTuple
 from benchmarks.commands import lines_of, python
 from benchmarks.finished_runs import write_runs
 from benchmarks.table import Row, spread
-from src.comparing import compared
-from src.comparing.writing import write_comparison
-from src.config.after import CompareSettings
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
-from src.data.source import Source
+from src.config.finished import CompareSettings
 from src.data.sources import digits, fashion_mnist
+from src.data.sources.source import Source
+from src.selection.comparison import compared
+from src.selection.comparison.write import write_comparison
 
 __all__ = ["measure"]
 

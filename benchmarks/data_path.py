@@ -28,10 +28,10 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision.transforms import v2
 
 from benchmarks.table import Row, spread
-from src.data.augment import Augment
-from src.data.loaders import BatchLoader
-from src.data.order import BatchOrder
-from src.data.transforms import normalize
+from src.data.augmentation.augment import Augment
+from src.data.augmentation.transforms import normalize
+from src.data.loading.loaders import BatchLoader
+from src.data.loading.order import BatchOrder
 
 __all__ = ["measure"]
 

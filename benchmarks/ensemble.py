@@ -14,8 +14,8 @@ from typing import Any
 
 from benchmarks.commands import python
 from benchmarks.table import Row
-from src.records import Predictions
-from src.selection.mcnemar import mcnemar
+from src.records.run import Predictions
+from src.statistics.mcnemar import mcnemar
 
 __all__ = ["measure"]
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from benchmarks.commands import python
 from benchmarks.table import Row, spread
-from src.build import load_task
-from src.finished.exporting import eager
-from src.run_folder import RunFolder
+from src.runs.build import load_task
+from src.runs.finished.export import eager
+from src.runs.folder import RunFolder
 from src.serving.exported import open_logits
 from src.serving.variants.judging import ratios, times_in_turns
 from src.serving.variants.whole import WholeNetwork

@@ -20,14 +20,14 @@ from typing import Any
 
 from benchmarks.recorded_world import World
 from benchmarks.table import Row
-from src.config.after import VerifySettings
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
-from src.data.blocks import check_again
-from src.run_folder import RunFolder
+from src.config.finished import VerifySettings
+from src.machine.failures import RunFailed
+from src.runs.folder import RunFolder
+from src.storage.blocks import check_again
 from src.tracking.spool import forget_warnings
-from src.training.failures import RunFailed
-from src.verifying.everything import verify_all
+from src.verification.verify import verify_all
 
 __all__ = ["Tally", "flip_bytes", "measure", "own_cache"]
 

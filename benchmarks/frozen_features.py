@@ -16,10 +16,10 @@ import timm
 import torch
 
 from benchmarks.table import Row, spread
-from src.build import build_data, build_extractors
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
 from src.features.embedding import MEMORY_FORMATS, PRECISIONS, NetworkFeatures
+from src.runs.build import build_data, build_extractors
 
 __all__ = ["measure"]
 

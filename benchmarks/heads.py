@@ -16,8 +16,8 @@ from benchmarks.table import Row
 from src.config.compose import compose_settings
 from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
+from src.features.descriptors.picture import Floats
 from src.features.heads import Choice, choose_head, fit_chosen
-from src.features.picture import Floats
 from src.features.transfer import cross_validated_accuracy, logme
 
 __all__ = ["measure"]

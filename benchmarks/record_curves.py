@@ -17,10 +17,10 @@ from pathlib import Path
 import optuna
 
 from benchmarks.fashion_part import write_part
-from src.race.families import load_families, words_of
-from src.race.runner import TrialRunner
 from src.search.space import Family, Value
 from src.search.workers.process import Ending
+from src.sweeps.families import load_families, words_of
+from src.sweeps.run_job import TrialRunner
 
 __all__ = ["CURVES", "EPOCHS", "FAMILY"]
 

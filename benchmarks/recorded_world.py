@@ -17,26 +17,26 @@ import optuna
 from optuna.storages import JournalStorage
 from PIL import Image
 
-from src.build import build_data, build_extractors
-from src.candidates.choose import load_trained
-from src.champions import Champion
-from src.comparing import compared
-from src.config.after import CompareSettings
 from src.config.compose import compose_settings
-from src.config.resume import read_run_settings
-from src.data.cache import cache_folder
-from src.data.ledger import past_test_measurements
-from src.data.splits import Split
-from src.experiment import run_experiment
+from src.config.finished import CompareSettings
+from src.data.splitting.splits import Split
+from src.data.splitting.test_usage import past_test_measurements
 from src.features.table import FeatureTable
-from src.finished.choosing import read_chosen
-from src.run_folder import RunFolder
-from src.run_resumed import finished_summary
+from src.records.champions import Champion
+from src.runs.build import build_data, build_extractors
+from src.runs.candidates.choose import load_trained
+from src.runs.experiment import run_experiment
+from src.runs.folder import RunFolder
+from src.runs.resume import finished_summary
+from src.runs.resume_settings import read_run_settings
 from src.search.journal import Journal
+from src.selection.choose import read_chosen
+from src.selection.comparison import compared
 from src.serving.bundle import open_predictor
+from src.storage.cache import cache_folder
+from src.storage.kept import Kept, load, store
 from src.tracking.history import read_history
 from src.training.checkpoints import read_checkpoint
-from src.training.kept import Kept, load, store
 
 __all__ = ["Question", "World"]
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from benchmarks.table import Row
-from src.selection.candidates import Candidate
-from src.selection.evidence import Evidence
-from src.selection.intervals import difference_interval
-from src.selection.verdict import judge
+from src.statistics.candidates import Candidate
+from src.statistics.evidence import Evidence
+from src.statistics.intervals import difference_interval
+from src.statistics.verdict import judge
 
 __all__ = ["measure"]
 

@@ -21,7 +21,7 @@ _PICTURES, _CLASSES, _SIDE = 60_000, 10, 32
 _FIRST_BATCH = """
 import sys, time
 from src.config.resume import read_run_settings
-import src.experiment
+import src.runs.experiment
 from src import build
 began = time.perf_counter()
 settings = read_run_settings(["data=folder", f"data.root={sys.argv[1]}",

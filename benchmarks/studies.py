@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from src.records.trials import TrialRecord
 from src.search.pruning import make_pruner
 from src.search.space import Family, parse_space
 from src.search.study import Plan, SweepStudy
-from src.trials import TrialRecord
 
 __all__ = ["Silent", "open_study"]
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from benchmarks.studies import Silent, open_study
 from benchmarks.table import Row, spread
+from src.records.trials import TrialRecord
 from src.search.driver import Budget, Driver
 from src.search.pool import Pool
 from src.search.workers.local import LocalEngine, Slot
 from src.tracking.mirror_process import MirrorProcess
-from src.trials import TrialRecord
 
 __all__ = ["measure"]
 

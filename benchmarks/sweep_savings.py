@@ -27,12 +27,12 @@ from benchmarks.simulated_pool import SimulatedPool
 from benchmarks.studies import Silent
 from benchmarks.table import Row
 from src.config.sweep import SweepSettings, read_sweep_settings
-from src.race.families import load_families
+from src.records.trials import TrialRecord
 from src.search.driver import Budget, Driver
 from src.search.pruning import make_pruner
 from src.search.space import Family, Value
 from src.search.study import Plan, SweepStudy
-from src.trials import TrialRecord
+from src.sweeps.families import load_families
 
 __all__ = ["measure"]
 

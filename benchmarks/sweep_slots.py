@@ -12,10 +12,10 @@ from typing import Any
 from benchmarks.simulated_pool import SimulatedPool
 from benchmarks.studies import Silent, open_study
 from benchmarks.table import Row
+from src.records.trials import TrialRecord
 from src.search.driver import Budget, Driver
 from src.search.pool import Pool
 from src.search.workers.local import LocalEngine, Slot
-from src.trials import TrialRecord
 
 __all__ = ["measure"]
 

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from src.config.after import CompareSettings
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
 from src.config.console import written_to
+from src.config.finished import CompareSettings
 
 
 def compare(settings: CompareSettings, words: Sequence[str]) -> None:
@@ -22,12 +22,12 @@ def compare(settings: CompareSettings, words: Sequence[str]) -> None:
 
     What is made of the runs (`ensemble`) is judged with them.
     """
-    from src.comparing import compared
     from src.reporting.comparison import format_comparison
+    from src.selection.comparison import compared
 
     comparison = compared(settings)
     if settings.ensemble:
-        from src.finished.ensembling import ensemble_of
+        from src.selection.ensemble import ensemble_of
 
         standings = comparison.verdict.standings
         made = ensemble_of([run_id for one in standings for run_id in one.run_ids], settings)
@@ -36,8 +36,8 @@ def compare(settings: CompareSettings, words: Sequence[str]) -> None:
     print(format_comparison(comparison, shutil.get_terminal_size((120, 24)).columns), flush=True)
 
     # What makes the report takes a moment to import, which the verdict should not wait for.
-    from src.comparing.mirroring import begun
-    from src.comparing.writing import comparison_folder, write_comparison
+    from src.selection.comparison.mirror import begun
+    from src.selection.comparison.write import comparison_folder, write_comparison
 
     folder = comparison_folder(settings)
     page = folder / "report.html"

@@ -15,8 +15,8 @@ from src.config.checks import ConfigError
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
 from src.config.export import ExportSettings
-from src.run_folder import RunFolder
-from src.seal import refuse_changed
+from src.runs.folder import RunFolder
+from src.runs.seal import refuse_changed
 
 
 def export(settings: ExportSettings, words: Sequence[str]) -> None:
@@ -28,8 +28,8 @@ def export(settings: ExportSettings, words: Sequence[str]) -> None:
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 
-    from src.finished.exporting import export_run
     from src.reporting.export_table import format_export
+    from src.runs.finished.export import export_run
 
     record, serving = export_run(folder, checkpoint, settings)
     run = folder.name if folder.output_dir == Path("outputs").absolute() else str(folder.path)

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from src.config.after import PredictSettings
 from src.config.checks import ConfigError
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
-from src.run_folder import RunFolder
-from src.seal import RECORD, refuse_changed
+from src.config.finished import PredictSettings
+from src.runs.folder import RunFolder
+from src.runs.seal import RECORD, refuse_changed
 
 
 def predict(settings: PredictSettings, words: Sequence[str]) -> None:
@@ -30,8 +30,8 @@ def predict(settings: PredictSettings, words: Sequence[str]) -> None:
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 
-    from src.data.listing import find_pictures
-    from src.finished.labelling import label_pictures
+    from src.data.sources.files import find_pictures
+    from src.runs.finished.predict import label_pictures
 
     try:
         found = find_pictures(settings.images)

@@ -18,8 +18,8 @@ _WIDTH = 100  # of what is no terminal
 
 def sweep(settings: SweepSettings, words: Sequence[str], *, config_name: str) -> None:
     """Run the study, or go on with it, and print what came of it."""
-    from src.race.race import run_sweep
     from src.reporting.sweep_report import format_result
+    from src.sweeps.race import run_sweep
 
     record = run_sweep(settings, words, config_name)
     print(format_result(record, shutil.get_terminal_size((_WIDTH, 24)).columns))

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.config.command_line import ChildEnded, run_entry
-from src.config.resume import read_run_settings
 from src.config.schema import RunSettings
 from src.data.sources.places import existing_root
-from src.tracking.leash import end_with_parent, run_leashed
+from src.machine.leash import end_with_parent, run_leashed
+from src.runs.resume_settings import read_run_settings
 
 
 def train(settings: RunSettings, words: Sequence[str]) -> None:
@@ -30,7 +30,7 @@ def train(settings: RunSettings, words: Sequence[str]) -> None:
     if settings.data.root is not None:
         existing_root(Path(settings.data.root))
     # torch, Lightning and the rest are paid for only once the settings are known to be right.
-    from src.experiment import run_experiment
+    from src.runs.experiment import run_experiment
 
     command = shlex.join(["python", "-m", "src.train", *words])
     summary = run_experiment(settings, command=command)

@@ -10,14 +10,14 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from src.config.after import VerifySettings
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
+from src.config.finished import VerifySettings
 
 
 def verify(settings: VerifySettings, words: Sequence[str]) -> bool:
     """Print a line for each fault and how much was checked; returns whether all is well."""
-    from src.verifying.everything import verify_all
+    from src.verification.verify import verify_all
 
     checked, faults = verify_all(settings)
     count = 0

@@ -21,9 +21,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 _IMPORTED = (
-    "src.experiment",
-    "src.build",
-    "src.candidates.choose",
+    "src.runs.experiment",
+    "src.runs.build",
+    "src.runs.candidates.choose",
     "sklearn.linear_model",
     "mlflow",
 )

@@ -27,10 +27,10 @@ from benchmarks.rivals.environment import fastai_python, fetch_package, weight_f
 from benchmarks.rivals.parts import Parts, deal
 from benchmarks.rivals.protocol import Answer, Request
 from benchmarks.table import Row
-from src.checkout import ROOT
-from src.data.cache import cache_folder
-from src.data.parallel import available_cores
-from src.files import replacing
+from src.machine.checkout import ROOT
+from src.machine.parallel import available_cores
+from src.storage.cache import cache_folder
+from src.storage.files import replacing
 
 __all__ = ["kept_answer", "measure_rivals"]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from benchmarks.rivals.parts import Parts
 from benchmarks.rivals.protocol import Answer, Request
-from src.champions import find_champion
-from src.checkout import ROOT
-from src.records import RunSummary
-from src.run_folder import RunFolder
+from src.machine.checkout import ROOT
+from src.records.champions import find_champion
+from src.records.run import RunSummary
+from src.runs.folder import RunFolder
 
 __all__ = ["ask_rival", "cpu_seconds_of", "race"]
 

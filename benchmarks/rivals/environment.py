@@ -8,8 +8,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from src.files import replacing
 from src.models.weights import get_weights, package_state
+from src.storage.files import replacing
 
 __all__ = ["fastai_python", "fetch_package", "weight_files"]
 

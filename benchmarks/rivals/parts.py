@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from src.build import build_data
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
+from src.runs.build import build_data
 
 __all__ = ["Parts", "deal"]
 

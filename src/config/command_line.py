@@ -21,8 +21,8 @@ from src.config.checks import ConfigError, Settings, to_plain
 from src.config.compose import expand, groups
 from src.config.console import on_plain_output
 from src.config.credentials import problem_of_words, without_password
-from src.training.failures import RunFailed, explained
-from src.training.interruption import Interrupted, Interruption
+from src.machine.failures import RunFailed, explained
+from src.machine.interruption import Interrupted, Interruption
 
 __all__ = ["ChildEnded", "Invocation", "parse", "run_entry", "take_config_name"]
 

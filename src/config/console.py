@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, ParamSpec, TextIO, cast
 
 from src.config.checks import ConfigError
-from src.disk import refusal
-from src.text import visible_lines
+from src.machine.disk import refusal
+from src.machine.text import visible_lines
 
 __all__ = ["OutputLost", "direct", "give_up", "on_plain_output", "take_any_text", "written_to"]
 

@@ -10,7 +10,7 @@ from src.config.models import ModelSettings
 __all__ = ["EnsembleSettings"]
 
 
-@variant(ModelSettings, "src.selection.combine.combine")
+@variant(ModelSettings, "src.ensembles.combine.combine")
 @dataclass(frozen=True)
 class EnsembleSettings(ModelSettings):
     """Several runs that answer as one."""

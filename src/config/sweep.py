@@ -226,7 +226,7 @@ class SweepSettings(RunSettings):
 
 @dataclass(frozen=True)
 class DashboardSettings(Settings):
-    """`python -m src.race.dashboard`."""
+    """`python -m src.sweeps.dashboard`."""
 
     study: str = setting("which study of output_dir/sweeps/", check=_study_problem)
     output_dir: str = setting("folder of the sweep")

@@ -24,10 +24,10 @@ from tarfile import HeaderError, ReadError
 from typing import IO, Any, Self
 
 from src.config.checks import ConfigError
-from src.data.findings import file_state, was_settled
-from src.data.once import made_once
-from src.data.shortage import shortage
-from src.files import write_atomically
+from src.data.quality.findings import file_state, was_settled
+from src.storage.build_once import made_once
+from src.storage.files import write_atomically
+from src.storage.shortage import shortage
 
 __all__ = ["ARCHIVE_ENDINGS", "extract_archive", "forget_archive"]
 

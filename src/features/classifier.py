@@ -21,7 +21,7 @@ from src.features.calibration import Calibration
 from src.features.fusion import Extractor, extractors_of
 from src.features.model import CalibratedModel
 from src.features.trees import check_trees
-from src.files import write_atomically
+from src.storage.files import write_atomically
 
 __all__ = ["FeatureClassifier", "numbers_in"]
 

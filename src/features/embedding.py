@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from src.features.picture import Floats
+from src.features.descriptors.picture import Floats
 from src.models.folding import fold_batch_norms
 
 __all__ = ["NetworkFeatures"]

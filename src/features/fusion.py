@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from src.features.colour import Colour
-from src.features.hog import Hog
-from src.features.lbp import Lbp
-from src.features.picture import Floats
-from src.features.raw import Raw
-from src.features.scattering import Scattering
-from src.features.texture import Gabor, Haralick
+from src.features.descriptors.colour import Colour
+from src.features.descriptors.hog import Hog
+from src.features.descriptors.lbp import Lbp
+from src.features.descriptors.picture import Floats
+from src.features.descriptors.raw import Raw
+from src.features.descriptors.scattering import Scattering
+from src.features.descriptors.texture import Gabor, Haralick
 
 __all__ = ["Described", "Extractor", "Mirrored", "extractors_of"]
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from src.config.features import ClassicalSettings
 from src.features.calibration import Calibration
+from src.features.descriptors.picture import Floats
 from src.features.grid import Group, Head, Normalisation, head_groups
 from src.features.model import (
     ENOUGH_UNSEEN,
@@ -40,7 +41,6 @@ from src.features.paths import (
     ridge_scores,
     svm_scores,
 )
-from src.features.picture import Floats
 from src.features.pipeline import make_pipeline
 from src.features.rbf import RbfMachine
 from src.features.scaling import BlockScaler, unit_rows

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.features.calibration import Calibration, log_votes
-from src.features.picture import Floats
+from src.features.descriptors.picture import Floats
 
 __all__ = ["ENOUGH_UNSEEN", "CalibratedModel", "folds_of", "of_all_classes", "scores_of"]
 

@@ -15,9 +15,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.parallel import a_window, in_order
+from src.features.descriptors.picture import Floats
 from src.features.fusion import Extractor
-from src.features.picture import Floats
+from src.machine.parallel import a_window, in_order
 
 __all__ = ["described"]
 

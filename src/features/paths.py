@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from src.features.calibration import log_votes
+from src.features.descriptors.picture import Floats
 from src.features.means import gram
-from src.features.picture import Floats
 from src.features.rbf import sums_over_opponents
 
 __all__ = [

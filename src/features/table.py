@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.cache import PictureStore
-from src.data.once import made_once
-from src.data.splits import Split
-from src.digests import checked_line, line_content
+from src.data.decoding.cache import PictureStore
+from src.data.splitting.splits import Split
+from src.features.descriptors.picture import Floats
 from src.features.fusion import Extractor, Mirrored
 from src.features.parallel import described
-from src.features.picture import Floats
+from src.storage.build_once import made_once
+from src.storage.digests import checked_line, line_content
 
 __all__ = ["FeatureTable", "is_whole_table"]
 

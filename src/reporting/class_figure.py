@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from src.metrics.classification import balanced_accuracy, macro_f1
-from src.reporting.canvas import (
+from src.reporting.class_table import ClassRow, class_rows
+from src.reporting.style import (
     ACCENT_SOFT,
     BACKDROP,
     GRID,
@@ -21,7 +22,6 @@ from src.reporting.canvas import (
     new_figure,
     plain_labels,
 )
-from src.reporting.class_table import ClassRow, class_rows
 
 __all__ = ["class_figure"]
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from src.machine.text import csv_row
 from src.metrics.classification import (
     per_class_f1,
     per_class_precision,
     per_class_recall,
 )
 from src.metrics.intervals import wilson_interval
-from src.text import csv_row
 
 __all__ = ["ClassRow", "class_rows", "class_table"]
 

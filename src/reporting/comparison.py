@@ -8,12 +8,12 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from src.reporting.amounts import count, duration, mean_text, measured
+from src.machine.text import csv_row
+from src.reporting.formatting import count, duration, mean_text, measured
 from src.reporting.tables import Table
-from src.selection.folds import FoldTest
-from src.selection.mcnemar import McNemar
-from src.selection.verdict import Standing, Verdict
-from src.text import csv_row
+from src.statistics.fold_tests import FoldTest
+from src.statistics.mcnemar import McNemar
+from src.statistics.verdict import Standing, Verdict
 
 __all__ = [
     "Comparison",

@@ -9,8 +9,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from src.reporting.amounts import metric_text, tick_text
-from src.reporting.canvas import (
+from src.reporting.comparison import Comparison
+from src.reporting.contact_sheets import Cell, sheet
+from src.reporting.figures import confusion_figure
+from src.reporting.formatting import metric_text, tick_text
+from src.reporting.palette import family_colors
+from src.reporting.report_data import Disagreement, Exhibits, Leader, as_race
+from src.reporting.style import (
     GRID,
     INK,
     MUTED,
@@ -22,11 +27,6 @@ from src.reporting.canvas import (
     save,
     tidy,
 )
-from src.reporting.comparison import Comparison
-from src.reporting.exhibits import Disagreement, Exhibits, Leader, as_race
-from src.reporting.figures import confusion_figure
-from src.reporting.palette import family_colors
-from src.reporting.sheets import Cell, sheet
 from src.reporting.sweep_curves import curves_figure, importance_figure
 from src.reporting.sweep_planes import pareto_figure, trade_offs
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.metrics.pareto import pareto_front
-from src.reporting.amounts import metric_text
 from src.reporting.class_table import class_rows
 from src.reporting.comparison import Comparison, Entrant, comparison_table
-from src.reporting.exhibits import Disagreement, Exhibits, Leader
+from src.reporting.formatting import metric_text
 from src.reporting.page import html_page, plain_table, sortable_table
 from src.reporting.palette import family_colors
+from src.reporting.report_data import Disagreement, Exhibits, Leader
 from src.reporting.tables import Table
-from src.selection.intervals import Interval
+from src.statistics.intervals import Interval
 
 __all__ = ["comparison_page"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 
-from src.export_record import ExportRecord, VariantRecord
+from src.records.export import ExportRecord, VariantRecord
 from src.reporting.tables import Table
 
 __all__ = ["format_export"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from src.metrics.probabilistic import ReliabilityBins
 from src.metrics.summary import metric_key
-from src.reporting.canvas import (
+from src.reporting.style import (
     ACCENT,
     ACCENT_SOFT,
     BACKDROP,

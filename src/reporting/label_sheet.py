@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from src.reporting.canvas import INK, MUTED, WARNING, plain_labels
+from src.reporting.contact_sheets import Cell, sheet
 from src.reporting.guesses import GuessSample
-from src.reporting.sheets import Cell, sheet
+from src.reporting.style import INK, MUTED, WARNING, plain_labels
 
 __all__ = ["label_sheet"]
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
+from src.machine.text import csv_row
 from src.metrics.pareto import pareto_front
-from src.reporting.amounts import value_text
-from src.text import csv_row
-from src.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
+from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
+from src.reporting.formatting import value_text
 
 __all__ = [
     "FamilyStanding",

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from src.reporting.canvas import INK, MUTED, WARNING, plain_labels
-from src.reporting.sheets import Cell, confident_mistakes, sheet
+from src.reporting.contact_sheets import Cell, confident_mistakes, sheet
+from src.reporting.style import INK, MUTED, WARNING, plain_labels
 
 __all__ = ["likeliest", "map_sheet", "right_and_wrong", "rivals_sheet"]
 

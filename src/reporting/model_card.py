@@ -13,9 +13,9 @@ import numpy as np
 
 from src.metrics.classification import confusion_matrix
 from src.metrics.probabilistic import reliability_bins
-from src.records import Predictions, RunSummary
-from src.reporting.amounts import count, duration, measured, one_line, share_with_interval
+from src.records.run import Predictions, RunSummary
 from src.reporting.class_table import class_rows
+from src.reporting.formatting import count, duration, measured, one_line, share_with_interval
 from src.reporting.tables import Table
 
 __all__ = ["CardFacts", "model_card"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from src.reporting.canvas import ACCENT, GRID, MUTED, WARNING, new_figure, tidy
+from src.reporting.style import ACCENT, GRID, MUTED, WARNING, new_figure, tidy
 
 __all__ = ["range_figure"]
 

@@ -9,17 +9,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from src.files import write_atomically
 from src.metrics.classification import confusion_matrix
 from src.metrics.probabilistic import reliability_bins
-from src.records import Predictions
-from src.reporting.canvas import save
+from src.records.class_maps import ClassMaps
+from src.records.run import Predictions
 from src.reporting.class_figure import class_figure
-from src.reporting.class_maps import ClassMaps
 from src.reporting.class_table import class_table
+from src.reporting.contact_sheets import batch_sheet, confident_mistakes, mistakes_sheet
 from src.reporting.figures import confusion_figure, learning_curves, reliability_diagram
 from src.reporting.map_sheet import map_sheet, right_and_wrong
-from src.reporting.sheets import batch_sheet, confident_mistakes, mistakes_sheet
+from src.reporting.style import save
+from src.storage.files import write_atomically
 
 __all__ = ["draw_run_figures"]
 

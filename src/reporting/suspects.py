@@ -7,10 +7,10 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from src.files import write_atomically
+from src.machine.text import csv_row
 from src.metrics.confident import label_suspects
-from src.records import Predictions, Suspect
-from src.text import csv_row
+from src.records.run import Predictions, Suspect
+from src.storage.files import write_atomically
 
 __all__ = ["doubtful_labels", "write_suspects"]
 

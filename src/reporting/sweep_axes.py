@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from src.reporting.amounts import tick_text
-from src.reporting.canvas import GRID, INK, new_figure, plain_labels
+from src.records.trials import SweepRecord
+from src.reporting.formatting import tick_text
 from src.reporting.palette import family_colors
+from src.reporting.style import GRID, INK, new_figure, plain_labels
 from src.reporting.value_axes import range_worth_showing
-from src.trials import SweepRecord
 
 __all__ = [
     "add_legend",

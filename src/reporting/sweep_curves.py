@@ -8,10 +8,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from src.reporting.amounts import metric_text
-from src.reporting.canvas import GRID, INK, new_figure, plain_labels, tidy
+from src.records.trials import COMPLETE, SweepRecord
+from src.reporting.formatting import metric_text
 from src.reporting.leaderboard import best_of_families
 from src.reporting.palette import family_colors
+from src.reporting.style import GRID, INK, new_figure, plain_labels, tidy
 from src.reporting.sweep_axes import (
     add_legend,
     entry,
@@ -19,7 +20,6 @@ from src.reporting.sweep_axes import (
     scale_to_metric,
     whole_numbers,
 )
-from src.trials import COMPLETE, SweepRecord
 
 __all__ = ["curves_figure", "importance_figure"]
 

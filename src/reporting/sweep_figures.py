@@ -8,11 +8,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from src.reporting.canvas import save
+from src.records.trials import COMPLETE, PRUNED, SweepRecord
+from src.reporting.style import save
 from src.reporting.sweep_curves import curves_figure, importance_figure
 from src.reporting.sweep_history import equal_terms_figure, history_figure
 from src.reporting.sweep_planes import parallel_figure, pareto_figure, trade_offs
-from src.trials import COMPLETE, PRUNED, SweepRecord
 
 __all__ = ["draw_sweep_figures"]
 

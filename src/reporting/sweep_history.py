@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from src.reporting.amounts import duration, metric_text
-from src.reporting.canvas import INK, MUTED, WARNING, new_figure, tidy
+from src.records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
+from src.reporting.formatting import duration, metric_text
 from src.reporting.leaderboard import at_equal_time, at_equal_trials, ended_by_family, own_clock
 from src.reporting.palette import family_colors
+from src.reporting.style import INK, MUTED, WARNING, new_figure, tidy
 from src.reporting.sweep_axes import (
     add_legend,
     entry,
@@ -20,7 +21,6 @@ from src.reporting.sweep_axes import (
     scale_to_metric,
     whole_numbers,
 )
-from src.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
 
 __all__ = ["best_so_far", "equal_terms_figure", "history_figure"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from src.reporting.amounts import duration, metric_text, settings_text
+from src.records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
+from src.reporting.formatting import duration, metric_text, settings_text
 from src.reporting.leaderboard import leaderboard, values_of
 from src.reporting.page import html_page, plain_table, sortable_table
 from src.reporting.palette import family_colors
@@ -18,7 +19,6 @@ from src.reporting.sweep_report import (
     verdict,
 )
 from src.reporting.value_axes import metric_axis, value_axes
-from src.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
 
 __all__ = ["sweep_page"]
 

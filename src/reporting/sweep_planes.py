@@ -11,20 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from src.metrics.pareto import pareto_front
-from src.reporting.amounts import metric_text, tick_text
-from src.reporting.canvas import (
-    ACCENT,
-    INK,
-    MUTED,
-    WARNING,
-    new_figure,
-    plain_labels,
-    tidy,
-)
+from src.records.trials import COMPLETE, PRUNED, SweepRecord, TrialRecord
+from src.reporting.formatting import metric_text, tick_text
 from src.reporting.palette import family_colors
+from src.reporting.style import ACCENT, INK, MUTED, WARNING, new_figure, plain_labels, tidy
 from src.reporting.sweep_axes import add_legend, entry, family_handles, scale_to_metric
 from src.reporting.value_axes import value_axes
-from src.trials import COMPLETE, PRUNED, SweepRecord, TrialRecord
 
 __all__ = ["parallel_figure", "pareto_figure", "trade_offs"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from src.metrics.summary import metric_key
-from src.reporting.amounts import (
+from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
+from src.reporting.formatting import (
     duration,
     mean_text,
     measured,
@@ -23,7 +24,6 @@ from src.reporting.leaderboard import (
     values_of,
 )
 from src.reporting.tables import Table
-from src.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 
 __all__ = [
     "COMMAND",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
-from src.reporting.amounts import one_line
+from src.reporting.formatting import one_line
 
 __all__ = ["Table"]
 

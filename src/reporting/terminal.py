@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from src.machine.text import visible
 from src.metrics.summary import metric_key
-from src.records import RunSummary
-from src.reporting.amounts import count, duration, measured, share_with_interval
-from src.text import visible
+from src.records.run import RunSummary
+from src.reporting.formatting import count, duration, measured, share_with_interval
 
 __all__ = ["format_summary"]
 

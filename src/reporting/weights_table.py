@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from src.reporting.amounts import count
+from src.reporting.formatting import count
 from src.reporting.tables import Table
 
 if TYPE_CHECKING:  # torch takes a moment

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from src.records.trials import COMPLETE, FAILED, PRUNED, TrialRecord
 from src.search.pool import Ended, Event, Noted, Pool, Reported
 from src.search.study import SweepStudy
 from src.search.workers.process import Ending, Job
-from src.trials import COMPLETE, FAILED, PRUNED, TrialRecord
 
 __all__ = ["Budget", "Driver", "TooManyFailures", "Watcher"]
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
-from src.digests import DamagedLine, checked_line, line_content
-from src.disk import named_file
+from src.machine.disk import named_file
+from src.storage.digests import DamagedLine, checked_line, line_content
 
 __all__ = ["Journal", "operation_of"]
 

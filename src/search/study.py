@@ -18,6 +18,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from src.search.difference import difference
 from src.search.importances import key_shares
 from src.search.journal import Journal
@@ -26,7 +27,6 @@ from src.search.samplers import family_sampler, grid, make_sampler
 from src.search.space import Family, Value
 from src.search.storage import open_database, plainly
 from src.search.views import FAMILY, PartOfStudy
-from src.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 
 __all__ = ["JOURNAL", "Plan", "StudyBusy", "StudyChanged", "SweepStudy"]
 

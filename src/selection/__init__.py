@@ -1,1 +1,0 @@
-"""Which candidate to use and how sure that is: pure functions over stored predictions."""

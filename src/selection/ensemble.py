@@ -1,97 +1,138 @@
-"""Which mixture of trained networks answers best, without training any again.
-
-Two ways: a weighted mean of probabilities, found greedily, and a weighted mean of log
-probabilities, found by convex optimisation (`stacking`). Both return weights, one a member, for
-`mixing`.
-"""
+"""From the runs that were compared to one more run that answers for several of them."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
 
-from src.metrics.probabilistic import SMALLEST_PROBABILITY
+import yaml
 
-__all__ = ["greedy_weights"]
+from src.config.checks import ConfigError
+from src.config.compose import compose_plain, word_of
+from src.config.finished import CompareSettings
+from src.config.models import ModelSettings, NetworkSettings
+from src.config.schema import RunSettings
+from src.config.stored import stored_settings
+from src.records.run import RunSummary
+from src.runs.candidates.choose import ENSEMBLE_SUFFIX
+from src.runs.candidates.members import NothingGained
+from src.runs.experiment import run_experiment
+from src.runs.folder import RunFolder
 
-Floats = NDArray[np.float64]
-Probs = NDArray[np.float32]
+__all__ = ["ensemble_of"]
+
+# Of a network's settings, what networks of one architecture may differ in.
+_OF_TRAININGS = tuple(
+    key for key in get_type_hints(NetworkSettings) if key not in get_type_hints(ModelSettings)
+)
 
 
-def greedy_weights(
-    probs: Probs,
-    targets: NDArray[np.int64],
-    *,
-    bags: int = 20,
-    bag_share: float = 0.5,
-    max_steps: int = 50,
-    seed: int = 0,
-) -> Floats:
-    """Ensemble selection with replacement.
+def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary | None:
+    """Combine runs as `settings.ensemble` says, and save what comes of it as a run.
 
-    Caruana, Niculescu-Mizil, Crew & Ksikes, "Ensemble Selection from Libraries of Models", ICML
-    2004, with its three guards against overfitting: members may come again, the start is the best
-    number of best members, and selection is repeated on random bags of members, whose weights
-    are averaged. The measure that is climbed is the log-loss: it moves with every picture, where
-    accuracy stands still for most, and it needs only the probability of each target.
+    Its pictures, their parts and its place in MLflow are those of the first run.
+    The test part is not measured.
 
     Args:
-        probs: (M, N, K) of M members.
-        targets: (N,).
-        bags: random parts of the members to select from; 0 selects once from all of them.
-        bag_share: of the members, in each bag; at least one.
-        max_steps: members added after the start, at most.
-        seed: of the bags.
+        run_ids: of finished runs on the same split, the best first. Those that cannot be part of
+            one model are left out, unless `settings.runs` names them.
+        settings: of the comparison.
 
     Returns:
-        (M,) weights, at least 0, that sum to one.
+        of the new run; None where no soup was better than its best member, which is then said.
 
     Raises:
-        ValueError: no members or pictures, or a share that is none.
+        ConfigError: the runs cannot be combined.
     """
-    if probs.ndim != 3 or 0 in probs.shape or targets.shape != probs.shape[1:2]:
-        raise ValueError(
-            f"probs has shape {probs.shape} and targets {targets.shape}: they must be (M, N, K) "
-            "and (N,), with at least one member and one picture."
+    if settings.part != "val":
+        raise ConfigError(
+            f"part is {settings.part}, but an ensemble is chosen on the validation part: what the "
+            "test part is to judge must not have been chosen by it."
         )
-    if not 0 < bag_share <= 1:
-        raise ValueError(f"bag_share is {bag_share}: it must be above 0 and at most 1.")
-    likelihood = np.take_along_axis(probs, targets[None, :, None], axis=2)[:, :, 0]
-    likelihood = likelihood.clip(SMALLEST_PROBABILITY, 1.0)
-    members = len(probs)
-    if bags == 0:
-        return _climb(likelihood, max_steps)
-    weights = np.zeros(members)
-    generator = np.random.default_rng(seed)
-    for _ in range(bags):
-        size = max(1, round(bag_share * members))
-        bag = np.sort(generator.choice(members, size, replace=False))
-        weights[bag] += _climb(likelihood[bag], max_steps)
-    return weights / bags
+    folders = _folders(run_ids, settings)
+    soup = settings.ensemble == "soup"
+    usable = folders if settings.runs is not None else _usable(folders, soup)
+    if left_out := len(folders) - len(usable):
+        some = "One run" if left_out == 1 else f"{left_out} runs"
+        kind = "pictures of one size and one architecture" if soup else "pictures of one size"
+        print(f"{some} left out of it: it needs models that are kept and that have {kind}.")
+    if len(usable) < 2:
+        raise ConfigError(
+            f"ensemble: at least two runs are needed that can be combined, and there "
+            f"{'is 1' if usable else 'are none'}."
+        )
+    names = [str(f.path) if f.output_dir != _output_dir(settings) else f.name for f in usable]
+    return _made(_settings(usable[0], names, settings), names, settings)
 
 
-def _climb(likelihood: NDArray[np.float32], max_steps: int) -> Floats:
-    """Weights of the best ensemble met on the way, for (M, N) probabilities of the targets."""
-    counts = np.zeros(len(likelihood))
-    order = np.argsort(-np.log(likelihood).mean(axis=1, dtype=np.float64), kind="stable")
-    sums = np.zeros_like(likelihood[0])
-    best, start = np.inf, 0
-    for size, member in enumerate(order, start=1):
-        sums = sums + likelihood[member]
-        loss = _mean_log_loss(sums / size)
-        if loss < best:
-            best, start, start_sums = loss, size, sums
-    counts[order[:start]] = 1
-    best_counts, sums = counts.copy(), start_sums
-    for size in range(start + 1, start + max_steps + 1):
-        losses = -np.log((likelihood + sums) / size).mean(axis=1, dtype=np.float64)
-        member = int(losses.argmin())
-        counts[member] += 1
-        sums = sums + likelihood[member]
-        if losses[member] < best:
-            best, best_counts = float(losses[member]), counts.copy()
-    return best_counts / best_counts.sum()
+def _made(run: RunSettings, names: list[str], settings: CompareSettings) -> RunSummary | None:
+    words = [f"ensemble={str(settings.ensemble).lower()}", word_of("runs", names)]
+    command = ["python", "-m", "src.compare", *words, f"output_dir={settings.output_dir}"]
+    try:
+        return run_experiment(run, command=shlex.join(command))
+    except NothingGained as outcome:
+        print(outcome)
+        return None
 
 
-def _mean_log_loss(likelihood: NDArray[np.float32]) -> float:
-    return float(-np.log(likelihood).mean(dtype=np.float64))
+def _output_dir(settings: CompareSettings) -> Path:
+    return Path(settings.output_dir).absolute()
+
+
+def _folders(run_ids: Sequence[str], settings: CompareSettings) -> list[RunFolder]:
+    output_dir = _output_dir(settings)
+    # One look at all of them, and not one for each.
+    known = [RunFolder.open(path.parent) for path in (output_dir / "runs").glob("*/run.json")]
+    known += [RunFolder.find(run, output_dir) for run in settings.runs or ()]
+    by_id = {folder.run_id: folder for folder in known}
+    return [by_id[run_id] for run_id in dict.fromkeys(run_ids) if run_id in by_id]
+
+
+def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
+    """Those with a model of their own that can join the first one that has company."""
+    alike: dict[str, list[RunFolder]] = {}
+    for folder in folders:
+        plain = _plain(folder)
+        if not _has_model(folder, plain, soup):
+            continue
+        shared: list[Any] = []
+        if soup:
+            shared = [plain["data"]["image_size"], plain["data"]["channels"]]
+            shared.append({k: v for k, v in plain["model"].items() if k not in _OF_TRAININGS})
+        alike.setdefault(json.dumps(shared, sort_keys=True), []).append(folder)
+    return next((group for group in alike.values() if len(group) > 1), [])
+
+
+def _has_model(folder: RunFolder, plain: dict[str, Any], soup: bool) -> bool:
+    if plain.get("cv", {}).get("folds") is not None:  # its models are those of its folds
+        return not soup
+    try:
+        suffix = folder.chosen_checkpoint().suffix
+    except ValueError:  # a sweep drops the models of trials that it ended early
+        return False
+    return suffix == ".ckpt" if soup else suffix != ENSEMBLE_SUFFIX
+
+
+def _settings(first: RunFolder, names: list[str], settings: CompareSettings) -> RunSettings:
+    way = "best" if settings.ensemble is True else str(settings.ensemble)
+    plain = compose_plain(["model=ensemble"], "config")
+    theirs = _plain(first)
+    place, tracked = settings.tracking, theirs["tracking"]
+    uri, enabled = place.uri or tracked["uri"], place.enabled and tracked["enabled"]
+    plain["data"], plain["tracking"] = theirs["data"], tracked | {"uri": uri, "enabled": enabled}
+    plain["output_dir"] = settings.output_dir
+    plain["evaluate_test"] = False
+    plain["model"] |= {"runs": names, "way": way}
+    if way == "soup":
+        plain["model"]["name"] = way
+    return stored_settings(plain)
+
+
+def _plain(folder: RunFolder) -> dict[str, Any]:
+    # The C reader takes a tenth of the time, which many runs show.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    found: dict[str, Any] = yaml.load(folder.config.read_text(encoding="utf-8"), loader)
+    return found

@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.files import replacing, write_atomically
 from src.serving.exported import ONNX_FILE, PT2_FILE, classifier_of, open_logits
 from src.serving.predictor import Predictor
+from src.storage.files import replacing, write_atomically
 
 if TYPE_CHECKING:  # a classifier on features needs no torch
     import torch
@@ -54,8 +54,11 @@ _DIGEST = "digest.txt"
 # The package's own `src/`; what a prediction imports of it is shipped, and no more.
 _SOURCES = Path(__file__).resolve().parents[1]
 _SHIPPED = (
-    *("__init__.py", "disk.py", "files.py", "openmp.py", "text.py"),
-    *(f"data/{name}.py" for name in ("__init__", "decode", "depth", "source")),
+    "__init__.py",
+    *(f"machine/{name}.py" for name in ("__init__", "disk", "openmp", "text")),
+    *("storage/__init__.py", "storage/files.py", "data/__init__.py"),
+    *(f"data/decoding/{name}.py" for name in ("__init__", "decode", "depth")),
+    *("data/sources/__init__.py", "data/sources/source.py"),
     *(
         f"serving/{name}.py"
         for name in ("__init__", "bundle", "exported", "inputs", "mlflow_model", "predictor")
@@ -63,35 +66,20 @@ _SHIPPED = (
 )
 _SHIPPED_FOR_NETWORKS = (
     "serving/network.py",
-    "data/affine.py",
-    "data/transforms.py",
+    *(f"data/augmentation/{name}.py" for name in ("__init__", "affine", "transforms")),
     "models/*.py",
-    "training/__init__.py",
-    "training/inference.py",
-    "training/tta.py",
+    *(f"training/{name}.py" for name in ("__init__", "inference", "tta")),
 )
-_SHIPPED_FOR_CLASSIFIERS = tuple(
-    f"features/{name}.py"
-    for name in (
-        *("__init__", "calibration", "classifier", "colour", "embedding", "fusion", "hog", "lbp"),
-        *(
-            "means",
-            "model",
-            "picture",
-            "raw",
-            "rbf",
-            "scaling",
-            "scattering",
-            "selection",
-            "texture",
-        ),
-        "trees",
-    )
+_SHIPPED_FOR_CLASSIFIERS = (
+    *(f"features/{name}.py" for name in ("__init__", "calibration", "classifier", "embedding")),
+    *(f"features/{name}.py" for name in ("fusion", "means", "model", "rbf", "scaling")),
+    *("features/selection.py", "features/trees.py"),
+    "features/descriptors/*.py",
 )
 _SHIPPED_FOR_ENSEMBLES = (
     "serving/ensemble.py",
     *("metrics/__init__.py", "metrics/inputs.py", "metrics/probabilistic.py"),
-    *("selection/__init__.py", "selection/mixing.py"),
+    *("ensembles/__init__.py", "ensembles/mixing.py"),
 )
 _SHIPPED_FOR_EXPORTED = {
     ONNX_FILE: ("serving/onnx_network.py",),

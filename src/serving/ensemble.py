@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.selection.mixing import Way, combined_probabilities
+from src.ensembles.mixing import Way, combined_probabilities
 from src.serving.predictor import Predictor
 
 __all__ = ["ensemble_predictor"]
@@ -28,7 +28,7 @@ def ensemble_predictor(
 
     Args:
         members: M of them, for the same classes, of one format each.
-        way, weights: see `src.selection.mixing`.
+        way, weights: see `src.ensembles.mixing`.
         passport: of the ensemble.
         batch_size: pictures at once.
 

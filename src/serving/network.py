@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from src.data.transforms import normalize
+from src.data.augmentation.transforms import normalize
 from src.serving.predictor import Classify
 from src.training.inference import MEMORY_FORMATS, autocast
 from src.training.tta import averaged_logits

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decode import PictureError, PictureFormat, decode_picture
-from src.data.source import Problem
+from src.data.decoding.decode import PictureError, PictureFormat, decode_picture
+from src.data.sources.source import Problem
 from src.serving.inputs import as_picture, check_request, pixels_in_memory
 
 __all__ = ["Classify", "DamagedModel", "Labelled", "Predictor"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from src.champions import Champion
+from src.records.champions import Champion
 from src.tracking.mirror_state import MirrorState, mirror_lock
 from src.tracking.mlflow_store import Rejected, ServerAway, Store
 from src.tracking.spool import Spool, read_events, spool_path

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from src.checkout import import_environment
+from src.machine.checkout import import_environment
 
 __all__ = ["MirrorProcess", "Mirrored"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from src.files import write_atomically
+from src.storage.files import write_atomically
 
 __all__ = ["MirrorState", "mirror_lock"]
 

@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from src.checkout import ROOT
-from src.files import write_atomically
+from src.machine.checkout import ROOT
+from src.storage.files import write_atomically
 from src.tracking.addresses import without_password
 
 __all__ = ["Git", "Provenance", "command_line", "read_git", "read_machine", "read_packages"]

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from src.digests import DamagedLine, checked_line, line_content
+from src.storage.digests import DamagedLine, checked_line, line_content
 
 __all__ = [
     "STATUSES",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from src.config.checks import ConfigError
-from src.disk import refusal
+from src.machine.disk import refusal
 from src.tracking.addresses import (
     absolute_uri,
     public_uri,

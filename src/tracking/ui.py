@@ -17,16 +17,16 @@ import urllib.request
 from functools import partial
 from pathlib import Path
 
-from src.checkout import import_environment
 from src.config.checks import ConfigError
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
 from src.config.tracking import UISettings
+from src.machine.checkout import import_environment
+from src.machine.interruption import Interrupted
+from src.machine.leash import leashed
 from src.tracking.addresses import absolute_uri, sqlite_path
-from src.tracking.leash import leashed
 from src.tracking.pages import APP_NAME, HOSTS, found_by_mlflow
 from src.tracking.view import link
-from src.training.interruption import Interrupted
 
 __all__ = ["main", "server_command", "show"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from src.digests import HashingWriter, zip_is_whole
-from src.disk import refusal
-from src.files import replacing
-from src.training.failures import DiskRefuses
+from src.machine.disk import refusal
+from src.machine.failures import DiskRefuses
+from src.storage.digests import HashingWriter, zip_is_whole
+from src.storage.files import replacing
 
 __all__ = ["AtomicCheckpointIO", "network_difference", "read_checkpoint"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from src.config.checks import ConfigError
-from src.training.failures import RunFailed
-from src.training.interruption import Interrupted, Interruption
+from src.machine.failures import RunFailed
+from src.machine.interruption import Interrupted, Interruption
 from src.training.progress import Progress
 from src.training.task import ClassificationTask
 

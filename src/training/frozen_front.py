@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from src.data.blocks import has_its_checksums, write_checksums
-from src.data.loaders import Batch
-from src.data.once import made_once
+from src.data.loading.loaders import Batch
+from src.storage.blocks import has_its_checksums, write_checksums
+from src.storage.build_once import made_once
 from src.training.depth import unwrapped
 from src.training.freezing import evaluating
 from src.training.inference import autocast

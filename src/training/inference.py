@@ -15,7 +15,7 @@ from src.training.tta import averaged_logits
 if TYPE_CHECKING:  # a served model has neither Lightning nor the loaders
     from torch import nn
 
-    from src.data.loaders import Batch
+    from src.data.loading.loaders import Batch
     from src.training.task import ClassificationTask
 
 __all__ = ["AUTOCAST", "MEMORY_FORMATS", "autocast", "predict", "require_finite"]

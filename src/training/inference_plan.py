@@ -18,8 +18,8 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from src.training import kept
-from src.training.hardware import has_bfloat16, machine
+from src.machine.hardware import has_bfloat16, machine
+from src.storage import kept
 from src.training.inference import MEMORY_FORMATS, autocast
 
 __all__ = ["InferencePlan", "forward", "inference_plan"]
@@ -89,7 +89,7 @@ def inference_plan(
         device: where to compute.
         images: (N, C, H, W) float32, normalised, N at least 1: what to measure with; a few
             pictures of the user's judge rounding best. None for drawn ones.
-        cache_dir: see `src.data.cache.cache_folder`.
+        cache_dir: see `src.data.decoding.cache.cache_folder`.
 
     Raises:
         RuntimeError: the network does not run in single precision on such pictures.

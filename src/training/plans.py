@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.data.loaders import Batch
-from src.training.hardware import has_bfloat16
+from src.data.loading.loaders import Batch
+from src.machine.hardware import has_bfloat16
 from src.training.inference import autocast
 from src.training.task import ClassificationTask
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from src.data.loaders import Batch
+from src.data.loading.loaders import Batch
 from src.training.plans import Stepper
 
 __all__ = ["RangeTest", "range_test"]

@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from src.data.loaders import Batch
+from src.data.augmentation.transforms import normalize
+from src.data.loading.loaders import Batch
 from src.data.randomness import derive_seed
-from src.data.transforms import normalize
 from src.training.ema import WeightAverage
 from src.training.freezing import Freezing
 from src.training.totals import Totals
@@ -32,7 +32,7 @@ def _heads_if_any(network: nn.Module) -> tuple[str, ...]:
 
 
 class Augmentation(Protocol):
-    """Changes a batch of uint8 pictures; see src/data/augment.py."""
+    """Changes a batch of uint8 pictures; see src/data/augmentation/augment.py."""
 
     def __call__(
         self,

@@ -11,7 +11,7 @@ import pytest
 
 from src.config.checks import ConfigError, Settings, setting
 from src.config.command_line import parse, run_entry
-from src.training.interruption import Interrupted
+from src.machine.interruption import Interrupted
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from src.config.credentials import (
     without_credentials,
     without_password,
 )
-from src.config.resume import read_run_settings
 from src.config.stored import stored_settings
 from src.config.sweep import read_sweep_settings
 from src.config.tracking import ReplaySettings, TrackingPlace, uri_problem
+from src.runs.resume_settings import read_run_settings
 
 SECRET = "s3cret"
 ADDRESSES = [

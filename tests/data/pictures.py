@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.cache import PictureStore, open_pictures
+from src.data.decoding.cache import PictureStore, open_pictures
 from src.data.sources.folder import load
 
 

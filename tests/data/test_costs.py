@@ -20,15 +20,15 @@ from PIL import Image
 from src.config.checks import ConfigError
 from src.config.data import DataSettings
 from src.data import archive as module
-from src.data import decode, decoded
 from src.data.archive import extract_archive
-from src.data.decode import MAX_FILE_BYTES, PictureError, decode_picture
+from src.data.decoding import decode, decoded
+from src.data.decoding.decode import MAX_FILE_BYTES, PictureError, decode_picture
 from src.data.sources import table
 from src.data.sources.folder import load
 from src.data.sources.listing import list_pictures
 from tests.data.pictures import encoded, opened, png, tree, write
+from tests.data.quality.test_audit import exchanged
 from tests.data.test_archive import files_below, member, pack, tar_of
-from tests.data.test_audit import exchanged
 
 REPOSITORY = Path(__file__).parents[2]
 _NUMBERS = [errno.EMFILE, errno.ENFILE, errno.ENOMEM]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.records import Predictions, RunSummary
+from src.records.run import Predictions, RunSummary
 from tests.entries.conftest import Begin, Run
 from tests.entries.sweeps import STUDY, folder, mlflow_runs, trials
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.records import Predictions
+from src.records.run import Predictions
 from tests.entries.conftest import Run
 
 SAME = [

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from src.data.sources.digits import load
-from src.seal import break_seal
+from src.runs.seal import break_seal
 from tests.entries.conftest import Run
 
 

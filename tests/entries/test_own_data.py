@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.data.pictures import encoded, write
-from tests.data.test_audit import exchanged
+from tests.data.quality.test_audit import exchanged
 from tests.entries.conftest import Run
 
 _NAMES = ("level", "upright")

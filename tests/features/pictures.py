@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.cache import PictureStore, open_pictures
-from src.data.source import Source
-from src.data.splits import Split, make_split
+from src.data.decoding.cache import PictureStore, open_pictures
+from src.data.sources.source import Source
+from src.data.splitting.splits import Split, make_split
 
 
 def pictures(count: int = 6, channels: int = 3, size: tuple[int, int] = (20, 28)) -> NDArray:

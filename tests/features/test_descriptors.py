@@ -11,14 +11,14 @@ from PIL import Image
 from skimage.color import rgb2hsv
 from skimage.feature import graycomatrix, hog, local_binary_pattern
 
-from src.features.colour import Colour
+from src.features.descriptors.colour import Colour
+from src.features.descriptors.hog import Hog
+from src.features.descriptors.lbp import Lbp
+from src.features.descriptors.picture import brightness, cells
+from src.features.descriptors.raw import Raw
+from src.features.descriptors.scattering import Scattering
+from src.features.descriptors.texture import Gabor, Haralick
 from src.features.fusion import extractors_of
-from src.features.hog import Hog
-from src.features.lbp import Lbp
-from src.features.picture import brightness, cells
-from src.features.raw import Raw
-from src.features.scattering import Scattering
-from src.features.texture import Gabor, Haralick
 from tests.features.pictures import pictures
 
 ALL = [

@@ -7,10 +7,10 @@ import numpy as np
 from src.metrics.classification import confusion_matrix
 from src.metrics.probabilistic import reliability_bins
 from src.reporting.comparison import Comparison, Entrant
-from src.reporting.exhibits import Agreement, Answer, Disagreement, Exhibits, Leader
-from src.selection.candidates import Candidate
-from src.selection.sentences import sentences_of
-from src.selection.verdict import judge
+from src.reporting.report_data import Agreement, Answer, Disagreement, Exhibits, Leader
+from src.statistics.candidates import Candidate
+from src.statistics.sentences import sentences_of
+from src.statistics.verdict import judge
 
 __all__ = ["comparison", "exhibits"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from src.trials import COMPLETE, FAILED, PRUNED, Finalist, SweepRecord, TrialRecord
+from src.records.trials import COMPLETE, FAILED, PRUNED, Finalist, SweepRecord, TrialRecord
 
 EPOCHS = 9
 FAMILIES = (

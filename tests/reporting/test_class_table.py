@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_fscore_support
 
+from src.machine.text import from_csv_cell
 from src.metrics.classification import confusion_matrix
 from src.metrics.intervals import wilson_interval
 from src.reporting.class_table import class_rows, class_table
-from src.text import from_csv_cell
 
 MATRIX = np.array([[9, 1, 0, 0], [4, 5, 1, 0], [0, 0, 0, 0], [0, 0, 0, 10]])
 NAMES = ["a", "b, with comma", "c", "d"]

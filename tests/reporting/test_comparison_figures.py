@@ -11,7 +11,7 @@ from src.reporting.comparison_figures import (
     recall_figure,
     reliability_figure,
 )
-from src.reporting.exhibits import as_race
+from src.reporting.report_data import as_race
 from tests.reporting.comparisons import comparison, exhibits
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from src.reporting.comparison_page import comparison_page
-from src.reporting.exhibits import Exhibits
+from src.reporting.report_data import Exhibits
 from tests.reporting.comparisons import exhibits
 from tests.reporting.pages import EVIL, Tags, Visit, browser, in_a_browser, visit
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 
-from src.export_record import ExportRecord, VariantRecord
+from src.records.export import ExportRecord, VariantRecord
 from src.reporting.export_table import format_export
 
 EAGER = VariantRecord(

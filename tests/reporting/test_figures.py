@@ -16,12 +16,12 @@ from PIL import Image
 
 from src.metrics.classification import confusion_matrix
 from src.metrics.probabilistic import calibration_error, reliability_bins
-from src.reporting.canvas import new_figure, plain_labels, save
 from src.reporting.figures import (
     confusion_figure,
     learning_curves,
     reliability_diagram,
 )
+from src.reporting.style import new_figure, plain_labels, save
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -169,7 +169,7 @@ def test_figures_are_drawn_on_several_threads_at_once(tmp_path: Path) -> None:
 
 def test_pyplot_is_never_imported() -> None:
     code = (
-        "import sys, src.reporting.figures, src.reporting.sheets;"
+        "import sys, src.reporting.figures, src.reporting.contact_sheets;"
         "sys.exit(not {'matplotlib.pyplot', 'torch', 'sklearn'}.isdisjoint(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

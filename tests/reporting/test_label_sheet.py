@@ -7,9 +7,9 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from src.reporting.canvas import WARNING
 from src.reporting.guesses import Guess, GuessSample
 from src.reporting.label_sheet import label_sheet
+from src.reporting.style import WARNING
 
 
 def sample_of(probabilities: list[float], limit: int = 30) -> GuessSample:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 from src.reporting.leaderboard import (
     at_equal_time,
     at_equal_trials,
@@ -17,7 +18,6 @@ from src.reporting.leaderboard import (
     leaderboard_csv,
     non_dominated,
 )
-from src.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 from tests.reporting.races import race
 
 

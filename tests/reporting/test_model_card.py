@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from src.records import Predictions, RunSummary
+from src.records.run import Predictions, RunSummary
 from src.reporting.model_card import CardFacts, model_card
 
 NAMES = ("cat", "a|b", "dog")

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.records import Predictions
-from src.reporting.class_maps import ClassMaps
+from src.records.class_maps import ClassMaps
+from src.records.run import Predictions
 from src.reporting.run_figures import draw_run_figures
 
 HISTORY = {"train/loss": [[1, 2.0], [2, 1.0]], "val/loss": [[1, 2.1], [2, 0.9]]}

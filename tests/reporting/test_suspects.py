@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from src.records import Predictions, Suspect
-from src.reporting.canvas import save
+from src.records.run import Predictions, Suspect
+from src.reporting.style import save
 from src.reporting.suspects import doubtful_labels, write_suspects
 from src.reporting.suspects_sheet import suspects_sheet
 

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from src.records.trials import COMPLETE, FAILED, PRUNED, TrialRecord
 from src.reporting.sweep_curves import curves_figure, importance_figure
 from src.reporting.sweep_figures import draw_sweep_figures
 from src.reporting.sweep_history import best_so_far, equal_terms_figure, history_figure
 from src.reporting.sweep_planes import parallel_figure, pareto_figure, trade_offs
-from src.trials import COMPLETE, FAILED, PRUNED, TrialRecord
 from tests.reporting.races import race
 
 pytestmark = pytest.mark.filterwarnings("error")

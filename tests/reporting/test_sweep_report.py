@@ -3,8 +3,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from src.records.trials import COMPLETE, FAILED, PRUNED, Finalist, SweepRecord, TrialRecord
 from src.reporting.sweep_report import format_result, leaderboard_table, markdown
-from src.trials import COMPLETE, FAILED, PRUNED, Finalist, SweepRecord, TrialRecord
 from tests.reporting.races import race
 
 COMMAND = "python -m src.train model=cnn 'data.root=my  pics' optimizer.lr=0.003"

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from src.records import RunSummary
+from src.records.run import RunSummary
 from src.reporting.terminal import format_summary
 
 SUMMARY = RunSummary(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.records.trials import COMPLETE, TrialRecord
 from src.reporting.value_axes import ValueAxis, metric_axis, range_worth_showing, value_axes
-from src.trials import COMPLETE, TrialRecord
 from tests.reporting.races import race
 
 

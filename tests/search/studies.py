@@ -8,9 +8,9 @@ from typing import Any
 
 from optuna.pruners import BasePruner, NopPruner
 
+from src.records.trials import TrialRecord
 from src.search.space import Family, parse_space
 from src.search.study import Plan, SweepStudy
-from src.trials import TrialRecord
 
 NUMBERS = {"a": {"low": 0.0, "high": 1.0}, "b": {"low": 1, "high": 100}}
 CHOICES = {"a": {"choices": ["x", "y", "z"]}, "b": {"low": 0.0, "high": 1.0, "step": 0.5}}

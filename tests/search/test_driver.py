@@ -11,12 +11,12 @@ from typing import Any
 import psutil
 import pytest
 
+from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from src.search.driver import Budget, Driver, TooManyFailures
 from src.search.pool import Pool
 from src.search.pruning import make_pruner
 from src.search.study import SweepStudy
 from src.search.workers.local import LocalEngine, Slot
-from src.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from tests.search.studies import NUMBERS, family, plan
 
 JobOf = Callable[[TrialRecord], dict[str, Any]]

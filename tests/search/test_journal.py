@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from src.digests import line_content
 from src.search.journal import Journal
+from src.storage.digests import line_content
 
 ROOT = Path(__file__).resolve().parents[2]
 # Trials until a file would become larger than allowed; then the same study once more.

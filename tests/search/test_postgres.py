@@ -12,12 +12,12 @@ import optuna
 import pytest
 
 from src.config.credentials import problem_of_words
+from src.records.trials import COMPLETE, RUNNING, TrialRecord
 from src.search.driver import Budget, Driver
 from src.search.pool import Pool
 from src.search.storage import open_database
 from src.search.study import Plan, StudyBusy, SweepStudy
 from src.search.workers.local import LocalEngine, Slot
-from src.trials import COMPLETE, RUNNING, TrialRecord
 from tests.search.postgres import PASSWORD, Postgres
 from tests.search.studies import family, plan
 

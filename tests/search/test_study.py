@@ -17,10 +17,10 @@ from typing import Any
 import optuna
 import pytest
 
+from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING
 from src.search import storage as storages
 from src.search.lease import Lease
 from src.search.study import StudyBusy, StudyChanged, SweepStudy
-from src.trials import COMPLETE, FAILED, PRUNED, RUNNING
 from tests.search.studies import CHOICES, CONDITIONS, NUMBERS, family, plan, run, value_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,90 +1,363 @@
+"""Runs that answer together: chosen from what they said, kept, asked again, and served."""
+
 from __future__ import annotations
 
-import itertools
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import torch
+import yaml
+from PIL import Image
 
-from src.metrics.probabilistic import log_loss
-from src.selection.ensemble import greedy_weights
-from src.selection.mixing import mean_of_probabilities
+from src.compare import compare
+from src.config.checks import ConfigError
+from src.config.compose import compose_settings
+from src.config.finished import CompareSettings, EvaluateSettings, PredictSettings
+from src.data.sources.digits import load
+from src.data.sources.files import find_pictures
+from src.data.splitting.splits import Split
+from src.records.run import Predictions, RunSummary
+from src.runs.candidates.choose import load_trained
+from src.runs.experiment import run_experiment
+from src.runs.finished.evaluate import measure_again
+from src.runs.finished.predict import label_pictures
+from src.runs.folder import RunFolder
+from src.runs.resume_settings import read_run_settings
+from src.runs.seal import break_seal
+from src.selection.comparison import compared
+from src.selection.ensemble import ensemble_of
+from src.serving.bundle import open_predictor
 
-
-def library(seed: int, members: int, pictures: int = 60, classes: int = 3) -> tuple:
-    generator = np.random.default_rng(seed)
-    targets = generator.integers(classes, size=pictures)
-    logits = generator.normal(0, 1, (members, pictures, classes))
-    logits[:, np.arange(pictures), targets] += generator.uniform(0.2, 1.5, (members, 1))
-    probs = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
-    return probs.astype(np.float32), targets
-
-
-def greedy_by_hand(probs: np.ndarray, targets: np.ndarray, steps: int) -> np.ndarray:
-    """Caruana's procedure with lists and the log-loss of the metrics, nothing shared."""
-
-    def loss(bag: list[int]) -> float:
-        return log_loss(np.mean(probs[bag], axis=0, dtype=np.float64), targets)
-
-    order = sorted(range(len(probs)), key=lambda m: loss([m]))
-    bag = min((order[:size] for size in range(1, len(order) + 1)), key=loss)
-    best = bag
-    for _ in range(steps):
-        bag = min(([*bag, member] for member in range(len(probs))), key=loss)
-        best = min(best, bag, key=loss)
-    return np.bincount(best, minlength=len(probs)) / len(best)
+QUIET = ["tracking=none", "tracking.figures=false", "tracking.log_model=false"]
+SHORT = ["recipe=quick", "trainer.max_epochs=2", "runtime=float32", "trainer.progress=false"]
+MLP = ["model=mlp", "model.batch_norm=false", "model.hidden=[64]", *SHORT]
+KNN = ["model=handcrafted", "model.features=[raw]", "model.classifier=knn"]
 
 
-@given(st.integers(0, 10_000), st.integers(1, 5))
-@settings(max_examples=25, deadline=None)
-def test_agrees_with_the_procedure_by_hand(seed: int, members: int) -> None:
-    probs, targets = library(seed, members)
-    found = greedy_weights(probs, targets, bags=0, max_steps=8)
-    assert found == pytest.approx(greedy_by_hand(probs, targets, 8))
+def train(output_dir: Path, *words: str) -> RunFolder:
+    words = (*words, *QUIET, "evaluate_test=false", f"output_dir={output_dir}")
+    summary = run_experiment(read_run_settings(words))
+    assert summary is not None
+    return RunFolder.open(Path(summary.run_dir))
 
 
-def test_comes_near_the_best_of_all_mixtures() -> None:
-    probs, targets = library(1, 3, 200)
-    grid = np.linspace(0, 1, 41)
-    mixtures = [(a, b, 1 - a - b) for a, b in itertools.product(grid, grid) if a + b <= 1 + 1e-9]
-    best = min(
-        log_loss(mean_of_probabilities(probs, np.array(m).clip(0)), targets) for m in mixtures
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, ...]:
+    """Two networks and a classifier on features, of one split."""
+    output_dir = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BAKEOFF_CACHE", str(output_dir / "cache"))
+        patch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+        return (
+            train(output_dir, *MLP),
+            train(output_dir, *MLP, "seed=1"),
+            train(output_dir, *KNN),
+        )
+
+
+@pytest.fixture(autouse=True)
+def own_cache(runs: tuple[RunFolder, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(runs[0].output_dir / "cache"))
+    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+
+
+def asked(output_dir: Path, *words: str) -> CompareSettings:
+    words = (f"output_dir={output_dir}", *words)
+    return compose_settings(CompareSettings, words, config_name="compare")
+
+
+def combined(runs: tuple[RunFolder, ...], *words: str) -> RunFolder:
+    summary = ensemble_of([one.run_id for one in runs], asked(runs[0].output_dir, *words))
+    assert summary is not None
+    return RunFolder.open(Path(summary.run_dir))
+
+
+@pytest.fixture(scope="module")
+def ensemble(runs: tuple[RunFolder, ...], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BAKEOFF_CACHE", str(runs[0].output_dir / "cache"))
+        settings = read_run_settings(
+            [
+                *("model=ensemble", f"model.runs=[{','.join(one.name for one in runs)}]"),
+                *("model.way=greedy", "tracking=none", f"output_dir={runs[0].output_dir}"),
+            ]
+        )
+        summary = run_experiment(settings)
+    assert summary is not None
+    return RunFolder.open(Path(summary.run_dir))
+
+
+def val(folder: RunFolder) -> Predictions:
+    return Predictions.read(folder.predictions / "val.parquet")
+
+
+def test_its_record_is_that_of_any_run(runs: tuple[RunFolder, ...], ensemble: RunFolder) -> None:
+    summary = RunSummary.read(ensemble.summary)
+    assert (summary.status, summary.model, summary.data) == ("FINISHED", "ensemble", "digits")
+    members = [RunSummary.read(one.summary) for one in runs]
+    assert summary.split_fingerprint == members[0].split_fingerprint
+    assert summary.num_parameters == sum(one.num_parameters or 0 for one in members)
+    costs = [one.metrics["cost/training_seconds"] for one in members]
+    assert summary.metrics["cost/training_seconds"] > sum(costs)
+    size = sum(one.metrics["cost/checkpoint_mb"] for one in members)
+    assert summary.metrics["cost/checkpoint_mb"] == pytest.approx(size)
+    assert summary.metrics["cost/latency_ms"] > 0
+    stored = val(ensemble)
+    right = (stored.probs.argmax(axis=1) == stored.targets).mean()
+    assert summary.metrics["val/accuracy"] == pytest.approx(right)
+    assert 0 <= summary.metrics["val/best_member_p_value"] <= 1
+    best = max(one.metrics["val/accuracy"] for one in members)
+    assert summary.metrics["val/best_member_accuracy"] == pytest.approx(best, abs=0.02)
+    assert (ensemble.figures / "val_confusion_matrix.png").is_file()
+
+
+def test_it_answers_with_the_weighted_mean_of_its_members(
+    runs: tuple[RunFolder, ...], ensemble: RunFolder
+) -> None:
+    passport = load_trained(ensemble.chosen_checkpoint()).passport
+    weights = {one["run"]: one["weight"] for one in passport["ensemble"]["members"]}
+    assert set(weights) == {one.name for one in runs} and sum(weights.values()) == pytest.approx(1)
+    predictor = load_trained(ensemble.chosen_checkpoint()).predictor(64)
+    pictures = load(None, ensemble.path, False).arrays[val(runs[0]).sample_ids]
+    said = predictor.probabilities(pictures)
+    expected = sum(weights[one.name] * val(one).probs.astype(np.float64) for one in runs)
+    np.testing.assert_allclose(said, expected, atol=1e-5)
+    served = open_predictor(ensemble.path / "model")
+    np.testing.assert_allclose(served.probabilities(pictures), said, atol=1e-6)
+    # Kept for the validation part: answers that the labels there have had no say in.
+    held_out = val(ensemble).probs
+    assert 0 < np.abs(held_out - said).max() < 0.5
+
+
+def test_it_is_evaluated_and_labels_pictures(
+    runs: tuple[RunFolder, ...], ensemble: RunFolder, tmp_path: Path
+) -> None:
+    checkpoint, before = ensemble.chosen_checkpoint(), val(ensemble).probs
+    words = [f"run={ensemble.path}"]
+    for part in ("val", "test"):
+        settings = compose_settings(EvaluateSettings, [*words, f"split={part}"], "evaluate")
+        metrics, _ = measure_again(ensemble, checkpoint, settings)
+        assert metrics[f"{part}/accuracy"] > 0.9
+    np.testing.assert_array_equal(val(ensemble).probs, before)
+    source = load(None, tmp_path, False)
+    Image.fromarray(source.arrays[3, 0]).resize((40, 30)).save(tmp_path / "three.png")
+    out = tmp_path / "labels.csv"
+    words += [f"images={tmp_path}", f"out={out}", "top_k=2"]
+    predicting = compose_settings(PredictSettings, words, "predict")
+    said = label_pictures(checkpoint, find_pictures(str(tmp_path / "three.png")), predicting)
+    assert said.startswith("1 picture labelled")
+    _, row = csv.reader(out.read_text().splitlines())
+    assert float(row[2]) > float(row[4]) > 0
+
+
+def test_it_lives_without_its_members_and_is_compared_like_any_run(
+    runs: tuple[RunFolder, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs[0].output_dir / "runs", tmp_path / "runs")
+    copies = tuple(RunFolder.open(tmp_path / "runs" / one.name) for one in runs)
+    pruned = copies[1]
+    shutil.rmtree(pruned.checkpoints)
+    made = combined((copies[0], copies[2], pruned), "ensemble=stacking")
+    said = capsys.readouterr().out
+    assert "One run left out of it" in said and "McNemar's exact test" in said
+    assert "One picture takes its members" in said
+    shutil.rmtree(copies[0].path)
+    assert load_trained(made.chosen_checkpoint()).predictor(8).class_names == tuple("0123456789")
+    names = [one.name for one in compared(asked(tmp_path)).verdict.standings]
+    assert "ensemble" in " ".join(names)
+    with pytest.raises(ConfigError, match="is an ensemble itself"):
+        combined((copies[2], made), "ensemble=true", f"runs=[{copies[2].name},{made.name}]")
+    (made.checkpoints / "members").rename(tmp_path / "gone")
+    with pytest.raises(ConfigError, match=r"the member .* is gone"):
+        load_trained(made.chosen_checkpoint())
+
+
+def test_the_command_that_makes_it_judges_it_with_its_members(
+    runs: tuple[RunFolder, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs[0].output_dir / "runs", tmp_path / "runs")
+    chosen = f"runs=[{','.join(one.name for one in runs)}]"
+    compare(asked(tmp_path, chosen, "ensemble=greedy", "tracking.enabled=false"), [])
+    said = capsys.readouterr().out
+    assert "comes first of 3 candidates" in said  # two of them repeats with two seeds
+    assert "The ensemble answers every picture by a choice of members" in said
+    (page,) = (tmp_path / "compare").glob("*/report.html")
+    plain = json.loads((page.parent / "leaderboard.json").read_text())
+    (made,) = (one for one in plain["candidates"] if one["family"] == "ensemble")
+    stored = val(RunFolder.open(Path(made["run_dirs"][0])))
+    right = (stored.probs.argmax(axis=1) == stored.targets).mean()
+    assert made["accuracy"] == pytest.approx(right) and plain["runs"] == 4
+    assert Path(made["run_dirs"][0]).name in page.read_text()
+
+
+def cross_validation(folds: tuple[RunFolder, ...], name: str) -> RunFolder:
+    """A cross-validation as its records tell of it, made of runs that take the place of folds."""
+
+    def change(copy: RunFolder) -> None:
+        split = Split.read(copy.split)
+        ids = np.sort(np.concatenate([split.train, split.val]))
+        source = load(None, copy.path, False)
+        said = [
+            load_trained(one.chosen_checkpoint()).predictor(64).probabilities(source.arrays[ids])
+            for one in folds
+        ]
+        Predictions(
+            ids,
+            None,
+            source.targets[ids],
+            np.stack(said)[np.arange(len(ids)) % len(said), np.arange(len(ids))],
+            val(copy).class_names,
+        ).write(copy.predictions / "val.parquet")
+        (copy.path / "folds.json").write_text(
+            json.dumps({"command": [], "runs": {i: one.name for i, one in enumerate(folds, 1)}})
+        )
+        shutil.rmtree(copy.checkpoints)
+        plain = yaml.safe_load(copy.config.read_text())
+        plain["cv"]["folds"] = 2
+        copy.config.write_text(yaml.safe_dump(plain))
+        summary = RunSummary.read(copy.summary)
+        replace(summary, checkpoint=None, split_fingerprint="into two folds").write(copy.summary)
+
+    return changed(folds[0], name, change)
+
+
+def test_cross_validations_are_combined_out_of_fold(runs: tuple[RunFolder, ...]) -> None:
+    pair, single = cross_validation(runs[:2], "two"), cross_validation(runs[2:], "one")
+    words = ["ensemble=greedy", "runs=[two,one]"]
+    made = combined((pair, single), *words)
+    split = Split.read(made.split)
+    assert len(val(made).targets) == len(split.train) + len(split.val)
+    together = compared(asked(pair.output_dir, f"runs=[{made.name},two,one]"))
+    assert together.runs == 3 and together.cross_validated
+    assert "each when it was held out as one of 2 folds" in together.sentences[0]
+    assert compared(asked(pair.output_dir, f"runs=[{made.name},two]")).pair is None
+    members = load_trained(made.chosen_checkpoint()).passport["ensemble"]["members"]
+    weights = {Path(one["file"]).stem: one["weight"] for one in members}
+    assert set(weights) == {one.name for one in runs} and sum(weights.values()) == pytest.approx(1)
+    assert weights[runs[0].name] == weights[runs[1].name]
+    with pytest.raises(ConfigError, match="not measured on the same pictures as two"):
+        combined((pair, runs[2]), "ensemble=true", f"runs=[two,{runs[2].name}]")
+
+
+def changed(folder: RunFolder, name: str, change: Callable[[RunFolder], None]) -> RunFolder:
+    """A copy of a run with another id, changed."""
+    path = folder.path.parent / name
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(folder.path, path)
+    (path / "run.json").write_text(json.dumps({"run_id": name * 4, "name": name}))
+    break_seal(path)
+    copy = RunFolder.open(path)
+    change(copy)
+    return copy
+
+
+def moved(by: float) -> Callable[[RunFolder], None]:
+    """Weights moved along one fixed direction, so that moved(1) and moved(-1) have the old mean."""
+
+    def change(copy: RunFolder) -> None:
+        file = copy.chosen_checkpoint()
+        stored = torch.load(file, weights_only=True)
+        generator = torch.Generator().manual_seed(0)
+        for name, tensor in stored["state_dict"].items():
+            if ".network." in f".{name}":
+                noise = torch.randn(tensor.shape, generator=generator) * tensor.std()
+                tensor += by * noise
+        torch.save(stored, file)
+        stated = val(copy)
+        pictures = load(None, copy.path, False).arrays[stated.sample_ids]
+        probs = load_trained(file).predictor(64).probabilities(pictures)
+        Predictions(stated.sample_ids, None, stated.targets, probs, stated.class_names).write(
+            copy.predictions / "val.parquet"
+        )
+
+    return change
+
+
+def test_a_soup_is_one_network_with_the_mean_of_the_weights(
+    runs: tuple[RunFolder, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = runs[0]
+    pair = tuple(changed(original, name, moved(by)) for name, by in (("up", 0.7), ("down", -0.7)))
+    before = {one.name: (val(one).probs.argmax(axis=1) == val(one).targets).mean() for one in pair}
+    soup = combined(pair, "ensemble=soup")
+    assert "mean of the weights of 2 of 2" in capsys.readouterr().out
+    summary = RunSummary.read(soup.summary)
+    assert summary.model == "soup" and summary.metrics["val/accuracy"] > max(before.values())
+    mean = load_trained(soup.chosen_checkpoint())
+    trained = load_trained(original.chosen_checkpoint())
+    pictures = load(None, soup.path, False).arrays[:50]
+    np.testing.assert_allclose(
+        mean.predictor(64).probabilities(pictures),
+        trained.predictor(64).probabilities(pictures),
+        atol=1e-4,
     )
-    found = greedy_weights(probs, targets, bags=0)
-    assert log_loss(mean_of_probabilities(probs, found), targets) < best + 1e-3
+    assert mean.num_parameters == trained.num_parameters
+    np.testing.assert_array_equal(val(soup).targets, val(original).targets)
 
 
-@given(st.integers(0, 10_000))
-@settings(max_examples=15, deadline=None)
-def test_is_never_worse_than_the_best_member_it_saw(seed: int) -> None:
-    probs, targets = library(seed, 6)
-    found = greedy_weights(probs, targets, bags=0)
-    best = min(log_loss(one, targets) for one in probs)
-    assert log_loss(mean_of_probabilities(probs, found), targets) <= best + 1e-6
-    assert found.sum() == pytest.approx(1) and (found >= 0).all()
+def test_networks_that_started_apart_do_not_average(
+    runs: tuple[RunFolder, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = len(list(runs[0].path.parent.iterdir()))
+    settings = asked(runs[0].output_dir, "ensemble=soup")
+    # The classifier is no network and is left out; the two networks have nothing in common.
+    assert ensemble_of([one.run_id for one in runs], settings) is None
+    assert "usually do not average" in capsys.readouterr().out
+    assert len(list(runs[0].path.parent.iterdir())) == count, "a refused run left something behind"
 
 
-def test_bags_are_weighted_means_of_their_own_selections() -> None:
-    probs, targets = library(2, 6)
-    whole = greedy_weights(probs, targets, bags=3, bag_share=1.0)
-    assert whole == pytest.approx(greedy_weights(probs, targets, bags=0))
-    halves = greedy_weights(probs, targets, bags=10, seed=4)
-    assert halves.sum() == pytest.approx(1)
-    assert np.count_nonzero(halves) >= np.count_nonzero(whole)
-    np.testing.assert_array_equal(halves, greedy_weights(probs, targets, bags=10, seed=4))
+def test_members_that_take_pictures_of_other_sizes_answer_together(
+    runs: tuple[RunFolder, ...],
+) -> None:
+    larger = train(runs[0].output_dir, *KNN, "data.image_size=16")
+    words = f"runs=[{runs[0].name},{larger.name}]"
+    both = combined((runs[0], larger), "ensemble=greedy", words)
+    trained = load_trained(both.chosen_checkpoint())
+    weights = {one["run"]: one["weight"] for one in trained.passport["ensemble"]["members"]}
+    expected = sum(
+        share * val(one).probs.astype(np.float64)
+        for one in (runs[0], larger)
+        if (share := weights.get(one.name))
+    )
+    pictures = load(None, both.path, False).arrays[val(runs[0]).sample_ids]
+    said = trained.predictor(64).answer([picture[0] for picture in pictures])
+    np.testing.assert_allclose(said, expected, atol=1e-5)
 
 
-def test_a_mean_is_a_mean() -> None:
-    probs, _ = library(3, 4)
-    weights = np.array([0.5, 0.0, 0.25, 0.25])
-    expected = 0.5 * probs[0] + 0.25 * probs[2] + 0.25 * probs[3]
-    np.testing.assert_allclose(mean_of_probabilities(probs, weights), expected, rtol=1e-5)
+def test_runs_that_cannot_answer_together_are_refused(runs: tuple[RunFolder, ...]) -> None:
+    output_dir, first = runs[0].output_dir, runs[0].name
 
+    def refused(message: str, *others: RunFolder, way: str = "true") -> None:
+        count = len(list(runs[0].path.parent.iterdir()))
+        words = [f"ensemble={way}", f"runs=[{','.join([first, *(o.name for o in others)])}]"]
+        with pytest.raises(ConfigError, match=message):
+            combined((runs[0], *others), *words)
+        assert len(list(runs[0].path.parent.iterdir())) == count
 
-def test_refuses() -> None:
-    probs, targets = library(0, 2)
-    with pytest.raises(ValueError, match="probs has shape"):
-        greedy_weights(probs[0], targets)
-    with pytest.raises(ValueError, match="bag_share is 0"):
-        greedy_weights(probs, targets, bag_share=0.0)
+    refused("at least two runs are needed that can be combined, and there is 1")
+    refused("at least two runs are needed that can be combined, and there is 1", runs[0])
+    refused("is no network, and only weights have a mean", runs[2], way="soup")
+    refused(
+        "was trained and validated on other pictures", train(output_dir, *KNN, "data.split_seed=1")
+    )
+    wide = train(output_dir, *MLP, "model.hidden=[32]")
+    refused("networks of different architectures", wide, way="soup")
+
+    def renamed(copy: RunFolder) -> None:
+        stated = val(copy)
+        names = tuple("abcdefghij")
+        Predictions(stated.sample_ids, None, stated.targets, stated.probs, names).write(
+            copy.predictions / "val.parquet"
+        )
+
+    refused("has learnt other classes", changed(runs[1], "renamed", renamed))
+    with pytest.raises(ConfigError, match="part is test"):
+        combined(runs, "ensemble=true", "part=test")
+    with pytest.raises(ConfigError, match=r"ensemble is 'yes'.*stacking"):
+        asked(output_dir, "ensemble=yes")

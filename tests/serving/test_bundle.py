@@ -73,7 +73,7 @@ def test_every_module_that_is_shipped_finds_what_it_imports(tmp_path: Path) -> N
         ".".join(path.relative_to(code).with_suffix("").parts).removesuffix(".__init__")
         for path in code.rglob("*.py")
     ]
-    assert {"src.models.zoo", "src.data.decode", "src.serving.mlflow_model"} <= set(names)
+    assert {"src.models.zoo", "src.data.decoding.decode", "src.serving.mlflow_model"} <= set(names)
     names.remove("src.serving.mlflow_model")  # MLflow executes it; it takes seconds to import
     words = f"import importlib\nfor name in {names}: importlib.import_module(name)"
     subprocess.run([sys.executable, "-P", "-c", words], cwd=tmp_path, env=_only(code), check=True)
@@ -119,7 +119,9 @@ def test_packages_are_pinned_and_few(tmp_path: Path) -> None:
     assert f"torch=={torch.__version__.partition('+')[0]}" in lines
 
 
-@pytest.mark.parametrize("target", ["os.system", "src.files.write_atomically", "src.models"])
+@pytest.mark.parametrize(
+    "target", ["os.system", "src.storage.files.write_atomically", "src.models"]
+)
 def test_a_passport_cannot_name_other_code(target: str, tmp_path: Path) -> None:
     bundle(tmp_path / "model")
     path = tmp_path / "model" / "passport.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from src.run_folder import RunFolder
+from src.runs.folder import RunFolder
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
 from tests.serving.conftest import Typed

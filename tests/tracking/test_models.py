@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-from src.digests import checked_line, line_content
+from src.storage.digests import checked_line, line_content
 from src.tracking.addresses import default_uri
 from src.tracking.follower import is_complete
 from src.tracking.mirror_state import MirrorState

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from src.champions import ALIAS, Champion
+from src.records.champions import ALIAS, Champion
 from src.tracking.mirror_state import MirrorState
 from src.tracking.mlflow_store import ServerAway, Store
 from src.tracking.registry import _LONGEST_DESCRIPTION

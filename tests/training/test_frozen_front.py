@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.data.augment import Augment
-from src.data.loaders import Batch
+from src.data.augmentation.augment import Augment
+from src.data.loading.loaders import Batch
 from src.models.zoo import TimmNet
 from src.training.frozen_front import StoredFront, store_front
 from src.training.losses import CrossEntropy

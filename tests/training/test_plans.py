@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.data.loaders import Batch
+from src.data.loading.loaders import Batch
 from src.training import plans
 from src.training.plans import (
     Choice,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.data.loaders import Batch
+from src.data.loading.loaders import Batch
 from src.training.plans import Stepper
 from src.training.range_test import range_test
 from src.training.task import ClassificationTask

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from src.config.checks import ConfigError
-from src.data.source import Source
 from src.data.sources.places import download_once, existing_root, missing_files
+from src.data.sources.source import Source
 
 __all__ = ["Layout", "load_cifar"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.data.source import Source
 from src.data.sources.cifar import Layout, load_cifar
+from src.data.sources.source import Source
 
 __all__ = ["load"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from src.config.checks import ConfigError
-from src.data.source import Source
+from src.data.sources.source import Source
 
 __all__ = ["load"]
 

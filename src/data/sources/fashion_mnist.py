@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.data.source import Source
 from src.data.sources.idx import load_idx
+from src.data.sources.source import Source
 
 __all__ = ["load"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from src.config.checks import ConfigError
 from src.data.archive import ARCHIVE_ENDINGS, extract_archive
-from src.data.source import Source
 from src.data.sources.places import existing_root
+from src.data.sources.source import Source
 from src.data.sources.table import list_table
 from src.data.sources.tree import list_tree
 

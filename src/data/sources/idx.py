@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from src.config.checks import ConfigError
-from src.data.source import Source
 from src.data.sources.places import download_once, existing_root, missing_files
+from src.data.sources.source import Source
 
 __all__ = ["load_idx", "read_idx"]
 

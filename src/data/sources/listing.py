@@ -7,8 +7,8 @@ from pathlib import Path
 
 from src.config.data import DataSettings
 from src.data.archive import forget_archive
-from src.data.cache import cache_folder
-from src.data.source import Source
+from src.data.sources.source import Source
+from src.storage.cache import cache_folder
 
 __all__ = ["list_pictures"]
 

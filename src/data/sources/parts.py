@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from src.config.checks import ConfigError
-from src.data.source import PARTS
+from src.data.sources.source import PARTS
 from src.data.sources.walk import Walk
 
 __all__ = ["class_folders"]

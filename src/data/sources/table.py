@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from src.config.checks import ConfigError, nearest
-from src.data.labels import case_remarks, clean_label, merged_remarks
-from src.data.source import PARTS, Problem, Source, natural_order
-from src.text import from_csv_cell
+from src.data.sources.labels import case_remarks, clean_label, merged_remarks
+from src.data.sources.source import PARTS, Problem, Source, natural_order
+from src.machine.text import from_csv_cell
 
 __all__ = ["list_table"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from src.config.checks import ConfigError
-from src.data.decode import PICTURE_ENDINGS
-from src.data.labels import case_remarks, clean_label, merged_remarks
-from src.data.source import PARTS, Problem, Source, natural_order
+from src.data.decoding.decode import PICTURE_ENDINGS
+from src.data.sources.labels import case_remarks, clean_label, merged_remarks
 from src.data.sources.parts import class_folders
+from src.data.sources.source import PARTS, Problem, Source, natural_order
 from src.data.sources.walk import Walk
 
 __all__ = ["list_tree"]

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from src.config.checks import ConfigError
-from src.data.decode import PICTURE_ENDINGS
-from src.data.source import Problem
+from src.data.decoding.decode import PICTURE_ENDINGS
+from src.data.sources.source import Problem
 
 __all__ = ["Walk"]
 

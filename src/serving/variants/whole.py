@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.data.transforms import normalize
+from src.data.augmentation.transforms import normalize
 from src.training.inference import MEMORY_FORMATS
 from src.training.tta import averaged_logits
 

@@ -1,7 +1,0 @@
-"""From run folders to a verdict: which runs, which of them repeat each other, what they said."""
-
-from __future__ import annotations
-
-from src.comparing.judging import compared
-
-__all__ = ["compared"]

@@ -1,0 +1,160 @@
+"""Random operations of each picture's own: TrivialAugment and RandAugment, on whole batches.
+
+Müller and Hutter, "TrivialAugment: Tuning-free yet state-of-the-art data augmentation" (ICCV 2021):
+one operation a picture, of any strength, from the wide ranges of their appendix. Cubuk et al.,
+"RandAugment: Practical automated data augmentation with a reduced search space" (CVPR 2020):
+several operations a picture, all of one strength. Both draw from the same 14 operations, each as
+likely. A translation is a share of the side here, where the papers count pixels of 224 or of 331.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from math import radians
+
+import torch
+from torch import Tensor
+
+from src.data.augmentation import affine, photometric
+from src.data.augmentation.transforms import change_chosen_
+
+__all__ = ["LARGEST_MAGNITUDE", "OPERATIONS", "POLICIES", "Policy", "Step"]
+
+# What a draw stands for. Append only: an operation that moves changes every run.
+OPERATIONS = (
+    *("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate"),
+    *("brightness", "saturation", "contrast", "sharpness"),
+    *("posterize", "solarize", "autocontrast", "equalize"),
+)
+POLICIES = ("none", "trivial", "rand")
+# Magnitudes are whole numbers from 0 to 30 in both papers.
+LARGEST_MAGNITUDE = 30
+_GEOMETRIC = (OPERATIONS.index("shear_x"), OPERATIONS.index("rotate"))
+# Draws of a step: which operation, how strong, in which direction.
+_DRAWS = 3
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """What the operations do at full strength.
+
+    Attributes:
+        shear: pixels to the side a pixel up or down.
+        translate: share of the side.
+        degrees: of a turn.
+        factor: largest change of brightness, saturation, contrast and sharpness.
+        bits: the fewest that posterizing keeps.
+    """
+
+    shear: float
+    translate: float
+    degrees: float
+    factor: float
+    bits: int
+
+
+_RANGES = {
+    "trivial": _Ranges(shear=0.99, translate=32 / 224, degrees=135, factor=0.99, bits=2),
+    "rand": _Ranges(shear=0.3, translate=150 / 331, degrees=30, factor=0.9, bits=4),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation for each picture of a batch.
+
+    Attributes:
+        kinds: (B,) int64, places in `OPERATIONS`.
+        levels: (B,) float32 from 0, nothing, to 1, full strength.
+        signs: (B,) float32, 1 or -1: the direction of what has one.
+    """
+
+    kinds: Tensor
+    levels: Tensor
+    signs: Tensor
+
+
+class Policy:
+    """Operations drawn for each picture.
+
+    Args:
+        name: "trivial" or "rand".
+        operations: how many a picture; "trivial" has one.
+        magnitude: strength of "rand" from 0 to 30; "trivial" draws its own.
+    """
+
+    def __init__(self, name: str, operations: int, magnitude: float) -> None:
+        self._ranges = _RANGES[name]
+        self._steps = operations if name == "rand" else 1
+        self._level = magnitude / LARGEST_MAGNITUDE if name == "rand" else None
+
+    @property
+    def streams(self) -> int:
+        """How many numbers it draws for a picture."""
+        return self._steps * _DRAWS
+
+    def steps(self, draws: Tensor) -> list[Step]:
+        """Return the operations that numbers (`streams`, B) in [0, 1) stand for, in their order."""
+        return [self._step(*three) for three in draws.view(self._steps, _DRAWS, -1)]
+
+    def _step(self, kind: Tensor, level: Tensor, sign: Tensor) -> Step:
+        if self._level is None:
+            levels = (level * (LARGEST_MAGNITUDE + 1)).floor() / LARGEST_MAGNITUDE
+        else:
+            levels = torch.full_like(level, self._level)
+        return Step((kind * len(OPERATIONS)).long(), levels, torch.where(sign < 0.5, 1.0, -1.0))
+
+    def geometry(self, steps: Sequence[Step], height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Return how the steps move the pictures.
+
+        Returns:
+            (B, 2, 3) float32, from output to source as in `src.data.augmentation.affine`; and (B,)
+            bool, whether a picture is moved at all.
+        """
+        maps = [self._map(step, height, width) for step in steps]
+        first, last = _GEOMETRIC
+        moved = [(step.kinds >= first) & (step.kinds <= last) for step in steps]
+        return reduce(affine.compose, maps), reduce(torch.logical_or, moved)
+
+    def _map(self, step: Step, height: int, width: int) -> Tensor:
+        def amount(operation: str, most: float) -> Tensor:
+            return (step.kinds == OPERATIONS.index(operation)) * step.levels * step.signs * most
+
+        shear, share = self._ranges.shear, self._ranges.translate
+        angle = amount("rotate", radians(self._ranges.degrees))
+        # At most one of the three is anything but the identity. Shifts are of whole pixels.
+        return affine.compose(
+            affine.turn(angle, torch.ones_like(angle), height, width),
+            affine.compose(
+                affine.shear(amount("shear_x", shear), amount("shear_y", shear), height, width),
+                affine.translate(
+                    amount("translate_x", share * width).trunc(),
+                    amount("translate_y", share * height).trunc(),
+                    height,
+                    width,
+                ),
+            ),
+        )
+
+    def recolor_(self, images: Tensor, steps: Sequence[Step]) -> None:
+        """Change colours and tones of images (B, C, H, W) uint8, in place, as the steps say."""
+        for step in steps:
+            for name, change in self._changes(images, step).items():
+                change_chosen_(images, step.kinds == OPERATIONS.index(name), change)
+
+    def _changes(self, images: Tensor, step: Step) -> dict[str, Callable[[Tensor | slice], Tensor]]:
+        factor = 1 + step.signs * step.levels * self._ranges.factor
+        bits = 8 - (step.levels * (8 - self._ranges.bits)).round().long()
+        threshold = 255 * (1 - step.levels)
+        return {
+            "brightness": lambda rows: photometric.brightness(images[rows], factor[rows]),
+            "saturation": lambda rows: photometric.saturation(images[rows], factor[rows]),
+            "contrast": lambda rows: photometric.contrast(images[rows], factor[rows]),
+            "sharpness": lambda rows: photometric.sharpness(images[rows], factor[rows]),
+            "posterize": lambda rows: photometric.posterize(images[rows], bits[rows]),
+            "solarize": lambda rows: photometric.solarize(images[rows], threshold[rows]),
+            "autocontrast": lambda rows: photometric.autocontrast(images[rows]),
+            "equalize": lambda rows: photometric.equalize(images[rows]),
+        }

@@ -1,0 +1,419 @@
+"""One picture, from whatever a person has, to a uint8 array (C, H, W).
+
+Training and prediction both decode here, so they cannot differ.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from src.data.decoding.depth import (
+    SIXTEEN_BITS,
+    PixelError,
+    ScaleBy,
+    ValueRange,
+    is_deep,
+    pixel_bounds,
+    scaled_to_8_bits,
+)
+from src.machine.disk import OF_THE_PROCESS
+
+__all__ = [
+    "FITS",
+    "MAX_FILE_BYTES",
+    "MAX_PIXELS",
+    "PICTURE_ENDINGS",
+    "Header",
+    "PictureError",
+    "PictureFormat",
+    "decode_picture",
+    "looks_grey",
+    "read_bounds",
+    "read_header",
+]
+
+PICTURE_ENDINGS = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif"),
+        *(".webp", ".avif", ".jp2", ".j2k", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+    )
+)
+# Pillow reads the several pictures of an MPO file as JPEG; what it has other programs read for it
+# (EPS, for instance) is not read.
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "JPEG2000", "TIFF", "PPM")
+# The brands in the first box of HEIF files, whose patents keep them out of Pillow.
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+MAX_PIXELS = 100_000_000
+# The largest pixels that a file may have are of 4 colours of 16 bits, and few are not compressed.
+MAX_FILE_BYTES = 500_000_000
+# Of larger ones no more than one is decoded at a time: each takes up to a gigabyte meanwhile, and
+# there may be as many threads as cores.
+_LARGE_PIXELS = 25_000_000
+_LARGE_TURN = threading.Lock()
+_BAND_PIXELS = 4_000_000
+FITS = ("squeeze", "crop", "pad")
+# What `pad` puts around a picture: close to 0 after normalisation, whatever the data.
+_PADDING_GREY = 128
+# Pillow warns about large pictures, for which the limit above stands, and about damaged metadata,
+# which is not used; neither time does it say which file it means.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_EXIF_ORIENTATION = 0x0112
+_TIFF_BITS_PER_SAMPLE = 258
+# What undoes each orientation; Pillow's exif_transpose also rewrites the metadata, and fails where
+# they are damaged.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ON_THEIR_SIDE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
+# How Pillow words a decoder's IMAGING_CODEC_MEMORY.
+_NO_MEMORY_IN_DECODER = "out of memory when reading image file"
+# Differences between red, green and blue that the compression of a grey photo leaves.
+_GREY_TOLERANCE = 8
+
+
+@dataclass(frozen=True)
+class PictureFormat:
+    """The array that a model takes a picture as.
+
+    Attributes:
+        image_size: (H, W) in pixels.
+        channels: 1 for luminance, 3 for RGB.
+        fit: "squeeze", "crop" or "pad"; see `decode_picture`.
+        value_range: black and white of pixels of more than 8 bits; None for a model that has seen
+            8 bits only, to which darker ones of 16 bits are not shown.
+    """
+
+    image_size: tuple[int, int]
+    channels: int
+    fit: str = "squeeze"
+    value_range: ValueRange | None = None
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> PictureFormat:
+        """Return the format that a model's metadata states.
+
+        `fit` may be missing, and `value_range`: what was 16 bits was then scaled as a whole.
+        """
+        height, width = metadata["image_size"]
+        values = metadata.get("value_range", SIXTEEN_BITS)
+        return cls(
+            (height, width),
+            metadata["channels"],
+            metadata.get("fit", "squeeze"),
+            None if values is None else (float(values[0]), float(values[1])),
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """Return what `of` reads, as plain containers."""
+        return {
+            "image_size": list(self.image_size),
+            "channels": self.channels,
+            "fit": self.fit,
+            "value_range": None if self.value_range is None else list(self.value_range),
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides on the pixels, for the names under which they are kept.
+
+        Without a range of values that leaves them as they were before there was one.
+        """
+        plain = self.plain()
+        if self.value_range in (None, SIXTEEN_BITS):
+            del plain["value_range"]
+        return plain
+
+
+class PictureError(ValueError):
+    """A picture cannot be decoded; the message says why, to be read after the picture's name."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture before it is decoded.
+
+    Attributes:
+        height, width: pixels, after the turn that EXIF asks for.
+        grey: whether its pixel format has no colour.
+        deep: whether it is grey of more than 8 bits, of which all are read.
+        deep_colour: whether it has 16 bits a colour, of which the upper 8 are read.
+    """
+
+    height: int
+    width: int
+    grey: bool
+    deep: bool = False
+    deep_colour: bool = False
+
+
+def decode_picture(
+    data: bytes | Path | Image.Image,
+    *,
+    image_size: tuple[int, int],
+    channels: int,
+    fit: str = "squeeze",
+    value_range: ScaleBy = "own",
+) -> npt.NDArray[np.uint8]:
+    """Return a picture as an array (channels, *image_size), uint8.
+
+    `fit` says what becomes of proportions other than those of `image_size`: "squeeze" resizes the
+    whole picture to it and distorts; "crop" keeps the proportions and cuts off what sticks out,
+    alike on both sides; "pad" keeps them and adds grey bars. Resizing is bicubic with
+    antialiasing; a picture that already has the size keeps its pixels. Pictures are turned as
+    EXIF says; what is transparent becomes white; grey of more than 8 bits is scaled to 8; of
+    several frames the first counts; colour profiles are ignored.
+
+    Args:
+        data: the bytes of a file, its path, or an open picture.
+        image_size: (H, W) in pixels.
+        channels: 1 for luminance (ITU-R 601), 3 for RGB.
+        fit: one of `FITS`.
+        value_range: which values of more than 8 bits become 0 and 255; "own" for what
+            `chosen_range` makes of the picture alone, None to refuse what may be dark or may have
+            fewer bits than its file.
+
+    Raises:
+        PictureError: it is no picture, damaged, cut short or larger than 100 megapixels.
+        MemoryError, OSError: memory or open files run short, which is no fault of the picture.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"channels is {channels}: it must be 1 or 3")
+    if fit not in FITS:
+        raise ValueError(f"fit is {fit!r}: it must be one of {', '.join(FITS)}")
+    wanted = PictureFormat(image_size, channels, fit)
+    try:
+        if isinstance(data, Image.Image):
+            return _converted(data, wanted, value_range)
+        with _opened(data) as stream:
+            image = _identified(stream)
+            if image.width * image.height > _LARGE_PIXELS:
+                with _LARGE_TURN:
+                    return _converted(image, wanted, value_range)
+            # Lets libjpeg decode at 1/2, 1/4 or 1/8; twice the size leaves antialiasing its work.
+            # Which side will be the height is not known before the turn.
+            longer = 2 * max(image_size)
+            scaled = image.draft(None, (longer, longer))
+            return _converted(image, wanted, value_range, box=scaled[1] if scaled else None)
+    except (PictureError, MemoryError):
+        raise
+    # Pillow's plugins raise OSError, SyntaxError, struct.error and more for damaged files.
+    except Exception as error:
+        raise _damage(error) from error
+
+
+def read_header(stream: BinaryIO) -> Header:
+    """Size and pixel format of the picture in a file opened at its start, without decoding it.
+
+    Raises:
+        PictureError: it is no picture, or larger than 100 megapixels.
+    """
+    try:
+        image = _identified(stream)
+        deep_colour = _has_deep_colour(image)  # before anything is decoded, which EXIF may ask for
+        width, height = image.size
+        # Pillow turns the size of a TIFF already when it opens it.
+        if image.format != "TIFF" and _TURNS.get(_orientation(image)) in _ON_THEIR_SIDE:
+            width, height = height, width
+        return Header(height, width, image.mode in _GREY_MODES, is_deep(image), deep_colour)
+    except (PictureError, MemoryError):
+        raise
+    except Exception as error:
+        raise _damage(error) from error
+
+
+def read_bounds(stream: BinaryIO) -> ValueRange:
+    """Smallest and largest pixel of a picture of more than 8 bits, in a file opened at its start.
+
+    Those of a colour picture of 16 bits are what their upper 8 bits stand for.
+
+    Raises:
+        PictureError: it cannot be decoded.
+    """
+    try:
+        image = _identified(stream)
+        image.load()
+        if is_deep(image):
+            return pixel_bounds(image)
+        values = np.asarray(image)
+        return 257.0 * float(values.min()), 257.0 * float(values.max())
+    except (PictureError, MemoryError):
+        raise
+    except Exception as error:
+        raise _damage(error) from error
+
+
+def looks_grey(image: npt.NDArray[np.uint8]) -> bool:
+    """Whether a picture (3, H, W) has no colour that is more than a trace of compression."""
+    low, high = image.min(axis=0), image.max(axis=0)
+    return bool((high - low).max() <= _GREY_TOLERANCE)
+
+
+def _opened(data: bytes | Path) -> BinaryIO:
+    if isinstance(data, bytes):
+        return io.BytesIO(data)
+    try:
+        return data.open("rb")
+    except OSError as error:
+        if error.errno in OF_THE_PROCESS:
+            raise
+        raise PictureError(f"cannot be opened: {error.strerror}") from error
+
+
+def _identified(stream: BinaryIO) -> Image.Image:
+    """The picture in `stream`, its header read and its size within bounds."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    if size == 0:
+        raise PictureError("is empty (0 bytes)")
+    if size > MAX_FILE_BYTES:
+        raise PictureError(
+            f"has {size / 1e6:,.0f} MB; the limit of a picture is {MAX_FILE_BYTES / 1e6:.0f} MB"
+        )
+    try:
+        image = Image.open(stream, formats=_FORMATS)
+    except UnidentifiedImageError:
+        stream.seek(0)
+        start = stream.read(12)
+        if start[4:8] == b"ftyp" and start[8:] in _HEIC_BRANDS:
+            raise PictureError("is HEIC, which is not read: save it as JPEG or PNG") from None
+        raise
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
+        raise PictureError(
+            f"has {pixels / 1e6:.0f} megapixels; the limit is {MAX_PIXELS / 1e6:.0f}"
+        )
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's turn, 1 (none) to 8; 1 where the EXIF block is damaged, as the picture may not be."""
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _eight_bit(image: Image.Image, scale: ScaleBy) -> Image.Image:
+    """Grey of more than 8 bits, scaled to 8; other pictures as they are."""
+    return scaled_to_8_bits(image, scale) if is_deep(image) else image
+
+
+def _has_deep_colour(image: Image.Image) -> bool:
+    """Whether Pillow, which knows colours of 8 bits only, leaves the lower bits of 16 away."""
+    if image.mode not in ("RGB", "RGBA", "LA", "CMYK"):
+        return False
+    if image.format == "TIFF":
+        return 16 in tuple(getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, ()))
+    tiles = getattr(image, "tile", []) if image.format == "PNG" else []
+    return any(";16" in str(tile[3]) for tile in tiles)
+
+
+def _converted(
+    image: Image.Image,
+    wanted: PictureFormat,
+    scale: ScaleBy,
+    box: tuple[float, float, float, float] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """The picture inside `box` (left, upper, right, lower), by default all of it, as an array.
+
+    A picture decoded at 1/8 may end in a fraction of a pixel, and so does its box.
+    """
+    image.load()
+    # Asked after loading: Pillow turns a TIFF by itself.
+    turn = _TURNS.get(_orientation(image))
+    image = _eight_bit(image, scale)
+    mode = "L" if wanted.channels == 1 else "RGB"
+    image = _on_white(image, mode) if image.has_transparency_data else image.convert(mode)
+    height, width = wanted.image_size
+    size = (height, width) if turn in _ON_THEIR_SIDE else (width, height)
+    if image.size != size:
+        image = _resized(image, size, wanted.fit, box or (0, 0, *image.size))
+    if turn is not None:
+        image = image.transpose(turn)
+    pixels = np.array(image, np.uint8)
+    return pixels[None] if wanted.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _on_white(image: Image.Image, mode: str) -> Image.Image:
+    """The picture in this mode, with white where it is transparent.
+
+    In bands, for a large picture would need four copies of itself.
+    """
+    width, height = image.size
+    whole = Image.new(mode, image.size)
+    lines = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, lines):
+        band = image.crop((0, top, width, min(top + lines, height))).convert("RGBA")
+        white = Image.new("RGBA", band.size, "white")
+        whole.paste(Image.alpha_composite(white, band).convert(mode), (0, top))
+    return whole
+
+
+def _resized(
+    image: Image.Image,
+    size: tuple[int, int],
+    fit: str,
+    box: tuple[float, float, float, float],
+) -> Image.Image:
+    """The part of the picture inside `box` (left, upper, right, lower) as one of `size` (W, H)."""
+    left, upper, right, lower = box
+    across, down = size[0] / (right - left), size[1] / (lower - upper)
+    if fit == "crop":
+        scale = max(across, down)
+        cut = ((right - left) - size[0] / scale) / 2, ((lower - upper) - size[1] / scale) / 2
+        box = (left + cut[0], upper + cut[1], right - cut[0], lower - cut[1])
+    elif fit == "pad" and across != down:
+        scale = min(across, down)
+        inner = (
+            max(1, min(size[0], round((right - left) * scale))),
+            max(1, min(size[1], round((lower - upper) * scale))),
+        )
+        grey = _PADDING_GREY if image.mode == "L" else (_PADDING_GREY,) * 3
+        padded = Image.new(image.mode, size, grey)
+        corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
+        padded.paste(image.resize(inner, Image.Resampling.BICUBIC, box), corner)
+        return padded
+    return image.resize(size, Image.Resampling.BICUBIC, box)
+
+
+def _damage(error: Exception) -> Exception:
+    """The `PictureError` that a library's error means; the error itself if it is no picture's."""
+    if isinstance(error, OSError) and str(error) == _NO_MEMORY_IN_DECODER:
+        return MemoryError(str(error))
+    if isinstance(error, OSError) and error.errno in OF_THE_PROCESS:
+        return error
+    return PictureError(_fault(error))
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, PixelError):
+        return str(error)
+    if isinstance(error, UnidentifiedImageError):
+        return "is no picture, or of a kind that is not read"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"is larger than {MAX_PIXELS / 1e6:.0f} megapixels"
+    # The message may quote what stands in the file.
+    words = " ".join(str(error).split()) or type(error).__name__
+    detail = "".join(letter if letter.isprintable() else "?" for letter in words)
+    if "truncated" in detail.lower() or "not enough" in detail:
+        return "is cut short"
+    return f"is damaged ({detail})"

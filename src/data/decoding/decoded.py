@@ -1,0 +1,336 @@
+"""Decoded pictures on disk: one file of bytes that is mapped into memory, and verified.
+
+A folder of this kind is named after the content of its pictures and the size they were decoded
+to, so it is found from wherever the pictures lie, and never has to be brought up to date.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from src.config.checks import ConfigError
+from src.data.decoding.decode import PictureError, PictureFormat, decode_picture
+from src.data.quality.audit import Survey, content_hash
+from src.data.sources.source import Source
+from src.machine.disk import OF_THE_PROCESS
+from src.machine.parallel import in_order
+from src.storage.blocks import block_checksums, is_whole
+from src.storage.build_once import made_once
+from src.storage.digests import checked_line, line_content
+
+__all__ = ["ContentChanged", "Decoded", "Wanted", "decoded", "is_whole_entry", "picture"]
+
+_log = logging.getLogger(__name__)
+
+# Part of every folder's name: to be raised when the same file would decode to other pixels.
+_VERSION = 2
+_BLOCK_BYTES = 4 << 20
+_PROGRESS_SECONDS = 10.0
+
+
+class ContentChanged(ConfigError):
+    """A file is not what it was when it was looked at; looking again helps, unless it goes on."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How pictures are to be decoded.
+
+    Attributes:
+        format: of the arrays.
+        stored: whether to keep the pixels on disk; without, the pictures are tried once, and only
+            what was found is kept.
+    """
+
+    format: PictureFormat
+    stored: bool
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What came of decoding the N pictures of a source.
+
+    Attributes:
+        images: (M, C, H, W) uint8, read-only, of the pictures that can be used; None if not stored.
+        reasons: index within the N -> why this picture cannot be used.
+        flat: indices within the N of pictures of a single colour.
+        from_cache: whether nothing had to be decoded now.
+    """
+
+    images: npt.NDArray[np.uint8] | None
+    reasons: dict[int, str]
+    flat: tuple[int, ...]
+    from_cache: bool
+
+
+class _Entry(NamedTuple):
+    """The content of entry.json."""
+
+    shape: list[int]
+    reasons: list[tuple[int, str]]
+    flat: list[int]
+    digest: str | None
+    mtime_ns: int
+    blocks: list[int] | None = None  # entries of earlier versions have none
+
+
+def decoded(
+    source: Source,
+    found: Survey,
+    wanted: Wanted,
+    *,
+    folder: Path,
+    workers: int,
+) -> Decoded:
+    """Decode all pictures, now or at an earlier time; several processes decode them once.
+
+    Args:
+        source: N pictures.
+        found: what is known of them.
+        folder: where decoded pictures are kept.
+        workers: threads that decode.
+
+    Raises:
+        ContentChanged: a file is not what was found.
+        ConfigError: the disk is full or cannot be written, or memory or files run short.
+    """
+    target = folder / _key(found, wanted)
+
+    def make(unfinished: Path) -> None:
+        if target.exists() and _entry(target, stored=False) is None:
+            _log.warning("the decoded pictures in %s are damaged: decoding them anew", target)
+        _write(source, found, wanted, unfinished, workers)
+
+    made = made_once(
+        target,
+        make,
+        usable=lambda path: _entry(path, stored=wanted.stored) is not None,
+        what="the decoded pictures",
+    )
+    entry = _entry(target, stored=wanted.stored)
+    if entry is None:
+        raise ConfigError(f"{target} is being changed by another program: run again.")
+    images = None
+    if entry.digest is not None and entry.shape[0]:
+        images = np.memmap(target / "images.bin", np.uint8, mode="r", shape=tuple(entry.shape))
+    return Decoded(images, dict(entry.reasons), tuple(entry.flat), from_cache=not made)
+
+
+def is_whole_entry(folder: Path) -> bool:
+    """Whether a folder of decoded pictures is what was written."""
+    return _entry(folder, stored=False) is not None
+
+
+def picture(
+    source: Source, index: int, wanted: PictureFormat, expected: bytes | None = None
+) -> npt.NDArray[np.uint8]:
+    """Decode picture `index` of a source to (channels, *image_size), uint8.
+
+    Args:
+        expected: the hash of a file's content; None for whatever it is.
+
+    Raises:
+        PictureError: it cannot be decoded, or is not what is expected.
+    """
+    if source.arrays is not None:
+        return _decode(_as_image(source.arrays[index]), wanted)
+    path = Path(source.file(index))
+    if expected is None:
+        return _decode(path, wanted)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        if error.errno in OF_THE_PROCESS:
+            raise
+        raise PictureError(f"cannot be opened: {error.strerror}") from error
+    if content_hash(data) != expected:
+        raise PictureError("has been changed since it was looked at")
+    return _decode(data, wanted)
+
+
+def _decode(data: bytes | Path | Image.Image, wanted: PictureFormat) -> npt.NDArray[np.uint8]:
+    return decode_picture(
+        data,
+        image_size=wanted.image_size,
+        channels=wanted.channels,
+        fit=wanted.fit,
+        value_range=wanted.value_range,
+    )
+
+
+def _key(found: Survey, wanted: Wanted) -> str:
+    form = wanted.format
+    plan = json.dumps([_VERSION, *form.image_size, form.channels, len(found.hashes), form.fit])
+    if "value_range" in form.identity():
+        plan += json.dumps(form.value_range)
+    digest = hashlib.blake2b(plan.encode(), digest_size=16)
+    digest.update(found.hashes.tobytes())
+    return digest.hexdigest()
+
+
+def _entry(target: Path, *, stored: bool) -> _Entry | None:
+    """The entry of a folder, if it is there and whole; `stored`: and has pixels."""
+    file, images = target / "entry.json", target / "images.bin"
+    try:
+        entry = _Entry(**line_content(file.read_bytes()))
+        if entry.digest is None:
+            return None if stored else entry
+        status = images.stat()
+        if status.st_size != np.prod(entry.shape, dtype=np.int64):
+            return None
+        if entry.blocks is not None:
+            return entry if is_whole(images, entry.blocks) else None
+        with images.open("rb") as stream:
+            if hashlib.file_digest(stream, "blake2b").hexdigest() != entry.digest:
+                return None
+        entry = entry._replace(mtime_ns=status.st_mtime_ns, blocks=block_checksums(images))
+    except (OSError, ValueError, TypeError):
+        return None
+    # Not in somebody else's folder, which can be read only: verified again next time.
+    with contextlib.suppress(OSError):
+        _write_entry(target, entry)
+    return entry
+
+
+def _write_entry(target: Path, entry: _Entry) -> None:
+    unfinished = target / f"entry.{os.getpid()}.unfinished"
+    with unfinished.open("wb") as stream:
+        stream.write(checked_line(entry._asdict()))
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(target / "entry.json")
+
+
+class _Block(NamedTuple):
+    """Some pictures decoded one after another; indices are those of the source."""
+
+    images: npt.NDArray[np.uint8]
+    reasons: list[tuple[int, str]]
+    flat: list[int]
+
+
+def _write(source: Source, found: Survey, wanted: Wanted, target: Path, workers: int) -> None:
+    """Decode block by block into `target`. Written, not mapped: a full disk is then an error."""
+    indices = [index for index in range(len(source)) if index not in found.reasons]
+    row_shape = (wanted.format.channels, *wanted.format.image_size)
+    row_bytes = int(np.prod(row_shape))
+    per_block = max(1, min(256, _BLOCK_BYTES // row_bytes))
+    blocks = [indices[at : at + per_block] for at in range(0, len(indices), per_block)]
+    room = shutil.disk_usage(target).free
+    if wanted.stored and len(indices) * row_bytes > room:
+        raise ConfigError(
+            f"the decoded pictures take {len(indices) * row_bytes / 1e9:.1f} GB, and "
+            f"{target.parent} has {room / 1e9:.1f} GB free: make room, name another folder with "
+            "data.cache_dir, or lower data.cache_limit_gb to have them decoded whenever they are "
+            "read."
+        )
+
+    def work(block: list[int]) -> _Block:
+        return _decode_block(source, found, wanted, block)
+
+    _log.info(
+        "%s %d pictures at %dx%d once, with %d threads",
+        "decoding" if wanted.stored else "checking",
+        len(indices),
+        *wanted.format.image_size,
+        workers,
+    )
+    reasons: list[tuple[int, str]] = []
+    flat: list[int] = []
+    count = 0
+    digest = hashlib.blake2b()
+    path = target / "images.bin"
+    with path.open("wb") as stream:
+        for done in _reported(in_order(work, blocks, workers), len(indices), per_block):
+            reasons += done.reasons
+            flat += done.flat
+            count += len(done.images)
+            if wanted.stored:
+                digest.update(done.images.data)
+                stream.write(done.images.data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    _write_entry(
+        target,
+        _Entry(
+            shape=[count, *row_shape],
+            reasons=reasons,
+            flat=flat,
+            digest=digest.hexdigest() if wanted.stored else None,
+            mtime_ns=path.stat().st_mtime_ns,
+            blocks=block_checksums(path) if wanted.stored else None,
+        ),
+    )
+
+
+def _decode_block(source: Source, found: Survey, wanted: Wanted, indices: list[int]) -> _Block:
+    form = wanted.format
+    images = np.empty((len(indices), form.channels, *form.image_size), np.uint8)
+    block = _Block(images, [], [])
+    count = 0
+    for index in indices:
+        data = _surveyed(source, found, index)
+        try:
+            image = _decode(data, form)
+        except PictureError as error:
+            block.reasons.append((index, str(error)))
+            continue
+        if image.min() == image.max():
+            block.flat.append(index)
+        images[count] = image
+        count += 1
+    return block._replace(images=images[:count])
+
+
+def _surveyed(source: Source, found: Survey, index: int) -> bytes | Image.Image:
+    """The content whose hash names the folder, or a ConfigError.
+
+    Pixels of anything else, or the news that a disk failed for a moment, would be found again
+    under that name for ever.
+    """
+    if source.arrays is not None:
+        return _as_image(source.arrays[index])
+    try:
+        data = Path(source.file(index)).read_bytes()
+    except OSError as error:
+        if error.errno in OF_THE_PROCESS:
+            raise
+        raise ContentChanged(
+            f"{source.sample_name(index)} could be read a moment ago and now cannot: "
+            f"{error.strerror}. Run again."
+        ) from error
+    if content_hash(data) != found.hashes[index]:
+        raise ContentChanged(
+            f"{source.sample_name(index)} has just been changed: let whatever writes it end, and "
+            "run again."
+        )
+    return data
+
+
+def _as_image(row: npt.NDArray[np.uint8]) -> Image.Image:
+    """A row (C, H, W) of an array as a picture."""
+    return Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0).copy())
+
+
+def _reported(blocks: Iterable[_Block], total: int, per_block: int) -> Iterable[_Block]:
+    """The blocks, with a line in the log now and then."""
+    said = time.monotonic()
+    for number, block in enumerate(blocks, start=1):
+        if time.monotonic() - said > _PROGRESS_SECONDS:
+            said = time.monotonic()
+            _log.info("%d of %d pictures", min(number * per_block, total), total)
+        yield block

@@ -1,0 +1,338 @@
+"""Pictures, their parts and their batches, as Lightning asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+from src.config.checks import ConfigError
+from src.data.decoding.cache import PictureStore, open_pictures
+from src.data.decoding.decode import PictureFormat
+from src.data.decoding.depth import chosen_range, range_remark
+from src.data.loading.loaders import Batch, BatchLoader, StreamLoader
+from src.data.loading.order import BatchOrder
+from src.data.loading.statistics import channel_statistics
+from src.data.quality.summary import summary_lines
+from src.data.quality.suspects import Examination, examine, list_suspects, sentences
+from src.data.sources.source import Source
+from src.data.splitting.folds import assign_folds, hold_out
+from src.data.splitting.splits import Split, make_split
+from src.records.run import Suspect
+
+__all__ = ["PictureData"]
+
+# Without gradients memory allows larger batches, and larger ones keep the cores busier.
+_EVALUATED_AT_ONCE = 256
+_NAMED = 5
+# Of a GPU's free memory; the rest is for the network and its activations.
+_SHARE_FOR_PICTURES = 0.25
+
+
+class PictureData(pl.LightningDataModule):
+    """A data set, decoded, split and measured.
+
+    The test part is not read here: only `batches("test")` does, for who asks.
+
+    Args:
+        pictures: the decoded pictures.
+        split: the part of each.
+        batch_size: pictures a training step and device.
+        seed: of the training order.
+        workers: processes that decode pictures too many to be cached.
+        found: what the pictures look like; None where nobody looked.
+        remarks: what a person should know about the data before training.
+        reopen: gives the same pictures in another format; None where only this one is to be had.
+
+    Attributes:
+        suspects: pictures that somebody should look at.
+    """
+
+    def __init__(
+        self,
+        pictures: PictureStore,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int,
+        found: Examination | None = None,
+        remarks: Sequence[str] = (),
+        reopen: Callable[[PictureFormat], PictureStore] | None = None,
+    ) -> None:
+        super().__init__()
+        self.pictures = pictures
+        self.split = split
+        self.batch_size = batch_size
+        self._streams: list[StreamLoader] = []
+        self._on_device: dict[torch.device, torch.Tensor] = {}
+        self._resident: torch.Tensor | None = None
+        self.seed = seed
+        self.workers = workers
+        self._found = found
+        suspects: list[Suspect] = [] if found is None else list_suspects(pictures, split, found)
+        self.suspects = tuple(suspects)
+        self.remarks = tuple(remarks)
+        self._reopen = reopen
+        self._others: dict[PictureFormat, PictureData] = {}
+
+    @cached_property
+    def channel_statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and deviation of each channel in the training part, in units of [0, 1].
+
+        Computed when first asked for: a network with published weights brings its own, and large
+        pictures take seconds to read.
+        """
+        pictures = self.pictures
+        readable = pictures.images if pictures.images is not None else pictures.read
+        return channel_statistics(readable, self.split.train)
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """Parts, classes and format as they were understood, a line each."""
+        return summary_lines(self.pictures, self.split)
+
+    @classmethod
+    def open(
+        cls,
+        source: Source,
+        *,
+        image_size: int | list[int] | None,
+        channels: int | None,
+        fit: str,
+        native_side: int | None,
+        cache_dir: Path,
+        cache_limit_gb: float,
+        on_bad_image: str,
+        on_duplicates: str,
+        split_seed: int,
+        val_fraction: float,
+        test_fraction: float,
+        train_on_val: bool,
+        batch_size: int,
+        seed: int,
+        workers: int,
+        check_content: bool = False,
+        value_range: list[float] | None = None,
+    ) -> PictureData:
+        """Decode (or find decoded) and split.
+
+        Arguments as in `DataSettings`; `native_side` as of `open_pictures`.
+        """
+        read = partial(
+            open_pictures,
+            source,
+            cache_dir=cache_dir,
+            cache_limit_bytes=int(cache_limit_gb * 1e9),
+            on_bad_image=on_bad_image,
+            workers=workers,
+            check_content=check_content,
+        )
+        pictures = read(
+            image_size=image_size,
+            channels=channels,
+            fit=fit,
+            native_side=native_side,
+            value_range="found" if value_range is None else (value_range[0], value_range[1]),
+        )
+        found = examine(pictures, cache_dir=cache_dir, workers=workers)
+        split = make_split(
+            pictures.targets,
+            pictures.content_hashes,
+            seed=split_seed,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            given_parts=None if pictures.given_parts is None else pictures.given_parts.tolist(),
+            groups=pictures.groups,
+            on_duplicates=on_duplicates,
+            names=pictures.sample_paths,
+            # Sets that come as arrays are published ones, and published figures are measured on
+            # their parts: there, what is alike is reported but moves nothing.
+            near=None if pictures.sample_paths is None else found.belong_together,
+        )
+        if train_on_val:
+            split = split.with_val_training()
+
+        def reopen(wanted: PictureFormat) -> PictureStore:
+            return read(
+                image_size=wanted.image_size,
+                channels=wanted.channels,
+                fit=wanted.fit,
+                value_range=wanted.value_range,
+            )
+
+        if value_range is None and pictures.pixel_bounds is not None:
+            # Until now all pictures counted, as parts were not known; now those that train alone.
+            values = chosen_range(pictures.pixel_bounds[split.train])
+            if values != pictures.format.value_range:
+                pictures = reopen(replace(pictures.format, value_range=values))
+                measures = examine(pictures, cache_dir=cache_dir, workers=workers).measures
+                found = replace(found, measures=measures)
+        remarks = [str(problem) for problem in pictures.problems]
+        remarks += _thin_classes(pictures, split)
+        if pictures.pixel_bounds is not None and pictures.format.value_range is not None:
+            training = pictures.pixel_bounds[split.train]
+            remark = range_remark(training, pictures.format.value_range)
+            remarks += [] if remark is None else [remark]
+        opened = cls(
+            pictures,
+            split,
+            batch_size=batch_size,
+            seed=seed,
+            workers=workers,
+            found=found,
+            remarks=remarks,
+            reopen=reopen,
+        )
+        opened.remarks += tuple(sentences(opened.suspects, pictures, split, found))
+        return opened
+
+    def fold(self, number: int, folds: int, *, split_seed: int, seed: int) -> PictureData:
+        """The same pictures, of which one fold of a cross-validation is held out.
+
+        The fold is the `val` part, the others train, and the test part stays what it is. The
+        decoded pictures, and those on a GPU, are shared.
+
+        Args:
+            number: from 1, counted on over the repeats: with 5 folds, 6 is the second repeat's
+                first.
+            folds: of one repeat.
+            split_seed: of the division, with the number of the repeat.
+            seed: of the training order.
+
+        Raises:
+            ValueError: a class has fewer pictures than there are folds.
+        """
+        repeat, fold = divmod(number - 1, folds)
+        pictures, found = self.pictures, self._found
+        assigned = assign_folds(
+            self.split,
+            folds,
+            seed=split_seed,
+            repeat=repeat,
+            class_names=pictures.class_names,
+            groups=pictures.groups,
+            # Unlike parts, folds are nobody's convention: what is alike always stays together.
+            near=None if found is None else found.belong_together,
+        )
+        held_out = PictureData(
+            pictures,
+            hold_out(self.split, assigned, fold),
+            batch_size=self.batch_size,
+            seed=seed,
+            workers=self.workers,
+            found=found,
+            reopen=self._reopen,
+        )
+        held_out._on_device = self._on_device
+        return held_out
+
+    def formatted(self, wanted: PictureFormat) -> PictureData:
+        """Return the same pictures in the same parts, decoded to another format.
+
+        Raises:
+            ConfigError: they cannot be decoded to it, or are not the same any more.
+        """
+        if self.pictures.pixel_bounds is None:  # nothing to be scaled
+            wanted = replace(wanted, value_range=self.pictures.format.value_range)
+        if wanted == self.pictures.format:
+            return self
+        if wanted not in self._others:
+            if self._reopen is None:
+                raise ValueError(f"the pictures are to be had in {self.pictures.format} alone")
+            pictures = self._reopen(wanted)
+            if not np.array_equal(pictures.content_hashes, self.pictures.content_hashes):
+                raise ConfigError(
+                    f"{pictures.name}: other pictures can be decoded to {wanted.image_size} than "
+                    f"to {self.pictures.image_size}: repair or remove those that are damaged."
+                )
+            self._others[wanted] = PictureData(
+                pictures,
+                self.split,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                workers=self.workers,
+                reopen=self._reopen,
+            )
+        return self._others[wanted]
+
+    def live_on(self, device: torch.device) -> bool:
+        """Move the array of pictures to a GPU where it fits into a quarter of the free memory.
+
+        Batches are then gathered there and nothing but their indices crosses over. Returns whether
+        they do; on the CPU, and for what is streamed, nothing changes.
+        """
+        images = self.pictures.images
+        if device.type == "cuda" and images is not None:
+            free, _ = torch.cuda.mem_get_info(device)
+            if device not in self._on_device and images.nbytes <= _SHARE_FOR_PICTURES * free:
+                self._on_device[device] = torch.tensor(images, device=device)
+            self._resident = self._on_device.get(device)
+        return self._resident is not None
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """(K,) pictures of each class in the training part."""
+        targets = self.pictures.targets[self.split.train]
+        return np.bincount(targets, minlength=len(self.pictures.class_names))
+
+    def train_dataloader(self) -> Iterable[Batch]:
+        return self._kept(self.batches("train", training=True, sharded=True))
+
+    def val_dataloader(self) -> Iterable[Batch]:
+        return self._kept(self.batches("val", sharded=True))
+
+    def teardown(self, stage: str) -> None:
+        """End the workers of a training: each holds memory that what follows can use."""
+        while self._streams:
+            self._streams.pop().close()
+
+    def _kept(self, loader: Iterable[Batch]) -> Iterable[Batch]:
+        if isinstance(loader, StreamLoader):
+            self._streams.append(loader)
+        return loader
+
+    def batches(
+        self, part: str, *, training: bool = False, sharded: bool = False
+    ) -> Iterable[Batch]:
+        """Batches of one part: shuffled anew each epoch for training, in order otherwise.
+
+        With `sharded`, each process of a run on several devices gets its share.
+        """
+        rank, world_size = 0, 1
+        if sharded and dist.is_available() and dist.is_initialized():
+            rank, world_size = dist.get_rank(), dist.get_world_size()
+        order = BatchOrder(
+            getattr(self.split, part),
+            batch_size=self.batch_size if training else max(self.batch_size, _EVALUATED_AT_ONCE),
+            training=training,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        pictures = self.pictures
+        if pictures.images is not None:
+            images = pictures.images if self._resident is None else self._resident
+            return BatchLoader(images, pictures.targets, order)
+        return StreamLoader(pictures.read, pictures.targets, order, workers=self.workers)
+
+
+def _thin_classes(pictures: PictureStore, split: Split) -> list[str]:
+    """A remark for each class that a part lacks."""
+    remarks = []
+    for part in ("train", "val", "test"):
+        indices = getattr(split, part)
+        present = set(pictures.targets[indices].tolist())
+        missing = [n for k, n in enumerate(pictures.class_names) if k not in present]
+        if missing and len(indices):
+            shown = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+            effect = "learnt" if part == "train" else "measured there"
+            remarks.append(f"no picture of {shown} in the {part} part: it cannot be {effect}")
+    return remarks

@@ -1,0 +1,210 @@
+"""Batches of pictures by index: from one array, or read by workers.
+
+A batch is uint8 and untouched: augmentation and normalisation happen on the training device.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from src.data.loading.order import BatchOrder
+
+__all__ = ["Batch", "BatchLoader", "Reader", "StreamLoader"]
+
+# Picture number i as (C, H, W) uint8.
+Reader = Callable[[int], NDArray[np.uint8]]
+
+
+class Batch(NamedTuple):
+    """One batch; Lightning moves its tensors to the device.
+
+    Attributes:
+        images: (B, C, H, W) uint8, contiguous.
+        targets: (B,) int64.
+        sample_ids: (B,) int64, each picture's place in the array it comes from.
+        step: the batch's place in its epoch, from 0.
+    """
+
+    images: Tensor
+    targets: Tensor
+    sample_ids: Tensor
+    step: int
+
+
+class _Loader(ABC):
+    """A pass over an order, which a checkpoint can keep and take up again.
+
+    Lightning calls `sampler.set_epoch` at the start of an epoch, and `state_dict` and
+    `load_state_dict` when it saves and resumes within one.
+    """
+
+    def __init__(self, order: BatchOrder) -> None:
+        self.order = order
+        self.epoch = 0
+        self._first_step = 0
+        self._steps_done = 0
+
+    @abstractmethod
+    def _batches(self, first_step: int) -> Iterable[Batch]: ...
+
+    @property
+    def sampler(self) -> _Loader:
+        """Where Lightning looks for `set_epoch`."""
+        return self
+
+    @property
+    def batch_sampler(self) -> None:
+        """Lightning asks for it where there is a `sampler`."""
+        return None
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch, wherever this pass starts."""
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """One pass over the epoch.
+
+        The epoch is read when the first batch is asked for, not by `iter`: Lightning makes the
+        iterator of its first epoch before it says which epoch that is.
+        """
+        first_step, self._first_step = self._first_step, 0
+        for batch in self._batches(first_step):
+            self._steps_done = batch.step + 1
+            yield batch
+
+    def set_epoch(self, epoch: int, first_step: int | None = None) -> None:
+        """Choose the next pass: its epoch and first step (0, or what `load_state_dict` said)."""
+        if first_step is None:
+            first_step = self._first_step if epoch == self.epoch else 0
+        self.epoch = epoch
+        self._first_step = self._steps_done = first_step
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and the step that comes next in it; 0 after its end."""
+        return {"epoch": self.epoch, "step": self._steps_done % len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next pass go on from there."""
+        self.set_epoch(state["epoch"], state["step"])
+
+
+class BatchLoader(_Loader):
+    """Batches out of one array, each by a single gather.
+
+    Args:
+        images: (N, C, H, W) uint8, in memory or memory-mapped; nothing else is copied. A tensor on
+            a GPU is gathered there, and batches come out there.
+        targets: (N,) int64.
+        order: which pictures, and when.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[np.uint8] | Tensor,
+        targets: NDArray[np.int64],
+        order: BatchOrder,
+    ) -> None:
+        super().__init__(order)
+        self._images = images
+        self._device = images.device if isinstance(images, Tensor) else torch.device("cpu")
+        self._targets = torch.from_numpy(np.array(targets, np.int64)).to(self._device)
+
+    def _batches(self, first_step: int) -> Iterator[Batch]:
+        for step, ids in self.order.batches(self.epoch, first_step):
+            ids = ids.to(self._device)
+            yield Batch(self._gathered(ids), self._targets[ids], ids, step)
+
+    def _gathered(self, ids: Tensor) -> Tensor:
+        if isinstance(self._images, Tensor):
+            return self._images.index_select(0, ids)
+        # NumPy copies in this thread alone: as fast, and it waits for no other on a busy machine.
+        return torch.from_numpy(self._images.take(ids.numpy(), axis=0))
+
+
+class StreamLoader(_Loader):
+    """Batches of pictures that are read one by one, by workers, ahead of their use.
+
+    Memory stays flat: no more than `prefetch` batches a worker exist at any time.
+
+    Args:
+        read: picture number i as (C, H, W) uint8; it goes to the workers, so it must be picklable
+            where processes are not forked.
+        targets: (N,) int64.
+        order: which pictures, and when.
+        workers: processes that read; 0 reads in this one.
+        prefetch: batches that each worker reads ahead, at least 1.
+        pin_memory: put batches in page-locked memory, from which a GPU copies faster.
+    """
+
+    def __init__(
+        self,
+        read: Reader,
+        targets: NDArray[np.int64],
+        order: BatchOrder,
+        *,
+        workers: int,
+        prefetch: int = 2,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__(order)
+        self._pass = _Pass(order)
+        self._loader = DataLoader(
+            _ReadBatches(read, targets),
+            sampler=self._pass,
+            batch_size=None,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            prefetch_factor=prefetch if workers > 0 else None,
+            pin_memory=pin_memory,
+        )
+
+    def close(self) -> None:
+        """End the workers, which stay between passes; another pass starts new ones."""
+        self._loader._iterator = None
+
+    def _batches(self, first_step: int) -> Iterable[Batch]:
+        self._pass.epoch, self._pass.first_step = self.epoch, first_step
+        return self._loader
+
+
+class _Pass:
+    """What a DataLoader with persistent workers takes for its sampler: asked anew every epoch."""
+
+    def __init__(self, order: BatchOrder) -> None:
+        self._order = order
+        self.epoch = 0
+        self.first_step = 0
+
+    def __iter__(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        for step, ids in self._order.batches(self.epoch, self.first_step):
+            # As an array: a slice of a tensor would go to the worker with all of its storage.
+            yield step, ids.numpy()
+
+    def __len__(self) -> int:
+        return len(self._order) - self.first_step
+
+
+class _ReadBatches(Dataset[Batch]):
+    """A data set whose items are whole batches, so that a worker hands over one tensor of each."""
+
+    def __init__(self, read: Reader, targets: NDArray[np.int64]) -> None:
+        self._read = read
+        self._targets = torch.from_numpy(np.array(targets, np.int64))
+
+    def __getitem__(self, item: tuple[int, NDArray[np.int64]]) -> Batch:
+        step, ids = item[0], torch.from_numpy(item[1])
+        images = np.stack([self._read(index) for index in ids.tolist()])
+        return Batch(torch.from_numpy(images), self._targets[ids], ids, step)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

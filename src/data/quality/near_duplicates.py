@@ -1,0 +1,244 @@
+"""Pictures that show the same thing almost pixel by pixel: copies saved anew, shots of one burst.
+
+Candidates come from perceptual hashes, and two pictures are called near only when their pixels
+agree as well, and agree better than those of strangers in the same data set do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.splitting.groups import components
+
+__all__ = ["NearPairs", "burst_pairs", "near_pairs", "perceptual_hashes"]
+
+_LOW = 8  # frequencies a side that the hash looks at
+_BITS = _LOW * _LOW
+# Hashes of one photo saved twice differ in few bits; those of strangers in 32 on average.
+_MOST_BITS = 8
+_ROTATIONS = range(0, _BITS, 4)
+_WINDOW = 16
+# Largest 1 - correlation of near pictures: re-encoded, resized or lightly edited photos stay below.
+_LOOSEST = 0.1
+_STRICTEST = _LOOSEST / 32
+# Pairs may grow by this much when the tolerance doubles, or be so few that strangers do no harm.
+_GROWTH = 5
+_FEW = 10
+_FEW_IN = 1000
+# A chain of resemblances through this share of all pictures is no set of copies.
+_CHAINED = 0.1
+_CHAINED_AT_LEAST = 20
+# Below this deviation (grey levels) a picture shows nothing that could be compared.
+_BLANK = 2.0
+_CHUNK = 4096
+_BURST = 0.7
+_BURST_RATIO = 3
+
+Grey = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class NearPairs:
+    """P pairs of pictures.
+
+    Attributes:
+        pairs: (P, 2) int64 indices, the lower one first, sorted.
+        likeness: (P,) float32, the correlation of their pixels, at most 1.
+    """
+
+    pairs: NDArray[np.int64]
+    likeness: NDArray[np.float32]
+
+
+def perceptual_hashes(images: Grey) -> NDArray[np.uint64]:
+    """(N,) hashes of 64 bits that hardly change when a picture is resized or saved anew.
+
+    Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section
+    3.2.1: which of the 8x8 lowest frequencies of the cosine transform lie above their median. Of
+    pictures of 32x32 pixels these are the bits that ImageHash's `phash` computes, row by row.
+
+    Args:
+        images: (N, H, W) uint8, grey, at least 8x8 pixels.
+    """
+    hashes = [_hashes(_frequencies(chunk)) for chunk in _chunks(images)]
+    return np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
+
+
+def near_pairs(images: Grey) -> NearPairs:
+    """The pairs of pictures that are one photo, whatever was done to size, encoding or light.
+
+    How alike is too alike depends on the data: photos that correlate by 0.9 are one photo, two
+    pairs of trousers on black may by chance. Chance resemblances multiply when the tolerance
+    doubles (in D effective dimensions by 2^(D/2)), true copies do not. So the tolerance starts
+    where pictures cannot be told apart and is doubled for as long as the pairs found stay few or
+    grow by less than strangers would, and do not chain a good part of the data set together; it is
+    halved once where that ended it.
+
+    Pictures of (almost) a single colour have no partner: they are alike without being copies.
+
+    Args:
+        images: (N, H, W) uint8, grey, at least 8x8 pixels.
+    """
+    low = np.concatenate([_frequencies(chunk) for chunk in _chunks(images)] or [_nothing()])
+    pairs = _candidates(_hashes(low))
+    spread = np.concatenate([c.std(axis=(1, 2), dtype=np.float32) for c in _chunks(images)])
+    pairs = pairs[(spread[pairs] > _BLANK).all(axis=1)]
+    # The transform keeps lengths, so the distance in its low part bounds that of the pictures.
+    low = low.reshape(len(low), _BITS)
+    low[:, 0] = 0
+    low /= np.maximum(spread * np.sqrt(images[0].size), 1e-6)[:, None]
+    gaps = [((low[a] - low[b]) ** 2).sum(axis=1) / 2 for a, b in _columns(pairs)]
+    pairs = pairs[np.concatenate([*gaps, np.zeros(0)]) <= _LOOSEST]
+    likeness = _correlation(images, pairs)
+    kept = 1 - likeness <= _tolerance(pairs, 1 - likeness, len(images))
+    return NearPairs(pairs[kept], likeness[kept])
+
+
+def burst_pairs(images: Grey, names: Sequence[str], series: Sequence[str]) -> NearPairs:
+    """Neighbours by number (IMG_0001, IMG_0002) that show one subject, a moment later.
+
+    Numbers alone say nothing: many data sets count through unrelated pictures. So the pixels have
+    to correlate by 0.7, and neighbours have to do so at least three times as often as pictures of
+    one series that are far from each other.
+
+    Args:
+        images: (N, H, W) uint8, grey.
+        names: N file names or paths; the last number in the name counts.
+        series: N keys; pictures of different keys are never neighbours.
+    """
+    near, far = _numbered(names, series)
+    likeness = _correlation(images, near)
+    alike = likeness >= _BURST
+    by_chance = (_correlation(images, far) >= _BURST).mean() if len(far) else 0.0
+    if not alike.any() or alike.mean() < _BURST_RATIO * by_chance:
+        return NearPairs(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
+    order = np.lexsort(near[alike].T[::-1])
+    return NearPairs(near[alike][order], likeness[alike][order])
+
+
+def _chunks(images: Grey) -> Iterator[Grey]:
+    for start in range(0, len(images), _CHUNK):
+        yield images[start : start + _CHUNK]
+
+
+def _columns(pairs: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    for start in range(0, len(pairs), _CHUNK):
+        yield pairs[start : start + _CHUNK, 0], pairs[start : start + _CHUNK, 1]
+
+
+def _nothing() -> NDArray[np.float32]:
+    return np.zeros((0, _LOW, _LOW), np.float32)
+
+
+def _frequencies(images: Grey) -> NDArray[np.float32]:
+    """(n, 8, 8) float32: the lowest frequencies of the orthonormal cosine transform (DCT-II).
+
+    Two small matrix products: only these 64 of all frequencies are wanted.
+    """
+    rows, columns = (_cosines(side) for side in images.shape[1:])
+    low: NDArray[np.float32] = rows @ images.astype(np.float32) @ columns.T
+    return low
+
+
+def _cosines(side: int) -> NDArray[np.float32]:
+    places = (np.arange(side) + 0.5) * np.pi / side
+    waves = np.cos(np.arange(_LOW)[:, None] * places) * np.sqrt(2 / side)
+    waves[0] /= np.sqrt(2)
+    return waves.astype(np.float32)
+
+
+def _hashes(low: NDArray[np.float32]) -> NDArray[np.uint64]:
+    # Orthonormal scaling halves the first row and column's weight against the plain transform,
+    # whose bits other implementations publish.
+    weights = np.ones(_LOW, np.float32)
+    weights[0] = np.sqrt(2)
+    plain = (low * weights[:, None] * weights).reshape(len(low), _BITS)
+    bits = plain > np.median(plain, axis=1, keepdims=True)
+    hashes: NDArray[np.uint64] = np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)
+    return hashes
+
+
+def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """(P, 2) pairs whose hashes differ in few bits; nearly all of them where hashes are sparse.
+
+    Differing bits leave a run of equal ones somewhere. Sorted by the bits from there on, the two
+    stand close together, so comparing each hash with the next few of 16 rotations finds them, in
+    time that does not depend on how crowded the hashes are.
+    """
+    count = np.uint64(len(hashes))
+    found: list[NDArray[np.uint64]] = []
+    for turn in map(np.uint64, _ROTATIONS):
+        turned = hashes << turn | hashes >> (np.uint64(_BITS) - turn) % np.uint64(_BITS)
+        order = np.argsort(turned, kind="stable").astype(np.uint64)
+        ordered = hashes[order]
+        for step in range(1, min(_WINDOW, len(hashes) - 1) + 1):
+            close = np.bitwise_count(ordered[step:] ^ ordered[:-step]) <= _MOST_BITS
+            first, second = order[:-step][close], order[step:][close]
+            found.append(np.minimum(first, second) * count + np.maximum(first, second))
+    codes = np.unique(np.concatenate([*found, np.zeros(0, np.uint64)])).astype(np.int64)
+    return np.stack(np.divmod(codes, max(len(hashes), 1)), axis=1)
+
+
+def _correlation(images: Grey, pairs: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(P,) float32: Pearson's correlation of the pixels of each pair; 0 of a single colour."""
+    values = [np.zeros(0, np.float32)]
+    for start in range(0, len(pairs), _CHUNK):
+        # Each picture once, however many partners it has: a mapped array is read in order.
+        used, places = np.unique(pairs[start : start + _CHUNK], return_inverse=True)
+        pixels = images[used].reshape(len(used), -1).astype(np.float32)
+        pixels -= pixels.mean(axis=1, keepdims=True)
+        pixels /= np.maximum(np.linalg.norm(pixels, axis=1, keepdims=True), 1e-6)
+        first, second = places.reshape(-1, 2).T
+        values.append(np.einsum("nd,nd->n", pixels[first], pixels[second]))
+    return np.concatenate(values)
+
+
+def _tolerance(pairs: NDArray[np.int64], gaps: NDArray[np.float32], count: int) -> float:
+    few = _FEW + count // _FEW_IN
+    tolerance = _STRICTEST
+    while tolerance < _LOOSEST:
+        now, doubled = (gaps <= tolerance).sum(), (gaps <= 2 * tolerance).sum()
+        chained = _longest_chain(pairs[gaps <= 2 * tolerance], count)
+        if doubled > max(_GROWTH * now, few) or chained > max(_CHAINED * count, _CHAINED_AT_LEAST):
+            # What made the next step explode is here already, though not yet in numbers.
+            return tolerance / 2
+        tolerance *= 2
+    return _LOOSEST
+
+
+def _longest_chain(pairs: NDArray[np.int64], count: int) -> int:
+    """The size of the largest set of pictures that pairs join."""
+    return int(np.bincount(components(count, pairs[:, 0], pairs[:, 1])).max())
+
+
+def _numbered(
+    names: Sequence[str], series: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of successive numbers, and pairs of the same series that stand far apart."""
+    rows: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for index, (name, key) in enumerate(zip(names, series, strict=True)):
+        stem = os.path.splitext(name.rpartition("/")[2])[0]
+        if match := re.fullmatch(r"(.*?)([0-9]{1,18})([^0-9]*)", stem):
+            before, number, after = match.groups()
+            rows.setdefault((key, f"{before}#{after}"), []).append((int(number), index))
+    near: list[tuple[int, int]] = []
+    far: list[tuple[int, int]] = []
+    for row in rows.values():
+        row.sort()
+        half = len(row) // 2
+        for (one, i), (two, j) in pairwise(row):
+            if two - one <= 1:
+                near.append((min(i, j), max(i, j)))
+        far += [(row[at][1], row[at + half][1]) for at in range(len(row) - half) if half > 1]
+    return _as_pairs(near), _as_pairs(far)
+
+
+def _as_pairs(pairs: list[tuple[int, int]]) -> NDArray[np.int64]:
+    return np.array(pairs, np.int64).reshape(-1, 2)

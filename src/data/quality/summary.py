@@ -1,0 +1,91 @@
+"""What was understood of a data set, in three lines, before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.decoding.cache import PictureStore
+from src.data.splitting.splits import PARTS, Split
+
+__all__ = ["summary_lines"]
+
+# Classes that are named; of more, the largest and the smallest ones are.
+_NAMED = 10
+_FITS = {
+    "squeeze": "squeezed",
+    "crop": "cropped to its proportions",
+    "pad": "padded to its proportions",
+}
+
+
+def summary_lines(pictures: PictureStore, split: Split) -> tuple[str, str, str]:
+    """Return the parts, the classes and the format of the pictures, a line each."""
+    return _parts(pictures, split), _classes(pictures, split), _format(pictures)
+
+
+def _parts(pictures: PictureStore, split: Split) -> str:
+    counts = np.bincount(split.parts, minlength=len(PARTS)).tolist()
+    shown = [f"{part} {count:,}" for part, count in zip(PARTS, counts, strict=True) if count]
+    origin = "made by data.split_seed" if pictures.given_parts is None else "as given"
+    if pictures.given_parts is not None and set(pictures.given_parts) != set(PARTS[:3]):
+        given = [part for part in PARTS if part in pictures.given_parts]
+        origin = f"given: {', '.join(given)}"
+    return f"{len(pictures):,} pictures: {', '.join(shown)} ({origin})"
+
+
+def _classes(pictures: PictureStore, split: Split) -> str:
+    names = pictures.class_names
+    used = split.parts != PARTS.index("dropped")
+    counts = np.bincount(pictures.targets[used], minlength=len(names))
+    if len(names) <= _NAMED:
+        return f"{len(names)} classes: {_named(names, counts, range(len(names)))}"
+    order = np.argsort(-counts, kind="stable").tolist()
+    half = _NAMED // 2
+    return (
+        f"{len(names):,} classes: {_named(names, counts, order[:half])}, ..., "
+        f"{_named(names, counts, order[-half:])}"
+    )
+
+
+def _named(names: Sequence[str], counts: NDArray[np.int64], chosen: Sequence[int]) -> str:
+    return ", ".join(f"{names[index]} {counts[index]:,}" for index in chosen)
+
+
+def _format(pictures: PictureStore) -> str:
+    sizes, form = pictures.original_sizes, pictures.format
+    areas = sizes.prod(axis=1)
+    smallest, largest = sizes[areas.argmin()].tolist(), sizes[areas.argmax()].tolist()
+    wanted = list(form.image_size)
+    if (sizes == sizes[0]).all():
+        text = f"all {_pixels(smallest)} pixels (height x width)"
+        text += ", kept so" if smallest == wanted else f", resized to {_pixels(wanted)}"
+    else:
+        text = f"{_pixels(smallest)} to {_pixels(largest)} pixels (height x width)"
+        text += f", resized to {_pixels(wanted)}"
+    if not _same_proportions(sizes, form.image_size):
+        text += f" and {_FITS[form.fit]}"
+    if smallest != wanted or largest != wanted:
+        text += " (data.image_size sets another size)"
+    return f"{text}; {'grey' if form.channels == 1 else 'colour'}, {_depth(pictures)}"
+
+
+def _depth(pictures: PictureStore) -> str:
+    if pictures.pixel_bounds is None:
+        return "8 bits"
+    count = int((~np.isnan(pictures.pixel_bounds[:, 0])).sum())
+    black, white = pictures.format.value_range or (0.0, 65535.0)
+    which = "all" if count == len(pictures) else f"{count:,}"
+    return f"{which} of more than 8 bits, {black:g} black and {white:g} white"
+
+
+def _same_proportions(sizes: NDArray[np.int64], wanted: tuple[int, int]) -> bool:
+    """Whether resizing distorts nothing by more than half a pixel."""
+    height, width = wanted
+    return bool((np.abs(sizes[:, 0] * width / sizes[:, 1] - height) <= 0.5).all())
+
+
+def _pixels(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))

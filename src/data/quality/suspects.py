@@ -1,0 +1,299 @@
+"""What is suspicious about a data set before anything is trained on it: found once, then kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.config.checks import ConfigError
+from src.data.decoding.cache import PictureStore
+from src.data.decoding.decode import PictureError, PictureFormat
+from src.data.decoding.decoded import picture
+from src.data.quality.findings import NOT_WHOLE
+from src.data.quality.measures import MEASURES, faults, grey, measure
+from src.data.quality.near_duplicates import NearPairs, burst_pairs, near_pairs
+from src.data.sources.source import Source
+from src.data.splitting.splits import PARTS, Split
+from src.machine.parallel import in_order
+from src.records.run import Suspect
+from src.storage.build_once import made_once
+
+__all__ = ["Examination", "examine", "list_suspects", "sentences"]
+
+_log = logging.getLogger(__name__)
+
+# Part of every folder's name: to be raised when the same pictures would be judged otherwise.
+_VERSION = 1
+# Files are compared at this size, or at their own if they share a small one, whatever the network
+# sees: the split must not depend on data.image_size.
+_PRINT_SIZE = (32, 32)
+_OWN_SIZE = (8, 64)
+_BLOCK = 256
+_FILE = "found.npz"
+_NEAR, _BURST = "near-duplicate", "burst"
+
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """What the pictures of a store look like.
+
+    Attributes:
+        near: pairs that are nearly equal.
+        bursts: pairs that show one subject, taken one after the other.
+        measures: (N,) of `quality.MEASURES`.
+    """
+
+    near: NearPairs
+    bursts: NearPairs
+    measures: NDArray[np.void]
+
+    @property
+    def belong_together(self) -> NDArray[np.int64]:
+        """(P, 2) all pairs that must not be torn apart."""
+        return np.concatenate([self.near.pairs, self.bursts.pairs])
+
+
+def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examination:
+    """Look at all pictures, or find what was seen when the same ones were looked at earlier.
+
+    Args:
+        pictures: a store that has its source.
+        cache_dir: the project's cache folder.
+        workers: threads that decode.
+
+    Raises:
+        ConfigError: what is found cannot be written.
+    """
+    source = pictures.source
+    if source is None:
+        raise ValueError(f"{pictures.name} has come without its source")
+    folder, hashes = cache_dir / "examined", pictures.content_hashes
+    names = pictures.sample_paths
+
+    def compare(place: Path) -> Columns:
+        prints = _prints(pictures, source, place, workers)
+        near, bursts = near_pairs(prints), _no_pairs()
+        if names is not None:
+            bursts = _bursts(prints, names, pictures)
+        return {
+            "near": near.pairs,
+            "near_likeness": near.likeness,
+            "bursts": bursts.pairs,
+            "burst_likeness": bursts.likeness,
+        }
+
+    def look(place: Path) -> Columns:
+        seen = pictures.images
+        if seen is None:  # too many to be decoded once more in their full size
+            seen = _prints(pictures, source, place, workers)[:, None]
+        return {"measures": measure(seen)}
+
+    compared = [names, pictures.targets.tolist()]
+    if "value_range" in pictures.format.identity():
+        compared.append(pictures.format.value_range)
+    key = _key("near", hashes, compared)
+    pairs = _kept(folder / key, compare, pictures)
+    form = pictures.format.identity()
+    key = _key("quality", hashes, [*form.values(), pictures.images is None])
+    measures = _kept(folder / key, look, pictures)["measures"].astype(MEASURES)
+    return Examination(
+        NearPairs(pairs["near"].astype(np.int64), pairs["near_likeness"].astype(np.float32)),
+        NearPairs(pairs["bursts"].astype(np.int64), pairs["burst_likeness"].astype(np.float32)),
+        measures,
+    )
+
+
+def list_suspects(pictures: PictureStore, split: Split, found: Examination) -> list[Suspect]:
+    """The pictures that somebody should look at before training, the worst of each kind first.
+
+    Near pairs are suspicious where they stand in different parts or under different labels.
+    """
+    suspects: list[Suspect] = []
+
+    def suspect(index: int, kind: str, score: float, like: int | None = None) -> Suspect:
+        names, classes = pictures.sample_paths, pictures.class_names
+        label = classes[pictures.targets[index]]
+        other = "" if like is None else classes[pictures.targets[like]]
+        return Suspect(
+            part=PARTS[split.parts[index]],
+            index=index,
+            path=None if names is None else names[index],
+            label=label,
+            kind=kind,
+            score=float(score),
+            suggested="" if other == label else other,
+            like="" if like is None else _name(pictures, like),
+        )
+
+    used = split.parts != PARTS.index("dropped")
+    sizes = pictures.original_sizes
+    for kind, indices, scores in faults(found.measures, sizes, pictures.image_size):
+        suspects += [
+            suspect(int(i), kind, s) for i, s in zip(indices, scores, strict=True) if used[i]
+        ]
+    named: set[int] = set()
+    for kind, near in ((_NEAR, found.near), (_BURST, found.bursts)):
+        for one, other, likeness in _torn(near, pictures, split):
+            if one not in named:
+                named.add(one)
+                suspects.append(suspect(one, kind, min(likeness, 1.0), like=other))
+    return suspects
+
+
+def sentences(
+    suspects: Sequence[Suspect], pictures: PictureStore, split: Split, found: Examination
+) -> list[str]:
+    """What a person should read of it before training; nothing where there is nothing."""
+    said = []
+    counts = Counter(suspect.kind for suspect in suspects if not suspect.like)
+    if counts:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        said.append(f"suspicious pictures: {kinds}; see suspects.csv")
+    for part in PARTS[:3]:
+        alike = [suspect for suspect in suspects if suspect.part == part and suspect.like]
+        if alike:
+            worst = max(alike, key=lambda suspect: suspect.score)
+            name = worst.path or f"picture {worst.index}"
+            said.append(
+                f"{len(alike):,} of {len(getattr(split, part)):,} {part} pictures nearly equal one "
+                f"of another part or label, most of all {name} and {worst.like} "
+                f"({worst.score:.1%}); see suspects.csv"
+            )
+    pairs = found.belong_together
+    together = int((split.parts[pairs[:, 0]] == split.parts[pairs[:, 1]]).sum())
+    if together and pictures.sample_paths is not None:
+        said.append(f"{together:,} pairs of nearly equal pictures were kept in one part each")
+    return said
+
+
+def _torn(
+    near: NearPairs, pictures: PictureStore, split: Split
+) -> Iterator[tuple[int, int, float]]:
+    """(picture, the one like it, likeness) of pairs in two parts or classes, most alike first.
+
+    The picture of the later part comes first, because it is its score that cannot be trusted.
+    """
+    dropped = PARTS.index("dropped")
+    for pair in np.argsort(-near.likeness, kind="stable"):
+        one, other = near.pairs[pair].tolist()
+        parts = split.parts[one], split.parts[other]
+        same = parts[0] == parts[1] and pictures.targets[one] == pictures.targets[other]
+        # Exact copies are spoken of elsewhere.
+        copies = pictures.content_hashes[one] == pictures.content_hashes[other]
+        if same or copies or dropped in parts:
+            continue
+        if parts[0] < parts[1]:
+            one, other = other, one
+        yield one, other, float(near.likeness[pair])
+
+
+def _name(pictures: PictureStore, index: int) -> str:
+    return f"picture {index}" if pictures.sample_paths is None else pictures.sample_paths[index]
+
+
+def _no_pairs() -> NearPairs:
+    return NearPairs(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
+
+
+def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureStore) -> NearPairs:
+    """Bursts within a folder and, where parts are given, those that were dealt to several."""
+    found = burst_pairs(prints, names, [name.rpartition("/")[0] for name in names])
+    if pictures.given_parts is None:
+        return found
+    labels = [pictures.class_names[target] for target in pictures.targets]
+    across = burst_pairs(prints, names, labels)
+    pairs = np.concatenate([found.pairs, across.pairs])
+    likeness = np.concatenate([found.likeness, across.likeness])
+    pairs, first = np.unique(pairs, axis=0, return_index=True)
+    return NearPairs(pairs, likeness[first])
+
+
+def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> NDArray[np.uint8]:
+    """(N, H, W) uint8: small grey versions of all pictures; arrays in their own size."""
+    size = _print_size(pictures)
+    form = PictureFormat(size, 1, value_range=pictures.format.value_range)
+    ready = pictures.images if pictures.image_size == size else source.arrays
+    if ready is None:
+        _log.info("comparing %d pictures once, with %d threads", len(source), workers)
+
+    def block(start: int) -> NDArray[np.uint8]:
+        stop = min(start + _BLOCK, len(source))
+        if ready is not None:
+            return grey(ready[start:stop])
+        prints = np.zeros((stop - start, *size), np.uint8)
+        for row, index in enumerate(range(start, stop)):
+            try:
+                expected = bytes(pictures.content_hashes[index])
+                prints[row] = picture(source, index, form, expected)[0]
+            except PictureError as error:  # what is kept must not say that it is black
+                raise ConfigError(f"{source.sample_name(index)} {error}: run again.") from error
+        return prints
+
+    if source.arrays is not None:
+        return np.concatenate([block(start) for start in range(0, len(source), _BLOCK)])
+    # Written, not mapped: a full disk is then an error.
+    file = place / "prints.bin"
+    with file.open("wb") as stream:
+        for prints in in_order(block, range(0, len(source), _BLOCK), workers):
+            stream.write(np.ascontiguousarray(prints).data)
+    return np.memmap(file, np.uint8, mode="r", shape=(len(source), *size))
+
+
+def _print_size(pictures: PictureStore) -> tuple[int, int]:
+    sizes = pictures.original_sizes
+    least, most = _OWN_SIZE
+    if (sizes == sizes[0]).all() and least <= sizes.min() <= sizes.max() <= most:
+        return int(sizes[0, 0]), int(sizes[0, 1])
+    return _PRINT_SIZE
+
+
+def _key(kind: str, hashes: NDArray[np.bytes_], of: Sequence[object]) -> str:
+    digest = hashlib.blake2b(json.dumps([kind, _VERSION, *of]).encode(), digest_size=16)
+    digest.update(hashes.tobytes())
+    return f"{kind}-{digest.hexdigest()}"
+
+
+def _kept(folder: Path, find: Callable[[Path], Columns], pictures: PictureStore) -> Columns:
+    """What `find` finds, now or at an earlier time."""
+
+    def make(unfinished: Path) -> None:
+        found = find(unfinished)
+        for file in unfinished.iterdir():
+            file.unlink()
+        with (unfinished / _FILE).open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **found)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    what = f"what was found about the pictures of {pictures.name}"
+    try:
+        made_once(folder, make, usable=lambda path: _read(path) is not None, what=what)
+    except ConfigError:
+        # Arrays need no cache otherwise, and need none to be looked at.
+        if pictures.source is None or pictures.source.arrays is None:
+            raise
+        return find(folder)
+    found = _read(folder)
+    if found is None:
+        raise ConfigError(f"{folder} is being changed by another program: run again.")
+    return found
+
+
+def _read(folder: Path) -> Columns | None:
+    try:
+        with np.load(folder / _FILE, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except NOT_WHOLE:
+        return None

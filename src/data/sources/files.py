@@ -1,0 +1,170 @@
+"""Which picture files a person means by a path, and which files are left out, and why."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from src.data.decoding.decode import PICTURE_ENDINGS, PictureError, read_header
+from src.data.sources.source import Problem
+
+__all__ = ["Listing", "find_pictures"]
+
+# What systems leave behind beside the files of a person.
+_LEFTOVERS = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin")
+_KINDS = (
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+@dataclass
+class Listing:
+    """What a path means, each file once and in a fixed order.
+
+    Attributes:
+        pictures: paths of files that are pictures by their ending, or by their first bytes.
+        left_out: all the other files and folders that cannot be listed, with the reason.
+        hidden: how many files and folders were not looked at, for they are hidden or the system's.
+    """
+
+    pictures: list[str] = field(default_factory=list)
+    left_out: list[Problem] = field(default_factory=list)
+    hidden: int = 0
+
+
+def find_pictures(images: str) -> Listing:
+    """Return the picture files that `images` means.
+
+    A file is meant itself, whatever its ending. A folder means the pictures below it, also behind
+    links to folders, hidden ones aside. What does not exist is a pattern: `*` and `?` within a
+    name, `[...]` one of several letters, `**` any folders; of what it matches, files and folders,
+    all pictures are meant.
+
+    Raises:
+        ValueError: there is nothing there, nothing matches, or no picture is among it.
+    """
+    if os.path.isfile(images):
+        return Listing([images])
+    kinds = ", ".join(sorted(PICTURE_ENDINGS))
+    if os.path.isdir(images):
+        found = _sorted_out([images])
+        if not found.pictures:
+            raise ValueError(f"{images} holds no picture ({kinds}){_instead(found)}")
+        return found
+    if os.path.lexists(images) or not glob.has_magic(images):
+        raise ValueError(f"{images} {_what_it_is(images)}")
+    matches = glob.glob(images, recursive=True)
+    if not matches:
+        raise ValueError(f"nothing matches {images}")
+    found = _sorted_out(matches)
+    if not found.pictures:
+        count = "1 name" if len(matches) == 1 else f"{len(matches)} names"
+        raise ValueError(f"{images} matches {count}, but no picture ({kinds}){_instead(found)}")
+    return found
+
+
+def _sorted_out(matches: list[str]) -> Listing:
+    """The files of these paths and below them, as pictures and others."""
+    found = Listing()
+    walk = _Walk(found)
+    # `**` matches folders and what is in them: every file once.
+    files = sorted({file for match in sorted(matches) for file in walk.files(match)})
+    for file in files:
+        reason = _no_picture(file)
+        if reason is None:
+            found.pictures.append(file)
+        else:
+            found.left_out.append(Problem(file, reason))
+    return found
+
+
+class _Walk:
+    """Lists folders, each once however many links lead to it."""
+
+    def __init__(self, found: Listing) -> None:
+        self._found = found
+        self._seen: set[tuple[int, int]] = set()
+        self._noted: set[str] = set()
+
+    def files(self, path: str) -> Iterator[str]:
+        """The path itself if it is no folder; else all that is no folder below it."""
+        if not os.path.isdir(path):
+            yield path
+            return
+        waiting = [path]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    if not self._is_new(folder):
+                        continue
+                    listed = sorted(entries, key=lambda entry: entry.name)
+            except OSError as error:
+                self._note(folder, f"cannot be listed: {error.strerror}")
+                continue
+            for entry in listed:
+                if entry.name.startswith(".") or entry.name.lower() in _LEFTOVERS:
+                    self._found.hidden += 1
+                elif os.path.isdir(entry.path):
+                    waiting.append(entry.path)
+                else:
+                    yield entry.path
+
+    def _is_new(self, folder: str) -> bool:
+        status = os.stat(folder)
+        place = status.st_dev, status.st_ino
+        if place in self._seen:
+            if os.path.islink(folder):
+                self._note(folder, "is a link to a folder that is listed already")
+            return False
+        self._seen.add(place)
+        return True
+
+    def _note(self, path: str, reason: str) -> None:
+        if path not in self._noted:
+            self._noted.add(path)
+            self._found.left_out.append(Problem(path, reason))
+
+
+def _no_picture(path: str) -> str | None:
+    """Why a file cannot be a picture; None if its ending or its first bytes say that it is one."""
+    if not os.path.isfile(path):
+        return _what_it_is(path)
+    if os.path.splitext(path)[1].lower() in PICTURE_ENDINGS:
+        return None
+    try:
+        with Path(path).open("rb") as stream:
+            read_header(stream)
+    except PictureError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be opened: {error.strerror}"
+    return None
+
+
+def _what_it_is(path: str) -> str:
+    """What stands under a path that is neither a file nor a folder, to be read after the path."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "is a link to nothing" if os.path.islink(path) else "does not exist"
+    except (OSError, ValueError) as error:
+        return f"cannot be opened: {getattr(error, 'strerror', None) or error}"
+    kind = next((name for test, name in _KINDS if test(mode)), "something else")
+    return f"is {kind}, and no picture file or folder"
+
+
+def _instead(found: Listing) -> str:
+    """What is there where no picture is."""
+    if not found.left_out:
+        return ""
+    first = found.left_out[0]
+    more = len(found.left_out) - 1
+    return f": {first}" + (f"; and {more} more" if more else "")

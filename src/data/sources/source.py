@@ -1,0 +1,116 @@
+"""What a data set is before any picture is decoded, and what every source needs to say so."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from src.machine.text import visible
+
+__all__ = ["PARTS", "Problem", "Source", "natural_order"]
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about the data that its owner should know.
+
+    Attributes:
+        path: the picture or folder, as in `Source.sample_paths`.
+        reason: what is wrong with it, to be read after the path.
+    """
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return visible(f"{self.path}: {self.reason}")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A list of labelled pictures, either as arrays or as files; nothing is decoded yet.
+
+    Attributes:
+        name: the data set's name.
+        class_names: K names in natural order.
+        targets: (N,) int64 in [0, K).
+        arrays: (N, C, H, W) uint8, C 1 or 3, for sets that come as arrays; else None.
+        root: what `sample_paths` are relative to, for sets that come as files; else None.
+        sample_paths: N posix paths relative to `root` (or absolute), for sets that come as files.
+        given_parts: (N,) str of "train" | "val" | "test" where the set brings its own parts.
+        groups: N names; samples of one group never stand in different parts.
+        problems: what was noticed while listing.
+
+    Raises:
+        ValueError: the fields contradict each other.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    targets: npt.NDArray[np.int64]
+    arrays: npt.NDArray[np.uint8] | None = None
+    root: Path | None = None
+    sample_paths: tuple[str, ...] | None = None
+    given_parts: npt.NDArray[np.str_] | None = None
+    groups: tuple[str, ...] | None = None
+    problems: tuple[Problem, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.arrays is None) == (self.sample_paths is None):
+            raise ValueError(f"{self.name}: a source has either arrays or files")
+        if (self.root is None) != (self.sample_paths is None):
+            raise ValueError(f"{self.name}: root and sample_paths go together")
+        for field in ("arrays", "sample_paths", "given_parts", "groups"):
+            column = getattr(self, field)
+            if column is not None and len(column) != len(self.targets):
+                raise ValueError(
+                    f"{self.name}: {len(column)} {field} for {len(self.targets)} targets"
+                )
+        if self.arrays is not None and (
+            self.arrays.dtype != np.uint8
+            or self.arrays.ndim != 4
+            or self.arrays.shape[1] not in (1, 3)
+        ):
+            raise ValueError(
+                f"{self.name}: arrays are {self.arrays.dtype} {self.arrays.shape}, "
+                "not uint8 (N, 1 or 3, H, W)"
+            )
+        if len(self.targets) == 0:
+            raise ValueError(f"{self.name}: there are no pictures")
+        if self.targets.min() < 0 or self.targets.max() >= len(self.class_names):
+            raise ValueError(
+                f"{self.name}: targets reach from {self.targets.min()} to {self.targets.max()} "
+                f"with {len(self.class_names)} classes"
+            )
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def sample_name(self, index: int) -> str:
+        """What people know sample `index` by: its path, or its number in the data set."""
+        return f"picture {index}" if self.sample_paths is None else self.sample_paths[index]
+
+    def file(self, index: int) -> str:
+        """The file of sample `index`, of a source that has files."""
+        if self.root is None or self.sample_paths is None:
+            raise ValueError(f"{self.name} has arrays, not files")
+        return os.path.join(self.root, self.sample_paths[index])
+
+
+def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key in which numbers inside names count: class2 stands before class10, b after A."""
+    key = []
+    for piece in re.split(r"([0-9]+)", name.casefold()):
+        if piece[:1].isascii() and piece[:1].isdigit():
+            digits = piece.lstrip("0")
+            key.append((0, len(digits), digits))
+        elif piece:
+            key.append((1, 0, piece))
+    return key, name

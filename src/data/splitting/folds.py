@@ -1,0 +1,171 @@
+"""Folds: the pictures that train and select, divided so that each is held out once.
+
+Within a class the folds differ by one picture at most where every picture stands for itself; what
+belongs together (copies, groups, shots of one subject) stays in one fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.randomness import derive_seed
+from src.data.splitting.groups import Units, units_of
+from src.data.splitting.splits import PARTS, Split
+
+__all__ = ["assign_folds", "hold_out", "training_seed"]
+
+_TRAIN, _VAL = PARTS.index("train"), PARTS.index("val")
+
+Integers = NDArray[np.int64]
+
+
+def training_seed(seed: int, fold: int | None) -> int:
+    """Of weights, order and augmentation: the run's seed, or in a fold (from 1) one of its own.
+
+    It stays below 2**31, because scikit-learn takes no larger ones than 2**32.
+    """
+    return seed if fold is None else derive_seed(seed, fold) % 2**31
+
+
+def hold_out(split: Split, folds: NDArray[np.int16], fold: int) -> Split:
+    """The split in which one fold validates and the others train; test and dropped stay.
+
+    Args:
+        split: that the folds were made of.
+        folds: (N,) as `assign_folds` gives them.
+        fold: from 0.
+    """
+    parts = split.parts.copy()
+    parts[folds >= 0] = _TRAIN
+    parts[folds == fold] = _VAL
+    return replace(split, parts=parts)
+
+
+def assign_folds(
+    split: Split,
+    count: int,
+    *,
+    seed: int,
+    repeat: int,
+    class_names: Sequence[str],
+    groups: Sequence[str] | None = None,
+    near: Integers | None = None,
+) -> NDArray[np.int16]:
+    """Deal the N pictures of a split into folds; those of test and the dropped ones get -1.
+
+    The largest units go first, each to the fold that has the least of what the unit holds, every
+    class measured by its own size: where the squares of the shares grow least. So single pictures
+    come last and fill up what groups left uneven. Units of equal size go class by class in an
+    order drawn by seed and repeat. Then a unit moves wherever that makes the squares smaller still
+    and leaves no fold without a class that it had, until none does.
+
+    Args:
+        split: the part of each picture; training and validation are pooled.
+        count: folds, at least 2.
+        seed: of the split into parts.
+        repeat: from 0; each has folds of its own.
+        class_names: K names, for messages.
+        groups: N names of groups, or None.
+        near: (P, 2) pairs of pictures that must not be torn apart, or None.
+
+    Returns:
+        (N,) in [-1, count).
+
+    Raises:
+        ValueError: a class has fewer units than there are folds; it is named.
+    """
+    pool = np.concatenate([split.train, split.val])
+    pool.sort()
+    targets = split.targets[pool]
+    units = units_of(
+        targets,
+        split.content_hashes[pool],
+        None if groups is None else [groups[i] for i in pool.tolist()],
+        seed=derive_seed(seed, repeat),
+        near=None if near is None else _within(near, pool, len(split.parts)),
+    )
+    _check(units, targets, count, class_names)
+    folds = np.full(len(split.parts), -1, np.int16)
+    folds[pool] = _dealt(units, targets, count)[units.of_sample]
+    return folds
+
+
+def _within(near: Integers, pool: Integers, total: int) -> Integers:
+    """The pairs that lie within the pool, by position in it."""
+    position = np.full(total, -1, np.int64)
+    position[pool] = np.arange(len(pool))
+    pairs = position[near]
+    inside: Integers = pairs[(pairs >= 0).all(axis=1)]
+    return inside
+
+
+def _check(units: Units, targets: Integers, count: int, class_names: Sequence[str]) -> None:
+    pairs = np.unique(np.stack([targets, units.of_sample]), axis=1)
+    having = np.bincount(pairs[0], minlength=len(class_names))
+    for name, pictures in zip(class_names, having.tolist(), strict=True):
+        if 0 < pictures < count:
+            raise ValueError(
+                f"there are {count} folds, but only {pictures} training and validation pictures of "
+                f"the class {name!r} (copies, groups and shots of one subject count as one): take "
+                "fewer folds, or add pictures"
+            )
+
+
+def _dealt(units: Units, targets: Integers, count: int) -> NDArray[np.int16]:
+    """(U,) the fold of each unit."""
+    classes = int(targets.max()) + 1
+    totals = np.bincount(targets, minlength=classes).tolist()
+    pairs, numbers = np.unique(units.of_sample * classes + targets, return_counts=True)
+    contents: list[list[tuple[int, int]]] = [[] for _ in units.sizes]
+    for pair, number in zip(pairs.tolist(), numbers.tolist(), strict=True):
+        contents[pair // classes].append((pair % classes, number))
+    held = [[0] * classes for _ in range(count)]
+    sizes = [0] * count
+    dealt = np.empty(len(units.sizes), np.int16)
+    for unit in np.lexsort((units.ranks, units.strata, -units.sizes)).tolist():
+        holds = contents[unit]
+
+        def crowded(fold: int, holds: list[tuple[int, int]] = holds) -> tuple[float, int]:
+            own = held[fold]
+            return sum(n / totals[c] * own[c] / totals[c] for c, n in holds), sizes[fold]
+
+        fold = min(range(count), key=crowded)
+        dealt[unit] = fold
+        for c, number in holds:
+            held[fold][c] += number
+            sizes[fold] += number
+    if len(contents) < len(targets):  # single pictures alone are as even as can be
+        _even_out(dealt, contents, held, totals)
+    return dealt
+
+
+def _even_out(
+    dealt: NDArray[np.int16],
+    contents: list[list[tuple[int, int]]],
+    held: list[list[int]],
+    totals: list[int],
+) -> None:
+    """Move units, in place, as long as a move makes the squares of the shares smaller."""
+
+    def gain(holds: list[tuple[int, int]], old: list[int], new: list[int]) -> float:
+        return sum(n * (old[c] - new[c] - n) / totals[c] ** 2 for c, n in holds)
+
+    moved = True
+    while moved:
+        moved = False
+        for unit, holds in enumerate(contents):
+            old = held[dealt[unit]]
+            if any(old[c] == n for c, n in holds):
+                continue  # the fold's last ones of a class
+            gains = [gain(holds, old, new) if new is not old else 0.0 for new in held]
+            best = max(range(len(held)), key=gains.__getitem__)
+            if gains[best] > 1e-12:  # more than rounding, or it might go round and round
+                for c, n in holds:
+                    old[c] -= n
+                    held[best][c] += n
+                dealt[unit] = best
+                moved = True

@@ -1,0 +1,300 @@
+"""Which picture trains, which selects, which is measured once: the train, val and test parts.
+
+A split is a function of the pictures' contents, their classes and a seed. Listing order
+and folders do not matter, names only where successive numbers hint at a burst of one subject, and
+a picture more or less moves hardly any other one.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.splitting.groups import Units, units_of
+from src.machine.text import csv_cell, from_csv_cell
+from src.storage.files import replacing
+
+__all__ = ["PARTS", "Split", "make_split"]
+
+# The codes of `Split.parts`. A picture that is on both sides of given parts stays in the part
+# with the higher code: the test part is never thinned for the sake of the training part.
+PARTS = ("train", "val", "test", "dropped")
+_TRAIN, _VAL, _TEST, _DROPPED = range(4)
+_COLUMNS = ("part", "target", "content_hash", "path")
+_NAMED_AT_MOST = 10
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The part of each of N pictures.
+
+    Attributes:
+        parts: (N,) int8, indices into `PARTS`.
+        targets: (N,) int64, the classes.
+        content_hashes: (N,) fixed-width ASCII bytes.
+        names: N names (paths), or None where the pictures have none.
+    """
+
+    parts: NDArray[np.int8]
+    targets: Integers
+    content_hashes: NDArray[np.bytes_]
+    names: tuple[str, ...] | None = None
+
+    @cached_property
+    def train(self) -> Integers:
+        """Sorted int64 indices of the pictures that train."""
+        return np.flatnonzero(self.parts == _TRAIN)
+
+    @cached_property
+    def val(self) -> Integers:
+        """Sorted int64 indices of the pictures that select."""
+        return np.flatnonzero(self.parts == _VAL)
+
+    @cached_property
+    def test(self) -> Integers:
+        """Sorted int64 indices of the pictures that are measured once; may be empty."""
+        return np.flatnonzero(self.parts == _TEST)
+
+    @cached_property
+    def dropped(self) -> Integers:
+        """Sorted int64 indices of the copies that are left out."""
+        return np.flatnonzero(self.parts == _DROPPED)
+
+    @cached_property
+    def conflicting_labels(self) -> int:
+        """Number of distinct contents that are listed under more than one class."""
+        contents = np.unique(self.content_hashes, return_inverse=True)[1]
+        pairs = np.unique(np.stack([contents, self.targets]), axis=1)
+        return int((np.bincount(pairs[0]) > 1).sum())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 hex digits that name this division of these contents, wherever they lie.
+
+        SHA-256 over the sorted (content hash, class, part) of the pictures that are not dropped.
+        """
+        kept = self.parts != _DROPPED
+        rows = np.empty(
+            int(kept.sum()),
+            [("hash", self.content_hashes.dtype), ("target", ">i8"), ("part", "u1")],
+        )
+        rows["hash"] = self.content_hashes[kept]
+        rows["target"] = self.targets[kept]
+        # The last byte of a row must not be 0: NumPy takes zeros at the end for padding.
+        rows["part"] = self.parts[kept] + 1
+        return hashlib.sha256(np.sort(rows.view(f"S{rows.itemsize}")).tobytes()).hexdigest()
+
+    @cached_property
+    def test_fingerprint(self) -> str:
+        """64 hex digits that name the pictures of the test part, with their classes.
+
+        Whatever else the split does with the others: it is these that are looked at.
+        """
+        return replace(
+            self,
+            parts=np.where(self.parts == _TEST, self.parts, np.int8(_DROPPED)),
+        ).fingerprint
+
+    def with_val_training(self) -> Split:
+        """The same pictures, those for validation among those that train, and the same test."""
+        return replace(self, parts=np.where(self.parts == _VAL, np.int8(_TRAIN), self.parts))
+
+    def write(self, path: Path) -> None:
+        """Write the manifest: a CSV file with part, target, content hash and path per picture."""
+        names = self.names or ("",) * len(self.parts)
+        parts = [PARTS[part] for part in self.parts.tolist()]
+        hashes = self.content_hashes.astype(str).tolist()
+        shown = map(csv_cell, names)
+        with (
+            replacing(path) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(_COLUMNS)
+            rows.writerows(zip(parts, self.targets.tolist(), hashes, shown, strict=True))
+
+    @classmethod
+    def read(cls, path: Path) -> Split:
+        """Read back what `write` wrote.
+
+        Raises:
+            ValueError: the file is no manifest.
+        """
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+        if not rows or tuple(rows[0]) != _COLUMNS or any(len(row) != 4 for row in rows):
+            raise ValueError(f"{path} is no split manifest: its columns must be {_COLUMNS}.")
+        parts, targets, hashes, names = zip(*rows[1:], strict=True) if rows[1:] else ((),) * 4
+        codes = {part: code for code, part in enumerate(PARTS)}
+        if unknown := set(parts) - set(codes):
+            raise ValueError(f"{path} has the part {unknown.pop()!r}: it must be one of {PARTS}.")
+        return cls(
+            parts=np.array([codes[part] for part in parts], np.int8),
+            targets=np.array(targets, np.int64),
+            content_hashes=np.array(hashes, "S"),
+            names=tuple(map(from_csv_cell, names)) if any(names) else None,
+        )
+
+
+def make_split(
+    targets: NDArray[np.integer],
+    content_hashes: NDArray[np.bytes_],
+    *,
+    seed: int,
+    val_fraction: float,
+    test_fraction: float,
+    given_parts: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    on_duplicates: str = "error",
+    names: Sequence[str] | None = None,
+    near: Integers | None = None,
+) -> Split:
+    """Deal N pictures into train, val and test.
+
+    Parts that are given stay as they are; each one that is not is cut from the training pictures.
+    Pictures of equal content or group always land on one side, and so do nearly equal ones that are
+    dealt here; where parts are given, those may stand on both sides. Every class is dealt on its
+    own: a part gets its fraction of the class's pictures, rounded half up, to within half of the
+    unit at the border. A class of at least 3 units is in every part that is wanted, a class of one
+    unit trains. (A unit of several classes counts as the rarest of them.)
+
+    Args:
+        targets: (N,) integers, the classes.
+        content_hashes: (N,) fixed-width ASCII bytes.
+        seed: the seed of the split; not that of the training.
+        val_fraction: share of the training pictures, in [0, 1); ignored where val is given.
+        test_fraction: share of the training pictures, in [0, 1); ignored where test is given.
+        given_parts: N times "train", "val" or "test"; None where all are "train".
+        groups: N names of groups, or None.
+        on_duplicates: what to do with a unit that lies in several given parts: "error", or "drop"
+            its copies in all but the last of train, val, test.
+        names: N names for messages and the manifest, or None.
+        near: (P, 2) pairs of pictures that are nearly equal, or None.
+
+    Raises:
+        ValueError: a part would be empty (test may be), the given parts share pictures, or an
+            argument is out of range.
+    """
+    if on_duplicates not in ("error", "drop"):
+        raise ValueError(f"on_duplicates is {on_duplicates!r}: it must be error or drop.")
+    parts = _given_codes(given_parts, len(targets))
+    val_fraction = 0.0 if (parts == _VAL).any() else val_fraction
+    test_fraction = 0.0 if (parts == _TEST).any() else test_fraction
+    if val_fraction < 0 or test_fraction < 0 or val_fraction + test_fraction >= 1:
+        raise ValueError(
+            f"val_fraction is {val_fraction:g} and test_fraction {test_fraction:g}: neither may be "
+            "below 0 and their sum must be below 1, or nothing is left to train on."
+        )
+    units = units_of(targets, content_hashes, groups, seed=seed)
+    last = _last_parts(units, parts)
+    astray = parts != last[units.of_sample]
+    if astray.any() and on_duplicates == "error":
+        raise ValueError(
+            _overlap_message(np.flatnonzero(astray), parts, units, content_hashes, names)
+        )
+
+    # Units that lie in a given val or test part are settled; the others are cut.
+    if near is not None:
+        free = (last == _TRAIN)[units.of_sample]
+        near = near[free[near].all(axis=1)]
+        units = units_of(targets, content_hashes, groups, seed=seed, near=near)
+        last = _last_parts(units, parts)
+    cut = _cut(units, last == _TRAIN, val_fraction, test_fraction)
+    parts = np.where(astray, np.int8(_DROPPED), np.maximum(last, cut)[units.of_sample])
+    split = Split(
+        parts=parts,
+        targets=np.asarray(targets, np.int64),
+        content_hashes=content_hashes,
+        names=None if names is None else tuple(names),
+    )
+    for part, indices in (("training", split.train), ("validation", split.val)):
+        if len(indices) == 0:
+            raise ValueError(
+                f"the {part} part would be empty ({len(targets)} pictures, val_fraction "
+                f"{val_fraction:g}, test_fraction {test_fraction:g}): add pictures or change the "
+                "fractions. A class needs three pictures to be in every part, and copies, groups "
+                "and shots of one subject count as one."
+            )
+    return split
+
+
+def _given_codes(given_parts: Sequence[str] | None, n: int) -> NDArray[np.int8]:
+    if given_parts is None:
+        return np.zeros(n, np.int8)
+    found, inverse = np.unique(np.asarray(given_parts), return_inverse=True)
+    for part in found.tolist():
+        if part not in PARTS[:_DROPPED]:
+            raise ValueError(f"a picture is in the part {part!r}: it must be train, val or test.")
+    return np.array([PARTS.index(part) for part in found.tolist()], np.int8)[inverse]
+
+
+def _last_parts(units: Units, parts: NDArray[np.int8]) -> NDArray[np.int8]:
+    """(U,) int8: the highest part that each unit has a picture in."""
+    last = np.zeros(len(units.sizes), np.int8)
+    np.maximum.at(last, units.of_sample, parts)
+    return last
+
+
+def _cut(
+    units: Units, free: NDArray[np.bool_], val_fraction: float, test_fraction: float
+) -> NDArray[np.int8]:
+    """(U,) int8: the part of each unit; those that are not `free` count as train."""
+    cut = np.zeros(len(units.sizes), np.int8)
+    for stratum in units.by_stratum.values():
+        dealt = stratum[free[stratum]]
+        # Test takes the lowest ranks and val the highest: a picture more moves one border of each.
+        tests = _units_for(test_fraction, units.sizes[dealt])
+        vals = _units_for(val_fraction, units.sizes[dealt][::-1])
+        tests = min(tests, max(len(dealt) - 1 - (val_fraction > 0 and len(dealt) > 2), 0))
+        vals = min(vals, max(len(dealt) - 1 - tests, 0))
+        cut[dealt[:tests]] = _TEST
+        cut[dealt[len(dealt) - vals :]] = _VAL
+    return cut
+
+
+def _units_for(fraction: float, sizes: Integers) -> int:
+    """How many of the first units hold nearest to `fraction` of the pictures."""
+    if fraction == 0:
+        return 0
+    filled = np.concatenate([[0], np.cumsum(sizes)])
+    # The small number takes back what 0.145 * 100 loses as a binary fraction.
+    wanted = math.floor(fraction * int(filled[-1]) + 0.5 + 1e-9)
+    nearest = int(np.argmin(np.abs(filled - wanted)))
+    return max(nearest, 1) if len(sizes) > 2 else nearest
+
+
+def _overlap_message(
+    astray: Integers,
+    parts: NDArray[np.int8],
+    units: Units,
+    content_hashes: NDArray[np.bytes_],
+    names: Sequence[str] | None,
+) -> str:
+    """Name up to ten pictures that lie in another part than the rest of their unit."""
+
+    def described(index: int) -> str:
+        name = f"picture {index}" if names is None else names[index]
+        return f"{name} ({PARTS[parts[index]]})"
+
+    lines = []
+    for index in astray[:_NAMED_AT_MOST].tolist():
+        later = (units.of_sample == units.of_sample[index]) & (parts > parts[index])
+        copies = later & (content_hashes == content_hashes[index])
+        twin, relation = (copies, "equals") if copies.any() else (later, "shares its group with")
+        lines.append(f"  {described(index)} {relation} {described(int(np.argmax(twin)))}")
+    more = len(astray) - len(lines)
+    lines += [f"  and {more} more"] if more else []
+    return (
+        "the given parts overlap, so a score on one would be partly known from another; take the "
+        "copies out, or let them be dropped from the earlier part:\n" + "\n".join(lines)
+    )

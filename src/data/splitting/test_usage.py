@@ -1,0 +1,65 @@
+"""How often a test part has been measured: every look at it makes the next figure less honest."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from src.machine.disk import named_file
+from src.storage.digests import DamagedLine, checked_line, line_content
+
+__all__ = ["anything_measured", "count_test_measurement", "past_test_measurements"]
+
+_log = logging.getLogger(__name__)
+_FILE = "test_measurements.jsonl"
+
+
+def count_test_measurement(output_dir: Path, fingerprint: str, run_id: str) -> int:
+    """Note one measurement of the test part of a split and return how many there are now.
+
+    Args:
+        output_dir: the folder whose runs share the count.
+        fingerprint: of the split's test part.
+        run_id: who measured.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    line = checked_line({"split": fingerprint, "run_id": run_id, "time": int(time.time())})
+    # One write in append mode: processes that count at once cannot mix their lines.
+    handle = os.open(output_dir / _FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        with named_file(output_dir / _FILE):
+            os.write(handle, line)
+    finally:
+        os.close(handle)
+    return past_test_measurements(output_dir, fingerprint)
+
+
+def anything_measured(output_dir: Path) -> bool:
+    """Whether runs under `output_dir` have measured the test part of any split."""
+    return (output_dir / _FILE).exists()
+
+
+def past_test_measurements(output_dir: Path, fingerprint: str) -> int:
+    """How often runs under `output_dir` have measured the test part with this fingerprint.
+
+    A damaged line counts, since it may have been about this one.
+    """
+    try:
+        lines = (output_dir / _FILE).read_bytes().splitlines()
+    except FileNotFoundError:
+        return 0
+    count = 0
+    for number, line in enumerate(lines, start=1):
+        try:
+            count += line_content(line).get("split") == fingerprint
+        except DamagedLine as error:  # a line torn by a crash still was a measurement
+            count += 1
+            _log.warning(
+                "line %d of %s is damaged (%s): it counts as a measurement of this test part",
+                number,
+                output_dir / _FILE,
+                error,
+            )
+    return count

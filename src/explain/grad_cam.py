@@ -1,0 +1,64 @@
+"""Which places of a picture speak for a class, by the gradients of its score."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from src.explain.feature_maps import MapLayer, output_replaced, run_plainly
+
+__all__ = ["grad_cam", "weighted_maps"]
+
+
+def grad_cam(network: nn.Module, layer: MapLayer, images: Tensor, classes: Tensor) -> Tensor:
+    """Gradient-weighted class activation maps (Selvaraju et al. 2017, arXiv:1610.02391).
+
+    Where a network averages its last maps and classifies the averages by a linear layer, these are
+    the class activation maps of Zhou et al. (2016, arXiv:1512.04150), cut off below zero.
+
+    Args:
+        network: in evaluation mode, pictures to logits (B, K).
+        layer: its layer to look at, see `find_map_layer`.
+        images: normalised pictures (B, C, H, W).
+        classes: (B, M) int64 in [0, K), those to look for in each picture.
+
+    Returns:
+        (B, M, H, W) float32 in [0, 1], each map in units of its own highest place; all zero where
+        no place speaks for the class.
+    """
+    kept: list[Tensor] = []
+
+    def cut(output: Tensor) -> Tensor:
+        # What lies before the layer needs no graph, and its maps no copy.
+        kept.append(output.detach().requires_grad_())
+        return kept[-1]
+
+    with torch.enable_grad(), output_replaced(network, layer.name, cut):
+        scores = run_plainly(network, images).gather(1, classes)
+        maps = [
+            weighted_maps(
+                layer.as_maps(kept[0].detach()),
+                layer.as_maps(torch.autograd.grad(score.sum(), kept[0], retain_graph=True)[0]),
+            )
+            for score in scores.unbind(1)
+        ]
+    stacked = torch.stack(maps, dim=1).float()
+    # Of its own highest place, before resizing: between the places of a coarse map nothing is.
+    highest = stacked.amax((2, 3), keepdim=True)
+    relative = stacked / highest.clamp_min(torch.finfo(torch.float32).tiny)
+    return F.interpolate(relative, images.shape[-2:], mode="bilinear")
+
+
+def weighted_maps(maps: Tensor, gradients: Tensor) -> Tensor:
+    """The sum of feature maps, each weighted by its mean gradient, where it is above zero.
+
+    Args:
+        maps: (B, D, h, w).
+        gradients: of a score by these, likewise.
+
+    Returns:
+        (B, h, w), at least 0.
+    """
+    weights = gradients.mean((2, 3), keepdim=True)
+    return (weights * maps).sum(1).relu()

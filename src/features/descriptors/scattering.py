@@ -1,0 +1,118 @@
+"""Scattering: how much of each wave there is around a place, and how that amount varies in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy.fft import fft2, fftfreq, ifft2
+from skimage.transform import resize
+
+from src.features.descriptors.picture import Floats, brightness
+
+__all__ = ["Scattering"]
+
+# Of a wavelet: its frequency in radians a pixel and its width in pixels, both at the finest octave.
+_FREQUENCY, _WIDTH = 3 * np.pi / 4, 0.8
+# The deviation of the window around a place, in cells.
+_WINDOW = 0.4
+# Amounts below this share of full contrast are as good as none.
+_FLOOR = 0.01
+_SMALLEST_CELL = 2
+
+
+@dataclass(frozen=True)
+class Scattering:
+    """Bruna & Mallat, "Invariant Scattering Convolution Networks" (PAMI 2013), to the second order.
+
+    The brightness is filtered by Morlet wavelets, and the modulus of what comes out by the wider of
+    them again. Each of these planes, and the brightness itself, is averaged around the centre of
+    each cell, and the logarithm is taken (Anden & Mallat, "Deep Scattering Spectrum", IEEE Trans.
+    Signal Process. 2014): with it, twice the contrast is the same step everywhere.
+
+    Args:
+        octaves: sizes of the wavelets, each twice the last; fewer where the widest would not fit
+            into a cell.
+        orientations: directions of the wavelets, evenly spread over half a turn.
+        grid: cells along each side; fewer where they would be smaller than 2x2 pixels.
+        side: larger pictures are shrunk, so that no side is longer.
+    """
+
+    octaves: int
+    orientations: int
+    grid: int
+    side: int
+
+    def __call__(self, picture: Floats) -> Floats:
+        """(D,) float32 of a picture (H, W, C) in [0, 1]: D is cells times planes.
+
+        There are 1 + J L + J (J - 1) / 2 L^2 planes, of J octaves and L orientations.
+        """
+        grey = brightness(picture)
+        size = min(grey.shape[0], self.side), min(grey.shape[1], self.side)
+        if size != grey.shape:
+            grey = resize(grey, size, anti_aliasing=True)
+        cells = [max(1, min(self.grid, side // _SMALLEST_CELL)) for side in size]
+        octaves = _fitting(self.octaves, min(size) / min(cells))
+        planes = _planes(grey, octaves, self.orientations)
+        down, across = (_windows(side, count) for side, count in zip(size, cells, strict=True))
+        amounts = down @ planes @ across.T
+        found: Floats = np.log(np.maximum(amounts, 0) + _FLOOR).astype(np.float32)
+        return found.ravel()
+
+
+def _fitting(octaves: int, cell: float) -> int:
+    """At most so many; the widest wavelet is about 2^octaves pixels wide."""
+    return max(1, min(octaves, round(np.log2(cell))))
+
+
+def _planes(grey: Floats, octaves: int, orientations: int) -> Floats:
+    """(P, H, W) the brightness, the moduli of its waves, and the moduli of their waves."""
+    margin = 2**octaves
+    # The picture goes on beyond its edges as in a mirror, so that an edge is no edge.
+    around = np.pad(grey, margin, mode="symmetric").astype(np.float32)
+    wavelets = _wavelets(around.shape, octaves, orientations)
+    first = np.abs(ifft2(fft2(around) * wavelets))
+    found = [around[None], *first]
+    for octave in range(octaves - 1):
+        # What narrow waves left varies slowly: only wider ones find anything in it.
+        spectrum = fft2(first[octave])[:, None, None]
+        found.append(np.abs(ifft2(spectrum * wavelets[octave + 1 :])).reshape(-1, *around.shape))
+    inside = slice(margin, -margin)
+    return np.concatenate(found)[:, inside, inside]
+
+
+@cache
+def _wavelets(shape: tuple[int, int], octaves: int, orientations: int) -> Floats:
+    """(J, L, H, W) of each octave and orientation, in the order of `fft2`'s frequencies.
+
+    A Morlet wavelet is a Gaussian about its frequency less one about 0, so that plain areas leave
+    nothing; it is real where frequencies are. Its envelope is the longer across its wave the more
+    orientations share the half turn.
+    """
+    # Frequencies a whole turn apart are the same one to pixels.
+    turns = 2 * np.pi * np.stack(np.meshgrid((-1, 0, 1), (-1, 0, 1)), axis=-1).reshape(9, 1, 1, 2)
+    across = np.meshgrid(*(2 * np.pi * fftfreq(side) for side in shape), indexing="ij")
+    frequencies = np.stack(across, axis=-1) + turns  # (9, H, W, 2), down first
+    found = np.empty((octaves, orientations, *shape), np.float32)
+    for octave in range(octaves):
+        width, centre = _WIDTH * 2**octave, _FREQUENCY / 2**octave
+        for turn in range(orientations):
+            angle = np.pi * turn / orientations
+            along = frequencies @ np.array([np.sin(angle), np.cos(angle)])
+            over = frequencies @ np.array([np.cos(angle), -np.sin(angle)]) * (orientations / 4)
+            wave = np.exp(-((along - centre) ** 2 + over**2) * width**2 / 2).sum(axis=0)
+            plain = np.exp(-(along**2 + over**2) * width**2 / 2).sum(axis=0)
+            found[octave, turn] = wave - plain * (wave[0, 0] / plain[0, 0])
+    return found
+
+
+@cache
+def _windows(side: int, cells: int) -> Floats:
+    """(cells, side) weights of the pixels around the centre of each cell; a row sums to 1."""
+    cell = side / cells
+    centres = (np.arange(cells) + 0.5) * cell - 0.5
+    weights = np.exp(-(((np.arange(side) - centres[:, None]) / (_WINDOW * cell)) ** 2) / 2)
+    found: Floats = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return found

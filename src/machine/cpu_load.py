@@ -1,0 +1,83 @@
+"""How much of the CPU other programs use."""
+
+from __future__ import annotations
+
+import os
+import time
+from types import TracebackType
+
+import psutil
+
+from src.machine.parallel import available_cores
+
+__all__ = ["CpuLoad", "is_idle", "others_load", "threads_beside"]
+
+# Of one core. Less is what every system does beside its work.
+_NOTICEABLE = 0.25
+_LOOK_SECONDS = 0.2
+
+
+class CpuLoad:
+    """Measures the load of other programs from entry to exit.
+
+    Attributes:
+        others: cores that other programs used on average; 0 before the exit.
+    """
+
+    def __init__(self) -> None:
+        self.others = 0.0
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether others used more than a quarter of a core on average."""
+        return self.others > _NOTICEABLE
+
+    def __enter__(self) -> CpuLoad:
+        self._began, self._busy, self._own = _clocks()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        ended, busy, own = _clocks()
+        used = (busy - self._busy) - (own - self._own)
+        self.others = max(0.0, used / max(ended - self._began, 1e-6))
+
+
+def others_load() -> float:
+    """Return how many cores other programs use just now; looks for a fifth of a second."""
+    with CpuLoad() as load:
+        time.sleep(_LOOK_SECONDS)
+    return load.others
+
+
+def is_idle() -> bool:
+    """Return whether others leave the cores alone just now; looks for a fifth of a second."""
+    return others_load() <= _NOTICEABLE
+
+
+def threads_beside(others: float, most: int) -> int:
+    """Return how many threads, at least 1 and at most `most`, find a core of their own.
+
+    Threads that share a training wait for each other many times a step. One without a core holds
+    up all of them, so that a thread too many costs far more than a thread too few.
+
+    Args:
+        others: cores that other programs use, see `others_load`.
+        most: threads on an idle machine.
+    """
+    free = int(available_cores() - others + 0.5)
+    return max(1, min(most, free))
+
+
+def _clocks() -> tuple[float, float, float]:
+    """Seconds: of the wall, of all cores at work, of this process at work."""
+    cores = psutil.cpu_times()
+    idle = cores.idle + getattr(cores, "iowait", 0.0)
+    # guest time is part of user time already
+    busy = sum(cores) - idle - getattr(cores, "guest", 0.0) - getattr(cores, "guest_nice", 0.0)
+    own = os.times()
+    return time.perf_counter(), busy, own.user + own.system

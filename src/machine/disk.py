@@ -1,0 +1,148 @@
+"""What a disk refuses, as sentences for a person: the cause, the place, and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["NO_ROOM", "OF_THE_PROCESS", "named_file", "refusal", "refusal_of_folder"]
+
+# The errors of a full disk, of a quota, and of a limit on the size of files.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# Errors of opening and reading that any other file would have met as well.
+OF_THE_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+# A disk with as much has not refused a file of ours.
+_PLENTY_BYTES = 1 << 30
+_ROOM_FOR = "what was there before is whole, so make room and try again"
+
+
+def refusal(
+    error: OSError, folder: Path | str | None = None, needed_bytes: int | None = None
+) -> str | None:
+    """Why a file could not be kept and what to do, without a full stop; None for other errors.
+
+    Args:
+        error: of the attempt.
+        folder: where that was; None where the error must say it, as that of a lock or of a socket
+            does not.
+        needed_bytes: what the file takes, where known.
+    """
+    file = _file_of(error)
+    place = file.parent if file else None if folder is None else Path(folder)
+    if place is None:
+        return None
+    match error.errno:
+        case errno.ENOSPC:
+            return _no_room(place, needed_bytes, guessed=file is None)
+        case errno.EDQUOT:
+            return f"your quota on the disk of {place} is used up: {_ROOM_FOR}, or ask for more"
+        case errno.EFBIG:
+            return (
+                f"a file in {place} may not become that large{_needed(needed_bytes)}: raise the "
+                "limit on the size of files (ulimit -f), or use another file system"
+            )
+        case errno.EROFS:
+            return (
+                f"{file or place} lies on a file system that is mounted read-only: mount it for "
+                "writing, or name a folder elsewhere"
+            )
+        case errno.EACCES | errno.EPERM:
+            return _no_permission(file, place)
+        case errno.EIO | errno.ESTALE:
+            return (
+                f"the disk of {place} fails ({os.strerror(error.errno)}): see whether it is still "
+                "there and sound, or name a folder elsewhere"
+            )
+        case errno.ENOTDIR | errno.EEXIST if file:
+            return f"{file} cannot be made: a file is where a folder has to be; move it away"
+        case errno.EMFILE | errno.ENFILE:
+            return f"too many files are open to open {file or place}: raise ulimit -n"
+    return None
+
+
+def refusal_of_folder(folder: Path) -> str | None:
+    """Return why nothing could be written to a folder, which may be missing; None if it could.
+
+    Nothing is written to find out: a full disk shows later.
+    """
+    there = _existing(folder)
+    if not os.path.isdir(there) or os.access(there, os.W_OK | os.X_OK):
+        return None
+    read_only = hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY
+    return refusal(OSError(errno.EROFS if read_only else errno.EACCES, "", str(folder)))
+
+
+@contextmanager
+def named_file(path: Path | str) -> Iterator[None]:
+    """Have errors of a full disk name the file: those of writing do not, only those of opening."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _file_of(error: OSError) -> Path | None:
+    # What is copied is named first and where to second.
+    target = error.filename2 if error.errno in NO_ROOM else None
+    named = target or error.filename
+    return Path(named) if isinstance(named, str) and named else None
+
+
+def _no_room(place: Path, needed_bytes: int | None, *, guessed: bool) -> str:
+    there = _existing(place)
+    if _inodes_are_used_up(there):
+        return (
+            f"there is no room for another file in {place}: its disk has room but no free inodes, "
+            "for it holds too many files; remove some (old runs, caches) and try again"
+        )
+    needed = _needed(needed_bytes)
+    free_bytes = shutil.disk_usage(there).free
+    free = _megabytes(free_bytes)
+    if guessed and free_bytes > _PLENTY_BYTES:
+        return (
+            f"there is no room for another file on a disk{needed}; that of {place} has {free}, so "
+            "look at those of output_dir, of the cache and of temporary files; what was there "
+            "before is whole"
+        )
+    return (
+        f"there is no room for another file in {place}: {free} of its disk are free{needed}; "
+        f"{_ROOM_FOR}"
+    )
+
+
+def _needed(size: int | None) -> str:
+    return "" if size is None else f", some {_megabytes(size)} are needed"
+
+
+def _no_permission(file: Path | None, place: Path) -> str:
+    if file is not None and file.exists() and not os.access(file, os.R_OK):
+        return f"you may not read {file}: give yourself permission (chmod, chown)"
+    wanted = file if file is not None and file.exists() else _existing(place)
+    return (
+        f"you may not write to {wanted}: give yourself permission (chmod, chown), or name a folder "
+        "of your own"
+    )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there and may be looked at."""
+    while not os.path.isdir(folder) and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def _inodes_are_used_up(folder: Path) -> bool:
+    if not hasattr(os, "statvfs"):
+        return False
+    state = os.statvfs(folder)
+    return state.f_files > 0 and state.f_favail == 0
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,108 @@
+"""The champion of each data set: the run that was chosen to be used.
+
+`<output_dir>/champions/<data>.json` says which, and the alias in MLflow's registry is its mirror.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from src.storage.digests import checked_json, line_content
+from src.storage.files import write_atomically
+
+__all__ = ["ALIAS", "Champion", "champions_folder", "find_champion", "plain_name"]
+
+_log = logging.getLogger(__name__)
+
+ALIAS = "champion"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """Which run is the champion of a data set.
+
+    Attributes:
+        data: the data set's name.
+        run: name of the run's folder.
+        run_id: our own id of it.
+    """
+
+    data: str
+    run: str
+    run_id: str
+
+    @property
+    def registered_model(self) -> str:
+        """What its model is a version of in MLflow."""
+        return f"bakeoff-{plain_name(self.data)}"
+
+    @classmethod
+    def read(cls, output_dir: Path, data: str) -> Champion | None:
+        """The one of a data set, or None."""
+        return _read(champions_folder(output_dir) / f"{plain_name(data)}.json")
+
+    def write(self, output_dir: Path) -> Path:
+        """Make it the champion; returns the file that says so.
+
+        Raises:
+            OSError: it cannot be written; who was champion before stays it.
+        """
+        path = champions_folder(output_dir) / f"{plain_name(self.data)}.json"
+        write_atomically(path, checked_json(asdict(self)))
+        return path
+
+
+def champions_folder(output_dir: Path) -> Path:
+    """Where an output folder keeps its champions, a file each."""
+    return output_dir.absolute() / "champions"
+
+
+def find_champion(word: str, output_dir: Path) -> Champion | None:
+    """Whom `champion` or `champion:DATA` means; None for any other word.
+
+    Raises:
+        ValueError: there is no such champion, or `champion` alone could mean several.
+    """
+    alias, colon, data = word.partition(":")
+    if alias != ALIAS:
+        return None
+    paths = champions_folder(output_dir).glob("*.json")
+    known = [one for path in sorted(paths) if (one := _read(path)) is not None]
+    if not known:
+        raise ValueError(
+            f"there is no champion in {output_dir.absolute()} yet: python -m src.select chooses one"
+        )
+    found = [one for one in known if not colon or plain_name(one.data) == plain_name(data)]
+    names = ", ".join(f"{ALIAS}:{one.data}" for one in known)
+    if not found:
+        raise ValueError(f"there is no champion of {data!r}: there is {names}")
+    if len(found) > 1:
+        raise ValueError(f"{ALIAS} could mean several: say one of {names}")
+    return found[0]
+
+
+def plain_name(name: str) -> str:
+    """`name` with letters of the Latin alphabet, digits, dots and underscores only."""
+    plain = re.sub(r"[^A-Za-z0-9._]+", "_", name).strip("._")[:60]
+    # Names in another alphabet, of which nothing is left, must not become one and the same.
+    return (
+        plain
+        or f"unnamed_{hashlib.sha256(name.encode('utf-8', 'backslashreplace')).hexdigest()[:6]}"
+    )
+
+
+def _read(path: Path) -> Champion | None:
+    try:
+        plain = line_content(path.read_bytes())
+        champion = Champion(plain["data"], plain["run"], plain["run_id"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log.warning("%s is damaged (%s): python -m src.select chooses again", path, error)
+        return None
+    # A run's name is joined to a path: a damaged record must not lead elsewhere.
+    return champion if champion.run == Path(champion.run).name else None

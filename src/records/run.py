@@ -1,0 +1,335 @@
+"""What is left of a finished run: plain values, and the two files that hold them.
+
+`summary.json` says what the run was and how it went; `predictions/<split>.parquet` holds what the
+network said of every picture. Everything after a run works on these two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import typing
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.storage.files import replacing, write_atomically
+
+__all__ = ["Predictions", "RunSummary", "Suspect"]
+
+_STATUSES = ("FINISHED", "FAILED", "KILLED")
+# Where parquet keeps what belongs to the whole table.
+_CLASS_NAMES_KEY = b"class_names"
+_COLUMNS = ("index", "path", "target", "probabilities")
+_WITH_REPEATS = ["path", "target", "target_name", "prediction", "prediction_name"]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The probabilities that a network gave to the pictures of one split.
+
+    Attributes:
+        sample_ids: (N,) int64, each picture's index in its data set.
+        paths: N paths, or None where the pictures are no files.
+        targets: (N,) int64 in [0, K).
+        probs: (N, K) float32.
+        class_names: K names.
+
+    Raises:
+        ValueError: lengths that do not fit together, or a target that names no class.
+    """
+
+    sample_ids: NDArray[np.int64]
+    paths: tuple[str, ...] | None
+    targets: NDArray[np.int64]
+    probs: NDArray[np.float32]
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        count, num_classes = len(self.sample_ids), len(self.class_names)
+        if np.shape(self.probs) != (count, num_classes):
+            raise ValueError(
+                f"probs has shape {np.shape(self.probs)}: it must be {(count, num_classes)}, "
+                "samples times classes."
+            )
+        if np.shape(self.targets) != (count,):
+            raise ValueError(f"targets has shape {np.shape(self.targets)}: it must be ({count},).")
+        if self.paths is not None and len(self.paths) != count:
+            raise ValueError(f"There are {len(self.paths)} paths for {count} samples.")
+        if count and not (self.targets.min() >= 0 and self.targets.max() < num_classes):
+            raise ValueError(f"targets must stay within 0 and {num_classes - 1}.")
+
+    def write(self, path: Path | str) -> None:
+        r"""Write a parquet file that explains itself to any other reader, atomically.
+
+        Columns: index, path (null where there is none), target, target_name, prediction,
+        prediction_name, probabilities (list of K float32). A byte of a path that is no UTF-8,
+        which parquet cannot hold, is written as an escape (`\udcff`).
+
+        Raises:
+            OSError: the file cannot be written; one that was there before stays.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = pa.array([_printable(name) for name in self.class_names], pa.string())
+        targets = pa.array(self.targets, pa.int64())
+        predictions = pa.array(self.probs.argmax(axis=1), pa.int64())
+        flat = pa.array(np.ascontiguousarray(self.probs, np.float32).reshape(-1))
+        paths = [None] * len(targets) if self.paths is None else map(_printable, self.paths)
+        columns = {
+            "index": pa.array(self.sample_ids, pa.int64()),
+            "path": pa.array(paths, pa.string()),
+            "target": targets,
+            "target_name": names.take(targets),
+            "prediction": predictions,
+            "prediction_name": names.take(predictions),
+            "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(names)),
+        }
+        metadata = {_CLASS_NAMES_KEY: json.dumps(names.to_pylist()).encode()}
+        table = pa.table(columns).replace_schema_metadata(metadata)
+        with replacing(path) as temporary:
+            # Hardly two probabilities are the same, and looking for equal ones takes longest.
+            pq.write_table(table, temporary, use_dictionary=_WITH_REPEATS)
+
+    @classmethod
+    def read(cls, path: Path | str, *, with_paths: bool = True) -> Predictions:
+        """Read what `write` wrote.
+
+        Args:
+            path: of the file.
+            with_paths: False leaves the paths out, which take longer than all the rest.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file holds no predictions.
+        """
+        return cls.parse(Path(path).read_bytes(), path, with_paths=with_paths)
+
+    @classmethod
+    def parse(cls, data: bytes, path: Path | str, *, with_paths: bool = True) -> Predictions:
+        """Read the bytes of a file that `write` wrote; otherwise as `read`.
+
+        Args:
+            data: of the file.
+            path: of the file, for messages.
+            with_paths: as of `read`.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        content = pa.BufferReader(data)
+        try:
+            # From bytes, because read_table takes the name of a folder like `seed=1` for a column,
+            # and outside of `try`, because a file that is not there is no rubbish.
+            columns = [name for name in _COLUMNS if with_paths or name != "path"]
+            table = pq.ParquetFile(content).read(columns=columns, use_threads=False)
+            class_names = json.loads(table.schema.metadata[_CLASS_NAMES_KEY])
+            probs = _numbers(table["probabilities"].combine_chunks().flatten())
+            paths = table["path"].to_pylist() if with_paths else []
+            return cls(
+                sample_ids=_numbers(table["index"].combine_chunks()),
+                paths=None if None in paths or not paths else tuple(paths),
+                targets=_numbers(table["target"].combine_chunks()),
+                probs=probs.astype(np.float32, copy=False).reshape(len(table), len(class_names)),
+                class_names=tuple(class_names),
+            )
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no predictions of a run: {error}") from error
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A picture that somebody should look at; it takes part all the same.
+
+    Attributes:
+        part: "train", "val" or "test".
+        index: in the data set.
+        path: None where the pictures are no files.
+        label: the name of its class.
+        kind: what is suspicious about it, in a word or two.
+        score: in [0, 1], 1 the worst; comparable within a kind.
+        suggested: the name of the class that it rather seems to belong to; "" for no suggestion.
+        like: what people know the picture by that it is nearly equal to; "" for none.
+    """
+
+    part: str
+    index: int
+    path: str | None
+    label: str
+    kind: str
+    score: float
+    suggested: str = ""
+    like: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """The content of summary.json: what a run was and how it went.
+
+    Attributes:
+        run_id: the run's id in the tracker.
+        status: "FINISHED", "FAILED" or "KILLED".
+        name: what people call the run.
+        model, data: the options chosen in these groups.
+        seed: of the training.
+        split_fingerprint: hash of which pictures were in which part; None if it never came to that.
+        metrics: values by `{split}/{metric}` and `cost/{name}`; NaN and infinities are allowed.
+        num_parameters: of the network; None if there never was one.
+        duration_seconds: from start to end of the run.
+        checkpoint: absolute path of the one to use, or None.
+        reason: why the run did not finish, or None.
+        test_measurements: how often the test part of this split has been measured, or None.
+        run_dir: absolute path of the run's folder.
+        command: the command line that repeats the run.
+        fold: which fold of a cross-validation it is, from 1; None for a run of its own.
+        start: what the candidate started from: "frozen", "fine-tuned", "from scratch",
+            "hand-crafted" or "ensemble"; None where nobody noted it.
+        weights: names of the published weights, with source and licence; None without.
+        folds: of a whole cross-validation, the values of its folds in order, by metric key;
+            `metrics` then holds their means. None for a run of its own.
+
+    Raises:
+        ValueError: naming the field, its value and what is allowed.
+    """
+
+    run_id: str
+    status: str
+    name: str
+    model: str
+    data: str
+    seed: int
+    split_fingerprint: str | None
+    metrics: dict[str, float]
+    num_parameters: int | None
+    duration_seconds: float
+    checkpoint: str | None = None
+    reason: str | None = None
+    test_measurements: int | None = None
+    run_dir: str
+    command: str
+    fold: int | None = None
+    start: str | None = None
+    weights: str | None = None
+    folds: dict[str, list[float]] | None = None
+
+    def __post_init__(self) -> None:
+        for name, hint in _SUMMARY_TYPES.items():
+            _check(name, getattr(self, name), hint)
+        if self.status not in _STATUSES:
+            raise ValueError(
+                f"status is {self.status!r}: it must be one of {', '.join(_STATUSES)}."
+            )
+        for name in ("checkpoint", "run_dir"):
+            value = getattr(self, name)
+            if value is not None and not Path(value).is_absolute():
+                raise ValueError(f"{name} is {value!r}: it must be an absolute path.")
+        # NumPy's scalars become Python's, so that equality and JSON see plain numbers.
+        metrics = {key: float(value) for key, value in self.metrics.items()}
+        object.__setattr__(self, "metrics", metrics)
+
+    def write(self, path: Path | str) -> None:
+        """Write as JSON, atomically. NaN becomes null, the infinities "inf" and "-inf".
+
+        Raises:
+            OSError: the file cannot be written; one that was there before stays.
+        """
+        plain = dataclasses.asdict(self)
+        plain["metrics"] = {key: _to_json(value) for key, value in self.metrics.items()}
+        if self.folds is not None:
+            plain["folds"] = {key: [*map(_to_json, values)] for key, values in self.folds.items()}
+        text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+        # A byte of a path that is no UTF-8 is a lone surrogate in Python, and its backslash escape
+        # is JSON's own escape for it: what is read back is the same path.
+        write_atomically(path, f"{text}\n".encode("utf-8", "backslashreplace"))
+
+    @classmethod
+    def read(cls, path: Path | str) -> RunSummary:
+        """Read what `write` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file holds no summary of a run.
+        """
+        return cls.parse(Path(path).read_bytes(), path)
+
+    @classmethod
+    def parse(cls, content: bytes, path: Path | str) -> RunSummary:
+        """Read the bytes of a file that `write` wrote; `path` is for messages.
+
+        Raises:
+            ValueError: they hold no summary of a run.
+        """
+        try:
+            plain = json.loads(content)
+            if not isinstance(plain, dict):
+                raise ValueError("it is no JSON object.")
+            if isinstance(plain.get("metrics"), dict):
+                plain["metrics"] = {k: _from_json(v) for k, v in plain["metrics"].items()}
+            if isinstance(plain.get("folds"), dict):
+                plain["folds"] = {k: [*map(_from_json, v)] for k, v in plain["folds"].items()}
+            return cls(**plain)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise ValueError(f"{path} holds no summary of a run: {error}") from error
+
+
+_SUMMARY_TYPES = typing.get_type_hints(RunSummary)
+_ALLOWED = {
+    str: "text",
+    str | None: "text or nothing",
+    int: "a whole number",
+    int | None: "a whole number or nothing",
+    float: "a finite number",
+    dict[str, float]: "numbers by name",
+    dict[str, list[float]] | None: "lists of numbers by name, or nothing",
+}
+
+
+def _check(name: str, value: Any, hint: Any) -> None:
+    """Raise a ValueError unless `value` is what the annotation says."""
+    if name == "metrics":
+        fits = isinstance(value, dict) and all(map(_is_number, value.values(), value))
+    elif name == "folds":
+        fits = value is None or (
+            isinstance(value, dict)
+            and all(
+                isinstance(values, list) and all(_is_number(v, key) for v in values)
+                for key, values in value.items()
+            )
+        )
+    elif hint is float:
+        fits = isinstance(value, int | float) and math.isfinite(value)
+    else:
+        fits = isinstance(value, hint)
+    if not fits or isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}: it must be {_ALLOWED[hint]}.")
+
+
+def _is_number(value: Any, name: Any) -> bool:
+    return isinstance(name, str) and isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _to_json(value: float) -> float | str | None:
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else str(value)
+
+
+def _from_json(value: Any) -> Any:
+    if value is None:
+        return math.nan
+    return float(value) if value in ("inf", "-inf") else value
+
+
+def _numbers(column: Any) -> NDArray[Any]:
+    """An array of pyarrow's as it is; its own `to_numpy` imports pandas first, for a second."""
+    return np.from_dlpack(column)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,144 @@
+"""The look that all figures share, and how a figure becomes a file.
+
+Figures are made through matplotlib's objects alone. Its pyplot interface and its settings are
+global, so two threads that draw through them get into each other's way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from unicodedata import east_asian_width
+
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from src.storage.files import replacing
+
+__all__ = [
+    "ACCENT",
+    "ACCENT_SOFT",
+    "BACKDROP",
+    "GRID",
+    "HEAT",
+    "INK",
+    "MUTED",
+    "WARNING",
+    "WARNING_SOFT",
+    "axes_at",
+    "inches",
+    "new_figure",
+    "plain_labels",
+    "save",
+    "tidy",
+]
+
+INK = "#1f2933"  # text and outlines
+MUTED = "#7b8794"  # what is there for comparison
+GRID = "#e4e7eb"
+BACKDROP = "#f3f5f7"  # areas without data
+ACCENT = "#2563eb"  # what the figure is about
+ACCENT_SOFT = "#9db9f7"
+WARNING = "#d6453d"  # what is wrong with it
+WARNING_SOFT = "#f0b4af"
+HEAT = "inferno"  # matplotlib's name of the scale for what lies over a picture
+
+_DOTS_PER_INCH = 144
+# The first one comes with matplotlib and draws Latin, Greek and Cyrillic. The others, where a
+# system has them, draw the scripts of most of the world's other folder names.
+_FAMILIES = (
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "WenQuanYi Zen Hei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Microsoft YaHei",
+    "Arial Unicode MS",
+)
+
+
+def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
+    """An empty white figure of this size in inches, to be drawn by Agg on any thread.
+
+    Where it is `arranged`, matplotlib makes room for labels; else axes stay where they are put.
+    """
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    if arranged:
+        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
+    return figure
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write the figure as PNG at 144 dots an inch, atomically; the same figure, the same bytes.
+
+    Raises:
+        OSError: the file cannot be written; one that was there before stays.
+    """
+    families = list(_fonts())
+    for text in figure.findobj(Text):
+        text.set_fontfamily(families)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+
+
+def axes_at(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches from the figure's lower left corner."""
+    whole_width, whole_height = figure.get_size_inches()
+    return figure.add_axes(
+        (left / whole_width, bottom / whole_height, width / whole_width, height / whole_height)
+    )
+
+
+def inches(labels: Sequence[str], font_size: float) -> float:
+    """About how long the longest of these labels is in inches, at a font size in points."""
+    # A letter is some 0.6 times as wide as high, and twice that in East Asian scripts.
+    ems = [sum(1.1 if east_asian_width(c) in "WF" else 0.6 for c in label) for label in labels]
+    return max(ems, default=0) * font_size / 72
+
+
+def tidy(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
+    """Give axes the common look: a title on the left, quiet lines, and no frame."""
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
+    axes.set_xlabel(x, fontsize=9, color=INK)
+    axes.set_ylabel(y, fontsize=9, color=INK)
+    axes.tick_params(labelsize=8, color=GRID, labelcolor=INK, length=3)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(GRID)
+
+
+def plain_labels(class_names: Sequence[str], longest: int = 18) -> list[str]:
+    """The class names as figures can show them, shortened in the middle to `longest` characters.
+
+    A name with a letter that no font at hand can draw becomes "class 3", its index, rather than a
+    row of boxes, and a dollar sign stays one instead of starting a formula.
+    """
+    glyphs = frozenset().union(*_fonts().values())
+    labels = []
+    for index, name in enumerate(class_names):
+        label = " ".join(name.split())
+        if not label or not glyphs.issuperset(map(ord, label)):
+            label = f"class {index}"
+        if len(label) > longest:
+            tail = (longest - 1) // 2  # names are often told apart by their ends
+            label = f"{label[: longest - 1 - tail]}…{label[-tail:]}"
+        labels.append(label.replace("$", r"\$"))
+    return labels
+
+
+@cache
+def _fonts() -> dict[str, frozenset[int]]:
+    """The font families at hand, in order of preference, with the code points that each draws."""
+    files = {font.name: font.fname for font in reversed(font_manager.fontManager.ttflist)}
+    return {
+        family: frozenset(font_manager.get_font(files[family]).get_charmap())
+        for family in _FAMILIES
+        if family in files
+    }

@@ -1,0 +1,94 @@
+"""The pictures of a run, listed, decoded and divided."""
+
+from __future__ import annotations
+
+from src.config.features import EmbeddingSettings
+from src.config.models import ModelSettings, ZooSettings
+from src.config.schema import RunSettings
+from src.data.loading.datamodule import PictureData
+from src.data.sources.listing import list_pictures
+from src.data.splitting.folds import training_seed
+from src.machine.parallel import available_cores
+from src.models.weights import native_size
+from src.runs.build.objects import input_of
+from src.storage.cache import cache_folder
+
+__all__ = ["build_data", "build_fold", "first_batch_size", "native_side"]
+
+# Until `data.batch_size=auto` has been measured (src/runs/resolve.py).
+_PROVISIONAL_BATCH = 128
+
+
+def build_data(settings: RunSettings) -> PictureData:
+    """List, decode and split the pictures, at the size that suits the run's model.
+
+    Raises:
+        ConfigError: the pictures are not there, not readable, or too few for the parts.
+    """
+    data = settings.data
+    cache = cache_folder(data.cache_dir).absolute()
+    with input_of("data"):
+        opened = PictureData.open(
+            list_pictures(data),
+            image_size=data.image_size,
+            channels=data.channels,
+            fit=data.fit,
+            native_side=native_side(settings.model),
+            cache_dir=cache,
+            cache_limit_gb=data.cache_limit_gb,
+            check_content=data.check_content,
+            value_range=data.value_range,
+            on_bad_image=data.on_bad_image,
+            on_duplicates=data.on_duplicates,
+            split_seed=data.split_seed,
+            val_fraction=data.val_fraction,
+            test_fraction=data.test_fraction,
+            train_on_val=data.train_on_val,
+            batch_size=first_batch_size(settings),
+            seed=settings.seed,
+            workers=data.num_workers or available_cores(),
+        )
+    return opened if settings.cv.fold is None else build_fold(settings, opened)
+
+
+def native_side(model: ModelSettings) -> int | None:
+    """Return the side in pixels of the square that a model was made for; None for any size.
+
+    Raises:
+        ConfigError: no published network has the name.
+    """
+    with input_of("model"):
+        if isinstance(model, ZooSettings):
+            library = "timm" if model._target_.endswith("TimmNet") else "torchvision"
+            known = native_size(library, model.name) if model.pretrained else None
+            return model.input_size or known
+        if isinstance(model, EmbeddingSettings) and model.run is None:
+            sides = [native_size("timm", name) for name in model.networks]
+            return model.input_size or max(side or 0 for side in sides) or None
+    return None
+
+
+def build_fold(settings: RunSettings, data: PictureData) -> PictureData:
+    """The pictures divided for the one fold that the settings name.
+
+    Args:
+        settings: with `cv.fold`.
+        data: as `build_data` gives it without.
+
+    Raises:
+        ConfigError: a class has fewer pictures than there are folds.
+    """
+    cv = settings.cv
+    if cv.folds is None or cv.fold is None:
+        raise TypeError("the settings name no fold")
+    with input_of("cv.folds"):
+        seed = training_seed(settings.seed, cv.fold)
+        held_out = data.fold(cv.fold, cv.folds, split_seed=settings.data.split_seed, seed=seed)
+    held_out.batch_size = first_batch_size(settings)
+    return held_out
+
+
+def first_batch_size(settings: RunSettings) -> int:
+    """Pictures a step; while `data.batch_size=auto` waits to be measured, a provisional number."""
+    size = settings.data.batch_size
+    return size if isinstance(size, int) else _PROVISIONAL_BATCH

@@ -1,0 +1,200 @@
+"""What describes the pictures where no network of the run's own does."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from src.config.checks import to_plain
+from src.config.features import EmbeddingSettings, HandcraftedSettings
+from src.config.models import ZooSettings
+from src.config.schema import RunSettings
+from src.data.decoding.decode import PictureFormat
+from src.data.loading.datamodule import PictureData
+from src.data.splitting.splits import Split
+from src.models.weights import find_weights
+from src.runs.build.network import build_network, rebuild_arguments
+from src.runs.build.objects import get_object, input_of
+from src.runs.build.task import load_task
+from src.runs.folder import RunFolder
+from src.training.inference_plan import inference_plan
+
+if TYPE_CHECKING:  # scikit-image takes a moment, and networks need none of it
+    from src.features.fusion import Extractor
+
+__all__ = ["build_extractors", "frozen_network"]
+
+# To make a network and to read its weights takes about a second, and a warm worker meets the same
+# networks in every trial of a family. Those that were used last stay, up to so many bytes.
+_KEPT_BYTES = 500e6
+_kept: OrderedDict[str, tuple[Extractor, int]] = OrderedDict()
+
+
+def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extractor, ...]:
+    """What describes the pictures: hand-crafted descriptors, or a frozen network.
+
+    Raises:
+        ConfigError: there is no such network, it takes other pictures, or it has seen some that it
+            would be judged by.
+    """
+    model = settings.model
+    make = get_object(model._target_)
+    if isinstance(model, HandcraftedSettings):
+        with input_of("model"):
+            return tuple(make(model.features, to_plain(model)))
+    if not isinstance(model, EmbeddingSettings):
+        raise TypeError(f"{model.name} has no features")
+    if model.run is None:
+        form = data.pictures.format
+        return tuple(frozen_network(settings, name, data, form) for name in model.networks)
+    device = _device(settings)
+    network, metadata = _own_network(model, settings, data)
+    shape = (data.pictures.channels, *data.pictures.image_size)
+    return (make(network, metadata | _plan(network, shape, device, settings), device),)
+
+
+def frozen_network(
+    settings: RunSettings, name: str, data: PictureData, wanted: PictureFormat
+) -> Extractor:
+    """Return the features of one published network, the same object for the same arguments.
+
+    Args:
+        settings: of the run, its model one of `EmbeddingSettings`.
+        name: timm's of the network.
+        data: the pictures.
+        wanted: the format in which they will be given.
+
+    Raises:
+        ConfigError: there is no such network, or its weights cannot be had.
+    """
+    model = settings.model
+    assert isinstance(model, EmbeddingSettings)
+    device = _device(settings)
+    key = _key(settings, model, name, data, wanted, device)
+    if key in _kept:
+        _kept.move_to_end(key)
+        return _kept[key][0]
+    network, metadata = _zoo(model, name, data, wanted)
+    of_the_weights = getattr(network, "input_statistics", None) is not None
+    shape = (wanted.channels, *wanted.image_size)
+    extractor: Extractor = get_object(model._target_)(
+        network, metadata | _plan(network, shape, device, settings), device
+    )
+    if key and of_the_weights:  # others are normalised by what these pictures are like
+        # The network as it was made, and once more as it computes fastest.
+        size = 2 * sum(one.numel() * one.element_size() for one in network.parameters())
+        _kept[key] = (extractor, size)
+        while sum(count for _, count in _kept.values()) > _KEPT_BYTES:
+            _kept.popitem(last=False)
+    return extractor
+
+
+def _key(
+    settings: RunSettings,
+    model: EmbeddingSettings,
+    name: str,
+    data: PictureData,
+    wanted: PictureFormat,
+    device: torch.device,
+) -> str:
+    """Return what two calls must have in common to get the same network; "" for none."""
+    found = find_weights("timm", name) if model.pretrained else None
+    if found is None:
+        return ""
+    state = found.file.stat()
+    asked = {
+        "name": name,
+        "model": [model._target_, model.pretrained, model.input_size],
+        "weights": [str(found.file), state.st_ino, state.st_size, state.st_mtime_ns],
+        "pictures": [wanted.plain(), len(data.pictures.class_names)],
+        "device": str(device),
+        "cache": settings.data.cache_dir,
+    }
+    return json.dumps(asked, sort_keys=True)
+
+
+def _device(settings: RunSettings) -> torch.device:
+    gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def _plan(
+    network: nn.Module, shape: tuple[int, int, int], device: torch.device, settings: RunSettings
+) -> dict[str, str]:
+    """How the network computes fastest here; its features are kept apart by precision."""
+    plan = inference_plan(
+        network.eval().to(device), shape, device, cache_dir=settings.data.cache_dir
+    )
+    return {"precision": plan.precision, "memory_format": plan.memory_format}
+
+
+def _zoo(
+    model: EmbeddingSettings, name: str, data: PictureData, wanted: PictureFormat
+) -> tuple[nn.Module, dict[str, Any]]:
+    zoo = ZooSettings(
+        _target_="src.models.zoo.TimmNet",
+        name=name,
+        pretrained=model.pretrained,
+        freeze_epochs=0,
+        backbone_lr_scale=1.0,
+        layer_decay=1.0,
+        head_start="random",
+        freeze_norm=False,
+        frozen_stages=0,
+        stored_views=0,
+        input_size=model.input_size,
+        stem="keep",
+        drop_rate=0.0,
+    )
+    classes = len(data.pictures.class_names)
+    network = build_network(
+        zoo, channels=wanted.channels, classes=classes, image_size=wanted.image_size
+    )
+    mean, std = getattr(network, "input_statistics", None) or data.channel_statistics
+    return network, {
+        "target": zoo._target_,
+        "arguments": rebuild_arguments(zoo, network),
+        **wanted.plain(),
+        "classes": classes,
+        "mean": list(mean),
+        "std": list(std),
+    }
+
+
+def _own_network(
+    model: EmbeddingSettings, settings: RunSettings, data: PictureData
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of an earlier run, which must not know the pictures it will be judged by."""
+    with input_of("model.run"):
+        folder = RunFolder.find(str(model.run), Path(settings.output_dir))
+        task = load_task(folder.chosen_checkpoint())
+        passport, pictures = task.passport, data.pictures
+        takes = (passport["channels"], *passport["image_size"])
+        if takes != (pictures.channels, *pictures.image_size):
+            raise ValueError(
+                f"{folder.name} takes pictures of {takes[1]}x{takes[2]}x{takes[0]}: say "
+                f"data.image_size=[{takes[1]},{takes[2]}] data.channels={takes[0]}"
+            )
+        earlier = Split.read(folder.split)
+        seen = earlier.content_hashes[np.concatenate([earlier.train, earlier.val])]
+        judged = np.concatenate([data.split.val, data.split.test])
+        known = int(np.isin(pictures.content_hashes[judged], seen).sum())
+        if passport["split_fingerprint"] != data.split.fingerprint and known:
+            raise ValueError(
+                f"{folder.name} was trained or chosen with {known} of the pictures that are "
+                "validated or tested on here: split both alike (data.split_seed and fractions)"
+            )
+    return task.evaluated, {
+        **passport["network"],
+        "channels": passport["channels"],
+        "classes": len(passport["class_names"]),
+        "image_size": passport["image_size"],
+        "mean": passport["mean"],
+        "std": passport["std"],
+    }

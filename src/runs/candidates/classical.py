@@ -1,0 +1,330 @@
+"""Classifiers on features as candidates: scikit-learn fits them, in one go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from src.config.checks import ConfigError, to_plain
+from src.config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
+from src.config.schema import RunSettings
+from src.config.stored import stored_settings
+from src.data.decoding.decode import PictureFormat
+from src.data.loading.datamodule import PictureData
+from src.data.splitting.folds import training_seed
+from src.features.classifier import FeatureClassifier, numbers_in
+from src.features.descriptors.picture import Floats
+from src.features.fusion import Extractor
+from src.features.heads import Choice, fit_chosen
+from src.features.model import CalibratedModel
+from src.features.pipeline import make_pipeline
+from src.features.table import FeatureTable
+from src.machine.interruption import Interruption
+from src.machine.parallel import available_cores
+from src.metrics.summary import evaluate, metric_key
+from src.records.champions import find_champion
+from src.runs.build import build_extractors
+from src.runs.candidates.candidate import Answers, Fitted, OnEpoch
+from src.runs.candidates.kept_heads import kept_choice
+from src.runs.folder import RunFolder
+from src.runs.resolve import Resolved
+from src.serving.bundle import write_classifier_bundle
+from src.serving.predictor import Predictor
+from src.storage.cache import cache_folder
+from src.tracking.tracker import Tracker
+from src.training import cost
+
+__all__ = ["ClassicalCandidate", "TrainedClassifier"]
+
+_MODEL = "model.skops"
+_AT_ONCE = 128
+_BYTES_PER_MB = 1e6
+_BATCH_SECONDS = 0.5
+_TIMED_PICTURES = 32
+
+
+@dataclass
+class TrainedClassifier:
+    """A classifier on features that can be asked.
+
+    Attributes:
+        classifier: with what describes its pictures.
+        file: that it was saved to.
+    """
+
+    classifier: FeatureClassifier
+    file: Path
+
+    @classmethod
+    def load(cls, file: Path) -> TrainedClassifier:
+        """The one of a run's file.
+
+        Raises:
+            ConfigError: the file is damaged, or holds anything but a model of a run.
+        """
+        try:
+            return cls(FeatureClassifier.load(file), file)
+        except ValueError as error:
+            raise ConfigError(f"run: {error}.") from error
+
+    @property
+    def passport(self) -> dict[str, Any]:
+        return self.classifier.passport
+
+    @property
+    def num_parameters(self) -> int:
+        return numbers_in(self.file)
+
+    def predict(self, data: PictureData, part: str) -> Answers:
+        settings = stored_settings(self.passport["settings"])
+        data = data.formatted(PictureFormat.of(self.passport))
+        table = _table(settings, data, self.classifier.extractors)
+        ids = getattr(data.split, part)
+        with threadpool_limits(_threads(settings)):
+            probs = self.classifier.model.probabilities(table.part(part))
+        return probs, data.pictures.targets[ids], ids
+
+    def predictor(self, batch_size: int) -> Predictor:
+        return Predictor(self.classifier, self.passport, batch_size=batch_size)
+
+    def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
+        data = data.formatted(PictureFormat.of(self.passport))
+        ids = np.concatenate([data.split.val, data.split.train])[:_AT_ONCE]
+        pictures = np.stack([data.pictures.read(int(i)) for i in ids])
+        # Before the measurements, whose own batches are no part of what the fit needed.
+        peak_bytes = cost.peak_memory_bytes(torch.device("cpu"))
+        settings = stored_settings(self.passport["settings"])
+
+        def seconds(images: NDArray[np.uint8]) -> float:
+            started = time.perf_counter()
+            self.classifier(images)
+            return time.perf_counter() - started
+
+        with threadpool_limits(_threads(settings)):
+            alone = cost.median_seconds(partial(seconds, pictures[:1]))
+            # A batch that takes seconds would measure no better and keep everybody waiting.
+            count = max(1, min(len(pictures), int(_BATCH_SECONDS / alone)))
+            together = cost.median_seconds(partial(seconds, pictures[:count]))
+        return {
+            "parameters": self.num_parameters,
+            "latency_ms": 1e3 * alone,
+            "throughput": count / together,
+            "peak_memory_mb": peak_bytes / _BYTES_PER_MB,
+            "checkpoint_mb": checkpoint.stat().st_size / _BYTES_PER_MB,
+        }
+
+    def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
+        return write_classifier_bundle(folder, self.file, self.passport, example)
+
+    def class_maps(self) -> None:
+        return None
+
+
+class ClassicalCandidate:
+    """A classifier on hand-crafted features or on those of a frozen network, ready to be fitted.
+
+    A fit that was stopped begins again when it is resumed: its features are kept, and the rest
+    takes seconds to minutes.
+
+    Args:
+        settings: of the run, its model one of `ClassicalSettings`.
+        model: these.
+        data: the pictures.
+
+    Raises:
+        ConfigError: there is nothing to tell apart, or the network cannot be had.
+    """
+
+    num_parameters = None
+
+    def __init__(self, settings: RunSettings, model: ClassicalSettings, data: PictureData) -> None:
+        if np.count_nonzero(data.class_counts) < 2:
+            raise ConfigError("data: the training part has pictures of one class only.")
+        self._extractors = build_extractors(settings, data)
+        settings = _pinned(settings)
+        self.resolved = Resolved(settings)
+        self._settings = settings
+        self._model = model
+        self._data = data
+
+    @property
+    def _mirrors(self) -> bool:
+        asked = self._model.mirror
+        return self._settings.data.mirror_ok if asked is None else asked
+
+    def words(self) -> str:
+        model = self._model
+        classifier = "the best of many classifiers" if model.classifier == "auto" else None
+        classifier = classifier or model.classifier
+        if isinstance(model, HandcraftedSettings):
+            return f"{classifier} on {' + '.join(model.features)}"
+        if isinstance(model, EmbeddingSettings) and model.run is None:
+            return f"{classifier} on the features of {' + '.join(model.networks)}"
+        return f"{classifier} on the features of an earlier run"
+
+    def fit(
+        self,
+        folder: RunFolder,
+        tracker: Tracker,
+        interruption: Interruption,
+        on_epoch: OnEpoch | None,
+    ) -> Fitted:
+        data, threads = self._data, _threads(self._settings)
+        seed = training_seed(self._settings.seed, self._settings.cv.fold)
+        table = _table(self._settings, data, self._extractors)
+        features, indices = table.part("train"), data.split.train
+        if self._mirrors:
+            features = np.concatenate([features, table.part("train", mirrored=True)])
+            indices = np.tile(indices, 2)  # with its copy, a picture is held out or neither is
+        with threadpool_limits(threads):
+            model, choice, seconds = self._fitted(features, indices, table.sizes, seed, threads)
+        passport = self._passport()
+        if choice is not None:
+            print(f"classifier: {choice}")
+            passport["classifier"] = choice.record()
+        classifier = FeatureClassifier(self._extractors, model, passport)
+        file = folder.checkpoints / _MODEL
+        classifier.save(file)
+        trained = TrainedClassifier(classifier, file)
+        metrics = {}
+        if len(data.split.val):
+            probs, targets, _ = trained.predict(data, "val")
+            found = evaluate(probs, targets, data.pictures.class_names)
+            metrics = {
+                metric_key("val", "accuracy"): found["accuracy"],
+                metric_key("val", "loss"): found["log_loss"],
+            }
+        if on_epoch is not None:
+            on_epoch(0, dict(metrics))
+        interruption.check()
+        # Features that were kept have cost somebody their time, and count as if computed now.
+        return Fitted(trained, file, seconds + table.seconds, metrics)
+
+    def describe_seconds(self) -> float:
+        """Compute the features that a fit needs and keep them; return the seconds that it took.
+
+        What a fit of a network's features takes otherwise is little beside that; of hand-crafted
+        ones, a small sample tells how long describing all pictures would take, and none is kept.
+        """
+        data = self._data
+        if isinstance(self._model, HandcraftedSettings):
+            ids = data.split.train[:_TIMED_PICTURES]
+            images = np.stack([data.pictures.read(int(i)) for i in ids])
+            started = time.perf_counter()
+            for extractor in self._extractors:
+                extractor(images)
+            each = (time.perf_counter() - started) / len(ids)
+            count = (1 + self._mirrors) * len(data.split.train) + len(data.split.val)
+            return each * count / (self._settings.data.num_workers or available_cores())
+        table = _table(self._settings, data, self._extractors)
+        table.part("train")
+        table.part("val")
+        if self._mirrors:
+            table.part("train", mirrored=True)
+        return 0.0
+
+    def training_batch(self) -> None:
+        return None
+
+    def _fitted(
+        self,
+        features: Floats,
+        indices: NDArray[np.int64],
+        sizes: Sequence[int],
+        seed: int,
+        threads: int,
+    ) -> tuple[CalibratedModel, Choice | None, float]:
+        """Return the model fitted to features (N, D) of the pictures with these indices.
+
+        And how its classifier was chosen, where the settings leave that to a search, and the
+        seconds of both; a choice that was kept from an earlier search counts as made now.
+        """
+        pictures, settings = self._data.pictures, self._model
+        targets, contents = pictures.targets[indices], pictures.content_hashes[indices]
+        classes = len(pictures.class_names)
+        if settings.classifier == "auto":
+            choice = kept_choice(
+                settings,
+                features,
+                targets,
+                contents,
+                sizes,
+                seed=seed,
+                cache_dir=self._settings.data.cache_dir,
+            )
+            started = time.perf_counter()
+            model = fit_chosen(
+                choice,
+                settings,
+                features,
+                targets,
+                sizes,
+                num_classes=classes,
+                seed=seed,
+                threads=threads,
+            )
+            return model, choice, time.perf_counter() - started + choice.seconds
+        started = time.perf_counter()
+        model = CalibratedModel.fit(
+            lambda count: make_pipeline(
+                settings, sizes, pictures=count, seed=seed, threads=threads
+            ),
+            features,
+            targets,
+            contents,
+            num_classes=classes,
+            folds=settings.calibration_folds,
+            seed=seed,
+        )
+        return model, None, time.perf_counter() - started
+
+    def _passport(self) -> dict[str, Any]:
+        data, pictures = self._data, self._data.pictures
+        networks = [e.passport for e in self._extractors if hasattr(e, "passport")]
+        return {
+            "settings": to_plain(self._settings) | {"resume": None},
+            "class_names": list(pictures.class_names),
+            **pictures.format.plain(),
+            "split_fingerprint": data.split.fingerprint,
+            "epochs": 0,
+            **({"networks": networks} if networks else {}),
+        }
+
+
+def _pinned(settings: RunSettings) -> RunSettings:
+    """With the champion's id in the place of the word, which may come to mean another run."""
+    model = settings.model
+    if not isinstance(model, EmbeddingSettings) or model.run is None:
+        return settings
+    champion = find_champion(model.run, Path(settings.output_dir))
+    if champion is None:
+        return settings
+    return replace(settings, model=replace(model, run=champion.run_id))
+
+
+def _threads(settings: RunSettings) -> int:
+    """What `runtime.threads` says, or as many as torch would take, which heeds OMP_NUM_THREADS."""
+    threads = settings.runtime.threads
+    return threads if isinstance(threads, int) else torch.get_num_threads()
+
+
+def _table(
+    settings: RunSettings, data: PictureData, extractors: tuple[Extractor, ...]
+) -> FeatureTable:
+    return FeatureTable(
+        data.pictures,
+        data.split,
+        extractors,
+        cache_dir=cache_folder(settings.data.cache_dir).absolute(),
+        cache_limit_bytes=int(settings.data.cache_limit_gb * 1e9),
+        workers=settings.data.num_workers or available_cores(),
+    )

@@ -1,0 +1,122 @@
+"""The head that the training of a pretrained network starts from."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from src.config.schema import RunSettings
+from src.data.loading.datamodule import PictureData
+from src.data.splitting.folds import training_seed
+from src.machine.parallel import available_cores
+from src.storage.cache import cache_folder
+from src.training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
+from src.training.losses import balanced_weights
+from src.training.task import ClassificationTask
+
+if TYPE_CHECKING:  # scikit-image takes a moment to import, and not every training needs it
+    from src.features.table import FeatureTable
+
+__all__ = ["start_head"]
+
+_FOLDS = 3
+# Held-out pictures that tell one penalty from another well enough: no further fold is fitted.
+_ENOUGH_HELD_OUT = 5_000
+
+
+def start_head(
+    task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
+) -> FittedHead | None:
+    """Put a head into the network that is fitted to the features of its pretrained weights.
+
+    The features are those of the training part, unchanged, in the run's own precision; they are
+    kept in the cache like those of any frozen network. What was done is printed.
+
+    Args:
+        task: untrained; its network's head, and that of its average, are changed.
+        settings: of the run, without any `auto`.
+        data: the pictures.
+        device: where to compute the features.
+
+    Returns:
+        The head; None where the network's own is not a single linear layer, and stays as it is.
+    """
+    # scikit-learn, which divides the folds, takes seconds to import.
+    from src.features.model import folds_of
+
+    started = time.perf_counter()
+    channels, size = data.pictures.channels, data.pictures.image_size
+    blank = torch.full((2, channels, *size), 128, dtype=torch.uint8)
+    layer = final_linear(task.network, task.normalized(blank))
+    if layer is None:
+        print("head: random, for it is not a single linear layer on pooled features")
+        return None
+    table = _features(task, settings, data, device)
+    features = torch.from_numpy(table.part("train"))
+    indices = data.split.train
+    targets = data.pictures.targets[indices]
+    folds: list[tuple[Tensor, Tensor]] = []
+    for fitted, held_out in folds_of(
+        targets,
+        data.pictures.content_hashes[indices],
+        _FOLDS,
+        training_seed(settings.seed, settings.cv.fold),
+    ):
+        folds.append((torch.from_numpy(fitted), torch.from_numpy(held_out)))
+        if sum(len(held) for _, held in folds) >= _ENOUGH_HELD_OUT:
+            break
+    balanced = settings.loss.class_weights == "balanced"
+    head = fit_linear_head(
+        features,
+        torch.from_numpy(targets),
+        num_classes=len(data.pictures.class_names),
+        folds=folds,
+        class_weights=balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None,
+    )
+    put_head(task, layer, head)
+    print(
+        f"head: logistic regression on {features.shape[1]:,} features of {len(indices):,} "
+        f"pictures (penalty {head.penalty:.3g}), {time.perf_counter() - started:.0f} s; "
+        f"{_accuracy(head, table, data)}"
+    )
+    return head
+
+
+def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData) -> str:
+    """How good the head is before anything is trained, in words."""
+    if not len(data.split.val):  # its pictures train
+        return f"accuracy {100 * head.held_out_accuracy:.1f} % on held-out folds"
+    found = head(torch.from_numpy(table.part("val"))).argmax(dim=1).numpy()
+    right = float((found == data.pictures.targets[data.split.val]).mean())
+    return f"validation accuracy {100 * right:.1f} %"
+
+
+def _features(
+    task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
+) -> FeatureTable:
+    """What the network's head sees of each picture; training and validation share an entry."""
+    from src.features.embedding import NetworkFeatures
+    from src.features.table import FeatureTable
+
+    passport = task.passport
+    described = passport["network"] | {
+        **data.pictures.format.plain(),
+        "classes": len(passport["class_names"]),
+        "mean": passport["mean"],
+        "std": passport["std"],
+        "precision": settings.runtime.precision,
+        "memory_format": settings.runtime.memory_format,
+    }
+    extractor = NetworkFeatures(copy.deepcopy(task.network), described, device)
+    return FeatureTable(
+        data.pictures,
+        data.split,
+        [extractor],
+        cache_dir=cache_folder(settings.data.cache_dir).absolute(),
+        cache_limit_bytes=int(settings.data.cache_limit_gb * 1e9),
+        workers=settings.data.num_workers or available_cores(),
+    )

@@ -1,0 +1,138 @@
+"""Coming back to a finished run: measuring it once more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from src.config.checks import ConfigError
+from src.config.finished import EvaluateSettings
+from src.config.schema import RunSettings
+from src.config.stored import stored_settings
+from src.data.loading.datamodule import PictureData
+from src.data.splitting.test_usage import count_test_measurement
+from src.records.run import RunSummary
+from src.runs.build import build_data
+from src.runs.candidates.candidate import Trained
+from src.runs.candidates.choose import load_trained
+from src.runs.folder import RunFolder
+from src.runs.measure import Measured, measure_part
+from src.runs.seal import amending
+from src.tracking.tracker import Tracker
+
+__all__ = ["Revisited", "measure", "measure_again", "reopen", "revisit"]
+
+_WITH_CURVES = ("train/accuracy", "train/loss", "val/accuracy", "val/loss")
+
+
+@dataclass(frozen=True)
+class Revisited:
+    """A finished run with what it needs to be asked again."""
+
+    folder: RunFolder
+    settings: RunSettings
+    data: PictureData
+    trained: Trained
+
+
+def measure_again(
+    folder: RunFolder, checkpoint: Path, settings: EvaluateSettings
+) -> tuple[dict[str, float], int | None]:
+    """Measure one part; keep metrics and predictions in the run's folder and in MLflow.
+
+    Returns:
+        the metrics by `{split}/{metric}`, and for the test part how often it has been measured.
+
+    Raises:
+        ConfigError: the pictures are not those that the run was trained and split on.
+    """
+    again = revisit(folder, checkpoint)
+    measured, measurements = measure(again, settings.split)
+    if folder.summary.is_file():
+        summary = RunSummary.read(folder.summary)
+        tracker = reopen(folder, again.settings, settings.tracking.uri)
+        # As the run itself does: at its last epoch what has a curve, at 0 what has one value.
+        curves = {k: v for k, v in measured.metrics.items() if k in _WITH_CURVES}
+        tracker.metrics(curves, step=again.trained.passport["epochs"], final=True)
+        single = {k: v for k, v in measured.metrics.items() if k not in _WITH_CURVES}
+        tracker.metrics(single, step=0, final=True)
+        tracker.artifact(folder.predictions / f"{settings.split}.parquet", "predictions")
+        tracker.finish(summary.status, summary.reason)
+    return measured.metrics, measurements
+
+
+def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
+    """Bring a run's model and pictures back.
+
+    Raises:
+        ConfigError: the pictures are not those that the run was trained and split on.
+    """
+    trained = load_trained(checkpoint)
+    settings = stored_settings(trained.passport["settings"])
+    data = build_data(settings)
+    if data.split.fingerprint != trained.passport["split_fingerprint"]:
+        raise ConfigError(
+            f"the pictures of {settings.data.name} have changed since {folder.name} was trained, "
+            "so its parts are no longer the same: train again."
+        )
+    return Revisited(folder, settings, data, trained)
+
+
+def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
+    """Measure one part; keep metrics and predictions in the run's folder.
+
+    Returns:
+        what was measured, and for the test part how often it has been.
+
+    Raises:
+        ConfigError: the data has no such part.
+    """
+    folder, data = again.folder, again.data
+    if not len(getattr(data.split, part)):
+        raise ConfigError(f"split is {part}, but this data has no such part.")
+    measurements = None
+    if part == "test":
+        if again.settings.cv.fold is not None:
+            raise ConfigError(
+                f"{folder.name} is a fold of a cross-validation, which leaves the test part alone: "
+                "train without cv.folds to measure it."
+            )
+        fingerprint = data.split.test_fingerprint
+        measurements = count_test_measurement(folder.output_dir, fingerprint, folder.run_id)
+    answers = again.trained.predict(data, part)
+    if not np.isfinite(answers[0]).all():
+        raise ConfigError(
+            f"run: {folder.name} answers with what is no number (NaN or infinity): its weights are "
+            "damaged, or it does not suit this machine's arithmetic."
+        )
+    measured = measure_part(data, part, answers)
+    with amending(folder.path, f"predictions/{part}.parquet", updated=[folder.summary.name]):
+        measured.predictions.write(folder.predictions / f"{part}.parquet")
+        if folder.summary.is_file():
+            summary = RunSummary.read(folder.summary)
+            replace(
+                summary,
+                metrics=summary.metrics | measured.metrics,
+                test_measurements=measurements or summary.test_measurements,
+            ).write(folder.summary)
+    return measured, measurements
+
+
+def reopen(folder: RunFolder, settings: RunSettings, uri: str | None) -> Tracker:
+    """The diary of a finished run once more; whoever opens it closes it with the run's status.
+
+    Args:
+        settings: of the run.
+        uri: where it is mirrored; None for where it said so itself.
+    """
+    return Tracker.start(
+        folder.path,
+        output_dir=folder.output_dir,
+        uri=uri or settings.tracking.uri,
+        experiment=settings.tracking.experiment,
+        enabled=settings.tracking.enabled or uri is not None,
+        run_id=folder.run_id,
+        run_name=folder.name,
+    )

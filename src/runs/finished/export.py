@@ -1,0 +1,286 @@
+"""A trained network's exported variants: made, checked against it, timed, and one chosen."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import statistics
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from src.config.checks import ConfigError
+from src.config.export import ORIGINAL, ExportSettings
+from src.data.loading.datamodule import PictureData
+from src.records.export import ExportRecord, VariantRecord
+from src.records.run import RunSummary
+from src.runs.candidates.network import TrainedNetwork
+from src.runs.finished.evaluate import Revisited, reopen, revisit
+from src.runs.folder import RunFolder
+from src.runs.seal import amending
+from src.serving.bundle import write_exported_bundle
+from src.serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
+from src.serving.variants.judging import agreement, fastest_within, ratios, times_in_turns
+from src.serving.variants.pt2_file import write_pt2
+from src.serving.variants.whole import CannotExport, WholeNetwork, traced
+from src.storage.files import write_atomically
+from src.tracking.addresses import serve_command
+from src.training.inference import autocast
+
+__all__ = ["export_run"]
+
+_EXTRA = ("onnx", "onnxruntime", "onnxscript")
+_AT_ONCE = 64
+_BYTES_PER_MB = 1e6
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What can be asked, the size of its file or weights, and the digest of its bundle."""
+
+    logits: Logits
+    size_mb: float
+    digest: str | None = None
+
+
+def export_run(
+    folder: RunFolder, checkpoint: Path, settings: ExportSettings
+) -> tuple[ExportRecord, str | None]:
+    """Write the variants into the run's `exports` folder, and log the chosen one to MLflow.
+
+    What an earlier export left there is replaced. Everything is computed on the CPU.
+
+    Returns:
+        how they compare, and the command that serves the chosen one; None where MLflow has none
+        (yet), or where the original is the choice.
+
+    Raises:
+        ConfigError: the run cannot be exported, or its pictures are not there any more.
+    """
+    _require_extra(settings)
+    again = revisit(folder, checkpoint)
+    trained, data = again.trained, again.data
+    if not isinstance(trained, TrainedNetwork):
+        raise ConfigError(
+            f"run: {folder.name} is no single network, and only networks are exported: its own "
+            "MLflow model serves it."
+        )
+    network = WholeNetwork(trained.task.evaluated, trained.passport)
+    size = sum(tensor.nbytes for tensor in network.state_dict().values()) / _BYTES_PER_MB
+    models = {ORIGINAL: _Model(eager(network), size)}
+    if trained.precision != "float32":
+        models[f"{ORIGINAL} {trained.precision}"] = _Model(eager(network, trained.precision), size)
+    with amending(folder.path, f"{folder.exports.name}/*"):
+        record, made = _exported(folder, settings, trained, models, data)
+    if record.chosen is None:
+        return record, None
+    return record, _logged(again, settings, record.chosen, made[record.chosen])
+
+
+def _exported(
+    folder: RunFolder,
+    settings: ExportSettings,
+    trained: TrainedNetwork,
+    models: Mapping[str, _Model],
+    data: PictureData,
+) -> tuple[ExportRecord, dict[str, _Model]]:
+    """Make the variants anew, compare them with the models there are, and write the record."""
+    shutil.rmtree(folder.exports, ignore_errors=True)
+    # Whatever the run's own layout: ONNX knows none, and .pt2 keeps only plain weights whole.
+    plain = WholeNetwork(trained.task.evaluated, trained.passport, "contiguous")
+    made, missing = _made(folder, settings, plain, trained.passport, data)
+    if settings.choose in missing:
+        raise ConfigError(f"choose is {settings.choose}: {missing[settings.choose]}.")
+    record = _compared(settings, {**models, **made}, missing, data)
+    write_atomically(folder.exports / "export.json", record.text())
+    return record, made
+
+
+def eager(network: WholeNetwork, precision: str = "float32") -> Logits:
+    """The network as PyTorch computes it, operation by operation, on the CPU."""
+
+    def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode(), autocast(torch.device("cpu"), precision):
+            found: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
+        return found
+
+    return logits
+
+
+def _require_extra(settings: ExportSettings) -> None:
+    needing = [name for name in settings.variants if name != "pt2"]
+    if needing and not all(map(importlib.util.find_spec, _EXTRA)):
+        raise ConfigError(
+            f"variants: {' and '.join(needing)} need onnx, onnxruntime and onnxscript: "
+            "make install EXTRAS=export (or say variants=[pt2])."
+        )
+
+
+def _made(
+    folder: RunFolder,
+    settings: ExportSettings,
+    network: WholeNetwork,
+    passport: Mapping[str, Any],
+    data: PictureData,
+) -> tuple[dict[str, _Model], dict[str, str]]:
+    """The variants that can be had, and why others cannot, by name."""
+    pictures = data.pictures
+    example = pictures.read(int(data.split.train[0]))
+    models: dict[str, _Model] = {}
+    missing: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        maker = _Maker(Path(temporary), network, data, settings.calibration_pictures)
+        for name in settings.variants:
+            bundle = folder.exports / name
+            try:
+                file = maker.make(name)
+                digest = write_exported_bundle(bundle, file, {**passport, "variant": name}, example)
+                models[name] = _Model(
+                    _opened(bundle, example), file.stat().st_size / _BYTES_PER_MB, digest
+                )
+            except CannotExport as error:
+                shutil.rmtree(bundle, ignore_errors=True)
+                missing[name] = str(error)
+    return models, missing
+
+
+class _Maker:
+    """Writes the files of the variants, each from what it needs of the others."""
+
+    def __init__(
+        self, folder: Path, network: WholeNetwork, data: PictureData, calibration: int
+    ) -> None:
+        self._folder = folder
+        self._network = network
+        self._data = data
+        self._calibration = calibration
+
+    def make(self, name: str) -> Path:
+        """The file of the variant; CannotExport if the network cannot have it."""
+        shape = (self._data.pictures.channels, *self._data.pictures.image_size)
+        # Traced anew for each: the exporters change the graph that they are given.
+        if name == "pt2":
+            file = self._folder / PT2_FILE
+            write_pt2(traced(self._network, shape), file)
+            return file
+        from src.serving.variants.onnx_file import write_int8, write_onnx
+
+        file = self._folder / ONNX_FILE
+        if not file.is_file():
+            write_onnx(traced(self._network, shape), file)
+        if name == "onnx":
+            return file
+        ids = _spread(self._data.split.train, self._calibration)
+        quantised = self._folder / f"{name}.onnx"
+        write_int8(file, quantised, [self._data.pictures.read(int(i)) for i in ids])
+        return quantised
+
+
+def _opened(bundle: Path, example: NDArray[np.uint8]) -> Logits:
+    """The bundle's network, which takes batches of any size."""
+    try:
+        logits = open_logits(bundle, threads=torch.get_num_threads())
+        assert logits is not None
+        for count in (1, 3):
+            if not np.isfinite(logits(np.stack([example] * count))).all():
+                raise ValueError("it answers with what is no number (NaN or infinity)")
+    except Exception as error:  # each format has words of its own for what it cannot run
+        raise CannotExport(error) from error
+    return logits
+
+
+def _compared(
+    settings: ExportSettings,
+    models: Mapping[str, _Model],
+    missing: Mapping[str, str],
+    data: PictureData,
+) -> ExportRecord:
+    part = "val" if len(data.split.val) else "train"
+    ids = _spread(getattr(data.split, part), settings.check_pictures)
+    said: dict[str, list[NDArray[np.float32]]] = {name: [] for name in models}
+    for start in range(0, len(ids), _AT_ONCE):
+        images = _pictures(data, ids[start : start + _AT_ONCE])
+        for name, model in models.items():
+            said[name].append(model.logits(images))
+    logits = {name: np.concatenate(rows) for name, rows in said.items()}
+    targets = data.pictures.targets[ids]
+    seconds = {}
+    for size in settings.batch_sizes:
+        images = _pictures(data, np.resize(ids, size))
+        calls = {name: partial(model.logits, images) for name, model in models.items()}
+        seconds[size] = times_in_turns(calls, settings.rounds)
+    rows = tuple(_row(name, model, logits, targets, seconds) for name, model in models.items())
+    first = settings.batch_sizes[0]
+    best = fastest_within(
+        {row.name: row.milliseconds[first] for row in rows},
+        {row.name: row.equal_labels for row in rows},
+        settings.least_equal,
+        ORIGINAL,
+    )
+    recommended = best if best in settings.variants else None
+    asked = None if settings.choose == ORIGINAL else settings.choose
+    return ExportRecord(
+        variants=rows,
+        missing=dict(missing),
+        part=part,
+        pictures=len(ids),
+        threads=torch.get_num_threads(),
+        least_equal=settings.least_equal,
+        recommended=recommended,
+        chosen=recommended if settings.choose is None else asked,
+    )
+
+
+def _row(
+    name: str,
+    model: _Model,
+    logits: Mapping[str, NDArray[np.float32]],
+    targets: NDArray[np.int64],
+    seconds: Mapping[int, Mapping[str, list[float]]],
+) -> VariantRecord:
+    largest, equal = agreement(logits[ORIGINAL], logits[name])
+    speedup = {size: ratios(found[ORIGINAL], found[name]) for size, found in seconds.items()}
+    return VariantRecord(
+        name=name,
+        size_mb=model.size_mb,
+        largest_difference=largest,
+        equal_labels=equal,
+        accuracy=float((logits[name].argmax(axis=1) == targets).mean()),
+        milliseconds={size: 1e3 * statistics.median(f[name]) for size, f in seconds.items()},
+        speedup={s: (statistics.median(r), min(r), max(r)) for s, r in speedup.items()},
+    )
+
+
+def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Model) -> str | None:
+    """Make the variant a model of the run in MLflow, beside its own, and say how to serve it."""
+    folder = again.folder
+    if not folder.summary.is_file() or model.digest is None:
+        return None
+    summary = RunSummary.read(folder.summary)
+    tracker = reopen(folder, again.settings, settings.tracking.uri)
+    tracker.artifact(folder.exports / "export.json", "exports")
+    tracker.model(folder.exports / name, model.digest, name)
+    tracked_as = tracker.finish(summary.status, summary.reason)
+    if tracked_as is None:
+        return None
+    place = settings.tracking.uri or again.settings.tracking.uri
+    return serve_command(f"runs:/{tracked_as}/{name}", place, folder.output_dir)
+
+
+def _pictures(data: PictureData, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    return np.stack([data.pictures.read(int(i)) for i in ids])
+
+
+def _spread(ids: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of the ids, evenly from all of them: where classes lie one after the other,
+    each keeps its share."""
+    if len(ids) <= most:
+        return ids
+    return ids[np.arange(most) * len(ids) // most]

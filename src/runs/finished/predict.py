@@ -1,0 +1,247 @@
+"""Labels for picture files: a table of all, and pictures of those worth a look."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TextIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.config.checks import ConfigError
+from src.config.console import OutputLost, direct, give_up, written_to
+from src.config.finished import PredictSettings
+from src.data.decoding.decode import PICTURE_ENDINGS, PictureError
+from src.data.decoding.thumbnails import thumbnail
+from src.data.sources.files import Listing
+from src.machine.disk import named_file, refusal
+from src.machine.text import csv_cell
+from src.records.class_maps import ClassMaps
+from src.reporting.guesses import Guess, GuessSample
+from src.serving.predictor import DamagedModel, Labelled, Predictor
+from src.storage.files import replacing
+
+__all__ = ["label_pictures"]
+
+
+def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> str:
+    """Write a CSV row for every readable picture, in order, and sheets of those worth a look.
+
+    What has no row is named on standard error. Memory does not grow with the number of pictures. A
+    CSV file takes its name when it is whole, and one that was there before stays until then.
+
+    Args:
+        model: a run's checkpoint, or the bundle of an exported variant.
+        found: picture files and others; earlier answers that lie among them are left out.
+        settings: what to write, and where to.
+
+    Returns:
+        what was done, in a sentence.
+
+    Raises:
+        ConfigError: nothing can be read or explained, a place to write to is taken or cannot be
+            written, or the model is damaged.
+    """
+    _keep_pictures(settings.out, found)
+    sheets = _Sheets.beside(settings.out, explain=settings.explain)
+    files = [Path(file) for file in found.pictures if not sheets.has(Path(file))]
+    left_out = [one for one in found.left_out if not sheets.has(Path(one.path))]
+
+    with _output(settings.out) as stream:
+        predictor, maps = _opened(model, settings)
+        for problem in left_out:
+            print(f"skipped {problem}", file=sys.stderr)
+        sample = _write_rows(predictor, files, settings.top_k, stream)
+        if sample.count == 0:
+            raise ConfigError(f"images: of {settings.images} nothing can be read.")
+    where = ""
+    if sheets.labels is not None:
+        where = f", written to {settings.out} and shown in {sheets.labels.name}"
+        with written_to("out", sheets.labels):
+            _draw_labels(sample, sheets.labels)
+            if maps is not None and sheets.explained is not None:
+                _explain(sample.few(), predictor, maps, sheets.explained)
+                where += f", what the network looked at in {sheets.explained.name}"
+    pictures = "picture" if sample.count == 1 else "pictures"
+    skipped = len(files) - sample.count + len(left_out)
+    hidden = f"; {found.hidden:,} hidden ones were not looked at" if found.hidden else ""
+    return f"{sample.count:,} {pictures} labelled{where}, {skipped:,} skipped{hidden}"
+
+
+@dataclass(frozen=True)
+class _Sheets:
+    """Where pictures of pictures go: beside the CSV file, and over nothing but earlier ones."""
+
+    table: Path | None = None
+    labels: Path | None = None
+    explained: Path | None = None
+
+    @classmethod
+    def beside(cls, out: str | None, *, explain: bool) -> _Sheets:
+        if out is None or _is_special(out):
+            if explain:
+                raise ConfigError(
+                    "explain: its pictures are written beside a CSV file: say out=FILE.csv too."
+                )
+            return cls()
+        table = Path(out).absolute()
+        sheets = cls(
+            table,
+            table.with_suffix(".png"),
+            table.with_name(f"{table.stem}_explained.png") if explain else None,
+        )
+        for sheet in (sheets.labels, sheets.explained):
+            if sheet is not None and os.path.lexists(sheet) and not os.path.exists(table):
+                raise ConfigError(f"out: {sheet}, where a contact sheet goes, is there already.")
+        return sheets
+
+    def has(self, file: Path) -> bool:
+        return file.absolute() in (self.table, self.labels, self.explained)
+
+
+def _keep_pictures(out: str | None, found: Listing) -> None:
+    """Refuse to write the table over a picture."""
+    if out is None:
+        return
+    place = os.path.realpath(out)
+    taken = os.path.splitext(place)[1].lower() in PICTURE_ENDINGS
+    if taken or place in map(os.path.realpath, found.pictures):
+        raise ConfigError(f"out: {out} is a picture by its name or content: name a CSV file.")
+
+
+def _is_special(out: str) -> bool:
+    """Whether it is a terminal, a pipe or a device, which is written to as it is."""
+    return os.path.exists(out) and not os.path.isfile(out) and not os.path.isdir(out)
+
+
+@contextmanager
+def _output(out: str | None) -> Iterator[TextIO]:
+    """What the rows are written to; a file is put in its place when the block has ended."""
+    if out is None:
+        with _standard_output() as stream:
+            yield stream
+        return
+    if os.path.isdir(out):
+        raise ConfigError(f"out: {out} is a folder: name a CSV file.")
+    # A link stays one: what it leads to is replaced.
+    target = Path(os.path.realpath(out))
+    special = _is_special(out)
+    try:
+        place = nullcontext(target) if special else replacing(target)
+        with (
+            named_file(target),
+            place as path,
+            path.open("w", encoding="utf-8", newline="") as stream,
+        ):
+            yield stream
+    except OSError as error:
+        if error.filename is not None:  # else it is a write that failed
+            named = Path(error.filename)
+            if named.parent != target.parent and not target.is_relative_to(named):
+                raise
+        reason = (None if special else refusal(error)) or error.strerror
+        raise ConfigError(f"out: {out} cannot be written: {reason}.") from error
+
+
+@contextmanager
+def _standard_output() -> Iterator[TextIO]:
+    """Rows for a person are plain text in the terminal's encoding; for a program they are UTF-8."""
+    stream = direct(sys.stdout)
+    if stream.isatty() or not isinstance(stream, TextIOWrapper):
+        yield sys.stdout
+        return
+    encoding, errors = stream.encoding, stream.errors
+    stream.reconfigure(encoding="utf-8", errors="strict", newline="")
+    try:
+        yield cast(TextIO, stream)
+        stream.flush()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        give_up(cast(TextIO, stream))
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputLost(error) from error
+    finally:
+        stream.reconfigure(encoding=encoding, errors=errors, newline=None)
+
+
+def _opened(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMaps | None]:
+    """What labels, and what explains it where that is asked for."""
+    # torch: after all that may be refused at once
+    from src.runs.candidates.choose import load_trained
+    from src.serving.bundle import open_predictor
+
+    if model.is_dir():
+        if settings.explain:
+            raise ConfigError(
+                "explain: an exported variant keeps no maps to look into: leave variant out."
+            )
+        try:
+            return open_predictor(model, batch_size=settings.batch_size), None
+        except ValueError as error:
+            raise ConfigError(f"variant: {error}.") from error
+    trained = load_trained(model)
+    maps = trained.class_maps() if settings.explain else None
+    if settings.explain and maps is None:
+        raise ConfigError(
+            f"explain: in {trained.passport['settings']['model']['name']} no value belongs to a "
+            "place of the picture, so there is nothing to show: leave explain=true out."
+        )
+    return trained.predictor(settings.batch_size), maps
+
+
+def _write_rows(
+    predictor: Predictor, files: Iterable[Path], top_k: int, stream: TextIO
+) -> GuessSample:
+    sample = GuessSample(predictor.class_names)
+    top_k = min(top_k, len(predictor.class_names))
+    rows = csv.writer(stream)
+    further = [f"{word}_{k}" for k in range(2, top_k + 1) for word in ("label", "probability")]
+    rows.writerow(["path", "label", "probability", *further])
+    try:
+        for item in predictor.label(files, top_k):
+            if isinstance(item, Labelled):
+                pairs = zip(item.labels, item.probabilities, strict=True)
+                cells = [x for name, p in pairs for x in (csv_cell(name), f"{p:.6f}")]
+                rows.writerow([csv_cell(item.path), *cells])
+                sample.add(Guess(item.probabilities[0], item.path, item.labels[0]))
+            else:
+                print(f"skipped {item}", file=sys.stderr)
+    except DamagedModel as error:
+        raise ConfigError(f"run: {error}.") from error
+    return sample
+
+
+def _draw_labels(sample: GuessSample, sheet: Path) -> None:
+    from src.reporting.label_sheet import label_sheet
+    from src.reporting.style import save
+
+    save(label_sheet(sample, _shown), sheet)
+
+
+def _shown(path: str) -> NDArray[np.uint8]:
+    """A picture for a sheet; grey if it has gone or changed since it was labelled."""
+    try:
+        return thumbnail(path)
+    except (OSError, PictureError):
+        return np.full((3, 90, 90), 200, np.uint8)
+
+
+def _explain(guesses: Sequence[Guess], predictor: Predictor, maps: ClassMaps, sheet: Path) -> None:
+    """Draw where a few pictures speak for their label, and where for the class after it."""
+    from src.reporting.map_sheet import likeliest, rivals_sheet
+    from src.reporting.style import save
+
+    pixels = np.stack([predictor.pixels(Path(guess.path)) for guess in guesses])
+    probs = predictor.probabilities(pixels)
+    shown = [_shown(guess.path) for guess in guesses]
+    heats = maps.of(pixels, likeliest(probs))
+    save(rivals_sheet(shown, heats, probs, predictor.class_names, maps.title), sheet)

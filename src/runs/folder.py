@@ -1,0 +1,180 @@
+"""The folder of one run: where its parts lie, what it is called, and how it is found again."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src.records.champions import find_champion, plain_name
+from src.storage.files import write_atomically
+
+__all__ = ["FOLDS", "RunFolder"]
+
+# In the folder of a cross-validation, and in no other: which run is which fold.
+FOLDS = "folds.json"
+
+_RUNS = "runs"
+_IDENTITY = "run.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`<output_dir>/runs/<name>`; the name has no character that a shell or Hydra would read.
+
+    Attributes:
+        path: absolute.
+        run_id: 32 hex digits, known before any tracker is reached.
+        name: what people call the run.
+    """
+
+    path: Path
+    run_id: str
+    name: str
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    @property
+    def exports(self) -> Path:
+        return self.path / "exports"
+
+    @property
+    def split(self) -> Path:
+        return self.path / "split.csv"
+
+    @property
+    def suspects(self) -> Path:
+        return self.path / "suspects.csv"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def output_dir(self) -> Path:
+        return self.path.parent.parent
+
+    @classmethod
+    def create(cls, output_dir: Path, model: str, data: str) -> RunFolder:
+        """Make the folder of a new run.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        run_id = uuid.uuid4().hex
+        name = "-".join(
+            [plain_name(model), plain_name(data), time.strftime("%Y%m%d-%H%M%S"), run_id[:6]]
+        )
+        path = output_dir.absolute() / _RUNS / name
+        path.mkdir(parents=True)
+        write_atomically(path / _IDENTITY, json.dumps({"run_id": run_id, "name": name}) + "\n")
+        return cls(path, run_id, name)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The run of an existing folder.
+
+        Raises:
+            ValueError: it is no run's folder.
+        """
+        identity = _read_json(path / _IDENTITY)
+        if not isinstance(identity.get("run_id"), str) or not isinstance(identity.get("name"), str):
+            raise ValueError(f"{path} is not the folder of a run (it has no {_IDENTITY})")
+        return cls(path.absolute(), identity["run_id"], identity["name"])
+
+    @classmethod
+    def find(cls, run: str, output_dir: Path) -> RunFolder:
+        """The run that `run` means: a folder, an id (the tracker's or our own), or a name.
+
+        `champion` is that of the only data set that has one, `champion:DATA` that of DATA.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if (Path(run) / _IDENTITY).is_file():
+            return cls.open(Path(run))
+        runs = output_dir.absolute() / _RUNS
+        if (champion := find_champion(run, output_dir)) is not None:
+            if not (runs / champion.run / _IDENTITY).is_file():
+                raise ValueError(
+                    f"{champion.run}, the champion of {champion.data}, is not in {runs} any more: "
+                    "choose another with python -m src.select"
+                )
+            return cls.open(runs / champion.run)
+        folders = [path.parent for path in runs.glob(f"*/{_IDENTITY}")]
+        for folder in folders:
+            if folder.name == run or _read_json(folder / _IDENTITY).get("run_id") == run:
+                return cls.open(folder)
+        for folder in folders:
+            tracked = _read_json(folder / "tracking" / "mirror.json").get("mlflow_run_id")
+            if run in (tracked, _read_json(folder / "summary.json").get("run_id")):
+                return cls.open(folder)
+        raise ValueError(
+            f"there is no run {run!r}: give the folder of a run, the id or name of one under "
+            f"{runs}, or champion"
+        )
+
+    def chosen_checkpoint(self) -> Path:
+        """The checkpoint that the run's summary names, or the last one of a run without summary.
+
+        Raises:
+            ValueError: there is none.
+        """
+        named = _read_json(self.summary).get("checkpoint")
+        # The name alone counts: the folder may have been moved since the summary was written.
+        file = Path(named).name if isinstance(named, str) else "last.ckpt"
+        if not (self.checkpoints / file).is_file():
+            if (self.path / FOLDS).is_file():
+                raise ValueError(
+                    f"{self.name} is a cross-validation, which has no model of its own: name the "
+                    f"run of a fold, which {self.path / FOLDS} lists, or train without cv.folds"
+                )
+            raise ValueError(f"{self.path} has no checkpoint")
+        return self.checkpoints / file
+
+    def model_file(self, variant: str | None) -> Path:
+        """What predicts: the chosen checkpoint for None, else the bundle of an exported variant.
+
+        Args:
+            variant: its name, or `chosen` for the one that the export chose, which may be the
+                checkpoint.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if variant == "chosen":
+            record = _read_json(self.exports / "export.json")
+            if "chosen" not in record:
+                raise ValueError(f"{self.name} has not been exported: python -m src.export does it")
+            variant = record["chosen"]
+        if variant is None:
+            return self.chosen_checkpoint()
+        bundle = self.exports / str(variant)
+        if not (bundle / "digest.txt").is_file():
+            raise ValueError(f"{self.name} has no variant {variant}: python -m src.export makes it")
+        return bundle
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

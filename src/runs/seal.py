@@ -1,0 +1,250 @@
+"""The seal of a folder: a manifest of its files with their sizes and digests, written at its end.
+
+It tells a record that was changed afterwards from one that was not. What the project itself writes
+into a sealed folder later, it writes within `amending`. Folders without a seal, of earlier versions
+or not finished yet, are taken as they are.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from src.storage.digests import DamagedLine, checked_line, digest_of, file_digest, line_content
+from src.storage.files import write_atomically
+
+__all__ = [
+    "RECORD",
+    "SEAL",
+    "Seal",
+    "amending",
+    "break_seal",
+    "changed_since",
+    "read_checked",
+    "read_seal",
+    "refuse_changed",
+    "seal",
+]
+
+SEAL = "seal.json"
+# What later steps build on; the figures and the bundle beside it are for people and for MLflow.
+RECORD = (
+    *("run.json", "config.yaml", "summary.json", "split.csv", "folds.json"),
+    *("predictions/*", "checkpoints/*"),
+)
+# The diary of a run, whose lines are checked one by one, goes on after its end.
+_APART = ("tracking",)
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What a sealed folder held.
+
+    Attributes:
+        files: (size in bytes, SHA-256 as hex digits) by path, relative with slashes.
+        open: patterns of paths that a command has begun to write and not sealed yet.
+        identity: plain values that say whose folder it is.
+    """
+
+    files: Mapping[str, tuple[int, str]]
+    open: tuple[str, ...] = ()
+    identity: Mapping[str, Any] | None = None
+
+    def fault(self, name: str, content: bytes) -> str | None:
+        """What is wrong with the content of a file; None for what was sealed."""
+        if _matches(name, self.open):
+            return None
+        if name not in self.files:
+            return f"{name} was added"
+        size, digest = self.files[name]
+        if len(content) != size:
+            return f"{name} has {len(content):,} bytes in place of {size:,}"
+        return None if digest_of(content) == digest else f"{name} has other contents"
+
+    def faults(self, folder: Path, patterns: Sequence[str] = ("*",)) -> dict[str, str]:
+        """What is wrong with the files that match any of the patterns, by path; empty if nothing.
+
+        Args:
+            folder: as it is now.
+            patterns: as of `fnmatch`, where `*` stands for slashes too.
+        """
+        found = {}
+        for name, (size, digest) in self.files.items():
+            if not _matches(name, patterns) or _matches(name, self.open):
+                continue
+            path = folder / name
+            try:
+                now = path.stat().st_size
+                if now != size:
+                    found[name] = f"{name} has {now:,} bytes in place of {size:,}"
+                elif file_digest(path) != digest:
+                    found[name] = f"{name} has other contents"
+            except FileNotFoundError:
+                found[name] = f"{name} is gone"
+            except OSError as error:
+                found[name] = f"{name} cannot be read: {error.strerror}"
+        return found
+
+
+def seal(folder: Path, **identity: Any) -> None:
+    """Write the manifest of a folder as it is now, in the place of an earlier one.
+
+    Raises:
+        OSError: a file cannot be read, or the manifest not be written.
+    """
+    files = {name: _entry(folder / name) for name in _names(folder)}
+    _write(folder, Seal(files, identity=identity))
+
+
+def read_seal(folder: Path) -> Seal | None:
+    """The manifest of a folder; None where it has none.
+
+    Raises:
+        ValueError: the manifest is damaged.
+    """
+    path = folder / SEAL
+    try:
+        plain = line_content(path.read_bytes(), strict=True)
+        files = {name: (int(size), str(digest)) for name, (size, digest) in plain["files"].items()}
+        return Seal(files, tuple(plain["open"]), plain["identity"])
+    except FileNotFoundError:
+        return None
+    except (DamagedLine, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}), so nothing vouches for its files"
+        ) from error
+
+
+def break_seal(folder: Path) -> None:
+    """Remove the manifest of a folder that is going to change in many ways.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    (folder / SEAL).unlink(missing_ok=True)
+
+
+def changed_since(folder: Path, patterns: Sequence[str] = RECORD) -> str | None:
+    """Say in a clause what was changed in a folder since it was sealed; None where nothing was.
+
+    Args:
+        folder: of a run; None for one without a seal.
+        patterns: of the files that matter, as of `fnmatch`.
+    """
+    try:
+        sealed = read_seal(folder)
+    except ValueError as error:
+        return str(error)
+    if sealed is None:
+        return None
+    found = [*sealed.faults(folder, patterns).values()]
+    if not found:
+        return None
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{folder.name} was changed after it had been sealed: {found[0]}{more}"
+
+
+def refuse_changed(folder: Path, changed: str, patterns: Sequence[str] = RECORD) -> None:
+    """Refuse a run whose files were changed after it had been sealed, or say so and go on.
+
+    Args:
+        folder: of the run.
+        changed: "refuse" or "use".
+        patterns: of the files that matter.
+
+    Raises:
+        ValueError: it was changed and is refused; a clause that says what to do.
+    """
+    clause = changed_since(folder, patterns)
+    if clause is None:
+        return
+    if changed != "use":
+        raise ValueError(
+            f"{clause}: put the original back or train again, or say changed=use to take it as it "
+            "is"
+        )
+    print(f"{clause}; it is used all the same", file=sys.stderr, flush=True)
+
+
+def read_checked(folder: Path, path: Path, sealed: Seal | None) -> tuple[bytes, str | None]:
+    """The content of a file of a folder, and what is wrong with it by the folder's seal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    if sealed is None:
+        return content, None
+    name = path.relative_to(folder).as_posix()
+    fault = sealed.fault(name, content)
+    if fault is not None:  # another process may have sealed it anew between the two looks
+        newer = read_seal(folder)
+        if newer is not None and newer != sealed:
+            content = path.read_bytes()
+            fault = newer.fault(name, content)
+    return content, fault
+
+
+@contextmanager
+def amending(folder: Path, *patterns: str, updated: Sequence[str] = ()) -> Iterator[None]:
+    """Have what is written to a sealed folder within the block belong to its seal.
+
+    What is left of a command that was killed in such a block is taken as it is.
+
+    Args:
+        folder: one without a seal gets none.
+        patterns: of the paths that are written anew, as of `fnmatch`.
+        updated: patterns of those that are read, changed and written back. One that had been
+            changed before, by others, stays changed: its entry is left alone.
+
+    Raises:
+        ValueError: the manifest is damaged.
+    """
+    before = read_seal(folder)
+    if before is None:
+        yield
+        return
+    spoilt = before.faults(folder, updated)
+    opened = tuple(dict.fromkeys([*before.open, *patterns, *updated]))
+    _write(folder, replace(before, open=opened))
+    try:
+        yield
+    finally:
+        files = dict(before.files)
+        for name in sorted({*_names(folder), *files}):
+            if not _matches(name, opened) or name in spoilt:
+                continue
+            if (folder / name).is_file():
+                files[name] = _entry(folder / name)
+            else:
+                files.pop(name, None)
+        _write(folder, Seal(files, identity=before.identity))
+
+
+def _names(folder: Path) -> list[str]:
+    """Of the files that belong to a seal, in order."""
+    found = []
+    for path in folder.rglob("*"):
+        relative = path.relative_to(folder)
+        hidden = path.name.startswith(".") or path.suffix in (".lock", ".pyc")
+        if path.is_file() and not hidden and relative.parts[0] not in (*_APART, SEAL):
+            found.append(relative.as_posix())
+    return sorted(found)
+
+
+def _entry(path: Path) -> tuple[int, str]:
+    return path.stat().st_size, file_digest(path)
+
+
+def _write(folder: Path, found: Seal) -> None:
+    plain = {"files": found.files, "open": found.open, "identity": found.identity or {}}
+    write_atomically(folder / SEAL, checked_line(plain))
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

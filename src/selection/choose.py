@@ -1,0 +1,119 @@
+"""Which run becomes the champion: the one that is named, or that a comparison recommends.
+
+It needs no torch, so that a wrong word and the verdict are not waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from src.config.checks import ConfigError
+from src.config.finished import SelectSettings
+from src.config.schema import RunSettings
+from src.config.stored import stored_settings
+from src.records.run import RunSummary
+from src.runs.folder import RunFolder
+from src.runs.seal import refuse_changed
+from src.selection.comparison import compared
+
+__all__ = ["Chosen", "choose", "read_chosen"]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A run and why it was taken.
+
+    Attributes:
+        folder: of the run.
+        settings: of its configuration file.
+        summary: its own.
+        reasons: sentences; none where a person named the run.
+    """
+
+    folder: RunFolder
+    settings: RunSettings
+    summary: RunSummary
+    reasons: tuple[str, ...] = ()
+
+
+def choose(settings: SelectSettings) -> Chosen:
+    """The run that the settings name, or that the comparison recommends.
+
+    Of the repeats of one configuration the one with the lowest seed is taken: nobody picked it.
+
+    Raises:
+        ConfigError: there is no such run, none to compare, or it did not finish.
+    """
+    output_dir = Path(settings.output_dir)
+    if settings.run is not None:
+        chosen = read_chosen(_found(settings.run, output_dir), changed=settings.changed)
+        print(f"chosen: {chosen.folder.name}")
+        return chosen
+    comparison = compared(settings)
+    verdict = comparison.verdict
+    standing, why = {
+        "one_se": (verdict.choice, "the cheapest within one standard error of the first"),
+        "cheapest": (verdict.cheapest or verdict.winner, "the cheapest of the tied"),
+        "winner": (verdict.winner, ""),
+    }[settings.choose]
+    if standing is verdict.winner:
+        why = "the first of the comparison"
+    named = {folder.run_id: folder for folder in _named(settings, output_dir)}
+    repeats = [
+        read_chosen(
+            named[one] if one in named else _found(one, output_dir),
+            comparison.sentences,
+            changed=settings.changed,
+        )
+        for one in standing.run_ids
+    ]
+    chosen = min(repeats, key=lambda one: one.summary.seed)
+    print("\n".join(comparison.sentences))
+    print(f"\nchosen: {chosen.folder.name}, {why}")
+    return chosen
+
+
+def _named(settings: SelectSettings, output_dir: Path) -> Iterator[RunFolder]:
+    for run in settings.runs or ():
+        yield _found(run, output_dir)
+
+
+def _found(run: str, output_dir: Path) -> RunFolder:
+    try:
+        return RunFolder.find(run, output_dir)
+    except ValueError as error:
+        raise ConfigError(f"run: {error}.") from error
+
+
+def read_chosen(
+    folder: RunFolder, reasons: tuple[str, ...] = (), *, changed: str = "refuse"
+) -> Chosen:
+    """What is needed of a run that becomes the champion.
+
+    Args:
+        folder: of the run.
+        reasons: sentences that say why it was taken.
+        changed: "refuse", or "use" for one whose files were changed after it had been sealed.
+
+    Raises:
+        ConfigError: it did not finish, has no trained model, or was changed and is refused.
+    """
+    try:
+        summary = RunSummary.read(folder.summary)
+        plain = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        settings = stored_settings(plain)
+        if not settings.cv.is_whole:
+            folder.chosen_checkpoint()
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"run: {folder.name} has no trained model to take: {error}.") from error
+    try:
+        refuse_changed(folder.path, changed)
+    except ValueError as error:
+        raise ConfigError(f"run: {error}.") from error
+    if summary.status != "FINISHED":
+        raise ConfigError(f"run: {folder.name} did not finish: {summary.reason}.")
+    return Chosen(folder, settings, summary, reasons)

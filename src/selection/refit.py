@@ -1,0 +1,167 @@
+"""A chosen run once more, on training and validation part together: the last training of a model.
+
+Whoever has chosen needs the validation part no longer, and a model that has seen more pictures is
+better as a rule. But nothing measures it before the test part does, so nothing may be left to
+choose: every setting is the chosen run's, and so is the number of epochs.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from statistics import median_high
+
+import yaml
+
+from src.config.checks import ConfigError, to_plain
+from src.config.command_line import ChildEnded
+from src.config.compose import compose_settings, leaves, word_of
+from src.config.features import ClassicalSettings
+from src.config.models import NetworkSettings
+from src.config.schema import CrossValidationSettings, RunSettings
+from src.data.splitting.splits import Split
+from src.machine.leash import run_leashed
+from src.records.run import RunSummary
+from src.runs.build import build_data
+from src.runs.candidates.choose import load_trained
+from src.runs.experiment import run_experiment
+from src.runs.folder import RunFolder
+from src.runs.folds.cross_validation import fold_runs
+from src.runs.seal import amending
+from src.storage.files import write_atomically
+from src.tracking.addresses import without_password
+
+__all__ = ["earlier_refit", "refit", "refit_settings"]
+
+_RECORD = "refit.json"
+_TRAIN = ["python", "-m", "src.train"]
+
+
+def earlier_refit(chosen: RunFolder) -> RunFolder | None:
+    """The refit of a run that was begun before, finished or not."""
+    try:
+        name = json.loads((chosen.path / _RECORD).read_text(encoding="utf-8"))["run"]
+        return RunFolder.open(chosen.path.parent / Path(name).name)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) -> RunFolder:
+    """Train the chosen run's settings on the validation part as well, in a run of its own.
+
+    One that was begun before goes on, and a finished one is not trained again.
+
+    Args:
+        chosen: has a trained model.
+        settings: of its configuration file.
+        chosen_summary: its own.
+
+    Raises:
+        ConfigError: the pictures are others than those that the run was chosen on.
+        Exception: as `run_experiment`.
+    """
+    earlier = earlier_refit(chosen)
+    if earlier is not None and _is_finished(earlier):
+        print(f"refit: {earlier.name} is there already")
+        return earlier
+    if not isinstance(settings.model, NetworkSettings | ClassicalSettings):
+        raise ConfigError(
+            f"refit: {chosen.name} is made of runs that are trained already, so there is nothing "
+            "to train once more: say refit=false."
+        )
+    epochs = _epochs(chosen, settings)
+    wanted = refit_settings(settings, epochs)
+    data = build_data(wanted)
+    if data.split.fingerprint != Split.read(chosen.split).with_val_training().fingerprint:
+        raise ConfigError(
+            f"the pictures of {settings.data.name} have changed since {chosen.name} was trained: "
+            "train and choose again, or say refit=false."
+        )
+    folder = earlier or RunFolder.create(chosen.output_dir, settings.model.name, settings.data.name)
+    with amending(chosen.path, _RECORD):
+        write_atomically(chosen.path / _RECORD, json.dumps({"run": folder.name}) + "\n")
+    command = _command(chosen_summary, wanted)
+    wanted = replace(wanted, resume=str(folder.path), output_dir=str(folder.output_dir))
+    how_long = f" for {epochs} epochs" if epochs else ""
+    print(f"refit: {chosen.name} once more{how_long}, on training and validation part")
+    if wanted.trainer.devices != 1:
+        _train_apart(folder, wanted)
+    else:
+        for line in data.summary:
+            print(f"data: {line}")
+        run_experiment(wanted, command=command, data=data)
+    return folder
+
+
+def refit_settings(settings: RunSettings, epochs: int) -> RunSettings:
+    """What trains for as long as a run of these settings did, on its validation part as well.
+
+    The schedule stays that of the whole run: where the chosen weights are those of an earlier
+    epoch, the refit ends at that epoch of the same schedule.
+
+    Args:
+        settings: without any `auto`.
+        epochs: that the chosen weights were trained; 0 for what knows none.
+    """
+    trainer = (
+        replace(
+            settings.trainer,
+            stop_after=epochs if 0 < epochs < int(settings.trainer.max_epochs) else None,
+            early_stopping=None,
+            final_weights="last",
+            max_time=None,
+        )
+        if epochs
+        else settings.trainer
+    )
+    return replace(
+        settings,
+        resume=None,
+        evaluate_test=False,
+        cv=CrossValidationSettings(folds=None, repeats=1, fold=None),
+        data=replace(settings.data, train_on_val=True),
+        trainer=trainer,
+        tracking=replace(settings.tracking, log_model=True, figures=True),
+    )
+
+
+def _epochs(chosen: RunFolder, settings: RunSettings) -> int:
+    """How long the chosen weights were trained; of a cross-validation, those of its middle fold."""
+    runs = fold_runs(chosen) if settings.cv.is_whole else [chosen]
+    found = [load_trained(run.chosen_checkpoint()).passport["epochs"] for run in runs]
+    if not found:
+        raise ConfigError(f"refit: the runs of the folds of {chosen.name} are gone.")
+    return int(median_high(found))
+
+
+def _is_finished(folder: RunFolder) -> bool:
+    try:
+        return RunSummary.read(folder.summary).status == "FINISHED"
+    except (OSError, ValueError):
+        return False
+
+
+def _train_apart(folder: RunFolder, settings: RunSettings) -> None:
+    """Lightning repeats a command line for each further device, and it must be a training's."""
+    plain = yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
+    write_atomically(folder.config, plain)
+    command = [sys.executable, "-m", "src.train", f"resume={folder.path}"]
+    if code := run_leashed(command):
+        raise ChildEnded(code)
+
+
+def _command(chosen: RunSummary, settings: RunSettings) -> str:
+    """What to type for this training: the chosen run's words, and those that differ."""
+    words = shlex.split(chosen.command)
+    if words[:3] == _TRAIN and not any(word.startswith("resume=") for word in words):
+        try:
+            typed = leaves(to_plain(compose_settings(RunSettings, words[3:])))
+        except ConfigError:  # of another version
+            typed = {}
+        if typed.keys() == (wanted := leaves(to_plain(settings))).keys():
+            further = [word_of(key, v) for key, v in wanted.items() if typed[key] != v]
+            return without_password(shlex.join([*words, *further]))
+    return shlex.join(["python", "-m", "src.select", f"run={chosen.run_dir}", "refit=true"])

@@ -1,0 +1,252 @@
+"""From a choice to a champion: perhaps refitted, measured once, registered, described.
+
+Every step leaves its result in a run's folder and looks there first, so that a command that was
+killed is simply given again.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from src.config.checks import ConfigError
+from src.config.finished import SelectSettings
+from src.config.tracking import TrackingSwitch
+from src.data.splitting.splits import Split
+from src.data.splitting.test_usage import past_test_measurements
+from src.metrics.summary import evaluate, metric_key
+from src.records.champions import ALIAS, Champion, champions_folder
+from src.records.run import Predictions, RunSummary
+from src.reporting.formatting import measured as times_measured
+from src.reporting.formatting import share_with_interval
+from src.reporting.model_card import CardFacts, model_card
+from src.runs.candidates.choose import load_trained
+from src.runs.finished.evaluate import Revisited, measure, reopen, revisit
+from src.runs.folder import RunFolder
+from src.runs.seal import amending
+from src.selection.choose import Chosen, read_chosen
+from src.selection.refit import refit
+from src.storage.files import write_atomically
+from src.tracking.addresses import serve_command
+from src.tracking.provenance import command_line
+
+__all__ = ["CARD", "make_champion", "select"]
+
+CARD = "model_card.md"
+
+
+def select(chosen: Chosen, settings: SelectSettings) -> Champion:
+    """Make what was chosen the champion, and say what is done.
+
+    Raises:
+        ConfigError: the chosen run cannot be used, or another process is at it.
+    """
+    with _alone(chosen.folder.output_dir):
+        model = chosen
+        if chosen.settings.cv.is_whole and not settings.refit:
+            raise ConfigError(
+                f"run: {chosen.folder.name} is a cross-validation, whose folds have a model each: "
+                "say refit=true to train one on all of their pictures."
+            )
+        if settings.refit and chosen.settings.data.train_on_val:
+            print(f"refit: {chosen.folder.name} has learnt from the validation part already")
+        elif settings.refit:
+            folder = refit(chosen.folder, chosen.settings, chosen.summary)
+            model = read_chosen(folder, chosen.reasons)
+        return make_champion(model, chosen, settings.tracking)
+
+
+def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champion:
+    """Measure the test part unless that was done, describe the model, and make it the champion.
+
+    Args:
+        model: what becomes the champion.
+        chosen: the run that it is a refit of, or the same.
+        place: where it is registered, if at all; by default where the run itself is mirrored.
+    """
+    folder, uri = model.folder, place.uri
+    predictions, model = _tested(model)
+    digest = _bundled(folder)
+    split = Split.read(folder.split)
+    count = past_test_measurements(folder.output_dir, split.test_fingerprint)
+    if predictions is not None:
+        count = max(count, 1)  # the book of looks may have been lost
+        print(f"test part: {_accuracy(model.summary)}, measured {times_measured(count)}")
+    champion = Champion(model.summary.data, folder.name, folder.run_id)
+    enabled = place.enabled and (uri is not None or model.settings.tracking.enabled)
+    card = folder.path / CARD
+    facts = _facts(model, chosen, predictions, split, count)
+    serving = _serving(champion, model, uri)
+    if enabled:
+        commands = {**facts.commands, "answers pictures over HTTP": serving}
+        facts = replace(facts, registered=champion.registered_model, commands=commands)
+    with amending(folder.path, CARD):
+        write_atomically(card, model_card(facts))
+    before = Champion.read(folder.output_dir, champion.data)
+    # The record comes first: MLflow's alias follows it.
+    record = champion.write(folder.output_dir)
+    print(f"model card: {card}")
+    instead = f", in the place of {before.run}" if before and before.run != folder.name else ""
+    print(f"champion of {champion.data}: {folder.name}{instead} ({record})", flush=True)
+    version = _register(model, chosen, champion, card, digest, uri) if place.enabled else None
+    if version is not None:
+        print(f"registered: models:/{champion.registered_model}@{ALIAS}, version {version}")
+        print(f"serve it: {serving}")
+    elif enabled:
+        print("not registered yet: the same command completes it, and so does the next run")
+    else:
+        print("not registered: tracking is off; tracking.uri=sqlite:///FILE.db registers it")
+    return champion
+
+
+def _register(
+    model: Chosen,
+    chosen: Chosen,
+    champion: Champion,
+    card: Path,
+    digest: str,
+    uri: str | None,
+) -> str | None:
+    """Into the run's diary, and from there to MLflow; returns the version, where it is known."""
+    folder, summary = model.folder, model.summary
+    tracker = reopen(folder, model.settings, uri)
+    if chosen.folder != folder:
+        tracker.tags({"bakeoff.refit_of": chosen.folder.run_id})
+    tested = {key: value for key, value in summary.metrics.items() if key.startswith("test/")}
+    tracker.metrics(tested, step=0, final=True)
+    if tested:
+        tracker.artifact(folder.predictions / "test.parquet", "predictions")
+    for figure in sorted(folder.figures.glob("test_*")):
+        tracker.artifact(figure, "figures")
+    tracker.artifact(card)
+    tracker.model(folder.path / "model", digest)
+    tracker.register(
+        card, name=champion.registered_model, alias=ALIAS, data=champion.data, digest=digest
+    )
+    if tracked_as := tracker.finish(summary.status, summary.reason):
+        _write_summary(folder, replace(summary, run_id=tracked_as))
+    return tracker.version(champion.registered_model)
+
+
+def _tested(model: Chosen) -> tuple[Predictions | None, Chosen]:
+    """What it says of the test part, measured now unless that was done before."""
+    folder, summary = model.folder, model.summary
+    file = folder.predictions / "test.parquet"
+    if file.is_file():
+        predictions = Predictions.read(file)
+        if metric_key("test", "accuracy") not in summary.metrics:  # killed before it was noted
+            found = evaluate(predictions.probs, predictions.targets, predictions.class_names)
+            known = {metric_key("test", name): value for name, value in found.items()}
+            summary = replace(summary, metrics=summary.metrics | known)
+            _write_summary(folder, summary)
+        print(f"test part: {folder.name} was measured on it before; it is not measured again")
+        return predictions, replace(model, summary=summary)
+    if not len(Split.read(folder.split).test):
+        print("test part: this data has none, so no figure comes from pictures nobody chose by")
+        return None, model
+    again = revisit(folder, folder.chosen_checkpoint())
+    measured, _ = measure(again, "test")
+    _draw(again, measured.predictions)
+    return measured.predictions, replace(model, summary=RunSummary.read(folder.summary))
+
+
+def _draw(again: Revisited, predictions: Predictions) -> None:
+    from src.reporting.run_figures import draw_run_figures
+
+    read, maps = again.data.pictures.read, again.trained.class_maps()
+    folder = again.folder
+    with amending(folder.path, "figures/test_*"):
+        for _ in draw_run_figures(folder.figures, {}, {"test": predictions}, read, None, maps):
+            continue
+
+
+def _write_summary(folder: RunFolder, summary: RunSummary) -> None:
+    with amending(folder.path, updated=[folder.summary.name]):
+        summary.write(folder.summary)
+
+
+def _bundled(folder: RunFolder) -> str:
+    """The digest of the run's bundle, which is made where the run has none."""
+    bundle = folder.path / "model"
+    try:
+        return (bundle / "digest.txt").read_text().strip()
+    except OSError:
+        again = revisit(folder, folder.chosen_checkpoint())
+        example = again.data.pictures.read(int(again.data.split.train[0]))
+        with amending(folder.path, "model/*"):
+            return again.trained.write_bundle(bundle, example)
+
+
+def _facts(
+    model: Chosen, chosen: Chosen, predictions: Predictions | None, split: Split, count: int
+) -> CardFacts:
+    folder, data = model.folder, model.settings.data
+    passport = load_trained(folder.chosen_checkpoint()).passport
+    validation = {k: v for k, v in chosen.summary.metrics.items() if k.startswith("val/")}
+    parts = {} if predictions is None else {"test": predictions}
+    if predictions is None and (own := folder.predictions / "val.parquet").is_file():
+        parts = {"val": Predictions.read(own)}
+    place = shlex.quote(f"run={folder.path}")
+    return CardFacts(
+        summary=model.summary,
+        chosen=None if chosen.folder == folder else chosen.summary,
+        reasons=chosen.reasons,
+        class_names=passport["class_names"],
+        source=data.root or data.name,
+        picture=(*passport["image_size"], passport["channels"]),
+        parts={part: len(getattr(split, part)) for part in ("train", "val", "test")},
+        split_seed=data.split_seed,
+        epochs=int(passport["epochs"]),
+        predictions=parts,
+        validation=validation,
+        test_measurements=count,
+        provenance=_json(folder.path / "provenance" / "provenance.json"),
+        commands={
+            "trains it again": model.summary.command,
+            "chooses and registers it again": command_line(),
+            "labels pictures with it": f"python -m src.predict {place} images=FOLDER out=FILE.csv",
+        },
+    )
+
+
+def _serving(champion: Champion, model: Chosen, uri: str | None) -> str:
+    place = uri or model.settings.tracking.uri
+    address = f"models:/{champion.registered_model}@{ALIAS}"
+    return serve_command(address, place, model.folder.output_dir)
+
+
+def _accuracy(summary: RunSummary) -> str:
+    value, low, high = (
+        summary.metrics[metric_key("test", name)]
+        for name in ("accuracy", "accuracy_low", "accuracy_high")
+    )
+    return share_with_interval(value, low, high)
+
+
+@contextmanager
+def _alone(output_dir: Path) -> Iterator[None]:
+    """One selection at a time: two could measure the same test part, or refit the same run."""
+    path = champions_folder(output_dir) / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=0):
+            yield
+    except Timeout:
+        raise ConfigError(
+            f"output_dir: another process is choosing a champion in {output_dir}: wait for it."
+        ) from None
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,1 @@
+"""Which candidate to use and how sure that is: pure functions over stored predictions."""

@@ -1,0 +1,197 @@
+"""From measured runs to candidates: the repeats of one configuration, side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.metrics.inputs import checked
+from src.metrics.probabilistic import SMALLEST_PROBABILITY, binned
+from src.records.run import Predictions
+
+__all__ = ["Candidate", "Measured", "candidates_of"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Measured:
+    """What comparing needs of one trained network; the probabilities themselves are let go.
+
+    A thousand of them with 10,000 pictures each hold 50 MB.
+
+    Attributes:
+        run_id: of the run it comes from.
+        configuration: the same for two runs that differ in nothing but the seed of the training.
+        name: what people call the configuration.
+        seed: of the training.
+        part: what was predicted: "val", "out-of-fold" or "test".
+        split_fingerprint: of the split that the run was trained on, None where it is not known.
+        pictures, labels: what the network was measured on, each as a hash.
+        right: (N,) bool, by ascending sample id.
+        losses: (N,) float32, the log-loss of each picture in nats, in the same order.
+        calibration_error: in [0, 1].
+        cost: whatever the reader pays per use, such as the latency in milliseconds; None if
+            nobody measured it.
+    """
+
+    run_id: str
+    configuration: str
+    name: str
+    seed: int
+    part: str
+    split_fingerprint: str | None
+    pictures: str
+    labels: str
+    right: NDArray[np.bool_]
+    losses: NDArray[np.float32]
+    calibration_error: float
+    cost: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        predictions: Predictions,
+        *,
+        run_id: str,
+        configuration: str,
+        name: str,
+        seed: int,
+        part: str,
+        split_fingerprint: str | None,
+        cost: float | None = None,
+    ) -> Measured:
+        """Reduce the predictions of one part; the order of their pictures does not matter.
+
+        Raises:
+            ValueError: there are no pictures, one is predicted twice, or what the metrics refuse.
+        """
+        ids = predictions.sample_ids
+        order = np.argsort(ids, kind="stable")
+        ids = ids[order]
+        if (ids[1:] == ids[:-1]).any():
+            raise ValueError(f"Run {run_id} predicts some pictures of its {part} part twice.")
+        probs, targets = checked(predictions.probs, predictions.targets)
+        preds = probs.argmax(axis=1)  # once: a thousand runs show what is done twice
+        right = preds == targets
+        of_preds, likelihood = (
+            np.take_along_axis(probs, labels[:, None], axis=1)[:, 0] for labels in (preds, targets)
+        )
+        losses = -np.log(likelihood.clip(SMALLEST_PROBABILITY, 1.0))
+        return cls(
+            run_id=run_id,
+            configuration=configuration,
+            name=name,
+            seed=seed,
+            part=part,
+            split_fingerprint=split_fingerprint,
+            pictures=_hash(ids),
+            labels=_hash(targets[order]),
+            right=right[order],
+            losses=losses[order],
+            calibration_error=binned(of_preds.astype(np.float64), right).calibration_error,
+            cost=cost,
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Candidate:
+    """A configuration with its R repeats, each a training with a seed of its own.
+
+    Attributes:
+        name: unique among the candidates.
+        run_ids: R ids.
+        right: (R, N) bool: which training had which picture right.
+        losses: (N,) float32, log-loss of each picture, in nats, mean over the repeats.
+        calibration_error: mean over the repeats.
+        cost: mean over the repeats that know it, or None.
+    """
+
+    name: str
+    run_ids: tuple[str, ...]
+    right: NDArray[np.bool_]
+    losses: NDArray[np.float32]
+    calibration_error: float = float("nan")
+    cost: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.right.ndim != 2 or 0 in self.right.shape or self.right.dtype != np.bool_:
+            raise ValueError(
+                f"{self.name}: right is {self.right.dtype} of shape {self.right.shape}: it must be "
+                "bool of shape (R, N), repeats times pictures, neither of them 0."
+            )
+        if self.losses.shape != self.right.shape[1:]:
+            raise ValueError(
+                f"{self.name}: losses has shape {self.losses.shape}: it must be "
+                f"{self.right.shape[1:]}, one of each picture."
+            )
+
+    @property
+    def log_loss(self) -> float:
+        """Mean over pictures and repeats, in nats."""
+        return float(self.losses.mean(dtype=np.float64))
+
+
+def candidates_of(runs: Iterable[Measured]) -> tuple[Candidate, ...]:
+    """Group the repeats of each configuration, in the order in which they first appear.
+
+    Of runs with the same configuration and the same seed the last one counts: a training that
+    is a copy of another says nothing about what another seed would give. Configurations that
+    share a name are told apart by a run id.
+
+    Raises:
+        ValueError: there are no runs, or one of them was not measured on the same pictures, with
+            the same labels, of the same part and split as the first; the run is named.
+    """
+    groups: dict[str, dict[int, Measured]] = {}
+    first: Measured | None = None
+    for run in runs:
+        first = first or run
+        _check_comparable(first, run)
+        groups.setdefault(run.configuration, {})[run.seed] = run
+    if first is None:
+        raise ValueError("There are no runs to compare.")
+    names = [next(iter(group.values())).name for group in groups.values()]
+    return tuple(
+        _candidate(list(group.values()), alone=names.count(name) == 1)
+        for name, group in zip(names, groups.values())
+    )
+
+
+def _candidate(runs: list[Measured], *, alone: bool) -> Candidate:
+    costs = [run.cost for run in runs if run.cost is not None]
+    return Candidate(
+        name=runs[0].name if alone else f"{runs[0].name} ({runs[0].run_id[:8]})",
+        run_ids=tuple(run.run_id for run in runs),
+        right=np.stack([run.right for run in runs]),
+        losses=np.mean([run.losses for run in runs], axis=0, dtype=np.float32),
+        calibration_error=float(np.mean([run.calibration_error for run in runs])),
+        cost=float(np.mean(costs)) if costs else None,
+    )
+
+
+def _check_comparable(first: Measured, run: Measured) -> None:
+    def refuse(difference: str) -> None:
+        raise ValueError(
+            f"{run.name} (run {run.run_id}) cannot be compared with {first.name} "
+            f"(run {first.run_id}): {difference}."
+        )
+
+    if run.part != first.part:
+        refuse(f"one was measured on the part {run.part}, the other on {first.part}")
+    if run.split_fingerprint != first.split_fingerprint:
+        refuse("they were trained on different splits of the pictures")
+    if len(run.right) != len(first.right):
+        refuse(f"one was measured on {len(run.right)} pictures, the other on {len(first.right)}")
+    if run.pictures != first.pictures:
+        refuse("they were measured on different pictures")
+    if run.labels != first.labels:
+        refuse("they were measured with different labels of the same pictures")
+
+
+def _hash(numbers: NDArray[np.int64]) -> str:
+    return hashlib.blake2b(
+        np.ascontiguousarray(numbers, "<i8").tobytes(), digest_size=16
+    ).hexdigest()

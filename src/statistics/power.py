@@ -1,0 +1,116 @@
+"""Whether there are enough pictures to tell two candidates apart, and how many would be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+
+from src.statistics.evidence import Evidence
+from src.statistics.roots import root
+
+__all__ = ["Enough", "enough_to_tell", "pictures_to_tell", "smallest_telling_gap"]
+
+
+@dataclass(frozen=True)
+class Enough:
+    """How far the data reach, for two candidates.
+
+    Attributes:
+        gap: measured accuracy of the better one minus that of the other.
+        smallest_gap: a true difference of this size would be found with the power asked for.
+        pictures: so many would be needed to find a true difference of the size of `gap`, with as
+            many repeats of each candidate as `repeats`; None where `gap` is 0.
+        repeats: the fewest, from those there are upwards, with which seeds leave room for that.
+    """
+
+    gap: float
+    smallest_gap: float
+    pictures: int | None
+    repeats: int
+
+
+def enough_to_tell(
+    evidence: Evidence, first: int, second: int, level: float = 0.05, power: float = 0.8
+) -> Enough:
+    """How many pictures and repeats tell these two apart, if their gap is what it seems to be.
+
+    Args:
+        evidence: of the candidates.
+        first, second: which two.
+        level: two-sided, of the test.
+        power: probability that the test finds the difference.
+    """
+    apart = (evidence.right[first] - evidence.right[second]).astype(np.float64)
+    gap, changed = abs(float(apart.mean())), float(np.mean(apart**2))
+    repeats = int(min(evidence.repeats[[first, second]]))
+    seeds = float(evidence.seed_variance[[first, second]].sum())
+    smallest = smallest_telling_gap(changed, evidence.pictures, seeds, level, power)
+    if gap == 0:
+        return Enough(0.0, smallest, None, repeats)
+    # Half of what the test can bear goes to the seeds at most; the other half is for the pictures.
+    bearable = (gap / (ndtri(1 - level / 2) + ndtri(power))) ** 2 / 2
+    wanted = repeats if seeds <= bearable else math.ceil(repeats * seeds / bearable)
+    pictures = pictures_to_tell(gap, changed, seeds * repeats / wanted, level, power)
+    return Enough(gap, smallest, pictures, wanted)
+
+
+def pictures_to_tell(
+    gap: float, changed: float, seed_variance: float = 0.0, level: float = 0.05, power: float = 0.8
+) -> int | None:
+    """Pictures with which a paired test finds a difference, or None if no number is enough.
+
+    Connor, "Sample Size for Testing Differences in Proportions for the Paired-Sample Design",
+    Biometrics 1987, and for single trainings exactly that.
+
+    Args:
+        gap: true difference of the accuracies, above 0.
+        changed: mean squared difference of the two answers to a picture; of single trainings the
+            share of pictures that only one of them has right. At least `gap` squared.
+        seed_variance: of the measured difference, which more pictures do not take away.
+        level: two-sided, of the test.
+        power: probability of finding the difference, at least 0.5.
+
+    Raises:
+        ValueError: `gap` or `changed` outside of these.
+    """
+    if not 0 < gap <= 1 or not gap**2 <= changed <= 1:
+        raise ValueError(
+            f"gap is {gap} and changed {changed}: gap must be above 0 and at most 1, and changed "
+            "within its square and 1."
+        )
+    if (ndtri(1 - level / 2) + ndtri(power)) * math.sqrt(seed_variance) >= gap:
+        return None
+
+    def beyond(logarithm: float) -> float:
+        return _telling_gap(gap, changed, math.exp(logarithm), seed_variance, level, power) - gap
+
+    # Nothing is told from less than one picture, and 1e15 is further than anybody gets.
+    if beyond(0.0) <= 0:
+        return 1
+    if beyond(34.5) > 0:
+        return None
+    return math.ceil(math.exp(root(beyond, 0.0, 34.5)) * (1 - 1e-9))
+
+
+def smallest_telling_gap(
+    changed: float, pictures: int, seed_variance: float, level: float = 0.05, power: float = 0.8
+) -> float:
+    """The true difference that so many pictures find with this power, at most 1."""
+
+    def beyond(gap: float) -> float:
+        return gap - _telling_gap(gap, max(changed, gap**2), pictures, seed_variance, level, power)
+
+    changed = max(changed, 1 / pictures)
+    return 1.0 if beyond(1.0) < 0 else root(beyond, 0.0, 1.0)
+
+
+def _telling_gap(
+    gap: float, changed: float, pictures: float, seed_variance: float, level: float, power: float
+) -> float:
+    """By how much two candidates must differ when errors are those of this gap."""
+    without = math.sqrt(changed / pictures + seed_variance)
+    within = math.sqrt((changed - gap**2) / pictures + seed_variance)
+    return float(ndtri(1 - level / 2) * without + ndtri(power) * within)

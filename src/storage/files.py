@@ -1,0 +1,76 @@
+"""Files that are written whole or not at all.
+
+A process may be killed and a disk may fill at any moment. What is written here goes to a temporary
+file beside the target, onto the disk, and only then takes the target's name, so a reader finds the
+old content or the new one, and never a part of it.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from src.machine.disk import named_file
+
+__all__ = ["remove_leftovers", "replacing", "write_atomically"]
+
+_MARK = ".tmp"
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """A temporary path to write to, which becomes `path` when the block ends without an exception.
+
+    The temporary file lies in the same folder, because only within one file system is a rename
+    atomic; it keeps the suffix, from which some writers guess the format. The folder is made where
+    it is missing. On an exception the temporary file goes and `path` stays as it was.
+
+    Raises:
+        OSError: the folder or the file cannot be written; `path` is then as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{uuid.uuid4().hex}{_MARK}{path.suffix}"
+    try:
+        with named_file(path):
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename needs no flush
+        _flush(path.parent)
+
+
+def write_atomically(path: Path | str, content: str | bytes) -> None:
+    """Write bytes, or text as UTF-8 with its line ends as they are, whole or not at all.
+
+    What UTF-8 cannot hold, such as a byte of a file name that is none, is written as an escape.
+
+    Raises:
+        OSError: the folder or the file cannot be written; `path` is then as it was.
+    """
+    with replacing(path) as temporary:
+        if isinstance(content, str):
+            content = content.encode("utf-8", "backslashreplace")
+        temporary.write_bytes(content)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of a process that was killed; nobody may be writing there now."""
+    for temporary in folder.glob(f".*{_MARK}*"):
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until what the system holds of a file or folder is on the disk."""
+    # Windows flushes only what is open for writing; a folder opens for reading alone.
+    mode = os.O_RDONLY if path.is_dir() else os.O_RDWR
+    descriptor = os.open(path, mode)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,74 @@
+"""Show a sweep's study in Optuna's pages on this machine, and to nobody else.
+
+python -m src.sweeps.dashboard study=default output_dir=outputs port=8080
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from functools import partial
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from src.config.checks import ConfigError
+from src.config.command_line import run_entry
+from src.config.compose import compose_settings
+from src.config.sweep import DashboardSettings
+from src.machine.interruption import Interrupted
+
+__all__ = ["main", "show"]
+
+_HOST = "127.0.0.1"
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """A line for each request is of no use to anybody."""
+
+
+def show(settings: DashboardSettings) -> None:
+    """Serve until Ctrl-C.
+
+    Raises:
+        ConfigError: the port is taken, or there is no such study.
+    """
+    from src.search.pages import study_pages
+
+    hosts = [f"{name}:{settings.port}" for name in (_HOST, "localhost")]
+    try:
+        pages, path = study_pages(
+            settings.study, settings.study_folder, settings.storage, hosts=hosts
+        )
+    except ValueError as error:
+        raise ConfigError(f"{error}.") from error
+    try:
+        server = make_server(_HOST, settings.port, pages, _Server, _Handler)
+    except OSError as error:
+        raise ConfigError(
+            f"port {settings.port} cannot be used ({error.strerror}): say port=NUMBER."
+        ) from error
+    where = settings.study_folder if settings.storage is None else "its database"
+    with server:
+        print(f"showing the study {settings.study} from {where}, which it only reads")
+        print(f"Optuna: http://{hosts[0]}{path}  (Ctrl-C ends it)", flush=True)
+        try:
+            server.serve_forever()
+        except Interrupted as stop:
+            if stop.signum != signal.SIGINT:  # Ctrl-C is how this is meant to end
+                raise
+
+
+def main() -> int:
+    """The exit code of the command line: 0 after Ctrl-C."""
+    read = partial(compose_settings, DashboardSettings, config_name="dashboard")
+    return run_entry(__doc__ or "", read, lambda settings, _: show(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

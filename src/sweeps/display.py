@@ -1,0 +1,235 @@
+"""What a person watches during a race: slots, the best so far, and what is left of the budget."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console, ConsoleDimensions, Group
+from rich.live import Live
+from rich.text import Text
+
+from src.config.console import direct
+from src.machine.text import visible, visible_lines
+from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
+from src.reporting.formatting import duration, metric_text, one_line, settings_text
+from src.reporting.tables import Table
+
+__all__ = ["Display"]
+
+_REFRESH_SECONDS = 0.25
+_PLAIN_SECONDS = 60.0
+_MOST_SLOTS = 16
+_LINES_BESIDE_SLOTS = 6
+_NUMBERS = frozenset({0, 1, 3, 4, 5})
+_STYLES = {COMPLETE: "green", PRUNED: "yellow", FAILED: "red"}
+_COUNTED = ((COMPLETE, "done"), (PRUNED, "pruned"), (FAILED, "failed"), (RUNNING, "running"))
+
+
+@dataclass
+class _Slot:
+    trial: TrialRecord
+    epochs: int | None
+    started: float
+    epoch: int = 0
+    value: float | None = None
+
+
+class Display:
+    """A live area on a terminal; elsewhere a line for every ended trial, and one a minute.
+
+    Writes to standard error, so that standard output stays for results. Nothing here may end a
+    race: a terminal that goes away is written to no more. All calls come from one thread; events
+    only take notes, and `tick` draws, at most four times a second.
+
+    Args:
+        stream: where to; standard error by default.
+        metric: key of what ranks.
+        families: in the race.
+        best: who leads already, in a race that goes on.
+        steps: what a trial reports after, "epochs" or "folds".
+        clock: seconds from anywhere, that only grow.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        metric: str,
+        families: Sequence[str],
+        best: TrialRecord | None = None,
+        steps: str = "epochs",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = direct(stream or sys.stderr)
+        self._metric = metric
+        self._width = max(map(len, families), default=0)
+        self._step = steps.removesuffix("s")
+        self._clock = clock
+        self._slots: dict[int, _Slot] = {}
+        self._best = best
+        self._last = Text()
+        self._counts: Mapping[str, int] = {}
+        self._left = ""
+        self._drawn = -_REFRESH_SECONDS
+        self._said = clock()
+        self._gone = False
+        self._live: Live | None = None
+        if self._stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
+            # Other writers of this process would tear the area apart; rich prints them above it.
+            ours = stream is None
+            self._live = Live(
+                console=Console(file=self._stream, highlight=False, markup=False),
+                auto_refresh=False,
+                transient=True,
+                redirect_stderr=ours,
+                redirect_stdout=ours and sys.stdout.isatty(),
+            )
+
+    def __enter__(self) -> Display:
+        if self._live is not None:
+            self._write(self._live.start)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take the live area off the terminal, for the result to stand there."""
+        if self._live is not None:
+            self._live.update(Text())
+            self._write(self._live.stop)
+
+    def slot_started(self, slot: int, trial: TrialRecord, epochs: int | None) -> None:
+        """A slot trains a trial, for so many epochs if that is known."""
+        self._slots[slot] = _Slot(trial, epochs, self._clock())
+
+    def slot_reported(self, slot: int, epoch: int, value: float) -> None:
+        """Its first metric after an epoch, counted from 1; ignored of a slot that is idle."""
+        if known := self._slots.get(slot):
+            known.epoch, known.value = epoch, value
+
+    def slot_ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
+        """The trial of a slot ended like this, and `best` leads now."""
+        self._slots.pop(slot, None)
+        improved = best is not None and best.number == trial.number
+        self._best = best
+        line = self._ended(trial, improved)
+        self._last = Text(visible(line), style=_STYLES.get(trial.state, ""))
+        if self._live is None:
+            self._print(line)
+
+    def slot_freed(self, slot: int) -> None:
+        """What a slot trained is over, and no trial."""
+        self._slots.pop(slot, None)
+
+    def say(self, text: str) -> None:
+        """Write a line that stays, above the live area."""
+        live = self._live
+        if live is None:
+            self._print(text)
+        else:
+            self._write(lambda: live.console.print(Text(visible_lines(text)), soft_wrap=True))
+
+    def tick(self, counts: Mapping[str, int], left: str) -> None:
+        """Draw, if it is time to.
+
+        Args:
+            counts: of trials by state.
+            left: of the budget, as in "8 min or 12 trials left".
+        """
+        self._counts, self._left = counts, left
+        now = self._clock()
+        live = self._live
+        if live is None:
+            if now - self._said >= _PLAIN_SECONDS:
+                self._print(". ".join(filter(None, (self._state(), self._leader(), left))))
+        elif now - self._drawn >= _REFRESH_SECONDS:
+            self._drawn = now
+            self._fit(live.console)
+            area = self._area(live.console.width, live.console.height, now)
+            self._write(lambda: live.update(area, refresh=True))
+
+    def _fit(self, console: Console) -> None:
+        """Let it have the size of our own terminal, for rich asks the standard streams alone."""
+        try:
+            columns, lines = os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError):
+            return
+        if columns and lines:
+            console.size = ConsoleDimensions(columns, lines)
+
+    def _area(self, width: int, height: int, now: float) -> Group:
+        """Everything, in no more lines than the terminal has."""
+        room = max(1, min(_MOST_SLOTS, height - _LINES_BESIDE_SLOTS))
+        busy = sorted(self._slots.items())
+        rows = tuple(self._cells(number, slot, now) for number, slot in busy[:room])
+        headers = ("slot", "trial", "family", self._step, self._metric, "time", "settings")
+        hidden = len(busy) - room
+        lines = [
+            *map(Text, Table("", headers, rows, _NUMBERS).text(width).splitlines()[1:]),
+            Text(f"  and {hidden} more" if hidden > 0 else "", style="dim"),
+            Text(visible(self._leader()), style="bold"),
+            self._last,
+            Text("  ".join(filter(None, (self._state(), self._left)))),
+        ]
+        lines[0].stylize("dim")
+        for line in lines:
+            line.truncate(width, overflow="ellipsis")
+        return Group(*(line for line in lines if line))
+
+    def _cells(self, number: int, slot: _Slot, now: float) -> tuple[str, ...]:
+        of = "" if slot.epochs is None else f"/{slot.epochs}"
+        value = "" if slot.value is None else metric_text(self._metric, slot.value)
+        return (
+            str(number),
+            str(slot.trial.number),
+            slot.trial.family,
+            f"{slot.epoch}{of}",
+            value,
+            duration(max(0.0, now - slot.started)),
+            settings_text(slot.trial.values),
+        )
+
+    def _state(self) -> str:
+        counts = [f"{self._counts.get(state, 0)} {name}" for state, name in _COUNTED]
+        return ", ".join(counts)
+
+    def _leader(self) -> str:
+        if self._best is None:
+            return ""
+        value = metric_text(self._metric, self._best.value)
+        return f"best {self._metric} {value}: trial {self._best.number}, {self._best.family}"
+
+    def _ended(self, trial: TrialRecord, improved: bool) -> str:
+        parts = [f"trial {trial.number} {trial.family:<{self._width}} {trial.state}"]
+        if trial.value is not None and trial.state != FAILED:
+            parts[0] += f" {metric_text(self._metric, trial.value)}"
+        if trial.epochs:
+            parts.append(f"{trial.epochs} {self._step}{'s' if trial.epochs > 1 else ''}")
+        if trial.seconds is not None:
+            parts.append(duration(trial.seconds))
+        if trial.state == FAILED and trial.reason:
+            parts.append(one_line(trial.reason))
+        if improved:
+            parts.append("the best so far")
+        return ", ".join(parts)
+
+    def _print(self, text: str) -> None:
+        self._said = self._clock()
+        self._write(lambda: print(visible_lines(text), file=self._stream, flush=True))
+
+    def _write(self, write: Callable[[], object]) -> None:
+        if self._gone:
+            return
+        try:
+            write()
+        except (OSError, ValueError):  # the terminal went away; the race goes on
+            self._gone = True

@@ -1,0 +1,199 @@
+"""What races: the spaces of sweeps/spaces/ joined with the settings that they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.config.checks import ConfigError, nearest
+from src.config.compose import SWEEPS, chosen_options, compose_plain, groups, leaves, word_of
+from src.runs.resume_settings import effective_words, read_run_settings
+from src.search.space import Family, Parameter, Value, parse_space
+
+__all__ = ["default_values", "load_families", "words_of"]
+
+_SPACES = SWEEPS / "spaces"
+_FILE_KEYS = {"words", "use", "space"}
+
+
+def load_families(
+    names: Sequence[str], base: Sequence[str], search: Sequence[str] | None = None
+) -> list[Family]:
+    """The families of a sweep, each with what it searches, checked against the config.
+
+    Args:
+        names: of files in sweeps/spaces/.
+        base: words that all trials share; what they set is not searched.
+        search: patterns of the keys to search; None for all.
+
+    Raises:
+        ConfigError: no such family, or a space that does not fit the config.
+    """
+    known = sorted(path.stem for path in _SPACES.glob("*.yaml"))
+    families = []
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"families: there is no {name}: there are {', '.join(known)}{nearest(name, known)}."
+            )
+        try:
+            family = _load(name, base, search)
+            _check(family, base)
+        except ValueError as error:
+            raise ConfigError(f"sweeps/spaces/{name}.yaml: {str(error).rstrip('.')}.") from error
+        families.append(family)
+    if search is not None and not any(family.parameters for family in families):
+        raise ConfigError(f"search is {list(search)}: no key of these families matches.")
+    return families
+
+
+def words_of(family: Family, base: Sequence[str], values: Mapping[str, Value]) -> list[str]:
+    """The words of a trial: the family's, those of the base that are about it, and its values."""
+    shared = _shared(family.words, tuple(base))
+    return [*family.words, *shared, *(word_of(key, value) for key, value in values.items())]
+
+
+@cache  # to compose takes a while, and every trial of a family asks for the same
+def _shared(words: tuple[str, ...], base: tuple[str, ...]) -> list[str]:
+    return effective_words(base, words)
+
+
+def default_values(family: Family, base: Sequence[str]) -> dict[str, Value]:
+    """The values that the family's own configuration has for what is searched.
+
+    Raises:
+        ValueError: one lies outside of its range.
+    """
+    known = _known([*family.words, *base])
+    values = {p.key: known[p.key] for p in family.parameters if p.key in known}
+    family.stored_values(values)
+    return values
+
+
+def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Family:
+    file = _read(_SPACES / f"{name}.yaml")
+    if unknown := sorted(set(file) - _FILE_KEYS):
+        raise ValueError(f"{unknown[0]}: there is no such key: there are words, use and space")
+    if not isinstance(file.get("space") or {}, Mapping):
+        raise ValueError("space must hold keys with what each may be")
+    space: dict[str, Any] = {}
+    for part in file.get("use") or []:
+        space |= _read(_SPACES / "shared" / f"{part}.yaml")
+    space |= file.get("space") or {}
+    words = tuple(file.get("words") or ())
+    given = {word.partition("=")[0] for word in base}
+    known = _known([*words, *base])
+    for key in space:
+        if key not in known and not _somewhere(key, space, [*words, *base]):
+            raise ValueError(f"{key}: there is no such key{nearest(key, known)}")
+    parameters = [
+        parameter
+        for parameter in parse_space(space)
+        if parameter.key not in given
+        and (search is None or any(fnmatchcase(parameter.key, one) for one in search))
+    ]
+    searched = {parameter.key for parameter in parameters}
+    looked_at = {key for parameter in parameters for key, _ in parameter.when}
+    constants = {key: known[key] for key in looked_at - searched if key in known}
+    possible = [
+        parameter
+        for parameter in parameters
+        if all(constants.get(key, allowed[0]) in allowed for key, allowed in parameter.when)
+    ]
+    return Family(name, words, tuple(possible), constants)
+
+
+def _somewhere(key: str, space: Mapping[str, Any], words: Sequence[str]) -> bool:
+    """Whether the key exists under the options that its conditions ask for."""
+    for spec in space[key] if isinstance(space[key], list) else [space[key]]:
+        when = spec.get("when") if isinstance(spec, Mapping) else None
+        if not when:
+            return False
+        asked = [
+            word_of(other, value[0] if isinstance(value, list) else value)
+            for other, value in when.items()
+        ]
+        if key not in _known([*words, *asked]):
+            return False
+    return True
+
+
+def _known(words: Sequence[str]) -> dict[str, Any]:
+    """Every key of a run with these words, config groups included, with its value."""
+    return leaves(compose_plain(words, "config")) | chosen_options(words, "config")
+
+
+def _check(family: Family, base: Sequence[str]) -> None:
+    """Every choice and both ends of every range make a run that the config takes.
+
+    Raises:
+        ValueError: one does not, or the family's own configuration lies outside of its space.
+    """
+    own = default_values(family, base)
+    options = groups()
+    for parameter in family.parameters:
+        for choice in parameter.choices if parameter.key in options else ():
+            if choice not in options[parameter.key]:
+                hint = nearest(str(choice), options[parameter.key])
+                raise ValueError(f"{parameter.key}: there is no {choice}{hint}")
+    for values in _corners(family, own):
+        try:
+            read_run_settings(words_of(family, base, values))
+        except ConfigError as error:
+            raise ValueError(f"the space does not fit the config: {error}") from None
+
+
+def _corners(family: Family, own: Mapping[str, Value]) -> Iterator[dict[str, Value]]:
+    """Few configurations in which each value has each of its extremes at least once.
+
+    Config groups change only where conditions ask for it: to compose them anew takes a while.
+    """
+    chosen_groups = groups().keys()
+    left = {p.name: [] if p.key in chosen_groups else list(p.extremes()) for p in family.parameters}
+    while any(left.values()):
+        values: dict[str, Value] = dict(family.constants)
+        chosen: dict[str, Value] = {}
+        progress = False
+        for parameter in family.parameters:
+            if not parameter.applies(values):
+                continue
+            if left[parameter.name]:
+                value = left[parameter.name].pop(0)
+                progress = True
+            else:
+                value = _towards_open(parameter, family, left, own)
+            values[parameter.key] = chosen[parameter.key] = value
+        yield chosen
+        if not progress:  # conditions that never hold: nothing more can be reached
+            return
+
+
+def _towards_open(
+    parameter: Parameter,
+    family: Family,
+    left: Mapping[str, list[Value]],
+    own: Mapping[str, Value],
+) -> Value:
+    """A value under which a parameter that depends on this one still has something to show."""
+    for other in family.parameters:
+        for key, allowed in other.when:
+            if key == parameter.key and left[other.name]:
+                return allowed[0]
+    return own.get(parameter.key, parameter.extremes()[0])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"use names {path.stem}, but there is no {path.name} in shared/") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is no YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError("it must hold keys with values")
+    return content

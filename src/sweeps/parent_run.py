@@ -1,0 +1,174 @@
+"""The sweep's own run in MLflow, and the one mirror process for it and for all its trials."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.config.checks import to_plain
+from src.config.sweep import SweepSettings
+from src.records.trials import FAILED, SweepRecord, TrialRecord
+from src.search.study import SweepStudy
+from src.storage.digests import checked_json
+from src.storage.files import write_atomically
+from src.tracking.addresses import absolute_uri, public_uri, without_password
+from src.tracking.mirror_process import MirrorProcess
+from src.tracking.spool import Spool
+from src.tracking.tracker import Tracker
+
+__all__ = ["ParentRun"]
+
+# The runs of the last trials may be under way still; who stops it twice does not wait.
+_CLOSE_SECONDS = 60.0
+_HASTY_SECONDS = 0.5
+_NOT_PARAMS = ("output_dir", "resume", "tracking", "model")
+
+
+class ParentRun:
+    """Opened when the sweep begins or goes on, finished once with what came of it.
+
+    Args:
+        settings, study, folder: of the sweep; the folder is the run's as well.
+        command: the command line of the sweep.
+    """
+
+    def __init__(
+        self, settings: SweepSettings, study: SweepStudy, folder: Path, command: str
+    ) -> None:
+        self.folder = folder
+        known = study.recall("run_id")
+        self.run_id = str(known or uuid.uuid4().hex)
+        if known is None:
+            study.remember("run_id", self.run_id)
+        self._settings = settings
+        self._command = command
+        self._tracker: Tracker | None = None
+        self._mirror: MirrorProcess | None = None
+
+    def open(self, warn: Callable[[str], None]) -> None:
+        """Begin the run in MLflow, or go on with it."""
+        self._warn = warn
+        settings, tracking = self._settings, self._settings.tracking
+        output_dir = Path(settings.output_dir).absolute()
+        self._where = (
+            absolute_uri(tracking.uri, output_dir),
+            public_uri(tracking.uri, output_dir),
+        )
+        if tracking.enabled:
+            self._mirror = MirrorProcess(self.folder / "tracking" / "mirror.log")
+        plain = to_plain(settings)
+        self._tracker = Tracker.start(
+            self.folder,
+            output_dir=output_dir,
+            uri=tracking.uri,
+            experiment=tracking.experiment,
+            run_id=self.run_id,
+            run_name=f"sweep {settings.study}",
+            params={k: v for k, v in plain.items() if k not in _NOT_PARAMS},
+            tags={"bakeoff.sweep": settings.study, "bakeoff.command": self._command},
+            enabled=tracking.enabled,
+            mirror=self._mirror,
+            warn=warn,
+        )
+        config = self.folder / "config.yaml"
+        written = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+        write_atomically(config, without_password(written))  # that of `storage`, say
+        self._tracker.artifact(config)
+        if self._mirror is not None:
+            self._mirror.replay(output_dir, *self._where)
+
+    def follow(self, run_dir: Path) -> None:
+        """A trial's run has begun: mirror it."""
+        if self._mirror is not None:
+            self._mirror.follow(run_dir, *self._where)
+
+    def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
+        """A trial is over."""
+        if trial.state == FAILED and trial.run_dir is not None:
+            _close_lost(Path(trial.run_dir), trial.reason)
+        if self._tracker is not None and best is not None and best.objectives is not None:
+            name = self._settings.metrics[0]
+            self._tracker.metrics({f"best/{name}": best.objectives[0]}, step=trial.number)
+
+    def finish(self, status: str, reason: str | None, record: SweepRecord | None) -> None:
+        """The last word, with the leaderboard and the pictures of the race.
+
+        Args:
+            status: FINISHED, FAILED or KILLED.
+            reason: why it did not finish.
+            record: what came of it; None where it is not known, or nobody wants to wait for it.
+        """
+        tracker, self._tracker = self._tracker, None
+        if tracker is None:
+            return
+        try:
+            if record is not None:
+                self._show(tracker, record)
+        finally:  # a full disk takes the pictures alone
+            if record is None:
+                tracker.finish(status, reason, wait_seconds=0.0)
+            else:
+                tracker.finish(status, reason)
+            if self._mirror is not None and not self._mirror.close(
+                _HASTY_SECONDS if record is None else _CLOSE_SECONDS
+            ):
+                self._warn(
+                    "warning: MLflow does not have all of the sweep yet. The next run sends it, "
+                    f"or: python -m src.tracking.replay output_dir={self._settings.output_dir}"
+                )
+
+    def _show(self, tracker: Tracker, record: SweepRecord) -> None:
+        for path in self._write(record):
+            tracker.artifact(path, "" if path.parent == self.folder else path.parent.name)
+        counts = dict.fromkeys(("complete", "pruned", "failed"), 0.0)
+        for trial in record.trials:
+            counts[trial.state] = counts.get(trial.state, 0.0) + 1
+        figures = {f"trials/{state}": count for state, count in counts.items()}
+        tracker.metrics(figures | dict(record.test), step=0, final=True)
+        if record.winner is not None:
+            winner = {"bakeoff.winner": str(record.winner)}
+            tracker.tags(winner | {"bakeoff.winner_command": record.commands[record.winner]})
+
+    def _write(self, record: SweepRecord) -> list[Path]:
+        """Files of the study's folder that show what came of it; pictures last."""
+        # matplotlib takes a second to import, which no race should wait for.
+        from src.reporting.leaderboard import leaderboard_csv
+        from src.reporting.sweep_figures import draw_sweep_figures
+        from src.reporting.sweep_page import sweep_page
+
+        contents: dict[str, str | bytes] = {
+            "sweep.json": checked_json(_finite(asdict(record))),
+            "leaderboard.csv": leaderboard_csv(record),
+            "sweep.html": sweep_page(record),
+        }
+        for name, content in contents.items():
+            write_atomically(self.folder / name, content)
+        figures = draw_sweep_figures(self.folder / "figures", record)
+        return [*(self.folder / name for name in contents), *figures]
+
+
+def _finite(plain: Any) -> Any:
+    """Without NaN and infinities, which JSON does not know: they become null."""
+    if isinstance(plain, dict):
+        return {key: _finite(value) for key, value in plain.items()}
+    if isinstance(plain, list | tuple):
+        return [_finite(value) for value in plain]
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
+
+
+def _close_lost(run_dir: Path, reason: str | None) -> None:
+    """The last word of a run whose worker died; a run that has one keeps it."""
+    try:
+        spool = Spool(run_dir, wait_seconds=5.0)
+    except (ValueError, OSError):  # gone, or its worker takes its time to die
+        return
+    with spool:
+        if not spool.finished:
+            spool.tags({"bakeoff.state": FAILED})
+            spool.finish(FAILED.upper(), reason)

@@ -1,0 +1,178 @@
+"""Studies: their journals and what came of them; and what an output folder has of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from src.search.journal import operation_of
+from src.storage.digests import DamagedLine, checked_line, line_content
+from src.verification.faults import Fault, damaged_lines, put_aside
+from src.verification.runs import verify_spool
+
+__all__ = ["verify_output", "verify_study"]
+
+_CREATE_STUDY, _CREATE_TRIAL, _SET_STATE = 0, 4, 6
+_COMPLETE, _PRUNED, _FAILED = 1, 2, 3
+_JOURNAL = "study.journal"
+
+
+def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
+    """The faults of a study's folder.
+
+    Args:
+        folder: of the study.
+        repair: whether to put damaged lines aside.
+    """
+    lock = FileLock(folder / "driver.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return  # it goes on at this moment, and its driver has checked what is there
+    try:
+        yield from _journal(folder / _JOURNAL, repair=repair)
+        again = "the sweep's own command writes it anew"
+        yield from _json(folder / "sweep.json", again)
+        yield from verify_spool(folder, repair=repair)
+    finally:
+        lock.release()
+
+
+def verify_output(output_dir: Path, *, repair: bool) -> Iterator[Fault]:
+    """The faults of the count of test measurements and of the champions of an output folder."""
+    path = output_dir / "test_measurements.jsonl"
+    if path.exists():
+        for number, what in damaged_lines(path.read_bytes(), line_content).items():
+            counted = "it counts as a measurement of every test part; put a copy of the file back"
+            yield Fault(path, f"line {number} is damaged ({what})", counted)
+    for file in sorted((output_dir / "champions").glob("*.json")):
+        yield from _json(file, "python -m src.select run=RUN writes it anew")
+
+
+def _json(path: Path, remedy: str) -> Iterator[Fault]:
+    try:
+        line_content(path.read_bytes())
+    except FileNotFoundError:
+        return
+    except (OSError, DamagedLine) as error:
+        yield Fault(path, str(error), remedy)
+
+
+def _journal(path: Path, *, repair: bool) -> Iterator[Fault]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:  # the study is in a database
+        return
+    found = damaged_lines(content, operation_of)
+    if not found:
+        return
+    numbers = ", ".join(map(str, found))
+    what = f"line {numbers} is damaged ({next(iter(found.values()))})"
+    lines = content.splitlines(keepends=True)
+    try:
+        kept, lost = _without(lines, found.keys())
+    except ValueError as error:
+        yield Fault(path, what, f"it cannot be repaired, since {error}: begin a new study")
+        return
+    trials = f"trial {', '.join(map(str, lost))}" if lost else "no trial"
+    if not repair:
+        remedy = f"repair=true puts it aside; {trials} would count as failed"
+        yield Fault(path, what, remedy)
+        return
+    cut = {number: lines[number - 1] for number in found}
+    aside = put_aside(path, cut, b"".join(map(checked_line, kept)))
+    yield Fault(path, what, f"put aside in {aside.name}; {trials} counts as failed", True)
+
+
+def _without(lines: list[bytes], damaged: Any) -> tuple[list[dict[str, Any]], list[int]]:
+    """The operations of a journal without its damaged lines, and the trials that count as failed.
+
+    A trial's number is that of its creation in order: where a damaged line was one, which later
+    operations show, a bare trial takes its place. Trials that were running when a line was lost may
+    lack anything, so that they fail.
+
+    Raises:
+        ValueError: the study's own creation, or more than a line can hold, is lost.
+    """
+    kept: list[dict[str, Any] | None] = []  # None where a line is missing
+    places: list[int] = []  # in `kept`, of the creations in order
+    for number, line in enumerate(lines, start=1):
+        if number in damaged:
+            kept.append(None)
+            continue
+        operation = operation_of(line)
+        while "trial_id" in operation and operation["trial_id"] >= len(places):
+            gaps = [place for place, one in enumerate(kept) if one is None]
+            if not gaps:
+                raise ValueError("a trial is spoken of that was never begun")
+            kept[gaps[-1]] = _bare_trial(kept)
+            places = [p for p, one in enumerate(kept) if _creates(one)]
+        if operation["op_code"] == _CREATE_TRIAL:
+            places.append(len(kept))
+        kept.append(operation)
+    if not any(one is not None and one["op_code"] == _CREATE_STUDY for one in kept):
+        raise ValueError("the line that begins the study is lost")
+    lost = _running_at_gaps(kept, places, [number - 1 for number in damaged])
+    return [*_failing([one for one in kept if one is not None], lost)], sorted(lost)
+
+
+def _creates(operation: dict[str, Any] | None) -> bool:
+    return operation is not None and operation["op_code"] == _CREATE_TRIAL
+
+
+def _bare_trial(kept: list[dict[str, Any] | None]) -> dict[str, Any]:
+    study = next((one["study_id"] for one in kept if one and "study_id" in one), 0)
+    began = datetime.now().astimezone().isoformat(timespec="microseconds")
+    return {
+        "op_code": _CREATE_TRIAL,
+        "worker_id": "verify",
+        "study_id": study,
+        "datetime_start": began,
+    }
+
+
+def _running_at_gaps(
+    kept: list[dict[str, Any] | None], places: list[int], gaps: list[int]
+) -> set[int]:
+    """The trials that had begun and not ended where a line is missing, those begun there too."""
+    ends = {
+        one["trial_id"]: place for place, one in enumerate(kept) if one is not None and _ends(one)
+    }
+    return {
+        trial
+        for gap in gaps
+        for trial, place in enumerate(places)
+        if place <= gap and ends.get(trial, len(kept)) > gap
+    }
+
+
+def _ends(operation: dict[str, Any]) -> bool:
+    return operation["op_code"] == _SET_STATE and operation["state"] in (
+        _COMPLETE,
+        _PRUNED,
+        _FAILED,
+    )
+
+
+def _failing(kept: list[dict[str, Any]], lost: set[int]) -> Iterator[dict[str, Any]]:
+    """The operations, with the lost trials ending as failed."""
+    still = set(lost)
+    for one in kept:
+        if _ends(one) and one["trial_id"] in lost:
+            still.discard(one["trial_id"])
+            one = one | {"state": _FAILED, "values": None}
+        yield one
+    for trial in sorted(still):
+        now = datetime.now().astimezone().isoformat(timespec="microseconds")
+        yield {
+            "op_code": _SET_STATE,
+            "worker_id": "verify",
+            "trial_id": trial,
+            "state": _FAILED,
+            "values": None,
+            "datetime_complete": now,
+        }

@@ -1,0 +1,467 @@
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.config.checks import ConfigError
+from src.data.decoding import decoded as module
+from src.data.decoding.cache import PictureStore, open_pictures
+from src.data.decoding.decode import PictureError, decode_picture
+from src.data.decoding.decoded import decoded
+from src.data.quality.audit import content_hash
+from src.data.sources.source import Source
+from src.storage.cache import cache_folder
+from tests.data.pictures import age, encoded, opened, pixels, png, tree, write
+
+
+def forbid(patch: pytest.MonkeyPatch) -> None:
+    """Whoever decodes or checks a whole set from now on, fails."""
+    patch.setattr(module, "_write", lambda *_: pytest.fail("decoded again"))
+
+
+def expected(store: PictureStore, root: Path) -> np.ndarray:
+    assert store.sample_paths is not None
+    return np.stack(
+        [
+            decode_picture(root / path, image_size=store.image_size, channels=store.channels)
+            for path in store.sample_paths
+        ]
+    )
+
+
+def images_file(cache: Path) -> Path:
+    (file,) = cache.glob("pictures/*/images.bin")
+    return file
+
+
+def test_a_folder_becomes_an_array(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"train/cat": 4, "train/dog": 3, "test/cat": 2, "test/dog": 1})
+    store = opened(root, tmp_path / "cache", image_size=[10, 8], channels=1)
+    assert isinstance(store.images, np.memmap)
+    assert store.images.shape == (10, 1, 10, 8) and store.images.dtype == np.uint8
+    assert not store.images.flags.writeable
+    assert len(store) == 10 and (store.image_size, store.channels) == ((10, 8), 1)
+    np.testing.assert_array_equal(store.images, expected(store, root))
+    np.testing.assert_array_equal(store.read(3), store.images[3])
+    assert store.targets.tolist() == [0] * 4 + [1] * 3 + [0, 0, 1]
+    assert store.given_parts is not None and store.given_parts.tolist()[-1] == "test"
+    assert store.class_names == ("cat", "dog")
+    assert store.content_hashes[0] == content_hash((root / "train/cat/000.png").read_bytes())
+    assert store.problems == () and not store.from_cache
+
+
+def test_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, cache = tree(tmp_path / "root", {"cat": 4, "dog": 3}), tmp_path / "cache"
+    first = opened(root, cache)
+    with monkeypatch.context() as patch:
+        forbid(patch)
+        second = opened(root, cache)
+        assert second.from_cache and second.fingerprint == first.fingerprint
+        # Only times differ; then only the place.
+        for path in root.rglob("*.png"):
+            age(path, 77)
+        assert opened(root, cache).from_cache
+        root = root.rename(tmp_path / "elsewhere")
+        moved = opened(root, cache)
+        assert moved.from_cache and moved.fingerprint == first.fingerprint
+    assert first.images is not None and moved.images is not None
+    np.testing.assert_array_equal(first.images, moved.images)
+    # Another size, another picture: decoded anew.
+    assert not opened(root, cache, image_size=9).from_cache
+    write(root / "cat" / "new.png", png(50))
+    more = opened(root, cache)
+    assert not more.from_cache and len(more) == 8
+    assert more.fingerprint != first.fingerprint
+
+
+def test_the_fingerprint_is_of_pictures_and_labels_alone(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    store = opened(tree(tmp_path / "a", {"cat": 3, "dog": 2}), cache)
+    shutil.copytree(tmp_path / "a", tmp_path / "b" / "around")
+    os.rename(tmp_path / "b/around/cat/000.png", tmp_path / "b/around/cat/zzz.png")
+    renamed = opened(tmp_path / "b", cache, image_size=9)
+    assert renamed.fingerprint == store.fingerprint
+    os.rename(tmp_path / "b/around/cat/zzz.png", tmp_path / "b/around/dog/zzz.png")
+    assert opened(tmp_path / "b", cache).fingerprint != store.fingerprint
+    os.rename(tmp_path / "a/cat", tmp_path / "a/lion")
+    assert opened(tmp_path / "a", cache).fingerprint != store.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("sizes", "chosen"),
+    [
+        ([(20, 30)] * 4, (20, 30)),
+        ([(96, 8)] * 4, (96, 8)),
+        ([(97, 97)] * 4, (97, 97)),
+        ([(10, 1000)] * 4, (10, 1000)),
+        ([(224, 224)] * 4, (128, 128)),
+        ([(150, 600)] * 4, (64, 256)),
+        ([(4, 9)] * 4, (8, 8)),
+        ([(20, 30), (20, 30), (20, 30), (30, 20)], (20, 20)),
+        ([(30, 50), (40, 60), (50, 70), (60, 80)], (45, 45)),
+        ([(300, 400), (400, 300), (200, 250), (500, 500)], (128, 128)),
+    ],
+)
+def test_the_size_that_suits_the_pictures(
+    sizes: list[tuple[int, int]], chosen: tuple[int, int], tmp_path: Path
+) -> None:
+    for number, (height, width) in enumerate(sizes):
+        write(tmp_path / "root" / "ab"[number % 2] / f"{number}.png", png(number, height, width))
+    assert opened(tmp_path / "root", tmp_path / "cache").image_size == chosen
+
+
+@pytest.mark.parametrize(
+    ("sizes", "side", "chosen"),
+    [
+        ([(300, 400), (400, 300), (200, 250), (500, 500)], 224, (224, 224)),
+        ([(300, 300)] * 4, 224, (224, 224)),
+        ([(32, 32)] * 4, 224, (32, 32)),  # the network magnifies them
+        ([(200, 100)] * 4, 224, (200, 100)),
+        ([(30, 50), (40, 60), (50, 70), (60, 80)], 224, (45, 45)),
+    ],
+)
+def test_a_model_of_one_size_gets_pictures_at_it(
+    sizes: list[tuple[int, int]], side: int, chosen: tuple[int, int], tmp_path: Path
+) -> None:
+    for number, (height, width) in enumerate(sizes):
+        write(tmp_path / "root" / "ab"[number % 2] / f"{number}.png", png(number, height, width))
+    store = opened(tmp_path / "root", tmp_path / "cache", native_side=side)
+    assert store.image_size == chosen
+
+
+def test_pictures_are_kept_once_for_each_way_of_fitting_them(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / "root" / "ab"[number % 2] / f"{number}.png", png(number, 20, 40))
+    cache = tmp_path / "cache"
+    stores = {
+        fit: opened(tmp_path / "root", cache, image_size=16, fit=fit)
+        for fit in ("squeeze", "crop", "pad")
+    }
+    for fit, store in stores.items():
+        first = decode_picture(
+            tmp_path / "root" / "a" / "0.png", image_size=(16, 16), channels=3, fit=fit
+        )
+        np.testing.assert_array_equal(store.read(0), first)
+        assert opened(tmp_path / "root", cache, image_size=16, fit=fit).from_cache
+    assert len({store.read(0).tobytes() for store in stores.values()}) == 3
+
+
+def test_channels_follow_what_is_seen(tmp_path: Path) -> None:
+    grey = tree(tmp_path / "grey", {"a": 2, "b": 2}, channels=1)
+    assert opened(grey, tmp_path / "cache").channels == 1
+    assert opened(grey, tmp_path / "cache", channels=3).channels == 3
+    # Grey photos are often saved with three channels; a little compression noise is no colour.
+    for number in range(4):
+        photo = Image.fromarray(pixels(number, 40, 40, 1)).convert("RGB")
+        data = encoded(photo, "JPEG", quality=80)
+        write(tmp_path / "photos" / "ab"[number % 2] / f"{number}.jpg", data)
+    assert opened(tmp_path / "photos", tmp_path / "cache").channels == 1
+    write(tmp_path / "photos" / "b" / "last.png", png(9))
+    assert opened(tmp_path / "photos", tmp_path / "cache").channels == 3
+
+
+def spoiled(root: Path) -> Path:
+    """Of 9 pictures 4 cannot be used; one of these is found out only by decoding it."""
+    tree(root, {"cat": 3, "dog": 2, "emu": 0})
+    write(root / "cat" / "empty.jpg", b"")
+    write(root / "dog" / "text.jpg", b"no picture " * 9)
+    write(root / "dog" / "cut.png", png(70, 40, 40)[:2500])
+    write(root / "emu" / "cut.png", png(71, 40, 40)[:2500])
+    return root
+
+
+@pytest.mark.parametrize("limit", [10**9, 0])
+def test_bad_pictures(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, cache = spoiled(tmp_path / "root"), tmp_path / "cache"
+    with pytest.raises(ConfigError, match="4 of 9 pictures cannot be used") as error:
+        opened(root, cache, cache_limit_bytes=limit)
+    for part in (
+        "cat/empty.jpg is empty (0 bytes); ",
+        "dog/cut.png is cut short; dog/text.jpg is no picture",
+        "emu/cut.png is cut short",
+        "say data.on_bad_image=skip",
+    ):
+        assert part in str(error.value)
+    forbid(monkeypatch)
+    with pytest.raises(ConfigError, match="4 of 9 pictures cannot be used"):
+        opened(root, cache, cache_limit_bytes=limit)
+    store = opened(root, cache, cache_limit_bytes=limit, on_bad_image="skip")
+    assert store.from_cache and len(store) == 5
+    assert store.class_names == ("cat", "dog")
+    assert store.targets.tolist() == [0, 0, 0, 1, 1]
+    assert store.sample_paths == tuple(f"{'cat' if n < 3 else 'dog'}/00{n}.png" for n in range(5))
+    images = np.stack([store.read(index) for index in range(5)])
+    np.testing.assert_array_equal(images, expected(store, root))
+    assert [str(problem) for problem in store.problems] == [
+        "cat/empty.jpg: is empty (0 bytes); left out",
+        "dog/cut.png: is cut short; left out",
+        "dog/text.jpg: is no picture, or of a kind that is not read; left out",
+        "emu/cut.png: is cut short; left out",
+        "emu: is a class of which no picture is left",
+    ]
+
+
+def test_many_bad_pictures_are_counted(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"cat": 1, "dog": 1})
+    for number in range(25):
+        write(root / "cat" / f"x{number}.png", b"")
+    with pytest.raises(ConfigError, match="25 of 27 pictures") as error:
+        opened(root, tmp_path / "cache")
+    assert str(error.value).count("is empty") == 20 and "and 5 more" in str(error.value)
+
+
+def test_nothing_left(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        write(tmp_path / "root" / name / "a.png", b"")
+    with pytest.raises(ConfigError, match=r"2 of 2 pictures cannot be used.*no picture left"):
+        opened(tmp_path / "root", tmp_path / "cache", on_bad_image="skip")
+    tree(tmp_path / "root", {"cat": 2})
+    with pytest.raises(ConfigError, match="cat is the only class left"):
+        opened(tmp_path / "root", tmp_path / "cache", on_bad_image="skip")
+    # Every header is fine, and no picture.
+    for name in ("cat", "dog"):
+        write(tmp_path / "cut" / name / "a.png", png(1, 40, 40)[:2500])
+    with pytest.raises(ConfigError, match="2 of 2 pictures cannot be used"):
+        opened(tmp_path / "cut", tmp_path / "cache", on_bad_image="skip")
+
+
+CHANGES: dict[str, Callable[[Path, int], object]] = {
+    "has just been changed": lambda file, seed: file.write_bytes(png(seed)),
+    "cannot be opened: No such file": lambda file, seed: file.unlink(missing_ok=True),
+}
+
+
+@pytest.mark.parametrize("message", CHANGES)
+def test_what_changes_whenever_it_is_decoded_is_not_kept(
+    message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
+    file = root / "cat" / "001.png"
+    seeds = itertools.count(99)
+
+    def late(*args: Any, **options: Any) -> object:
+        CHANGES[message](file, next(seeds))
+        return decoded(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("src.data.decoding.cache.decoded", late)
+        with pytest.raises(ConfigError, match=f"cat/001.png .*{message}"):
+            opened(root, cache)
+    write(file, png(1))
+    store = opened(root, cache)
+    assert len(store) == 6 and not store.from_cache
+    assert store.images is not None
+    np.testing.assert_array_equal(store.images, expected(store, root))
+
+
+def test_a_picture_that_is_not_what_was_found_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a file system keeps size, times and inode of a file that has changed."""
+    root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
+    time.sleep(0.03)
+    opened(root, cache)
+    monkeypatch.setattr("src.data.quality.audit.file_state", lambda status: (1, 2, 3, 4))
+    opened(root, cache)
+    write(root / "cat" / "001.png", png(99))
+    store = opened(root, cache, image_size=8)
+    assert store.content_hashes[1] == content_hash(png(99))
+    # In the size that was decoded before, nothing tells the change but the content.
+    write(root / "cat" / "001.png", png(98))
+    assert opened(root, cache, image_size=8).content_hashes[1] == content_hash(png(99))
+    checked = opened(root, cache, image_size=8, check_content=True)
+    assert checked.content_hashes[1] == content_hash(png(98))
+
+
+def test_checking_content_reads_what_was_decoded_as_well(tmp_path: Path) -> None:
+    root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
+    good = np.array(opened(root, cache).images)
+    (file,) = cache.glob("pictures/*/images.bin")
+    before = file.stat()
+    file.write_bytes(bytes(before.st_size))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    np.testing.assert_array_equal(opened(root, cache, check_content=True).images, good)
+
+
+def test_copies_and_single_colours_are_named(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"cat": 2, "dog": 2})
+    write(root / "dog" / "same.png", png(0))
+    write(root / "dog" / "white.png", encoded(Image.new("RGB", (16, 12), "white"), "PNG"))
+    for _ in range(2):
+        store = opened(root, tmp_path / "cache")
+        assert [str(problem) for problem in store.problems] == [
+            "dog/white.png: is of a single colour",
+            "dog/same.png: is an exact copy of cat/000.png, but is labelled dog, not cat",
+        ]
+
+
+@pytest.mark.parametrize("limit", [10**9, 0])
+def test_a_store_can_be_pickled_without_its_pixels(limit: int, tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"cat": 4, "dog": 4})
+    store = opened(root, tmp_path / "cache", image_size=512, cache_limit_bytes=limit)
+    data = pickle.dumps(store)
+    assert len(data) < 10_000
+    other: PictureStore = pickle.loads(data)
+    assert isinstance(other.images, np.memmap) == (limit > 0)
+    assert (other.read(5) == store.read(5)).all() and other.fingerprint == store.fingerprint
+    reading = pickle.loads(pickle.dumps(store.read))
+    assert (reading(7) == store.read(7)).all()
+
+
+def test_what_is_too_large_is_decoded_on_the_fly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
+    size = 6 * 3 * 12 * 16
+    store = opened(root, cache, cache_limit_bytes=size - 1)
+    assert store.images is None and not store.from_cache
+    assert images_file(cache).stat().st_size == 0
+    images = np.stack([store.read(index) for index in range(6)])
+    np.testing.assert_array_equal(images, expected(store, root))
+    with monkeypatch.context() as patch:
+        forbid(patch)
+        again = opened(root, cache, cache_limit_bytes=size - 1)
+        assert again.from_cache and again.fingerprint == store.fingerprint
+    # With more room the pixels are kept after all, and without a warning.
+    stored = opened(root, cache, cache_limit_bytes=size)
+    assert stored.images is not None and not stored.from_cache
+    np.testing.assert_array_equal(stored.images, images)
+    assert opened(root, cache, cache_limit_bytes=0).from_cache
+    (root / "cat" / "001.png").write_bytes(b"")
+    with pytest.raises(PictureError, match=r"cat/001.png has been changed since"):
+        store.read(1)
+
+
+def array_source(**options: Any) -> Source:
+    arrays = np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), np.uint8)
+    arrays[4] = 7
+    targets = np.array([0, 1, 0, 1, 0, 1])
+    return Source("set", ("a", "b"), targets, arrays, **options)
+
+
+def open_arrays(cache: Path, **options: Any) -> PictureStore:
+    settings: dict[str, Any] = {"image_size": None, "channels": None, "cache_limit_bytes": 10**9}
+    settings |= {"on_bad_image": "error", "workers": 1}
+    return open_pictures(array_source(), cache_dir=cache, **(settings | options))
+
+
+def test_arrays_stay_in_memory(tmp_path: Path) -> None:
+    store = open_arrays(tmp_path / "cache")
+    source = array_source()
+    assert store.images is not None and source.arrays is not None
+    np.testing.assert_array_equal(store.images, source.arrays)
+    assert not store.images.flags.writeable and not store.from_cache
+    assert (store.image_size, store.channels) == ((8, 8), 1)
+    assert [str(problem) for problem in store.problems] == ["picture 4: is of a single colour"]
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("limit", [10**9, 0])
+def test_arrays_are_resized_like_files(limit: int, tmp_path: Path) -> None:
+    store = open_arrays(tmp_path, image_size=16, channels=3, cache_limit_bytes=limit)
+    assert (store.images is None) == (limit == 0)
+    for index in range(6):
+        image = store.read(index)
+        assert image.shape == (3, 16, 16) and (image[0] == image[2]).all()
+    assert (store.read(4) == 7).all()
+    assert store.fingerprint == open_arrays(tmp_path).fingerprint
+    assert open_arrays(tmp_path, image_size=16, channels=3, cache_limit_bytes=limit).from_cache
+
+
+def damaged_in_the_middle(file: Path) -> None:
+    with file.open("r+b") as stream:
+        stream.seek(500)
+        stream.write(b"\0\1\2\3")
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a byte changed": damaged_in_the_middle,
+    "cut": lambda file: os.truncate(file, 1000),
+    "emptied": lambda file: os.truncate(file, 0),
+    "removed": lambda file: file.unlink(),
+    "entry removed": lambda file: file.with_name("entry.json").unlink(),
+    "entry cut": lambda file: os.truncate(file.with_name("entry.json"), 30),
+    "entry of another kind": lambda file: file.with_name("entry.json").write_text("[1, 2]"),
+    "entry of other types": lambda file: file.with_name("entry.json").write_text(
+        json.dumps({"shape": "x", "reasons": 1, "flat": 2, "digest": "x", "mtime_ns": None})
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_rebuilt_with_a_warning(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
+    opened(root, cache)
+    DAMAGES[damage](images_file(cache))
+    with caplog.at_level(logging.WARNING):
+        store = opened(root, cache)
+    assert ["damaged" in record.message for record in caplog.records] == [True]
+    assert not store.from_cache and store.images is not None
+    np.testing.assert_array_equal(store.images, expected(store, root))
+    assert opened(root, cache).from_cache
+
+
+def test_a_touched_array_is_verified_by_its_content_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
+    opened(root, cache)
+    age(images_file(cache), 10**6)
+    forbid(monkeypatch)
+    assert opened(root, cache).from_cache
+    monkeypatch.setattr("src.data.decoding.decoded.block_checksums", lambda _: pytest.fail("again"))
+    monkeypatch.setattr("src.storage.blocks.block_checksums", lambda _: pytest.fail("again"))
+    assert opened(root, cache).from_cache
+
+
+def test_the_readers_of_a_replaced_array_keep_theirs(tmp_path: Path) -> None:
+    root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
+    store = opened(root, cache)
+    images_file(cache).with_name("entry.json").unlink()
+    assert not opened(root, cache).from_cache
+    assert store.images is not None
+    np.testing.assert_array_equal(store.images, expected(store, root))
+
+
+def test_too_little_room_is_said_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path / "root", {"cat": 3, "dog": 3})
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(ConfigError, match=r"GB free: make room, .*data.cache_dir"):
+        opened(root, tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "pictures").glob("*.unfinished"))
+
+
+def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"cat": 3, "dog": 3})
+    in_the_way = write(tmp_path / "cache", b"a file")
+    with pytest.raises(ConfigError, match=r"findings cannot be made: a file is .*data.cache_dir"):
+        opened(root, in_the_way)
+
+
+def test_the_folder_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BAKEOFF_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/some/where")
+    monkeypatch.setattr("sys.platform", "linux")
+    assert cache_folder(None) == Path("/some/where/bakeoff")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder(None) == Path.home() / ".cache" / "bakeoff"
+    monkeypatch.setenv("BAKEOFF_CACHE", "/big disk/cache")
+    assert cache_folder(None) == Path("/big disk/cache")
+    assert cache_folder("here") == Path("here")

@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.data.decoding.decode import PictureError, decode_picture, looks_grey, read_header
+from tests.data.pictures import encoded, pixels, png
+
+# As the module itself asks for, which pytest undoes.
+pytestmark = pytest.mark.filterwarnings(r"ignore::Warning:PIL\.")
+
+HEIGHT, WIDTH = 12, 16
+SIZE = (HEIGHT, WIDTH)
+
+
+def decoded(data: bytes | Path | Image.Image, channels: int = 3) -> NDArray[np.uint8]:
+    return decode_picture(data, image_size=SIZE, channels=channels)
+
+
+def test_pixels_of_the_right_size_are_kept(tmp_path: Path) -> None:
+    colour, grey = pixels(0), pixels(1, channels=1)
+    for format in ("PNG", "BMP", "TIFF", "PPM"):
+        data = encoded(Image.fromarray(colour), format)
+        np.testing.assert_array_equal(decoded(data), colour.transpose(2, 0, 1))
+        data = encoded(Image.fromarray(grey), format)
+        np.testing.assert_array_equal(decoded(data, 1), grey[None])
+        np.testing.assert_array_equal(decoded(data, 3), np.stack([grey] * 3))
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    np.testing.assert_array_equal(decoded(path, 1), grey[None])
+    np.testing.assert_array_equal(decoded(Image.fromarray(grey), 1), grey[None])
+
+
+def test_grey_is_the_luminance_of_itu_r_601() -> None:
+    colour = pixels(2)
+    luminance = colour @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(decoded(png(2), 1)[0] - luminance).max() <= 1
+
+
+TURNS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a.swapaxes(0, 1)[::-1],
+}
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_exif_turns_the_picture(orientation: int, format: str) -> None:
+    colour = pixels(3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(colour), format, exif=exif)
+    shown = TURNS[orientation](colour)
+    header = read_header(io.BytesIO(data))
+    assert (header.height, header.width) == shown.shape[:2]
+    image = decode_picture(data, image_size=shown.shape[:2], channels=3)
+    np.testing.assert_array_equal(image, shown.transpose(2, 0, 1))
+
+
+def test_a_damaged_exif_block_does_not_cost_the_picture() -> None:
+    image = Image.fromarray(np.full((*SIZE, 3), 200, np.uint8))
+    data = encoded(image, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\xffdamaged")
+    assert np.abs(decoded(data).astype(int) - 200).max() <= 2
+    assert read_header(io.BytesIO(data)).width == WIDTH
+
+
+def test_transparency_becomes_white() -> None:
+    rgba = np.concatenate([pixels(4), pixels(5, channels=1)[..., None]], axis=2)
+    alpha = rgba[..., 3:] / 255
+    expected = rgba[..., :3] * alpha + 255 * (1 - alpha)
+    for format in ("PNG", "TIFF"):
+        image = decoded(encoded(Image.fromarray(rgba), format))
+        assert np.abs(image.transpose(1, 2, 0) - expected).max() <= 1
+    grey = Image.merge("LA", [Image.fromarray(rgba[..., 0]), Image.fromarray(rgba[..., 3])])
+    expected = rgba[..., :1] * alpha + 255 * (1 - alpha)
+    image = decoded(encoded(grey, "PNG"), 1)
+    assert np.abs(image.transpose(1, 2, 0) - expected).max() <= 1
+
+
+def test_palettes_and_their_transparent_entry() -> None:
+    indices = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(SIZE) % 4
+    colours = np.array([[10, 20, 30], [200, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
+    image = Image.fromarray(indices, "P")
+    image.putpalette(colours.tobytes())
+    expected = colours[indices]
+    np.testing.assert_array_equal(decoded(encoded(image, "PNG")), expected.transpose(2, 0, 1))
+    for format in ("PNG", "GIF"):
+        data = encoded(image, format, transparency=2)
+        seen = np.where((indices == 2)[..., None], 255, expected)
+        np.testing.assert_array_equal(decoded(data), seen.transpose(2, 0, 1))
+
+
+def test_one_bit_and_cmyk() -> None:
+    bits = pixels(6, channels=1) > 127
+    image = decoded(encoded(Image.fromarray(bits), "PNG"), 1)
+    np.testing.assert_array_equal(image[0], np.where(bits, 255, 0))
+    red = Image.new("RGB", (WIDTH, HEIGHT), (220, 30, 40)).convert("CMYK")
+    image = decoded(encoded(red, "JPEG", quality=95))
+    assert np.abs(image.astype(int) - np.array([220, 30, 40])[:, None, None]).max() <= 6
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bits_are_scaled_not_clipped(format: str) -> None:
+    values = np.linspace(0, 65535, HEIGHT * WIDTH).astype(np.uint16).reshape(SIZE)
+    image = decoded(encoded(Image.fromarray(values), format), 1)
+    np.testing.assert_array_equal(image[0], np.rint(values / 257))
+
+
+def test_pixels_without_a_known_black_and_white_are_refused() -> None:
+    for value in (np.float32(0.5), np.int32(70_000), np.int32(255), np.uint16(4095)):
+        data = encoded(Image.fromarray(np.full(SIZE, value)), "TIFF")
+        with pytest.raises(PictureError, match="black and white are unknown"):
+            decode_picture(data, image_size=SIZE, channels=1, value_range=None)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF", "PNG"])
+def test_the_first_frame_counts(format: str) -> None:
+    frames = [Image.new("RGB", (WIDTH, HEIGHT), c) for c in ("red", "lime", "blue")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    image = decoded(data)
+    assert (image == np.array([255, 0, 0])[:, None, None]).all()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (20, 9), (64, 48)])
+def test_resizing_is_bicubic_with_antialiasing(size: tuple[int, int]) -> None:
+    # Away from black and white: Pillow cuts off what overshoots after each of its two passes.
+    colour = pixels(7, 40, 30) // 2 + 64
+    data = encoded(Image.fromarray(colour), "PNG")
+    batch = torch.from_numpy(colour.transpose(2, 0, 1).copy())[None].float()
+    reference = torch.nn.functional.interpolate(
+        batch, size=size, mode="bicubic", antialias=True, align_corners=False
+    )[0].clamp(0, 255)
+    image = decode_picture(data, image_size=size, channels=3)
+    assert np.abs(image - reference.numpy()).max() <= 2
+
+
+def test_decoding_a_large_photo_smaller_changes_little() -> None:
+    y, x = np.mgrid[0:900, 0:1200]
+    waves = np.stack([128 + 100 * np.sin(x / 90 + k) * np.cos(y / 70) for k in range(3)], axis=2)
+    photo = Image.fromarray(waves.astype(np.uint8))
+    data = encoded(photo, "JPEG", quality=95)
+    image = decode_picture(data, image_size=(24, 32), channels=3)
+    # An open picture is not decoded at a smaller scale, so it is the reference.
+    whole = decode_picture(Image.open(io.BytesIO(data)), image_size=(24, 32), channels=3)
+    assert image.shape == (3, 24, 32)
+    assert np.abs(image.astype(int) - whole).max() <= 4
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG that claims a size."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        checksum = zlib.crc32(kind + body)
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+
+
+JPEG = encoded(Image.fromarray(pixels(8, 64, 64)), "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"This is a shopping list.\n" * 20, "no picture"),
+        (JPEG[: len(JPEG) // 2], "cut short"),
+        (JPEG[:100], "cut short|damaged|no picture"),
+        (png(9, 64, 64)[:3000], "cut short"),
+        (bomb(10_001, 10_000), "100 megapixels; the limit is 100"),
+        (bomb(40_000, 40_000), "larger than 100 megapixels"),
+        (b"%PDF-1.4\n%%EOF", "no picture"),
+    ],
+)
+def test_what_cannot_be_decoded_says_why(data: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(data)
+    for given_as in (data, path):
+        with pytest.raises(PictureError, match=reason):
+            decoded(given_as)
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match="cannot be opened: No such file"):
+        decoded(tmp_path / "nothing.jpg")
+
+
+def test_only_the_formats_named_are_opened() -> None:
+    # Pillow would run Ghostscript to read this.
+    with pytest.raises(PictureError, match="no picture"):
+        decoded(encoded(Image.new("RGB", (16, 12)), "EPS"))
+
+
+@given(
+    mode=st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16"]),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    size=st.tuples(st.integers(8, 40), st.integers(8, 40)),
+    channels=st.sampled_from([1, 3]),
+)
+def test_every_mode_and_size_becomes_an_array(
+    mode: str, height: int, width: int, size: tuple[int, int], channels: int
+) -> None:
+    image = Image.new(mode, (width, height))
+    array = decode_picture(image, image_size=size, channels=channels)
+    assert array.shape == (channels, *size)
+    assert array.dtype == np.uint8
+    assert array.flags.c_contiguous and array.flags.writeable
+    assert (array == array[:, :1, :1]).all()
+
+
+def test_grey_is_told_from_colour() -> None:
+    grey = np.stack([pixels(1, channels=1)] * 3)
+    assert looks_grey(grey)
+    assert not looks_grey(pixels(0).transpose(2, 0, 1))
+    assert read_header(io.BytesIO(png(0, channels=1))).grey
+    assert not read_header(io.BytesIO(png(0))).grey
+
+
+def test_two_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="channels is 2"):
+        decoded(png(0), 2)
+
+
+def striped(height: int, width: int) -> Image.Image:
+    """A picture whose columns and rows are told apart by their colours."""
+    rows, columns = np.mgrid[:height, :width]
+    red, green = 255 * columns / (width - 1), 255 * rows / (height - 1)
+    return Image.fromarray(
+        np.stack([red, green, np.full_like(red, 90)], axis=2).round().astype(np.uint8)
+    )
+
+
+@pytest.mark.parametrize("size", [(30, 90), (90, 30), (40, 40)])
+def test_a_crop_keeps_the_proportions_and_the_middle(size: tuple[int, int]) -> None:
+    image = striped(*size)
+    cropped = decode_picture(image, image_size=(24, 24), channels=3, fit="crop")
+    side = min(size)
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    box = (left, top, left + side, top + side)
+    expected = np.asarray(image.crop(box).resize((24, 24), Image.Resampling.BICUBIC))
+    difference = cropped.astype(int) - expected.transpose(2, 0, 1)
+    # Resizing within a box sees what lies beyond its edge; a crop before it does not.
+    assert np.abs(difference).max() <= 4
+
+
+@pytest.mark.parametrize("size", [(30, 90), (90, 30)])
+def test_a_padded_picture_is_whole_between_grey_bars(size: tuple[int, int]) -> None:
+    image = striped(*size)
+    padded = decode_picture(image, image_size=(24, 24), channels=3, fit="pad")
+    inner = (24, 8) if size[1] > size[0] else (8, 24)
+    expected = np.asarray(image.resize(inner, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    wide = inner[0] == 24
+    middle = padded[:, 8:16] if wide else padded[:, :, 8:16]
+    np.testing.assert_array_equal(middle, expected)
+    bars = np.delete(padded, np.s_[8:16], axis=1 if wide else 2)
+    assert (bars == 128).all()
+
+
+def test_a_turned_photo_is_fitted_as_it_is_seen(tmp_path: Path) -> None:
+    upright = striped(60, 30)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side: to be turned by 90 degrees clockwise
+    path = tmp_path / "turned.png"
+    upright.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    for fit in ("squeeze", "crop", "pad"):
+        turned = decode_picture(path, image_size=(32, 24), channels=3, fit=fit)
+        expected = decode_picture(upright, image_size=(32, 24), channels=3, fit=fit)
+        assert np.abs(turned.astype(int) - expected).max() <= 1
+
+
+def test_an_unknown_way_of_fitting_is_refused() -> None:
+    with pytest.raises(ValueError, match="squeeze, crop, pad"):
+        decode_picture(striped(9, 9), image_size=(8, 8), channels=3, fit="stretch")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter, laplace
+
+from src.data.quality.measures import faults, grey, measure
+from tests.data.quality.test_near_duplicates import photos
+
+
+def found(
+    images: NDArray[np.uint8], sizes: NDArray[np.int64] | None = None
+) -> dict[str, list[int]]:
+    sizes = np.tile(np.array([[32, 32]]), (len(images), 1)) if sizes is None else sizes
+    result = {}
+    for kind, indices, scores in faults(measure(images), sizes, (32, 32)):
+        assert (np.diff(scores) <= 0).all() and (scores > 0).all() and (scores <= 1).all()
+        result[kind] = indices.tolist()
+    return result
+
+
+def test_each_fault_is_found_and_nothing_else() -> None:
+    images = photos(200)[:, None]
+    images[3] = 140
+    images[5] = images[5] // 6
+    images[8] = 215 + images[8] // 7
+    images[13] = gaussian_filter(images[13].astype(float), (0, 3, 3)).astype(np.uint8)
+    images[13] = np.interp(images[13], (images[13].min(), images[13].max()), (0, 255))
+    assert found(images) == {"blank": [3], "dark": [5], "bright": [8], "blurred": [13]}
+
+
+def test_ordinary_pictures_are_left_in_peace() -> None:
+    assert found(photos(300, 1)[:, None]) == {}
+    digits = np.zeros((50, 1, 32, 32), np.uint8)
+    digits[:, :, 8:24, 12:20] = 255  # on black, but not dark
+    digits[:, 0] += np.random.default_rng(0).integers(0, 9, (50, 32, 32), np.uint8) * (
+        digits[:, 0] == 0
+    )
+    assert found(digits) == {} and found(255 - digits) == {}
+
+
+def test_low_contrast_is_no_blur() -> None:
+    images = photos(100, 2)[:, None]
+    images[4] = 100 + images[4] // 8
+    assert found(images) == {}
+
+
+def test_sizes_and_shapes() -> None:
+    images = photos(40, 3)[:, None]
+    sizes = np.tile(np.array([[300, 400]]), (40, 1))
+    sizes[1] = 12, 300
+    sizes[2] = 10, 13
+    sizes[3] = 3000, 4000
+    sizes[4] = 100, 900
+    sizes[5] = 600, 400
+    assert found(images, sizes) == {"tiny": [2, 1], "odd shape": [4], "odd size": [3]}
+
+
+def test_measures_are_those_of_scipy() -> None:
+    images = photos(6, 4)[:, None]
+    for image, row in zip(images[:, 0].astype(float), measure(images), strict=True):
+        inner = laplace(image)[1:-1, 1:-1]
+        np.testing.assert_allclose(row["sharpness"], inner.var() / image.var(), rtol=1e-4)
+        np.testing.assert_allclose(row["spread"], image.std(), rtol=1e-4)
+        assert row["lit"] == np.float32((image > 50).mean())
+
+
+def test_grey_is_what_pillow_makes_of_it() -> None:
+    colour = np.random.default_rng(1).integers(0, 256, (3, 3, 40, 50), np.uint8)
+    expected = [
+        np.asarray(Image.fromarray(c.transpose(1, 2, 0).copy()).convert("L")) for c in colour
+    ]
+    np.testing.assert_array_equal(grey(colour), expected)
+    np.testing.assert_array_equal(grey(colour[:, :1]), colour[:, 0])

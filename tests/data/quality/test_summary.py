@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.config.compose import compose_settings
+from src.config.schema import RunSettings
+from src.runs import build
+from tests.data.pictures import encoded, tree, write
+
+
+def summary(root: Path, *words: str) -> tuple[str, ...]:
+    cache = f"data.cache_dir={root.parent / 'cache'}"
+    settings = compose_settings(RunSettings, ["data=folder", f"data.root={root}", cache, *words])
+    return build.build_data(settings).summary
+
+
+def test_three_lines_say_parts_classes_and_format(tmp_path: Path) -> None:
+    counts = {f"{part}/{label}": n for part, n in (("train", 6), ("test", 2)) for label in "ab"}
+    root = tree(tmp_path / "pets", counts | {"train/c": 1})
+    assert summary(root, "data.val_fraction=0.25") == (
+        "17 pictures: train 9, val 4, test 4 (given: train, test)",
+        "3 classes: a 8, b 8, c 1",
+        "all 12x16 pixels (height x width), kept so; colour, 8 bits",
+    )
+
+
+def test_many_classes_are_cut_to_the_largest_and_the_smallest(tmp_path: Path) -> None:
+    root = tree(tmp_path / "many", {f"class{n}": n for n in range(3, 15)}, channels=1)
+    parts, classes, form = summary(root)
+    assert parts.startswith("102 pictures: train ") and "(made by data.split_seed)" in parts
+    assert classes == (
+        "12 classes: class14 14, class13 13, class12 12, class11 11, class10 10, ..., "
+        "class7 7, class6 6, class5 5, class4 4, class3 3"
+    )
+    assert form == "all 12x16 pixels (height x width), kept so; grey, 8 bits"
+
+
+@pytest.mark.parametrize(
+    ("size", "words", "expected"),
+    [
+        ((224, 224), [], "resized to 128x128 (data.image_size sets another size)"),
+        ((10, 1000), [], "kept so"),
+        ((20, 2000), [], "resized to 13x1280 (data.image_size sets another size)"),
+        ((224, 224), ["data.image_size=224"], "kept so"),
+        ((40, 20), ["data.image_size=16"], "resized to 16x16 and squeezed (data.image_size"),
+        ((40, 20), ["data.image_size=16", "data.fit=pad"], "padded to its proportions"),
+    ],
+)
+def test_a_size_that_is_not_the_pictures_own_is_said(
+    size: tuple[int, int], words: list[str], expected: str, tmp_path: Path
+) -> None:
+    for number in range(8):
+        noise = np.random.default_rng(number).integers(0, 256, size, np.uint8)
+        write(tmp_path / "root" / "ab"[number % 2] / f"{number}.png", _png(noise))
+    form = summary(tmp_path / "root", *words)[2]
+    assert form.startswith(f"all {size[0]}x{size[1]} pixels") and expected in form
+
+
+def test_black_and_white_of_more_bits_are_said(tmp_path: Path) -> None:
+    for number in range(8):
+        values = np.random.default_rng(number).integers(0, 4096, (12, 12)).astype(np.uint16)
+        write(tmp_path / "root" / "ab"[number % 2] / f"{number}.png", _png(values))
+    assert summary(tmp_path / "root")[2].endswith(
+        "grey, all of more than 8 bits, 0 black and 4095 white"
+    )
+
+
+def _png(values: Any) -> bytes:
+    return encoded(Image.fromarray(values), "PNG")

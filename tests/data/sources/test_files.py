@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from src.data.sources.files import Listing, find_pictures
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pictures in nested folders, beside what is none; the content does not matter here."""
+    root = tmp_path / "my [old] pictures"
+    for name in (
+        "b.jpg", "a.JPG", "notes.txt", "more/c.png", "more/deep/d.webp", "cat/e.jpg",
+        ".hidden.jpg", ".trash/f.jpg", "__MACOSX/g.jpg",
+    ):  # fmt: skip
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "folder.jpg").mkdir()
+    return root
+
+
+def names(found: Listing, root: Path) -> list[str]:
+    return [os.path.relpath(path, root) for path in found.pictures]
+
+
+def reasons(found: Listing, root: Path) -> dict[str, str]:
+    return {os.path.relpath(one.path, root): one.reason for one in found.left_out}
+
+
+def test_a_folder_means_the_pictures_below_it_in_order(folder: Path) -> None:
+    found = find_pictures(str(folder))
+    assert names(found, folder) == ["a.JPG", "b.jpg", "cat/e.jpg", "more/c.png", "more/deep/d.webp"]
+
+
+def test_a_file_means_itself_whatever_its_ending(folder: Path) -> None:
+    assert find_pictures(str(folder / "notes.txt")).pictures == [str(folder / "notes.txt")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.jpg", ["b.jpg"]),
+        ("?.???", ["a.JPG", "b.jpg"]),
+        ("*/*.png", ["more/c.png"]),
+        ("[ab].*", ["a.JPG", "b.jpg"]),
+        ("**", ["a.JPG", "b.jpg", "cat/e.jpg", "more/c.png", "more/deep/d.webp"]),
+        ("**/*.webp", ["more/deep/d.webp"]),
+        ("m*", ["more/c.png", "more/deep/d.webp"]),
+    ],
+)
+def test_a_pattern_means_the_pictures_that_it_matches(
+    folder: Path, pattern: str, expected: list[str]
+) -> None:
+    plain = folder.rename(folder.parent / "plain")
+    found = find_pictures(f"{plain}/{pattern}")
+    if pattern == "**":  # which also meets what a folder's listing leaves out
+        found.pictures = [path for path in found.pictures if "__MACOSX" not in path]
+    assert names(found, plain) == expected
+
+
+def test_what_exists_is_no_pattern(folder: Path) -> None:
+    (folder / "[ab].jpg").touch()
+    assert find_pictures(str(folder / "[ab].jpg")).pictures == [str(folder / "[ab].jpg")]
+
+
+def test_nothing_to_be_found_is_said_as_it_is(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"pictures/no\.jpg does not exist$"):
+        find_pictures("pictures/no.jpg")
+    plain = folder.rename(folder.parent / "plain")
+    with pytest.raises(ValueError, match=r"nothing matches .*\*\.bmp$"):
+        find_pictures(f"{plain}/*.bmp")
+    with pytest.raises(
+        ValueError, match=r"matches 1 name, but no picture \(\.apng, .*\): .*notes\.txt: is empty"
+    ):
+        find_pictures(f"{plain}/*.txt")
+    (folder.parent / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty holds no picture \(\.apng, .*\)$"):
+        find_pictures(str(folder.parent / "empty"))
+
+
+def test_every_file_is_a_picture_or_named_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "new"
+    (root / "sub").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(root / "a.jfif", "JPEG")
+    Image.new("RGB", (8, 8)).save(root / "b.avif")
+    Image.new("RGB", (8, 8)).save(root / "no ending", "PNG")
+    Image.new("RGB", (8, 8)).save(os.fsencode(root) + b"/caf\xe9.png")
+    (root / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    (root / "notes.txt").write_text("nothing to see")
+    (root / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    (root / "loop.jpg").symlink_to(root / "loop.jpg")
+    os.mkfifo(root / "pipe.jpg")
+    (root / "sub" / "up").symlink_to(root, target_is_directory=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        monkeypatch.chdir(root)  # the path of a socket may have some hundred bytes
+        listening.bind("s.jpg")
+        found = find_pictures(str(root))
+    pictures = {"a.jfif", "b.avif", "no ending", os.fsdecode(b"caf\xe9.png")}
+    assert set(names(found, root)) == pictures
+    named = reasons(found, root)
+    assert "is HEIC" in named.pop("IMG_1.HEIC") and "is no picture" in named.pop("notes.txt")
+    assert named.pop("gone.jpg") == "is a link to nothing"
+    assert "symbolic links" in named.pop("loop.jpg")
+    assert "is a pipe" in named.pop("pipe.jpg") and "is a socket" in named.pop("s.jpg")
+    assert named.pop("sub/up") == "is a link to a folder that is listed already"
+    assert not named
+
+
+def test_a_folder_behind_a_link_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.png").touch()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "linked").symlink_to(tmp_path / "there")
+    found = find_pictures(str(tmp_path / "here"))
+    assert names(found, tmp_path / "here") == ["linked/a.png"] and not found.left_out
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, said in [
+        ("/dev/zero", "is a device"),
+        (f"{tmp_path}/pipe", "is a pipe"),
+        (f"{tmp_path}/loop", "symbolic links"),
+        (f"{tmp_path}/{'a' * 300}", "name too long"),
+    ]:
+        with pytest.raises(ValueError, match=f"^{path} .*{said}"):
+            find_pictures(path)

@@ -1,0 +1,446 @@
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.config.checks import ConfigError
+from src.data.sources.folder import load
+from src.data.sources.labels import clean_label
+from src.data.sources.source import Source
+from tests.data.pictures import png, tree, write
+
+
+def listed(root: Path) -> Source:
+    return load(root, root.parent / "cache", False)
+
+
+def reasons(source: Source) -> dict[str, str]:
+    return {problem.path: problem.reason for problem in source.problems}
+
+
+def test_class_folders_in_natural_order(tmp_path: Path) -> None:
+    root = tree(tmp_path / "pets", {"class10": 1, "class2": 2, "Class1": 1})
+    source = listed(root)
+    assert source.class_names == ("Class1", "class2", "class10")
+    assert source.targets.tolist() == [0, 1, 1, 2]
+    assert source.targets.dtype == np.int64
+    assert source.sample_paths == (
+        "Class1/003.png",
+        "class2/001.png",
+        "class2/002.png",
+        "class10/000.png",
+    )
+    assert source.given_parts is None
+    assert source.problems == ()
+    assert all(os.path.isfile(source.file(index)) for index in range(4))
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("train", "test"), ["train", "test"]),
+        (("train", "val", "test"), ["train", "val", "test"]),
+        (("Training", "VALID", "Testing"), ["train", "val", "test"]),
+        (("train", "validation"), ["train", "val"]),
+    ],
+)
+def test_given_parts(names: tuple[str, ...], parts: list[str], tmp_path: Path) -> None:
+    counts = {f"{name}/{label}": 2 for name in names for label in ("cat", "dog")}
+    source = listed(tree(tmp_path / "pets", counts))
+    assert source.class_names == ("cat", "dog")
+    assert source.given_parts is not None
+    assert list(dict.fromkeys(source.given_parts.tolist())) == parts
+    assert Counter(zip(source.given_parts.tolist(), source.targets.tolist(), strict=True)) == {
+        (part, target): 2 for part in parts for target in (0, 1)
+    }
+    assert source.problems == ()
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        # A train is a class among vehicles.
+        {"train": 2, "bus": 1, "test": 1},
+        {"train/steam": 2, "bus/red": 2},
+        {"train/steam": 2, "train station": 1, "bus": 1},
+        {"train": 2, "test_tube": 1, "blood_test": 1},
+        {"test_positive": 2, "test_negative": 1},
+        {"pred": 1, "prey": 2},
+        {"fold1": 1, "fold2": 1},
+        {"dev": 1, "ops": 1, "train": 1},
+        {"letters/A": 2, "digits/1": 1},
+    ],
+)
+def test_names_of_parts_may_be_names_of_classes(counts: dict[str, int], tmp_path: Path) -> None:
+    source = listed(tree(tmp_path / "pictures", counts))
+    assert source.given_parts is None
+    assert set(source.class_names) == {folder.partition("/")[0] for folder in counts}
+
+
+PARTED = {
+    "wrapped": (["seg_train/seg_train/%s", "seg_test/seg_test/%s"], ["train", "test"]),
+    "sets": (["training_set/%s", "test_set/%s"], ["train", "test"]),
+    "dev": (["train/%s", "dev/%s"], ["train", "val"]),
+    "images": (["train_images/%s", "val_images/%s"], ["train", "val"]),
+    "deeper images": (["train/images/%s", "test/images/%s"], ["train", "test"]),
+    "years": (["train2017/%s", "val2017/%s", "test2017/%s"], ["train", "val", "test"]),
+    "capitals": (["TrainSet/%s", "Valid/%s"], ["train", "val"]),
+    "joined": (["trainset/%s", "testset/%s"], ["train", "test"]),
+    "prefix": (["birds-train/%s", "birds-validation/%s"], ["train", "val"]),
+    "both in one": (["trainval/%s", "test/%s"], ["train", "test"]),
+    "inside": (["%s/train", "%s/test"], ["train", "test"]),
+    "inside, three": (["%s/Train", "%s/valid", "%s/test"], ["train", "val", "test"]),
+}
+
+
+@pytest.mark.parametrize("kind", PARTED)
+def test_parts_under_other_names(kind: str, tmp_path: Path) -> None:
+    places, parts = PARTED[kind]
+    counts = {place % label: 2 for place in places for label in ("forest", "sea")}
+    source = listed(tree(tmp_path / "root", counts))
+    assert source.class_names == ("forest", "sea") and source.problems == ()
+    assert source.given_parts is not None and source.sample_paths is not None
+    found = zip(source.given_parts.tolist(), source.targets, source.sample_paths, strict=True)
+    of_place = {place.replace("%s", ""): part for place, part in zip(places, parts, strict=True)}
+    for part, target, path in found:
+        label = ("forest", "sea")[target]
+        assert label in path
+        assert of_place[path.rpartition("/")[0].replace(label, "")] == part
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        (["fold0/%s", "fold1/%s", "fold2/%s"], "fold0, fold1, fold2 .*cv.folds=3"),
+        (["Split 1/%s", "Split 2/%s"], "Split 1, Split 2 .*cv.folds=2"),
+        (["train/%s", "eval/%s"], "train and eval .*call it val or test"),
+        (["train/%s", "query/%s", "gallery/%s"], "train and gallery .*call it"),
+        (["Training/%s", "PublicTest/%s", "PrivateTest/%s"], "Training and P.*Test"),
+        (["train/%s", "test1/%s", "test2/%s"], "two folders for test: test1 and test2"),
+        (["val/%s", "test/%s"], "test, val and no train part"),
+        (["%s/train", "%s/test", "%s/masks"], "nothing but train, val and test"),
+    ],
+)
+def test_folders_that_may_be_parts_are_refused(
+    places: list[str], message: str, tmp_path: Path
+) -> None:
+    counts = {place % label: 1 for place in places for label in ("forest", "sea")}
+    with pytest.raises(ConfigError, match=message):
+        listed(tree(tmp_path / "root", counts))
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("seg_train", "seg_test")])
+def test_parts_without_classes_are_refused(names: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no folders of classes"):
+        listed(tree(tmp_path / "root", dict.fromkeys(names, 2)))
+
+
+@pytest.mark.parametrize(
+    ("folder", "left_out"),
+    [
+        ("seg_pred/seg_pred", "pictures without labels; left out (3 pictures)"),
+        ("docs/figures", "is no part; left out (3 pictures)"),
+        ("seg_test", "lies in no class folder (3 such pictures)"),
+        ("seg_test/unknown", "without labels, they were left out"),
+    ],
+)
+def test_pictures_without_labels_are_named_and_left_out(
+    folder: str, left_out: str, tmp_path: Path
+) -> None:
+    counts = {f"seg_train/seg_train/{label}": 2 for label in ("forest", "sea")}
+    counts |= {f"seg_val/{label}": 1 for label in ("forest", "sea")}
+    source = listed(tree(tmp_path / "root", counts | {folder: 3}))
+    assert source.class_names == ("forest", "sea") and len(source) == 6
+    (reason,) = reasons(source).values()
+    assert left_out in reason
+
+
+def test_a_train_folder_beside_pictures_without_labels_gives_the_classes(tmp_path: Path) -> None:
+    counts = {"train/cat": 2, "train/dog": 2, "test_unlabeled": 3}
+    source = listed(tree(tmp_path / "root", counts))
+    assert source.class_names == ("cat", "dog") and source.given_parts is None
+    assert "without labels" in reasons(source)["test_unlabeled"]
+
+
+def test_folders_alike_in_every_class_are_mentioned(tmp_path: Path) -> None:
+    counts = {f"{site}/{label}": 1 for site in ("north", "south") for label in ("cat", "dog")}
+    source = listed(tree(tmp_path / "root", counts))
+    assert source.class_names == ("north", "south")
+    assert "cat, dog" in reasons(source)["north"]
+
+
+def test_labels_that_look_alike(tmp_path: Path) -> None:
+    source = listed(tree(tmp_path / "one", {"cat\u200b": 1, "cat ": 1, "Cat": 1, "dog": 1}))
+    assert source.class_names == ("Cat", "cat", "dog")
+    said = [problem.reason for problem in source.problems]
+    assert said == [
+        "the labels 'cat ', 'cat\\u200b' look alike and were taken for one",
+        "the labels Cat, cat differ only in capitals, and are classes of their own",
+    ]
+    with pytest.raises(ConfigError, match=r"only one \(cat\).* look alike"):
+        listed(tree(tmp_path / "three", {"cat": 1, "cat ": 1}))
+    counts = {"train/cat": 1, "train/dog": 1, "test/Cat": 1, "test/dog": 1}
+    with pytest.raises(ConfigError, match="class cat in the train part and Cat in another"):
+        listed(tree(tmp_path / "two", counts))
+
+
+def test_one_folder_around_all_is_looked_through(tmp_path: Path) -> None:
+    counts = {"pets/data/train/cat": 1, "pets/data/train/dog": 1, "pets/data/test/cat": 1}
+    source = listed(tree(tmp_path / "root", counts))
+    assert source.class_names == ("cat", "dog")
+    assert source.sample_paths is not None
+    assert source.sample_paths[0] == "pets/data/train/cat/000.png"
+    # A train folder alone gives no parts.
+    source = listed(tree(tmp_path / "other", {"train/cat": 1, "train/dog": 1}))
+    assert source.given_parts is None
+
+
+def test_pictures_may_lie_deeper_and_behind_links(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"cat/indoor/day": 1, "cat": 1, "dog": 1})
+    tree(tmp_path / "elsewhere", {"more": 2}, seed=50)
+    (root / "dog" / "more").symlink_to(tmp_path / "elsewhere" / "more")
+    (root / "dog" / "loop").symlink_to(root / "dog")
+    (root / "dog" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    source = listed(root)
+    assert source.targets.tolist() == [0, 0, 1, 1, 1]
+    assert "cat/indoor/day/000.png" in (source.sample_paths or ())
+    assert reasons(source) == {"dog/gone.png": "is a broken link or no regular file; left out"}
+
+
+def test_all_endings_in_any_case(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"a": 1, "b": 1})
+    endings = ["jpg", "JPEG", "Png", "bmp", "GIF", "webp", "tif", "TIFF", "ppm", "PGM"]
+    for ending in endings:
+        write(root / "a" / f"picture.{ending}", png(0))
+    source = listed(root)
+    assert (source.targets == 0).sum() == 1 + len(endings)
+
+
+def test_what_is_left_out_is_named(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"cat": 2, "dog": 2, ".ipynb_checkpoints": 3, "__MACOSX": 1})
+    for name in (".DS_Store", "Thumbs.db", "._0.png"):
+        write(root / "cat" / name, b"x")
+    write(root / "cat" / "notes.txt", b"x")
+    write(root / "dog" / "list.json", b"x")
+    write(root / "dog" / "README", b"x")
+    write(root / "stray.png", png(99))
+    (root / "empty").mkdir()
+    source = listed(root)
+    assert source.class_names == ("cat", "dog")
+    assert len(source) == 4
+    found = reasons(source)
+    assert (
+        found.pop(".ipynb_checkpoints") == found.pop("__MACOSX") == "is a hidden folder; left out"
+    )
+    assert found.pop("empty") == "holds no pictures; this folder was left out"
+    assert found.pop("stray.png").startswith("lies in no class folder (1 such")
+    ((_, reason),) = found.items()
+    assert "no picture by its name" in reason
+    assert all(kind in reason for kind in ("1 .txt", "1 .json", "1 without ending"))
+
+
+def test_parts_that_do_not_match_are_named(tmp_path: Path) -> None:
+    counts = {"train/cat": 1, "train/dog": 1, "test/cat": 1, "test/cow": 1, "docs/a": 1}
+    source = listed(tree(tmp_path / "root", counts))
+    assert source.class_names == ("cat", "cow", "dog")
+    found = reasons(source)
+    assert found["cow"] == "is a class without pictures in the train part"
+    assert "is no part" in found["docs"]
+    tree(tmp_path / "root", {"training/cat": 1})
+    with pytest.raises(ConfigError, match="two folders for train: train and training"):
+        listed(tmp_path / "root")
+
+
+def test_one_letter_in_two_encodings_is_one_class(tmp_path: Path) -> None:
+    composed, split = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    counts = {f"train/{composed}": 1, "train/tea": 1, f"test/{split}": 1}
+    source = listed(tree(tmp_path / "root", counts))
+    assert source.class_names == (composed, "tea")
+    assert source.problems == ()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+def test_names_that_are_no_unicode_are_left_out(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"a": 1, "b": 1})
+    with open(os.path.join(os.fsencode(root), b"a", b"\xff.png"), "wb") as file:
+        file.write(png(0))
+    source = listed(root)
+    assert len(source) == 2
+    ((path, reason),) = reasons(source).items()
+    assert path.isascii() and "no valid UTF-8" in reason
+
+
+ODD = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0\\", exclude_categories=("Cs", "Cc")),
+    min_size=1,
+    max_size=20,
+).filter(lambda name: not name.startswith(".") and name.strip() == name)
+
+
+@given(folder=ODD, first=ODD, second=ODD)
+def test_paths_are_taken_literally(
+    folder: str, first: str, second: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    labels = {clean_label(name) or name for name in (first, second)}
+    if len(labels) < 2 or len({name.casefold() for name in labels}) < 2:
+        return
+    root = tmp_path_factory.mktemp("odd") / folder
+    source = listed(tree(root, {first: 1, second: 1}))
+    assert set(source.class_names) == labels
+    assert all(os.path.isfile(source.file(index)) for index in range(2))
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({}, "has none"),
+        ({"cat": 2}, r"has only one \(cat\)"),
+        ({"train/cat": 1, "test/cat": 1}, r"has only one \(cat\)"),
+    ],
+)
+def test_fewer_than_two_classes_are_refused(
+    counts: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    root = tree(tmp_path / "root", counts)
+    root.mkdir(exist_ok=True)
+    write(root / "a.png", png(0))
+    with pytest.raises(ConfigError, match=message):
+        listed(root)
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        (None, "data.root is not set: say data.root=PATH"),
+        (Path("nowhere"), "data.root is 'nowhere': there is no such file or folder.$"),
+        (Path("~/pets"), "write out what ~ stands for"),
+    ],
+)
+def test_no_root(root: Path | None, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(root, tmp_path, False)
+
+
+def test_a_file_that_is_no_set_of_pictures(tmp_path: Path) -> None:
+    path = write(tmp_path / "cat.png", png(0))
+    with pytest.raises(ConfigError, match="neither a folder, nor a CSV file, nor an archive"):
+        load(path, tmp_path, False)
+
+
+# ---- CSV
+
+
+def table(folder: Path, text: str, **options: str) -> Path:
+    path = folder / "pictures.csv"
+    path.write_text(text, **options)
+    return path
+
+
+def test_csv_of_path_and_label(tmp_path: Path) -> None:
+    root = tree(tmp_path / "pictures", {"a b": 2, "c": 1})
+    outside = write(tmp_path / "elsewhere" / "x.png", png(9))
+    text = (
+        f'path,label\n"a b/000.png",dog\na b/001.png,"cat, big"\n\n./c/002.png,dog\n{outside},dog\n'
+    )
+    # As spreadsheets write it: with a mark at the start, and other ends of lines.
+    file = table(root, text.replace("\n", "\r\n"), encoding="utf-8-sig", newline="")
+    source = listed(file)
+    assert source.class_names == ("cat, big", "dog")
+    assert source.targets.tolist() == [1, 0, 1, 1]
+    assert source.sample_paths == ("a b/000.png", "a b/001.png", "./c/002.png", str(outside))
+    assert source.given_parts is None and source.groups is None
+    assert all(os.path.isfile(source.file(index)) for index in range(4))
+
+
+def test_csv_with_parts_and_groups(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    text = (
+        "Group, Split ,LABEL,path,camera\n"
+        "p1,train,a,x/000.png,7\np1,val,b,x/001.png,8\np2,test,a,x/002.png,9\n"
+    )
+    source = listed(table(tmp_path, text))
+    assert source.given_parts is not None
+    assert source.given_parts.tolist() == ["train", "val", "test"]
+    assert source.groups == ("p1", "p1", "p2")
+    assert [problem.reason for problem in source.problems] == [
+        "has columns that mean nothing here: camera"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1: there is no column path"),
+        ("x/000.png,a\nx/001.png,b\n", "line 1: there is no column path"),
+        ("path;label\nx/000.png;a\n", "separated by commas"),
+        ("path,label\n", "no line after its header"),
+        ("path,label,label\nx/000.png,a,a\n", "two columns label"),
+        ("path,label\nx/000.png,a\nx/001.png,\n", "line 3: label is empty"),
+        ("path,label\nx/000.png,a\nx/001.png\n", "line 3: there is 1 value for 2 columns"),
+        ("path,label\nx/000.png,bird, small\n", "line 2: there are 3 values for 2 columns"),
+        ("path,label\nx/000.png,a\nx/001.png,b,\n", "line 3: there are 3 values for 2 columns"),
+        ("label,path,group\na,x/000.png,g\nb, c,x/001.png,g\n", "line 3: there are 4 values"),
+        ('path,label\n"x/000.png","a\nb"\nx/001.png\n', "line 4: there is 1 value"),
+        ("path,label\nx/000.png,a\nx/001.png,\u200b\n", "line 3: label is empty"),
+        ("path,label\nx/000.png,a\0\nx/001.png,b\n", "line 2: there is a NUL character"),
+        ("path,label,group\nx/000.png,a,g\nx/001.png,b,\ufeff \n", "line 3: group is empty"),
+        ("path,label\nx/000.png,a\nx/001.png,a\n", "at least 2 labels"),
+        (
+            "path,label\nx/000.png,a\nx/9.png,b\ny.png,b\n",
+            r"2 of 3 .*line 3: x/9.png; line 4: y.png",
+        ),
+        ("path,label\nx/000.png,a\nx/../x/000.png,b\n", "lines 2 and 3 name the same file"),
+        ("path,label,split\nx/000.png,a,train\nx/001.png,b,tset\n", "line 3: .*did you mean test"),
+        ("path,label,split\nx/000.png,a,train\nx/001.png,b,\n", "line 3: split is empty"),
+        ('path,label\nx/000.png,"a\nx/001.png,b\n', "line 3: unexpected end of data"),
+    ],
+)
+def test_csv_mistakes_are_named_with_their_line(text: str, message: str, tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    with pytest.raises(ConfigError, match=message) as error:
+        listed(table(tmp_path, text))
+    assert "pictures.csv" in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "mac-roman", "utf-16", "utf-32"])
+def test_csv_in_another_encoding_says_so(encoding: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not written in UTF-8"):
+        listed(table(tmp_path, "path,label\nä.png,ö\n", encoding=encoding))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_csv_in_utf_16_without_a_mark_is_refused(encoding: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"column path|NUL"):
+        listed(table(tmp_path, "path,label\nx/000.png,a\n", encoding=encoding))
+
+
+def test_csv_labels_that_nobody_can_tell_apart_are_one(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 8})
+    composed, split = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    labels = [
+        composed,
+        split,
+        f"{composed} ",
+        f"{composed}\u200b",
+        "\ufefftea",
+        "tea",
+        "Tea",
+        "a\xa0b",
+    ]
+    rows = "".join(f"x/00{n}.png,{label},g{n}\u200e\n" for n, label in enumerate(labels))
+    source = listed(table(tmp_path, f"path,label,group\n{rows}", encoding="utf-8"))
+    assert source.class_names == ("a b", composed, "Tea", "tea")
+    assert source.targets.tolist() == [1, 1, 1, 1, 3, 3, 2, 0]
+    assert source.groups == tuple(f"g{n}" for n in range(8))
+    assert [problem.reason for problem in source.problems] == [
+        r"the labels 'caf\xe9', 'caf\xe9\u200b' look alike and were taken for one",
+        r"the labels '\ufefftea', 'tea' look alike and were taken for one",
+        "the labels Tea, tea differ only in capitals, and are classes of their own",
+    ]

@@ -1,0 +1,392 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from src.data.splitting.splits import Split, make_split
+
+
+def digests(names: list[object]) -> NDArray[np.bytes_]:
+    return np.array([hashlib.sha256(str(n).encode()).hexdigest() for n in names], "S64")
+
+
+def distinct(counts: list[int], tag: str = "") -> tuple[NDArray[np.int64], NDArray[np.bytes_]]:
+    """Targets and hashes of `counts[k]` different pictures of each class k."""
+    targets = np.repeat(np.arange(len(counts)), counts)
+    return targets, digests([f"{tag}{i}" for i in range(len(targets))])
+
+
+def split_of(targets: NDArray[np.int64], hashes: NDArray[np.bytes_], **options: object) -> Split:
+    arguments = {"seed": 0, "val_fraction": 0.2, "test_fraction": 0.2, **options}
+    return make_split(targets, hashes, **arguments)  # type: ignore[arg-type]
+
+
+@st.composite
+def listings(draw: st.DrawFn) -> dict[str, object]:
+    """Pictures with copies, conflicting labels and maybe groups, in any order."""
+    n = draw(st.integers(20, 80))
+    contents = draw(st.lists(st.integers(0, n), min_size=n, max_size=n))
+    return {
+        "targets": np.array(draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))),
+        "hashes": digests(list(contents)),
+        "groups": draw(
+            st.none()
+            | st.lists(st.sampled_from([f"g{i}" for i in range(30)]), min_size=n, max_size=n)
+        ),
+        "seed": draw(st.integers(0, 2**31 - 1)),
+        "order": np.array(draw(st.permutations(range(n)))),
+    }
+
+
+def try_split(**arguments: object) -> Split | None:
+    """The split, or None where the listing is one lump that cannot be divided."""
+    try:
+        return make_split(**arguments)  # type: ignore[arg-type]
+    except ValueError as error:
+        if "part would be empty" not in str(error):
+            raise
+        return None
+
+
+@settings(deadline=None, max_examples=60)
+@given(listings())
+def test_parts_are_disjoint_complete_and_tear_nothing_apart(listing: dict[str, object]) -> None:
+    hashes, groups, order = listing["hashes"], listing["groups"], listing["order"]
+    options = {"seed": listing["seed"], "val_fraction": 0.2, "test_fraction": 0.15}
+    split = try_split(targets=listing["targets"], content_hashes=hashes, groups=groups, **options)
+    if split is None:
+        return
+    everything = np.concatenate([split.train, split.val, split.test])
+    assert sorted(everything.tolist()) == list(range(len(hashes)))
+    assert len(split.dropped) == 0
+    for column in [hashes] if groups is None else [hashes, np.array(groups)]:
+        inside = [set(column[part].tolist()) for part in (split.train, split.val, split.test)]
+        assert not (inside[0] & inside[1] or inside[0] & inside[2] or inside[1] & inside[2])
+
+    shuffled = try_split(
+        targets=listing["targets"][order],
+        content_hashes=hashes[order],
+        groups=None if groups is None else [groups[i] for i in order],
+        **options,
+    )
+    assert shuffled is not None
+    assert np.array_equal(shuffled.parts, split.parts[order])
+    assert shuffled.fingerprint == split.fingerprint
+
+
+@settings(deadline=None, max_examples=60)
+@example(counts=[3, 100], val=0.145, test=0.5, seed=0)
+@given(
+    counts=st.lists(st.integers(1, 120), min_size=1, max_size=5),
+    val=st.sampled_from([0.05, 0.1, 0.25, 0.145]),
+    test=st.sampled_from([0.0, 0.1, 0.5]),
+    seed=st.integers(0, 1000),
+)
+def test_every_class_is_dealt_by_its_fractions(
+    counts: list[int], val: float, test: float, seed: int
+) -> None:
+    targets, hashes = distinct(counts)
+    split = try_split(
+        targets=targets, content_hashes=hashes, seed=seed, val_fraction=val, test_fraction=test
+    )
+    if split is None:
+        assert max(counts) < 10
+        return
+    for k, n in enumerate(counts):
+        train, tested, vals = (
+            int((targets[p] == k).sum()) for p in (split.train, split.test, split.val)
+        )
+        assert train >= 1
+        if n == 1:
+            continue
+        for got, fraction in ((vals, val), (tested, test)):
+            # Rounded half up, in whole numbers of a thousandth.
+            wanted = (round(fraction * 1000) * n + 500) // 1000
+            if n >= 3 and fraction:
+                wanted = max(wanted, 1)
+            if n > 10:
+                assert got == wanted
+            else:
+                assert abs(got - wanted) <= 1
+            if n >= 3 and fraction:
+                assert got >= 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10_000), n=st.integers(20, 200))
+def test_one_picture_more_moves_at_most_one_across_each_border(seed: int, n: int) -> None:
+    targets, hashes = distinct([n, 30], tag=str(seed))
+    before = split_of(targets, hashes)
+    more = split_of(np.append(targets, 0), np.append(hashes, digests(["new"])))
+    moved = np.flatnonzero(more.parts[:-1] != before.parts)
+    assert len(moved) <= 2
+    assert (targets[moved] == 0).all()
+
+
+def test_the_seed_chooses_the_split() -> None:
+    targets, hashes = distinct([500, 500])
+    shared = np.intersect1d(split_of(targets, hashes).test, split_of(targets, hashes, seed=1).test)
+    assert 20 < len(shared) < 60  # 40 by chance, were the two independent
+
+
+def test_a_class_of_one_trains_and_a_class_of_three_is_everywhere() -> None:
+    targets, hashes = distinct([100, 1, 3])
+    for seed in range(20):
+        split = split_of(targets, hashes, seed=seed, val_fraction=0.01, test_fraction=0.01)
+        assert split.parts[100] == 0
+        assert sorted(split.parts[101:].tolist()) == [0, 1, 2]
+
+
+def test_groups_are_dealt_by_pictures_not_by_number() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat([f"g{i}" for i in range(200)], rng.integers(1, 12, 200))
+    targets = np.zeros(len(groups), np.int64)
+    split = split_of(targets, digests(list(range(len(groups)))), groups=groups.tolist())
+    for part in (split.val, split.test):
+        assert abs(len(part) - 0.2 * len(groups)) <= 11 / 2 + 0.5
+
+
+def test_groups_joined_by_a_copy_stay_together() -> None:
+    # a and b share a picture, b and c another one: the three are one unit.
+    groups = ["a", "a", "b", "b", "c", "c"] + [f"solo{i}" for i in range(30)]
+    hashes = digests([0, 1, 1, 2, 2, 3, *range(10, 40)])
+    for seed in range(20):
+        split = split_of(np.zeros(36, np.int64), hashes, groups=groups, seed=seed)
+        assert len(set(split.parts[:6].tolist())) == 1
+
+
+def test_a_unit_of_two_classes_is_dealt_with_the_rarer_one() -> None:
+    # Ten groups hold a common class, three of them a rare one too: the rare one is in each part.
+    targets = np.array([0] * 40 + [1] * 3)
+    groups = [f"g{i % 10}" for i in range(40)] + ["g0", "g1", "g2"]
+    for seed in range(10):
+        split = split_of(targets, digests(list(range(43))), groups=groups, seed=seed)
+        assert sorted(split.parts[40:].tolist()) == [0, 1, 2]
+
+
+def test_given_parts_stay() -> None:
+    targets, hashes = distinct([60])
+    given_parts = ["train"] * 40 + ["val"] * 10 + ["test"] * 10
+    split = split_of(targets, hashes, given_parts=given_parts)
+    assert split.train.tolist() == list(range(40))
+    assert split.val.tolist() == list(range(40, 50))
+    assert split.test.tolist() == list(range(50, 60))
+
+
+@pytest.mark.parametrize(
+    ("given_parts", "sizes"),
+    [
+        (["train"] * 100, (60, 20, 20)),
+        (["train"] * 80 + ["test"] * 20, (64, 16, 20)),
+        (["train"] * 80 + ["val"] * 20, (64, 20, 16)),
+    ],
+)
+def test_what_is_not_given_is_cut_from_train(
+    given_parts: list[str], sizes: tuple[int, int, int]
+) -> None:
+    targets, hashes = distinct([100])
+    split = split_of(targets, hashes, given_parts=given_parts)
+    assert (len(split.train), len(split.val), len(split.test)) == sizes
+    settled = np.array(given_parts) != "train"
+    assert (np.array(["train", "val", "test"])[split.parts] == given_parts)[settled].all()
+
+
+def test_given_parts_that_overlap_are_refused_with_names() -> None:
+    contents = [*range(30), 3, 4, 40]
+    names = [f"train/{i}.png" for i in range(30)] + ["test/x.png", "test/y.png", "test/z.png"]
+    arguments = {
+        "given_parts": ["train"] * 30 + ["test"] * 3,
+        "names": names,
+        "test_fraction": 0.0,
+    }
+    with pytest.raises(ValueError, match="overlap") as caught:
+        split_of(np.zeros(33, np.int64), digests(contents), **arguments)
+    lines = str(caught.value).splitlines()[1:]
+    assert lines == [
+        "  train/3.png (train) equals test/x.png (test)",
+        "  train/4.png (train) equals test/y.png (test)",
+    ]
+
+    split = split_of(np.zeros(33, np.int64), digests(contents), on_duplicates="drop", **arguments)
+    assert split.dropped.tolist() == [3, 4]
+    assert split.test.tolist() == [30, 31, 32]
+
+
+def test_of_three_copies_the_one_in_test_stays() -> None:
+    contents = [*range(20), 0, 1, 0, 22]
+    given_parts = ["train"] * 20 + ["val"] * 2 + ["test"] * 2
+    split = split_of(
+        np.zeros(24, np.int64), digests(contents), given_parts=given_parts, on_duplicates="drop"
+    )
+    assert split.dropped.tolist() == [0, 1, 20]
+    assert split.val.tolist() == [21]
+
+
+def test_a_group_in_two_given_parts_is_refused_and_the_list_is_short() -> None:
+    groups = [f"g{i}" for i in range(20)] * 2
+    given_parts = ["train"] * 20 + ["test"] * 20
+    with pytest.raises(ValueError, match="shares its group with") as caught:
+        split_of(
+            np.zeros(40, np.int64), digests(list(range(40))), given_parts=given_parts, groups=groups
+        )
+    lines = str(caught.value).splitlines()
+    assert lines[1] == "  picture 0 (train) shares its group with picture 20 (test)"
+    assert lines[-1] == "  and 10 more"
+    assert len(lines) == 12
+
+
+def test_conflicting_labels_are_counted_once_a_content() -> None:
+    hashes = digests([*range(20), 0, 0, 1, 2])
+    targets = np.array([0] * 20 + [1, 2, 1, 0])
+    assert split_of(targets, hashes).conflicting_labels == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"val_fraction": 0.0}, "validation part would be empty"),
+        ({"val_fraction": 0.6, "test_fraction": 0.4}, "sum must be below 1"),
+        ({"val_fraction": -0.1}, "below 0"),
+        ({"given_parts": ["test"] * 10}, "training part would be empty"),
+        ({"given_parts": ["training"] * 10}, "'training'"),
+        ({"on_duplicates": "ignore"}, "ignore"),
+    ],
+)
+def test_bad_input_is_refused(options: dict[str, object], message: str) -> None:
+    targets, hashes = distinct([10])
+    with pytest.raises(ValueError, match=message):
+        split_of(targets, hashes, **options)
+
+
+def test_the_fingerprint_names_contents_classes_and_parts() -> None:
+    targets, hashes = distinct([30, 30])
+    split = split_of(targets, hashes, names=[f"a/{i}" for i in range(60)])
+    assert split.fingerprint == split_of(targets, hashes).fingerprint
+    assert split.fingerprint != split_of(targets, hashes, seed=1).fingerprint
+    assert split.fingerprint != split_of(1 - targets, hashes).fingerprint
+    assert split.fingerprint != split_of(targets, digests(list(range(1, 61)))).fingerprint
+
+
+def test_a_dropped_copy_is_not_in_the_fingerprint() -> None:
+    targets, hashes = distinct([30])
+    given_parts = ["train"] * 20 + ["val"] * 5 + ["test"] * 5
+    without = split_of(targets, hashes, given_parts=given_parts)
+    copied = split_of(
+        np.append(targets, 0),
+        np.append(hashes, hashes[29]),
+        given_parts=[*given_parts, "train"],
+        on_duplicates="drop",
+    )
+    assert copied.dropped.tolist() == [30]
+    assert copied.fingerprint == without.fingerprint
+
+
+def test_the_manifest_can_be_read_by_people_and_back(tmp_path: Path) -> None:
+    targets, hashes = distinct([10, 10])
+    names = ['with, comma "and quotes".png', "图片 = [1].png", *(f"{i}.png" for i in range(18))]
+    split = split_of(targets, hashes, names=names)
+    path = tmp_path / "split.csv"
+    split.write(path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "part,target,content_hash,path"
+    assert lines[3].endswith(f",0,{hashes[2].decode()},0.png")
+    read = Split.read(path)
+    assert np.array_equal(read.parts, split.parts)
+    assert np.array_equal(read.targets, split.targets)
+    assert read.names == split.names
+    assert read.fingerprint == split.fingerprint
+
+
+def test_a_manifest_without_names(tmp_path: Path) -> None:
+    split = split_of(*distinct([10]))
+    split.write(tmp_path / "split.csv")
+    assert Split.read(tmp_path / "split.csv").names is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a,b\n1,2\n", "part,target,content_hash,path\nhidden,0,a,b\n"]
+)
+def test_another_file_is_no_manifest(tmp_path: Path, text: str) -> None:
+    (tmp_path / "split.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"split\.csv"):
+        Split.read(tmp_path / "split.csv")
+
+
+def test_a_million_pictures_in_groups_of_three() -> None:
+    n = 1_000_000
+    hashes = np.random.default_rng(0).integers(97, 123, (n, 32), np.uint8).view("S32").ravel()
+    groups = np.arange(n) // 3
+    split = split_of(np.arange(n) % 100, hashes, groups=groups.astype(str))
+    assert len(split.test) == pytest.approx(n * 0.2, rel=1e-3)
+    assert (split.parts[1:] == split.parts[:-1])[groups[1:] == groups[:-1]].all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(listings(), st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=15))
+def test_near_pairs_are_not_torn_apart(
+    listing: dict[str, object], pairs: list[tuple[int, int]]
+) -> None:
+    split = try_split(
+        targets=listing["targets"],
+        content_hashes=listing["hashes"],
+        groups=listing["groups"],
+        seed=listing["seed"],
+        val_fraction=0.2,
+        test_fraction=0.15,
+        near=np.array(pairs, np.int64).reshape(-1, 2),
+    )
+    if split is not None:
+        assert all(split.parts[one] == split.parts[other] for one, other in pairs)
+
+
+def test_without_near_pairs_the_split_is_what_it_was() -> None:
+    targets, hashes = distinct([30, 20])
+    nothing = np.zeros((0, 2), np.int64)
+    split = split_of(targets, hashes, near=nothing)
+    assert split.fingerprint == split_of(targets, hashes).fingerprint
+
+
+def test_near_pairs_do_not_move_given_parts() -> None:
+    targets, hashes = distinct([30, 30])
+    given = ["train"] * 40 + ["test"] * 20
+    near = np.array([[0, 45], [1, 2], [2, 50], [31, 32]])
+    split = split_of(targets, hashes, given_parts=given, near=near)
+    assert split.test.tolist() == list(range(40, 60))
+    assert len(split.dropped) == 0 and len(split.val) == 8
+    for pair in ((1, 2), (31, 32)):
+        assert split.parts[pair[0]] == split.parts[pair[1]]
+
+
+def test_the_test_part_keeps_its_name_whatever_becomes_of_the_others() -> None:
+    targets, hashes = distinct([30, 30])
+    split = split_of(targets, hashes)
+    joined = split.with_val_training()
+    assert sorted([*split.train, *split.val]) == joined.train.tolist()
+    assert len(split.val) and not len(joined.val)
+    assert joined.test.tolist() == split.test.tolist()
+    assert joined.fingerprint != split.fingerprint
+    assert joined.test_fingerprint == split.test_fingerprint
+    other = split_of(targets, hashes, seed=1)
+    assert other.test_fingerprint != split.test_fingerprint
+    # Another label of the same picture makes it another test.
+    relabelled = dataclasses.replace(split, targets=1 - split.targets)
+    assert relabelled.test_fingerprint != split.test_fingerprint
+
+
+def test_a_manifest_keeps_names_that_look_like_formulas(tmp_path: Path) -> None:
+    names = ["=1+1/a.png", "'-x/b.png", "cat/c.png"]
+    hashes = np.array([f"{index:064x}" for index in range(3)], "S64")
+    split = make_split(
+        np.array([0, 0, 0]), hashes, seed=0, val_fraction=0.3, test_fraction=0.0, names=names
+    )
+    split.write(tmp_path / "split.csv")
+    lines = (tmp_path / "split.csv").read_text().splitlines()[1:]
+    assert [line.rsplit(",", 1)[1] for line in lines] == ["'=1+1/a.png", "''-x/b.png", "cat/c.png"]
+    assert Split.read(tmp_path / "split.csv").names == tuple(names)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from src.ensembles.combine import combine
+from src.ensembles.mixing import Way, combined_probabilities
+from src.statistics.mcnemar import mcnemar
+from tests.ensembles.test_greedy import library
+
+WAYS: list[Way] = ["greedy", "stacking"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_members_that_err_apart_are_better_together(way: Way) -> None:
+    probs, targets = library(0, 8, 1500)
+    found = combine([f"m{i}" for i in range(8)], probs, targets, ways=[way])
+    assert found.accuracy > found.best_accuracy
+    assert found.test.p_value < 0.01 and found.test.first_alone > found.test.second_alone
+    assert found.accuracy in found.interval
+    said = " ".join(found.sentences)
+    assert "better than the best single model" in said and found.best in said
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_guesses_look_no_better_than_guesses(way: Way) -> None:
+    """Many members that guess: the best of them, and any mixture, look good where chosen."""
+    generator = np.random.default_rng(0)
+    probs = generator.dirichlet(np.ones(2), (40, 300)).astype(np.float32)
+    targets = generator.integers(2, size=300)
+    found = combine([f"m{i}" for i in range(40)], probs, targets, ways=[way], at_most=40)
+    chosen = combined_probabilities(way, probs, found.weights)
+    assert (chosen.argmax(axis=1) == targets).mean() > 0.56
+    assert found.accuracy == pytest.approx(0.5, abs=0.075)
+    assert found.best_accuracy == pytest.approx(0.5, abs=0.075)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_picture_has_no_say_in_its_own_answer(way: Way) -> None:
+    """Turning one label changes nothing about what that picture is answered."""
+    probs, targets = library(1, 5, 90)
+    turned = targets.copy()
+    turned[17] = (turned[17] + 1) % 3
+    names = [f"m{i}" for i in range(5)]
+    one = combine(names, probs, targets, ways=[way])
+    other = combine(names, probs, turned, ways=[way])
+    np.testing.assert_array_equal(one.probs[17], other.probs[17])
+    assert not np.array_equal(one.probs, other.probs)
+
+
+def test_of_two_ways_the_better_one_is_taken() -> None:
+    probs, targets = library(4, 4, 600)
+    # Far too sure of themselves: powers below one repair that, and no mean can.
+    probs = probs**4 / (probs**4).sum(axis=2, keepdims=True)
+    names = [f"m{i}" for i in range(4)]
+    both = combine(names, probs, targets)
+    greedy, stacking = (combine(names, probs, targets, ways=[way]) for way in WAYS)
+    assert stacking.log_loss < greedy.log_loss - 0.01
+    assert both.way == "stacking"
+    np.testing.assert_array_equal(both.weights, stacking.weights)
+    np.testing.assert_array_equal(both.probs, stacking.probs)
+
+
+def test_the_test_is_mcnemars_and_copies_are_level() -> None:
+    probs, targets = library(2, 1, 200)
+    probs = np.repeat(probs, 3, axis=0)
+    found = combine(["a", "b", "c"], probs, targets)
+    assert found.test == mcnemar(np.ones(3, bool), np.ones(3, bool))
+    assert found.accuracy == found.best_accuracy and found.best == "a"
+    assert "cannot be told from the best" in found.sentences[0]
+
+
+def test_the_worst_members_are_let_go() -> None:
+    probs, targets = library(3, 10, 200)
+    found = combine([f"m{i}" for i in range(10)], probs, targets, ways=["greedy"], at_most=4)
+    assert np.count_nonzero(found.weights) <= 4
+    assert found.weights.sum() == pytest.approx(1)
+
+
+def test_refuses() -> None:
+    probs, targets = library(0, 2)
+    with pytest.raises(ValueError, match="for 1 members"):
+        combine(["a"], probs, targets)
+    with pytest.raises(ValueError, match="at_most is 0"):
+        combine(["a", "b"], probs, targets, at_most=0)
+    with pytest.raises(ValueError, match="folds is 1"):
+        combine(["a", "b"], probs, targets, folds=1)

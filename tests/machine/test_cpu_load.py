@@ -1,0 +1,71 @@
+"""What other programs use is told from what this one does, and threads leave them their cores."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from src.machine import cpu_load
+from src.machine.cpu_load import CpuLoad, is_idle, others_load, threads_beside
+
+
+class Machine:
+    """Clocks of a machine on which others use `others` cores, and this process `own`."""
+
+    def __init__(self, others: float, own: float) -> None:
+        self.now, self.others, self.own = 0.0, others, own
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def cpu_times(self) -> tuple[float, ...]:
+        class Times(tuple[float, ...]):
+            idle = 5.0
+
+        return Times((self.now * (self.others + self.own), 5.0))
+
+    def times(self) -> SimpleNamespace:
+        return SimpleNamespace(user=self.now * self.own * 0.75, system=self.now * self.own * 0.25)
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, others: float, own: float) -> Machine:
+    made = Machine(others, own)
+    monkeypatch.setattr(cpu_load.psutil, "cpu_times", made.cpu_times)
+    monkeypatch.setattr(cpu_load.os, "times", made.times)
+    monkeypatch.setattr(time, "perf_counter", lambda: made.now)
+    monkeypatch.setattr(time, "sleep", made.sleep)
+    return made
+
+
+@pytest.mark.parametrize("own", [0.0, 1.0, 8.0])
+@pytest.mark.parametrize(("others", "idle"), [(0.0, True), (0.2, True), (0.3, False), (6.0, False)])
+def test_others_are_told_from_this_process(
+    monkeypatch: pytest.MonkeyPatch, others: float, idle: bool, own: float
+) -> None:
+    made = machine(monkeypatch, others, own)
+    assert others_load() == pytest.approx(others, abs=1e-9)
+    assert is_idle() == idle
+    with CpuLoad() as load:
+        made.sleep(3.0)
+    assert load.others == pytest.approx(others, abs=1e-9) and load.disturbed != idle
+
+
+@pytest.mark.parametrize(
+    ("cores", "others", "most", "threads"),
+    [
+        (2, 0.0, 2, 2),
+        (2, 0.3, 2, 2),
+        (2, 1.0, 2, 1),
+        (2, 2.0, 2, 1),
+        (16, 6.0, 16, 10),
+        (16, 6.0, 4, 4),
+        (16, 40.0, 16, 1),  # more than there are for this process
+    ],
+)
+def test_threads_leave_others_their_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, others: float, most: int, threads: int
+) -> None:
+    monkeypatch.setattr(cpu_load, "available_cores", lambda: cores)
+    assert threads_beside(others, most) == threads

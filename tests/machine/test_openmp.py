@@ -1,0 +1,99 @@
+"""How OpenMP's threads wait is set before anything loads OpenMP, and the user's choice holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.machine.checkout import ROOT, import_environment
+from src.machine.openmp import WAITING, wait_briefly
+
+VARIABLES = ("OMP_WAIT_POLICY", *WAITING)
+
+# Python imports this module when it starts. It writes the variables down when the first library
+# with an OpenMP of its own is about to be imported, or at the end where none is.
+_SPY = """
+import atexit, json, os, sys
+
+def note(how):
+    names = os.environ["SPY_NAMES"].split()
+    if not os.path.exists(os.environ["SPY_FILE"]):
+        found = {name: os.environ[name] for name in names if name in os.environ}
+        with open(os.environ["SPY_FILE"], "w") as file:
+            json.dump({"how": how, "found": found}, file)
+
+class Spy:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name in ("torch", "sklearn"):
+            note(name)
+            os._exit(0)
+
+sys.meta_path.insert(0, Spy)
+atexit.register(note, "exit")
+"""
+
+# Whether the command comes as far as importing torch or scikit-learn, and the command.
+_COMMANDS = {
+    "train": (True, "src.train", "model=mlp", "tracking=none"),
+    "sweep": (False, "src.sweep", "--help"),
+    "evaluate": (False, "src.evaluate", "run=none", "--help"),
+    "predict": (False, "src.predict", "run=none", "images=none", "out=none.csv", "--help"),
+    "compare": (False, "src.compare", "--help"),
+    "select": (False, "src.select", "--help"),
+    "export": (False, "src.export", "run=none", "--help"),
+    "worker": (True, "src.search.workers.process", "{fd}", "src.sweeps.run_job.TrialRunner"),
+    "a trial on several devices": (True, "src.sweeps.ddp_trial", "{fd}", "{{}}"),
+    "tests": (True, "pytest", "-q", "--collect-only", "tests/training/test_losses.py"),
+    "benchmarks": (True, "benchmarks", "runtime"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        *((name, {}) for name in _COMMANDS),
+        ("train", {"OMP_WAIT_POLICY": "ACTIVE"}),
+        ("worker", {"GOMP_SPINCOUNT": "77"}),
+    ],
+)
+def test_a_process_says_how_threads_wait_before_it_loads_them(
+    tmp_path: Path, name: str, own: dict[str, str]
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_SPY)
+    imports, *command = _COMMANDS[name]
+    reading, writing = os.pipe()
+    os.close(writing)  # a worker ends once nobody can give it a job
+    spy = {"SPY_FILE": str(tmp_path / "found.json"), "SPY_NAMES": " ".join(VARIABLES)}
+    environment = {key: value for key, value in os.environ.items() if key not in VARIABLES}
+    environment |= import_environment() | spy | own
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
+    process = subprocess.run(
+        [sys.executable, "-m", *(str(word).format(fd=reading) for word in command)],
+        env=environment,
+        cwd=ROOT,
+        pass_fds=[reading],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    os.close(reading)
+    seen = json.loads((tmp_path / "found.json").read_text())
+    assert (seen["how"] != "exit") == imports, process.stderr
+    assert seen["found"] == (own or WAITING)
+
+
+def test_any_choice_of_the_user_stands_alone() -> None:
+    for name in VARIABLES:
+        environment = {name: "mine"}
+        wait_briefly(environment)
+        assert environment == {name: "mine"}
+    empty: dict[str, str] = {}
+    wait_briefly(empty)
+    assert empty == WAITING

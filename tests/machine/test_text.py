@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import csv
+import io
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.machine.text import csv_cell, csv_row, encodable, from_csv_cell, visible, visible_lines
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("猫 café (1).jpg", "猫 café (1).jpg"),
+        ("\x1b]0;title\x07\x1b[31mred", r"\x1b]0;title\x07\x1b[31mred"),
+        ("a\nerror: b", r"a\nerror: b"),
+        ("a\r\tb", r"a\r\tb"),
+        ("\x9b31m", r"\x9b31m"),  # the escape sequence of eight bits
+        ("photo\u202egpj.exe", r"photo\u202egpj.exe"),
+        (os.fsdecode(b"caf\xe9"), r"caf\xe9"),
+    ],
+)
+def test_a_name_is_one_line_of_plain_text(name: str, shown: str) -> None:
+    assert visible(name) == shown
+
+
+@given(st.text(st.characters(codec=None)))
+def test_what_is_shown_can_be_written_and_moves_no_cursor(name: str) -> None:
+    shown = visible(name)
+    shown.encode()
+    assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in shown)
+    assert visible_lines(name).count("\n") == name.count("\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\uff1d", "'=1"]
+)
+def test_no_formula_begins_a_cell(text: str) -> None:
+    assert csv_cell(text) == f"'{text}"
+    assert from_csv_cell(csv_cell(text)) == text
+
+
+@pytest.mark.parametrize("text", ["-5", "+1.5e-3", "-.5", "cat", "a=b", "it's", "'quoted'", ""])
+def test_numbers_and_plain_names_stay(text: str) -> None:
+    assert csv_cell(text) == text == from_csv_cell(text)
+
+
+@given(st.lists(st.text(st.sampled_from("'=+-@\t\r\n ,\"1aé"), max_size=6), min_size=1))
+def test_a_table_gives_every_text_back(texts: list[str]) -> None:
+    stream = io.StringIO(newline="")
+    csv.writer(stream).writerow(csv_row(texts))
+    (row,) = csv.reader(io.StringIO(stream.getvalue(), newline=""))
+    assert [from_csv_cell(cell) for cell in row] == texts
+
+
+def test_numbers_are_no_texts_in_a_row() -> None:
+    assert csv_row([-0.5, "-x", None]) == [-0.5, "'-x", None]
+
+
+def test_a_name_that_is_no_utf8_can_be_written() -> None:
+    assert encodable(os.fsdecode(b"\xff=\xe9")) == r"\xff=\xe9"
+    csv_cell(os.fsdecode(b"\xff")).encode()

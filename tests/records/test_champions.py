@@ -1,0 +1,71 @@
+"""Who is champion, and what the word means to whoever takes a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from src.records.champions import Champion, champions_folder, find_champion
+from src.runs.folder import RunFolder
+
+
+def crowned(output_dir: Path, data: str) -> RunFolder:
+    """A run that is champion of its data set."""
+    folder = RunFolder.create(output_dir, "mlp", data)
+    Champion(data, folder.name, folder.run_id).write(output_dir)
+    return folder
+
+
+def test_the_word_means_the_only_champion_there_is(tmp_path: Path) -> None:
+    folder = crowned(tmp_path, "digits")
+    assert RunFolder.find("champion", tmp_path) == folder
+    assert RunFolder.find("champion:digits", tmp_path) == folder
+    later = crowned(tmp_path, "digits")
+    assert RunFolder.find("champion", tmp_path) == later != folder
+
+
+def test_of_several_one_must_be_named(tmp_path: Path) -> None:
+    digits, pets = crowned(tmp_path, "digits"), crowned(tmp_path, "my pets, 2026")
+    with pytest.raises(ValueError, match=r"say one of champion:digits, champion:my pets, 2026"):
+        RunFolder.find("champion", tmp_path)
+    assert RunFolder.find("champion:digits", tmp_path) == digits
+    assert RunFolder.find("champion:my pets, 2026", tmp_path) == pets
+    with pytest.raises(ValueError, match=r"no champion of 'cats': there is champion:digits"):
+        RunFolder.find("champion:cats", tmp_path)
+
+
+def test_without_a_champion_it_says_how_to_come_by_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"python -m src\.select chooses one"):
+        RunFolder.find("champion", tmp_path)
+    assert find_champion("champions", tmp_path) is None
+    assert find_champion("0123", tmp_path) is None
+
+
+def test_a_champion_that_was_deleted_is_named(tmp_path: Path) -> None:
+    folder = crowned(tmp_path, "digits")
+    folder.path.rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=f"{folder.name}, the champion of digits, is not in"):
+        RunFolder.find("champion", tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"data": "digits"}', '{"run": 3}'])
+def test_a_damaged_record_is_none(tmp_path: Path, content: str) -> None:
+    champions_folder(tmp_path).mkdir()
+    (champions_folder(tmp_path) / "digits.json").write_text(content)
+    assert Champion.read(tmp_path, "digits") is None
+
+
+def test_a_record_does_not_lead_out_of_the_runs(tmp_path: Path) -> None:
+    champions_folder(tmp_path).mkdir()
+    record = {"data": "digits", "run": "../../etc", "run_id": "0"}
+    (champions_folder(tmp_path) / "digits.json").write_text(json.dumps(record))
+    assert Champion.read(tmp_path, "digits") is None
+    with pytest.raises(ValueError, match="no champion"):
+        RunFolder.find("champion", tmp_path)
+
+
+def test_the_registered_model_has_a_name_that_mlflow_takes() -> None:
+    assert Champion("digits", "r", "0").registered_model == "bakeoff-digits"
+    assert Champion("a/b: c", "r", "0").registered_model == "bakeoff-a_b_c"

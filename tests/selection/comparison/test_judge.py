@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import mean, variance
+
+import numpy as np
+import pytest
+
+from src.config.checks import ConfigError
+from src.data.splitting.splits import Split
+from src.data.splitting.test_usage import count_test_measurement
+from src.reporting.comparison import format_comparison
+from src.selection.comparison import compared
+from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run
+
+
+def test_seeds_are_repeats_and_settings_are_candidates(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        finished_run(tmp_path, "cnn", 10, seed=seed)
+        finished_run(tmp_path, "mlp", 120, seed=seed, lr=0.1)
+        finished_run(tmp_path, "mlp", 130, seed=seed, lr=0.2)
+    found = compared(compare_settings(tmp_path))
+    assert [one.name for one in found.verdict.standings] == [
+        "cnn",
+        "mlp lr=0.1",
+        "mlp lr=0.2",
+    ]
+    assert [len(one.run_ids) for one in found.verdict.standings] == [3, 3, 3]
+    assert [one.name for one in found.verdict.tied] == ["cnn"]
+    assert found.verdict.winner.accuracy == pytest.approx(1 - 10 / len(TARGETS))
+    assert "cnn comes first of 3 candidates" in format_comparison(found)
+
+
+def test_other_pictures_unfinished_runs_and_other_data_are_left_out(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10, tests=2)
+    finished_run(tmp_path, "mlp", 20)
+    finished_run(tmp_path, "vit", 1, split="another")
+    finished_run(tmp_path, "fcn", 1, status="KILLED")
+    found = compared(compare_settings(tmp_path))
+    assert (found.runs, found.test_measurements) == (2, 2)
+    printed = format_comparison(found)
+    assert "One run on other pictures left out." in printed and "measured 2 times" in printed
+    with pytest.raises(ConfigError, match="no finished run"):
+        compared(compare_settings(tmp_path, data="others"))
+
+
+def test_repeats_of_a_cross_validation_are_repeats_of_the_candidate(tmp_path: Path) -> None:
+    cv: dict[str, int | None] = {"folds": 5, "repeats": 2, "fold": None}
+    for seed in (0, 1):
+        finished_run(tmp_path, "cnn", 10, seed=seed, cv=cv, repeats=2)
+        finished_run(tmp_path, "mlp", 20, seed=seed, cv=cv, repeats=3)
+    found = compared(compare_settings(tmp_path))
+    repeats = {one.name.split()[0]: len(one.run_ids) for one in found.verdict.standings}
+    assert repeats == {"cnn": 4, "mlp": 6}
+    assert [len(one.run_dirs) for one in found.entrants] == [2, 2]
+    assert (
+        "each when it was held out as one of 5 folds, the mean of 4 repeats" in found.sentences[0]
+    )
+
+
+def test_named_runs_of_two_splits_are_refused(tmp_path: Path) -> None:
+    one, other = (
+        finished_run(tmp_path, "cnn", 10),
+        finished_run(tmp_path, "mlp", 20, split="another"),
+    )
+    with pytest.raises(ConfigError, match="measured on different pictures"):
+        compared(compare_settings(tmp_path, runs=[one.run_id, str(other.path)]))
+    with pytest.raises(ConfigError, match="there is no run 'nobody'"):
+        compared(compare_settings(tmp_path, runs=["nobody"]))
+    with pytest.raises(ConfigError, match="sweep is 'none'"):
+        compared(compare_settings(tmp_path, sweep="none"))
+
+
+def test_a_sweeps_runs_are_those_of_its_record(tmp_path: Path) -> None:
+    trial, refit = finished_run(tmp_path, "cnn", 10), finished_run(tmp_path, "cnn", 12, seed=1)
+    finished_run(tmp_path, "mlp", 1)
+    record = {
+        "trials": [{"run_dir": str(trial.path)}, {"run_dir": None}, {"run_dir": "/gone"}],
+        "finalists": [{"run_dirs": {"1": str(refit.path)}}],
+    }
+    (tmp_path / "sweeps" / "s").mkdir(parents=True)
+    (tmp_path / "sweeps" / "s" / "sweep.json").write_text(json.dumps(record))
+    found = compared(compare_settings(tmp_path, sweep="s"))
+    assert [(one.name, len(one.run_ids)) for one in found.verdict.standings] == [("cnn", 2)]
+
+
+def test_the_test_part_is_counted_in_the_ledger_too(tmp_path: Path) -> None:
+    run = finished_run(tmp_path, "cnn", 10)
+    hashes = np.array([b"a" * 64, b"b" * 64, b"c" * 64])
+    split = Split(np.array([0, 1, 2], np.int8), np.array([0, 1, 0]), hashes)
+    split.write(run.split)
+    for _ in range(3):
+        count_test_measurement(tmp_path, split.test_fingerprint, "somebody")
+    assert compared(compare_settings(tmp_path)).test_measurements == 3
+
+
+def test_runs_of_one_split_on_other_pictures_are_left_out(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    finished_run(tmp_path, "mlp", 12)
+    finished_run(tmp_path, "cnn", 1, seed=5, shift=1000)
+    found = compared(compare_settings(tmp_path))
+    assert found.runs == 2 and found.remarks == ("One run on other pictures left out.",)
+
+
+def test_a_damaged_run_is_named_and_left_out_unless_it_was_asked_for(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    damaged = finished_run(tmp_path, "mlp", 12)
+    (damaged.predictions / "val.parquet").write_bytes(b"nothing")
+    (remark,) = compared(compare_settings(tmp_path)).remarks
+    assert str(damaged.path) in remark
+    with pytest.raises(ConfigError, match="holds no predictions"):
+        compared(compare_settings(tmp_path, runs=[damaged.run_id]))
+
+
+def test_two_runs_are_tested_exactly_and_more_are_not(tmp_path: Path) -> None:
+    """20 pictures only the one has right: twice the binomial tail of 0 of 20."""
+    one, other = finished_run(tmp_path, "cnn", 10), finished_run(tmp_path, "mlp", 30)
+    found = compared(compare_settings(tmp_path, runs=[one.name, other.name]))
+    assert found.pair is not None and (found.pair.first, found.pair.second) == ("cnn", "mlp")
+    assert (found.pair.test.first_alone, found.pair.test.second_alone) == (20, 0)
+    assert found.pair.test.p_value == pytest.approx(2 * 0.5**20)
+    assert "This compares two trained networks" in format_comparison(found)
+    finished_run(tmp_path, "vit", 5)
+    assert compared(compare_settings(tmp_path)).pair is None
+
+
+def test_two_seeds_of_one_configuration_are_a_pair_as_well(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        finished_run(tmp_path, "cnn", 10, seed=seed)
+    found = compared(compare_settings(tmp_path))
+    assert len(found.entrants) == 1 and found.pair is not None
+    assert {name.partition(",")[0] for name in (found.pair.first, found.pair.second)} == {
+        "cnn (seed 1",
+        "cnn (seed 2",
+    }
+
+
+def test_a_fold_is_no_run_of_its_own_and_a_cross_validation_is_one(tmp_path: Path) -> None:
+    """Four wholes and twelve folds: more of the folds share their pictures than of the wholes."""
+    for seed in (1, 2):
+        for model, wrong in (("cnn", 10), ("mlp", 100)):
+            finished_run(tmp_path, model, wrong, seed=seed, cv={"folds": 2, "fold": None})
+            for _ in range(3):
+                finished_run(tmp_path, model, 1, seed=9, shift=500, cv={"folds": 2, "fold": 1})
+    found = compared(compare_settings(tmp_path))
+    assert (found.runs, found.remarks, found.cross_validated) == (4, (), True)
+    assert [len(one.run_dirs) for one in found.entrants] == [2, 2]
+    assert "each picture held out once" in format_comparison(found)
+
+
+def test_two_cross_validations_are_tested_over_their_folds(tmp_path: Path) -> None:
+    """Against Nadeau and Bengio's formula, written out."""
+    ours, theirs = [0.95, 0.93, 0.96, 0.94], [0.91, 0.92, 0.9, 0.93]
+    for model, wrong, values in (("cnn", 10, ours), ("mlp", 30, theirs)):
+        folder = finished_run(tmp_path, model, wrong, cv={"folds": 4, "fold": None})
+        rows = "".join(f"{n},{value}\n" for n, value in enumerate(values, 1))
+        (folder.path / "folds.csv").write_text(f"fold,val/accuracy\n{rows}")
+    found = compared(compare_settings(tmp_path))
+    assert found.pair is not None and found.pair.test is None
+    assert found.pair.over_folds is not None
+    differences = [one - other for one, other in zip(ours, theirs)]
+    sign = 1 if found.pair.first == "cnn" else -1
+    assert found.pair.over_folds.difference == pytest.approx(sign * mean(differences))
+    error = (variance(differences) * (1 / 4 + 1 / 3)) ** 0.5
+    half = 3.182446 * error  # Student's quantile with three degrees of freedom
+    low = found.pair.over_folds.interval.low
+    assert found.pair.over_folds.difference - low == pytest.approx(half, rel=1e-5)
+    assert "corrected resampled t" in found.sentences[-1]
+    (Path(found.entrants[0].run_dirs[0]) / "folds.csv").unlink()
+    with pytest.raises(ConfigError, match=r"folds\.csv does not hold"):
+        compared(compare_settings(tmp_path))

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.metrics.probabilistic import calibration_error
+from src.records.run import Predictions
+from src.selection.comparison import compared
+from src.selection.comparison.report import gather, leaders_of
+from src.tracking.tracker import Tracker
+from tests.reporting.comparisons import comparison
+from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run
+
+
+def test_the_leaders_are_the_best_of_the_best_families() -> None:
+    entrants = comparison(30, families=5).entrants
+    leaders = leaders_of(entrants)
+    assert leaders[0] is entrants[0] and len({one.family for one in leaders}) == 3
+    for one in leaders:
+        better = [other for other in entrants if other.standing.rank < one.standing.rank]
+        assert all(other.family != one.family for other in better)
+
+
+def test_of_a_single_family_they_are_the_best_candidates() -> None:
+    entrants = comparison(5, families=1).entrants
+    assert leaders_of(entrants) == list(entrants[:3])
+    assert leaders_of(entrants[:1]) == list(entrants[:1])
+
+
+def test_counts_are_over_all_repeats_of_a_leader(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        finished_run(tmp_path, "cnn", 10, seed=seed)
+    (leader,) = gather(compared(compare_settings(tmp_path)), compare_settings(tmp_path)).leaders
+    assert leader.matrix.sum() == 3 * len(TARGETS)
+    assert np.trace(leader.matrix) == 3 * (len(TARGETS) - 10)
+    probs = np.full((len(TARGETS), 2), 0.1, np.float32)
+    right = np.arange(len(TARGETS)) >= 10
+    probs[np.arange(len(TARGETS)), np.where(right, TARGETS, 1 - TARGETS)] = 0.9
+    assert leader.bins.calibration_error == pytest.approx(calibration_error(probs, TARGETS))
+
+
+def test_they_disagree_where_their_answers_differ_and_the_surest_come_first(
+    tmp_path: Path,
+) -> None:
+    one, other = finished_run(tmp_path, "cnn", 4), finished_run(tmp_path, "mlp", 9)
+    unsure = other.predictions / "val.parquet"
+    said = Predictions.read(unsure)
+    probs = said.probs.copy()
+    probs[6] = probs[6].clip(0.45, 0.55)  # wrong still, but less sure
+    dataclasses.replace(said, probs=probs).write(unsure)
+    found = gather(compared(compare_settings(tmp_path)), compare_settings(tmp_path))
+    assert found.agreement is not None
+    assert found.agreement.agree == pytest.approx(1 - 5 / len(TARGETS))
+    assert found.agreement.any_right == pytest.approx(1 - 4 / len(TARGETS))
+    shown = [one.shown for one in found.disagreements]
+    assert shown == [f"picture {i}" for i in (4, 5, 7, 8, 6)]
+    for disagreement in found.disagreements:
+        assert [answer.right for answer in disagreement.answers] == [True, False]
+        assert disagreement.picture is None
+    assert found.no_pictures is not None and one.name != other.name
+
+
+def test_curves_are_read_from_the_runs_and_importances_from_the_study(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path, "cnn", 10)
+    finished_run(tmp_path, "mlp", 20)
+    tracker = Tracker.start(
+        folder.path,
+        output_dir=tmp_path,
+        uri=None,
+        experiment="e",
+        run_id=folder.run_id,
+        run_name=folder.name,
+        enabled=False,
+    )
+    for epoch, value in ((1, 0.5), (2, float("nan")), (3, 0.9)):
+        tracker.metrics({"val/accuracy": value}, step=epoch)
+    tracker.finish("FINISHED")
+    shares = {"cnn": {"optimizer.lr": 1.0}}
+    record = {
+        "trials": [{"run_dir": str(folder.path)}],
+        "finalists": [],
+        "metrics": ["val/loss"],
+        "importances": shares,
+    }
+    (tmp_path / "sweeps" / "s").mkdir(parents=True)
+    (tmp_path / "sweeps" / "s" / "sweep.json").write_text(json.dumps(record))
+    found = gather(compared(compare_settings(tmp_path)), compare_settings(tmp_path))
+    assert list(found.curves) == [1] and not found.importances
+    assert [epoch for epoch, _ in found.curves[1]] == [1, 2, 3]
+    assert found.curves[1][2][1] == 0.9 and np.isnan(found.curves[1][1][1])
+    of_study = compare_settings(tmp_path, sweep="s")
+    found = gather(compared(of_study), of_study)
+    assert found.importances == shares and found.importance_of == "val/loss"

@@ -1,0 +1,188 @@
+"""A chosen run once more, on the validation pictures as well."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from src.config.checks import ConfigError, from_plain, to_plain
+from src.config.compose import compose_settings
+from src.config.schema import RunSettings
+from src.data.splitting.splits import Split
+from src.machine.interruption import Stopped
+from src.records.run import RunSummary
+from src.runs.candidates.choose import load_trained
+from src.runs.experiment import run_experiment
+from src.runs.folder import RunFolder
+from src.runs.resume_settings import read_run_settings
+from src.selection.refit import earlier_refit, refit, refit_settings
+
+MLP = ["model=mlp", "runtime=float32", "trainer.progress=false"]
+HANDCRAFTED = ["model=handcrafted", "model.classifier=knn", "model.features=[raw]"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+
+
+def trained(output_dir: Path, *words: str) -> RunFolder:
+    words = (
+        *words,
+        "tracking=none",
+        "tracking.figures=false",
+        "evaluate_test=false",
+        f"output_dir={output_dir}",
+    )
+    command = shlex.join(["python", "-m", "src.train", *words])
+    summary = run_experiment(read_run_settings(words), command=command)
+    assert summary is not None
+    return RunFolder.open(Path(summary.run_dir))
+
+
+def settings_of(folder: RunFolder) -> RunSettings:
+    return from_plain(RunSettings, yaml.safe_load(folder.config.read_text()))
+
+
+def refitted(chosen: RunFolder) -> RunFolder:
+    return refit(chosen, settings_of(chosen), RunSummary.read(chosen.summary))
+
+
+def test_it_learns_from_both_parts_as_long_as_the_chosen_one(tmp_path: Path) -> None:
+    chosen = trained(tmp_path, *MLP, "trainer.max_epochs=2")
+    folder = refitted(chosen)
+    before, after = Split.read(chosen.split), Split.read(folder.split)
+    assert len(after.train) == len(before.train) + len(before.val) and not len(after.val)
+    assert after.test_fingerprint == before.test_fingerprint
+    summary = RunSummary.read(folder.summary)
+    assert summary.status == "FINISHED"
+    assert not any(key.startswith(("val/", "test/")) for key in summary.metrics)
+    assert not (tmp_path / "test_measurements.jsonl").exists()
+    model = load_trained(folder.chosen_checkpoint())
+    assert model.passport["epochs"] == 2
+    assert (folder.path / "model" / "digest.txt").is_file()
+    # The same command, typed, is the same training.
+    words = shlex.split(summary.command)
+    assert words[:3] == ["python", "-m", "src.train"]
+    typed = to_plain(compose_settings(RunSettings, words[3:]))
+    stored = to_plain(settings_of(folder))
+    assert typed == stored | {"resume": None}
+    # A second time nothing is trained.
+    checkpoint = folder.chosen_checkpoint().stat().st_mtime_ns
+    assert refitted(chosen) == folder
+    assert folder.chosen_checkpoint().stat().st_mtime_ns == checkpoint
+
+
+def test_it_is_the_training_that_the_union_would_give(tmp_path: Path) -> None:
+    """Against a split whose validation part is put into the training part by hand."""
+    chosen = trained(tmp_path, *MLP, "trainer.max_epochs=1")
+    folder = refitted(chosen)
+    by_hand = trained(tmp_path, *MLP, "trainer.max_epochs=1", "data.train_on_val=true")
+    weights = [
+        torch.load(one.chosen_checkpoint(), weights_only=True)["state_dict"]
+        for one in (folder, by_hand)
+    ]
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+
+
+def test_the_schedule_stays_and_the_refit_ends_where_the_chosen_weights_are_from(
+    tmp_path: Path,
+) -> None:
+    words = ("trainer.max_epochs=20", "trainer.early_stopping=1", "trainer.final_weights=best")
+    chosen = trained(tmp_path, *MLP, *words, "optimizer.lr=0.01")
+    best = load_trained(chosen.chosen_checkpoint()).passport["epochs"]
+    assert best < 20
+    folder = refitted(chosen)
+    assert load_trained(folder.chosen_checkpoint()).passport["epochs"] == best
+    rates = [_rates(one)[:best] for one in (chosen, folder)]
+    # Not exactly: an epoch of more pictures has more steps.
+    np.testing.assert_allclose(rates[0], rates[1], rtol=0.05)
+
+
+def test_a_killed_refit_goes_on_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = trained(tmp_path, *MLP, "trainer.max_epochs=3")
+
+    def stop(*arguments: object, **options: object) -> None:
+        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            raise Stopped("here")
+
+        run_experiment(*arguments, on_epoch, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("src.selection.refit.run_experiment", stop)
+        with pytest.raises(Stopped):
+            refitted(chosen)
+    begun = earlier_refit(chosen)
+    assert begun is not None
+    assert RunSummary.read(begun.summary).status == "KILLED"
+    assert refitted(chosen) == begun
+    assert RunSummary.read(begun.summary).status == "FINISHED"
+    assert load_trained(begun.chosen_checkpoint()).passport["epochs"] == 3
+    epochs = (begun.path / "tracking" / "spool.jsonl").read_text().count('"train/loss"')
+    assert epochs == 3
+
+
+def test_what_knows_no_epochs_is_fitted_to_both_parts(tmp_path: Path) -> None:
+    chosen = trained(tmp_path, *HANDCRAFTED)
+    folder = refitted(chosen)
+    summary, split = RunSummary.read(folder.summary), Split.read(folder.split)
+    assert summary.status == "FINISHED" and not len(split.val)
+    model = load_trained(folder.chosen_checkpoint()).classifier.model  # type: ignore[attr-defined]
+    assert model.pipeline.steps[-1][1].n_samples_fit_ == len(split.train)
+    assert (folder.path / "model" / "digest.txt").is_file()
+
+
+def test_a_cross_validation_becomes_one_model_of_all_its_pictures(tmp_path: Path) -> None:
+    words = ("cv.folds=3", "data.val_fraction=0.3", "trainer.early_stopping=1")
+    chosen = trained(tmp_path, *MLP, *words, "trainer.max_epochs=2")
+    folder = refitted(chosen)
+    split = Split.read(folder.split)
+    assert split.fingerprint == Split.read(chosen.split).with_val_training().fingerprint
+    settings = settings_of(folder)
+    assert settings.cv.folds is None and settings.data.train_on_val
+    assert load_trained(folder.chosen_checkpoint()).passport["epochs"] == 2
+    with pytest.raises(ConfigError, match=r"train_on_val holds nothing out, and cv\.folds does"):
+        compose_settings(RunSettings, ["cv.folds=3", "data.train_on_val=true"])
+
+
+def test_other_pictures_than_the_chosen_ones_are_refused(tmp_path: Path) -> None:
+    chosen = trained(tmp_path, *MLP, "trainer.max_epochs=1")
+    split = Split.read(chosen.split)
+    replace(split, parts=np.roll(split.parts, 1)).write(chosen.split)
+    with pytest.raises(ConfigError, match="have changed since"):
+        refitted(chosen)
+
+
+def test_nothing_is_left_to_choose_by() -> None:
+    words = ["trainer.max_epochs=30", "trainer.early_stopping=3", "trainer.final_weights=best"]
+    settings = compose_settings(RunSettings, [*words, "trainer.max_time=1h", "tracking=none"])
+    wanted = refit_settings(settings, 12)
+    trainer = wanted.trainer
+    assert (trainer.max_epochs, trainer.stop_after) == (30, 12)
+    assert (trainer.early_stopping, trainer.final_weights) == (None, "last")
+    assert trainer.max_time is None and wanted.data.train_on_val and not wanted.evaluate_test
+    assert refit_settings(settings, 30).trainer.stop_after is None
+    with pytest.raises(ConfigError, match=r"say trainer\.early_stopping=null"):
+        compose_settings(RunSettings, [*words[1:2], "data.train_on_val=true"])
+    with pytest.raises(ConfigError, match=r"say trainer\.final_weights=last"):
+        compose_settings(RunSettings, [*words[2:], "data.train_on_val=true"])
+
+
+def _rates(folder: RunFolder) -> list[float]:
+    events = map(json.loads, (folder.path / "tracking" / "spool.jsonl").read_text().splitlines())
+    found = {
+        event["step"]: event["values"]["train/lr"]
+        for event in events
+        if event["event"] == "metrics" and "train/lr" in event["values"]
+    }
+    return [found[step] for step in sorted(found)]

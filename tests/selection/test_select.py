@@ -1,0 +1,250 @@
+"""From a verdict to a champion, in this process; with a real MLflow in tests/entries."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from src.config.checks import ConfigError
+from src.config.compose import compose_settings
+from src.config.finished import SelectSettings
+from src.records.champions import Champion, champions_folder
+from src.records.run import Predictions, RunSummary
+from src.runs.experiment import run_experiment
+from src.runs.folder import RunFolder
+from src.runs.resume_settings import read_run_settings
+from src.runs.seal import break_seal
+from src.selection import select as selecting
+from src.selection.choose import choose
+from src.selection.select import CARD
+
+RUNS = (
+    ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.progress=false"],
+    ["model=handcrafted", "model.classifier=knn", "model.features=[raw]"],
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An output folder with a network of one epoch and the nearest neighbours, which do better."""
+    output_dir = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BAKEOFF_CACHE", str(output_dir / "cache"))
+        patch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+        for words in RUNS:
+            further = ["tracking=none", "evaluate_test=false", f"output_dir={output_dir}"]
+            run_experiment(read_run_settings([*words, *further]))
+            patch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+        yield output_dir
+
+
+@pytest.fixture
+def output_dir(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(finished, tmp_path / "outputs", ignore=_cache))
+
+
+def run_of(output_dir: Path, model: str) -> RunFolder:
+    (path,) = (output_dir / "runs").glob(f"{model}-*")
+    return RunFolder.open(path)
+
+
+def settings(output_dir: Path, *words: str) -> SelectSettings:
+    return compose_settings(
+        SelectSettings, [*words, f"output_dir={output_dir}"], config_name="select"
+    )
+
+
+def select(asked: SelectSettings) -> Champion:
+    """As the command does."""
+    return selecting.select(choose(asked), asked)
+
+
+def looks(output_dir: Path) -> int:
+    """How often a test part was measured."""
+    file = output_dir / "test_measurements.jsonl"
+    return len(file.read_text().splitlines()) if file.is_file() else 0
+
+
+def test_the_verdicts_choice_is_measured_once_and_described(
+    output_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    champion = select(settings(output_dir))
+    folder = run_of(output_dir, "handcrafted")
+    assert champion == Champion("digits", folder.name, folder.run_id)
+    assert RunFolder.find("champion", output_dir) == folder
+    assert looks(output_dir) == 1
+    summary = RunSummary.read(folder.summary)
+    assert summary.metrics["test/accuracy"] > 0.95 and summary.test_measurements == 1
+    said = capsys.readouterr().out
+    assert f"chosen: {folder.name}" in said and "measured once on this split" in said
+    assert "handcrafted" in said and "not registered: tracking is off" in said
+    card = (folder.path / CARD).read_text()
+    assert f"{100 * summary.metrics['test/accuracy']:.1f} %" in card
+    assert "Why this one" in card and "arXiv:1810.03993" in card
+    assert (folder.figures / "test_confusion_matrix.png").is_file()
+    diary = (folder.path / "tracking" / "spool.jsonl").read_text()
+    assert diary.count('"event":"registration"') == 1 and '"test/accuracy"' in diary
+
+    # Once more: the figure is known, and nobody looks again.
+    select(settings(output_dir))
+    said = capsys.readouterr().out
+    assert looks(output_dir) == 1 and "it is not measured again" in said
+    assert "measured once on this split" in said
+
+
+def test_a_figure_that_a_kill_kept_out_of_the_summary_comes_from_the_predictions(
+    output_dir: Path,
+) -> None:
+    folder = run_of(output_dir, "mlp")
+    before = RunSummary.read(folder.summary)
+    select(settings(output_dir, f"run={folder.run_id}"))
+    measured = RunSummary.read(folder.summary)
+    break_seal(folder.path)
+    before.write(folder.summary)
+    select(settings(output_dir, f"run={folder.run_id}"))
+    again = RunSummary.read(folder.summary)
+    tested = {k: v for k, v in measured.metrics.items() if k.startswith("test/")}
+    assert tested and tested.items() <= again.metrics.items() and looks(output_dir) == 1
+
+
+def test_a_refit_is_the_champion_and_names_where_it_comes_from(
+    output_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = run_of(output_dir, "handcrafted")
+    # A look at the same test part by a run of the same split counts.
+    select(settings(output_dir, "run=" + run_of(output_dir, "mlp").run_id))
+    champion = select(settings(output_dir, f"run={chosen.name}", "refit=true"))
+    assert champion.run not in (chosen.name, run_of(output_dir, "mlp").name)
+    folder = RunFolder.find("champion:digits", output_dir)
+    assert folder.name == champion.run and looks(output_dir) == 2
+    said = capsys.readouterr().out
+    assert "measured 2 times on this split" in said
+    assert f"in the place of {run_of(output_dir, 'mlp').name}" in said
+    assert (
+        f'"bakeoff.refit_of":"{chosen.run_id}"'
+        in (folder.path / "tracking" / "spool.jsonl").read_text()
+    )
+    card = (folder.path / CARD).read_text()
+    assert f"Refit of `{chosen.name}`" in card and "measured 2 times" in card
+    assert "validation (of the chosen run)" in card
+    predictions = Predictions.read(folder.predictions / "test.parquet")
+    other = Predictions.read(run_of(output_dir, "mlp").predictions / "test.parquet")
+    assert predictions.sample_ids.tolist() == other.sample_ids.tolist()
+    # A refit has nothing left to learn from.
+    assert select(settings(output_dir, "run=champion", "refit=true")) == champion
+    assert "has learnt from the validation part already" in capsys.readouterr().out
+    assert looks(output_dir) == 2
+
+
+def test_the_cheapest_of_the_tied_or_the_first(output_dir: Path) -> None:
+    """Two copies that answer alike are tied; the second of them costs less."""
+    folder = run_of(output_dir, "handcrafted")
+    copy = RunFolder.create(output_dir, "handcrafted", "digits")
+    identity = (copy.path / "run.json").read_text()
+    shutil.copytree(folder.path, copy.path, dirs_exist_ok=True)
+    (copy.path / "run.json").write_text(identity)
+    break_seal(copy.path)
+    break_seal(folder.path)
+    text = copy.config.read_text()
+    assert "neighbours: 5" in text
+    copy.config.write_text(text.replace("neighbours: 5", "neighbours: 7"))
+    summary = RunSummary.read(folder.summary)
+    for one, latency in ((folder, 5.0), (copy, 1.0)):
+        metrics = summary.metrics | {"cost/latency_ms": latency}
+        replace(summary, metrics=metrics, run_dir=str(one.path)).write(one.summary)
+    assert choose(settings(output_dir)).folder == copy
+    assert choose(settings(output_dir, "choose=cheapest")).folder == copy
+    assert choose(settings(output_dir, "choose=winner")).folder == folder
+
+
+def test_of_repeats_the_lowest_seed_is_taken(output_dir: Path) -> None:
+    folder = run_of(output_dir, "handcrafted")
+    for seed in (7, 3):
+        copy = RunFolder.create(output_dir, "handcrafted", "digits")
+        identity = (copy.path / "run.json").read_text()
+        shutil.copytree(folder.path, copy.path, dirs_exist_ok=True)
+        (copy.path / "run.json").write_text(identity)
+        break_seal(copy.path)
+        summary = RunSummary.read(folder.summary)
+        replace(summary, seed=seed, run_dir=str(copy.path)).write(copy.summary)
+    assert choose(settings(output_dir)).folder == folder
+    shutil.rmtree(folder.path)
+    assert choose(settings(output_dir)).summary.seed == 3
+
+
+def test_a_run_that_cannot_be_used_is_named(output_dir: Path) -> None:
+    folder = run_of(output_dir, "mlp")
+    summary = RunSummary.read(folder.summary)
+    break_seal(folder.path)
+    replace(summary, status="KILLED", reason="the power went").write(folder.summary)
+    with pytest.raises(ConfigError, match="did not finish: the power went"):
+        select(settings(output_dir, f"run={folder.run_id}"))
+    summary.write(folder.summary)
+    shutil.rmtree(folder.checkpoints)
+    with pytest.raises(ConfigError, match="has no trained model to take"):
+        select(settings(output_dir, f"run={folder.run_id}"))
+    with pytest.raises(ConfigError, match="there is no run 'nobody'"):
+        select(settings(output_dir, "run=nobody"))
+    assert looks(output_dir) == 0 and not list(champions_folder(output_dir).glob("*.json"))
+
+
+def test_two_do_not_choose_at_once(output_dir: Path) -> None:
+    lock = champions_folder(output_dir) / "lock"
+    lock.parent.mkdir()
+    with (
+        FileLock(lock),
+        pytest.raises(ConfigError, match="another process is choosing"),
+    ):
+        select(settings(output_dir, "run=" + run_of(output_dir, "mlp").run_id))
+
+
+def test_a_run_without_a_bundle_gets_one(output_dir: Path) -> None:
+    folder = run_of(output_dir, "mlp")
+    shutil.rmtree(folder.path / "model")  # as of a trial, which logs no model
+    select(settings(output_dir, f"run={folder.run_id}"))
+    passport = json.loads((folder.path / "model" / "passport.json").read_text())
+    assert passport["class_names"] == [str(digit) for digit in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["part=test"], "part is 'test'"),
+        (["run=x", "sweep=y"], "run names one run and sweep several"),
+        (["choose=best"], "it must be one of one_se, cheapest, winner"),
+    ],
+)
+def test_words_that_contradict_each_other(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings(Path("nowhere"), *words)
+
+
+def test_the_record_stands_before_mlflow_is_told(
+    output_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in between, the command is given again and completes it."""
+    folder = run_of(output_dir, "mlp")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(selecting, "_register", killed)
+        with pytest.raises(KeyboardInterrupt):
+            select(settings(output_dir, f"run={folder.run_id}"))
+    assert RunFolder.find("champion", output_dir) == folder
+    assert "registration" not in (folder.path / "tracking" / "spool.jsonl").read_text()
+    select(settings(output_dir, f"run={folder.run_id}"))
+    assert '"event":"registration"' in (folder.path / "tracking" / "spool.jsonl").read_text()
+    assert looks(output_dir) == 1
+
+
+def _cache(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name == "cache"]

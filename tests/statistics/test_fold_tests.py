@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+from scipy.stats import ttest_1samp
+
+from src.statistics.fold_tests import corrected_resampled_t
+
+DIFFERENCES = [0.01, 0.03, 0.02, -0.01, 0.04, 0.02, 0.00, 0.03, 0.01, 0.02]
+
+
+def test_is_students_test_with_a_larger_variance() -> None:
+    plain = ttest_1samp(DIFFERENCES, 0.0)
+    found = corrected_resampled_t(DIFFERENCES, test_share=0.1)
+    statistic = plain.statistic / math.sqrt(1 + 10 / 9)
+    assert found.p_value == pytest.approx(2 * student.sf(statistic, 9))
+    assert found.difference == pytest.approx(np.mean(DIFFERENCES))
+
+
+def test_without_overlap_it_is_students_test() -> None:
+    found = corrected_resampled_t(DIFFERENCES, test_share=1e-12)
+    plain = ttest_1samp(DIFFERENCES, 0.0)
+    assert found.p_value == pytest.approx(plain.pvalue)
+    interval = plain.confidence_interval(0.95)
+    assert (found.interval.low, found.interval.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_the_interval_and_the_p_value_agree() -> None:
+    shifted = np.array(DIFFERENCES) - corrected_resampled_t(DIFFERENCES, 0.1).interval.low
+    assert corrected_resampled_t(shifted - 2 * shifted.mean(), 0.1).difference < 0
+    low = corrected_resampled_t(DIFFERENCES, 0.1).interval.low
+    assert corrected_resampled_t(np.array(DIFFERENCES) - low, 0.1).p_value == pytest.approx(0.05)
+
+
+def test_folds_that_all_agree() -> None:
+    assert corrected_resampled_t([0.0, 0.0], 0.5).p_value == 1.0
+    assert corrected_resampled_t([0.25, 0.25], 0.5).p_value == 0.0
+
+
+@pytest.mark.parametrize(("values", "share"), [([0.1], 0.2), ([0.1, 0.2], 0.0), ([0.1, 0.2], 1.0)])
+def test_refuses(values: list[float], share: float) -> None:
+    with pytest.raises(ValueError, match=r"differences has|test_share is"):
+        corrected_resampled_t(values, share)

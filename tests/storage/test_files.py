@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from src.storage.files import remove_leftovers, replacing, write_atomically
+
+
+@pytest.mark.parametrize("content", ["zwei\r\nZeilen 图片\n", b"\x00\xff", ""])
+def test_writes_text_and_bytes_as_they_are(tmp_path: Path, content: str | bytes) -> None:
+    path = tmp_path / "new folder" / "file.txt"
+    write_atomically(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert os.listdir(path.parent) == ["file.txt"]
+
+
+def test_an_interrupted_write_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_atomically(path, "old")
+
+    def interrupted() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_readers_see_the_old_content_until_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_atomically(path, "old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".txt"
+    assert path.read_text() == "new"
+
+
+def test_content_reaches_the_disk_before_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def recorded(name: str) -> Callable[..., None]:
+        original = getattr(os, name)
+
+        def call(*arguments: object) -> None:
+            calls.append(name)
+            original(*arguments)
+
+        return call
+
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(os, name, recorded(name))
+    write_atomically(tmp_path / "file.txt", "new")
+    assert calls[:2] == ["fsync", "replace"]
+
+
+def test_the_file_has_the_usual_permissions(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "atomic", "")
+    (tmp_path / "plain").write_text("")
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_atomically(path, "old")
+    with pytest.raises(FileNotFoundError), replacing(path):
+        pass
+    assert path.read_text() == "old"
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from src.files import replacing
+with replacing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+    path = tmp_path / "last.ckpt"
+    write_atomically(path, "whole")
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False, timeout=60)
+    (tmp_path / ".hidden").touch()
+    assert len(os.listdir(tmp_path)) == 3
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".hidden", "last.ckpt"]
+    assert path.read_text() == "whole"
+    remove_leftovers(tmp_path / "not there")
+
+
+def test_a_text_that_utf8_cannot_hold_is_written_with_escapes(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a.txt", os.fsdecode(b"caf\xe9 \xc3\xa9"))
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == r"caf\udce9 é"

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import pty
+import re
+import struct
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+import pytest
+
+from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
+from src.sweeps.display import Display
+
+METRIC = "val/accuracy"
+COUNTS = {COMPLETE: 3, PRUNED: 2, FAILED: 1, RUNNING: 4}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Gone(io.StringIO):
+    def isatty(self) -> bool:
+        return self.terminal
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "the terminal went away")
+
+
+def trial(
+    number: int, state: str = RUNNING, value: float | None = None, **more: Any
+) -> TrialRecord:
+    curve = () if value is None else ((1, value),)
+    objectives = (value,) if state == COMPLETE and value is not None else None
+    settings = {"optimizer.lr": 0.003, "model.width": 32 + number}
+    return TrialRecord(number, "cnn", state, settings, curve=curve, objectives=objectives, **more)
+
+
+@contextmanager
+def terminal(lines: int = 30, columns: int = 100) -> Iterator[tuple[TextIO, list[str]]]:
+    """A real terminal of this size; what was written there, once it is closed."""
+    reader, writer = pty.openpty()
+    written: list[str] = []
+    stream = os.fdopen(writer, "w", encoding="utf-8")
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def read() -> None:
+        data = b""
+        try:
+            while chunk := os.read(reader, 65536):
+                data += chunk
+        except OSError:  # the other end was closed
+            pass
+        written.append(data.decode())
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield stream, written
+    finally:
+        stream.close()
+        thread.join()
+        os.close(reader)
+
+
+@contextmanager
+def display_on_terminal(
+    lines: int = 30,
+    columns: int = 100,
+    clock: Callable[[], float] = time.monotonic,
+    best: TrialRecord | None = None,
+) -> Iterator[tuple[Display, list[str]]]:
+    with (
+        terminal(lines, columns) as (stream, written),
+        Display(stream, metric=METRIC, families=["cnn"], clock=clock, best=best) as display,
+    ):
+        yield display, written
+
+
+@pytest.fixture
+def color(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "COLUMNS", "LINES", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "")
+
+
+@pytest.mark.usefixtures("color")
+def test_a_terminal_shows_slots_the_best_and_what_is_left() -> None:
+    clock = Clock()
+    with display_on_terminal(clock=clock) as (display, written):
+        display.slot_started(0, trial(7), 12)
+        display.slot_started(1, trial(8), None)
+        display.slot_reported(0, 4, 0.9125)
+        done = trial(3, COMPLETE, 0.95, seconds=8.4)
+        display.slot_started(2, done, 12)
+        display.slot_ended(2, done, done)
+        clock.now += 75
+        display.tick(COUNTS, "8 min left")
+    shown = plain(written[0]).splitlines()
+    at = next(i for i, line in enumerate(shown) if "slot" in line)
+    assert shown[at : at + 6] == [
+        "  slot  trial  family  epoch  val/accuracy        time  settings",
+        "     0      7  cnn      4/12       91.25 %  1 min 15 s  lr=0.003 width=39",
+        "     1      8  cnn         0                1 min 15 s  lr=0.003 width=40",
+        "best val/accuracy 95.00 %: trial 3, cnn",
+        "trial 3 cnn complete 95.00 %, 1 epoch, 8.4 s, the best so far",
+        "3 done, 2 pruned, 1 failed, 4 running  8 min left",
+    ]
+    assert "\x1b[32m" in written[0]
+    assert written[0].count("\x1b[?25l") == written[0].count("\x1b[?25h") == 1  # the cursor is back
+
+
+@pytest.mark.usefixtures("color")
+def test_a_race_that_goes_on_shows_who_led_before() -> None:
+    with display_on_terminal(best=trial(3, COMPLETE, 0.95)) as (display, written):
+        display.slot_started(0, trial(7), 12)
+        display.tick(COUNTS, "")
+    assert "best val/accuracy 95.00 %: trial 3, cnn" in plain(written[0]).splitlines()
+
+
+@pytest.mark.usefixtures("color")
+def test_a_slot_that_is_freed_is_shown_no_more() -> None:
+    with display_on_terminal() as (display, written):
+        display.slot_started(0, trial(7), 12)
+        display.slot_started(1, trial(8), 12)
+        display.slot_freed(0)
+        display.tick(COUNTS, "3 trainings of finalists left")
+    shown = [line.split() for line in plain(written[0]).splitlines()]
+    assert [line[:2] for line in shown if line[2:3] == ["cnn"]] == [["1", "8"]]
+
+
+@pytest.mark.usefixtures("color")
+def test_many_slots_leave_room_for_the_rest() -> None:
+    for lines, rows in ((50, 16), (12, 6)):
+        with display_on_terminal(lines, 60) as (display, written):
+            for slot in range(256):
+                display.slot_started(slot, trial(slot), 12)
+            display.tick(COUNTS, "8 min left")
+        shown = plain(written[0])
+        assert f"  and {256 - rows} more" in shown
+        assert len(re.findall(r"^ +\d+ +\d+  cnn", shown, re.MULTILINE)) == rows
+        assert all(len(line) <= 60 for line in shown.splitlines())
+
+
+@pytest.mark.usefixtures("color")
+def test_it_draws_at_most_four_times_a_second_and_takes_the_area_away() -> None:
+    clock = Clock()
+    with display_on_terminal(clock=clock) as (display, written):
+        display.slot_started(0, trial(7), 12)
+        for _ in range(100):
+            clock.now += 0.01
+            display.tick(COUNTS, "8 min left")
+    assert 4 <= written[0].count("8 min left") <= 5
+    assert "\x1b[2K" in written[0].rpartition("8 min left")[2]
+
+
+@pytest.mark.usefixtures("color")
+def test_said_lines_stay_as_they_are() -> None:
+    with display_on_terminal(30, 40) as (display, written):
+        display.tick(COUNTS, "8 min left")
+        display.say("GPU 1 [bold]ran out[/] of memory: " + "x" * 30)
+    assert "GPU 1 [bold]ran out[/] of memory: " + "x" * 30 in plain(written[0])
+
+
+@pytest.mark.usefixtures("color")
+def test_colours_are_left_out_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    with display_on_terminal() as (display, written):
+        display.slot_ended(0, trial(3, FAILED, reason="out of memory"), None)
+        display.tick(COUNTS, "8 min left")
+    assert "out of memory" in written[0]
+    assert "\x1b[31m" not in written[0]
+
+
+@pytest.mark.usefixtures("color")
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with display_on_terminal() as (display, written):
+        display.slot_ended(0, trial(3, PRUNED, 0.5), None)
+        display.tick(COUNTS, "8 min left")
+    assert written[0] == "trial 3 cnn pruned 50.00 %, 1 epoch\r\n"
+
+
+def test_elsewhere_a_line_for_every_ended_trial_and_one_a_minute() -> None:
+    clock, out = Clock(), io.StringIO()
+    best = trial(0, COMPLETE, 0.97, seconds=75.0)
+    with Display(out, metric=METRIC, families=["cnn", "gru_2"], clock=clock) as display:
+        display.slot_started(0, best, 12)
+        display.slot_reported(0, 1, 0.5)
+        display.slot_ended(0, best, best)
+        display.slot_ended(1, trial(1, PRUNED, 0.5), best)
+        display.slot_ended(2, trial(2, FAILED, 0.5, reason="out of\nmemory \x1b[31m"), best)
+        display.say("a word")
+        for _ in range(119):
+            clock.now += 1
+            display.tick(COUNTS, "8 min left")
+    state = "3 done, 2 pruned, 1 failed, 4 running"
+    assert out.getvalue().splitlines() == [
+        "trial 0 cnn   complete 97.00 %, 1 epoch, 1 min 15 s, the best so far",
+        "trial 1 cnn   pruned 50.00 %, 1 epoch",
+        "trial 2 cnn   failed, 1 epoch, out of memory [31m",
+        "a word",
+        f"{state}. best val/accuracy 97.00 %: trial 0, cnn. 8 min left",
+    ]
+
+
+@pytest.mark.usefixtures("color")
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_that_goes_away_ends_no_race(is_terminal: bool) -> None:
+    with Display(Gone(is_terminal), metric=METRIC, families=["cnn"]) as display:
+        display.slot_started(0, trial(0), 3)
+        display.tick(COUNTS, "")
+        display.say("a word")
+        display.slot_ended(0, trial(0, COMPLETE, 0.5), None)
+        display.tick(COUNTS, "")
+
+
+@pytest.mark.usefixtures("color")
+def test_a_late_report_is_ignored_and_errors_pass_through() -> None:
+    written: list[str] = []
+
+    def broken() -> None:
+        nonlocal written
+        with display_on_terminal() as (display, written):
+            display.slot_reported(5, 1, 0.5)
+            raise KeyError("real")
+
+    with pytest.raises(KeyError, match="real"):
+        broken()
+    assert written[0].count("\x1b[?25l") == written[0].count("\x1b[?25h") == 1
+
+
+@pytest.mark.usefixtures("color")
+def test_an_event_costs_less_than_a_millisecond() -> None:
+    with terminal() as (stream, _), Display(stream, metric=METRIC, families=["cnn"]) as display:
+        started = time.process_time()
+        for number in range(1000):
+            slot = number % 256
+            display.slot_started(slot, trial(number), 12)
+            display.slot_reported(slot, 1, 0.5)
+            done = trial(number, COMPLETE, 0.5)
+            display.slot_ended(slot, done, done)
+            display.tick(COUNTS, "8 min left")
+        spent = time.process_time() - started
+    assert spent / 4000 < 0.001
+
+
+def test_it_writes_to_standard_error_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display(metric=METRIC, families=["cnn"]) as display:
+        display.say("a word")
+    assert capsys.readouterr() == ("", "a word\n")

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.config.sweep import read_sweep_settings
+from src.machine.failures import RunFailed
+from src.records.trials import TrialRecord
+from src.sweeps.finalists import FinalRecord, Finals
+
+
+def test_the_first_seed_that_ended_well_is_the_one_to_measure() -> None:
+    refits = {7: {3: {"value": 0.9}, 1: {"value": None}, 2: {"value": 0.8}}, 4: {1: {"value": 0.7}}}
+    assert FinalRecord(refits, winner=7).winning_seed == 2
+    assert FinalRecord(refits, winner=4).winning_seed == 1
+    assert FinalRecord(refits).winning_seed is None
+    assert FinalRecord({7: {1: {"value": None}}}, winner=7).winning_seed is None
+
+
+def test_finalists_are_ranked_by_their_mean_and_those_without_one_come_last() -> None:
+    refits = {
+        1: {1: {"value": None}},
+        2: {1: {"value": 0.8}, 2: {"value": 0.6}},
+        3: {1: {"value": 0.75}},
+    }
+    record = FinalRecord(refits)
+    assert [f.trial for f in record.ranked("maximize")] == [3, 2, 1]
+    assert [f.trial for f in record.ranked("minimize")] == [2, 3, 1]
+
+
+class Study:
+    """Remembers, and knows complete trials of so many seconds."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self.kept: dict[str, Any] = {}
+        self.seconds = seconds
+
+    def recall(self, key: str) -> Any:
+        return self.kept.get(key)
+
+    def remember(self, key: str, value: Any) -> None:
+        self.kept[key] = json.loads(json.dumps(value))
+
+    def trials(self) -> list[TrialRecord]:
+        return [
+            TrialRecord(
+                number,
+                "cnn",
+                "complete",
+                {},
+                words=(f"n={number}",),
+                objectives=(0.9 - 0.1 * number,),
+                seconds=seconds,
+                run_dir=f"run-{number}",
+            )
+            for number, seconds in enumerate(self.seconds)
+        ]
+
+
+class Quiet:
+    """Observers that remember what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+class Slots:
+    """A pool of so many free slots."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def free(self) -> list[int]:
+        return list(range(self._count))
+
+
+def finals(study: Study, left: float | None, slots: int = 2) -> tuple[Finals, Quiet]:
+    settings = read_sweep_settings(["evaluate_test=false", "study=s"], "default")
+    quiet = Quiet()
+    made: Any = Finals(
+        settings,
+        study,  # type: ignore[arg-type]
+        Slots(slots),  # type: ignore[arg-type]
+        quiet,  # type: ignore[arg-type]
+        lambda *_: {},
+        seconds_left=left,
+    )
+    return made, quiet
+
+
+@pytest.mark.parametrize(
+    ("seconds", "left", "size"),
+    [
+        ([10, 10, 10], None, (3, 3)),
+        ([10, 10, 10], 46, (3, 3)),  # nine of 10 s in two slots
+        ([10, 10, 10], 31, (2, 3)),  # six; of as many, more seeds for fewer finalists
+        ([10, 10, 10], 11, (2, 1)),
+        ([100, 1, 1], 150, (3, 1)),
+        ([100, 100, 100], 50, (1, 0)),
+    ],
+)
+def test_finalists_and_seeds_fit_into_the_time_that_is_left(
+    seconds: list[float], left: float | None, size: tuple[int, int]
+) -> None:
+    made, quiet = finals(Study(seconds), left)
+    assert tuple(made._affordable(made._chosen())) == size
+    assert bool(quiet.said) == (size != (3, 3))
+
+
+def test_what_was_chosen_once_stays(tmp_path: Path) -> None:
+    study = Study([10, 10, 10])
+    first, _ = finals(study, 31)
+    assert tuple(first._affordable(first._chosen())) == (2, 3)
+    later, _ = finals(study, 5)
+    assert tuple(later._affordable(later._chosen())) == (2, 3)
+
+
+def test_without_time_the_best_trial_wins_as_it_stands() -> None:
+    study = Study([100, 100, 100])
+    made, _ = finals(study, 50)
+    made.run(lambda: False, lambda: None)
+    record = Finals.stored(study)  # type: ignore[arg-type]
+    assert record.winner == 0 and record.winning_seed == 0
+    assert record.refits[0][0] == {"value": 0.9, "run_dir": "run-0"}
+
+
+@pytest.mark.parametrize(
+    ("left", "remedy"), [(0.0, r"budget\.minutes=20.*more minutes"), (None, "more trials")]
+)
+def test_a_race_that_no_trial_ended_has_failed(left: float | None, remedy: str) -> None:
+    made, _ = finals(Study([]), left)
+    with pytest.raises(RunFailed, match=f"no winner.*{remedy}|no trial.*{remedy}"):
+        made.run(lambda: False, lambda: None)

@@ -1,0 +1,190 @@
+"""Every file under sweeps/ makes a sweep that could begin, and what makes none is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from src.config.checks import ConfigError
+from src.config.compose import SWEEPS, groups
+from src.config.sweep import SweepSettings, base_words, read_sweep_settings
+from src.runs.resume_settings import read_run_settings
+from src.search.samplers import check_sampler
+from src.search.space import Family, Value
+from src.sweeps import families as spaces
+from src.sweeps.auto import choose_families
+from src.sweeps.families import default_values, load_families, words_of
+
+NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+FAMILIES = sorted(path.stem for path in (SWEEPS / "spaces").glob("*.yaml"))
+GROUPS = ["pruner", "sampler", "workers"]
+OPTIONS = [(group, option) for group in GROUPS for option in groups(SWEEPS)[group]]
+
+
+def ready(name: str, *words: str) -> tuple[SweepSettings, list[Family]]:
+    """A sweep up to its first trial, as `run_sweep` reads it."""
+    settings = read_sweep_settings(words, name)
+    if isinstance(settings.families, str):
+        settings = replace(settings, families=list(choose_families(settings).names))
+    found = load_families(settings.families, base_words(words, name), settings.search)
+    check_sampler(settings.sampler.name, found, len(settings.metrics))
+    return settings, found
+
+
+def test_the_issues_sweeps_are_there() -> None:
+    assert {"default", "fashion", "cifar10", "architectures", "pareto", "finetune"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_sweep_could_begin(name: str) -> None:
+    settings, found = ready(name)
+    assert settings.study == name and [family.name for family in found] == settings.families
+    assert all(family.parameters for family in found)
+    text = (SWEEPS / f"{name}.yaml").read_text()
+    assert text.startswith("# ") and "# Command: " in text, "it tells what it is and how to run it"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_familys_own_configuration_is_one_of_its_space(family: str) -> None:
+    (found,) = load_families([family], [])
+    own = default_values(found, [])
+    assert found.stored_values(own).keys()
+    known = {**found.constants, **own}
+    words = words_of(found, [], {p.key: own[p.key] for p in found.parameters if p.applies(known)})
+    assert read_run_settings(words) == read_run_settings(found.words)
+    assert (SWEEPS / "spaces" / f"{family}.yaml").read_text().startswith("# ")
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_is_one_that_the_settings_take(group: str, option: str) -> None:
+    path = SWEEPS / group / f"{option}.yaml"
+    assert path.read_text().startswith("# ")
+    words = [f"{group}={option}"]
+    if group == "sampler" and option == "nsga2":
+        words += ["metric=[val/accuracy,cost/parameters]", "pruner=none"]
+    if option == "wilcoxon":
+        words += ["cv.folds=5"]
+    settings = read_sweep_settings(words, "default")
+    plain = yaml.safe_load(path.read_text())
+    chosen = getattr(settings, group)
+    assert {key: getattr(chosen, key) for key in plain} == plain
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["budget.trails=3"], r"budget.trails: there is no such key \(did you mean budget.trials"),
+        (["trainer.max_epoch=3"], r"trainer.max_epoch: there is no such key \(did you mean"),
+        (["budget.trials=0"], "budget.trials is 0"),
+        (["budget.trials=null", "budget.minutes=null"], "minutes and epochs are all null"),
+        (["families=[mpl]"], "families: there is no mpl: .*did you mean mlp"),
+        (["families=[]"], "families is .*: name at least one"),
+        (["families=[mlp,mlp]"], "one is named twice"),
+        (["metric=val/acuracy"], "it must be of val/accuracy.*did you mean val/accuracy"),
+        (["metric=test/accuracy"], "metric is .*: it must be of val/accuracy"),
+        (["metric=[val/accuracy,cost/parameters]"], "say pruner=none, for no pruner can judge"),
+        (["metric=cost/latency_ms"], "which is known at the end of a trial only"),
+        (["sampler=tep"], "sampler is 'tep': it must be one of .*did you mean tpe"),
+        (["pruner=asah"], "pruner is 'asah': it must be one of .*did you mean asha"),
+        (["sampler=cmaes", "families=[mlp]"], "sampler=cmaes takes a single family whose keys"),
+        (["sampler=grid"], "sampler=grid takes a single family"),
+        (["sampler=gp", "metric=[val/accuracy,cost/parameters]", "pruner=none"], "takes one metr"),
+        (["search=[modle.*]"], "no key of these families matches"),
+        (["model=cnn"], r"model=cnn: the families decide the model; say families=\[...\]"),
+        (["resume=outputs/runs/x"], "resume: the same command goes on with an unfinished study"),
+        (["study='a/b'"], "it must be letters, digits"),
+        (["model.hidden=[1,2", "families=[mlp]"], "cannot be read"),
+        (["model.widht=3", "families=[mlp]"], "model.widht: there is no such key"),
+        (["optimizer=lion"], "optimizer is 'lion': it must be one of"),
+        (["failure_limit=2"], "failure_limit is 2"),
+        (["cv.folds=5"], "pruner is asha, which .* epoch by epoch.*: say pruner=wilcoxon or"),
+        (["cv.folds=5", "pruner=median"], "pruner is median, which compares .* epoch by epoch"),
+        (["pruner=wilcoxon"], "which compares trials fold by fold: say cv.folds=5"),
+        (["pruner=wilcoxon", "cv.folds=5", "cv.fold=2"], "which compares trials fold by fold"),
+        (["pruner=wilcoxon", "cv.folds=4"], r"0\.1, which 4 folds cannot .*p_threshold=0\.25, mo"),
+        (["pruner=wilcoxon", "cv.folds=2"], "for which 2 folds are too few: say pruner=none"),
+        (["pruner=none", "cv.folds=2", "trainer.devices=2"], "on one device"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_words_are_told_in_a_sentence(words: list[str], message: str) -> None:
+    with pytest.raises((ConfigError, ValueError), match=message) as told:
+        ready("default", *words)
+    assert "\n" not in str(told.value)
+
+
+def test_folds_and_their_pruner_reach_the_trials() -> None:
+    words = ["pruner=wilcoxon", "cv.folds=3", "cv.repeats=2", "metric=val/macro_f1"]
+    settings, _ = ready("default", *words)
+    assert settings.cv.count == 6 and settings.pruner.across_families
+    assert {"cv.folds=3", "cv.repeats=2"} <= set(base_words(words, "default"))
+    ready("default", "pruner=wilcoxon", "cv.folds=4", "pruner.p_threshold=0.25")
+
+
+def test_a_sweep_that_is_none_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"there is no sweeps/fashon.yaml.*did you mean fashion"):
+        ready("fashon")
+
+
+@pytest.fixture
+def own_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of a family's space, to be written by the test."""
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setattr(spaces, "_SPACES", tmp_path)
+    return tmp_path / "mine.yaml"
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ("{model.widht: {low: 1, high: 2}}", "model.widht: there is no such key"),
+        ("{model.dropout: {low: 0.0, high: 1.5}}", "the space does not fit the config: .*dropout"),
+        ("{model.hidden: {choices: [[0]]}}", "hidden"),
+        ("{model.dropout: {low: 0.5, high: 0.9}}", "model.dropout: .* does not lie in 0.5 to 0.9"),
+        ("{optimizer: {choices: [muon, lion]}}", "optimizer: there is no lion"),
+        ("{model.dropout: 0.5}", "model.dropout is 0.5: it must be choices, or low and high"),
+        ("[a]", "space must hold keys"),
+    ],
+)
+def test_a_space_that_does_not_fit_is_refused_with_its_file(
+    own_space: Path, space: str, message: str
+) -> None:
+    own_space.write_text(f"words: [model=mlp]\nspace: {space}\n")
+    with pytest.raises(ConfigError, match=rf"sweeps/spaces/mine.yaml: .*{message}"):
+        load_families(["mine"], [])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("words: [model=mlp]\nspaces: {}\n", "spaces: there is no such key"),
+        ("words: [model=mlp]\nuse: [trainign]\n", "use names trainign, but there is no"),
+        ("words: [model=mpl]\n", "model is 'mpl'"),
+        ("- a\n", "it must hold keys with values"),
+        ("a: [\n", "it is no YAML"),
+    ],
+)
+def test_a_file_that_is_no_space_is_refused(own_space: Path, content: str, message: str) -> None:
+    own_space.write_text(content)
+    with pytest.raises(ConfigError, match=rf"sweeps/spaces/mine.yaml: .*{message}"):
+        load_families(["mine"], [])
+
+
+def test_what_the_person_fixes_is_not_searched() -> None:
+    def searched(*base: str, **arguments: list[str]) -> set[str]:
+        (family,) = load_families(["mlp"], base, **arguments)
+        return {parameter.key for parameter in family.parameters}
+
+    everything = searched()
+    assert "optimizer.momentum" in everything and "model.hidden" in everything
+    assert searched("model.dropout=0.1") == everything - {"model.dropout"}
+    fixed = searched("optimizer=adamw")
+    assert fixed == everything - {"optimizer", "optimizer.momentum"}
+    assert searched(search=["model.*"]) == {k for k in everything if k.startswith("model.")}
+    values: dict[str, Value] = default_values(
+        load_families(["mlp"], ["optimizer=sgd"])[0], ["optimizer=sgd"]
+    )
+    assert "optimizer.momentum" in values

@@ -1,0 +1,200 @@
+"""Faults of runs, studies and stores: each is named, and repaired where that is possible."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+
+from src.config.checks import ConfigError
+from src.config.compose import compose_settings
+from src.config.finished import VerifySettings
+from src.data.splitting.test_usage import count_test_measurement, past_test_measurements
+from src.records.champions import Champion
+from src.runs.folder import RunFolder
+from src.runs.seal import seal
+from src.search.journal import Journal
+from src.storage.digests import checked_json
+from src.storage.kept import Kept, load, store
+from src.tracking.spool import Spool, read_events, spool_path
+from src.verification.faults import Fault
+from src.verification.verify import verify_all
+from tests.data.pictures import opened, tree
+from tests.selection.comparison.runs import finished_run
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+
+
+def faults_of(output_dir: Path, *words: str) -> list[Fault]:
+    given = [f"output_dir={output_dir}", *words]
+    _, found = verify_all(compose_settings(VerifySettings, given, "verify"))
+    return [*found]
+
+
+def flip(file: Path, place: int) -> None:
+    """Change a byte, and nothing that a look at the folder would show."""
+    status, content = file.stat(), bytearray(file.read_bytes())
+    content[place] ^= 1
+    with file.open("r+b") as stream:
+        stream.write(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def sealed_run(output_dir: Path) -> RunFolder:
+    folder = finished_run(output_dir, "mlp", 3)
+    with Spool(folder.path) as spool:
+        spool.start(
+            run_id=folder.run_id, run_name="r", experiment="e", mirrored=False, target=None, tags={}
+        )
+        spool.metrics({"val/accuracy": 0.5}, 1)
+        spool.finish("FINISHED")
+    seal(folder.path, run_id=folder.run_id, name=folder.name)
+    return folder
+
+
+def study_of(folder: Path, trials: int = 4) -> list[tuple[int, float | None]]:
+    """A study with trials of two parameters and three steps, each judged by its first one."""
+    journal = Journal(folder / "study.journal")
+    study = optuna.create_study(storage=JournalStorage(journal), study_name="s")
+    for _ in range(trials):
+        trial = study.ask()
+        value = trial.suggest_float("x", 0, 1) + trial.suggest_int("y", 1, 3)
+        for step in range(3):
+            trial.report(value, step)
+        study.tell(trial, value)
+    journal.close()
+    return [(trial.number, trial.value) for trial in study.trials]
+
+
+def test_what_is_whole_has_no_fault(tmp_path: Path) -> None:
+    folder = sealed_run(tmp_path / "out")
+    study_of(tmp_path / "out" / "sweeps" / "s")
+    (tmp_path / "out" / "sweeps" / "s" / "sweep.json").write_bytes(checked_json({"trials": []}))
+    count_test_measurement(tmp_path / "out", "f", folder.run_id)
+    Champion("digits", folder.name, folder.run_id).write(tmp_path / "out")
+    opened(tree(tmp_path / "pets", {"a": 4, "b": 4}), tmp_path / "cache", image_size=8)
+    assert faults_of(tmp_path / "out") == []
+    assert faults_of(tmp_path / "out", f"run={folder.name}") == []
+    assert faults_of(tmp_path / "out", "study=s") == []
+    with pytest.raises(ConfigError, match="is no folder of a study"):
+        faults_of(tmp_path / "out", "study=other")
+    with pytest.raises(ConfigError, match="there is no run"):
+        faults_of(tmp_path / "out", "run=other")
+    with pytest.raises(ConfigError, match="say one"):
+        faults_of(tmp_path / "out", "run=other", "study=s")
+    with pytest.raises(ConfigError, match="no such folder"):
+        faults_of(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["summary.json", "config.yaml", "predictions/val.parquet"])
+def test_a_changed_file_of_a_run_is_named(tmp_path: Path, name: str) -> None:
+    folder = sealed_run(tmp_path)
+    flip(folder.path / name, 40)
+    for words in ([], ["repair=true"]):
+        (fault,) = faults_of(tmp_path, f"run={folder.path}", *words)
+        assert fault.place == folder.path / name and not fault.repaired
+        assert "changed=use" in fault.remedy
+
+
+def test_a_run_without_a_seal_is_read(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path, "mlp", 3)
+    (folder.path / "config.yaml").unlink()
+    assert faults_of(tmp_path) == []
+    folder.summary.write_text("{")
+    (fault,) = faults_of(tmp_path)
+    assert fault.place == folder.summary
+
+
+def test_a_damaged_line_of_a_diary_is_put_aside(tmp_path: Path) -> None:
+    folder = sealed_run(tmp_path)
+    path = spool_path(folder.path)
+    (folder.path / "tracking" / "mirror.json").write_text("{}")
+    before = path.read_bytes().splitlines(keepends=True)
+    flip(path, len(before[0]) + 30)
+    (fault,) = faults_of(tmp_path)
+    assert fault.place == path and "line 2" in fault.what and not fault.repaired
+    (fault,) = faults_of(tmp_path, "repair=true")
+    assert fault.repaired
+    assert path.read_bytes() == before[0] + before[2]
+    assert [event["event"] for event, _ in read_events(path)] == ["start", "finish"]
+    assert b"2: " in path.with_name("spool.jsonl.damaged").read_bytes()
+    assert not (folder.path / "tracking" / "mirror.json").exists(), "sent again from its beginning"
+    assert faults_of(tmp_path) == []
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\0\0\0\0", b"garbage", b"[1]", b'{"op_code":5}x'])
+def test_a_repaired_journal_gives_no_trial_another_ones_values(
+    tmp_path: Path, garbage: bytes
+) -> None:
+    folder = tmp_path / "sweeps" / "s"
+    truth = dict(study_of(folder))
+    path = folder / "study.journal"
+    whole = path.read_bytes().splitlines()
+    for number in range(1, len(whole)):
+        lines = [*whole]
+        lines[number] = garbage
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        if number < len(whole) - 1:
+            with pytest.raises(ValueError, match=r"src\.verify"):
+                Journal(path)
+        (fault,) = faults_of(tmp_path, "study=s", "repair=true")
+        assert fault.repaired and f"line {number + 1}" in fault.what
+        assert faults_of(tmp_path, "study=s") == []
+        journal = Journal(path)
+        study = optuna.load_study(storage=JournalStorage(journal), study_name="s")
+        trials = study.trials
+        complete = {one.number: one.value for one in trials if one.state.name == "COMPLETE"}
+        assert complete.items() <= truth.items()
+        assert len(complete) >= len(truth) - 1
+        assert all(len(one.params) == 2 for one in trials if one.state.name == "COMPLETE")
+        study.tell(study.ask(), 1.0)
+        journal.close()
+
+
+def test_a_journal_that_has_lost_its_beginning_is_not_repaired(tmp_path: Path) -> None:
+    study_of(tmp_path / "sweeps" / "s")
+    path = tmp_path / "sweeps" / "s" / "study.journal"
+    path.write_bytes(b"x" + path.read_bytes())
+    before = path.read_bytes()
+    (fault,) = faults_of(tmp_path, "repair=true")
+    assert not fault.repaired and "begin a new study" in fault.remedy
+    assert path.read_bytes() == before
+
+
+def test_what_an_output_folder_has_of_its_own(tmp_path: Path) -> None:
+    folder = sealed_run(tmp_path)
+    for _ in range(2):
+        count_test_measurement(tmp_path, "f" * 64, folder.run_id)
+    champion = Champion("digits", folder.name, folder.run_id).write(tmp_path)
+    flip(tmp_path / "test_measurements.jsonl", 20)
+    assert past_test_measurements(tmp_path, "f" * 64) == 2, "never fewer than there were"
+    flip(champion, 20)
+    sweep = tmp_path / "sweeps" / "s" / "sweep.json"
+    sweep.parent.mkdir(parents=True)
+    sweep.write_bytes(checked_json({"trials": [1, 2, 3]}).replace(b"3", b"4", 1))
+    found = {fault.place for fault in faults_of(tmp_path)}
+    assert found == {tmp_path / "test_measurements.jsonl", champion, sweep}
+
+
+def test_a_damaged_store_is_deleted_and_made_anew(tmp_path: Path) -> None:
+    root = tree(tmp_path / "pets", {"a": 4, "b": 4})
+    before = np.array(opened(root, tmp_path / "cache", image_size=8).images)
+    store("plan", {"a": 1}, Kept({"seconds": 1.25}, False), str(tmp_path / "cache"))
+    (images,) = (tmp_path / "cache" / "pictures").glob("*/images.bin")
+    (plan,) = (tmp_path / "cache" / "plans").glob("*.json")
+    flip(images, 700)
+    plan.write_bytes(plan.read_bytes().replace(b"1.25", b"1.35"))
+    assert load("plan", {"a": 1}, str(tmp_path / "cache")) is None
+    (tmp_path / "out").mkdir()
+    for words, repaired in (([], False), (["repair=true"], True), ([], None)):
+        found = faults_of(tmp_path / "out", *words)
+        assert [fault.repaired for fault in found] == ([] if repaired is None else [repaired] * 2)
+    again = opened(root, tmp_path / "cache", image_size=8)
+    assert not again.from_cache and np.array_equal(again.images, before)
