@@ -8,9 +8,8 @@ from pathlib import Path
 
 import torch
 
-from src.config.ensemble import EnsembleSettings
 from src.config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
-from src.config.models import NetworkSettings, ZooSettings
+from src.config.models import EnsembleSettings, NetworkSettings, ZooSettings
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.data.loading.datamodule import PictureData

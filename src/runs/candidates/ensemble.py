@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config.checks import ConfigError, to_plain
-from src.config.ensemble import EnsembleSettings
+from src.config.models import EnsembleSettings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.ensembles.combine import WAYS, Combination, combine
@@ -161,9 +161,7 @@ class EnsembleCandidate:
         shutil.rmtree(members, ignore_errors=True)
         entries = []
         for member, weight in self._used:
-            for (
-                checkpoint
-            ) in member.checkpoints:  # of a cross-validation its folds share the weight
+            for checkpoint in member.checkpoints:  # folds share the weight of their whole
                 name = f"{checkpoint.parent.parent.name}{checkpoint.suffix}"
                 _link_or_copy(checkpoint, members / name)
                 share = weight / len(member.checkpoints)
