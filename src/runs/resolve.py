@@ -1,10 +1,10 @@
-"""Every `auto` of the settings becomes a value, before the run's folder exists.
+"""The replacement of every `auto` in the settings by a value, before the run's folder exists.
 
-What is measured once is kept per machine, network and shape, so that the same command computes the
-same numbers the next time; the run's own settings hold the values, so a resumed run has them too.
-Only what was measured while other programs held the cores is measured again, once they do not.
-The number of threads depends on the load at the start as well, and then stays: with another one
-sums are rounded otherwise, and a resumed run would differ from one that was not interrupted.
+Measurements are cached by machine, network and shape, so that the same command computes the same
+numbers the next time; the run's own settings hold the values, so a resumed run has them too.
+Measurements taken while other programs used the cores are repeated on an idle machine.
+The number of threads depends on the load at the start as well, and then stays: with another number
+sums are rounded differently, and a resumed run would differ from an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from src.training.plans import (
 )
 from src.training.range_test import RangeTest, range_test
 
-__all__ = ["Resolved", "resolve", "seconds_per_epoch"]
+__all__ = ["Resolved", "resolve", "seconds_per_epoch", "use_threads"]
 
 _AUTO = "auto"
 _LEAST_BATCH, _MOST_BATCH = 16, 1024
-# An epoch of fewer steps learns too little from each picture it sees.
+# Fewer steps an epoch are too few updates for the pictures seen.
 _LEAST_STEPS = 16
 # The smallest batch that is nearly as fast as any: larger ones learn less from the same pictures.
 _FAST_ENOUGH = 0.9
 _TIMED_STEPS = 3
-# A training sees this many pictures, repeated ones included, within bounds for few and for many.
+# Pictures seen in a training, repeated ones included; bounds of the epochs that follow from it.
 _PICTURES_SEEN, _LEAST_EPOCHS, _MOST_EPOCHS = 650_000, 10, 30
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A run's settings without any `auto`, and where their values came from.
+    """A run's settings without any `auto`, and how their values were chosen.
 
     Attributes:
-        settings: what the run does.
-        notes: a line for each thing that was chosen.
+        settings: of the run.
+        notes: a line for each choice.
         timings: of the plans that were compared; empty where the runtime was given.
         rates: of the range test, where there was one.
     """
@@ -66,7 +66,7 @@ class Resolved:
     rates: RangeTest | None = None
 
     def runtime_record(self) -> dict[str, Any]:
-        """The chosen plan and the timings it was chosen by, for JSON."""
+        """Return the chosen plan and the timings of all plans, for JSON."""
         return {
             "chosen": to_plain(self.settings.runtime),
             "timings": [timing.plain() for timing in self.timings],
@@ -100,18 +100,22 @@ def resolve(settings: RunSettings, data: PictureData) -> Resolved:
     return resolved
 
 
-def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
-    """Return about what an epoch's training steps take, in seconds.
+def use_threads(settings: RunSettings) -> None:
+    """Have torch compute with the number of threads that the settings state, where they do."""
+    if isinstance(settings.runtime.threads, int):
+        torch.set_num_threads(settings.runtime.threads)
 
-    From a few real steps, which are kept like the plans, so that a later start need not repeat
-    them. Everything in `settings` must be resolved.
+
+def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
+    """Estimate the seconds of an epoch's training steps from a few of them.
+
+    The measurement is cached like those of plans. `settings` must be resolved.
     """
     device = _device(settings)
 
-    def measure() -> _Measured:
-        if isinstance(settings.runtime.threads, int):
-            torch.set_num_threads(settings.runtime.threads)
-        return _Measured({"seconds": _step_seconds(settings, data, device)})
+    def measure() -> _Measurement:
+        use_threads(settings)
+        return _Measurement({"seconds": _step_seconds(settings, data, device)})
 
     asked = {
         "runtime": to_plain(settings.runtime),
@@ -126,7 +130,7 @@ def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
 def _with_views(settings: RunSettings) -> RunSettings:
     if settings.trainer.tta != _AUTO:
         return settings
-    # A network that never saw a mirrored picture would be asked about something new.
+    # Mirrored views are unlike the training pictures of a network trained without mirroring.
     flip = settings.augment.flip
     mirrored = settings.data.mirror_ok if flip is None else flip
     return _with(settings, "trainer", tta="flip" if mirrored else "none")
@@ -141,8 +145,8 @@ def _with_epochs(resolved: Resolved, data: PictureData) -> Resolved:
 
 
 def _with_threads(resolved: Resolved) -> Resolved:
-    """As many threads as find a free core, where neither the settings nor the user's
-    OMP_NUM_THREADS say how many; they stay as many to the end, because sums depend on it."""
+    """Take as many threads as there are free cores, unless the settings or OMP_NUM_THREADS state
+    a number."""
     most = torch.get_num_threads()
     if resolved.settings.runtime.threads != _AUTO or most == 1 or "OMP_NUM_THREADS" in os.environ:
         return resolved
@@ -166,12 +170,12 @@ def _with_plan(resolved: Resolved, data: PictureData, device: torch.device) -> R
     steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
     total_steps = steps * int(settings.trainer.max_epochs)
 
-    def measure() -> _Measured:
+    def measure() -> _Measurement:
         choice = _compared(settings, data, device, total_steps)
         timings = [timing.plain() for timing in choice.timings]
         found = {"plan": asdict(choice.plan), "timings": timings, "reason": choice.reason}
-        # Without timings it only says that this training is too short for them.
-        return _Measured(found, keep=bool(timings))
+        # Without timings there is nothing to keep: this training is too short for them.
+        return _Measurement(found, keep=bool(timings))
 
     key = {
         "runtime": to_plain(settings.runtime),
@@ -212,7 +216,7 @@ def _compared(
 def _plan_note(
     plan: Plan, timings: Sequence[Timing], reason: str | None, device: torch.device, known: bool
 ) -> str:
-    """A line for people: what was chosen, and by which speeds."""
+    """Describe the chosen plan and the measured speeds in a line."""
     threads = f", {_threads(plan.threads)}" if device.type == "cpu" else ""
     speeds = [_speed(timing, plan) for timing in timings if timing.plan != plan]
     for timing in timings:
@@ -230,10 +234,9 @@ def _with_batch_size(resolved: Resolved, data: PictureData, device: torch.device
     settings = resolved.settings
     most = max(_LEAST_BATCH, min(_MOST_BATCH, len(data.split.train) // _LEAST_STEPS))
 
-    def measure() -> _Measured:
+    def measure() -> _Measurement:
         print("batch size: measuring which is the fastest")
-        if isinstance(settings.runtime.threads, int):
-            torch.set_num_threads(settings.runtime.threads)
+        use_threads(settings)
         speeds: dict[str, float] = {}
         size = _LEAST_BATCH
         while size <= most:
@@ -248,7 +251,7 @@ def _with_batch_size(resolved: Resolved, data: PictureData, device: torch.device
                 f"data.batch_size is auto, but not even {_LEAST_BATCH} pictures fit in memory: "
                 "take a smaller network or data.image_size."
             )
-        return _Measured({"images_per_second": speeds})
+        return _Measurement({"images_per_second": speeds})
 
     runtime = to_plain(settings.runtime)
     found, known = _kept(
@@ -272,8 +275,7 @@ def _with_batch_size(resolved: Resolved, data: PictureData, device: torch.device
 
 def _with_rate(resolved: Resolved, data: PictureData, device: torch.device) -> Resolved:
     settings = resolved.settings
-    if isinstance(settings.runtime.threads, int):
-        torch.set_num_threads(settings.runtime.threads)
+    use_threads(settings)
     try:
         found = range_test(_stepper(settings, data, device), _endless(data))
     except ValueError as error:
@@ -307,7 +309,7 @@ def _stepper(settings: RunSettings, data: PictureData, device: torch.device) -> 
 
 
 def _endless(data: PictureData) -> Iterator[Batch]:
-    """Training batches, epoch after epoch."""
+    """Yield training batches, epoch after epoch."""
     loader: Any = data.batches("train", training=True)
     epoch = 0
     while True:
@@ -317,8 +319,8 @@ def _endless(data: PictureData) -> Iterator[Batch]:
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """What a measurement found, and whether a later start may use it."""
+class _Measurement:
+    """The plain values of a measurement, and whether a later start may use them."""
 
     found: dict[str, Any]
     keep: bool = True
@@ -330,14 +332,14 @@ def _kept(
     settings: RunSettings,
     data: PictureData,
     device: torch.device,
-    measure: Callable[[], _Measured],
+    measure: Callable[[], _Measurement],
 ) -> tuple[dict[str, Any], bool]:
-    """What `measure` gives, or gave at an earlier start; and whether it is the latter."""
+    """Return the result of `measure`, or of an earlier start, and whether it is the latter."""
     model = to_plain(settings.model)
     known = {
         **asked,
         "machine": machine(device) | {"threads": torch.get_num_threads()},
-        # With published weights pictures are taken at another size; which weights is all the same.
+        # With published weights pictures have another size, whichever weights they are.
         "model": {k: bool(v) if k == "pretrained" else v for k, v in model.items()},
         "optimizer": settings.optimizer.name,
         "pictures": [data.pictures.channels, *data.pictures.image_size],
@@ -369,13 +371,12 @@ def _with(settings: RunSettings, group: str, **values: Any) -> RunSettings:
 
 
 def _asked(settings: RunSettings, plan: Plan) -> bool:
-    """Whether a plan is what the settings force, where they force something."""
-    given = {k: v for k, v in to_plain(settings.runtime).items() if v not in (_AUTO, None)}
-    return all(getattr(plan, key) == value for key, value in given.items())
+    """Return whether a plan has the values that the settings state."""
+    return all(getattr(plan, key) == value for key, value in _stated(settings).items())
 
 
 def _plan_of(settings: RunSettings, threads: int) -> Plan:
-    """The settings' own plan, with what is simplest where they leave it open."""
+    """Return the settings' own plan, with the simplest value for each `auto`."""
     return Plan(**to_plain(_concrete(settings, threads).runtime))
 
 
@@ -386,8 +387,11 @@ def _concrete(settings: RunSettings, threads: int) -> RunSettings:
         "compile": False,
         "threads": threads,
     }
-    given = {k: v for k, v in to_plain(settings.runtime).items() if v not in (_AUTO, None)}
-    return _with(settings, "runtime", **(simplest | given))
+    return _with(settings, "runtime", **(simplest | _stated(settings)))
+
+
+def _stated(settings: RunSettings) -> dict[str, Any]:
+    return {k: v for k, v in to_plain(settings.runtime).items() if v not in (_AUTO, None)}
 
 
 def _threads(count: int) -> str:

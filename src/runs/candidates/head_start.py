@@ -1,4 +1,4 @@
-"""The head that the training of a pretrained network starts from."""
+"""The classifier head that the training of a pretrained network starts from."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:  # scikit-image takes a moment to import, and not every traini
 __all__ = ["start_head"]
 
 _FOLDS = 3
-# Held-out pictures that tell one penalty from another well enough: no further fold is fitted.
+# Held-out pictures enough to choose the penalty: no further fold is fitted.
 _ENOUGH_HELD_OUT = 5_000
 
 
 def start_head(
     task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
 ) -> FittedHead | None:
-    """Put a head into the network that is fitted to the features of its pretrained weights.
+    """Fit a linear head to the features of a network's pretrained weights, and put it in place.
 
-    The features are those of the training part, unchanged, in the run's own precision; they are
-    kept in the cache like those of any frozen network. What was done is printed.
+    The features are those of the training part, not augmented, in the run's own precision; they are
+    cached like those of any frozen network. A line on the result is printed.
 
     Args:
         task: untrained; its network's head, and that of its average, are changed.
@@ -43,7 +43,7 @@ def start_head(
         device: where to compute the features.
 
     Returns:
-        The head; None where the network's own is not a single linear layer, and stays as it is.
+        The head; None where the network's own is not a single linear layer and is left unchanged.
     """
     # scikit-learn, which divides the folds, takes seconds to import.
     from src.features.model import folds_of
@@ -87,7 +87,7 @@ def start_head(
 
 
 def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData) -> str:
-    """How good the head is before anything is trained, in words."""
+    """Describe the accuracy of the head before the training."""
     if not len(data.split.val):  # its pictures train
         return f"accuracy {100 * head.held_out_accuracy:.1f} % on held-out folds"
     found = head(torch.from_numpy(table.part("val"))).argmax(dim=1).numpy()
@@ -98,7 +98,7 @@ def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData) -> str:
 def _features(
     task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
 ) -> FeatureTable:
-    """What the network's head sees of each picture; training and validation share an entry."""
+    """Return the input of the network's head for each picture."""
     from src.features.embedding import NetworkFeatures
     from src.features.table import FeatureTable
 

@@ -46,12 +46,12 @@ _LEAST_PICTURES = 10
 
 
 class NothingGained(ConfigError):
-    """The runs can be combined, and what comes of it is no better than the best of them."""
+    """The runs can be combined, but the combination is no better than the best of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A finished run, or a cross-validation, whose folds answer together.
+    """A finished run, or a cross-validation, whose folds predict together.
 
     Attributes:
         folder: of the run.

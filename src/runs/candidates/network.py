@@ -29,7 +29,7 @@ from src.runs.build.objects import input_of
 from src.runs.candidates.candidate import Answers, Fitted, OnEpoch
 from src.runs.candidates.head_start import start_head
 from src.runs.folder import RunFolder
-from src.runs.resolve import Resolved
+from src.runs.resolve import Resolved, use_threads
 from src.serving.bundle import write_bundle
 from src.serving.network import network_classifier
 from src.serving.predictor import Predictor
@@ -146,8 +146,7 @@ class NetworkCandidate:
 
     def __init__(self, resolved: Resolved, data: PictureData) -> None:
         settings = resolved.settings
-        if isinstance(settings.runtime.threads, int):
-            torch.set_num_threads(settings.runtime.threads)
+        use_threads(settings)
         self.resolved = resolved
         self._settings = settings
         self._data = data

@@ -1,4 +1,4 @@
-"""Which frozen networks suit some pictures, told from a few of them before all are described."""
+"""The choice of frozen networks, ranked on a sample before all pictures are described."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from src.storage.kept import Kept, load, store
 __all__ = ["NetworkChoice", "RankedNetwork", "choose_networks"]
 
 _SAMPLE = 500
-# Networks are looked at one after another, and each takes seconds: the best known ones come first.
+# Each network takes seconds to rank: those with the best published accuracy come first.
 _MOST_NETWORKS = 12
 _MOST_TOGETHER = 3
-# Of the time that describing may take, for looking at the sample.
+# Share of the time limit that ranking on the sample may take.
 _SHARE = 0.25
 _UNKNOWN_ACCURACY = 75.0
 
 
 @dataclass(frozen=True)
 class RankedNetwork:
-    """A frozen network, judged by what its features of a sample are worth.
+    """A frozen network, ranked by a classifier on its features of a sample.
 
     Attributes:
         name: timm's.
         accuracy, error: cross-validated accuracy of a quick head and its standard error, in [0, 1].
         logme: see `src.features.transfer.logme`.
-        images_per_second: that it describes.
+        images_per_second: speed at which it computes features.
     """
 
     name: str
@@ -63,11 +63,11 @@ class RankedNetwork:
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """Networks whose features are worth the time that they take.
+    """The chosen networks.
 
     Attributes:
         networks: timm's names; the features of several stand one after another.
-        notes: how they were chosen, for the person.
+        notes: lines on how they were chosen.
     """
 
     networks: tuple[str, ...]
@@ -79,9 +79,9 @@ def choose_networks(
 ) -> NetworkChoice:
     """Rank the networks that this machine can load, and choose one or several of them.
 
-    Each describes a sample of the training part; a quick head is cross-validated on that, also on
-    the features of the best ones together. Chosen are as many together as describe all pictures in
-    time and are not worse than the best by more than a standard error.
+    Each computes features of a sample of the training part; a fast head is cross-validated on
+    them, and on the joined features of the best networks. The choice is the largest group that
+    describes all pictures in time and is not worse than the best by more than a standard error.
 
     Args:
         settings: of a run, its model one of `EmbeddingSettings`.
@@ -128,7 +128,7 @@ class _Ranking:
 def _ranking(
     settings: RunSettings, data: PictureData, chosen: NDArray[np.int64], seconds: float | None
 ) -> _Ranking:
-    """What the sample says, now or when the same networks were asked about it earlier."""
+    """Rank on the sample, or load the ranking of the same networks on the same sample."""
     model = settings.model
     assert isinstance(model, EmbeddingSettings)
     names = _known(model.networks)
@@ -165,7 +165,7 @@ def _joined(group: Sequence[RankedNetwork]) -> str:
 
 
 def _known(configured: Sequence[str]) -> list[str]:
-    """Networks that can be loaded without a connection, the best known first."""
+    """Return networks that load without a connection, the highest published accuracy first."""
     found = [one for one in loadable() if one.library == "timm"]
     found.sort(key=lambda one: -(one.accuracy or _UNKNOWN_ACCURACY))
     names = [*configured, *(one.name for one in found)]
@@ -175,8 +175,8 @@ def _known(configured: Sequence[str]) -> list[str]:
 def _affordable(
     ranked: Sequence[RankedNetwork], count: int, seconds: float | None
 ) -> list[list[RankedNetwork]]:
-    """The best network, the best two and so on, as far as they describe so many pictures in time;
-    the fastest one where none does."""
+    """Return the best network, the best two and so on, as far as they are fast enough; where none
+    is, the fastest one."""
 
     def takes(group: Sequence[RankedNetwork]) -> float:
         return sum(count / one.images_per_second for one in group)
@@ -189,7 +189,7 @@ def _affordable(
 
 
 class _Sample:
-    """Some training pictures, described by one network after another."""
+    """A sample of the training pictures, with their features of one network after another."""
 
     def __init__(
         self, settings: RunSettings, data: PictureData, indices: NDArray[np.int64]
@@ -242,7 +242,7 @@ class _Sample:
 
 
 def _scaled(features: Floats) -> Floats:
-    """Centred, and of a total variance of 1, as the blocks of several networks are joined."""
+    """Centre features and scale them to a total variance of 1, as joined networks are scaled."""
     centred = features - features.mean(axis=0, keepdims=True)
     scaled: Floats = centred / max(float(np.sqrt(centred.var(axis=0).sum())), 1e-12)
     return scaled
