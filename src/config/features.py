@@ -214,8 +214,8 @@ class ClassicalSettings(ModelSettings):
         "set says that this is harmless"
     )
     scaling: str = setting(
-        "what is made alike: blocks, the total variance of each descriptor; features, also the "
-        "variance of each of its numbers",
+        "what is scaled to equal variance: blocks, each descriptor as a whole; features, also "
+        "each of its numbers",
         options=("blocks", "features"),
     )
     selection: str = setting(
@@ -229,11 +229,11 @@ class ClassicalSettings(ModelSettings):
         at_most=1,
     )
     normalise: str = setting(
-        "rows: scale what the classifier gets to length 1, picture by picture; none: do not",
+        "rows: scale the features of each picture to length 1; none: do not",
         options=("none", "rows"),
     )
     classifier: str = setting(
-        "what learns the classes; auto: classifier, strength, scaling, selection and normalisation "
+        "the classifier; auto: classifier, strength, scaling, selection and normalisation "
         "that are best on held-out folds of the training part",
         options=("auto", *CLASSIFIERS),
     )
@@ -247,8 +247,8 @@ class ClassicalSettings(ModelSettings):
     gradient_boosting: GradientBoostingSettings = setting("gradient boosting")
     knn: KnnSettings = setting("nearest neighbours")
     calibration_folds: int = setting(
-        "parts into which the training pictures are cut, so that probabilities are learnt from "
-        "pictures that the classifier has not seen",
+        "folds of the training part, so that probabilities are calibrated on pictures that the "
+        "classifier has not seen",
         at_least=2,
         at_most=20,
     )

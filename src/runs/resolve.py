@@ -79,25 +79,19 @@ def resolve(settings: RunSettings, data: PictureData) -> Resolved:
     Raises:
         ConfigError: the network cannot be made for these pictures, or no rate can be told.
     """
-    device = _device(settings)
-    processes = settings.trainer.devices
-    shared = device.type == "cpu" and isinstance(processes, int) and processes > 1
-    if shared and settings.runtime.threads in (None, _AUTO):
-        # With more threads than cores, all of them wait for each other.
-        share = max(1, torch.get_num_threads() // int(processes))
-        settings = _with(settings, "runtime", threads=share)
-    resolved = _with_epochs(Resolved(_with_views(settings)), data)
-    if device.type == "cpu":
-        resolved = _with_threads(resolved)
-    settings = resolved.settings
+    choices = _Choices(settings, data)
+    choices.share_threads()
+    choices.views()
+    choices.epochs()
+    choices.threads()
     sized = settings.data.batch_size != _AUTO
-    if _AUTO in to_plain(settings.runtime).values() or not sized:
-        resolved = _with_plan(resolved, data, device)
+    if _AUTO in to_plain(choices.settings.runtime).values() or not sized:
+        choices.plan()
     if not sized:
-        resolved = _with_batch_size(resolved, data, device)
+        choices.batch_size()
     if settings.find_lr:
-        resolved = _with_rate(resolved, data, device)
-    return resolved
+        choices.rate()
+    return Resolved(choices.settings, tuple(choices.notes), choices.timings, choices.rates)
 
 
 def use_threads(settings: RunSettings) -> None:
@@ -127,71 +121,134 @@ def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
     return steps * float(found["seconds"])
 
 
-def _with_views(settings: RunSettings) -> RunSettings:
-    if settings.trainer.tta != _AUTO:
-        return settings
-    # Mirrored views are unlike the training pictures of a network trained without mirroring.
-    flip = settings.augment.flip
-    mirrored = settings.data.mirror_ok if flip is None else flip
-    return _with(settings, "trainer", tta="flip" if mirrored else "none")
+class _Choices:
+    """The settings of a run while one `auto` after another is replaced."""
 
+    def __init__(self, settings: RunSettings, data: PictureData) -> None:
+        self.settings = settings
+        self.data = data
+        self.device = _device(settings)
+        self.notes: list[str] = []
+        self.timings: tuple[Timing, ...] = ()
+        self.rates: RangeTest | None = None
 
-def _with_epochs(resolved: Resolved, data: PictureData) -> Resolved:
-    settings, pictures = resolved.settings, len(data.split.train)
-    if settings.trainer.max_epochs != _AUTO:
-        return resolved
-    epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, _PICTURES_SEEN // pictures))
-    return replace(resolved, settings=_with(settings, "trainer", max_epochs=epochs))
+    def share_threads(self) -> None:
+        """Divide the cores among the processes of a training on several CPU devices."""
+        processes = self.settings.trainer.devices
+        shared = self.device.type == "cpu" and isinstance(processes, int) and processes > 1
+        if shared and self.settings.runtime.threads in (None, _AUTO):
+            # With more threads than cores, all of them wait for each other.
+            self._set("runtime", threads=max(1, torch.get_num_threads() // int(processes)))
 
+    def views(self) -> None:
+        """Predict mirrored views as well where training mirrored."""
+        settings = self.settings
+        if settings.trainer.tta == _AUTO:
+            # Mirrored views are unlike the training pictures of a network trained without.
+            flip = settings.augment.flip
+            mirrored = settings.data.mirror_ok if flip is None else flip
+            self._set("trainer", tta="flip" if mirrored else "none")
 
-def _with_threads(resolved: Resolved) -> Resolved:
-    """Take as many threads as there are free cores, unless the settings or OMP_NUM_THREADS state
-    a number."""
-    most = torch.get_num_threads()
-    if resolved.settings.runtime.threads != _AUTO or most == 1 or "OMP_NUM_THREADS" in os.environ:
-        return resolved
-    others = others_load()
-    count = threads_beside(others, most)
-    if count == most:
-        return resolved
-    note = (
-        f"runtime: {_threads(count)} instead of {most}, because other programs use "
-        f"{others:.1f} cores just now (runtime.threads={most} takes all the same)"
-    )
-    return replace(
-        resolved,
-        settings=_with(resolved.settings, "runtime", threads=count),
-        notes=(*resolved.notes, note),
-    )
+    def epochs(self) -> None:
+        """Train for fewer epochs the more pictures there are."""
+        if self.settings.trainer.max_epochs == _AUTO:
+            epochs = _PICTURES_SEEN // len(self.data.split.train)
+            self._set("trainer", max_epochs=min(_MOST_EPOCHS, max(_LEAST_EPOCHS, epochs)))
 
+    def threads(self) -> None:
+        """Take as many CPU threads as there are free cores, unless the settings or OMP_NUM_THREADS
+        state a number."""
+        most = torch.get_num_threads()
+        stated = self.settings.runtime.threads != _AUTO or "OMP_NUM_THREADS" in os.environ
+        if self.device.type != "cpu" or stated or most == 1:
+            return
+        others = others_load()
+        count = threads_beside(others, most)
+        if count != most:
+            self._set("runtime", threads=count)
+            self.notes.append(
+                f"runtime: {_threads(count)} instead of {most}, because other programs use "
+                f"{others:.1f} cores just now (runtime.threads={most} takes all the same)"
+            )
 
-def _with_plan(resolved: Resolved, data: PictureData, device: torch.device) -> Resolved:
-    settings = resolved.settings
-    steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
-    total_steps = steps * int(settings.trainer.max_epochs)
+    def plan(self) -> None:
+        """Take the fastest plan of arithmetic."""
+        settings, data, device = self.settings, self.data, self.device
+        steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
+        total_steps = steps * int(settings.trainer.max_epochs)
 
-    def measure() -> _Measurement:
-        choice = _compared(settings, data, device, total_steps)
-        timings = [timing.plain() for timing in choice.timings]
-        found = {"plan": asdict(choice.plan), "timings": timings, "reason": choice.reason}
-        # Without timings there is nothing to keep: this training is too short for them.
-        return _Measurement(found, keep=bool(timings))
+        def measure() -> _Measurement:
+            choice = _compared(settings, data, device, total_steps)
+            timings = [timing.plain() for timing in choice.timings]
+            found = {"plan": asdict(choice.plan), "timings": timings, "reason": choice.reason}
+            # Without timings there is nothing to keep: this training is too short for them.
+            return _Measurement(found, keep=bool(timings))
 
-    key = {
-        "runtime": to_plain(settings.runtime),
-        "batch": min(data.batch_size, len(data.split.train)),
-        # Whether compiling was worth a try depends on the length of the training.
-        "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
-    }
-    found, known = _kept("plan", key, settings, data, device, measure)
-    plan = Plan(**found["plan"])
-    timings = tuple(Timing.from_plain(plain) for plain in found["timings"])
-    return replace(
-        resolved,
-        settings=_with(settings, "runtime", **asdict(plan)),
-        notes=(*resolved.notes, _plan_note(plan, timings, found["reason"], device, known)),
-        timings=timings,
-    )
+        key = {
+            "runtime": to_plain(settings.runtime),
+            "batch": min(data.batch_size, len(data.split.train)),
+            # Whether compiling was worth a try depends on the length of the training.
+            "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
+        }
+        found, known = _kept("plan", key, settings, data, device, measure)
+        plan = Plan(**found["plan"])
+        self.timings = tuple(Timing.from_plain(plain) for plain in found["timings"])
+        self._set("runtime", **asdict(plan))
+        self.notes.append(_plan_note(plan, self.timings, found["reason"], device, known))
+
+    def batch_size(self) -> None:
+        """Take the smallest batch that is nearly as fast as any."""
+        settings, data, device = self.settings, self.data, self.device
+        most = max(_LEAST_BATCH, min(_MOST_BATCH, len(data.split.train) // _LEAST_STEPS))
+
+        def measure() -> _Measurement:
+            print("batch size: measuring which is the fastest")
+            use_threads(settings)
+            speeds: dict[str, float] = {}
+            size = _LEAST_BATCH
+            while size <= most:
+                data.batch_size = size
+                try:
+                    speeds[str(size)] = size / _step_seconds(settings, data, device)
+                except (torch.OutOfMemoryError, MemoryError):
+                    break
+                size *= 2
+            if not speeds:
+                raise ConfigError(
+                    f"data.batch_size is auto, but not even {_LEAST_BATCH} pictures fit in memory: "
+                    "take a smaller network or data.image_size."
+                )
+            return _Measurement({"images_per_second": speeds})
+
+        key = {"runtime": to_plain(settings.runtime), "most": most}
+        found, known = _kept("batch", key, settings, data, device, measure)
+        speeds = {int(size): speed for size, speed in found["images_per_second"].items()}
+        best = max(speeds.values())
+        size = min(size for size, speed in speeds.items() if speed >= _FAST_ENOUGH * best)
+        data.batch_size = size
+        self._set("data", batch_size=size)
+        listed = ", ".join(f"{size}: {speed:,.0f}" for size, speed in speeds.items())
+        earlier = ", as measured at an earlier start" if known else ""
+        self.notes.append(f"batch size: {size} (images/s: {listed}){earlier}")
+
+    def rate(self) -> None:
+        """Set the learning rate by a range test."""
+        settings = self.settings
+        use_threads(settings)
+        try:
+            found = range_test(_stepper(settings, self.data, self.device), _endless(self.data))
+        except ValueError as error:
+            raise ConfigError(f"find_lr: {error}.") from error
+        self.rates = found
+        self._set("optimizer", lr=found.suggestion)
+        self.settings = replace(self.settings, find_lr=False)
+        self.notes.append(
+            f"learning rate: {found.suggestion:g}, a tenth of where the loss was lowest "
+            f"(instead of {settings.optimizer.lr:g})"
+        )
+
+    def _set(self, group: str, **values: Any) -> None:
+        self.settings = _with(self.settings, group, **values)
 
 
 def _compared(
@@ -203,7 +260,7 @@ def _compared(
     allowed = partial(_asked, settings)
     plans = [p for p in sensible_plans(network, device, threads=count) if allowed(p)]
     return time_plans(
-        plans or [_plan_of(settings, count)],
+        plans or [Plan(**to_plain(_concrete(settings, count).runtime))],
         lambda plan: build.build_task(_with(settings, "runtime", **asdict(plan)), data),
         next(iter(data.batches("train", training=True))),
         device=device,
@@ -228,68 +285,6 @@ def _plan_note(
             speeds.append(reason)
     earlier = ", as measured at an earlier start" if known else ""
     return f"runtime: {plan}{threads} ({'; '.join(speeds)}){earlier}"
-
-
-def _with_batch_size(resolved: Resolved, data: PictureData, device: torch.device) -> Resolved:
-    settings = resolved.settings
-    most = max(_LEAST_BATCH, min(_MOST_BATCH, len(data.split.train) // _LEAST_STEPS))
-
-    def measure() -> _Measurement:
-        print("batch size: measuring which is the fastest")
-        use_threads(settings)
-        speeds: dict[str, float] = {}
-        size = _LEAST_BATCH
-        while size <= most:
-            data.batch_size = size
-            try:
-                speeds[str(size)] = size / _step_seconds(settings, data, device)
-            except (torch.OutOfMemoryError, MemoryError):
-                break
-            size *= 2
-        if not speeds:
-            raise ConfigError(
-                f"data.batch_size is auto, but not even {_LEAST_BATCH} pictures fit in memory: "
-                "take a smaller network or data.image_size."
-            )
-        return _Measurement({"images_per_second": speeds})
-
-    runtime = to_plain(settings.runtime)
-    found, known = _kept(
-        "batch", {"runtime": runtime, "most": most}, settings, data, device, measure
-    )
-    speeds = {int(size): speed for size, speed in found["images_per_second"].items()}
-    best = max(speeds.values())
-    size = min(size for size, speed in speeds.items() if speed >= _FAST_ENOUGH * best)
-    data.batch_size = size
-    listed = ", ".join(f"{size}: {speed:,.0f}" for size, speed in speeds.items())
-    note = (
-        f"batch size: {size} (images/s: {listed})"
-        f"{', as measured at an earlier start' if known else ''}"
-    )
-    return replace(
-        resolved,
-        settings=_with(settings, "data", batch_size=size),
-        notes=(*resolved.notes, note),
-    )
-
-
-def _with_rate(resolved: Resolved, data: PictureData, device: torch.device) -> Resolved:
-    settings = resolved.settings
-    use_threads(settings)
-    try:
-        found = range_test(_stepper(settings, data, device), _endless(data))
-    except ValueError as error:
-        raise ConfigError(f"find_lr: {error}.") from error
-    note = (
-        f"learning rate: {found.suggestion:g}, a tenth of where the loss was lowest "
-        f"(instead of {settings.optimizer.lr:g})"
-    )
-    return replace(
-        resolved,
-        settings=replace(_with(settings, "optimizer", lr=found.suggestion), find_lr=False),
-        notes=(*resolved.notes, note),
-        rates=found,
-    )
 
 
 def _step_seconds(settings: RunSettings, data: PictureData, device: torch.device) -> float:
@@ -375,12 +370,8 @@ def _asked(settings: RunSettings, plan: Plan) -> bool:
     return all(getattr(plan, key) == value for key, value in _stated(settings).items())
 
 
-def _plan_of(settings: RunSettings, threads: int) -> Plan:
-    """Return the settings' own plan, with the simplest value for each `auto`."""
-    return Plan(**to_plain(_concrete(settings, threads).runtime))
-
-
 def _concrete(settings: RunSettings, threads: int) -> RunSettings:
+    """Return the settings with the simplest value for each `auto` of the runtime."""
     simplest = {
         "precision": "float32",
         "memory_format": "channels_last",

@@ -23,23 +23,20 @@ from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed
 from src.features.classifier import FeatureClassifier, numbers_in
 from src.features.descriptors.picture import Floats
-from src.features.fusion import Extractor
 from src.features.heads import Choice, fit_chosen
 from src.features.model import CalibratedModel
 from src.features.pipeline import make_pipeline
-from src.features.table import FeatureTable
 from src.machine.interruption import Interruption
 from src.machine.parallel import available_cores
 from src.metrics.summary import evaluate, metric_key
 from src.records.champions import find_champion
-from src.runs.build import build_extractors
+from src.runs.build import build_extractors, feature_table
 from src.runs.candidates.candidate import Answers, Fitted, OnEpoch
 from src.runs.candidates.kept_heads import kept_choice
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved
 from src.serving.bundle import write_classifier_bundle
 from src.serving.predictor import Predictor
-from src.storage.cache import cache_folder
 from src.tracking.tracker import Tracker
 from src.training import cost
 
@@ -75,7 +72,7 @@ class TrainedClassifier:
     def predict(self, data: PictureData, part: str) -> Answers:
         settings = stored_settings(self.passport["settings"])
         data = data.formatted(PictureFormat.of(self.passport))
-        table = _table(settings, data, self.classifier.extractors)
+        table = feature_table(settings, data, self.classifier.extractors)
         ids = getattr(data.split, part)
         with threadpool_limits(_threads(settings)):
             probs = self.classifier.model.probabilities(table.part(part))
@@ -180,7 +177,7 @@ class ClassicalCandidate:
     ) -> Fitted:
         data, threads = self._data, _threads(self._settings)
         seed = training_seed(self._settings.seed, self._settings.cv.fold)
-        table = _table(self._settings, data, self._extractors)
+        table = feature_table(self._settings, data, self._extractors)
         features, indices = table.part("train"), data.split.train
         if self._mirrors:
             features = np.concatenate([features, table.part("train", mirrored=True)])
@@ -225,7 +222,7 @@ class ClassicalCandidate:
             each = (time.perf_counter() - started) / len(ids)
             count = (1 + self._mirrors) * len(data.split.train) + len(data.split.val)
             return each * count / (self._settings.data.num_workers or available_cores())
-        table = _table(self._settings, data, self._extractors)
+        table = feature_table(self._settings, data, self._extractors)
         table.part("train")
         table.part("val")
         if self._mirrors:
@@ -315,16 +312,3 @@ def _threads(settings: RunSettings) -> int:
     """Return `runtime.threads`, or torch's number, which respects OMP_NUM_THREADS."""
     threads = settings.runtime.threads
     return threads if isinstance(threads, int) else torch.get_num_threads()
-
-
-def _table(
-    settings: RunSettings, data: PictureData, extractors: tuple[Extractor, ...]
-) -> FeatureTable:
-    return FeatureTable(
-        data.pictures,
-        data.split,
-        extractors,
-        cache_dir=cache_folder(settings.data.cache_dir).absolute(),
-        cache_limit_bytes=int(settings.data.cache_limit_gb * 1e9),
-        workers=settings.data.num_workers or available_cores(),
-    )

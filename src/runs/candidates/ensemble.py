@@ -26,11 +26,9 @@ from src.runs.candidates.candidate import Answers, Fitted, OnEpoch, Trained
 from src.runs.candidates.members import (
     ENSEMBLE_SUFFIX,
     Member,
-    describe_members,
-    metrics_of,
     read_held_out,
+    record_combination,
     seconds_of,
-    write_held_out,
 )
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved
@@ -166,16 +164,13 @@ class EnsembleCandidate:
                 _link_or_copy(checkpoint, members / name)
                 share = weight / len(member.checkpoints)
                 entries.append({"run": member.name, "file": name, "weight": share})
-        write_held_out(folder.checkpoints, self.found, self.library)
         file = folder.checkpoints / f"ensemble{ENSEMBLE_SUFFIX}"
         models = tuple(trained for models in self.models for trained in models)
         trained = TrainedEnsemble(self._passport(entries), file, models)
         write_atomically(file, json.dumps(trained.passport, indent=1) + "\n")
-        print(describe_members(self.found, self.library), flush=True)
-        metrics = metrics_of(self.found)
-        if on_epoch is not None:
-            on_epoch(0, dict(metrics))
-        interruption.check()
+        metrics = record_combination(
+            folder.checkpoints, self.found, self.library, interruption, on_epoch
+        )
         own = self.seconds + time.perf_counter() - started
         return Fitted(
             trained,

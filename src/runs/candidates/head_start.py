@@ -12,8 +12,7 @@ from torch import Tensor
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed
-from src.machine.parallel import available_cores
-from src.storage.cache import cache_folder
+from src.runs.build import feature_table
 from src.training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
 from src.training.losses import balanced_weights
 from src.training.task import ClassificationTask
@@ -100,7 +99,6 @@ def _features(
 ) -> FeatureTable:
     """Return the input of the network's head for each picture."""
     from src.features.embedding import NetworkFeatures
-    from src.features.table import FeatureTable
 
     passport = task.passport
     described = passport["network"] | {
@@ -112,11 +110,4 @@ def _features(
         "memory_format": settings.runtime.memory_format,
     }
     extractor = NetworkFeatures(copy.deepcopy(task.network), described, device)
-    return FeatureTable(
-        data.pictures,
-        data.split,
-        [extractor],
-        cache_dir=cache_folder(settings.data.cache_dir).absolute(),
-        cache_limit_bytes=int(settings.data.cache_limit_gb * 1e9),
-        workers=settings.data.num_workers or available_cores(),
-    )
+    return feature_table(settings, data, [extractor])

@@ -18,10 +18,11 @@ from src.config.checks import ConfigError
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.splits import Split
 from src.ensembles.combine import Combination
+from src.machine.interruption import Interruption
 from src.metrics.summary import metric_key
 from src.records.run import Predictions, RunSummary
 from src.reporting.tables import Table
-from src.runs.candidates.candidate import Answers
+from src.runs.candidates.candidate import Answers, OnEpoch
 from src.runs.folder import RunFolder
 from src.runs.folds import FoldBook
 from src.runs.seal import changed_since
@@ -30,12 +31,10 @@ __all__ = [
     "ENSEMBLE_SUFFIX",
     "Member",
     "NothingGained",
-    "describe_members",
-    "metrics_of",
     "read_held_out",
     "read_members",
+    "record_combination",
     "seconds_of",
-    "write_held_out",
 ]
 
 ENSEMBLE_SUFFIX = ".json"
@@ -119,9 +118,37 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
     return [first, *others]
 
 
-def write_held_out(checkpoints: Path, found: Combination, library: Sequence[Member]) -> None:
-    """Write held-out predictions of a combination beside its checkpoint."""
+def record_combination(
+    checkpoints: Path,
+    found: Combination,
+    library: Sequence[Member],
+    interruption: Interruption,
+    on_epoch: OnEpoch | None,
+) -> dict[str, float]:
+    """Write the held-out predictions of a combination, print what it consists of, and report it.
+
+    Args:
+        checkpoints: folder of the run's checkpoints.
+        found: the combination.
+        library: the runs that it was chosen from.
+        interruption, on_epoch: see `Candidate.fit`.
+
+    Returns:
+        Its validation metrics, by `val/{metric}`.
+    """
     replace(library[0].held_out, probs=found.probs).write(checkpoints / _HELD_OUT)
+    print(_description(found, library), flush=True)
+    values = {
+        "accuracy": found.accuracy,
+        "loss": found.log_loss,
+        "best_member_accuracy": found.best_accuracy,
+        "best_member_p_value": found.test.p_value,
+    }
+    metrics = {metric_key("val", name): value for name, value in values.items()}
+    if on_epoch is not None:
+        on_epoch(0, dict(metrics))
+    interruption.check()
+    return metrics
 
 
 def read_held_out(checkpoints: Path) -> Answers:
@@ -137,42 +164,9 @@ def read_held_out(checkpoints: Path) -> Answers:
     return kept.probs, kept.targets, kept.sample_ids
 
 
-def metrics_of(found: Combination) -> dict[str, float]:
-    """Return the validation metrics of a combination, by `val/{metric}`."""
-    values = {
-        "accuracy": found.accuracy,
-        "loss": found.log_loss,
-        "best_member_accuracy": found.best_accuracy,
-        "best_member_p_value": found.test.p_value,
-    }
-    return {metric_key("val", name): value for name, value in values.items()}
-
-
 def seconds_of(members: Sequence[Member]) -> float:
     """Return the seconds that the trainings of the members took together."""
     return float(np.nansum([member.training_seconds for member in members]))
-
-
-def describe_members(found: Combination, library: Sequence[Member]) -> str:
-    """Return a table of the members by weight, with sentences on accuracy and latency."""
-    targets = library[0].held_out.targets
-    used = [i for i in np.argsort(-found.weights, kind="stable").tolist() if found.weights[i]]
-    rows = tuple(
-        (
-            f"{found.weights[i]:.3f}",
-            f"{100 * np.mean(library[i].probs.argmax(axis=1) == targets):.2f} %",
-            f"{library[i].latency_ms:.3g}",
-            library[i].name,
-        )
-        for i in used
-    )
-    table = Table(
-        title=f"Members, by {found.way}",
-        headers=("weight", "accuracy", "ms", "run"),
-        rows=rows,
-        numbers=frozenset({0, 1, 2}),
-    )
-    return "\n".join([table.text(100), *found.sentences, _price(found, library)])
 
 
 def _alike(one: Member, other: Member) -> bool:
@@ -248,6 +242,28 @@ def _folds(folder: RunFolder) -> list[RunFolder] | None:
     if book is None:
         return None
     return [RunFolder.open(folder.path.parent / name) for name in book.runs.values()]
+
+
+def _description(found: Combination, library: Sequence[Member]) -> str:
+    """Return a table of the members by weight, with sentences on accuracy and latency."""
+    targets = library[0].held_out.targets
+    used = [i for i in np.argsort(-found.weights, kind="stable").tolist() if found.weights[i]]
+    rows = tuple(
+        (
+            f"{found.weights[i]:.3f}",
+            f"{100 * np.mean(library[i].probs.argmax(axis=1) == targets):.2f} %",
+            f"{library[i].latency_ms:.3g}",
+            library[i].name,
+        )
+        for i in used
+    )
+    table = Table(
+        title=f"Members, by {found.way}",
+        headers=("weight", "accuracy", "ms", "run"),
+        rows=rows,
+        numbers=frozenset({0, 1, 2}),
+    )
+    return "\n".join([table.text(100), *found.sentences, _price(found, library)])
 
 
 def _price(found: Combination, library: Sequence[Member]) -> str:

@@ -22,11 +22,9 @@ from src.runs.candidates.candidate import Answers, Fitted, OnEpoch, Trained
 from src.runs.candidates.members import (
     Member,
     NothingGained,
-    describe_members,
-    metrics_of,
     read_held_out,
+    record_combination,
     seconds_of,
-    write_held_out,
 )
 from src.runs.candidates.network import TrainedNetwork
 from src.runs.folder import RunFolder
@@ -103,12 +101,9 @@ class SoupCandidate:
             "bakeoff": task.passport,
         }
         AtomicCheckpointIO().save_checkpoint(content, file)
-        write_held_out(folder.checkpoints, self.found, self.library)
-        print(describe_members(self.found, self.library), flush=True)
-        metrics = metrics_of(self.found)
-        if on_epoch is not None:
-            on_epoch(0, dict(metrics))
-        interruption.check()
+        metrics = record_combination(
+            folder.checkpoints, self.found, self.library, interruption, on_epoch
+        )
         own = self.seconds + time.perf_counter() - started
         trained = TrainedSoup(
             task, network.device, network.precision, network.tta, folder.checkpoints
