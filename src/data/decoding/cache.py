@@ -21,8 +21,7 @@ from src.data.decoding.depth import ValueRange, chosen_range, unused_depth
 from src.data.quality.audit import Survey, copies, survey
 from src.data.sources.source import Problem, Source
 from src.machine.parallel import available_cores
-from src.storage.blocks import check_again
-from src.storage.shortage import shortage
+from src.storage.cache import check_again, shortage
 
 __all__ = ["PictureStore", "chosen_size", "open_pictures"]
 

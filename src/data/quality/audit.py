@@ -1,7 +1,7 @@
-"""Every picture looked at once: the hash of its content, its size, and what is wrong with it.
+"""The audit of a data set: content hash, size and format of each picture, and its faults.
 
-What was found is kept on disk and found again by path and by what `stat` says of the file (size,
-times and inode), so that opening the same files once more costs one `stat` each.
+Results are stored on disk by path and by what `stat` says of the file (size, times and inode), so
+that opening the same files once more costs one `stat` each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +21,12 @@ from src.data.decoding.decode import (
     read_bounds,
     read_header,
 )
-from src.data.quality.findings import HASH_DTYPE, NEVER, Findings, file_state, was_settled
+from src.data.quality.findings import HASH_DTYPE, Finding, Findings
 from src.data.sources.source import Problem, Source
 from src.machine.disk import OF_THE_PROCESS
 from src.machine.parallel import in_order
-from src.storage.build_once import cache_complaint, locked
-from src.storage.shortage import shortage
+from src.storage.cache import cache_errors, locked
+from src.storage.digests import NEVER, file_state, was_settled
 
 __all__ = ["Survey", "content_hash", "copies", "duplicate_groups", "survey"]
 
@@ -85,25 +84,23 @@ def survey(
     files = [source.file(index) for index in range(len(source))]
     root = os.fsencode(source.root.absolute())
     path = findings_dir / f"{content_hash(root).decode()}.npz"
-    findings = _refreshed(Findings.load(path), source.sample_paths, files)
-    if check_content:
-        findings.forget()
+    what = f"the findings about the pictures in {source.root}"
+
+    def known() -> tuple[Findings, Findings]:
+        """What is stored, and what of it holds for these files."""
+        stored = Findings.load(path) or Findings()
+        findings = _refreshed(stored, source.sample_paths or (), files)
+        if check_content:
+            findings.forget()
+        return stored, findings
+
+    _, findings = known()
     if findings.unknown().size:
-        try:
-            with locked(path, f"the pictures in {source.root}"):
-                # Another process may have looked at them while this one waited.
-                before = Findings.load(path)
-                findings = _refreshed(before, source.sample_paths, files)
-                if check_content:
-                    findings.forget()
-                _look(findings, files, workers)
-                findings.joined(before).save(path)
-        except (OSError, MemoryError) as error:
-            short = shortage(error, f"the pictures in {source.root} were looked at")
-            if short is not None or not isinstance(error, OSError):
-                raise short or error from error
-            what = "what was found about the pictures"
-            raise cache_complaint(what, findings_dir, error) from error
+        with cache_errors(what, findings_dir), locked(path, what):
+            # Another process may have looked at them while this one waited.
+            stored, findings = known()
+            _look(findings, files, workers)
+            findings.joined(stored).save(path)
     rows = findings.rows
     return Survey(
         hashes=rows["hash"].copy(),
@@ -179,18 +176,6 @@ def _refreshed(findings: Findings, paths: tuple[str, ...], files: list[str]) -> 
     return findings.of(paths, np.array(state, np.int64))
 
 
-class _Look(NamedTuple):
-    settled: bool
-    hash: bytes = b""
-    height: int = 0
-    width: int = 0
-    grey: bool = False
-    low: float = np.nan
-    high: float = np.nan
-    deep_colour: bool = False
-    reason: str = ""
-
-
 def _look(findings: Findings, files: list[str], workers: int) -> None:
     """Fill in the rows about which nothing is known."""
     unknown = findings.unknown()
@@ -198,7 +183,7 @@ def _look(findings: Findings, files: list[str], workers: int) -> None:
         unknown[at : at + _FILES_AT_A_TIME] for at in range(0, len(unknown), _FILES_AT_A_TIME)
     ]
 
-    def look(batch: npt.NDArray[np.int64]) -> list[_Look]:
+    def look(batch: npt.NDArray[np.int64]) -> list[Finding]:
         rows = findings.rows
         return [
             _look_at(files[i], (int(rows["mtime_ns"][i]), int(rows["ctime_ns"][i]))) for i in batch
@@ -206,10 +191,10 @@ def _look(findings: Findings, files: list[str], workers: int) -> None:
 
     for batch, seen in zip(batches, in_order(look, batches, workers), strict=True):
         for index, one in zip(batch, seen, strict=True):
-            findings.fill(int(index), **one._asdict())
+            findings.fill(int(index), one)
 
 
-def _look_at(file: str, times_ns: tuple[int, int]) -> _Look:
+def _look_at(file: str, times_ns: tuple[int, int]) -> Finding:
     # Not settled: whatever is found is true now, but may not be found again by time of change.
     settled = was_settled(*times_ns)
     try:
@@ -226,12 +211,12 @@ def _look_at(file: str, times_ns: tuple[int, int]) -> _Look:
                     stream.seek(0)
                     low, high = read_bounds(stream)
             except PictureError as error:
-                return _Look(settled, found, reason=str(error))
+                return Finding(settled, found, reason=str(error))
     except PictureError as error:
-        return _Look(settled, reason=str(error))
+        return Finding(settled, reason=str(error))
     except OSError as error:
         if error.errno in OF_THE_PROCESS:
             raise
-        return _Look(False, reason=f"cannot be opened: {error.strerror}")
+        return Finding(False, reason=f"cannot be opened: {error.strerror}")
     size = header.height, header.width
-    return _Look(settled, found, *size, header.grey, low, high, header.deep_colour)
+    return Finding(settled, found, *size, header.grey, low, high, header.deep_colour)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from src.config.checks import ConfigError
-from src.data.archive import ARCHIVE_ENDINGS, extract_archive
+from src.data.sources.archive import ARCHIVE_ENDINGS, extract_archive
 from src.data.sources.places import existing_root
 from src.data.sources.source import Source
 from src.data.sources.table import list_table

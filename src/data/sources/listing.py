@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 
 from src.config.data import DataSettings
-from src.data.archive import forget_archive
+from src.data.sources.archive import forget_archive
 from src.data.sources.source import Source
 from src.storage.cache import cache_folder
 

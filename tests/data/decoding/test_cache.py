@@ -423,8 +423,7 @@ def test_a_touched_array_is_verified_by_its_content_once(
     age(images_file(cache), 10**6)
     forbid(monkeypatch)
     assert opened(root, cache).from_cache
-    monkeypatch.setattr("src.data.decoding.decoded.block_checksums", lambda _: pytest.fail("again"))
-    monkeypatch.setattr("src.storage.blocks.block_checksums", lambda _: pytest.fail("again"))
+    monkeypatch.setattr("src.storage.cache._checksums", lambda _: pytest.fail("again"))
     assert opened(root, cache).from_cache
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from src.config.checks import ConfigError
-from src.data import archive as module
-from src.data.archive import ARCHIVE_ENDINGS, extract_archive
+from src.data.sources import archive as module
+from src.data.sources.archive import ARCHIVE_ENDINGS, extract_archive
 from src.data.sources.folder import load
 from tests.data.pictures import png, tree, write
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def pack(folder: Path, file: Path) -> Path:
