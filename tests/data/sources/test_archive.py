@@ -235,7 +235,7 @@ def test_no_part_of_a_damaged_archive_is_taken_for_the_whole(
 def test_several_processes_extract_once(tmp_path: Path) -> None:
     archive = pack(tree(tmp_path / "x", {"cat": 40, "dog": 40}), tmp_path / "x.tar.gz")
     code = (
-        "import sys; from pathlib import Path; from src.data import archive as a\n"
+        "import sys; from pathlib import Path; from src.data.sources import archive as a\n"
         "extract = a._extract\n"
         "def told(*args): print('extracting'); extract(*args)\n"
         "a._extract = told\n"
