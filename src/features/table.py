@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.decoding.cache import PictureStore
+from src.data.decoding.picture_store import PictureStore
 from src.data.splitting.splits import Split
 from src.features.descriptors.picture import Floats
 from src.features.fusion import Extractor, Mirrored

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from src.data.quality.findings import Findings
+from src.data.quality.audit import Findings
 from src.storage.cache import UNFINISHED, check_again, read_entry
 from src.storage.digests import DamagedLine, line_content
 from src.verification.faults import Fault

@@ -251,14 +251,9 @@ import resource, sys, time
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 from src.config.checks import ConfigError
-from src.data.decoding.cache import open_pictures
-from src.data.sources.folder import load
-root, cache = Path(sys.argv[1]), Path(sys.argv[2])
+from tests.data.pictures import opened
 try:
-    source = load(root, cache, False)
-    store = open_pictures(source, image_size=32, channels=None, cache_dir=cache,
-        cache_limit_bytes=10**9, on_bad_image="error", workers=4)
-    print(len(store))
+    print(len(opened(Path(sys.argv[1]), Path(sys.argv[2]), image_size=32, workers=4)))
 except ConfigError as error:
     print(f"refused: {error}")
 """

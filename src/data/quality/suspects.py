@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
-from src.data.decoding.cache import PictureStore
 from src.data.decoding.decode import PictureError, PictureFormat
 from src.data.decoding.decoded import picture
+from src.data.decoding.picture_store import PictureStore
 from src.data.quality.measures import MEASURES, faults, grey, measure
 from src.data.quality.near_duplicates import NearPairs, burst_pairs, near_pairs
 from src.data.sources.source import Source
@@ -24,7 +23,7 @@ from src.machine.parallel import in_order
 from src.records.run import Suspect
 from src.storage.cache import cached, key_of
 
-__all__ = ["Examination", "examine", "list_suspects", "sentences"]
+__all__ = ["Examination", "examine", "list_suspects"]
 
 _log = logging.getLogger(__name__)
 
@@ -142,32 +141,6 @@ def list_suspects(pictures: PictureStore, split: Split, found: Examination) -> l
                 named.add(one)
                 suspects.append(suspect(one, kind, min(likeness, 1.0), like=other))
     return suspects
-
-
-def sentences(
-    suspects: Sequence[Suspect], pictures: PictureStore, split: Split, found: Examination
-) -> list[str]:
-    """What a person should read of it before training; nothing where there is nothing."""
-    said = []
-    counts = Counter(suspect.kind for suspect in suspects if not suspect.like)
-    if counts:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-        said.append(f"suspicious pictures: {kinds}; see suspects.csv")
-    for part in PARTS[:3]:
-        alike = [suspect for suspect in suspects if suspect.part == part and suspect.like]
-        if alike:
-            worst = max(alike, key=lambda suspect: suspect.score)
-            name = worst.path or f"picture {worst.index}"
-            said.append(
-                f"{len(alike):,} of {len(getattr(split, part)):,} {part} pictures nearly equal one "
-                f"of another part or label, most of all {name} and {worst.like} "
-                f"({worst.score:.1%}); see suspects.csv"
-            )
-    pairs = found.belong_together
-    together = int((split.parts[pairs[:, 0]] == split.parts[pairs[:, 1]]).sum())
-    if together and pictures.sample_paths is not None:
-        said.append(f"{together:,} pairs of nearly equal pictures were kept in one part each")
-    return said
 
 
 def _torn(

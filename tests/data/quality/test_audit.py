@@ -15,8 +15,7 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.quality import audit
-from src.data.quality.audit import Survey, content_hash, copies, duplicate_groups, survey
-from src.data.quality.findings import Findings
+from src.data.quality.audit import Findings, Survey, content_hash, copies, duplicate_groups, survey
 from src.data.sources.folder import load
 from src.data.sources.source import Source
 from src.storage.digests import FILE_STATE

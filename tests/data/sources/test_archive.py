@@ -237,7 +237,7 @@ def test_several_processes_extract_once(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from src.data.sources import archive as a\n"
         "extract = a._extract\n"
-        "def told(*args): print('extracting'); extract(*args)\n"
+        "def told(*args): print('extracting'); return extract(*args)\n"
         "a._extract = told\n"
         "folder = a.extract_archive(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "print(sum(1 for p in folder.rglob('*.png')))\n"
