@@ -30,8 +30,8 @@ __all__ = [
 Integers = NDArray[np.int64]
 # What a class that no tree or neighbour voted for still gets, before the logarithm.
 _LEAST_VOTE = 1e-3
-# Scores of this many unseen pictures tell slope and shifts well enough: with so many pictures one
-# fold gives them, and the classifier is not fitted again for each of the others.
+# Scores of this many unseen pictures determine slope and shifts well enough: one fold gives them,
+# and the classifier is not fitted again for each of the others.
 ENOUGH_UNSEEN = 5_000
 
 
@@ -53,7 +53,7 @@ class Calibration:
 
     @classmethod
     def fit(cls, scores: NDArray[np.floating], targets: NDArray[np.int64]) -> Self:
-        """The one under which the targets are most likely.
+        """Return the calibration under which the targets are most likely.
 
         Args:
             scores: (N, K) of pictures that the classifier was not fitted to.
@@ -146,7 +146,7 @@ class CalibratedModel:
         return cls(make(len(features)).fit(features, labels), calibration, classes, num_classes)
 
     def probabilities(self, features: Floats) -> NDArray[np.float32]:
-        """(N, K) of features (N, D); each row sums to 1, or is NaN where a feature is no number."""
+        """Return (N, K) of features (N, D); rows sum to 1, or are NaN where a feature is NaN."""
         probs = np.zeros((len(features), self.num_classes), np.float32)
         if not np.isfinite(features).all():  # scikit-learn would end, or take NaN for missing
             finite = np.isfinite(features).all(axis=1)
@@ -161,7 +161,7 @@ class CalibratedModel:
 def folds_of(
     labels: Integers, contents: NDArray[np.generic], folds: int, seed: int
 ) -> Iterator[tuple[Integers, Integers]]:
-    """(train, held out) indices: stratified, and with equal pictures on one side.
+    """Yield (train, held out) indices: stratified, and with equal pictures on one side.
 
     Fewer folds where there are fewer pictures that differ.
     """
@@ -197,7 +197,7 @@ def of_all_classes(
 ) -> NDArray[np.float64]:
     """Return scores (N, classes) from those (N, K') of the known ones.
 
-    A fold that lacks a class says of it what it says of its least likely one.
+    A class that is not known gets the score of the least likely one.
     """
     if len(known) == classes:
         return found

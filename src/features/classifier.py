@@ -1,4 +1,4 @@
-"""Pictures to probabilities by way of features, and the file that holds all of it.
+"""The classifier on features, from pictures to probabilities, and its file.
 
 The file is of skops' format: arrays and the names of scikit-learn's classes, no pickle. Only what
 a model of this project is made of is read back; anything else is refused before it is built.
@@ -57,7 +57,7 @@ _TRUSTED = (
 
 @dataclass(frozen=True, eq=False)
 class FeatureClassifier:
-    """A model together with what describes its pictures.
+    """A fitted model together with the extractors of its features.
 
     Attributes:
         extractors: whose features the model takes, one after another.
@@ -70,7 +70,7 @@ class FeatureClassifier:
     passport: dict[str, Any]
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, K) float32 of pictures (N, C, H, W) uint8, N at least 1."""
+        """Return (N, K) float32 of pictures (N, C, H, W) uint8, N at least 1."""
         features = [extractor(images) for extractor in self.extractors]
         return self.model.probabilities(np.concatenate(features, axis=1))
 
@@ -119,7 +119,7 @@ class FeatureClassifier:
 
 
 def numbers_in(path: Path) -> int:
-    """How many numbers the arrays of a saved model hold: thresholds, weights, kept pictures."""
+    """Return how many numbers the arrays of a saved model hold: thresholds, weights, pictures."""
     count = 0
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
@@ -168,13 +168,13 @@ def _extractors(passport: dict[str, Any], content: dict[str, Any]) -> Sequence[E
 
 
 def check_trees(classifier: Any) -> None:
-    """Make sure that every walk down a tree ends, and stays within its arrays.
+    """Check that every walk down a tree ends and stays within its arrays.
 
     Args:
         classifier: a random forest or gradient boosting of scikit-learn; others have no trees.
 
     Raises:
-        ValueError: a branch leads back or outside, or asks for a feature that there is not.
+        ValueError: a branch leads back or outside, or tests a feature that does not exist.
     """
     count = getattr(classifier, "n_features_in_", 0)  # what a prediction insists on
     for estimator in getattr(classifier, "estimators_", ()):
@@ -186,7 +186,7 @@ def check_trees(classifier: Any) -> None:
             nodes = predictor.nodes
             inner = nodes["is_leaf"] == 0
             if nodes["is_categorical"].any():
-                raise ValueError("a tree asks for categories, which features do not have")
+                raise ValueError("a tree tests categories, which features do not have")
             _check_tree(inner, nodes["left"], nodes["right"], nodes["feature_idx"], count)
 
 
@@ -204,4 +204,4 @@ def _check_tree(
             raise ValueError("a branch of a tree leads nowhere")
     asked = feature[inner].astype(np.int64)
     if not ((asked >= 0) & (asked < features)).all() or not len(inner):
-        raise ValueError("a tree asks for a feature that there is not")
+        raise ValueError("a tree tests a feature that does not exist")

@@ -115,7 +115,7 @@ class Group:
 
 
 def head_groups(pictures: int, features: int) -> list[Group]:
-    """Return the heads to try for so many training pictures and features, the best bets first.
+    """Return the heads to try for so many training pictures and features, the most promising first.
 
     Order and ranges come from held-out photos under a frozen network and digits under wavelets.
     Cheap kinds on the most promising normalisations come first.

@@ -43,9 +43,9 @@ _PROGRESS_SECONDS = 10.0
 
 
 class FeatureTable:
-    """What one or several extractors say of the pictures of a split.
+    """The features of the pictures of a split, by one or several extractors.
 
-    The test part is described when somebody asks for it, and not before.
+    The features of a part, the test part above all, are computed when they are first needed.
 
     Args:
         pictures: the decoded pictures.
@@ -56,8 +56,8 @@ class FeatureTable:
         workers: processes that describe.
 
     Attributes:
-        sizes: how many features each extractor gives; known once a part was asked for.
-        seconds: that describing what was asked for took, whenever that was.
+        sizes: numbers of features of each extractor; known after the first call of `part`.
+        seconds: that computing the features in use took, in this process or an earlier one.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class FeatureTable:
         return sum(self._took.values())
 
     def part(self, name: str, *, mirrored: bool = False) -> Floats:
-        """(n, D) float32: a row for each picture of "train", "val" or "test", in the split's order.
+        """Return (n, D) float32: a row for each picture of a part, in the split's order.
 
         Args:
-            name: of the part.
+            name: "train", "val" or "test".
             mirrored: describe the pictures mirrored left to right.
 
         Raises:
@@ -106,7 +106,7 @@ class FeatureTable:
     def _block(
         self, extractor: Extractor, hashes: NDArray[np.bytes_], indices: NDArray[np.int64]
     ) -> Floats:
-        """(n, D) of one extractor, from the cache or computed now."""
+        """Return (n, D) of one extractor, from the cache or computed now."""
         if not len(indices):
             return np.empty((0, sum(self.sizes)), np.float32)
         plan = [_VERSION, extractor.identity, self._pictures.format.identity(), len(hashes)]
@@ -142,8 +142,8 @@ def described(
     The rows do not depend on the number of processes.
 
     Args:
-        extractor: what describes them.
-        read: picture number i as (C, H, W) uint8; asked in threads.
+        extractor: computes the features.
+        read: returns picture number i as (C, H, W) uint8; called in threads.
         indices: (N,) which pictures, N at least 1.
         workers: threads that read, and processes where the work is worth them.
     """
@@ -161,10 +161,10 @@ def described(
         blocks = map(extractor, pictures)
     else:
         blocks = _in_processes(extractor, pictures, min(workers, len(chunks)))
-    said = time.monotonic()
+    logged = time.monotonic()
     for number, block in enumerate(blocks, start=2):
-        if time.monotonic() - said > _PROGRESS_SECONDS:
-            said = time.monotonic()
+        if time.monotonic() - logged > _PROGRESS_SECONDS:
+            logged = time.monotonic()
             done = min(number * _AT_ONCE, len(indices))
             left = (time.perf_counter() - started) * (len(indices) / done - 1)
             _log.info("%d of %d pictures described, %.0f s left", done, len(indices), left)

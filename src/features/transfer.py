@@ -1,4 +1,4 @@
-"""How well a frozen network's features suit a task, without fitting the head that they will have.
+"""Estimates of how well a frozen network's features suit a task, without fitting a head.
 
 Two estimates that take well under a second for a thousand pictures, to rank networks by: a score
 that needs no held-out pictures, and an accuracy by cross-validation with its standard error.

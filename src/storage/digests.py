@@ -100,7 +100,7 @@ def checked_line(values: Mapping[str, Any]) -> bytes:
 
 
 def checked_json(values: Mapping[str, Any]) -> bytes:
-    """Return what `line_content` reads as well, on several lines for people to read.
+    """Return a JSON object on several lines, which `line_content` reads as well.
 
     Raises:
         ValueError: a number that JSON does not know.

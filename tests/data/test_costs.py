@@ -222,30 +222,6 @@ def test_too_little_memory_is_no_fault_of_a_picture(
     assert len(opened(root, tmp_path / "cache", on_bad_image="skip")) == 6
 
 
-def test_a_full_or_closed_cache_is_named_and_remembers_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root, cache = tree(tmp_path / "root", {"a": 3, "b": 3}), tmp_path / "cache"
-    reasons = {
-        errno.ENOSPC: "there is no room",
-        errno.EDQUOT: "your quota",
-        errno.EACCES: "you may not write",
-        errno.EROFS: "mounted read-only",
-    }
-    for number, reason in reasons.items():
-        with monkeypatch.context() as patch:
-
-            def refuse(handle: int, number: int = number) -> None:
-                raise OSError(number, os.strerror(number))
-
-            patch.setattr(os, "fsync", refuse)
-            with pytest.raises(ConfigError, match=reason) as caught:
-                opened(root, cache, on_bad_image="skip")
-            assert str(cache) in str(caught.value)
-    store = opened(root, cache, on_bad_image="skip")
-    assert len(store) == 6 and store.problems == ()
-
-
 CAPPED = """
 import resource, sys, time
 from pathlib import Path

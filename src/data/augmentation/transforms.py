@@ -303,7 +303,7 @@ def cutmix(
 
 
 def _host_knows(images: Tensor) -> bool:
-    """Whether values can be looked at without waiting for a device."""
+    """Return whether values can be looked at without waiting for a device."""
     return images.device.type == "cpu"
 
 

@@ -1,4 +1,4 @@
-"""One picture, from whatever a person has, to a uint8 array (C, H, W).
+"""From a picture file of any supported format to a uint8 array (C, H, W).
 
 Training and prediction both decode here, so they cannot differ.
 """
@@ -150,10 +150,10 @@ class PictureError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its picture before it is decoded.
+    """The header of a picture file, read without decoding it.
 
     Attributes:
-        height, width: pixels, after the turn that EXIF asks for.
+        height, width: pixels, after the turn of the EXIF orientation.
         grey: whether its pixel format has no colour.
         deep: whether it is grey of more than 8 bits, of which all are read.
         deep_colour: whether it has 16 bits a colour, of which the upper 8 are read.
@@ -176,8 +176,8 @@ def decode_picture(
 ) -> npt.NDArray[np.uint8]:
     """Return a picture as an array (channels, *image_size), uint8.
 
-    `fit` says what becomes of proportions other than those of `image_size`: "squeeze" resizes the
-    whole picture to it and distorts; "crop" keeps the proportions and cuts off what sticks out,
+    `fit` treats proportions other than those of `image_size`: "squeeze" resizes the whole picture
+    to it and distorts; "crop" keeps the proportions and cuts off what sticks out,
     alike on both sides; "pad" keeps them and adds grey bars. Resizing is bicubic with
     antialiasing; a picture that already has the size keeps its pixels. Pictures are turned as
     EXIF says; what is transparent becomes white; grey of more than 8 bits is scaled to 8; of
@@ -232,7 +232,7 @@ def thumbnail(path: Path | str, longest: int = 180) -> npt.NDArray[np.uint8]:
 
 
 def read_header(stream: BinaryIO) -> Header:
-    """Size and pixel format of the picture in a file opened at its start, without decoding it.
+    """Return size and pixel format of the picture in a file opened at its start.
 
     Raises:
         PictureError: it is no picture, or larger than 100 megapixels.
@@ -248,7 +248,7 @@ def read_header(stream: BinaryIO) -> Header:
 
 
 def read_bounds(stream: BinaryIO) -> ValueRange:
-    """Smallest and largest pixel of a picture of more than 8 bits, in a file opened at its start.
+    """Return the smallest and largest pixel of a picture of more than 8 bits, in an open file.
 
     Those of a colour picture of 16 bits are what their upper 8 bits stand for.
 
@@ -265,7 +265,7 @@ def read_bounds(stream: BinaryIO) -> ValueRange:
 
 
 def looks_grey(image: npt.NDArray[np.uint8]) -> bool:
-    """Whether a picture (3, H, W) has no colour that is more than a trace of compression."""
+    """Return whether a picture (3, H, W) has no colour that is more than a trace of compression."""
     low, high = image.min(axis=0), image.max(axis=0)
     return bool((high - low).max() <= _GREY_TOLERANCE)
 
@@ -282,7 +282,7 @@ def _opened(data: bytes | Path) -> BinaryIO:
 
 
 def _identified(stream: BinaryIO) -> Image.Image:
-    """The picture in `stream`, its header read and its size within bounds."""
+    """Return the picture in `stream`, its header read and its size within bounds."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     if size == 0:
@@ -308,7 +308,7 @@ def _identified(stream: BinaryIO) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's turn, 1 (none) to 8; 1 where the EXIF block is damaged, as the picture may not be."""
+    """Return the EXIF orientation, 1 (none) to 8; 1 where the EXIF block is damaged."""
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:
@@ -317,12 +317,12 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _eight_bit(image: Image.Image, scale: ScaleBy) -> Image.Image:
-    """Grey of more than 8 bits, scaled to 8; other pictures as they are."""
+    """Return grey of more than 8 bits scaled to 8, and other pictures unchanged."""
     return scaled_to_8_bits(image, scale) if is_deep(image) else image
 
 
 def _has_deep_colour(image: Image.Image) -> bool:
-    """Whether Pillow, which knows colours of 8 bits only, leaves the lower bits of 16 away."""
+    """Return whether a colour has 16 bits, of which Pillow reads the upper 8."""
     if image.mode not in ("RGB", "RGBA", "LA", "CMYK"):
         return False
     if image.format == "TIFF":
@@ -337,7 +337,7 @@ def _converted(
     scale: ScaleBy,
     box: tuple[float, float, float, float] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """The picture inside `box` (left, upper, right, lower), by default all of it, as an array.
+    """Return the picture inside `box` (left, upper, right, lower), by default all, as an array.
 
     A picture decoded at 1/8 may end in a fraction of a pixel, and so does its box.
     """
@@ -358,7 +358,7 @@ def _converted(
 
 
 def _on_white(image: Image.Image, mode: str) -> Image.Image:
-    """The picture in this mode, with white where it is transparent.
+    """Return the picture in this mode, with white where it is transparent.
 
     In bands, for a large picture would need four copies of itself.
     """
@@ -378,7 +378,7 @@ def _resized(
     fit: str,
     box: tuple[float, float, float, float],
 ) -> Image.Image:
-    """The part of the picture inside `box` (left, upper, right, lower) as one of `size` (W, H)."""
+    """Return the part inside `box` (left, upper, right, lower) resized to `size` (W, H)."""
     left, upper, right, lower = box
     across, down = size[0] / (right - left), size[1] / (lower - upper)
     if fit == "crop":

@@ -47,8 +47,8 @@ class Wanted:
 
     Attributes:
         format: of the arrays.
-        stored: whether to keep the pixels on disk; without, the pictures are tried once, and only
-            what was found is kept.
+        stored: whether to store the pixels; if not, the pictures are decoded once, and only which
+            of them cannot be used is stored.
     """
 
     format: PictureFormat
@@ -57,7 +57,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What came of decoding the N pictures of a source.
+    """The outcome of decoding the N pictures of a source.
 
     Attributes:
         images: (M, C, H, W) uint8, read-only, of the pictures that can be used; None if not stored.
@@ -80,7 +80,7 @@ def decoded(
     folder: Path,
     workers: int,
 ) -> Decoded:
-    """Decode all pictures, now or at an earlier time; several processes decode them once.
+    """Return all pictures decoded, now or at an earlier time; several processes decode them once.
 
     Args:
         source: N pictures.
@@ -113,7 +113,7 @@ def picture(
     """Decode picture `index` of a source to (channels, *image_size), uint8.
 
     Args:
-        expected: the hash of a file's content; None for whatever it is.
+        expected: the hash of the file's content; None to take any content.
 
     Raises:
         PictureError: it cannot be decoded, or is not what is expected.
@@ -223,10 +223,13 @@ def _decode_block(source: Source, found: Survey, wanted: Wanted, indices: list[i
 
 
 def _surveyed(source: Source, found: Survey, index: int) -> bytes | Image.Image:
-    """The content whose hash names the folder, or a ConfigError.
+    """Return the content whose hash is part of the entry's key.
 
-    Pixels of anything else, or the news that a disk failed for a moment, would be found again
-    under that name for ever.
+    Pixels of anything else, or a reason that holds for a moment only, would stay in the cache
+    under that key.
+
+    Raises:
+        ContentChanged: the file cannot be read any more, or has another content.
     """
     if source.arrays is not None:
         return _as_image(source.arrays[index])
@@ -248,15 +251,15 @@ def _surveyed(source: Source, found: Survey, index: int) -> bytes | Image.Image:
 
 
 def _as_image(row: npt.NDArray[np.uint8]) -> Image.Image:
-    """A row (C, H, W) of an array as a picture."""
+    """Return a row (C, H, W) of an array as a picture."""
     return Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0).copy())
 
 
 def _reported(blocks: Iterable[_Block], total: int, per_block: int) -> Iterable[_Block]:
-    """The blocks, with a line in the log now and then."""
-    said = time.monotonic()
+    """Yield the blocks, with a line in the log now and then."""
+    logged = time.monotonic()
     for number, block in enumerate(blocks, start=1):
-        if time.monotonic() - said > _PROGRESS_SECONDS:
-            said = time.monotonic()
+        if time.monotonic() - logged > _PROGRESS_SECONDS:
+            logged = time.monotonic()
             _log.info("%d of %d pictures", min(number * per_block, total), total)
         yield block

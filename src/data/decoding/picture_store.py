@@ -28,7 +28,7 @@ __all__ = ["PictureOptions", "PictureStore", "chosen_size", "open_pictures"]
 _log = logging.getLogger(__name__)
 
 _NAMED = 20
-# What a model of no size of its own gets: 128x128 pixels, or as many in other proportions. A
+# The size for a model that has none of its own: 128x128 pixels, or as many in other proportions. A
 # network from scratch takes time in proportion to them, and learns little from more.
 _LARGEST_AREA = 128 * 128
 _SMALLEST = 8
@@ -38,7 +38,7 @@ _GREY_SAMPLE = 64
 
 @dataclass(frozen=True, eq=False)
 class PictureStore:
-    """N usable pictures and all that is known of them.
+    """The N usable pictures of a source, decoded, with their labels.
 
     A store can be pickled; the array is then mapped anew where it arrives, not sent.
 
@@ -49,12 +49,12 @@ class PictureStore:
         class_names: K names.
         content_hashes: (N,) bytes, 32 hexadecimal digits: hash of the file's bytes or of the array
             row, the same for every image size.
-        sample_paths: N posix paths as people know them; None for sets that come as arrays.
+        sample_paths: N posix paths, as the source lists them; None for sets that come as arrays.
         given_parts: (N,) of "train" | "val" | "test"; None where the set brings no parts.
         groups: N names; None where there are none.
         original_sizes: (N, 2) int64, height and width in pixels before any resizing.
         format: that they are decoded to; `image_size` and `channels` are its own.
-        problems: what is wrong with the data, picture by picture; those left out included.
+        problems: faults of single pictures, those of pictures that were left out included.
         fingerprint: 32 hexadecimal digits: hash of the pictures with their labels, whatever their
             order, names and place.
         from_cache: whether the array was found decoded.
@@ -124,7 +124,7 @@ class PictureStore:
 
 @dataclass(frozen=True)
 class _Mapping:
-    """Where a mapped array lies."""
+    """The file and the shape of a memory-mapped array."""
 
     file: str
     shape: tuple[int, ...]
@@ -246,7 +246,7 @@ def _store(
     *,
     from_cache: bool,
 ) -> PictureStore:
-    """The store of the pictures that nothing is wrong with."""
+    """Return the store of the pictures that can be used."""
     bad = found.reasons
     problems = [*source.problems]
     problems += [Problem(source.sample_name(i), f"{bad[i]}; left out") for i in sorted(bad)]
@@ -285,7 +285,7 @@ def _grey_bounds(found: Survey, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.f
 
 
 def _only(source: Source, kept: npt.NDArray[np.int64]) -> Source:
-    """The source reduced to some of its pictures, and to the classes that these have."""
+    """Return the source reduced to some of its pictures, and to the classes that these have."""
     if len(kept) == len(source):
         return source
     present, targets = np.unique(source.targets[kept], return_inverse=True)

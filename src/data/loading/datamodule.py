@@ -1,4 +1,4 @@
-"""Pictures, their parts and their batches, as Lightning asks for them."""
+"""The LightningDataModule: pictures, their parts and their batches."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _SHARE_FOR_PICTURES = 0.25
 
 
 class PictureData(pl.LightningDataModule):
-    """A data set, decoded, split and measured.
+    """A data set, decoded, examined and split.
 
-    The test part is not read here: only `batches("test")` does, for who asks.
+    The test part is read by `batches("test")` alone.
 
     Args:
         pictures: the decoded pictures.
@@ -47,11 +47,11 @@ class PictureData(pl.LightningDataModule):
         batch_size: pictures a training step and device.
         seed: of the training order.
         workers: processes that decode pictures too many to be cached.
-        found: what the pictures look like; None where nobody looked.
-        reopen: gives the same pictures in another format; None where only this one is to be had.
+        found: the examination of the pictures; None where there was none.
+        reopen: returns the same pictures in another format; None where there is only this one.
 
     Attributes:
-        suspects: pictures that somebody should look at.
+        suspects: pictures that should be looked at.
         remarks: what the user should know about the data before training.
     """
 
@@ -86,7 +86,7 @@ class PictureData(pl.LightningDataModule):
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and deviation of each channel in the training part, in units of [0, 1].
 
-        Computed when first asked for: a network with published weights brings its own, and large
+        Computed on first use: a network with published weights brings its own, and large
         pictures take seconds to read.
         """
         pictures = self.pictures
@@ -95,7 +95,7 @@ class PictureData(pl.LightningDataModule):
 
     @property
     def summary(self) -> tuple[str, ...]:
-        """Parts, classes and format as they were understood, a line each."""
+        """Parts, classes and format, a line each."""
         return summary_lines(self.pictures, self.split)
 
     @classmethod
@@ -184,7 +184,7 @@ class PictureData(pl.LightningDataModule):
         return opened
 
     def fold(self, number: int, folds: int, *, split_seed: int, seed: int) -> PictureData:
-        """The same pictures, of which one fold of a cross-validation is held out.
+        """Return the same pictures, of which one fold of a cross-validation is held out.
 
         The fold is the `val` part, the others train, and the test part stays what it is. The
         decoded pictures, and those on a GPU, are shared.
@@ -208,7 +208,7 @@ class PictureData(pl.LightningDataModule):
             repeat=repeat,
             class_names=pictures.class_names,
             groups=pictures.groups,
-            # Unlike parts, folds are nobody's convention: what is alike always stays together.
+            # Folds are not published with a set, as parts are: what is alike always stays together.
             near=None if found is None else found.belong_together,
         )
         held_out = PictureData(

@@ -132,7 +132,7 @@ class _Loader(ABC):
 
     @property
     def batch_sampler(self) -> None:
-        """Lightning asks for it where there is a `sampler`."""
+        """None; Lightning reads it where there is a `sampler`."""
         return None
 
     def __len__(self) -> int:
@@ -140,10 +140,10 @@ class _Loader(ABC):
         return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        """One pass over the epoch.
+        """Return one pass over the epoch.
 
-        The epoch is read when the first batch is asked for, not by `iter`: Lightning makes the
-        iterator of its first epoch before it says which epoch that is.
+        The epoch is read at the first batch, not by `iter`: Lightning makes the iterator of its
+        first epoch before it sets the epoch.
         """
         first_step, self._first_step = self._first_step, 0
         for batch in self._batches(first_step):
@@ -151,18 +151,18 @@ class _Loader(ABC):
             yield batch
 
     def set_epoch(self, epoch: int, first_step: int | None = None) -> None:
-        """Choose the next pass: its epoch and first step (0, or what `load_state_dict` said)."""
+        """Set the next pass: its epoch and first step (0, or that of `load_state_dict`)."""
         if first_step is None:
             first_step = self._first_step if epoch == self.epoch else 0
         self.epoch = epoch
         self._first_step = self._steps_done = first_step
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and the step that comes next in it; 0 after its end."""
+        """Return the epoch, and the step that comes next in it; 0 after its end."""
         return {"epoch": self.epoch, "step": self._steps_done % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next pass go on from there."""
+        """Set the next pass to go on from there."""
         self.set_epoch(state["epoch"], state["step"])
 
 
@@ -247,7 +247,7 @@ class StreamLoader(_Loader):
 
 
 class _Pass:
-    """What a DataLoader with persistent workers takes for its sampler: asked anew every epoch."""
+    """The sampler of a DataLoader with persistent workers, which is iterated anew every epoch."""
 
     def __init__(self, order: BatchOrder) -> None:
         self._order = order
@@ -264,7 +264,7 @@ class _Pass:
 
 
 class _ReadBatches(Dataset[Batch]):
-    """A data set whose items are whole batches, so that a worker hands over one tensor of each."""
+    """A data set whose items are whole batches, so that a worker sends one tensor of each."""
 
     def __init__(self, read: Reader, targets: NDArray[np.int64]) -> None:
         self._read = read

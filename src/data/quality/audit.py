@@ -60,12 +60,12 @@ _FILES_AT_A_TIME = 64
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What is known of N pictures before they are decoded.
+    """The audit of N pictures before they are decoded.
 
     Attributes:
         hashes: (N,) bytes, 32 hexadecimal digits each: blake2b of the file's bytes, or of the
             array row. Empty where a file could not be read.
-        sizes: (N, 2) int64, height and width in pixels as people see them; 0 where unknown.
+        sizes: (N, 2) int64, height and width in pixels after the EXIF turn; 0 where unknown.
         grey: (N,) bool, whether the pixel format has no colour.
         bounds: (N, 2) float64, smallest and largest pixel where those have more than 8 bits; NaN
             elsewhere.
@@ -82,7 +82,7 @@ class Survey:
 
 
 def content_hash(data: bytes | npt.NDArray[np.uint8]) -> bytes:
-    """32 hexadecimal digits, as bytes: the blake2b hash of a file's content or an array row."""
+    """Return the blake2b hash of a file's content or of an array row: 32 hex digits, as bytes."""
     buffer = data if isinstance(data, bytes) else data.data
     return hashlib.blake2b(buffer, digest_size=_HASH_BYTES).hexdigest().encode()
 
@@ -90,13 +90,13 @@ def content_hash(data: bytes | npt.NDArray[np.uint8]) -> bytes:
 def survey(
     source: Source, *, findings_dir: Path, workers: int, check_content: bool = False
 ) -> Survey:
-    """Look at every picture of `source` that is not known from an earlier time.
+    """Return the audit of a source; files that are known from an earlier time are not read.
 
     Args:
         source: N pictures, as files or arrays.
-        findings_dir: folder of what was found earlier; one file a root.
+        findings_dir: folder of the findings; one file a root.
         workers: threads that read files.
-        check_content: look at all of them again, whatever is known.
+        check_content: read all files, also those that are known.
 
     Raises:
         ConfigError: the findings cannot be written, or memory or files run short.
@@ -111,7 +111,7 @@ def survey(
     what = f"the findings about the pictures in {source.root}"
 
     def known() -> tuple[Findings, Findings]:
-        """What is stored, and what of it holds for these files."""
+        """Return what is stored, and the part of it that holds for these files."""
         stored = Findings.load(path) or Findings()
         findings = _refreshed(stored, source.sample_paths or (), files)
         if check_content:
@@ -121,7 +121,7 @@ def survey(
     _, findings = known()
     if findings.unknown().size:
         with cache_errors(what, findings_dir), locked(path, what):
-            # Another process may have looked at them while this one waited.
+            # Another process may have read them while this one waited.
             stored, findings = known()
             _look(findings, files, workers)
             findings.joined(stored).save(path)
@@ -139,7 +139,7 @@ def survey(
 
 
 def duplicate_groups(hashes: npt.NDArray[np.bytes_]) -> list[npt.NDArray[np.int64]]:
-    """The indices of each set of two or more equal hashes, ascending; sets by first index."""
+    """Return the ascending indices of each set of two or more equal hashes, by first index."""
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
@@ -158,12 +158,12 @@ def copies(
     names: Sequence[str],
     class_names: Sequence[str],
 ) -> tuple[Problem, ...]:
-    """A problem for each picture whose content appeared before, above all under another label.
+    """Return a problem for each picture whose content appeared before, with its labels.
 
     Args:
         hashes: (N,) content hashes.
         targets: (N,) indices into `class_names`.
-        names: what people know the N pictures by.
+        names: N names of the pictures, for messages.
     """
     problems = []
     for first, *others in duplicate_groups(hashes):
@@ -310,7 +310,7 @@ def _survey_arrays(arrays: npt.NDArray[np.uint8]) -> Survey:
 
 
 def _refreshed(findings: Findings, paths: tuple[str, ...], files: list[str]) -> Findings:
-    """What is known about these files, as they are now on disk."""
+    """Return the findings about these files, known where the files did not change."""
     missing = (NEVER, NEVER, NEVER, NEVER)
     state = []
     for file in files:

@@ -44,7 +44,7 @@ Pictures = NDArray[np.uint8]
 
 
 def grey(images: Pictures) -> Pictures:
-    """(N, H, W) uint8: the luminance of (N, C, H, W) uint8 pictures, C 1 or 3."""
+    """Return (N, H, W) uint8: the luminance of (N, C, H, W) uint8 pictures, C 1 or 3."""
     if images.shape[1] == 1:
         return images[:, 0]
     red, green, blue = (images[:, channel] * _LUMINANCE[channel] for channel in range(3))
@@ -95,7 +95,7 @@ def channel_statistics(
 
 
 def measure(images: Pictures) -> NDArray[np.void]:
-    """What is seen in each picture, whatever the others are.
+    """Return measures of the quality of each picture by itself.
 
     Args:
         images: (N, C, H, W) uint8, C 1 or 3, at least 3x3 pixels.
@@ -127,7 +127,7 @@ def faults(
     sizes: NDArray[np.int64],
     image_size: tuple[int, int],
 ) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float64]]]:
-    """Which pictures stand out, by kind, each picture by its gravest kind alone.
+    """Yield the pictures that stand out, by kind; each picture is of its gravest kind alone.
 
     Args:
         measures: (N,) of `MEASURES`.
@@ -150,7 +150,7 @@ def faults(
 
 
 def _value_counts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(C, 256): how often each channel has each value."""
+    """Return (C, 256): how often each channel has each value."""
     channels = images.swapaxes(0, 1)
     return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
 
@@ -186,7 +186,7 @@ def _blurred(
 def _tiny(
     _: NDArray[np.void], sizes: NDArray[np.int64], image_size: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Enlarged more than twice, so that most of what the network sees is made up."""
+    """Return the severity of enlarging more than twice, by which most pixels are interpolated."""
     return 1 - _TINY * (sizes / np.array(image_size)).min(axis=1)
 
 

@@ -144,7 +144,7 @@ def _depth(pictures: PictureStore) -> str:
 
 
 def _same_proportions(sizes: NDArray[np.int64], wanted: tuple[int, int]) -> bool:
-    """Whether resizing distorts nothing by more than half a pixel."""
+    """Return whether resizing distorts nothing by more than half a pixel."""
     height, width = wanted
     return bool((np.abs(sizes[:, 0] * width / sizes[:, 1] - height) <= 0.5).all())
 

@@ -1,4 +1,4 @@
-"""What is suspicious about a data set before anything is trained on it: found once, then kept."""
+"""The examination of decoded pictures: near-duplicates, bursts and pictures of poor quality."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Columns = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """What the pictures of a store look like.
+    """The examination of the pictures of a store.
 
     Attributes:
         near: pairs that are nearly equal.
@@ -56,12 +56,12 @@ class Examination:
 
     @property
     def belong_together(self) -> NDArray[np.int64]:
-        """(P, 2) all pairs that must not be torn apart."""
+        """(P, 2) all pairs that must stay in one part."""
         return np.concatenate([self.near.pairs, self.bursts.pairs])
 
 
 def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examination:
-    """Look at all pictures, or find what was seen when the same ones were looked at earlier.
+    """Return the examination of all pictures, made now or when the same ones were examined earlier.
 
     Args:
         pictures: a store that has its source.
@@ -107,7 +107,7 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
 
 
 def list_suspects(pictures: PictureStore, split: Split, found: Examination) -> list[Suspect]:
-    """The pictures that somebody should look at before training, the worst of each kind first.
+    """Return the pictures that should be looked at before training, the worst of each kind first.
 
     Near pairs are suspicious where they stand in different parts or under different labels.
     """
@@ -146,7 +146,7 @@ def list_suspects(pictures: PictureStore, split: Split, found: Examination) -> l
 def _torn(
     near: NearPairs, pictures: PictureStore, split: Split
 ) -> Iterator[tuple[int, int, float]]:
-    """(picture, the one like it, likeness) of pairs in two parts or classes, most alike first.
+    """Yield (picture, the one like it, likeness) of pairs in two parts or classes, by likeness.
 
     The picture of the later part comes first, because it is its score that cannot be trusted.
     """
@@ -155,7 +155,7 @@ def _torn(
         one, other = near.pairs[pair].tolist()
         parts = split.parts[one], split.parts[other]
         same = parts[0] == parts[1] and pictures.targets[one] == pictures.targets[other]
-        # Exact copies are spoken of elsewhere.
+        # Exact copies are problems of the picture store.
         copies = pictures.content_hashes[one] == pictures.content_hashes[other]
         if same or copies or dropped in parts:
             continue
@@ -173,7 +173,7 @@ def _no_pairs() -> NearPairs:
 
 
 def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureStore) -> NearPairs:
-    """Bursts within a folder and, where parts are given, those that were dealt to several."""
+    """Return bursts within a folder and, where parts are given, those that were divided."""
     found = burst_pairs(prints, names, [name.rpartition("/")[0] for name in names])
     if pictures.given_parts is None:
         return found
@@ -186,7 +186,7 @@ def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureSt
 
 
 def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> NDArray[np.uint8]:
-    """(N, H, W) uint8: small grey versions of all pictures; arrays in their own size."""
+    """Return (N, H, W) uint8: small grey versions of all pictures; arrays in their own size."""
     size = _print_size(pictures)
     form = PictureFormat(size, 1, value_range=pictures.format.value_range)
     ready = pictures.images if pictures.image_size == size else source.arrays
@@ -202,7 +202,7 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
             try:
                 expected = bytes(pictures.content_hashes[index])
                 prints[row] = picture(source, index, form, expected)[0]
-            except PictureError as error:  # what is kept must not say that it is black
+            except PictureError as error:  # or it would be stored as black
                 raise ConfigError(f"{source.sample_name(index)} {error}: run again.") from error
         return prints
 

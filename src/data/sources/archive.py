@@ -1,4 +1,4 @@
-"""A person's archive of pictures, extracted once into the cache, without trusting it.
+"""Archives of pictures: extracted once into the cache, without trusting them.
 
 Nothing but plain files is ever created, each below the new folder, so neither `../` nor links can
 lead out of it. That holds for .zip and .tar alike, where `tarfile`'s filters know but the one.
@@ -82,7 +82,7 @@ class _Member:
 
 
 def extract_archive(archive: Path, folder: Path) -> Path:
-    """The folder with the files of `archive`, extracted now or found again below `folder`.
+    """Return the folder with the files of `archive`, extracted now or found again below `folder`.
 
     It is found again by the archive's content, which is known as long as its path, size, times and
     inode stay what they were.
@@ -105,7 +105,7 @@ def extract_archive(archive: Path, folder: Path) -> Path:
 
 
 def forget_archive(archive: Path, folder: Path) -> None:
-    """Have the content of an archive read when it is next asked for, however untouched it seems."""
+    """Remove the note of an archive's content, so that the archive is read the next time."""
     _note_of(archive, folder).unlink(missing_ok=True)
 
 
@@ -114,7 +114,7 @@ def _note_of(archive: Path, folder: Path) -> Path:
 
 
 def _content_of(archive: Path, folder: Path) -> str:
-    """32 hexadecimal digits: the hash of an archive's bytes, from a note or read now."""
+    """Return 32 hexadecimal digits: the hash of an archive's bytes, from a note or read now."""
     note = _note_of(archive, folder)
     try:
         state = list(file_state(archive.stat()))
@@ -129,7 +129,7 @@ def _content_of(archive: Path, folder: Path) -> str:
     except OSError as error:
         raise _damaged(archive, error) from error
     if was_settled(state[1], state[2]):
-        # Whatever cannot be written here is said of the folder that is written next.
+        # An error of the disk is raised for the entry, which is written next.
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(note, json.dumps({"state": state, "content": content}))
@@ -177,7 +177,7 @@ def _extract(archive: Path, target: Path) -> dict[str, Any]:
 
 
 def _created(archive: Path, path: Path) -> IO[bytes]:
-    """A new file at a path whose folders are made."""
+    """Return a new file, open for writing, whose folders are made."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("wb")
@@ -191,7 +191,7 @@ def _created(archive: Path, path: Path) -> IO[bytes]:
 
 
 def _inside(archive: Path, name: str) -> PurePosixPath:
-    """The relative path of a member; some systems write backslashes between folders."""
+    """Return the relative path of a member; some systems write backslashes between folders."""
     path = PurePosixPath(name.replace("\\", "/"))
     drive = path.parts and path.parts[0].endswith(":")
     if path.is_absolute() or drive or ".." in path.parts or not path.parts or "\0" in name:
@@ -220,7 +220,7 @@ def _chunks(archive: Path, member: _Member) -> Iterator[bytes]:
 
 
 def _members(archive: Path) -> Iterator[_Member]:
-    """The plain files, in order; folders follow from them, and anything else is refused."""
+    """Yield the plain files, in order; folders follow from them, and anything else is refused."""
     try:
         if archive.name.lower().endswith(".zip"):
             yield from _zip_members(archive)

@@ -1,7 +1,7 @@
 """The python version of CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): pickled batches, read safely.
 
-A pickle can run any code when it is loaded, and these files come from wherever a person got them,
-so the reader below builds arrays and plain containers, and refuses everything else.
+A pickle can run any code when it is loaded, and these files may come from anywhere, so
+the reader below builds arrays and plain containers, and refuses everything else.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class CifarSet:
 
 
 def _reader(place: Path, wanted: CifarSet) -> Callable[[str], bytes] | None:
-    """A function from a file's name to its bytes, or None if `place` does not have the set."""
+    """Return a function from a file's name to its bytes; None where `place` lacks the set."""
     for folder in (place, place / wanted.folder):
         if all((folder / file).is_file() for file in wanted.files):
             return lambda file: (folder / file).read_bytes()
@@ -111,7 +111,7 @@ def _reader(place: Path, wanted: CifarSet) -> Callable[[str], bytes] | None:
 
 
 def _members(archive: Path, wanted: CifarSet) -> dict[str, bytes]:
-    """The needed files of the archive, in memory: nothing is written, so no path can escape."""
+    """Return the needed files of the archive, read into memory: no path is ever written."""
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(archive) as tar:

@@ -25,7 +25,7 @@ _KINDS = {
     "dev": "val",
     "test": "test",
     "testing": "test",
-    # Held out, but nothing says for which of the two purposes.
+    # Held out, for an unknown one of the two purposes.
     **dict.fromkeys(("eval", "evaluation", "holdout", "heldout", "query", "gallery"), "unclear"),
     **dict.fromkeys(
         ("pred", "predict", "prediction", "unlabelled", "unlabeled", "submission"), "unlabelled"
@@ -51,15 +51,15 @@ class FolderTree:
     _listed: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
 
     def folders(self, folder: str) -> list[str]:
-        """Folders directly inside, sorted."""
+        """Return the folders directly inside, sorted."""
         return self._list(folder)[0]
 
     def pictures(self, folder: str) -> list[str]:
-        """Pictures directly inside, sorted."""
+        """Return the pictures directly inside, sorted."""
         return self._list(folder)[1]
 
     def pictures_below(self, folder: str) -> list[str]:
-        """Pictures of the folder and of the folders inside it, sorted."""
+        """Return the pictures of the folder and of the folders inside it, sorted."""
         found: list[str] = []
         seen: set[str] = set()
         waiting = [folder]
@@ -78,7 +78,7 @@ class FolderTree:
         self.problems.append(Problem(path, reason))
 
     def noticed(self) -> tuple[Problem, ...]:
-        """All problems, with the files that are no pictures counted in one."""
+        """Return all problems, with the files that are no pictures counted in one."""
         if self._others:
             kinds = ", ".join(f"{n} {ending}" for ending, n in self._others.most_common(5))
             reason = f"is no picture by its name; such files were left out ({kinds})"
@@ -86,7 +86,7 @@ class FolderTree:
         return tuple(self.problems)
 
     def _list(self, folder: str) -> tuple[list[str], list[str]]:
-        """Folders and pictures directly inside, each sorted; asked twice, answered from memory."""
+        """Return folders and pictures directly inside, each sorted; listed once."""
         if folder in self._listed:
             return self._listed[folder]
         folders: list[str] = []
@@ -127,7 +127,7 @@ class FolderTree:
 
 
 class _Name(NamedTuple):
-    """A folder whose name holds one word for a part; `rest` is what else the name says."""
+    """A folder whose name has one word for a part; `rest` are its other words."""
 
     folder: str
     kind: str
@@ -143,7 +143,7 @@ class ClassFolder(NamedTuple):
 
 
 def class_folders(tree: FolderTree, top: str, shown: str) -> list[ClassFolder]:
-    """The class folders below `top`, those of the train part first.
+    """Return the class folders below `top`, those of the train part first.
 
     Folders are parts where one is called for training, another for validation or test (train,
     training_set, seg_train, train2017, Train; val, valid, dev; test, seg_test, ...), the names
@@ -153,7 +153,7 @@ def class_folders(tree: FolderTree, top: str, shown: str) -> list[ClassFolder]:
 
     Args:
         top: the folder that holds parts or classes.
-        shown: what the person called the root, for messages.
+        shown: the root as the user gave it, for messages.
 
     Raises:
         ConfigError: folders look like parts or folds, but not clearly so.
@@ -188,7 +188,7 @@ def _classes_of(tree: FolderTree, folder: str) -> list[str]:
 def _chosen_parts(
     tree: FolderTree, inside: Sequence[str], names: Sequence[_Name], shown: str
 ) -> dict[str, str]:
-    """The folder of each part; empty where the folders are classes."""
+    """Return the folder of each part; empty where the folders are classes."""
     if len({name.kind for name in names}) < 2:
         return {}
     nested = [name for name in names if tree.folders(name.folder)]
@@ -246,7 +246,7 @@ def _refuse_folds(tree: FolderTree, inside: Sequence[str], shown: str) -> None:
 
 
 def _parts_within_classes(tree: FolderTree, inside: Sequence[str], shown: str) -> list[ClassFolder]:
-    """The class folders of root/class/part/...; empty where the pictures are not kept so."""
+    """Return the class folders of root/class/part/...; empty where the pictures are not kept so."""
     found: list[ClassFolder] = []
     clear = True
     for folder in inside:
@@ -288,7 +288,7 @@ def _note_if_alike(tree: FolderTree, inside: Sequence[str]) -> None:
 
 
 def _shared(tree: FolderTree, folders: Sequence[str]) -> bool:
-    """Whether a folder of one name, with pictures, lies in each of these."""
+    """Return whether a folder of one name, with pictures, lies in each of these."""
     inner = [
         {_base(folder) for folder in tree.folders(_unwrapped(tree, outer))} for outer in folders
     ]
@@ -296,7 +296,7 @@ def _shared(tree: FolderTree, folders: Sequence[str]) -> bool:
 
 
 def _unwrapped(tree: FolderTree, part: str) -> str:
-    """The folder with the classes of a part: itself, or the one inside that says the same."""
+    """Return the folder with a part's classes: itself, or the one inside of the same meaning."""
     kind = _read(part)
     while len(inside := tree.folders(part)) == 1 and not tree.pictures(part):
         inner = _read(inside[0])
@@ -308,7 +308,7 @@ def _unwrapped(tree: FolderTree, part: str) -> str:
 
 
 def _read(folder: str) -> _Name | None:
-    """The part that a folder's name means; None where it has no word for one, or several."""
+    """Return the part that a folder's name means; None where it has no word for one, or several."""
     words = _words(folder)
     kinds = {_KINDS[word] for word in words if word in _KINDS}
     if "unlabelled" in kinds:  # whichever part it would belong to
@@ -322,7 +322,7 @@ def _read(folder: str) -> _Name | None:
 
 
 def _words(folder: str) -> frozenset[str]:
-    """The words of a folder's name in small letters, without numbers."""
+    """Return the words of a folder's name in small letters, without numbers."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", _base(folder))
     words = (word.strip("0123456789").lower() for word in re.split(r"[\W_]+", spaced))
     parts = (glued.groups() if (glued := _GLUED.fullmatch(word)) else (word,) for word in words)

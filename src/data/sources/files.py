@@ -1,4 +1,4 @@
-"""Which picture files a person means by a path, and which files are left out, and why."""
+"""The picture files that a path or pattern stands for, and those that are left out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS = (
 
 @dataclass
 class Listing:
-    """What a path means, each file once and in a fixed order.
+    """The files that a path stands for, each once and in a fixed order.
 
     Attributes:
         pictures: paths of files that are pictures by their ending, or by their first bytes.
@@ -38,12 +38,12 @@ class Listing:
 
 
 def find_pictures(images: str) -> Listing:
-    """Return the picture files that `images` means.
+    """Return the picture files that a path or pattern stands for.
 
-    A file is meant itself, whatever its ending. A folder means the pictures below it, also behind
+    A file stands for itself, whatever its ending; a folder for the pictures below it, also behind
     links to folders, hidden ones aside. What does not exist is a pattern: `*` and `?` within a
-    name, `[...]` one of several letters, `**` any folders; of what it matches, files and folders,
-    all pictures are meant.
+    name, `[...]` one of several letters, `**` any folders. It stands for all pictures among the
+    files and folders that it matches.
 
     Raises:
         ValueError: there is nothing there, nothing matches, or no picture is among it.
@@ -69,7 +69,7 @@ def find_pictures(images: str) -> Listing:
 
 
 def _sorted_out(matches: list[str]) -> Listing:
-    """The files of these paths and below them, as pictures and others."""
+    """Return the files of these paths and below them, as pictures and others."""
     found = Listing()
     walk = _Walk(found)
     # `**` matches folders and what is in them: every file once.
@@ -92,7 +92,7 @@ class _Walk:
         self._noted: set[str] = set()
 
     def files(self, path: str) -> Iterator[str]:
-        """The path itself if it is no folder; else all that is no folder below it."""
+        """Yield the path itself if it is no folder; else all that is no folder below it."""
         if not os.path.isdir(path):
             yield path
             return
@@ -132,7 +132,7 @@ class _Walk:
 
 
 def _no_picture(path: str) -> str | None:
-    """Why a file cannot be a picture; None if its ending or its first bytes say that it is one."""
+    """Return why a file is no picture; None for one by its ending or its first bytes."""
     if not os.path.isfile(path):
         return _what_it_is(path)
     if os.path.splitext(path)[1].lower() in PICTURE_ENDINGS:
@@ -148,7 +148,7 @@ def _no_picture(path: str) -> str | None:
 
 
 def _what_it_is(path: str) -> str:
-    """What stands under a path that is neither a file nor a folder, to be read after the path."""
+    """Return what a path is that is neither file nor folder, to be read after the path."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -160,7 +160,7 @@ def _what_it_is(path: str) -> str:
 
 
 def _instead(found: Listing) -> str:
-    """What is there where no picture is."""
+    """Return the first file that is no picture, for a message, with the number of others."""
     if not found.left_out:
         return ""
     first = found.left_out[0]

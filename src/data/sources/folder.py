@@ -30,7 +30,7 @@ _Paths = dict[tuple[str, str], list[str]]
 
 
 def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
-    """The pictures below, in or named by `root`, taken literally (no ~, no $, no patterns).
+    """Return the pictures below, in or named by `root`, taken literally (no ~, no $, no patterns).
 
     Args:
         root: one of
@@ -63,7 +63,7 @@ def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
 
 
 def list_tree(root: Path, *, shown: str) -> Source:
-    """The pictures of root/class/..., root/part/class/... or root/class/part/...
+    """Return the pictures of root/class/..., root/part/class/... or root/class/part/...
 
     Which folders are parts and which are classes is decided by `class_folders`. A single folder
     that wraps all the others is looked through. Pictures may lie deeper inside a class folder.
@@ -72,7 +72,7 @@ def list_tree(root: Path, *, shown: str) -> Source:
 
     Args:
         root: an existing folder.
-        shown: what the person called it, for messages.
+        shown: the root as the user gave it, for messages.
 
     Raises:
         ConfigError: there are no two classes with pictures, a folder cannot be listed, or parts
@@ -118,7 +118,7 @@ def list_tree(root: Path, *, shown: str) -> Source:
 
 
 def _below_wrappers(tree: FolderTree) -> str:
-    """The folder that has the parts or classes: the root, or what lies inside single folders."""
+    """Return the folder with the parts or classes: the root, or the one inside single folders."""
     top = ""
     while len(inside := tree.folders(top)) == 1 and not tree.pictures(top):
         if not tree.folders(inside[0]):

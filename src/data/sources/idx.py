@@ -110,7 +110,7 @@ def _part(folder: Path, prefix: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray
 
 
 def _complete(places: list[Path]) -> Path | None:
-    """The first folder that has all four files."""
+    """Return the first folder that has all four files."""
     for place in places:
         if all(_found(place, file) for file in _FILES):
             return place

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 PARTS = ("train", "val", "test")
-# What systems leave behind beside the files of a person, apart from names that begin with a dot.
+# What systems leave behind beside pictures, apart from names that begin with a dot.
 _LEFTOVERS = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin")
 # Zero-width joiner and non-joiner: Persian and Indic words are spelled with them.
 _SPELLING = "\u200c\u200d"
@@ -36,7 +36,7 @@ _UNSEEN = ("Cc", "Cf")
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about the data that its owner should know.
+    """A fault of the data that the user should know.
 
     Attributes:
         path: the picture or folder, as in `Source.sample_paths`.
@@ -63,7 +63,7 @@ class Source:
         sample_paths: N posix paths relative to `root` (or absolute), for sets that come as files.
         given_parts: (N,) str of "train" | "val" | "test" where the set brings its own parts.
         groups: N names; samples of one group never stand in different parts.
-        problems: what was noticed while listing.
+        problems: faults that were found while listing.
 
     Raises:
         ValueError: the fields contradict each other.
@@ -111,18 +111,18 @@ class Source:
         return len(self.targets)
 
     def sample_name(self, index: int) -> str:
-        """What people know sample `index` by: its path, or its number in the data set."""
+        """Return the name of sample `index` for messages: its path, or its number."""
         return f"picture {index}" if self.sample_paths is None else self.sample_paths[index]
 
     def file(self, index: int) -> str:
-        """The file of sample `index`, of a source that has files."""
+        """Return the file of sample `index`, of a source that has files."""
         if self.root is None or self.sample_paths is None:
             raise ValueError(f"{self.name} has arrays, not files")
         return os.path.join(self.root, self.sample_paths[index])
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sort key in which numbers inside names count: class2 stands before class10, b after A."""
+    """Return a sort key in which numbers inside names count: class2 before class10, b after A."""
     key = []
     for piece in re.split(r"([0-9]+)", name.casefold()):
         if piece[:1].isascii() and piece[:1].isdigit():
@@ -139,7 +139,7 @@ def is_left_behind(name: str) -> bool:
 
 
 def clean_label(label: str) -> str:
-    """Return a label without what nobody sees.
+    """Return a label without invisible characters.
 
     It is brought into Unicode's normal form C, invisible characters and controls are taken out, a
     run of white space becomes one space, and there is none at the ends.

@@ -1,7 +1,7 @@
-"""Folds: the pictures that train and select, divided so that each is held out once.
+"""Folds: training and validation pictures, divided so that each picture is held out once.
 
-Within a class the folds differ by one picture at most where every picture stands for itself; what
-belongs together (copies, groups, shots of one subject) stays in one fold.
+Within a class the folds differ by one picture at most where every group is a single picture; what
+belongs together (copies, named groups, shots of one subject) stays in one fold.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Integers = NDArray[np.int64]
 
 
 def training_seed(seed: int, fold: int | None) -> int:
-    """Of weights, order and augmentation: the run's seed, or in a fold (from 1) one of its own.
+    """Return the seed of weights, order and augmentation: the run's, or a fold's (from 1) own.
 
     It stays below 2**31, because scikit-learn takes no larger ones than 2**32.
     """
@@ -32,7 +32,7 @@ def training_seed(seed: int, fold: int | None) -> int:
 
 
 def hold_out(split: Split, folds: NDArray[np.int16], fold: int) -> Split:
-    """The split in which one fold validates and the others train; test and dropped stay.
+    """Return the split in which one fold validates and the others train; test and dropped stay.
 
     Args:
         split: that the folds were made of.
@@ -55,7 +55,7 @@ def assign_folds(
     groups: Sequence[str] | None = None,
     near: Integers | None = None,
 ) -> NDArray[np.int16]:
-    """Deal the N pictures of a split into folds; those of test and the dropped ones get -1.
+    """Divide the N pictures of a split into folds; test and dropped pictures get -1.
 
     The largest groups go first, each to the fold that has the least of the group's classes, every
     class measured by its own size: where the squares of the shares grow least. So single pictures
@@ -70,7 +70,7 @@ def assign_folds(
         repeat: from 0; each has folds of its own.
         class_names: K names, for messages.
         groups: N names of groups, or None.
-        near: (P, 2) pairs of pictures that must not be torn apart, or None.
+        near: (P, 2) pairs of pictures that must stay in one fold, or None.
 
     Returns:
         (N,) in [-1, count).
@@ -95,7 +95,7 @@ def assign_folds(
 
 
 def _within(near: Integers, pool: Integers, total: int) -> Integers:
-    """The pairs that lie within the pool, by position in it."""
+    """Return the pairs that lie within the pool, by position in it."""
     position = np.full(total, -1, np.int64)
     position[pool] = np.arange(len(pool))
     pairs = position[near]
@@ -116,7 +116,7 @@ def _check(groups: Groups, targets: Integers, count: int, class_names: Sequence[
 
 
 def _dealt(groups: Groups, targets: Integers, count: int) -> NDArray[np.int16]:
-    """(G,) the fold of each group."""
+    """Return (G,) the fold of each group."""
     classes = int(targets.max()) + 1
     totals = np.bincount(targets, minlength=classes).tolist()
     pairs, numbers = np.unique(groups.of_sample * classes + targets, return_counts=True)

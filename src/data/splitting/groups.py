@@ -93,14 +93,14 @@ def components(nodes: int, first: Integers, second: Integers) -> Integers:
 
 
 def _linked(content: Integers, name: Integers) -> Integers:
-    """(contents,) int64: the component of each content, joined through group names."""
+    """Return (contents,) int64: the component of each content, joined through group names."""
     contents, names = content.max() + 1, name.max() + 1
     joined = components(contents + names, content, contents + name)[:contents]
     return np.unique(joined, return_inverse=True)[1]
 
 
 def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers:
-    """(G,) int64: the class of each group that the fewest groups have; of equals, the smallest."""
+    """Return (G,) int64: of each group's classes the one that the fewest groups have."""
     classes, codes = np.unique(targets, return_inverse=True)
     pairs = np.unique(of_sample * len(classes) + codes)
     groups, codes = np.divmod(pairs, len(classes))
@@ -111,8 +111,8 @@ def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers
 
 
 def _ranks(hashes: NDArray[np.bytes_], seed: int) -> Integers:
-    """(G,) int64: a keyed hash of each hash, whose bytes are padded with zeros to whole words."""
-    # torch takes seconds to import, which those who only read a split should not wait for.
+    """Return (G,) int64: a keyed hash of each hash, padded with zeros to whole words."""
+    # torch takes seconds to import, which reading a split does not need.
     import torch
 
     from src.data.randomness import hash_words

@@ -98,7 +98,7 @@ class Split:
     def test_fingerprint(self) -> str:
         """64 hex digits that name the pictures of the test part, with their classes.
 
-        Whatever else the split does with the others: it is these that are looked at.
+        The division of the other pictures does not matter.
         """
         return replace(
             self,
@@ -106,7 +106,7 @@ class Split:
         ).fingerprint
 
     def with_val_training(self) -> Split:
-        """The same pictures, those for validation among those that train, and the same test."""
+        """Return the split in which the validation pictures train as well; test stays."""
         return replace(self, parts=np.where(self.parts == _VAL, np.int8(_TRAIN), self.parts))
 
     def write(self, path: Path) -> None:
@@ -159,7 +159,7 @@ def make_split(
     names: Sequence[str] | None = None,
     near: Integers | None = None,
 ) -> Split:
-    """Deal N pictures into train, val and test.
+    """Divide N pictures into train, val and test.
 
     Parts that are given stay as they are; each one that is not is cut from the training pictures.
     Pictures of equal content or group always land on one side, and so do nearly equal ones that are
@@ -240,7 +240,7 @@ def _given_codes(given_parts: Sequence[str] | None, n: int) -> NDArray[np.int8]:
 
 
 def _last_parts(groups: Groups, parts: NDArray[np.int8]) -> NDArray[np.int8]:
-    """(G,) int8: the highest part that each group has a picture in."""
+    """Return (G,) int8: the highest part that each group has a picture in."""
     last = np.zeros(len(groups.sizes), np.int8)
     np.maximum.at(last, groups.of_sample, parts)
     return last
@@ -249,7 +249,7 @@ def _last_parts(groups: Groups, parts: NDArray[np.int8]) -> NDArray[np.int8]:
 def _cut(
     groups: Groups, free: NDArray[np.bool_], val_fraction: float, test_fraction: float
 ) -> NDArray[np.int8]:
-    """(G,) int8: the part of each group; those that are not `free` count as train."""
+    """Return (G,) int8: the part of each group; those that are not `free` count as train."""
     cut = np.zeros(len(groups.sizes), np.int8)
     for stratum in groups.by_stratum.values():
         dealt = stratum[free[stratum]]

@@ -34,7 +34,7 @@ class Gabor:
     grid: int
 
     def __call__(self, picture: Floats) -> Floats:
-        """(D,) float32 of a picture (H, W, C) in [0, 1]."""
+        """Return (D,) float32 of a picture (H, W, C) in [0, 1]."""
         grey = brightness(picture)
         found: list[float] = []
         for kernel in _kernels(self.wavelengths, self.orientations):
@@ -73,7 +73,7 @@ class Haralick:
     distances: tuple[int, ...]
 
     def __call__(self, picture: Floats) -> Floats:
-        """(distances * 10,) float32 of a picture (H, W, C) in [0, 1]."""
+        """Return (distances * 10,) float32 of a picture (H, W, C) in [0, 1]."""
         grey = brightness(picture)
         codes = np.minimum(grey * self.levels, self.levels - 1).astype(np.uint8)
         pairs = graycomatrix(

@@ -3,8 +3,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -230,25 +228,6 @@ def test_no_part_of_a_damaged_archive_is_taken_for_the_whole(
     assert not files_below(tmp_path / "cache") - {
         name for name in files_below(tmp_path / "cache") if name.endswith(".lock")
     }
-
-
-def test_several_processes_extract_once(tmp_path: Path) -> None:
-    archive = pack(tree(tmp_path / "x", {"cat": 40, "dog": 40}), tmp_path / "x.tar.gz")
-    code = (
-        "import sys; from pathlib import Path; from src.data.sources import archive as a\n"
-        "extract = a._extract\n"
-        "def told(*args): print('extracting'); return extract(*args)\n"
-        "a._extract = told\n"
-        "folder = a.extract_archive(Path(sys.argv[1]), Path(sys.argv[2]))\n"
-        "print(sum(1 for p in folder.rglob('*.png')))\n"
-    )
-    command = [sys.executable, "-c", code, str(archive), str(tmp_path / "cache")]
-    running = [
-        subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    said = [process.communicate(timeout=60)[0].split() for process in running]
-    assert sorted(said) == [["80"], ["80"], ["extracting", "80"]]
 
 
 def test_other_contents_than_pictures_do_no_harm(tmp_path: Path) -> None:
