@@ -71,13 +71,6 @@ class Split:
         return np.flatnonzero(self.parts == _DROPPED)
 
     @cached_property
-    def conflicting_labels(self) -> int:
-        """Number of distinct contents that are listed under more than one class."""
-        contents = np.unique(self.content_hashes, return_inverse=True)[1]
-        pairs = np.unique(np.stack([contents, self.targets]), axis=1)
-        return int((np.bincount(pairs[0]) > 1).sum())
-
-    @cached_property
     def fingerprint(self) -> str:
         """64 hex digits that name this division of these contents, wherever they lie.
 
