@@ -26,7 +26,7 @@ from src.machine.disk import OF_THE_PROCESS
 from src.machine.parallel import in_order
 from src.storage.cache import cached, key_of
 
-__all__ = ["ContentChanged", "Decoded", "Wanted", "decoded", "picture"]
+__all__ = ["ContentChanged", "Decoded", "decoded", "picture"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,20 +39,6 @@ _PROGRESS_SECONDS = 10.0
 
 class ContentChanged(ConfigError):
     """A file is not what it was when it was looked at; looking again helps, unless it goes on."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """How pictures are to be decoded.
-
-    Attributes:
-        format: of the arrays.
-        stored: whether to store the pixels; if not, the pictures are decoded once, and only which
-            of them cannot be used is stored.
-    """
-
-    format: PictureFormat
-    stored: bool
 
 
 @dataclass(frozen=True)
@@ -75,8 +61,9 @@ class Decoded:
 def decoded(
     source: Source,
     found: Survey,
-    wanted: Wanted,
+    form: PictureFormat,
     *,
+    stored: bool,
     folder: Path,
     workers: int,
 ) -> Decoded:
@@ -84,8 +71,11 @@ def decoded(
 
     Args:
         source: N pictures.
-        found: what is known of them.
-        folder: where decoded pictures are kept.
+        found: their audit.
+        form: the format to decode them to.
+        stored: whether to store the pixels; if not, the pictures are decoded once, and only which
+            of them cannot be used is stored.
+        folder: of the decoded pictures in the cache.
         workers: threads that decode.
 
     Raises:
@@ -93,10 +83,10 @@ def decoded(
         ConfigError: the disk is full or cannot be written, or memory or files run short.
     """
     entry = cached(
-        folder / _key(found, wanted),
-        lambda unfinished: _write(source, found, wanted, unfinished, workers),
+        folder / key_of([_VERSION, form.identity(), len(source)], found.hashes.tobytes()),
+        lambda unfinished: _write(source, found, form, stored, unfinished, workers),
         what="the decoded pictures",
-        usable=lambda entry: bool(entry.values["stored"]) or not wanted.stored,
+        usable=lambda entry: bool(entry.values["stored"]) or not stored,
     )
     values, images = entry.values, None
     if values["stored"] and values["shape"][0]:
@@ -144,11 +134,6 @@ def _decode(data: bytes | Path | Image.Image, wanted: PictureFormat) -> npt.NDAr
     )
 
 
-def _key(found: Survey, wanted: Wanted) -> str:
-    form = wanted.format.identity()
-    return key_of([_VERSION, form, len(found.hashes)], found.hashes.tobytes())
-
-
 class _Block(NamedTuple):
     """Some pictures decoded one after another; indices are those of the source."""
 
@@ -158,16 +143,21 @@ class _Block(NamedTuple):
 
 
 def _write(
-    source: Source, found: Survey, wanted: Wanted, target: Path, workers: int
+    source: Source,
+    found: Survey,
+    form: PictureFormat,
+    stored: bool,
+    target: Path,
+    workers: int,
 ) -> dict[str, Any]:
     """Decode block by block into `target`. Written, not mapped: a full disk is then an error."""
     indices = [index for index in range(len(source)) if index not in found.reasons]
-    row_shape = (wanted.format.channels, *wanted.format.image_size)
+    row_shape = (form.channels, *form.image_size)
     row_bytes = int(np.prod(row_shape))
     per_block = max(1, min(256, _BLOCK_BYTES // row_bytes))
     blocks = [indices[at : at + per_block] for at in range(0, len(indices), per_block)]
     room = shutil.disk_usage(target).free
-    if wanted.stored and len(indices) * row_bytes > room:
+    if stored and len(indices) * row_bytes > room:
         raise ConfigError(
             f"the decoded pictures take {len(indices) * row_bytes / 1e9:.1f} GB, and "
             f"{target.parent} has {room / 1e9:.1f} GB free: make room, name another folder with "
@@ -176,13 +166,13 @@ def _write(
         )
 
     def work(block: list[int]) -> _Block:
-        return _decode_block(source, found, wanted, block)
+        return _decode_block(source, found, form, block)
 
     _log.info(
         "%s %d pictures at %dx%d once, with %d threads",
-        "decoding" if wanted.stored else "checking",
+        "decoding" if stored else "checking",
         len(indices),
-        *wanted.format.image_size,
+        *form.image_size,
         workers,
     )
     reasons: list[tuple[int, str]] = []
@@ -193,18 +183,17 @@ def _write(
             reasons += done.reasons
             flat += done.flat
             count += len(done.images)
-            if wanted.stored:
+            if stored:
                 stream.write(done.images.data)
     return {
-        "stored": wanted.stored,
+        "stored": stored,
         "shape": [count, *row_shape],
         "reasons": reasons,
         "flat": flat,
     }
 
 
-def _decode_block(source: Source, found: Survey, wanted: Wanted, indices: list[int]) -> _Block:
-    form = wanted.format
+def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: list[int]) -> _Block:
     images = np.empty((len(indices), form.channels, *form.image_size), np.uint8)
     block = _Block(images, [], [])
     count = 0

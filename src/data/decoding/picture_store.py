@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from src.config.checks import ConfigError
 from src.data.decoding.decode import PictureError, PictureFormat, looks_grey
-from src.data.decoding.decoded import ContentChanged, Wanted, decoded, picture
+from src.data.decoding.decoded import ContentChanged, decoded, picture
 from src.data.decoding.depth import ValueRange, chosen_range, unused_depth
 from src.data.quality.audit import Survey, copies, survey
 from src.data.sources.source import Problem, Source
@@ -220,7 +220,8 @@ def _opened(source: Source, options: PictureOptions, check_content: bool) -> Pic
     outcome = decoded(
         source,
         found,
-        Wanted(form, stored),
+        form,
+        stored=stored,
         folder=options.cache_dir / "pictures",
         workers=options.workers,
     )
