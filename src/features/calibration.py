@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 Integers = NDArray[np.int64]
-# What a class that no tree or neighbour voted for still gets, before the logarithm.
+# Added to the share of votes of each class, some of which are 0, before the logarithm.
 _LEAST_VOTE = 1e-3
 # Scores of this many unseen pictures determine slope and shifts well enough: one fold gives them,
 # and the classifier is not fitted again for each of the others.
@@ -170,7 +170,7 @@ def folds_of(
     _, first, content = np.unique(contents, return_index=True, return_inverse=True)
     divided = StratifiedKFold(min(folds, len(first)), shuffle=True, random_state=seed)
     strata = labels[first]
-    # scikit-learn refuses only when every class is thinner than the folds are many.
+    # scikit-learn raises only where every class has fewer pictures than there are folds.
     if np.bincount(strata).max() < divided.n_splits:
         strata = np.zeros_like(strata)
     with warnings.catch_warnings():

@@ -58,7 +58,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Head:
-    """A classifier, its settings, and the normalisation of what it gets.
+    """A classifier, its settings, and the normalisation of its features.
 
     Attributes:
         kind: one of `CLASSIFIERS`.

@@ -86,6 +86,6 @@ def _classifier(settings: ClassicalSettings, pictures: int, seed: int, threads: 
         case _:
             from sklearn.neighbors import KNeighborsClassifier
 
-            # In so many dimensions a tree is slower than a look at all of them.
+            # In so many dimensions a tree is slower than brute force.
             count = min(settings.knn.neighbours, pictures)
             return KNeighborsClassifier(count, weights="distance", algorithm="brute")

@@ -81,7 +81,7 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
         scores: NDArray[np.float64]
         if self.exact_ is not None:
             scores = self.exact_.decision_function(features)
-            # Machines that are older than the sums were saved with scikit-learn's votes.
+            # Earlier versions saved machines with scikit-learn's votes.
             summed = scores.ndim == 2 and self.exact_.decision_function_shape == "ovo"
             return sums_over_opponents(scores, len(self.classes_)) if summed else scores
         starts = range(0, len(features), _BLOCK)

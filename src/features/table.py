@@ -37,7 +37,7 @@ Reader = Callable[[int], NDArray[np.uint8]]
 _VERSION = 3
 _FILE = "features.npy"
 _AT_ONCE = 128
-# Starting processes takes a second or two: what is done sooner is done here.
+# Starting processes takes a second or two: shorter work is done in this process.
 _WORTH_PROCESSES_SECONDS = 6.0
 _PROGRESS_SECONDS = 10.0
 

@@ -30,7 +30,7 @@ _ERASED, _AREA, _ASPECT, _TOP, _LEFT = 10, 11, 12, 13, 14
 _CROPPED, _CROP_AREA, _CROP_RATIO, _CROP_TOP, _CROP_LEFT = 15, 16, 17, 18, 19
 # A policy's own come after these, as many as it has.
 _STREAMS = 20
-# Keeps the draws of a step apart from those of a sample.
+# Makes the draws of a step independent of those of a sample.
 _MIX_KEY = 0x6D6978
 # Erased rectangles are at most this many times as high as wide, or as wide as high.
 _MAX_ASPECT = 10 / 3

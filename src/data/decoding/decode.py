@@ -94,7 +94,7 @@ _GREY_TOLERANCE = 8
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """The array that a model takes a picture as.
+    """The format of the arrays that a model takes.
 
     Attributes:
         image_size: (H, W) in pixels.
@@ -134,7 +134,7 @@ class PictureFormat:
         }
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides on the pixels, for the names under which they are kept.
+        """Return the values that determine the pixels, as part of a cache entry's key.
 
         Without a range of values that leaves them as they were before there was one.
         """

@@ -38,7 +38,7 @@ _PROGRESS_SECONDS = 10.0
 
 
 class ContentChanged(ConfigError):
-    """A file is not what it was when it was looked at; looking again helps, unless it goes on."""
+    """A file was changed after the audit; another audit helps, unless the changes go on."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 _NAMED = 20
 # The size for a model that has none of its own: 128x128 pixels, or as many in other proportions. A
-# network from scratch takes time in proportion to them, and learns little from more.
+# network from scratch takes time in proportion to them, and gains little from more.
 _LARGEST_AREA = 128 * 128
 _SMALLEST = 8
 _GREY_SIDE = 64

@@ -322,7 +322,7 @@ def _refreshed(findings: Findings, paths: tuple[str, ...], files: list[str]) -> 
 
 
 def _look(findings: Findings, files: list[str], workers: int) -> None:
-    """Fill in the rows about which nothing is known."""
+    """Read the files of unknown rows, and fill these in."""
     unknown = findings.unknown()
     batches = [
         unknown[at : at + _FILES_AT_A_TIME] for at in range(0, len(unknown), _FILES_AT_A_TIME)

@@ -26,7 +26,7 @@ _READ_AT_MOST = 10_000
 _VALUES = np.arange(256)
 
 MEASURES = np.dtype([("spread", "f4"), ("lit", "f4"), ("unlit", "f4"), ("sharpness", "f4")])
-# Deviation, in grey levels, below which a picture shows nothing.
+# Deviation, in grey levels, below which a picture counts as blank.
 _BLANK = 2.0
 # A dark picture has hardly a pixel above the one, a bright one hardly a pixel below the other.
 _DARK_BELOW, _BRIGHT_ABOVE = 50, 205

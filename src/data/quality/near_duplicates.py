@@ -35,7 +35,7 @@ _FEW_IN = 1000
 # A chain of resemblances through this share of all pictures is no set of copies.
 _CHAINED = 0.1
 _CHAINED_AT_LEAST = 20
-# Below this deviation (grey levels) a picture shows nothing that could be compared.
+# Deviation, in grey levels, below which a picture counts as blank and is not compared.
 _BLANK = 2.0
 _CHUNK = 4096
 _BURST = 0.7
@@ -207,7 +207,7 @@ def _tolerance(pairs: NDArray[np.int64], gaps: NDArray[np.float32], count: int) 
         now, doubled = (gaps <= tolerance).sum(), (gaps <= 2 * tolerance).sum()
         chained = _longest_chain(pairs[gaps <= 2 * tolerance], count)
         if doubled > max(_GROWTH * now, few) or chained > max(_CHAINED * count, _CHAINED_AT_LEAST):
-            # What made the next step explode is here already, though not yet in numbers.
+            # Pairs of strangers, whose number the next step multiplies, begin here already.
             return tolerance / 2
         tolerance *= 2
     return _LOOSEST

@@ -236,7 +236,7 @@ def _stored(folder: Path, find: Callable[[Path], Columns], pictures: PictureStor
     try:
         entry = cached(folder, build, what=f"the comparisons of the pictures of {pictures.name}")
     except ConfigError:
-        # Arrays need no cache otherwise, and need none to be looked at.
+        # Arrays are used without a cache otherwise, and so they are examined without one.
         if pictures.source is None or pictures.source.arrays is None:
             raise
         return find(folder)

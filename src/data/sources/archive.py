@@ -239,7 +239,7 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
             kind = stat.S_IFMT(info.external_attr >> 16)
             if info.is_dir():
                 continue
-            # 0: written by a system that knows no kinds of files.
+            # 0: written by a system without kinds of files.
             if kind not in (0, stat.S_IFREG):
                 raise _no_plain_file(archive, info.filename)
             with opened.open(info) as stream:
@@ -296,7 +296,7 @@ class _Headers:
 
 
 class _CheckedTar(tarfile.TarFile):
-    """Reads members as its base does, but takes no header that would fill the memory."""
+    """A `TarFile` that refuses headers that would fill the memory."""
 
     members: list[tarfile.TarInfo]
 
@@ -314,7 +314,7 @@ class _CheckedTar(tarfile.TarFile):
 
 
 class _CheckedInfo(tarfile.TarInfo):
-    """Reads headers as its base does, but takes only the mark of the end for the end.
+    """A `TarInfo` that takes only the mark of the end for the end of an archive.
 
     `tarfile` also stops, without a word, at a damaged header and where the file was cut, and reads
     as much for a name as the header says.

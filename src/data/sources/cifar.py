@@ -151,7 +151,7 @@ class _ArraysOnly(pickle.Unpickler):
 def _unpickled(data: bytes, place: Path, file: str) -> dict[bytes, Any]:
     try:
         table = _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
-    # A damaged pickle fails in as many ways as there are opcodes.
+    # A damaged pickle raises exceptions of many kinds.
     except Exception as error:
         raise ConfigError(f"{file} in {place} cannot be read: {error}. Fetch it anew.") from None
     if not isinstance(table, dict):

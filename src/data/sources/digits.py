@@ -42,7 +42,7 @@ def _table() -> np.ndarray:
     if package is not None and package.origin is not None:
         file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
         if file.is_file():
-            # Importing scikit-learn takes seconds, which no first run should wait for.
+            # Importing scikit-learn takes seconds.
             with gzip.open(file, "rt", encoding="ascii") as lines:
                 return np.loadtxt(lines, delimiter=",")
     from sklearn.datasets import load_digits

@@ -54,7 +54,7 @@ def past_test_measurements(output_dir: Path, fingerprint: str) -> int:
     for number, line in enumerate(lines, start=1):
         try:
             count += line_content(line).get("split") == fingerprint
-        except DamagedLine as error:  # a line torn by a crash still was a measurement
+        except DamagedLine as error:  # a line cut by a crash was a measurement too
             count += 1
             _log.warning(
                 "line %d of %s is damaged (%s): it counts as a measurement of this test part",

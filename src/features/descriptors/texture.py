@@ -48,7 +48,7 @@ class Gabor:
 
 @cache
 def _kernels(wavelengths: tuple[float, ...], orientations: int) -> list[NDArray[np.complex128]]:
-    """Filters of sides that are odd, without any answer to plain areas."""
+    """Return filters of odd sides, whose response to plain areas is 0."""
     kernels = []
     for wavelength in wavelengths:
         for turn in range(orientations):
