@@ -45,7 +45,7 @@ def start_head(
         The head; None where the network's own is not a single linear layer and is left unchanged.
     """
     # scikit-learn, which divides the folds, takes seconds to import.
-    from src.features.model import folds_of
+    from src.features.calibration import folds_of
 
     started = time.perf_counter()
     channels, size = data.pictures.channels, data.pictures.image_size
