@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from src.metrics.class_scores import class_scores
 from src.metrics.classification import confusion_matrix
 from src.metrics.probabilistic import reliability_bins
 from src.records.run import Predictions, RunSummary
-from src.reporting.class_table import class_rows
-from src.reporting.formatting import count, duration, measured, one_line, share_with_interval
-from src.reporting.tables import Table
+from src.reporting.formatting import Table, count, duration, measured, one_line, share_with_interval
 
 __all__ = ["CardFacts", "model_card"]
 
@@ -218,7 +217,7 @@ def _accuracy(found: Mapping[str, float], part: str) -> str:
 
 
 def _classes(part: str, said: Predictions) -> Table:
-    rows = [r for r in class_rows(confusion_matrix(said.probs, said.targets)) if r.pictures]
+    rows = [r for r in class_scores(confusion_matrix(said.probs, said.targets)) if r.pictures]
     title = f"Classes, {_NAMES[part]} part"
     if len(rows) > _MOST_CLASSES:
         title += f": the {_MOST_CLASSES} of {len(rows)} that are found least often"

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from src.config.schema import RunSettings
 from src.machine.failures import DiskRefuses, RunFailed
 from src.machine.interruption import Interrupted, Stopped
-from src.records.run import RunSummary, Suspect
-from src.reporting.suspects import write_suspects
+from src.records.run import RunSummary
+from src.records.suspects import Suspect, write_suspects
 from src.runs.folder import RunFolder
 from src.runs.seal import amending, seal
 from src.tracking.addresses import without_password
@@ -101,8 +101,8 @@ def show_suspects(
     read: Callable[[int], NDArray[np.uint8]],
 ) -> None:
     """The table of the pictures that somebody should look at, and their sheet."""
+    from src.reporting.contact_sheets import suspects_sheet
     from src.reporting.style import save
-    from src.reporting.suspects_sheet import suspects_sheet
 
     write_suspects(folder.suspects, suspects)
     tracker.artifact(folder.suspects)

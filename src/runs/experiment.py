@@ -23,7 +23,6 @@ from src.machine.failures import explained
 from src.machine.interruption import Interruption
 from src.metrics.summary import metric_key
 from src.records.run import RunSummary
-from src.reporting.suspects import doubtful_labels
 from src.reporting.terminal import format_summary
 from src.runs import build
 from src.runs.candidates.candidate import Candidate, Fitted, OnEpoch
@@ -37,6 +36,7 @@ from src.runs.measure import Measured, measure_part
 from src.runs.resolve import Resolved
 from src.runs.resume import check_pictures, finished_summary, is_asked_for_more
 from src.runs.start import Membership, open_folder, record_start
+from src.statistics.label_errors import doubtful_labels
 from src.storage.files import remove_leftovers
 from src.tracking.provenance import command_line
 from src.tracking.tracker import Tracker

@@ -13,7 +13,7 @@ from src.config.checks import ConfigError, to_plain
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.machine.disk import refusal
-from src.reporting.suspects import write_suspects
+from src.records.suspects import write_suspects
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved
 from src.runs.resume import reopen_record
@@ -141,7 +141,7 @@ def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
         written.append(folder / "runtime.json")
         write_atomically(written[-1], json.dumps(resolved.runtime_record(), indent=1) + "\n")
     if resolved.rates is not None:
-        from src.reporting.range_figure import range_figure
+        from src.reporting.run_figures import range_figure
         from src.reporting.style import save
 
         found = resolved.rates

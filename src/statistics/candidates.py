@@ -13,11 +13,11 @@ from src.metrics.inputs import checked
 from src.metrics.probabilistic import SMALLEST_PROBABILITY, binned
 from src.records.run import Predictions
 
-__all__ = ["Candidate", "Measured", "candidates_of"]
+__all__ = ["Candidate", "MeasuredRun", "candidates_of"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Measured:
+class MeasuredRun:
     """What comparing needs of one trained network; the probabilities themselves are let go.
 
     A thousand of them with 10,000 pictures each hold 50 MB.
@@ -62,7 +62,7 @@ class Measured:
         part: str,
         split_fingerprint: str | None,
         cost: float | None = None,
-    ) -> Measured:
+    ) -> MeasuredRun:
         """Reduce the predictions of one part; the order of their pictures does not matter.
 
         Raises:
@@ -134,7 +134,7 @@ class Candidate:
         return float(self.losses.mean(dtype=np.float64))
 
 
-def candidates_of(runs: Iterable[Measured]) -> tuple[Candidate, ...]:
+def candidates_of(runs: Iterable[MeasuredRun]) -> tuple[Candidate, ...]:
     """Group the repeats of each configuration, in the order in which they first appear.
 
     Of runs with the same configuration and the same seed the last one counts: a training that
@@ -145,8 +145,8 @@ def candidates_of(runs: Iterable[Measured]) -> tuple[Candidate, ...]:
         ValueError: there are no runs, or one of them was not measured on the same pictures, with
             the same labels, of the same part and split as the first; the run is named.
     """
-    groups: dict[str, dict[int, Measured]] = {}
-    first: Measured | None = None
+    groups: dict[str, dict[int, MeasuredRun]] = {}
+    first: MeasuredRun | None = None
     for run in runs:
         first = first or run
         _check_comparable(first, run)
@@ -160,7 +160,7 @@ def candidates_of(runs: Iterable[Measured]) -> tuple[Candidate, ...]:
     )
 
 
-def _candidate(runs: list[Measured], *, alone: bool) -> Candidate:
+def _candidate(runs: list[MeasuredRun], *, alone: bool) -> Candidate:
     costs = [run.cost for run in runs if run.cost is not None]
     return Candidate(
         name=runs[0].name if alone else f"{runs[0].name} ({runs[0].run_id[:8]})",
@@ -172,7 +172,7 @@ def _candidate(runs: list[Measured], *, alone: bool) -> Candidate:
     )
 
 
-def _check_comparable(first: Measured, run: Measured) -> None:
+def _check_comparable(first: MeasuredRun, run: MeasuredRun) -> None:
     def refuse(difference: str) -> None:
         raise ValueError(
             f"{run.name} (run {run.run_id}) cannot be compared with {first.name} "

@@ -6,18 +6,17 @@ For the winner, who was chosen by looking, see `winner`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
+from src.records.comparison import Interval
 from src.statistics.evidence import Evidence
 from src.statistics.roots import root
 from src.statistics.seed_effects import Belief, pair_effects
 
 __all__ = [
-    "Interval",
     "accuracy_interval",
     "difference_interval",
     "effective_pictures",
@@ -29,20 +28,6 @@ Floats = NDArray[np.float64]
 
 # Chosen on fields like those of `benchmarks/selection.py`, of other draws.
 _BELIEF = Belief(median=0.5, unlike=2.5)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """From `low` to `high`, both included."""
-
-    low: float
-    high: float
-
-    def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
-    def __str__(self) -> str:
-        return f"{100 * self.low:.1f} to {100 * self.high:.1f} %"
 
 
 def accuracy_interval(evidence: Evidence, candidate: int, confidence: float = 0.95) -> Interval:

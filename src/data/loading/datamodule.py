@@ -25,7 +25,7 @@ from src.data.quality.suspects import Examination, examine, list_suspects, sente
 from src.data.sources.source import Source
 from src.data.splitting.folds import assign_folds, hold_out
 from src.data.splitting.splits import Split, make_split
-from src.records.run import Suspect
+from src.records.suspects import Suspect
 
 __all__ = ["PictureData"]
 

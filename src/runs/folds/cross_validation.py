@@ -24,7 +24,6 @@ from src.data.splitting.splits import PARTS
 from src.machine.failures import explained
 from src.machine.interruption import Interruption
 from src.records.run import Predictions, RunSummary
-from src.reporting.suspects import doubtful_labels
 from src.reporting.terminal import format_summary
 from src.runs.build import build_fold
 from src.runs.candidates.candidate import OnEpoch
@@ -36,6 +35,7 @@ from src.runs.folds.out_of_fold import fold_means, joined, mean_of
 from src.runs.resolve import Resolved
 from src.runs.seal import changed_since
 from src.runs.start import Membership, open_folder, record_start
+from src.statistics.label_errors import doubtful_labels
 from src.storage.files import write_atomically
 from src.tracking.addresses import absolute_uri, public_uri
 from src.tracking.mirror_process import MirrorProcess

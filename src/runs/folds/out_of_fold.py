@@ -10,7 +10,7 @@ import numpy as np
 
 from src.metrics.summary import metric_key
 from src.records.run import Predictions
-from src.statistics.fold_tests import corrected_resampled_t
+from src.statistics.paired_tests import corrected_resampled_t
 
 __all__ = ["fold_means", "joined", "mean_of"]
 
