@@ -235,7 +235,7 @@ def test_cross_validations_are_combined_out_of_fold(runs: tuple[RunFolder, ...])
     split = Split.read(made.split)
     assert len(val(made).targets) == len(split.train) + len(split.val)
     together = compared(asked(pair.output_dir, f"runs=[{made.name},two,one]"))
-    assert together.runs == 3 and together.cross_validated
+    assert together.runs == 3 and together.folds == 2
     assert "each when it was held out as one of 2 folds" in verdict_sentences(together)[0]
     assert compared(asked(pair.output_dir, f"runs=[{made.name},two]")).pair is None
     members = load_trained(made.chosen_checkpoint()).passport["ensemble"]["members"]
