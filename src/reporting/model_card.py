@@ -1,4 +1,4 @@
-"""The model card: what a person should know before using a model, on a page of Markdown.
+"""The model card: intended use, data, metrics and limits of a model as Markdown.
 
 Mitchell et al., "Model Cards for Model Reporting", FAT* 2019 (arXiv:1810.03993): its sections and
 their order.
@@ -35,7 +35,7 @@ _SCORES = {
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """All that a card tells.
+    """The content of a model card.
 
     Attributes:
         summary: of the model's run.
@@ -73,7 +73,7 @@ class CardFacts:
 
 
 def model_card(facts: CardFacts) -> str:
-    """The card as Markdown."""
+    """Return the card as Markdown."""
     sections = {
         "Model details": _details(facts),
         "Intended use": _use(facts),
@@ -326,5 +326,5 @@ def _seconds(summary: RunSummary) -> str:
 
 
 def _text(words: str) -> str:
-    """As Markdown shows it literally."""
+    """Return the text with Markdown's marks escaped."""
     return "".join(f"\\{c}" if c in "\\`*_[]<>|~#" else c for c in one_line(words))

@@ -1,4 +1,4 @@
-"""From measured runs to candidates: the repeats of one configuration, side by side."""
+"""Measured runs, and the candidates that they are repeats of."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["Candidate", "MeasuredRun", "candidates_of"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MeasuredRun:
-    """What comparing needs of one trained network; the probabilities themselves are let go.
+    """The predictions of one trained network, reduced to what comparing needs.
 
-    A thousand of them with 10,000 pictures each hold 50 MB.
+    A thousand of them with 10,000 pictures each take 50 MB.
 
     Attributes:
         run_id: of the run it comes from.
         configuration: the same for two runs that differ in nothing but the seed of the training.
-        name: what people call the configuration.
+        name: of the configuration.
         seed: of the training.
         part: what was predicted: "val", "out-of-fold" or "test".
         split_fingerprint: of the split that the run was trained on, None where it is not known.
@@ -33,8 +33,7 @@ class MeasuredRun:
         right: (N,) bool, by ascending sample id.
         losses: (N,) float32, the log-loss of each picture in nats, in the same order.
         calibration_error: in [0, 1].
-        cost: whatever the reader pays per use, such as the latency in milliseconds; None if
-            nobody measured it.
+        cost: per use, such as the latency in milliseconds; None where not measured.
     """
 
     run_id: str
@@ -74,7 +73,7 @@ class MeasuredRun:
         if (ids[1:] == ids[:-1]).any():
             raise ValueError(f"Run {run_id} predicts some pictures of its {part} part twice.")
         probs, targets = checked(predictions.probs, predictions.targets)
-        preds = probs.argmax(axis=1)  # once: a thousand runs show what is done twice
+        preds = probs.argmax(axis=1)  # computed once, which matters with a thousand runs
         right = preds == targets
         of_preds, likelihood = (
             np.take_along_axis(probs, labels[:, None], axis=1)[:, 0] for labels in (preds, targets)

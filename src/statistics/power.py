@@ -1,4 +1,4 @@
-"""Whether there are enough pictures to tell two candidates apart, and how many would be."""
+"""The power of a paired comparison: detectable differences, and pictures needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["pictures_needed", "power_of_pair", "smallest_detectable_gap"]
 def power_of_pair(
     evidence: Evidence, first: int, second: int, level: float = 0.05, power: float = 0.8
 ) -> Power:
-    """How many pictures and repeats tell these two apart, if their gap is what it seems to be.
+    """Return the pictures and repeats needed to detect the measured difference of two candidates.
 
     Args:
         evidence: of the candidates.
@@ -42,7 +42,7 @@ def power_of_pair(
 def pictures_needed(
     gap: float, changed: float, seed_variance: float = 0.0, level: float = 0.05, power: float = 0.8
 ) -> int | None:
-    """Pictures with which a paired test finds a difference, or None if no number is enough.
+    """Return the pictures with which a paired test finds a difference; None if no number suffices.
 
     Connor, "Sample Size for Testing Differences in Proportions for the Paired-Sample Design",
     Biometrics 1987, and for single trainings exactly that.
@@ -69,7 +69,7 @@ def pictures_needed(
     def beyond(logarithm: float) -> float:
         return _detectable_gap(gap, changed, math.exp(logarithm), seed_variance, level, power) - gap
 
-    # Nothing is told from less than one picture, and 1e15 is further than anybody gets.
+    # At least one picture is needed, and more than 1e15 are out of reach.
     if beyond(0.0) <= 0:
         return 1
     if beyond(34.5) > 0:
@@ -80,7 +80,7 @@ def pictures_needed(
 def smallest_detectable_gap(
     changed: float, pictures: int, seed_variance: float, level: float = 0.05, power: float = 0.8
 ) -> float:
-    """The true difference that so many pictures find with this power, at most 1."""
+    """Return the true difference that so many pictures find with this power, at most 1."""
 
     def beyond(gap: float) -> float:
         return gap - _detectable_gap(
@@ -94,7 +94,7 @@ def smallest_detectable_gap(
 def _detectable_gap(
     gap: float, changed: float, pictures: float, seed_variance: float, level: float, power: float
 ) -> float:
-    """By how much two candidates must differ when errors are those of this gap."""
+    """Return the detectable difference if the errors are those of this gap."""
     without = math.sqrt(changed / pictures + seed_variance)
     within = math.sqrt((changed - gap**2) / pictures + seed_variance)
     return float(ndtri(1 - level / 2) * without + ndtri(power) * within)

@@ -1,4 +1,4 @@
-"""Everything that can be said about a field of candidates, as one value."""
+"""The verdict on a field of candidates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["judge"]
 
 
 def judge(candidates: Sequence[Candidate], *, draws: int = 1000, seed: int = 0) -> Verdict:
-    """Rank the candidates and judge what the ranking is worth.
+    """Rank the candidates and estimate the uncertainty of the ranking.
 
     The order in which they come does not matter. 1,000 candidates with 10,000 pictures each take
     some seconds and 300 MB.

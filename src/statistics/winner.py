@@ -1,4 +1,4 @@
-"""The accuracy of the one that was picked for its accuracy.
+"""The true accuracy of the candidate with the highest measured accuracy.
 
 The largest of many measured accuracies is, on the average, too large: the winner's curse. How much
 depends on how close the others came, and on how far their errors go together with the winner's.
@@ -56,7 +56,7 @@ _LOOKS = 49
 
 @dataclass(frozen=True)
 class Winner:
-    """What can be said of the winner.
+    """The winner's accuracy, corrected for the selection.
 
     Attributes:
         candidate: its index.
@@ -74,7 +74,7 @@ class Winner:
 def winners_accuracy(
     evidence: Evidence, winner: int, errors: Errors, confidence: float = 0.95
 ) -> Winner:
-    """The true accuracy of the candidate that came first, with its hybrid interval.
+    """Return the true accuracy of the candidate that came first, with its hybrid interval.
 
     Each of the normal laws that are averaged has the variance that each supposed accuracy would
     have, p (1 - p) over an effective number of pictures, so that with nothing to correct and
@@ -187,7 +187,7 @@ def _winning_range(
 
 
 def _lead(evidence: Evidence, winner: int, rival: int) -> float:
-    """By how much the winner leads one who is level with it, within a step of the accuracy.
+    """Return the winner's lead over a candidate that is level with it, within a step of accuracy.
 
     Accuracies come in steps and the law does not. If it is taken at a step, level candidates make
     the interval too long or too short: Stevens, "Fiducial Limits of the Parameter of a
@@ -209,7 +209,7 @@ def _lead(evidence: Evidence, winner: int, rival: int) -> float:
 
 
 def _simultaneous_quantile(evidence: Evidence, errors: Errors, confidence: float) -> float:
-    """So many standard errors hold every candidate's error at once, if they are the right ones."""
+    """Return the standard errors that contain the errors of all candidates simultaneously."""
     # Never less than what one candidate alone would need.
     alone = float(ndtri((1 + confidence) / 2))
     error = np.sqrt(evidence.variance)
@@ -222,7 +222,7 @@ def _simultaneous_quantile(evidence: Evidence, errors: Errors, confidence: float
 
 
 def _as_rare(bound: float, scales: Floats, weights: Floats) -> float:
-    """What an error of an unsure scale passes as rarely as a normal one passes `bound`.
+    """Return the bound that an error of uncertain scale exceeds as rarely as a normal one `bound`.
 
     Beran, "Balanced Simultaneous Confidence Sets", JASA 1988: each candidate's interval has the
     same share of the error, however its own law looks.

@@ -30,7 +30,7 @@ def test_a_comparison_leaves_tables_a_page_and_pictures(tmp_path: Path) -> None:
     assert names[:3] == ["leaderboard.json", "leaderboard.csv", "report.html"]
     assert json.loads(files[0].read_text())["winner"] == "cnn"
     assert "cnn comes first of 2 candidates" in files[2].read_text()
-    assert "confusion_2.png" in names and "disagreements.png" not in names
+    assert "confusion_2.png" in names
 
 
 def test_a_place_that_cannot_be_written_is_named_with_its_setting(tmp_path: Path) -> None:
