@@ -42,6 +42,7 @@ _NOT_THE_CANDIDATE = (
     *("data.num_workers", "data.check_content", "data.download", "data.name"),
 )
 _NO_SETTINGS = "its config.yaml holds no settings"
+_IDLE: dict[str, tuple[str, ...]] = {}  # what `_idle` has found, by kind of model
 
 
 @dataclass(frozen=True)
@@ -257,11 +258,19 @@ def _idle(model: object) -> tuple[str, ...]:
     """Return prefixes of the keys that have no effect on this model, such as `model.knn.`."""
     if not isinstance(model, dict):
         return ()
-    try:
-        keys = from_plain(ModelSettings, model, "model").idle_keys()
-    except ConfigError:  # of another version, or of a package that is not installed
-        return ()
-    return tuple(f"{key}." for key in keys)
+    # Numbers matter by whether they are 0 alone, and building settings takes a millisecond.
+    kind = json.dumps(
+        {k: bool(v) if isinstance(v, int | float) else v for k, v in leaves(model).items()},
+        sort_keys=True,
+        default=str,
+    )
+    if kind not in _IDLE:
+        try:
+            keys = from_plain(ModelSettings, model, "model").idle_keys()
+        except ConfigError:  # of another version, or of a package that is not installed
+            keys = ()
+        _IDLE[kind] = tuple(f"{key}." for key in keys)
+    return _IDLE[kind]
 
 
 def _candidate_settings(groups: Sequence[_Group]) -> dict[str, Any]:
