@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.commands import python
 from benchmarks.table import Row
 from src.records.run import Predictions
-from src.statistics.mcnemar import mcnemar
+from src.statistics.paired_tests import mcnemar
 
 __all__ = ["measure"]
 

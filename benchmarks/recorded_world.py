@@ -23,6 +23,7 @@ from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import past_test_measurements
 from src.features.table import FeatureTable
 from src.records.champions import Champion
+from src.reporting.comparison_report import verdict_sentences
 from src.runs.build import build_data, build_extractors
 from src.runs.candidates.choose import load_trained
 from src.runs.experiment import run_experiment
@@ -150,7 +151,7 @@ def _verdict(out: Path) -> tuple[str, tuple[str, ...], str]:
     settings = compose_settings(CompareSettings, [f"output_dir={out}"], "compare")
     found = compared(settings)
     rows = [(one.run_dirs, one.standing, one.size, one.parameters) for one in found.entrants]
-    return "remarks", found.remarks, repr((rows, found.test_measurements, found.sentences))
+    return "remarks", found.remarks, repr((rows, found.test_measurements, verdict_sentences(found)))
 
 
 def _labels(run: RunFolder) -> bytes:

@@ -1,4 +1,4 @@
-"""Which candidate to use, and how sure that is, from what finished runs predicted.
+"""Compare finished runs by their stored predictions: which candidate to use, and how sure.
 
 python -m src.compare sweep=default
 python -m src.compare sweep=default ensemble=true
@@ -20,9 +20,9 @@ from src.config.finished import CompareSettings
 def compare(settings: CompareSettings, words: Sequence[str]) -> None:
     """Print the leaderboard and the verdict, and leave a report beside the runs and in MLflow.
 
-    What is made of the runs (`ensemble`) is judged with them.
+    With `ensemble`, a combination of the runs is made and compared with them.
     """
-    from src.reporting.comparison import format_comparison
+    from src.reporting.comparison_report import format_comparison
     from src.selection.comparison import compared
 
     comparison = compared(settings)
@@ -35,13 +35,12 @@ def compare(settings: CompareSettings, words: Sequence[str]) -> None:
             comparison = compared(settings, [made.run_dir])
     print(format_comparison(comparison, shutil.get_terminal_size((120, 24)).columns), flush=True)
 
-    # What makes the report takes a moment to import, which the verdict should not wait for.
-    from src.selection.comparison.mirror import begun
-    from src.selection.comparison.write import comparison_folder, write_comparison
+    # Imported after the verdict is printed, because the report takes a moment to import.
+    from src.selection.comparison.write import comparison_folder, tracked, write_comparison
 
     folder = comparison_folder(settings)
     page = folder / "report.html"
-    with written_to("output_dir", folder), begun(comparison, folder, settings) as tracker:
+    with written_to("output_dir", folder), tracked(comparison, folder, settings) as tracker:
         for file in write_comparison(comparison, settings):
             tracker.artifact(file, "" if file.parent == folder else file.parent.name)
             if file == page:  # whole without the pictures that are drawn next to it

@@ -28,7 +28,7 @@ def export(settings: ExportSettings, words: Sequence[str]) -> None:
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 
-    from src.reporting.export_table import format_export
+    from src.reporting.terminal import format_export
     from src.runs.finished.export import export_run
 
     record, serving = export_run(folder, checkpoint, settings)

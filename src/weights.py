@@ -21,7 +21,7 @@ def weights(settings: WeightsSettings, words: Sequence[str]) -> None:
     """Print one table, and how a network of it is named."""
     # timm and torchvision take a moment, which help and wrong words should not wait for.
     from src.models.weights import loadable
-    from src.reporting.weights_table import format_weights
+    from src.reporting.terminal import format_weights
 
     wanted = (settings.filter or "").casefold()
     networks = loadable()

@@ -53,6 +53,16 @@ class ModelSettings(Settings):
         """Return the groups of settings below this one that belong to a chosen option."""
         return ()
 
+    def is_idle(self, key: str) -> bool:
+        """Return whether a key of a run, or a whole group, changes nothing with this model."""
+
+        def within(inner: str, outer: str) -> bool:
+            return f"{inner}.".startswith(f"{outer}.")
+
+        if any(within(key, group) for group in TRAINING):
+            return not any(within(key, used) or within(used, key) for used in self.uses)
+        return any(within(key, f"model.{name}") for name in self.unused())
+
     def unused(self) -> tuple[str, ...]:
         """Return the fields that change nothing because of the values of others."""
         groups = [f.name for f in fields(self) if isinstance(getattr(self, f.name), Settings)]

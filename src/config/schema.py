@@ -10,7 +10,7 @@ import src.config.features  # noqa: F401 - registers the models that classify fe
 from src.config.augment import AugmentSettings
 from src.config.checks import ConfigError, Settings, number_or_auto, setting, to_plain
 from src.config.data import DataSettings
-from src.config.models import TRAINING, ModelSettings
+from src.config.models import ModelSettings
 from src.config.tracking import TrackingSettings
 from src.config.training import LossSettings, OptimizerSettings, SchedulerSettings
 
@@ -203,13 +203,7 @@ class RunSettings(Settings):
 
     def is_idle(self, key: str) -> bool:
         """Return whether a key, or a whole group, changes nothing with this model."""
-
-        def within(inner: str, outer: str) -> bool:
-            return f"{inner}.".startswith(f"{outer}.")
-
-        if any(within(key, group) for group in TRAINING):
-            return not any(within(key, used) or within(used, key) for used in self.model.uses)
-        return any(within(key, f"model.{name}") for name in self.model.unused())
+        return self.model.is_idle(key)
 
     def effective(self) -> dict[str, Any]:
         """Return all settings but the idle ones, as nested plain containers."""

@@ -1,0 +1,1 @@
+"""Combinations of trained models, from their predictions alone: pure functions of arrays."""

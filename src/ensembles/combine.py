@@ -1,31 +1,29 @@
-"""Combine trained models, and say what the combination is worth on pictures it was not fitted to.
+"""Combine trained models, and estimate the accuracy of the combination by cross-validation.
 
-A combination that is chosen and measured on the same pictures looks better than it is. So the
-pictures are dealt into folds: for each fold the combination is made on the other folds alone, and
-so is the choice of the single best member that it is held against. Every picture is then answered
-once by both, in the way in which either would be made, and the two are compared picture by
-picture. What is taken away is made on all pictures.
+A combination that is chosen and measured on the same pictures looks better than it is. The
+pictures are therefore split into folds: for each fold the combination is fitted on the other folds,
+and so is the choice of the single best member that it is compared with. Both then predict every
+picture once, and are compared picture by picture. The weights returned are fitted on all pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.ensembles.greedy import greedy_weights
 from src.ensembles.mixing import Way, combined_probabilities
-from src.ensembles.stacking import stacking_weights
+from src.ensembles.weights import greedy_weights, stacking_weights
 from src.metrics.classification import accuracy
 from src.metrics.intervals import wilson_interval
 from src.metrics.probabilistic import calibration_error, log_loss
-from src.statistics.intervals import Interval
-from src.statistics.mcnemar import McNemar, mcnemar
+from src.records.combination import Combination
+from src.records.comparison import Interval
+from src.statistics.paired_tests import mcnemar
 
-__all__ = ["WAYS", "Combination", "combine", "dealt", "judged"]
+__all__ = ["WAYS", "combine", "dealt", "judged"]
 
 Floats = NDArray[np.float64]
 Probs = NDArray[np.float32]
@@ -34,55 +32,6 @@ WAYS: tuple[Way, ...] = ("greedy", "stacking")
 _LIBRARY = 50
 # Halves are enough to tell which of two ways is better, and each more costs a search.
 _FOLDS_FOR_THE_WAY = 2
-
-
-@dataclass(frozen=True, eq=False)
-class Combination:
-    """A mixture of members and what it is worth.
-
-    Attributes:
-        way: how the members are mixed.
-        members: names of the M members that it could choose from.
-        weights: (M,) made on all pictures; 0 for a member that is not needed.
-        probs: (N, K) of held-out pictures, in the order given.
-        accuracy, log_loss, calibration_error: of `probs`.
-        interval: of the accuracy, 95 %.
-        best: name of the single member that would be chosen on all pictures, by accuracy.
-        best_accuracy: of the single members chosen as the combination was, on held-out pictures.
-        test: the combination (first) against the single member, both on held-out pictures.
-    """
-
-    way: Way | Literal["soup"]
-    members: tuple[str, ...]
-    weights: Floats
-    probs: Probs
-    accuracy: float
-    log_loss: float
-    calibration_error: float
-    interval: Interval
-    best: str
-    best_accuracy: float
-    test: McNemar
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """The outcome in words."""
-        used = int(np.count_nonzero(self.weights))
-        gain = 100 * (self.accuracy - self.best_accuracy)
-        doubt = self.test.p_value
-        if doubt > 0.05:
-            verdict = "which cannot be told from the best single model"
-        else:
-            verdict = f"{'better' if gain > 0 else 'worse'} than the best single model"
-        mixture = "mean of the weights" if self.way == "soup" else "combination"
-        return (
-            f"The {mixture} of {used} of {len(self.members)} trained models is right for "
-            f"{100 * self.accuracy:.1f} % of pictures that it was not fitted to "
-            f"({self.interval}), {verdict} ({gain:+.1f} points, McNemar's exact test on the same "
-            f"pictures: p = {doubt:.2g}).",
-            f"The single model was picked on the same pictures as the combination; picked on "
-            f"all of them it is {self.best}.",
-        )
 
 
 def combine(
@@ -95,7 +44,7 @@ def combine(
     folds: int = 5,
     seed: int = 0,
 ) -> Combination:
-    """Make a combination and measure it on held-out pictures.
+    """Fit a combination and measure it on held-out pictures.
 
     Args:
         members: M names.
@@ -137,11 +86,11 @@ def judged(
     folds: int,
     seed: int,
 ) -> Combination:
-    """What a combination is worth beside the best single member.
+    """Compare a combination with the best single member, both on held-out pictures.
 
     Args:
         way, members, weights: of the combination.
-        held_out: (N, K), of each picture what a combination made on the other folds says.
+        held_out: (N, K) predictions for each picture of a combination fitted on the other folds.
         right: (M, N) which member has which picture right.
         targets: (N,).
         folds, seed: that `dealt` was given for `held_out`.
@@ -166,7 +115,7 @@ def judged(
 
 
 def dealt(count: int, folds: int, seed: int) -> list[NDArray[np.bool_]]:
-    """For each fold, (N,) bool: which of `count` pictures are held out.
+    """Return for each fold, (N,) bool, which of `count` pictures are held out.
 
     Raises:
         ValueError: there are fewer than 2 folds, or more than pictures.
@@ -185,7 +134,7 @@ def _held_out(
     folds: int,
     seed: int,
 ) -> Probs:
-    """(N, K): of each picture, what a combination made on the other folds says."""
+    """Return (N, K) predictions for each picture of a combination fitted on the other folds."""
     found = np.empty(probs.shape[1:], np.float32)
     for outside in dealt(len(targets), folds, seed):
         inside = ~outside

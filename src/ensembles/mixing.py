@@ -1,4 +1,4 @@
-"""What members say together, by weights that somebody found; NumPy alone, as it is served."""
+"""Weighted combination of predictions, in NumPy alone because it is served."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Way = Literal["greedy", "stacking"]
 
 
 def combined_probabilities(way: Way, probs: Probs, weights: Floats) -> Probs:
-    """(N, K) of the (M, N, K) probabilities of the members."""
+    """Return (N, K) of the (M, N, K) probabilities of the members."""
     return (
         mean_of_logs(probs, weights) if way == "stacking" else mean_of_probabilities(probs, weights)
     )
 
 
 def mean_of_probabilities(probs: Probs, weights: Floats) -> Probs:
-    """(N, K) of (M, N, K) probabilities and (M,) weights that sum to one."""
+    """Return (N, K), the mean of (M, N, K) probabilities with (M,) weights that sum to one."""
     used = np.flatnonzero(weights)
     return np.einsum("m,mnk->nk", weights[used].astype(np.float32), probs[used])
 
 
 def mean_of_logs(probs: Probs, weights: Floats) -> Probs:
-    """(N, K) probabilities in proportion to prod_m probs[m] ** weights[m].
+    """Return (N, K) probabilities in proportion to prod_m probs[m] ** weights[m].
 
     The logarithmic opinion pool: Genest & Zidek, "Combining Probability Distributions: A Critique
     and an Annotated Bibliography", Statistical Science 1986.
@@ -47,6 +47,6 @@ def mean_of_logs(probs: Probs, weights: Floats) -> Probs:
 
 
 def logs_of(probs: Probs) -> Floats:
-    """Logarithms of probabilities, none below that of `SMALLEST_PROBABILITY`."""
+    """Return logarithms of probabilities, none below that of `SMALLEST_PROBABILITY`."""
     logs: Floats = np.log(probs.astype(np.float64).clip(SMALLEST_PROBABILITY, 1.0))
     return logs

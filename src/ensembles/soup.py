@@ -1,4 +1,4 @@
-"""Which trained networks of one architecture to average, weight by weight."""
+"""The greedy soup: the mean of the weights of networks of one architecture."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from src.ensembles.combine import Combination, dealt, judged
+from src.ensembles.combine import dealt, judged
+from src.records.combination import Combination
 
 __all__ = ["Ask", "greedy_soup"]
 
 Probs = NDArray[np.float32]
-# Ascending indices of some of the members -> (N, K), what the mean of their weights says.
+# Ascending indices of some of the members -> (N, K) predictions of the mean of their weights.
 Ask = Callable[[tuple[int, ...]], Probs]
 
 
@@ -24,7 +25,7 @@ def greedy_soup(
     folds: int = 5,
     seed: int = 0,
 ) -> Combination:
-    """The greedy soup, and what it is worth on pictures that had no say in it.
+    """Return the greedy soup, measured on pictures that it was not chosen on.
 
     Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves
     accuracy without increasing inference time", ICML 2022, recipe 1: from the best member to the
@@ -33,7 +34,7 @@ def greedy_soup(
 
     Args:
         members: M names.
-        ask: answers for the N pictures; called once for every soup that comes up.
+        ask: predicts the N pictures; called once for every soup that is tried.
         targets: (N,).
         folds: at least 2, at most N.
         seed: of the folds.

@@ -42,14 +42,14 @@ class Champion:
 
     @classmethod
     def read(cls, output_dir: Path, data: str) -> Champion | None:
-        """The one of a data set, or None."""
+        """Return the champion of a data set, or None."""
         return _read(champions_folder(output_dir) / f"{plain_name(data)}.json")
 
     def write(self, output_dir: Path) -> Path:
-        """Make it the champion; returns the file that says so.
+        """Write its record, and return the file.
 
         Raises:
-            OSError: it cannot be written; who was champion before stays it.
+            OSError: it cannot be written; the champion before stays.
         """
         path = champions_folder(output_dir) / f"{plain_name(self.data)}.json"
         write_atomically(path, checked_json(asdict(self)))
@@ -57,12 +57,12 @@ class Champion:
 
 
 def champions_folder(output_dir: Path) -> Path:
-    """Where an output folder keeps its champions, a file each."""
+    """Return the folder of an output folder's champions, a file each."""
     return output_dir.absolute() / "champions"
 
 
 def find_champion(word: str, output_dir: Path) -> Champion | None:
-    """Whom `champion` or `champion:DATA` means; None for any other word.
+    """Return the champion that `champion` or `champion:DATA` names; None for any other word.
 
     Raises:
         ValueError: there is no such champion, or `champion` alone could mean several.
@@ -86,7 +86,7 @@ def find_champion(word: str, output_dir: Path) -> Champion | None:
 
 
 def plain_name(name: str) -> str:
-    """`name` with letters of the Latin alphabet, digits, dots and underscores only."""
+    """Return `name` with letters of the Latin alphabet, digits, dots and underscores only."""
     plain = re.sub(r"[^A-Za-z0-9._]+", "_", name).strip("._")[:60]
     # Names in another alphabet, of which nothing is left, must not become one and the same.
     return (

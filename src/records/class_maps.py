@@ -1,4 +1,4 @@
-"""What shows where in a picture a class is, whatever model it comes from."""
+"""Class maps of a trained model: heat maps of where in a picture a class is seen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ClassMaps:
     Attributes:
         of: pictures (B, C, H, W) uint8 and classes (B, M) int64 to look for in each
             -> (B, M, H, W) in [0, 1].
-        title: what these maps are, and what is bright in them.
+        title: of the maps, and the meaning of bright places.
     """
 
     of: Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]

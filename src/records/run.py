@@ -1,7 +1,7 @@
-"""What is left of a finished run: plain values, and the two files that hold them.
+"""Records of a finished run, and the two files that hold them.
 
-`summary.json` says what the run was and how it went; `predictions/<split>.parquet` holds what the
-network said of every picture. Everything after a run works on these two.
+`summary.json` holds what the run was and its results; `predictions/<split>.parquet` holds the
+probabilities of every picture. Everything after a run works on these two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from src.storage.files import replacing, write_atomically
 
-__all__ = ["Predictions", "RunSummary", "Suspect"]
+__all__ = ["Predictions", "RunSummary"]
 
 _STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Where parquet keeps what belongs to the whole table.
@@ -141,31 +141,6 @@ class Predictions:
             )
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no predictions of a run: {error}") from error
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """A picture that somebody should look at; it takes part all the same.
-
-    Attributes:
-        part: "train", "val" or "test".
-        index: in the data set.
-        path: None where the pictures are no files.
-        label: the name of its class.
-        kind: what is suspicious about it, in a word or two.
-        score: in [0, 1], 1 the worst; comparable within a kind.
-        suggested: the name of the class that it rather seems to belong to; "" for no suggestion.
-        like: what people know the picture by that it is nearly equal to; "" for none.
-    """
-
-    part: str
-    index: int
-    path: str | None
-    label: str
-    kind: str
-    score: float
-    suggested: str = ""
-    like: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Plain values of a race: its trials, its finalists, and what came out. A leaf, for everyone."""
+"""Records of a sweep: its trials, finalists and result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial as it stands.
+    """A trial in its current state.
 
     Attributes:
         number: from 0, unique in the study.
@@ -97,7 +97,7 @@ class Finalist:
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A study as it stands.
+    """A study in its current state.
 
     Attributes:
         study: its name.

@@ -1,1 +1,1 @@
-"""Pictures and texts made from arrays and records."""
+"""Text, tables, figures and HTML pages from records; a leaf that computes no result."""

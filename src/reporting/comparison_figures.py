@@ -1,41 +1,40 @@
-"""The pictures of a comparison, drawn into its folder."""
+"""Figures of a comparison: ranking, trade-offs, learning curves, reliability, classes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from src.reporting.comparison import Comparison
-from src.reporting.contact_sheets import Cell, sheet
-from src.reporting.figures import confusion_figure
+from src.records.comparison import Comparison, Leader, ReportData
+from src.reporting.charts import FamilyCurves, TradeOff, curves_figure, pareto_figure
+from src.reporting.class_figures import confusion_figure
+from src.reporting.comparison_report import pictures_compared
 from src.reporting.formatting import metric_text, tick_text
-from src.reporting.palette import family_colors
-from src.reporting.report_data import Disagreement, Exhibits, Leader, as_race
+from src.reporting.scales import family_colors
 from src.reporting.style import (
     GRID,
     INK,
     MUTED,
-    WARNING,
     axes_at,
     inches,
     new_figure,
     plain_labels,
-    save,
+    save_as,
     tidy,
 )
-from src.reporting.sweep_curves import curves_figure, importance_figure
-from src.reporting.sweep_planes import pareto_figure, trade_offs
 
 __all__ = [
-    "disagreement_sheet",
+    "curves_of",
     "draw_comparison_figures",
     "ranking_figure",
     "recall_figure",
     "reliability_figure",
+    "trade_offs_of",
 ]
 
 _MOST_RANKED = 30
@@ -44,13 +43,13 @@ _LONGEST = 52
 _LINE_INCHES = 0.27
 
 
-def draw_comparison_figures(folder: Path, exhibits: Exhibits) -> Iterator[Path]:
-    """Draw a comparison; what there is nothing to draw of, such as importances, has no picture.
+def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
+    """Draw a comparison; figures without data, such as learning curves, are left out.
 
     Args:
-        folder: where to; one PNG a picture: `leaderboard`, `trade_offs`, `learning_curves`,
-            `reliability`, `confusion_<place>`, `classes`, `disagreements`, `importance`.
-        exhibits: what to draw.
+        folder: of the files `leaderboard.png`, `trade_offs.png`, `learning_curves.png`,
+            `reliability.png`, `confusion_<place>.png` and `classes.png`.
+        data: what to draw.
 
     Yields:
         The path of each file once it is written.
@@ -58,39 +57,56 @@ def draw_comparison_figures(folder: Path, exhibits: Exhibits) -> Iterator[Path]:
     Raises:
         OSError: a file cannot be written.
     """
-
-    def saved(figure: Figure, name: str) -> Path:
-        path = folder / f"{name}.png"
-        save(figure, path)
-        return path
-
-    race = as_race(exhibits)
-    yield saved(ranking_figure(exhibits.comparison), "leaderboard")
-    if trade_offs(race):
-        yield saved(pareto_figure(race), "trade_offs")
-    if exhibits.curves:
-        yield saved(curves_figure(race), "learning_curves")
-    yield saved(reliability_figure(exhibits.leaders), "reliability")
-    for place, leader in enumerate(exhibits.leaders, 1):
+    saved, metric = partial(save_as, folder), f"{data.comparison.part}/accuracy"
+    colors = family_colors(list(dict.fromkeys(one.family for one in data.comparison.entrants)))
+    yield saved(ranking_figure(data.comparison), "leaderboard")
+    if trade_offs := trade_offs_of(data.comparison):
+        yield saved(pareto_figure(trade_offs, metric, colors), "trade_offs")
+    if curves := curves_of(data):
+        yield saved(curves_figure(curves, metric, colors), "learning_curves")
+    yield saved(reliability_figure(data.leaders), "reliability")
+    for place, leader in enumerate(data.leaders, 1):
         title = f"Confusion of {plain_labels([leader.name], _LONGEST)[0]}"
-        figure = confusion_figure(leader.matrix, exhibits.class_names, title)
+        figure = confusion_figure(leader.matrix, data.class_names, title)
         yield saved(figure, f"confusion_{place}")
-    yield saved(recall_figure(exhibits.leaders, exhibits.class_names), "classes")
-    if any(one.picture is not None for one in exhibits.disagreements):
-        figure = disagreement_sheet(exhibits.disagreements, exhibits.leaders)
-        yield saved(figure, "disagreements")
-    if exhibits.importances:
-        of_study = replace(
-            race,
-            metrics=(exhibits.importance_of,),
-            families=tuple(exhibits.importances),
-            importances=exhibits.importances,
-        )
-        yield saved(importance_figure(of_study), "importance")
+    yield saved(recall_figure(data.leaders, data.class_names), "classes")
+
+
+def trade_offs_of(comparison: Comparison) -> list[TradeOff]:
+    """Return accuracy against each cost that is known of two candidates or more."""
+    costs: dict[str, list[float | None]] = {
+        "cost/parameters": [one.parameters for one in comparison.entrants],
+        "cost/latency_ms": [one.standing.cost for one in comparison.entrants],
+    }
+    found = []
+    for key, known in costs.items():
+        points = [
+            (float(cost), one.standing.accuracy, one.family)
+            for one, cost in zip(comparison.entrants, known)
+            if cost is not None
+        ]
+        if len(points) > 1:
+            found.append(TradeOff(key, "minimize", points))
+    return found
+
+
+def curves_of(data: ReportData) -> list[FamilyCurves]:
+    """Return the curves of each family that has one; the best candidate of a family comes first."""
+    found: dict[str, FamilyCurves] = {}
+    for one in data.comparison.entrants:
+        curve = data.curves.get(one.standing.rank)
+        if curve and one.family in found:
+            known = found[one.family]
+            found[one.family] = replace(known, complete=[*known.complete, curve])
+        elif curve:
+            found[one.family] = FamilyCurves(
+                one.family, [curve], [], best=curve, value=one.standing.accuracy
+            )
+    return list(found.values())
 
 
 def ranking_figure(comparison: Comparison) -> Figure:
-    """Accuracy and 95 % interval of the best candidates; those tied with the best are filled.
+    """Draw accuracy and 95 % interval of the best candidates; those tied with the best filled.
 
     Args:
         comparison: of any number of candidates; the first thirty are drawn.
@@ -112,8 +128,8 @@ def ranking_figure(comparison: Comparison) -> Figure:
     of = f"the best {len(shown)} of " if len(shown) < len(comparison.entrants) else ""
     tidy(axes, title=f"Accuracy of {of}{len(comparison.entrants):,} candidates")
     axes.set_xlabel(
-        f"percent of {comparison.where}, with 95 % intervals, the first one corrected for having "
-        "been picked;\nfilled: cannot be told from the best",
+        f"percent of {pictures_compared(comparison)}, with 95 % intervals, the first one corrected "
+        "for the selection;\nfilled: cannot be told from the best",
         fontsize=7.5, color=MUTED,
     )  # fmt: skip
     axes.set_yticks(range(len(shown)), labels)
@@ -124,7 +140,7 @@ def ranking_figure(comparison: Comparison) -> Figure:
 
 
 def reliability_figure(leaders: Sequence[Leader]) -> Figure:
-    """How often each leader is right against how sure it was; a dot's area is its share.
+    """Draw accuracy against confidence of each leader; a dot's area is its share.
 
     Args:
         leaders: at least one.
@@ -133,14 +149,13 @@ def reliability_figure(leaders: Sequence[Leader]) -> Figure:
     grid = figure.subplots(1, len(leaders), sharex=True, sharey=True, squeeze=False)[0]
     colors = family_colors(list(dict.fromkeys(one.family for one in leaders)))
     for axes, one in zip(grid, leaders, strict=True):
-        filled = one.bins.counts > 0
-        shares = one.bins.counts[filled] / one.bins.counts.sum()
-        confidence, accuracy = one.bins.confidence[filled], one.bins.accuracy[filled]
         axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (4, 3)))
-        axes.plot(confidence, accuracy, color=colors[one.family], lw=1.2)
-        axes.scatter(confidence, accuracy, s=12 + 260 * shares, color=colors[one.family])
+        axes.plot(one.confidence, one.accuracy, color=colors[one.family], lw=1.2)
+        axes.scatter(
+            one.confidence, one.accuracy, s=12 + 260 * one.shares, color=colors[one.family]
+        )
         name = plain_labels([one.name], 30)[0]
-        error = metric_text("calibration_error", one.bins.calibration_error)
+        error = metric_text("calibration_error", one.calibration_error)
         tidy(axes, title=f"{name}\ncalibration error {error}", x="confidence", y="accuracy")
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         axes.title.set_fontsize(9)
@@ -152,7 +167,7 @@ def reliability_figure(leaders: Sequence[Leader]) -> Figure:
 
 
 def recall_figure(leaders: Sequence[Leader], class_names: Sequence[str]) -> Figure:
-    """Share of each class that each leader finds, the winner's weakest class first.
+    """Draw the recall of each class by each leader, the winner's weakest class first.
 
     Args:
         leaders: at least one.
@@ -181,22 +196,3 @@ def recall_figure(leaders: Sequence[Leader], class_names: Sequence[str]) -> Figu
     axes.grid(axis="x", color=GRID, lw=0.8)
     figure.legend(loc="outside lower left", frameon=False, fontsize=8, labelcolor=INK)
     return figure
-
-
-def disagreement_sheet(disagreements: Sequence[Disagreement], leaders: Sequence[Leader]) -> Figure:
-    """The pictures of which the leaders say different things, with what each of them says."""
-    cells = []
-    for one in disagreements:
-        if one.picture is None:
-            continue
-        target, *labels = plain_labels([one.target, *(a.label for a in one.answers)], 13)
-        said = [
-            (f"{place}: {label} {answer.probability:.0%}", INK if answer.right else WARNING)
-            for place, (label, answer) in enumerate(zip(labels, one.answers), 1)
-        ]
-        cells.append(Cell(one.picture, ((f"is {target}", MUTED), *said)))
-    families = plain_labels([leader.family for leader in leaders])
-    alike = len(set(families)) < len(leaders)
-    names = [f"rank {leader.rank}" for leader in leaders] if alike else families
-    told = ", ".join(f"{place}: {name}" for place, name in enumerate(names, 1))
-    return sheet(cells, f"Where they disagree ({told})", columns=6)

@@ -1,9 +1,11 @@
-"""Contact sheets: pictures side by side, to be looked at."""
+"""Contact sheets: mistakes, batches, labels, class maps and suspects as rows of pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from src.reporting.style import HEAT, INK, WARNING, new_figure, plain_labels
+from src.records.guesses import GuessSample
+from src.records.suspects import Suspect
+from src.reporting.style import HEAT, INK, MUTED, WARNING, new_figure, plain_labels
 
-__all__ = ["Caption", "Cell", "batch_sheet", "confident_mistakes", "mistakes_sheet", "sheet"]
+__all__ = [
+    "Cell",
+    "batch_sheet",
+    "confident_mistakes",
+    "label_sheet",
+    "likeliest",
+    "map_sheet",
+    "mistakes_sheet",
+    "right_and_wrong",
+    "rivals_sheet",
+    "sheet",
+    "suspects_sheet",
+]
 
 _CELL_INCHES = 1.25
 _TITLE_INCHES = 0.5
 _CAPTION_INCHES = 0.17  # height of a line of text
 _PADDING = 0.08
+_UNSURE = 0.5  # a label less probable than this is more likely wrong than right
+_RIVALS_INCHES = 1.6  # width of a picture of unknown class, which needs a closer look
+_MAP_COLUMNS = 6  # a right picture takes two cells, a mistake three: rows of six hold either
+_SUSPECTS = 36
 
 # Lines of a caption: (text, colour).
 Caption = Sequence[tuple[str, str]]
@@ -42,7 +62,7 @@ class Cell:
 def confident_mistakes(
     probs: NDArray[np.floating], targets: NDArray[np.int64], limit: int = 24
 ) -> NDArray[np.int64]:
-    """Which samples are wrong, the surest first: positions, at most `limit` of them.
+    """Return positions of wrong samples, the most confident first, at most `limit`.
 
     Args:
         probs: (N, K) probabilities.
@@ -60,7 +80,7 @@ def mistakes_sheet(
     targets: NDArray[np.int64],
     class_names: Sequence[str],
 ) -> Figure:
-    """The most confident mistakes: wrong labels, ambiguous pictures and blind spots show here.
+    """Draw the most confident mistakes, where wrong labels and ambiguous pictures show.
 
     Args:
         images: (M, C, H, W) uint8, the pictures at `confident_mistakes`; M may be 0.
@@ -82,7 +102,7 @@ def batch_sheet(
     class_names: Sequence[str] = (),
     title: str = "Training pictures as the network sees them",
 ) -> Figure:
-    """A batch of pictures as a grid, eight to a row, at most the first 64.
+    """Draw a batch of pictures as a grid, eight to a row, at most the first 64.
 
     Args:
         images: (B, C, H, W) uint8.
@@ -98,12 +118,154 @@ def batch_sheet(
     return sheet([Cell(*pair) for pair in zip(images, captions, strict=True)], title, columns=8)
 
 
+def label_sheet(sample: GuessSample, read: Callable[[str], NDArray[np.uint8]]) -> Figure:
+    """Draw a sample's pictures with label and probability, in red where probably wrong.
+
+    Args:
+        sample: of at least one guess.
+        read: path -> picture (C, H, W) uint8.
+    """
+    unsure, others = sample.least_certain, sample.others
+    title = f"All {sample.count} pictures, the least certain first"
+    if len(unsure) + len(others) < sample.count:
+        title = (
+            f"The {len(unsure)} least certain of {sample.count:,} pictures, "
+            f"then {len(others)} drawn from the others"
+        )
+    names = sample.class_names
+    labels = dict(zip(names, plain_labels(names, longest=13), strict=True))
+    cells = []
+    for guess in (*unsure, *others):
+        color = WARNING if guess.probability < _UNSURE else INK
+        caption = ((labels[guess.label], color), (f"{guess.probability:.0%}", MUTED))
+        cells.append(Cell(read(guess.path), caption))
+    return sheet(cells, title, columns=10)
+
+
+def right_and_wrong(
+    probs: NDArray[np.floating], targets: NDArray[np.int64], right: int = 6, wrong: int = 12
+) -> NDArray[np.int64]:
+    """Return positions of right samples of different classes, then of confident mistakes.
+
+    Args:
+        probs: (N, K) probabilities.
+        targets: (N,) in [0, K).
+        right, wrong: how many at most.
+    """
+    hits = np.flatnonzero(probs.argmax(axis=1) == targets)
+    of_each_class = hits[np.unique(targets[hits], return_index=True)[1]]
+    count = min(right, len(of_each_class))
+    spread = np.linspace(0, len(of_each_class) - 1, count).round().astype(np.int64)
+    return np.concatenate([of_each_class[spread], confident_mistakes(probs, targets, wrong)])
+
+
+def map_sheet(
+    images: NDArray[np.uint8],
+    maps: NDArray[np.floating],
+    probs: NDArray[np.floating],
+    targets: NDArray[np.int64],
+    class_names: Sequence[str],
+    title: str,
+) -> Figure:
+    """Draw right pictures with the map of their class, then mistakes with the maps of both.
+
+    Args:
+        images: (M, C, H, W) uint8.
+        maps: (M, 2, H, W) in [0, 1], of the predicted class and of the target.
+        probs: (M, K) probabilities of the whole pictures.
+        targets: (M,) their targets.
+        class_names: K names.
+        title: what the maps are.
+    """
+    labels = plain_labels(class_names, longest=13)
+    preds = probs.argmax(axis=1)
+    cells: list[Cell | None] = []
+    for is_right in (True, False):
+        for i in np.flatnonzero((preds == targets) == is_right):
+            said = f"{labels[preds[i]]} {probs[i, preds[i]]:.0%}"
+            told = (
+                [(said, INK)] if is_right else [(said, WARNING), (f"is {labels[targets[i]]}", INK)]
+            )
+            cells.append(Cell(images[i], told))
+            seen = preds[i : i + 1] if is_right else (preds[i], targets[i])
+            for heat, index in zip(maps[i], seen, strict=False):
+                cells.append(Cell(images[i], [(f"{labels[index]} here", MUTED)], heat))
+        cells += [None] * (-len(cells) % _MAP_COLUMNS)
+    return sheet(cells, title, columns=_MAP_COLUMNS)
+
+
+def likeliest(probs: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return (M, 2), the two most probable classes of each row of (M, K), best first."""
+    return np.argsort(-probs, axis=1, kind="stable")[:, :2]
+
+
+def rivals_sheet(
+    images: Sequence[NDArray[np.uint8]],
+    maps: NDArray[np.floating],
+    probs: NDArray[np.floating],
+    class_names: Sequence[str],
+    title: str,
+) -> Figure:
+    """Draw pictures of unknown class with the maps of their two most probable classes.
+
+    Args:
+        images: M of any size, (C, H, W) uint8.
+        maps: (M, 2, h, w) in [0, 1], of the `likeliest` classes; stretched over the pictures.
+        probs: (M, K) probabilities.
+        class_names: K names.
+        title: what the maps are.
+    """
+    labels = plain_labels(class_names)
+    cells = []
+    for image, heats, p, pair in zip(images, maps, probs, likeliest(probs), strict=True):
+        first, second = (f"{labels[index]} {p[index]:.0%}" for index in pair)
+        cells.append(Cell(image, [(first, INK), (f"or {second}", MUTED)]))
+        for heat, index in zip(heats, pair, strict=True):
+            cells.append(Cell(image, [(f"{labels[index]} here", MUTED)], heat))
+    return sheet(cells, title, columns=_MAP_COLUMNS, inches=_RIVALS_INCHES)
+
+
+def suspects_sheet(suspects: Sequence[Suspect], read: Callable[[int], NDArray[np.uint8]]) -> Figure:
+    """Draw the worst suspects, about equally many of each kind.
+
+    Args:
+        suspects: the worst of each kind first.
+        read: index -> picture (C, H, W) uint8.
+    """
+    shown = list(islice(_round_robin(suspects), _SUSPECTS))
+    shown.sort(key=lambda suspect: suspect.kind)
+    labels = plain_labels([suspect.label for suspect in shown], longest=17)
+    others = plain_labels([s.suggested or s.like or "-" for s in shown], longest=17)
+    cells = []
+    for suspect, label, other in zip(shown, labels, others, strict=True):
+        what = f"{suspect.kind} {suspect.score:.2f}"
+        name = label
+        if suspect.suggested:
+            name, detail = f"is {label}", f"rather {other}"
+        elif suspect.like:
+            detail = f"like {other}"
+        else:
+            detail = suspect.part
+        cells.append(Cell(read(suspect.index), ((what, WARNING), (name, INK), (detail, MUTED))))
+    count = f" ({len(shown)} of {len(suspects):,})" if len(suspects) > len(shown) else ""
+    return sheet(cells, f"Suspects{count}" if cells else "There are no suspects", columns=6)
+
+
+def _round_robin(suspects: Sequence[Suspect]) -> Iterator[Suspect]:
+    """Yield the worst of each kind, then the second worst of each, and so on."""
+    kinds: dict[str, list[Suspect]] = defaultdict(list)
+    for suspect in suspects:
+        kinds[suspect.kind].append(suspect)
+    for row in zip_longest(*kinds.values()):
+        yield from (suspect for suspect in row if suspect is not None)
+
+
 def sheet(
     cells: Sequence[Cell | None], title: str, columns: int, inches: float = _CELL_INCHES
 ) -> Figure:
-    """Pictures of any sizes in rows, under a title.
+    """Draw pictures of any sizes in rows, under a title.
 
-    All of them stand on one pair of axes measured in cells: axes of their own would take seconds.
+    All share one pair of axes measured in cells, because separate axes would take seconds.
 
     Args:
         cells: row by row; None leaves a gap.

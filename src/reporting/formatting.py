@@ -1,4 +1,4 @@
-"""Amounts as people read them."""
+"""Numbers, settings and tables as text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
+
 __all__ = [
+    "Table",
     "count",
     "duration",
     "mean_text",
@@ -31,9 +35,14 @@ _SHARES = (
     "top5_accuracy",
 )
 
+_GAP = "  "
+_LEAST_LAST = 12  # cells that the last column keeps, however narrow the terminal
+# What Markdown would read as more than text, `|` included.
+_MARKS = re.compile(r"([\\`*_\[\]<>|~])")
+
 
 def duration(seconds: float) -> str:
-    """As in "8.4 s", "42 s", "3 min 20 s" or "2 h 5 min"."""
+    """Return a duration, as in "8.4 s", "42 s", "3 min 20 s" or "2 h 5 min"."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -46,7 +55,7 @@ def duration(seconds: float) -> str:
 
 
 def count(number: int) -> str:
-    """As in "820", "68.3 K", "1.2 M" or "1.4 G"."""
+    """Return a count with its unit, as in "820", "68.3 K", "1.2 M" or "1.4 G"."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " K")):
         # From where the smaller unit would round up to 1000.
         if number >= 0.99995 * size:
@@ -55,7 +64,7 @@ def count(number: int) -> str:
 
 
 def share_with_interval(value: float, low: float | None, high: float | None) -> str:
-    """As in "98.6 %  (95 % interval 97.1 to 99.4)"; without an end, the share alone."""
+    """Return a share, as in "98.6 %  (95 % interval 97.1 to 99.4)"; alone without both ends."""
     text = f"{100 * value:.1f} %"
     if low is None or high is None:
         return text
@@ -63,12 +72,12 @@ def share_with_interval(value: float, low: float | None, high: float | None) -> 
 
 
 def measured(times: int) -> str:
-    """How often the test part was measured."""
+    """Return how often the test part was measured, as in "once on this split"."""
     return "once on this split" if times == 1 else f"{times} times on this split"
 
 
 def metric_text(key: str, value: float | None) -> str:
-    """A metric by what its key says it is: "98.61 %", "1.2 M", "1.33 ms" or "0.05312".
+    """Return a metric in the unit of its key: "98.61 %", "1.2 M", "1.33 ms" or "0.05312".
 
     "none" where there is no value, and "NaN" or "infinite" where it is no number.
     """
@@ -91,12 +100,12 @@ def metric_text(key: str, value: float | None) -> str:
 
 
 def tick_text(key: str, value: float) -> str:
-    """`metric_text` for the ticks of an axis: "95 %", not "95.00 %"."""
+    """Return `metric_text` for the ticks of an axis: "95 %", not "95.00 %"."""
     return re.sub(r"\.?0+ %$", " %", metric_text(key, value))
 
 
 def mean_text(key: str, mean: float | None, spread: float | None) -> str:
-    """As in "98.42 % ± 0.21"; the mean alone where there is no spread."""
+    """Return mean and spread, as in "98.42 % ± 0.21"; without a spread the mean alone."""
     text = metric_text(key, mean)
     if mean is None or spread is None:
         return text
@@ -105,14 +114,14 @@ def mean_text(key: str, mean: float | None, spread: float | None) -> str:
 
 
 def value_text(value: Any) -> str:
-    """A setting's value: numbers to six digits, text as it is, others as in JSON."""
+    """Return a setting's value: numbers to six digits, text as it is, others as in JSON."""
     if isinstance(value, float):
         return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def settings_text(values: Mapping[str, Any]) -> str:
-    """As in "lr=0.003 width=32"; keys by their last part where that tells them apart."""
+    """Return settings, as in "lr=0.003 width=32"; keys by their last part where it is unique."""
     ends = {key: key.rpartition(".")[2] for key in values}
     shared = Counter(ends.values())
     return " ".join(
@@ -122,5 +131,64 @@ def settings_text(values: Mapping[str, Any]) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text with its line breaks and control characters replaced by spaces."""
+    """Return the text with line breaks and control characters replaced by spaces."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under headers.
+
+    Attributes:
+        title: what it shows, in one line.
+        headers: one a column.
+        rows: cells of each, as many as there are headers; line breaks become spaces.
+        numbers: indices of the columns that are aligned to the right.
+
+    Raises:
+        ValueError: a row of another length.
+    """
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.headers):
+                raise ValueError(f"{row} has {len(row)} cells for {len(self.headers)} headers.")
+
+    def text(self, width: int) -> str:
+        """Return title and aligned columns; cut to `width` cells a line."""
+        lines = [tuple(map(one_line, row)) for row in (self.headers, *self.rows)]
+        widths = [max(map(cell_len, column)) for column in zip(*lines)]
+        before = sum(widths[:-1]) + len(_GAP) * len(widths)
+        widths[-1] = min(widths[-1], max(width - before, _LEAST_LAST))
+        return "\n".join([self.title, *(self._line(line, widths) for line in lines)])
+
+    def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
+        parts = []
+        for column, (cell, width) in enumerate(zip(cells, widths)):
+            room = width - cell_len(cell)
+            if room < 0:
+                parts.append(set_cell_size(cell, width - 1) + "…")
+            else:
+                padding = " " * room
+                parts.append(padding + cell if column in self.numbers else cell + padding)
+        return f"{_GAP}{_GAP.join(parts)}".rstrip()
+
+    def markdown(self) -> str:
+        """Return a heading and a pipe table in GitHub's Markdown."""
+        rule = ["---:" if i in self.numbers else "---" for i in range(len(self.headers))]
+        rows = [_piped(map(_escaped, row)) for row in self.rows]
+        head = [_piped(map(_escaped, self.headers)), _piped(rule)]
+        return "\n".join([f"## {_escaped(self.title)}", "", *head, *rows])
+
+
+def _piped(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(cell: str) -> str:
+    return _MARKS.sub(r"\\\1", one_line(cell))

@@ -1,4 +1,4 @@
-"""The model card: what a person should know before using a model, on a page of Markdown.
+"""The model card: intended use, data, metrics and limits of a model as Markdown.
 
 Mitchell et al., "Model Cards for Model Reporting", FAT* 2019 (arXiv:1810.03993): its sections and
 their order.
@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from src.metrics.class_scores import class_scores
 from src.metrics.classification import confusion_matrix
 from src.metrics.probabilistic import reliability_bins
 from src.records.run import Predictions, RunSummary
-from src.reporting.class_table import class_rows
-from src.reporting.formatting import count, duration, measured, one_line, share_with_interval
-from src.reporting.tables import Table
+from src.reporting.formatting import Table, count, duration, measured, one_line, share_with_interval
 
 __all__ = ["CardFacts", "model_card"]
 
@@ -36,7 +35,7 @@ _SCORES = {
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """All that a card tells.
+    """The content of a model card.
 
     Attributes:
         summary: of the model's run.
@@ -74,7 +73,7 @@ class CardFacts:
 
 
 def model_card(facts: CardFacts) -> str:
-    """The card as Markdown."""
+    """Return the card as Markdown."""
     sections = {
         "Model details": _details(facts),
         "Intended use": _use(facts),
@@ -218,7 +217,7 @@ def _accuracy(found: Mapping[str, float], part: str) -> str:
 
 
 def _classes(part: str, said: Predictions) -> Table:
-    rows = [r for r in class_rows(confusion_matrix(said.probs, said.targets)) if r.pictures]
+    rows = [r for r in class_scores(confusion_matrix(said.probs, said.targets)) if r.pictures]
     title = f"Classes, {_NAMES[part]} part"
     if len(rows) > _MOST_CLASSES:
         title += f": the {_MOST_CLASSES} of {len(rows)} that are found least often"
@@ -327,5 +326,5 @@ def _seconds(summary: RunSummary) -> str:
 
 
 def _text(words: str) -> str:
-    """As Markdown shows it literally."""
+    """Return the text with Markdown's marks escaped."""
     return "".join(f"\\{c}" if c in "\\`*_[]<>|~#" else c for c in one_line(words))

@@ -1,27 +1,47 @@
-"""The pictures of one finished run, drawn into its folder."""
+"""Figures of one run: learning curves, reliability, the learning-rate range test, and all files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from src.metrics.classification import confusion_matrix
-from src.metrics.probabilistic import reliability_bins
+from src.metrics.probabilistic import ReliabilityBins, reliability_bins
+from src.metrics.summary import metric_key
 from src.records.class_maps import ClassMaps
 from src.records.run import Predictions
-from src.reporting.class_figure import class_figure
-from src.reporting.class_table import class_table
-from src.reporting.contact_sheets import batch_sheet, confident_mistakes, mistakes_sheet
-from src.reporting.figures import confusion_figure, learning_curves, reliability_diagram
-from src.reporting.map_sheet import map_sheet, right_and_wrong
-from src.reporting.style import save
+from src.reporting.class_figures import class_figure, class_table, confusion_figure
+from src.reporting.contact_sheets import (
+    batch_sheet,
+    confident_mistakes,
+    map_sheet,
+    mistakes_sheet,
+    right_and_wrong,
+)
+from src.reporting.style import (
+    ACCENT,
+    ACCENT_SOFT,
+    GRID,
+    INK,
+    MUTED,
+    WARNING,
+    WARNING_SOFT,
+    new_figure,
+    save_as,
+    tidy,
+)
 from src.storage.files import write_atomically
 
-__all__ = ["draw_run_figures"]
+__all__ = ["draw_run_figures", "learning_curves", "range_figure", "reliability_diagram"]
+
+History = Mapping[str, Sequence[tuple[int, float]]]
 
 
 def draw_run_figures(
@@ -32,7 +52,7 @@ def draw_run_figures(
     batch: tuple[NDArray[np.generic], NDArray[np.generic]] | None,
     class_maps: ClassMaps | None = None,
 ) -> Iterator[Path]:
-    """Draw learning curves, an augmented batch, and for each part what its predictions show.
+    """Draw learning curves, an augmented batch, and the predictions of each part.
 
     What a model does not have, such as curves without epochs, is not drawn.
 
@@ -48,16 +68,12 @@ def draw_run_figures(
     Yields:
         The path of each file once it is written.
     """
+    saved = partial(save_as, folder)
     curves = {key: [(int(e), v) for e, v in points] for key, points in history.items()}
-
-    def saved(figure: Figure, name: str) -> Path:
-        path = folder / f"{name}.png"
-        save(figure, path)
-        return path
 
     if curves:
         yield saved(learning_curves(curves), "learning_curves")
-    if not predictions:  # without a part to measure, nobody knows how it does
+    if not predictions:  # nothing was measured
         return
     names = next(iter(predictions.values())).class_names
     if batch is not None:
@@ -90,3 +106,108 @@ def draw_run_figures(
         maps = class_maps.of(pictures, np.stack([probs.argmax(axis=1), targets], axis=1))
         figure = map_sheet(pictures, maps, probs, targets, names, class_maps.title)
         yield saved(figure, f"{part}_class_maps")
+
+
+def learning_curves(history: History) -> Figure:
+    """Draw loss and accuracy per epoch, training against validation, with the best epoch named.
+
+    Args:
+        history: (epoch, value) pairs, in order, by metric key; of "train/loss", "val/loss",
+            "train/accuracy" and "val/accuracy" those that are there are drawn, other keys are not.
+            NaN and infinite values leave gaps.
+
+    Raises:
+        ValueError: none of the four is there.
+    """
+    panels = [
+        name
+        for name in ("loss", "accuracy")
+        if any(history.get(metric_key(split, name)) for split in ("train", "val"))
+    ]
+    if not panels:
+        raise ValueError("The history holds neither a loss nor an accuracy.")
+    figure = new_figure(5.2 * len(panels), 3.8)
+    for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw_curves(axes, history, name)
+    return figure
+
+
+def _draw_curves(axes: Axes, history: History, name: str) -> None:
+    title = name.capitalize()
+    for split, label, color in (("train", "training", MUTED), ("val", "validation", ACCENT)):
+        points = history.get(metric_key(split, name), ())
+        if not points:
+            continue
+        epochs, values = np.array(points, dtype=np.float64).T
+        values[~np.isfinite(values)] = np.nan
+        marker = "o" if len(epochs) <= 30 else ""
+        axes.plot(epochs, values, color=color, label=label, marker=marker, markersize=3, lw=1.8)
+        if split == "val" and not np.isnan(values).all():
+            best = int(np.nanargmax(values) if name == "accuracy" else np.nanargmin(values))
+            axes.plot(epochs[best], values[best], "o", color=ACCENT, markersize=8, mfc="white")
+            shown = f"{values[best]:.1%}" if name == "accuracy" else f"{values[best]:.3g}"
+            title += f": best {shown} in epoch {epochs[best]:.0f}"
+    tidy(axes, title=title, x="epoch")
+    axes.grid(color=GRID, lw=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    left, right = axes.get_xlim()
+    if right - left < 1:  # a single epoch, around which matplotlib would invent fractions
+        axes.set_xlim(left - 0.5, right + 0.5)
+    if name == "accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+
+
+def reliability_diagram(bins: ReliabilityBins) -> Figure:
+    """Draw accuracy against confidence, above the share of pictures of each confidence.
+
+    Args:
+        bins: from `metrics.probabilistic.reliability_bins`.
+    """
+    figure = new_figure(5.4, 5.8)
+    upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
+    filled = bins.counts > 0
+    centres, width = (bins.edges[:-1] + bins.edges[1:])[filled] / 2, np.diff(bins.edges)[filled]
+    accuracy, confidence = bins.accuracy[filled], bins.confidence[filled]
+    common, gap = np.minimum(accuracy, confidence), accuracy - confidence
+    upper.plot([0, 1], [0, 1], color=MUTED, lw=1.2, ls=(0, (4, 3)), label="perfect calibration")
+    for bottom, height, color, label in (
+        (0, common, ACCENT, "accuracy"),
+        (common, gap.clip(min=0), ACCENT_SOFT, "accuracy above confidence"),
+        (common, -gap.clip(max=0), WARNING_SOFT, "confidence above accuracy"),
+    ):
+        upper.bar(centres, height, width * 0.92, bottom=bottom, color=color, lw=0, label=label)
+    tidy(upper, title=f"Calibration error {bins.calibration_error:.1%}", y="accuracy")
+    upper.set_ylim(0, 1)
+    upper.yaxis.set_major_formatter(PercentFormatter(1.0))
+    lower.bar(centres, bins.counts[filled] / bins.counts.sum(), width * 0.92, color=MUTED)
+    tidy(lower, x="confidence in the predicted class", y="share of pictures")
+    lower.set_xlim(0, 1)
+    lower.xaxis.set_major_formatter(PercentFormatter(1.0))
+    lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    for axes in (upper, lower):
+        axes.grid(axis="y", color=GRID, lw=0.8)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8, labelcolor=INK)
+    return figure
+
+
+def range_figure(
+    rates: Sequence[float], losses: Sequence[float], chosen: float, given: float
+) -> Figure:
+    """Draw the smoothed loss over the learning rate, with the rates chosen and given.
+
+    Args:
+        rates: learning rates, all above 0, growing.
+        losses: smoothed training loss after each.
+        chosen, given: learning rates that get a line each.
+    """
+    figure = new_figure(5.6, 3.8)
+    axes = figure.subplots()
+    axes.plot(rates, losses, color=ACCENT, lw=1.8)
+    axes.set_xscale("log")
+    axes.axvline(chosen, color=WARNING, lw=1.4, label=f"chosen: {chosen:g}")
+    axes.axvline(given, color=MUTED, lw=1.4, ls="--", label=f"set before: {given:g}")
+    tidy(axes, title="Learning-rate range test", x="learning rate", y="smoothed training loss")
+    axes.grid(color=GRID, lw=0.8)
+    axes.legend(frameon=False, fontsize=8)
+    return figure

@@ -1,7 +1,7 @@
-"""The look that all figures share, and how a figure becomes a file.
+"""Colours, fonts, sizes and files of all figures.
 
-Figures are made through matplotlib's objects alone. Its pyplot interface and its settings are
-global, so two threads that draw through them get into each other's way.
+Figures are made with matplotlib's objects alone: its pyplot interface and its settings are global,
+so threads that draw with them interfere.
 """
 
 from __future__ import annotations
@@ -34,18 +34,19 @@ __all__ = [
     "new_figure",
     "plain_labels",
     "save",
+    "save_as",
     "tidy",
 ]
 
 INK = "#1f2933"  # text and outlines
-MUTED = "#7b8794"  # what is there for comparison
+MUTED = "#7b8794"  # references
 GRID = "#e4e7eb"
 BACKDROP = "#f3f5f7"  # areas without data
-ACCENT = "#2563eb"  # what the figure is about
+ACCENT = "#2563eb"  # the subject of a figure
 ACCENT_SOFT = "#9db9f7"
-WARNING = "#d6453d"  # what is wrong with it
+WARNING = "#d6453d"  # errors
 WARNING_SOFT = "#f0b4af"
-HEAT = "inferno"  # matplotlib's name of the scale for what lies over a picture
+HEAT = "inferno"  # colour map of heat maps over a picture
 
 _DOTS_PER_INCH = 144
 # The first one comes with matplotlib and draws Latin, Greek and Cyrillic. The others, where a
@@ -63,9 +64,9 @@ _FAMILIES = (
 
 
 def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
-    """An empty white figure of this size in inches, to be drawn by Agg on any thread.
+    """Return an empty white figure of this size in inches, drawn by Agg on any thread.
 
-    Where it is `arranged`, matplotlib makes room for labels; else axes stay where they are put.
+    If `arranged`, matplotlib makes room for labels; else axes stay at their places.
     """
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
@@ -87,8 +88,15 @@ def save(figure: Figure, path: Path | str) -> None:
         figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
 
 
+def save_as(folder: Path, figure: Figure, name: str) -> Path:
+    """Save the figure as NAME.png in a folder, and return its path; raises as `save`."""
+    path = folder / f"{name}.png"
+    save(figure, path)
+    return path
+
+
 def axes_at(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes at a place in inches from the figure's lower left corner."""
+    """Add axes at a place in inches from the figure's lower left corner."""
     whole_width, whole_height = figure.get_size_inches()
     return figure.add_axes(
         (left / whole_width, bottom / whole_height, width / whole_width, height / whole_height)
@@ -96,7 +104,7 @@ def axes_at(figure: Figure, left: float, bottom: float, width: float, height: fl
 
 
 def inches(labels: Sequence[str], font_size: float) -> float:
-    """About how long the longest of these labels is in inches, at a font size in points."""
+    """Estimate the length of the longest label in inches, at a font size in points."""
     # A letter is some 0.6 times as wide as high, and twice that in East Asian scripts.
     ems = [sum(1.1 if east_asian_width(c) in "WF" else 0.6 for c in label) for label in labels]
     return max(ems, default=0) * font_size / 72
@@ -115,10 +123,10 @@ def tidy(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
 
 
 def plain_labels(class_names: Sequence[str], longest: int = 18) -> list[str]:
-    """The class names as figures can show them, shortened in the middle to `longest` characters.
+    """Return class names as figures can show them, shortened in the middle to `longest` characters.
 
-    A name with a letter that no font at hand can draw becomes "class 3", its index, rather than a
-    row of boxes, and a dollar sign stays one instead of starting a formula.
+    A name with a letter that no installed font can draw becomes "class 3", its index; dollar signs
+    are escaped, because they would start a formula.
     """
     glyphs = frozenset().union(*_fonts().values())
     labels = []
@@ -135,7 +143,7 @@ def plain_labels(class_names: Sequence[str], longest: int = 18) -> list[str]:
 
 @cache
 def _fonts() -> dict[str, frozenset[int]]:
-    """The font families at hand, in order of preference, with the code points that each draws."""
+    """Return the installed font families, in order of preference, with their code points."""
     files = {font.name: font.fname for font in reversed(font_manager.fontManager.ttflist)}
     return {
         family: frozenset(font_manager.get_font(files[family]).get_charmap())

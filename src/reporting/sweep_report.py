@@ -1,29 +1,33 @@
-"""What a person reads when a sweep is over, on a terminal or as Markdown."""
+"""The text of a sweep: its tables and result for a terminal, and its trials as CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 
+from src.machine.text import csv_row
+from src.metrics.pareto import pareto_front
 from src.metrics.summary import metric_key
+from src.records.standings import (
+    FamilyStanding,
+    at_equal_time,
+    at_equal_trials,
+    best_of_families,
+    leaderboard,
+    values_of,
+)
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 from src.reporting.formatting import (
+    Table,
     duration,
     mean_text,
     measured,
     metric_text,
     settings_text,
     share_with_interval,
+    value_text,
 )
-from src.reporting.leaderboard import (
-    FamilyStanding,
-    at_equal_time,
-    at_equal_trials,
-    best_of_families,
-    leaderboard,
-    non_dominated,
-    values_of,
-)
-from src.reporting.tables import Table
 
 __all__ = [
     "COMMAND",
@@ -31,23 +35,23 @@ __all__ = [
     "finalists_table",
     "format_result",
     "headline",
+    "leaderboard_csv",
     "leaderboard_table",
-    "markdown",
     "verdict",
 ]
 
-COMMAND = "train it again"  # the line of a result that is there to be copied
+COMMAND = "train it again"  # label of the command that repeats a run
 _SHOWN = 10
 
 
 def format_result(record: SweepRecord, width: int = 100) -> str:
-    """A study in some thirty lines of plain text, without a final line break.
+    """Return a study in some thirty lines, without a final line break.
 
-    What is not there, such as a winner, has no line.
+    Missing parts, such as a winner, have no line.
 
     Args:
         record: with any number of trials.
-        width: of the terminal in cells; commands are not broken, for they are there to be copied.
+        width: of the terminal in cells; commands are not broken, so that they can be copied.
     """
     parts = [headline(record)]
     tables = [leaderboard_table(record, _SHOWN), families_table(record), finalists_table(record)]
@@ -56,17 +60,8 @@ def format_result(record: SweepRecord, width: int = 100) -> str:
     return "\n\n".join(parts)
 
 
-def markdown(record: SweepRecord) -> str:
-    """All trials, families and finalists as Markdown tables, and the winner's command."""
-    tables = [leaderboard_table(record), families_table(record), finalists_table(record)]
-    parts = [f"# {headline(record)}", *(table.markdown() for table in tables if table.rows)]
-    if told := _verdict_text(record):
-        parts.append(f"```\n{told}\n```")
-    return "\n\n".join(parts) + "\n"
-
-
 def headline(record: SweepRecord) -> str:
-    """As in "fashion: 24 trials (15 complete, 9 pruned) of 4 families in 12 min 5 s"."""
+    """Return, as in "fashion: 24 trials (15 complete, 9 pruned) of 4 families in 12 min 5 s"."""
     states = Counter(trial.state for trial in record.trials)
     told = ", ".join(f"{states[s]} {s}" for s in (COMPLETE, PRUNED, FAILED, RUNNING) if states[s])
     trials = _counted(len(record.trials), "trial") + (f" ({told})" if told else "")
@@ -75,12 +70,12 @@ def headline(record: SweepRecord) -> str:
 
 
 def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
-    """The trials in order, or the first of them; failed ones say why in the last column."""
+    """Return the trials in order, or the first of them; with the reason of failed ones."""
     trials = leaderboard(record)
     shown = trials[:most]
     of = f"the best {len(shown)} of {len(trials)} trials" if len(shown) < len(trials) else "trials"
     order = "highest" if record.higher_is_better else "lowest"
-    front = non_dominated(record) if len(record.metrics) > 1 else set()
+    front = _non_dominated(record) if len(record.metrics) > 1 else set()
     ranks = {trial.number: rank for rank, trial in enumerate(record.ranked(), 1)}
     rows = []
     for trial in shown:
@@ -113,10 +108,39 @@ def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
     return Table(title, headers, tuple(rows), numbers | ends)
 
 
-def families_table(record: SweepRecord) -> Table:
-    """Each family's best: of all its trials, of equally many, and within equal training time.
+def leaderboard_csv(record: SweepRecord) -> str:
+    """Return every trial as a row of CSV, in order, with a column for every searched key.
 
-    Without rows while no trial has ended.
+    Missing values are left empty. Ranks count complete trials only.
+    """
+    figures = sorted({key for trial in record.trials for key in trial.figures})
+    figures = [key for key in figures if key not in record.metrics]
+    keys = sorted({key for trial in record.trials for key in trial.values})
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    about = ["rank", "trial", "family", "state", "is_default"]
+    ends = ["last", "best", record.steps, "seconds", "reason", "run_id"]
+    out.writerow([*about, *record.metrics, *ends, *figures, *keys, "command"])
+    ranks = {trial.number: rank for rank, trial in enumerate(record.ranked(), 1)}
+    for trial in leaderboard(record):
+        objectives = trial.objectives or (None,) * len(record.metrics)
+        cells = [
+            *(ranks.get(trial.number), trial.number, trial.family, trial.state),
+            str(trial.is_default).lower(),
+            *objectives,
+            *(trial.last, trial.best, trial.epochs, trial.seconds, trial.reason, trial.run_id),
+            *(trial.figures.get(key) for key in figures),
+            *(value_text(trial.values[key]) if key in trial.values else None for key in keys),
+            record.commands.get(trial.number),
+        ]
+        out.writerow(csv_row("" if cell is None else cell for cell in cells))
+    return text.getvalue()
+
+
+def families_table(record: SweepRecord) -> Table:
+    """Return the best of each family: of all trials, of equally many, and within equal time.
+
+    Has no rows while no trial has ended.
     """
     best = best_of_families(record)
     most, at_trials = at_equal_trials(record)
@@ -146,7 +170,7 @@ def families_table(record: SweepRecord) -> Table:
 
 
 def finalists_table(record: SweepRecord) -> Table:
-    """The configurations that were trained again, with mean and spread over their seeds."""
+    """Return the configurations that were trained again, with mean and spread over seeds."""
     metric = record.metrics[0]
     families = {trial.number: trial.family for trial in record.trials}
     rows = tuple(
@@ -166,7 +190,7 @@ def finalists_table(record: SweepRecord) -> Table:
 
 
 def verdict(record: SweepRecord) -> dict[str, str]:
-    """Winner, test accuracy and command, by what they are; empty without a winner."""
+    """Return winner, test accuracy and command by their labels; empty without a winner."""
     if record.winner is None:
         return {}
     winner = next(trial for trial in record.trials if trial.number == record.winner)
@@ -183,6 +207,13 @@ def verdict(record: SweepRecord) -> dict[str, str]:
         COMMAND: record.commands.get(winner.number),
     }
     return {name: text for name, text in rows.items() if text is not None}
+
+
+def _non_dominated(record: SweepRecord) -> set[int]:
+    """Return numbers of the complete trials that no other beats in all metrics."""
+    complete = [(t.number, t.objectives) for t in record.trials if t.objectives is not None]
+    front = pareto_front([objectives for _, objectives in complete], record.directions)
+    return {complete[index][0] for index in front}
 
 
 def _verdict_text(record: SweepRecord) -> str:

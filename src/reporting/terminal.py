@@ -1,27 +1,58 @@
-"""The few lines that a person sees when a run is over."""
+"""Text for the terminal: a finished run, a combination, an export, pretrained networks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
 
 from src.machine.text import visible
 from src.metrics.summary import metric_key
+from src.records.combination import Combination
+from src.records.export import ExportRecord, VariantRecord
 from src.records.run import RunSummary
-from src.reporting.formatting import count, duration, measured, share_with_interval
+from src.reporting.formatting import Table, count, duration, measured, share_with_interval
 
-__all__ = ["format_summary"]
+__all__ = ["format_combination", "format_export", "format_summary", "format_weights"]
 
 _ENDINGS = {"FINISHED": "finished in", "FAILED": "failed after", "KILLED": "stopped after"}
+_HEADERS = ("model", "model.name", "from", "pixels", "params", "top-1", "licence")
+_ELSEWHERE = (
+    "Any other network of timm or torchvision is fetched once, where the hub can be reached:\n"
+    "  python -m src.train model=timm model.name=NAME model.pretrained=true"
+)
+
+
+class PretrainedNetwork(Protocol):
+    """A pretrained network that this machine can load, as `src.models.weights.Published`."""
+
+    @property
+    def library(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def input_size(self) -> int | None: ...
+    @property
+    def parameters(self) -> int: ...
+    @property
+    def accuracy(self) -> float | None: ...
+    @property
+    def licence(self) -> str | None: ...
 
 
 def format_summary(summary: RunSummary, ui_command: str) -> str:
-    """A run in a dozen aligned lines of plain text, without a final line break.
+    """Return a run in a dozen aligned lines, without a final line break.
 
-    What the summary does not hold, such as a test accuracy that nobody measured, has no line.
+    Values that the summary does not hold, such as a test accuracy, have no line.
 
     Args:
         summary: of any status.
-        ui_command: what to type to open the tracking UI.
+        ui_command: the command that opens the tracking UI.
     """
     lines = [
         f"{summary.name}: {summary.model} on {summary.data}, seed {summary.seed}, "
@@ -33,8 +64,8 @@ def format_summary(summary: RunSummary, ui_command: str) -> str:
         "validation accuracy": _accuracy(summary, "val"),
         "over folds": _over_folds(summary),
         "test accuracy": _accuracy(summary, "test"),
-        "test part measured": _told(measured, summary.test_measurements),
-        "parameters": _told(count, summary.num_parameters),
+        "test part measured": _text_of(measured, summary.test_measurements),
+        "parameters": _text_of(count, summary.num_parameters),
         "latency": None if latency is None else f"{latency:.3g} ms for one picture",
         "run folder": summary.run_dir,
         "open the UI": ui_command,
@@ -45,7 +76,7 @@ def format_summary(summary: RunSummary, ui_command: str) -> str:
 
 
 def _accuracy(summary: RunSummary, split: str) -> str | None:
-    """As in "98.6 %  (95 % interval 97.1 to 99.4)", or None where it was not measured."""
+    """Return, as in "98.6 %  (95 % interval 97.1 to 99.4)", or None where it was not measured."""
     value, low, high = (
         summary.metrics.get(metric_key(split, name))
         for name in ("accuracy", "accuracy_low", "accuracy_high")
@@ -56,8 +87,10 @@ def _accuracy(summary: RunSummary, split: str) -> str | None:
 
 
 def _over_folds(summary: RunSummary) -> str | None:
-    """The spread of the folds' accuracies, as in "5 folds, 97.1 to 98.9 %, standard deviation 0.8
-    points"; None for a run of its own."""
+    """Return the spread of the folds' accuracies; None for a run that is no cross-validation.
+
+    As in "5 folds, 97.1 to 98.9 %, standard deviation 0.8 points".
+    """
     values = (summary.folds or {}).get(metric_key("val", "accuracy"))
     deviation = summary.metrics.get(metric_key("val", "accuracy_sd"))
     if not values or deviation is None:
@@ -68,5 +101,157 @@ def _over_folds(summary: RunSummary) -> str | None:
     )
 
 
-def _told(text: Callable[[int], str], number: int | None) -> str | None:
+def _text_of(text: Callable[[int], str], number: int | None) -> str | None:
     return None if number is None else text(number)
+
+
+def format_combination(
+    found: Combination, accuracies: Sequence[float], milliseconds: Sequence[float]
+) -> str:
+    """Return the members by weight, and what the combination gains and costs.
+
+    Args:
+        found: with M members.
+        accuracies: M, of the members on the validation part, in [0, 1].
+        milliseconds: M, latency of the members for one picture.
+    """
+    used = [i for i in np.argsort(-found.weights, kind="stable").tolist() if found.weights[i]]
+    rows = tuple(
+        (
+            f"{found.weights[i]:.3f}",
+            f"{100 * accuracies[i]:.2f} %",
+            f"{milliseconds[i]:.3g}",
+            found.members[i],
+        )
+        for i in used
+    )
+    headers = ("weight", "accuracy", "ms", "run")
+    table = Table(f"Members, by {found.way}", headers, rows, frozenset({0, 1, 2}))
+    gain = 100 * (found.accuracy - found.best_accuracy)
+    verdict = f"{'better' if gain > 0 else 'worse'} than the best single model"
+    if found.test.p_value > 0.05:
+        verdict = "which cannot be told from the best single model"
+    mixture = "mean of the weights" if found.way == "soup" else "combination"
+    alone = milliseconds[found.members.index(found.best)]
+    together = sum(milliseconds[i] for i in used)
+    latency = (
+        f"It is one network, and takes as long as one of them: {alone:.3g} ms for a picture."
+        if found.way == "soup"
+        else f"One picture takes its members {together:.3g} ms, one after another; the best alone "
+        f"takes {alone:.3g} ms."
+    )
+    return "\n".join(
+        [
+            table.text(100),
+            f"The {mixture} of {len(used)} of {len(found.members)} trained models is right for "
+            f"{100 * found.accuracy:.1f} % of pictures that it was not fitted to "
+            f"({found.interval}), {verdict} ({gain:+.1f} points, McNemar's exact test on the same "
+            f"pictures: p = {found.test.p_value:.2g}).",
+            "The single model was picked on the same pictures as the combination; picked on all of "
+            f"them it is {found.best}.",
+            latency,
+        ]
+    )
+
+
+def format_export(record: ExportRecord, run: str, serving: str | None) -> str:
+    """Return the variants of an export, without a final line break.
+
+    Args:
+        record: of the export.
+        run: name of the run on the command line.
+        serving: the command that serves the chosen variant, or None.
+    """
+    sizes = list(record.variants[0].milliseconds)
+    headers = ["variant", "size"]
+    for size in sizes:
+        headers += ["1 picture" if size == 1 else f"{size} pictures", "times faster"]
+    headers += ["logits differ by", "equal labels", "accuracy"]
+    pictures = "validation" if record.part == "val" else "training"
+    threads = "1 thread" if record.threads == 1 else f"{record.threads} threads"
+    table = Table(
+        f"{run} on {record.pictures:,} {pictures} pictures, {threads}",
+        tuple(headers),
+        tuple(_variant_cells(variant) for variant in record.variants),
+        frozenset(range(1, len(headers))),
+    )
+    lines = [table.text(max(shutil.get_terminal_size().columns, 120)), ""]
+    lines += [f"{name} cannot be had: {reason}" for name, reason in record.missing.items()]
+    lines += [_recommendation(record)]
+    if record.chosen is not None:
+        words = ["python", "-m", "src.predict", f"run={run}", f"variant={record.chosen}"]
+        lines += [f"predict with it: {shlex.join(words)} images=..."]
+    if serving is not None:
+        lines += [f"serve it: {serving}"]
+    return "\n".join(lines)
+
+
+def _variant_cells(variant: VariantRecord) -> tuple[str, ...]:
+    cells = [variant.name, f"{variant.size_mb:.1f} MB"]
+    for size, milliseconds in variant.milliseconds.items():
+        median, low, high = variant.speedup[size]
+        cells += [f"{milliseconds:.3g} ms", f"{median:.2f} ({low:.2f} to {high:.2f})"]
+    shares = [f"{100 * share:.2f} %" for share in (variant.equal_labels, variant.accuracy)]
+    return (*cells, f"{variant.largest_difference:.2g}", *shares)
+
+
+def _recommendation(record: ExportRecord) -> str:
+    within = f"with at least {100 * record.least_equal:g} % equal labels"
+    if record.recommended is None:
+        said = f"recommended: the run as it is, no variant {within} is faster"
+    else:
+        said = f"recommended: {record.recommended}, the fastest {within}"
+    if record.chosen == record.recommended:
+        return said
+    return f"{said}; chosen: {record.chosen or 'the run as it is'}"
+
+
+def format_weights(networks: Sequence[PretrainedNetwork], width: int) -> str:
+    """Return the networks as a table, and how they are named on a command line.
+
+    Args:
+        networks: one a row, in this order.
+        width: cells of a line; the last column is cut where a line would be longer.
+    """
+    if not networks:
+        return f"This machine can load no pretrained network without a connection.\n{_ELSEWHERE}"
+    table = Table(
+        "Pretrained networks that load here without a connection",
+        _HEADERS,
+        tuple(_network_cells(one) for one in networks),
+        frozenset({3, 4, 5}),
+    )
+    first = networks[0]
+    lines = [
+        table.text(width),
+        "",
+        "pixels: side that model.input_size=null resizes to; top-1: published, on ImageNet-1k",
+        "",
+        "Train one:",
+        f"  python -m src.train model={first.library} model.name={first.name} "
+        "model.pretrained=true",
+    ]
+    of_timm = next((one for one in networks if one.library == "timm"), None)
+    if of_timm is not None:
+        lines += [
+            "Take its features as they are, under a classical classifier:",
+            f"  python -m src.train model=embedding model.networks=[{of_timm.name}] "
+            "model.pretrained=true",
+        ]
+    return "\n".join([*lines, _ELSEWHERE])
+
+
+def _network_cells(one: PretrainedNetwork) -> tuple[str, ...]:
+    return (
+        one.library,
+        one.name,
+        one.source.replace("hugging face", "hub"),  # or long names would not fit in a line
+        _or_dash(one.input_size, "{}"),
+        count(one.parameters),
+        _or_dash(one.accuracy, "{:.1f} %"),
+        _or_dash(one.licence, "{}"),
+    )
+
+
+def _or_dash(value: float | str | None, pattern: str) -> str:
+    return "-" if value is None else pattern.format(value)

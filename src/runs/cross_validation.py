@@ -22,7 +22,6 @@ from src.data.loading.datamodule import PictureData
 from src.data.splitting.splits import PARTS
 from src.machine.interruption import Interruption
 from src.records.run import Predictions, RunSummary
-from src.reporting.suspects import doubtful_labels
 from src.runs.build import build_fold
 from src.runs.candidates.candidate import OnEpoch
 from src.runs.candidates.choose import candidate_of
@@ -33,6 +32,7 @@ from src.runs.resolve import Resolved
 from src.runs.resume import finished_before, finished_summary, with_format
 from src.runs.seal import changed_since
 from src.runs.single import run_single
+from src.statistics.label_errors import doubtful_labels
 from src.storage.files import write_atomically
 from src.tracking.addresses import absolute_uri, public_uri
 from src.tracking.mirror_process import MirrorProcess

@@ -13,7 +13,7 @@ import numpy as np
 from src.metrics.summary import metric_key
 from src.records.run import Predictions
 from src.runs.folder import FOLDS, RunFolder
-from src.statistics.fold_tests import corrected_resampled_t
+from src.statistics.paired_tests import corrected_resampled_t
 from src.storage.files import write_atomically
 
 __all__ = ["FoldBook", "fold_means", "fold_runs", "joined", "mean_of"]
@@ -131,7 +131,7 @@ def fold_means(values: Mapping[str, Sequence[float]], folds: int) -> dict[str, f
     """Compute the mean of each metric over the folds, and the uncertainty of the accuracy.
 
     `val/accuracy_low` and `val/accuracy_high` are the ends of the 95 % interval by the corrected
-    resampled t (see `src.statistics.fold_tests`); `val/{metric}_sd` is the sample standard
+    resampled t (see `src.statistics.paired_tests`); `val/{metric}_sd` is the sample standard
     deviation over folds.
 
     Args:

@@ -27,8 +27,8 @@ from src.machine.disk import refusal
 from src.machine.failures import DiskRefuses, RunFailed, explained
 from src.machine.interruption import Interrupted, Interruption, Stopped
 from src.records.class_maps import ClassMaps
-from src.records.run import Predictions, RunSummary, Suspect
-from src.reporting.suspects import write_suspects
+from src.records.run import Predictions, RunSummary
+from src.records.suspects import Suspect, write_suspects
 from src.reporting.terminal import format_summary
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved
@@ -209,9 +209,9 @@ class Run(ABC):
             maps: what the model looked at.
         """
         # matplotlib takes a second to import, which no training should wait for.
+        from src.reporting.contact_sheets import suspects_sheet
         from src.reporting.run_figures import draw_run_figures
         from src.reporting.style import save
-        from src.reporting.suspects_sheet import suspects_sheet
 
         folder, read = self.folder, self.data.pictures.read
         for figure in draw_run_figures(
@@ -362,7 +362,7 @@ def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
         written.append(folder / "runtime.json")
         write_atomically(written[-1], json.dumps(resolved.runtime_record(), indent=1) + "\n")
     if resolved.rates is not None:
-        from src.reporting.range_figure import range_figure
+        from src.reporting.run_figures import range_figure
         from src.reporting.style import save
 
         found = resolved.rates

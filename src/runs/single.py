@@ -16,7 +16,6 @@ from src.data.splitting.test_usage import count_test_measurement
 from src.machine.interruption import Interruption
 from src.metrics.summary import metric_key
 from src.records.run import RunSummary
-from src.reporting.suspects import doubtful_labels
 from src.runs.build import build_data
 from src.runs.candidates.candidate import Candidate, Fitted, Measured, OnEpoch, measure_part
 from src.runs.candidates.choose import Origin, candidate_of, origin_of
@@ -25,6 +24,7 @@ from src.runs.folder import RunFolder
 from src.runs.lifecycle import ParentLink, Run, open_folder, show_finished
 from src.runs.resolve import Resolved
 from src.runs.resume import finished_before, finished_summary, with_format
+from src.statistics.label_errors import doubtful_labels
 from src.storage.files import remove_leftovers
 from src.tracking.tracker import Tracker
 

@@ -1,0 +1,1 @@
+"""Which candidate: compare finished runs, combine them, and make one the champion."""

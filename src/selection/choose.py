@@ -1,6 +1,6 @@
-"""Which run becomes the champion: the one that is named, or that a comparison recommends.
+"""Choose the run that becomes the champion: the one named, or the one a comparison recommends.
 
-It needs no torch, so that a wrong word and the verdict are not waited for.
+Imports no torch, so that mistakes in the settings and the verdict show without delay.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from src.config.finished import SelectSettings
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.records.run import RunSummary
+from src.reporting.comparison_report import verdict_sentences
 from src.runs.folder import RunFolder
 from src.runs.seal import refuse_changed
 from src.selection.comparison import compared
@@ -25,13 +26,13 @@ __all__ = ["Chosen", "choose", "read_chosen"]
 
 @dataclass(frozen=True)
 class Chosen:
-    """A run and why it was taken.
+    """A chosen run with the reasons.
 
     Attributes:
         folder: of the run.
         settings: of its configuration file.
         summary: its own.
-        reasons: sentences; none where a person named the run.
+        reasons: sentences; none for a run that was named.
     """
 
     folder: RunFolder
@@ -41,9 +42,9 @@ class Chosen:
 
 
 def choose(settings: SelectSettings) -> Chosen:
-    """The run that the settings name, or that the comparison recommends.
+    """Return the run that the settings name, or that the comparison recommends.
 
-    Of the repeats of one configuration the one with the lowest seed is taken: nobody picked it.
+    Of the repeats of a configuration the one with the lowest seed is taken, which is unbiased.
 
     Raises:
         ConfigError: there is no such run, none to compare, or it did not finish.
@@ -63,16 +64,17 @@ def choose(settings: SelectSettings) -> Chosen:
     if standing is verdict.winner:
         why = "the first of the comparison"
     named = {folder.run_id: folder for folder in _named(settings, output_dir)}
+    sentences = verdict_sentences(comparison)
     repeats = [
         read_chosen(
             named[one] if one in named else _found(one, output_dir),
-            comparison.sentences,
+            sentences,
             changed=settings.changed,
         )
         for one in standing.run_ids
     ]
     chosen = min(repeats, key=lambda one: one.summary.seed)
-    print("\n".join(comparison.sentences))
+    print("\n".join(sentences))
     print(f"\nchosen: {chosen.folder.name}, {why}")
     return chosen
 
@@ -92,7 +94,7 @@ def _found(run: str, output_dir: Path) -> RunFolder:
 def read_chosen(
     folder: RunFolder, reasons: tuple[str, ...] = (), *, changed: str = "refuse"
 ) -> Chosen:
-    """What is needed of a run that becomes the champion.
+    """Read what is needed of a run that becomes the champion.
 
     Args:
         folder: of the run.

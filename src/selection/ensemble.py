@@ -1,4 +1,4 @@
-"""From the runs that were compared to one more run that answers for several of them."""
+"""Combine compared runs into one more run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OF_TRAININGS = tuple(
 
 
 def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary | None:
-    """Combine runs as `settings.ensemble` says, and save what comes of it as a run.
+    """Combine runs as `settings.ensemble` says, and save the combination as a run.
 
     Its pictures, their parts and its place in MLflow are those of the first run.
     The test part is not measured.
@@ -91,7 +91,7 @@ def _folders(run_ids: Sequence[str], settings: CompareSettings) -> list[RunFolde
 
 
 def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
-    """Those with a model of their own that can join the first one that has company."""
+    """Return the runs of the first group of two or more whose models can be combined."""
     alike: dict[str, list[RunFolder]] = {}
     for folder in folders:
         plain = _plain(folder)

@@ -1,8 +1,8 @@
-"""A chosen run once more, on training and validation part together: the last training of a model.
+"""Train a chosen run again, on training and validation part together.
 
-Whoever has chosen needs the validation part no longer, and a model that has seen more pictures is
-better as a rule. But nothing measures it before the test part does, so nothing may be left to
-choose: every setting is the chosen run's, and so is the number of epochs.
+After the choice the validation part is free for training, and more pictures make a better model as
+a rule. But it is measured on the test part alone, so nothing may be left to choose: every setting
+is the chosen run's, and so is the number of epochs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TRAIN = ["python", "-m", "src.train"]
 
 
 def earlier_refit(chosen: RunFolder) -> RunFolder | None:
-    """The refit of a run that was begun before, finished or not."""
+    """Return the refit of a run that was started before, finished or not."""
     try:
         name = json.loads((chosen.path / _RECORD).read_text(encoding="utf-8"))["run"]
         return RunFolder.open(chosen.path.parent / Path(name).name)
@@ -88,7 +88,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     how_long = f" for {epochs} epochs" if epochs else ""
     print(f"refit: {chosen.name} once more{how_long}, on training and validation part")
     if wanted.trainer.devices != 1:
-        _train_apart(folder, wanted)
+        _train_on_devices(folder, wanted)
     else:
         for line in data.summary:
             print(f"data: {line}")
@@ -97,7 +97,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
 
 
 def refit_settings(settings: RunSettings, epochs: int) -> RunSettings:
-    """What trains for as long as a run of these settings did, on its validation part as well.
+    """Return settings that train as long as a run did, on its validation part as well.
 
     The schedule stays that of the whole run: where the chosen weights are those of an earlier
     epoch, the refit ends at that epoch of the same schedule.
@@ -129,7 +129,7 @@ def refit_settings(settings: RunSettings, epochs: int) -> RunSettings:
 
 
 def _epochs(chosen: RunFolder, settings: RunSettings) -> int:
-    """How long the chosen weights were trained; of a cross-validation, those of its middle fold."""
+    """Return the epochs of the chosen weights; of a cross-validation, the median of its folds."""
     runs = fold_runs(chosen) if settings.cv.is_whole else [chosen]
     found = [load_trained(run.chosen_checkpoint()).passport["epochs"] for run in runs]
     if not found:
@@ -144,8 +144,8 @@ def _is_finished(folder: RunFolder) -> bool:
         return False
 
 
-def _train_apart(folder: RunFolder, settings: RunSettings) -> None:
-    """Lightning repeats a command line for each further device, and it must be a training's."""
+def _train_on_devices(folder: RunFolder, settings: RunSettings) -> None:
+    """Train in a child: Lightning repeats the command line, a training's, for further devices."""
     plain = yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
     write_atomically(folder.config, plain)
     command = [sys.executable, "-m", "src.train", f"resume={folder.path}"]
@@ -154,7 +154,7 @@ def _train_apart(folder: RunFolder, settings: RunSettings) -> None:
 
 
 def _command(chosen: RunSummary, settings: RunSettings) -> str:
-    """What to type for this training: the chosen run's words, and those that differ."""
+    """Return the command of this training: the chosen run's overrides, and those that differ."""
     words = shlex.split(chosen.command)
     if words[:3] == _TRAIN and not any(word.startswith("resume=") for word in words):
         try:

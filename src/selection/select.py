@@ -1,4 +1,4 @@
-"""From a choice to a champion: perhaps refitted, measured once, registered, described.
+"""Make a chosen run the champion: refit it, measure it once, describe and register it.
 
 Every step leaves its result in a run's folder and looks there first, so that a command that was
 killed is simply given again.
@@ -43,7 +43,7 @@ CARD = "model_card.md"
 
 
 def select(chosen: Chosen, settings: SelectSettings) -> Champion:
-    """Make what was chosen the champion, and say what is done.
+    """Make the chosen run the champion, and print each step.
 
     Raises:
         ConfigError: the chosen run cannot be used, or another process is at it.
@@ -77,7 +77,7 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     split = Split.read(folder.split)
     count = past_test_measurements(folder.output_dir, split.test_fingerprint)
     if predictions is not None:
-        count = max(count, 1)  # the book of looks may have been lost
+        count = max(count, 1)  # the count may have been lost
         print(f"test part: {_accuracy(model.summary)}, measured {times_measured(count)}")
     champion = Champion(model.summary.data, folder.name, folder.run_id)
     enabled = place.enabled and (uri is not None or model.settings.tracking.enabled)
@@ -114,7 +114,7 @@ def _register(
     digest: str,
     uri: str | None,
 ) -> str | None:
-    """Into the run's diary, and from there to MLflow; returns the version, where it is known."""
+    """Record it in the run and so in MLflow; return the model's version, if known."""
     folder, summary = model.folder, model.summary
     tracker = reopen(folder, model.settings, uri)
     if chosen.folder != folder:
@@ -136,7 +136,7 @@ def _register(
 
 
 def _tested(model: Chosen) -> tuple[Predictions | None, Chosen]:
-    """What it says of the test part, measured now unless that was done before."""
+    """Return its predictions of the test part, measured unless that was done before."""
     folder, summary = model.folder, model.summary
     file = folder.predictions / "test.parquet"
     if file.is_file():
@@ -173,7 +173,7 @@ def _write_summary(folder: RunFolder, summary: RunSummary) -> None:
 
 
 def _bundled(folder: RunFolder) -> str:
-    """The digest of the run's bundle, which is made where the run has none."""
+    """Return the digest of the run's bundle, which is written where the run has none."""
     bundle = folder.path / "model"
     try:
         return (bundle / "digest.txt").read_text().strip()
@@ -232,7 +232,7 @@ def _accuracy(summary: RunSummary) -> str:
 
 @contextmanager
 def _alone(output_dir: Path) -> Iterator[None]:
-    """One selection at a time: two could measure the same test part, or refit the same run."""
+    """Hold the lock of selection: two could measure the same test part, or refit the same run."""
     path = champions_folder(output_dir) / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

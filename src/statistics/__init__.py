@@ -1,1 +1,1 @@
-"""Which candidate to use and how sure that is: pure functions over stored predictions."""
+"""Statistics of candidates: pure functions from stored predictions to the records of a verdict."""

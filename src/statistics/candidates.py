@@ -1,4 +1,4 @@
-"""From measured runs to candidates: the repeats of one configuration, side by side."""
+"""Measured runs, and the candidates that they are repeats of."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from src.metrics.inputs import checked
 from src.metrics.probabilistic import SMALLEST_PROBABILITY, binned
 from src.records.run import Predictions
 
-__all__ = ["Candidate", "Measured", "candidates_of"]
+__all__ = ["Candidate", "MeasuredRun", "candidates_of"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Measured:
-    """What comparing needs of one trained network; the probabilities themselves are let go.
+class MeasuredRun:
+    """The predictions of one trained network, reduced to what comparing needs.
 
-    A thousand of them with 10,000 pictures each hold 50 MB.
+    A thousand of them with 10,000 pictures each take 50 MB.
 
     Attributes:
         run_id: of the run it comes from.
         configuration: the same for two runs that differ in nothing but the seed of the training.
-        name: what people call the configuration.
+        name: of the configuration.
         seed: of the training.
         part: what was predicted: "val", "out-of-fold" or "test".
         split_fingerprint: of the split that the run was trained on, None where it is not known.
@@ -33,8 +33,7 @@ class Measured:
         right: (N,) bool, by ascending sample id.
         losses: (N,) float32, the log-loss of each picture in nats, in the same order.
         calibration_error: in [0, 1].
-        cost: whatever the reader pays per use, such as the latency in milliseconds; None if
-            nobody measured it.
+        cost: per use, such as the latency in milliseconds; None where not measured.
     """
 
     run_id: str
@@ -62,7 +61,7 @@ class Measured:
         part: str,
         split_fingerprint: str | None,
         cost: float | None = None,
-    ) -> Measured:
+    ) -> MeasuredRun:
         """Reduce the predictions of one part; the order of their pictures does not matter.
 
         Raises:
@@ -74,7 +73,7 @@ class Measured:
         if (ids[1:] == ids[:-1]).any():
             raise ValueError(f"Run {run_id} predicts some pictures of its {part} part twice.")
         probs, targets = checked(predictions.probs, predictions.targets)
-        preds = probs.argmax(axis=1)  # once: a thousand runs show what is done twice
+        preds = probs.argmax(axis=1)  # computed once, which matters with a thousand runs
         right = preds == targets
         of_preds, likelihood = (
             np.take_along_axis(probs, labels[:, None], axis=1)[:, 0] for labels in (preds, targets)
@@ -134,7 +133,7 @@ class Candidate:
         return float(self.losses.mean(dtype=np.float64))
 
 
-def candidates_of(runs: Iterable[Measured]) -> tuple[Candidate, ...]:
+def candidates_of(runs: Iterable[MeasuredRun]) -> tuple[Candidate, ...]:
     """Group the repeats of each configuration, in the order in which they first appear.
 
     Of runs with the same configuration and the same seed the last one counts: a training that
@@ -145,8 +144,8 @@ def candidates_of(runs: Iterable[Measured]) -> tuple[Candidate, ...]:
         ValueError: there are no runs, or one of them was not measured on the same pictures, with
             the same labels, of the same part and split as the first; the run is named.
     """
-    groups: dict[str, dict[int, Measured]] = {}
-    first: Measured | None = None
+    groups: dict[str, dict[int, MeasuredRun]] = {}
+    first: MeasuredRun | None = None
     for run in runs:
         first = first or run
         _check_comparable(first, run)
@@ -160,7 +159,7 @@ def candidates_of(runs: Iterable[Measured]) -> tuple[Candidate, ...]:
     )
 
 
-def _candidate(runs: list[Measured], *, alone: bool) -> Candidate:
+def _candidate(runs: list[MeasuredRun], *, alone: bool) -> Candidate:
     costs = [run.cost for run in runs if run.cost is not None]
     return Candidate(
         name=runs[0].name if alone else f"{runs[0].name} ({runs[0].run_id[:8]})",
@@ -172,7 +171,7 @@ def _candidate(runs: list[Measured], *, alone: bool) -> Candidate:
     )
 
 
-def _check_comparable(first: Measured, run: Measured) -> None:
+def _check_comparable(first: MeasuredRun, run: MeasuredRun) -> None:
     def refuse(difference: str) -> None:
         raise ValueError(
             f"{run.name} (run {run.run_id}) cannot be compared with {first.name} "

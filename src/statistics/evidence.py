@@ -1,4 +1,4 @@
-"""What the pictures and the seeds say about the candidates, and how far that may be off.
+"""Measured accuracies of all candidates, with variances and covariances due to pictures and seeds.
 
 The accuracy of a configuration is its share of right answers over all pictures and all seeds. The
 measured one is a mean over a crossed sample of both, so it errs twice: with the pictures, which
@@ -33,8 +33,8 @@ class Evidence:
         right: (C, N) float32 in [0, 1], the share of its trainings that had the picture right.
         losses: (C, N) float32, their mean log-loss for the picture, in nats.
         repeats: (C,) trainings of each.
-        seeds: what another seed would change, or None where no candidate can tell; then
-            everything is said about the trained networks alone, not about their configurations.
+        seeds: the effect of other seeds, or None where no candidate has repeats; then
+            everything is about the trained networks alone, not about their configurations.
     """
 
     right: NDArray[np.float32]
@@ -44,7 +44,7 @@ class Evidence:
 
     @classmethod
     def of(cls, candidates: Sequence[Candidate]) -> Evidence:
-        """Gather it.
+        """Build it from the candidates.
 
         Raises:
             ValueError: no candidates, fewer than two pictures, or different numbers of them.
@@ -67,7 +67,7 @@ class Evidence:
 
     @property
     def pictures(self) -> int:
-        """N, how many there are."""
+        """N, the number of pictures."""
         return self.right.shape[1]
 
     @cached_property
@@ -77,14 +77,14 @@ class Evidence:
 
     @cached_property
     def seed_variance(self) -> Floats:
-        """(C,) variance of `accuracy` that the seeds add to that of the pictures."""
+        """(C,) variance of `accuracy` due to the seeds."""
         if self.seeds is None:
             return np.zeros(len(self.right))
         return self.seeds.variance / self.repeats
 
     @cached_property
     def picture_variance(self) -> Floats:
-        """(C,) variance of `accuracy` that the pictures leave."""
+        """(C,) variance of `accuracy` due to the pictures."""
         squares = np.einsum("cn,cn->c", self.right, self.right, dtype=np.float64)
         spread = np.maximum(squares / self.pictures - self.accuracy**2, 0.0)
         return spread / (self.pictures - 1)

@@ -1,23 +1,22 @@
-"""Intervals of 95 % for one candidate and for one pair, chosen before looking at the figures.
+"""Confidence intervals of a candidate and of a pair that were chosen independently of the results.
 
-For the winner, who was chosen by looking, see `winner`.
+For the winner, which was chosen by its result, see `winner`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
+from src.records.comparison import Interval
 from src.statistics.evidence import Evidence
 from src.statistics.roots import root
 from src.statistics.seed_effects import Belief, pair_effects
 
 __all__ = [
-    "Interval",
     "accuracy_interval",
     "difference_interval",
     "effective_pictures",
@@ -31,22 +30,8 @@ Floats = NDArray[np.float64]
 _BELIEF = Belief(median=0.5, unlike=2.5)
 
 
-@dataclass(frozen=True)
-class Interval:
-    """From `low` to `high`, both included."""
-
-    low: float
-    high: float
-
-    def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
-    def __str__(self) -> str:
-        return f"{100 * self.low:.1f} to {100 * self.high:.1f} %"
-
-
 def accuracy_interval(evidence: Evidence, candidate: int, confidence: float = 0.95) -> Interval:
-    """Where the candidate's true accuracy lies.
+    """Return the confidence interval of a candidate's true accuracy.
 
     The score interval with as many pictures as would, independently answered, give the measured
     variance (Korn & Graubard, "Confidence Intervals for Proportions with Small Expected Number of
@@ -62,7 +47,7 @@ def accuracy_interval(evidence: Evidence, candidate: int, confidence: float = 0.
 def difference_interval(
     evidence: Evidence, first: int, second: int, confidence: float = 0.95
 ) -> Interval:
-    """Where the true accuracy of `first` minus that of `second` lies, from paired answers.
+    """Return the confidence interval of the true accuracy of `first` minus that of `second`.
 
     The error is a mean of normal laws, over all that the seeds of both might do (`seed_effects`).
     With single trainings and nothing known of seeds it is Bonett & Price's (see `Evidence`).
@@ -77,7 +62,7 @@ def difference_interval(
 
 
 def _spread_of_difference(evidence: Evidence, first: int, second: int) -> tuple[Floats, Floats]:
-    """Standard deviations that the error might have, and how probable each is."""
+    """Return possible standard deviations of the error, and the probability of each."""
     variance = float(evidence.difference_variance[second, first])
     if evidence.seeds is None:
         return np.sqrt([variance]), np.ones(1)
@@ -89,7 +74,7 @@ def _spread_of_difference(evidence: Evidence, first: int, second: int) -> tuple[
 
 
 def effective_pictures(evidence: Evidence, candidate: int, seed_variance: Floats) -> Floats:
-    """How many pictures, answered once, would leave the accuracy as uncertain as it is.
+    """Return the number of pictures that would, predicted once, give the measured variance.
 
     Args:
         evidence: of the candidates.
@@ -108,7 +93,7 @@ def effective_pictures(evidence: Evidence, candidate: int, seed_variance: Floats
 
 
 def score(share: float, trials: float, quantile: float) -> Interval:
-    """The shares within `quantile` standard errors of their own from the one observed.
+    """Return the score interval: shares within `quantile` of their standard errors of `share`.
 
     Wilson 1927, with trials that need not be a whole number.
     """
@@ -130,5 +115,5 @@ def _checked(confidence: float) -> float:
 
 
 def student_quantile(share: float, freedom: float) -> float:
-    """Below which Student's law has this share, and the normal law if `freedom` is infinite."""
+    """Return a quantile of Student's law, and of the normal law if `freedom` is infinite."""
     return float(stdtrit(freedom, share) if math.isfinite(freedom) else ndtri(share))

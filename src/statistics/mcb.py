@@ -1,4 +1,4 @@
-"""Which candidates cannot be told from the best, however many there are."""
+"""Multiple comparisons with the best: the candidates that cannot be told from it."""
 
 from __future__ import annotations
 

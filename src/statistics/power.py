@@ -1,41 +1,23 @@
-"""Whether there are enough pictures to tell two candidates apart, and how many would be."""
+"""The power of a paired comparison: detectable differences, and pictures needed."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
 
+from src.records.comparison import Power
 from src.statistics.evidence import Evidence
 from src.statistics.roots import root
 
-__all__ = ["Enough", "enough_to_tell", "pictures_to_tell", "smallest_telling_gap"]
+__all__ = ["pictures_needed", "power_of_pair", "smallest_detectable_gap"]
 
 
-@dataclass(frozen=True)
-class Enough:
-    """How far the data reach, for two candidates.
-
-    Attributes:
-        gap: measured accuracy of the better one minus that of the other.
-        smallest_gap: a true difference of this size would be found with the power asked for.
-        pictures: so many would be needed to find a true difference of the size of `gap`, with as
-            many repeats of each candidate as `repeats`; None where `gap` is 0.
-        repeats: the fewest, from those there are upwards, with which seeds leave room for that.
-    """
-
-    gap: float
-    smallest_gap: float
-    pictures: int | None
-    repeats: int
-
-
-def enough_to_tell(
+def power_of_pair(
     evidence: Evidence, first: int, second: int, level: float = 0.05, power: float = 0.8
-) -> Enough:
-    """How many pictures and repeats tell these two apart, if their gap is what it seems to be.
+) -> Power:
+    """Return the pictures and repeats needed to detect the measured difference of two candidates.
 
     Args:
         evidence: of the candidates.
@@ -47,20 +29,20 @@ def enough_to_tell(
     gap, changed = abs(float(apart.mean())), float(np.mean(apart**2))
     repeats = int(min(evidence.repeats[[first, second]]))
     seeds = float(evidence.seed_variance[[first, second]].sum())
-    smallest = smallest_telling_gap(changed, evidence.pictures, seeds, level, power)
+    smallest = smallest_detectable_gap(changed, evidence.pictures, seeds, level, power)
     if gap == 0:
-        return Enough(0.0, smallest, None, repeats)
+        return Power(0.0, smallest, None, repeats)
     # Half of what the test can bear goes to the seeds at most; the other half is for the pictures.
     bearable = (gap / (ndtri(1 - level / 2) + ndtri(power))) ** 2 / 2
     wanted = repeats if seeds <= bearable else math.ceil(repeats * seeds / bearable)
-    pictures = pictures_to_tell(gap, changed, seeds * repeats / wanted, level, power)
-    return Enough(gap, smallest, pictures, wanted)
+    pictures = pictures_needed(gap, changed, seeds * repeats / wanted, level, power)
+    return Power(gap, smallest, pictures, wanted)
 
 
-def pictures_to_tell(
+def pictures_needed(
     gap: float, changed: float, seed_variance: float = 0.0, level: float = 0.05, power: float = 0.8
 ) -> int | None:
-    """Pictures with which a paired test finds a difference, or None if no number is enough.
+    """Return the pictures with which a paired test finds a difference; None if no number suffices.
 
     Connor, "Sample Size for Testing Differences in Proportions for the Paired-Sample Design",
     Biometrics 1987, and for single trainings exactly that.
@@ -85,9 +67,9 @@ def pictures_to_tell(
         return None
 
     def beyond(logarithm: float) -> float:
-        return _telling_gap(gap, changed, math.exp(logarithm), seed_variance, level, power) - gap
+        return _detectable_gap(gap, changed, math.exp(logarithm), seed_variance, level, power) - gap
 
-    # Nothing is told from less than one picture, and 1e15 is further than anybody gets.
+    # At least one picture is needed, and more than 1e15 are out of reach.
     if beyond(0.0) <= 0:
         return 1
     if beyond(34.5) > 0:
@@ -95,22 +77,24 @@ def pictures_to_tell(
     return math.ceil(math.exp(root(beyond, 0.0, 34.5)) * (1 - 1e-9))
 
 
-def smallest_telling_gap(
+def smallest_detectable_gap(
     changed: float, pictures: int, seed_variance: float, level: float = 0.05, power: float = 0.8
 ) -> float:
-    """The true difference that so many pictures find with this power, at most 1."""
+    """Return the true difference that so many pictures find with this power, at most 1."""
 
     def beyond(gap: float) -> float:
-        return gap - _telling_gap(gap, max(changed, gap**2), pictures, seed_variance, level, power)
+        return gap - _detectable_gap(
+            gap, max(changed, gap**2), pictures, seed_variance, level, power
+        )
 
     changed = max(changed, 1 / pictures)
     return 1.0 if beyond(1.0) < 0 else root(beyond, 0.0, 1.0)
 
 
-def _telling_gap(
+def _detectable_gap(
     gap: float, changed: float, pictures: float, seed_variance: float, level: float, power: float
 ) -> float:
-    """By how much two candidates must differ when errors are those of this gap."""
+    """Return the detectable difference if the errors are those of this gap."""
     without = math.sqrt(changed / pictures + seed_variance)
     within = math.sqrt((changed - gap**2) / pictures + seed_variance)
     return float(ndtri(1 - level / 2) * without + ndtri(power) * within)

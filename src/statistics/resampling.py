@@ -1,4 +1,4 @@
-"""Errors that the measured accuracies might have made, drawn jointly for all candidates."""
+"""Errors of the measured accuracies, resampled jointly for all candidates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AS_GOOD_AS_NORMAL = 300.0
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """B joint draws.
+    """B joint draws of the errors of all accuracies.
 
     Attributes:
         drawn: (C, B) float32, by how much each accuracy might be too high.
@@ -49,7 +49,7 @@ class Errors:
 
 
 def resample(evidence: Evidence, draws: int = 1000, seed: int = 0) -> Errors:
-    """Bootstrap both levels, pictures and seeds.
+    """Resample the errors of all accuracies by a bootstrap of pictures and seeds.
 
     Owen, "The Pigeonhole Bootstrap", Ann. Appl. Stat. 2007: the two factors of a crossed sample
     are drawn independently of each other. Pictures are resampled, the same ones for all

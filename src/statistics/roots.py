@@ -1,4 +1,4 @@
-"""Where a function passes 0."""
+"""A root finder without the import time of SciPy's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["root"]
 
 
 def root(function: Callable[[float], float], low: float, high: float) -> float:
-    """A number within `low` and `high` at which `function` changes its sign, by halving.
+    """Return a number within `low` and `high` at which `function` changes its sign, by halving.
 
     To the last bit; SciPy's root finders need fewer calls of the function, and take longer to
     import than all of them.

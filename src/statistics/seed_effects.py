@@ -1,4 +1,4 @@
-"""All that the seeds might do to a candidate, each with how probable it is.
+"""The posterior distribution of the effect of seeds on a candidate.
 
 `seeds` gives one figure of how much seeds move an accuracy, and the degrees of freedom behind it.
 Where seeds are wild, and wilder for some candidates than for others, one figure is not enough. The
@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 
 
 class Belief(NamedTuple):
-    """What is thought of a field's seeds before it is seen.
+    """The prior of a field's seed effects.
 
     Attributes:
         median: the square root of the field's median effect follows half a Cauchy law of this
@@ -50,7 +50,7 @@ _EFFECTS = np.geomspace(1e-3, 1e4, 65)
 
 
 def seed_effects(spread: SeedSpread, candidate: int, belief: Belief) -> tuple[Floats, Floats]:
-    """What the variance of the candidate's trainings might be, given the repeats of all.
+    """Return the posterior of the variance of a candidate's trainings, given the repeats of all.
 
     A candidate with one repeat knows of seeds what the others say about the field. The more
     repeats there are, the closer the variances are to what these show.

@@ -1,4 +1,4 @@
-"""How much training again changes an accuracy, beyond what the luck of finite pictures explains.
+"""The variance between trainings with other seeds, beyond that of finitely many pictures.
 
 Two trainings of one configuration differ on a few pictures by chance, and on N pictures that alone
 makes their accuracies differ. Whether they differ by more is the ratio of two mean squares of the
@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class SeedSpread:
-    """What seeds do to each of C candidates.
+    """The effect of seeds on each of C candidates.
 
     Attributes:
         luck: (C,) variance of one training's accuracy that comes from its answers changing by
@@ -57,11 +57,11 @@ class SeedSpread:
 
 
 def seed_spread(right: Sequence[NDArray[np.bool_]]) -> SeedSpread | None:
-    """Measure it on C candidates, or None where it cannot be known.
+    """Estimate the effect of seeds on C candidates; None where it cannot be estimated.
 
     A candidate with one repeat borrows both numbers from those with more. One whose repeats all
-    answer alike (a method without a seed) has no spread, and lends none. If there is somebody to
-    borrow and nobody to lend, the answer is None.
+    predict alike (a method without a seed) has no spread, and lends none. If some have to borrow
+    and none can lend, the result is None.
 
     Args:
         right: C arrays (R, N), which training had which picture right.

@@ -17,8 +17,7 @@ from rich.text import Text
 from src.config.console import direct
 from src.machine.text import visible, visible_lines
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
-from src.reporting.formatting import duration, metric_text, one_line, settings_text
-from src.reporting.tables import Table
+from src.reporting.formatting import Table, duration, metric_text, one_line, settings_text
 
 __all__ = ["Display"]
 

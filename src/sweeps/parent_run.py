@@ -138,9 +138,9 @@ class ParentRun:
     def _write(self, record: SweepRecord) -> list[Path]:
         """Files of the study's folder that show what came of it; pictures last."""
         # matplotlib takes a second to import, which no race should wait for.
-        from src.reporting.leaderboard import leaderboard_csv
         from src.reporting.sweep_figures import draw_sweep_figures
         from src.reporting.sweep_page import sweep_page
+        from src.reporting.sweep_report import leaderboard_csv
 
         contents: dict[str, str | bytes] = {
             "sweep.json": checked_json(_finite(asdict(record))),

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from src.metrics.classification import confusion_matrix
+from src.metrics.classification import confusion_matrix, per_class_recall
 from src.metrics.probabilistic import reliability_bins
-from src.reporting.comparison import Comparison, Entrant
-from src.reporting.report_data import Agreement, Answer, Disagreement, Exhibits, Leader
+from src.records.comparison import (
+    Agreement,
+    Answer,
+    Comparison,
+    Disagreement,
+    Entrant,
+    Leader,
+    ReportData,
+)
 from src.statistics.candidates import Candidate
-from src.statistics.sentences import sentences_of
 from src.statistics.verdict import judge
 
-__all__ = ["comparison", "exhibits"]
+__all__ = ["comparison", "report_data"]
 
 
 def comparison(
@@ -54,7 +60,6 @@ def comparison(
         verdict=verdict,
         entrants=entrants,
         pair=None,
-        sentences=sentences_of(verdict),
         remarks=(f"{prefix}One run on other pictures left out.",),
         part="val",
         data=f"{prefix}pictures",
@@ -63,9 +68,9 @@ def comparison(
     )
 
 
-def exhibits(
+def report_data(
     count: int, classes: int = 5, *, prefix: str = "", leaders: int = 3, curves: bool = True
-) -> Exhibits:
+) -> ReportData:
     """A whole report of such a comparison."""
     compared = comparison(count, prefix=prefix)
     generator = np.random.default_rng(classes)
@@ -78,7 +83,20 @@ def exhibits(
         logits[np.arange(300), targets] += 2
         probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         matrix, bins = confusion_matrix(probs, targets), reliability_bins(probs, targets)
-        found.append(Leader(one.standing.rank, one.standing.name, one.family, matrix, bins))
+        filled = bins.counts > 0
+        found.append(
+            Leader(
+                one.standing.rank,
+                one.standing.name,
+                one.family,
+                matrix,
+                per_class_recall(matrix),
+                bins.calibration_error,
+                bins.confidence[filled],
+                bins.accuracy[filled],
+                bins.counts[filled] / 300,
+            )
+        )
     answers = tuple(Answer(names[place % classes], 0.9, place == 0) for place in range(len(chosen)))
     pictures = (
         generator.integers(0, 256, (3, 20, 30), np.uint8),
@@ -93,7 +111,7 @@ def exhibits(
         one.standing.rank: tuple((epoch, 1 - 0.5**epoch) for epoch in range(1, 8))
         for one in compared.entrants[:9]
     }
-    return Exhibits(
+    return ReportData(
         comparison=compared,
         class_names=names,
         leaders=tuple(found),

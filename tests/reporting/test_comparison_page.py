@@ -6,20 +6,21 @@ import re
 
 import pytest
 
+from src.records.comparison import ReportData
 from src.reporting.comparison_page import comparison_page
-from src.reporting.report_data import Exhibits
-from tests.reporting.comparisons import exhibits
+from src.reporting.comparison_report import closing_remarks, verdict_sentences
+from tests.reporting.comparisons import report_data
 from tests.reporting.pages import EVIL, Tags, Visit, browser, in_a_browser, visit
 
 __all__ = ["browser", "visit"]  # fixtures
 
 
-def evil() -> Exhibits:
-    return exhibits(12, prefix=EVIL)
+def evil() -> ReportData:
+    return report_data(12, prefix=EVIL)
 
 
-@pytest.mark.parametrize("shown", [exhibits(1, leaders=1), exhibits(40, 12), evil()])
-def test_nothing_is_loaded_from_anywhere(shown: Exhibits) -> None:
+@pytest.mark.parametrize("shown", [report_data(1, leaders=1), report_data(40, 12), evil()])
+def test_nothing_is_loaded_from_anywhere(shown: ReportData) -> None:
     page = comparison_page(shown)
     found = Tags(page)
     assert not {"href", "style", "onclick", "onerror", "action"} & set(found.attributes)
@@ -44,18 +45,18 @@ def test_whatever_the_texts_hold_stays_text() -> None:
 
 
 def test_what_there_is_without_the_script() -> None:
-    shown = exhibits(12)
+    shown = report_data(12)
     page = comparison_page(shown)
     ranks = re.findall(r'<tr data-trial="(\d+)">', page)
     assert [int(rank) for rank in ranks] == list(range(1, 13))
-    for sentence in (*shown.comparison.sentences, *shown.comparison.closing):
+    for sentence in (*verdict_sentences(shown.comparison), *closing_remarks(shown.comparison)):
         assert sentence in page
     assert "The pictures cannot be shown: gone." in page and "optimizer.lr" in page
     assert page.count("<figure>") == 3
 
 
 def test_the_front_is_what_nothing_beats_in_both() -> None:
-    shown = exhibits(20)
+    shown = report_data(20)
     data = json.loads(Tags(comparison_page(shown)).inside[-2][1])
     known = [c for c in data["candidates"] if c["cost"] is not None]
     beaten = {
@@ -70,13 +71,13 @@ def test_the_front_is_what_nothing_beats_in_both() -> None:
 
 
 def test_a_thousand_candidates_make_a_page_of_two_megabytes_at_most() -> None:
-    assert len(comparison_page(exhibits(1000))) < 2e6
+    assert len(comparison_page(report_data(1000))) < 2e6
 
 
 @pytest.mark.slow
 @in_a_browser
 def test_a_press_on_a_header_sorts_and_on_a_rank_tells_all(visit: Visit) -> None:
-    shown = exhibits(15)
+    shown = report_data(15)
     page = visit(comparison_page(shown))
     page.get_by_role("button", name="log-loss").click()
     rows = page.locator("#leaderboard tbody tr")
@@ -100,7 +101,7 @@ def test_a_press_on_a_header_sorts_and_on_a_rank_tells_all(visit: Visit) -> None
 @pytest.mark.slow
 @in_a_browser
 def test_the_pointer_names_a_candidate(visit: Visit) -> None:
-    shown = exhibits(15)
+    shown = report_data(15)
     page = visit(comparison_page(shown))
     page.locator("#plane circle[data-trial='1']").hover()
     winner = shown.comparison.verdict.winner
@@ -121,14 +122,14 @@ def test_the_pointer_names_a_candidate(visit: Visit) -> None:
 @pytest.mark.parametrize(
     "shown",
     [
-        exhibits(1, leaders=1, curves=False),
-        exhibits(2, 2, leaders=2),
-        exhibits(60, 30),
-        exhibits(5, 120),
+        report_data(1, leaders=1, curves=False),
+        report_data(2, 2, leaders=2),
+        report_data(60, 30),
+        report_data(5, 120),
         evil(),
     ],
 )
-def test_a_narrow_dark_screen_is_enough(visit: Visit, shown: Exhibits) -> None:
+def test_a_narrow_dark_screen_is_enough(visit: Visit, shown: ReportData) -> None:
     page = visit(comparison_page(shown), 390, "dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -141,7 +142,7 @@ def test_a_narrow_dark_screen_is_enough(visit: Visit, shown: Exhibits) -> None:
 @pytest.mark.slow
 @in_a_browser
 def test_without_any_known_latency_there_is_no_plane(visit: Visit) -> None:
-    shown = exhibits(4)
+    shown = report_data(4)
     entrants = tuple(
         dataclasses.replace(one, standing=dataclasses.replace(one.standing, cost=None))
         for one in shown.comparison.entrants
@@ -149,3 +150,27 @@ def test_without_any_known_latency_there_is_no_plane(visit: Visit) -> None:
     comparison = dataclasses.replace(shown.comparison, entrants=entrants)
     page = visit(comparison_page(dataclasses.replace(shown, comparison=comparison)))
     assert page.locator("#plane").count() == 0 and page.locator("#ranking svg").count() == 1
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_no_table_scrolls_sideways_on_a_common_screen(visit: Visit) -> None:
+    shown = report_data(12)
+    entrants = tuple(
+        dataclasses.replace(
+            one,
+            size=(260, 260),
+            parameters=86_600_000,
+            training_seconds=7530.0,
+            standing=dataclasses.replace(
+                one.standing,
+                name="handcrafted features=[hog, lbp, colour] classifier=gradient_boosting #3fa1",
+                spread=0.0123,
+            ),
+        )
+        for one in shown.comparison.entrants
+    )
+    comparison = dataclasses.replace(shown.comparison, entrants=entrants)
+    page = visit(comparison_page(dataclasses.replace(shown, comparison=comparison)), 1300)
+    for place in page.locator(".scroll").all():
+        assert place.evaluate("one => one.scrollWidth - one.clientWidth") == 0

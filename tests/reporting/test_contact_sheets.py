@@ -1,13 +1,30 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from numpy.typing import NDArray
 
-from src.reporting.contact_sheets import batch_sheet, confident_mistakes, mistakes_sheet
+from src.records.guesses import Guess, GuessSample
+from src.records.suspects import Suspect
+from src.reporting.contact_sheets import (
+    batch_sheet,
+    confident_mistakes,
+    label_sheet,
+    likeliest,
+    map_sheet,
+    mistakes_sheet,
+    right_and_wrong,
+    rivals_sheet,
+    suspects_sheet,
+)
+from src.reporting.style import WARNING, save
 
 
 def texts(figure: Figure) -> list[str]:
@@ -70,3 +87,106 @@ def test_a_batch_shows_its_first_64_with_their_names() -> None:
     figure = batch_sheet(images, targets, ["cat", "dog"], title="A batch")
     assert texts(figure) == [*["cat", "dog"] * 32, "A batch"]
     assert len(figure.axes[0].images) == 64
+
+
+def sample_of(probabilities: list[float], limit: int = 30) -> GuessSample:
+    sample = GuessSample(["cat", "dog"], limit)
+    for index, probability in enumerate(probabilities):
+        sample.add(Guess(probability, f"/pictures/{index}.jpg", "cat"))
+    return sample
+
+
+def small(path: str) -> NDArray[np.uint8]:
+    return np.zeros((3, 4, 6 if "0" in path else 2), np.uint8)
+
+
+def test_a_sheet_shows_each_picture_once_with_its_label() -> None:
+    figure = label_sheet(sample_of([0.9, 0.3, 0.6]), small)
+    written = figure.findobj(Text)
+    assert [t.get_text() for t in written if t.get_text()] == [
+        "cat", "30%", "cat", "60%", "cat", "90%", "All 3 pictures, the least certain first",
+    ]  # fmt: skip
+    red = [t for t in written if to_hex(t.get_color()) == WARNING and t.get_text()]
+    assert len(red) == 1
+    assert [image.get_array().shape for image in figure.axes[0].images] == [
+        (4, 2, 3), (4, 2, 3), (4, 6, 3)
+    ]  # fmt: skip
+
+
+def test_of_many_pictures_a_sheet_says_what_it_shows() -> None:
+    figure = label_sheet(sample_of([i / 2000 for i in range(2000)]), small)
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert "The 30 least certain of 2,000 pictures, then 30 drawn from the others" in texts
+    assert len(figure.axes[0].images) == 60
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+def test_examples_are_right_ones_of_different_classes_then_the_surest_mistakes(
+    seed: int, count: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    probs, targets = rng.dirichlet(np.ones(4), count), rng.integers(0, 4, count)
+    chosen = right_and_wrong(probs, targets, right=3, wrong=4)
+    right = probs.argmax(axis=1) == targets
+    of_right, of_wrong = chosen[right[chosen]], chosen[~right[chosen]]
+    np.testing.assert_array_equal(chosen, np.concatenate([of_right, of_wrong]))
+    assert len(of_right) == min(3, len(set(targets[right])))
+    assert len(set(targets[of_right])) == len(of_right)
+    surest = sorted(probs.max(axis=1)[~right], reverse=True)[:4]
+    assert probs.max(axis=1)[of_wrong].tolist() == surest
+
+
+def test_a_mistake_shows_both_classes_and_a_right_picture_its_own() -> None:
+    images = np.full((2, 3, 8, 8), 100, np.uint8)
+    maps = np.stack([np.full((2, 8, 8), 0.25), np.stack([np.full((8, 8), v) for v in (0.5, 1)])])
+    probs = np.array([[0.9, 0.1], [0.8, 0.2]])
+    figure = map_sheet(images, maps, probs, np.array([0, 1]), ["cat", "dog"], "Maps")
+    texts = [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+    assert texts[:6] == ["cat 90%", "cat here", "cat 80%", "is dog", "cat here", "dog here"]
+    heats = [image for image in figure.axes[0].images if image.get_alpha() is not None]
+    assert [float(heat.get_array().mean()) for heat in heats] == [0.25, 0.5, 1.0]
+    assert all((heat.norm.vmin, heat.norm.vmax) == (0, 1) for heat in heats)
+    # The mistake begins a row of its own.
+    tops = [image.get_extent()[3] for image in figure.axes[0].images]
+    assert tops[0] < tops[3] == tops[5] or len(set(tops)) == 2
+
+
+def test_a_picture_of_unknown_class_shows_its_two_likeliest() -> None:
+    probs = np.array([[0.1, 0.6, 0.3], [0.4, 0.2, 0.4]])
+    assert likeliest(probs).tolist() == [[1, 2], [0, 2]]
+    images = [np.zeros((3, 4, 9), np.uint8), np.zeros((1, 8, 8), np.uint8)]
+    heats = np.arange(1, 5).reshape(2, 2, 1, 1) / 4 * np.ones((2, 2, 5, 5))
+    figure = rivals_sheet(images, heats, probs, ["cat", "dog", "eel"], "Maps")
+    texts = [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+    assert texts[:5] == ["dog 60%", "or eel 30%", "dog here", "eel here", "cat 40%"]
+    drawn = figure.axes[0].images
+    shown = [(i.get_extent(), float(i.get_array().mean())) for i in drawn if i.get_alpha()]
+    assert [mean for _, mean in shown] == [0.25, 0.5, 0.75, 1.0]
+    left, right, bottom, top = shown[0][0]
+    assert (right - left) / (bottom - top) == pytest.approx(9 / 4)  # laid over all of its picture
+
+
+def test_the_sheet_shows_the_worst_of_every_kind(tmp_path: Path) -> None:
+    suspects = [Suspect("val", i, None, "cat", "label", 0.9 - i / 100, "dog") for i in range(60)]
+    suspects += [Suspect("train", 70 + i, None, "dog", "dark", 0.5) for i in range(3)]
+    suspects += [Suspect("test", 80, "b/new.png", "dog", "burst", 0.8, "", "a/old.png")]
+    read: list[int] = []
+
+    def picture(index: int) -> np.ndarray:
+        read.append(index)
+        return np.full((3, 8, 8), index, np.uint8)
+
+    figure = suspects_sheet(suspects, picture)
+    save(figure, tmp_path / "suspects.png")
+    assert sorted(read) == [*range(32), 70, 71, 72, 80]
+    said = texts(figure)
+    assert "Suspects (36 of 64)" in said
+    assert "label 0.90" in said and "rather dog" in said and "is cat" in said
+    assert said.count("dark 0.50") == 3
+    assert "burst 0.80" in said and "like a/old.png" in said
+
+
+def test_an_empty_sheet_says_so(tmp_path: Path) -> None:
+    figure = suspects_sheet([], lambda _: np.zeros((1, 8, 8), np.uint8))
+    save(figure, tmp_path / "suspects.png")
+    assert texts(figure) == ["There are no suspects"]

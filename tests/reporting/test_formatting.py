@@ -3,9 +3,14 @@ from __future__ import annotations
 import math
 
 import pytest
+from rich.cells import cell_len
 
 from src.reporting.formatting import (
+    Table,
+    count,
+    duration,
     mean_text,
+    measured,
     metric_text,
     one_line,
     settings_text,
@@ -65,3 +70,55 @@ def test_values_read_as_on_a_command_line() -> None:
 
 def test_control_characters_never_reach_a_terminal() -> None:
     assert one_line("out of\nmemory \x1b[31mred\x07") == "out of memory [31mred"
+
+
+TABLE = Table(
+    "Trials", ("n", "name", "settings"),
+    (("1", "cnn", "lr=0.003 width=32 depth=4"), ("12", "图像", "a|b\nc*")),
+    frozenset({0}),
+)  # fmt: skip
+
+
+def test_columns_are_aligned_and_the_last_is_cut() -> None:
+    assert TABLE.text(30).splitlines() == [
+        "Trials",
+        "   n  name  settings",
+        "   1  cnn   lr=0.003 width=32…",
+        "  12  图像  a|b c*",
+    ]
+    assert TABLE.text(200).splitlines()[2].endswith("depth=4")
+
+
+@pytest.mark.parametrize("width", [28, 30, 40, 100])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    assert all(cell_len(line) <= width for line in TABLE.text(width).splitlines())
+
+
+def test_markdown_is_escaped() -> None:
+    assert TABLE.markdown().splitlines() == [
+        "## Trials",
+        "",
+        "| n | name | settings |",
+        "| ---: | --- | --- |",
+        "| 1 | cnn | lr=0.003 width=32 depth=4 |",
+        "| 12 | 图像 | a\\|b c\\* |",
+    ]
+
+
+def test_a_row_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="has 1 cells for 2 headers"):
+        Table("", ("a", "b"), (("1",),))
+
+
+def test_durations_counts_and_measurements() -> None:
+    durations = {
+        0.04: "0.0 s", 9.94: "9.9 s", 9.96: "10 s", 59.4: "59 s", 59.6: "1 min 0 s",
+        3599.4: "59 min 59 s", 3599.6: "1 h 0 min", 7530: "2 h 6 min", 200_000: "55 h 33 min",
+    }  # fmt: skip
+    assert {seconds: duration(seconds) for seconds in durations} == durations
+    counts = {
+        0: "0", 999: "999", 1000: "1.0 K", 68_349: "68.3 K", 999_949: "999.9 K", 999_950: "1.0 M",
+        86_567_656: "86.6 M", 1_400_000_000: "1.4 G",
+    }  # fmt: skip
+    assert {number: count(number) for number in counts} == counts
+    assert (measured(1), measured(3)) == ("once on this split", "3 times on this split")

@@ -1,17 +1,80 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image
 
+from src.metrics.probabilistic import calibration_error, reliability_bins
 from src.records.class_maps import ClassMaps
 from src.records.run import Predictions
-from src.reporting.run_figures import draw_run_figures
+from src.reporting.run_figures import draw_run_figures, learning_curves, reliability_diagram
 
-HISTORY = {"train/loss": [[1, 2.0], [2, 1.0]], "val/loss": [[1, 2.1], [2, 0.9]]}
+pytestmark = pytest.mark.filterwarnings("error")
+HISTORY = {
+    "train/loss": [(0, 2.0), (1, 1.0), (2, 0.5)],
+    "val/loss": [(0, 2.1), (1, 0.9), (2, 1.2)],
+    "train/accuracy": [(0, 0.3), (1, 0.7), (2, 0.9)],
+    "val/accuracy": [(0, 0.3), (1, 0.6), (2, 0.65)],
+    "train/lr": [(0, 0.1), (1, 0.1), (2, 0.1)],
+}
+
+
+def texts(figure: Figure) -> list[str]:
+    """What is written in the figure, after a look whether any of it is cut off at the edges."""
+    figure.canvas.draw()
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert 0 <= drawn.x0 < drawn.x1 <= width
+    assert 0 <= drawn.y0 < drawn.y1 <= height
+    return [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
+
+
+def test_curves_of_both_parts_with_the_best_epoch_named() -> None:
+    figure = learning_curves(HISTORY)
+    loss, accuracy = figure.axes
+    assert loss.get_title("left") == "Loss: best 0.9 in epoch 1"
+    assert accuracy.get_title("left") == "Accuracy: best 65.0% in epoch 2"
+    assert {"training", "validation"} <= set(texts(figure))
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in loss.lines}
+    assert drawn["training"] == [[0, 2.0], [1, 1.0], [2, 0.5]]
+    assert drawn["validation"] == [[0, 2.1], [1, 0.9], [2, 1.2]]
+
+
+def test_curves_of_what_is_there() -> None:
+    (axes,) = learning_curves({"val/accuracy": [(0, 0.5)], "train/loss": []}).axes
+    assert axes.get_title("left") == "Accuracy: best 50.0% in epoch 0"
+    with pytest.raises(ValueError, match="neither a loss nor an accuracy"):
+        learning_curves({"train/lr": [(0, 0.1)]})
+
+
+def test_curves_leave_gaps_where_training_diverged() -> None:
+    figure = learning_curves({"val/loss": [(0, 1.0), (1, math.inf), (2, math.nan)]})
+    assert figure.axes[0].get_title("left") == "Loss: best 1 in epoch 0"
+    lost = learning_curves({"val/loss": [(0, math.nan)]})
+    assert lost.axes[0].get_title("left") == "Loss"
+    texts(lost)
+
+
+def test_reliability_bars_reach_from_accuracy_to_confidence() -> None:
+    probs = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
+    targets = np.array([0, 1, 0, 0])
+    figure = reliability_diagram(reliability_bins(probs, targets, num_bins=5))
+    upper, lower = figure.axes
+    bars = {c.get_label(): [(b.get_y(), b.get_height()) for b in c] for c in upper.containers}
+    # In the bin of 60 % everything is right, in the bin of 90 % one half.
+    np.testing.assert_allclose(bars["accuracy"], [(0, 0.6), (0, 0.5)])
+    np.testing.assert_allclose(bars["accuracy above confidence"], [(0.6, 0.4), (0.5, 0)])
+    np.testing.assert_allclose(bars["confidence above accuracy"], [(0.6, 0), (0.5, 0.4)])
+    assert [bar.get_height() for bar in lower.patches] == [0.5, 0.5]
+    assert f"Calibration error {calibration_error(probs, targets, 5):.1%}" in texts(figure)
+
+
+RUN_HISTORY = {"train/loss": [[1, 2.0], [2, 1.0]], "val/loss": [[1, 2.1], [2, 0.9]]}
 OF_A_PART = {f"{name}.png" for name in ("classes", "confusion_matrix", "mistakes", "reliability")}
 
 
@@ -42,7 +105,7 @@ def test_every_run_has_its_pictures(tmp_path: Path, num_classes: int, all_right:
     mixed = np.full((4, num_classes), 1 / num_classes)
     batch = (np.full((4, 1, 9, 7), 260.7), mixed)
     class_maps = ClassMaps(maps, "Where the classes are")
-    drawn = list(draw_run_figures(tmp_path, HISTORY, parts, read, batch, class_maps))
+    drawn = list(draw_run_figures(tmp_path, RUN_HISTORY, parts, read, batch, class_maps))
     assert {path.name for path in drawn} == {
         "learning_curves.png",
         "training_batch.png",
@@ -61,5 +124,5 @@ def test_every_run_has_its_pictures(tmp_path: Path, num_classes: int, all_right:
 
 def test_a_network_without_maps_has_no_picture_of_them(tmp_path: Path) -> None:
     batch = (np.zeros((4, 1, 9, 7), np.uint8), np.zeros(4, np.int64))
-    drawn = draw_run_figures(tmp_path, HISTORY, {"val": predictions(9, 3)}, read, batch)
+    drawn = draw_run_figures(tmp_path, RUN_HISTORY, {"val": predictions(9, 3)}, read, batch)
     assert "val_class_maps.png" not in [path.name for path in drawn]

@@ -9,8 +9,8 @@ import re
 
 import pytest
 
+from src.records.standings import leaderboard
 from src.records.trials import FAILED, SweepRecord
-from src.reporting.leaderboard import leaderboard
 from src.reporting.sweep_page import sweep_page
 from tests.reporting.pages import EVIL, Tags, Visit, browser, in_a_browser, visit
 from tests.reporting.races import race

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import csv
 import dataclasses
 from typing import Any
 
+import pytest
+
+from src.records.standings import (
+    leaderboard,
+)
 from src.records.trials import COMPLETE, FAILED, PRUNED, Finalist, SweepRecord, TrialRecord
-from src.reporting.sweep_report import format_result, leaderboard_table, markdown
+from src.reporting.sweep_report import format_result, leaderboard_csv, leaderboard_table
 from tests.reporting.races import race
 
 COMMAND = "python -m src.train model=cnn 'data.root=my  pics' optimizer.lr=0.003"
@@ -95,9 +101,15 @@ def test_several_metrics_have_a_column_each_and_a_front() -> None:
     ]
 
 
-def test_markdown_holds_every_trial_and_the_command() -> None:
-    text = markdown(RECORD)
-    assert text.startswith("# digits: 4 trials")
-    assert text.count("\n| ") == 5 + 3 + 2 + 3  # rows with their headers, and three rules
-    assert COMMAND in text
-    assert "```" not in markdown(dataclasses.replace(RECORD, winner=None))
+@pytest.mark.parametrize("trials", [0, 1, 30])
+def test_the_table_for_programs_has_every_trial(trials: int) -> None:
+    whole = race(trials, 3)
+    rows = list(csv.DictReader(leaderboard_csv(whole).splitlines()))
+    assert [int(row["trial"]) for row in rows] == [t.number for t in leaderboard(whole)]
+    for row in rows:
+        of = whole.trials[int(row["trial"])]
+        assert row["val/accuracy"] == ("" if of.objectives is None else str(of.objectives[0]))
+        assert (row["rank"] != "") == (of.state == COMPLETE)
+        assert row["optimizer.momentum"] == "" or row["optimizer"] == "sgd"
+        assert row["command"] == whole.commands[of.number]
+        assert (row["reason"] == "") == (of.state == COMPLETE)

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 
+from src.models.weights import Published
+from src.records.combination import Combination
+from src.records.comparison import Interval, McNemar
+from src.records.export import ExportRecord, VariantRecord
 from src.records.run import RunSummary
-from src.reporting.terminal import format_summary
+from src.reporting.terminal import format_combination, format_export, format_summary, format_weights
 
 SUMMARY = RunSummary(
     run_id="0f3a",
@@ -55,6 +63,8 @@ def test_what_was_not_measured_has_no_line() -> None:
         test_measurements=None,
         reason="the loss became NaN in epoch 2",
     )
+    stopped = format_summary(dataclasses.replace(SUMMARY, status="KILLED"), "make ui")
+    assert stopped.splitlines()[0].endswith("stopped after 24 s")
     assert format_summary(bare, "make ui").splitlines() == [
         "calm-otter: cnn on digits, seed 1, failed after 24 s",
         "",
@@ -64,58 +74,9 @@ def test_what_was_not_measured_has_no_line() -> None:
     ]
 
 
-def test_a_stopped_run_says_so() -> None:
-    text = format_summary(dataclasses.replace(SUMMARY, status="KILLED"), "make ui")
-    assert text.splitlines()[0].endswith("stopped after 24 s")
-
-
 def test_an_accuracy_without_its_interval_stands_alone() -> None:
     text = format_summary(dataclasses.replace(SUMMARY, metrics={"val/accuracy": 0.5}), "make ui")
     assert "  validation accuracy  50.0 %\n" in text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.04, "0.0 s"),
-        (9.94, "9.9 s"),
-        (9.96, "10 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 0 s"),
-        (3599.4, "59 min 59 s"),
-        (3599.6, "1 h 0 min"),
-        (7530, "2 h 6 min"),
-        (200_000, "55 h 33 min"),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    first = format_summary(dataclasses.replace(SUMMARY, duration_seconds=seconds), "").split("\n")[
-        0
-    ]
-    assert first.endswith(f"finished in {text}")
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0"),
-        (999, "999"),
-        (1000, "1.0 K"),
-        (68_349, "68.3 K"),
-        (999_949, "999.9 K"),
-        (999_950, "1.0 M"),
-        (86_567_656, "86.6 M"),
-        (1_400_000_000, "1.4 G"),
-    ],
-)
-def test_numbers_of_parameters(number: int, text: str) -> None:
-    summary = dataclasses.replace(SUMMARY, num_parameters=number)
-    assert f"  parameters           {text}\n" in format_summary(summary, "make ui")
-
-
-def test_one_measurement_of_the_test_part() -> None:
-    summary = dataclasses.replace(SUMMARY, test_measurements=1)
-    assert "test part measured   once on this split" in format_summary(summary, "make ui")
 
 
 def test_a_cross_validation_shows_the_spread_of_its_folds() -> None:
@@ -126,3 +87,121 @@ def test_a_cross_validation_shows_the_spread_of_its_folds() -> None:
     assert "over folds" in shown
     assert "3 folds, 91.0 to 95.0 %, standard deviation 1.2 points" in shown
     assert "over folds" not in format_summary(SUMMARY, "make ui")
+
+
+EAGER = VariantRecord(
+    "pytorch", 2.81, 0.0, 1.0, 0.9312, {1: 1.0, 64: 32.0}, {1: (1, 1, 1), 64: (1, 1, 1)}
+)
+ONNX = VariantRecord(
+    "onnx", 2.77, 1.91e-6, 1.0, 0.9312, {1: 0.25, 64: 16.0}, {1: (4, 3.5, 4.2), 64: (2, 1.9, 2.1)}
+)
+EXPORT = ExportRecord(
+    variants=(EAGER, ONNX),
+    missing={"int8": "onnxruntime has no 8-bit kernel for LSTM layers"},
+    part="val",
+    pictures=6000,
+    threads=2,
+    least_equal=0.999,
+    recommended="onnx",
+    chosen="onnx",
+)
+
+
+def test_all_that_a_person_needs_to_choose() -> None:
+    lines = format_export(EXPORT, "a-run", "mlflow models serve").splitlines()
+    assert lines[0] == "a-run on 6,000 validation pictures, 2 threads"
+    assert lines[1].split()[0] == "variant" and "64 pictures" in lines[1]
+    cells = ["onnx", "2.8 MB", "0.25 ms", "4.00 (3.50 to 4.20)", "16 ms", "2.00 (1.90 to 2.10)"]
+    assert re.split("  +", lines[3].strip()) == [*cells, "1.9e-06", "100.00 %", "93.12 %"]
+    assert lines[4:] == [
+        "",
+        "int8 cannot be had: onnxruntime has no 8-bit kernel for LSTM layers",
+        "recommended: onnx, the fastest with at least 99.9 % equal labels",
+        "predict with it: python -m src.predict run=a-run variant=onnx images=...",
+        "serve it: mlflow models serve",
+    ]
+
+
+def test_where_the_run_is_best_left_alone() -> None:
+    left = dataclasses.replace(EXPORT, recommended=None, chosen=None)
+    text = format_export(left, "a-run", None)
+    assert text.splitlines()[-1] == (
+        "recommended: the run as it is, no variant with at least 99.9 % equal labels is faster"
+    )
+    asked = format_export(dataclasses.replace(left, chosen="onnx"), "a-run", None)
+    assert "is faster; chosen: onnx" in asked and "variant=onnx" in asked
+    refused = dataclasses.replace(EXPORT, chosen=None)
+    assert "chosen: the run as it is" in format_export(refused, "a-run", None)
+
+
+LITE = Published(
+    *("timm", "tf_efficientnet_lite0", "package", 224, 4_652_008, "apache-2.0", 75.1),
+    Path("a.pth"),
+)
+OLD = Published(
+    "torchvision", "resnet18", "torch cache", None, 11_689_512, None, None, Path("b.pth")
+)
+DINO = Published(
+    *("timm", "vit_small_patch16_dinov3.lvd1689m", "hugging face cache", 256, 21_586_944),
+    *("dinov3-license", None, Path("c.safetensors")),
+)
+
+
+def test_a_row_for_each_network() -> None:
+    lines = format_weights([LITE, OLD, DINO], 100).splitlines()
+    assert re.split("  +", lines[2].strip()) == [
+        *("timm", "tf_efficientnet_lite0", "package", "224", "4.7 M", "75.1 %", "apache-2.0")
+    ]
+    assert re.split("  +", lines[3].strip()) == [
+        *("torchvision", "resnet18", "torch cache", "-", "11.7 M", "-", "-")
+    ]
+    # Names are whole, since they are to be typed; the licence gives way.
+    assert DINO.name in lines[4] and "hub cache" in lines[4] and "dinov3-lic" in lines[4]
+    assert max(map(len, lines)) <= 100
+
+
+def test_how_they_are_named_on_a_command_line() -> None:
+    text = format_weights([LITE, OLD], 100)
+    assert "model=timm model.name=tf_efficientnet_lite0 model.pretrained=true" in text
+    assert "model=embedding model.networks=[tf_efficientnet_lite0" in text
+    alone = format_weights([OLD], 100)
+    assert "model=torchvision model.name=resnet18 model.pretrained=true" in alone
+    assert "model=embedding" not in alone  # which takes networks of timm
+
+
+def test_nothing_to_load() -> None:
+    text = format_weights([], 100)
+    assert text.startswith("This machine can load no pretrained network") and "NAME" in text
+
+
+@pytest.mark.parametrize(
+    ("way", "gain", "p_value", "said"),
+    [
+        ("greedy", 0.05, 0.01, "better than the best single model (+5.0 points"),
+        ("stacking", -0.05, 0.01, "worse than the best single model (-5.0 points"),
+        ("greedy", 0.0, 1.0, "cannot be told from the best single model (+0.0 points"),
+        ("soup", 0.05, 0.01, "It is one network, and takes as long as one of them: 3 ms"),
+    ],
+)
+def test_a_combination_with_its_gain_and_its_latency(
+    way: Literal["greedy", "stacking", "soup"], gain: float, p_value: float, said: str
+) -> None:
+    found = Combination(
+        way=way,
+        members=("a", "b", "c"),
+        weights=np.array([0.25, 0.0, 0.75]),
+        probs=np.zeros((0, 2), np.float32),
+        accuracy=0.9 + gain,
+        log_loss=0.1,
+        calibration_error=0.0,
+        interval=Interval(0.8, 0.99),
+        best="c",
+        best_accuracy=0.9,
+        test=McNemar(3, 2, p_value),
+    )
+    text = format_combination(found, [0.8, 0.7, 0.9], [1.0, 2.0, 3.0])
+    rows = [line.split() for line in text.splitlines()[2:4]]
+    assert rows == [["0.750", "90.00", "%", "3", "c"], ["0.250", "80.00", "%", "1", "a"]]
+    assert said in text and "of 2 of 3 trained models" in text
+    assert (way == "soup") == ("mean of the weights" in text)
+    assert way == "soup" or "its members 4 ms, one after another; the best alone takes 3 ms" in text

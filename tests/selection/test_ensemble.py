@@ -23,6 +23,7 @@ from src.data.sources.digits import load
 from src.data.sources.files import find_pictures
 from src.data.splitting.splits import Split
 from src.records.run import Predictions, RunSummary
+from src.reporting.comparison_report import verdict_sentences
 from src.runs.candidates.choose import load_trained
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
@@ -186,7 +187,7 @@ def test_the_command_that_makes_it_judges_it_with_its_members(
     compare(asked(tmp_path, chosen, "ensemble=greedy", "tracking.enabled=false"), [])
     said = capsys.readouterr().out
     assert "comes first of 3 candidates" in said  # two of them repeats with two seeds
-    assert "The ensemble answers every picture by a choice of members" in said
+    assert "The ensemble predicts each picture with members that were chosen without it" in said
     (page,) = (tmp_path / "compare").glob("*/report.html")
     plain = json.loads((page.parent / "leaderboard.json").read_text())
     (made,) = (one for one in plain["candidates"] if one["family"] == "ensemble")
@@ -234,8 +235,8 @@ def test_cross_validations_are_combined_out_of_fold(runs: tuple[RunFolder, ...])
     split = Split.read(made.split)
     assert len(val(made).targets) == len(split.train) + len(split.val)
     together = compared(asked(pair.output_dir, f"runs=[{made.name},two,one]"))
-    assert together.runs == 3 and together.cross_validated
-    assert "each when it was held out as one of 2 folds" in together.sentences[0]
+    assert together.runs == 3 and together.folds == 2
+    assert "each when it was held out as one of 2 folds" in verdict_sentences(together)[0]
     assert compared(asked(pair.output_dir, f"runs=[{made.name},two]")).pair is None
     members = load_trained(made.chosen_checkpoint()).passport["ensemble"]["members"]
     weights = {Path(one["file"]).stem: one["weight"] for one in members}

@@ -9,7 +9,7 @@ import pytest
 from src.metrics.classification import accuracy
 from src.metrics.probabilistic import calibration_error, log_loss
 from src.records.run import Predictions
-from src.statistics.candidates import Candidate, Measured, candidates_of
+from src.statistics.candidates import Candidate, MeasuredRun, candidates_of
 
 
 def predictions(seed: int = 0, count: int = 40) -> Predictions:
@@ -23,7 +23,7 @@ def predictions(seed: int = 0, count: int = 40) -> Predictions:
     )
 
 
-def run(found: Predictions | None = None, **changes: Any) -> Measured:
+def run(found: Predictions | None = None, **changes: Any) -> MeasuredRun:
     known: dict[str, Any] = {
         "run_id": "0123456789",
         "configuration": "cnn",
@@ -32,7 +32,7 @@ def run(found: Predictions | None = None, **changes: Any) -> Measured:
         "part": "val",
         "split_fingerprint": "f",
     }
-    return Measured.of(found or predictions(), **(known | changes))
+    return MeasuredRun.of(found or predictions(), **(known | changes))
 
 
 def test_measures_as_the_metrics_do() -> None:
@@ -102,7 +102,7 @@ def other_targets() -> Predictions:
         (run(other_targets(), run_id="z"), "different labels"),
     ],
 )
-def test_refuses_what_cannot_be_compared(other: Measured, message: str) -> None:
+def test_refuses_what_cannot_be_compared(other: MeasuredRun, message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         candidates_of([run(), other])
     assert "run z" in str(raised.value) and "run 0123456789" in str(raised.value)

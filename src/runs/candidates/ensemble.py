@@ -19,9 +19,10 @@ from src.config.checks import ConfigError, to_plain
 from src.config.models import EnsembleSettings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
-from src.ensembles.combine import WAYS, Combination, combine
+from src.ensembles.combine import WAYS, combine
 from src.ensembles.mixing import Way, combined_probabilities
 from src.machine.interruption import Interruption
+from src.records.combination import Combination
 from src.runs.candidates.candidate import Answers, Fitted, OnEpoch, Trained
 from src.runs.candidates.members import (
     ENSEMBLE_SUFFIX,

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from src.config.checks import ConfigError
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.splits import Split
-from src.ensembles.combine import Combination
 from src.machine.interruption import Interruption
 from src.metrics.summary import metric_key
+from src.records.combination import Combination
 from src.records.run import Predictions, RunSummary
-from src.reporting.tables import Table
+from src.reporting.terminal import format_combination
 from src.runs.candidates.candidate import Answers, OnEpoch
 from src.runs.folder import RunFolder
 from src.runs.folds import FoldBook
@@ -245,35 +245,7 @@ def _folds(folder: RunFolder) -> list[RunFolder] | None:
 
 
 def _description(found: Combination, library: Sequence[Member]) -> str:
-    """Return a table of the members by weight, with sentences on accuracy and latency."""
+    """Return the members by weight and the outcome as text for a terminal."""
     targets = library[0].held_out.targets
-    used = [i for i in np.argsort(-found.weights, kind="stable").tolist() if found.weights[i]]
-    rows = tuple(
-        (
-            f"{found.weights[i]:.3f}",
-            f"{100 * np.mean(library[i].probs.argmax(axis=1) == targets):.2f} %",
-            f"{library[i].latency_ms:.3g}",
-            library[i].name,
-        )
-        for i in used
-    )
-    table = Table(
-        title=f"Members, by {found.way}",
-        headers=("weight", "accuracy", "ms", "run"),
-        rows=rows,
-        numbers=frozenset({0, 1, 2}),
-    )
-    return "\n".join([table.text(100), *found.sentences, _price(found, library)])
-
-
-def _price(found: Combination, library: Sequence[Member]) -> str:
-    best = next(member for member in library if member.name == found.best)
-    alone = f"{best.latency_ms:.3g} ms"
-    if found.way == "soup":
-        return f"It is one network, and takes as long as one of them: {alone} for a picture."
-    members = [m for m, weight in zip(library, found.weights, strict=True) if weight]
-    together = sum(member.latency_ms for member in members)
-    return (
-        f"One picture takes its members {together:.3g} ms, one after another; the best alone takes "
-        f"{alone}."
-    )
+    accuracies = [float(np.mean(one.probs.argmax(axis=1) == targets)) for one in library]
+    return format_combination(found, accuracies, [one.latency_ms for one in library])

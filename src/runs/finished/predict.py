@@ -23,7 +23,7 @@ from src.data.sources.files import Listing
 from src.machine.disk import named_file, refusal
 from src.machine.text import csv_cell
 from src.records.class_maps import ClassMaps
-from src.reporting.guesses import Guess, GuessSample
+from src.records.guesses import Guess, GuessSample
 from src.serving.predictor import DamagedModel, Labelled, Predictor
 from src.storage.files import replacing
 
@@ -220,7 +220,7 @@ def _write_rows(
 
 
 def _draw_labels(sample: GuessSample, sheet: Path) -> None:
-    from src.reporting.label_sheet import label_sheet
+    from src.reporting.contact_sheets import label_sheet
     from src.reporting.style import save
 
     save(label_sheet(sample, _shown), sheet)
@@ -236,7 +236,7 @@ def _shown(path: str) -> NDArray[np.uint8]:
 
 def _explain(guesses: Sequence[Guess], predictor: Predictor, maps: ClassMaps, sheet: Path) -> None:
     """Draw maps of a few pictures for their label and for the second most probable class."""
-    from src.reporting.map_sheet import likeliest, rivals_sheet
+    from src.reporting.contact_sheets import likeliest, rivals_sheet
     from src.reporting.style import save
 
     pixels = np.stack([predictor.pixels(Path(guess.path)) for guess in guesses])

@@ -1,4 +1,4 @@
-"""From run folders to a verdict: which runs, which of them repeat each other, what they said."""
+"""Compare finished runs: find and read them, judge their candidates, report and record it."""
 
 from __future__ import annotations
 

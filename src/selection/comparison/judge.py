@@ -1,7 +1,8 @@
-"""The verdict on the runs that a person means."""
+"""Judge the finished runs that the settings name, and name the candidates among them."""
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,17 +13,18 @@ from src.config.checks import ConfigError
 from src.config.finished import ComparisonSettings
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import anything_measured, past_test_measurements
-from src.reporting.comparison import Comparison, Entrant
+from src.records.comparison import Comparison, Entrant, Pair, Standing
+from src.reporting.formatting import settings_text
 from src.runs.folder import RunFolder
-from src.selection.comparison.find_runs import FoundRuns, find_runs
-from src.selection.comparison.names import names_of
-from src.selection.comparison.pairs import pair_of
-from src.selection.comparison.read_runs import FinishedRun, read_runs
+from src.selection.comparison.read_runs import FinishedRun, FoundRuns, find_runs, read_runs
 from src.statistics.candidates import candidates_of
-from src.statistics.sentences import sentences_of
-from src.statistics.verdict import Standing, judge
+from src.statistics.paired_tests import corrected_resampled_t, mcnemar
+from src.statistics.verdict import judge
 
-__all__ = ["compared"]
+__all__ = ["compared", "names_of", "pair_of"]
+
+_ACCURACY = "val/accuracy"
+_MOST_DIFFERENCES = 3
 
 
 def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparison:
@@ -68,14 +70,12 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
         _entrant(standing, [by_id[one] for one in dict.fromkeys(standing.run_ids)])
         for standing in verdict.standings
     ]
-    # Of combined cross-validations, which have no folds of their own, the members tell.
+    # A combination of cross-validations has no folds of its own: its members have.
     folds = next((run.folds for run in runs if run.folds is not None), None)
-    pair = pair_of(runs, [names[run.measured.configuration] for run in runs])
     return Comparison(
         verdict=verdict,
         entrants=tuple(entrants),
-        pair=pair,
-        sentences=(*sentences_of(verdict, folds), *([pair.sentence] if pair else [])),
+        pair=pair_of(runs, [names[run.measured.configuration] for run in runs]),
         remarks=(
             *_left_out(left_out, found),
             *_held_out(runs),
@@ -87,7 +87,7 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
         data=runs[0].summary.data,
         runs=len(runs),
         test_measurements=_test_measurements(runs),
-        cross_validated=folds is not None,
+        folds=folds,
     )
 
 
@@ -111,7 +111,7 @@ def _entrant(standing: Standing, runs: Sequence[FinishedRun]) -> Entrant:
 
 
 def _size(stated: Any) -> tuple[int, int] | None:
-    """(H, W) of what a run's settings state; None where they leave it open."""
+    """Return (H, W) of a run's settings; None where they leave it open."""
     if isinstance(stated, int):
         return stated, stated
     return None if stated is None else (int(stated[0]), int(stated[1]))
@@ -134,12 +134,12 @@ def _left_out(on_other_pictures: int, found: FoundRuns) -> list[str]:
 
 
 def _held_out(runs: Sequence[FinishedRun]) -> list[str]:
-    """Why what was made of other runs may be judged by the pictures that it was chosen by."""
+    """Return why a combination may be judged on the pictures that it was chosen on."""
     models = dict.fromkeys(
         run.summary.model for run in runs if "runs" in run.settings.get("model", {})
     )
     return [
-        f"The {model} answers every picture by a choice of members that was made without it."
+        f"The {model} predicts each picture with members that were chosen without it."
         for model in models
     ]
 
@@ -151,7 +151,7 @@ def _changed(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def _test_measurements(runs: Sequence[FinishedRun]) -> int:
-    """How often the test part of their split has been measured, as far as is known."""
+    """Return how often the test part of their split has been measured, as far as known."""
     places = {run.folder.output_dir for run in runs}
     noted = max((run.summary.test_measurements or 0 for run in runs), default=0)
     if not any(map(anything_measured, places)):  # a split of many pictures takes a while to read
@@ -161,3 +161,94 @@ def _test_measurements(runs: Sequence[FinishedRun]) -> int:
     except (OSError, ValueError):
         return noted
     return max(noted, sum(past_test_measurements(place, fingerprint) for place in places))
+
+
+def names_of(
+    models: Mapping[str, str], settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """Return a name for each configuration: its model, and the settings that tell it apart.
+
+    Where configurations of a model differ in many settings, those with the most different values
+    are named, and a part of the configuration's hash stands for the rest.
+
+    Args:
+        models: name of the model, by configuration.
+        settings: of the candidates by dotted key, by configuration.
+    """
+    names: dict[str, str] = {}
+    for model in dict.fromkeys(models.values()):
+        own = {one: settings[one] for one, name in models.items() if name == model}
+        differing = _differing(list(own.values()))
+        told = differing[:_MOST_DIFFERENCES]
+        for one, known in own.items():
+            shown = {key.removesuffix(".name"): _short(known[key]) for key in told if key in known}
+            mark = f" #{one[:4]}" if len(differing) > len(told) else ""
+            names[one] = f"{model} {settings_text(shown)}".rstrip() + mark
+    return names
+
+
+def _short(value: Any) -> Any:
+    """Numbers to three digits: names that coincide are told apart by their runs."""
+    return float(f"{value:.3g}") if isinstance(value, float) else value
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys with more than one value, those with the most values first."""
+    values: dict[str, set[str]] = {}
+    for known in settings:
+        for key, value in known.items():
+            values.setdefault(key, set()).add(str(value))
+    counts = {key: len(found) for key, found in values.items() if "_target_" not in key}
+    some = [key for key, known in counts.items() if known > 1 or _missing(key, settings)]
+    return sorted(some, key=lambda key: -counts[key])
+
+
+def _missing(key: str, settings: Sequence[Mapping[str, Any]]) -> bool:
+    return any(key not in known for known in settings)
+
+
+def pair_of(runs: Sequence[FinishedRun], names: Sequence[str]) -> Pair | None:
+    """Test two trained networks by McNemar's exact test, two cross-validations over their folds.
+
+    Args:
+        runs: measured on the same pictures.
+        names: of their candidates.
+
+    Returns:
+        None unless there are exactly two, and of cross-validations both have the same folds; a
+        combination of cross-validations has no folds of its own.
+
+    Raises:
+        ConfigError: the table of a cross-validation's folds is gone.
+    """
+    if len(runs) != 2:
+        return None
+    first, second = runs
+    if names[0] == names[1]:
+        ends = [f"seed {run.summary.seed}, {run.folder.run_id[:6]}" for run in runs]
+        names = [f"{name} ({end})" for name, end in zip(names, ends)]
+    repeats = first.measured.configuration == second.measured.configuration
+    pair = Pair(names[0], names[1], None, None, repeats)
+    if (first.folds is None) != (second.folds is None):
+        return None
+    if first.folds is None:
+        return replace(pair, test=mcnemar(first.measured.right, second.measured.right))
+    ours, theirs = (_accuracies(run) for run in runs)
+    if first.folds != second.folds or len(ours) != len(theirs):
+        return None
+    differences = [one - other for one, other in zip(ours, theirs)]
+    return replace(pair, over_folds=corrected_resampled_t(differences, 1 / first.folds))
+
+
+def _accuracies(run: FinishedRun) -> list[float]:
+    """Return the accuracy of each fold of all repeats, in order.
+
+    Raises:
+        ConfigError: the table of the folds is gone.
+    """
+    table = run.folder.path / "folds.csv"
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            return [float(row[_ACCURACY]) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError) as error:
+        raise ConfigError(f"{table} does not hold the accuracies of the folds: {error}.") from error

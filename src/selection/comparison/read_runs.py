@@ -1,10 +1,12 @@
-"""Finished runs, as far as comparing reads them."""
+"""Find finished runs and read what comparing needs of them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,21 +14,156 @@ from typing import Any, NamedTuple
 
 import yaml
 
+import src.config.schema  # noqa: F401 - registers the kinds of models
+from src.config.checks import ConfigError, from_plain
+from src.config.compose import leaves
 from src.config.finished import ComparisonSettings
+from src.config.models import ModelSettings
+from src.machine.failures import RunFailed
 from src.records.run import Predictions, RunSummary
 from src.runs.folder import RunFolder
 from src.runs.seal import Seal, read_checked, read_seal
-from src.selection.comparison.names import candidate_settings, configuration
-from src.statistics.candidates import Measured
+from src.statistics.candidates import MeasuredRun
+from src.storage.digests import DamagedLine, line_content
+from src.tracking.addresses import absolute_uri, sqlite_path, without_password
+from src.tracking.database import run_folders
 
-__all__ = ["FinishedRun", "read_runs", "read_settings"]
+__all__ = ["FinishedRun", "FoundRuns", "find_runs", "read_runs", "read_settings", "sweep_file"]
 
 # The C reader takes a tenth of the time, which a thousand runs show.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _GROUP = re.compile(r"^(?=\w+:)", re.MULTILINE)
 # More than there are: repeats of a cross-validation are told apart by what lies above.
 _SEEDS = 2**31
+# Of a run's settings: where it was kept, how it was carried out, and what repeats change.
+_NOT_THE_CANDIDATE = (
+    *("output_dir", "resume", "seed", "evaluate_test", "find_lr", "tracking.", "runtime."),
+    *("trainer.progress", "trainer.accelerator", "data.cache_dir", "data.cache_limit_gb"),
+    *("data.num_workers", "data.check_content", "data.download", "data.name"),
+)
 _NO_SETTINGS = "its config.yaml holds no settings"
+_MODELS: dict[str, _Model | None] = {}  # by what decides which keys are idle
+
+
+@dataclass(frozen=True)
+class FoundRuns:
+    """The runs that were found.
+
+    Attributes:
+        folders: of the runs.
+        elsewhere: how many of the runs that MLflow knows have no folder on this machine.
+        damaged: a sentence for each folder whose run.json cannot be read.
+    """
+
+    folders: tuple[RunFolder, ...]
+    elsewhere: int = 0
+    damaged: tuple[str, ...] = ()
+
+
+def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
+    """Return the runs that are named, of a study, or found by MLflow; all there are by default.
+
+    Raises:
+        ConfigError: there is no such run, study or experiment, or MLflow rejects the filter.
+        RunFailed: MLflow does not answer.
+    """
+    try:
+        if settings.runs is not None:
+            named = dict.fromkeys(RunFolder.find(run, output_dir) for run in settings.runs)
+            return FoundRuns(tuple(named))
+        if settings.sweep is not None:
+            return FoundRuns(tuple(map(RunFolder.open, _of_sweep(output_dir, settings.sweep))))
+        if settings.experiment is not None or settings.filter is not None:
+            return _in_mlflow(settings, output_dir)
+        return _all_runs(output_dir)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"runs: {error}.") from error
+
+
+def _all_runs(output_dir: Path) -> FoundRuns:
+    folders, damaged = [], []
+    for place in sorted((output_dir / "runs").glob("*/run.json")):
+        try:
+            folders.append(RunFolder.open(place.parent))
+        except ValueError as error:
+            damaged.append(f"{place.parent} is left out: {error}.")
+    return FoundRuns(tuple(folders), damaged=tuple(damaged))
+
+
+def sweep_file(output_dir: Path, study: str) -> Path:
+    """Return the file with a study's record."""
+    return output_dir / "sweeps" / study / "sweep.json"
+
+
+def _of_sweep(output_dir: Path, study: str) -> Iterator[Path]:
+    """Yield the folders of a study's trials and finalists that still exist."""
+    record = sweep_file(output_dir, study)
+    try:
+        plain = line_content(record.read_bytes())
+    except DamagedLine as error:
+        raise ConfigError(
+            f"sweep is {study!r}: {record} is damaged ({error}): the sweep's own command writes it "
+            "anew."
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"sweep is {study!r}: there is no {record} to read.") from error
+    named = [trial["run_dir"] for trial in plain["trials"]]
+    named += [path for finalist in plain["finalists"] for path in finalist["run_dirs"].values()]
+    for path in filter(None, named):
+        if found := _folder_of(Path(path), output_dir):
+            yield found
+
+
+def _in_mlflow(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
+    uri = absolute_uri(settings.tracking.uri, output_dir)
+    database = sqlite_path(uri)
+    if database is not None and not database.is_file():  # which asking for it would make
+        raise ConfigError(
+            f"there is no tracking database {database}: name another output_dir or tracking.uri."
+        )
+    noted: list[Path] = []
+    if database is not None and settings.experiment is not None and settings.filter is None:
+        noted = run_folders(database, settings.experiment)
+    folders, elsewhere = [], 0
+    for run_dir in noted or _searched(uri, settings):
+        # Sweeps and comparisons are runs in MLflow too, with folders that are no run's.
+        if run_dir.parent.name != "runs":
+            continue
+        if found := _folder_of(run_dir, output_dir):
+            folders.append(RunFolder.open(found))
+        else:
+            elsewhere += 1
+    if not folders and elsewhere:
+        raise ConfigError(f"none of the {elsewhere} runs that MLflow finds is on this machine.")
+    return FoundRuns(tuple(folders), elsewhere)
+
+
+def _searched(uri: str, settings: ComparisonSettings) -> list[Path]:
+    """Return the folders of the runs that MLflow finds, the oldest first."""
+    from src.tracking.mlflow_store import NoSuchExperiment, Rejected, ServerAway, Store
+
+    try:
+        known = Store(uri).search(settings.experiment, settings.filter or "")
+    except NoSuchExperiment as error:
+        raise ConfigError(f"experiment is {settings.experiment!r}: {error}.") from error
+    except Rejected as error:
+        raise ConfigError(f"filter is {settings.filter!r}: {str(error).rstrip('.')}.") from error
+    except ServerAway as error:
+        raise RunFailed(
+            f"MLflow at {without_password(uri)} does not answer ({error}): start it, or name the "
+            "runs by folder (runs=[...]) or study (sweep=...)."
+        ) from error
+    return [run.run_dir for run in reversed(known) if run.run_dir is not None]
+
+
+def _folder_of(noted: Path, output_dir: Path) -> Path | None:
+    """Return the current folder of a recorded run: there, or moved with its output folder."""
+    for path in (noted, output_dir / "runs" / noted.name):
+        if (path / "run.json").is_file():
+            return path
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,26 +173,26 @@ class FinishedRun:
     Attributes:
         settings: all of them, as nested as they are written.
         known: those of the candidate, by dotted key.
-        repeats: what the predictions say, under the model's name; once for each repeat of a
-            cross-validation, because the mean over repeats is better than any model one would use.
-        changes: of its files since it was sealed, where they are used all the same.
+        repeats: its predictions reduced, under the model's name; one for each repeat of a
+            cross-validation, because the mean over repeats is better than any single model.
+        changes: of its files since it was sealed, where `changed=use` accepts them.
     """
 
     folder: RunFolder
     summary: RunSummary
     settings: Mapping[str, Any]
     known: Mapping[str, Any]
-    repeats: tuple[Measured, ...]
+    repeats: tuple[MeasuredRun, ...]
     changes: tuple[str, ...] = ()
 
     @property
-    def measured(self) -> Measured:
-        """What its predictions say, those of the first repeat."""
+    def measured(self) -> MeasuredRun:
+        """The predictions of the first repeat, reduced."""
         return self.repeats[0]
 
     @property
     def folds(self) -> int | None:
-        """How many of a cross-validation, whose predictions are out of fold; None of a split."""
+        """Number of folds of a cross-validation, whose predictions are out of fold; else None."""
         folds: int | None = self.settings.get("cv", {}).get("folds")
         return folds
 
@@ -68,7 +205,7 @@ class FinishedRun:
 def read_runs(
     folders: Iterable[RunFolder], settings: ComparisonSettings
 ) -> tuple[list[FinishedRun], list[str]]:
-    """Those of the runs that finished and have predictions of the part that is compared.
+    """Read the runs that finished and have predictions of the part that is compared.
 
     Returns:
         the runs, and a sentence for each that is damaged.
@@ -79,7 +216,7 @@ def read_runs(
 
 
 def read_settings(text: str) -> dict[str, Any]:
-    """The settings that a run's config.yaml holds.
+    """Return the settings in a run's config.yaml.
 
     Most groups are the same in most runs, so each is read once and kept.
 
@@ -90,11 +227,19 @@ def read_settings(text: str) -> dict[str, Any]:
     return {key: value for group in _groups(text) for key, value in group.plain.items()}
 
 
+class _Model(NamedTuple):
+    """Settings of a model, and which keys are known to be idle with it."""
+
+    settings: ModelSettings
+    idle: dict[str, bool]
+
+
 class _Group(NamedTuple):
-    """Settings as they are nested, and what of them a candidate's repeats share."""
+    """A settings group: nested, the candidate's keys in it, and which model it describes."""
 
     plain: dict[str, Any]
     known: dict[str, Any]
+    model: _Model | None
 
 
 def _groups(text: str) -> list[_Group]:
@@ -112,11 +257,46 @@ def _group(text: str) -> _Group:
     plain = yaml.load(text, _LOADER)
     if not isinstance(plain, dict):
         raise ValueError(_NO_SETTINGS)
-    return _Group(plain, candidate_settings(plain))
+    known = {k: v for k, v in leaves(plain).items() if not k.startswith(_NOT_THE_CANDIDATE)}
+    return _Group(plain, known, _model(plain.get("model")))
+
+
+def _model(model: object) -> _Model | None:
+    """Return settings with the same idle keys as these; None where they cannot be read."""
+    if not isinstance(model, dict):
+        return None
+    # Numbers matter by whether they are 0 alone, and building settings takes a millisecond.
+    kind = json.dumps(
+        {k: bool(v) if isinstance(v, int | float) else v for k, v in leaves(model).items()},
+        sort_keys=True,
+        default=str,
+    )
+    if kind not in _MODELS:
+        try:
+            _MODELS[kind] = _Model(from_plain(ModelSettings, model, "model"), {})
+        except ConfigError:  # of another version, or of a package that is not installed
+            _MODELS[kind] = None
+    return _MODELS[kind]
+
+
+def _candidate_settings(groups: Sequence[_Group]) -> dict[str, Any]:
+    """Return the settings by dotted key that repeats share and that have an effect."""
+    model = next((group.model for group in groups if group.model is not None), None)
+    known = {key: value for group in groups for key, value in group.known.items()}
+    if model is None:
+        return known
+    for key in known.keys() - model.idle.keys():
+        model.idle[key] = model.settings.is_idle(key)
+    return {key: value for key, value in known.items() if not model.idle[key]}
+
+
+def _configuration(known: Mapping[str, Any]) -> str:
+    """Return a hash that is equal for runs that differ in nothing but the seed."""
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def _read(folder: RunFolder, settings: ComparisonSettings) -> FinishedRun | str | None:
-    """None for a run that did not finish, has no predictions of the part, or is on other data."""
+    """Return None for a run that did not finish, lacks the predictions or has other data."""
     record = _Record(folder, settings.changed)
     try:
         summary = RunSummary.parse(record.read(folder.summary), folder.summary)
@@ -126,12 +306,12 @@ def _read(folder: RunFolder, settings: ComparisonSettings) -> FinishedRun | str 
         plain = {key: value for group in groups for key, value in group.plain.items()}
         if settings.runs is None and _is_fold(plain):
             return None
-        known = {key: value for group in groups for key, value in group.known.items()}
+        known = _candidate_settings(groups)
         repeats = tuple(
-            Measured.of(
+            MeasuredRun.of(
                 Predictions.parse(record.read(file), file, with_paths=False),
                 run_id=folder.run_id,
-                configuration=configuration(known),
+                configuration=_configuration(known),
                 name=summary.model,
                 seed=summary.seed + repeat * _SEEDS,
                 part=settings.part,
@@ -195,7 +375,7 @@ def _identity(folder: RunFolder) -> dict[str, str]:
 
 
 def _predictions(folder: RunFolder, part: str) -> list[Path]:
-    """Of the part, a file for each repeat of a cross-validation."""
+    """Return the files of a part: one, or one for each repeat of a cross-validation."""
     repeats = folder.predictions.glob(f"{part}-repeat*.parquet")
     return sorted(repeats, key=lambda file: (len(file.name), file)) or [
         folder.predictions / f"{part}.parquet"
@@ -203,7 +383,7 @@ def _predictions(folder: RunFolder, part: str) -> list[Path]:
 
 
 def _is_fold(plain: Mapping[str, Any]) -> bool:
-    """Whether it is a fold of a cross-validation, whose own run speaks for all its folds."""
+    """Whether it is a single fold; the run of the cross-validation has all its predictions."""
     return plain.get("cv", {}).get("fold") is not None
 
 

@@ -1,25 +1,43 @@
-"""What the report shows, read from the runs of a verdict's best candidates."""
+"""Read what the report of a comparison shows from the runs of its best candidates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
+from src.config.checks import from_plain
+from src.config.data import DataSettings
 from src.config.finished import ComparisonSettings
-from src.metrics.classification import confusion_matrix
+from src.data.decoding.decode import PictureError, thumbnail
+from src.data.quality.audit import content_hash
+from src.data.sources.listing import list_pictures
+from src.data.sources.source import Source
+from src.data.splitting.splits import Split
+from src.metrics.classification import confusion_matrix, per_class_recall
 from src.metrics.probabilistic import reliability_bins
+from src.records.comparison import (
+    Agreement,
+    Answer,
+    Comparison,
+    Disagreement,
+    Entrant,
+    Leader,
+    ReportData,
+)
 from src.records.run import Predictions
-from src.reporting.comparison import Comparison, Entrant
-from src.reporting.report_data import Agreement, Answer, Disagreement, Exhibits, Leader
-from src.selection.comparison.find_runs import sweep_file
-from src.selection.comparison.pictures import PicturesGone, read_pictures
+from src.runs.folder import RunFolder
+from src.selection.comparison.read_runs import sweep_file
 from src.storage.digests import line_content
 from src.tracking.history import read_history
 
-__all__ = ["gather", "leaders_of"]
+__all__ = ["PicturesGone", "gather", "leaders_of", "read_pictures"]
+
 
 _LEADERS = 3
 _DISAGREEMENTS = 12
@@ -27,11 +45,11 @@ _CURVES_A_FAMILY = 10
 _CURVE = "val/accuracy"
 
 
-def gather(comparison: Comparison, settings: ComparisonSettings) -> Exhibits:
-    """Read what the report shows; a picture or curve that is gone is left out.
+def gather(comparison: Comparison, settings: ComparisonSettings) -> ReportData:
+    """Gather the report data; pictures and curves that no longer exist are left out.
 
     Raises:
-        ValueError: the predictions of a leader are gone since they were compared.
+        ValueError: the predictions of a leader no longer exist.
     """
     leaders = leaders_of(comparison.entrants)
     said = [_predictions(one, comparison.part) for one in leaders]
@@ -42,7 +60,7 @@ def gather(comparison: Comparison, settings: ComparisonSettings) -> Exhibits:
         agreement = _agreement(first)
         disagreements, no_pictures = _disagreements(first, Path(leaders[0].run_dirs[0]))
     importances, metric = _importances(settings)
-    return Exhibits(
+    return ReportData(
         comparison=comparison,
         class_names=first[0].class_names,
         leaders=tuple(_leader(one, repeats) for one, repeats in zip(leaders, said)),
@@ -56,7 +74,7 @@ def gather(comparison: Comparison, settings: ComparisonSettings) -> Exhibits:
 
 
 def leaders_of(entrants: Sequence[Entrant]) -> list[Entrant]:
-    """The winner and the best candidates of other families; fewer families, their next best."""
+    """Return the winner and the best of other families, filled up with the next best."""
     best = {one.family: one for one in reversed(entrants)}
     chosen = sorted(best.values(), key=lambda one: one.standing.rank)[:_LEADERS]
     for one in entrants:
@@ -68,7 +86,7 @@ def leaders_of(entrants: Sequence[Entrant]) -> list[Entrant]:
 
 
 def _predictions(one: Entrant, part: str) -> list[Predictions]:
-    """Of all its repeats, by ascending sample id."""
+    """Read the predictions of all its repeats, by ascending sample id."""
     return [
         _in_order(Predictions.read(Path(place) / "predictions" / f"{part}.parquet"))
         for place in one.run_dirs
@@ -89,12 +107,18 @@ def _in_order(said: Predictions) -> Predictions:
 def _leader(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
     probs = np.concatenate([said.probs for said in repeats])
     targets = np.concatenate([said.targets for said in repeats])
+    matrix, bins = confusion_matrix(probs, targets), reliability_bins(probs, targets)
+    filled = bins.counts > 0
     return Leader(
         rank=one.standing.rank,
         name=one.standing.name,
         family=one.family,
-        matrix=confusion_matrix(probs, targets),
-        bins=reliability_bins(probs, targets),
+        matrix=matrix,
+        recall=per_class_recall(matrix),
+        calibration_error=bins.calibration_error,
+        confidence=bins.confidence[filled],
+        accuracy=bins.accuracy[filled],
+        shares=bins.counts[filled] / len(targets),
     )
 
 
@@ -107,8 +131,8 @@ def _agreement(said: Sequence[Predictions]) -> Agreement:
 def _disagreements(
     said: Sequence[Predictions], run_dir: Path
 ) -> tuple[tuple[Disagreement, ...], str | None]:
-    """The pictures of which the leaders say different things most surely, and why none is shown."""
-    chosen = _most_sure(said)
+    """Return the most confident disagreements, and why none of their pictures is shown."""
+    chosen = _most_confident(said)
     ids = said[0].sample_ids[chosen].tolist()
     pictures: dict[int, NDArray[np.uint8]] = {}
     no_pictures = None
@@ -131,8 +155,8 @@ def _disagreements(
     return tuple(found), no_pictures
 
 
-def _most_sure(said: Sequence[Predictions]) -> NDArray[np.int64]:
-    """Positions where predictions differ, by the lowest of the probabilities they come with."""
+def _most_confident(said: Sequence[Predictions]) -> NDArray[np.int64]:
+    """Return positions where predictions differ, by the lowest confidence, descending."""
     preds = np.stack([one.probs.argmax(axis=1) for one in said])
     sure = np.stack([one.probs.max(axis=1) for one in said]).min(axis=0)
     differ = np.flatnonzero((preds != preds[0]).any(axis=0))
@@ -145,7 +169,7 @@ def _answer(said: Predictions, place: int, target: int) -> Answer:
 
 
 def _curves(entrants: Sequence[Entrant]) -> dict[int, tuple[tuple[int, float], ...]]:
-    """By rank, of the best candidates of every family; reading all of a thousand takes long."""
+    """Read curves of the best candidates of every family, by rank; all of them take long."""
     read: dict[str, int] = {}
     curves = {}
     for one in entrants:
@@ -153,15 +177,74 @@ def _curves(entrants: Sequence[Entrant]) -> dict[int, tuple[tuple[int, float], .
         if read[one.family] > _CURVES_A_FAMILY:
             continue
         points = read_history(Path(one.run_dirs[0]), (_CURVE,))[_CURVE]
-        if len(points) > 1:  # a single one is the last word of what knows no epochs
+        if len(points) > 1:  # models without epochs have one
             curves[one.standing.rank] = points
     return curves
 
 
 def _importances(settings: ComparisonSettings) -> tuple[dict[str, dict[str, float]], str]:
-    """Those of the study that is compared, where it has some, and what they are about."""
+    """Return the importances of the study that is compared, if any, and their metric."""
     if settings.sweep is None:
         return {}, ""
     record = sweep_file(Path(settings.output_dir).absolute(), settings.sweep)
     plain = line_content(record.read_bytes())
     return dict(plain.get("importances", {})), str(plain.get("metrics", [""])[0])
+
+
+class PicturesGone(Exception):
+    """The pictures are no longer available; the message says why."""
+
+
+def read_pictures(run_dir: Path, ids: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
+    """Read pictures (C, H, W) uint8 by sample id, those with the content that the run was given.
+
+    Nothing is downloaded, and only these are decoded. A changed or missing one is left out.
+
+    Args:
+        run_dir: folder of a run on the data set.
+        ids: of the pictures, as its predictions name them.
+
+    Raises:
+        PicturesGone: the data set is no longer available.
+    """
+    folder = RunFolder.open(run_dir)
+    try:
+        split = Split.read(folder.split)
+        source = _source(folder)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise PicturesGone(str(error).rstrip(".")) from error
+    places = {} if source.sample_paths is None else _by_path(source)
+    found: dict[int, NDArray[np.uint8]] = {}
+    for index in ids:
+        # Of a set of files the ids leave out those that could not be read: the path counts.
+        name = "" if split.names is None else split.names[index]
+        place = index if source.sample_paths is None else places.get(name)
+        if place is None or place >= len(source):
+            continue
+        picture = _picture(source, place, bytes(split.content_hashes[index]))
+        if picture is not None:
+            found[index] = picture
+    if not found and ids:
+        raise PicturesGone("the pictures of the data set are not those that the run was trained on")
+    return found
+
+
+def _source(folder: RunFolder) -> Source:
+    plain: dict[str, Any] = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    data = from_plain(DataSettings, plain["data"], "data")
+    return list_pictures(replace(data, download=False))
+
+
+def _by_path(source: Source) -> dict[str, int]:
+    return {name: place for place, name in enumerate(source.sample_paths or ())}
+
+
+def _picture(source: Source, place: int, expected: bytes) -> NDArray[np.uint8] | None:
+    if source.arrays is not None:
+        row = np.ascontiguousarray(source.arrays[place])
+        return row if content_hash(row) == expected else None
+    path = Path(source.file(place))
+    try:
+        return thumbnail(path) if content_hash(path.read_bytes()) == expected else None
+    except (OSError, PictureError):
+        return None

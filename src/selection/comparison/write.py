@@ -1,38 +1,55 @@
-"""What a comparison leaves in its folder."""
+"""Write a comparison into its folder, and record it as a run in MLflow."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+from src.config.checks import to_plain
 from src.config.finished import ComparisonSettings
-from src.reporting.comparison import Comparison, comparison_csv, comparison_plain
+from src.records.comparison import Comparison
 from src.reporting.comparison_page import comparison_page
+from src.reporting.comparison_report import (
+    closing_remarks,
+    comparison_csv,
+    comparison_plain,
+    verdict_sentences,
+)
+from src.selection.comparison.read_runs import read_settings
 from src.selection.comparison.report import gather
 from src.storage.files import write_atomically
+from src.tracking.provenance import Provenance
+from src.tracking.spool import last_start
+from src.tracking.tracker import Tracker
 
-__all__ = ["comparison_folder", "write_comparison"]
+__all__ = ["comparison_folder", "tracked", "write_comparison"]
+
+_NOT_PARAMS = ("output_dir", "tracking")
 
 
 def write_comparison(comparison: Comparison, settings: ComparisonSettings) -> Iterator[Path]:
-    """`leaderboard.json`, `leaderboard.csv`, `report.html` and `figures/` in its folder.
+    """Write `leaderboard.json`, `leaderboard.csv`, `report.html` and `figures/` in its folder.
 
     Yields:
         the path of each file once it is written.
 
     Raises:
         OSError: it cannot be written.
-        ValueError: the predictions of a leader are gone since they were compared.
+        ValueError: the predictions of a leader no longer exist.
     """
     folder = comparison_folder(settings)
-    exhibits = gather(comparison, settings)
+    data = gather(comparison, settings)
     contents = {
         "leaderboard.json": json.dumps(comparison_plain(comparison), indent=1) + "\n",
         "leaderboard.csv": comparison_csv(comparison),
-        "report.html": comparison_page(exhibits),
+        "report.html": comparison_page(data),
     }
     for file, content in contents.items():
         write_atomically(folder / file, content)
@@ -41,15 +58,15 @@ def write_comparison(comparison: Comparison, settings: ComparisonSettings) -> It
     from src.reporting.comparison_figures import draw_comparison_figures
 
     figures, drawn = folder / "figures", set()
-    for figure in draw_comparison_figures(figures, exhibits):
+    for figure in draw_comparison_figures(figures, data):
         drawn.add(figure)
         yield figure
-    for old in set(figures.glob("*.png")) - drawn:  # of an earlier answer, which had others
+    for old in set(figures.glob("*.png")) - drawn:  # of an earlier comparison
         old.unlink()
 
 
 def comparison_folder(settings: ComparisonSettings) -> Path:
-    """The same for the same question, so that asking again replaces the answer."""
+    """Return the folder of a comparison: equal settings give the same, which is replaced."""
     asked = [settings.sweep, settings.experiment, settings.data]
     if settings.runs is not None or settings.filter is not None:
         chosen = "\n".join(settings.runs or [settings.filter or ""])
@@ -58,3 +75,94 @@ def comparison_folder(settings: ComparisonSettings) -> Path:
         asked.append(settings.part)
     name = "-".join(re.sub(r"[^\w.-]+", "_", one) for one in asked if one)
     return Path(settings.output_dir).absolute() / "compare" / (name or "all")
+
+
+@contextmanager
+def tracked(
+    comparison: Comparison,
+    folder: Path,
+    settings: ComparisonSettings,
+    warn: Callable[[str], None] | None = None,
+) -> Iterator[Tracker]:
+    """Record the comparison as a run where its runs are mirrored.
+
+    Equal settings continue the same run. Its description there is the verdict. It is started
+    before the report is written, so that the mirror imports MLflow, which takes longer, meanwhile.
+
+    Args:
+        comparison: to record.
+        folder: of the comparison.
+        settings: that it was made with.
+        warn: shows a line to the user; None for standard error.
+
+    Yields:
+        the tracker, for the files of the comparison and its end; exceptions finish it as failed.
+
+    Raises:
+        ConfigError: another process is comparing into the same folder.
+        OSError: the folder cannot be written.
+    """
+    home = _home(comparison)
+    verdict, plain = comparison.verdict, to_plain(settings)
+    provenance = Provenance.read()
+    tracker = Tracker.start(
+        folder,
+        output_dir=Path(settings.output_dir),
+        uri=settings.tracking.uri or home.uri,
+        experiment=settings.experiment or home.experiment,
+        run_id=str(last_start(folder).get("run_id") or uuid.uuid4().hex),
+        run_name=f"compare-{folder.name}",
+        params={k: v for k, v in plain.items() if k not in _NOT_PARAMS},
+        tags=provenance.tags()
+        | {
+            "bakeoff.kind": "compare",
+            "bakeoff.data": comparison.data,
+            "bakeoff.winner": verdict.winner.name,
+            "bakeoff.tied": ", ".join(one.name for one in verdict.tied),
+            "mlflow.note.content": _description(comparison),
+        },
+        enabled=settings.tracking.enabled and home.tracked,
+        warn=warn,
+    )
+    figures = {
+        "winner/accuracy": verdict.winner_accuracy,
+        "winner/accuracy_low": verdict.winner.interval.low,
+        "winner/accuracy_high": verdict.winner.interval.high,
+        "compared/candidates": float(len(verdict.standings)),
+        "compared/pictures": float(verdict.pictures),
+        "compared/runs": float(comparison.runs),
+        "compared/tied": float(len(verdict.tied)),
+    }
+    tracker.metrics(figures, step=0, final=True)
+    try:
+        yield tracker
+    except Exception as error:
+        tracker.finish("FAILED", f"{type(error).__name__}: {error}")
+        raise
+
+
+class _Home(NamedTuple):
+    """Where a run is mirrored, if it is."""
+
+    tracked: bool
+    uri: str | None
+    experiment: str
+
+
+def _home(comparison: Comparison) -> _Home:
+    """Return where most runs of the candidates tied with the best are mirrored."""
+    said: Counter[_Home] = Counter()
+    for one in comparison.entrants:
+        if one.standing.tied:
+            for place in one.run_dirs:
+                text = (Path(place) / "config.yaml").read_text(encoding="utf-8")
+                tracking = read_settings(text)["tracking"]
+                home = _Home(tracking["enabled"], tracking["uri"], tracking["experiment"])
+                said[home] += 1
+    return said.most_common(1)[0][0]
+
+
+def _description(comparison: Comparison) -> str:
+    """Return the verdict as Markdown, which MLflow shows."""
+    closing = " ".join(closing_remarks(comparison))
+    return "\n\n".join([*verdict_sentences(comparison), closing])

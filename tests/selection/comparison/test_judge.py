@@ -6,12 +6,15 @@ from statistics import mean, variance
 
 import numpy as np
 import pytest
+import yaml
 
 from src.config.checks import ConfigError
+from src.config.compose import compose_plain
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import count_test_measurement
-from src.reporting.comparison import format_comparison
+from src.reporting.comparison_report import format_comparison, verdict_sentences
 from src.selection.comparison import compared
+from src.selection.comparison.judge import names_of
 from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run
 
 
@@ -55,7 +58,8 @@ def test_repeats_of_a_cross_validation_are_repeats_of_the_candidate(tmp_path: Pa
     assert repeats == {"cnn": 4, "mlp": 6}
     assert [len(one.run_dirs) for one in found.entrants] == [2, 2]
     assert (
-        "each when it was held out as one of 5 folds, the mean of 4 repeats" in found.sentences[0]
+        "each when it was held out as one of 5 folds, the mean of 4 repeats"
+        in verdict_sentences(found)[0]
     )
 
 
@@ -129,7 +133,7 @@ def test_two_seeds_of_one_configuration_are_a_pair_as_well(tmp_path: Path) -> No
     for seed in (1, 2):
         finished_run(tmp_path, "cnn", 10, seed=seed)
     found = compared(compare_settings(tmp_path))
-    assert len(found.entrants) == 1 and found.pair is not None
+    assert len(found.entrants) == 1 and found.pair is not None and found.pair.repeats
     assert {name.partition(",")[0] for name in (found.pair.first, found.pair.second)} == {
         "cnn (seed 1",
         "cnn (seed 2",
@@ -144,7 +148,7 @@ def test_a_fold_is_no_run_of_its_own_and_a_cross_validation_is_one(tmp_path: Pat
             for _ in range(3):
                 finished_run(tmp_path, model, 1, seed=9, shift=500, cv={"folds": 2, "fold": 1})
     found = compared(compare_settings(tmp_path))
-    assert (found.runs, found.remarks, found.cross_validated) == (4, (), True)
+    assert (found.runs, found.remarks, found.folds) == (4, (), 2)
     assert [len(one.run_dirs) for one in found.entrants] == [2, 2]
     assert "each picture held out once" in format_comparison(found)
 
@@ -166,7 +170,48 @@ def test_two_cross_validations_are_tested_over_their_folds(tmp_path: Path) -> No
     half = 3.182446 * error  # Student's quantile with three degrees of freedom
     low = found.pair.over_folds.interval.low
     assert found.pair.over_folds.difference - low == pytest.approx(half, rel=1e-5)
-    assert "corrected resampled t" in found.sentences[-1]
+    assert "corrected resampled t" in verdict_sentences(found)[-1]
     (Path(found.entrants[0].run_dirs[0]) / "folds.csv").unlink()
     with pytest.raises(ConfigError, match=r"folds\.csv does not hold"):
         compared(compare_settings(tmp_path))
+
+
+def test_the_settings_with_the_most_values_are_named() -> None:
+    own = {
+        "a": {"optimizer.name": "muon", "optimizer.lr": 0.1, "x": 1, "y": 1, "same": 0},
+        "b": {"optimizer.name": "sgd", "optimizer.lr": 0.2, "x": 1, "y": 2, "same": 0},
+        "c": {"optimizer.name": "sgd", "optimizer.lr": 0.3, "x": 2, "y": 3, "same": 0},
+        "d": {"optimizer.name": "sgd", "optimizer.lr": 0.4, "x": 2, "same": 0},
+    }
+    names = names_of(dict.fromkeys(own, "cnn"), own)
+    assert names["a"] == "cnn lr=0.1 y=1 optimizer=muon #a"
+    assert names["d"] == "cnn lr=0.4 optimizer=sgd #d"
+
+
+def test_a_model_that_is_there_once_needs_no_more_than_its_name() -> None:
+    models = {"a": "cnn", "b": "mlp"}
+    assert names_of(models, {"a": {"lr": 0.1}, "b": {"lr": 0.2}}) == models
+
+
+@pytest.mark.parametrize("model", ["embedding", "handcrafted"])
+def test_settings_without_effect_neither_name_nor_separate_candidates(
+    tmp_path: Path, model: str
+) -> None:
+    """Under `classifier=auto` the search chooses selection and whitening itself."""
+    changes = {
+        "as it is": ["model.keep=200", "model.knn.neighbours=5"],
+        "without effect": ["model.keep=100", "model.knn.neighbours=9", "optimizer=sgd"],
+        "another": ["model.classifier=logistic", "model.keep=100"],
+    }
+    names = {}
+    for seed, (kind, words) in enumerate(changes.items()):
+        run = finished_run(tmp_path, model, 10, seed=seed)
+        settings = compose_plain([f"model={model}", "model.classifier=auto", *words], "config")
+        run.config.write_text(yaml.safe_dump(settings))
+        names[run.run_id] = kind
+    found = compared(compare_settings(tmp_path))
+    repeats = {frozenset(names[one] for one in c.standing.run_ids) for c in found.entrants}
+    assert repeats == {frozenset({"as it is", "without effect"}), frozenset({"another"})}
+    (auto,) = (one.name for one in found.verdict.standings if len(one.run_ids) == 2)
+    assert "classifier=auto" in auto
+    assert not any(key in auto for key in ("keep", "whitening", "neighbours", "optimizer"))

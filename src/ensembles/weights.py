@@ -1,0 +1,145 @@
+"""Weights with which trained networks are combined, fitted on their predictions.
+
+Two methods: a weighted mean of probabilities, selected greedily, and a weighted mean of log
+probabilities (stacking), found by convex optimisation. `mixing` applies the weights.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from src.ensembles.mixing import logs_of
+from src.metrics.probabilistic import SMALLEST_PROBABILITY
+
+__all__ = ["greedy_weights", "stacking_weights"]
+
+Floats = NDArray[np.float64]
+Probs = NDArray[np.float32]
+
+
+def greedy_weights(
+    probs: Probs,
+    targets: NDArray[np.int64],
+    *,
+    bags: int = 20,
+    bag_share: float = 0.5,
+    max_steps: int = 50,
+    seed: int = 0,
+) -> Floats:
+    """Return weights by ensemble selection with replacement.
+
+    Caruana, Niculescu-Mizil, Crew & Ksikes, "Ensemble Selection from Libraries of Models", ICML
+    2004, with its three guards against overfitting: members may come again, the start is the best
+    number of best members, and selection is repeated on random bags of members, whose weights
+    are averaged. The measure that is climbed is the log-loss: it moves with every picture, where
+    accuracy stands still for most, and it needs only the probability of each target.
+
+    Args:
+        probs: (M, N, K) of M members.
+        targets: (N,).
+        bags: random parts of the members to select from; 0 selects once from all of them.
+        bag_share: of the members, in each bag; at least one.
+        max_steps: members added after the start, at most.
+        seed: of the bags.
+
+    Returns:
+        (M,) weights, at least 0, that sum to one.
+
+    Raises:
+        ValueError: no members or pictures, or a share that is none.
+    """
+    _check(probs, targets)
+    if not 0 < bag_share <= 1:
+        raise ValueError(f"bag_share is {bag_share}: it must be above 0 and at most 1.")
+    likelihood = np.take_along_axis(probs, targets[None, :, None], axis=2)[:, :, 0]
+    likelihood = likelihood.clip(SMALLEST_PROBABILITY, 1.0)
+    members = len(probs)
+    if bags == 0:
+        return _climb(likelihood, max_steps)
+    weights = np.zeros(members)
+    generator = np.random.default_rng(seed)
+    for _ in range(bags):
+        size = max(1, round(bag_share * members))
+        bag = np.sort(generator.choice(members, size, replace=False))
+        weights[bag] += _climb(likelihood[bag], max_steps)
+    return weights / bags
+
+
+def stacking_weights(probs: Probs, targets: NDArray[np.int64]) -> Floats:
+    """Return the weights, none below 0, with which `mean_of_logs` has the smallest log-loss.
+
+    Wolpert, "Stacked Generalization", Neural Networks 1992, with Breiman's constraint ("Stacked
+    Regressions", Machine Learning 1996) that no member may count against itself. It is multinomial
+    logistic regression with one coefficient a member and none a class, so that it has as many
+    parameters as members and is convex; with a single member it is temperature scaling.
+
+    Args:
+        probs: (M, N, K).
+        targets: (N,).
+
+    Returns:
+        (M,) at least 0.
+
+    Raises:
+        ValueError: no members or pictures.
+    """
+    _check(probs, targets)
+    logs = logs_of(probs)
+    of_targets = np.take_along_axis(logs, targets[None, :, None], axis=2)[:, :, 0]
+    reached = of_targets.mean(axis=1)
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        pooled = np.tensordot(weights, logs, axes=1)
+        normaliser = logsumexp(pooled, axis=1, keepdims=True)
+        shares = np.exp(pooled - normaliser)
+        expected = np.einsum("nk,mnk->m", shares, logs) / len(targets)
+        return float(normaliser.mean() - weights @ reached), expected - reached
+
+    members = len(probs)
+    found = minimize(
+        loss,
+        np.full(members, 1 / members),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, None)] * members,
+        options={"maxiter": 500, "ftol": 1e-12, "gtol": 1e-8},
+    )
+    return np.asarray(found.x, np.float64)
+
+
+def _check(probs: Probs, targets: NDArray[np.int64]) -> None:
+    if probs.ndim != 3 or 0 in probs.shape or targets.shape != probs.shape[1:2]:
+        raise ValueError(
+            f"probs has shape {probs.shape} and targets {targets.shape}: they must be (M, N, K) "
+            "and (N,), with at least one member and one picture."
+        )
+
+
+def _climb(likelihood: NDArray[np.float32], max_steps: int) -> Floats:
+    """Weights of the best ensemble met on the way, for (M, N) probabilities of the targets."""
+    counts = np.zeros(len(likelihood))
+    order = np.argsort(-np.log(likelihood).mean(axis=1, dtype=np.float64), kind="stable")
+    sums = np.zeros_like(likelihood[0])
+    best, start = np.inf, 0
+    for size, member in enumerate(order, start=1):
+        sums = sums + likelihood[member]
+        loss = _mean_log_loss(sums / size)
+        if loss < best:
+            best, start, start_sums = loss, size, sums
+    counts[order[:start]] = 1
+    best_counts, sums = counts.copy(), start_sums
+    for size in range(start + 1, start + max_steps + 1):
+        losses = -np.log((likelihood + sums) / size).mean(axis=1, dtype=np.float64)
+        member = int(losses.argmin())
+        counts[member] += 1
+        sums = sums + likelihood[member]
+        if losses[member] < best:
+            best, best_counts = float(losses[member]), counts.copy()
+    return best_counts / best_counts.sum()
+
+
+def _mean_log_loss(likelihood: NDArray[np.float32]) -> float:
+    return float(-np.log(likelihood).mean(dtype=np.float64))

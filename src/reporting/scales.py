@@ -1,0 +1,202 @@
+"""Scales that figures and pages share: colours of families, and axes of settings and metrics."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from src.records.trials import TrialRecord
+from src.reporting.formatting import tick_text, value_text
+
+__all__ = ["ValueAxis", "family_colors", "metric_axis", "range_worth_showing", "value_axes"]
+
+_LOG_FROM = 30  # an axis is logarithmic whose highest value is so many times the lowest
+_MOST_TICKS = 12
+_NEAREST_TICKS = 0.05
+# Where a key plays no part in a trial, its line runs below the axis proper.
+_UNUSED, _USED = 0.0, 0.14
+
+
+# Of middle lightness, so that they show on white and on black; neighbours differ in lightness too.
+_COLORS = (
+    "#2f6bea",  # blue
+    "#e08a00",  # orange
+    "#0f9d76",  # green
+    "#d6336c",  # pink
+    "#8453d6",  # violet
+    "#12a5c4",  # cyan
+    "#7a9a1e",  # olive
+    "#c2410c",  # rust
+    "#6b7f95",  # slate
+    "#b8860b",  # gold
+    "#b35cc8",  # orchid
+    "#8d6e63",  # brown
+)
+
+
+def family_colors(families: Sequence[str]) -> dict[str, str]:
+    """Return a colour "#rrggbb" for each family, by its place; they repeat after twelve."""
+    return {name: _COLORS[index % len(_COLORS)] for index, name in enumerate(families)}
+
+
+@dataclass(frozen=True)
+class ValueAxis:
+    """An axis of parallel coordinates, from 0 at its lower end to 1 at its upper one.
+
+    Attributes:
+        label: the key, and "log" where it is logarithmic.
+        ticks: (place, text), lowest first.
+        places: by trial number.
+    """
+
+    label: str
+    ticks: tuple[tuple[float, str], ...]
+    places: Mapping[int, float]
+
+
+def value_axes(
+    trials: Sequence[TrialRecord], metric: str, *, higher_is_better: bool
+) -> list[ValueAxis]:
+    """Return an axis for each searched key, and one for the metric with the best on top.
+
+    Numbers that span decades stand on a logarithmic axis, other numbers on an even one, and
+    anything else in categories.
+
+    Args:
+        trials: of one family; those without a finite value are left out.
+        metric: its key.
+    """
+    shown = [trial for trial in trials if trial.value is not None]
+    keys = list(dict.fromkeys(key for trial in shown for key in trial.values))
+    axes = [_axis_of_key(key, shown) for key in keys]
+    last = metric_axis(metric, shown, higher_is_better=higher_is_better)
+    return [*axes, last] if shown else []
+
+
+def metric_axis(metric: str, trials: Sequence[TrialRecord], *, higher_is_better: bool) -> ValueAxis:
+    """Return the axis of the metric, the best on top; outliers are clipped to the bottom.
+
+    Args:
+        metric: its key.
+        trials: those without a finite value have no place.
+    """
+    values = {trial.number: trial.value for trial in trials if trial.value is not None}
+    if not values:
+        return ValueAxis(metric, (), {})
+    low, high = range_worth_showing(list(values.values()), higher_is_better=higher_is_better)
+    scaled = _Scale(low, high, log=False)
+
+    def place(value: float) -> float:
+        upwards = min(1.0, max(0.0, scaled(value)))
+        return upwards if higher_is_better else 1 - upwards
+
+    rounded = _round_numbers(low, high, whole=False)
+    ticks = sorted((place(tick), tick_text(metric, tick)) for tick in rounded)
+    return ValueAxis(metric, tuple(ticks), {n: place(value) for n, value in values.items()})
+
+
+def range_worth_showing(values: Sequence[float], *, higher_is_better: bool) -> tuple[float, float]:
+    """Return the lowest and highest value to show, so that outliers do not flatten the others.
+
+    From the best one as far as one and a half times the way to the worst but a tenth.
+
+    Args:
+        values: finite, at least one.
+    """
+    low, high = min(values), max(values)
+    if len(values) < 10:
+        return low, high
+    if higher_is_better:
+        return max(low, high - 1.5 * (high - float(np.quantile(values, 0.1)))), high
+    return low, min(high, low + 1.5 * (float(np.quantile(values, 0.9)) - low))
+
+
+def _axis_of_key(key: str, trials: Sequence[TrialRecord]) -> ValueAxis:
+    found = {trial.number: trial.values[key] for trial in trials if key in trial.values}
+    label, ticks, places = key, *_categories(found)
+    if all(map(_is_number, found.values())):
+        low, high = min(found.values()), max(found.values())
+        whole = all(isinstance(value, int) for value in found.values())
+        log = low > 0 and high / low >= _LOG_FROM
+        scaled = _Scale(low, high, log)
+        rounded = _decades(low, high) if log else _round_numbers(low, high, whole)
+        label = f"{key} (log)" if log else key
+        ticks = _apart([(scaled(tick), value_text(tick)) for tick in rounded])
+        places = {number: scaled(value) for number, value in found.items()}
+    if len(found) == len(trials):
+        return ValueAxis(label, tuple(ticks), places)
+
+    def lifted(place: float) -> float:
+        return _USED + (1 - _USED) * place
+
+    ticks = [(_UNUSED, "not used"), *((lifted(place), text) for place, text in ticks)]
+    used = {number: lifted(place) for number, place in places.items()}
+    unused = {trial.number: _UNUSED for trial in trials}
+    return ValueAxis(label, tuple(ticks), unused | used)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """A number's place between two others; in the middle where there is one number only."""
+
+    low: float
+    high: float
+    log: bool
+
+    def __call__(self, value: float) -> float:
+        if self.low == self.high:
+            return 0.5
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+
+def _is_number(value: Any) -> bool:
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return plain and math.isfinite(value)
+
+
+def _categories(found: Mapping[int, Any]) -> tuple[list[tuple[float, str]], dict[int, float]]:
+    texts = {number: value_text(value) for number, value in found.items()}
+    names = sorted(set(texts.values()), key=lambda name: (len(name), name))
+    last = max(1, len(names) - 1)
+    places = {name: 0.5 if len(names) == 1 else i / last for i, name in enumerate(names)}
+    every = math.ceil(len(names) / _MOST_TICKS)
+    ticks = [(places[name], name) for name in names[::every]]
+    return ticks, {number: places[text] for number, text in texts.items()}
+
+
+def _round_numbers(low: float, high: float, whole: bool) -> list[float]:
+    """Some four multiples of 1, 2 or 5 times a power of ten; the number itself if there is one."""
+    if low == high:
+        return [low]
+    # Of the smallest numbers there are, a quarter is none.
+    quarter = max((high - low) / 4, sys.float_info.min)
+    magnitude = 10.0 ** math.floor(math.log10(quarter))
+    steps = [factor * magnitude for factor in (1, 2, 5, 10)]
+    step = next(step for step in steps if (high - low) / step <= 5)
+    step = max(1.0, step) if whole else step
+    first, last = math.ceil(low / step), math.floor(high / step)
+    # To six digits, for 3 times 0.1 is not 0.3.
+    return [float(f"{index * step:.6g}") for index in range(first, last + 1)] or [low, high]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    every = max(1, math.ceil((last - first) / 5))
+    powers = [10.0**exponent for exponent in range(first, last + 1, every)]
+    return powers if len(powers) > 1 else sorted({low, *powers, high})
+
+
+def _apart(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Without those that would overlap the one before."""
+    kept: list[tuple[float, str]] = []
+    for tick in ticks:
+        if not kept or tick[0] - kept[-1][0] >= _NEAREST_TICKS:
+            kept.append(tick)
+    return kept

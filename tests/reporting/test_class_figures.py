@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from numpy.typing import NDArray
+
+from src.machine.text import from_csv_cell
+from src.metrics.classification import confusion_matrix
+from src.metrics.intervals import wilson_interval
+from src.reporting.class_figures import class_figure, class_table, confusion_figure
+from src.reporting.style import plain_labels
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def texts(figure: Figure) -> list[str]:
+    """What is written in the figure, after a look whether any of it is cut off at the edges."""
+    figure.canvas.draw()
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert 0 <= drawn.x0 < drawn.x1 <= width
+    assert 0 <= drawn.y0 < drawn.y1 <= height
+    return [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
+
+
+def matrix_of(num_classes: int, count: int = 2000) -> NDArray[np.int64]:
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, num_classes, count)
+    logits = rng.normal(size=(count, num_classes))
+    logits[np.arange(count), targets] += 3
+    exp = np.exp(logits)
+    return confusion_matrix(exp / exp.sum(axis=1, keepdims=True), targets)
+
+
+@pytest.mark.parametrize("num_classes", [2, 16, 17, 50, 51, 200])
+def test_a_confusion_matrix_of_any_size_is_complete(num_classes: int) -> None:
+    names = [f"a rather long class name {i}" for i in range(num_classes)]
+    matrix = matrix_of(num_classes)
+    written = texts(confusion_figure(matrix, names))
+    counted, named = num_classes <= 16, num_classes <= 50
+    labels = plain_labels(names)
+    assert written.count(labels[0]) == (2 if named else 0)
+    assert (str(matrix[1, 1]) in written) == (counted or matrix[1, 1] in range(0, 200, 25))
+    assert ("Most confused" in written) == (not counted)
+
+
+def test_the_most_confused_pairs_come_first() -> None:
+    matrix = np.diag(np.full(20, 90))
+    matrix[3, 4], matrix[7, 2], matrix[2, 7] = 10, 30, 20
+    written = texts(confusion_figure(matrix, [f"c{i}" for i in range(20)]))
+    pairs = [text for text in written if "→" in text]
+    assert pairs == ["c7 → c2", "c2 → c7", "c3 → c4"]
+    assert "30 times, 25% of the target's" in written
+
+
+def test_without_mistakes_nothing_is_confused() -> None:
+    assert "nothing" in texts(
+        confusion_figure(np.diag(np.full(20, 9)), list("abcdefghijklmnopqrst"))
+    )
+
+
+def test_cells_are_coloured_by_their_share_of_the_row() -> None:
+    matrix = np.array([[3, 1, 0], [0, 0, 0], [0, 5, 5]])
+    shares = confusion_figure(matrix, ["a", "b", "c"]).axes[0].images[0].get_array()
+    np.testing.assert_allclose(shares[[0, 2]], [[0.75, 0.25, 0], [0, 0.5, 0.5]])
+    assert np.ma.getmaskarray(shares)[1].all()
+
+
+def test_large_counts_fit_their_cells() -> None:
+    assert "123k" in texts(confusion_figure(np.array([[123_456, 0], [0, 9999]]), ["a", "b"]))
+
+
+def test_labels_with_dollars_are_drawn_as_they_are() -> None:
+    written = texts(confusion_figure(np.eye(2, dtype=np.int64), ["$\\frac", "$1$"]))
+    assert r"\$1\$" in written  # as matplotlib escapes it; a formula would have raised
+
+
+MATRIX = np.array([[9, 1, 0, 0], [4, 5, 1, 0], [0, 0, 0, 0], [0, 0, 0, 10]])
+NAMES = ["a", "b, with comma", "c", "d"]
+
+
+def test_the_figure_lists_the_weakest_first() -> None:
+    figure = class_figure(MATRIX, NAMES)
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert [t for t in texts if t in NAMES] == ["b, with comma", "a", "d"]
+    assert {"a (4 of 10)", "50.0%", "83.3%", "62.5%", "Classes, the weakest first"} <= set(texts)
+    assert "mean recall 80.0%, mean F1 60.2%" in texts
+    axes = figure.axes[1]
+    recall = [bar for bar in axes.patches if bar.get_y() < 0][1]
+    assert recall.get_width() / axes.patches[0].get_width() == pytest.approx(0.5)
+
+
+def test_a_hundred_classes_are_shortened_to_the_weakest_fifty() -> None:
+    rng = np.random.default_rng(0)
+    matrix = rng.poisson(0.2, (100, 100)) + np.diag(np.arange(1, 101))
+    figure = class_figure(matrix, [f"a rather long name {i}" for i in range(100)])
+    figure.canvas.draw()
+    texts = figure.findobj(Text)
+    assert "The 50 weakest of 100 classes" in [text.get_text() for text in texts]
+    written = [text.get_window_extent() for text in texts if text.get_text()]
+    assert len(written) == 50 * 6 + 8
+    for box in written:
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+    assert not any(a.overlaps(b) for i, a in enumerate(written) for b in written[:i])
+
+
+def test_an_empty_matrix_is_refused() -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        class_figure(np.zeros((2, 2), np.int64), ["a", "b"])
+
+
+def test_the_table_has_every_class_in_order() -> None:
+    rows = list(csv.DictReader(io.StringIO(class_table(MATRIX, NAMES))))
+    assert [row["class"] for row in rows] == NAMES
+    low, high = wilson_interval(5, 10)
+    assert rows[1] == {
+        "class": "b, with comma", "pictures": "10", "recall": "0.5000",
+        "recall_low": f"{low:.4f}", "recall_high": f"{high:.4f}", "precision": "0.8333",
+        "f1": "0.6250", "most_confused_with": "a", "confused": "4",
+    }  # fmt: skip
+    assert (rows[2]["recall"], rows[2]["most_confused_with"]) == ("", "")
+
+
+def test_a_class_that_is_called_like_a_formula_is_computed_by_no_spreadsheet() -> None:
+    names = ["=1+1", "@home", "-5", "plain"]
+    rows = list(csv.reader(io.StringIO(class_table(MATRIX, names))))[1:]
+    assert [row[0] for row in rows] == ["'=1+1", "'@home", "-5", "plain"]
+    assert [from_csv_cell(row[0]) for row in rows] == names

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from src.records.comparison import Comparison, FoldTest, Interval, McNemar, Pair
+from src.reporting.comparison_report import (
+    closing_remarks,
+    comparison_csv,
+    comparison_plain,
+    comparison_table,
+    format_comparison,
+    pair_sentence,
+    verdict_sentences,
+)
+from src.statistics.candidates import Candidate
+from src.statistics.verdict import judge
+from tests.reporting.comparisons import comparison
+from tests.statistics.fields import candidate, random_field
+
+
+def test_a_terminal_shows_the_best_with_every_figure_and_counts_the_others() -> None:
+    whole = comparison(20)
+    said = format_comparison(whole, 200)
+    first = whole.verdict.winner
+    assert f"{100 * first.accuracy:.2f} %" in said and str(first.interval) in said
+    assert "and 5 more, in leaderboard.csv" in said
+    assert verdict_sentences(whole)[0] in said and whole.remarks[0] in said
+    assert "The test part of this split has been measured 2 times." in said
+    headers = said.splitlines()[1].split()
+    assert headers[-4:] == ["ms", "trained", "tied", "candidate"]
+
+
+def test_json_and_csv_hold_every_candidate_with_what_is_known_of_it() -> None:
+    whole = comparison(8)
+    plain = json.loads(json.dumps(comparison_plain(whole), allow_nan=False))
+    rows = list(csv.DictReader(io.StringIO(comparison_csv(whole))))
+    assert [row["candidate"] for row in rows] == [one["candidate"] for one in plain["candidates"]]
+    for one, found, row in zip(whole.entrants, plain["candidates"], rows, strict=True):
+        standing = one.standing
+        assert found["accuracy"] == standing.accuracy == float(row["accuracy"])
+        assert found["spread"] == standing.spread
+        assert (found["low"], found["high"]) == (standing.interval.low, standing.interval.high)
+        assert found["log_loss"] == standing.log_loss
+        assert found["calibration_error"] == standing.calibration_error
+        assert found["latency_ms"] == standing.cost
+        assert found["training_seconds"] == one.training_seconds
+        assert found["parameters"] == one.parameters
+        assert row["latency_ms"] == ("" if standing.cost is None else str(standing.cost))
+        assert found["run_ids"] == row["run_ids"].split() == list(standing.run_ids)
+    assert plain["tied"] == [one.name for one in whole.verdict.tied]
+    assert any(row["latency_ms"] == "" for row in rows)
+
+
+def test_a_table_is_as_long_as_it_is_asked_to_be() -> None:
+    whole = comparison(5)
+    assert [len(comparison_table(whole, most).rows) for most in (2, 9, None)] == [2, 5, 5]
+    assert "the val part of pictures, 400 pictures" in comparison_table(whole).title
+
+
+@pytest.mark.parametrize("times", [0, 1])
+def test_how_often_the_test_part_was_measured_is_always_said(times: int) -> None:
+    said = closing_remarks(dataclasses.replace(comparison(2), test_measurements=times))[-1]
+    assert said == f"The test part of this split has {'been' if times else 'not been'} measured" + (
+        " once." if times else "."
+    )
+
+
+def sentences(field: Sequence[Candidate], folds: int | None = None) -> tuple[str, ...]:
+    verdict = judge(field)
+    return verdict_sentences(Comparison(verdict, (), None, (), "val", "pictures", 1, 0, folds))
+
+
+def test_single_trainings_are_about_networks_and_not_about_configurations() -> None:
+    said = " ".join(sentences(random_field([0.80, 0.81, 0.79], [1, 1, 1])))
+    assert "about the trained networks" in said and "cannot be told from" in said
+    assert "pictures are needed to find it" in said
+
+
+def test_a_certain_winner() -> None:
+    said = sentences(random_field([0.95, 0.7, 0.6], [2, 2, 2], 1000))
+    assert said[0].startswith("c0 comes first of 3 candidates:")
+    assert "mean of 2 trainings" in said[0]
+    assert said[2].startswith("It is better than every other candidate")
+    assert len(said) == 3
+
+
+def test_the_cheapest_of_the_tied_and_within_one_standard_error() -> None:
+    """Of 200 pictures the second has one fewer right and the third six: both are tied with it."""
+    right = np.arange(200) < 150
+    second, third = right.copy(), right.copy()
+    second[[0, 1, 2, 3, 180]] = [False, False, False, True, True]
+    third[[*range(10), *range(180, 184)]] = [False] * 10 + [True] * 4
+    field = [
+        candidate("first", right, cost=3.0),
+        candidate("second", second, cost=2.0),
+        candidate("third", third, cost=1.0),
+    ]
+    expected = (
+        "The cheapest of them is third, 3.0 points behind; of those within one standard error of "
+        "the winner it is second."
+    )
+    assert expected in sentences(field)
+    near = sentences([field[0], candidate("second", second, cost=2.0)])
+    assert "The cheapest of them is second, within one standard error of it." in near
+
+
+def test_two_candidates_have_a_difference_unless_their_folds_are_tested() -> None:
+    field = random_field([0.7, 0.9], [2, 3], 800)
+    difference = judge(field).difference
+    assert difference is not None
+    ahead = 100 * (field[1].right.mean() - field[0].right.mean())
+    bounds = f"{100 * difference.low:.1f} and {100 * difference.high:.1f} points (95 % interval)."
+    sentence = f"It is {ahead:.1f} points ahead; the true difference lies between {bounds}"
+    assert sentence in sentences(field) and sentence not in sentences(field, folds=5)
+    level = sentences([field[0], candidate("copy", field[0].right)])
+    assert any(one.startswith("The two are level; the true difference") for one in level)
+    assert any("they are level" in one for one in level)
+
+
+def test_long_lists_are_of_ranks_which_are_joined_where_they_follow_each_other() -> None:
+    said = " ".join(sentences(random_field([0.8] * 12, [1] * 12, 300)))
+    assert "partly first by luck" in said
+    assert "It cannot be told from those ranked 2 to 12: with 95 % confidence" in said
+    field = random_field([0.9] * 9, [2, 1, 1, 1, 2, 1, 2, 1, 1], 300)
+    once = [one.rank for one in judge(field).standings if len(one.run_ids) == 1]
+    assert once == [2, 3, 5, 7, 8, 9], "drawn so that there are all kinds of gaps"
+    assert sentences(field)[-1].startswith("Trained once: those ranked 2, 3, 5 and 7 to 9;")
+    long = [dataclasses.replace(one, name=one.name * 60) for one in field[:3]]
+    assert "cannot be told from those ranked 2 and 3:" in " ".join(sentences(long))
+
+
+def test_unstable_trainings_call_for_repeats_and_single_ones_borrow() -> None:
+    steady = sentences(random_field([0.9, 0.8], [3, 3]))
+    shaken = sentences(random_field([0.9, 0.8], [3, 3], 3000, seed_effect=0.4))
+    assert not any("more repeats" in sentence for sentence in steady)
+    assert any("more repeats" in sentence for sentence in shaken)
+    assert sentences(random_field([0.9, 0.8], [3, 1]))[-1].startswith("Trained once: c1;")
+    assert "is the only candidate" in sentences(random_field([0.8], [1]))[0]
+
+
+def test_two_networks_are_compared_by_their_pictures() -> None:
+    said = pair_sentence(Pair("cnn", "vit", McNemar(30, 10, 0.002), None))
+    assert "cnn and vit differ" in said and "30 pictures" in said and "p = 0.002" in said
+    assert "compares two trained networks" in said
+    alike = pair_sentence(Pair("cnn", "vit", McNemar(3, 4, 1.0), None))
+    assert "cannot be told apart" in alike
+
+
+def test_two_seeds_of_one_cross_validated_candidate_are_not_two_configurations() -> None:
+    test = FoldTest(0.01, Interval(-0.01, 0.03), 0.3)
+    seeds = ("embedding (seed 0)", "embedding (seed 1)")
+    said = pair_sentence(Pair(*seeds, None, test, repeats=True))
+    assert said.startswith("Two cross-validations of one configuration, embedding (seed 0) and")
+    assert "1.00 points (-1.00 to 3.00; corrected resampled t, p = 0.3)" in said
+    assert "The configurations" not in said and "nothing but the seed" in said
+    assert pair_sentence(Pair("cnn", "mlp", None, test)).startswith(
+        "The configurations cnn and mlp"
+    )

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from src.reporting.run_figures import learning_curves
+from src.reporting.style import new_figure, plain_labels, save
+
+pytestmark = pytest.mark.filterwarnings("error")
+HISTORY = {
+    "train/loss": [(0, 2.0), (1, 1.0), (2, 0.5)],
+    "val/loss": [(0, 2.1), (1, 0.9), (2, 1.2)],
+    "train/accuracy": [(0, 0.3), (1, 0.7), (2, 0.9)],
+    "val/accuracy": [(0, 0.3), (1, 0.6), (2, 0.65)],
+    "train/lr": [(0, 0.1), (1, 0.1), (2, 0.1)],
+}
+
+
+def test_labels_are_short_and_free_of_formulas() -> None:
+    assert plain_labels(["cat", "a\nb", "$x$"]) == ["cat", "a b", r"\$x\$"]
+    assert plain_labels(["species of bird 12", "species of"], longest=12) == [
+        "specie…rd 12",
+        "species of",
+    ]
+
+
+def test_a_name_that_no_font_can_draw_becomes_its_number() -> None:
+    assert plain_labels(["cat", "\U00013000", ""]) == ["cat", "class 1", "class 2"]
+
+
+def test_a_saved_figure_is_a_sharp_png_of_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        save(learning_curves(HISTORY), tmp_path / "new" / name)
+    content = (tmp_path / "new" / "a.png").read_bytes()
+    assert content == (tmp_path / "new" / "b.png").read_bytes()
+    image = Image.open(io.BytesIO(content))
+    assert image.format == "PNG"
+    assert image.size == (1497, 547)
+    assert image.getpixel((0, 0)) == (255, 255, 255, 255)
+
+
+def test_figures_are_drawn_on_several_threads_at_once(tmp_path: Path) -> None:
+    def draw(index: int) -> bytes:
+        save(learning_curves(HISTORY), tmp_path / f"{index}.png")
+        return (tmp_path / f"{index}.png").read_bytes()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(draw, range(8)))) == 1
+
+
+def test_pyplot_is_never_imported() -> None:
+    code = (
+        "import sys, src.reporting.run_figures, src.reporting.sweep_figures;"
+        "sys.exit(not {'matplotlib.pyplot', 'torch', 'sklearn'}.isdisjoint(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_figure_that_arranges_itself_and_one_that_does_not() -> None:
+    assert new_figure(2, 1).get_layout_engine() is not None
+    assert new_figure(2, 1, arranged=False).get_layout_engine() is None
