@@ -14,7 +14,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from src.search.storage import open_database, plainly
+from src.search.storage import open_database, translated_errors
 from src.search.study import JOURNAL
 
 __all__ = ["study_pages"]
@@ -46,7 +46,7 @@ def study_pages(
         ) from None
     storage = _open(study, folder, url)
     try:
-        with plainly():
+        with translated_errors():
             number = storage.get_study_id_from_name(study)
     except KeyError:
         raise ValueError(f"there is no study {study} in this storage") from None

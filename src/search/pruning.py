@@ -18,7 +18,8 @@ from optuna.pruners import (
 )
 from optuna.study import Study, StudyDirection
 
-from src.search.views import FAMILY, PartOfStudy
+from src.search.space import FAMILY
+from src.search.subset import StudySubset
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -104,7 +105,7 @@ class _WithinFamily(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         family = trial.params.get(FAMILY)
-        seen = PartOfStudy(study, lambda other: other.params.get(FAMILY) == family)
+        seen = StudySubset(study, lambda other: other.params.get(FAMILY) == family)
         return self._inner.prune(seen, trial)
 
 
@@ -133,7 +134,7 @@ class _Hyperband(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         bracket = self.bracket(trial.number)
-        seen = PartOfStudy(study, lambda other: self.bracket(other.number) == bracket)
+        seen = StudySubset(study, lambda other: self.bracket(other.number) == bracket)
         return self._halving[bracket].prune(seen, trial)
 
     def bracket(self, number: int) -> int:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
-    from optuna.trial import Trial
+    from optuna.trial import BaseTrial
 
-__all__ = ["Family", "Parameter", "Value", "parse_space"]
+__all__ = ["FAMILY", "Family", "Parameter", "Value", "parse_space"]
 
+# The study's parameter that names the family of a trial.
+FAMILY = "family"
 Value = bool | int | float | str | list[Any] | None
 _KEYS = {"low", "high", "log", "step", "choices", "when"}
 
@@ -48,20 +49,14 @@ class Parameter:
         """Whether its conditions hold for these values of other keys."""
         return all(key in values and values[key] in allowed for key, allowed in self.when)
 
-    def distribution(self) -> BaseDistribution:
-        """As Optuna has it; choices by their text, for it takes no lists."""
-        from optuna.distributions import (
-            CategoricalDistribution,
-            FloatDistribution,
-            IntDistribution,
-        )
-
+    def suggest(self, trial: BaseTrial, name: str) -> Any:
+        """Return what a trial's sampler chooses, as stored under `name`; choices by their text."""
         if self.choices:
-            return CategoricalDistribution([_text(value) for value in self.choices])
+            return trial.suggest_categorical(name, [_text(value) for value in self.choices])
         if self.whole:
             step = 1 if self.step is None else int(self.step)
-            return IntDistribution(int(self.low), int(self.high), log=self.log, step=step)
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log, step=step)
+        return trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step)
 
     def stored(self, value: Value) -> Any:
         """A value as the study keeps it.
@@ -123,13 +118,13 @@ class Family:
         """Whether some parameter plays no part in some configurations."""
         return any(parameter.when for parameter in self.parameters)
 
-    def draw(self, trial: Trial) -> dict[str, Value]:
+    def draw(self, trial: BaseTrial) -> dict[str, Value]:
         """Let the study's sampler choose a value of each key that plays a part."""
         values = dict(self.constants)
         drawn: dict[str, Value] = {}
         for parameter in self.parameters:
             if parameter.applies(values):
-                stored = trial._suggest(self.stored_name(parameter), parameter.distribution())
+                stored = parameter.suggest(trial, self.stored_name(parameter))
                 drawn[parameter.key] = values[parameter.key] = parameter.value(stored)
         return drawn
 

@@ -1,20 +1,31 @@
-"""What a family's own configuration takes on this machine, before any of its trials begins."""
+"""What a family's own configuration takes on this machine, and the time that a sweep has for it."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from src.config.checks import ConfigError
 from src.machine.failures import RunFailed
 from src.reporting.formatting import duration
+from src.search.loop import run_single
 from src.search.pool import Pool
 from src.search.space import Family
-from src.sweeps.clock import Clock
-from src.sweeps.families import words_of
+from src.search.study import SweepStudy
+from src.sweeps.tasks import Prepared, SweepJobs
 
-__all__ = ["Preparation", "Prepared"]
+__all__ = ["Clock", "Preparation"]
 
+# Of the budget, kept for training the finalists again.
+_FINALS_SHARE = 0.3
+# Of what trials have, kept from the measurements that come before them.
+_TRIALS_SHARE = 0.4
+_NOTE_SECONDS = 5.0
+
+# Workers of a cluster may wait for room much longer, and are on other machines.
+_GATHER_SECONDS = 20.0
 # Of the time that trials have: what the first trial of a family may take at most, and what
 # choosing and describing may take before it, while nothing else runs.
 _ALLOWANCE, _MEASURING = 0.5, 0.35
@@ -28,67 +39,140 @@ _FROM_SCRATCH = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A family's own configuration with nothing left open.
+class Clock:
+    """Counts the seconds of a sweep from its first start on, without pauses.
 
-    Attributes:
-        words: that all its trials share, beside the family's own.
-        epochs: of a whole trial; 1 for what knows no epochs.
-        seconds_per_epoch: about what one of them takes in a slot.
-        trainings: that a trial consists of: its folds, where each costs as much as the first.
-        published: whether it starts from published weights, which promise most a second.
-        affordable: whether a trial fits into the time that the sweep has.
-        notes: what a person should know of it.
-        data: what was understood of the pictures, at the size of this family.
+    Args:
+        budget: seconds in all; None for no limit.
+        finals: whether a share of them is kept for the finalists.
+        earlier: seconds that earlier starts took.
+        note: called with the seconds so far, every few seconds.
+        now: seconds of a clock that only moves forward.
     """
 
-    words: Sequence[str]
-    epochs: int
-    seconds_per_epoch: float
-    published: bool = False
-    affordable: bool = True
-    notes: Sequence[str] = ()
-    trainings: int = 1
-    data: Sequence[str] = ()
+    def __init__(
+        self,
+        budget: float | None,
+        *,
+        finals: bool,
+        earlier: float,
+        note: Callable[[float], None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._budget = budget
+        self._race = None if budget is None else budget * (1 - _FINALS_SHARE * finals)
+        self._earlier = earlier
+        self._note = note
+        self._now = now
+        self._began = now()
+        self._noted = 0.0
 
     @property
-    def seconds(self) -> float:
-        """About what a whole trial takes."""
-        return self.epochs * self.seconds_per_epoch * self.trainings
+    def spent(self) -> float:
+        """Seconds so far."""
+        return self._earlier + self._now() - self._began
 
     @property
-    def immediate(self) -> bool:
-        """Whether a trial takes next to nothing, and starts from published weights."""
-        return self.affordable and self.published and self.seconds == 0
+    def race_left(self) -> float | None:
+        """Seconds in which trials may still run; None for no limit."""
+        return None if self._race is None else max(0.0, self._race - self.spent)
+
+    @property
+    def trials_wait(self) -> bool:
+        """Whether measuring takes time by now that trials should have."""
+        left = self.race_left
+        return left is not None and self._race is not None and left < _TRIALS_SHARE * self._race
+
+    @property
+    def left(self) -> float | None:
+        """Seconds of the whole budget that are left; None for no limit."""
+        return None if self._budget is None else max(0.0, self._budget - self.spent)
+
+    def tick(self) -> None:
+        """Keep account for a later start, every few seconds; to be called all the time."""
+        if self.spent - self._noted > _NOTE_SECONDS:
+            self.settle()
+
+    def settle(self) -> None:
+        """Keep account now."""
+        self._noted = self.spent
+        self._note(self._noted)
 
 
 class Preparation:
     """Measures families, each alone in the pool, and fits their trials into the time that is left.
 
     Args:
+        study: keeps what was found.
         pool: started, with nothing to do.
         clock: of the sweep.
-        base: words that all trials share.
-        places: words that say where a run is kept.
+        jobs: of the sweep.
+        base: overrides that all trials share.
+        say: called with lines for a person.
         check: called all the time; what it raises ends the preparation.
     """
 
     def __init__(
         self,
+        study: SweepStudy,
         pool: Pool,
         clock: Clock,
+        jobs: SweepJobs,
         base: Sequence[str],
-        places: Sequence[str],
+        *,
+        say: Callable[[str], None],
         check: Callable[[], None],
     ) -> None:
+        self._study = study
         self._pool = pool
         self._clock = clock
+        self._jobs = jobs
         self._base = tuple(base)
-        self._places = list(places)
+        self._say = say
         self._check = check
 
-    def find_out(self, family: Family) -> Prepared:
+    def run(
+        self,
+        families: Sequence[Family],
+        found: dict[str, Prepared],
+        begin: Callable[[str], None],
+    ) -> None:
+        """Find out what the families take, one after another on an otherwise idle machine.
+
+        Where a trial takes next to nothing, as with the features of a frozen network that are known
+        by then, it begins before the others are measured.
+
+        Args:
+            families: of the sweep.
+            found: gets what was found, by family.
+            begin: called with the name of such a family, to run its first trial.
+        """
+        known: dict[str, Any] = self._study.recall("prepared") or {}
+        if any(family.name not in known for family in families):
+            self._pool.gather(_GATHER_SECONDS, self._check)
+        for family in families:
+            name = family.name
+            ready = any(one.affordable for one in found.values())
+            if name not in known and ready and self._clock.trials_wait:
+                self._say(f"{name}: left out, so that the others have time for trials")
+                continue
+            if name not in known:
+                self._say(f"{name}: finding out how to train it on this machine")
+                measured = self.measure(family)
+                for note in measured.notes:
+                    self._say(f"{name}: {note}")
+                known[name] = asdict(measured)
+                # What was left out may have its turn when the study gets more time.
+                kept = {n: plain for n, plain in known.items() if plain["affordable"]}
+                self._study.remember("prepared", kept)
+            if not found:
+                for line in known[name]["data"]:
+                    self._say(f"data: {line}")
+            found[name] = Prepared(**known[name])
+            if found[name].immediate and not self._study.trials():
+                begin(name)
+
+    def measure(self, family: Family) -> Prepared:
         """Return what the family's own configuration takes, made to fit where it does not.
 
         A network gets smaller pictures first, then fewer epochs.
@@ -127,26 +211,17 @@ class Preparation:
         )
 
     def _measured(self, family: Family, changes: Sequence[str], seconds: float | None) -> Prepared:
-        words = [*words_of(family, self._base, {}), *changes]
-        job = {"do": "prepare", "words": words, "places": self._places, "seconds": seconds}
-        ending = self._pool.run_alone(job, self._check).ending
+        job = self._jobs.prepare(family, changes, seconds)
+        ending = run_single(self._pool, job, self._check)
         if ending.result.get("wrong_input"):
             raise ConfigError(f"{family.name}: {ending.reason}")
         if ending.state != "complete":
             raise RunFailed(f"the family {family.name} cannot be trained: {ending.reason}")
-        result = ending.result
-        return Prepared(
-            [*changes, *result["words"]],
-            result["epochs"],
-            result["seconds_per_epoch"],
-            published=result.get("published", False),
-            notes=result.get("notes", ()),
-            trainings=result.get("trainings", 1),
-            data=result.get("data", ()),
-        )
+        found = Prepared(**ending.result)
+        return replace(found, words=[*changes, *found.words])
 
     def _smaller(self, family: Family, found: Prepared) -> str | None:
-        """The word for smaller pictures; None where their size is given or means nothing."""
+        """Return the override for smaller pictures; None where their size is given or unused."""
         if self._says("data.image_size"):
             return None
         if not _FROM_SCRATCH.isdisjoint(family.words):

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from src.search.workers.process import Ending, Job, Runner, Say
+from src.search.jobs import Channel, Ending, Job, Runner
 
 __all__ = ["runner"]
 
@@ -16,9 +16,9 @@ def runner() -> Runner:
     return _run
 
 
-def _run(job: Job, say: Say) -> Ending:
+def _run(job: Job, channel: Channel) -> Ending:
     ray = sys.modules.get("ray")
-    say.note(
+    channel.note(
         pid=os.getpid(),
         node=None if ray is None else ray.get_runtime_context().get_node_id(),
         gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
@@ -26,9 +26,9 @@ def _run(job: Job, say: Say) -> Ending:
         folder=str(Path.cwd()),
     )
     print("a line of output")
-    for epoch in range(1, job["epochs"] + 1):
-        time.sleep(job["seconds"])
-        stop = say.report(epoch, {"val/accuracy": epoch / 10})
+    for epoch in range(1, job.epochs + 1):
+        time.sleep(job.task["seconds"])
+        stop = channel.report(epoch, {"val/accuracy": epoch / 10})
         if stop is not None:
             return Ending("pruned", reason=stop)
-    return Ending("complete", {"metrics": {"val/accuracy": 1.0}})
+    return Ending("complete", {"val/accuracy": 1.0})

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import optuna
 import pytest
 
 from src.config.credentials import problem_of_words
-from src.records.trials import COMPLETE, RUNNING, TrialRecord
-from src.search.driver import Budget, Driver
+from src.records.trials import COMPLETE, RUNNING
+from src.search.driver import Budget, Driver, Observer
+from src.search.jobs import Job
 from src.search.pool import Pool
 from src.search.storage import open_database
-from src.search.study import Plan, StudyBusy, SweepStudy
+from src.search.study import StudyBusy, StudySpec, SweepStudy
 from src.search.workers.local import LocalEngine, Slot
 from tests.search.postgres import PASSWORD, Postgres
 from tests.search.studies import family, plan
@@ -42,7 +43,7 @@ def open_study(server: Postgres, tmp_path: Path, request: pytest.FixtureRequest)
     return lambda: SweepStudy(next(folders), _plan(name), server.url)
 
 
-def _plan(name: str) -> Plan:
+def _plan(name: str) -> StudySpec:
     return plan(_FAMILY, name=name)
 
 
@@ -57,7 +58,7 @@ def test_a_study_lives_in_the_database(
         study.report(0, 1, 0.5)
         study.complete(0, [0.75])
         study.report(1, 1, 0.25)
-        name = study.plan.name
+        name = study.spec.name
     with open_study() as again:
         (running,) = again.unfinished()
         assert (running.number, running.curve) == (1, ((1, 0.25),))
@@ -117,7 +118,7 @@ def test_a_restart_of_the_server_between_two_words_is_not_noticed(
         server.restart()
         study.complete(0, [0.6])
         server.restart()
-        assert study.recall("identity") == study.plan.identity
+        assert study.recall("identity") == study.spec.identity
         assert study.trial(0).curve == ((1, 0.5), (2, 0.6))
 
 
@@ -200,26 +201,18 @@ def test_without_the_driver_the_extra_is_named(
         open_database(server.url)
 
 
-class _Nobody:
-    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None: ...
-    def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None: ...
-    def reported(self, slot: int, trial: int, epoch: int, value: float | None) -> None: ...
-    def ended(self, slot: int, trial: TrialRecord) -> None: ...
-    def tick(self, counts: Mapping[str, int], left: str) -> None: ...
-
-
-class _StopsTheServer(_Nobody):
+class _StopsTheServer(Observer):
     """In the middle of the third trial."""
 
     def __init__(self, server: Postgres) -> None:
         self._server = server
 
-    def reported(self, slot: int, trial: int, epoch: int, value: float | None) -> None:
-        if trial == 2 and epoch == 2:
+    def reported(self, slot: int, trial: int, step: int, value: float | None) -> None:
+        if trial == 2 and step == 2:
             self._server.stop()
 
 
-def _race(study: SweepStudy, folder: Path, watcher: _Nobody) -> None:
+def _race(study: SweepStudy, folder: Path, *observers: Observer) -> None:
     pool = Pool(LocalEngine([Slot(None, 1)] * 2, "tests.search.errands:runner", folder))
     try:
         pool.start()
@@ -228,8 +221,8 @@ def _race(study: SweepStudy, folder: Path, watcher: _Nobody) -> None:
             pool,
             budget=Budget(trials=6),
             metrics=("val/accuracy",),
-            job_of=lambda trial: {"epochs": 3, "seconds": 0.05, "words": []},
-            watcher=watcher,
+            job_of=lambda trial: Job({"seconds": 0.05}, epochs=3),
+            observers=observers,
         ).race()
     finally:
         pool.close()
@@ -249,7 +242,7 @@ def test_a_race_ends_when_the_database_goes_and_goes_on_when_it_is_back(
         before = {trial.number: trial for trial in again.trials()}
         assert before[0].state == before[1].state == COMPLETE
         assert RUNNING in {trial.state for trial in before.values()}
-        _race(again, tmp_path, _Nobody())
+        _race(again, tmp_path)
         after = again.trials()
         assert [trial.number for trial in after] == list(range(6))
         assert {trial.state for trial in after} == {COMPLETE}

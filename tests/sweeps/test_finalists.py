@@ -60,16 +60,6 @@ class Study:
         ]
 
 
-class Quiet:
-    """Observers that remember what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
 class Slots:
     """A pool of so many free slots."""
 
@@ -80,18 +70,12 @@ class Slots:
         return list(range(self._count))
 
 
-def finals(study: Study, left: float | None, slots: int = 2) -> tuple[Finals, Quiet]:
+def finals(study: Study, left: float | None, slots: int = 2) -> tuple[Finals, list[str]]:
     settings = read_sweep_settings(["evaluate_test=false", "study=s"], "default")
-    quiet = Quiet()
-    made: Any = Finals(
-        settings,
-        study,  # type: ignore[arg-type]
-        Slots(slots),  # type: ignore[arg-type]
-        quiet,  # type: ignore[arg-type]
-        lambda *_: {},
-        seconds_left=left,
-    )
-    return made, quiet
+    said: list[str] = []
+    pool, jobs = Slots(slots), None
+    made: Any = Finals(settings, study, pool, jobs, say=said.append, seconds_left=left)  # type: ignore[arg-type]
+    return made, said
 
 
 @pytest.mark.parametrize(
@@ -108,24 +92,25 @@ def finals(study: Study, left: float | None, slots: int = 2) -> tuple[Finals, Qu
 def test_finalists_and_seeds_fit_into_the_time_that_is_left(
     seconds: list[float], left: float | None, size: tuple[int, int]
 ) -> None:
-    made, quiet = finals(Study(seconds), left)
-    assert tuple(made._affordable(made._chosen())) == size
-    assert bool(quiet.said) == (size != (3, 3))
+    study = Study(seconds)
+    made, said = finals(study, left)
+    assert tuple(made._affordable(made._chosen(study.trials()))) == size
+    assert bool(said) == (size != (3, 3))
 
 
 def test_what_was_chosen_once_stays(tmp_path: Path) -> None:
     study = Study([10, 10, 10])
     first, _ = finals(study, 31)
-    assert tuple(first._affordable(first._chosen())) == (2, 3)
+    assert tuple(first._affordable(first._chosen(study.trials()))) == (2, 3)
     later, _ = finals(study, 5)
-    assert tuple(later._affordable(later._chosen())) == (2, 3)
+    assert tuple(later._affordable(later._chosen(study.trials()))) == (2, 3)
 
 
 def test_without_time_the_best_trial_wins_as_it_stands() -> None:
     study = Study([100, 100, 100])
     made, _ = finals(study, 50)
     made.run(lambda: False, lambda: None)
-    record = Finals.stored(study)  # type: ignore[arg-type]
+    record = FinalRecord.of(study)  # type: ignore[arg-type]
     assert record.winner == 0 and record.winning_seed == 0
     assert record.refits[0][0] == {"value": 0.9, "run_dir": "run-0"}
 

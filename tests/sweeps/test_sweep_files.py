@@ -15,8 +15,8 @@ from src.runs.resume_settings import read_run_settings
 from src.search.samplers import check_sampler
 from src.search.space import Family, Value
 from src.sweeps import families as spaces
-from src.sweeps.auto import choose_families
 from src.sweeps.families import default_values, load_families, words_of
+from src.sweeps.pictures import choose_families
 
 NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 FAMILIES = sorted(path.stem for path in (SWEEPS / "spaces").glob("*.yaml"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import json
 import os
 import secrets
 import socket
 from contextlib import suppress
 from multiprocessing.connection import Connection
+
+from src.search.jobs import Waiting, encode
 
 __all__ = ["IncomingLine", "call"]
 
@@ -16,7 +17,6 @@ _SECRET_BYTES = 32
 # A caller who does not say at once who he is, is none of ours.
 _INTRODUCTION_SECONDS = 1.0
 _CALL_SECONDS = 30.0
-_WAITING = json.dumps({"said": "waiting"}).encode()
 
 
 class IncomingLine:
@@ -56,7 +56,7 @@ class IncomingLine:
             return self._connection.recv_bytes()
         with suppress(TimeoutError, ConnectionError):
             self._answer()
-        return _WAITING
+        return encode(Waiting())
 
     def send_bytes(self, message: bytes, /) -> None:
         """Raises: OSError: nobody is there."""

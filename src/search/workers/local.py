@@ -13,11 +13,14 @@ from pathlib import Path
 
 from src.machine.checkout import import_environment
 from src.search.workers.engine import Worker
+from src.search.workers.process import MODULE, describe_exit
 
-__all__ = ["THREAD_VARIABLES", "LocalEngine", "Slot", "slots"]
+__all__ = ["THREAD_VARIABLES", "LocalEngine", "Slot", "slots", "usual_slots", "visible_gpus"]
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _GRACE_SECONDS = 5.0
+# A worker has some 0.7 GB of its own: many cores are no reason for as many workers.
+_CORES_A_WORKER = 4
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,32 @@ def slots(
     return [Slot(place, share) for place in places]
 
 
+def visible_gpus() -> list[str]:
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names, or all there are; without torch."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:  # no driver, no GPU
+        return []
+    return [str(number) for number in range(count)]
+
+
+def usual_slots(cores: int, processes: int = 1) -> int:
+    """Return how many workers suit so many cores without a GPU.
+
+    Args:
+        cores: of the CPU that may be used.
+        processes: of one trial; where it is one, two cores have two workers.
+    """
+    return max(1, min(cores, max(2, cores // _CORES_A_WORKER)) // processes)
+
+
 class LocalEngine:
     """Starts workers as processes of this machine.
 
@@ -99,7 +128,7 @@ class LocalEngine:
         with theirs, (self._log_dir / f"worker-{number}.log").open("ab") as log:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "src.search.workers.process"),
+                    *(sys.executable, "-m", MODULE),
                     *(str(theirs.fileno()), self._runner),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -142,9 +171,7 @@ class _LocalWorker:
         except BaseException:  # a signal ends the waiting, and not without the process
             self._kill()
             raise
-        if code < 0:
-            return f"ended by signal {-code}" + (" (out of memory?)" if code == -9 else "")
-        return f"ended with exit code {code}"
+        return describe_exit(code) + (" (out of memory?)" if code == -9 else "")
 
     def _kill(self) -> int:
         self._process.kill()

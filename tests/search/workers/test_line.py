@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import socket
 import threading
 import time
@@ -9,9 +8,8 @@ from multiprocessing.connection import wait
 
 import pytest
 
+from src.search.jobs import Message, Ready, Waiting, decode, encode
 from src.search.workers.line import IncomingLine, call
-
-_WAITING = {"said": "waiting"}
 
 
 @pytest.fixture
@@ -21,10 +19,9 @@ def line() -> Iterator[IncomingLine]:
     line.close()
 
 
-def _next(line: IncomingLine) -> dict[str, str]:
+def _next(line: IncomingLine) -> Message:
     assert wait([line.fileno()], 5), "nothing came"
-    message: dict[str, str] = json.loads(line.recv_bytes())
-    return message
+    return decode(line.recv_bytes())
 
 
 def test_nothing_to_read_until_the_worker_calls_and_then_both_ways(line: IncomingLine) -> None:
@@ -32,9 +29,9 @@ def test_nothing_to_read_until_the_worker_calls_and_then_both_ways(line: Incomin
     with pytest.raises(OSError, match="not called"):
         line.send_bytes(b"{}")
     with call(line.address, line.secret) as worker:
-        assert _next(line) == _WAITING
-        worker.send_bytes(json.dumps({"said": "ready"}).encode())
-        assert _next(line) == {"said": "ready"}
+        assert _next(line) == Waiting()
+        worker.send_bytes(encode(Ready()))
+        assert _next(line) == Ready()
         line.send_bytes(b"to the worker")
         assert worker.recv_bytes() == b"to the worker"
     with pytest.raises(EOFError):
@@ -49,14 +46,14 @@ def test_strangers_are_turned_away_and_the_worker_still_gets_through(line: Incom
     ):
         hasty.close()
         for _ in range(3):
-            assert _next(line) == _WAITING
+            assert _next(line) == Waiting()
         with pytest.raises((EOFError, ConnectionError)):
             guesser.recv_bytes()
         assert silent.recv(1) == b""
         with call(line.address, line.secret) as worker:
-            assert _next(line) == _WAITING
-            worker.send_bytes(b'{"said": "ready"}')
-            assert _next(line) == {"said": "ready"}
+            assert _next(line) == Waiting()
+            worker.send_bytes(encode(Ready()))
+            assert _next(line) == Ready()
 
 
 def test_one_secret_opens_the_line_once(line: IncomingLine) -> None:

@@ -1,0 +1,299 @@
+"""What the workers of a sweep do: their tasks, and the jobs that carry them.
+
+A task travels in `Job.task` as plain values; the worker's runner reads it with `read_task`. The
+overrides of the run that it is about are those of the job.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from src.config.sweep import SweepSettings
+from src.records.trials import TrialRecord
+from src.search.jobs import Job
+from src.search.space import Family
+from src.sweeps.families import words_of
+
+__all__ = [
+    "MeasureTest",
+    "Prepare",
+    "Prepared",
+    "SweepJobs",
+    "Train",
+    "changed",
+    "commands",
+    "plain_task",
+    "read_task",
+]
+
+# Overrides that turn a cross-validated configuration into one training on the usual parts.
+_NO_FOLDS = ("cv.folds=null", "cv.repeats=1")
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Measure and choose what a family's own configuration leaves open.
+
+    The result of the job is a `Prepared`.
+
+    Attributes:
+        places: overrides that say where a run is kept, but not what it is.
+        seconds: that this may take; None for no limit.
+    """
+
+    places: Sequence[str]
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a trial or a finalist as a tracked run.
+
+    The job reports the run's metrics, notes `run_id`, `run_dir` and the `fold_dir` of each fold,
+    and its result has the `run_dir`.
+
+    Attributes:
+        places: as in `Prepare`.
+        command: command line that repeats the run by hand.
+        name: of the run in MLflow.
+        tags: of the run in MLflow.
+        parent_run_id: id of the run that it is a child of.
+        metric: key of the first metric.
+        direction: "maximize" or "minimize" for it.
+        resume: folder of the run that goes on; None to begin anew.
+    """
+
+    places: Sequence[str]
+    command: str
+    name: str
+    tags: Mapping[str, str]
+    parent_run_id: str
+    metric: str
+    direction: str
+    resume: str | None = None
+
+
+@dataclass(frozen=True)
+class MeasureTest:
+    """Measure the test part with a run; the result of the job has `measurements` and `run_dir`.
+
+    Attributes:
+        places: as in `Prepare`.
+        run_dir: of the run.
+        train: what gives the run to measure instead; None for `run_dir` itself.
+    """
+
+    places: Sequence[str]
+    run_dir: str
+    train: Train | None = None
+
+
+Task = Prepare | Train | MeasureTest
+_KINDS: dict[str, type[Task]] = {"prepare": Prepare, "train": Train, "measure_test": MeasureTest}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A family's own configuration with nothing left open.
+
+    Attributes:
+        words: overrides that all its trials share, beside the family's own.
+        epochs: of a whole trial; 1 for what has no epochs.
+        seconds_per_epoch: about what one of them takes in a slot.
+        trainings: that a trial consists of: its folds, where each costs as much as the first.
+        published: whether it starts from published weights, which promise most a second.
+        affordable: whether a trial fits into the time that the sweep has.
+        notes: what a person should know of it.
+        data: lines that describe the pictures at the size of this family.
+    """
+
+    words: Sequence[str]
+    epochs: int
+    seconds_per_epoch: float
+    published: bool = False
+    affordable: bool = True
+    notes: Sequence[str] = ()
+    trainings: int = 1
+    data: Sequence[str] = ()
+
+    @property
+    def seconds(self) -> float:
+        """About what a whole trial takes."""
+        return self.epochs * self.seconds_per_epoch * self.trainings
+
+    @property
+    def immediate(self) -> bool:
+        """Whether a trial takes next to nothing, and starts from published weights."""
+        return self.affordable and self.published and self.seconds == 0
+
+
+def plain_task(task: Task) -> dict[str, Any]:
+    """Return a task as plain values, for `read_task`."""
+    return {"kind": _NAMES[type(task)], **asdict(task)}
+
+
+def read_task(plain: Mapping[str, Any]) -> Task:
+    """Return the task of a job."""
+    fields = dict(plain)
+    kind = _KINDS[fields.pop("kind")]
+    if fields.get("train") is not None:
+        fields["train"] = Train(**fields["train"])
+    return kind(**fields)
+
+
+class SweepJobs:
+    """Makes the jobs of a sweep.
+
+    Args:
+        settings: of the sweep.
+        families: that race, by name.
+        base: overrides that all trials share.
+        prepared: by family, once it is known.
+        parent_run_id: id of the sweep's own run.
+        changes_of: overrides that earlier attempts of a trial have shown to be needed.
+    """
+
+    def __init__(
+        self,
+        settings: SweepSettings,
+        families: Mapping[str, Family],
+        base: Sequence[str],
+        prepared: Mapping[str, Prepared],
+        parent_run_id: str,
+        changes_of: Callable[[int], Sequence[str]],
+    ) -> None:
+        self._settings = settings
+        self._families = families
+        self._base = tuple(base)
+        self._prepared = prepared
+        self._parent_run_id = parent_run_id
+        self._changes_of = changes_of
+
+    def prepare(self, family: Family, changes: Sequence[str], seconds: float | None) -> Job:
+        """Return the job that measures a family's own configuration with these changes."""
+        task = Prepare(self._places(final=False), seconds)
+        return Job(plain_task(task), overrides=[*words_of(family, self._base, {}), *changes])
+
+    def trial(self, trial: TrialRecord) -> Job:
+        """Return the job that trains a trial, or goes on with its run."""
+        name = f"{self._settings.study}-{trial.number:03d}-{trial.family}"
+        overrides = self._overrides(trial, ())
+        return self._job(trial, self._train(trial, overrides, name, trial.run_dir), overrides)
+
+    def finalist(
+        self, trial: TrialRecord, seed: int, changes: Sequence[str], resume: str | None
+    ) -> Job:
+        """Return the job that trains a trial's configuration with another seed, fully recorded."""
+        overrides = self._overrides(trial, (*changes, f"seed={seed}"))
+        train = self._final(trial, seed, overrides, resume)
+        return self._job(trial, train, overrides)
+
+    def test(self, trial: TrialRecord, seed: int, run_dir: str) -> Job:
+        """Return the job that measures the test part with a finalist's run.
+
+        Of the runs of a cross-validation none is the one to use: there one is trained for it.
+        """
+        places = [f"output_dir={Path(self._settings.output_dir).absolute()}"]
+        if self._settings.tracking.uri is not None:
+            places.append(f"tracking.uri={self._settings.tracking.uri}")
+        if not self._settings.cv.is_whole:
+            return Job(plain_task(MeasureTest(places, run_dir)))
+        overrides = self._overrides(trial, (*_NO_FOLDS, f"seed={seed}"))
+        train = self._final(trial, seed, overrides, None)
+        train = replace(train, name=f"{train.name}-test")
+        return Job(plain_task(MeasureTest(places, run_dir, train)), overrides=overrides)
+
+    def _job(self, trial: TrialRecord, task: Train, overrides: Sequence[str]) -> Job:
+        cv = self._settings.cv
+        epochs = trial.values.get("trainer.max_epochs", self._prepared[trial.family].epochs)
+        return Job(plain_task(task), epochs, cv.count if cv.is_whole else None, overrides)
+
+    def _final(
+        self, trial: TrialRecord, seed: int, overrides: Sequence[str], resume: str | None
+    ) -> Train:
+        name = f"{self._settings.study}-final-{trial.number:03d}-{trial.family}-seed{seed}"
+        train = self._train(trial, overrides, name, resume)
+        tags = {**train.tags, "bakeoff.finalist_seed": str(seed)}
+        return replace(train, tags=tags, places=self._places(final=True))
+
+    def _train(
+        self, trial: TrialRecord, overrides: Sequence[str], name: str, resume: str | None
+    ) -> Train:
+        command = _command(overrides)
+        return Train(
+            places=self._places(final=False),
+            command=command,
+            name=name,
+            tags={
+                "bakeoff.sweep": self._settings.study,
+                "bakeoff.trial": str(trial.number),
+                "bakeoff.family": trial.family,
+                "bakeoff.state": "running",
+                "bakeoff.command": command,
+            },
+            parent_run_id=self._parent_run_id,
+            metric=self._settings.metrics[0],
+            direction=self._settings.directions[0],
+            resume=resume,
+        )
+
+    def _overrides(self, trial: TrialRecord, changes: Sequence[str]) -> list[str]:
+        base = (*self._base, *self._prepared[trial.family].words)
+        words = words_of(self._families[trial.family], base, trial.values)
+        return changed(words, [*self._changes_of(trial.number), *changes])
+
+    def _places(self, *, final: bool) -> list[str]:
+        """Return overrides that say where a run is kept and how much of it, but not what it is."""
+        settings = self._settings
+        tracking = settings.tracking
+        words = [
+            f"output_dir={Path(settings.output_dir).absolute()}",
+            f"tracking.enabled={str(tracking.enabled).lower()}",
+            f"tracking.experiment={tracking.experiment}",
+            "evaluate_test=false",
+            "trainer.progress=false",
+        ]
+        if tracking.uri is not None:
+            words.append(f"tracking.uri={tracking.uri}")
+        if not final:
+            words += ["tracking.log_model=false", "tracking.figures=false"]
+            words += ["tracking.system_metrics_seconds=null"]
+        return words
+
+
+def commands(
+    trials: Sequence[TrialRecord],
+    winner: int | None,
+    seed: int | None,
+    cross_validated: bool,
+) -> dict[int, str]:
+    """Return, by trial, the command line that repeats it by hand.
+
+    Args:
+        trials: of a study.
+        winner: number of the winning trial, or None.
+        seed: of the run that stands for the winner, which its command repeats; or None.
+        cross_validated: whether the trials are, unlike that run.
+    """
+    found = {trial.number: _command(trial.words) for trial in trials if trial.words}
+    if winner is not None and seed is not None:
+        words = next(trial.words for trial in trials if trial.number == winner)
+        alone = _NO_FOLDS if cross_validated else ()
+        found[winner] = _command(changed(words, [f"seed={seed}", *alone]))
+    return found
+
+
+def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:
+    """Return overrides with these in place of those on the same keys; of two changes the later."""
+    newer = {word.partition("=")[0]: word for word in changes}
+    return [*(word for word in overrides if word.partition("=")[0] not in newer), *newer.values()]
+
+
+def _command(overrides: Sequence[str]) -> str:
+    """Return the command that repeats a trial by hand, without measuring the test part."""
+    return shlex.join(["python", "-m", "src.train", *overrides, "evaluate_test=false"])
