@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from src.records.trials import TrialRecord
-from src.search.driver import Observer
+from src.search.loop import Observer
 from src.search.pruning import make_pruner
 from src.search.space import Family, parse_space
 from src.search.study import StudySpec, SweepStudy

@@ -27,8 +27,9 @@ from benchmarks.simulated_pool import SimulatedPool
 from benchmarks.table import Row
 from src.config.sweep import SweepSettings, read_sweep_settings
 from src.records.trials import TrialRecord
-from src.search.driver import Budget, Driver, Observer
+from src.search.driver import Budget, Driver
 from src.search.jobs import Job
+from src.search.loop import Observer
 from src.search.pruning import make_pruner
 from src.search.space import Family, Value
 from src.search.study import StudySpec, SweepStudy
@@ -111,7 +112,7 @@ class _UntilGoal(Observer):
         self._epochs = 0
         self.spent: int | None = None
 
-    def reported(self, slot: int, trial: int, step: int, value: float | None) -> None:
+    def reported(self, slot: int, step: int, metrics: Mapping[str, float]) -> None:
         self._epochs += 1
 
     def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:

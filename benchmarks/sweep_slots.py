@@ -11,8 +11,9 @@ from benchmarks.simulated_pool import SimulatedPool
 from benchmarks.studies import open_study
 from benchmarks.table import Row
 from src.records.trials import TrialRecord
-from src.search.driver import Budget, Driver, Observer
+from src.search.driver import Budget, Driver
 from src.search.jobs import Job
+from src.search.loop import Observer
 from src.search.pool import Pool
 from src.search.workers.local import LocalEngine, Slot
 

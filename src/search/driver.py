@@ -11,11 +11,11 @@ from typing import Any
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, TrialRecord
 from src.search.jobs import Ending, Job, Report
-from src.search.loop import TooManyFailures, Work, run_jobs
+from src.search.loop import JobLoop, Observer, TooManyFailures
 from src.search.pool import Pool
 from src.search.study import SweepStudy
 
-__all__ = ["Budget", "Driver", "Observer", "TooManyFailures"]
+__all__ = ["Budget", "Driver", "TooManyFailures"]
 
 _ACCOUNT_SECONDS = 10.0
 # Enough to distinguish a faulty sweep from bad luck.
@@ -39,39 +39,16 @@ class Budget:
     epochs: int | None = None
 
 
-class Observer:
-    """What is called while trials run, such as a display; a subclass overrides what it needs."""
-
-    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
-        """A slot runs a trial, for so many epochs at most."""
-
-    def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
-        """A job sent facts, such as the folder of its run."""
-
-    def reported(self, slot: int, trial: int, step: int, value: float | None) -> None:
-        """An epoch or a fold ended; the value is None if the metric is known at the end only."""
-
-    def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
-        """A trial is over, and `best` is the best complete one of the study."""
-
-    def freed(self, slot: int) -> None:
-        """What a slot ran is over, and no trial."""
-
-    def tick(self, counts: Mapping[str, int], left: str) -> None:
-        """Time went by: trials by state, and what is left of the budget."""
-
-
-class Driver(Work[int]):
-    """Runs a study's trials in a pool. Everything happens on the thread that calls `race`.
+class Driver(JobLoop[int]):
+    """Runs a study's trials in a pool.
 
     Args:
         study: only the driver writes to it.
-        pool: started; without other jobs.
+        pool, observers: see `JobLoop`.
         budget: when to end.
         metrics: keys of the metrics to go by, in the study's order.
         job_of: a trial's job; called again before every attempt, because what was noted of the
             trial may have changed.
-        observers: see `Observer`.
         affordable: names of the families of which a whole trial ends within so many seconds; None
             for no limit.
         failure_limit: share of failed trials that ends the race, once enough have ended.
@@ -91,15 +68,14 @@ class Driver(Work[int]):
         failure_limit: float = 0.5,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
+        super().__init__(pool, observers)
         self._study = study
-        self._pool = pool
         self._budget = budget
         self._metrics = metrics
         self._job_of = job_of
-        self._observers = observers
         self._affordable = affordable
         self._failure_limit = failure_limit
-        self._interrupted = interrupted
+        self._is_interrupted = interrupted
         self._jobs: dict[int, Job] = {}
         self._counts: Counter[str] = Counter()
         self._epochs = 0
@@ -108,14 +84,7 @@ class Driver(Work[int]):
         self._left: deque[int] = deque()
         self._open = 0
         self._earlier_seconds = float(study.recall("seconds") or 0.0)
-        self._began = time.monotonic()
-        self._noted_at = self._began
-        self._exhausted = False
-
-    @property
-    def seconds(self) -> float:
-        """Of racing, over all starts."""
-        return self._earlier_seconds + time.monotonic() - self._began
+        self._began = self._noted_at = time.monotonic()
 
     def race(self) -> str:
         """Run trials until the budget is spent.
@@ -128,12 +97,7 @@ class Driver(Work[int]):
         """
         self._take_up()
         try:
-            finished = run_jobs(
-                self._pool,
-                self,
-                interrupted=self._interrupted,
-                seconds_left=lambda: self._seconds_left,
-            )
+            finished = self.run_jobs()
         except TooManyFailures:
             self._keep_account()
             raise
@@ -152,26 +116,27 @@ class Driver(Work[int]):
         self._left.extend(trial.number for trial in self._study.unfinished())
         self._open = len(self._left)
 
-    # What the loop asks.
-
-    @property
-    def is_exhausted(self) -> bool:
-        return not self._left and (self._exhausted or self._is_spent)
+    # What the loop calls.
 
     def next(self) -> int | None:
         if self._left:
             return self._left.popleft()
-        if self.is_exhausted:
+        if self._is_spent:
             return None
         families = None if self._affordable is None else self._affordable(self._time_left)
         # Nothing that begins now would end in time, or nothing is left to propose.
         affordable = families is None or bool(families)
         trial = self._study.ask(families) if affordable else None
         if trial is None:
-            self._exhausted = True
             return None
         self._open += 1
         return trial.number
+
+    def interrupted(self) -> bool:
+        return self._is_interrupted()
+
+    def seconds_left(self) -> float | None:
+        return None if self._budget.seconds is None else self._budget.seconds - self._raced
 
     def job(self, key: int) -> Job:
         job = self._job_of(self._study.trial(key))
@@ -182,24 +147,17 @@ class Driver(Work[int]):
     def lost(self, key: int) -> int:
         return int(self._study.facts(key).get("lost", 0))
 
-    def began(self, key: int, slot: int, job: Job) -> None:
-        trial = self._study.trial(key)
-        for observer in self._observers:
-            observer.began(slot, trial, job.epochs)
+    def trial(self, key: int) -> TrialRecord:
+        return self._study.trial(key)
 
     def noted(self, key: int, facts: Mapping[str, Any]) -> None:
         self._study.note(key, **facts)
-        trial = self._study.trial(key)
-        for observer in self._observers:
-            observer.noted(trial, facts)
 
-    def judge(self, key: int, slot: int, report: Report, seconds: float) -> str | None:
+    def judge(self, key: int, report: Report, seconds: float) -> str | None:
         job, step = self._jobs[key], report.step
         whole, name = (job.epochs, "epochs") if job.folds is None else (job.folds, "folds")
         self._epochs += 1 if job.folds is None else job.epochs
         value = report.metrics.get(self._metrics[0])
-        for observer in self._observers:
-            observer.reported(slot, key, step, value)
         if value is not None:
             self._study.report(key, step, value)
             judged = len(self._metrics) == 1 and step < whole
@@ -231,12 +189,12 @@ class Driver(Work[int]):
         trial = self._study.trial(key)
         self._counts[trial.state] += 1
         self._best = self._study.better(self._best, trial)
-        for observer in self._observers:
+        for observer in self.observers:
             observer.ended(slot, trial, self._best)
         return self._too_many_failures()
 
     def tick(self, running: int) -> None:
-        for observer in self._observers:
+        for observer in self.observers:
             observer.tick({**self._counts, "running": running}, self._describe_left())
         self._study.stay()
         if time.monotonic() - self._noted_at > _ACCOUNT_SECONDS:
@@ -255,19 +213,19 @@ class Driver(Work[int]):
         )
 
     @property
-    def _seconds_left(self) -> float | None:
-        """Negative once the time is over; None for no limit."""
-        return None if self._budget.seconds is None else self._budget.seconds - self.seconds
+    def _raced(self) -> float:
+        """Seconds of racing, over all starts."""
+        return self._earlier_seconds + time.monotonic() - self._began
 
     @property
     def _time_left(self) -> float | None:
-        left = self._seconds_left
+        left = self.seconds_left()
         return None if left is None else max(0.0, left)
 
     def _keep_account(self) -> None:
         """Keep what the budget limits for the next start."""
         self._noted_at = time.monotonic()
-        self._study.remember("seconds", self.seconds)
+        self._study.remember("seconds", self._raced)
         self._study.remember("epochs", self._epochs)
 
     def _describe_left(self) -> str:
@@ -278,8 +236,8 @@ class Driver(Work[int]):
             parts.append(f"{left} trial{'' if left == 1 else 's'}")
         if budget.epochs is not None:
             parts.append(f"{max(0, budget.epochs - self._epochs):,} epochs")
-        if budget.seconds is not None:
-            minutes, seconds = divmod(max(0, int(budget.seconds - self.seconds)), 60)
+        if (time_left := self._time_left) is not None:
+            minutes, seconds = divmod(int(time_left), 60)
             parts.append(f"{minutes}:{seconds:02d}")
         return f"{', '.join(parts)} left" if parts else ""
 

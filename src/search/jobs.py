@@ -1,8 +1,7 @@
 """Jobs, and the messages about them that pass between the driver and its workers.
 
-Each message is a frozen dataclass of plain values and travels as one JSON object. To a worker go
-`Run`, `Answer` and `Interrupt`; from it come `Ready`, `Note`, `Report` and `Ending`. A connection
-that is not established yet delivers `Waiting` in their stead.
+Each is a frozen dataclass of plain values and travels as one JSON object. To a worker go `Job`,
+`Answer` and `Interrupt`; from it come `Ready`, `Note`, `Report` and `Ending`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 __all__ = [
     "Answer",
@@ -19,13 +18,11 @@ __all__ = [
     "Interrupt",
     "Job",
     "Message",
+    "NoReports",
     "Note",
     "Ready",
     "Report",
-    "Run",
     "Runner",
-    "State",
-    "Waiting",
     "decode",
     "encode",
 ]
@@ -51,13 +48,6 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Run:
-    """Run this job."""
-
-    job: Job
-
-
-@dataclass(frozen=True)
 class Answer:
     """The answer to a `Report`: the reason to stop, or None to go on."""
 
@@ -72,11 +62,6 @@ class Interrupt:
 @dataclass(frozen=True)
 class Ready:
     """The worker takes jobs."""
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """The worker has not connected yet."""
 
 
 @dataclass(frozen=True)
@@ -116,19 +101,9 @@ class Ending:
     again: Mapping[str, Any] | None = None
 
 
-Message = Run | Answer | Interrupt | Ready | Waiting | Note | Report | Ending
+Message = Job | Answer | Interrupt | Ready | Note | Report | Ending
 
-_KINDS: dict[str, type[Message]] = {
-    "run": Run,
-    "answer": Answer,
-    "interrupt": Interrupt,
-    "ready": Ready,
-    "waiting": Waiting,
-    "note": Note,
-    "report": Report,
-    "ending": Ending,
-}
-_NAMES = {kind: name for name, kind in _KINDS.items()}
+_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 class Channel(Protocol):
@@ -141,18 +116,33 @@ class Channel(Protocol):
         """Send metrics after an epoch or a fold (from 1); return the reason to stop, or None."""
 
 
+class NoReports:
+    """A channel without reports, so that nothing stops its job; notes go to another channel.
+
+    Args:
+        channel: for the notes; None to drop them as well.
+    """
+
+    def __init__(self, channel: Channel | None = None) -> None:
+        self._channel = channel
+
+    def note(self, **facts: Any) -> None:
+        if self._channel is not None:
+            self._channel.note(**facts)
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        return None
+
+
 Runner = Callable[[Job, Channel], Ending]
 
 
 def encode(message: Message) -> bytes:
     """Return a message as one JSON object."""
-    return json.dumps({"kind": _NAMES[type(message)], **asdict(message)}).encode()
+    return json.dumps({"kind": type(message).__name__, **asdict(message)}).encode()
 
 
 def decode(content: bytes) -> Message:
     """Return the message that `encode` wrote."""
     fields = json.loads(content)
-    kind = _KINDS[fields.pop("kind")]
-    if kind is Run:
-        return Run(Job(**fields["job"]))
-    return kind(**fields)
+    return _KINDS[fields.pop("kind")](**fields)

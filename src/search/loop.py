@@ -1,20 +1,16 @@
-"""The one event loop: jobs go to free slots, reports are answered, and what was lost is retried.
-
-Races, finals and single jobs run in it. What they differ in is their `Work`: which job is next, and
-what becomes of its messages.
-"""
+"""The one event loop: jobs go to free slots, reports are answered, and what was lost is retried."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from src.records.trials import TrialRecord
 from src.search.jobs import Ending, Job, Note, Report
 from src.search.pool import Event, Pool
 
-__all__ = ["TooManyFailures", "Work", "run_jobs", "run_single"]
+__all__ = ["JobLoop", "Observer", "TooManyFailures", "run_single"]
 
 _MOST_ATTEMPTS = 2
 _POLL_SECONDS = 0.25
@@ -28,203 +24,153 @@ class TooManyFailures(RuntimeError):
     """So many jobs fail, or one for want of what all need, that the search itself is at fault."""
 
 
-class Work(Generic[K]):
-    """The jobs of one run of the loop, each known by a key.
+class Observer:
+    """What is called while jobs run, such as a display; a subclass overrides what it needs."""
 
-    A subclass gives the jobs, by `next` and `job`, and keeps what comes of them. All methods are
-    called on the thread of the loop.
+    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
+        """A slot runs a trial, or a training of its configuration, for so many epochs at most."""
+
+    def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
+        """The job of a trial sent facts, such as the folder of its run."""
+
+    def reported(self, slot: int, step: int, metrics: Mapping[str, float]) -> None:
+        """An epoch or a fold ended, counted from 1."""
+
+    def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
+        """A trial is over, and `best` is the best complete one of the study."""
+
+    def freed(self, slot: int) -> None:
+        """What a slot ran is over, and no trial."""
+
+    def tick(self, counts: Mapping[str, int], left: str) -> None:
+        """Time went by: trials by state, and what is left to do."""
+
+
+class JobLoop(Generic[K]):
+    """Runs jobs in the free slots of a pool. Races, finals and single jobs are its subclasses.
+
+    A subclass gives jobs, each known by a key, and keeps what comes of them. A job that is lost
+    with its worker, or interrupted though nobody asked for it, or that names what to do
+    differently, is tried once more. Everything happens on the thread that calls `run_jobs`.
+
+    Args:
+        pool: started; without other jobs.
+        observers: called for each job, and by the subclass.
     """
 
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether `next` has nothing more to give."""
-        raise NotImplementedError
+    def __init__(self, pool: Pool, observers: Sequence[Observer] = ()) -> None:
+        self.pool = pool
+        self.observers = observers
+        self._running: dict[int, K] = {}  # by slot
+        self._retries: deque[K] = deque()
+        self._lost: dict[K, int] = {}
+        self._seconds: dict[K, float] = {}  # of earlier attempts
+        self._late: set[int] = set()  # slots
+        self._fault: str | None = None
+        self._stopping = False
+
+    # What a subclass overrides.
 
     def next(self) -> K | None:
-        """Return the key of the next job, or None where there is none."""
+        """Return the key of the next job, or None where no further one follows."""
         raise NotImplementedError
 
     def job(self, key: K) -> Job:
-        """Return the job. Called again before every attempt, as `retried` may change it."""
+        """Return the job. Called before every attempt, since `retried` may change it."""
         raise NotImplementedError
 
     def lost(self, key: K) -> int:
-        """Return how many attempts were lost before this run of the loop."""
+        """Return how many attempts earlier loops have lost."""
         return 0
 
-    def began(self, key: K, slot: int, job: Job) -> None:
-        """A slot runs the job."""
+    def interrupted(self) -> bool:
+        """Return whether to save what runs, and end."""
+        return False
+
+    def seconds_left(self) -> float | None:
+        """Return the time in which jobs must end, negative after it; None for no limit.
+
+        What goes on after it, because it reports nothing, is interrupted and in the end killed.
+        """
+        return None
+
+    def trial(self, key: K) -> TrialRecord:
+        """Return the trial that the job is about, for observers."""
+        raise NotImplementedError
 
     def noted(self, key: K, facts: Mapping[str, Any]) -> None:
         """The job sent facts to keep."""
 
-    def judge(self, key: K, slot: int, report: Report, seconds: float) -> str | None:
-        """Return why the job is to stop after this report, or None to go on.
-
-        Args:
-            key, slot: of the job.
-            report: of the job.
-            seconds: since this attempt began.
-        """
+    def judge(self, key: K, report: Report, seconds: float) -> str | None:
+        """Return why the job is to stop after a report, in its so many seconds, or None."""
         return None
 
     def retried(self, key: K, lost: int, again: Mapping[str, Any] | None) -> None:
         """Another attempt follows, with these facts; `lost` attempts came to nothing so far."""
 
     def ended(self, key: K, slot: int, ending: Ending, seconds: float) -> str | None:
-        """The job is over, after so many seconds in all attempts.
+        """The job is over; return why the loop is to end as failed, or None."""
+        return None
+
+    def tick(self, running: int) -> None:
+        """Time went by, with so many jobs running. What this raises ends the loop at once."""
+
+    # The loop.
+
+    def run_jobs(self) -> bool:
+        """Run all jobs.
 
         Returns:
-            why the loop is to end as failed, or None.
+            whether all ran; False after an interruption.
+
+        Raises:
+            TooManyFailures: `ended` said so, or a job lacks what every other would.
+            WorkersFail: there are no workers.
         """
-        return None
-
-    def tick(self, running: int) -> None:
-        """Time went by, with so many jobs running. What is raised here ends the loop at once."""
-
-
-def run_jobs(
-    pool: Pool,
-    work: Work[K],
-    *,
-    interrupted: Callable[[], bool] = lambda: False,
-    seconds_left: Callable[[], float | None] = lambda: None,
-) -> bool:
-    """Run all jobs of a work in the free slots of a pool.
-
-    A job that is lost with its worker, or interrupted though nobody asked for it, or that names
-    what to do differently, is tried once more.
-
-    Args:
-        pool: started; without other jobs.
-        work: see `Work`.
-        interrupted: asked all the time; True to save what runs, and end.
-        seconds_left: until jobs must have ended, negative after it; None for no limit. What goes
-            on, because it reports nothing, is interrupted and in the end killed: it is pruned.
-
-    Returns:
-        whether all jobs ran; False after `interrupted`.
-
-    Raises:
-        TooManyFailures: `Work.ended` said so, or a job lacks what every other would.
-        WorkersFail: there are no workers.
-    """
-    return _Loop(pool, work, interrupted, seconds_left).run()
-
-
-def run_single(
-    pool: Pool,
-    job: Job,
-    check: Callable[[], None],
-    noted: Callable[[Mapping[str, Any]], None] = lambda facts: None,
-) -> Ending:
-    """Run one job, while no other runs, on the first worker to be ready.
-
-    Args:
-        pool: started; without other jobs.
-        job: whose reports are all answered with going on.
-        check: called all the time; what it raises ends the wait.
-        noted: called with the facts that the job notes.
-
-    Raises:
-        TooManyFailures, WorkersFail: see `run_jobs`.
-    """
-    work = _Single(job, check, noted)
-    run_jobs(pool, work)
-    assert work.ending is not None
-    return work.ending
-
-
-class _Single(Work[int]):
-    def __init__(
-        self,
-        job: Job,
-        check: Callable[[], None],
-        noted: Callable[[Mapping[str, Any]], None],
-    ) -> None:
-        self._job = job
-        self._check = check
-        self._noted = noted
-        self._given = False
-        self.ending: Ending | None = None
-
-    @property
-    def is_exhausted(self) -> bool:
-        return self._given
-
-    def next(self) -> int | None:
-        given, self._given = self._given, True
-        return None if given else 0
-
-    def job(self, key: int) -> Job:
-        return self._job
-
-    def noted(self, key: int, facts: Mapping[str, Any]) -> None:
-        self._noted(facts)
-
-    def ended(self, key: int, slot: int, ending: Ending, seconds: float) -> str | None:
-        self.ending = ending
-        return None
-
-    def tick(self, running: int) -> None:
-        self._check()
-
-
-@dataclass
-class _Loop(Generic[K]):
-    pool: Pool
-    work: Work[K]
-    interrupted: Callable[[], bool]
-    seconds_left: Callable[[], float | None]
-    _running: dict[int, K] = field(default_factory=dict)  # by slot
-    _retries: deque[K] = field(default_factory=deque)
-    _lost: dict[K, int] = field(default_factory=dict)
-    _seconds: dict[K, float] = field(default_factory=dict)  # of earlier attempts
-    _late: set[int] = field(default_factory=set)
-    _fault: str | None = None
-    _stopping: bool = False
-
-    def run(self) -> bool:
+        more = True
         while True:
             if not self._stopping and (self._fault is not None or self.interrupted()):
                 self._stopping = True
                 self.pool.interrupt(self.pool.busy)
             if not self._stopping:
-                self._fill()
-            if not self._running and (self._stopping or self._is_over()):
+                more = self._fill(more)
+            if not self._running and (self._stopping or not (more or self._retries)):
                 break
             for event in self.pool.events(_POLL_SECONDS):
                 self._take(event)
             if not self._stopping:
                 self._end_what_is_late()
-            self.work.tick(len(self._running))
+            self.tick(len(self._running))
         if self._fault is not None:
             raise TooManyFailures(self._fault)
         return not self._stopping
 
-    def _is_over(self) -> bool:
-        return not self._retries and self.work.is_exhausted
-
-    def _fill(self) -> None:
+    def _fill(self, more: bool) -> bool:
+        """Give jobs to free slots; return whether there may be further ones."""
         for slot in self.pool.free():
-            key = self._retries.popleft() if self._retries else self.work.next()
+            key = self._retries.popleft() if self._retries else self.next() if more else None
             if key is None:
-                return
-            job = self.work.job(key)
+                return False
+            job = self.job(key)
             self.pool.give(slot, job)
             self._running[slot] = key
-            self.work.began(key, slot, job)
+            for observer in self.observers:
+                observer.began(slot, self.trial(key), job.epochs)
+        return more
 
     def _take(self, event: Event) -> None:
         key = self._running[event.slot]
         match event.message:
             case Note(facts):
-                self.work.noted(key, facts)
+                self.noted(key, facts)
+                for observer in self.observers:
+                    observer.noted(self.trial(key), facts)
             case Report() as report:
+                for observer in self.observers:
+                    observer.reported(event.slot, report.step, report.metrics)
                 if self._stopping:  # a job that was just beginning may have missed it
                     self.pool.interrupt([event.slot])
-                stop = self.work.judge(key, event.slot, report, event.seconds)
-                self.pool.answer(event.slot, stop)
+                self.pool.answer(event.slot, self.judge(key, report, event.seconds))
             case Ending() as ending:
                 del self._running[event.slot]
                 self._end(key, event, ending)
@@ -232,26 +178,23 @@ class _Loop(Generic[K]):
     def _end(self, key: K, event: Event, ending: Ending) -> None:
         if ending.state == "interrupted" and self._stopping:
             return  # it goes on with the next start
-        lost = ending.state in ("interrupted", "lost")
-        if lost and event.slot in self._late:
-            ending, lost = Ending("pruned", reason="the time was over"), False
         if ending.state == "starved":  # so does this one: no other would fare better now
             self._fault = self._fault or ending.reason or "a job lacks what all need"
             return
+        lost = ending.state in ("interrupted", "lost")
+        if lost and event.slot in self._late:
+            ending, lost = Ending("pruned", reason="the time was over"), False
         self._seconds[key] = self._seconds.get(key, 0.0) + event.seconds
-        if (lost or ending.again is not None) and self._deserves_another(key):
-            self.work.retried(key, self._lost[key], ending.again)
-            self._retries.appendleft(key)
-            return
-        fault = self.work.ended(key, event.slot, ending, self._seconds.pop(key))
+        if lost or ending.again is not None:
+            self._lost[key] = self._lost.get(key, self.lost(key)) + 1
+            if self._lost[key] < _MOST_ATTEMPTS:
+                self.retried(key, self._lost[key], ending.again)
+                self._retries.appendleft(key)
+                return
+        fault = self.ended(key, event.slot, ending, self._seconds.pop(key))
         self._fault = self._fault or fault
 
-    def _deserves_another(self, key: K) -> bool:
-        self._lost[key] = self._lost.get(key, self.work.lost(key)) + 1
-        return self._lost[key] < _MOST_ATTEMPTS
-
     def _end_what_is_late(self) -> None:
-        """Stop jobs that go on after the end of the time because they report nothing meanwhile."""
         left = self.seconds_left()
         if left is None:
             return
@@ -262,3 +205,54 @@ class _Loop(Generic[K]):
             for slot in self.pool.busy:
                 for event in self.pool.abandon(slot):
                     self._take(event)
+
+
+def run_single(
+    pool: Pool,
+    job: Job,
+    check: Callable[[], None],
+    trial: TrialRecord | None = None,
+    observers: Sequence[Observer] = (),
+) -> Ending:
+    """Run one job, while no other runs, on the first worker to be ready.
+
+    Args:
+        pool: started; without other jobs.
+        job: that no report stops.
+        check: called all the time; what it raises ends the wait.
+        trial: that the job is about, for observers.
+        observers: called for the job.
+
+    Raises:
+        TooManyFailures, WorkersFail: see `JobLoop.run_jobs`.
+    """
+    loop = _Single(pool, observers if trial is not None else ())
+    loop.only_job, loop.only_trial, loop.check = job, trial, check
+    loop.run_jobs()
+    assert loop.ending is not None
+    return loop.ending
+
+
+class _Single(JobLoop[int]):
+    only_job: Job
+    only_trial: TrialRecord | None
+    check: Callable[[], None]
+    given = False
+    ending: Ending | None = None
+
+    def next(self) -> int | None:
+        given, self.given = self.given, True
+        return None if given else 0
+
+    def job(self, key: int) -> Job:
+        return self.only_job
+
+    def trial(self, key: int) -> TrialRecord:
+        assert self.only_trial is not None
+        return self.only_trial
+
+    def ended(self, key: int, slot: int, ending: Ending, seconds: float) -> None:
+        self.ending = ending
+
+    def tick(self, running: int) -> None:
+        self.check()

@@ -1,4 +1,4 @@
-"""A study's pages in optuna-dashboard, to look at only.
+"""A study's pages in optuna-dashboard, read-only.
 
 The dashboard can also rename and delete studies, and end trials. The driver is the only writer of a
 study, so here it may not; and it answers to this machine's own names alone, or a page elsewhere
@@ -23,13 +23,13 @@ __all__ = ["study_pages"]
 def study_pages(
     study: str, folder: Path, url: str | None, *, hosts: Collection[str]
 ) -> tuple[WSGIApplication, str]:
-    """An application that shows a study.
+    """Return an application that shows a study.
 
     Args:
         study: its name.
         folder: of the study, with its journal.
         url: of the database that holds it; None for the journal.
-        hosts: names under which the pages are asked for.
+        hosts: values of the Host header that are answered.
 
     Returns:
         the application, and the path of the study's page.
@@ -50,7 +50,7 @@ def study_pages(
             number = storage.get_study_id_from_name(study)
     except KeyError:
         raise ValueError(f"there is no study {study} in this storage") from None
-    return _looked_at(wsgi(storage), hosts), f"/dashboard/studies/{number}"
+    return _read_only(wsgi(storage), hosts), f"/dashboard/studies/{number}"
 
 
 def _open(study: str, folder: Path, url: str | None) -> BaseStorage:
@@ -66,7 +66,7 @@ def _open(study: str, folder: Path, url: str | None) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(journal)))
 
 
-def _looked_at(pages: WSGIApplication, hosts: Collection[str]) -> WSGIApplication:
+def _read_only(pages: WSGIApplication, hosts: Collection[str]) -> WSGIApplication:
     def answer(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         if environment.get("HTTP_HOST") not in hosts:
             return _refuse(start, "these pages are for this machine alone")

@@ -16,12 +16,10 @@ from src.search.jobs import (
     Note,
     Ready,
     Report,
-    Run,
-    Waiting,
     decode,
     encode,
 )
-from src.search.workers.engine import Engine, Line, Worker, WorkersFail
+from src.search.workers.engine import Connection, Engine, Worker, WorkersFail
 
 __all__ = ["Event", "Pool", "WorkersFail"]
 
@@ -66,7 +64,7 @@ class Pool:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._places = [_Place() for _ in range(engine.size)]
-        self._by_line: dict[Line, int] = {}
+        self._by_connection: dict[Connection, int] = {}
         self._checked = time.monotonic()
 
     @property
@@ -114,7 +112,7 @@ class Pool:
         place = self._places[slot]
         assert place.ready and place.job is None
         place.job, place.since = job, time.monotonic()
-        self._send(slot, Run(job))
+        self._send(slot, job)
 
     def answer(self, slot: int, stop: str | None) -> None:
         """Answer a `Report`: go on, or stop for this reason."""
@@ -139,21 +137,24 @@ class Pool:
         """
         if time.monotonic() - self._checked >= _CHECK_SECONDS:
             self._check()
-        lines = {line.fileno(): line for line in self._by_line}
-        for descriptor in wait(list(lines), seconds):
+        connections = {one.fileno(): one for one in self._by_connection}
+        for descriptor in wait(list(connections), seconds):
             assert isinstance(descriptor, int)
-            line = lines[descriptor]
-            slot = self._by_line.get(line)
+            connection = connections[descriptor]
+            slot = self._by_connection.get(connection)
             if slot is None:
                 continue
             try:
-                message = decode(line.recv_bytes())
+                content = connection.recv_bytes()
             except (EOFError, OSError):
                 yield from self._died(slot)
                 continue
+            if not content:  # the worker has not connected yet
+                continue
+            message = decode(content)
             if isinstance(message, Ready):
                 self._places[slot].ready, self._places[slot].deaths = True, 0
-            elif not isinstance(message, Waiting):
+            else:
                 yield self._event(slot, message)
 
     def close(self) -> None:
@@ -169,7 +170,7 @@ class Pool:
                 worker.end()
             raise
         finally:
-            self._by_line.clear()
+            self._by_connection.clear()
             self._engine.close()
 
     def _check(self) -> None:
@@ -180,7 +181,7 @@ class Pool:
         place = self._places[slot]
         place.worker = self._engine.start(slot)
         place.ready, place.job = False, None
-        self._by_line[place.worker.connection] = slot
+        self._by_connection[place.worker.connection] = slot
 
     def _event(self, slot: int, message: Message) -> Event:
         place = self._places[slot]
@@ -194,7 +195,7 @@ class Pool:
         self._check()
         place = self._places[slot]
         assert place.worker is not None
-        del self._by_line[place.worker.connection]
+        del self._by_connection[place.worker.connection]
         how = place.worker.end()
         if place.job is not None:
             event = self._event(slot, Ending("lost", reason=f"its worker {how}"))

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from optuna.samplers import BaseSampler
+from optuna import samplers
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
 from src.search.space import FAMILY, Family
@@ -171,19 +172,13 @@ class Proposer:
         A single choice is nothing for a model of many dimensions: where the named sampler learns,
         TPE of one parameter does it here.
         """
-        from optuna import samplers
-
         draw = _seed(self.seed, number)
         if self.name == "random":
             return samplers.RandomSampler(seed=draw)
-        return samplers.TPESampler(
-            seed=draw, n_startup_trials=self.startup_trials, multivariate=False
-        )
+        return TPESampler(seed=draw, n_startup_trials=self.startup_trials, multivariate=False)
 
 
 def _make(name: str, draw: int, *, study_seed: int, startup_trials: int) -> BaseSampler:
-    from optuna import samplers
-
     match name:
         case "tpe":
             return _tpe(draw, startup_trials)
@@ -206,8 +201,6 @@ def _make(name: str, draw: int, *, study_seed: int, startup_trials: int) -> Base
 
 
 def _tpe(seed: int, startup_trials: int) -> BaseSampler:
-    from optuna.samplers import TPESampler
-
     return TPESampler(seed=seed, n_startup_trials=startup_trials, multivariate=True, group=True)
 
 

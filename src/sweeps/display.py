@@ -19,7 +19,7 @@ from src.machine.text import visible, visible_lines
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from src.reporting.formatting import duration, metric_text, one_line, settings_text
 from src.reporting.tables import Table
-from src.search.driver import Observer
+from src.search.loop import Observer
 
 __all__ = ["Display"]
 
@@ -111,10 +111,10 @@ class Display(Observer):
     def began(self, slot: int, trial: TrialRecord, epochs: int | None) -> None:
         self._slots[slot] = _Slot(trial, epochs, self._clock())
 
-    def reported(self, slot: int, trial: int, step: int, value: float | None) -> None:
+    def reported(self, slot: int, step: int, metrics: Mapping[str, float]) -> None:
         known = self._slots.get(slot)  # none if the slot is idle by now
-        if known is not None and value is not None:
-            known.epoch, known.value = step, value
+        if known is not None and self._metric in metrics:
+            known.epoch, known.value = step, metrics[self._metric]
 
     def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
         self._slots.pop(slot, None)

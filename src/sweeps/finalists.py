@@ -12,9 +12,8 @@ from src.config.sweep import SweepSettings
 from src.machine.failures import RunFailed
 from src.records.trials import Finalist, TrialRecord
 from src.reporting.formatting import metric_text
-from src.search.driver import Observer
-from src.search.jobs import Ending, Job, Report
-from src.search.loop import Work, run_jobs, run_single
+from src.search.jobs import Ending, Job
+from src.search.loop import JobLoop, Observer, run_single
 from src.search.pool import Pool
 from src.search.study import SweepStudy
 from src.sweeps.tasks import SweepJobs
@@ -81,7 +80,7 @@ class FinalRecord:
         return tuple(sorted(finalists, key=lambda f: worst if f.mean is None else sign * f.mean))
 
 
-class Finals(Work[tuple[int, int]]):
+class Finals(JobLoop[tuple[int, int]]):
     """Trains the finalists and measures the winner, in the pool that the race has left.
 
     The seeds are others than that of the trials, since a configuration was selected for its result
@@ -106,12 +105,11 @@ class Finals(Work[tuple[int, int]]):
         observers: Sequence[Observer] = (),
         seconds_left: float | None = None,
     ) -> None:
+        super().__init__(pool, observers)
         self._settings = settings
         self._study = study
-        self._pool = pool
         self._jobs = jobs
         self._say = say
-        self._observers = observers
         self._seconds_left = seconds_left
         self._metric = settings.metrics[0]
         self._refits: dict[str, dict[str, dict[str, Any]]] = study.recall(_REFITS) or {}
@@ -129,7 +127,7 @@ class Finals(Work[tuple[int, int]]):
         Raises:
             Interrupted: a signal asked to stop; the next start goes on.
             RunFailed: no trial came to its end, so there is nothing to choose from.
-            TooManyFailures, WorkersFail: see `run_jobs`.
+            TooManyFailures, WorkersFail: see `JobLoop.run_jobs`.
         """
         if not self._settings.finalists:
             return
@@ -148,7 +146,8 @@ class Finals(Work[tuple[int, int]]):
             )
             keys = [(number, seed) for number in self._trials for seed in seeds]
             self._todo.extend(key for key in keys if "value" not in self._found(key))
-            run_jobs(self._pool, self, interrupted=interrupted)
+            self._is_interrupted = interrupted
+            self.run_jobs()
             check()
         else:
             self._take_as_it_stands(chosen[0])
@@ -203,7 +202,7 @@ class Finals(Work[tuple[int, int]]):
         if self._seconds_left is None:
             return True
         each = [trial.seconds or 0.0 for trial in trials]
-        slots = max(1, len(self._pool.free()))
+        slots = max(1, len(self.pool.free()))
         return seeds * max(sum(each) / slots, *each) <= self._seconds_left
 
     def _take_as_it_stands(self, trial: TrialRecord) -> None:
@@ -212,11 +211,10 @@ class Finals(Work[tuple[int, int]]):
         key = (trial.number, self._settings.seed)
         self._keep(key, {"value": value, "run_dir": trial.run_dir})
 
-    # What the loop asks.
+    # What the loop calls.
 
-    @property
-    def is_exhausted(self) -> bool:
-        return not self._todo
+    def interrupted(self) -> bool:
+        return self._is_interrupted()
 
     def next(self) -> tuple[int, int] | None:
         return self._todo.popleft() if self._todo else None
@@ -229,26 +227,18 @@ class Finals(Work[tuple[int, int]]):
     def lost(self, key: tuple[int, int]) -> int:
         return int(self._found(key).get("lost", 0))
 
-    def began(self, key: tuple[int, int], slot: int, job: Job) -> None:
-        for observer in self._observers:
-            observer.began(slot, self._trials[key[0]], job.epochs)
+    def trial(self, key: tuple[int, int]) -> TrialRecord:
+        return self._trials[key[0]]
 
     def noted(self, key: tuple[int, int], facts: Mapping[str, Any]) -> None:
         self._keep(key, facts)
-        for observer in self._observers:
-            observer.noted(self._trials[key[0]], facts)
-
-    def judge(self, key: tuple[int, int], slot: int, report: Report, seconds: float) -> None:
-        value = report.metrics.get(self._metric)
-        for observer in self._observers:
-            observer.reported(slot, key[0], report.step, value)
 
     def retried(self, key: tuple[int, int], lost: int, again: Mapping[str, Any] | None) -> None:
         anew = {} if again is None else {"run_dir": None, **again}  # in a run of its own
         self._keep(key, {**anew, "lost": lost})
 
     def ended(self, key: tuple[int, int], slot: int, ending: Ending, seconds: float) -> None:
-        for observer in self._observers:
+        for observer in self.observers:
             observer.freed(slot)
         value = ending.metrics.get(self._metric) if ending.state == "complete" else None
         self._keep(key, {"value": value})
@@ -261,7 +251,7 @@ class Finals(Work[tuple[int, int]]):
     def tick(self, running: int) -> None:
         self._study.stay()
         counts = {**self._counts, "running": 0}
-        for observer in self._observers:
+        for observer in self.observers:
             observer.tick(counts, f"{len(self._todo) + running} trainings of finalists left")
 
     def _found(self, key: tuple[int, int]) -> dict[str, Any]:
@@ -295,12 +285,7 @@ class Finals(Work[tuple[int, int]]):
         seed = min(seed for seed, value in winner.runs.items() if value is not None)
         trial = self._study.trial(winner.trial)
         job = self._jobs.test(trial, seed, winner.run_dirs[seed])
-
-        def noted(facts: Mapping[str, Any]) -> None:
-            for observer in self._observers:
-                observer.noted(trial, facts)
-
-        ending = run_single(self._pool, job, check, noted)
+        ending = run_single(self.pool, job, check, trial, self.observers)
         if ending.state != "complete":
             self._say(f"the test part was not measured: {ending.reason}")
             return {}

@@ -14,7 +14,7 @@ import yaml
 from src.config.checks import to_plain
 from src.config.sweep import SweepSettings
 from src.records.trials import FAILED, SweepRecord, TrialRecord
-from src.search.driver import Observer
+from src.search.loop import Observer
 from src.search.study import SweepStudy
 from src.storage.digests import checked_json
 from src.storage.files import write_atomically

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from src.config.checks import ConfigError
@@ -99,37 +99,24 @@ class Clock:
         self._note(self._noted)
 
 
+@dataclass(frozen=True)
 class Preparation:
     """Measures families, each alone in the pool, and fits their trials into the time that is left.
 
-    Args:
+    Attributes:
         study: keeps what was found.
         pool: started, with nothing to do.
-        clock: of the sweep.
-        jobs: of the sweep.
-        base: overrides that all trials share.
+        clock, jobs: of the sweep.
         say: called with lines for a person.
         check: called all the time; what it raises ends the preparation.
     """
 
-    def __init__(
-        self,
-        study: SweepStudy,
-        pool: Pool,
-        clock: Clock,
-        jobs: SweepJobs,
-        base: Sequence[str],
-        *,
-        say: Callable[[str], None],
-        check: Callable[[], None],
-    ) -> None:
-        self._study = study
-        self._pool = pool
-        self._clock = clock
-        self._jobs = jobs
-        self._base = tuple(base)
-        self._say = say
-        self._check = check
+    study: SweepStudy
+    pool: Pool
+    clock: Clock
+    jobs: SweepJobs
+    say: Callable[[str], None]
+    check: Callable[[], None]
 
     def run(
         self,
@@ -147,29 +134,29 @@ class Preparation:
             found: gets what was found, by family.
             begin: called with the name of such a family, to run its first trial.
         """
-        known: dict[str, Any] = self._study.recall("prepared") or {}
+        known: dict[str, Any] = self.study.recall("prepared") or {}
         if any(family.name not in known for family in families):
-            self._pool.gather(_GATHER_SECONDS, self._check)
+            self.pool.gather(_GATHER_SECONDS, self.check)
         for family in families:
             name = family.name
             ready = any(one.affordable for one in found.values())
-            if name not in known and ready and self._clock.trials_wait:
-                self._say(f"{name}: left out, so that the others have time for trials")
+            if name not in known and ready and self.clock.trials_wait:
+                self.say(f"{name}: left out, so that the others have time for trials")
                 continue
             if name not in known:
-                self._say(f"{name}: finding out how to train it on this machine")
+                self.say(f"{name}: finding out how to train it on this machine")
                 measured = self.measure(family)
                 for note in measured.notes:
-                    self._say(f"{name}: {note}")
+                    self.say(f"{name}: {note}")
                 known[name] = asdict(measured)
                 # What was left out may have its turn when the study gets more time.
                 kept = {n: plain for n, plain in known.items() if plain["affordable"]}
-                self._study.remember("prepared", kept)
+                self.study.remember("prepared", kept)
             if not found:
                 for line in known[name]["data"]:
-                    self._say(f"data: {line}")
+                    self.say(f"data: {line}")
             found[name] = Prepared(**known[name])
-            if found[name].immediate and not self._study.trials():
+            if found[name].immediate and not self.study.trials():
                 begin(name)
 
     def measure(self, family: Family) -> Prepared:
@@ -184,7 +171,7 @@ class Preparation:
             ConfigError: the pictures or the settings are wrong.
             RunFailed: it cannot be trained.
         """
-        left = self._clock.race_left
+        left = self.clock.race_left
         allowance = None if left is None else left * _ALLOWANCE
         measuring = None if left is None else left * _MEASURING
         found = self._measured(family, (), measuring)
@@ -211,8 +198,8 @@ class Preparation:
         )
 
     def _measured(self, family: Family, changes: Sequence[str], seconds: float | None) -> Prepared:
-        job = self._jobs.prepare(family, changes, seconds)
-        ending = run_single(self._pool, job, self._check)
+        job = self.jobs.prepare(family, changes, seconds)
+        ending = run_single(self.pool, job, self.check)
         if ending.result.get("wrong_input"):
             raise ConfigError(f"{family.name}: {ending.reason}")
         if ending.state != "complete":
@@ -222,12 +209,8 @@ class Preparation:
 
     def _smaller(self, family: Family, found: Prepared) -> str | None:
         """Return the override for smaller pictures; None where their size is given or unused."""
-        if self._says("data.image_size"):
+        if any(word.startswith("data.image_size=") for word in self.jobs.base):
             return None
         if not _FROM_SCRATCH.isdisjoint(family.words):
             return _SMALLER
         return _SMALLER_TUNED if found.published and found.seconds > 0 else None
-
-    def _says(self, key: str) -> bool:
-        """Whether the command line or the sweep's file sets the key."""
-        return any(word.partition("=")[0] == key for word in self._base)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -153,7 +153,17 @@ class _Sweep:
             # With all of the budget: an answer that is late for the race is better than none.
             race(self._clock.left, 1)
 
-        self._prepare(pool, jobs, check, begin)
+        say = self._display.say
+        preparation = Preparation(study, pool, self._clock, jobs, say, check)
+        preparation.run(list(self._families.values()), self._prepared, begin)
+        affordable = {n: p for n, p in self._prepared.items() if p.affordable}
+        if not affordable:
+            raise RunFailed(
+                f"budget.minutes={settings.budget.minutes} is too short for any of "
+                f"{', '.join(self._families)}: give it more, or name faster families"
+            )
+        first = sorted(affordable, key=lambda n: affordable[n].seconds)
+        self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
         race(self._clock.race_left, settings.budget.trials)
         self._clock.settle()
         finals = Finals(
@@ -161,40 +171,13 @@ class _Sweep:
             study,
             pool,
             jobs,
-            say=self._display.say,
+            say=say,
             observers=(self._display, self._parent),
             seconds_left=self._clock.left,
         )
         finals.run(lambda: interruption.pending, check)
         self._clock.settle()
         study.remember("over", self._target())
-
-    def _prepare(
-        self,
-        pool: Pool,
-        jobs: SweepJobs,
-        check: Callable[[], None],
-        begin: Callable[[str], None],
-    ) -> None:
-        """Find out what the families take, and let their own configurations come first."""
-        preparation = Preparation(
-            self._study,
-            pool,
-            self._clock,
-            jobs,
-            self._base,
-            say=self._display.say,
-            check=check,
-        )
-        preparation.run(list(self._families.values()), self._prepared, begin)
-        affordable = {n: p for n, p in self._prepared.items() if p.affordable}
-        if not affordable:
-            raise RunFailed(
-                f"budget.minutes={self._settings.budget.minutes} is too short for any of "
-                f"{', '.join(self._families)}: give it more, or name faster families"
-            )
-        first = sorted(affordable, key=lambda n: affordable[n].seconds)
-        self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
 
     def _enqueue(self, names: Sequence[str]) -> None:
         """Let the families' own configurations come before all others, each once."""

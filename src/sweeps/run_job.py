@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from src.runs.finished.evaluate import measure_again
 from src.runs.folder import RunFolder
 from src.runs.resume_settings import effective_words, read_run_settings
 from src.runs.start import Membership
-from src.search.jobs import Channel, Ending, Job
+from src.search.jobs import Channel, Ending, Job, NoReports
 from src.search.workers.process import run_in_process
 from src.sweeps.tasks import MeasureTest, Prepare, Prepared, Train, plain_task, read_task
 
@@ -167,7 +167,7 @@ class TrialRunner:
     def _measure_test(self, job: Job, task: MeasureTest, channel: Channel) -> Ending:
         run_dir = task.run_dir
         if task.train is not None:
-            ending = self._train(job, task.train, _NoReports(channel))
+            ending = self._train(job, task.train, NoReports(channel))
             if ending.state != "complete":
                 return replace(ending, again=None)
             run_dir = ending.result["run_dir"]
@@ -196,16 +196,6 @@ class TrialRunner:
         data.batch_size = build.first_batch_size(settings)
         data.seed = training_seed(settings.seed, settings.cv.fold)
         return data
-
-
-class _NoReports:
-    """Passes on what a job notes, but not its reports, after which nothing is to stop it."""
-
-    def __init__(self, channel: Channel) -> None:
-        self.note = channel.note
-
-    def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
-        return None
 
 
 def device_runner() -> TrialRunner:

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from src.config.sweep import SweepSettings
 from src.records.trials import TrialRecord
@@ -93,8 +93,7 @@ class MeasureTest:
 
 
 Task = Prepare | Train | MeasureTest
-_KINDS: dict[str, type[Task]] = {"prepare": Prepare, "train": Train, "measure_test": MeasureTest}
-_NAMES = {kind: name for name, kind in _KINDS.items()}
+_KINDS: dict[str, type[Task]] = {kind.__name__: kind for kind in get_args(Task)}
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ class Prepared:
 
 def plain_task(task: Task) -> dict[str, Any]:
     """Return a task as plain values, for `read_task`."""
-    return {"kind": _NAMES[type(task)], **asdict(task)}
+    return {"kind": type(task).__name__, **asdict(task)}
 
 
 def read_task(plain: Mapping[str, Any]) -> Task:
@@ -146,10 +145,11 @@ def read_task(plain: Mapping[str, Any]) -> Task:
     return kind(**fields)
 
 
+@dataclass(frozen=True)
 class SweepJobs:
     """Makes the jobs of a sweep.
 
-    Args:
+    Attributes:
         settings: of the sweep.
         families: that race, by name.
         base: overrides that all trials share.
@@ -158,98 +158,92 @@ class SweepJobs:
         changes_of: overrides that earlier attempts of a trial have shown to be needed.
     """
 
-    def __init__(
-        self,
-        settings: SweepSettings,
-        families: Mapping[str, Family],
-        base: Sequence[str],
-        prepared: Mapping[str, Prepared],
-        parent_run_id: str,
-        changes_of: Callable[[int], Sequence[str]],
-    ) -> None:
-        self._settings = settings
-        self._families = families
-        self._base = tuple(base)
-        self._prepared = prepared
-        self._parent_run_id = parent_run_id
-        self._changes_of = changes_of
+    settings: SweepSettings
+    families: Mapping[str, Family]
+    base: Sequence[str]
+    prepared: Mapping[str, Prepared]
+    parent_run_id: str
+    changes_of: Callable[[int], Sequence[str]]
 
     def prepare(self, family: Family, changes: Sequence[str], seconds: float | None) -> Job:
         """Return the job that measures a family's own configuration with these changes."""
         task = Prepare(self._places(final=False), seconds)
-        return Job(plain_task(task), overrides=[*words_of(family, self._base, {}), *changes])
+        return Job(plain_task(task), overrides=[*words_of(family, self.base, {}), *changes])
 
     def trial(self, trial: TrialRecord) -> Job:
         """Return the job that trains a trial, or goes on with its run."""
-        name = f"{self._settings.study}-{trial.number:03d}-{trial.family}"
-        overrides = self._overrides(trial, ())
+        overrides = self._overrides(trial)
+        name = f"{trial.number:03d}-{trial.family}"
         return self._job(trial, self._train(trial, overrides, name, trial.run_dir), overrides)
 
     def finalist(
         self, trial: TrialRecord, seed: int, changes: Sequence[str], resume: str | None
     ) -> Job:
         """Return the job that trains a trial's configuration with another seed, fully recorded."""
-        overrides = self._overrides(trial, (*changes, f"seed={seed}"))
-        train = self._final(trial, seed, overrides, resume)
-        return self._job(trial, train, overrides)
+        overrides = self._overrides(trial, *changes, f"seed={seed}")
+        return self._job(trial, self._final(trial, overrides, seed, resume), overrides)
 
     def test(self, trial: TrialRecord, seed: int, run_dir: str) -> Job:
         """Return the job that measures the test part with a finalist's run.
 
         Of the runs of a cross-validation none is the one to use: there one is trained for it.
         """
-        places = [f"output_dir={Path(self._settings.output_dir).absolute()}"]
-        if self._settings.tracking.uri is not None:
-            places.append(f"tracking.uri={self._settings.tracking.uri}")
-        if not self._settings.cv.is_whole:
+        kept = ("output_dir=", "tracking.uri=")
+        places = [place for place in self._places(final=True) if place.startswith(kept)]
+        if not self.settings.cv.is_whole:
             return Job(plain_task(MeasureTest(places, run_dir)))
-        overrides = self._overrides(trial, (*_NO_FOLDS, f"seed={seed}"))
-        train = self._final(trial, seed, overrides, None)
-        train = replace(train, name=f"{train.name}-test")
+        overrides = self._overrides(trial, *_NO_FOLDS, f"seed={seed}")
+        train = self._final(trial, overrides, seed, None, "-test")
         return Job(plain_task(MeasureTest(places, run_dir, train)), overrides=overrides)
 
-    def _job(self, trial: TrialRecord, task: Train, overrides: Sequence[str]) -> Job:
-        cv = self._settings.cv
-        epochs = trial.values.get("trainer.max_epochs", self._prepared[trial.family].epochs)
-        return Job(plain_task(task), epochs, cv.count if cv.is_whole else None, overrides)
+    def _overrides(self, trial: TrialRecord, *changes: str) -> list[str]:
+        base = (*self.base, *self.prepared[trial.family].words)
+        overrides = words_of(self.families[trial.family], base, trial.values)
+        return changed(overrides, [*self.changes_of(trial.number), *changes])
 
-    def _final(
-        self, trial: TrialRecord, seed: int, overrides: Sequence[str], resume: str | None
-    ) -> Train:
-        name = f"{self._settings.study}-final-{trial.number:03d}-{trial.family}-seed{seed}"
-        train = self._train(trial, overrides, name, resume)
-        tags = {**train.tags, "bakeoff.finalist_seed": str(seed)}
-        return replace(train, tags=tags, places=self._places(final=True))
+    def _job(self, trial: TrialRecord, task: Train, overrides: Sequence[str]) -> Job:
+        cv = self.settings.cv
+        epochs = trial.values.get("trainer.max_epochs", self.prepared[trial.family].epochs)
+        return Job(plain_task(task), epochs, cv.count if cv.is_whole else None, overrides)
 
     def _train(
         self, trial: TrialRecord, overrides: Sequence[str], name: str, resume: str | None
     ) -> Train:
         command = _command(overrides)
+        tags = {
+            "bakeoff.sweep": self.settings.study,
+            "bakeoff.trial": str(trial.number),
+            "bakeoff.family": trial.family,
+            "bakeoff.state": "running",
+            "bakeoff.command": command,
+        }
         return Train(
             places=self._places(final=False),
             command=command,
-            name=name,
-            tags={
-                "bakeoff.sweep": self._settings.study,
-                "bakeoff.trial": str(trial.number),
-                "bakeoff.family": trial.family,
-                "bakeoff.state": "running",
-                "bakeoff.command": command,
-            },
-            parent_run_id=self._parent_run_id,
-            metric=self._settings.metrics[0],
-            direction=self._settings.directions[0],
+            name=f"{self.settings.study}-{name}",
+            tags=tags,
+            parent_run_id=self.parent_run_id,
+            metric=self.settings.metrics[0],
+            direction=self.settings.directions[0],
             resume=resume,
         )
 
-    def _overrides(self, trial: TrialRecord, changes: Sequence[str]) -> list[str]:
-        base = (*self._base, *self._prepared[trial.family].words)
-        words = words_of(self._families[trial.family], base, trial.values)
-        return changed(words, [*self._changes_of(trial.number), *changes])
+    def _final(
+        self,
+        trial: TrialRecord,
+        overrides: Sequence[str],
+        seed: int,
+        resume: str | None,
+        suffix: str = "",
+    ) -> Train:
+        name = f"final-{trial.number:03d}-{trial.family}-seed{seed}{suffix}"
+        train = self._train(trial, overrides, name, resume)
+        tags = {**train.tags, "bakeoff.finalist_seed": str(seed)}
+        return replace(train, tags=tags, places=self._places(final=True))
 
     def _places(self, *, final: bool) -> list[str]:
         """Return overrides that say where a run is kept and how much of it, but not what it is."""
-        settings = self._settings
+        settings = self.settings
         tracking = settings.tracking
         words = [
             f"output_dir={Path(settings.output_dir).absolute()}",

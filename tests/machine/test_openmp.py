@@ -50,7 +50,7 @@ _COMMANDS = {
     "worker": (True, "src.search.workers.process", "{fd}", "src.sweeps.run_job.TrialRunner"),
     "a trial on several devices": (
         *(True, "src.search.workers.process", "{fd}", "src.sweeps.run_job:device_runner"),
-        '{{"kind": "run", "job": {{"task": {{}}}}}}',
+        '{{"kind": "Job", "task": {{}}}}',
     ),
     "tests": (True, "pytest", "-q", "--collect-only", "tests/training/test_losses.py"),
     "benchmarks": (True, "benchmarks", "runtime"),

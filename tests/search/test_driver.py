@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
-from src.search.driver import Budget, Driver, Observer, TooManyFailures
+from src.search.driver import Budget, Driver, TooManyFailures
 from src.search.jobs import Job
+from src.search.loop import Observer
 from src.search.pool import Pool
 from src.search.pruning import make_pruner
 from src.search.study import SweepStudy
@@ -32,16 +33,18 @@ class Watch(Observer):
         self.bests: list[TrialRecord | None] = []
         self.epochs: list[tuple[int, int]] = []
         self.jobs: list[int] = []
+        self.trials: dict[int, int] = {}
         self.left = ""
 
     def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
         assert slot in (0, 1)
+        self.trials[slot] = trial.number
 
     def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
         assert trial.state == RUNNING
 
-    def reported(self, slot: int, trial: int, step: int, value: float | None) -> None:
-        self.epochs.append((trial, step))
+    def reported(self, slot: int, step: int, metrics: Mapping[str, float]) -> None:
+        self.epochs.append((self.trials[slot], step))
 
     def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
         self.ends.append(trial)

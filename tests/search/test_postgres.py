@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import optuna
 import pytest
 
 from src.config.credentials import problem_of_words
-from src.records.trials import COMPLETE, RUNNING
-from src.search.driver import Budget, Driver, Observer
+from src.records.trials import COMPLETE, RUNNING, TrialRecord
+from src.search.driver import Budget, Driver
 from src.search.jobs import Job
+from src.search.loop import Observer
 from src.search.pool import Pool
 from src.search.storage import open_database
 from src.search.study import StudyBusy, StudySpec, SweepStudy
@@ -206,9 +207,13 @@ class _StopsTheServer(Observer):
 
     def __init__(self, server: Postgres) -> None:
         self._server = server
+        self._trials: dict[int, int] = {}
 
-    def reported(self, slot: int, trial: int, step: int, value: float | None) -> None:
-        if trial == 2 and step == 2:
+    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
+        self._trials[slot] = trial.number
+
+    def reported(self, slot: int, step: int, metrics: Mapping[str, float]) -> None:
+        if self._trials[slot] == 2 and step == 2:
             self._server.stop()
 
 

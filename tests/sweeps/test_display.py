@@ -110,7 +110,7 @@ def test_a_terminal_shows_slots_the_best_and_what_is_left() -> None:
     with display_on_terminal(clock=clock) as (display, written):
         display.began(0, trial(7), 12)
         display.began(1, trial(8), None)
-        display.reported(0, 7, 4, 0.9125)
+        display.reported(0, 4, {METRIC: 0.9125})
         done = trial(3, COMPLETE, 0.95, seconds=8.4)
         display.began(2, done, 12)
         display.ended(2, done, done)
@@ -206,7 +206,7 @@ def test_elsewhere_a_line_for_every_ended_trial_and_one_a_minute() -> None:
     best = trial(0, COMPLETE, 0.97, seconds=75.0)
     with Display(out, metric=METRIC, families=["cnn", "gru_2"], clock=clock) as display:
         display.began(0, best, 12)
-        display.reported(0, 7, 1, 0.5)
+        display.reported(0, 1, {METRIC: 0.5})
         display.ended(0, best, best)
         display.ended(1, trial(1, PRUNED, 0.5), best)
         display.ended(2, trial(2, FAILED, 0.5, reason="out of\nmemory \x1b[31m"), best)
@@ -242,7 +242,7 @@ def test_a_late_report_is_ignored_and_errors_pass_through() -> None:
     def broken() -> None:
         nonlocal written
         with display_on_terminal() as (display, written):
-            display.reported(5, 7, 1, 0.5)
+            display.reported(5, 1, {METRIC: 0.5})
             raise KeyError("real")
 
     with pytest.raises(KeyError, match="real"):
@@ -257,7 +257,7 @@ def test_an_event_costs_less_than_a_millisecond() -> None:
         for number in range(1000):
             slot = number % 256
             display.began(slot, trial(number), 12)
-            display.reported(slot, 7, 1, 0.5)
+            display.reported(slot, 1, {METRIC: 0.5})
             done = trial(number, COMPLETE, 0.5)
             display.ended(slot, done, done)
             display.tick(COUNTS, "8 min left")

@@ -45,7 +45,7 @@ def preparation(pool: Any, seconds: float | None, *base: str) -> Preparation:
     settings = read_sweep_settings(["study=s", "output_dir=out"], "default")
     jobs = SweepJobs(settings, {}, base, {}, "0" * 32, lambda _: ())
     study: Any = None
-    return Preparation(study, pool, clock, jobs, base, say=print, check=lambda: None)
+    return Preparation(study, pool, clock, jobs, print, lambda: None)
 
 
 def family(name: str, *words: str) -> Family:

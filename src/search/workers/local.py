@@ -25,7 +25,7 @@ _CORES_A_WORKER = 4
 
 @dataclass(frozen=True)
 class Slot:
-    """What one worker has to itself.
+    """The devices and threads of one worker.
 
     Attributes:
         devices: the GPUs it sees, as CUDA_VISIBLE_DEVICES lists them; None for what there is.
@@ -45,7 +45,7 @@ def slots(
     gpus: Sequence[str],
     cores: int,
 ) -> list[Slot]:
-    """Share a machine among workers.
+    """Return the slots that a machine is divided into.
 
     Args:
         count: workers; None for as many as fit: `per_gpu` a GPU, or one a core without GPUs.
@@ -119,11 +119,11 @@ class LocalEngine:
 
     @property
     def size(self) -> int:
-        """How many workers there can be at the same time."""
+        """The number of slots."""
         return len(self.slots)
 
     def start(self, number: int) -> Worker:
-        """A new process for the slot with this number; it says `ready` when it is."""
+        """Start a process for the slot with this number (from 0)."""
         ours, theirs = Pipe()
         with theirs, (self._log_dir / f"worker-{number}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -141,13 +141,13 @@ class LocalEngine:
         return _LocalWorker(ours, process)
 
     def check(self) -> None:
-        """This machine is here."""
+        """Workers of this machine can always be started."""
 
     def close(self) -> None:
         """Nothing but workers is held."""
 
     def _environment(self, slot: Slot) -> dict[str, str]:
-        """Set before torch begins: later is too late for both."""
+        """Return the variables of a worker, which must be set before torch is imported."""
         environment = dict(os.environ)
         environment.update(dict.fromkeys(THREAD_VARIABLES, str(slot.threads)))
         if slot.devices is not None:

@@ -29,10 +29,10 @@ from src.search.jobs import (
     Ending,
     Job,
     Message,
+    NoReports,
     Note,
     Ready,
     Report,
-    Run,
     Runner,
     decode,
     encode,
@@ -77,7 +77,7 @@ class _Driver:
         try:
             while True:
                 match decode(self._connection.recv_bytes()):
-                    case Run(job):
+                    case Job() as job:
                         self._jobs.put(job)
                     case Answer() as answer:
                         self._answers.put(answer)
@@ -85,16 +85,6 @@ class _Driver:
                         os.kill(os.getpid(), signal.SIGTERM)
         except (EOFError, OSError):
             _end_with_children()
-
-
-class _NoDriver:
-    """The channel of a further device, whose first device reports for all."""
-
-    def note(self, **facts: Any) -> None:
-        return None
-
-    def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
-        return None
 
 
 def serve(connection: Connection, runner_path: str) -> None:
@@ -137,7 +127,7 @@ def run_in_process(runner_path: str, job: Job, channel: Channel) -> Ending:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", MODULE),
-                *(str(theirs.fileno()), runner_path, encode(Run(job)).decode()),
+                *(str(theirs.fileno()), runner_path, encode(job).decode()),
             ],
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # a process group of its own, further devices included
@@ -203,15 +193,14 @@ def _end_with_children() -> None:
 
 def _run_single(descriptor: int, runner_path: str, content: str) -> None:
     """Run the one job of this process; on a further device, take part in it."""
-    message = decode(content.encode())
-    assert isinstance(message, Run)
-    run = _runner(runner_path)
+    job, run = decode(content.encode()), _runner(runner_path)
+    assert isinstance(job, Job)
     # Set by Lightning; the connection is that of the first device.
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        run(message.job, _NoDriver())
+        run(job, NoReports())
         return
     driver = _Driver(Connection(descriptor))
-    driver.send(run(message.job, driver))
+    driver.send(run(job, driver))
 
 
 def main() -> None:
