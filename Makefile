@@ -40,11 +40,12 @@ test: install  ## run the tests that are quick (TESTS=tests/data runs some)
 test-all: install  ## run every test
 	@$(PYTEST) $(TESTS) $(ARGS)
 
-check: install  ## check format, lint, types and who imports whom
+check: install  ## check format, lint, types, who imports whom, and what is declared
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-logo
+	@.venv/bin/deptry .
 
 compare: install  ## say which candidate to use, and how sure that is (ARGS="sweep=default")
 	@$(PY) -m src.compare $(ARGS)

@@ -37,7 +37,10 @@ from src.sweeps.tasks import MeasureTest, Prepare, Prepared, Train, plain_task, 
 
 __all__ = ["TrialRunner", "device_runner"]
 
-_CHOSEN = ("runtime.", "data.batch_size", "trainer.max_epochs", "model.networks")
+_CHOSEN = (
+    *("runtime.", "data.batch_size", "trainer.max_epochs"),
+    *("model.networks", "model.input_size"),
+)
 _MOST_OPEN = 4
 
 
