@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from src.config.sweep import SweepSettings
@@ -18,66 +17,23 @@ from src.search.pool import Pool
 from src.search.study import SweepStudy
 from src.sweeps.tasks import SweepJobs
 
-__all__ = ["FinalRecord", "Finals"]
+__all__ = ["TEST", "Finals", "kept_finalists"]
 
-_REFITS, _TEST, _SIZE = "refits", "test", "finalists"
+# What a study keeps: trainings by trial and seed, the winner with its test, and how many fit.
+_REFITS, TEST, _SIZE = "refits", "test", "finalists"
 
 
-@dataclass(frozen=True)
-class FinalRecord:
-    """What a study keeps of its finalists.
-
-    Attributes:
-        refits: by trial number and seed, the run's first metric (None: failed), and its folder.
-        test: figures of the winner on the test part.
-        test_measurements: how often that part has been measured.
-        winner: number of the trial, or None.
-    """
-
-    refits: Mapping[int, Mapping[int, Mapping[str, Any]]] = field(default_factory=dict)
-    test: Mapping[str, float] = field(default_factory=dict)
-    test_measurements: int | None = None
-    winner: int | None = None
-
-    @classmethod
-    def of(cls, study: SweepStudy) -> FinalRecord:
-        """Return what a study keeps."""
-        refits = {
-            int(number): {int(seed): found for seed, found in seeds.items() if "value" in found}
-            for number, seeds in (study.recall(_REFITS) or {}).items()
-        }
-        test = study.recall(_TEST) or {}
-        return cls(
-            {number: seeds for number, seeds in refits.items() if seeds},
-            test.get("metrics", {}),
-            test.get("measurements"),
-            test.get("winner"),
-        )
-
-    @property
-    def winning_seed(self) -> int | None:
-        """The first of the winner's seeds that ended well, which is measured on the test part: it
-        was not selected by its result."""
-        if self.winner is None:
-            return None
-        seeds = self.refits.get(self.winner, {})
-        return min(
-            (s for s, found in seeds.items() if found.get("value") is not None), default=None
-        )
-
-    def ranked(self, direction: str) -> tuple[Finalist, ...]:
-        """Return the finalists, best mean first; those without a seed that ended well come last."""
-        finalists = [
-            Finalist(
-                number,
-                {seed: found.get("value") for seed, found in seeds.items()},
-                {seed: found["run_dir"] for seed, found in seeds.items() if found.get("run_dir")},
-            )
-            for number, seeds in self.refits.items()
-        ]
-        sign = -1.0 if direction == "maximize" else 1.0
-        worst = math.inf
-        return tuple(sorted(finalists, key=lambda f: worst if f.mean is None else sign * f.mean))
+def kept_finalists(study: SweepStudy, direction: str) -> tuple[Finalist, ...]:
+    """Return the finalists of a study, best mean first; those without a mean come last."""
+    finalists = []
+    for number, seeds in (study.recall(_REFITS) or {}).items():
+        ended = {int(seed): found for seed, found in seeds.items() if "value" in found}
+        if ended:
+            values = {seed: found["value"] for seed, found in ended.items()}
+            run_dirs = {s: found["run_dir"] for s, found in ended.items() if found.get("run_dir")}
+            finalists.append(Finalist(int(number), values, run_dirs))
+    sign = -1.0 if direction == "maximize" else 1.0
+    return tuple(sorted(finalists, key=lambda f: math.inf if f.mean is None else sign * f.mean))
 
 
 class Finals(JobLoop[tuple[int, int]]):
@@ -266,24 +222,23 @@ class Finals(JobLoop[tuple[int, int]]):
 
     def _measure_winner(self, check: Callable[[], None]) -> None:
         """Measure the first seed of the best mean on the test part, if it was not."""
-        ranked = FinalRecord.of(self._study).ranked(self._settings.directions[0])
-        if not ranked or ranked[0].mean is None:
+        winner = next(iter(kept_finalists(self._study, self._settings.directions[0])), None)
+        if winner is None or winner.mean is None:
             return
-        winner = ranked[0]
-        known = self._study.recall(_TEST) or {}
+        known = self._study.recall(TEST) or {}
         if known.get("winner") == winner.trial and (
             known.get("metrics") or not self._settings.evaluate_test
         ):
             return
         record: dict[str, Any] = {"winner": winner.trial}
-        self._study.remember(_TEST, record)
+        self._study.remember(TEST, record)
         if self._settings.evaluate_test:
             record |= self._tested(winner, check)
-            self._study.remember(_TEST, record)
+            self._study.remember(TEST, record)
 
     def _tested(self, winner: Finalist, check: Callable[[], None]) -> dict[str, Any]:
-        seed = min(seed for seed, value in winner.runs.items() if value is not None)
-        trial = self._study.trial(winner.trial)
+        seed, trial = winner.first_seed, self._study.trial(winner.trial)
+        assert seed is not None
         job = self._jobs.test(trial, seed, winner.run_dirs[seed])
         ending = run_single(self.pool, job, check, trial, self.observers)
         if ending.state != "complete":

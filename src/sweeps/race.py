@@ -26,7 +26,7 @@ from src.search.workers.engine import Engine
 from src.search.workers.local import LocalEngine, slots, usual_slots, visible_gpus
 from src.sweeps.display import Display
 from src.sweeps.families import default_values, load_families
-from src.sweeps.finalists import FinalRecord, Finals
+from src.sweeps.finalists import TEST, Finals, kept_finalists
 from src.sweeps.parent_run import ParentRun
 from src.sweeps.pictures import check_pictures, choose_families
 from src.sweeps.prepare import Clock, Preparation
@@ -219,8 +219,9 @@ class _Sweep:
         """Return the study as it stands."""
         settings, study = self._settings, self._study
         trials = tuple(study.trials())
-        final = FinalRecord.of(study)
-        cross_validated = settings.cv.is_whole
+        finalists = kept_finalists(study, settings.directions[0])
+        final: dict[str, Any] = study.recall(TEST) or {}
+        winner = next((one for one in finalists if one.trial == final.get("winner")), None)
         return SweepRecord(
             study=settings.study,
             metrics=settings.metrics,
@@ -228,12 +229,12 @@ class _Sweep:
             families=tuple(self._families),
             trials=trials,
             base=self._base,
-            commands=commands(trials, final.winner, final.winning_seed, cross_validated),
+            commands=commands(trials, winner, settings.cv.is_whole),
             importances=study.importances(),
-            finalists=final.ranked(settings.directions[0]),
-            winner=final.winner,
-            test=final.test,
-            test_measurements=final.test_measurements,
+            finalists=finalists,
+            winner=final.get("winner"),
+            test=final.get("metrics", {}),
+            test_measurements=final.get("measurements"),
             seconds=float(study.recall("seconds") or 0.0),
             steps=self._steps,
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from src.config.sweep import SweepSettings
-from src.records.trials import TrialRecord
+from src.records.trials import Finalist, TrialRecord
 from src.search.jobs import Job
 from src.search.space import Family
 from src.sweeps.families import words_of
@@ -261,24 +261,20 @@ class SweepJobs:
 
 
 def commands(
-    trials: Sequence[TrialRecord],
-    winner: int | None,
-    seed: int | None,
-    cross_validated: bool,
+    trials: Sequence[TrialRecord], winner: Finalist | None, cross_validated: bool
 ) -> dict[int, str]:
     """Return, by trial, the command line that repeats it by hand.
 
     Args:
         trials: of a study.
-        winner: number of the winning trial, or None.
-        seed: of the run that stands for the winner, which its command repeats; or None.
+        winner: whose command repeats the first seed's run, unless there is none.
         cross_validated: whether the trials are, unlike that run.
     """
     found = {trial.number: _command(trial.words) for trial in trials if trial.words}
-    if winner is not None and seed is not None:
-        words = next(trial.words for trial in trials if trial.number == winner)
+    if winner is not None and winner.first_seed is not None:
+        words = next(trial.words for trial in trials if trial.number == winner.trial)
         alone = _NO_FOLDS if cross_validated else ()
-        found[winner] = _command(changed(words, [f"seed={seed}", *alone]))
+        found[winner.trial] = _command(changed(words, [f"seed={winner.first_seed}", *alone]))
     return found
 
 

@@ -9,26 +9,25 @@ import pytest
 from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import TrialRecord
-from src.sweeps.finalists import FinalRecord, Finals
-
-
-def test_the_first_seed_that_ended_well_is_the_one_to_measure() -> None:
-    refits = {7: {3: {"value": 0.9}, 1: {"value": None}, 2: {"value": 0.8}}, 4: {1: {"value": 0.7}}}
-    assert FinalRecord(refits, winner=7).winning_seed == 2
-    assert FinalRecord(refits, winner=4).winning_seed == 1
-    assert FinalRecord(refits).winning_seed is None
-    assert FinalRecord({7: {1: {"value": None}}}, winner=7).winning_seed is None
+from src.sweeps.finalists import Finals, kept_finalists
 
 
 def test_finalists_are_ranked_by_their_mean_and_those_without_one_come_last() -> None:
-    refits = {
-        1: {1: {"value": None}},
-        2: {1: {"value": 0.8}, 2: {"value": 0.6}},
-        3: {1: {"value": 0.75}},
-    }
-    record = FinalRecord(refits)
-    assert [f.trial for f in record.ranked("maximize")] == [3, 2, 1]
-    assert [f.trial for f in record.ranked("minimize")] == [2, 3, 1]
+    study: Any = Study([])
+    study.remember(
+        "refits",
+        {
+            "1": {"1": {"value": None}},
+            "2": {"1": {"value": 0.8}, "2": {"value": 0.6}},
+            "3": {"2": {"value": 0.75}, "1": {"value": None}, "4": {"run_dir": "begun"}},
+            "4": {"1": {}},
+        },
+    )
+    best, *others = kept_finalists(study, "maximize")
+    assert (best.trial, best.runs, best.first_seed) == (3, {2: 0.75, 1: None}, 2)
+    assert [finalist.trial for finalist in others] == [2, 1]
+    assert others[0].first_seed == 1 and others[1].first_seed is None
+    assert [finalist.trial for finalist in kept_finalists(study, "minimize")] == [2, 3, 1]
 
 
 class Study:
@@ -110,9 +109,9 @@ def test_without_time_the_best_trial_wins_as_it_stands() -> None:
     study = Study([100, 100, 100])
     made, _ = finals(study, 50)
     made.run(lambda: False, lambda: None)
-    record = FinalRecord.of(study)  # type: ignore[arg-type]
-    assert record.winner == 0 and record.winning_seed == 0
-    assert record.refits[0][0] == {"value": 0.9, "run_dir": "run-0"}
+    (finalist,) = kept_finalists(study, "maximize")  # type: ignore[arg-type]
+    assert study.recall("test") == {"winner": 0}
+    assert (finalist.trial, finalist.runs, finalist.run_dirs) == (0, {0: 0.9}, {0: "run-0"})
 
 
 @pytest.mark.parametrize(
