@@ -113,7 +113,6 @@ def _job(family: Family, base: list[str], values: dict[str, Value], folder: Path
             *("tracking=none", "tracking.log_model=false", "tracking.figures=false"),
             *("evaluate_test=false", "trainer.progress=false", f"output_dir={folder / 'runs'}"),
         ],
-        command="python -m src.train",
         name="recorded",
         tags={},
         parent_run_id="0" * 32,

@@ -40,7 +40,7 @@ class Observer:
         """A trial is over, and `best` is the best complete one of the study."""
 
     def freed(self, slot: int) -> None:
-        """What a slot ran is over, and no trial."""
+        """A job of a slot is over; its trial may follow in another attempt."""
 
     def tick(self, counts: Mapping[str, int], left: str) -> None:
         """Time went by: trials by state, and what is left to do."""
@@ -173,6 +173,8 @@ class JobLoop(Generic[K]):
                 self.pool.answer(event.slot, self.judge(key, report, event.seconds))
             case Ending() as ending:
                 del self._running[event.slot]
+                for observer in self.observers:
+                    observer.freed(event.slot)
                 self._end(key, event, ending)
 
     def _end(self, key: K, event: Event, ending: Ending) -> None:

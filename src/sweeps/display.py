@@ -117,7 +117,6 @@ class Display(Observer):
             known.epoch, known.value = step, metrics[self._metric]
 
     def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
-        self._slots.pop(slot, None)
         improved = best is not None and best.number == trial.number
         self._best = best
         line = self._ended(trial, improved)

@@ -194,8 +194,6 @@ class Finals(JobLoop[tuple[int, int]]):
         self._keep(key, {**anew, "lost": lost})
 
     def ended(self, key: tuple[int, int], slot: int, ending: Ending, seconds: float) -> None:
-        for observer in self.observers:
-            observer.freed(slot)
         value = ending.metrics.get(self._metric) if ending.state == "complete" else None
         self._keep(key, {"value": value})
         said = (

@@ -33,7 +33,15 @@ from src.runs.resume_settings import effective_words, read_run_settings
 from src.runs.start import Membership
 from src.search.jobs import Channel, Ending, Job, NoReports
 from src.search.workers.process import run_in_process
-from src.sweeps.tasks import MeasureTest, Prepare, Prepared, Train, plain_task, read_task
+from src.sweeps.tasks import (
+    MeasureTest,
+    Prepare,
+    Prepared,
+    Train,
+    command_of,
+    plain_task,
+    read_task,
+)
 
 __all__ = ["TrialRunner", "device_runner"]
 
@@ -141,10 +149,11 @@ class TrialRunner:
             if reason is not None:
                 raise Stopped(reason)
 
+        command = command_of(job.overrides)
         part_of = Membership(
             parent_run_id=task.parent_run_id,
             name=task.name,
-            tags=task.tags,
+            tags={**task.tags, "bakeoff.state": "running", "bakeoff.command": command},
             announce=announce,
             announce_fold=announce_fold,
             figures=lambda: _last_and_best(curve, task.direction),
@@ -153,7 +162,7 @@ class TrialRunner:
             summary = run_experiment(
                 settings,
                 on_epoch,
-                command=task.command,
+                command=command,
                 data=self._pictures(settings),
                 part_of=part_of,
             )

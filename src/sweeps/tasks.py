@@ -25,6 +25,7 @@ __all__ = [
     "SweepJobs",
     "Train",
     "changed",
+    "command_of",
     "commands",
     "plain_task",
     "read_task",
@@ -58,7 +59,6 @@ class Train:
 
     Attributes:
         places: as in `Prepare`.
-        command: command line that repeats the run by hand.
         name: of the run in MLflow.
         tags: of the run in MLflow.
         parent_run_id: id of the run that it is a child of.
@@ -68,7 +68,6 @@ class Train:
     """
 
     places: Sequence[str]
-    command: str
     name: str
     tags: Mapping[str, str]
     parent_run_id: str
@@ -172,16 +171,13 @@ class SweepJobs:
 
     def trial(self, trial: TrialRecord) -> Job:
         """Return the job that trains a trial, or goes on with its run."""
-        overrides = self._overrides(trial)
-        name = f"{trial.number:03d}-{trial.family}"
-        return self._job(trial, self._train(trial, overrides, name, trial.run_dir), overrides)
+        return self._job(trial, self._train(trial, trial.run_dir))
 
     def finalist(
         self, trial: TrialRecord, seed: int, changes: Sequence[str], resume: str | None
     ) -> Job:
         """Return the job that trains a trial's configuration with another seed, fully recorded."""
-        overrides = self._overrides(trial, *changes, f"seed={seed}")
-        return self._job(trial, self._final(trial, overrides, seed, resume), overrides)
+        return self._job(trial, self._train(trial, resume, seed), *changes, f"seed={seed}")
 
     def test(self, trial: TrialRecord, seed: int, run_dir: str) -> Job:
         """Return the job that measures the test part with a finalist's run.
@@ -189,37 +185,36 @@ class SweepJobs:
         Of the runs of a cross-validation none is the one to use: there one is trained for it.
         """
         kept = ("output_dir=", "tracking.uri=")
-        places = [place for place in self._places(final=True) if place.startswith(kept)]
+        task = MeasureTest([p for p in self._places(final=True) if p.startswith(kept)], run_dir)
         if not self.settings.cv.is_whole:
-            return Job(plain_task(MeasureTest(places, run_dir)))
-        overrides = self._overrides(trial, *_NO_FOLDS, f"seed={seed}")
-        train = self._final(trial, overrides, seed, None, "-test")
-        return Job(plain_task(MeasureTest(places, run_dir, train)), overrides=overrides)
+            return Job(plain_task(task))
+        train = self._train(trial, None, seed)
+        task = replace(task, train=replace(train, name=f"{train.name}-test"))
+        return self._job(trial, task, *_NO_FOLDS, f"seed={seed}")
 
-    def _overrides(self, trial: TrialRecord, *changes: str) -> list[str]:
+    def _job(self, trial: TrialRecord, task: Task, *changes: str) -> Job:
         base = (*self.base, *self.prepared[trial.family].words)
         overrides = words_of(self.families[trial.family], base, trial.values)
-        return changed(overrides, [*self.changes_of(trial.number), *changes])
+        return Job(
+            plain_task(task),
+            epochs=trial.values.get("trainer.max_epochs", self.prepared[trial.family].epochs),
+            folds=self.settings.cv.count if self.settings.cv.is_whole else None,
+            overrides=changed(overrides, [*self.changes_of(trial.number), *changes]),
+        )
 
-    def _job(self, trial: TrialRecord, task: Train, overrides: Sequence[str]) -> Job:
-        cv = self.settings.cv
-        epochs = trial.values.get("trainer.max_epochs", self.prepared[trial.family].epochs)
-        return Job(plain_task(task), epochs, cv.count if cv.is_whole else None, overrides)
-
-    def _train(
-        self, trial: TrialRecord, overrides: Sequence[str], name: str, resume: str | None
-    ) -> Train:
-        command = _command(overrides)
+    def _train(self, trial: TrialRecord, resume: str | None, seed: int | None = None) -> Train:
+        """Return the training of a trial, or with a seed that of a finalist."""
+        name = f"{trial.number:03d}-{trial.family}"
         tags = {
             "bakeoff.sweep": self.settings.study,
             "bakeoff.trial": str(trial.number),
             "bakeoff.family": trial.family,
-            "bakeoff.state": "running",
-            "bakeoff.command": command,
         }
+        if seed is not None:
+            name = f"final-{name}-seed{seed}"
+            tags["bakeoff.finalist_seed"] = str(seed)
         return Train(
-            places=self._places(final=False),
-            command=command,
+            places=self._places(final=seed is not None),
             name=f"{self.settings.study}-{name}",
             tags=tags,
             parent_run_id=self.parent_run_id,
@@ -227,19 +222,6 @@ class SweepJobs:
             direction=self.settings.directions[0],
             resume=resume,
         )
-
-    def _final(
-        self,
-        trial: TrialRecord,
-        overrides: Sequence[str],
-        seed: int,
-        resume: str | None,
-        suffix: str = "",
-    ) -> Train:
-        name = f"final-{trial.number:03d}-{trial.family}-seed{seed}{suffix}"
-        train = self._train(trial, overrides, name, resume)
-        tags = {**train.tags, "bakeoff.finalist_seed": str(seed)}
-        return replace(train, tags=tags, places=self._places(final=True))
 
     def _places(self, *, final: bool) -> list[str]:
         """Return overrides that say where a run is kept and how much of it, but not what it is."""
@@ -270,11 +252,11 @@ def commands(
         winner: whose command repeats the first seed's run, unless there is none.
         cross_validated: whether the trials are, unlike that run.
     """
-    found = {trial.number: _command(trial.words) for trial in trials if trial.words}
+    found = {trial.number: command_of(trial.words) for trial in trials if trial.words}
     if winner is not None and winner.first_seed is not None:
         words = next(trial.words for trial in trials if trial.number == winner.trial)
         alone = _NO_FOLDS if cross_validated else ()
-        found[winner.trial] = _command(changed(words, [f"seed={winner.first_seed}", *alone]))
+        found[winner.trial] = command_of(changed(words, [f"seed={winner.first_seed}", *alone]))
     return found
 
 
@@ -284,6 +266,6 @@ def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:
     return [*(word for word in overrides if word.partition("=")[0] not in newer), *newer.values()]
 
 
-def _command(overrides: Sequence[str]) -> str:
+def command_of(overrides: Sequence[str]) -> str:
     """Return the command that repeats a trial by hand, without measuring the test part."""
     return shlex.join(["python", "-m", "src.train", *overrides, "evaluate_test=false"])

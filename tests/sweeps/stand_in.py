@@ -19,7 +19,8 @@ _LEVELS = {"embedding": 0.9, "mlp": 0.8}
 class StandIn:
     """Notes in `log` of the current folder which tasks came, in their order.
 
-    The first attempt of finalists with seed 1 dies, once, where there is a file `deadly`.
+    The first attempt of finalists with seed 1 dies, once, where there is a file `deadly`; with a
+    file `full`, finalists lack room on the disk.
     """
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
@@ -43,6 +44,8 @@ class StandIn:
         self, task: Train, job: Job, channel: Channel, level: float, output_dir: Path
     ) -> Ending:
         channel.note(run_id=task.name, run_dir=str(output_dir / task.name))
+        if "seed=1" in job.overrides and (output_dir / "full").exists():
+            return Ending("starved", reason="the disk is full")
         deadly = output_dir / "deadly"
         for epoch in range(1, job.epochs + 1):
             if "seed=1" in job.overrides and epoch == 1 and deadly.exists():

@@ -66,7 +66,7 @@ def test_a_trial_is_a_run_like_any_other(tmp_path: Path, monkeypatch: pytest.Mon
     assert 0 < known.seconds_per_epoch < 60
     assert known.words == [] and known.epochs == 1 and not known.published
     name = "race-000-handcrafted"
-    train = Train(places, "as told", name, {}, "0" * 32, "val/accuracy", "maximize")
+    train = Train(places, name, {}, "0" * 32, "val/accuracy", "maximize")
     ending = runner(Job(plain_task(train), overrides=words), heard)
     assert ending.state == "complete", ending.reason
     ((epoch, metrics),) = heard.reports

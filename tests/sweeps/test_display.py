@@ -113,6 +113,7 @@ def test_a_terminal_shows_slots_the_best_and_what_is_left() -> None:
         display.reported(0, 4, {METRIC: 0.9125})
         done = trial(3, COMPLETE, 0.95, seconds=8.4)
         display.began(2, done, 12)
+        display.freed(2)
         display.ended(2, done, done)
         clock.now += 75
         display.tick(COUNTS, "8 min left")

@@ -47,7 +47,7 @@ class Mute:
 def job(output_dir: Path, overrides: list[str], resume: str | None = None) -> Job:
     places = [f"output_dir={output_dir}", "tracking.enabled=false", "evaluate_test=false"]
     places += ["tracking.log_model=false", "tracking.figures=false", "trainer.progress=false"]
-    train = Train(places, "c", "n", {}, "0" * 32, "val/accuracy", "maximize", resume)
+    train = Train(places, "n", {}, "0" * 32, "val/accuracy", "maximize", resume)
     return Job(plain_task(train), overrides=overrides)
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from src.machine.checkout import import_environment
 from src.search.workers.engine import Worker
-from src.search.workers.process import MODULE, describe_exit
+from src.search.workers.process import describe_exit, start_process
 
 __all__ = ["THREAD_VARIABLES", "LocalEngine", "Slot", "slots", "usual_slots", "visible_gpus"]
 
@@ -124,21 +122,15 @@ class LocalEngine:
 
     def start(self, number: int) -> Worker:
         """Start a process for the slot with this number (from 0)."""
-        ours, theirs = Pipe()
-        with theirs, (self._log_dir / f"worker-{number}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", MODULE),
-                    *(str(theirs.fileno()), self._runner),
-                ],
+        with (self._log_dir / f"worker-{number}.log").open("ab") as log:
+            connection, process = start_process(
+                self._runner,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=self._environment(self.slots[number]),
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is the driver's, who passes it on
             )
-        return _LocalWorker(ours, process)
+        return _LocalWorker(connection, process)
 
     def check(self) -> None:
         """Workers of this machine can always be started."""

@@ -38,9 +38,8 @@ from src.search.jobs import (
     encode,
 )
 
-__all__ = ["MODULE", "describe_exit", "main", "run_in_process", "serve"]
+__all__ = ["describe_exit", "main", "run_in_process", "serve", "start_process"]
 
-MODULE = "src.search.workers.process"
 _GRACE_SECONDS = 5.0
 
 
@@ -122,16 +121,7 @@ def run_in_process(runner_path: str, job: Job, channel: Channel) -> Ending:
         job: to run.
         channel: of the job.
     """
-    ours, theirs = Pipe()
-    with theirs:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", MODULE),
-                *(str(theirs.fileno()), runner_path, encode(job).decode()),
-            ],
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # a process group of its own, further devices included
-        )
+    ours, process = start_process(runner_path, encode(job).decode())
     try:
         with ours:
             try:
@@ -149,6 +139,25 @@ def run_in_process(runner_path: str, job: Job, channel: Channel) -> Ending:
             process.wait(_GRACE_SECONDS)
         _signal_group(process, signal.SIGKILL)
         process.wait()
+
+
+def start_process(*arguments: str, **options: Any) -> tuple[Connection, subprocess.Popen[bytes]]:
+    """Start this module, out of reach of Ctrl-C; return the connection to it, and its process.
+
+    Args:
+        arguments: see `main`, without the descriptor.
+        options: of `subprocess.Popen`.
+    """
+    ours, theirs = Pipe()
+    with theirs:
+        descriptor = theirs.fileno()
+        process = subprocess.Popen(
+            [sys.executable, "-m", __spec__.name, str(descriptor), *arguments],
+            pass_fds=[descriptor],
+            start_new_session=True,
+            **options,
+        )
+    return ours, process
 
 
 def describe_exit(code: int) -> str:
