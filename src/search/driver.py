@@ -44,7 +44,7 @@ class Driver(JobLoop[int]):
 
     Args:
         study: only the driver writes to it.
-        pool, observers: see `JobLoop`.
+        pool, observers, interrupted: see `JobLoop`.
         budget: when to end.
         metrics: keys of the metrics to go by, in the study's order.
         job_of: a trial's job; called again before every attempt, because what was noted of the
@@ -52,7 +52,6 @@ class Driver(JobLoop[int]):
         affordable: names of the families of which a whole trial ends within so many seconds; None
             for no limit.
         failure_limit: share of failed trials that ends the race, once enough have ended.
-        interrupted: asked all the time; True to save and end.
     """
 
     def __init__(
@@ -68,15 +67,13 @@ class Driver(JobLoop[int]):
         failure_limit: float = 0.5,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
-        super().__init__(pool, observers)
+        super().__init__(pool, observers, interrupted)
         self._study = study
         self._budget = budget
         self._metrics = metrics
         self._job_of = job_of
         self._affordable = affordable
         self._failure_limit = failure_limit
-        self._is_interrupted = interrupted
-        self._jobs: dict[int, Job] = {}
         self._counts: Counter[str] = Counter()
         self._epochs = 0
         self._best: TrialRecord | None = None
@@ -132,16 +129,12 @@ class Driver(JobLoop[int]):
         self._open += 1
         return trial.number
 
-    def interrupted(self) -> bool:
-        return self._is_interrupted()
-
     def seconds_left(self) -> float | None:
         return None if self._budget.seconds is None else self._budget.seconds - self._raced
 
     def job(self, key: int) -> Job:
         job = self._job_of(self._study.trial(key))
         self._study.note(key, words=list(job.overrides))
-        self._jobs[key] = job
         return job
 
     def lost(self, key: int) -> int:
@@ -153,8 +146,8 @@ class Driver(JobLoop[int]):
     def noted(self, key: int, facts: Mapping[str, Any]) -> None:
         self._study.note(key, **facts)
 
-    def judge(self, key: int, report: Report, seconds: float) -> str | None:
-        job, step = self._jobs[key], report.step
+    def judge(self, key: int, job: Job, report: Report, seconds: float) -> str | None:
+        step = report.step
         whole, name = (job.epochs, "epochs") if job.folds is None else (job.folds, "folds")
         self._epochs += 1 if job.folds is None else job.epochs
         value = report.metrics.get(self._metrics[0])
@@ -184,7 +177,6 @@ class Driver(JobLoop[int]):
     def ended(self, key: int, slot: int, ending: Ending, seconds: float) -> str | None:
         self._study.note(key, seconds=seconds)
         self._tell(key, ending)
-        del self._jobs[key]
         self._open -= 1
         trial = self._study.trial(key)
         self._counts[trial.state] += 1

@@ -56,11 +56,18 @@ class JobLoop(Generic[K]):
     Args:
         pool: started; without other jobs.
         observers: called for each job, and by the subclass.
+        interrupted: called all the time; True to save what runs, and end.
     """
 
-    def __init__(self, pool: Pool, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        observers: Sequence[Observer] = (),
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.pool = pool
         self.observers = observers
+        self._interrupted = interrupted
         self._running: dict[int, K] = {}  # by slot
         self._retries: deque[K] = deque()
         self._lost: dict[K, int] = {}
@@ -83,10 +90,6 @@ class JobLoop(Generic[K]):
         """Return how many attempts earlier loops have lost."""
         return 0
 
-    def interrupted(self) -> bool:
-        """Return whether to save what runs, and end."""
-        return False
-
     def seconds_left(self) -> float | None:
         """Return the time in which jobs must end, negative after it; None for no limit.
 
@@ -101,7 +104,7 @@ class JobLoop(Generic[K]):
     def noted(self, key: K, facts: Mapping[str, Any]) -> None:
         """The job sent facts to keep."""
 
-    def judge(self, key: K, report: Report, seconds: float) -> str | None:
+    def judge(self, key: K, job: Job, report: Report, seconds: float) -> str | None:
         """Return why the job is to stop after a report, in its so many seconds, or None."""
         return None
 
@@ -129,7 +132,7 @@ class JobLoop(Generic[K]):
         """
         more = True
         while True:
-            if not self._stopping and (self._fault is not None or self.interrupted()):
+            if not self._stopping and (self._fault is not None or self._interrupted()):
                 self._stopping = True
                 self.pool.interrupt(self.pool.busy)
             if not self._stopping:
@@ -170,7 +173,8 @@ class JobLoop(Generic[K]):
                     observer.reported(event.slot, report.step, report.metrics)
                 if self._stopping:  # a job that was just beginning may have missed it
                     self.pool.interrupt([event.slot])
-                self.pool.answer(event.slot, self.judge(key, report, event.seconds))
+                stop = self.judge(key, event.job, report, event.seconds)
+                self.pool.answer(event.slot, stop)
             case Ending() as ending:
                 del self._running[event.slot]
                 for observer in self.observers:

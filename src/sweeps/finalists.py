@@ -43,8 +43,10 @@ class Finals(JobLoop[tuple[int, int]]):
     with that one. A training is known by (trial, seed).
 
     Args:
-        settings, study, pool, jobs, observers: of the sweep.
+        settings, study, jobs: of the sweep.
+        pool, observers, interrupted: see `JobLoop`.
         say: called with lines for a person.
+        check: called all the time; raises what `interrupted` is about.
         seconds_left: of the sweep's budget; None for no limit. Fewer finalists, or fewer seeds, are
             trained where more would take longer; where there is no time for any, the best trial
             wins as it stands.
@@ -58,14 +60,17 @@ class Finals(JobLoop[tuple[int, int]]):
         jobs: SweepJobs,
         *,
         say: Callable[[str], None],
+        check: Callable[[], None] = lambda: None,
         observers: Sequence[Observer] = (),
+        interrupted: Callable[[], bool] = lambda: False,
         seconds_left: float | None = None,
     ) -> None:
-        super().__init__(pool, observers)
+        super().__init__(pool, observers, interrupted)
         self._settings = settings
         self._study = study
         self._jobs = jobs
         self._say = say
+        self._check = check
         self._seconds_left = seconds_left
         self._metric = settings.metrics[0]
         self._refits: dict[str, dict[str, dict[str, Any]]] = study.recall(_REFITS) or {}
@@ -73,12 +78,8 @@ class Finals(JobLoop[tuple[int, int]]):
         self._counts: Mapping[str, int] = {}
         self._todo: deque[tuple[int, int]] = deque()
 
-    def run(self, interrupted: Callable[[], bool], check: Callable[[], None]) -> None:
+    def run(self) -> None:
         """Train what is missing, then measure the winner on the test part, once.
-
-        Args:
-            interrupted: asked all the time; True to save and end.
-            check: called all the time; raises what `interrupted` is about.
 
         Raises:
             Interrupted: a signal asked to stop; the next start goes on.
@@ -102,12 +103,11 @@ class Finals(JobLoop[tuple[int, int]]):
             )
             keys = [(number, seed) for number in self._trials for seed in seeds]
             self._todo.extend(key for key in keys if "value" not in self._found(key))
-            self._is_interrupted = interrupted
             self.run_jobs()
-            check()
+            self._check()
         else:
             self._take_as_it_stands(chosen[0])
-        self._measure_winner(check)
+        self._measure_winner()
 
     def _chosen(self, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Return the best complete trials, no configuration twice."""
@@ -169,9 +169,6 @@ class Finals(JobLoop[tuple[int, int]]):
 
     # What the loop calls.
 
-    def interrupted(self) -> bool:
-        return self._is_interrupted()
-
     def next(self) -> tuple[int, int] | None:
         return self._todo.popleft() if self._todo else None
 
@@ -218,7 +215,7 @@ class Finals(JobLoop[tuple[int, int]]):
 
     # The test part.
 
-    def _measure_winner(self, check: Callable[[], None]) -> None:
+    def _measure_winner(self) -> None:
         """Measure the first seed of the best mean on the test part, if it was not."""
         winner = next(iter(kept_finalists(self._study, self._settings.directions[0])), None)
         if winner is None or winner.mean is None:
@@ -231,14 +228,14 @@ class Finals(JobLoop[tuple[int, int]]):
         record: dict[str, Any] = {"winner": winner.trial}
         self._study.remember(TEST, record)
         if self._settings.evaluate_test:
-            record |= self._tested(winner, check)
+            record |= self._tested(winner)
             self._study.remember(TEST, record)
 
-    def _tested(self, winner: Finalist, check: Callable[[], None]) -> dict[str, Any]:
+    def _tested(self, winner: Finalist) -> dict[str, Any]:
         seed, trial = winner.first_seed, self._study.trial(winner.trial)
         assert seed is not None
         job = self._jobs.test(trial, seed, winner.run_dirs[seed])
-        ending = run_single(self.pool, job, check, trial, self.observers)
+        ending = run_single(self.pool, job, self._check, trial, self.observers)
         if ending.state != "complete":
             self._say(f"the test part was not measured: {ending.reason}")
             return {}

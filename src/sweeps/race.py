@@ -172,10 +172,12 @@ class _Sweep:
             pool,
             jobs,
             say=say,
+            check=check,
             observers=(self._display, self._parent),
+            interrupted=lambda: interruption.pending,
             seconds_left=self._clock.left,
         )
-        finals.run(lambda: interruption.pending, check)
+        finals.run()
         self._clock.settle()
         study.remember("over", self._target())
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 
 from src.config.credentials import problem_of_words
@@ -46,31 +45,6 @@ def open_study(server: Postgres, tmp_path: Path, request: pytest.FixtureRequest)
 
 def _plan(name: str) -> StudySpec:
     return plan(_FAMILY, name=name)
-
-
-def test_a_study_lives_in_the_database(
-    server: Postgres, open_study: Callable[[], SweepStudy]
-) -> None:
-    with open_study() as study:
-        study.enqueue("mlp", {"optimizer.lr": 0.01})
-        first, second = study.ask(), study.ask()
-        assert first is not None and second is not None
-        study.note(0, words=["model=mlp"], run_dir="/run")
-        study.report(0, 1, 0.5)
-        study.complete(0, [0.75])
-        study.report(1, 1, 0.25)
-        name = study.spec.name
-    with open_study() as again:
-        (running,) = again.unfinished()
-        assert (running.number, running.curve) == (1, ((1, 0.25),))
-        done = again.trial(0)
-        assert (done.state, done.objectives, done.run_dir) == (COMPLETE, (0.75,), "/run")
-        assert done.values == {"optimizer.lr": 0.01} and done.is_default
-        third = again.ask()
-        assert third is not None and third.number == 2
-    # For everybody with Optuna, as any other study.
-    plain = optuna.load_study(study_name=name, storage=server.url)
-    assert plain.best_value == 0.75
 
 
 _OTHER_MACHINE = """

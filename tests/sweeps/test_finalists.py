@@ -108,7 +108,7 @@ def test_what_was_chosen_once_stays(tmp_path: Path) -> None:
 def test_without_time_the_best_trial_wins_as_it_stands() -> None:
     study = Study([100, 100, 100])
     made, _ = finals(study, 50)
-    made.run(lambda: False, lambda: None)
+    made.run()
     (finalist,) = kept_finalists(study, "maximize")  # type: ignore[arg-type]
     assert study.recall("test") == {"winner": 0}
     assert (finalist.trial, finalist.runs, finalist.run_dirs) == (0, {0: 0.9}, {0: "run-0"})
@@ -120,4 +120,4 @@ def test_without_time_the_best_trial_wins_as_it_stands() -> None:
 def test_a_race_that_no_trial_ended_has_failed(left: float | None, remedy: str) -> None:
     made, _ = finals(Study([]), left)
     with pytest.raises(RunFailed, match=f"no winner.*{remedy}|no trial.*{remedy}"):
-        made.run(lambda: False, lambda: None)
+        made.run()

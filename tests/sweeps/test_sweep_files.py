@@ -34,10 +34,6 @@ def ready(name: str, *words: str) -> tuple[SweepSettings, list[Family]]:
     return settings, found
 
 
-def test_the_issues_sweeps_are_there() -> None:
-    assert {"default", "fashion", "cifar10", "architectures", "pareto", "finetune"} <= set(NAMES)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_sweep_could_begin(name: str) -> None:
     settings, found = ready(name)
