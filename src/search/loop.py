@@ -50,7 +50,7 @@ class JobLoop(Generic[K]):
     """Runs jobs in the free slots of a pool. Races, finals and single jobs are its subclasses.
 
     A subclass gives jobs, each known by a key, and keeps what comes of them. A job that is lost
-    with its worker, or interrupted though nobody asked for it, or that names what to do
+    with its worker, or ends as interrupted by itself, or that names what to do
     differently, is tried once more. Everything happens on the thread that calls `run_jobs`.
 
     Args:
@@ -127,7 +127,7 @@ class JobLoop(Generic[K]):
             whether all ran; False after an interruption.
 
         Raises:
-            TooManyFailures: `ended` said so, or a job lacks what every other would.
+            TooManyFailures: `ended` gave a reason, or a job lacks what every other would.
             WorkersFail: there are no workers.
         """
         more = True

@@ -213,4 +213,4 @@ class Pool:
         try:
             worker.connection.send_bytes(encode(message))
         except OSError:
-            return  # it died; its connection says so next
+            return  # it died; its connection ends next

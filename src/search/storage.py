@@ -172,6 +172,6 @@ def _describe(error: BaseException) -> str:
     link: BaseException | None = error
     while link is not None and getattr(link, "orig", None) is None:
         link = link.__cause__ or link.__context__
-    said = str(getattr(link, "orig", error)).strip()
-    said = next(iter(said.splitlines()), type(error).__name__)
-    return said.partition(" (Background on this error")[0]
+    text = str(getattr(link, "orig", error)).strip()
+    text = next(iter(text.splitlines()), type(error).__name__)
+    return text.partition(" (Background on this error")[0]

@@ -130,7 +130,7 @@ class SweepStudy:
     def _check_identity(self) -> None:
         known = self.recall("identity")
         given = json.loads(json.dumps(self.spec.identity))
-        # A start that came to no trial, for wrong pictures say, decides nothing of a later one.
+        # A start that came to no trial, for wrong pictures perhaps, binds no later one.
         empty = not self._study.get_trials(deepcopy=False)
         if known is None:
             self.remember("identity", given)

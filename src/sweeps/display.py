@@ -127,7 +127,7 @@ class Display(Observer):
     def freed(self, slot: int) -> None:
         self._slots.pop(slot, None)
 
-    def say(self, text: str) -> None:
+    def show(self, text: str) -> None:
         """Write a line that stays, above the live area."""
         live = self._live
         if live is None:

@@ -114,11 +114,11 @@ def _somewhere(key: str, space: Mapping[str, Any], words: Sequence[str]) -> bool
         when = spec.get("when") if isinstance(spec, Mapping) else None
         if not when:
             return False
-        asked = [
+        chosen = [
             word_of(other, value[0] if isinstance(value, list) else value)
             for other, value in when.items()
         ]
-        if key not in _known([*words, *asked]):
+        if key not in _known([*words, *chosen]):
             return False
     return True
 

@@ -45,7 +45,7 @@ class Finals(JobLoop[tuple[int, int]]):
     Args:
         settings, study, jobs: of the sweep.
         pool, observers, interrupted: see `JobLoop`.
-        say: called with lines for a person.
+        show: called with lines for a person.
         check: called all the time; raises what `interrupted` is about.
         seconds_left: of the sweep's budget; None for no limit. Fewer finalists, or fewer seeds, are
             trained where more would take longer; where there is no time for any, the best trial
@@ -59,7 +59,7 @@ class Finals(JobLoop[tuple[int, int]]):
         pool: Pool,
         jobs: SweepJobs,
         *,
-        say: Callable[[str], None],
+        show: Callable[[str], None],
         check: Callable[[], None] = lambda: None,
         observers: Sequence[Observer] = (),
         interrupted: Callable[[], bool] = lambda: False,
@@ -69,7 +69,7 @@ class Finals(JobLoop[tuple[int, int]]):
         self._settings = settings
         self._study = study
         self._jobs = jobs
-        self._say = say
+        self._show = show
         self._check = check
         self._seconds_left = seconds_left
         self._metric = settings.metrics[0]
@@ -97,7 +97,7 @@ class Finals(JobLoop[tuple[int, int]]):
             self._trials = {trial.number: trial for trial in chosen[:finalists]}
             self._counts = Counter(trial.state for trial in known)
             seeds = [self._settings.seed + 1 + i for i in range(count)]
-            self._say(
+            self._show(
                 f"finalists: trials {', '.join(map(str, self._trials))}, "
                 f"each with seeds {', '.join(map(str, seeds))}"
             )
@@ -131,7 +131,7 @@ class Finals(JobLoop[tuple[int, int]]):
     def _affordable(self, chosen: Sequence[TrialRecord]) -> tuple[int, int]:
         """Return how many finalists, and seeds of each, end within the time that is left.
 
-        The most trainings that do; of as many the more seeds, for one figure of each says little.
+        The most trainings that do; of as many the more seeds, since one figure of each is little.
         A later start goes on with the same numbers.
         """
         known = self._study.recall(_SIZE)
@@ -146,9 +146,9 @@ class Finals(JobLoop[tuple[int, int]]):
         ]
         size = max(fitting, key=lambda pair: (pair[0] * pair[1], pair[1]), default=(1, 0))
         if size != most:
-            said = "none" if not size[1] else f"{size[0]} with {size[1]} seeds each"
-            self._say(
-                f"finalists: {said}, for {most[0]} with {most[1]} seeds each would take longer "
+            count = "none" if not size[1] else f"{size[0]} with {size[1]} seeds each"
+            self._show(
+                f"finalists: {count}, for {most[0]} with {most[1]} seeds each would take longer "
                 "than the budget"
             )
         self._study.remember(_SIZE, size)
@@ -193,11 +193,11 @@ class Finals(JobLoop[tuple[int, int]]):
     def ended(self, key: tuple[int, int], slot: int, ending: Ending, seconds: float) -> None:
         value = ending.metrics.get(self._metric) if ending.state == "complete" else None
         self._keep(key, {"value": value})
-        said = (
+        outcome = (
             ending.reason if value is None else f"{self._metric} {metric_text(self._metric, value)}"
         )
         number, seed = key
-        self._say(f"finalist {number} ({self._trials[number].family}), seed {seed}: {said}")
+        self._show(f"finalist {number} ({self._trials[number].family}), seed {seed}: {outcome}")
 
     def tick(self, running: int) -> None:
         self._study.stay()
@@ -237,7 +237,7 @@ class Finals(JobLoop[tuple[int, int]]):
         job = self._jobs.test(trial, seed, winner.run_dirs[seed])
         ending = run_single(self.pool, job, self._check, trial, self.observers)
         if ending.state != "complete":
-            self._say(f"the test part was not measured: {ending.reason}")
+            self._show(f"the test part was not measured: {ending.reason}")
             return {}
         metrics = {k: v for k, v in ending.metrics.items() if k.startswith("test/")}
         return {"metrics": metrics, **ending.result}

@@ -81,7 +81,7 @@ class ParentRun(Observer):
         )
         config = self.folder / "config.yaml"
         written = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-        write_atomically(config, without_password(written))  # that of `storage`, say
+        write_atomically(config, without_password(written))  # such as that of `storage`
         self._tracker.artifact(config)
         if self._mirror is not None:
             self._mirror.replay(output_dir, *self._where)

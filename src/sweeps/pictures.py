@@ -56,7 +56,7 @@ class ChosenFamilies:
 def choose_families(settings: SweepSettings, words: Sequence[str] = ()) -> ChosenFamilies:
     """Return the families that suit the size and the number of the pictures.
 
-    Where the validation part would be small, candidates are cross-validated, unless the sweep says
+    Where the validation part would be small, candidates are cross-validated, unless the sweep sets
     how they are judged. What is found out about files is kept for the trainings.
 
     Args:
@@ -85,8 +85,13 @@ def choose_families(settings: SweepSettings, words: Sequence[str] = ()) -> Chose
         f"  {limit} on {cores} core{'s' * (cores > 1)}; families=[...] names others"
     )
     held_out = _validation_pictures(source.given_parts, count, settings)
-    said = any(word.lstrip("+~").startswith(("cv.", "pruner")) for word in words)
-    if held_out >= _LEAST_VALIDATION or said or settings.cv.folds or settings.pruner.name != "asha":
+    given = any(word.lstrip("+~").startswith(("cv.", "pruner")) for word in words)
+    if (
+        held_out >= _LEAST_VALIDATION
+        or given
+        or settings.cv.folds
+        or settings.pruner.name != "asha"
+    ):
         return ChosenFamilies(names, reason)
     return ChosenFamilies(
         names,

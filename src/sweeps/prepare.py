@@ -30,7 +30,7 @@ _GATHER_SECONDS = 20.0
 # choosing and describing may take before it, while nothing else runs. Frozen networks promise most
 # a second, so that describing pictures by them may take more.
 _ALLOWANCE, _MEASURING, _DESCRIBING = 0.5, 0.35, 0.6
-# Fewer epochs than these say little of a network from scratch; a pretrained one knows much before
+# Fewer epochs than these are no measure of a network from scratch; a pretrained one is good before
 # the first.
 _LEAST_EPOCHS, _LEAST_PRETRAINED = 3, 1
 # What makes a network cheaper whose own configuration cannot be afforded: from scratch, and tuned.
@@ -108,7 +108,7 @@ class Preparation:
         study: keeps what was found.
         pool: started, with nothing to do.
         clock, jobs: of the sweep.
-        say: called with lines for a person.
+        show: called with lines for a person.
         check: called all the time; what it raises ends the preparation.
     """
 
@@ -116,7 +116,7 @@ class Preparation:
     pool: Pool
     clock: Clock
     jobs: SweepJobs
-    say: Callable[[str], None]
+    show: Callable[[str], None]
     check: Callable[[], None]
 
     def run(
@@ -142,20 +142,20 @@ class Preparation:
             name = family.name
             ready = any(one.affordable for one in found.values())
             if name not in known and ready and self.clock.trials_wait:
-                self.say(f"{name}: left out, so that the others have time for trials")
+                self.show(f"{name}: left out, so that the others have time for trials")
                 continue
             if name not in known:
-                self.say(f"{name}: finding out how to train it on this machine")
+                self.show(f"{name}: finding out how to train it on this machine")
                 measured = self.measure(family)
                 for note in measured.notes:
-                    self.say(f"{name}: {note}")
+                    self.show(f"{name}: {note}")
                 known[name] = asdict(measured)
                 # What was left out may have its turn when the study gets more time.
                 kept = {n: plain for n, plain in known.items() if plain["affordable"]}
                 self.study.remember("prepared", kept)
             if not found:
                 for line in known[name]["data"]:
-                    self.say(f"data: {line}")
+                    self.show(f"data: {line}")
             found[name] = Prepared(**known[name])
             if found[name].immediate and not self.study.trials():
                 begin(name)
@@ -187,16 +187,16 @@ class Preparation:
             if found.seconds <= allowance:
                 return found
         times = f"{found.trainings} times " if found.trainings > 1 else ""
-        said = f"{times}{found.epochs} epochs would take {duration(found.seconds)}"
+        cost = f"{times}{found.epochs} epochs would take {duration(found.seconds)}"
         epochs = int(allowance / (found.seconds_per_epoch * found.trainings))
         if epochs < min(_LEAST_EPOCHS if from_scratch else _LEAST_PRETRAINED, found.epochs):
-            note = f"left out: {said}, and a trial may take {duration(allowance)} of this budget"
+            note = f"left out: {cost}, and a trial may take {duration(allowance)} of this budget"
             return replace(found, affordable=False, notes=[*found.notes, note])
         return replace(
             found,
             epochs=epochs,
             words=[*found.words, f"trainer.max_epochs={epochs}"],
-            notes=[*found.notes, f"trainer.max_epochs={epochs}, for {said}"],
+            notes=[*found.notes, f"trainer.max_epochs={epochs}, for {cost}"],
         )
 
     def _measured(self, family: Family, changes: Sequence[str], seconds: float | None) -> Prepared:

@@ -46,6 +46,7 @@ class _Sweep:
         study: open.
         families: that race.
         base: overrides that all trials share.
+        interruption: installed.
     """
 
     def __init__(
@@ -55,13 +56,16 @@ class _Sweep:
         study: SweepStudy,
         families: Sequence[Family],
         base: Sequence[str],
+        interruption: Interruption,
     ) -> None:
         self._settings = settings
         self._study = study
         self._families = {family.name: family for family in families}
         self._base = tuple(base)
+        self._interruption = interruption
         self._folder = settings.study_folder
         self._prepared: dict[str, Prepared] = {}
+        self._steps = "folds" if settings.cv.is_whole else "epochs"
         minutes = settings.budget.minutes
         self._clock = Clock(
             None if minutes is None else 60 * minutes,
@@ -77,7 +81,7 @@ class _Sweep:
             steps=self._steps,
         )
 
-    def run(self, interruption: Interruption) -> SweepRecord:
+    def run(self) -> SweepRecord:
         """Run the sweep from the first trial to the winner.
 
         Raises:
@@ -85,20 +89,32 @@ class _Sweep:
             Interrupted: a signal asked to stop; the same command goes on.
             RunFailed: the sweep cannot go on.
         """
-        if self._study.recall("over") == self._target():
+        settings, study, interruption = self._settings, self._study, self._interruption
+        if study.recall("over") == self._target():
             return self.record()
-        check_pictures(self._settings, self._study)
-        engine, threads = _engine(self._settings, self._folder / "workers")
-        if self._settings.runtime.threads in ("auto", None):
+        check_pictures(settings, study)
+        engine, threads = _engine(settings, self._folder / "workers")
+        if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
+        jobs = SweepJobs(
+            settings,
+            self._families,
+            self._base,
+            self._prepared,
+            self._parent.run_id,
+            changes_of=lambda number: study.facts(number).get("changes", ()),
+        )
         pool = Pool(engine)
         status, reason = "FAILED", None
         try:
             with self._display:
-                self._parent.open(self._display.say)
+                self._parent.open(self._display.show)
                 interruption.defer(True)
                 pool.start()
-                self._race_and_finals(pool, interruption)
+                self._prepare(pool, jobs)
+                self._race(pool, jobs, self._clock.race_left, settings.budget.trials)
+                self._finals(pool, jobs)
+                study.remember("over", self._target())
                 status = "FINISHED"
         except Interrupted as stop:
             status, reason = "KILLED", str(stop)
@@ -115,71 +131,66 @@ class _Sweep:
             self._parent.finish(status, reason, record)
         return self.record()
 
-    def _race_and_finals(self, pool: Pool, interruption: Interruption) -> None:
-        settings, study = self._settings, self._study
-        jobs = SweepJobs(
-            settings,
-            self._families,
-            self._base,
-            self._prepared,
-            self._parent.run_id,
-            changes_of=lambda number: study.facts(number).get("changes", ()),
-        )
+    def _check(self) -> None:
+        """Keep the study, and raise a signal that waits; called all the time."""
+        self._study.stay()
+        self._clock.tick()
+        self._interruption.check()
 
-        def check() -> None:
-            study.stay()
-            self._clock.tick()
-            interruption.check()
-
-        def race(left: float | None, trials: int | None) -> None:
-            # The driver counts the seconds of racing alone, over all starts.
-            raced = float(study.recall("seconds") or 0.0)
-            seconds = None if left is None else raced + left
-            Driver(
-                study,
-                pool,
-                budget=Budget(trials, seconds, settings.budget.epochs),
-                metrics=settings.metrics,
-                job_of=jobs.trial,
-                observers=(self._display, self._parent),
-                affordable=self._affordable,
-                failure_limit=settings.failure_limit,
-                interrupted=lambda: interruption.pending,
-            ).race()
-            interruption.check()
+    def _prepare(self, pool: Pool, jobs: SweepJobs) -> None:
+        """Find out what the families take, and enqueue their own configurations."""
 
         def begin(name: str) -> None:
             self._enqueue([name])
             # With all of the budget: an answer that is late for the race is better than none.
-            race(self._clock.left, 1)
+            self._race(pool, jobs, self._clock.left, 1)
 
-        say = self._display.say
-        preparation = Preparation(study, pool, self._clock, jobs, say, check)
+        preparation = Preparation(
+            self._study, pool, self._clock, jobs, self._display.show, self._check
+        )
         preparation.run(list(self._families.values()), self._prepared, begin)
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         if not affordable:
             raise RunFailed(
-                f"budget.minutes={settings.budget.minutes} is too short for any of "
+                f"budget.minutes={self._settings.budget.minutes} is too short for any of "
                 f"{', '.join(self._families)}: give it more, or name faster families"
             )
         first = sorted(affordable, key=lambda n: affordable[n].seconds)
         self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
-        race(self._clock.race_left, settings.budget.trials)
+
+    def _race(self, pool: Pool, jobs: SweepJobs, left: float | None, trials: int | None) -> None:
+        """Run trials for so many seconds, and until there are so many in all."""
+        # The driver counts the seconds of racing alone, over all starts.
+        raced = float(self._study.recall("seconds") or 0.0)
+        seconds = None if left is None else raced + left
+        Driver(
+            self._study,
+            pool,
+            budget=Budget(trials, seconds, self._settings.budget.epochs),
+            metrics=self._settings.metrics,
+            job_of=jobs.trial,
+            observers=(self._display, self._parent),
+            affordable=self._affordable,
+            failure_limit=self._settings.failure_limit,
+            interrupted=lambda: self._interruption.pending,
+        ).race()
+        self._interruption.check()
+
+    def _finals(self, pool: Pool, jobs: SweepJobs) -> None:
         self._clock.settle()
         finals = Finals(
-            settings,
-            study,
+            self._settings,
+            self._study,
             pool,
             jobs,
-            say=say,
-            check=check,
+            show=self._display.show,
+            check=self._check,
             observers=(self._display, self._parent),
-            interrupted=lambda: interruption.pending,
+            interrupted=lambda: self._interruption.pending,
             seconds_left=self._clock.left,
         )
         finals.run()
         self._clock.settle()
-        study.remember("over", self._target())
 
     def _enqueue(self, names: Sequence[str]) -> None:
         """Let the families' own configurations come before all others, each once."""
@@ -205,10 +216,6 @@ class _Sweep:
             "finalists": [settings.finalists, settings.finalist_seeds],
             "test": settings.evaluate_test,
         }
-
-    @property
-    def _steps(self) -> str:
-        return "folds" if self._settings.cv.is_whole else "epochs"
 
     def _record_if_readable(self) -> SweepRecord | None:
         """Return the study as it stands; None if its storage does not answer."""
@@ -279,7 +286,7 @@ def run_sweep(settings: SweepSettings, words: Sequence[str], config_name: str) -
         raise ConfigError(f"the study cannot be kept: {reason}.") from error
     with study, Interruption() as interruption:
         try:
-            return _Sweep(settings, command, study, families, base).run(interruption)
+            return _Sweep(settings, command, study, families, base, interruption).run()
         except StudyBusy as error:
             raise RunFailed(str(error)) from error
 
@@ -326,18 +333,17 @@ def _engine(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
     workers, devices = settings.workers, settings.trainer.devices
     try:
         if workers.engine == "ray":
-            from src.search.workers.ray import RayEngine
+            from src.search.workers.ray import RayEngine, share
 
-            cluster = RayEngine(
-                _RUNNER,
-                address=workers.address,
-                folder=folder,
+            divide = partial(
+                share,
                 count=workers.count,
                 per_gpu=workers.per_gpu,
                 devices_per_trial=devices if isinstance(devices, int) else 1,
                 threads=workers.threads,
                 use_gpus=settings.trainer.accelerator != "cpu",
             )
+            cluster = RayEngine(_RUNNER, address=workers.address, folder=folder, divide=divide)
             return cluster, cluster.share.threads
         gpus = [] if settings.trainer.accelerator == "cpu" else visible_gpus()
         cores = available_cores()

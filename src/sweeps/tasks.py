@@ -42,7 +42,7 @@ class Prepare:
     The result of the job is a `Prepared`.
 
     Attributes:
-        places: overrides that say where a run is kept, but not what it is.
+        places: overrides for where a run is kept, which do not change what it is.
         seconds: that this may take; None for no limit.
     """
 
@@ -224,7 +224,7 @@ class SweepJobs:
         )
 
     def _places(self, *, final: bool) -> list[str]:
-        """Return overrides that say where a run is kept and how much of it, but not what it is."""
+        """Return overrides for where a run is kept, and how much of it."""
         settings = self.settings
         tracking = settings.tracking
         words = [

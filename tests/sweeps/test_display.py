@@ -179,7 +179,7 @@ def test_it_draws_at_most_four_times_a_second_and_takes_the_area_away() -> None:
 def test_said_lines_stay_as_they_are() -> None:
     with display_on_terminal(30, 40) as (display, written):
         display.tick(COUNTS, "8 min left")
-        display.say("GPU 1 [bold]ran out[/] of memory: " + "x" * 30)
+        display.show("GPU 1 [bold]ran out[/] of memory: " + "x" * 30)
     assert "GPU 1 [bold]ran out[/] of memory: " + "x" * 30 in plain(written[0])
 
 
@@ -211,7 +211,7 @@ def test_elsewhere_a_line_for_every_ended_trial_and_one_a_minute() -> None:
         display.ended(0, best, best)
         display.ended(1, trial(1, PRUNED, 0.5), best)
         display.ended(2, trial(2, FAILED, 0.5, reason="out of\nmemory \x1b[31m"), best)
-        display.say("a word")
+        display.show("a word")
         for _ in range(119):
             clock.now += 1
             display.tick(COUNTS, "8 min left")
@@ -231,7 +231,7 @@ def test_a_terminal_that_goes_away_ends_no_race(is_terminal: bool) -> None:
     with Display(Gone(is_terminal), metric=METRIC, families=["cnn"]) as display:
         display.began(0, trial(0), 3)
         display.tick(COUNTS, "")
-        display.say("a word")
+        display.show("a word")
         display.ended(0, trial(0, COMPLETE, 0.5), None)
         display.tick(COUNTS, "")
 
@@ -268,5 +268,5 @@ def test_an_event_costs_less_than_a_millisecond() -> None:
 
 def test_it_writes_to_standard_error_by_default(capsys: pytest.CaptureFixture[str]) -> None:
     with Display(metric=METRIC, families=["cnn"]) as display:
-        display.say("a word")
+        display.show("a word")
     assert capsys.readouterr() == ("", "a word\n")

@@ -73,7 +73,7 @@ def finals(study: Study, left: float | None, slots: int = 2) -> tuple[Finals, li
     settings = read_sweep_settings(["evaluate_test=false", "study=s"], "default")
     said: list[str] = []
     pool, jobs = Slots(slots), None
-    made: Any = Finals(settings, study, pool, jobs, say=said.append, seconds_left=left)  # type: ignore[arg-type]
+    made: Any = Finals(settings, study, pool, jobs, show=said.append, seconds_left=left)  # type: ignore[arg-type]
     return made, said
 
 

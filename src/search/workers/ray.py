@@ -117,7 +117,7 @@ class RayEngine:
         address: of the cluster, HOST:PORT; None for the one that RAY_ADDRESS names or that runs on
             this machine, else one of this machine alone is started.
         folder: on a disk that all nodes share; each worker's output goes there.
-        count, per_gpu, devices_per_trial, threads, use_gpus: see `share`.
+        divide: returns the slots for nodes of so many CPUs and GPUs; see `share`.
 
     Raises:
         ValueError: Ray is not installed, the cluster does not answer, or nothing fits on it.
@@ -129,34 +129,23 @@ class RayEngine:
         *,
         address: str | None,
         folder: Path,
-        count: int | None,
-        per_gpu: int,
-        devices_per_trial: int,
-        threads: int | None,
-        use_gpus: bool,
+        divide: Callable[[Sequence[tuple[float, float]]], Share],
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._ray = _connect(address, folder / "ray.log")
+        self.ray = _connect(address, folder / "ray.log")
         try:
-            self.share = share(
-                _nodes(self._ray),
-                count=count,
-                per_gpu=per_gpu,
-                devices_per_trial=devices_per_trial,
-                threads=threads,
-                use_gpus=use_gpus,
-            )
+            self.share = divide(_nodes(self.ray))
         except ValueError:
-            self._ray.shutdown()
+            self.ray.shutdown()
             raise
-        self._address = str(self._ray.get_runtime_context().gcs_address)
-        self._lost = False
+        self._address = str(self.ray.get_runtime_context().gcs_address)
+        self.is_lost = False
         self._runner = runner_path
-        self._host = self._ray.util.get_node_ip_address()
+        self._host = self.ray.util.get_node_ip_address()
         self._folder = folder
         self._sign, self._mark = folder / "driver", secrets.token_hex()
         self._sign.write_text(self._mark)
-        self._begin = self._ray.remote(
+        self._begin = self.ray.remote(
             num_cpus=self.share.cpus,
             num_gpus=self.share.gpus,
             max_retries=0,  # the pool retries, with what it knows of the trial
@@ -184,7 +173,7 @@ class RayEngine:
         ended: Future[str] = task.future()
         # Ray notices a machine without power, which the network does not.
         ended.add_done_callback(lambda _: connection.cut())
-        return _RayWorker(self._ray, connection, task, ended, self._is_lost)
+        return _RayWorker(self, connection, task, ended)
 
     def check(self) -> None:
         """Check that the cluster's head answers; without it Ray ends this process in a minute.
@@ -195,7 +184,7 @@ class RayEngine:
         try:
             _try_connection(self._address)
         except OSError as error:
-            self._lost = True
+            self.is_lost = True
             raise WorkersFail(
                 f"the Ray cluster {self._address} does not answer any more: "
                 f"{error.strerror or error}; once it does, the same command goes on"
@@ -204,13 +193,10 @@ class RayEngine:
     def close(self) -> None:
         """Leave the cluster; end it, if it was started here."""
         self._sign.unlink(missing_ok=True)
-        self._ray.shutdown()
-
-    def _is_lost(self) -> bool:
-        return self._lost
+        self.ray.shutdown()
 
     def _environment(self) -> dict[str, str]:
-        """Of a worker's process, before Python starts in it; Ray names the GPUs itself."""
+        """Return the variables of a worker's process, in which Ray itself sets the GPUs."""
         environment = dict.fromkeys(THREAD_VARIABLES, str(self.share.threads))
         environment |= import_environment()
         if not self.share.gpus:
@@ -218,32 +204,24 @@ class RayEngine:
         return environment
 
 
+@dataclass(frozen=True)
 class _RayWorker:
     """A task of Ray and the connection to it."""
 
-    def __init__(
-        self,
-        ray: Any,
-        connection: IncomingConnection,
-        task: Any,
-        ended: Future[str],
-        is_lost: Callable[[], bool],
-    ) -> None:
-        self.connection = connection
-        self._is_lost = is_lost
-        self._ray = ray
-        self._task = task
-        self._ended = ended
+    engine: RayEngine
+    connection: IncomingConnection
+    task: Any
+    ended: Future[str]
 
     def end(self) -> str:
         self.connection.close()  # at which it ends by itself
-        if self._is_lost():  # Ray cannot be asked
+        if self.engine.is_lost:  # Ray cannot be asked
             return "lost its cluster"
-        errors = self._ray.exceptions
+        errors = self.engine.ray.exceptions
         try:
-            return f"ended {self._ended.result(_GRACE_SECONDS)}"
+            return f"ended {self.ended.result(_GRACE_SECONDS)}"
         except TimeoutError:
-            self._ray.cancel(self._task, force=True)
+            self.engine.ray.cancel(self.task, force=True)
             return "could not be reached any more"
         except errors.OutOfMemoryError:
             return "was ended by Ray, because its node ran out of memory"
@@ -363,7 +341,7 @@ def _redirect_messages(log: Path) -> None:
     """Let Ray write its messages to a file.
 
     For each worker that ends it prints a paragraph into a live display, whatever its settings, so
-    that this replaces a private function of it. The pool says the same in a sentence.
+    that this replaces a private function of it. The pool reports the same in a sentence.
     """
     from ray._private import worker
 

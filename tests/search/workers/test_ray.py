@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ _RUNNER = "tests.search.errands:runner"
 _MIB = 2**20
 
 
-def _share(nodes: list[tuple[float, float]], **given: Any) -> Share:
+def _share(nodes: Sequence[tuple[float, float]], **given: Any) -> Share:
     usual: dict[str, Any] = {
         "count": None,
         "per_gpu": 1,
@@ -96,16 +97,7 @@ class TestShare:
 
 class TestRefused:
     def _engine(self, folder: Path, address: str) -> RayEngine:
-        return RayEngine(
-            _RUNNER,
-            address=address,
-            folder=folder,
-            count=None,
-            per_gpu=1,
-            devices_per_trial=1,
-            threads=None,
-            use_gpus=False,
-        )
+        return RayEngine(_RUNNER, address=address, folder=folder, divide=_share)
 
     def test_a_path_with_a_space_that_ray_would_cut(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -154,16 +146,8 @@ def cluster() -> Iterator[Any]:
 def _engine(
     cluster: Any, folder: Path, *, use_gpus: bool = False, runner: str = _RUNNER
 ) -> RayEngine:
-    return RayEngine(
-        runner,
-        address=cluster.address,
-        folder=folder,
-        count=None,
-        per_gpu=1,
-        devices_per_trial=1,
-        threads=None,
-        use_gpus=use_gpus,
-    )
+    divide = partial(_share, use_gpus=use_gpus)
+    return RayEngine(runner, address=cluster.address, folder=folder, divide=divide)
 
 
 def _until(pool: Pool, done: Callable[[list[Event]], bool], seconds: float = 90) -> list[Event]:
