@@ -30,21 +30,22 @@ class Tiny:
         return Ending("complete", result={"seen": SEEN, "heavy": heavy})
 
     def _train(self, job: Job, channel: Channel) -> Ending:
-        """`epochs` that take `seconds` each; `die` with a signal at an epoch, once if `once`."""
+        """`epochs` that take `seconds` each; `die` with a signal at an epoch."""
         signal.signal(signal.SIGTERM, _interrupt)
         task = job.task
         try:
             begin = int(task.get("resume") or 0) + 1
-            channel.note(pid=os.getpid())
+            channel.note(pid=os.getpid(), node=_node(), folder=os.getcwd(), **SEEN)
+            print("a line of output", flush=True)
             for epoch in range(begin, (job.folds or job.epochs) + 1):
                 time.sleep(task.get("seconds", 0.0))
                 channel.note(run_dir=str(epoch - 1))
                 if task.get("die") == epoch:
                     os.kill(os.getpid(), signal.SIGKILL)
-                value = task["value"] * epoch
+                value = task.get("value", 1.0) * epoch
                 if stop := channel.report(epoch, {"val/accuracy": value, "other": 1.0}):
                     return Ending("pruned", reason=stop)
-            return Ending("complete", {"val/accuracy": task["value"], "other": 1.0})
+            return Ending("complete", {"val/accuracy": task.get("value", 1.0), "other": 1.0})
         except Interrupted:
             return Ending("interrupted", reason="stopped")
         finally:
@@ -93,6 +94,12 @@ class Broken:
 
     def __init__(self) -> None:
         raise RuntimeError("no accelerator")
+
+
+def _node() -> str | None:
+    """That of a Ray cluster, in which this runs."""
+    ray = sys.modules.get("ray")
+    return None if ray is None else str(ray.get_runtime_context().get_node_id())
 
 
 def _interrupt(*_: object) -> None:

@@ -192,7 +192,7 @@ class _StopsTheServer(Observer):
 
 
 def _race(study: SweepStudy, folder: Path, *observers: Observer) -> None:
-    pool = Pool(LocalEngine([Slot(None, 1)] * 2, "tests.search.errands:runner", folder))
+    pool = Pool(LocalEngine([Slot(None, 1)] * 2, "tests.search.runners:Tiny", folder))
     try:
         pool.start()
         Driver(

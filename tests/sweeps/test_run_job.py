@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from src.config.schema import RunSettings
 from src.machine.failures import OutOfMemory
 from src.records.run import RunSummary
 from src.runs.resume_settings import read_run_settings
-from src.search.jobs import Ending, Job, Note, Report
+from src.search.jobs import Ending, Job, NoReports, Note, Report
 from src.search.pool import Pool
 from src.search.workers.local import LocalEngine, Slot
 from src.sweeps import run_job as runners
@@ -36,14 +36,6 @@ def processes(word: str) -> list[psutil.Process]:
     return [one for one in found if one.is_running() and word in " ".join(one.cmdline())]
 
 
-class Mute:
-    def note(self, **facts: Any) -> None:
-        return None
-
-    def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
-        return None
-
-
 def job(output_dir: Path, overrides: list[str], resume: str | None = None) -> Job:
     places = [f"output_dir={output_dir}", "tracking.enabled=false", "evaluate_test=false"]
     places += ["tracking.log_model=false", "tracking.figures=false", "trainer.progress=false"]
@@ -62,17 +54,17 @@ def test_too_little_memory_asks_for_the_same_step_in_smaller_batches(
 
     monkeypatch.setattr(runners, "run_experiment", experiment)
     words, run = [*WORDS, "trainer.accumulate_batches=3"], TrialRunner()
-    ending = run(job(tmp_path, words), Mute())
+    ending = run(job(tmp_path, words), NoReports())
     assert (ending.state, ending.reason) == ("failed", "there is not enough memory")
     assert ending.again is not None
     smaller = changed(words, ending.again["changes"])
     assert len(smaller) == len(words), "a key is there twice"
-    run(job(tmp_path, smaller), Mute())
+    run(job(tmp_path, smaller), NoReports())
     sizes = [(s.data.batch_size, s.trainer.accumulate_batches) for s in tried]
     assert sizes == [(256, 3), (128, 6)]
     # Everything else is as before, and a person may type it.
     assert read_run_settings(smaller).optimizer == read_run_settings(words).optimizer
-    single = run(job(tmp_path, changed(words, ["data.batch_size=1"])), Mute())
+    single = run(job(tmp_path, changed(words, ["data.batch_size=1"])), NoReports())
     assert single.again is None, "there is nothing smaller than one picture"
 
 

@@ -23,7 +23,7 @@ from src.search.workers.ray import RayEngine, Share, share
 from tests.search.workers.rays import ray_or_skip
 
 _ROOT = Path(__file__).resolve().parents[3]
-_RUNNER = "tests.search.errands:runner"
+_RUNNER = "tests.search.runners:Tiny"
 _MIB = 2**20
 
 
@@ -167,6 +167,11 @@ def _of(kind: type, said: list[Event]) -> list[Any]:
     return [event for event in said if isinstance(event.message, kind)]
 
 
+def _begun(said: list[Event]) -> list[Any]:
+    """The first note of each job."""
+    return [event for event in _of(Note, said) if "pid" in event.message.facts]
+
+
 def _pids(cluster: Any) -> list[int]:
     """The workers' processes on all nodes."""
     found = []
@@ -208,10 +213,10 @@ class TestOnTwoNodes:
             said = _until(pool, lambda said: len(_of(Ending, said)) == 2)
         finally:
             pool.close()
-        facts = [event.message.facts for event in _of(Note, said)]
+        facts = [event.message.facts for event in _begun(said)]
         assert len({fact["node"] for fact in facts}) == 2
-        assert [fact["gpus"] for fact in facts] == ["0", "0"]
-        assert [fact["threads"] for fact in facts] == ["1", "1"]
+        assert [fact["CUDA_VISIBLE_DEVICES"] for fact in facts] == ["0", "0"]
+        assert [fact["OMP_NUM_THREADS"] for fact in facts] == ["1", "1"]
         assert {fact["folder"] for fact in facts} == {str(Path.cwd())}
         assert all(e.message.state == "complete" for e in _of(Ending, said))
         assert "a line of output" in (tmp_path / "worker-0.log").read_text()
@@ -225,8 +230,8 @@ class TestOnTwoNodes:
             _until(pool, lambda _: len(pool.free()) == 2)
             for slot in (0, 1):
                 pool.give(slot, Job({"seconds": 0.5}, epochs=3))
-            said = _until(pool, lambda said: len(_of(Note, said)) == 2)
-            victim = _of(Note, said)[0]
+            said = _until(pool, lambda said: len(_begun(said)) == 2)
+            victim = _begun(said)[0]
             os.kill(victim.message.facts["pid"], signal.SIGKILL)
             said = _until(pool, lambda said: len(_of(Ending, said)) == 2)
             ends = {e.slot: e.message for e in _of(Ending, said)}
@@ -269,7 +274,7 @@ class TestOnTwoNodes:
             _until(pool, lambda _: len(pool.free()) == 3)
             for slot in range(3):
                 pool.give(slot, Job({"seconds": 0.5}, epochs=4))
-            _until(pool, lambda said: len(_of(Note, said)) == 3)
+            _until(pool, lambda said: len(_begun(said)) == 3)
             cluster.remove_node(third, allow_graceful=False)
             said = _until(pool, lambda said: len(_of(Ending, said)) == 3)
             states = sorted(e.message.state for e in _of(Ending, said))
