@@ -68,14 +68,14 @@ def _open(study: str, folder: Path, url: str | None) -> BaseStorage:
 
 def _read_only(pages: WSGIApplication, hosts: Collection[str]) -> WSGIApplication:
     def answer(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        if environment.get("HTTP_HOST") not in hosts:
-            return _refuse(start, "these pages are for this machine alone")
         origin = environment.get("HTTP_ORIGIN")
-        if origin is not None and origin not in [f"http://{host}" for host in hosts]:
-            return _refuse(start, "these pages are for this machine alone")
         # A link on another page may lead here, but nothing is read on behalf of that page.
         for_another = environment.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin")
-        if for_another and environment.get("HTTP_SEC_FETCH_MODE") != "navigate":
+        if (
+            environment.get("HTTP_HOST") not in hosts
+            or (origin is not None and origin not in [f"http://{host}" for host in hosts])
+            or (for_another and environment.get("HTTP_SEC_FETCH_MODE") != "navigate")
+        ):
             return _refuse(start, "these pages are for this machine alone")
         if environment["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return _refuse(start, "these pages only show: the sweep alone writes to its study")

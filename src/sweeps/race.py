@@ -23,7 +23,7 @@ from src.search.samplers import check_sampler
 from src.search.space import Family
 from src.search.study import StudyBusy, StudyChanged, StudySpec, SweepStudy
 from src.search.workers.engine import Engine
-from src.search.workers.local import LocalEngine, slots, usual_slots, visible_gpus
+from src.search.workers.local import LocalEngine, slots, visible_gpus
 from src.sweeps.display import Display
 from src.sweeps.families import default_values, load_families
 from src.sweeps.finalists import TEST, Finals, kept_finalists
@@ -346,15 +346,13 @@ def _engine(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
             cluster = RayEngine(_RUNNER, address=workers.address, folder=folder, divide=divide)
             return cluster, cluster.share.threads
         gpus = [] if settings.trainer.accelerator == "cpu" else visible_gpus()
-        cores = available_cores()
-        per_trial = devices if isinstance(devices, int) else max(1, len(gpus))
         places = slots(
-            count=workers.count or (None if gpus else usual_slots(cores, per_trial)),
+            count=workers.count,
             per_gpu=workers.per_gpu,
-            devices_per_trial=per_trial,
+            devices_per_trial=devices if isinstance(devices, int) else max(1, len(gpus)),
             threads=workers.threads,
             gpus=gpus,
-            cores=cores,
+            cores=available_cores(),
         )
     except ValueError as error:
         raise ConfigError(f"{error}.") from error

@@ -128,7 +128,7 @@ class TrialRunner:
         settings = _settings(job.overrides, task.places, task.resume)
         if settings.trainer.devices != 1 and self._spawns:
             own = replace(job, task=plain_task(task))
-            return run_in_process(f"{__name__}:{device_runner.__name__}", own, channel)
+            return run_in_process("src.sweeps.run_job:device_runner", own, channel)
 
         begun: list[RunFolder] = []
 

@@ -59,11 +59,8 @@ class Train:
 
     Attributes:
         places: as in `Prepare`.
-        name: of the run in MLflow.
-        tags: of the run in MLflow.
-        parent_run_id: id of the run that it is a child of.
-        metric: key of the first metric.
-        direction: "maximize" or "minimize" for it.
+        name, tags, parent_run_id: of the run in MLflow.
+        metric, direction: the first metric, and whether to "maximize" or to "minimize" it.
         resume: folder of the run that goes on; None to begin anew.
     """
 

@@ -13,7 +13,7 @@ from src.machine.checkout import import_environment
 from src.search.workers.engine import Worker
 from src.search.workers.process import describe_exit, start_process
 
-__all__ = ["THREAD_VARIABLES", "LocalEngine", "Slot", "slots", "usual_slots", "visible_gpus"]
+__all__ = ["THREAD_VARIABLES", "LocalEngine", "Slot", "slots", "visible_gpus"]
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _GRACE_SECONDS = 5.0
@@ -46,7 +46,8 @@ def slots(
     """Return the slots that a machine is divided into.
 
     Args:
-        count: workers; None for as many as fit: `per_gpu` a GPU, or one a core without GPUs.
+        count: workers; None for `per_gpu` a GPU, or without GPUs one for some cores: two at least,
+            of two cores, if a trial is one process.
         per_gpu: workers that share a GPU.
         devices_per_trial: GPUs of one trial; above 1 each slot has as many to itself.
         threads: of each process of a trial, one a device; None for an equal share of the cores.
@@ -67,7 +68,8 @@ def slots(
         ]
         places: list[str | None] = [group for _ in range(per_gpu) for group in groups]
     else:
-        places = [None] * max(1, cores // devices_per_trial)
+        usual = min(cores, max(2, cores // _CORES_A_WORKER))
+        places = [None] * max(1, usual // devices_per_trial)
     if count is not None:
         places = [places[i % len(places)] for i in range(count)]
     share = threads or max(1, cores // (len(places) * devices_per_trial))
@@ -88,16 +90,6 @@ def visible_gpus() -> list[str]:
     except pynvml.NVMLError:  # no driver, no GPU
         return []
     return [str(number) for number in range(count)]
-
-
-def usual_slots(cores: int, processes: int = 1) -> int:
-    """Return how many workers suit so many cores without a GPU.
-
-    Args:
-        cores: of the CPU that may be used.
-        processes: of one trial; where it is one, two cores have two workers.
-    """
-    return max(1, min(cores, max(2, cores // _CORES_A_WORKER)) // processes)
 
 
 class LocalEngine:
