@@ -74,7 +74,7 @@ class Driver(JobLoop[int]):
         self._job_of = job_of
         self._affordable = affordable
         self._failure_limit = failure_limit
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()  # of ended trials, by state
         self._epochs = 0
         self._best: TrialRecord | None = None
         # Trials that an earlier driver left running, and how many run or wait to.
@@ -197,7 +197,7 @@ class Driver(JobLoop[int]):
     @property
     def _is_spent(self) -> bool:
         budget = self._budget
-        begun = sum(self._counts[state] for state in _ENDED) + self._open
+        begun = self._counts.total() + self._open
         return (
             (budget.trials is not None and begun >= budget.trials)
             or (budget.epochs is not None and self._epochs >= budget.epochs)
@@ -223,8 +223,7 @@ class Driver(JobLoop[int]):
     def _describe_left(self) -> str:
         budget, parts = self._budget, []
         if budget.trials is not None:
-            ended = sum(self._counts[state] for state in _ENDED)
-            left = max(0, budget.trials - ended)
+            left = max(0, budget.trials - self._counts.total())
             parts.append(f"{left} trial{'' if left == 1 else 's'}")
         if budget.epochs is not None:
             parts.append(f"{max(0, budget.epochs - self._epochs):,} epochs")
@@ -253,8 +252,7 @@ class Driver(JobLoop[int]):
         self._study.complete(number, objectives)
 
     def _too_many_failures(self) -> str | None:
-        failed = self._counts[FAILED]
-        ended = sum(self._counts[state] for state in _ENDED)
+        failed, ended = self._counts[FAILED], self._counts.total()
         all_failed = failed == ended >= _ALL_FAILED
         if not all_failed and (ended < _ENOUGH_TRIALS or failed / ended <= self._failure_limit):
             return None
