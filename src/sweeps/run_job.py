@@ -24,13 +24,12 @@ from src.machine.failures import DiskRefuses, OutOfMemory, RunFailed
 from src.machine.interruption import Interrupted, Interruption, Stopped
 from src.machine.parallel import available_cores
 from src.runs import build
-from src.runs.candidates.choose import prepared
-from src.runs.candidates.origin import origin_of
+from src.runs.candidates.choose import origin_of, prepared
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
 from src.runs.folder import RunFolder
+from src.runs.lifecycle import ParentLink
 from src.runs.resume_settings import effective_words, read_run_settings
-from src.runs.start import Membership
 from src.search.jobs import Channel, Ending, Job, NoReports
 from src.search.workers.process import run_in_process
 from src.sweeps.tasks import (
@@ -150,7 +149,7 @@ class TrialRunner:
                 raise Stopped(reason)
 
         command = command_of(job.overrides)
-        part_of = Membership(
+        parent = ParentLink(
             parent_run_id=task.parent_run_id,
             name=task.name,
             tags={**task.tags, "bakeoff.state": "running", "bakeoff.command": command},
@@ -164,7 +163,7 @@ class TrialRunner:
                 on_epoch,
                 command=command,
                 data=self._pictures(settings),
-                part_of=part_of,
+                parent=parent,
             )
         except Stopped as stop:
             for folder in begun:
