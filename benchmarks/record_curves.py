@@ -11,16 +11,18 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 
 from benchmarks.fashion_part import write_part
+from src.search.jobs import Ending, Job
 from src.search.space import Family, Value
-from src.search.workers.process import Ending
 from src.sweeps.families import load_families, words_of
 from src.sweeps.run_job import TrialRunner
+from src.sweeps.tasks import Train, plain_task
 
 __all__ = ["CURVES", "EPOCHS", "FAMILY"]
 
@@ -65,7 +67,7 @@ class _Listener:
     def note(self, **facts: object) -> None:
         return None
 
-    def report(self, epoch: int, metrics: dict[str, float]) -> None:
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
         self.curve.append(round(metrics["val/accuracy"], 5))
 
 
@@ -82,7 +84,7 @@ def record(name: str) -> None:
             values = _random_values(family, number)
             listener = _Listener()
             job = _job(family, base, values, folder)
-            ending = runner(job, listener)  # type: ignore[arg-type]
+            ending = runner(job, listener)
             if ending.state == "interrupted":
                 return
             recorded.append({"values": values, "curve": listener.curve, "state": ending.state})
@@ -105,23 +107,19 @@ def _random_values(family: Family, number: int) -> dict[str, Value]:
     return family.draw(study.ask())
 
 
-def _job(
-    family: Family, base: list[str], values: dict[str, Value], folder: Path
-) -> dict[str, object]:
-    return {
-        "do": "train",
-        "words": words_of(family, base, values),
-        "places": [
+def _job(family: Family, base: list[str], values: dict[str, Value], folder: Path) -> Job:
+    task = Train(
+        places=[
             *("tracking=none", "tracking.log_model=false", "tracking.figures=false"),
             *("evaluate_test=false", "trainer.progress=false", f"output_dir={folder / 'runs'}"),
         ],
-        "command": "python -m src.train",
-        "name": "recorded",
-        "tags": {},
-        "parent_run_id": "0" * 32,
-        "metric": "val/accuracy",
-        "direction": "maximize",
-    }
+        name="recorded",
+        tags={},
+        parent_run_id="0" * 32,
+        metric="val/accuracy",
+        direction="maximize",
+    )
+    return Job(plain_task(task), EPOCHS, overrides=words_of(family, base, values))
 
 
 def _told(curve: list[float], ending: Ending) -> str:

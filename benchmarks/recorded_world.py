@@ -30,7 +30,7 @@ from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
 from src.runs.resume import finished_summary
 from src.runs.resume_settings import read_run_settings
-from src.search.journal import Journal
+from src.search.storage import Journal
 from src.selection.choose import read_chosen
 from src.selection.comparison import compared
 from src.serving.bundle import open_predictor

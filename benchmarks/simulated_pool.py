@@ -6,8 +6,8 @@ import heapq
 import time
 from collections.abc import Iterable, Iterator
 
-from src.search.pool import Ended, Event, Pool, Reported
-from src.search.workers.process import Ending, Job
+from src.search.jobs import Ending, Job, Report
+from src.search.pool import Event, Pool
 
 __all__ = ["SimulatedPool"]
 
@@ -57,7 +57,7 @@ class SimulatedPool(Pool):
 
     def answer(self, slot: int, stop: str | None) -> None:
         self._stops[slot] = stop
-        if stop is None and self._epochs[slot] < len(self._jobs[slot]["curve"]):
+        if stop is None and self._epochs[slot] < len(self._jobs[slot].task["curve"]):
             self._train(slot)
         else:
             heapq.heappush(self._due, (self._now(), slot))
@@ -77,23 +77,24 @@ class SimulatedPool(Pool):
         when, slot = heapq.heappop(self._due)
         self._clock = max(self._clock, when)
         job, stop = self._jobs[slot], self._stops[slot]
-        curve = job["curve"]
+        curve = job.task["curve"]
         if slot in self._interrupted:
             del self._jobs[slot]
-            yield Ended(slot, job, Ending("interrupted"), False, 0.0)
+            yield Event(slot, job, Ending("interrupted"), 0.0)
         elif stop is not None or self._epochs[slot] == len(curve):
             del self._jobs[slot]
-            metrics = {"metrics": {"val/accuracy": curve[-1]}}
+            metrics = {"val/accuracy": curve[-1]}
             ending = Ending("complete", metrics) if stop is None else Ending("pruned", reason=stop)
-            yield Ended(slot, job, ending, False, float(job["seconds"]))
+            yield Event(slot, job, ending, float(job.task["seconds"]))
         else:
             self._epochs[slot] += 1
             epoch = self._epochs[slot]
-            yield Reported(slot, job, epoch, {"val/accuracy": curve[epoch - 1]})
+            seconds = float(job.task["seconds"]) * epoch / len(curve)
+            yield Event(slot, job, Report(epoch, {"val/accuracy": curve[epoch - 1]}), seconds)
 
     def _train(self, slot: int) -> None:
         job = self._jobs[slot]
-        seconds = float(job["seconds"]) / len(job["curve"])
+        seconds = float(job.task["seconds"]) / len(job.task["curve"])
         self._training += seconds
         heapq.heappush(self._due, (self._now() + seconds, slot))
 

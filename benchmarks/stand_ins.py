@@ -6,7 +6,7 @@ import time
 import uuid
 from pathlib import Path
 
-from src.search.workers.process import Ending, Job, Say
+from src.search.jobs import Channel, Ending, Job
 
 __all__ = ["Empty", "Sleeper", "Tracked"]
 
@@ -16,21 +16,21 @@ _REPORTS = 5
 class Empty:
     """Reports five epochs and ends."""
 
-    def __call__(self, job: Job, say: Say) -> Ending:
-        value = (job["number"] % 97) / 97
+    def __call__(self, job: Job, channel: Channel) -> Ending:
+        value = (job.task["number"] % 97) / 97
         for epoch in range(1, _REPORTS + 1):
-            if say.report(epoch, {"val/accuracy": value}) is not None:
+            if channel.report(epoch, {"val/accuracy": value}) is not None:
                 return Ending("pruned", reason="pruned")
-        return Ending("complete", {"metrics": {"val/accuracy": value}})
+        return Ending("complete", {"val/accuracy": value})
 
 
 class Tracked:
     """The same, as a run that is mirrored in MLflow."""
 
-    def __call__(self, job: Job, say: Say) -> Ending:
+    def __call__(self, job: Job, channel: Channel) -> Ending:
         from src.tracking.tracker import Tracker
 
-        output_dir = Path(job["output_dir"])
+        output_dir = Path(job.task["output_dir"])
         run_id = uuid.uuid4().hex
         tracker = Tracker.start(
             output_dir / "runs" / run_id,
@@ -38,23 +38,23 @@ class Tracked:
             uri=None,
             experiment="bench",
             run_id=run_id,
-            run_name=f"trial {job['number']}",
-            params={"optimizer": {"lr": 0.1}, "words": list(job["words"])},
+            run_name=f"trial {job.task['number']}",
+            params={"optimizer": {"lr": 0.1}, "words": list(job.overrides)},
             mirrored_elsewhere=True,
         )
-        say.note(run_id=run_id, run_dir=str(tracker.run_dir))
+        channel.note(run_id=run_id, run_dir=str(tracker.run_dir))
         for epoch in range(1, _REPORTS + 1):
             tracker.metrics({"val/accuracy": 0.5, "val/loss": 1.0}, step=epoch)
-            say.report(epoch, {"val/accuracy": 0.5})
+            channel.report(epoch, {"val/accuracy": 0.5})
         tracker.finish("FINISHED")
-        return Ending("complete", {"metrics": {"val/accuracy": 0.5}})
+        return Ending("complete", {"val/accuracy": 0.5})
 
 
 class Sleeper:
     """Takes as long as its job says, in five epochs."""
 
-    def __call__(self, job: Job, say: Say) -> Ending:
+    def __call__(self, job: Job, channel: Channel) -> Ending:
         for epoch in range(1, _REPORTS + 1):
-            time.sleep(job["seconds"] / _REPORTS)
-            say.report(epoch, {"val/accuracy": 0.5})
-        return Ending("complete", {"metrics": {"val/accuracy": 0.5}})
+            time.sleep(job.task["seconds"] / _REPORTS)
+            channel.report(epoch, {"val/accuracy": 0.5})
+        return Ending("complete", {"val/accuracy": 0.5})

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
 from pathlib import Path
-from typing import Any
 
 from src.records.trials import TrialRecord
+from src.search.loop import Observer
 from src.search.pruning import make_pruner
 from src.search.space import Family, parse_space
-from src.search.study import Plan, SweepStudy
+from src.search.study import StudySpec, SweepStudy
 
-__all__ = ["Silent", "open_study"]
+__all__ = ["Ends", "open_study"]
 
 _SPACE = {
     "optimizer": {"choices": ["muon", "adamw", "sgd"]},
@@ -27,7 +27,7 @@ def open_study(folder: Path, sampler: str = "random", pruner: str = "none") -> S
     """A study of two families with six keys each."""
     space = tuple(parse_space(_SPACE))
     families = [Family(name, (f"model={name}",), space, {}) for name in ("cnn", "mlp")]
-    plan = Plan(
+    spec = StudySpec(
         name="bench",
         families=families,
         directions=("maximize",),
@@ -39,28 +39,14 @@ def open_study(folder: Path, sampler: str = "random", pruner: str = "none") -> S
             pruner, min_epochs=1, max_epochs=5, reduction_factor=3, across_families=False
         ),
     )
-    return SweepStudy(folder, plan)
+    return SweepStudy(folder, spec)
 
 
-class Silent:
-    """A `Watcher` who keeps nothing to himself but when trials ended."""
+class Ends(Observer):
+    """Notes when trials ended."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
 
-    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
-        return None
-
-    def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
-        return None
-
-    def reported(self, slot: int, trial: int, epoch: int, value: float | None) -> None:
-        return None
-
-    def ended(self, slot: int, trial: TrialRecord) -> None:
-        import time
-
+    def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
         self.ends.append(time.perf_counter())
-
-    def tick(self, counts: Mapping[str, int], left: str) -> None:
-        return None

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.studies import Silent, open_study
+from benchmarks.studies import Ends, open_study
 from benchmarks.table import Row, spread
 from src.records.trials import TrialRecord
 from src.search.driver import Budget, Driver
+from src.search.jobs import Job
 from src.search.pool import Pool
 from src.search.workers.local import LocalEngine, Slot
 from src.tracking.mirror_process import MirrorProcess
@@ -69,15 +70,15 @@ def measure() -> list[Row]:
 
 def _gaps(folder: Path, sampler: str, trials: int) -> list[float]:
     """Seconds from one trial's end to the next one's."""
-    watcher = Silent()
+    watcher = Ends()
     _race(folder, sampler, trials, watcher, "benchmarks.stand_ins:Empty")
     return [end - start for start, end in itertools.pairwise(watcher.ends)]
 
 
-def _race(folder: Path, sampler: str, trials: int, watcher: Any, runner: str, **job: Any) -> None:
-    def job_of(trial: TrialRecord) -> Mapping[str, Any]:
+def _race(folder: Path, sampler: str, trials: int, watcher: Ends, runner: str, **task: Any) -> None:
+    def job_of(trial: TrialRecord) -> Job:
         words = [f"{key}={value}" for key, value in trial.values.items()]
-        return {"words": words, "epochs": 5, **job}
+        return Job({"number": trial.number, **task}, epochs=5, overrides=words)
 
     with open_study(folder, sampler) as study:
         pool = Pool(LocalEngine([Slot(None, 1)], runner, folder / "workers"))
@@ -88,7 +89,7 @@ def _race(folder: Path, sampler: str, trials: int, watcher: Any, runner: str, **
             budget=Budget(trials=trials),
             metrics=("val/accuracy",),
             job_of=job_of,
-            watcher=watcher,
+            observers=[watcher],
         ).race()
         pool.close()
 
@@ -105,7 +106,7 @@ def _reopened(folder: Path) -> float:
     return seconds
 
 
-class _Mirrored(Silent):
+class _Mirrored(Ends):
     """Lets the mirror follow every run, as a sweep does."""
 
     def __init__(self, mirror: MirrorProcess, uri: str) -> None:
@@ -126,14 +127,14 @@ def _tracked(folder: Path) -> float:
     mirror = MirrorProcess(folder / "mirror.log")
     mirror.prepare(uri)
     watcher = _Mirrored(mirror, uri)
-    job: dict[str, Any] = {"output_dir": str(folder)}
+    task = {"output_dir": str(folder)}
     runner = "benchmarks.stand_ins:Tracked"
-    _race(folder / "study", "random", 5, watcher, runner, **job)
+    _race(folder / "study", "random", 5, watcher, runner, **task)
     for run_dir in watcher.run_dirs:
         mirror.wait(run_dir, 60)
     watcher.run_dirs.clear()
     began = time.perf_counter()
-    _race(folder / "study", "random", 5 + _TRACKED, watcher, runner, **job)
+    _race(folder / "study", "random", 5 + _TRACKED, watcher, runner, **task)
     for run_dir in watcher.run_dirs:
         assert mirror.wait(run_dir, 60).done
     seconds = time.perf_counter() - began

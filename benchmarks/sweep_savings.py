@@ -24,14 +24,15 @@ from typing import Any
 
 from benchmarks.record_curves import CURVES, EPOCHS, FAMILY
 from benchmarks.simulated_pool import SimulatedPool
-from benchmarks.studies import Silent
 from benchmarks.table import Row
 from src.config.sweep import SweepSettings, read_sweep_settings
 from src.records.trials import TrialRecord
 from src.search.driver import Budget, Driver
+from src.search.jobs import Job
+from src.search.loop import Observer
 from src.search.pruning import make_pruner
 from src.search.space import Family, Value
-from src.search.study import Plan, SweepStudy
+from src.search.study import StudySpec, SweepStudy
 from src.sweeps.families import load_families
 
 __all__ = ["measure"]
@@ -73,7 +74,7 @@ def _share(recorded: list[dict[str, Any]], seed: int, usual: SweepSettings) -> f
     (family,) = load_families([FAMILY], [])
     table = _Table(family, recorded)
     watcher = _UntilGoal(goal)
-    plan = Plan(
+    spec = StudySpec(
         name="replay",
         families=[family],
         directions=("maximize",),
@@ -89,33 +90,32 @@ def _share(recorded: list[dict[str, Any]], seed: int, usual: SweepSettings) -> f
             across_families=usual.pruner.across_families,
         ),
     )
-    with tempfile.TemporaryDirectory() as folder, SweepStudy(Path(folder), plan) as study:
+    with tempfile.TemporaryDirectory() as folder, SweepStudy(Path(folder), spec) as study:
         Driver(
             study,
             SimulatedPool(_SLOTS),
             budget=Budget(trials=len(recorded)),
             metrics=("val/accuracy",),
             job_of=table.job_of,
-            watcher=watcher,
+            observers=[watcher],
             interrupted=lambda: watcher.spent is not None,
         ).race()
     spent = math.inf if watcher.spent is None else watcher.spent
     return spent / (_RANDOM_TRIALS * EPOCHS)
 
 
-class _UntilGoal(Silent):
+class _UntilGoal(Observer):
     """Counts epochs until the goal is reached."""
 
     def __init__(self, goal: float) -> None:
-        super().__init__()
         self._goal = goal
         self._epochs = 0
         self.spent: int | None = None
 
-    def reported(self, slot: int, trial: int, epoch: int, value: float | None) -> None:
+    def reported(self, slot: int, step: int, metrics: Mapping[str, float]) -> None:
         self._epochs += 1
 
-    def ended(self, slot: int, trial: TrialRecord) -> None:
+    def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
         reached = trial.objectives is not None and trial.objectives[0] >= self._goal
         if reached and self.spent is None:
             self.spent = self._epochs
@@ -128,10 +128,10 @@ class _Table:
         self._family = family
         self._left = list(recorded)
 
-    def job_of(self, trial: TrialRecord) -> Mapping[str, Any]:
+    def job_of(self, trial: TrialRecord) -> Job:
         nearest = min(self._left, key=lambda one: self._distance(one["values"], trial.values))
         self._left.remove(nearest)
-        return {"words": [], "epochs": EPOCHS, "seconds": float(EPOCHS), "curve": nearest["curve"]}
+        return Job({"seconds": float(EPOCHS), "curve": nearest["curve"]}, EPOCHS)
 
     def _distance(self, one: Mapping[str, Value], other: Mapping[str, Value]) -> float:
         """Gower's (1971): the mean over keys, each between 0 and 1."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from benchmarks.simulated_pool import SimulatedPool
-from benchmarks.studies import Silent, open_study
+from benchmarks.studies import open_study
 from benchmarks.table import Row
 from src.records.trials import TrialRecord
 from src.search.driver import Budget, Driver
+from src.search.jobs import Job
+from src.search.loop import Observer
 from src.search.pool import Pool
 from src.search.workers.local import LocalEngine, Slot
 
@@ -51,11 +51,10 @@ def _seconds(trial: int, between: tuple[float, float]) -> float:
     return random.Random(trial).uniform(*between)
 
 
-class _Begins(Silent):
+class _Begins(Observer):
     """Notes when trials began."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.begins: dict[int, float] = {}
 
     def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
@@ -63,9 +62,9 @@ class _Begins(Silent):
 
 
 def _four_slots(folder: Path) -> float:
-    def job_of(trial: TrialRecord) -> Mapping[str, Any]:
+    def job_of(trial: TrialRecord) -> Job:
         seconds = _seconds(trial.number, _REAL_SECONDS)
-        return {"words": [], "epochs": _EPOCHS, "seconds": seconds}
+        return Job({"seconds": seconds}, _EPOCHS)
 
     watcher = _Begins()
     with open_study(folder) as study:
@@ -80,7 +79,7 @@ def _four_slots(folder: Path) -> float:
             budget=Budget(trials=_REAL_TRIALS),
             metrics=("val/accuracy",),
             job_of=job_of,
-            watcher=watcher,
+            observers=[watcher],
         ).race()
         pool.close()
     first, last = min(watcher.begins.values()), max(watcher.begins.values())
@@ -91,10 +90,10 @@ def _four_slots(folder: Path) -> float:
 
 
 def _many_slots(folder: Path) -> float:
-    def job_of(trial: TrialRecord) -> Mapping[str, Any]:
+    def job_of(trial: TrialRecord) -> Job:
         seconds = _seconds(trial.number, _MANY_SECONDS)
         curve = [random.Random(trial.number).random()] * _EPOCHS
-        return {"words": [], "epochs": _EPOCHS, "seconds": seconds, "curve": curve}
+        return Job({"seconds": seconds, "curve": curve}, _EPOCHS)
 
     pool = SimulatedPool(_MANY_SLOTS)
     with open_study(folder, "tpe") as study:
@@ -104,6 +103,5 @@ def _many_slots(folder: Path) -> float:
             budget=Budget(trials=_MANY_TRIALS),
             metrics=("val/accuracy",),
             job_of=job_of,
-            watcher=Silent(),
         ).race()
     return pool.trained / (_MANY_SLOTS * pool.last_begin)

@@ -17,7 +17,7 @@ _WIDTH = 100  # of what is no terminal
 
 
 def sweep(settings: SweepSettings, words: Sequence[str], *, config_name: str) -> None:
-    """Run the study, or go on with it, and print what came of it."""
+    """Run a study, or go on with it, and print its result."""
     from src.reporting.sweep_report import format_result
     from src.sweeps.race import run_sweep
 
@@ -27,7 +27,7 @@ def sweep(settings: SweepSettings, words: Sequence[str], *, config_name: str) ->
 
 
 def main() -> int:
-    """The exit code of the command line."""
+    """Return the exit code of the command line."""
     argv, config_name = take_config_name(sys.argv[1:], default="default")
     return run_entry(
         __doc__ or "",

@@ -1,4 +1,4 @@
-"""Settings of a sweep: what races, by which measure, how long, and where."""
+"""Settings of a sweep: its families, metric, budget, sampler, pruner and workers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
     "read_sweep_settings",
 ]
 
-# What a sweep can go by, and which way is better. Only validation: the test part plays no part.
+# The metrics of a sweep and their directions: of the validation part alone, never of the test part.
 METRICS = {
     "val/accuracy": "maximize",
     "val/macro_f1": "maximize",
@@ -73,7 +73,7 @@ class BudgetSettings(Settings):
 
 @dataclass(frozen=True)
 class SamplerSettings(Settings):
-    """Who proposes configurations."""
+    """The sampler, which proposes configurations."""
 
     name: str = setting(
         "Optuna's sampler",
@@ -84,7 +84,7 @@ class SamplerSettings(Settings):
 
 @dataclass(frozen=True)
 class PrunerSettings(Settings):
-    """Who stops a trial that will not win."""
+    """The pruner, which stops trials that will not win."""
 
     name: str = setting(
         "Optuna's pruner", options=("asha", "hyperband", "median", "wilcoxon", "none")
@@ -108,7 +108,7 @@ class PrunerSettings(Settings):
 
 @dataclass(frozen=True)
 class WorkersSettings(Settings):
-    """Where trials run."""
+    """The processes that run trials."""
 
     engine: str = setting("processes of this machine, or a Ray cluster", options=("local", "ray"))
     count: int | None = setting(
@@ -145,7 +145,7 @@ def _study_folder(output_dir: str, study: str) -> Path:
 
 @dataclass(frozen=True)
 class SweepSettings(RunSettings):
-    """One study: the settings of a run are the base of all its trials, whatever the model."""
+    """The settings of a study; those of a run in it are the base of all trials."""
 
     study: str = setting("identifies the study under output_dir", check=_study_problem)
     families: list[str] | str = setting(
@@ -159,8 +159,8 @@ class SweepSettings(RunSettings):
         "search only the keys that match one of these patterns, like model.*; null for all"
     )
     budget: BudgetSettings = setting("when to end")
-    sampler: SamplerSettings = setting("who proposes configurations")
-    pruner: PrunerSettings = setting("who stops trials that will not win")
+    sampler: SamplerSettings = setting("what proposes configurations")
+    pruner: PrunerSettings = setting("what stops trials that will not win")
     workers: WorkersSettings = setting("where trials run")
     finalists: int = setting("best configurations to train again over seeds", at_least=0)
     finalist_seeds: int = setting("seeds of each finalist", at_least=1)
@@ -186,7 +186,7 @@ class SweepSettings(RunSettings):
             )
 
     def _check_folds(self) -> None:
-        """Folds are judged by the one pruner that pairs them, and only where it ever could."""
+        """Check that folds are judged by the one pruner that pairs them, and that they suffice."""
         name, count = self.pruner.name, self.cv.count
         if not self.cv.is_whole:
             raise ConfigError(
@@ -198,7 +198,7 @@ class SweepSettings(RunSettings):
                 f"pruner is {name}, which compares trials epoch by epoch, but with cv.folds they "
                 "report folds: say pruner=wilcoxon or pruner=none."
             )
-        # The least that all folds but the last can say: that each was worse.
+        # The least p-value of all folds but the last, where each of them was worse.
         if name == "wilcoxon" and 0.5 ** (count - 1) >= self.pruner.p_threshold:
             raise ConfigError(
                 f"pruner.p_threshold is {self.pruner.p_threshold:g}, which {count} folds cannot "
@@ -210,7 +210,7 @@ class SweepSettings(RunSettings):
 
     @property
     def study_folder(self) -> Path:
-        """Where the study is kept."""
+        """The folder of the study."""
         return _study_folder(self.output_dir, self.study)
 
     @property
@@ -235,15 +235,15 @@ class DashboardSettings(Settings):
 
     @property
     def study_folder(self) -> Path:
-        """Where the study is kept."""
+        """The folder of the study."""
         return _study_folder(self.output_dir, self.study)
 
 
 def read_sweep_settings(words: Sequence[str], config_name: str) -> SweepSettings:
-    """Settings of the study sweeps/<config_name>.yaml with these words.
+    """Return the settings of the study sweeps/<config_name>.yaml with these overrides.
 
     Raises:
-        ConfigError: anything wrong with the words or the file, in one plain sentence.
+        ConfigError: an override or the file is wrong; the message is one sentence.
     """
     known = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
     if config_name not in known:
@@ -264,7 +264,7 @@ def read_sweep_settings(words: Sequence[str], config_name: str) -> SweepSettings
 
 
 def base_words(words: Sequence[str], config_name: str) -> list[str]:
-    """What of the base a trial says on the command line of src.train.
+    """Return the overrides that all trials share on a command line of src.train.
 
     Args:
         words, config_name: as `read_sweep_settings` took them.
@@ -289,5 +289,5 @@ def base_words(words: Sequence[str], config_name: str) -> list[str]:
 
 
 def _shared(words: Sequence[str]) -> list[str]:
-    """All but those on the model, which have a meaning only together with a family."""
+    """Return all overrides but those of the model, which need a family to have a meaning."""
     return [word for word in words if not word.startswith("model.")]

@@ -80,6 +80,12 @@ class Finalist:
     run_dirs: Mapping[int, str] = field(default_factory=dict)
 
     @property
+    def first_seed(self) -> int | None:
+        """The first seed that ended well, whose run stands for the configuration: it was not
+        selected by its result. None if none did."""
+        return min((s for s, value in self.runs.items() if value is not None), default=None)
+
+    @property
     def mean(self) -> float | None:
         """Over the seeds that ended well; None if none did."""
         values = [value for value in self.runs.values() if value is not None]

@@ -1,1 +1,5 @@
-"""Who is tried next, who is stopped, and on what it runs: studies, slots and workers."""
+"""Search: studies propose trials and prune them, and a loop runs their jobs in slots with workers.
+
+In comes a `StudySpec` with families of search spaces, and a job for each trial; out come trials as
+records. It knows no network and no picture: what a job does is a task of the worker's runner.
+"""

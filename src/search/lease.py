@@ -1,4 +1,4 @@
-"""One driver a study, where the study's folder and its lock are not what all drivers share."""
+"""A lease that keeps a study to one driver, where drivers do not share the folder and its lock."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class StudyBusy(ValueError):
 
 
 class Lease:
-    """A sign of life of the driver, kept in a study that other machines reach too.
+    """A timestamp of the driver, kept in a study that other machines reach too.
 
     A driver that died is known at once on its own machine, and elsewhere after a minute. Of two
-    that begin in the same moment the one that looks first again steps back. Clocks of two machines
+    that begin in the same moment the one that renews first steps back. Clocks of two machines
     differ, and one that is set jumps: a driver that seems silent is watched before it counts as
     dead.
 
@@ -47,7 +47,7 @@ class Lease:
         self._renewed: float | None = None
 
     def take(self) -> None:
-        """Begin to drive.
+        """Take the lease.
 
         Raises:
             StudyBusy: another process does.
@@ -63,7 +63,7 @@ class Lease:
         self._renew()
 
     def renew(self) -> None:
-        """Say that this driver lives, if it is time to.
+        """Renew the lease, if it is time to.
 
         Raises:
             StudyBusy: another process drives the study meanwhile.
@@ -80,10 +80,10 @@ class Lease:
         self._renew()
 
     def give_back(self) -> None:
-        """Let others drive."""
+        """Give the lease back."""
         if self._renewed is not None:
             self._renewed = None
-            with suppress(Exception):  # a storage that is away cannot be told
+            with suppress(Exception):  # the storage may be away
                 self._remember(_KEY, None)
 
     def _renew(self) -> None:
@@ -102,7 +102,7 @@ class Lease:
         return not self._is_renewed(other)
 
     def _is_renewed(self, other: dict[str, Any]) -> bool:
-        """Watch for as long as a living driver takes to renew, by a clock that is never set."""
+        """Return whether the other renews in time, by a clock that is never set."""
         began = time.monotonic()
         while time.monotonic() - began < _WATCH_SECONDS:
             time.sleep(_LOOK_SECONDS)

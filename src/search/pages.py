@@ -1,4 +1,4 @@
-"""A study's pages in optuna-dashboard, to look at only.
+"""A study's pages in optuna-dashboard, read-only.
 
 The dashboard can also rename and delete studies, and end trials. The driver is the only writer of a
 study, so here it may not; and it answers to this machine's own names alone, or a page elsewhere
@@ -14,7 +14,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from src.search.storage import open_database, plainly
+from src.search.storage import open_database, translated_errors
 from src.search.study import JOURNAL
 
 __all__ = ["study_pages"]
@@ -23,13 +23,13 @@ __all__ = ["study_pages"]
 def study_pages(
     study: str, folder: Path, url: str | None, *, hosts: Collection[str]
 ) -> tuple[WSGIApplication, str]:
-    """An application that shows a study.
+    """Return an application that shows a study.
 
     Args:
         study: its name.
         folder: of the study, with its journal.
         url: of the database that holds it; None for the journal.
-        hosts: names under which the pages are asked for.
+        hosts: values of the Host header that are answered.
 
     Returns:
         the application, and the path of the study's page.
@@ -46,11 +46,11 @@ def study_pages(
         ) from None
     storage = _open(study, folder, url)
     try:
-        with plainly():
+        with translated_errors():
             number = storage.get_study_id_from_name(study)
     except KeyError:
         raise ValueError(f"there is no study {study} in this storage") from None
-    return _looked_at(wsgi(storage), hosts), f"/dashboard/studies/{number}"
+    return _read_only(wsgi(storage), hosts), f"/dashboard/studies/{number}"
 
 
 def _open(study: str, folder: Path, url: str | None) -> BaseStorage:
@@ -66,16 +66,16 @@ def _open(study: str, folder: Path, url: str | None) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(journal)))
 
 
-def _looked_at(pages: WSGIApplication, hosts: Collection[str]) -> WSGIApplication:
+def _read_only(pages: WSGIApplication, hosts: Collection[str]) -> WSGIApplication:
     def answer(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        if environment.get("HTTP_HOST") not in hosts:
-            return _refuse(start, "these pages are for this machine alone")
         origin = environment.get("HTTP_ORIGIN")
-        if origin is not None and origin not in [f"http://{host}" for host in hosts]:
-            return _refuse(start, "these pages are for this machine alone")
         # A link on another page may lead here, but nothing is read on behalf of that page.
         for_another = environment.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin")
-        if for_another and environment.get("HTTP_SEC_FETCH_MODE") != "navigate":
+        if (
+            environment.get("HTTP_HOST") not in hosts
+            or (origin is not None and origin not in [f"http://{host}" for host in hosts])
+            or (for_another and environment.get("HTTP_SEC_FETCH_MODE") != "navigate")
+        ):
             return _refuse(start, "these pages are for this machine alone")
         if environment["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return _refuse(start, "these pages only show: the sweep alone writes to its study")

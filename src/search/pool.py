@@ -1,18 +1,27 @@
-"""Slots with warm workers: give a job to a free one, hear what all of them say."""
+"""Slots with warm workers: give a job to a free slot, and receive the messages of all of them."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import Any
 
-from src.search.workers.engine import Engine, Line, Worker, WorkersFail
-from src.search.workers.process import Ending, Job
+from src.search.jobs import (
+    Answer,
+    Ending,
+    Interrupt,
+    Job,
+    Message,
+    Note,
+    Ready,
+    Report,
+    decode,
+    encode,
+)
+from src.search.workers.engine import Connection, Engine, Worker, WorkersFail
 
-__all__ = ["Ended", "Event", "Noted", "Pool", "Reported", "WorkersFail"]
+__all__ = ["Event", "Pool", "WorkersFail"]
 
 # Workers that die this often in a row before they are ready will not do better the next time.
 _MOST_DEATHS = 3
@@ -22,44 +31,18 @@ _CHECK_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a worker said about its job.
+    """A message of a worker about its job.
 
     Attributes:
         slot: number of the worker's slot.
-        job: what it runs.
+        job: that it runs.
+        message: a `Report` waits for `Pool.answer`; after an `Ending` the slot is free.
+        seconds: since the job was given.
     """
 
     slot: int
     job: Job
-
-
-@dataclass(frozen=True)
-class Noted(Event):
-    """Facts worth keeping."""
-
-    facts: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Reported(Event):
-    """An epoch, counted from 1; the worker waits for `Pool.answer`."""
-
-    epoch: int
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Ended(Event):
-    """The job is over and the slot free.
-
-    Attributes:
-        ending: how; of a worker that died, a failure with what is known.
-        died: whether the worker died.
-        seconds: since the job was given.
-    """
-
-    ending: Ending
-    died: bool
+    message: Note | Report | Ending
     seconds: float
 
 
@@ -81,12 +64,12 @@ class Pool:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._places = [_Place() for _ in range(engine.size)]
-        self._by_connection: dict[Line, int] = {}
+        self._by_connection: dict[Connection, int] = {}
         self._checked = time.monotonic()
 
     @property
     def size(self) -> int:
-        """Slots, whatever they do."""
+        """The number of slots, free or not."""
         return len(self._places)
 
     @property
@@ -101,12 +84,13 @@ class Pool:
                 self._start(number)
 
     def gather(self, seconds: float, check: Callable[[], None]) -> None:
-        """Wait until all workers are up, but no longer than this after the first one is.
+        """Wait until all workers are ready, but no longer than this after the first one is.
 
-        What is measured next then has the machine to itself; and to import takes all of them no
-        longer than it takes one.
+        What is measured next then has the machine to itself; and all of them import in the time
+        that one takes.
 
         Args:
+            seconds: after the first worker is ready.
             check: called all the time; what it raises ends the wait.
         """
         first: float | None = None
@@ -128,75 +112,50 @@ class Pool:
         place = self._places[slot]
         assert place.ready and place.job is None
         place.job, place.since = job, time.monotonic()
-        self._send(slot, {"do": "run", "job": dict(job)})
+        self._send(slot, job)
 
     def answer(self, slot: int, stop: str | None) -> None:
-        """After `Reported`: go on, or stop for this reason."""
-        self._send(slot, {"do": "go_on", "stop": stop})
+        """Answer a `Report`: go on, or stop for this reason."""
+        self._send(slot, Answer(stop))
 
     def interrupt(self, slots: Iterable[int]) -> None:
         """Ask the jobs of these slots to save and end."""
         for slot in slots:
-            self._send(slot, {"do": "interrupt"})
+            self._send(slot, Interrupt())
 
     def abandon(self, slot: int) -> Iterator[Event]:
-        """End the worker of a slot, whatever it does; its job has died of it."""
+        """End the worker of a slot, whatever it does; its job is lost."""
         if self._places[slot].job is not None:
             yield from self._died(slot)
 
     def events(self, seconds: float) -> Iterator[Event]:
-        """What was said, waiting at most so long for the first of it.
+        """Yield what workers sent, waiting at most this long for the first message.
 
         Raises:
-            WorkersFail: a slot's workers die again and again before they are ready, or nobody can
+            WorkersFail: a slot's workers die again and again before they are ready, or none can
                 start any more.
         """
         if time.monotonic() - self._checked >= _CHECK_SECONDS:
             self._check()
-        lines = {line.fileno(): line for line in self._by_connection}
-        for descriptor in wait(list(lines), seconds):
+        connections = {one.fileno(): one for one in self._by_connection}
+        for descriptor in wait(list(connections), seconds):
             assert isinstance(descriptor, int)
-            connection = lines[descriptor]
+            connection = connections[descriptor]
             slot = self._by_connection.get(connection)
             if slot is None:
                 continue
             try:
-                message = json.loads(connection.recv_bytes())
+                content = connection.recv_bytes()
             except (EOFError, OSError):
                 yield from self._died(slot)
                 continue
-            event = self._heard(slot, message)
-            if event is not None:
-                yield event
-
-    def run_alone(
-        self,
-        job: Job,
-        check: Callable[[], None],
-        noted: Callable[[Mapping[str, Any]], None] = lambda facts: None,
-    ) -> Ended:
-        """Run a job that reports nothing while no other runs, on the first worker to be ready.
-
-        A worker that dies of it costs one attempt.
-
-        Args:
-            check: called all the time; what it raises ends the wait.
-            noted: is told what the job notes.
-        """
-        given, deaths = False, 0
-        while True:
-            check()
-            if not given and (free := self.free()):
-                self.give(free[0], job)
-                given = True
-            for event in self.events(_POLL_SECONDS):
-                if isinstance(event, Noted):
-                    noted(event.facts)
-                if not isinstance(event, Ended):
-                    continue
-                if not event.died or deaths:
-                    return event
-                given, deaths = False, 1
+            if not content:  # the worker has not connected yet
+                continue
+            message = decode(content)
+            if isinstance(message, Ready):
+                self._places[slot].ready, self._places[slot].deaths = True, 0
+            else:
+                yield self._event(slot, message)
 
     def close(self) -> None:
         """End all workers."""
@@ -206,7 +165,7 @@ class Pool:
         try:
             for worker in workers:
                 worker.end()
-        except BaseException:  # a signal: who insists waits for the rest no longer than it takes
+        except BaseException:  # a second signal: wait for the rest no longer than it takes
             for worker in workers:
                 worker.end()
             raise
@@ -224,28 +183,13 @@ class Pool:
         place.ready, place.job = False, None
         self._by_connection[place.worker.connection] = slot
 
-    def _heard(self, slot: int, message: dict[str, Any]) -> Event | None:
+    def _event(self, slot: int, message: Message) -> Event:
         place = self._places[slot]
-        if message["said"] == "ready":
-            place.ready, place.deaths = True, 0
-            return None
-        if message["said"] == "waiting":
-            return None
         job = place.job
-        assert job is not None
-        match message["said"]:
-            case "noted":
-                return Noted(slot, job, message["facts"])
-            case "reported":
-                return Reported(slot, job, message["epoch"], message["metrics"])
-        ending = Ending(message["state"], message["result"], message["reason"], message["again"])
-        return self._over(slot, ending, died=False)
-
-    def _over(self, slot: int, ending: Ending, *, died: bool) -> Ended:
-        place = self._places[slot]
-        job, place.job = place.job, None
-        assert job is not None
-        return Ended(slot, job, ending, died, time.monotonic() - place.since)
+        assert job is not None and isinstance(message, Note | Report | Ending)
+        if isinstance(message, Ending):
+            place.job = None
+        return Event(slot, job, message, time.monotonic() - place.since)
 
     def _died(self, slot: int) -> Iterator[Event]:
         self._check()
@@ -254,8 +198,7 @@ class Pool:
         del self._by_connection[place.worker.connection]
         how = place.worker.end()
         if place.job is not None:
-            ending = Ending("failed", reason=f"its worker {how}")
-            event = self._over(slot, ending, died=True)
+            event = self._event(slot, Ending("lost", reason=f"its worker {how}"))
             self._start(slot)
             yield event
             return
@@ -264,10 +207,10 @@ class Pool:
             raise WorkersFail(f"the worker of slot {slot} {how} before it was ready")
         self._start(slot)
 
-    def _send(self, slot: int, message: dict[str, Any]) -> None:
+    def _send(self, slot: int, message: Message) -> None:
         worker = self._places[slot].worker
         assert worker is not None
         try:
-            worker.connection.send_bytes(json.dumps(message).encode())
+            worker.connection.send_bytes(encode(message))
         except OSError:
-            return  # it died; its connection says so next
+            return  # it died; its connection ends next

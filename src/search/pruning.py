@@ -1,4 +1,4 @@
-"""Who is stopped early: Optuna's pruners, each family judged by its own."""
+"""Optuna's pruners, with each family judged by its own trials."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from optuna.pruners import (
 )
 from optuna.study import Study, StudyDirection
 
-from src.search.views import FAMILY, PartOfStudy
+from src.search.space import FAMILY
+from src.search.subset import StudySubset
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 __all__ = ["make_pruner"]
 
-# Of a whole trial, before which nobody is stopped: schedules are still warming up. In the recorded
-# trainings of benchmarks/curves the ranks after 1/27 say little of those at the end (correlations
-# of 0.6 and 0.3), after a ninth most of it (0.8 and 0.8).
+# Of a whole trial, before which none is stopped: schedules are still warming up. In the recorded
+# trainings of benchmarks/curves the ranks after 1/27 correlate by 0.6 and 0.3 with those at the
+# end, after a ninth by 0.8 and 0.8.
 _LEAST_SHARE = 9
 
 
@@ -40,14 +41,14 @@ def make_pruner(
     across_families: bool,
     p_threshold: float = 0.1,
 ) -> BasePruner:
-    """The pruner of a study whose trials report after every epoch or fold, counted from 1.
+    """Return the pruner of a study whose trials report every epoch or fold, counted from 1.
 
     Args:
         name: "asha" (Li et al., 2020, "A System for Massively Parallel Hyperparameter Tuning"),
             "hyperband" (Li et al., 2018), "median" (Golovin et al., 2017), "wilcoxon" (Wilcoxon,
             1945, "Individual Comparisons by Ranking Methods"; of folds, each paired with the same
             one of the best trial) or "none".
-        min_epochs: before which nobody is stopped, nor before a ninth of a whole trial; of
+        min_epochs: before which none is stopped, nor before a ninth of a whole trial; of
             "wilcoxon" folds.
         max_epochs: of a whole trial.
         reduction_factor: one trial in so many goes on.
@@ -76,10 +77,10 @@ def make_pruner(
 
 
 class _NeverFewerThanTwo(BasePruner):
-    """The best two at an epoch go on, whatever one in so many may be.
+    """Never stops the best two at an epoch.
 
     A family of a small sweep has six trials, and the first of them, its own configuration, is hard
-    to beat: it alone would see its end, though others are within a picture or two of it.
+    to beat: it alone would be trained to its end, though others are within a picture or two of it.
     """
 
     def __init__(self, inner: BasePruner) -> None:
@@ -97,22 +98,22 @@ class _NeverFewerThanTwo(BasePruner):
 
 
 class _WithinFamily(BasePruner):
-    """A slow starter is not judged by a fast one's curve."""
+    """Compares a trial with those of its family alone: families start at different speeds."""
 
     def __init__(self, inner: BasePruner) -> None:
         self._inner = inner
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         family = trial.params.get(FAMILY)
-        seen = PartOfStudy(study, lambda other: other.params.get(FAMILY) == family)
+        seen = StudySubset(study, lambda other: other.params.get(FAMILY) == family)
         return self._inner.prune(seen, trial)
 
 
 class _Hyperband(BasePruner):
     """Successive halving in brackets that begin to prune at 1, 3, 9 ... times `min_epochs`.
 
-    Optuna's own looks at the whole study, whatever part of it it is shown; this one halves within
-    what it is shown. Trials go to brackets in the shares of Li et al. (2018), algorithm 1, drawn by
+    Optuna's own reads the whole study, whatever subset it is given; this one halves within what it
+    is given. Trials go to brackets in the shares of Li et al. (2018), algorithm 1, drawn by
     their number.
     """
 
@@ -133,11 +134,11 @@ class _Hyperband(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         bracket = self.bracket(trial.number)
-        seen = PartOfStudy(study, lambda other: self.bracket(other.number) == bracket)
+        seen = StudySubset(study, lambda other: self.bracket(other.number) == bracket)
         return self._halving[bracket].prune(seen, trial)
 
     def bracket(self, number: int) -> int:
-        """That of the trial with this number; 0 prunes first."""
+        """Return the bracket of the trial with this number; 0 prunes first."""
         place = binascii.crc32(str(number).encode()) % sum(self._shares)
         ends = itertools.accumulate(self._shares)
         return next(bracket for bracket, end in enumerate(ends) if place < end)

@@ -1,6 +1,6 @@
-"""Who proposes the next configuration: Optuna's samplers, made anew for each trial.
+"""Proposals: Optuna's samplers, made anew for each trial, and the families that they draw from.
 
-A sampler that is made from (seed, number of the trial) and otherwise only looks at the study draws
+A sampler that is made from (seed, number of the trial), and otherwise only reads the study, draws
 the same after an interruption as without one.
 """
 
@@ -10,28 +10,37 @@ import hashlib
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from optuna.samplers import BaseSampler
+from optuna import samplers
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import Trial, TrialState
 
-from src.search.space import Family
+from src.search.space import FAMILY, Family
+from src.search.subset import StudySubset
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
-__all__ = ["check_sampler", "family_sampler", "grid", "make_sampler"]
+__all__ = ["Proposer", "check_sampler"]
 
 _ONE_PLAIN_SPACE = ("cmaes", "grid", "qmc")
+# A sampler's time grows with the trials that it reads, and its proposals hardly change after so
+# many.
+_MOST_READ, _BEST_READ = 400, 100
+# Random trials of each family, at least, before its sampler learns from them.
+_LEAST_STARTUP = 3
 
 
 def check_sampler(name: str, families: Sequence[Family], objectives: int) -> None:
     """Refuse what a sampler cannot do.
 
     Raises:
-        ValueError: in plain words.
+        ValueError: the message says what, and the remedy.
     """
     if name in _ONE_PLAIN_SPACE:
         if len(families) > 1 or families[0].conditional:
@@ -55,21 +64,121 @@ def check_sampler(name: str, families: Sequence[Family], objectives: int) -> Non
         raise ValueError(f"sampler={name} takes one metric: say sampler=nsga2 or sampler=tpe")
 
 
-def make_sampler(
-    name: str, families: Sequence[Family], *, seed: int, number: int, startup_trials: int
-) -> BaseSampler:
-    """The sampler for the trial with this number.
+@dataclass(frozen=True)
+class Proposer:
+    """Draws the configurations of a study's trials.
 
-    TPE is the multivariate one of Bergstra et al. (2011) and Falkner et al. (2018), which takes
-    each family's keys as a group of their own.
+    Attributes:
+        study: of the trials.
+        families: to choose from.
+        name: of the sampler, as in `check_sampler`.
+        seed: of all draws.
+        startup_trials: random ones before the sampler learns, of all families together.
     """
-    make = partial(_sampler, name, study_seed=seed, startup_trials=startup_trials)
-    return _PerParameter(make, _seed(seed, number))
+
+    study: Study
+    families: Sequence[Family]
+    name: str
+    seed: int
+    startup_trials: int
+
+    def prepare(self, families: frozenset[str] | None) -> bool:
+        """Enqueue what the next trial must be, where the sampler is not free to choose.
+
+        Args:
+            families: names that the trial may have; None for all. Where some are left out and
+                nothing is enqueued, the others take turns.
+
+        Returns:
+            False where the sampler has nothing left to propose.
+        """
+        if self.name == "grid":
+            return self._enqueue_untried()
+        names = {family.name for family in self.families}
+        if families is not None and not names <= families and len(names) > 1:
+            trials = self.study.get_trials(deepcopy=False)
+            if all(trial.state is not TrialState.WAITING for trial in trials):
+                turn = sorted(families)[len(trials) % len(families)]
+                self.study.enqueue_trial({FAMILY: turn})
+        return True
+
+    def draw(self, trial: Trial, trial_id: int) -> None:
+        """Draw a family, then its values by a sampler that reads that family's trials alone.
+
+        So what a proposal costs does not grow with the trials of other families.
+
+        Args:
+            trial: running; what it has already is kept.
+            trial_id: that the storage knows it by.
+        """
+        if len(self.families) == 1:  # no choice, and some samplers take none
+            self.study.sampler = self._sampler(trial.number)
+            self.families[0].draw(trial)
+            return
+        self.study.sampler = self._family_sampler(trial.number)
+        by_name = {family.name: family for family in self.families}
+        name = trial.suggest_categorical(FAMILY, tuple(by_name))
+        # Without this trial itself, which would be judged by its own half if it is half drawn.
+        read = self._worth_reading(name) - {trial.number}
+        subset = StudySubset(
+            self.study, lambda other: other.number in read, self._sampler(trial.number)
+        )
+        by_name[name].draw(Trial(subset, trial_id))
+
+    def _worth_reading(self, family: str) -> set[int]:
+        """Return numbers of the family's trials; of very many, of the best and the latest."""
+        if self.name == "random":
+            return set()
+        known = self.study.get_trials(deepcopy=False)
+        trials = [trial for trial in known if trial.params.get(FAMILY) == family]
+        if len(trials) <= _MOST_READ:
+            return {trial.number for trial in trials}
+        complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+        sign = -1.0 if self.study.directions[0].name == "MAXIMIZE" else 1.0
+        complete.sort(key=lambda trial: sign * trial.values[0])
+        best = {trial.number for trial in complete[:_BEST_READ]}
+        return best | {trial.number for trial in trials[_BEST_READ - _MOST_READ :]}
+
+    def _enqueue_untried(self) -> bool:
+        """Enqueue a point of the grid that was not tried; return False if all of it was.
+
+        Optuna's own grid leaves out as many points as were enqueued by hand.
+        """
+        known = self.study.get_trials(deepcopy=False)
+        if any(trial.state is TrialState.WAITING for trial in known):
+            return True
+        tried = [trial.system_attrs.get("fixed_params") for trial in known]
+        for values in _grid(self.families[0], self.seed):
+            if values not in tried:
+                self.study.enqueue_trial(values)
+                return True
+        return False
+
+    def _sampler(self, number: int) -> BaseSampler:
+        """Return the sampler of a family's values, for the trial with this number.
+
+        TPE is the multivariate one of Bergstra et al. (2011) and Falkner et al. (2018), which takes
+        each family's keys as a group of their own.
+        """
+        startup, count = self.startup_trials, len(self.families)
+        if count > 1:
+            startup = max(_LEAST_STARTUP, startup // count)
+        make = partial(_make, self.name, study_seed=self.seed, startup_trials=startup)
+        return _PerParameter(make, _seed(self.seed, number))
+
+    def _family_sampler(self, number: int) -> BaseSampler:
+        """Return the sampler that chooses among families, for the trial with this number.
+
+        A single choice is nothing for a model of many dimensions: where the named sampler learns,
+        TPE of one parameter does it here.
+        """
+        draw = _seed(self.seed, number)
+        if self.name == "random":
+            return samplers.RandomSampler(seed=draw)
+        return TPESampler(seed=draw, n_startup_trials=self.startup_trials, multivariate=False)
 
 
-def _sampler(name: str, draw: int, *, study_seed: int, startup_trials: int) -> BaseSampler:
-    from optuna import samplers
-
+def _make(name: str, draw: int, *, study_seed: int, startup_trials: int) -> BaseSampler:
     match name:
         case "tpe":
             return _tpe(draw, startup_trials)
@@ -79,7 +188,7 @@ def _sampler(name: str, draw: int, *, study_seed: int, startup_trials: int) -> B
                 n_startup_trials=startup_trials,
                 independent_sampler=_tpe(draw, startup_trials),
             )
-        case "random" | "grid":  # a grid is enqueued; see `grid`
+        case "random" | "grid":  # a grid is enqueued; see `Proposer.prepare`
             return samplers.RandomSampler(seed=draw)
         case "cmaes":
             return samplers.CmaEsSampler(seed=draw, n_startup_trials=startup_trials)
@@ -89,6 +198,10 @@ def _sampler(name: str, draw: int, *, study_seed: int, startup_trials: int) -> B
         case "nsga2":
             return samplers.NSGAIISampler(seed=draw)
     raise ValueError(f"there is no sampler {name!r}")
+
+
+def _tpe(seed: int, startup_trials: int) -> BaseSampler:
+    return TPESampler(seed=seed, n_startup_trials=startup_trials, multivariate=True, group=True)
 
 
 class _PerParameter(BaseSampler):
@@ -126,33 +239,8 @@ class _PerParameter(BaseSampler):
         self._joint.before_trial(study, trial)
 
 
-def family_sampler(name: str, *, seed: int, number: int, startup_trials: int) -> BaseSampler:
-    """The sampler that chooses among families for the trial with this number.
-
-    A single choice is nothing for a model of many dimensions: where the named sampler learns, TPE
-    of one parameter does it here.
-    """
-    from optuna import samplers
-
-    draw = _seed(seed, number)
-    if name == "random":
-        return samplers.RandomSampler(seed=draw)
-    return samplers.TPESampler(seed=draw, n_startup_trials=startup_trials, multivariate=False)
-
-
-def _tpe(seed: int, startup_trials: int) -> BaseSampler:
-    from optuna.samplers import TPESampler
-
-    return TPESampler(
-        seed=seed,
-        n_startup_trials=startup_trials,
-        multivariate=True,
-        group=True,
-    )
-
-
-def grid(family: Family, seed: int) -> list[dict[str, Any]]:
-    """Every combination of the family's values, as the study stores them, in a shuffled order."""
+def _grid(family: Family, seed: int) -> list[dict[str, Any]]:
+    """Return every combination of a family's values, as stored, in a shuffled order."""
     axes: list[list[tuple[str, Any]]] = []
     for parameter in family.parameters:
         if parameter.choices:

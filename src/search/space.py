@@ -1,4 +1,4 @@
-"""What a family searches: keys of a run with their ranges, choices and conditions."""
+"""Search spaces: the keys of a run that a family searches, with ranges, choices and conditions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
-    from optuna.trial import Trial
+    from optuna.trial import BaseTrial
 
-__all__ = ["Family", "Parameter", "Value", "parse_space"]
+__all__ = ["FAMILY", "Family", "Parameter", "Value", "parse_space"]
 
+# The study's parameter that names the family of a trial.
+FAMILY = "family"
 Value = bool | int | float | str | list[Any] | None
 _KEYS = {"low", "high", "log", "step", "choices", "when"}
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One key's range under one condition.
+    """The range or the choices of one key, under one condition.
 
     Attributes:
         key: dotted key of a run's settings, or a config group.
@@ -30,8 +31,8 @@ class Parameter:
         log: whether to draw the logarithm evenly.
         step: between values; None for any float, and for every whole number.
         whole: whether the values are whole numbers.
-        when: other keys of the family with the values that they must have; the parameter plays no
-            part where they have not.
+        when: other keys of the family with the values that they must have; the parameter is unused
+            where they have others.
     """
 
     key: str
@@ -45,26 +46,20 @@ class Parameter:
     when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
 
     def applies(self, values: Mapping[str, Value]) -> bool:
-        """Whether its conditions hold for these values of other keys."""
+        """Return whether its conditions hold for these values of other keys."""
         return all(key in values and values[key] in allowed for key, allowed in self.when)
 
-    def distribution(self) -> BaseDistribution:
-        """As Optuna has it; choices by their text, for it takes no lists."""
-        from optuna.distributions import (
-            CategoricalDistribution,
-            FloatDistribution,
-            IntDistribution,
-        )
-
+    def suggest(self, trial: BaseTrial, name: str) -> Any:
+        """Return what a trial's sampler chooses, as stored under `name`; choices by their text."""
         if self.choices:
-            return CategoricalDistribution([_text(value) for value in self.choices])
+            return trial.suggest_categorical(name, [_text(value) for value in self.choices])
         if self.whole:
             step = 1 if self.step is None else int(self.step)
-            return IntDistribution(int(self.low), int(self.high), log=self.log, step=step)
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log, step=step)
+        return trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step)
 
     def stored(self, value: Value) -> Any:
-        """A value as the study keeps it.
+        """Return a value as the study keeps it.
 
         Raises:
             ValueError: it is none that the parameter may have.
@@ -81,19 +76,19 @@ class Parameter:
         return value
 
     def value(self, stored: Any) -> Value:
-        """`stored` undone. Floats keep six digits, which is what a person can read."""
+        """Return the value that `stored` stands for. Floats keep six digits, which is readable."""
         if self.choices:
             return next(choice for choice in self.choices if _text(choice) == stored)
         return int(stored) if self.whole else float(f"{stored:.6g}")
 
     def extremes(self) -> tuple[Value, ...]:
-        """All choices, or both ends."""
+        """Return all choices, or both bounds."""
         if self.choices:
             return self.choices
         return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
 
     def plain(self) -> dict[str, Any]:
-        """What a person compares, as plain values."""
+        """Return what identifies the parameter, as plain values."""
         if self.choices:
             known: dict[str, Any] = {"choices": [_text(value) for value in self.choices]}
         else:
@@ -104,13 +99,13 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of candidate: what all of it share, and what differs.
+    """A kind of candidate: what all of its configurations share, and what is searched.
 
     Attributes:
         name: of its file in sweeps/spaces/.
-        words: with which src.train begins.
-        parameters: in an order in which conditions follow what they look at.
-        constants: values of keys that conditions look at and nobody searches.
+        words: overrides that all of its configurations share.
+        parameters: each after those that its conditions read.
+        constants: values of keys that conditions read and that are not searched.
     """
 
     name: str
@@ -120,21 +115,21 @@ class Family:
 
     @property
     def conditional(self) -> bool:
-        """Whether some parameter plays no part in some configurations."""
+        """Whether some parameter is unused in some configurations."""
         return any(parameter.when for parameter in self.parameters)
 
-    def draw(self, trial: Trial) -> dict[str, Value]:
-        """Let the study's sampler choose a value of each key that plays a part."""
+    def draw(self, trial: BaseTrial) -> dict[str, Value]:
+        """Return what the trial's sampler chooses for each key that is used."""
         values = dict(self.constants)
         drawn: dict[str, Value] = {}
         for parameter in self.parameters:
             if parameter.applies(values):
-                stored = trial._suggest(self.stored_name(parameter), parameter.distribution())
+                stored = parameter.suggest(trial, self.stored_name(parameter))
                 drawn[parameter.key] = values[parameter.key] = parameter.value(stored)
         return drawn
 
     def stored_values(self, values: Mapping[str, Value]) -> dict[str, Any]:
-        """The study's parameters that stand for these values.
+        """Return the study's parameters that stand for these values.
 
         Raises:
             ValueError: a value is missing, or none that its parameter may have.
@@ -152,17 +147,17 @@ class Family:
         return stored
 
     def stored_name(self, parameter: Parameter) -> str:
-        """Of one study with several families: unique in it."""
+        """Return the name of the study's parameter, unique among all families."""
         return f"{self.name}/{parameter.name}"
 
     def plain(self) -> dict[str, Any]:
-        """What makes it this family, as plain values."""
+        """Return what identifies the family, as plain values."""
         parameters = {parameter.name: parameter.plain() for parameter in self.parameters}
         return {"words": list(self.words), "space": parameters}
 
 
 def parse_space(plain: Mapping[str, Any]) -> list[Parameter]:
-    """Parameters of a space as it is written in sweeps/spaces/.
+    """Return the parameters of a space as it is written in sweeps/spaces/.
 
     Args:
         plain: by key, `{choices: [...]}` or `{low, high, log, step}`, perhaps with
@@ -170,7 +165,7 @@ def parse_space(plain: Mapping[str, Any]) -> list[Parameter]:
             depends on others.
 
     Raises:
-        ValueError: anything that makes no sense, in plain words.
+        ValueError: the space is invalid; the message names key, value and what is allowed.
     """
     parameters = []
     for key, spec in plain.items():
@@ -246,7 +241,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 
 def _ordered(parameters: Sequence[Parameter]) -> list[Parameter]:
-    """Conditions after what they look at."""
+    """Return the parameters, each after those that its conditions read."""
     ordered: list[Parameter] = []
     waiting = list(parameters)
     while waiting:
@@ -273,7 +268,7 @@ def _is_step(value: float, low: float, step: float | None) -> bool:
 
 
 def _equal(one: Value, other: Value) -> bool:
-    """2 is 2.0, but 1 is not true."""
+    """Return whether two values are the same: 2 is 2.0, but 1 is not true."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 

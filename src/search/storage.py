@@ -1,24 +1,136 @@
-"""Databases that hold studies, and plain words for what is wrong with them."""
+"""Where a study is kept: a journal file that stays whole whatever happens, or a database.
+
+The format of the journal is that of `optuna.storages.journal.JournalFileBackend`, one JSON
+operation a line, so that Optuna's own tools open it; each line ends with its checksum, which they
+ignore. That class is poisoned for good by a torn last line (a power cut, a full disk); here such a
+line is cut off when the file is opened, and a failed write is taken back.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages.journal import BaseJournalBackend
 
+from src.machine.disk import named_file
 from src.search.lease import StudyBusy
+from src.storage.digests import DamagedLine, checked_line, line_content
 
-__all__ = ["open_database", "plainly"]
+__all__ = ["Journal", "open_database", "operation_of", "translated_errors"]
 
+_log = logging.getLogger(__name__)
+
+# Optuna's operation that ends a trial: from there on its loss would matter.
+_ENDS_TRIAL = 6
 # How long SQLite waits for another process that writes.
 _PATIENCE_SECONDS = 30
 
 
+class Journal(BaseJournalBackend):
+    """The file behind Optuna's journal storage. One process writes; others may read.
+
+    Args:
+        path: of the file; made where it is missing.
+
+    Raises:
+        ValueError: a line before the last is damaged.
+        OSError: it cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        self._offsets = [0]
+        self._size = self._recover()
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yield the operations from this number on."""
+        if log_number_from >= len(self._offsets) - 1:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offsets[log_number_from])
+            for number, line in enumerate(file.read(self._size - file.tell()).splitlines()):
+                try:
+                    yield line_content(line)
+                except DamagedLine as error:
+                    raise self._damaged(log_number_from + number + 1, error) from error
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write operations, all of them or none.
+
+        Raises:
+            OSError: there is no room; the file is as it was.
+        """
+        lines = [checked_line(log) for log in logs]
+        content = b"".join(lines)
+        try:
+            written = 0
+            with named_file(self._path):
+                while written < len(content):
+                    written += os.write(self._file, content[written:])
+            # What a killed process wrote is safe; what a power cut would lose is one trial's steps.
+            if any(log.get("op_code") == _ENDS_TRIAL for log in logs):
+                os.fsync(self._file)
+        except OSError:
+            os.ftruncate(self._file, self._size)
+            raise
+        for line in lines:
+            self._size += len(line)
+            self._offsets.append(self._size)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def _recover(self) -> int:
+        """Find where the lines begin, cut off a last one that is not whole, and return the size."""
+        size = 0
+        with self._path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    operation_of(line)
+                except DamagedLine as error:
+                    if file.read(1):
+                        raise self._damaged(number, error) from error
+                    _log.warning("the last line of %s is damaged (%s): cut off", self._path, error)
+                    break
+                size += len(line)
+                self._offsets.append(size)
+        os.ftruncate(self._file, size)
+        return size
+
+    def _damaged(self, number: int, error: DamagedLine) -> ValueError:
+        command = shlex.join(["python", "-m", "src.verify", f"study={self._path.parent}"])
+        return ValueError(
+            f"line {number} of {self._path} is damaged ({error}): {command} repair=true cuts it out"
+        )
+
+
+def operation_of(line: bytes) -> dict[str, Any]:
+    """Return the operation of Optuna's that a whole line of a journal holds.
+
+    Raises:
+        DamagedLine: it is not what was written.
+    """
+    operation = line_content(line)
+    if "op_code" not in operation:
+        raise DamagedLine("it is no operation of a study")
+    return operation
+
+
 def open_database(url: str) -> BaseStorage:
-    """The storage behind a URL, as SQLAlchemy takes it.
+    """Return the storage behind a URL, as SQLAlchemy takes it.
 
     Raises:
         ValueError: it cannot be opened.
@@ -35,12 +147,12 @@ def open_database(url: str) -> BaseStorage:
         cause = error.__cause__ or error
         raise ValueError(f"storage: its driver is not installed: {cause}{hint}") from error
     except Exception as error:
-        raise ValueError(f"storage: it cannot be opened ({_said(error)})") from error
+        raise ValueError(f"storage: it cannot be opened ({_describe(error)})") from error
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
-    """Say in one sentence what is wrong with a storage.
+def translated_errors() -> Iterator[None]:
+    """Raise one sentence for what is wrong with a storage.
 
     Raises:
         StudyBusy: it does not answer, or not in time.
@@ -48,18 +160,18 @@ def plainly() -> Iterator[None]:
     try:
         yield
     except StorageInternalError as error:
-        cause = _said(error.__cause__ or error)
+        cause = _describe(error.__cause__ or error)
         raise StudyBusy(
             f"the study's storage does not answer ({cause}); once it does, the same command goes on"
         ) from error
 
 
-def _said(error: BaseException) -> str:
-    """By the database, without the statement and the links around it."""
+def _describe(error: BaseException) -> str:
+    """Return the words of the database, without the statement and the links around them."""
     # A connection that breaks within a transaction is reported by what the session refuses next.
     link: BaseException | None = error
     while link is not None and getattr(link, "orig", None) is None:
         link = link.__cause__ or link.__context__
-    said = str(getattr(link, "orig", error)).strip()
-    said = next(iter(said.splitlines()), type(error).__name__)
-    return said.partition(" (Background on this error")[0]
+    text = str(getattr(link, "orig", error)).strip()
+    text = next(iter(text.splitlines()), type(error).__name__)
+    return text.partition(" (Background on this error")[0]

@@ -1,46 +1,32 @@
-"""A study that survives: Optuna's, with one writer, a fingerprint, and trials that can go on."""
+"""A study that survives its driver: Optuna's, with one writer, an identity and resumed trials."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Self
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.distributions import CategoricalDistribution
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
-from src.search.difference import difference
-from src.search.importances import key_shares
-from src.search.journal import Journal
+from src.records.trials import TrialRecord
 from src.search.lease import Lease, StudyBusy
-from src.search.samplers import family_sampler, grid, make_sampler
-from src.search.space import Family, Value
-from src.search.storage import open_database, plainly
-from src.search.views import FAMILY, PartOfStudy
+from src.search.results import STATES, importances, trial_record
+from src.search.samplers import Proposer
+from src.search.space import FAMILY, Family, Value
+from src.search.storage import Journal, open_database, translated_errors
 
-__all__ = ["JOURNAL", "Plan", "StudyBusy", "StudyChanged", "SweepStudy"]
+__all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "StudySpec", "SweepStudy"]
 
-_STATES = {
-    TrialState.RUNNING: RUNNING,
-    TrialState.COMPLETE: COMPLETE,
-    TrialState.PRUNED: PRUNED,
-    TrialState.FAIL: FAILED,
-}
 JOURNAL = "study.journal"
-# A sampler's time grows with what it looks at, and its proposals hardly change after so many.
-_MOST_SEEN, _BEST_SEEN = 400, 100
-# Random trials of each family, at least, before its sampler learns from them.
-_LEAST_STARTUP = 3
+_MOST_DIFFERENCES = 5
 
 
 class StudyChanged(ValueError):
@@ -48,7 +34,7 @@ class StudyChanged(ValueError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudySpec:
     """What makes a study this study, and how it proposes.
 
     Attributes:
@@ -56,7 +42,7 @@ class Plan:
         families: that race.
         directions: "maximize" or "minimize", one a metric.
         identity: plain values that must not change between starts.
-        sampler, startup_trials, seed: see `make_sampler`.
+        sampler, startup_trials, seed: see `Proposer`.
         pruner: see `make_pruner`.
     """
 
@@ -75,7 +61,7 @@ class SweepStudy:
 
     Args:
         folder: of the study; made where it is missing.
-        plan: see `Plan`.
+        spec: see `StudySpec`.
         storage: URL of a database; None for a journal in `folder`.
 
     Raises:
@@ -85,13 +71,14 @@ class SweepStudy:
         OSError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, plan: Plan, storage: str | None = None) -> None:
+    def __init__(self, folder: Path, spec: StudySpec, storage: str | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         # Grouped sampling and seeded QMC are what conditional spaces and repeatable studies need.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        self.plan = plan
-        self._families = {family.name: family for family in plan.families}
-        self._running: dict[int, Trial] = {}
+        self.spec = spec
+        self._families = {family.name: family for family in spec.families}
+        self._ids: dict[int, int] = {}  # of trials in the storage, by number
+        self._running: set[int] = set()
         self._journal: Journal | None = None
         self._lease: Lease | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +87,7 @@ class SweepStudy:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise StudyBusy(
-                f"the study {plan.name} in {folder} is being driven by another process"
+                f"the study {spec.name} in {folder} is being driven by another process"
             ) from None
         try:
             self._open(folder, storage)
@@ -108,21 +95,42 @@ class SweepStudy:
             self.close()
             raise
 
-    def _open(self, folder: Path, storage: str | None) -> None:
-        opened: BaseStorage
-        if storage is None:
+    def _open(self, folder: Path, url: str | None) -> None:
+        if url is None:
             self._journal = Journal(folder / JOURNAL)
-            opened = JournalStorage(self._journal)
+            self._storage: optuna.storages.BaseStorage
+            self._storage = optuna.storages.JournalStorage(self._journal)
         else:
-            opened = open_database(storage)
-        with plainly():
-            self._study = self._loaded(opened)
-        if storage is not None:  # other machines reach it too
-            self._lease = Lease(self.plan.name, self.recall, self.remember)
+            self._storage = open_database(url)
+        spec = self.spec
+        with translated_errors():
+            self._study = self._load_or_create()
+            self._study_id = self._storage.get_study_id_from_name(spec.name)
+        self._proposer = Proposer(
+            self._study, spec.families, spec.sampler, spec.seed, spec.startup_trials
+        )
+        if url is not None:  # other machines reach it too
+            self._lease = Lease(spec.name, self.recall, self.remember)
             self._lease.take()
+        self._check_identity()
+
+    def _load_or_create(self) -> optuna.Study:
+        """Return the study of the storage; a journal that has it is only read."""
+        name, pruner = self.spec.name, self.spec.pruner
+        if name in optuna.get_all_study_names(self._storage):
+            return optuna.load_study(study_name=name, storage=self._storage, pruner=pruner)
+        return optuna.create_study(
+            study_name=name,
+            storage=self._storage,
+            directions=[StudyDirection[one.upper()] for one in self.spec.directions],
+            pruner=pruner,
+            load_if_exists=True,  # another machine may have been quicker
+        )
+
+    def _check_identity(self) -> None:
         known = self.recall("identity")
-        given = json.loads(json.dumps(self.plan.identity))
-        # A start that came to no trial, for wrong pictures say, decides nothing of a later one.
+        given = json.loads(json.dumps(self.spec.identity))
+        # A start that came to no trial, for wrong pictures perhaps, binds no later one.
         empty = not self._study.get_trials(deepcopy=False)
         if known is None:
             self.remember("identity", given)
@@ -130,23 +138,13 @@ class SweepStudy:
             self.remember("identity", given)
             self.remember("prepared", None)
         elif known != given:
+            found = list(_differences(known, given))
+            more = len(found) - _MOST_DIFFERENCES
+            shown = "; ".join(found[:_MOST_DIFFERENCES]) + (f" and {more} more" if more > 0 else "")
             raise StudyChanged(
-                f"the study {self.plan.name} was begun otherwise: {difference(known, given)}. "
+                f"the study {self.spec.name} was begun otherwise: {shown}. "
                 "Begin a new one with study=NAME, or take the old settings"
             )
-
-    def _loaded(self, storage: BaseStorage) -> optuna.Study:
-        """The study in a storage; a journal that has it is only read."""
-        name, pruner = self.plan.name, self.plan.pruner
-        if name in optuna.get_all_study_names(storage):
-            return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
-        return optuna.create_study(
-            study_name=name,
-            storage=storage,
-            directions=[StudyDirection[one.upper()] for one in self.plan.directions],
-            pruner=pruner,
-            load_if_exists=True,  # another machine may have been quicker
-        )
 
     def close(self) -> None:
         """Let another process drive."""
@@ -157,7 +155,7 @@ class SweepStudy:
         self._lock.release()
 
     def stay(self) -> None:
-        """To be called every few seconds, for drivers on other machines.
+        """Renew the claim on the study; to be called every few seconds.
 
         Raises:
             StudyBusy: another process has taken the study over meanwhile.
@@ -171,19 +169,19 @@ class SweepStudy:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # What the study knows beside its trials.
+    # What the study keeps beside its trials.
 
     def recall(self, key: str) -> Any:
-        """What was remembered under `key`, or None."""
-        with plainly():
+        """Return what was remembered under `key`, or None."""
+        with translated_errors():
             return self._study.user_attrs.get(key)
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a plain value for later starts."""
-        with plainly():
+        with translated_errors():
             self._study.set_user_attr(key, value)
 
-    # Trials.
+    # Trials that begin, run and end.
 
     def enqueue(self, family: str, values: Mapping[str, Value]) -> None:
         """Try this configuration before anything that the sampler proposes; once, if asked again.
@@ -193,7 +191,7 @@ class SweepStudy:
         """
         stored = self._families[family].stored_values(values)
         chosen = {FAMILY: family} if len(self._families) > 1 else {}
-        with plainly():
+        with translated_errors():
             self._study.enqueue_trial(
                 chosen | stored, user_attrs={"default": True}, skip_if_exists=True
             )
@@ -205,205 +203,124 @@ class SweepStudy:
             families: that it may be of, at least one; None for all. Where some are left out and
                 nothing is enqueued, the others take turns.
         """
-        with plainly():
-            if self.plan.sampler == "grid" and not self._enqueue_untried():
+        with translated_errors():
+            if not self._proposer.prepare(families):
                 return None
-            if families is not None and not self._families.keys() <= families:
-                self._enqueue_one_of(sorted(families))
             trial = self._study.ask()
-            self._draw(trial)
-        self._running[trial.number] = trial
+            self._proposer.draw(trial, self._id(trial.number))
+        self._running.add(trial.number)
         return self.trial(trial.number)
 
-    def _enqueue_one_of(self, families: Sequence[str]) -> None:
-        trials = self._all()
-        if len(self._families) > 1 and all(t.state is not TrialState.WAITING for t in trials):
-            self._study.enqueue_trial({FAMILY: families[len(trials) % len(families)]})
-
-    def _draw(self, trial: Trial) -> None:
-        """First the family, then its values by a sampler that looks at the family alone: what it
-        costs to ask does not grow with the other families."""
-        plan, names, number = self.plan, tuple(self._families), trial.number
-        with plainly():
-            if len(names) == 1:  # no choice, and some samplers take none
-                self._study.sampler = self._sampler(number)
-                plan.families[0].draw(trial)
-                return
-            self._study.sampler = family_sampler(
-                plan.sampler, seed=plan.seed, number=number, startup_trials=plan.startup_trials
-            )
-            family = str(trial._suggest(FAMILY, CategoricalDistribution(names)))
-            # Not this trial itself: one half drawn would be judged by its own half.
-            seen = self._worth_a_look(family) - {trial.number}
-            view = PartOfStudy(
-                self._study, lambda other: other.number in seen, self._sampler(number)
-            )
-            self._families[family].draw(Trial(view, trial._trial_id))
-
-    def _worth_a_look(self, family: str) -> set[int]:
-        """The family's trials by number; of very many the best and the latest."""
-        if self.plan.sampler == "random":
-            return set()
-        trials = [t for t in self._all() if t.params.get(FAMILY) == family]
-        if len(trials) <= _MOST_SEEN:
-            return {trial.number for trial in trials}
-        complete = [t for t in trials if t.state is TrialState.COMPLETE]
-        sign = -1.0 if self.plan.directions[0] == "maximize" else 1.0
-        complete.sort(key=lambda t: sign * t.values[0])
-        best = {trial.number for trial in complete[:_BEST_SEEN]}
-        return best | {trial.number for trial in trials[_BEST_SEEN - _MOST_SEEN :]}
+    def unfinished(self) -> list[TrialRecord]:
+        """Return the trials that an earlier driver left running; they run on here."""
+        left = []
+        for frozen in self._all():
+            number = frozen.number
+            if frozen.state is TrialState.RUNNING and number not in self._running:
+                with translated_errors():
+                    # The rest, if the driver was killed while it was being drawn.
+                    self._proposer.draw(Trial(self._study, self._id(number)), self._id(number))
+                self._running.add(number)
+                left.append(self.trial(number))
+        return left
 
     def note(self, number: int, **facts: Any) -> None:
         """Keep plain values with a running trial, such as its run's folder."""
-        with plainly():
+        with translated_errors():
             for key, value in facts.items():
-                self._running[number].set_user_attr(key, value)
+                self._storage.set_trial_user_attr(self._id(number), key, value)
 
-    def report(self, number: int, epoch: int, value: float) -> None:
-        """The first metric after this epoch, counted from 1; a repeated epoch is passed over."""
-        trial = self._running[number]
-        with plainly():
-            # What a trial that goes on from a checkpoint repeats is the same.
-            if epoch in self._frozen(number).intermediate_values:
-                return
-            if len(self.plan.directions) == 1:
-                trial.report(value, epoch)
-            else:  # of several objectives Optuna keeps curves, but refuses to be told of them
-                storage = self._study._storage
-                storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
+    def report(self, number: int, step: int, value: float) -> None:
+        """Keep the first metric after an epoch or a fold, counted from 1.
+
+        A repeated step is ignored: what a trial repeats after a checkpoint is the same. Unlike
+        `Trial.report` this takes the curves of studies with several objectives.
+        """
+        with translated_errors():
+            if step not in self._frozen(number).intermediate_values:
+                self._storage.set_trial_intermediate_value(self._id(number), step, value)
 
     def should_prune(self, number: int) -> bool:
-        """What the pruner says of a running trial."""
-        with plainly():
-            return self._running[number].should_prune()
+        """Return whether the pruner stops a running trial."""
+        with translated_errors():
+            return self.spec.pruner.prune(self._study, self._frozen(number))
 
     def complete(self, number: int, objectives: Sequence[float]) -> None:
-        """The trial ended, with its metrics."""
-        self._tell(number, TrialState.COMPLETE, list(objectives))
+        """End a trial with its metrics."""
+        self._end(number, TrialState.COMPLETE, list(objectives))
 
     def pruned(self, number: int, reason: str) -> None:
-        """The trial was stopped."""
+        """End a trial that was stopped."""
         self.note(number, reason=reason)
-        self._tell(number, TrialState.PRUNED)
+        with translated_errors():
+            # What `Study.tell` does; a study of several objectives has no such value.
+            curve = self._frozen(number).intermediate_values
+            values = [curve[max(curve)]] if curve and len(self.spec.directions) == 1 else None
+        self._end(number, TrialState.PRUNED, values)
 
     def failed(self, number: int, reason: str) -> None:
-        """The trial came to nothing."""
+        """End a trial that came to nothing."""
         self.note(number, reason=reason)
-        self._tell(number, TrialState.FAIL)
+        self._end(number, TrialState.FAIL, None)
 
-    def _tell(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
-        trial = self._running[number]
-        with plainly():
-            if state is TrialState.PRUNED and values is None:
-                # What `Study.tell` does; a study of several objectives has no such value.
-                frozen = self._frozen(number)
-                if frozen.last_step is not None and len(self.plan.directions) == 1:
-                    values = [frozen.intermediate_values[frozen.last_step]]
-            self._study._storage.set_trial_state_values(trial._trial_id, state, values)
-        del self._running[number]
+    def _end(self, number: int, state: TrialState, values: list[float] | None) -> None:
+        with translated_errors():
+            self._storage.set_trial_state_values(self._id(number), state, values)
+        self._running.remove(number)
 
-    def unfinished(self) -> list[TrialRecord]:
-        """The trials that an earlier driver left running; they run on here."""
-        left = []
-        for frozen in self._all():
-            if frozen.state is TrialState.RUNNING and frozen.number not in self._running:
-                with plainly():
-                    trial = Trial(self._study, frozen._trial_id)
-                # The rest, if the driver was killed while it was being drawn.
-                self._draw(trial)
-                self._running[frozen.number] = trial
-                left.append(self.trial(frozen.number))
-        return left
+    # What the study holds.
 
     def trial(self, number: int) -> TrialRecord:
-        """One trial as it stands."""
-        with plainly():
+        """Return one trial as it stands."""
+        with translated_errors():
             return self._record(self._frozen(number))
 
     def trials(self) -> list[TrialRecord]:
-        """All that have begun, by number."""
-        return [self._record(frozen) for frozen in self._all() if frozen.state in _STATES]
+        """Return all that have begun, by number."""
+        return [self._record(frozen) for frozen in self._all() if frozen.state in STATES]
 
     def facts(self, number: int) -> dict[str, Any]:
-        """What was noted of a trial."""
-        with plainly():
+        """Return what was noted of a trial."""
+        with translated_errors():
             return dict(self._frozen(number).user_attrs)
 
+    def best(self) -> TrialRecord | None:
+        """Return the best complete trial by the first metric, the first of equal ones."""
+        return reduce(self.better, self.trials(), None)
+
+    def better(self, best: TrialRecord | None, trial: TrialRecord) -> TrialRecord | None:
+        """Return `trial` if it is complete and better than the best one so far, else that."""
+        if trial.objectives is None or best is None or best.objectives is None:
+            return best if trial.objectives is None else trial
+        gain = trial.objectives[0] - best.objectives[0]
+        return trial if (gain if self.spec.directions[0] == "maximize" else -gain) > 0 else best
+
     def importances(self) -> dict[str, dict[str, float]]:
-        """By family and key, the share in how the first metric varies; see `key_shares`."""
-        complete = [t for t in self._all() if t.state is TrialState.COMPLETE]
-        found = {}
-        for name, family in self._families.items():
-            own = [trial for trial in complete if self._family_name(trial) == name]
-            if shares := key_shares(own, self.plan.directions):
-                keys = {family.stored_name(p): p.name for p in family.parameters}
-                found[name] = {keys[stored]: share for stored, share in shares.items()}
-        return found
+        """Return the share of each family's keys; see `src.search.results.importances`."""
+        return importances(self._all(), self._families, self.spec.directions)
 
     def _all(self) -> list[FrozenTrial]:
-        with plainly():
+        with translated_errors():
             return self._study.get_trials(deepcopy=False)
 
     def _frozen(self, number: int) -> FrozenTrial:
-        storage, study = self._study._storage, self._study._study_id
-        running = self._running.get(number)
-        if running is None:
-            return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study, number))
-        return storage.get_trial(running._trial_id)
+        return self._storage.get_trial(self._id(number))
 
-    def _family_name(self, frozen: FrozenTrial) -> str:
-        return str(frozen.params.get(FAMILY, self.plan.families[0].name))
+    def _id(self, number: int) -> int:
+        if number not in self._ids:
+            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(
+                self._study_id, number
+            )
+        return self._ids[number]
 
     def _record(self, frozen: FrozenTrial) -> TrialRecord:
-        family = self._families[self._family_name(frozen)]
-        by_name = {family.stored_name(p): p for p in family.parameters}
-        values = {
-            by_name[name].key: by_name[name].value(stored)
-            for name, stored in frozen.params.items()
-            if name in by_name
-        }
-        curve = tuple(sorted(frozen.intermediate_values.items()))
-        facts = frozen.user_attrs
-        sign = max if self.plan.directions[0] == "maximize" else min
-        return TrialRecord(
-            number=frozen.number,
-            family=family.name,
-            state=_STATES.get(frozen.state, RUNNING),
-            values=values,
-            words=tuple(facts.get("words", ())),
-            curve=curve,
-            objectives=tuple(frozen.values) if frozen.state is TrialState.COMPLETE else None,
-            best=sign((value for _, value in curve), default=None),
-            seconds=facts.get("seconds"),
-            figures=facts.get("figures", {}),
-            reason=facts.get("reason"),
-            run_id=facts.get("run_id"),
-            run_dir=facts.get("run_dir"),
-            is_default=bool(facts.get("default")),
-        )
+        return trial_record(frozen, self._families, self.spec.directions)
 
-    def _sampler(self, number: int) -> BaseSampler:
-        plan, count = self.plan, len(self._families)
-        startup = plan.startup_trials
-        return make_sampler(
-            plan.sampler,
-            plan.families,
-            seed=plan.seed,
-            number=number,
-            startup_trials=startup if count == 1 else max(_LEAST_STARTUP, startup // count),
-        )
 
-    def _enqueue_untried(self) -> bool:
-        """Let the next trial be one of the grid that was not tried; False if all of it was.
-
-        Optuna's own grid leaves out as many as were enqueued by hand.
-        """
-        known = self._all()
-        if any(frozen.state is TrialState.WAITING for frozen in known):
-            return True
-        tried = [frozen.system_attrs.get("fixed_params") for frozen in known]
-        for values in grid(self.plan.families[0], self.plan.seed):
-            if values not in tried:
-                self._study.enqueue_trial(values)
-                return True
-        return False
+def _differences(known: Any, given: Any, where: str = "") -> Iterator[str]:
+    """Yield each key at which two nests of plain values differ, with both values."""
+    if isinstance(known, dict) and isinstance(given, dict):
+        for key in sorted(known.keys() | given.keys()):
+            yield from _differences(known.get(key), given.get(key), f"{where} {key}".strip())
+    elif known != given:
+        yield f"{where} was {json.dumps(known)} and is {json.dumps(given)}"

@@ -1,4 +1,4 @@
-"""Show a sweep's study in Optuna's pages on this machine, and to nobody else.
+"""Show a sweep's study in Optuna's dashboard, on this machine alone.
 
 python -m src.sweeps.dashboard study=default output_dir=outputs port=8080
 """
@@ -29,7 +29,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Handler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """A line for each request is of no use to anybody."""
+        """Write no line for each request."""
 
 
 def show(settings: DashboardSettings) -> None:
@@ -65,7 +65,7 @@ def show(settings: DashboardSettings) -> None:
 
 
 def main() -> int:
-    """The exit code of the command line: 0 after Ctrl-C."""
+    """Return the exit code of the command line: 0 after Ctrl-C."""
     read = partial(compose_settings, DashboardSettings, config_name="dashboard")
     return run_entry(__doc__ or "", read, lambda settings, _: show(settings))
 

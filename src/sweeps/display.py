@@ -1,4 +1,4 @@
-"""What a person watches during a race: slots, the best so far, and what is left of the budget."""
+"""The display of a race: its slots, the best trial so far, and what is left of the budget."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from src.config.console import direct
 from src.machine.text import visible, visible_lines
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from src.reporting.formatting import Table, duration, metric_text, one_line, settings_text
+from src.search.loop import Observer
 
 __all__ = ["Display"]
 
@@ -39,20 +40,20 @@ class _Slot:
     value: float | None = None
 
 
-class Display:
+class Display(Observer):
     """A live area on a terminal; elsewhere a line for every ended trial, and one a minute.
 
     Writes to standard error, so that standard output stays for results. Nothing here may end a
     race: a terminal that goes away is written to no more. All calls come from one thread; events
-    only take notes, and `tick` draws, at most four times a second.
+    are only noted, and `tick` draws, at most four times a second.
 
     Args:
-        stream: where to; standard error by default.
-        metric: key of what ranks.
+        stream: to write to; standard error by default.
+        metric: key of the first metric.
         families: in the race.
-        best: who leads already, in a race that goes on.
+        best: the best trial of earlier starts.
         steps: what a trial reports after, "epochs" or "folds".
-        clock: seconds from anywhere, that only grow.
+        clock: seconds of a clock that only moves forward.
     """
 
     def __init__(
@@ -106,18 +107,15 @@ class Display:
             self._live.update(Text())
             self._write(self._live.stop)
 
-    def slot_started(self, slot: int, trial: TrialRecord, epochs: int | None) -> None:
-        """A slot trains a trial, for so many epochs if that is known."""
+    def began(self, slot: int, trial: TrialRecord, epochs: int | None) -> None:
         self._slots[slot] = _Slot(trial, epochs, self._clock())
 
-    def slot_reported(self, slot: int, epoch: int, value: float) -> None:
-        """Its first metric after an epoch, counted from 1; ignored of a slot that is idle."""
-        if known := self._slots.get(slot):
-            known.epoch, known.value = epoch, value
+    def reported(self, slot: int, step: int, metrics: Mapping[str, float]) -> None:
+        known = self._slots.get(slot)  # none if the slot is idle by now
+        if known is not None and self._metric in metrics:
+            known.epoch, known.value = step, metrics[self._metric]
 
-    def slot_ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
-        """The trial of a slot ended like this, and `best` leads now."""
-        self._slots.pop(slot, None)
+    def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
         improved = best is not None and best.number == trial.number
         self._best = best
         line = self._ended(trial, improved)
@@ -125,11 +123,10 @@ class Display:
         if self._live is None:
             self._print(line)
 
-    def slot_freed(self, slot: int) -> None:
-        """What a slot trained is over, and no trial."""
+    def freed(self, slot: int) -> None:
         self._slots.pop(slot, None)
 
-    def say(self, text: str) -> None:
+    def show(self, text: str) -> None:
         """Write a line that stays, above the live area."""
         live = self._live
         if live is None:
@@ -138,12 +135,7 @@ class Display:
             self._write(lambda: live.console.print(Text(visible_lines(text)), soft_wrap=True))
 
     def tick(self, counts: Mapping[str, int], left: str) -> None:
-        """Draw, if it is time to.
-
-        Args:
-            counts: of trials by state.
-            left: of the budget, as in "8 min or 12 trials left".
-        """
+        """Draw, if it is time to."""
         self._counts, self._left = counts, left
         now = self._clock()
         live = self._live
@@ -157,7 +149,7 @@ class Display:
             self._write(lambda: live.update(area, refresh=True))
 
     def _fit(self, console: Console) -> None:
-        """Let it have the size of our own terminal, for rich asks the standard streams alone."""
+        """Set the size of our own terminal, since rich asks the standard streams alone."""
         try:
             columns, lines = os.get_terminal_size(self._stream.fileno())
         except (OSError, ValueError):
@@ -166,7 +158,7 @@ class Display:
             console.size = ConsoleDimensions(columns, lines)
 
     def _area(self, width: int, height: int, now: float) -> Group:
-        """Everything, in no more lines than the terminal has."""
+        """Return everything, in no more lines than the terminal has."""
         room = max(1, min(_MOST_SLOTS, height - _LINES_BESIDE_SLOTS))
         busy = sorted(self._slots.items())
         rows = tuple(self._cells(number, slot, now) for number, slot in busy[:room])

@@ -1,4 +1,4 @@
-"""What races: the spaces of sweeps/spaces/ joined with the settings that they are about."""
+"""The families of a sweep: search spaces of sweeps/spaces/, checked against a run's settings."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _FILE_KEYS = {"words", "use", "space"}
 def load_families(
     names: Sequence[str], base: Sequence[str], search: Sequence[str] | None = None
 ) -> list[Family]:
-    """The families of a sweep, each with what it searches, checked against the config.
+    """Return the families of a sweep, each with its search space, checked against the config.
 
     Args:
         names: of files in sweeps/spaces/.
-        base: words that all trials share; what they set is not searched.
+        base: overrides that all trials share; what they set is not searched.
         search: patterns of the keys to search; None for all.
 
     Raises:
@@ -53,18 +53,18 @@ def load_families(
 
 
 def words_of(family: Family, base: Sequence[str], values: Mapping[str, Value]) -> list[str]:
-    """The words of a trial: the family's, those of the base that are about it, and its values."""
+    """Return the overrides of a trial: the family's, those of the base that it uses, its values."""
     shared = _shared(family.words, tuple(base))
     return [*family.words, *shared, *(word_of(key, value) for key, value in values.items())]
 
 
-@cache  # to compose takes a while, and every trial of a family asks for the same
+@cache  # composing takes a while, and is the same for every trial of a family
 def _shared(words: tuple[str, ...], base: tuple[str, ...]) -> list[str]:
     return effective_words(base, words)
 
 
 def default_values(family: Family, base: Sequence[str]) -> dict[str, Value]:
-    """The values that the family's own configuration has for what is searched.
+    """Return the values that the family's own configuration has for what is searched.
 
     Raises:
         ValueError: one lies outside of its range.
@@ -109,27 +109,27 @@ def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Famil
 
 
 def _somewhere(key: str, space: Mapping[str, Any], words: Sequence[str]) -> bool:
-    """Whether the key exists under the options that its conditions ask for."""
+    """Return whether the key exists under the options that its conditions name."""
     for spec in space[key] if isinstance(space[key], list) else [space[key]]:
         when = spec.get("when") if isinstance(spec, Mapping) else None
         if not when:
             return False
-        asked = [
+        chosen = [
             word_of(other, value[0] if isinstance(value, list) else value)
             for other, value in when.items()
         ]
-        if key not in _known([*words, *asked]):
+        if key not in _known([*words, *chosen]):
             return False
     return True
 
 
 def _known(words: Sequence[str]) -> dict[str, Any]:
-    """Every key of a run with these words, config groups included, with its value."""
+    """Return every key of a run with these overrides, config groups included, with its value."""
     return leaves(compose_plain(words, "config")) | chosen_options(words, "config")
 
 
 def _check(family: Family, base: Sequence[str]) -> None:
-    """Every choice and both ends of every range make a run that the config takes.
+    """Check that every choice and both bounds of every range make a valid run.
 
     Raises:
         ValueError: one does not, or the family's own configuration lies outside of its space.
@@ -149,7 +149,7 @@ def _check(family: Family, base: Sequence[str]) -> None:
 
 
 def _corners(family: Family, own: Mapping[str, Value]) -> Iterator[dict[str, Value]]:
-    """Few configurations in which each value has each of its extremes at least once.
+    """Yield few configurations in which each parameter has each of its extremes at least once.
 
     Config groups change only where conditions ask for it: to compose them anew takes a while.
     """
@@ -179,7 +179,7 @@ def _towards_open(
     left: Mapping[str, list[Value]],
     own: Mapping[str, Value],
 ) -> Value:
-    """A value under which a parameter that depends on this one still has something to show."""
+    """Return a value under which a parameter that depends on this one has extremes left."""
     for other in family.parameters:
         for key, allowed in other.when:
             if key == parameter.key and left[other.name]:

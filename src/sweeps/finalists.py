@@ -1,84 +1,52 @@
-"""The best configurations once more, over seeds and to the end, and the winner's test."""
+"""Finals: the best configurations trained again over seeds, and the winner measured on the test."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from src.config.sweep import SweepSettings
 from src.machine.failures import RunFailed
 from src.records.trials import Finalist, TrialRecord
 from src.reporting.formatting import metric_text
-from src.search.pool import Ended, Event, Noted, Pool, Reported
+from src.search.jobs import Ending, Job
+from src.search.loop import JobLoop, Observer, run_single
+from src.search.pool import Pool
 from src.search.study import SweepStudy
-from src.search.workers.process import Job
-from src.sweeps.observers import Onlookers
+from src.sweeps.tasks import SweepJobs
 
-__all__ = ["NO_FOLDS", "FinalRecord", "Finals"]
+__all__ = ["TEST", "Finals", "kept_finalists"]
 
-# Words that turn a cross-validated configuration into a single training on the usual parts.
-NO_FOLDS = ("cv.folds=null", "cv.repeats=1")
-
-_REFITS, _TEST, _SIZE = "refits", "test", "finalists"
-_POLL_SECONDS = 0.25
-_MOST_ATTEMPTS = 2
+# What a study keeps: trainings by trial and seed, the winner with its test, and how many fit.
+_REFITS, TEST, _SIZE = "refits", "test", "finalists"
 
 
-@dataclass(frozen=True)
-class FinalRecord:
-    """What the study remembers of its finalists.
-
-    Attributes:
-        refits: by trial number and seed, the run's first metric (None: failed), and its folder.
-        test: figures of the winner on the test part.
-        test_measurements: how often that part has been measured.
-        winner: number of the trial, or None.
-    """
-
-    refits: Mapping[int, Mapping[int, Mapping[str, Any]]] = field(default_factory=dict)
-    test: Mapping[str, float] = field(default_factory=dict)
-    test_measurements: int | None = None
-    winner: int | None = None
-
-    @property
-    def winning_seed(self) -> int | None:
-        """The first of the winner's seeds that ended well: nobody picked it, so it is the one that
-        is measured on the test part."""
-        if self.winner is None:
-            return None
-        seeds = self.refits.get(self.winner, {})
-        return min(
-            (s for s, found in seeds.items() if found.get("value") is not None), default=None
-        )
-
-    def ranked(self, direction: str) -> tuple[Finalist, ...]:
-        """Best mean first; those of whom no seed ended well come last."""
-        finalists = [
-            Finalist(
-                number,
-                {seed: found.get("value") for seed, found in seeds.items()},
-                {seed: found["run_dir"] for seed, found in seeds.items() if found.get("run_dir")},
-            )
-            for number, seeds in self.refits.items()
-        ]
-        sign = -1.0 if direction == "maximize" else 1.0
-        worst = math.inf
-        return tuple(sorted(finalists, key=lambda f: worst if f.mean is None else sign * f.mean))
+def kept_finalists(study: SweepStudy, direction: str) -> tuple[Finalist, ...]:
+    """Return the finalists of a study, best mean first; those without a mean come last."""
+    finalists = []
+    for number, seeds in (study.recall(_REFITS) or {}).items():
+        ended = {int(seed): found for seed, found in seeds.items() if "value" in found}
+        if ended:
+            values = {seed: found["value"] for seed, found in ended.items()}
+            run_dirs = {s: found["run_dir"] for s, found in ended.items() if found.get("run_dir")}
+            finalists.append(Finalist(int(number), values, run_dirs))
+    sign = -1.0 if direction == "maximize" else 1.0
+    return tuple(sorted(finalists, key=lambda f: math.inf if f.mean is None else sign * f.mean))
 
 
-class Finals:
+class Finals(JobLoop[tuple[int, int]]):
     """Trains the finalists and measures the winner, in the pool that the race has left.
 
-    The seeds are others than that of the trials: a configuration was chosen for what it did with
-    that one.
+    The seeds are others than that of the trials, since a configuration was selected for its result
+    with that one. A training is known by (trial, seed).
 
     Args:
-        settings, study, pool, onlookers: of the sweep.
-        job_of: the job of a trial's configuration with another seed and these further words.
+        settings, study, jobs: of the sweep.
+        pool, observers, interrupted: see `JobLoop`.
+        show: called with lines for a person.
+        check: called all the time; raises what `interrupted` is about.
         seconds_left: of the sweep's budget; None for no limit. Fewer finalists, or fewer seeds, are
             trained where more would take longer; where there is no time for any, the best trial
             wins as it stands.
@@ -89,83 +57,70 @@ class Finals:
         settings: SweepSettings,
         study: SweepStudy,
         pool: Pool,
-        onlookers: Onlookers,
-        job_of: Callable[[TrialRecord, int, Sequence[str]], Job],
+        jobs: SweepJobs,
+        *,
+        show: Callable[[str], None],
+        check: Callable[[], None] = lambda: None,
+        observers: Sequence[Observer] = (),
+        interrupted: Callable[[], bool] = lambda: False,
         seconds_left: float | None = None,
     ) -> None:
+        super().__init__(pool, observers, interrupted)
         self._settings = settings
         self._study = study
-        self._pool = pool
-        self._onlookers = onlookers
-        self._job_of = job_of
+        self._jobs = jobs
+        self._show = show
+        self._check = check
         self._seconds_left = seconds_left
         self._metric = settings.metrics[0]
         self._refits: dict[str, dict[str, dict[str, Any]]] = study.recall(_REFITS) or {}
+        self._trials: dict[int, TrialRecord] = {}
+        self._counts: Mapping[str, int] = {}
+        self._todo: deque[tuple[int, int]] = deque()
 
-    @staticmethod
-    def stored(study: SweepStudy) -> FinalRecord:
-        """What the study remembers."""
-        refits = {
-            int(number): {int(seed): found for seed, found in seeds.items() if "value" in found}
-            for number, seeds in (study.recall(_REFITS) or {}).items()
-        }
-        test = study.recall(_TEST) or {}
-        return FinalRecord(
-            {number: seeds for number, seeds in refits.items() if seeds},
-            test.get("metrics", {}),
-            test.get("measurements"),
-            test.get("winner"),
-        )
-
-    def run(self, interrupted: Callable[[], bool], check: Callable[[], None]) -> None:
+    def run(self) -> None:
         """Train what is missing, then measure the winner on the test part, once.
 
-        Args:
-            interrupted: asked all the time; True to save and end.
-            check: called all the time; raises what `interrupted` is about.
-
         Raises:
-            Interrupted: somebody asked to stop; the next start goes on.
+            Interrupted: a signal asked to stop; the next start goes on.
             RunFailed: no trial came to its end, so there is nothing to choose from.
+            TooManyFailures, WorkersFail: see `JobLoop.run_jobs`.
         """
         if not self._settings.finalists:
             return
-        chosen = self._chosen()
+        known = self._study.trials()
+        chosen = self._chosen(known)
         if not chosen:
-            raise RunFailed(self._without_result())
+            raise RunFailed(self._describe_no_result())
         finalists, count = self._affordable(chosen)
-        if not count:
+        if count:
+            self._trials = {trial.number: trial for trial in chosen[:finalists]}
+            self._counts = Counter(trial.state for trial in known)
+            seeds = [self._settings.seed + 1 + i for i in range(count)]
+            self._show(
+                f"finalists: trials {', '.join(map(str, self._trials))}, "
+                f"each with seeds {', '.join(map(str, seeds))}"
+            )
+            keys = [(number, seed) for number in self._trials for seed in seeds]
+            self._todo.extend(key for key in keys if "value" not in self._found(key))
+            self.run_jobs()
+            self._check()
+        else:
             self._take_as_it_stands(chosen[0])
-            self._measure_winner(check)
-            return
-        chosen = chosen[:finalists]
-        seeds = [self._settings.seed + 1 + i for i in range(count)]
-        self._onlookers.say(
-            f"finalists: trials {', '.join(str(trial.number) for trial in chosen)}, "
-            f"each with seeds {', '.join(map(str, seeds))}"
-        )
-        todo = [
-            (trial, seed, 1)
-            for trial in chosen
-            for seed in seeds
-            if "value" not in self._refits.get(str(trial.number), {}).get(str(seed), {})
-        ]
-        self._train(todo, interrupted)
-        check()
-        self._measure_winner(check)
+        self._measure_winner()
 
-    def _chosen(self) -> list[TrialRecord]:
-        """The best complete trials, no configuration twice."""
+    def _chosen(self, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Return the best complete trials, no configuration twice."""
         sign = -1.0 if self._settings.directions[0] == "maximize" else 1.0
-        complete = [trial for trial in self._study.trials() if trial.objectives is not None]
+        complete = [trial for trial in trials if trial.objectives is not None]
         complete.sort(key=lambda t: (sign * (t.objectives or (0.0,))[0], t.number))
         distinct: dict[tuple[str, ...], TrialRecord] = {}
         for trial in complete:
             distinct.setdefault(trial.words, trial)
         return list(distinct.values())[: self._settings.finalists]
 
-    def _without_result(self) -> str:
-        """Say why there is no winner, and what to do."""
+    def _describe_no_result(self) -> str:
+        """Return why there is no winner, and the remedy."""
         if self._seconds_left is None:
             return "no trial came to its end, so there is no winner: give the sweep more trials"
         return (
@@ -174,10 +129,10 @@ class Finals:
         )
 
     def _affordable(self, chosen: Sequence[TrialRecord]) -> tuple[int, int]:
-        """How many finalists and seeds of each end within the time that is left.
+        """Return how many finalists, and seeds of each, end within the time that is left.
 
-        The most trainings that do; of as many the more seeds, for one figure of each says little.
-        Once chosen, it stays: a later start goes on with the same.
+        The most trainings that do; of as many the more seeds, since one figure of each is little.
+        A later start goes on with the same numbers.
         """
         known = self._study.recall(_SIZE)
         if known is not None and len(chosen) >= known[0]:
@@ -191,9 +146,9 @@ class Finals:
         ]
         size = max(fitting, key=lambda pair: (pair[0] * pair[1], pair[1]), default=(1, 0))
         if size != most:
-            said = "none" if not size[1] else f"{size[0]} with {size[1]} seeds each"
-            self._onlookers.say(
-                f"finalists: {said}, for {most[0]} with {most[1]} seeds each would take longer "
+            count = "none" if not size[1] else f"{size[0]} with {size[1]} seeds each"
+            self._show(
+                f"finalists: {count}, for {most[0]} with {most[1]} seeds each would take longer "
                 "than the budget"
             )
         self._study.remember(_SIZE, size)
@@ -203,111 +158,86 @@ class Finals:
         if self._seconds_left is None:
             return True
         each = [trial.seconds or 0.0 for trial in trials]
-        slots = max(1, len(self._pool.free()))
+        slots = max(1, len(self.pool.free()))
         return seeds * max(sum(each) / slots, *each) <= self._seconds_left
 
     def _take_as_it_stands(self, trial: TrialRecord) -> None:
-        """The best trial's own run stands for the finalist that there is no time to train."""
-        found = self._found(trial, self._settings.seed)
-        found |= {"value": (trial.objectives or (None,))[0], "run_dir": trial.run_dir}
+        """Let the best trial's own run stand for the finalist that there is no time to train."""
+        value = (trial.objectives or (None,))[0]
+        key = (trial.number, self._settings.seed)
+        self._keep(key, {"value": value, "run_dir": trial.run_dir})
+
+    # What the loop calls.
+
+    def next(self) -> tuple[int, int] | None:
+        return self._todo.popleft() if self._todo else None
+
+    def job(self, key: tuple[int, int]) -> Job:
+        found = self._found(key)
+        changes, run_dir = found.get("changes", ()), found.get("run_dir")
+        return self._jobs.finalist(self._trials[key[0]], key[1], changes, run_dir)
+
+    def lost(self, key: tuple[int, int]) -> int:
+        return int(self._found(key).get("lost", 0))
+
+    def trial(self, key: tuple[int, int]) -> TrialRecord:
+        return self._trials[key[0]]
+
+    def noted(self, key: tuple[int, int], facts: Mapping[str, Any]) -> None:
+        self._keep(key, facts)
+
+    def retried(self, key: tuple[int, int], lost: int, again: Mapping[str, Any] | None) -> None:
+        anew = {} if again is None else {"run_dir": None, **again}  # in a run of its own
+        self._keep(key, {**anew, "lost": lost})
+
+    def ended(self, key: tuple[int, int], slot: int, ending: Ending, seconds: float) -> None:
+        value = ending.metrics.get(self._metric) if ending.state == "complete" else None
+        self._keep(key, {"value": value})
+        outcome = (
+            ending.reason if value is None else f"{self._metric} {metric_text(self._metric, value)}"
+        )
+        number, seed = key
+        self._show(f"finalist {number} ({self._trials[number].family}), seed {seed}: {outcome}")
+
+    def tick(self, running: int) -> None:
+        self._study.stay()
+        counts = {**self._counts, "running": 0}
+        for observer in self.observers:
+            observer.tick(counts, f"{len(self._todo) + running} trainings of finalists left")
+
+    def _found(self, key: tuple[int, int]) -> dict[str, Any]:
+        return self._refits.get(str(key[0]), {}).get(str(key[1]), {})
+
+    def _keep(self, key: tuple[int, int], facts: Mapping[str, Any]) -> None:
+        number, seed = map(str, key)
+        self._refits.setdefault(number, {}).setdefault(seed, {}).update(facts)
         self._study.remember(_REFITS, self._refits)
 
-    def _train(
-        self, todo: list[tuple[TrialRecord, int, int]], interrupted: Callable[[], bool]
-    ) -> None:
-        running: dict[int, tuple[TrialRecord, int, int]] = {}
-        asked_to_stop = False
-        while todo or running:
-            self._study.stay()
-            self._onlookers.after(f"{len(todo) + len(running)} trainings of finalists left")
-            if interrupted() and not asked_to_stop:
-                asked_to_stop = True
-                self._pool.interrupt(self._pool.busy)
-            if asked_to_stop and not running:
-                break
-            for slot in [] if asked_to_stop else self._pool.free()[: len(todo)]:
-                trial, seed, attempt = running[slot] = todo.pop(0)
-                known = self._found(trial, seed)
-                job = self._job_of(trial, seed, known.get("changes", ()))
-                self._pool.give(slot, {**job, "resume": known.get("run_dir")})
-                self._onlookers.began(slot, trial, job["epochs"])
-            for event in self._pool.events(_POLL_SECONDS):
-                trial, seed, attempt = running[event.slot]
-                self._hear(event, trial, seed, asked_to_stop)
-                if not isinstance(event, Ended):
-                    continue
-                del running[event.slot]
-                self._onlookers.freed(event.slot)
-                lost = event.died or event.ending.state == "interrupted"
-                if lost and asked_to_stop:
-                    continue
-                again = event.ending.again
-                if (lost or again is not None) and attempt < _MOST_ATTEMPTS:
-                    if again is not None:  # in a run of its own
-                        self._found(trial, seed).update({"run_dir": None, **again})
-                    todo.append((trial, seed, attempt + 1))
-                    continue
-                self._keep(trial, seed, event)
+    # The test part.
 
-    def _hear(self, event: Event, trial: TrialRecord, seed: int, stopping: bool) -> None:
-        match event:
-            case Noted(facts=facts):
-                self._found(trial, seed).update(facts)
-                self._study.remember(_REFITS, self._refits)
-                self._onlookers.noted(trial, facts)
-            case Reported(slot=slot, epoch=epoch, metrics=metrics):
-                if stopping:  # a job that was just beginning may have missed it
-                    self._pool.interrupt([slot])
-                self._pool.answer(slot, None)
-                self._onlookers.reported(slot, trial.number, epoch, metrics.get(self._metric))
-
-    def _keep(self, trial: TrialRecord, seed: int, event: Ended) -> None:
-        metrics = event.ending.result.get("metrics", {})
-        value = metrics.get(self._metric) if event.ending.state == "complete" else None
-        found = self._found(trial, seed)
-        found["value"] = value
-        self._study.remember(_REFITS, self._refits)
-        said = event.ending.reason
-        if value is not None:
-            said = f"{self._metric} {metric_text(self._metric, value)}"
-        self._onlookers.say(f"finalist {trial.number} ({trial.family}), seed {seed}: {said}")
-
-    def _found(self, trial: TrialRecord, seed: int) -> dict[str, Any]:
-        return self._refits.setdefault(str(trial.number), {}).setdefault(str(seed), {})
-
-    def _measure_winner(self, check: Callable[[], None]) -> None:
-        """The best mean wins; of its runs the first seed's is measured, which nobody picked."""
-        ranked = self.stored(self._study).ranked(self._settings.directions[0])
-        if not ranked or ranked[0].mean is None:
+    def _measure_winner(self) -> None:
+        """Measure the first seed of the best mean on the test part, if it was not."""
+        winner = next(iter(kept_finalists(self._study, self._settings.directions[0])), None)
+        if winner is None or winner.mean is None:
             return
-        winner = ranked[0]
-        known = self._study.recall(_TEST) or {}
+        known = self._study.recall(TEST) or {}
         if known.get("winner") == winner.trial and (
             known.get("metrics") or not self._settings.evaluate_test
         ):
             return
         record: dict[str, Any] = {"winner": winner.trial}
-        self._study.remember(_TEST, record)
+        self._study.remember(TEST, record)
         if self._settings.evaluate_test:
-            record |= self._tested(winner, check)
-            self._study.remember(_TEST, record)
+            record |= self._tested(winner)
+            self._study.remember(TEST, record)
 
-    def _tested(self, winner: Finalist, check: Callable[[], None]) -> dict[str, Any]:
-        seeds: Sequence[int] = sorted(seed for seed, v in winner.runs.items() if v is not None)
-        trial, run_dir = self._study.trial(winner.trial), winner.run_dirs[seeds[0]]
-        places = [f"output_dir={Path(self._settings.output_dir).absolute()}"]
-        if self._settings.tracking.uri is not None:
-            places.append(f"tracking.uri={self._settings.tracking.uri}")
-        job: dict[str, Any] = {"do": "test", "run_dir": run_dir, "places": places}
-        if self._settings.cv.is_whole:  # of whose runs none is the one to use
-            alone = dict(self._job_of(trial, seeds[0], NO_FOLDS))
-            job["train"] = alone | {"name": f"{alone['name']}-test", "resume": None}
-        noted = partial(self._onlookers.noted, trial)
-        ending = self._pool.run_alone(job, check, noted).ending
+    def _tested(self, winner: Finalist) -> dict[str, Any]:
+        seed, trial = winner.first_seed, self._study.trial(winner.trial)
+        assert seed is not None
+        job = self._jobs.test(trial, seed, winner.run_dirs[seed])
+        ending = run_single(self.pool, job, self._check, trial, self.observers)
         if ending.state != "complete":
-            self._onlookers.say(f"the test part was not measured: {ending.reason}")
+            self._show(f"the test part was not measured: {ending.reason}")
             return {}
-        result = ending.result
-        metrics = {k: v for k, v in result["metrics"].items() if k.startswith("test/")}
-        measured = {"metrics": metrics, "measurements": result["measurements"]}
-        return measured | {"run_dir": result["run_dir"]}
+        metrics = {k: v for k, v in ending.metrics.items() if k.startswith("test/")}
+        return {"metrics": metrics, **ending.result}

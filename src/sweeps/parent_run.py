@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import yaml
 from src.config.checks import to_plain
 from src.config.sweep import SweepSettings
 from src.records.trials import FAILED, SweepRecord, TrialRecord
+from src.search.loop import Observer
 from src.search.study import SweepStudy
 from src.storage.digests import checked_json
 from src.storage.files import write_atomically
@@ -24,14 +25,16 @@ from src.tracking.tracker import Tracker
 
 __all__ = ["ParentRun"]
 
-# The runs of the last trials may be under way still; who stops it twice does not wait.
+# The runs of the last trials may be under way still; a second signal does not wait for them.
 _CLOSE_SECONDS = 60.0
 _HASTY_SECONDS = 0.5
 _NOT_PARAMS = ("output_dir", "resume", "tracking", "model")
 
 
-class ParentRun:
-    """Opened when the sweep begins or goes on, finished once with what came of it.
+class ParentRun(Observer):
+    """The run of a sweep, the parent of its trials' runs, and the mirror process of all of them.
+
+    It is opened when the sweep begins or goes on, and finished with what came of it.
 
     Args:
         settings, study, folder: of the sweep; the folder is the run's as well.
@@ -78,18 +81,18 @@ class ParentRun:
         )
         config = self.folder / "config.yaml"
         written = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-        write_atomically(config, without_password(written))  # that of `storage`, say
+        write_atomically(config, without_password(written))  # such as that of `storage`
         self._tracker.artifact(config)
         if self._mirror is not None:
             self._mirror.replay(output_dir, *self._where)
 
-    def follow(self, run_dir: Path) -> None:
-        """A trial's run has begun: mirror it."""
-        if self._mirror is not None:
-            self._mirror.follow(run_dir, *self._where)
+    def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
+        """Mirror a trial's run, or that of its fold, from its begin on."""
+        for run_dir in (facts.get("run_dir"), facts.get("fold_dir")):
+            if run_dir is not None and self._mirror is not None:
+                self._mirror.follow(Path(run_dir), *self._where)
 
-    def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
-        """A trial is over."""
+    def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
         if trial.state == FAILED and trial.run_dir is not None:
             _close_lost(Path(trial.run_dir), trial.reason)
         if self._tracker is not None and best is not None and best.objectives is not None:
@@ -97,12 +100,12 @@ class ParentRun:
             self._tracker.metrics({f"best/{name}": best.objectives[0]}, step=trial.number)
 
     def finish(self, status: str, reason: str | None, record: SweepRecord | None) -> None:
-        """The last word, with the leaderboard and the pictures of the race.
+        """End the run, with the leaderboard and the pictures of the race.
 
         Args:
             status: FINISHED, FAILED or KILLED.
             reason: why it did not finish.
-            record: what came of it; None where it is not known, or nobody wants to wait for it.
+            record: what came of it; None where it is not known, or must not be waited for.
         """
         tracker, self._tracker = self._tracker, None
         if tracker is None:
@@ -136,7 +139,7 @@ class ParentRun:
             tracker.tags(winner | {"bakeoff.winner_command": record.commands[record.winner]})
 
     def _write(self, record: SweepRecord) -> list[Path]:
-        """Files of the study's folder that show what came of it; pictures last."""
+        """Write the study's files that show what came of it, and return their paths."""
         # matplotlib takes a second to import, which no race should wait for.
         from src.reporting.sweep_figures import draw_sweep_figures
         from src.reporting.sweep_page import sweep_page
@@ -154,7 +157,7 @@ class ParentRun:
 
 
 def _finite(plain: Any) -> Any:
-    """Without NaN and infinities, which JSON does not know: they become null."""
+    """Return plain values with None for NaN and infinities, which JSON does not have."""
     if isinstance(plain, dict):
         return {key: _finite(value) for key, value in plain.items()}
     if isinstance(plain, list | tuple):
@@ -163,7 +166,7 @@ def _finite(plain: Any) -> Any:
 
 
 def _close_lost(run_dir: Path, reason: str | None) -> None:
-    """The last word of a run whose worker died; a run that has one keeps it."""
+    """End the record of a run whose worker died, unless it has an end."""
     try:
         spool = Spool(run_dir, wait_seconds=5.0)
     except (ValueError, OSError):  # gone, or its worker takes its time to die

@@ -1,10 +1,10 @@
-"""A sweep from settings to verdict: families, study, slots, race, finalists, records."""
+"""A sweep from settings to verdict: families, study, workers, race, finals, records."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,41 +14,39 @@ from src.config.sweep import SweepSettings, base_words, read_sweep_settings
 from src.machine.disk import refusal, refusal_of_folder
 from src.machine.failures import RunFailed
 from src.machine.interruption import Interrupted, Interruption
-from src.records.trials import SweepRecord, TrialRecord
+from src.machine.parallel import available_cores
+from src.records.trials import SweepRecord
 from src.search.driver import Budget, Driver, TooManyFailures
 from src.search.pool import Pool, WorkersFail
 from src.search.pruning import make_pruner
 from src.search.samplers import check_sampler
 from src.search.space import Family
-from src.search.study import Plan, StudyBusy, StudyChanged, SweepStudy
-from src.search.workers.process import Job
-from src.sweeps.auto import choose_families
-from src.sweeps.clock import Clock
-from src.sweeps.engine import engine_for
-from src.sweeps.families import default_values, load_families, words_of
-from src.sweeps.finalists import NO_FOLDS, Finals
-from src.sweeps.observers import Onlookers
+from src.search.study import StudyBusy, StudyChanged, StudySpec, SweepStudy
+from src.search.workers.engine import Engine
+from src.search.workers.local import LocalEngine, slots, visible_gpus
+from src.sweeps.display import Display
+from src.sweeps.families import default_values, load_families
+from src.sweeps.finalists import TEST, Finals, kept_finalists
 from src.sweeps.parent_run import ParentRun
-from src.sweeps.pictures import check_pictures
-from src.sweeps.prepare import Preparation, Prepared
+from src.sweeps.pictures import check_pictures, choose_families
+from src.sweeps.prepare import Clock, Preparation
+from src.sweeps.tasks import Prepared, SweepJobs, commands
 
 __all__ = ["run_sweep"]
 
 _RUNNER = "src.sweeps.run_job:TrialRunner"
-# Workers of a cluster may wait for room much longer, and are on other machines.
-_GATHER_SECONDS = 20.0
 
 
-class _Race:
+class _Sweep:
     """The parts of one sweep, joined.
 
     Args:
         settings: of the sweep.
-        words, config_name: that they came from.
+        command: command line of the sweep.
         study: open.
         families: that race.
-        base: words that all trials share.
-        folder: of the study.
+        base: overrides that all trials share.
+        interruption: installed.
     """
 
     def __init__(
@@ -58,14 +56,16 @@ class _Race:
         study: SweepStudy,
         families: Sequence[Family],
         base: Sequence[str],
-        folder: Path,
+        interruption: Interruption,
     ) -> None:
         self._settings = settings
         self._study = study
         self._families = {family.name: family for family in families}
         self._base = tuple(base)
-        self._folder = folder
+        self._interruption = interruption
+        self._folder = settings.study_folder
         self._prepared: dict[str, Prepared] = {}
+        self._steps = "folds" if settings.cv.is_whole else "epochs"
         minutes = settings.budget.minutes
         self._clock = Clock(
             None if minutes is None else 60 * minutes,
@@ -73,51 +73,48 @@ class _Race:
             earlier=float(study.recall("spent") or 0.0),
             note=partial(study.remember, "spent"),
         )
-        self._parent = ParentRun(settings, study, folder, command)
+        self._parent = ParentRun(settings, study, self._folder, command)
+        self._display = Display(
+            metric=settings.metrics[0],
+            families=list(self._families),
+            best=study.best(),
+            steps=self._steps,
+        )
 
-    def run(self, interruption: Interruption) -> SweepRecord:
-        """From the first trial to the winner.
+    def run(self) -> SweepRecord:
+        """Run the sweep from the first trial to the winner.
 
         Raises:
             ConfigError: the pictures are others than those that the study began with.
-            Interrupted: somebody asked to stop; the same command goes on.
+            Interrupted: a signal asked to stop; the same command goes on.
             RunFailed: the sweep cannot go on.
         """
-        if self._is_over():
+        settings, study, interruption = self._settings, self._study, self._interruption
+        if study.recall("over") == self._target():
             return self.record()
-        check_pictures(self._settings, self._study)
-        engine, threads = engine_for(self._settings, self._folder / "workers", _RUNNER)
-        if self._settings.runtime.threads in ("auto", None):
+        check_pictures(settings, study)
+        engine, threads = _engine(settings, self._folder / "workers")
+        if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
+        jobs = SweepJobs(
+            settings,
+            self._families,
+            self._base,
+            self._prepared,
+            self._parent.run_id,
+            changes_of=lambda number: study.facts(number).get("changes", ()),
+        )
         pool = Pool(engine)
-        parent, onlookers = self._parent, Onlookers(self._settings, self._study, self._parent)
         status, reason = "FAILED", None
-
-        def check() -> None:
-            self._study.stay()
-            self._clock.tick()
-            interruption.check()
-
         try:
-            with onlookers:
+            with self._display:
+                self._parent.open(self._display.show)
                 interruption.defer(True)
                 pool.start()
-                self._prepare(pool, onlookers, interruption, check)
-                budget = self._budget(self._clock.race_left)
-                self._driver(pool, onlookers, budget, interruption).race()
-                interruption.check()
-                self._clock.settle()
-                finals = Finals(
-                    self._settings,
-                    self._study,
-                    pool,
-                    onlookers,
-                    self._final_job,
-                    seconds_left=self._clock.left,
-                )
-                finals.run(lambda: interruption.pending, check)
-                self._clock.settle()
-                self._study.remember("over", self._target())
+                self._prepare(pool, jobs)
+                self._race(pool, jobs, self._clock.race_left, settings.budget.trials)
+                self._finals(pool, jobs)
+                study.remember("over", self._target())
                 status = "FINISHED"
         except Interrupted as stop:
             status, reason = "KILLED", str(stop)
@@ -130,125 +127,28 @@ class _Race:
             raise RunFailed(reason) from error
         finally:
             pool.close()
-            parent.finish(status, reason, None if interruption.insisted else self._if_readable())
+            record = None if interruption.insisted else self._record_if_readable()
+            self._parent.finish(status, reason, record)
         return self.record()
 
-    def _driver(
-        self, pool: Pool, onlookers: Onlookers, budget: Budget, interruption: Interruption
-    ) -> Driver:
-        return Driver(
-            self._study,
-            pool,
-            budget=budget,
-            metrics=self._settings.metrics,
-            job_of=self._job,
-            watcher=onlookers,
-            affordable=self._affordable,
-            failure_limit=self._settings.failure_limit,
-            interrupted=lambda: interruption.pending,
+    def _check(self) -> None:
+        """Keep the study, and raise a signal that waits; called all the time."""
+        self._study.stay()
+        self._clock.tick()
+        self._interruption.check()
+
+    def _prepare(self, pool: Pool, jobs: SweepJobs) -> None:
+        """Find out what the families take, and enqueue their own configurations."""
+
+        def begin(name: str) -> None:
+            self._enqueue([name])
+            # With all of the budget: an answer that is late for the race is better than none.
+            self._race(pool, jobs, self._clock.left, 1)
+
+        preparation = Preparation(
+            self._study, pool, self._clock, jobs, self._display.show, self._check
         )
-
-    def _if_readable(self) -> SweepRecord | None:
-        """The study as it stands; None if its storage went away."""
-        try:
-            return self.record()
-        except StudyBusy:
-            return None
-
-    def record(self) -> SweepRecord:
-        """The study as it stands."""
-        settings, study = self._settings, self._study
-        trials = tuple(study.trials())
-        final = Finals.stored(study)
-        commands = {t.number: _command(t.words) for t in trials if t.words}
-        if final.winner is not None and final.winning_seed is not None:
-            words = study.trial(final.winner).words
-            alone = NO_FOLDS if settings.cv.is_whole else ()
-            words = tuple(_changed(words, [f"seed={final.winning_seed}", *alone]))
-            commands[final.winner] = _command(words)
-        return SweepRecord(
-            study=settings.study,
-            metrics=settings.metrics,
-            directions=settings.directions,
-            families=tuple(self._families),
-            trials=trials,
-            base=self._base,
-            commands=commands,
-            importances=study.importances(),
-            finalists=final.ranked(settings.directions[0]),
-            winner=final.winner,
-            test=final.test,
-            test_measurements=final.test_measurements,
-            seconds=float(study.recall("seconds") or 0.0),
-            steps="folds" if settings.cv.is_whole else "epochs",
-        )
-
-    def _budget(self, left: float | None) -> Budget:
-        """What the driver may use: it counts the seconds of racing alone, over all starts."""
-        budget = self._settings.budget
-        raced = float(self._study.recall("seconds") or 0.0)
-        return Budget(budget.trials, None if left is None else raced + left, budget.epochs)
-
-    def _affordable(self, seconds: float | None) -> frozenset[str]:
-        """The families of which a whole trial would end in so many seconds; None for no limit."""
-        return frozenset(
-            name
-            for name, found in self._prepared.items()
-            if found.affordable and (seconds is None or found.seconds <= seconds)
-        )
-
-    def _is_over(self) -> bool:
-        return bool(self._study.recall("over") == self._target())
-
-    def _target(self) -> dict[str, Any]:
-        """What this command wants of the study: reached once, it only prints."""
-        settings = self._settings
-        return {
-            "budget": to_plain(settings.budget),
-            "finalists": [settings.finalists, settings.finalist_seeds],
-            "test": settings.evaluate_test,
-        }
-
-    def _prepare(
-        self,
-        pool: Pool,
-        onlookers: Onlookers,
-        interruption: Interruption,
-        check: Callable[[], None],
-    ) -> None:
-        """Find out what the families take, one after another on an otherwise idle machine.
-
-        What a frozen network says of the pictures is known before networks are timed: its first
-        trial ends before they are looked at.
-        """
-        known: dict[str, Any] = self._study.recall("prepared") or {}
-        if not self._families.keys() <= known.keys():
-            pool.gather(_GATHER_SECONDS, check)
-        preparation = Preparation(pool, self._clock, self._base, self._places(final=False), check)
-        for name, family in self._families.items():
-            ready = any(found.affordable for found in self._prepared.values())
-            if name not in known and ready and self._clock.trials_wait:
-                onlookers.say(f"{name}: left out, so that the others have time for trials")
-                continue
-            if name not in known:
-                onlookers.say(f"{name}: finding out how to train it on this machine")
-                found = preparation.find_out(family)
-                for note in found.notes:
-                    onlookers.say(f"{name}: {note}")
-                known[name] = asdict(found)
-                # What was left out may have its turn when the study gets more time.
-                kept = {n: plain for n, plain in known.items() if plain["affordable"]}
-                self._study.remember("prepared", kept)
-            if not self._prepared:
-                for line in known[name]["data"]:
-                    onlookers.say(f"data: {line}")
-            self._prepared[name] = Prepared(**known[name])
-            if self._prepared[name].immediate and not self._study.trials():
-                self._enqueue([name])
-                # All of the budget: an answer that is late for the race is better than none.
-                budget = self._budget(self._clock.left)
-                self._driver(pool, onlookers, replace(budget, trials=1), interruption).race()
-                check()
+        preparation.run(list(self._families.values()), self._prepared, begin)
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         if not affordable:
             raise RunFailed(
@@ -258,6 +158,40 @@ class _Race:
         first = sorted(affordable, key=lambda n: affordable[n].seconds)
         self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
 
+    def _race(self, pool: Pool, jobs: SweepJobs, left: float | None, trials: int | None) -> None:
+        """Run trials for so many seconds, and until there are so many in all."""
+        # The driver counts the seconds of racing alone, over all starts.
+        raced = float(self._study.recall("seconds") or 0.0)
+        seconds = None if left is None else raced + left
+        Driver(
+            self._study,
+            pool,
+            budget=Budget(trials, seconds, self._settings.budget.epochs),
+            metrics=self._settings.metrics,
+            job_of=jobs.trial,
+            observers=(self._display, self._parent),
+            affordable=self._affordable,
+            failure_limit=self._settings.failure_limit,
+            interrupted=lambda: self._interruption.pending,
+        ).race()
+        self._interruption.check()
+
+    def _finals(self, pool: Pool, jobs: SweepJobs) -> None:
+        self._clock.settle()
+        finals = Finals(
+            self._settings,
+            self._study,
+            pool,
+            jobs,
+            show=self._display.show,
+            check=self._check,
+            observers=(self._display, self._parent),
+            interrupted=lambda: self._interruption.pending,
+            seconds_left=self._clock.left,
+        )
+        finals.run()
+        self._clock.settle()
+
     def _enqueue(self, names: Sequence[str]) -> None:
         """Let the families' own configurations come before all others, each once."""
         done: list[str] = self._study.recall("families_enqueued") or []
@@ -266,76 +200,62 @@ class _Race:
                 self._study.enqueue(name, default_values(self._families[name], self._base))
                 self._study.remember("families_enqueued", done := [*done, name])
 
-    def _job(self, trial: TrialRecord, changes: Sequence[str] = ()) -> Job:
-        family, prepared = self._families[trial.family], self._prepared[trial.family]
-        # What an attempt before it has shown to be needed.
-        changes = [*self._study.facts(trial.number).get("changes", ()), *changes]
-        words = words_of(family, (*self._base, *prepared.words), trial.values)
-        words = _changed(words, changes)
-        epochs = trial.values.get("trainer.max_epochs", prepared.epochs)
-        return {
-            "do": "train",
-            "words": words,
-            "places": self._places(final=False),
-            "command": _command(words),
-            "name": f"{self._settings.study}-{trial.number:03d}-{trial.family}",
-            "tags": self._tags(trial, _command(words)),
-            "parent_run_id": self._parent.run_id,
-            "metric": self._settings.metrics[0],
-            "direction": self._settings.directions[0],
-            "epochs": epochs,
-            "folds": self._settings.cv.count if self._settings.cv.is_whole else None,
-        }
+    def _affordable(self, seconds: float | None) -> frozenset[str]:
+        """Return the families of which a whole trial ends in so many seconds; None for no limit."""
+        return frozenset(
+            name
+            for name, found in self._prepared.items()
+            if found.affordable and (seconds is None or found.seconds <= seconds)
+        )
 
-    def _final_job(self, trial: TrialRecord, seed: int, changes: Sequence[str]) -> Job:
-        """A finalist's training with another seed, recorded in full."""
-        job = dict(self._job(trial, changes))
-        words = _changed(job["words"], [f"seed={seed}"])
-        name = f"{self._settings.study}-final-{trial.number:03d}-{trial.family}-seed{seed}"
-        tags = self._tags(trial, _command(words)) | {"bakeoff.finalist_seed": str(seed)}
-        places = self._places(final=True)
-        return job | {
-            "words": words,
-            "places": places,
-            "command": _command(words),
-            "name": name,
-            "tags": tags,
-        }
-
-    def _tags(self, trial: TrialRecord, command: str) -> dict[str, str]:
-        return {
-            "bakeoff.sweep": self._settings.study,
-            "bakeoff.trial": str(trial.number),
-            "bakeoff.family": trial.family,
-            "bakeoff.state": "running",
-            "bakeoff.command": command,
-        }
-
-    def _places(self, *, final: bool) -> list[str]:
-        """Words that say where a run is kept and how much of it, but not what it is."""
+    def _target(self) -> dict[str, Any]:
+        """Return what this command wants of the study: once reached, it only prints."""
         settings = self._settings
-        tracking = settings.tracking
-        words = [
-            f"output_dir={Path(settings.output_dir).absolute()}",
-            f"tracking.enabled={str(tracking.enabled).lower()}",
-            f"tracking.experiment={tracking.experiment}",
-            "evaluate_test=false",
-            "trainer.progress=false",
-        ]
-        if tracking.uri is not None:
-            words.append(f"tracking.uri={tracking.uri}")
-        if not final:
-            words += ["tracking.log_model=false", "tracking.figures=false"]
-            words += ["tracking.system_metrics_seconds=null"]
-        return words
+        return {
+            "budget": to_plain(settings.budget),
+            "finalists": [settings.finalists, settings.finalist_seeds],
+            "test": settings.evaluate_test,
+        }
+
+    def _record_if_readable(self) -> SweepRecord | None:
+        """Return the study as it stands; None if its storage does not answer."""
+        try:
+            return self.record()
+        except StudyBusy:
+            return None
+
+    def record(self) -> SweepRecord:
+        """Return the study as it stands."""
+        settings, study = self._settings, self._study
+        trials = tuple(study.trials())
+        finalists = kept_finalists(study, settings.directions[0])
+        final: dict[str, Any] = study.recall(TEST) or {}
+        winner = next((one for one in finalists if one.trial == final.get("winner")), None)
+        return SweepRecord(
+            study=settings.study,
+            metrics=settings.metrics,
+            directions=settings.directions,
+            families=tuple(self._families),
+            trials=trials,
+            base=self._base,
+            commands=commands(trials, winner, settings.cv.is_whole),
+            importances=study.importances(),
+            finalists=finalists,
+            winner=final.get("winner"),
+            test=final.get("metrics", {}),
+            test_measurements=final.get("measurements"),
+            seconds=float(study.recall("seconds") or 0.0),
+            steps=self._steps,
+        )
 
 
 def run_sweep(settings: SweepSettings, words: Sequence[str], config_name: str) -> SweepRecord:
-    """Carry a study out, or go on with it.
+    """Run a study, or go on with it, and return what came of it.
 
     Args:
-        settings: as `read_sweep_settings` gives them for
-        words, config_name: those of the command line.
+        settings: as `read_sweep_settings` reads them.
+        words: overrides of the command line that they came from.
+        config_name: of the sweep's file.
 
     Raises:
         ConfigError: the input is wrong, or the study is another one's.
@@ -355,26 +275,28 @@ def run_sweep(settings: SweepSettings, words: Sequence[str], config_name: str) -
     base = base_words(chosen_words, config_name)
     families = load_families(list(settings.families), base, settings.search)
     command = shlex.join(["python", "-m", "src.sweep", "--config-name", config_name, *words])
-    folder = settings.study_folder
     try:
         check_sampler(settings.sampler.name, families, len(settings.metrics))
-        study = SweepStudy(folder, _plan(settings, families, base), settings.storage)
+        spec = _study_spec(settings, families, base)
+        study = SweepStudy(settings.study_folder, spec, settings.storage)
     except (StudyBusy, StudyChanged, ValueError) as error:
         raise ConfigError(f"{str(error).rstrip('.')}.") from error
     except OSError as error:
-        reason = refusal(error, folder) or str(error)
+        reason = refusal(error, settings.study_folder) or str(error)
         raise ConfigError(f"the study cannot be kept: {reason}.") from error
     with study, Interruption() as interruption:
         try:
-            return _Race(settings, command, study, families, base, folder).run(interruption)
+            return _Sweep(settings, command, study, families, base, interruption).run()
         except StudyBusy as error:
             raise RunFailed(str(error)) from error
 
 
-def _plan(settings: SweepSettings, families: Sequence[Family], base: Sequence[str]) -> Plan:
+def _study_spec(
+    settings: SweepSettings, families: Sequence[Family], base: Sequence[str]
+) -> StudySpec:
     pruner = settings.pruner
     epochs = settings.trainer.max_epochs
-    return Plan(
+    return StudySpec(
         name=settings.study,
         families=families,
         directions=settings.directions,
@@ -398,12 +320,40 @@ def _plan(settings: SweepSettings, families: Sequence[Family], base: Sequence[st
     )
 
 
-def _changed(words: Sequence[str], changes: Sequence[str]) -> list[str]:
-    """The words with these in place of those on the same keys; of two changes the later counts."""
-    newer = {word.partition("=")[0]: word for word in changes}
-    return [*(word for word in words if word.partition("=")[0] not in newer), *newer.values()]
+def _engine(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
+    """Return what starts the workers of a sweep, and the threads that each of them has.
 
+    Args:
+        settings: of the sweep.
+        folder: for the workers' output.
 
-def _command(words: Sequence[str]) -> str:
-    """That repeats a trial by hand, without a look at the test part."""
-    return shlex.join(["python", "-m", "src.train", *words, "evaluate_test=false"])
+    Raises:
+        ConfigError: the settings ask for more than there is.
+    """
+    workers, devices = settings.workers, settings.trainer.devices
+    try:
+        if workers.engine == "ray":
+            from src.search.workers.ray import RayEngine, share
+
+            divide = partial(
+                share,
+                count=workers.count,
+                per_gpu=workers.per_gpu,
+                devices_per_trial=devices if isinstance(devices, int) else 1,
+                threads=workers.threads,
+                use_gpus=settings.trainer.accelerator != "cpu",
+            )
+            cluster = RayEngine(_RUNNER, address=workers.address, folder=folder, divide=divide)
+            return cluster, cluster.share.threads
+        gpus = [] if settings.trainer.accelerator == "cpu" else visible_gpus()
+        places = slots(
+            count=workers.count,
+            per_gpu=workers.per_gpu,
+            devices_per_trial=devices if isinstance(devices, int) else max(1, len(gpus)),
+            threads=workers.threads,
+            gpus=gpus,
+            cores=available_cores(),
+        )
+    except ValueError as error:
+        raise ConfigError(f"{error}.") from error
+    return LocalEngine(places, _RUNNER, folder), places[0].threads

@@ -1,13 +1,13 @@
-"""What a worker does with a job: train a candidate as a tracked run, and keep the data open."""
+"""The runner of a sweep's workers: prepares families and trains candidates as tracked runs."""
 
 from __future__ import annotations
 
 import gc
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,19 @@ from src.runs.finished.evaluate import measure_again
 from src.runs.folder import RunFolder
 from src.runs.lifecycle import ParentLink
 from src.runs.resume_settings import effective_words, read_run_settings
-from src.search.workers.process import Ending, Job, Say
-from src.sweeps.ddp_trial import train_apart
+from src.search.jobs import Channel, Ending, Job, NoReports
+from src.search.workers.process import run_in_process
+from src.sweeps.tasks import (
+    MeasureTest,
+    Prepare,
+    Prepared,
+    Train,
+    command_of,
+    plain_task,
+    read_task,
+)
 
-__all__ = ["TrialRunner"]
+__all__ = ["TrialRunner", "device_runner"]
 
 _CHOSEN = (
     *("runtime.", "data.batch_size", "trainer.max_epochs"),
@@ -43,42 +52,35 @@ _MOST_OPEN = 4
 
 
 class TrialRunner:
-    """Runs jobs one after another in one process.
-
-    A job is a dict of plain values. `do` is one of:
-    - "prepare": what a family leaves open is measured and chosen. words, seconds (that this may
-      take, or None) -> words, epochs, seconds_per_epoch, published, notes, trainings.
-    - "train": a trial or a finalist. words, places (words that say where), command, name, tags,
-      parent_run_id, metric, direction; `resume` with the folder of a run that goes on, or None
-      -> metrics, seconds.
-    - "test": the test part is measured. run_dir, places -> metrics, measurements, run_dir; with
-      `train`, such a job, it is measured on what that gives.
+    """Runs jobs one after another in one process; see `src.sweeps.tasks`.
 
     Args:
-        apart: whether this is such a process of its own.
+        spawns: whether trainings on several devices run in a process of their own, as they must in
+            a worker: Lightning starts the processes of further devices by repeating the command
+            line of this one.
     """
 
-    def __init__(self, apart: bool = False) -> None:
-        self._apart = apart
+    def __init__(self, spawns: bool = True) -> None:
+        self._spawns = spawns
         self._warm = False
         self._open: dict[str, PictureData] = {}
 
-    def __call__(self, job: Job, say: Say) -> Ending:
+    def __call__(self, job: Job, channel: Channel) -> Ending:
         try:
             with Interruption():
-                match job["do"]:
-                    case "prepare":
-                        return self._prepare(job)
-                    case "test":
-                        return self._test(job, say)
-                    case _:
-                        return self._train(job, say)
+                match read_task(job.task):
+                    case Prepare() as task:
+                        return self._prepare(job, task)
+                    case Train() as task:
+                        return self._train(job, task, channel)
+                    case MeasureTest() as task:
+                        return self._measure_test(job, task, channel)
         except Interrupted as stop:
             return Ending("interrupted", reason=str(stop))
         except DiskRefuses as error:
             return Ending("starved", reason=str(error))
         except ConfigError as error:
-            return Ending("failed", {"wrong_input": True}, reason=str(error))
+            return Ending("failed", result={"wrong_input": True}, reason=str(error))
         except RunFailed as error:
             return Ending("failed", reason=str(error))
         finally:
@@ -91,73 +93,75 @@ class TrialRunner:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def _prepare(self, job: Job) -> Ending:
-        settings = _settings(job)
+    def _prepare(self, job: Job, task: Prepare) -> Ending:
+        settings = _settings(job.overrides, task.places)
         if settings.data.train_on_val:
             raise ConfigError("data.train_on_val leaves no validation part to race on: say false.")
         data = self._pictures(settings)
         before = leaves(to_plain(settings))
-        networks = not any(word.startswith("model.networks=") for word in job["words"])
+        networks = not any(word.startswith("model.networks=") for word in job.overrides)
         # Nothing else runs meanwhile: all cores may describe pictures. A network is timed with the
         # threads that its trials will have.
         classical = isinstance(settings.model, ClassicalSettings)
         with _threads(available_cores() if classical else torch.get_num_threads()):
-            found = prepared(settings, data, networks=networks, seconds=job.get("seconds"))
+            found = prepared(settings, data, networks=networks, seconds=task.seconds)
         settings = found.settings
         chosen = {
             key: value
             for key, value in leaves(to_plain(settings)).items()
             if key.startswith(_CHOSEN) and value != before[key]
         }
-        result = {
-            "words": [word_of(key, value) for key, value in chosen.items()],
-            "epochs": found.epochs,
-            "seconds_per_epoch": found.seconds_per_epoch,
-            "published": origin_of(settings).start in ("frozen", "fine-tuned"),
-            "notes": list(found.notes),
+        result = Prepared(
+            words=[word_of(key, value) for key, value in chosen.items()],
+            epochs=found.epochs,
+            seconds_per_epoch=found.seconds_per_epoch,
+            published=origin_of(settings).start in ("frozen", "fine-tuned"),
+            notes=list(found.notes),
             # Features are computed once for all folds.
-            "trainings": 1 if classical or not settings.cv.is_whole else settings.cv.count,
-            "data": list(data.summary),
-        }
-        return Ending("complete", result)
+            trainings=1 if classical or not settings.cv.is_whole else settings.cv.count,
+            data=list(data.summary),
+        )
+        return Ending("complete", result=asdict(result))
 
-    def _train(self, job: Job, say: Say) -> Ending:
-        settings = _settings(job)
-        if settings.trainer.devices != 1 and not self._apart:
-            return train_apart(job, say)
+    def _train(self, job: Job, task: Train, channel: Channel) -> Ending:
+        settings = _settings(job.overrides, task.places, task.resume)
+        if settings.trainer.devices != 1 and self._spawns:
+            own = replace(job, task=plain_task(task))
+            return run_in_process("src.sweeps.run_job:device_runner", own, channel)
 
         begun: list[RunFolder] = []
 
         def announce(folder: RunFolder) -> None:
             begun.append(folder)
-            say.note(run_id=folder.run_id, run_dir=str(folder.path))
+            channel.note(run_id=folder.run_id, run_dir=str(folder.path))
 
         def announce_fold(folder: RunFolder) -> None:
             begun.append(folder)
-            say.note(fold_dir=str(folder.path))
+            channel.note(fold_dir=str(folder.path))
 
         curve: list[float] = []
 
         def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-            if job["metric"] in metrics:
-                curve.append(metrics[job["metric"]])
-            reason = say.report(epoch + 1, metrics)
+            if task.metric in metrics:
+                curve.append(metrics[task.metric])
+            reason = channel.report(epoch + 1, metrics)
             if reason is not None:
                 raise Stopped(reason)
 
+        command = command_of(job.overrides)
         parent = ParentLink(
-            parent_run_id=job["parent_run_id"],
-            name=job["name"],
-            tags=job["tags"],
+            parent_run_id=task.parent_run_id,
+            name=task.name,
+            tags={**task.tags, "bakeoff.state": "running", "bakeoff.command": command},
             announce=announce,
             announce_fold=announce_fold,
-            figures=lambda: _last_and_best(curve, job["direction"]),
+            figures=lambda: _last_and_best(curve, task.direction),
         )
         try:
             summary = run_experiment(
                 settings,
                 on_epoch,
-                command=job["command"],
+                command=command,
                 data=self._pictures(settings),
                 parent=parent,
             )
@@ -169,31 +173,26 @@ class TrialRunner:
             return Ending("failed", reason=str(error), again=_smaller(settings))
         if summary is None:  # a further process of a run on several devices
             return Ending("complete")
-        result = {
-            "metrics": summary.metrics,
-            "seconds": summary.duration_seconds,
-            "run_dir": summary.run_dir,
-        }
-        return Ending("complete", result)
+        return Ending("complete", summary.metrics, {"run_dir": summary.run_dir})
 
-    def _test(self, job: Job, say: Say) -> Ending:
-        run_dir = job["run_dir"]
-        if "train" in job:
-            ending = self._train(job["train"], _NoReports(say))
+    def _measure_test(self, job: Job, task: MeasureTest, channel: Channel) -> Ending:
+        run_dir = task.run_dir
+        if task.train is not None:
+            ending = self._train(job, task.train, NoReports(channel))
             if ending.state != "complete":
                 return replace(ending, again=None)
             run_dir = ending.result["run_dir"]
         folder = RunFolder.open(Path(run_dir))
-        words = [f"run={folder.path}", "split=test", *job["places"]]
-        settings = compose_settings(EvaluateSettings, words, config_name="evaluate")
+        overrides = [f"run={folder.path}", "split=test", *task.places]
+        settings = compose_settings(EvaluateSettings, overrides, config_name="evaluate")
         metrics, measurements = measure_again(folder, folder.chosen_checkpoint(), settings)
-        result = {"metrics": metrics, "measurements": measurements, "run_dir": run_dir}
-        return Ending("complete", result)
+        return Ending("complete", metrics, {"measurements": measurements, "run_dir": run_dir})
 
     def _pictures(self, settings: RunSettings) -> PictureData:
-        """Those of an earlier job if they are the same; a single fold divides them for itself.
+        """Return the pictures of these settings: those of an earlier job if they are the same.
 
-        Candidates of several sizes take turns: the last few sets stay open, mapped and not read.
+        Candidates of several sizes take turns, so that the last few sets stay open, mapped and not
+        read. A single fold divides the pictures for itself.
         """
         plain = {k: v for k, v in to_plain(settings.data).items() if k != "batch_size"}
         fold = to_plain(settings.cv) if settings.cv.fold is not None else None
@@ -210,14 +209,9 @@ class TrialRunner:
         return data
 
 
-class _NoReports:
-    """Passes on what a job notes, but not its epochs, after which nobody is to stop it."""
-
-    def __init__(self, say: Say) -> None:
-        self.note = say.note
-
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> str | None:
-        return None
+def device_runner() -> TrialRunner:
+    """Return the runner of a process that trains on several devices."""
+    return TrialRunner(spawns=False)
 
 
 @contextmanager
@@ -230,14 +224,14 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _settings(job: Mapping[str, Any]) -> RunSettings:
-    words: Sequence[str] = job["words"]
-    places: Sequence[str] = job["places"]
+def _settings(
+    overrides: Sequence[str], places: Sequence[str], resume: str | None = None
+) -> RunSettings:
     # A run whose folder is gone, or was moved with its study, is begun anew.
-    if job.get("resume") and Path(job["resume"]).is_dir():
+    if resume is not None and Path(resume).is_dir():
         kept = [w for w in places if w.startswith(("output_dir=", "tracking.uri="))]
-        return read_run_settings([f"resume={job['resume']}", *kept])
-    return read_run_settings([*words, *effective_words(places, words)])
+        return read_run_settings([f"resume={resume}", *kept])
+    return read_run_settings([*overrides, *effective_words(places, overrides)])
 
 
 def _last_and_best(curve: Sequence[float], direction: str) -> dict[str, float]:
@@ -248,7 +242,7 @@ def _last_and_best(curve: Sequence[float], direction: str) -> dict[str, float]:
 
 
 def _smaller(settings: RunSettings) -> dict[str, Any] | None:
-    """The same step of the optimizer in two batches of half the size."""
+    """Return changes for the same step of the optimizer in two batches of half the size."""
     size = settings.data.batch_size
     if not isinstance(size, int) or size < 2:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from src.search.journal import operation_of
+from src.search.storage import operation_of
 from src.storage.digests import DamagedLine, checked_line, line_content
 from src.verification.faults import Fault, damaged_lines, put_aside
 from src.verification.runs import verify_spool

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.entries.conftest import Run
-from tests.entries.sweeps import STUDY, WORDS, folder, mlflow_runs, states, trials
+from tests.entries.sweeps import STUDY, WORDS, folder, mlflow_runs, trials
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -89,31 +88,6 @@ def test_the_test_part_is_measured_once_by_the_winner(swept: tuple[Path, str]) -
     measured = runs[json.loads(ledger[0])["run_id"]]
     assert measured["bakeoff.finalist_seed"] == "1"
     assert "test part measured  once on this split" in printed
-
-
-def test_the_same_command_prints_and_a_larger_budget_goes_on(
-    swept: tuple[Path, str], run: Run
-) -> None:
-    output_dir, printed = swept
-    words = [*WORDS, f"output_dir={output_dir}"]
-    before = sorted((folder(output_dir) / "workers").iterdir())
-    stamps = [path.stat().st_mtime for path in before]
-    began = time.monotonic()
-    again = run("src.sweep", *words)
-    assert time.monotonic() - began < 60 and again.returncode == 0, again.stderr
-    assert again.stdout == printed and again.stderr == ""
-    assert [path.stat().st_mtime for path in before] == stamps, "workers were started"
-    raised = run("src.sweep", *words, "budget.trials=5", "evaluate_test=false", timeout=600)
-    assert raised.returncode == 0, raised.stderr
-    assert len(states(output_dir)) == 5
-    assert states(output_dir)[:4] == [t["state"].upper() for t in record_of(output_dir)][:4]
-    assert len((output_dir / "test_measurements.jsonl").read_text().splitlines()) == 1
-
-
-def record_of(output_dir: Path) -> list[dict[str, Any]]:
-    record = json.loads((folder(output_dir) / "sweep.json").read_text())
-    found: list[dict[str, Any]] = record["trials"]
-    return found
 
 
 def test_a_sweep_without_the_test_part_never_looks_at_it(run: Run, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -58,42 +57,6 @@ def test_a_killed_worker_costs_an_attempt_and_a_second_one_the_trial(
     assert len(runs) == 3 and by_trial.keys() == {"0", "1"}
     assert (by_trial["0"]["status"], by_trial["0"]["bakeoff.state"]) == ("FAILED", "failed")
     assert (by_trial["1"]["status"], by_trial["1"]["bakeoff.state"]) == ("FINISHED", "complete")
-
-
-def test_a_killed_driver_is_gone_on_from_with_the_same_numbers(
-    begin: Begin, run: Run, tmp_path: Path
-) -> None:
-    words = [*WORDS, "trainer.max_epochs=6", "data.batch_size=4", f"output_dir={tmp_path}"]
-    sweep = begin("src.sweep", *words)
-    found = wait_for(trains(2), tmp_path, sweep)
-    mine = [worker.pid for worker in workers(sweep)]
-    assert len(mine) == 2
-    sweep.kill()
-    sweep.wait()
-    killed_at = time.monotonic()
-    while not all(gone(pid) for pid in mine):
-        assert time.monotonic() < killed_at + 3, "orphans live on"
-        time.sleep(0.05)
-    before = {t.number: (t.state.name, t.params, t.values) for t in trials(tmp_path)}
-    run_dirs = {t.number: t.user_attrs.get("run_dir") for t in found}
-
-    result = run("src.sweep", *words, timeout=600)
-    assert result.returncode == 0, result.stderr
-    after = trials(tmp_path)
-    assert [t.number for t in after] == [0, 1, 2, 3], "the total is the target"
-    for number, (state, params, values) in before.items():
-        assert after[number].params == params
-        if state != "RUNNING":
-            assert (after[number].state.name, after[number].values) == (state, values)
-        elif run_dirs.get(number):
-            assert after[number].user_attrs["run_dir"] == run_dirs[number]
-    assert len({repr(t.params) for t in after}) == 4
-    assert not {"RUNNING", "FAIL"} & set(states(tmp_path))
-    runs = mlflow_runs(tmp_path)
-    numbers = [r["bakeoff.trial"] for r in runs.values() if "bakeoff.trial" in r]
-    # One a trial, and the finalist's two.
-    assert len(numbers) == 4 + 2 and set(numbers) == {"0", "1", "2", "3"}
-    assert {r["status"] for r in runs.values()} <= {"FINISHED", "KILLED"}
 
 
 def test_a_person_who_stops_it_is_told_at_once_and_it_goes_on_later(
@@ -154,24 +117,6 @@ def test_lost_losses_fail_their_trials_and_end_the_sweep_in_a_sentence(
     assert parent["status"] == "FAILED"
     failed = [r for r in runs.values() if r.get("bakeoff.state") == "failed"]
     assert len(failed) >= 3 and {r["status"] for r in failed} == {"FAILED"}
-
-
-def test_a_second_driver_is_refused(begin: Begin, run: Run, tmp_path: Path) -> None:
-    words = [*WORDS, *SLOW, f"output_dir={tmp_path}"]
-    sweep = begin("src.sweep", *words)
-    wait_for(trains(0), tmp_path, sweep)
-    second = run("src.sweep", *words)
-    assert second.returncode == 2
-    assert second.stderr.splitlines() == [
-        f"error: the study s in {folder(tmp_path)} is being driven by another process."
-    ]
-    assert sweep.poll() is None
-    os.killpg(sweep.pid, signal.SIGKILL)
-    sweep.wait()
-    changed = run("src.sweep", *words, "augment=none", "seed=5")
-    assert changed.returncode == 2
-    (line,) = changed.stderr.splitlines()
-    assert "the study s was begun otherwise: base was" in line and "seed=5" in line
 
 
 def test_a_full_disk_ends_it_in_a_sentence_and_it_goes_on(

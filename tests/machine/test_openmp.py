@@ -48,7 +48,10 @@ _COMMANDS = {
     "select": (False, "src.select", "--help"),
     "export": (False, "src.export", "run=none", "--help"),
     "worker": (True, "src.search.workers.process", "{fd}", "src.sweeps.run_job.TrialRunner"),
-    "a trial on several devices": (True, "src.sweeps.ddp_trial", "{fd}", "{{}}"),
+    "a trial on several devices": (
+        *(True, "src.search.workers.process", "{fd}", "src.sweeps.run_job:device_runner"),
+        '{{"kind": "Job", "task": {{}}}}',
+    ),
     "tests": (True, "pytest", "-q", "--collect-only", "tests/training/test_losses.py"),
     "benchmarks": (True, "benchmarks", "runtime"),
 }

@@ -10,7 +10,7 @@ from optuna.pruners import BasePruner, NopPruner
 
 from src.records.trials import TrialRecord
 from src.search.space import Family, parse_space
-from src.search.study import Plan, SweepStudy
+from src.search.study import StudySpec, SweepStudy
 
 NUMBERS = {"a": {"low": 0.0, "high": 1.0}, "b": {"low": 1, "high": 100}}
 CHOICES = {"a": {"choices": ["x", "y", "z"]}, "b": {"low": 0.0, "high": 1.0, "step": 0.5}}
@@ -25,11 +25,11 @@ def family(space: dict[str, Any], name: str = "mlp") -> Family:
     return Family(name, (f"model={name}",), tuple(parse_space(space)), {})
 
 
-def plan(*families: Family, sampler: str = "random", **changes: Any) -> Plan:
+def plan(*families: Family, sampler: str = "random", **changes: Any) -> StudySpec:
     directions: Sequence[str] = changes.pop("directions", ["maximize"])
     pruner: BasePruner = changes.pop("pruner", NopPruner())
     identity = {"space": {f.name: f.plain() for f in families}, "direction": list(directions)}
-    return Plan(
+    return StudySpec(
         name=changes.pop("name", "s"),
         families=families,
         directions=directions,
@@ -54,11 +54,11 @@ def run(study: SweepStudy, count: int) -> list[TrialRecord]:
         if trial is None:
             break
         value = value_of(trial)
-        study.complete(trial.number, [value] * len(study.plan.directions))
+        study.complete(trial.number, [value] * len(study.spec.directions))
     return study.trials()
 
 
-def proposals(folder: Path, one: Plan, *counts: int) -> list[dict[str, Any]]:
+def proposals(folder: Path, one: StudySpec, *counts: int) -> list[dict[str, Any]]:
     """What is tried, with the study closed and opened again after each of these numbers."""
     trials: list[TrialRecord] = []
     for count in counts:

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 
 from src.config.credentials import problem_of_words
 from src.records.trials import COMPLETE, RUNNING, TrialRecord
 from src.search.driver import Budget, Driver
+from src.search.jobs import Job
+from src.search.loop import Observer
 from src.search.pool import Pool
 from src.search.storage import open_database
-from src.search.study import Plan, StudyBusy, SweepStudy
+from src.search.study import StudyBusy, StudySpec, SweepStudy
 from src.search.workers.local import LocalEngine, Slot
 from tests.search.postgres import PASSWORD, Postgres
 from tests.search.studies import family, plan
@@ -42,33 +43,8 @@ def open_study(server: Postgres, tmp_path: Path, request: pytest.FixtureRequest)
     return lambda: SweepStudy(next(folders), _plan(name), server.url)
 
 
-def _plan(name: str) -> Plan:
+def _plan(name: str) -> StudySpec:
     return plan(_FAMILY, name=name)
-
-
-def test_a_study_lives_in_the_database(
-    server: Postgres, open_study: Callable[[], SweepStudy]
-) -> None:
-    with open_study() as study:
-        study.enqueue("mlp", {"optimizer.lr": 0.01})
-        first, second = study.ask(), study.ask()
-        assert first is not None and second is not None
-        study.note(0, words=["model=mlp"], run_dir="/run")
-        study.report(0, 1, 0.5)
-        study.complete(0, [0.75])
-        study.report(1, 1, 0.25)
-        name = study.plan.name
-    with open_study() as again:
-        (running,) = again.unfinished()
-        assert (running.number, running.curve) == (1, ((1, 0.25),))
-        done = again.trial(0)
-        assert (done.state, done.objectives, done.run_dir) == (COMPLETE, (0.75,), "/run")
-        assert done.values == {"optimizer.lr": 0.01} and done.is_default
-        third = again.ask()
-        assert third is not None and third.number == 2
-    # For everybody with Optuna, as any other study.
-    plain = optuna.load_study(study_name=name, storage=server.url)
-    assert plain.best_value == 0.75
 
 
 _OTHER_MACHINE = """
@@ -117,7 +93,7 @@ def test_a_restart_of_the_server_between_two_words_is_not_noticed(
         server.restart()
         study.complete(0, [0.6])
         server.restart()
-        assert study.recall("identity") == study.plan.identity
+        assert study.recall("identity") == study.spec.identity
         assert study.trial(0).curve == ((1, 0.5), (2, 0.6))
 
 
@@ -200,27 +176,23 @@ def test_without_the_driver_the_extra_is_named(
         open_database(server.url)
 
 
-class _Nobody:
-    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None: ...
-    def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None: ...
-    def reported(self, slot: int, trial: int, epoch: int, value: float | None) -> None: ...
-    def ended(self, slot: int, trial: TrialRecord) -> None: ...
-    def tick(self, counts: Mapping[str, int], left: str) -> None: ...
-
-
-class _StopsTheServer(_Nobody):
+class _StopsTheServer(Observer):
     """In the middle of the third trial."""
 
     def __init__(self, server: Postgres) -> None:
         self._server = server
+        self._trials: dict[int, int] = {}
 
-    def reported(self, slot: int, trial: int, epoch: int, value: float | None) -> None:
-        if trial == 2 and epoch == 2:
+    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
+        self._trials[slot] = trial.number
+
+    def reported(self, slot: int, step: int, metrics: Mapping[str, float]) -> None:
+        if self._trials[slot] == 2 and step == 2:
             self._server.stop()
 
 
-def _race(study: SweepStudy, folder: Path, watcher: _Nobody) -> None:
-    pool = Pool(LocalEngine([Slot(None, 1)] * 2, "tests.search.errands:runner", folder))
+def _race(study: SweepStudy, folder: Path, *observers: Observer) -> None:
+    pool = Pool(LocalEngine([Slot(None, 1)] * 2, "tests.search.runners:Tiny", folder))
     try:
         pool.start()
         Driver(
@@ -228,8 +200,8 @@ def _race(study: SweepStudy, folder: Path, watcher: _Nobody) -> None:
             pool,
             budget=Budget(trials=6),
             metrics=("val/accuracy",),
-            job_of=lambda trial: {"epochs": 3, "seconds": 0.05, "words": []},
-            watcher=watcher,
+            job_of=lambda trial: Job({"seconds": 0.05}, epochs=3),
+            observers=observers,
         ).race()
     finally:
         pool.close()
@@ -249,7 +221,7 @@ def test_a_race_ends_when_the_database_goes_and_goes_on_when_it_is_back(
         before = {trial.number: trial for trial in again.trials()}
         assert before[0].state == before[1].state == COMPLETE
         assert RUNNING in {trial.state for trial in before.values()}
-        _race(again, tmp_path, _Nobody())
+        _race(again, tmp_path)
         after = again.trials()
         assert [trial.number for trial in after] == list(range(6))
         assert {trial.state for trial in after} == {COMPLETE}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from optuna.pruners import BasePruner, SuccessiveHalvingPruner
 
 from src.search.pruning import _Hyperband, make_pruner
-from src.search.views import FAMILY
+from src.search.space import FAMILY
 
 EPOCHS = 9
 curves = st.lists(st.floats(0, 1), min_size=EPOCHS, max_size=EPOCHS)

@@ -14,14 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING
 from src.search import storage as storages
 from src.search.lease import Lease
 from src.search.study import StudyBusy, StudyChanged, SweepStudy
-from tests.search.studies import CHOICES, CONDITIONS, NUMBERS, family, plan, run, value_of
+from tests.search.studies import CONDITIONS, NUMBERS, family, plan, run, value_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MLP, CNN = family(NUMBERS, "mlp"), family(CONDITIONS, "cnn")
@@ -357,16 +356,6 @@ def test_importances_are_of_each_family_alone(tmp_path: Path) -> None:
         found = study.importances()
     assert found["mlp"]["a"] > 0.6 and found["cnn"]["rate"] > 0.6
     assert all(sum(shares.values()) == pytest.approx(1) for shares in found.values())
-
-
-def test_the_dashboards_storage_reads_a_study_that_is_being_driven(tmp_path: Path) -> None:
-    with SweepStudy(tmp_path, plan(family(CHOICES), sampler="grid")) as study:
-        run(study, 2)
-        study.ask()
-        backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.journal"))
-        theirs = optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(backend))
-        states = [trial.state.name for trial in theirs.get_trials()]
-        assert states == ["COMPLETE", "COMPLETE", "RUNNING"]
 
 
 def test_families_that_are_left_out_are_not_proposed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Real worker processes: their environment, their words, and how they end."""
+"""Real worker processes: their environment, their messages, and how they end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.search.pool import Ended, Event, Noted, Pool, Reported, WorkersFail
+from src.search.jobs import Ending, Job, Note, Report
+from src.search.loop import run_single
+from src.search.pool import Event, Pool, WorkersFail
 from src.search.workers.local import LocalEngine, Slot, slots
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,18 +28,19 @@ TWO = [Slot("3,GPU-abc", 2), Slot(None, 1)]
 _DRIVER = """
 import sys, time
 from pathlib import Path
-from src.search.pool import Noted, Pool
+from src.search.jobs import Job, Note
+from src.search.pool import Pool
 from src.search.workers.local import LocalEngine, Slot
 
 pool = Pool(LocalEngine([Slot(None, 1)] * 2, sys.argv[1], Path(sys.argv[2])))
 pool.start()
 while len(pool.free()) < 2:
     list(pool.events(0.1))
-pool.give(0, {"do": "hang"})
+pool.give(0, Job({"do": "hang"}))
 while True:
     for event in pool.events(0.1):
-        if isinstance(event, Noted):
-            print(event.facts["pid"], event.facts["child"], flush=True)
+        if isinstance(event.message, Note):
+            print(event.message.facts["pid"], event.message.facts["child"], flush=True)
 """
 
 
@@ -59,13 +62,18 @@ def hear(pool: Pool, until: int = 1) -> list[Event]:
     """Everything until so many jobs have ended; reports are answered with going on."""
     heard: list[Event] = []
     deadline = time.monotonic() + 60
-    while sum(isinstance(event, Ended) for event in heard) < until:
+    while len(endings(heard)) < until:
         for event in pool.events(0.1):
             heard.append(event)
-            if isinstance(event, Reported):
+            if isinstance(event.message, Report):
                 pool.answer(event.slot, None)
         assert time.monotonic() < deadline, "the jobs do not end"
     return heard
+
+
+def endings(heard: list[Event]) -> dict[int, Ending]:
+    """How the last job of each slot ended."""
+    return {e.slot: e.message for e in heard if isinstance(e.message, Ending)}
 
 
 def gone(pid: int) -> bool:
@@ -84,8 +92,8 @@ def test_a_worker_sees_its_devices_and_threads_before_it_imports_anything(
     pool.start()
     wait_free(pool, 2)
     for slot in (0, 1):
-        pool.give(slot, {"do": "see"})
-    seen = {e.slot: e.ending.result for e in hear(pool, until=2) if isinstance(e, Ended)}
+        pool.give(slot, Job({"do": "see"}))
+    seen = {slot: e.result for slot, e in endings(hear(pool, until=2)).items()}
     assert seen[0]["seen"] == {"CUDA_VISIBLE_DEVICES": "3,GPU-abc", "OMP_NUM_THREADS": "2"}
     # Without devices of its own a worker sees what the driver sees.
     assert seen[1]["seen"] == {"CUDA_VISIBLE_DEVICES": "7", "OMP_NUM_THREADS": "1"}
@@ -97,74 +105,75 @@ def test_what_a_job_says_comes_in_order_and_the_worker_stays_warm(pool: Pool) ->
     wait_free(pool, 1)
     pids = set()
     for number in range(3):
-        job = {"do": "train", "number": number, "epochs": 2, "value": 0.5}
+        job = Job({"number": number, "value": 0.5}, epochs=2)
         pool.give(0, job)
         assert pool.busy == [0] and pool.free() == []
         heard = hear(pool)
-        kinds = [type(event) for event in heard]
-        assert kinds == [Noted, Noted, Reported, Noted, Reported, Ended]
         assert all(event.job == job and event.slot == 0 for event in heard)
-        first, *_, ended = heard
-        assert isinstance(first, Noted) and isinstance(ended, Ended)
-        pids.add(first.facts["pid"])
-        assert ended.ending.state == "complete" and not ended.died and ended.seconds > 0
-        assert ended.ending.result["metrics"]["val/accuracy"] == 0.5
-        reports = [e for e in heard if isinstance(e, Reported)]
-        assert [(e.epoch, e.metrics["val/accuracy"]) for e in reports] == [(1, 0.5), (2, 1.0)]
+        note, *middle, ending = (event.message for event in heard)
+        assert isinstance(note, Note)
+        pids.add(note.facts["pid"])
+        assert middle == [
+            Note({"run_dir": "0"}),
+            Report(1, {"val/accuracy": 0.5, "other": 1.0}),
+            Note({"run_dir": "1"}),
+            Report(2, {"val/accuracy": 1.0, "other": 1.0}),
+        ]
+        assert ending == Ending("complete", {"val/accuracy": 0.5, "other": 1.0})
+        assert heard[-1].seconds >= heard[0].seconds > 0
     assert len(pids) == 1
 
 
 def test_a_job_stops_where_it_is_told_to_and_a_fault_is_a_reason(pool: Pool) -> None:
     pool.start(1)
     wait_free(pool, 1)
-    pool.give(0, {"do": "train", "epochs": 9, "value": 0.5})
+    pool.give(0, Job({"value": 0.5}, epochs=9))
     ended = None
     while ended is None:
         for event in pool.events(0.1):
-            if isinstance(event, Reported):
-                pool.answer(0, "behind" if event.epoch == 3 else None)
-            ended = event if isinstance(event, Ended) else None
-    assert (ended.ending.state, ended.ending.reason) == ("pruned", "behind")
-    pool.give(0, {"do": "fail"})
-    (ended,) = (event for event in hear(pool) if isinstance(event, Ended))
-    assert (ended.ending.state, ended.died) == ("failed", False)
-    assert ended.ending.reason == "RuntimeError: no such thing"
-    pool.give(0, {"do": "see"})  # it lives
+            match event.message:
+                case Report(step=step):
+                    pool.answer(0, "behind" if step == 3 else None)
+                case Ending() as ended:
+                    pass
+    assert (ended.state, ended.reason) == ("pruned", "behind")
+    pool.give(0, Job({"do": "fail"}))
+    assert endings(hear(pool))[0] == Ending("failed", reason="RuntimeError: no such thing")
+    pool.give(0, Job({"do": "see"}))  # it lives
     hear(pool)
 
 
 def test_an_answer_that_comes_too_late_is_not_the_next_jobs(pool: Pool) -> None:
     pool.start(1)
     wait_free(pool, 1)
-    pool.give(0, {"do": "train", "epochs": 9, "value": 0.5})
+    pool.give(0, Job({"value": 0.5}, epochs=9))
     pid, ended = 0, None
     while ended is None:
         for event in pool.events(0.1):
-            if isinstance(event, Noted):
-                pid = event.facts.get("pid", pid)
-            if isinstance(event, Reported):
-                os.kill(pid, signal.SIGTERM)  # it waits for an answer, and is asked to stop
-                time.sleep(0.5)
-                pool.answer(0, "behind")
-            ended = event if isinstance(event, Ended) else None
-    assert ended.ending.state == "interrupted"
-    pool.give(0, {"do": "train", "epochs": 3, "value": 0.5})
-    *_, last = hear(pool)
-    assert isinstance(last, Ended) and last.ending.state == "complete", last
+            match event.message:
+                case Note(facts=facts):
+                    pid = facts.get("pid", pid)
+                case Report():
+                    os.kill(pid, signal.SIGTERM)  # it waits for an answer, and is asked to stop
+                    time.sleep(0.5)
+                    pool.answer(0, "behind")
+                case Ending() as ended:
+                    pass
+    assert ended.state == "interrupted"
+    pool.give(0, Job({"value": 0.5}, epochs=3))
+    assert endings(hear(pool))[0].state == "complete"
 
 
 def test_a_busy_worker_that_is_killed_costs_its_job_alone(pool: Pool) -> None:
     pool.start()
     wait_free(pool, 2)
-    pool.give(0, {"do": "train", "epochs": 3, "value": 0.5, "die": 2})
-    pool.give(1, {"do": "train", "epochs": 3, "value": 0.5, "seconds": 0.2})
-    ends = {event.slot: event for event in hear(pool, until=2) if isinstance(event, Ended)}
-    assert ends[0].died and not ends[1].died
-    assert ends[0].ending.state == "failed"
-    assert ends[0].ending.reason == "its worker ended by signal 9 (out of memory?)"
-    assert ends[1].ending.state == "complete"
+    pool.give(0, Job({"value": 0.5, "die": 2}, epochs=3))
+    pool.give(1, Job({"value": 0.5, "seconds": 0.2}, epochs=3))
+    ends = endings(hear(pool, until=2))
+    assert ends[0] == Ending("lost", reason="its worker ended by signal 9 (out of memory?)")
+    assert ends[1].state == "complete"
     wait_free(pool, 2)  # another worker has taken the place
-    pool.give(0, {"do": "see"})
+    pool.give(0, Job({"do": "see"}))
     hear(pool)
 
 
@@ -172,9 +181,9 @@ def test_an_idle_worker_that_is_killed_is_replaced_without_a_word(pool: Pool) ->
     pool.start(1)
     for _ in range(5):  # more often than a worker may die before it is ready
         wait_free(pool, 1)
-        pool.give(0, {"do": "train", "epochs": 0, "value": 0.0})
-        (note, _) = hear(pool)
-        assert isinstance(note, Noted)
+        pool.give(0, Job({"value": 0.0}, epochs=0))
+        note = hear(pool)[0].message
+        assert isinstance(note, Note)
         os.kill(note.facts["pid"], signal.SIGKILL)
         while pool.free():
             assert not list(pool.events(0.1))
@@ -192,17 +201,18 @@ def test_all_workers_are_waited_for_but_not_those_that_do_not_come(pool: Pool) -
 
 def test_a_job_alone_is_given_once_more_if_its_worker_dies(pool: Pool, tmp_path: Path) -> None:
     pool.start(1)
-    ended = pool.run_alone({"do": "die_once", "marker": str(tmp_path / "died")}, lambda: None)
-    assert ended.ending.state == "complete" and not ended.died
-    ended = pool.run_alone({"do": "train", "epochs": 1, "value": 0.5, "die": 1}, lambda: None)
-    assert ended.died and "signal 9" in str(ended.ending.reason)
-    assert pool.run_alone({"do": "see"}, lambda: None).ending.state == "complete"
+    marker = str(tmp_path / "died")
+    ending = run_single(pool, Job({"do": "die_once", "marker": marker}), lambda: None)
+    assert ending.state == "complete"
+    ending = run_single(pool, Job({"value": 0.5, "die": 1}), lambda: None)
+    assert ending.state == "lost" and "signal 9" in str(ending.reason)
+    assert run_single(pool, Job({"do": "see"}), lambda: None).state == "complete"
 
     def check() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pool.run_alone({"do": "see"}, check)
+        run_single(pool, Job({"do": "see"}), check)
 
 
 @pytest.mark.parametrize("runner", ["tests.search.runners:Broken", "tests.search.nowhere:Tiny"])
@@ -219,17 +229,16 @@ def test_workers_that_cannot_start_end_the_wait(tmp_path: Path, runner: str) -> 
 def test_jobs_are_interrupted_and_a_closed_pool_leaves_nobody(pool: Pool) -> None:
     pool.start()
     wait_free(pool, 2)
-    pool.give(0, {"do": "train", "epochs": 1, "value": 0.5, "seconds": 600})
-    pool.give(1, {"do": "hang"})
+    pool.give(0, Job({"value": 0.5, "seconds": 600}))
+    pool.give(1, Job({"do": "hang"}))
     pids: list[int] = []
     while len(pids) < 3:
         for event in pool.events(0.1):
-            assert isinstance(event, Noted)
-            pids += [event.facts[key] for key in ("pid", "child") if key in event.facts]
+            assert isinstance(event.message, Note)
+            facts = event.message.facts
+            pids += [facts[key] for key in ("pid", "child") if key in facts]
     pool.interrupt(pool.busy)
-    (ended,) = hear(pool)
-    assert isinstance(ended, Ended) and ended.slot == 0
-    assert ended.ending.state == "interrupted"
+    assert endings(hear(pool)) == {0: Ending("interrupted", reason="stopped")}
     began = time.monotonic()
     pool.close()
     assert time.monotonic() - began < 4

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from src.search.jobs import Job
 from src.sweeps.families import default_values, load_families, words_of
 from src.sweeps.run_job import TrialRunner
+from src.sweeps.tasks import Prepare, Prepared, Train, plain_task
 
 BASE = ["data=digits", "trainer.max_epochs=9", "optimizer.lr=0.01", "runtime.threads=1"]
 
@@ -24,8 +26,8 @@ class Heard:
     def note(self, **facts: Any) -> None:
         self.facts |= facts
 
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> str | None:
-        self.reports.append((epoch, metrics))
+    def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        self.reports.append((step, metrics))
         return None
 
 
@@ -57,26 +59,17 @@ def test_a_trial_is_a_run_like_any_other(tmp_path: Path, monkeypatch: pytest.Mon
         "trainer.progress=false",
     ]
     runner, heard = TrialRunner(), Heard()
-    known = runner({"do": "prepare", "words": words, "places": places}, heard)
-    assert known.state == "complete", known.reason
-    # About what describing all pictures takes, told from a few of them.
-    assert 0 < known.result["seconds_per_epoch"] < 60
-    assert known.result["words"] == [] and known.result["epochs"] == 1
-    assert not known.result["published"]
-    job = {
-        "do": "train",
-        "words": words,
-        "places": places,
-        "command": "as told",
-        "name": "race-000-handcrafted",
-        "tags": {},
-        "parent_run_id": None,
-        "metric": "val/accuracy",
-        "direction": "maximize",
-    }
-    ending = runner(job, heard)
+    ending = runner(Job(plain_task(Prepare(places)), overrides=words), heard)
+    assert ending.state == "complete", ending.reason
+    known = Prepared(**ending.result)
+    # About what describing all pictures takes, estimated from a few of them.
+    assert 0 < known.seconds_per_epoch < 60
+    assert known.words == [] and known.epochs == 1 and not known.published
+    name = "race-000-handcrafted"
+    train = Train(places, name, {}, "0" * 32, "val/accuracy", "maximize")
+    ending = runner(Job(plain_task(train), overrides=words), heard)
     assert ending.state == "complete", ending.reason
     ((epoch, metrics),) = heard.reports
     assert epoch == 1 and metrics["val/accuracy"] > 0.97
-    assert ending.result["metrics"]["val/accuracy"] == metrics["val/accuracy"]
+    assert ending.metrics["val/accuracy"] == metrics["val/accuracy"]
     assert (Path(heard.facts["run_dir"]) / "predictions" / "val.parquet").is_file()

@@ -108,12 +108,13 @@ def plain(text: str) -> str:
 def test_a_terminal_shows_slots_the_best_and_what_is_left() -> None:
     clock = Clock()
     with display_on_terminal(clock=clock) as (display, written):
-        display.slot_started(0, trial(7), 12)
-        display.slot_started(1, trial(8), None)
-        display.slot_reported(0, 4, 0.9125)
+        display.began(0, trial(7), 12)
+        display.began(1, trial(8), None)
+        display.reported(0, 4, {METRIC: 0.9125})
         done = trial(3, COMPLETE, 0.95, seconds=8.4)
-        display.slot_started(2, done, 12)
-        display.slot_ended(2, done, done)
+        display.began(2, done, 12)
+        display.freed(2)
+        display.ended(2, done, done)
         clock.now += 75
         display.tick(COUNTS, "8 min left")
     shown = plain(written[0]).splitlines()
@@ -133,7 +134,7 @@ def test_a_terminal_shows_slots_the_best_and_what_is_left() -> None:
 @pytest.mark.usefixtures("color")
 def test_a_race_that_goes_on_shows_who_led_before() -> None:
     with display_on_terminal(best=trial(3, COMPLETE, 0.95)) as (display, written):
-        display.slot_started(0, trial(7), 12)
+        display.began(0, trial(7), 12)
         display.tick(COUNTS, "")
     assert "best val/accuracy 95.00 %: trial 3, cnn" in plain(written[0]).splitlines()
 
@@ -141,9 +142,9 @@ def test_a_race_that_goes_on_shows_who_led_before() -> None:
 @pytest.mark.usefixtures("color")
 def test_a_slot_that_is_freed_is_shown_no_more() -> None:
     with display_on_terminal() as (display, written):
-        display.slot_started(0, trial(7), 12)
-        display.slot_started(1, trial(8), 12)
-        display.slot_freed(0)
+        display.began(0, trial(7), 12)
+        display.began(1, trial(8), 12)
+        display.freed(0)
         display.tick(COUNTS, "3 trainings of finalists left")
     shown = [line.split() for line in plain(written[0]).splitlines()]
     assert [line[:2] for line in shown if line[2:3] == ["cnn"]] == [["1", "8"]]
@@ -154,7 +155,7 @@ def test_many_slots_leave_room_for_the_rest() -> None:
     for lines, rows in ((50, 16), (12, 6)):
         with display_on_terminal(lines, 60) as (display, written):
             for slot in range(256):
-                display.slot_started(slot, trial(slot), 12)
+                display.began(slot, trial(slot), 12)
             display.tick(COUNTS, "8 min left")
         shown = plain(written[0])
         assert f"  and {256 - rows} more" in shown
@@ -166,7 +167,7 @@ def test_many_slots_leave_room_for_the_rest() -> None:
 def test_it_draws_at_most_four_times_a_second_and_takes_the_area_away() -> None:
     clock = Clock()
     with display_on_terminal(clock=clock) as (display, written):
-        display.slot_started(0, trial(7), 12)
+        display.began(0, trial(7), 12)
         for _ in range(100):
             clock.now += 0.01
             display.tick(COUNTS, "8 min left")
@@ -178,7 +179,7 @@ def test_it_draws_at_most_four_times_a_second_and_takes_the_area_away() -> None:
 def test_said_lines_stay_as_they_are() -> None:
     with display_on_terminal(30, 40) as (display, written):
         display.tick(COUNTS, "8 min left")
-        display.say("GPU 1 [bold]ran out[/] of memory: " + "x" * 30)
+        display.show("GPU 1 [bold]ran out[/] of memory: " + "x" * 30)
     assert "GPU 1 [bold]ran out[/] of memory: " + "x" * 30 in plain(written[0])
 
 
@@ -186,7 +187,7 @@ def test_said_lines_stay_as_they_are() -> None:
 def test_colours_are_left_out_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     with display_on_terminal() as (display, written):
-        display.slot_ended(0, trial(3, FAILED, reason="out of memory"), None)
+        display.ended(0, trial(3, FAILED, reason="out of memory"), None)
         display.tick(COUNTS, "8 min left")
     assert "out of memory" in written[0]
     assert "\x1b[31m" not in written[0]
@@ -196,7 +197,7 @@ def test_colours_are_left_out_on_request(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     with display_on_terminal() as (display, written):
-        display.slot_ended(0, trial(3, PRUNED, 0.5), None)
+        display.ended(0, trial(3, PRUNED, 0.5), None)
         display.tick(COUNTS, "8 min left")
     assert written[0] == "trial 3 cnn pruned 50.00 %, 1 epoch\r\n"
 
@@ -205,12 +206,12 @@ def test_elsewhere_a_line_for_every_ended_trial_and_one_a_minute() -> None:
     clock, out = Clock(), io.StringIO()
     best = trial(0, COMPLETE, 0.97, seconds=75.0)
     with Display(out, metric=METRIC, families=["cnn", "gru_2"], clock=clock) as display:
-        display.slot_started(0, best, 12)
-        display.slot_reported(0, 1, 0.5)
-        display.slot_ended(0, best, best)
-        display.slot_ended(1, trial(1, PRUNED, 0.5), best)
-        display.slot_ended(2, trial(2, FAILED, 0.5, reason="out of\nmemory \x1b[31m"), best)
-        display.say("a word")
+        display.began(0, best, 12)
+        display.reported(0, 1, {METRIC: 0.5})
+        display.ended(0, best, best)
+        display.ended(1, trial(1, PRUNED, 0.5), best)
+        display.ended(2, trial(2, FAILED, 0.5, reason="out of\nmemory \x1b[31m"), best)
+        display.show("a word")
         for _ in range(119):
             clock.now += 1
             display.tick(COUNTS, "8 min left")
@@ -228,10 +229,10 @@ def test_elsewhere_a_line_for_every_ended_trial_and_one_a_minute() -> None:
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_a_terminal_that_goes_away_ends_no_race(is_terminal: bool) -> None:
     with Display(Gone(is_terminal), metric=METRIC, families=["cnn"]) as display:
-        display.slot_started(0, trial(0), 3)
+        display.began(0, trial(0), 3)
         display.tick(COUNTS, "")
-        display.say("a word")
-        display.slot_ended(0, trial(0, COMPLETE, 0.5), None)
+        display.show("a word")
+        display.ended(0, trial(0, COMPLETE, 0.5), None)
         display.tick(COUNTS, "")
 
 
@@ -242,7 +243,7 @@ def test_a_late_report_is_ignored_and_errors_pass_through() -> None:
     def broken() -> None:
         nonlocal written
         with display_on_terminal() as (display, written):
-            display.slot_reported(5, 1, 0.5)
+            display.reported(5, 1, {METRIC: 0.5})
             raise KeyError("real")
 
     with pytest.raises(KeyError, match="real"):
@@ -256,10 +257,10 @@ def test_an_event_costs_less_than_a_millisecond() -> None:
         started = time.process_time()
         for number in range(1000):
             slot = number % 256
-            display.slot_started(slot, trial(number), 12)
-            display.slot_reported(slot, 1, 0.5)
+            display.began(slot, trial(number), 12)
+            display.reported(slot, 1, {METRIC: 0.5})
             done = trial(number, COMPLETE, 0.5)
-            display.slot_ended(slot, done, done)
+            display.ended(slot, done, done)
             display.tick(COUNTS, "8 min left")
         spent = time.process_time() - started
     assert spent / 4000 < 0.001
@@ -267,5 +268,5 @@ def test_an_event_costs_less_than_a_millisecond() -> None:
 
 def test_it_writes_to_standard_error_by_default(capsys: pytest.CaptureFixture[str]) -> None:
     with Display(metric=METRIC, families=["cnn"]) as display:
-        display.say("a word")
+        display.show("a word")
     assert capsys.readouterr() == ("", "a word\n")

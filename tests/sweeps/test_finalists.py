@@ -9,26 +9,25 @@ import pytest
 from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import TrialRecord
-from src.sweeps.finalists import FinalRecord, Finals
-
-
-def test_the_first_seed_that_ended_well_is_the_one_to_measure() -> None:
-    refits = {7: {3: {"value": 0.9}, 1: {"value": None}, 2: {"value": 0.8}}, 4: {1: {"value": 0.7}}}
-    assert FinalRecord(refits, winner=7).winning_seed == 2
-    assert FinalRecord(refits, winner=4).winning_seed == 1
-    assert FinalRecord(refits).winning_seed is None
-    assert FinalRecord({7: {1: {"value": None}}}, winner=7).winning_seed is None
+from src.sweeps.finalists import Finals, kept_finalists
 
 
 def test_finalists_are_ranked_by_their_mean_and_those_without_one_come_last() -> None:
-    refits = {
-        1: {1: {"value": None}},
-        2: {1: {"value": 0.8}, 2: {"value": 0.6}},
-        3: {1: {"value": 0.75}},
-    }
-    record = FinalRecord(refits)
-    assert [f.trial for f in record.ranked("maximize")] == [3, 2, 1]
-    assert [f.trial for f in record.ranked("minimize")] == [2, 3, 1]
+    study: Any = Study([])
+    study.remember(
+        "refits",
+        {
+            "1": {"1": {"value": None}},
+            "2": {"1": {"value": 0.8}, "2": {"value": 0.6}},
+            "3": {"2": {"value": 0.75}, "1": {"value": None}, "4": {"run_dir": "begun"}},
+            "4": {"1": {}},
+        },
+    )
+    best, *others = kept_finalists(study, "maximize")
+    assert (best.trial, best.runs, best.first_seed) == (3, {2: 0.75, 1: None}, 2)
+    assert [finalist.trial for finalist in others] == [2, 1]
+    assert others[0].first_seed == 1 and others[1].first_seed is None
+    assert [finalist.trial for finalist in kept_finalists(study, "minimize")] == [2, 3, 1]
 
 
 class Study:
@@ -60,16 +59,6 @@ class Study:
         ]
 
 
-class Quiet:
-    """Observers that remember what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
 class Slots:
     """A pool of so many free slots."""
 
@@ -80,18 +69,12 @@ class Slots:
         return list(range(self._count))
 
 
-def finals(study: Study, left: float | None, slots: int = 2) -> tuple[Finals, Quiet]:
+def finals(study: Study, left: float | None, slots: int = 2) -> tuple[Finals, list[str]]:
     settings = read_sweep_settings(["evaluate_test=false", "study=s"], "default")
-    quiet = Quiet()
-    made: Any = Finals(
-        settings,
-        study,  # type: ignore[arg-type]
-        Slots(slots),  # type: ignore[arg-type]
-        quiet,  # type: ignore[arg-type]
-        lambda *_: {},
-        seconds_left=left,
-    )
-    return made, quiet
+    said: list[str] = []
+    pool, jobs = Slots(slots), None
+    made: Any = Finals(settings, study, pool, jobs, show=said.append, seconds_left=left)  # type: ignore[arg-type]
+    return made, said
 
 
 @pytest.mark.parametrize(
@@ -108,26 +91,27 @@ def finals(study: Study, left: float | None, slots: int = 2) -> tuple[Finals, Qu
 def test_finalists_and_seeds_fit_into_the_time_that_is_left(
     seconds: list[float], left: float | None, size: tuple[int, int]
 ) -> None:
-    made, quiet = finals(Study(seconds), left)
-    assert tuple(made._affordable(made._chosen())) == size
-    assert bool(quiet.said) == (size != (3, 3))
+    study = Study(seconds)
+    made, said = finals(study, left)
+    assert tuple(made._affordable(made._chosen(study.trials()))) == size
+    assert bool(said) == (size != (3, 3))
 
 
 def test_what_was_chosen_once_stays(tmp_path: Path) -> None:
     study = Study([10, 10, 10])
     first, _ = finals(study, 31)
-    assert tuple(first._affordable(first._chosen())) == (2, 3)
+    assert tuple(first._affordable(first._chosen(study.trials()))) == (2, 3)
     later, _ = finals(study, 5)
-    assert tuple(later._affordable(later._chosen())) == (2, 3)
+    assert tuple(later._affordable(later._chosen(study.trials()))) == (2, 3)
 
 
 def test_without_time_the_best_trial_wins_as_it_stands() -> None:
     study = Study([100, 100, 100])
     made, _ = finals(study, 50)
-    made.run(lambda: False, lambda: None)
-    record = Finals.stored(study)  # type: ignore[arg-type]
-    assert record.winner == 0 and record.winning_seed == 0
-    assert record.refits[0][0] == {"value": 0.9, "run_dir": "run-0"}
+    made.run()
+    (finalist,) = kept_finalists(study, "maximize")  # type: ignore[arg-type]
+    assert study.recall("test") == {"winner": 0}
+    assert (finalist.trial, finalist.runs, finalist.run_dirs) == (0, {0: 0.9}, {0: "run-0"})
 
 
 @pytest.mark.parametrize(
@@ -136,4 +120,4 @@ def test_without_time_the_best_trial_wins_as_it_stands() -> None:
 def test_a_race_that_no_trial_ended_has_failed(left: float | None, remedy: str) -> None:
     made, _ = finals(Study([]), left)
     with pytest.raises(RunFailed, match=f"no winner.*{remedy}|no trial.*{remedy}"):
-        made.run(lambda: False, lambda: None)
+        made.run()

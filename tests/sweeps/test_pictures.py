@@ -1,4 +1,4 @@
-"""A study goes on with the pictures that it began with."""
+"""Families that suit the pictures, and studies that go on with the pictures they began with."""
 
 from __future__ import annotations
 
@@ -7,12 +7,93 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from src.config.checks import ConfigError
-from src.config.sweep import read_sweep_settings
-from src.sweeps.pictures import check_pictures
+from src.config.sweep import SweepSettings, read_sweep_settings
+from src.sweeps.pictures import check_pictures, choose_families
 from tests.data.pictures import png, tree, write
+
+
+def settings(tmp_path: Path, *words: str) -> SweepSettings:
+    given = [f"data.cache_dir={tmp_path / 'cache'}", f"output_dir={tmp_path / 'out'}", *words]
+    return read_sweep_settings(given, "default")
+
+
+def folder(tmp_path: Path, sizes: list[tuple[int, int]]) -> Path:
+    generator = np.random.default_rng(0)
+    for number, (height, width) in enumerate(sizes):
+        path = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    return tmp_path / "pictures"
+
+
+def test_photos_race_published_networks_first(tmp_path: Path) -> None:
+    root = folder(tmp_path, [(300, 400), (400, 300), (200, 350), (90, 120)])
+    chosen = choose_families(settings(tmp_path, "data=folder", f"data.root={root}"))
+    assert chosen.names[:2] == ("embedding", "efficientnet_lite0")
+    assert {"handcrafted", "cnn", "fcn"} <= set(chosen.names)
+    first, second, _ = chosen.reason.splitlines()
+    assert "4 pictures of some 250 pixels" in first and "families=[...]" in second
+
+
+def test_few_small_pictures_race_a_frozen_network_beside_networks_from_scratch(
+    tmp_path: Path,
+) -> None:
+    root = folder(tmp_path, [(32, 32)] * 4)
+    chosen = choose_families(settings(tmp_path, "data=folder", f"data.root={root}"))
+    assert set(chosen.names) == {"embedding", "mlp", "cnn", "fcn", "gru", "handcrafted"}
+
+
+def test_the_digits_race_what_they_always_have(tmp_path: Path) -> None:
+    chosen = choose_families(settings(tmp_path))
+    assert chosen.names == ("mlp", "cnn", "fcn", "gru", "handcrafted")
+
+
+def test_pictures_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        choose_families(settings(tmp_path, "data=folder", f"data.root={tmp_path / 'nowhere'}"))
+
+
+def test_auto_is_a_word_of_its_own_and_a_list_overrules_it(tmp_path: Path) -> None:
+    assert settings(tmp_path).families == "auto"
+    assert settings(tmp_path, "families=[cnn]").families == ["cnn"]
+    with pytest.raises(ConfigError, match="auto or a list"):
+        settings(tmp_path, "families=cnn")
+
+
+def test_a_small_validation_part_is_replaced_by_folds(tmp_path: Path) -> None:
+    root = folder(tmp_path, [(32, 32)] * 20)
+    words = ["data=folder", f"data.root={root}"]
+    chosen = choose_families(settings(tmp_path, *words), words)
+    assert chosen.words == ("cv.folds=5", "pruner=wilcoxon")
+    assert "validation part of 3 pictures" in chosen.reason.splitlines()[2]
+    judged = settings(tmp_path, *words, *chosen.words)
+    assert judged.cv.is_whole and judged.pruner.name == "wilcoxon"
+
+
+@pytest.mark.parametrize(
+    "said", ["cv.folds=null", "cv.folds=3", "pruner=asha", "pruner=none", "pruner.min_epochs=3"]
+)
+def test_who_says_how_candidates_are_judged_is_heeded(tmp_path: Path, said: str) -> None:
+    root = folder(tmp_path, [(32, 32)] * 20)
+    words = ["data=folder", f"data.root={root}", said]
+    if said == "cv.folds=3":
+        words.append("pruner=none")
+    assert choose_families(settings(tmp_path, *words), words).words == ()
+
+
+def test_a_validation_part_that_is_large_enough_stays(tmp_path: Path) -> None:
+    for part, count in (("train", 20), ("val", 200)):
+        made = folder(tmp_path / part, [(8, 8)] * count)
+        (tmp_path / "set").mkdir(exist_ok=True)
+        made.rename(tmp_path / "set" / part)
+    words = ["data=folder", f"data.root={tmp_path / 'set'}"]
+    assert choose_families(settings(tmp_path, *words), words).words == ()
 
 
 class Known:

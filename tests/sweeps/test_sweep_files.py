@@ -15,8 +15,8 @@ from src.runs.resume_settings import read_run_settings
 from src.search.samplers import check_sampler
 from src.search.space import Family, Value
 from src.sweeps import families as spaces
-from src.sweeps.auto import choose_families
 from src.sweeps.families import default_values, load_families, words_of
+from src.sweeps.pictures import choose_families
 
 NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 FAMILIES = sorted(path.stem for path in (SWEEPS / "spaces").glob("*.yaml"))
@@ -32,10 +32,6 @@ def ready(name: str, *words: str) -> tuple[SweepSettings, list[Family]]:
     found = load_families(settings.families, base_words(words, name), settings.search)
     check_sampler(settings.sampler.name, found, len(settings.metrics))
     return settings, found
-
-
-def test_the_issues_sweeps_are_there() -> None:
-    assert {"default", "fashion", "cifar10", "architectures", "pareto", "finetune"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

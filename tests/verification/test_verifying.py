@@ -17,7 +17,7 @@ from src.data.splitting.test_usage import count_test_measurement, past_test_meas
 from src.records.champions import Champion
 from src.runs.folder import RunFolder
 from src.runs.seal import seal
-from src.search.journal import Journal
+from src.search.storage import Journal
 from src.storage.cache import Record, load_record, store_record
 from src.storage.digests import checked_json
 from src.tracking.spool import Spool, read_events, spool_path

@@ -1,1 +1,1 @@
-"""Where trials run: engines start worker processes and hand over a connection to each."""
+"""Workers: engines that start processes, here or on a cluster, with a connection to each."""

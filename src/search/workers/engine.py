@@ -1,41 +1,41 @@
-"""What the driver needs of whatever starts its workers."""
+"""Protocols of engines, which start workers, and of their connections."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Engine", "Line", "Worker", "WorkersFail"]
+__all__ = ["Connection", "Engine", "Worker", "WorkersFail"]
 
 
 class WorkersFail(RuntimeError):
-    """Workers do not come up at all."""
+    """Workers cannot be started, or are out of reach."""
 
 
-class Line(Protocol):
-    """What the driver needs of a connection; a `multiprocessing.connection.Connection` is one."""
+class Connection(Protocol):
+    """A connection to a worker, such as `multiprocessing.connection.Connection`."""
 
     def fileno(self) -> int:
-        """Readable when there is something to receive, the end of the line included."""
+        """Return a descriptor that is readable with a message to receive, and at the end."""
 
     def recv_bytes(self) -> bytes:
-        """The next message; EOFError or OSError when the line has ended."""
+        """Return the next message, empty if there is none yet; EOFError or OSError at the end."""
 
     def send_bytes(self, message: bytes, /) -> None:
-        """OSError when the line has ended."""
+        """Send a message; OSError after the end."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close this end."""
 
 
 class Worker(Protocol):
-    """A worker that runs, or did."""
+    """A worker, running or ended."""
 
     @property
-    def connection(self) -> Line:
-        """Ends when the worker does."""
+    def connection(self) -> Connection:
+        """The connection, which ends when the worker does."""
 
     def end(self) -> str:
-        """End it if it still runs, and say how it ended."""
+        """End it if it still runs, and return how it ended."""
 
 
 class Engine(Protocol):
@@ -46,14 +46,14 @@ class Engine(Protocol):
         """The number of slots."""
 
     def start(self, number: int) -> Worker:
-        """A new worker for the slot with this number (from 0)."""
+        """Return a new worker for the slot with this number (from 0)."""
 
     def check(self) -> None:
-        """Whether workers can still be had; called every few seconds, and when one has died.
+        """Check that workers can be started; called every few seconds, and when one has died.
 
         Raises:
             WorkersFail: they cannot, and waiting is no use.
         """
 
     def close(self) -> None:
-        """All workers have ended: let go of the rest."""
+        """Release what is held, after all workers have ended."""

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from src.machine.checkout import import_environment
 from src.search.workers.engine import Worker
+from src.search.workers.process import describe_exit, start_process
 
-__all__ = ["THREAD_VARIABLES", "LocalEngine", "Slot", "slots"]
+__all__ = ["THREAD_VARIABLES", "LocalEngine", "Slot", "slots", "visible_gpus"]
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _GRACE_SECONDS = 5.0
+# A worker has some 0.7 GB of its own: many cores are no reason for as many workers.
+_CORES_A_WORKER = 4
 
 
 @dataclass(frozen=True)
 class Slot:
-    """What one worker has to itself.
+    """The devices and threads of one worker.
 
     Attributes:
         devices: the GPUs it sees, as CUDA_VISIBLE_DEVICES lists them; None for what there is.
@@ -42,10 +43,11 @@ def slots(
     gpus: Sequence[str],
     cores: int,
 ) -> list[Slot]:
-    """Share a machine among workers.
+    """Return the slots that a machine is divided into.
 
     Args:
-        count: workers; None for as many as fit: `per_gpu` a GPU, or one a core without GPUs.
+        count: workers; None for `per_gpu` a GPU, or without GPUs one for some cores: two at least,
+            of two cores, if a trial is one process.
         per_gpu: workers that share a GPU.
         devices_per_trial: GPUs of one trial; above 1 each slot has as many to itself.
         threads: of each process of a trial, one a device; None for an equal share of the cores.
@@ -66,11 +68,28 @@ def slots(
         ]
         places: list[str | None] = [group for _ in range(per_gpu) for group in groups]
     else:
-        places = [None] * max(1, cores // devices_per_trial)
+        usual = min(cores, max(2, cores // _CORES_A_WORKER))
+        places = [None] * max(1, usual // devices_per_trial)
     if count is not None:
         places = [places[i % len(places)] for i in range(count)]
     share = threads or max(1, cores // (len(places) * devices_per_trial))
     return [Slot(place, share) for place in places]
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names, or all there are; without torch."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:  # no driver, no GPU
+        return []
+    return [str(number) for number in range(count)]
 
 
 class LocalEngine:
@@ -90,35 +109,29 @@ class LocalEngine:
 
     @property
     def size(self) -> int:
-        """How many workers there can be at the same time."""
+        """The number of slots."""
         return len(self.slots)
 
     def start(self, number: int) -> Worker:
-        """A new process for the slot with this number; it says `ready` when it is."""
-        ours, theirs = Pipe()
-        with theirs, (self._log_dir / f"worker-{number}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "src.search.workers.process"),
-                    *(str(theirs.fileno()), self._runner),
-                ],
+        """Start a process for the slot with this number (from 0)."""
+        with (self._log_dir / f"worker-{number}.log").open("ab") as log:
+            connection, process = start_process(
+                self._runner,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=self._environment(self.slots[number]),
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is the driver's, who passes it on
             )
-        return _LocalWorker(ours, process)
+        return _LocalWorker(connection, process)
 
     def check(self) -> None:
-        """This machine is here."""
+        """Workers of this machine can always be started."""
 
     def close(self) -> None:
         """Nothing but workers is held."""
 
     def _environment(self, slot: Slot) -> dict[str, str]:
-        """Set before torch begins: later is too late for both."""
+        """Return the variables of a worker, which must be set before torch is imported."""
         environment = dict(os.environ)
         environment.update(dict.fromkeys(THREAD_VARIABLES, str(slot.threads)))
         if slot.devices is not None:
@@ -142,9 +155,7 @@ class _LocalWorker:
         except BaseException:  # a signal ends the waiting, and not without the process
             self._kill()
             raise
-        if code < 0:
-            return f"ended by signal {-code}" + (" (out of memory?)" if code == -9 else "")
-        return f"ended with exit code {code}"
+        return describe_exit(code) + (" (out of memory?)" if code == -9 else "")
 
     def _kill(self) -> int:
         self._process.kill()

@@ -1,9 +1,9 @@
 """Workers on the machines of a Ray cluster.
 
 Ray places the slots and gives each its CPUs and its share of a GPU; in every slot runs the same
-worker as on one machine, which calls the driver back. What every node has to have, at the same
-path: this checkout, the driver's current folder, and `output_dir`, in a folder that all nodes share
-(and the packages, as Ray itself needs them). The driver runs on a node of the cluster.
+worker as on one machine, which connects to the driver. Every node needs, at the same path: this
+checkout, the driver's current folder, and `output_dir`, in a folder that all nodes share (and the
+packages, as Ray itself needs them). The driver runs on a node of the cluster.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from src.machine.checkout import import_environment
+from src.search.workers.connection import IncomingConnection, connect
 from src.search.workers.engine import Worker, WorkersFail
-from src.search.workers.line import IncomingLine, call
 from src.search.workers.local import THREAD_VARIABLES
 from src.search.workers.process import serve
 
 __all__ = ["RayEngine", "Share", "share"]
 
-# No report on the cluster's use to Ray's makers, whoever starts it.
+# No usage report to the makers of Ray.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 _GRACE_SECONDS = 5.0
@@ -39,12 +39,12 @@ _CONNECT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Share:
-    """What a cluster is divided into.
+    """The slots that a cluster is divided into.
 
     Attributes:
         count: slots.
         threads: of each process of a trial.
-        cpus, gpus: that Ray keeps for a slot, maybe fractions.
+        cpus, gpus: that Ray reserves for a slot, possibly fractions.
     """
 
     count: int
@@ -62,7 +62,7 @@ def share(
     threads: int | None,
     use_gpus: bool,
 ) -> Share:
-    """Divide a cluster into slots.
+    """Return the slots that a cluster is divided into.
 
     Args:
         nodes: CPUs and GPUs of each.
@@ -101,7 +101,7 @@ def share(
 
 
 def _most_threads(cores: Sequence[int], count: int | None, devices: int) -> int:
-    """With which so many slots still fit; 1 if their number is open."""
+    """Return the most threads with which so many slots fit; 1 if their number is open."""
     if count is None:
         return 1
     usable = range(1, max(cores, default=0) // devices + 1)
@@ -117,7 +117,7 @@ class RayEngine:
         address: of the cluster, HOST:PORT; None for the one that RAY_ADDRESS names or that runs on
             this machine, else one of this machine alone is started.
         folder: on a disk that all nodes share; each worker's output goes there.
-        count, per_gpu, devices_per_trial, threads, use_gpus: see `share`.
+        divide: returns the slots for nodes of so many CPUs and GPUs; see `share`.
 
     Raises:
         ValueError: Ray is not installed, the cluster does not answer, or nothing fits on it.
@@ -129,73 +129,62 @@ class RayEngine:
         *,
         address: str | None,
         folder: Path,
-        count: int | None,
-        per_gpu: int,
-        devices_per_trial: int,
-        threads: int | None,
-        use_gpus: bool,
+        divide: Callable[[Sequence[tuple[float, float]]], Share],
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._ray = _connect(address, folder / "ray.log")
+        self.ray = _connect(address, folder / "ray.log")
         try:
-            self.share = share(
-                _nodes(self._ray),
-                count=count,
-                per_gpu=per_gpu,
-                devices_per_trial=devices_per_trial,
-                threads=threads,
-                use_gpus=use_gpus,
-            )
+            self.share = divide(_nodes(self.ray))
         except ValueError:
-            self._ray.shutdown()
+            self.ray.shutdown()
             raise
-        self._address = str(self._ray.get_runtime_context().gcs_address)
-        self._lost = False
+        self._address = str(self.ray.get_runtime_context().gcs_address)
+        self.is_lost = False
         self._runner = runner_path
-        self._host = self._ray.util.get_node_ip_address()
+        self._host = self.ray.util.get_node_ip_address()
         self._folder = folder
         self._sign, self._mark = folder / "driver", secrets.token_hex()
         self._sign.write_text(self._mark)
-        self._begin = self._ray.remote(
+        self._begin = self.ray.remote(
             num_cpus=self.share.cpus,
             num_gpus=self.share.gpus,
             max_retries=0,  # the pool retries, with what it knows of the trial
-            max_calls=1,  # a process whose line was cut dies, and nobody else's task with it
+            max_calls=1,  # a process whose connection was cut dies, without another task
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": self._environment()},
         )(_work)
 
     @property
     def size(self) -> int:
-        """How many workers there can be at the same time."""
+        """The number of slots."""
         return self.share.count
 
     def start(self, number: int) -> Worker:
-        """Ask Ray for a worker; it says `ready` when it has its place and is."""
-        line = IncomingLine(self._host)
+        """Ask Ray for a worker, which is ready once it has its place."""
+        connection = IncomingConnection(self._host)
         task = self._begin.remote(
-            line.address,
-            line.secret,
+            connection.address,
+            connection.secret,
             self._runner,
             str(self._folder / f"worker-{number}.log"),
             (str(self._sign), self._mark),
             str(Path.cwd()),
         )
         ended: Future[str] = task.future()
-        # Ray knows of a machine without power, of which the network says nothing.
-        ended.add_done_callback(lambda _: line.cut())
-        return _RayWorker(self._ray, line, task, ended, self._is_lost)
+        # Ray notices a machine without power, which the network does not.
+        ended.add_done_callback(lambda _: connection.cut())
+        return _RayWorker(self, connection, task, ended)
 
     def check(self) -> None:
-        """Whether the cluster's head answers; without it Ray ends this process in a minute.
+        """Check that the cluster's head answers; without it Ray ends this process in a minute.
 
         Raises:
             WorkersFail: it does not.
         """
         try:
-            _call_on(self._address)
+            _try_connection(self._address)
         except OSError as error:
-            self._lost = True
+            self.is_lost = True
             raise WorkersFail(
                 f"the Ray cluster {self._address} does not answer any more: "
                 f"{error.strerror or error}; once it does, the same command goes on"
@@ -204,13 +193,10 @@ class RayEngine:
     def close(self) -> None:
         """Leave the cluster; end it, if it was started here."""
         self._sign.unlink(missing_ok=True)
-        self._ray.shutdown()
-
-    def _is_lost(self) -> bool:
-        return self._lost
+        self.ray.shutdown()
 
     def _environment(self) -> dict[str, str]:
-        """Of a worker's process, before Python starts in it; Ray names the GPUs itself."""
+        """Return the variables of a worker's process, in which Ray itself sets the GPUs."""
         environment = dict.fromkeys(THREAD_VARIABLES, str(self.share.threads))
         environment |= import_environment()
         if not self.share.gpus:
@@ -218,32 +204,24 @@ class RayEngine:
         return environment
 
 
+@dataclass(frozen=True)
 class _RayWorker:
-    """A task of Ray's and the line to it."""
+    """A task of Ray and the connection to it."""
 
-    def __init__(
-        self,
-        ray: Any,
-        line: IncomingLine,
-        task: Any,
-        ended: Future[str],
-        is_lost: Callable[[], bool],
-    ) -> None:
-        self.connection = line
-        self._is_lost = is_lost
-        self._ray = ray
-        self._task = task
-        self._ended = ended
+    engine: RayEngine
+    connection: IncomingConnection
+    task: Any
+    ended: Future[str]
 
     def end(self) -> str:
         self.connection.close()  # at which it ends by itself
-        if self._is_lost():  # nobody is there to ask
+        if self.engine.is_lost:  # Ray cannot be asked
             return "lost its cluster"
-        errors = self._ray.exceptions
+        errors = self.engine.ray.exceptions
         try:
-            return f"ended {self._ended.result(_GRACE_SECONDS)}"
+            return f"ended {self.ended.result(_GRACE_SECONDS)}"
         except TimeoutError:
-            self._ray.cancel(self._task, force=True)
+            self.engine.ray.cancel(self.task, force=True)
             return "could not be reached any more"
         except errors.OutOfMemoryError:
             return "was ended by Ray, because its node ran out of memory"
@@ -264,7 +242,7 @@ def _work(
     sign: tuple[str, str],
     current: str,
 ) -> str:
-    """What Ray runs in a slot, on the main thread of a process of its own.
+    """Run a worker in a slot, on the main thread of a process of its own.
 
     Returns:
         where it ended and why it could not begin.
@@ -281,14 +259,14 @@ def _work(
         with Path(log).open("ab") as file:
             os.dup2(file.fileno(), sys.stdout.fileno())
             os.dup2(file.fileno(), sys.stderr.fileno())
-        line = call(address, secret)
+        connection = connect(address, secret)
     except OSError as error:
         return f"{where}: {error}"
     # As in a worker of one machine: a job that is interrupted handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        serve(line, runner_path)
+        serve(connection, runner_path)
     except Exception as error:
         traceback.print_exc()
         sys.stderr.flush()
@@ -297,7 +275,7 @@ def _work(
 
 
 def _connect(address: str | None, log: Path) -> Any:
-    """Ray, connected; what it has to tell goes to `log`.
+    """Return Ray, connected; its messages go to `log`.
 
     Raises:
         ValueError: see `RayEngine`.
@@ -308,7 +286,7 @@ def _connect(address: str | None, log: Path) -> Any:
         raise ValueError(
             "workers=ray needs the package ray: install it with make install EXTRAS=ray"
         ) from None
-    # Ray starts its processes by an unquoted line for a shell, in vain and again and again.
+    # Ray starts its processes by an unquoted shell command, which fails and is repeated for ever.
     if any(letter.isspace() for letter in sys.executable):
         raise ValueError(
             f"workers=ray: Ray cannot start {sys.executable}, because there is a space in that "
@@ -316,7 +294,7 @@ def _connect(address: str | None, log: Path) -> Any:
         )
     address = address or os.environ.get("RAY_ADDRESS")
     _require_reachable(address)
-    _tell_elsewhere(log)
+    _redirect_messages(log)
     try:
         with _own_signals():
             ray.init(
@@ -326,7 +304,7 @@ def _connect(address: str | None, log: Path) -> Any:
                 log_to_driver=False,
             )
     except Exception as error:
-        # To an address that was named, Ray shows no token unless it is told to.
+        # To an address that was named, Ray sends no token unless RAY_AUTH_MODE says so.
         asked = address is not None and "RAY_AUTH_MODE" not in os.environ
         hint = " (set RAY_AUTH_MODE=token if it asks for a token)" if asked else ""
         named = address or "of this machine"
@@ -337,13 +315,13 @@ def _connect(address: str | None, log: Path) -> Any:
 
 
 def _require_reachable(address: str | None) -> None:
-    """Ray itself tries for minutes, and may end the process."""
+    """Check the address, at which Ray itself would try for minutes and may end the process."""
     if address is None or address in ("auto", "local"):
         return
     try:
         if "://" in address:  # Ray's client: a driver that no worker could call
             raise ValueError(address)
-        _call_on(address)
+        _try_connection(address)
     except ValueError:
         raise ValueError(
             f"workers.address is {address}: it must be HOST:PORT, said on a node of the cluster"
@@ -353,27 +331,30 @@ def _require_reachable(address: str | None) -> None:
         raise ValueError(f"the Ray cluster {address} does not answer: {reason}") from error
 
 
-def _call_on(address: str) -> None:
-    """Raises: ValueError: it is not HOST:PORT; OSError: nobody answers there."""
+def _try_connection(address: str) -> None:
+    """Connect to HOST:PORT once; ValueError if it is none, OSError without an answer."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
 
 
-def _tell_elsewhere(log: Path) -> None:
-    """For each worker that ends, Ray prints a paragraph: whatever its settings, and into a live
-    display. The pool says the same in a sentence."""
+def _redirect_messages(log: Path) -> None:
+    """Let Ray write its messages to a file.
+
+    For each worker that ends it prints a paragraph into a live display, whatever its settings, so
+    that this replaces a private function of it. The pool reports the same in a sentence.
+    """
     from ray._private import worker
 
-    def tell(message: Mapping[str, Any], ignore_prefix: bool = False) -> None:
+    def write(message: Mapping[str, Any], ignore_prefix: bool = False) -> None:
         with log.open("a") as file:
             file.writelines(f"{line}\n" for line in message["lines"])
 
-    worker.print_to_stdstream = tell
+    worker.print_to_stdstream = write
 
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself when it starts."""
+    """Keep the handler of SIGTERM, which Ray replaces when it starts."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield

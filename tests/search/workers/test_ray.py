@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.search.pool import Ended, Event, Noted, Pool, Reported, WorkersFail
+from src.search.jobs import Ending, Job, Note, Report
+from src.search.pool import Event, Pool, WorkersFail
 from src.search.workers.ray import RayEngine, Share, share
 from tests.search.workers.rays import ray_or_skip
 
 _ROOT = Path(__file__).resolve().parents[3]
-_RUNNER = "tests.search.errands:runner"
+_RUNNER = "tests.search.runners:Tiny"
 _MIB = 2**20
 
 
-def _share(nodes: list[tuple[float, float]], **given: Any) -> Share:
+def _share(nodes: Sequence[tuple[float, float]], **given: Any) -> Share:
     usual: dict[str, Any] = {
         "count": None,
         "per_gpu": 1,
@@ -95,16 +97,7 @@ class TestShare:
 
 class TestRefused:
     def _engine(self, folder: Path, address: str) -> RayEngine:
-        return RayEngine(
-            _RUNNER,
-            address=address,
-            folder=folder,
-            count=None,
-            per_gpu=1,
-            devices_per_trial=1,
-            threads=None,
-            use_gpus=False,
-        )
+        return RayEngine(_RUNNER, address=address, folder=folder, divide=_share)
 
     def test_a_path_with_a_space_that_ray_would_cut(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -153,16 +146,8 @@ def cluster() -> Iterator[Any]:
 def _engine(
     cluster: Any, folder: Path, *, use_gpus: bool = False, runner: str = _RUNNER
 ) -> RayEngine:
-    return RayEngine(
-        runner,
-        address=cluster.address,
-        folder=folder,
-        count=None,
-        per_gpu=1,
-        devices_per_trial=1,
-        threads=None,
-        use_gpus=use_gpus,
-    )
+    divide = partial(_share, use_gpus=use_gpus)
+    return RayEngine(runner, address=cluster.address, folder=folder, divide=divide)
 
 
 def _until(pool: Pool, done: Callable[[list[Event]], bool], seconds: float = 90) -> list[Event]:
@@ -173,9 +158,18 @@ def _until(pool: Pool, done: Callable[[list[Event]], bool], seconds: float = 90)
         assert time.monotonic() < deadline, said
         for event in pool.events(0.1):
             said.append(event)
-            if isinstance(event, Reported):
+            if isinstance(event.message, Report):
                 pool.answer(event.slot, None)
     return said
+
+
+def _of(kind: type, said: list[Event]) -> list[Any]:
+    return [event for event in said if isinstance(event.message, kind)]
+
+
+def _begun(said: list[Event]) -> list[Any]:
+    """The first note of each job."""
+    return [event for event in _of(Note, said) if "pid" in event.message.facts]
 
 
 def _pids(cluster: Any) -> list[int]:
@@ -215,16 +209,16 @@ class TestOnTwoNodes:
             pool.start()
             _until(pool, lambda _: len(pool.free()) == 2)
             for slot in (0, 1):
-                pool.give(slot, {"epochs": 2, "seconds": 0.1})
-            said = _until(pool, lambda said: sum(isinstance(e, Ended) for e in said) == 2)
+                pool.give(slot, Job({"seconds": 0.1}, epochs=2))
+            said = _until(pool, lambda said: len(_of(Ending, said)) == 2)
         finally:
             pool.close()
-        facts = [event.facts for event in said if isinstance(event, Noted)]
+        facts = [event.message.facts for event in _begun(said)]
         assert len({fact["node"] for fact in facts}) == 2
-        assert [fact["gpus"] for fact in facts] == ["0", "0"]
-        assert [fact["threads"] for fact in facts] == ["1", "1"]
+        assert [fact["CUDA_VISIBLE_DEVICES"] for fact in facts] == ["0", "0"]
+        assert [fact["OMP_NUM_THREADS"] for fact in facts] == ["1", "1"]
         assert {fact["folder"] for fact in facts} == {str(Path.cwd())}
-        assert all(e.ending.state == "complete" for e in said if isinstance(e, Ended))
+        assert all(e.message.state == "complete" for e in _of(Ending, said))
         assert "a line of output" in (tmp_path / "worker-0.log").read_text()
         _wait(lambda: not _pids(cluster), 10, "a worker outlived its pool")
         assert "ray" not in "".join(capfd.readouterr()), "Ray printed"
@@ -235,16 +229,16 @@ class TestOnTwoNodes:
             pool.start()
             _until(pool, lambda _: len(pool.free()) == 2)
             for slot in (0, 1):
-                pool.give(slot, {"epochs": 3, "seconds": 0.5})
-            said = _until(pool, lambda said: sum(isinstance(e, Noted) for e in said) == 2)
-            victim = next(e for e in said if isinstance(e, Noted))
-            os.kill(victim.facts["pid"], signal.SIGKILL)
-            said = _until(pool, lambda said: sum(isinstance(e, Ended) for e in said) == 2)
-            ends = {e.slot: e for e in said if isinstance(e, Ended)}
-            died = ends.pop(victim.slot)
-            assert died.died and "its worker was killed" in str(died.ending.reason)
+                pool.give(slot, Job({"seconds": 0.5}, epochs=3))
+            said = _until(pool, lambda said: len(_begun(said)) == 2)
+            victim = _begun(said)[0]
+            os.kill(victim.message.facts["pid"], signal.SIGKILL)
+            said = _until(pool, lambda said: len(_of(Ending, said)) == 2)
+            ends = {e.slot: e.message for e in _of(Ending, said)}
+            lost = ends.pop(victim.slot)
+            assert lost.state == "lost" and "its worker was killed" in lost.reason
             (other,) = ends.values()
-            assert other.ending.state == "complete"
+            assert other.state == "complete"
             _until(pool, lambda _: len(pool.free()) == 2)  # a new one took its place
         finally:
             pool.close()
@@ -279,22 +273,19 @@ class TestOnTwoNodes:
             pool.start()
             _until(pool, lambda _: len(pool.free()) == 3)
             for slot in range(3):
-                pool.give(slot, {"epochs": 4, "seconds": 0.5})
-            _until(pool, lambda said: sum(isinstance(e, Noted) for e in said) == 3)
+                pool.give(slot, Job({"seconds": 0.5}, epochs=4))
+            _until(pool, lambda said: len(_begun(said)) == 3)
             cluster.remove_node(third, allow_graceful=False)
-            said = _until(pool, lambda said: sum(isinstance(e, Ended) for e in said) == 3)
-            assert sorted(e.died for e in said if isinstance(e, Ended)) == [False, False, True]
+            said = _until(pool, lambda said: len(_of(Ending, said)) == 3)
+            states = sorted(e.message.state for e in _of(Ending, said))
+            assert states == ["complete", "complete", "lost"]
             # What waits for room that nobody has disturbs nobody.
             slot = pool.free()[0]
-            pool.give(slot, {"epochs": 1, "seconds": 0.1})
-            (end,) = (e for e in _until(pool, _has_ended) if isinstance(e, Ended))
-            assert end.ending.state == "complete"
+            pool.give(slot, Job({"seconds": 0.1}, epochs=1))
+            (end,) = _of(Ending, _until(pool, lambda said: bool(_of(Ending, said))))
+            assert end.message.state == "complete"
         finally:
             pool.close()
-
-
-def _has_ended(said: list[Event]) -> bool:
-    return any(isinstance(event, Ended) for event in said)
 
 
 @pytest.mark.slow

@@ -1,4 +1,11 @@
-"""Parts of a study, for samplers and pruners that are to look at no more than that."""
+"""A study of which samplers and pruners see some trials only.
+
+The one module that uses private parts of Optuna. Its samplers read trials by `Study._get_trials`
+and write by the storage of the study that they are given, so that an object of another kind will
+not do, and a study cannot be made of a storage and a filter. A second study that holds copies of
+the trials would do without; but each proposal would copy hundreds of them, and what CMA-ES and
+NSGA-II keep with trials would not reach the study itself.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +18,33 @@ from optuna.study import Study
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, TrialState
 
-__all__ = ["FAMILY", "PartOfStudy"]
-
-# The study's parameter that says which family a trial belongs to.
-FAMILY = "family"
+__all__ = ["StudySubset"]
 
 
-class PartOfStudy(Study):
-    """A study of which only some trials are seen; what is written goes to the whole.
+class StudySubset(Study):
+    """Some trials of a study to read; what is written goes to the whole study.
 
     Args:
         study: the whole.
-        seen: whether a trial is.
-        sampler: who proposes here; None for the study's own.
+        includes: whether a trial belongs to the subset.
+        sampler: of the subset; None for the study's own.
     """
 
     def __init__(
         self,
         study: Study,
-        seen: Callable[[FrozenTrial], bool],
+        includes: Callable[[FrozenTrial], bool],
         sampler: BaseSampler | None = None,
     ) -> None:
         self.__dict__.update(study.__dict__)
         self._whole = study
-        self._seen = seen
+        self._includes = includes
         if sampler is not None:
             self.sampler = sampler
 
     @property
     def best_trial(self) -> FrozenTrial:
-        """The best complete trial of the part; Optuna's own looks at the whole.
+        """The best complete trial of the subset; Optuna's own property reads the whole study.
 
         Raises:
             ValueError: there is none.
@@ -63,4 +67,4 @@ class PartOfStudy(Study):
         return self._some(self._whole._get_trials(deepcopy, states, use_cache))
 
     def _some(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        return [trial for trial in trials if self._seen(trial)]
+        return [trial for trial in trials if self._includes(trial)]

@@ -1,0 +1,148 @@
+"""Jobs, and the messages about them that pass between the driver and its workers.
+
+Each is a frozen dataclass of plain values and travels as one JSON object. To a worker go `Job`,
+`Answer` and `Interrupt`; from it come `Ready`, `Note`, `Report` and `Ending`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol, get_args
+
+__all__ = [
+    "Answer",
+    "Channel",
+    "Ending",
+    "Interrupt",
+    "Job",
+    "Message",
+    "NoReports",
+    "Note",
+    "Ready",
+    "Report",
+    "Runner",
+    "decode",
+    "encode",
+]
+
+State = Literal["complete", "pruned", "failed", "interrupted", "lost", "starved"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a worker.
+
+    Attributes:
+        task: plain values for the runner of the worker; nothing in this package reads them.
+        epochs: of the whole job, or of each of its folds.
+        folds: number of folds after each of which the job reports; None where it reports epochs.
+        overrides: command-line overrides that make the configuration, kept with the trial.
+    """
+
+    task: Mapping[str, Any]
+    epochs: int = 1
+    folds: int | None = None
+    overrides: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a `Report`: the reason to stop, or None to go on."""
+
+    stop: str | None
+
+
+@dataclass(frozen=True)
+class Interrupt:
+    """Save the job and end it."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker takes jobs."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Facts to keep with the job, whatever happens to its worker."""
+
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Metrics after an epoch or a fold, counted from 1; the worker waits for an `Answer`."""
+
+    step: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended.
+
+    Attributes:
+        state: "complete", "pruned", "failed", "interrupted" (it can go on later), "lost" (its
+            worker died; it can go on in another one) or "starved" (it can go on once there is what
+            every job needs, such as room on a disk).
+        metrics: of a complete job, by key.
+        result: further plain values.
+        reason: why it is not complete.
+        again: facts to keep with the job, with which another attempt may succeed; None where
+            none would.
+    """
+
+    state: State
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    again: Mapping[str, Any] | None = None
+
+
+Message = Job | Answer | Interrupt | Ready | Note | Report | Ending
+
+_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
+
+
+class Channel(Protocol):
+    """What a running job can send to its driver."""
+
+    def note(self, **facts: Any) -> None:
+        """Send plain values to keep, whatever happens to this process."""
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        """Send metrics after an epoch or a fold (from 1); return the reason to stop, or None."""
+
+
+class NoReports:
+    """A channel without reports, so that nothing stops its job; notes go to another channel.
+
+    Args:
+        channel: for the notes; None to drop them as well.
+    """
+
+    def __init__(self, channel: Channel | None = None) -> None:
+        self._channel = channel
+
+    def note(self, **facts: Any) -> None:
+        if self._channel is not None:
+            self._channel.note(**facts)
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        return None
+
+
+Runner = Callable[[Job, Channel], Ending]
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as one JSON object."""
+    return json.dumps({"kind": type(message).__name__, **asdict(message)}).encode()
+
+
+def decode(content: bytes) -> Message:
+    """Return the message that `encode` wrote."""
+    fields = json.loads(content)
+    return _KINDS[fields.pop("kind")](**fields)

@@ -1,0 +1,268 @@
+"""What the workers of a sweep do: their tasks, and the jobs that carry them.
+
+A task travels in `Job.task` as plain values; the worker's runner reads it with `read_task`. The
+overrides of the run that it is about are those of the job.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from src.config.sweep import SweepSettings
+from src.records.trials import Finalist, TrialRecord
+from src.search.jobs import Job
+from src.search.space import Family
+from src.sweeps.families import words_of
+
+__all__ = [
+    "MeasureTest",
+    "Prepare",
+    "Prepared",
+    "SweepJobs",
+    "Train",
+    "changed",
+    "command_of",
+    "commands",
+    "plain_task",
+    "read_task",
+]
+
+# Overrides that turn a cross-validated configuration into one training on the usual parts.
+_NO_FOLDS = ("cv.folds=null", "cv.repeats=1")
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Measure and choose what a family's own configuration leaves open.
+
+    The result of the job is a `Prepared`.
+
+    Attributes:
+        places: overrides for where a run is kept, which do not change what it is.
+        seconds: that this may take; None for no limit.
+    """
+
+    places: Sequence[str]
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a trial or a finalist as a tracked run.
+
+    The job reports the run's metrics, notes `run_id`, `run_dir` and the `fold_dir` of each fold,
+    and its result has the `run_dir`.
+
+    Attributes:
+        places: as in `Prepare`.
+        name, tags, parent_run_id: of the run in MLflow.
+        metric, direction: the first metric, and whether to "maximize" or to "minimize" it.
+        resume: folder of the run that goes on; None to begin anew.
+    """
+
+    places: Sequence[str]
+    name: str
+    tags: Mapping[str, str]
+    parent_run_id: str
+    metric: str
+    direction: str
+    resume: str | None = None
+
+
+@dataclass(frozen=True)
+class MeasureTest:
+    """Measure the test part with a run; the result of the job has `measurements` and `run_dir`.
+
+    Attributes:
+        places: as in `Prepare`.
+        run_dir: of the run.
+        train: what gives the run to measure instead; None for `run_dir` itself.
+    """
+
+    places: Sequence[str]
+    run_dir: str
+    train: Train | None = None
+
+
+Task = Prepare | Train | MeasureTest
+_KINDS: dict[str, type[Task]] = {kind.__name__: kind for kind in get_args(Task)}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A family's own configuration with nothing left open.
+
+    Attributes:
+        words: overrides that all its trials share, beside the family's own.
+        epochs: of a whole trial; 1 for what has no epochs.
+        seconds_per_epoch: about what one of them takes in a slot.
+        trainings: that a trial consists of: its folds, where each costs as much as the first.
+        published: whether it starts from published weights, which promise most a second.
+        affordable: whether a trial fits into the time that the sweep has.
+        notes: what a person should know of it.
+        data: lines that describe the pictures at the size of this family.
+    """
+
+    words: Sequence[str]
+    epochs: int
+    seconds_per_epoch: float
+    published: bool = False
+    affordable: bool = True
+    notes: Sequence[str] = ()
+    trainings: int = 1
+    data: Sequence[str] = ()
+
+    @property
+    def seconds(self) -> float:
+        """About what a whole trial takes."""
+        return self.epochs * self.seconds_per_epoch * self.trainings
+
+    @property
+    def immediate(self) -> bool:
+        """Whether a trial takes next to nothing, and starts from published weights."""
+        return self.affordable and self.published and self.seconds == 0
+
+
+def plain_task(task: Task) -> dict[str, Any]:
+    """Return a task as plain values, for `read_task`."""
+    return {"kind": type(task).__name__, **asdict(task)}
+
+
+def read_task(plain: Mapping[str, Any]) -> Task:
+    """Return the task of a job."""
+    fields = dict(plain)
+    kind = _KINDS[fields.pop("kind")]
+    if fields.get("train") is not None:
+        fields["train"] = Train(**fields["train"])
+    return kind(**fields)
+
+
+@dataclass(frozen=True)
+class SweepJobs:
+    """Makes the jobs of a sweep.
+
+    Attributes:
+        settings: of the sweep.
+        families: that race, by name.
+        base: overrides that all trials share.
+        prepared: by family, once it is known.
+        parent_run_id: id of the sweep's own run.
+        changes_of: overrides that earlier attempts of a trial have shown to be needed.
+    """
+
+    settings: SweepSettings
+    families: Mapping[str, Family]
+    base: Sequence[str]
+    prepared: Mapping[str, Prepared]
+    parent_run_id: str
+    changes_of: Callable[[int], Sequence[str]]
+
+    def prepare(self, family: Family, changes: Sequence[str], seconds: float | None) -> Job:
+        """Return the job that measures a family's own configuration with these changes."""
+        task = Prepare(self._places(final=False), seconds)
+        return Job(plain_task(task), overrides=[*words_of(family, self.base, {}), *changes])
+
+    def trial(self, trial: TrialRecord) -> Job:
+        """Return the job that trains a trial, or goes on with its run."""
+        return self._job(trial, self._train(trial, trial.run_dir))
+
+    def finalist(
+        self, trial: TrialRecord, seed: int, changes: Sequence[str], resume: str | None
+    ) -> Job:
+        """Return the job that trains a trial's configuration with another seed, fully recorded."""
+        return self._job(trial, self._train(trial, resume, seed), *changes, f"seed={seed}")
+
+    def test(self, trial: TrialRecord, seed: int, run_dir: str) -> Job:
+        """Return the job that measures the test part with a finalist's run.
+
+        Of the runs of a cross-validation none is the one to use: there one is trained for it.
+        """
+        kept = ("output_dir=", "tracking.uri=")
+        task = MeasureTest([p for p in self._places(final=True) if p.startswith(kept)], run_dir)
+        if not self.settings.cv.is_whole:
+            return Job(plain_task(task))
+        train = self._train(trial, None, seed)
+        task = replace(task, train=replace(train, name=f"{train.name}-test"))
+        return self._job(trial, task, *_NO_FOLDS, f"seed={seed}")
+
+    def _job(self, trial: TrialRecord, task: Task, *changes: str) -> Job:
+        base = (*self.base, *self.prepared[trial.family].words)
+        overrides = words_of(self.families[trial.family], base, trial.values)
+        return Job(
+            plain_task(task),
+            epochs=trial.values.get("trainer.max_epochs", self.prepared[trial.family].epochs),
+            folds=self.settings.cv.count if self.settings.cv.is_whole else None,
+            overrides=changed(overrides, [*self.changes_of(trial.number), *changes]),
+        )
+
+    def _train(self, trial: TrialRecord, resume: str | None, seed: int | None = None) -> Train:
+        """Return the training of a trial, or with a seed that of a finalist."""
+        name = f"{trial.number:03d}-{trial.family}"
+        tags = {
+            "bakeoff.sweep": self.settings.study,
+            "bakeoff.trial": str(trial.number),
+            "bakeoff.family": trial.family,
+        }
+        if seed is not None:
+            name = f"final-{name}-seed{seed}"
+            tags["bakeoff.finalist_seed"] = str(seed)
+        return Train(
+            places=self._places(final=seed is not None),
+            name=f"{self.settings.study}-{name}",
+            tags=tags,
+            parent_run_id=self.parent_run_id,
+            metric=self.settings.metrics[0],
+            direction=self.settings.directions[0],
+            resume=resume,
+        )
+
+    def _places(self, *, final: bool) -> list[str]:
+        """Return overrides for where a run is kept, and how much of it."""
+        settings = self.settings
+        tracking = settings.tracking
+        words = [
+            f"output_dir={Path(settings.output_dir).absolute()}",
+            f"tracking.enabled={str(tracking.enabled).lower()}",
+            f"tracking.experiment={tracking.experiment}",
+            "evaluate_test=false",
+            "trainer.progress=false",
+        ]
+        if tracking.uri is not None:
+            words.append(f"tracking.uri={tracking.uri}")
+        if not final:
+            words += ["tracking.log_model=false", "tracking.figures=false"]
+            words += ["tracking.system_metrics_seconds=null"]
+        return words
+
+
+def commands(
+    trials: Sequence[TrialRecord], winner: Finalist | None, cross_validated: bool
+) -> dict[int, str]:
+    """Return, by trial, the command line that repeats it by hand.
+
+    Args:
+        trials: of a study.
+        winner: whose command repeats the first seed's run, unless there is none.
+        cross_validated: whether the trials are, unlike that run.
+    """
+    found = {trial.number: command_of(trial.words) for trial in trials if trial.words}
+    if winner is not None and winner.first_seed is not None:
+        words = next(trial.words for trial in trials if trial.number == winner.trial)
+        alone = _NO_FOLDS if cross_validated else ()
+        found[winner.trial] = command_of(changed(words, [f"seed={winner.first_seed}", *alone]))
+    return found
+
+
+def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:
+    """Return overrides with these in place of those on the same keys; of two changes the later."""
+    newer = {word.partition("=")[0]: word for word in changes}
+    return [*(word for word in overrides if word.partition("=")[0] not in newer), *newer.values()]
+
+
+def command_of(overrides: Sequence[str]) -> str:
+    """Return the command that repeats a trial by hand, without measuring the test part."""
+    return shlex.join(["python", "-m", "src.train", *overrides, "evaluate_test=false"])

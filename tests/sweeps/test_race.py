@@ -1,0 +1,98 @@
+"""Whole sweeps with real workers, whose jobs train nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from src.config.checks import ConfigError
+from src.config.sweep import read_sweep_settings
+from src.machine.failures import RunFailed
+from src.records.trials import COMPLETE, SweepRecord
+from src.sweeps import race
+from src.sweeps.race import run_sweep
+
+
+@pytest.fixture(autouse=True)
+def no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(race, "_RUNNER", "tests.sweeps.stand_in:StandIn")
+
+
+def sweep(output_dir: Path, *words: str) -> SweepRecord:
+    given = [
+        *("families=[mlp,embedding]", "study=s", "tracking=none", "workers.count=1"),
+        *("search=[model.dropout,model.classifier]", "budget.trials=4", "finalists=2"),
+        *("finalist_seeds=2", f"output_dir={output_dir}", *words),
+    ]
+    return run_sweep(read_sweep_settings(given, "default"), given, "default")
+
+
+def log(output_dir: Path) -> list[str]:
+    return (output_dir / "log").read_text().splitlines()
+
+
+def test_a_family_that_is_ready_begins_before_the_others_are_prepared(tmp_path: Path) -> None:
+    record = sweep(tmp_path, "families=[embedding,mlp]", "budget.trials=2", "finalists=0")
+    assert log(tmp_path) == ["Prepare embedding", "Train embedding", "Prepare mlp", "Train mlp"]
+    assert [(t.family, t.is_default, t.state) for t in record.trials] == [
+        ("embedding", True, COMPLETE),
+        ("mlp", True, COMPLETE),
+    ]
+
+
+def test_a_sweep_goes_from_its_families_to_the_test_of_the_winner(tmp_path: Path) -> None:
+    (tmp_path / "deadly").touch()
+    record = sweep(tmp_path)
+    assert [trial.number for trial in record.trials] == [0, 1, 2, 3]
+    assert [trial.is_default for trial in record.trials] == [True, True, False, False]
+    assert record.trials[0].family == "embedding", "published weights come first"
+    winner = record.finalists[0]
+    assert record.winner == winner.trial and record.trials[winner.trial].family == "embedding"
+    assert winner.runs == {1: 0.9, 2: 0.9}, "the one whose worker died was trained again"
+    assert record.test == {"test/accuracy": 0.85} and record.test_measurements == 1
+    assert record.commands[winner.trial].endswith("seed=1 evaluate_test=false")
+    done = log(tmp_path)
+    assert done.count("MeasureTest ") == 1
+    assert sum(line.startswith("Train") for line in done) == 4 + 2 * 2 + 1
+
+    output = tmp_path / "sweeps" / "s" / "workers" / "worker-0.log"
+    stamp = output.stat().st_mtime_ns
+    # How many threads a worker has is known where workers are started.
+    assert replace(sweep(tmp_path), base=record.base) == record
+    assert output.stat().st_mtime_ns == stamp and log(tmp_path) == done, "it is only shown"
+    more = sweep(tmp_path, "budget.trials=5")
+    assert more.trials[:4] == record.trials and len(more.trials) == 5
+    added = log(tmp_path)[len(done) :]
+    assert not any(line.startswith("Prepare") for line in added)
+    # The winner of before was measured; another one is.
+    assert added.count("MeasureTest ") == (more.winner != record.winner)
+    kept = json.loads((tmp_path / "sweeps" / "s" / "sweep.json").read_text())
+    assert len(kept["trials"]) == 5 and kept["winner"] == more.winner
+
+
+def test_a_study_that_another_process_drives_or_began_otherwise_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "sweeps" / "s"
+    sweep(tmp_path, "budget.trials=1", "finalists=0")
+    with pytest.raises(ConfigError, match=r"the study s was begun otherwise: base was .*seed=5"):
+        sweep(tmp_path, "seed=5")
+    with FileLock(folder / "driver.lock"):
+        with pytest.raises(ConfigError) as refused:
+            sweep(tmp_path)
+        assert str(refused.value) == (
+            f"the study s in {folder} is being driven by another process."
+        )
+
+
+def test_a_sweep_that_fails_says_why_and_goes_on_later(tmp_path: Path) -> None:
+    (tmp_path / "full").touch()
+    with pytest.raises(RunFailed, match="the disk is full; each worker's output is in"):
+        sweep(tmp_path)
+    (tmp_path / "full").unlink()
+    record = sweep(tmp_path)
+    assert record.winner is not None
+    assert all(value is not None for one in record.finalists for value in one.runs.values())
