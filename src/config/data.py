@@ -43,7 +43,8 @@ class DataSettings(Settings):
     )
     root: str | None = setting(
         "where the pictures are: a folder, an archive or a CSV file, taken literally; "
-        "null for the data set's own places"
+        "null for the data set's own places",
+        literal=True,
     )
     image_size: int | list[int] | None = setting(
         "pixels of a side, or [height, width], that every picture is resized to; null for the size "
@@ -106,7 +107,8 @@ class DataSettings(Settings):
     )
     cache_dir: str | None = setting(
         "folder of decoded, extracted and downloaded pictures; null for $BAKEOFF_CACHE, or else "
-        "the user's cache folder"
+        "the user's cache folder",
+        literal=True,
     )
     cache_limit_gb: float = setting(
         "largest array of decoded pictures kept on disk, in 10^9 bytes; a larger set is decoded "

@@ -312,7 +312,8 @@ class EmbeddingSettings(ClassicalSettings):
     """What a frozen network says of a picture before its last layer."""
 
     run: str | None = setting(
-        "folder, id or name of a run, or champion, whose network is taken; null for one of timm"
+        "folder, id or name of a run, or champion, whose network is taken; null for one of timm",
+        literal=True,
     )
     networks: list[str] = setting(
         "timm's names of the networks; the features of several stand one after another",

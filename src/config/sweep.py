@@ -229,7 +229,7 @@ class DashboardSettings(Settings):
     """`python -m src.sweeps.dashboard`."""
 
     study: str = setting("which study of output_dir/sweeps/", check=_study_problem)
-    output_dir: str = setting("folder of the sweep")
+    output_dir: str = setting("folder of the sweep", literal=True)
     storage: str | None = setting("the sweep's, if it named one; null for its journal")
     port: int = setting("port on 127.0.0.1 to answer on", at_least=1, at_most=65535)
 

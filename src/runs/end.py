@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from src.config.plugins import plugin_words
 from src.config.schema import RunSettings
 from src.machine.failures import DiskRefuses, RunFailed
 from src.machine.interruption import Interrupted, Stopped
@@ -63,7 +64,7 @@ def outcome_of(folder: RunFolder, *, alone: bool) -> Iterator[Outcome]:
 
 
 def _say_how_to_resume(folder: RunFolder) -> None:
-    command = shlex.join(["python", "-m", "src.train", f"resume={folder.path}"])
+    command = shlex.join(["python", "-m", "src.train", *plugin_words(), f"resume={folder.path}"])
     with suppress(OSError, ValueError):  # the terminal went away
         print(f"go on with: {command}", file=sys.stderr, flush=True)
 

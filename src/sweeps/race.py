@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from src.config.checks import ConfigError, to_plain
+from src.config.plugins import plugin_words
 from src.config.sweep import SweepSettings, base_words, read_sweep_settings
 from src.machine.disk import refusal, refusal_of_folder
 from src.machine.failures import RunFailed
@@ -406,4 +407,4 @@ def _changed(words: Sequence[str], changes: Sequence[str]) -> list[str]:
 
 def _command(words: Sequence[str]) -> str:
     """That repeats a trial by hand, without a look at the test part."""
-    return shlex.join(["python", "-m", "src.train", *words, "evaluate_test=false"])
+    return shlex.join(["python", "-m", "src.train", *plugin_words(), *words, "evaluate_test=false"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
+from src.config.checks import ConfigError, own_fields
 from src.config.data import DataSettings
 from src.data.archive import forget_archive
 from src.data.sources.source import Source
+from src.machine.imports import import_object
 from src.storage.cache import cache_folder
 
 __all__ = ["list_pictures"]
@@ -19,11 +20,12 @@ def list_pictures(data: DataSettings) -> Source:
     Raises:
         ConfigError: they are not there, or not what they should be.
     """
-    # The settings took `_target_` from an allowlist: it names the function `load` of a module here.
-    lister = importlib.import_module(data._target_.removesuffix(".load"))
+    load = import_object(data._target_)
     root = None if data.root is None else Path(data.root).absolute()
     cache = cache_folder(data.cache_dir).absolute()
     if data.check_content and root is not None and root.is_file():
         forget_archive(root, cache / "archives")
-    source: Source = lister.load(root, cache, data.download)
+    source: object = load(root, cache, data.download, **own_fields(data, DataSettings))
+    if not isinstance(source, Source):
+        raise ConfigError(f"data: {data._target_} returned {type(source).__name__}, not a Source.")
     return source

@@ -1,8 +1,8 @@
-"""Composition root: settings in, objects out. Nothing else turns a `_target_` into an object."""
+"""Build what settings describe: pictures, network, features, training task and trainer."""
 
 from src.runs.build.data import build_data, build_fold, first_batch_size, native_side
 from src.runs.build.extractors import build_extractors, frozen_network
-from src.runs.build.network import network_of
+from src.runs.build.network import check_network, network_of
 from src.runs.build.task import build_task, load_task
 from src.runs.build.trainer import build_trainer
 
@@ -12,6 +12,7 @@ __all__ = [
     "build_fold",
     "build_task",
     "build_trainer",
+    "check_network",
     "first_batch_size",
     "frozen_network",
     "load_task",

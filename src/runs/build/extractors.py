@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from src.config.checks import to_plain
+from src.config.checks import input_of, to_plain
 from src.config.features import EmbeddingSettings, HandcraftedSettings
 from src.config.models import ZooSettings
 from src.config.schema import RunSettings
 from src.data.decoding.decode import PictureFormat
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.splits import Split
+from src.machine.imports import import_object
 from src.models.weights import find_weights
 from src.runs.build.network import build_network, rebuild_arguments
-from src.runs.build.objects import get_object, input_of
 from src.runs.build.task import load_task
 from src.runs.folder import RunFolder
 from src.training.inference_plan import inference_plan
@@ -44,7 +44,7 @@ def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extracto
             would be judged by.
     """
     model = settings.model
-    make = get_object(model._target_)
+    make = import_object(model._target_)
     if isinstance(model, HandcraftedSettings):
         with input_of("model"):
             return tuple(make(model.features, to_plain(model)))
@@ -83,7 +83,7 @@ def frozen_network(
     network, metadata = _zoo(model, name, data, wanted)
     of_the_weights = getattr(network, "input_statistics", None) is not None
     shape = (wanted.channels, *wanted.image_size)
-    extractor: Extractor = get_object(model._target_)(
+    extractor: Extractor = import_object(model._target_)(
         network, metadata | _plan(network, shape, device, settings), device
     )
     if key and of_the_weights:  # others are normalised by what these pictures are like
