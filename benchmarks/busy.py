@@ -34,10 +34,10 @@ _TRAINING = """
 import sys, time
 import src
 import torch
-from src import build
-from src.config.resume import read_run_settings
-from src.training.cpu_load import others_load, threads_beside
-from src.training.hardware import has_bfloat16
+from src.runs import build
+from src.runs.resume_settings import read_run_settings
+from src.machine.cpu_load import others_load, threads_beside
+from src.machine.hardware import has_bfloat16
 from src.training.plans import Stepper
 
 most, device = torch.get_num_threads(), torch.device("cpu")

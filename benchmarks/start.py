@@ -20,9 +20,9 @@ _PICTURES, _CLASSES, _SIDE = 60_000, 10, 32
 
 _FIRST_BATCH = """
 import sys, time
-from src.config.resume import read_run_settings
+from src.runs.resume_settings import read_run_settings
 import src.runs.experiment
-from src import build
+from src.runs import build
 began = time.perf_counter()
 settings = read_run_settings(["data=folder", f"data.root={sys.argv[1]}",
                               f"data.cache_dir={sys.argv[2]}"])

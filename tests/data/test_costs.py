@@ -251,7 +251,7 @@ import resource, sys, time
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 from src.config.checks import ConfigError
-from src.data.cache import open_pictures
+from src.data.decoding.cache import open_pictures
 from src.data.sources.folder import load
 root, cache = Path(sys.argv[1]), Path(sys.argv[2])
 try:

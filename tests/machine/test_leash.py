@@ -24,7 +24,7 @@ time.sleep(600)
 """
 _STARTER = """
 import sys
-from src.tracking.leash import run_leashed
+from src.machine.leash import run_leashed
 run_leashed([sys.executable, "-c", sys.argv[1], sys.argv[2]])
 """
 

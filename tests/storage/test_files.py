@@ -82,7 +82,7 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     code = """
 import os, sys
-from src.files import replacing
+from src.storage.files import replacing
 with replacing(sys.argv[1]) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), 9)

@@ -67,7 +67,7 @@ def test_a_checkpoint_that_does_not_fit_says_so_and_the_one_before_it_loads(tmp_
 import resource, signal, sys
 import torch
 from src.training.checkpoints import AtomicCheckpointIO
-from src.training.failures import DiskRefuses
+from src.machine.failures import DiskRefuses
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 io, path = AtomicCheckpointIO(), sys.argv[1]
 io.save_checkpoint({"epoch": 1, "state_dict": {"w": torch.ones(1000)}}, path)

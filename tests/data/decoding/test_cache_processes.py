@@ -19,12 +19,12 @@ from src.data.decoding.decode import decode_picture
 from src.data.sources.folder import load
 from tests.data.pictures import opened, tree
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 OPEN = """
 import sys, time
 from pathlib import Path
 from src.config.checks import ConfigError
-from src.data import decoded
+from src.data.decoding import decoded
 from tests.data.pictures import opened
 
 root, cache = Path(sys.argv[1]), Path(sys.argv[2])

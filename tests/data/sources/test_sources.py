@@ -25,7 +25,7 @@ from src.data.sources import cifar10, cifar100, digits, fashion_mnist, folder, m
 from src.data.sources.idx import read_idx
 from src.data.sources.source import Source, natural_order
 
-CONF = Path(__file__).parents[2] / "conf" / "data"
+CONF = Path(__file__).parents[3] / "conf" / "data"
 LOADERS = {
     f"src.data.sources.{module.__name__.rpartition('.')[2]}.load": module.load
     for module in (cifar10, cifar100, digits, fashion_mnist, folder, mnist)
