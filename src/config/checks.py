@@ -25,6 +25,7 @@ from src.machine.imports import is_foreign
 
 __all__ = [
     "ConfigError",
+    "ForeignCode",
     "Settings",
     "completed",
     "extend",
@@ -44,6 +45,10 @@ T = TypeVar("T")
 
 class ConfigError(ValueError):
     """The user's input is wrong; the message is one plain sentence for them. Exit code 2."""
+
+
+class ForeignCode(ConfigError):
+    """Settings name code, or a group of settings, that no allowed plugin brings."""
 
 
 @contextmanager
@@ -288,7 +293,10 @@ def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
     names = [field.name for field in dataclasses.fields(made)]
     for key in plain:
         if key not in names:
-            raise ConfigError(f"{_join(where, key)}: there is no such key{nearest(key, names)}.")
+            what = f"{_join(where, key)}: there is no such key{nearest(key, names)}"
+            if isinstance(plain[key], Mapping):
+                raise ForeignCode(f"{what}; if a plugin brings it, say plugins=FOLDER or MODULE.")
+            raise ConfigError(f"{what}.")
     values: dict[str, Any] = {}
     for field in dataclasses.fields(made):
         path = _join(where, field.name)
@@ -327,17 +335,14 @@ def _chosen_variant(cls: type, plain: Mapping[str, Any], where: str) -> type:
         return cls
     target = plain.get("_target_")
     if target not in options:
-        remedy = nearest(str(target), options)
+        what = f"{_join(where, '_target_')} is {target!r}, which is not on the project's allowlist"
         if isinstance(target, str) and "." in target and is_foreign(target):
             module = target.partition(".")[0]
-            remedy = (
-                f": if you trust the code, say plugins=FOLDER with the folder of {module}.py, or "
-                f"plugins={module} where it is installed"
+            raise ForeignCode(
+                f"{what}: if you trust the code, say plugins=FOLDER with the folder of {module}.py, "
+                f"or plugins={module} where it is installed."
             )
-        raise ConfigError(
-            f"{_join(where, '_target_')} is {target!r}, which is not on the project's allowlist"
-            f"{remedy}."
-        )
+        raise ConfigError(f"{what}{nearest(str(target), options)}.")
     return options[target]
 
 

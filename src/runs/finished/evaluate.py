@@ -15,10 +15,9 @@ from src.data.loading.datamodule import PictureData
 from src.data.splitting.test_usage import count_test_measurement
 from src.records.run import RunSummary
 from src.runs.build import build_data
-from src.runs.candidates.candidate import Trained
+from src.runs.candidates.candidate import Measured, Trained, measure_part
 from src.runs.candidates.choose import load_trained
 from src.runs.folder import RunFolder
-from src.runs.measure import Measured, measure_part
 from src.runs.seal import amending
 from src.tracking.tracker import Tracker
 
