@@ -339,7 +339,7 @@ def _chosen_variant(cls: type, plain: Mapping[str, Any], where: str) -> type:
         if isinstance(target, str) and "." in target and is_foreign(target):
             module = target.partition(".")[0]
             raise ForeignCode(
-                f"{what}: if you trust the code, say plugins=FOLDER with the folder of {module}.py, "
+                f"{what}: if you trust the code, say plugins=FOLDER with the folder of {module}.py "
                 f"or plugins={module} where it is installed."
             )
         raise ConfigError(f"{what}{nearest(str(target), options)}.")

@@ -23,16 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config.features import ClassicalSettings
-from src.features.calibration import Calibration
-from src.features.descriptors.picture import Floats
-from src.features.grid import Group, Head, Normalisation, head_groups
-from src.features.model import (
+from src.features.calibration import (
     ENOUGH_UNSEEN,
     CalibratedModel,
+    Calibration,
     folds_of,
     of_all_classes,
     scores_of,
 )
+from src.features.descriptors.picture import Floats
+from src.features.grid import Group, Head, Normalisation, head_groups
 from src.features.paths import (
     LinearPath,
     View,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from src.features.calibration import folds_of, of_all_classes
 from src.features.descriptors.picture import Floats
-from src.features.model import folds_of, of_all_classes
 from src.features.paths import View, mean_scores, ridge_scores
 from src.features.scaling import unit_rows
 

@@ -19,16 +19,16 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.config.data import DataSettings
-from src.data import archive as module
-from src.data.archive import extract_archive
 from src.data.decoding import decode, decoded
 from src.data.decoding.decode import MAX_FILE_BYTES, PictureError, decode_picture
+from src.data.sources import archive as module
 from src.data.sources import table
+from src.data.sources.archive import extract_archive
 from src.data.sources.folder import load
 from src.data.sources.listing import list_pictures
 from tests.data.pictures import encoded, opened, png, tree, write
 from tests.data.quality.test_audit import exchanged
-from tests.data.test_archive import files_below, member, pack, tar_of
+from tests.data.sources.test_archive import files_below, member, pack, tar_of
 
 REPOSITORY = Path(__file__).parents[2]
 _NUMBERS = [errno.EMFILE, errno.ENFILE, errno.ENOMEM]
@@ -251,14 +251,9 @@ import resource, sys, time
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 from src.config.checks import ConfigError
-from src.data.decoding.cache import open_pictures
-from src.data.sources.folder import load
-root, cache = Path(sys.argv[1]), Path(sys.argv[2])
+from tests.data.pictures import opened
 try:
-    source = load(root, cache, False)
-    store = open_pictures(source, image_size=32, channels=None, cache_dir=cache,
-        cache_limit_bytes=10**9, on_bad_image="error", workers=4)
-    print(len(store))
+    print(len(opened(Path(sys.argv[1]), Path(sys.argv[2]), image_size=32, workers=4)))
 except ConfigError as error:
     print(f"refused: {error}")
 """

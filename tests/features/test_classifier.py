@@ -14,9 +14,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from src.config.features import CLASSIFIERS, SELECTIONS
-from src.features.classifier import FeatureClassifier, numbers_in
+from src.features.classifier import FeatureClassifier, check_trees, numbers_in
 from src.features.embedding import NetworkFeatures
-from src.features.trees import check_trees
 from src.models.cnn import CNN
 from tests.features.classifiers import IMAGES, classifier
 

@@ -12,10 +12,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from src.features import parallel
+from src.features import table as parallel
 from src.features.fusion import Described, extractors_of
-from src.features.parallel import described
-from src.features.table import FeatureTable
+from src.features.table import FeatureTable, described
 from tests.features.pictures import pictures, split, store
 
 COUNT = 300
@@ -99,7 +98,7 @@ def test_what_is_damaged_is_made_anew(tmp_path: Path, damage: str) -> None:
     elif damage == "pickled":
         np.save(file, np.array([{}], object), allow_pickle=True)
     else:
-        (file.parent / "digest.txt").unlink()
+        (file.parent / "entry.json").unlink()
     np.testing.assert_array_equal(table(tmp_path)[0].part("val"), expected)
     assert entries(tmp_path)[0].read_bytes() == content
 

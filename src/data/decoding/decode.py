@@ -9,7 +9,8 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,6 +42,7 @@ __all__ = [
     "looks_grey",
     "read_bounds",
     "read_header",
+    "thumbnail",
 ]
 
 PICTURE_ENDINGS = frozenset(
@@ -199,7 +201,7 @@ def decode_picture(
     if fit not in FITS:
         raise ValueError(f"fit is {fit!r}: it must be one of {', '.join(FITS)}")
     wanted = PictureFormat(image_size, channels, fit)
-    try:
+    with _decoder_errors():
         if isinstance(data, Image.Image):
             return _converted(data, wanted, value_range)
         with _opened(data) as stream:
@@ -212,11 +214,21 @@ def decode_picture(
             longer = 2 * max(image_size)
             scaled = image.draft(None, (longer, longer))
             return _converted(image, wanted, value_range, box=scaled[1] if scaled else None)
-    except (PictureError, MemoryError):
-        raise
-    # Pillow's plugins raise OSError, SyntaxError, struct.error and more for damaged files.
-    except Exception as error:
-        raise _damage(error) from error
+
+
+def thumbnail(path: Path | str, longest: int = 180) -> npt.NDArray[np.uint8]:
+    """Return a picture file as (3, H, W) uint8, its longer side at most `longest` pixels.
+
+    Raises:
+        PictureError: as `decode_picture`.
+        OSError: the file cannot be opened.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        header = read_header(file)
+    scale = min(1.0, longest / max(header.height, header.width))
+    size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
+    return decode_picture(path, image_size=size, channels=3)
 
 
 def read_header(stream: BinaryIO) -> Header:
@@ -225,7 +237,7 @@ def read_header(stream: BinaryIO) -> Header:
     Raises:
         PictureError: it is no picture, or larger than 100 megapixels.
     """
-    try:
+    with _decoder_errors():
         image = _identified(stream)
         deep_colour = _has_deep_colour(image)  # before anything is decoded, which EXIF may ask for
         width, height = image.size
@@ -233,10 +245,6 @@ def read_header(stream: BinaryIO) -> Header:
         if image.format != "TIFF" and _TURNS.get(_orientation(image)) in _ON_THEIR_SIDE:
             width, height = height, width
         return Header(height, width, image.mode in _GREY_MODES, is_deep(image), deep_colour)
-    except (PictureError, MemoryError):
-        raise
-    except Exception as error:
-        raise _damage(error) from error
 
 
 def read_bounds(stream: BinaryIO) -> ValueRange:
@@ -247,17 +255,13 @@ def read_bounds(stream: BinaryIO) -> ValueRange:
     Raises:
         PictureError: it cannot be decoded.
     """
-    try:
+    with _decoder_errors():
         image = _identified(stream)
         image.load()
         if is_deep(image):
             return pixel_bounds(image)
         values = np.asarray(image)
         return 257.0 * float(values.min()), 257.0 * float(values.max())
-    except (PictureError, MemoryError):
-        raise
-    except Exception as error:
-        raise _damage(error) from error
 
 
 def looks_grey(image: npt.NDArray[np.uint8]) -> bool:
@@ -395,13 +399,20 @@ def _resized(
     return image.resize(size, Image.Resampling.BICUBIC, box)
 
 
-def _damage(error: Exception) -> Exception:
-    """The `PictureError` that a library's error means; the error itself if it is no picture's."""
-    if isinstance(error, OSError) and str(error) == _NO_MEMORY_IN_DECODER:
-        return MemoryError(str(error))
-    if isinstance(error, OSError) and error.errno in OF_THE_PROCESS:
-        return error
-    return PictureError(_fault(error))
+@contextmanager
+def _decoder_errors() -> Iterator[None]:
+    """Turn a library's error into the `PictureError` that it means, unless it is no picture's."""
+    try:
+        yield
+    except (PictureError, MemoryError):
+        raise
+    # Pillow's plugins raise OSError, SyntaxError, struct.error and more for damaged files.
+    except Exception as error:
+        if isinstance(error, OSError) and str(error) == _NO_MEMORY_IN_DECODER:
+            raise MemoryError(str(error)) from error
+        if isinstance(error, OSError) and error.errno in OF_THE_PROCESS:
+            raise
+        raise PictureError(_fault(error)) from error
 
 
 def _fault(error: Exception) -> str:

@@ -1,22 +1,18 @@
-"""Decoded pictures on disk: one file of bytes that is mapped into memory, and verified.
+"""The decoded pictures of a source, as an entry of the cache that is mapped into memory.
 
-A folder of this kind is named after the content of its pictures and the size they were decoded
-to, so it is found from wherever the pictures lie, and never has to be brought up to date.
+The entry is named after the content of the pictures and the format that they are decoded to, so it
+is found from wherever the pictures lie.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,16 +24,15 @@ from src.data.quality.audit import Survey, content_hash
 from src.data.sources.source import Source
 from src.machine.disk import OF_THE_PROCESS
 from src.machine.parallel import in_order
-from src.storage.blocks import block_checksums, is_whole
-from src.storage.build_once import made_once
-from src.storage.digests import checked_line, line_content
+from src.storage.cache import cached, key_of
 
-__all__ = ["ContentChanged", "Decoded", "Wanted", "decoded", "is_whole_entry", "picture"]
+__all__ = ["ContentChanged", "Decoded", "Wanted", "decoded", "picture"]
 
 _log = logging.getLogger(__name__)
 
-# Part of every folder's name: to be raised when the same file would decode to other pixels.
-_VERSION = 2
+# Part of every key: to be raised when the same file would decode to other pixels.
+_VERSION = 3
+_FILE = "images.bin"
 _BLOCK_BYTES = 4 << 20
 _PROGRESS_SECONDS = 10.0
 
@@ -77,17 +72,6 @@ class Decoded:
     from_cache: bool
 
 
-class _Entry(NamedTuple):
-    """The content of entry.json."""
-
-    shape: list[int]
-    reasons: list[tuple[int, str]]
-    flat: list[int]
-    digest: str | None
-    mtime_ns: int
-    blocks: list[int] | None = None  # entries of earlier versions have none
-
-
 def decoded(
     source: Source,
     found: Survey,
@@ -108,31 +92,19 @@ def decoded(
         ContentChanged: a file is not what was found.
         ConfigError: the disk is full or cannot be written, or memory or files run short.
     """
-    target = folder / _key(found, wanted)
-
-    def make(unfinished: Path) -> None:
-        if target.exists() and _entry(target, stored=False) is None:
-            _log.warning("the decoded pictures in %s are damaged: decoding them anew", target)
-        _write(source, found, wanted, unfinished, workers)
-
-    made = made_once(
-        target,
-        make,
-        usable=lambda path: _entry(path, stored=wanted.stored) is not None,
+    entry = cached(
+        folder / _key(found, wanted),
+        lambda unfinished: _write(source, found, wanted, unfinished, workers),
         what="the decoded pictures",
+        usable=lambda entry: bool(entry.values["stored"]) or not wanted.stored,
     )
-    entry = _entry(target, stored=wanted.stored)
-    if entry is None:
-        raise ConfigError(f"{target} is being changed by another program: run again.")
-    images = None
-    if entry.digest is not None and entry.shape[0]:
-        images = np.memmap(target / "images.bin", np.uint8, mode="r", shape=tuple(entry.shape))
-    return Decoded(images, dict(entry.reasons), tuple(entry.flat), from_cache=not made)
-
-
-def is_whole_entry(folder: Path) -> bool:
-    """Whether a folder of decoded pictures is what was written."""
-    return _entry(folder, stored=False) is not None
+    values, images = entry.values, None
+    if values["stored"] and values["shape"][0]:
+        file = entry.folder / _FILE
+        images = np.memmap(file, np.uint8, mode="r", shape=tuple(values["shape"]))
+    return Decoded(
+        images, dict(values["reasons"]), tuple(values["flat"]), from_cache=not entry.built
+    )
 
 
 def picture(
@@ -173,46 +145,8 @@ def _decode(data: bytes | Path | Image.Image, wanted: PictureFormat) -> npt.NDAr
 
 
 def _key(found: Survey, wanted: Wanted) -> str:
-    form = wanted.format
-    plan = json.dumps([_VERSION, *form.image_size, form.channels, len(found.hashes), form.fit])
-    if "value_range" in form.identity():
-        plan += json.dumps(form.value_range)
-    digest = hashlib.blake2b(plan.encode(), digest_size=16)
-    digest.update(found.hashes.tobytes())
-    return digest.hexdigest()
-
-
-def _entry(target: Path, *, stored: bool) -> _Entry | None:
-    """The entry of a folder, if it is there and whole; `stored`: and has pixels."""
-    file, images = target / "entry.json", target / "images.bin"
-    try:
-        entry = _Entry(**line_content(file.read_bytes()))
-        if entry.digest is None:
-            return None if stored else entry
-        status = images.stat()
-        if status.st_size != np.prod(entry.shape, dtype=np.int64):
-            return None
-        if entry.blocks is not None:
-            return entry if is_whole(images, entry.blocks) else None
-        with images.open("rb") as stream:
-            if hashlib.file_digest(stream, "blake2b").hexdigest() != entry.digest:
-                return None
-        entry = entry._replace(mtime_ns=status.st_mtime_ns, blocks=block_checksums(images))
-    except (OSError, ValueError, TypeError):
-        return None
-    # Not in somebody else's folder, which can be read only: verified again next time.
-    with contextlib.suppress(OSError):
-        _write_entry(target, entry)
-    return entry
-
-
-def _write_entry(target: Path, entry: _Entry) -> None:
-    unfinished = target / f"entry.{os.getpid()}.unfinished"
-    with unfinished.open("wb") as stream:
-        stream.write(checked_line(entry._asdict()))
-        stream.flush()
-        os.fsync(stream.fileno())
-    unfinished.replace(target / "entry.json")
+    form = wanted.format.identity()
+    return key_of([_VERSION, form, len(found.hashes)], found.hashes.tobytes())
 
 
 class _Block(NamedTuple):
@@ -223,7 +157,9 @@ class _Block(NamedTuple):
     flat: list[int]
 
 
-def _write(source: Source, found: Survey, wanted: Wanted, target: Path, workers: int) -> None:
+def _write(
+    source: Source, found: Survey, wanted: Wanted, target: Path, workers: int
+) -> dict[str, Any]:
     """Decode block by block into `target`. Written, not mapped: a full disk is then an error."""
     indices = [index for index in range(len(source)) if index not in found.reasons]
     row_shape = (wanted.format.channels, *wanted.format.image_size)
@@ -252,29 +188,19 @@ def _write(source: Source, found: Survey, wanted: Wanted, target: Path, workers:
     reasons: list[tuple[int, str]] = []
     flat: list[int] = []
     count = 0
-    digest = hashlib.blake2b()
-    path = target / "images.bin"
-    with path.open("wb") as stream:
+    with (target / _FILE).open("wb") as stream:
         for done in _reported(in_order(work, blocks, workers), len(indices), per_block):
             reasons += done.reasons
             flat += done.flat
             count += len(done.images)
             if wanted.stored:
-                digest.update(done.images.data)
                 stream.write(done.images.data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    _write_entry(
-        target,
-        _Entry(
-            shape=[count, *row_shape],
-            reasons=reasons,
-            flat=flat,
-            digest=digest.hexdigest() if wanted.stored else None,
-            mtime_ns=path.stat().st_mtime_ns,
-            blocks=block_checksums(path) if wanted.stored else None,
-        ),
-    )
+    return {
+        "stored": wanted.stored,
+        "shape": [count, *row_shape],
+        "reasons": reasons,
+        "flat": flat,
+    }
 
 
 def _decode_block(source: Source, found: Survey, wanted: Wanted, indices: list[int]) -> _Block:

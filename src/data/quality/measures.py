@@ -1,21 +1,29 @@
-"""Pictures that are hardly pictures: blank, dark, bright, blurred, tiny or of an odd shape.
+"""Measures of pixels: the mean and deviation of a data set, and the quality of each picture.
 
-What can be measured on one picture is (`measure`); what is much depends on the others (`faults`).
+Quality is measured picture by picture (`measure`); which pictures stand out as blank, dark, bright,
+blurred, tiny or of an odd shape depends on the others (`faults`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MEASURES", "faults", "grey", "measure"]
+from src.data.randomness import permutation
+
+__all__ = ["MEASURES", "channel_statistics", "faults", "grey", "measure"]
 
 # Weights of red, green and blue in luminance (ITU-R 601), in 65536ths as Pillow has them, so that
 # it does not matter which of the two turned a picture grey.
 _LUMINANCE = np.array([19595, 38470, 7471], np.uint32)
 _CHUNK_BYTES = 4 << 20
+# Pictures that are read one by one are too many to read them all for a mean.
+_READ_AT_MOST = 10_000
+_VALUES = np.arange(256)
 
 MEASURES = np.dtype([("spread", "f4"), ("lit", "f4"), ("unlit", "f4"), ("sharpness", "f4")])
 # Deviation, in grey levels, below which a picture shows nothing.
@@ -42,6 +50,48 @@ def grey(images: Pictures) -> Pictures:
     red, green, blue = (images[:, channel] * _LUMINANCE[channel] for channel in range(3))
     rounded: Pictures = ((red + green + blue + 0x8000) >> 16).astype(np.uint8)
     return rounded
+
+
+def channel_statistics(
+    pictures: NDArray[np.uint8] | Callable[[int], NDArray[np.uint8]],
+    indices: NDArray[np.int64],
+    *,
+    seed: int = 0,
+) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation of each channel, as fractions of 255.
+
+    Sums are whole numbers, so the result is exact and does not depend on the order.
+
+    Args:
+        pictures: (N, C, H, W) uint8, or a function that reads picture i as (C, H, W) uint8; of
+            the latter, at most 10,000 pictures are read, the same ones for the same seed.
+        indices: (n,) int64, n at least 1: the training part.
+        seed: chooses the pictures that are read.
+
+    Returns:
+        mean and std, C numbers each. A channel that never varies has the std 1.
+
+    Raises:
+        ValueError: there are no pictures.
+    """
+    if len(indices) == 0:
+        raise ValueError("there are no pictures to take a mean of.")
+    indices = np.sort(indices)
+    if callable(pictures):
+        chosen = permutation(len(indices), seed, 0)[:_READ_AT_MOST].numpy()
+        chunks = (pictures(int(index))[None] for index in indices[chosen])
+    else:
+        size = max(_CHUNK_BYTES // pictures[0].nbytes, 1)
+        chunks = (pictures[indices[i : i + size]] for i in range(0, len(indices), size))
+    counts = reduce(np.add, map(_value_counts, chunks))
+    pixels = int(counts[0].sum())
+    sums = [int(channel @ _VALUES) for channel in counts]
+    squares = [int(channel @ _VALUES**2) for channel in counts]
+    mean = [total / pixels / 255 for total in sums]
+    # n * sum(x^2) - sum(x)^2 in whole numbers: nothing cancels, whatever the number of pixels.
+    spread = [pixels * q - total**2 for total, q in zip(sums, squares, strict=True)]
+    std = [math.sqrt(s) / pixels / 255 if s else 1.0 for s in spread]
+    return mean, std
 
 
 def measure(images: Pictures) -> NDArray[np.void]:
@@ -97,6 +147,12 @@ def faults(
         taken[indices] = True
         worst = np.argsort(-scores[indices], kind="stable")
         yield kind, indices[worst], np.minimum(scores[indices[worst]], 1)
+
+
+def _value_counts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(C, 256): how often each channel has each value."""
+    channels = images.swapaxes(0, 1)
+    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
 
 
 # Each returns (N,) float64 above 0 where a picture is at fault, 1 where nothing could be worse.

@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from src.data.decoding.decode import PICTURE_ENDINGS, PictureError, read_header
-from src.data.sources.source import Problem
+from src.data.sources.source import Problem, is_left_behind
 
 __all__ = ["Listing", "find_pictures"]
 
-# What systems leave behind beside the files of a person.
-_LEFTOVERS = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin")
 _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
@@ -110,7 +108,7 @@ class _Walk:
                 self._note(folder, f"cannot be listed: {error.strerror}")
                 continue
             for entry in listed:
-                if entry.name.startswith(".") or entry.name.lower() in _LEFTOVERS:
+                if is_left_behind(entry.name):
                     self._found.hidden += 1
                 elif os.path.isdir(entry.path):
                     waiting.append(entry.path)

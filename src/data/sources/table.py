@@ -9,8 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from src.config.checks import ConfigError, nearest
-from src.data.sources.labels import case_remarks, clean_label, merged_remarks
-from src.data.sources.source import PARTS, Problem, Source, natural_order
+from src.data.sources.source import (
+    PARTS,
+    Problem,
+    Source,
+    case_remarks,
+    clean_label,
+    merged_remarks,
+    natural_order,
+)
 from src.machine.text import from_csv_cell
 
 __all__ = ["list_table"]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.decoding.decode import PictureError
-from src.data.decoding.thumbnails import thumbnail
+from src.data.decoding.decode import PictureError, thumbnail
 
 
 @pytest.mark.parametrize(

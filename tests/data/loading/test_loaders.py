@@ -9,8 +9,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 
-from src.data.loading.loaders import Batch, BatchLoader, StreamLoader
-from src.data.loading.order import BatchOrder
+from src.data.loading.loaders import Batch, BatchLoader, BatchOrder, StreamLoader
 
 N = 23
 IMAGES = np.random.default_rng(0).integers(0, 256, (N, 3, 6, 5), np.uint8)

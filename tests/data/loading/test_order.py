@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data.loading.order import BatchOrder
+from src.data.loading.loaders import BatchOrder
 from src.data.randomness import permutation
 
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from src.config.checks import ConfigError
 from src.data.sources.folder import load
-from src.data.sources.labels import clean_label
-from src.data.sources.source import Source
+from src.data.sources.source import Source, clean_label
 from tests.data.pictures import png, tree, write
 
 

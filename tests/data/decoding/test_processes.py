@@ -14,9 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.data.decoding.cache import open_pictures
 from src.data.decoding.decode import decode_picture
-from src.data.sources.folder import load
 from tests.data.pictures import opened, tree
 
 REPOSITORY = Path(__file__).parents[3]
@@ -137,15 +135,7 @@ def test_a_folder_of_sixty_thousand_pictures(tmp_path: Path) -> None:
     seconds = []
     for _ in range(2):
         start_at = time.monotonic()
-        source = load(root, tmp_path, False)
-        store = open_pictures(
-            source,
-            image_size=None,
-            channels=None,
-            cache_dir=tmp_path,
-            cache_limit_bytes=10**9,
-            on_bad_image="error",
-        )
+        store = opened(root, tmp_path)
         seconds.append(time.monotonic() - start_at)
     assert store.from_cache and store.images is not None
     assert store.images.shape == (60_000, 3, 32, 32)

@@ -24,10 +24,9 @@ from tarfile import HeaderError, ReadError
 from typing import IO, Any, Self
 
 from src.config.checks import ConfigError
-from src.data.quality.findings import file_state, was_settled
-from src.storage.build_once import made_once
+from src.storage.cache import Entry, cached, key_of, shortage
+from src.storage.digests import file_state, was_settled
 from src.storage.files import write_atomically
-from src.storage.shortage import shortage
 
 __all__ = ["ARCHIVE_ENDINGS", "extract_archive", "forget_archive"]
 
@@ -41,6 +40,7 @@ ARCHIVE_ENDINGS = (
     ".tar.bz2",
     ".tbz2",
 )
+_CONTENT = "content"
 # Pictures hardly shrink in an archive: what grows past both of these is made to fill a disk.
 _MAX_RATIO = 200
 _FREE_OF_RATIO_BYTES = 10**9
@@ -95,14 +95,13 @@ def extract_archive(archive: Path, folder: Path) -> Path:
         ConfigError: the archive is damaged or encrypted, holds links, devices or paths that lead
             out of it, or unpacks to suspiciously much or to more than the disk has room for.
     """
-    target = folder / _content_of(archive, folder)
-    made_once(
-        target,
+    entry = cached(
+        folder / _content_of(archive, folder),
         lambda unfinished: _extract(archive, unfinished),
-        usable=_complete,
-        what=f"the content of {archive}",
+        what=f"the files of {archive}",
+        usable=_is_complete,
     )
-    return target / "content"
+    return entry.folder / _CONTENT
 
 
 def forget_archive(archive: Path, folder: Path) -> None:
@@ -111,8 +110,7 @@ def forget_archive(archive: Path, folder: Path) -> None:
 
 
 def _note_of(archive: Path, folder: Path) -> Path:
-    place = hashlib.blake2b(os.fsencode(archive.absolute()), digest_size=16).hexdigest()
-    return folder / f"{place}.json"
+    return folder / f"{key_of('note', os.fsencode(archive.absolute()))}.json"
 
 
 def _content_of(archive: Path, folder: Path) -> str:
@@ -138,22 +136,18 @@ def _content_of(archive: Path, folder: Path) -> str:
     return content
 
 
-def _complete(target: Path) -> bool:
-    """Whether all files are still there; systems clean up caches file by file."""
-    try:
-        known = json.loads((target / "extracted.json").read_text())
-        sizes = [
-            os.stat(os.path.join(where, name)).st_size
-            for where, _, names in os.walk(target / "content")
-            for name in names
-        ]
-        return bool(known["files"] == len(sizes) and known["bytes"] == sum(sizes))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def _is_complete(entry: Entry) -> bool:
+    """Return whether all files are still there; systems clean up caches file by file."""
+    sizes = [
+        os.stat(os.path.join(where, name)).st_size
+        for where, _, names in os.walk(entry.folder / _CONTENT)
+        for name in names
+    ]
+    return bool(entry.values == {"files": len(sizes), "bytes": sum(sizes)})
 
 
-def _extract(archive: Path, target: Path) -> None:
-    content = target / "content"
+def _extract(archive: Path, target: Path) -> dict[str, Any]:
+    content = target / _CONTENT
     content.mkdir()
     size = archive.stat().st_size
     room = shutil.disk_usage(target).free
@@ -179,8 +173,7 @@ def _extract(archive: Path, target: Path) -> None:
                     )
                 file.write(chunk)
         written[str(inside)] = total - before
-    record = {"files": len(written), "bytes": sum(written.values())}
-    (target / "extracted.json").write_text(json.dumps(record))
+    return {"files": len(written), "bytes": sum(written.values())}
 
 
 def _created(archive: Path, path: Path) -> IO[bytes]:

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from src.config.checks import ConfigError
-from src.data import archive as module
-from src.data.archive import ARCHIVE_ENDINGS, extract_archive
+from src.data.sources import archive as module
+from src.data.sources.archive import ARCHIVE_ENDINGS, extract_archive
 from src.data.sources.folder import load
 from tests.data.pictures import png, tree, write
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def pack(folder: Path, file: Path) -> Path:
@@ -235,9 +235,9 @@ def test_no_part_of_a_damaged_archive_is_taken_for_the_whole(
 def test_several_processes_extract_once(tmp_path: Path) -> None:
     archive = pack(tree(tmp_path / "x", {"cat": 40, "dog": 40}), tmp_path / "x.tar.gz")
     code = (
-        "import sys; from pathlib import Path; from src.data import archive as a\n"
+        "import sys; from pathlib import Path; from src.data.sources import archive as a\n"
         "extract = a._extract\n"
-        "def told(*args): print('extracting'); extract(*args)\n"
+        "def told(*args): print('extracting'); return extract(*args)\n"
         "a._extract = told\n"
         "folder = a.extract_archive(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "print(sum(1 for p in folder.rglob('*.png')))\n"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from src.data.loading import statistics
-from src.data.loading.statistics import channel_statistics
+from src.data.quality import measures as statistics
+from src.data.quality.measures import channel_statistics
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (300, 3, 5, 4), np.uint8)
 IMAGES[:, 1] //= 3

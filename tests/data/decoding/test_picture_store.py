@@ -17,9 +17,9 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.decoding import decoded as module
-from src.data.decoding.cache import PictureStore, open_pictures
 from src.data.decoding.decode import PictureError, decode_picture
 from src.data.decoding.decoded import decoded
+from src.data.decoding.picture_store import PictureOptions, PictureStore, open_pictures
 from src.data.quality.audit import content_hash
 from src.data.sources.source import Source
 from src.storage.cache import cache_folder
@@ -256,7 +256,7 @@ def test_what_changes_whenever_it_is_decoded_is_not_kept(
         return decoded(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("src.data.decoding.cache.decoded", late)
+        patch.setattr("src.data.decoding.picture_store.decoded", late)
         with pytest.raises(ConfigError, match=f"cat/001.png .*{message}"):
             opened(root, cache)
     write(file, png(1))
@@ -354,7 +354,7 @@ def array_source(**options: Any) -> Source:
 def open_arrays(cache: Path, **options: Any) -> PictureStore:
     settings: dict[str, Any] = {"image_size": None, "channels": None, "cache_limit_bytes": 10**9}
     settings |= {"on_bad_image": "error", "workers": 1}
-    return open_pictures(array_source(), cache_dir=cache, **(settings | options))
+    return open_pictures(array_source(), PictureOptions(cache_dir=cache, **(settings | options)))
 
 
 def test_arrays_stay_in_memory(tmp_path: Path) -> None:
@@ -423,8 +423,7 @@ def test_a_touched_array_is_verified_by_its_content_once(
     age(images_file(cache), 10**6)
     forbid(monkeypatch)
     assert opened(root, cache).from_cache
-    monkeypatch.setattr("src.data.decoding.decoded.block_checksums", lambda _: pytest.fail("again"))
-    monkeypatch.setattr("src.storage.blocks.block_checksums", lambda _: pytest.fail("again"))
+    monkeypatch.setattr("src.storage.cache._checksums", lambda _: pytest.fail("again"))
     assert opened(root, cache).from_cache
 
 
