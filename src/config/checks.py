@@ -236,8 +236,10 @@ def _extended(cls: type) -> type:
     )
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    """A field's default, or MISSING."""
+def _default(field: dataclasses.Field[Any], hint: Any = None) -> Any:
+    """A field's default; {} for a group of settings, which bring theirs; or MISSING."""
+    if isinstance(hint, type) and issubclass(hint, Settings) and hint not in _VARIANTS:
+        return {}
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
@@ -257,10 +259,10 @@ def completed(cls: type, plain: Mapping[str, Any]) -> dict[str, Any]:
     hints = _hints(cls)
     found = dict(plain)
     for field in dataclasses.fields(cls):
-        given = found.get(field.name, _default(field))
+        hint = hints[field.name]
+        given = found.get(field.name, _default(field, hint))
         if given is dataclasses.MISSING:
             continue
-        hint = hints[field.name]
         inner = isinstance(given, Mapping) and isinstance(hint, type)
         found[field.name] = completed(hint, given) if inner else to_plain(given)
     return found
@@ -300,11 +302,10 @@ def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(made):
         path = _join(where, field.name)
-        given = plain.get(field.name, _default(field))
+        given = plain.get(field.name, _default(field, hints[field.name]))
         if given is dataclasses.MISSING or given == "???":
             raise ConfigError(f"{path} is not set: say {path}=VALUE.")
-        part = dataclasses.is_dataclass(given)  # a default
-        values[field.name] = given if part else _typed(hints[field.name], given, path)
+        values[field.name] = _typed(hints[field.name], given, path)
     try:
         settings: T = made(**values)
     except ConfigError as error:

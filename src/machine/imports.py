@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SHIPPED_PLUGINS", "allow_module", "import_object", "is_foreign"]
+__all__ = ["SHIPPED_PLUGINS", "allow_module", "import_object", "is_allowed", "is_foreign"]
 
 # Beside `src/` in the code of a served model: the modules that were allowed when it was written.
 SHIPPED_PLUGINS = "shipped_plugins.txt"
@@ -24,6 +24,11 @@ def is_foreign(target: str) -> bool:
     return target.partition(".")[0] != _OWN
 
 
+def is_allowed(path: str) -> bool:
+    """Return whether a path leads into a module that was given to `allow_module`."""
+    return any(f"{path}.".startswith(f"{name}.") for name in (*_allowed, *_shipped()))
+
+
 def import_object(target: str, within: str = "src.") -> Any:
     """Return the object of an import path `package.module.name`.
 
@@ -36,7 +41,7 @@ def import_object(target: str, within: str = "src.") -> Any:
         ValueError: the path leads elsewhere, or to nothing.
     """
     module, _, name = target.rpartition(".")
-    if not target.startswith(within) and not _is_allowed(module):
+    if not target.startswith(within) and not is_allowed(module):
         raise ValueError(
             f"{target} is not under {within}* and not of a plugin that is allowed: say "
             "plugins=FOLDER (or a module's name) if you trust the code"
@@ -45,10 +50,6 @@ def import_object(target: str, within: str = "src.") -> Any:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{target} cannot be imported: {error}") from error
-
-
-def _is_allowed(module: str) -> bool:
-    return any(module == name or module.startswith(f"{name}.") for name in (*_allowed, *_shipped()))
 
 
 def _shipped() -> list[str]:

@@ -252,7 +252,10 @@ def _ship_plugins(code: Path, passport: Mapping[str, Any]) -> list[str]:
     """Write the code of the plugins that a model is made of; return the packages it imports."""
     targets = [passport.get("network", {}).get("target", "src.")]
     targets += [network["target"] for network in passport.get("networks", [])]
-    targets += passport.get("plugins", [])
+    targets += [
+        *passport.get("descriptors", {}).values(),
+        passport.get("classifier_target", "src."),
+    ]
     foreign = [target for target in targets if is_foreign(target)]
     if not foreign:
         return []

@@ -1,7 +1,7 @@
 """Build what settings describe: pictures, network, features, training task and trainer."""
 
 from src.runs.build.data import build_data, build_fold, first_batch_size, native_side
-from src.runs.build.extractors import build_extractors, frozen_network
+from src.runs.build.extractors import build_extractors, foreign_descriptors, frozen_network
 from src.runs.build.network import check_network, network_of
 from src.runs.build.task import build_task, load_task
 from src.runs.build.trainer import build_trainer
@@ -14,6 +14,7 @@ __all__ = [
     "build_trainer",
     "check_network",
     "first_batch_size",
+    "foreign_descriptors",
     "frozen_network",
     "load_task",
     "native_side",

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from src.config.checks import input_of, to_plain
-from src.config.features import EmbeddingSettings, HandcraftedSettings
+from src.config.features import DESCRIPTORS, EmbeddingSettings, HandcraftedSettings
 from src.config.models import ZooSettings
 from src.config.schema import RunSettings
 from src.data.decoding.decode import PictureFormat
@@ -28,7 +28,7 @@ from src.training.inference_plan import inference_plan
 if TYPE_CHECKING:  # scikit-image takes a moment, and networks need none of it
     from src.features.fusion import Extractor
 
-__all__ = ["build_extractors", "frozen_network"]
+__all__ = ["build_extractors", "foreign_descriptors", "frozen_network"]
 
 # To make a network and to read its weights takes about a second, and a warm worker meets the same
 # networks in every trial of a family. Those that were used last stay, up to so many bytes.
@@ -47,7 +47,7 @@ def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extracto
     make = import_object(model._target_)
     if isinstance(model, HandcraftedSettings):
         with input_of("model"):
-            return tuple(make(model.features, to_plain(model)))
+            return tuple(make(model.features, to_plain(model), foreign_descriptors(model)))
     if not isinstance(model, EmbeddingSettings):
         raise TypeError(f"{model.name} has no features")
     if model.run is None:
@@ -57,6 +57,12 @@ def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extracto
     network, metadata = _own_network(model, settings, data)
     shape = (data.pictures.channels, *data.pictures.image_size)
     return (make(network, metadata | _plan(network, shape, device, settings), device),)
+
+
+def foreign_descriptors(model: HandcraftedSettings) -> dict[str, str]:
+    """Return the import paths of the descriptors in use that plugins bring, by name."""
+    targets = {name: DESCRIPTORS[name] for name in model.features}
+    return {name: target for name, target in targets.items() if target is not None}
 
 
 def frozen_network(
