@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from src.config.checks import Settings, setting
+from src.config.checks import Settings, extend, setting
 
-__all__ = ["AugmentSettings"]
+__all__ = ["OPERATIONS", "AugmentSettings", "augmentation"]
+
+S = TypeVar("S", bound=Settings)
+
+# What makes the operations of plugins, by name; see `src.data.augmentation.augment.Operation`.
+OPERATIONS: dict[str, str] = {}
 
 
 def _rising(value: list[float]) -> str | None:
@@ -99,3 +106,22 @@ class AugmentSettings(Settings):
         at_least=0,
         at_most=100,
     )
+
+
+def augmentation(name: str, target: str) -> Callable[[type[S]], type[S]]:
+    """Register an operation, whose settings are the decorated class and stand in `augment.NAME`.
+
+    With the defaults of its settings it must change nothing: every run has it.
+
+    Args:
+        name: of the group of settings.
+        target: import path of what makes it of the fields of its settings.
+    """
+
+    def register(cls: type[S]) -> type[S]:
+        meaning = (cls.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+        extend(AugmentSettings, name, cls, meaning)
+        OPERATIONS[name] = target
+        return cls
+
+    return register

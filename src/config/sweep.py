@@ -18,6 +18,7 @@ from src.config.compose import (
     leaves,
     word_of,
 )
+from src.config.metrics import METRICS
 from src.config.schema import RunSettings
 
 __all__ = [
@@ -33,18 +34,6 @@ __all__ = [
     "read_sweep_settings",
 ]
 
-# What a sweep can go by, and which way is better. Only validation: the test part plays no part.
-METRICS = {
-    "val/accuracy": "maximize",
-    "val/macro_f1": "maximize",
-    "val/loss": "minimize",
-    "val/log_loss": "minimize",
-    "val/calibration_error": "minimize",
-    "cost/parameters": "minimize",
-    "cost/flops": "minimize",
-    "cost/latency_ms": "minimize",
-    "cost/training_seconds": "minimize",
-}
 # Known after every epoch, so that a trial can be judged before its end.
 REPORTED = ("val/accuracy", "val/loss")
 AUTO = "auto"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from src.config.augment import OPERATIONS
 from src.config.checks import ConfigError, Settings, input_of, own_fields, to_plain
 from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
@@ -63,8 +64,14 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
     loss = import_object(settings.loss._target_)(
         **own_fields(settings.loss, LossSettings), class_weights=weights
     )
+    fields = own_fields(settings.augment, Settings)
+    further = {name: fields.pop(name) for name in OPERATIONS if name in fields}
     augment = Augment(
-        **own_fields(settings.augment, Settings),
+        **fields,
+        further=[
+            import_object(OPERATIONS[name])(**own_fields(group, Settings))
+            for name, group in further.items()
+        ],
         flip_ok=settings.data.mirror_ok,
         num_classes=len(pictures.class_names),
     )
