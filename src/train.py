@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.config.command_line import ChildEnded, run_entry
+from src.config.plugins import plugin_words
 from src.config.schema import RunSettings
 from src.data.sources.listing import existing_root
 from src.machine.leash import end_with_parent, run_leashed
@@ -30,9 +31,11 @@ def train(settings: RunSettings, words: Sequence[str]) -> None:
     if settings.data.root is not None:
         existing_root(Path(settings.data.root))
     # torch, Lightning and the rest are paid for only once the settings are known to be right.
+    from src.runs.build import check_network
     from src.runs.experiment import run_experiment
 
-    command = shlex.join(["python", "-m", "src.train", *words])
+    check_network(settings)
+    command = shlex.join(["python", "-m", "src.train", *plugin_words(), *words])
     summary = run_experiment(settings, command=command)
     if summary is not None:  # None in the further processes of a run on several devices
         print(f"summary: {summary.run_dir}/summary.json", flush=True)

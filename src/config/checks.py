@@ -2,29 +2,39 @@
 
 A settings class is a dataclass derived from `Settings`; each field is declared with `setting(...)`,
 which holds its meaning and its allowed values. `from_plain` turns a plain nested dict into such an
-object and raises `ConfigError`, one plain sentence naming key, value and what is allowed.
-Values have no defaults here: conf/ says what a run is, this module says what it may be.
+object and raises `ConfigError`, one plain sentence naming key, value and what is allowed. A field's
+default is stated there as well; conf/ names what is chosen and the values that differ from it.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar, Union, get_args, get_origin
+from functools import cache, partial
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from src.config.credentials import credentials_problem, texts_of
+from src.machine.imports import is_foreign
 
 __all__ = [
     "ConfigError",
+    "ForeignCode",
     "Settings",
+    "completed",
+    "extend",
     "from_plain",
+    "input_of",
+    "is_literal",
     "nearest",
     "number_or_auto",
+    "own_fields",
     "setting",
     "to_plain",
     "variant",
@@ -35,6 +45,21 @@ T = TypeVar("T")
 
 class ConfigError(ValueError):
     """The user's input is wrong; the message is one plain sentence for them. Exit code 2."""
+
+
+class ForeignCode(ConfigError):
+    """Settings name code, or a group of settings, that no allowed plugin brings."""
+
+
+@contextmanager
+def input_of(group: str) -> Iterator[None]:
+    """Turn a ValueError into a ConfigError about this config group, whose choice led to it."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{group}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -64,7 +89,7 @@ class _Rule:
     def complaint(self, value: Any) -> str | None:
         """What is wrong with `value`, or None."""
         if self.options is not None and value not in self.options:
-            return f"it must be one of {_listed(self.options)}{nearest(str(value), self.options)}"
+            return _no_option(value, self.options)
         for item in value if isinstance(value, list | tuple) else [value]:
             if isinstance(item, int | float) and not isinstance(item, bool):
                 outside = (
@@ -88,21 +113,45 @@ def setting(
     at_most: float | None = None,
     options: Iterable[Any] | None = None,
     check: Callable[[Any], str | None] | None = None,
+    default: Any = dataclasses.MISSING,
+    literal: bool = False,
 ) -> Any:
     """Declare a field of a `Settings` class: its meaning with unit, and what it may be.
 
-    `check` returns what is wrong with a value ("it must ..."), or None. None itself is checked by
-    the type alone, so an optional field needs no exception in its bounds.
+    Args:
+        meaning: one line for the help.
+        above, at_least, below, at_most: bounds of a number, or of each in a list. None itself is
+            checked by the type alone, so an optional field needs no exception in its bounds.
+        options: the values that are allowed.
+        check: returns what is wrong with a value ("it must ..."), or None.
+        default: of a key that neither conf/ nor the command line gives; without one, one of them
+            has to give it.
+        literal: whether the command line's text is the value as it stands, as for paths.
     """
     rule = _Rule(
         above, at_least, below, at_most, None if options is None else tuple(options), check
     )
-    return dataclasses.field(metadata={"meaning": meaning, "rule": rule})
+    return dataclasses.field(
+        default_factory=dataclasses.MISSING
+        if default is dataclasses.MISSING
+        else partial(copy.copy, default),  # a list belongs to one object
+        kw_only=True,
+        metadata={"meaning": meaning, "rule": rule, "literal": literal},
+    )
 
 
 def number_or_auto(value: Any) -> str | None:
     """What is wrong with a setting that is a number or `auto`: a `check` for `setting`."""
     return None if value == "auto" or isinstance(value, int) else "it must be auto or a number"
+
+
+# Names of fields whose values are taken literally from the command line.
+_LITERAL: set[str] = set()
+
+
+def is_literal(key: str) -> bool:
+    """Return whether a dotted key names a field that was declared `literal`."""
+    return key.rpartition(".")[2] in _LITERAL
 
 
 class Settings:
@@ -111,6 +160,12 @@ class Settings:
     Raises:
         ConfigError: naming the field, its value and what is allowed.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, field in vars(cls).items():
+            if isinstance(field, dataclasses.Field) and field.metadata.get("literal"):
+                _LITERAL.add(name)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -125,6 +180,8 @@ class Settings:
 
 # Settings classes with a common base, told apart by `_target_`: base -> target -> class.
 _VARIANTS: dict[type, dict[str, type]] = {}
+# Groups of settings that were added to a class: class -> name -> (class of the group, meaning).
+_ADDED: dict[type, dict[str, tuple[type, str]]] = {}
 
 
 def variant(base: type, target: str) -> Callable[[type[T]], type[T]]:
@@ -138,6 +195,82 @@ def variant(base: type, target: str) -> Callable[[type[T]], type[T]]:
         return cls
 
     return register
+
+
+def extend(base: type, name: str, part: type, meaning: str) -> None:
+    """Add a group of settings to a class, and to what is derived from it.
+
+    `from_plain` then makes objects of a subclass that has the group as a further field.
+
+    Args:
+        base: a `Settings` class.
+        name: of the field.
+        part: the group's `Settings` class, in which every field has a default.
+        meaning: one line for the help.
+
+    Raises:
+        ConfigError: the class has such a field, or one of the group's has no default.
+    """
+    if name in {field.name for field in dataclasses.fields(base)}:
+        raise ConfigError(f"{part.__name__}: {base.__name__} has a field {name} of its own.")
+    missing = [f.name for f in dataclasses.fields(part) if _default(f) is dataclasses.MISSING]
+    if missing:
+        raise ConfigError(f"{part.__name__}.{missing[0]}: give it a default, setting(default=...).")
+    _ADDED.setdefault(base, {})[name] = (part, meaning)
+    _extended.cache_clear()
+
+
+@cache
+def _extended(cls: type) -> type:
+    """The subclass with what was added to `cls` and its bases; `cls` itself where nothing was."""
+    added = {name: one for base in cls.__mro__ for name, one in _ADDED.get(base, {}).items()}
+    if not added:
+        return cls
+    fields = [
+        (name, part, dataclasses.field(default_factory=part, kw_only=True, metadata={"meaning": m}))
+        for name, (part, m) in added.items()
+    ]
+    namespace = {"__doc__": cls.__doc__, "__module__": cls.__module__}
+    return dataclasses.make_dataclass(
+        cls.__name__, fields, bases=(cls,), frozen=True, namespace=namespace
+    )
+
+
+def _default(field: dataclasses.Field[Any], hint: Any = None) -> Any:
+    """A field's default; {} for a group of settings, which bring theirs; or MISSING."""
+    if isinstance(hint, type) and issubclass(hint, Settings) and hint not in _VARIANTS:
+        return {}
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def completed(cls: type, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested plain settings with the defaults of the keys that are not given.
+
+    What is no setting of the class stays as it is, for `from_plain` to refuse.
+    """
+    options = _VARIANTS.get(cls)
+    if options is not None:
+        if plain.get("_target_") not in options:
+            return dict(plain)
+        cls = options[plain["_target_"]]
+    cls = _extended(cls)
+    hints = _hints(cls)
+    found = dict(plain)
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        given = found.get(field.name, _default(field, hint))
+        if given is dataclasses.MISSING:
+            continue
+        inner = isinstance(given, Mapping) and isinstance(hint, type)
+        found[field.name] = completed(hint, given) if inner else to_plain(given)
+    return found
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def nearest(word: str, options: Iterable[Any]) -> str:
@@ -157,23 +290,35 @@ def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
     Raises:
         ConfigError: unknown or missing key, wrong type, value out of range, `_target_` not allowed.
     """
-    cls = _chosen_variant(cls, plain, where)
-    hints = typing.get_type_hints(cls)
-    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    made: Any = _extended(_chosen_variant(cls, plain, where))
+    hints = _hints(made)
+    names = [field.name for field in dataclasses.fields(made)]
     for key in plain:
         if key not in names:
-            raise ConfigError(f"{_join(where, key)}: there is no such key{nearest(key, names)}.")
+            what = f"{_join(where, key)}: there is no such key{nearest(key, names)}"
+            if isinstance(plain[key], Mapping):
+                raise ForeignCode(f"{what}; if a plugin brings it, say plugins=FOLDER or MODULE.")
+            raise ConfigError(f"{what}.")
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for field in dataclasses.fields(made):
         path = _join(where, field.name)
-        if field.name not in plain or plain[field.name] == "???":
+        given = plain.get(field.name, _default(field, hints[field.name]))
+        if given is dataclasses.MISSING or given == "???":
             raise ConfigError(f"{path} is not set: say {path}=VALUE.")
-        values[field.name] = _typed(hints[field.name], plain[field.name], path)
+        values[field.name] = _typed(hints[field.name], given, path)
     try:
-        return cls(**values)
+        settings: T = made(**values)
     except ConfigError as error:
         # A field's own complaint names the field; prefix it with where the field stands.
         raise ConfigError(f"{where}.{error}" if where else str(error)) from None
+    return settings
+
+
+def own_fields(settings: Settings, base: type[Settings]) -> dict[str, Any]:
+    """Return the fields that a variant has beyond its base: the arguments of what it describes."""
+    shared = getattr(base, "__dataclass_fields__", {})  # Settings itself has no fields
+    own = [name for name in vars(settings) if name not in shared]
+    return {name: getattr(settings, name) for name in own}
 
 
 def to_plain(settings: Any) -> Any:
@@ -185,16 +330,20 @@ def to_plain(settings: Any) -> Any:
     return settings
 
 
-def _chosen_variant(cls: type[T], plain: Mapping[str, Any], where: str) -> type[T]:
+def _chosen_variant(cls: type, plain: Mapping[str, Any], where: str) -> type:
     options = _VARIANTS.get(cls)
     if options is None:
         return cls
     target = plain.get("_target_")
     if target not in options:
-        raise ConfigError(
-            f"{_join(where, '_target_')} is {target!r}, which is not on the project's allowlist"
-            f"{nearest(str(target), options)}."
-        )
+        what = f"{_join(where, '_target_')} is {target!r}, which is not on the project's allowlist"
+        if isinstance(target, str) and "." in target and is_foreign(target):
+            module = target.partition(".")[0]
+            raise ForeignCode(
+                f"{what}: if you trust the code, say plugins=FOLDER with the folder of {module}.py "
+                f"or plugins={module} where it is installed."
+            )
+        raise ConfigError(f"{what}{nearest(str(target), options)}.")
     return options[target]
 
 
@@ -217,6 +366,14 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
                 return _typed(choice, value, path)
             except ConfigError:
                 continue
+        options = [one for c in choices if get_origin(c) is Literal for one in get_args(c)]
+        if options and (isinstance(value, str) or len(options) == len(choices) - 1):
+            raise ConfigError(f"{path} is {value!r}: {_no_option(value, options)}.")
+    elif get_origin(hint) is Literal:
+        options = list(get_args(hint))
+        if any(type(value) is type(one) and value == one for one in options):
+            return value
+        raise ConfigError(f"{path} is {value!r}: {_no_option(value, options)}.")
     elif get_origin(hint) is list:
         if isinstance(value, list | tuple):
             (item,) = get_args(hint)
@@ -236,14 +393,17 @@ def _described(hint: Any) -> str:
         return "null"
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_described(h) for h in get_args(hint))
+    if get_origin(hint) is Literal:
+        return ", ".join(str(option) for option in get_args(hint))
     if get_origin(hint) is list:
         return f"a list, each {_described(get_args(hint)[0])}"
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     return words.get(hint, "a group of settings")
 
 
-def _listed(options: Iterable[Any]) -> str:
-    return ", ".join(str(o) for o in options)
+def _no_option(value: Any, options: Iterable[Any]) -> str:
+    listed = [str(option) for option in options]
+    return f"it must be one of {', '.join(listed)}{nearest(str(value), listed)}"
 
 
 def _join(where: str, key: str) -> str:

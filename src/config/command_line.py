@@ -10,7 +10,7 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from src.config.checks import ConfigError, Settings, to_plain
 from src.config.compose import expand, groups
 from src.config.console import on_plain_output
 from src.config.credentials import problem_of_words, without_password
+from src.config.plugins import take_plugins
 from src.machine.failures import RunFailed, explained
 from src.machine.interruption import Interrupted, Interruption
 
@@ -120,6 +121,7 @@ def run_entry(
         if problem := problem_of_words([*sys.argv[1:], *(argv or ())]):
             raise ConfigError(problem)
         invocation = parse(sys.argv[1:] if argv is None else argv)
+        invocation = replace(invocation, words=take_plugins(invocation.words))
         jobs = list(expand(invocation.words)) if invocation.multirun else [invocation.words]
         settings = [read_settings(job) for job in jobs]
         if invocation.help:
@@ -198,6 +200,7 @@ def _help(description: str, settings: Settings) -> str:
         for name, options in groups().items():
             lines += _table_row(f"{name:<10}", ", ".join(options), 12, width)
         lines += [""]
+    lines += ["plugins=FOLDER or plugins=MODULE: code of your own that may be used", ""]
     lines += ["keys (set with KEY=VALUE) with their values here:"]
     for key, value, meaning in _rows(settings):
         lines += _table_row(f"{key}={value}", meaning, 38, width)

@@ -18,7 +18,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.checks import ConfigError, from_plain, nearest
+from src.config.checks import ConfigError, completed, from_plain, is_literal, nearest
+from src.config.plugins import plugin_folders
+from src.config.schema import RunSettings
 
 __all__ = [
     "CONF",
@@ -38,25 +40,8 @@ T = TypeVar("T")
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SWEEPS = CONF.parent / "sweeps"
 
-# Values taken literally, because Hydra's grammar would read spaces, brackets, `=`, commas, `~` or
-# `${` in a path as something else.
-LITERAL_KEYS = frozenset(
-    {
-        "data.root",
-        "data.cache_dir",
-        "model.pretrained",
-        "model.run",
-        "output_dir",
-        "resume",
-        "tracking.uri",
-        "tracking.experiment",
-        "experiment",
-        "filter",
-        "run",
-        "images",
-        "out",
-    }
-)
+# Values of fields that are declared `literal` are taken as they stand, because Hydra's grammar
+# would read spaces, brackets, `=`, commas, `~` or `${` in a path as something else.
 _WORDS = {"null": None, "true": True, "false": False}
 # hydra.run.dir, hydra/launcher, +hydra@x, hydra={...}: of its groups and keys none has an effect.
 _HYDRAS_OWN = re.compile(
@@ -66,12 +51,16 @@ _PLAIN_TEXT = re.compile(r"[A-Za-z0-9_./@+-]+")
 
 
 def groups(*folders: Path) -> dict[str, list[str]]:
-    """The config groups under these folders (conf/ if none is named) and their options, in
-    alphabetical order."""
+    """Return config groups and their options, in alphabetical order.
+
+    Args:
+        folders: that hold them; without any, conf/ and those of the plugins.
+    """
     found: dict[str, list[str]] = {}
-    for folder in sorted(path for tree in folders or (CONF,) for path in tree.iterdir()):
-        if options := sorted(option.stem for option in folder.glob("*.yaml")):
-            found[folder.name] = options
+    trees = folders or (CONF, *plugin_folders("conf"))
+    for folder in sorted((path for tree in trees for path in tree.iterdir()), key=lambda f: f.name):
+        if options := [option.stem for option in folder.glob("*.yaml")]:
+            found[folder.name] = sorted([*found.get(folder.name, []), *options])
     return found
 
 
@@ -84,7 +73,7 @@ def expand(words: Sequence[str]) -> Iterator[list[str]]:
     choices: list[list[str]] = []
     for word in words:
         key, _, value = word.partition("=")
-        if key in LITERAL_KEYS:
+        if is_literal(key):
             # A list of plain words is no path; everything else is one, commas and all.
             values = value.split(",")
             listed = all(v in _WORDS or v in ("hub", "package") for v in values)
@@ -104,14 +93,18 @@ def expand(words: Sequence[str]) -> Iterator[list[str]]:
 
 
 def compose_plain(
-    words: Sequence[str], config_name: str, folders: tuple[Path, ...] = (CONF,)
+    words: Sequence[str],
+    config_name: str,
+    folders: tuple[Path, ...] = (CONF,),
+    cls: type = RunSettings,
 ) -> dict[str, Any]:
     """Compose <config_name>.yaml with command-line overrides into plain containers.
 
     Args:
         words: as on the command line.
         config_name: of a file in the first folder.
-        folders: hold the config groups.
+        folders: hold the config groups, beside those of the plugins.
+        cls: the settings that it is about, which bring the defaults.
 
     Raises:
         ConfigError: a word that is no override, an unknown key or option.
@@ -120,42 +113,56 @@ def compose_plain(
     overrides: dict[str, Override] = {}
     for word in words:
         key, equals, _ = word.partition("=")
-        if equals and key in LITERAL_KEYS:
+        if equals and is_literal(key):
             literal[key] = value_of(word)
         else:
             overrides[word] = _parse(word)
             if overrides[word].is_sweep_override():
                 raise ConfigError(f"{word!r} names several values: add -m to run them one by one.")
+    folders = _with_plugins(folders)
     options = groups(*folders)
-    chosen = tuple(word for word, o in overrides.items() if o.key_or_group in options)
+    chosen = [word for word, o in overrides.items() if o.key_or_group in options]
     values = {word: o for word, o in overrides.items() if word not in chosen}
     try:
-        plain = copy.deepcopy(_composed(config_name, folders, chosen).plain)
-        try:
-            for override in values.values():
-                _put_plainly(plain, override)
-        except _NotPlain:  # Hydra knows more about overrides than how to set what is there
-            plain = copy.deepcopy(_composed(config_name, folders, (*chosen, *values)).plain)
+        plain = _completed(config_name, folders, tuple(chosen), cls)
+        # Hydra would compose anew for every other value, a quarter of a second: a sweep, which
+        # checks hundreds of configurations before it starts, would wait for a minute. So values of
+        # known keys are set here, and what says more (`+key`, `~key`, `${...}`, a dict) by Hydra.
+        further = [word for word, o in values.items() if not _is_plain(o, plain)]
+        if further:
+            # `++`, for Hydra does not know the keys that conf/ leaves to their defaults.
+            known = _keys(plain)
+            words = [f"++{w}" if values[w].get_key_element() in known else w for w in further]
+            plain = _completed(config_name, folders, (*chosen, *words), cls)
+        for word, override in values.items():
+            if word not in further:
+                _put(plain, override.key_or_group, override.value())
     except (HydraException, OmegaConfBaseException) as error:
-        raise _explained(error, overrides, config_name, folders) from None
+        raise _explained(error, overrides, config_name, folders, cls) from None
     for key, value in literal.items():
         _put(plain, key, value)
     return plain
 
 
-class _NotPlain(Exception):
-    """An override that does more than replace one value by another."""
-
-
-def _put_plainly(plain: dict[str, Any], override: Override) -> None:
-    value = override.value()
+def _is_plain(override: Override, plain: Mapping[str, Any]) -> bool:
+    """Whether an override does no more than replace one value by another."""
     simple = override.type is OverrideType.CHANGE and override.package is None
-    if not simple or isinstance(value, dict) or "$" in str(override.input_line):
-        raise _NotPlain
-    try:
-        _put(plain, override.key_or_group, value)
-    except ConfigError:
-        raise _NotPlain from None
+    if not simple or isinstance(override.value(), dict) or "$" in str(override.input_line):
+        return False
+    return override.key_or_group in _keys(plain)
+
+
+def _completed(
+    config_name: str, folders: tuple[Path, ...], words: tuple[str, ...], cls: type
+) -> dict[str, Any]:
+    """What Hydra composes, with the defaults of the settings."""
+    return completed(cls, copy.deepcopy(_composed(config_name, folders, words).plain))
+
+
+def _with_plugins(folders: tuple[Path, ...]) -> tuple[Path, ...]:
+    if CONF not in folders:
+        return folders
+    return (*folders, *plugin_folders("conf"))
 
 
 class _Composition(NamedTuple):
@@ -190,13 +197,14 @@ def compose_settings(cls: type[T], words: Sequence[str], config_name: str = "con
     Raises:
         ConfigError: anything wrong with the words, in one plain sentence.
     """
-    return from_plain(cls, compose_plain(words, config_name))
+    return from_plain(cls, compose_plain(words, config_name, cls=cls))
 
 
 def chosen_options(
     words: Sequence[str], config_name: str, folders: tuple[Path, ...] = (CONF,)
 ) -> dict[str, str]:
     """The option that each config group has with these words, of which values are left out."""
+    folders = _with_plugins(folders)
     known = groups(*folders)
     chosen = tuple(word for word in words if word.partition("=")[0] in known)
     choices = _composed(config_name, folders, chosen).choices
@@ -215,7 +223,7 @@ def leaves(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def word_of(key: str, value: Any) -> str:
     """The word that gives `key` this value (plain, as deep as you like): `value_of` undone."""
-    if isinstance(value, str) and key in LITERAL_KEYS and value not in _WORDS:
+    if isinstance(value, str) and is_literal(key) and value not in _WORDS:
         return f"{key}={value}"
     return f"{key}={_written(value)}"
 
@@ -238,7 +246,7 @@ def value_of(word: str) -> Any:
         ConfigError: a word that is no override.
     """
     key, _, value = word.partition("=")
-    return _WORDS.get(value, value) if key in LITERAL_KEYS else _parse(word).value()
+    return _WORDS.get(value, value) if is_literal(key) else _parse(word).value()
 
 
 def _parse(word: str) -> Override:
@@ -276,6 +284,7 @@ def _explained(
     overrides: Mapping[str, Override],
     config_name: str,
     folders: tuple[Path, ...],
+    cls: type,
 ) -> ConfigError:
     """The first override that does not fit, in plain words; else Hydra's own first line."""
     options = groups(*folders)
@@ -294,7 +303,7 @@ def _explained(
         else:
             chosen.append(word)
     try:
-        known = _keys(_composed(config_name, folders, tuple(chosen)).plain)
+        known = _keys(_completed(config_name, folders, tuple(chosen), cls))
     except (HydraException, OmegaConfBaseException):
         known = []
     for override in values:

@@ -33,7 +33,7 @@ def _sizes_problem(sizes: Any) -> str | None:
 class ExportSettings(Settings):
     """`python -m src.export`."""
 
-    run: str = setting("folder, id or name of a run, or champion")
+    run: str = setting("folder, id or name of a run, or champion", literal=True)
     variants: list[str] = setting(
         f"what to make, of {', '.join(VARIANTS)}; all but pt2 need the extra `export`",
         check=_names_problem,
@@ -63,7 +63,7 @@ class ExportSettings(Settings):
         "a run whose files were changed after it had been sealed: refuse it, or use it as it is",
         options=("refuse", "use"),
     )
-    output_dir: str = setting("folder under which the run is looked for")
+    output_dir: str = setting("folder under which the run is looked for", literal=True)
     tracking: TrackingPlace = setting("where the run is mirrored")
 
     def __post_init__(self) -> None:

@@ -5,44 +5,33 @@ Each descriptor and each classifier has a group of its own, named as the option 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from src.config.checks import ConfigError, Settings, setting, variant
+from src.config.checks import ConfigError, Settings, extend, nearest, setting, variant
 from src.config.models import ModelSettings
 
 __all__ = [
+    "CLASSIFIERS",
+    "DESCRIPTORS",
     "AutoClassifierSettings",
     "ClassicalSettings",
-    "ColourSettings",
     "EmbeddingSettings",
-    "ForestSettings",
-    "GaborSettings",
-    "GradientBoostingSettings",
     "HandcraftedSettings",
-    "HaralickSettings",
-    "HogSettings",
-    "KnnSettings",
-    "LbpSettings",
-    "LinearClassifierSettings",
-    "NearestMeanSettings",
-    "RawSettings",
-    "RbfSvmSettings",
-    "ScatteringSettings",
+    "classifier",
+    "descriptor",
 ]
 
-FEATURES = ("hog", "lbp", "colour", "gabor", "haralick", "scattering", "raw")
+S = TypeVar("S", bound=Settings)
+
+# The descriptors, and what makes those of plugins: callables of a picture (H, W, C) float32 in
+# [0, 1], which return (D,) float32. src/features/fusion.py makes the others.
+DESCRIPTORS: dict[str, str | None] = {}
+# The classifiers, and what makes them: functions of the fields of their settings and of `seed`,
+# `threads` and `pictures` (that the smallest fit will see), which return a scikit-learn estimator.
+CLASSIFIERS: dict[str, str] = {}
 SELECTIONS = ("none", "variance", "anova", "mutual_information", "l1", "pca")
-CLASSIFIERS = (
-    "linear_svm",
-    "rbf_svm",
-    "logistic",
-    "ridge",
-    "nearest_mean",
-    "random_forest",
-    "gradient_boosting",
-    "knn",
-)
 # Chosen by the search for the best classifier.
 _SEARCHED = ("scaling", "selection", "keep", "whitening", "normalise")
 
@@ -53,145 +42,18 @@ def _distinct(values: list[Any]) -> str | None:
 
 
 def _known(names: list[str]) -> str | None:
-    unknown = [name for name in names if name not in FEATURES]
+    unknown = [name for name in names if name not in DESCRIPTORS]
     if unknown:
-        return f"it must be a list of some of {', '.join(FEATURES)}"
+        hint = nearest(unknown[0], DESCRIPTORS)
+        return f"it must be a list of some of {', '.join(DESCRIPTORS)}{hint}"
     return _distinct(list(names))
 
 
-def _grid() -> Any:
-    return setting("cells along each side of the picture, each described apart", at_least=1)
-
-
-@dataclass(frozen=True)
-class HogSettings(Settings):
-    """Histograms of oriented gradients."""
-
-    orientations: int = setting("directions told apart", at_least=1, at_most=90)
-    cells: list[int] = setting(
-        "cells along the shorter side, each of at least 2x2 pixels; several numbers make several "
-        "descriptors",
-        at_least=1,
-        check=_distinct,
-    )
-    block: int = setting("cells along a side of what is normalised together", at_least=1)
-
-
-@dataclass(frozen=True)
-class LbpSettings(Settings):
-    """Uniform local binary patterns."""
-
-    radius: int = setting("pixels from the centre to its neighbours", at_least=1, at_most=16)
-    grid: int = _grid()
-
-
-@dataclass(frozen=True)
-class ColourSettings(Settings):
-    """Histograms of hue, saturation and value; of brightness where pictures are grey."""
-
-    bins: int = setting("bins a channel", at_least=2, at_most=256)
-    grid: int = _grid()
-
-
-@dataclass(frozen=True)
-class GaborSettings(Settings):
-    """Mean and spread of the energy behind Gabor filters."""
-
-    wavelengths: list[float] = setting("pixels of a wave", at_least=2, check=_distinct)
-    orientations: int = setting("directions of waves", at_least=1, at_most=36)
-    grid: int = _grid()
-
-
-@dataclass(frozen=True)
-class HaralickSettings(Settings):
-    """Texture statistics of grey-level co-occurrences."""
-
-    levels: int = setting("grey levels told apart", at_least=2, at_most=256)
-    distances: list[int] = setting("pixels between the two of a pair", at_least=1, check=_distinct)
-
-
-@dataclass(frozen=True)
-class ScatteringSettings(Settings):
-    """Wavelet scattering coefficients of first and second order."""
-
-    octaves: int = setting(
-        "sizes of the wavelets, each twice the last; fewer where a cell is too small for them",
-        at_least=1,
-        at_most=6,
-    )
-    orientations: int = setting("directions of the wavelets", at_least=1, at_most=16)
-    grid: int = _grid()
-    side: int = setting(
-        "pixels of a side that larger pictures are shrunk to", at_least=4, at_most=512
-    )
-
-
-@dataclass(frozen=True)
-class RawSettings(Settings):
-    """The pixels themselves."""
-
-    side: int = setting(
-        "pixels of a side that larger pictures are shrunk to", at_least=1, at_most=256
-    )
-
-
-@dataclass(frozen=True)
-class LinearClassifierSettings(Settings):
-    """A linear classifier."""
-
-    strength: float = setting("C: weight of the errors against a simple boundary", above=0)
-
-
-@dataclass(frozen=True)
-class RbfSvmSettings(Settings):
-    """A support vector machine with a Gaussian kernel."""
-
-    strength: float = setting("C: weight of the errors against a smooth boundary", above=0)
-    gamma: float = setting(
-        "narrowness of the kernel, in units of 1 over the features' total variance", above=0
-    )
-    exact_up_to: int = setting(
-        "training pictures up to which the machine is solved exactly; beyond, a least-squares one "
-        "over a sample of the pictures",
-        at_least=0,
-    )
-    components: int = setting("pictures in that sample", at_least=1)
-
-
-@dataclass(frozen=True)
-class ForestSettings(Settings):
-    """A random forest."""
-
-    trees: int = setting("trees", at_least=1, at_most=100_000)
-    min_leaf: int = setting("fewest pictures in a leaf", at_least=1)
-
-
-@dataclass(frozen=True)
-class GradientBoostingSettings(Settings):
-    """Gradient boosting over binned features."""
-
-    rounds: int = setting("trees a class", at_least=1, at_most=100_000)
-    rate: float = setting("share of each tree that is added", above=0, at_most=1)
-    leaves: int = setting("most leaves of a tree", at_least=2)
-
-
-@dataclass(frozen=True)
-class KnnSettings(Settings):
-    """Nearest neighbours, weighted by distance."""
-
-    neighbours: int = setting("pictures that vote", at_least=1)
-
-
-@dataclass(frozen=True)
-class NearestMeanSettings(Settings):
-    """The nearest class mean, by a distance scaled with the covariance within classes."""
-
-    shrinkage: float = setting(
-        "of the covariance within classes towards equal variances: 1 is the Euclidean distance, "
-        "near 0 linear discriminant analysis",
-        above=0,
-        at_most=1,
-    )
+def _is_classifier(name: str) -> str | None:
+    options = ("auto", *CLASSIFIERS)
+    if name in options:
+        return None
+    return f"it must be one of {', '.join(options)}{nearest(name, options)}"
 
 
 @dataclass(frozen=True)
@@ -199,7 +61,9 @@ class AutoClassifierSettings(Settings):
     """The search for classifier, its strength, and the normalisation of the features."""
 
     seconds: float = setting(
-        "after which no further classifier is tried; the final fit comes on top", above=0
+        "after which no further classifier is tried; the final fit comes on top",
+        above=0,
+        default=60.0,
     )
 
 
@@ -211,46 +75,46 @@ class ClassicalSettings(ModelSettings):
 
     mirror: bool | None = setting(
         "learn from every training picture mirrored left to right as well; null: where the data "
-        "set says that this is harmless"
+        "set says that this is harmless",
+        default=None,
     )
     scaling: str = setting(
         "what is scaled to equal variance: blocks, each descriptor as a whole; features, also "
         "each of its numbers",
         options=("blocks", "features"),
+        default="blocks",
     )
     selection: str = setting(
-        "which features are kept, or pca for their principal components", options=SELECTIONS
+        "which features are kept, or pca for their principal components",
+        options=SELECTIONS,
+        default="pca",
     )
-    keep: int = setting("features or components kept by the selection", at_least=1)
+    keep: int = setting("features or components kept by the selection", at_least=1, default=200)
     whitening: float = setting(
         "power of their deviations that principal components are divided by: 0 leaves them as they "
         "are, 1 makes their spreads equal",
         at_least=0,
         at_most=1,
+        default=0.0,
     )
     normalise: str = setting(
         "rows: scale the features of each picture to length 1; none: do not",
         options=("none", "rows"),
+        default="none",
     )
     classifier: str = setting(
         "the classifier; auto: classifier, strength, scaling, selection and normalisation "
         "that are best on held-out folds of the training part",
-        options=("auto", *CLASSIFIERS),
+        check=_is_classifier,
+        default="auto",
     )
     auto: AutoClassifierSettings = setting("search for the best of them")
-    linear_svm: LinearClassifierSettings = setting("linear support vector machine")
-    rbf_svm: RbfSvmSettings = setting("support vector machine with a Gaussian kernel")
-    logistic: LinearClassifierSettings = setting("logistic regression")
-    ridge: LinearClassifierSettings = setting("ridge regression on class indicators")
-    nearest_mean: NearestMeanSettings = setting("nearest class mean")
-    random_forest: ForestSettings = setting("random forest")
-    gradient_boosting: GradientBoostingSettings = setting("gradient boosting")
-    knn: KnnSettings = setting("nearest neighbours")
     calibration_folds: int = setting(
         "folds of the training part, so that probabilities are calibrated on pictures that the "
         "classifier has not seen",
         at_least=2,
         at_most=20,
+        default=5,
     )
 
     def chosen_groups(self) -> tuple[str, ...]:
@@ -269,13 +133,6 @@ class HandcraftedSettings(ClassicalSettings):
     """Hand-crafted descriptors."""
 
     features: list[str] = setting("descriptors, put one after another", check=_known)
-    hog: HogSettings = setting("histograms of oriented gradients")
-    lbp: LbpSettings = setting("local binary patterns")
-    colour: ColourSettings = setting("colour histograms")
-    gabor: GaborSettings = setting("Gabor filters")
-    haralick: HaralickSettings = setting("grey-level co-occurrences")
-    scattering: ScatteringSettings = setting("wavelet scattering")
-    raw: RawSettings = setting("pixels")
 
     def chosen_groups(self) -> tuple[str, ...]:
         return (*super().chosen_groups(), *self.features)
@@ -289,7 +146,9 @@ class EmbeddingSettings(ClassicalSettings):
     uses = ("runtime.threads", "trainer.accelerator")
 
     run: str | None = setting(
-        "folder, id or name of a run, or champion, whose network is taken; null for one of timm"
+        "folder, id or name of a run, or champion, whose network is taken; null for one of timm",
+        literal=True,
+        default=None,
     )
     networks: list[str] = setting(
         "timm's names of the networks; the features of several stand one after another",
@@ -297,13 +156,15 @@ class EmbeddingSettings(ClassicalSettings):
     )
     pretrained: bool | str = setting(
         "their weights: true for the published ones from wherever this machine can load them, "
-        "'package', 'hub', or the path of a file"
+        "'package', 'hub', or the path of a file",
+        default=True,
     )
     input_size: int | None = setting(
         "pixels of a side that the networks take pictures at; null for their native size, of "
         "several the largest",
         at_least=8,
         at_most=1024,
+        default=None,
     )
 
     def __post_init__(self) -> None:
@@ -316,3 +177,225 @@ class EmbeddingSettings(ClassicalSettings):
     def unused(self) -> tuple[str, ...]:
         published = ("networks", "pretrained", "input_size")
         return (*super().unused(), *(published if self.run is not None else ()))
+
+
+def descriptor(name: str, target: str | None = None) -> Callable[[type[S]], type[S]]:
+    """Register a descriptor, whose settings are the decorated class and stand in `model.NAME`.
+
+    Args:
+        name: by which `model.features` chooses it.
+        target: import path of what makes it; see `DESCRIPTORS`. None for those of the project.
+    """
+
+    def register(cls: type[S]) -> type[S]:
+        extend(HandcraftedSettings, name, cls, _first_line(cls))
+        DESCRIPTORS[name] = target
+        return cls
+
+    return register
+
+
+def classifier(name: str, target: str) -> Callable[[type[S]], type[S]]:
+    """Register a classifier, whose settings are the decorated class and stand in `model.NAME`.
+
+    Args:
+        name: by which `model.classifier` chooses it.
+        target: import path of what makes it; see `CLASSIFIERS`.
+    """
+
+    def register(cls: type[S]) -> type[S]:
+        extend(ClassicalSettings, name, cls, _first_line(cls))
+        CLASSIFIERS[name] = target
+        return cls
+
+    return register
+
+
+def _first_line(cls: type) -> str:
+    return (cls.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+
+
+def _grid(default: int) -> Any:
+    return setting(
+        "cells along each side of the picture, each described apart", at_least=1, default=default
+    )
+
+
+@descriptor("hog")
+@dataclass(frozen=True)
+class HogSettings(Settings):
+    """Histograms of oriented gradients."""
+
+    orientations: int = setting("directions told apart", at_least=1, at_most=90, default=9)
+    cells: list[int] = setting(
+        "cells along the shorter side, each of at least 2x2 pixels; several numbers make several "
+        "descriptors",
+        at_least=1,
+        check=_distinct,
+        default=[7],
+    )
+    block: int = setting("cells along a side of what is normalised together", at_least=1, default=2)
+
+
+@descriptor("lbp")
+@dataclass(frozen=True)
+class LbpSettings(Settings):
+    """Uniform local binary patterns."""
+
+    radius: int = setting(
+        "pixels from the centre to its neighbours", at_least=1, at_most=16, default=1
+    )
+    grid: int = _grid(4)
+
+
+@descriptor("colour")
+@dataclass(frozen=True)
+class ColourSettings(Settings):
+    """Histograms of hue, saturation and value; of brightness where pictures are grey."""
+
+    bins: int = setting("bins a channel", at_least=2, at_most=256, default=8)
+    grid: int = _grid(2)
+
+
+@descriptor("gabor")
+@dataclass(frozen=True)
+class GaborSettings(Settings):
+    """Mean and spread of the energy behind Gabor filters."""
+
+    wavelengths: list[float] = setting(
+        "pixels of a wave", at_least=2, check=_distinct, default=[3.0, 6.0]
+    )
+    orientations: int = setting("directions of waves", at_least=1, at_most=36, default=4)
+    grid: int = _grid(4)
+
+
+@descriptor("haralick")
+@dataclass(frozen=True)
+class HaralickSettings(Settings):
+    """Texture statistics of grey-level co-occurrences."""
+
+    levels: int = setting("grey levels told apart", at_least=2, at_most=256, default=16)
+    distances: list[int] = setting(
+        "pixels between the two of a pair", at_least=1, check=_distinct, default=[1, 2]
+    )
+
+
+@descriptor("scattering")
+@dataclass(frozen=True)
+class ScatteringSettings(Settings):
+    """Wavelet scattering coefficients of first and second order."""
+
+    octaves: int = setting(
+        "sizes of the wavelets, each twice the last; fewer where a cell is too small for them",
+        at_least=1,
+        at_most=6,
+        default=3,
+    )
+    orientations: int = setting("directions of the wavelets", at_least=1, at_most=16, default=4)
+    grid: int = _grid(7)
+    side: int = setting(
+        "pixels of a side that larger pictures are shrunk to", at_least=4, at_most=512, default=64
+    )
+
+
+@descriptor("raw")
+@dataclass(frozen=True)
+class RawSettings(Settings):
+    """The pixels themselves."""
+
+    side: int = setting(
+        "pixels of a side that larger pictures are shrunk to", at_least=1, at_most=256, default=16
+    )
+
+
+@classifier("linear_svm", "src.features.estimators.linear_svm")
+@dataclass(frozen=True)
+class LinearSvmSettings(Settings):
+    """A linear support vector machine."""
+
+    strength: float = setting(
+        "C: weight of the errors against a simple boundary", above=0, default=10.0
+    )
+
+
+@classifier("rbf_svm", "src.features.estimators.rbf_svm")
+@dataclass(frozen=True)
+class RbfSvmSettings(Settings):
+    """A support vector machine with a Gaussian kernel."""
+
+    strength: float = setting(
+        "C: weight of the errors against a smooth boundary", above=0, default=10.0
+    )
+    gamma: float = setting(
+        "narrowness of the kernel, in units of 1 over the features' total variance",
+        above=0,
+        default=1.0,
+    )
+    exact_up_to: int = setting(
+        "training pictures up to which the machine is solved exactly; beyond, a least-squares one "
+        "over a sample of the pictures",
+        at_least=0,
+        default=120000,
+    )
+    components: int = setting("pictures in that sample", at_least=1, default=5000)
+
+
+@classifier("logistic", "src.features.estimators.logistic")
+@dataclass(frozen=True)
+class LogisticSettings(Settings):
+    """Logistic regression."""
+
+    strength: float = setting(
+        "C: weight of the errors against a simple boundary", above=0, default=100.0
+    )
+
+
+@classifier("ridge", "src.features.estimators.ridge")
+@dataclass(frozen=True)
+class RidgeSettings(Settings):
+    """Ridge regression on class indicators."""
+
+    strength: float = setting(
+        "C: weight of the errors against a simple boundary", above=0, default=1.0
+    )
+
+
+@classifier("nearest_mean", "src.features.estimators.nearest_mean")
+@dataclass(frozen=True)
+class NearestMeanSettings(Settings):
+    """The nearest class mean, by a distance scaled with the covariance within classes."""
+
+    shrinkage: float = setting(
+        "of the covariance within classes towards equal variances: 1 is the Euclidean distance, "
+        "near 0 linear discriminant analysis",
+        above=0,
+        at_most=1,
+        default=0.1,
+    )
+
+
+@classifier("random_forest", "src.features.estimators.random_forest")
+@dataclass(frozen=True)
+class ForestSettings(Settings):
+    """A random forest."""
+
+    trees: int = setting("trees", at_least=1, at_most=100_000, default=300)
+    min_leaf: int = setting("fewest pictures in a leaf", at_least=1, default=1)
+
+
+@classifier("gradient_boosting", "src.features.estimators.gradient_boosting")
+@dataclass(frozen=True)
+class GradientBoostingSettings(Settings):
+    """Gradient boosting over binned features."""
+
+    rounds: int = setting("trees a class", at_least=1, at_most=100_000, default=100)
+    rate: float = setting("share of each tree that is added", above=0, at_most=1, default=0.1)
+    leaves: int = setting("most leaves of a tree", at_least=2, default=31)
+
+
+@classifier("knn", "src.features.estimators.knn")
+@dataclass(frozen=True)
+class KnnSettings(Settings):
+    """Nearest neighbours, weighted by distance."""
+
+    neighbours: int = setting("pictures that vote", at_least=1, default=5)

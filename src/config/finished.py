@@ -29,13 +29,13 @@ def _out_problem(out: str) -> str | None:
 class EvaluateSettings(Settings):
     """`python -m src.evaluate`."""
 
-    run: str = setting("folder, id or name of a run, or champion")
+    run: str = setting("folder, id or name of a run, or champion", literal=True)
     split: str = setting("the part to measure", options=("train", "val", "test"))
     changed: str = setting(
         "a run whose files were changed after it had been sealed: refuse it, or use it as it is",
         options=("refuse", "use"),
     )
-    output_dir: str = setting("folder under which the run is looked for")
+    output_dir: str = setting("folder under which the run is looked for", literal=True)
     tracking: TrackingPlace = setting("where the run is mirrored")
 
 
@@ -43,11 +43,14 @@ class EvaluateSettings(Settings):
 class PredictSettings(Settings):
     """`python -m src.predict`."""
 
-    run: str = setting("folder, id or name of a run, or champion")
-    images: str = setting("a picture, a folder (with all below it), or a pattern like /a/**/*.jpg")
+    run: str = setting("folder, id or name of a run, or champion", literal=True)
+    images: str = setting(
+        "a picture, a folder (with all below it), or a pattern like /a/**/*.jpg", literal=True
+    )
     out: str | None = setting(
         "CSV file to write, with a contact sheet as PNG beside it; null for standard output",
         check=_out_problem,
+        literal=True,
     )
     variant: str | None = setting(
         "exported variant to ask: onnx, int8, pt2, or chosen for the one that src.export chose; "
@@ -63,7 +66,7 @@ class PredictSettings(Settings):
         "a run whose files were changed after it had been sealed: refuse it, or use it as it is",
         options=("refuse", "use"),
     )
-    output_dir: str = setting("folder under which the run is looked for")
+    output_dir: str = setting("folder under which the run is looked for", literal=True)
     tracking: TrackingPlace = setting("where the run is mirrored")
 
 
@@ -78,10 +81,12 @@ class ComparisonSettings(Settings):
     experiment: str | None = setting(
         "name of an experiment in MLflow whose runs are compared; null for none",
         check=experiment_problem,
+        literal=True,
     )
     filter: str | None = setting(
         "which runs in MLflow are compared, in the words of its search, such as "
-        "params.`model.name` = 'cnn'; null for all"
+        "params.`model.name` = 'cnn'; null for all",
+        literal=True,
     )
     data: str | None = setting("name of a data set, to leave out the runs on others")
     part: str = setting("the part whose stored predictions are compared", options=("val", "test"))
@@ -91,7 +96,9 @@ class ComparisonSettings(Settings):
         options=("refuse", "use"),
     )
     output_dir: str = setting(
-        "folder under which the runs are looked for: all finished ones, if nothing above says which"
+        "folder under which the runs are looked for: all finished ones, if nothing above says "
+        "which",
+        literal=True,
     )
     tracking: TrackingSwitch = setting("where runs are looked up and the comparison is mirrored")
 
@@ -121,7 +128,8 @@ class SelectSettings(ComparisonSettings):
     """`python -m src.select`: the settings of `compare`, and the use of its verdict."""
 
     run: str | None = setting(
-        "folder, id or name of the run to take; null for the one that the comparison names"
+        "folder, id or name of the run to take; null for the one that the comparison names",
+        literal=True,
     )
     choose: str = setting(
         "of the comparison: the cheapest within one standard error of the winner, the cheapest of "
@@ -155,15 +163,17 @@ class VerifySettings(Settings):
     """`python -m src.verify`."""
 
     run: str | None = setting(
-        "folder, id or name of a run, or champion; null for all of output_dir"
+        "folder, id or name of a run, or champion; null for all of output_dir", literal=True
     )
     study: str | None = setting("folder or name of a study; null for all of output_dir")
     repair: bool = setting(
         "put damaged lines of diaries and journals aside, and delete what stores make anew"
     )
-    output_dir: str = setting("folder whose runs and studies are checked, with the stores")
+    output_dir: str = setting(
+        "folder whose runs and studies are checked, with the stores", literal=True
+    )
     cache_dir: str | None = setting(
-        "folder of the stores; null for $BAKEOFF_CACHE or the user's cache folder"
+        "folder of the stores; null for $BAKEOFF_CACHE or the user's cache folder", literal=True
     )
 
     def __post_init__(self) -> None:

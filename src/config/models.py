@@ -20,6 +20,7 @@ __all__ = [
     "MLPSettings",
     "ModelSettings",
     "NetworkSettings",
+    "OwnNetworkSettings",
     "ReNetSettings",
     "RecurrentSettings",
     "ViTSettings",
@@ -78,36 +79,47 @@ class NetworkSettings(ModelSettings):
     pretrained: bool | str | None = setting(
         "weights to start from: null or false for none, true for the published ones wherever they "
         "can be had (an installed package, a local cache, the hub), 'package' or 'hub' for those "
-        "from there alone, or the path of a weights file"
+        "from there alone, or the path of a weights file",
+        literal=True,
+        default=None,
     )
     freeze_epochs: int = setting(
-        "epochs at the start in which only the classifier head is trained", at_least=0
+        "epochs at the start in which only the classifier head is trained",
+        at_least=0,
+        default=0,
     )
     backbone_lr_scale: float = setting(
         "learning rate of everything but the head, as a multiple of optimizer.lr",
         above=0,
         at_most=1,
+        default=1.0,
     )
     layer_decay: float = setting(
         "factor of the learning rate a level of depth, counted from the head down; 1 for none",
         above=0,
         at_most=1,
+        default=1.0,
     )
     head_start: str = setting(
         "the classifier head that training starts from: fitted for a logistic regression on the "
         "features of the pretrained weights, where the head is a single linear layer, or random",
         options=("fitted", "random"),
+        default="fitted",
     )
     freeze_norm: bool = setting(
-        "batch normalisation outside of the head keeps the statistics that it starts with"
+        "batch normalisation outside of the head keeps the statistics that it starts with",
+        default=False,
     )
     frozen_stages: int = setting(
-        "stages at the input side that are never trained; 0 for none", at_least=0
+        "stages at the input side that are never trained; 0 for none",
+        at_least=0,
+        default=0,
     )
     stored_views: int = setting(
         "views of a training picture for which the frozen stages are computed once and kept, one "
         "an epoch in turn; 0 to compute them anew for another view in every epoch",
         at_least=0,
+        default=0,
     )
 
     def unused(self) -> tuple[str, ...]:
@@ -132,8 +144,8 @@ def _some(values: list[int]) -> str | None:
 
 
 @dataclass(frozen=True)
-class _OwnSettings(NetworkSettings):
-    """Networks of this project: nobody publishes weights for them."""
+class OwnNetworkSettings(NetworkSettings):
+    """A network of which no weights are published: one of this project, or of a plugin."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -146,7 +158,7 @@ class _OwnSettings(NetworkSettings):
 
 @variant(ModelSettings, "src.models.cnn.CNN")
 @dataclass(frozen=True)
-class CNNSettings(_OwnSettings):
+class CNNSettings(OwnNetworkSettings):
     """A small residual network."""
 
     widths: list[int] = setting("channels of each stage", at_least=1, check=_some)
@@ -156,7 +168,7 @@ class CNNSettings(_OwnSettings):
 
 @variant(ModelSettings, "src.models.fcn.FCN")
 @dataclass(frozen=True)
-class FCNSettings(_OwnSettings):
+class FCNSettings(OwnNetworkSettings):
     """A fully convolutional network."""
 
     channels: list[int] = setting(
@@ -170,7 +182,7 @@ class FCNSettings(_OwnSettings):
 
 @variant(ModelSettings, "src.models.mlp.MLP")
 @dataclass(frozen=True)
-class MLPSettings(_OwnSettings):
+class MLPSettings(OwnNetworkSettings):
     """A multi-layer perceptron."""
 
     hidden: list[int] = setting("units of each hidden layer", at_least=1)
@@ -180,7 +192,7 @@ class MLPSettings(_OwnSettings):
 
 @variant(ModelSettings, "src.models.recurrent.RecurrentNet")
 @dataclass(frozen=True)
-class RecurrentSettings(_OwnSettings):
+class RecurrentSettings(OwnNetworkSettings):
     """A recurrent network that reads the picture as a sequence."""
 
     cell: str = _cell()
@@ -200,7 +212,7 @@ class RecurrentSettings(_OwnSettings):
 
 @variant(ModelSettings, "src.models.renet.ReNet")
 @dataclass(frozen=True)
-class ReNetSettings(_OwnSettings):
+class ReNetSettings(OwnNetworkSettings):
     """Recurrent networks that sweep the picture in two dimensions."""
 
     cell: str = _cell()
@@ -213,7 +225,7 @@ class ReNetSettings(_OwnSettings):
 
 @variant(ModelSettings, "src.models.vit.ViT")
 @dataclass(frozen=True)
-class ViTSettings(_OwnSettings):
+class ViTSettings(OwnNetworkSettings):
     """A vision transformer."""
 
     patch_size: int | None = setting(
@@ -281,5 +293,6 @@ class WeightsSettings(Settings):
     """`python -m src.weights`."""
 
     filter: str | None = setting(
-        "part of the names of the networks to list, upper and lower case alike; null for all"
+        "part of the names of the networks to list, upper and lower case alike; null for all",
+        literal=True,
     )

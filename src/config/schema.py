@@ -170,8 +170,10 @@ class RunSettings(Settings):
     seed: int = setting("seed of weights, order and augmentation", at_least=0, below=2**31)
     evaluate_test: bool = setting("measure the test part at the end (and count that it was)")
     find_lr: bool = setting("set optimizer.lr by a learning-rate range test before training")
-    output_dir: str = setting("folder under which runs, tracking database and counts are kept")
-    resume: str | None = setting("id or folder of a run to continue")
+    output_dir: str = setting(
+        "folder under which runs, tracking database and counts are kept", literal=True
+    )
+    resume: str | None = setting("id or folder of a run to continue", literal=True)
     cv: CrossValidationSettings = setting("cross-validation")
     data: DataSettings = setting("the pictures")
     model: ModelSettings = setting("the model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from src.config.checks import ConfigError, from_plain
+from src.config.checks import ConfigError, ForeignCode, from_plain
 from src.config.schema import RunSettings
 
 __all__ = ["stored_settings"]
@@ -15,10 +15,13 @@ def stored_settings(plain: Mapping[str, Any]) -> RunSettings:
     """Return the settings of a run's config.yaml or of the metadata in its checkpoint.
 
     Raises:
-        ConfigError: they are not what this version of the project writes.
+        ConfigError: they are not what this version of the project writes, or name a plugin's code
+            that is not allowed here.
     """
     try:
         return from_plain(RunSettings, plain)
+    except ForeignCode:
+        raise
     except ConfigError as error:
         raise ConfigError(
             f"the settings of this run are damaged or of another version, so it cannot be used "

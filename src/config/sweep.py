@@ -18,6 +18,7 @@ from src.config.compose import (
     leaves,
     word_of,
 )
+from src.config.metrics import METRICS
 from src.config.schema import RunSettings
 
 __all__ = [
@@ -33,18 +34,6 @@ __all__ = [
     "read_sweep_settings",
 ]
 
-# The metrics of a sweep and their directions: of the validation part alone, never of the test part.
-METRICS = {
-    "val/accuracy": "maximize",
-    "val/macro_f1": "maximize",
-    "val/loss": "minimize",
-    "val/log_loss": "minimize",
-    "val/calibration_error": "minimize",
-    "cost/parameters": "minimize",
-    "cost/flops": "minimize",
-    "cost/latency_ms": "minimize",
-    "cost/training_seconds": "minimize",
-}
 # Known after every epoch, so that a trial can be judged before its end.
 REPORTED = ("val/accuracy", "val/loss")
 AUTO = "auto"
@@ -229,7 +218,7 @@ class DashboardSettings(Settings):
     """`python -m src.sweeps.dashboard`."""
 
     study: str = setting("which study of output_dir/sweeps/", check=_study_problem)
-    output_dir: str = setting("folder of the sweep")
+    output_dir: str = setting("folder of the sweep", literal=True)
     storage: str | None = setting("the sweep's, if it named one; null for its journal")
     port: int = setting("port on 127.0.0.1 to answer on", at_least=1, at_most=65535)
 

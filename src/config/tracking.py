@@ -47,7 +47,9 @@ class TrackingPlace(Settings):
     """Which tracking database."""
 
     uri: str | None = setting(
-        "tracking database or server; null for mlflow.db in output_dir", check=uri_problem
+        "tracking database or server; null for mlflow.db in output_dir",
+        check=uri_problem,
+        literal=True,
     )
 
 
@@ -63,7 +65,9 @@ class TrackingSettings(TrackingPlace):
     """Where a run is mirrored."""
 
     enabled: bool = setting("mirror the run in MLflow; its own folder is complete without")
-    experiment: str = setting("the MLflow experiment that holds the run", check=experiment_problem)
+    experiment: str = setting(
+        "the MLflow experiment that holds the run", check=experiment_problem, literal=True
+    )
     log_model: bool = setting(
         "log the trained network: its checkpoint, and a model that MLflow can serve"
     )
@@ -78,7 +82,7 @@ class ReplaySettings(Settings):
     """`python -m src.tracking.replay`."""
 
     tracking: TrackingPlace = setting("where the run is mirrored")
-    output_dir: str = setting("folder under which the runs are looked for")
+    output_dir: str = setting("folder under which the runs are looked for", literal=True)
 
 
 @dataclass(frozen=True)
@@ -86,5 +90,5 @@ class UISettings(Settings):
     """`python -m src.tracking.ui`."""
 
     tracking: TrackingPlace = setting("where the run is mirrored")
-    output_dir: str = setting("folder whose runs are shown")
+    output_dir: str = setting("folder whose runs are shown", literal=True)
     port: int = setting("port on 127.0.0.1 to answer on", at_least=1, at_most=65535)

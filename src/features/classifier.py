@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from src.features.calibration import CalibratedModel, Calibration
 from src.features.fusion import Extractor, extractors_of
+from src.machine.imports import import_object, is_allowed
 from src.storage.files import write_atomically
 
 __all__ = ["FeatureClassifier", "check_trees", "numbers_in"]
@@ -135,10 +136,13 @@ def _content(path: Path) -> dict[str, Any]:
 
     try:
         unknown = set(skops.io.get_untrusted_types(file=path)) - set(_TRUSTED)
-        if unknown:
-            raise ValueError(f"{path} holds {', '.join(sorted(unknown))}, so it is not loaded")
-        content = skops.io.load(path, trusted=list(_TRUSTED))
+        plugins = {name for name in unknown if is_allowed(name)}
+        if unknown - plugins:
+            held = ", ".join(sorted(unknown - plugins))
+            raise ValueError(f"{path} holds {held}, so it is not loaded")
+        content = skops.io.load(path, trusted=[*_TRUSTED, *plugins])
         steps = [type(step) for _, step in content["pipeline"].steps]
+        made_by = json.loads(content["passport"]).get("classifier_target")
     except FileNotFoundError:
         raise ValueError(f"there is no model {path}") from None
     except ValueError:
@@ -146,6 +150,9 @@ def _content(path: Path) -> dict[str, Any]:
     # zipfile, json and skops each have words of their own for a damaged file.
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a model: {error!r}") from error
+    if made_by is not None:
+        import_object(made_by)  # refused unless its plugin is allowed
+        steps.pop()  # whatever the plugin's estimator is, skops takes all in it for harmless
     strange = [step.__name__ for step in steps if step.__name__ not in _STEPS]
     if strange or content.get("format") != _FORMAT:
         raise ValueError(f"{path} is not the model of a run")
@@ -157,7 +164,7 @@ def _extractors(passport: dict[str, Any], content: dict[str, Any]) -> Sequence[E
     networks = json.loads(content["networks"])
     if not networks:
         settings = passport["settings"]["model"]
-        return extractors_of(settings["features"], settings)
+        return extractors_of(settings["features"], settings, passport.get("descriptors"))
     import torch
 
     from src.features.embedding import NetworkFeatures

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src.features.descriptors.picture import Floats
+from src.machine.imports import import_object
 from src.models.folding import fold_batch_norms
 
 __all__ = ["NetworkFeatures"]
 
-_NETWORKS = "src.models."
 # What changes no feature: how they lie in memory, and what comes after them.
 _NO_DIFFERENCE = ("memory_format", "classes")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -75,10 +74,7 @@ class NetworkFeatures:
         Raises:
             ValueError: they do not belong together, or name no network of the project.
         """
-        module, _, name = str(passport["target"]).rpartition(".")
-        if not f"{module}.".startswith(_NETWORKS):
-            raise ValueError(f"{passport['target']} is no network of {_NETWORKS}*")
-        network = getattr(import_module(module), name)(
+        network = import_object(str(passport["target"]), within="src.models.")(
             passport["channels"],
             passport["classes"],
             tuple(passport["image_size"]),

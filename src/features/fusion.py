@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from src.features.descriptors.picture import Floats
 from src.features.descriptors.raw import Raw
 from src.features.descriptors.scattering import Scattering
 from src.features.descriptors.texture import Gabor, Haralick
+from src.machine.imports import import_object
 
 __all__ = ["Described", "Extractor", "Mirrored", "extractors_of"]
 
@@ -81,12 +82,17 @@ class Mirrored:
         return self.extractor(np.ascontiguousarray(images[..., ::-1]))
 
 
-def extractors_of(names: Sequence[str], settings: dict[str, dict[str, Any]]) -> list[Described]:
+def extractors_of(
+    names: Sequence[str],
+    settings: Mapping[str, dict[str, Any]],
+    plugins: Mapping[str, str] | None = None,
+) -> list[Described]:
     """Return the descriptors of these names, in order; `hog` is one for each number of cells.
 
     Args:
-        names: of "hog", "lbp", "colour", "gabor", "haralick", "scattering", "raw".
+        names: of "hog", "lbp", "colour", "gabor", "haralick", "scattering", "raw" and `plugins`.
         settings: by name; see `HandcraftedSettings`.
+        plugins: import paths of further descriptors, by name.
 
     Raises:
         ValueError: a name is unknown.
@@ -98,6 +104,9 @@ def extractors_of(names: Sequence[str], settings: dict[str, dict[str, Any]]) -> 
             found += [Described(name, one, Hog(**one)) for one in _each(given, "cells")]
         elif name in _MAKERS:
             found.append(Described(name, given, _MAKERS[name](**_tuples(given))))
+        elif plugins and name in plugins:
+            make = import_object(plugins[name])
+            found.append(Described(name, given, make(**given)))
         else:
             raise ValueError(f"there is no feature {name!r}: there are hog, {', '.join(_MAKERS)}")
     return found

@@ -9,11 +9,11 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer
 
-from src.config.features import ClassicalSettings
-from src.features.means import NearestMean
-from src.features.rbf import RbfMachine
+from src.config.checks import Settings, own_fields
+from src.config.features import CLASSIFIERS, ClassicalSettings
 from src.features.scaling import BlockScaler, PartWhitening
 from src.features.selection import KeepBest
+from src.machine.imports import import_object
 
 __all__ = ["make_pipeline"]
 
@@ -46,46 +46,6 @@ def make_pipeline(
 
 
 def _classifier(settings: ClassicalSettings, pictures: int, seed: int, threads: int) -> Any:
-    # Each import takes a moment, and only one is needed.
-    match settings.classifier:
-        case "linear_svm":
-            from sklearn.svm import LinearSVC
-
-            return LinearSVC(C=settings.linear_svm.strength, dual="auto", random_state=seed)
-        case "rbf_svm":
-            rbf = settings.rbf_svm
-            return RbfMachine(rbf.strength, rbf.gamma, rbf.exact_up_to, rbf.components, seed)
-        case "logistic":
-            from sklearn.linear_model import LogisticRegression
-
-            return LogisticRegression(C=settings.logistic.strength, max_iter=1000)
-        case "ridge":
-            from sklearn.linear_model import RidgeClassifier
-
-            return RidgeClassifier(alpha=1 / settings.ridge.strength)
-        case "nearest_mean":
-            return NearestMean(settings.nearest_mean.shrinkage)
-        case "random_forest":
-            from sklearn.ensemble import RandomForestClassifier
-
-            forest = settings.random_forest
-            return RandomForestClassifier(
-                forest.trees, min_samples_leaf=forest.min_leaf, n_jobs=threads, random_state=seed
-            )
-        case "gradient_boosting":
-            from sklearn.ensemble import HistGradientBoostingClassifier
-
-            boosting = settings.gradient_boosting
-            return HistGradientBoostingClassifier(
-                max_iter=boosting.rounds,
-                learning_rate=boosting.rate,
-                max_leaf_nodes=boosting.leaves,
-                early_stopping=False,
-                random_state=seed,
-            )
-        case _:
-            from sklearn.neighbors import KNeighborsClassifier
-
-            # In so many dimensions a tree is slower than brute force.
-            count = min(settings.knn.neighbours, pictures)
-            return KNeighborsClassifier(count, weights="distance", algorithm="brute")
+    make = import_object(CLASSIFIERS[settings.classifier])
+    own = own_fields(getattr(settings, settings.classifier), Settings)
+    return make(**own, seed=seed, threads=threads, pictures=pictures)

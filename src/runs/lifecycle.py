@@ -21,6 +21,7 @@ import yaml
 from numpy.typing import NDArray
 
 from src.config.checks import ConfigError, to_plain
+from src.config.plugins import plugin_words
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.machine.disk import refusal
@@ -301,7 +302,9 @@ class Run(ABC):
     def _print_how_to_resume(self) -> None:
         if self.parent is not None:  # the larger run says how all of it goes on
             return
-        command = shlex.join(["python", "-m", "src.train", f"resume={self.folder.path}"])
+        command = shlex.join(
+            ["python", "-m", "src.train", *plugin_words(), f"resume={self.folder.path}"]
+        )
         with suppress(OSError, ValueError):  # the terminal went away
             print(f"go on with: {command}", file=sys.stderr, flush=True)
 

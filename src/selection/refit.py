@@ -21,6 +21,7 @@ from src.config.command_line import ChildEnded
 from src.config.compose import compose_settings, leaves, word_of
 from src.config.features import ClassicalSettings
 from src.config.models import NetworkSettings
+from src.config.plugins import plugin_words
 from src.config.schema import CrossValidationSettings, RunSettings
 from src.data.splitting.splits import Split
 from src.machine.leash import run_leashed
@@ -155,7 +156,7 @@ def _train_on_devices(folder: RunFolder, settings: RunSettings) -> None:
 
 def _command(chosen: RunSummary, settings: RunSettings) -> str:
     """Return the command of this training: the chosen run's overrides, and those that differ."""
-    words = shlex.split(chosen.command)
+    words = [word for word in shlex.split(chosen.command) if not word.startswith("plugins=")]
     if words[:3] == _TRAIN and not any(word.startswith("resume=") for word in words):
         try:
             typed = leaves(to_plain(compose_settings(RunSettings, words[3:])))
@@ -163,5 +164,5 @@ def _command(chosen: RunSummary, settings: RunSettings) -> str:
             typed = {}
         if typed.keys() == (wanted := leaves(to_plain(settings))).keys():
             further = [word_of(key, v) for key, v in wanted.items() if typed[key] != v]
-            return without_password(shlex.join([*words, *further]))
+            return without_password(shlex.join([*_TRAIN, *plugin_words(), *words[3:], *further]))
     return shlex.join(["python", "-m", "src.select", f"run={chosen.run_dir}", "refit=true"])

@@ -6,7 +6,8 @@
     members/0, 1, ...     of several models that answer as one: a bundle each, without the code
     passport.json         class names, picture size, settings; of a network, how it is built, of
                           several models, how their answers become one
-    code/                 the modules that decode, build and predict, as they were then
+    code/                 the modules that decode, build and predict, as they were then, with those
+                          of the plugins that the model is made of
     requirements.txt      the packages that these import, in the versions of then
     example.png           a picture to try
     digest.txt            of weights and passport, written last: the rest is whole
@@ -16,12 +17,12 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from src.machine.imports import SHIPPED_PLUGINS, import_object, is_foreign
 from src.serving.exported import ONNX_FILE, PT2_FILE, classifier_of, open_logits
 from src.serving.predictor import Predictor
 from src.storage.files import replacing, write_atomically
@@ -55,7 +57,7 @@ _DIGEST = "digest.txt"
 _SOURCES = Path(__file__).resolve().parents[1]
 _SHIPPED = (
     "__init__.py",
-    *(f"machine/{name}.py" for name in ("__init__", "disk", "openmp", "text")),
+    *(f"machine/{name}.py" for name in ("__init__", "disk", "imports", "openmp", "text")),
     *("storage/__init__.py", "storage/files.py", "data/__init__.py"),
     *(f"data/decoding/{name}.py" for name in ("__init__", "decode", "depth")),
     *("data/sources/__init__.py", "data/sources/source.py"),
@@ -84,7 +86,14 @@ _SHIPPED_FOR_EXPORTED = {
     ONNX_FILE: ("serving/onnx_network.py",),
     PT2_FILE: ("serving/pt2_network.py",),
 }
-_NETWORKS = "src.models."
+# What a plugin's file may import of the settings, beside the code of its own.
+_SHIPPED_FOR_PLUGINS = tuple(
+    f"config/{name}.py"
+    for name in (
+        *("__init__", "augment", "checks", "credentials"),
+        *("data", "features", "models", "training"),
+    )
+)
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors")
 _CLASSIFIER_PACKAGES = ("numpy", "pillow", "scipy", "scikit-image", "scikit-learn", "skops")
 _EXPORTED_PACKAGES = {
@@ -218,19 +227,65 @@ def _complete(
     """Write all but the model's own file; returns the digest."""
     stated = json.dumps(dict(passport), ensure_ascii=False, indent=1).encode()
     write_atomically(folder / _PASSPORT, stated)
-    for pattern in (*_SHIPPED, *shipped):
-        for source in sorted(_SOURCES.glob(pattern)):
-            target = folder / "code" / "src" / source.relative_to(_SOURCES)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+    own = (source for pattern in (*_SHIPPED, *shipped) for source in _SOURCES.glob(pattern))
+    _ship(_SOURCES.parent, sorted(own), folder / "code")
+    packages = [*packages, *_ship_plugins(folder / "code", passport)]
     # Without the build's own suffix (+cpu, +cu128): the machine that serves may need another.
-    pinned = [f"{name}=={version(name).partition('+')[0]}" for name in packages]
+    pinned = [f"{name}=={version(name).partition('+')[0]}" for name in dict.fromkeys(packages)]
     write_atomically(folder / "requirements.txt", "\n".join(pinned) + "\n")
     pixels = example[0] if len(example) == 1 else example.transpose(1, 2, 0)
     Image.fromarray(np.ascontiguousarray(pixels)).save(folder / "example.png")
     digest = _digest(folder / model, stated)
     write_atomically(folder / _DIGEST, f"{digest}\n")
     return digest
+
+
+def _ship(root: Path, sources: Iterable[Path], code: Path) -> None:
+    """Copy files below `root` to where they are imported from in a bundle."""
+    for source in sources:
+        target = code / source.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def _ship_plugins(code: Path, passport: Mapping[str, Any]) -> list[str]:
+    """Write the code of the plugins that a model is made of; return the packages it imports."""
+    targets = [passport.get("network", {}).get("target", "src.")]
+    targets += [network["target"] for network in passport.get("networks", [])]
+    targets += [
+        *passport.get("descriptors", {}).values(),
+        passport.get("classifier_target", "src."),
+    ]
+    foreign = [target for target in targets if is_foreign(target)]
+    if not foreign:
+        return []
+    from src.config.plugins import plugin_of
+
+    packages: list[str] = []
+    modules: list[str] = []
+    for plugin in dict.fromkeys(plugin_of(target) for target in foreign):
+        if plugin is None:
+            raise ValueError(f"{', '.join(foreign)} are not of a plugin that is allowed")
+        files = [plugin.root / file for file in plugin.files()]
+        _ship(plugin.root, files, code)
+        modules += plugin.modules
+        packages += _imported_packages(files)
+    _ship(_SOURCES.parent, (s for one in _SHIPPED_FOR_PLUGINS for s in _SOURCES.glob(one)), code)
+    write_atomically(code / SHIPPED_PLUGINS, "\n".join(modules) + "\n")
+    return packages
+
+
+def _imported_packages(files: Iterable[Path]) -> list[str]:
+    """Return the installed packages that Python files import, by their names in requirements."""
+    found: dict[str, None] = {}  # a set that keeps its order
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0]: None for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found[node.module.partition(".")[0]] = None
+    installed = packages_distributions()
+    return [installed[name][0] for name in found if name in installed]
 
 
 def open_predictor(
@@ -335,10 +390,7 @@ def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -
 
 def _network(passport: Mapping[str, Any]) -> nn.Module:
     target, arguments = passport["network"]["target"], passport["network"]["arguments"]
-    module, _, name = target.rpartition(".")
-    if not f"{module}.".startswith(_NETWORKS):
-        raise ValueError(f"{target} is no network of {_NETWORKS}*")
-    network: nn.Module = getattr(import_module(module), name)(
+    network: nn.Module = import_object(target, within="src.models.")(
         passport["channels"],
         len(passport["class_names"]),
         tuple(passport["image_size"]),

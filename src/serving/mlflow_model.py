@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,19 +79,21 @@ class PictureClassifier(PythonModel):
 
 @contextmanager
 def _package_of(folder: Path) -> Iterator[None]:
-    """Imports of `src` find that of `folder`, and afterwards what they would have found before."""
-    others = _taken_out()
+    """Imports of `src`, and of plugins beside it, find those of `folder`, and afterwards what they
+    would have found before."""
+    own = {path.stem for path in folder.iterdir()} | {_PACKAGE}
+    others = _taken_out(own)
     sys.path.insert(0, str(folder))
     try:
         yield
     finally:
         sys.path.remove(str(folder))
-        _taken_out()
+        _taken_out(own)
         sys.modules.update(others)
 
 
-def _taken_out() -> dict[str, Any]:
-    names = [n for n in sys.modules if n == _PACKAGE or n.startswith(f"{_PACKAGE}.")]
+def _taken_out(packages: Container[str]) -> dict[str, Any]:
+    names = [name for name in sys.modules if name.partition(".")[0] in packages]
     return {name: sys.modules.pop(name) for name in names}
 
 

@@ -12,6 +12,8 @@ import yaml
 
 from src.config.checks import ConfigError, nearest
 from src.config.compose import SWEEPS, chosen_options, compose_plain, groups, leaves, word_of
+from src.config.plugins import plugin_folders
+from src.machine.imports import is_foreign
 from src.runs.resume_settings import effective_words, read_run_settings
 from src.search.space import Family, Parameter, Value, parse_space
 
@@ -27,14 +29,14 @@ def load_families(
     """Return the families of a sweep, each with its search space, checked against the config.
 
     Args:
-        names: of files in sweeps/spaces/.
+        names: of files in sweeps/spaces/, or in that of a plugin.
         base: overrides that all trials share; what they set is not searched.
         search: patterns of the keys to search; None for all.
 
     Raises:
         ConfigError: no such family, or a space that does not fit the config.
     """
-    known = sorted(path.stem for path in _SPACES.glob("*.yaml"))
+    known = sorted(_space_files())
     families = []
     for name in names:
         if name not in known:
@@ -75,15 +77,23 @@ def default_values(family: Family, base: Sequence[str]) -> dict[str, Value]:
     return values
 
 
+def _space_files() -> dict[str, Path]:
+    """The file of each family, of the project and of the plugins."""
+    folders = (*plugin_folders("sweeps", "spaces"), _SPACES)  # a name of ours stays ours
+    return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
+
+
 def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Family:
-    file = _read(_SPACES / f"{name}.yaml")
+    path = _space_files()[name]
+    file = _read(path)
     if unknown := sorted(set(file) - _FILE_KEYS):
         raise ValueError(f"{unknown[0]}: there is no such key: there are words, use and space")
     if not isinstance(file.get("space") or {}, Mapping):
         raise ValueError("space must hold keys with what each may be")
     space: dict[str, Any] = {}
     for part in file.get("use") or []:
-        space |= _read(_SPACES / "shared" / f"{part}.yaml")
+        shared = path.parent / "shared" / f"{part}.yaml"
+        space |= _read(shared if shared.is_file() else _SPACES / "shared" / f"{part}.yaml")
     space |= file.get("space") or {}
     words = tuple(file.get("words") or ())
     given = {word.partition("=")[0] for word in base}
@@ -135,6 +145,11 @@ def _check(family: Family, base: Sequence[str]) -> None:
         ValueError: one does not, or the family's own configuration lies outside of its space.
     """
     own = default_values(family, base)
+    settings = read_run_settings(words_of(family, base, {}))
+    if is_foreign(settings.model._target_):
+        from src.runs.build import check_network  # torch takes seconds, which others need not wait
+
+        check_network(settings)
     options = groups()
     for parameter in family.parameters:
         for choice in parameter.choices if parameter.key in options else ():

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from src.config.plugins import plugin_words
 from src.config.sweep import SweepSettings
 from src.records.trials import Finalist, TrialRecord
 from src.search.jobs import Job
@@ -265,4 +266,6 @@ def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:
 
 def command_of(overrides: Sequence[str]) -> str:
     """Return the command that repeats a trial by hand, without measuring the test part."""
-    return shlex.join(["python", "-m", "src.train", *overrides, "evaluate_test=false"])
+    return shlex.join(
+        ["python", "-m", "src.train", *plugin_words(), *overrides, "evaluate_test=false"]
+    )

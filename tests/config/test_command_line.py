@@ -21,7 +21,7 @@ class Numbered(Settings):
 
 def read(words: Sequence[str]) -> Numbered:
     (word,) = words
-    return Numbered(int(word.removeprefix("seed=")))
+    return Numbered(seed=int(word.removeprefix("seed=")))
 
 
 def refuse(settings: Numbered, words: Sequence[str]) -> None:

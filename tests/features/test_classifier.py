@@ -61,7 +61,7 @@ def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
     restored = loaded.extractors[0]
     assert restored.identity == features.identity
     stranger = {**passport, "target": "os.system"}
-    with pytest.raises(ValueError, match="is no network"):
+    with pytest.raises(ValueError, match="not of a plugin"):
         NetworkFeatures.restored(stranger, features.weights(), torch.device("cpu"))
     with pytest.raises(ValueError, match="do not fit"):
         NetworkFeatures.restored(passport, {}, torch.device("cpu"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import reduce
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from src.data.augmentation import affine, transforms
 from src.data.augmentation.policies import LARGEST_MAGNITUDE, POLICIES, Policy, Step
 from src.data.randomness import derive_seed, uniforms
 
-__all__ = ["Augment"]
+__all__ = ["Augment", "Operation"]
 
 # What the streams of a sample are for. Append only: a number that moves changes every run.
 _FLIP, _DOWN, _RIGHT = 0, 1, 2
@@ -34,6 +35,25 @@ _STREAMS = 20
 _MIX_KEY = 0x6D6978
 # Erased rectangles are at most this many times as high as wide, or as wide as high.
 _MAX_ASPECT = 10 / 3
+
+
+class Operation(Protocol):
+    """A change of pictures that a plugin brings.
+
+    Attributes:
+        streams: uniform draws that it needs for a picture.
+    """
+
+    @property
+    def streams(self) -> int: ...
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Return the changed pictures, 0 to 255, uint8 or float32, of the same shape.
+
+        Args:
+            images: (B, C, H, W), 0 to 255, uint8 or float32.
+            draws: (streams, B) float32 in [0, 1), each picture's own.
+        """
 
 
 class Augment:
@@ -69,6 +89,7 @@ class Augment:
         mixup_alpha, cutmix_alpha: the shares come from Beta(alpha, alpha); 0 for never. Where
             both are above 0, each has half of the mixed batches.
         num_classes: K; needed for mixing alone.
+        further: operations of plugins, done one after another before pictures are mixed.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -100,6 +121,7 @@ class Augment:
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
         num_classes: int = 0,
+        further: Sequence[Operation] = (),
     ) -> None:
         for name, value, highest in (
             ("translate", translate, 0.5),
@@ -153,6 +175,7 @@ class Augment:
         self.mixup_alpha = mixup_alpha
         self.cutmix_alpha = cutmix_alpha
         self.num_classes = num_classes
+        self.further = tuple(further)
         if self.soft_targets and num_classes < 2:
             raise ValueError(f"num_classes is {num_classes}: mixing needs at least 2.")
 
@@ -187,8 +210,10 @@ class Augment:
             `soft_targets`, (B, K) float32.
         """
         policy_streams = self.policy.streams if self.policy else 0
-        draws = uniforms(seed, epoch, sample_ids, _STREAMS + policy_streams)
-        steps = self.policy.steps(draws[_STREAMS:]) if self.policy else []
+        own = _STREAMS + policy_streams
+        count = own + sum(operation.streams for operation in self.further)
+        draws = uniforms(seed, epoch, sample_ids, count)
+        steps = self.policy.steps(draws[_STREAMS:own]) if self.policy else []
         if self.crop_probability or steps:
             images = self._placed(images, draws, steps)
         else:
@@ -201,6 +226,9 @@ class Augment:
             images = self._colored(images, draws)
         if self.erase_probability:
             images = self._erased(images, draws)
+        for operation in self.further:
+            images = operation(images, draws[own : own + operation.streams])
+            own += operation.streams
         if self.soft_targets:
             return self._mixed(images, targets, derive_seed(seed, epoch, step, _MIX_KEY))
         return images, targets

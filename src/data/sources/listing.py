@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from src.config.checks import ConfigError
+from src.config.checks import ConfigError, own_fields
 from src.config.data import DataSettings
+from src.machine.imports import import_object
 from src.storage.cache import cache_folder
 
 if TYPE_CHECKING:  # a command checks its root before it pays for NumPy
@@ -28,15 +28,16 @@ def list_pictures(data: DataSettings) -> Source:
     Raises:
         ConfigError: they are not there, or not what they should be.
     """
-    # The settings took `_target_` from an allowlist: it names the function `load` of a module.
-    module = importlib.import_module(data._target_.removesuffix(".load"))
+    load = import_object(data._target_)
     root = None if data.root is None else Path(data.root).absolute()
     cache = cache_folder(data.cache_dir).absolute()
     if data.check_content and root is not None and root.is_file():
         from src.data.sources.archive import forget_archive
 
         forget_archive(root, cache / "archives")
-    source: Source = module.load(root, cache, data.download)
+    source: Source = load(root, cache, data.download, **own_fields(data, DataSettings))
+    if not hasattr(source, "class_names"):
+        raise ConfigError(f"data: {data._target_} returned {type(source).__name__}, no Source.")
     return source
 
 

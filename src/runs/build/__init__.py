@@ -1,8 +1,13 @@
-"""Composition root: settings in, objects out. Nothing else turns a `_target_` into an object."""
+"""Build what settings describe: pictures, network, features, training task and trainer."""
 
 from src.runs.build.data import build_data, build_fold, first_batch_size, native_side
-from src.runs.build.extractors import build_extractors, feature_table, frozen_network
-from src.runs.build.network import network_of
+from src.runs.build.extractors import (
+    build_extractors,
+    feature_table,
+    foreign_descriptors,
+    frozen_network,
+)
+from src.runs.build.network import check_network, network_of
 from src.runs.build.task import build_task, load_task
 from src.runs.build.trainer import build_trainer
 
@@ -12,8 +17,10 @@ __all__ = [
     "build_fold",
     "build_task",
     "build_trainer",
+    "check_network",
     "feature_table",
     "first_batch_size",
+    "foreign_descriptors",
     "frozen_network",
     "load_task",
     "native_side",

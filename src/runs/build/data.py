@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from src.config.checks import input_of
 from src.config.features import EmbeddingSettings
 from src.config.models import ModelSettings, ZooSettings
 from src.config.schema import RunSettings
@@ -9,7 +10,6 @@ from src.data.loading.datamodule import PictureData
 from src.data.sources.listing import list_pictures
 from src.data.splitting.folds import training_seed
 from src.models.weights import native_size
-from src.runs.build.objects import input_of
 
 __all__ = ["build_data", "build_fold", "first_batch_size", "native_side"]
 

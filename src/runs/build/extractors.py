@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from src.config.checks import to_plain
-from src.config.features import EmbeddingSettings, HandcraftedSettings
+from src.config.checks import input_of, to_plain
+from src.config.features import DESCRIPTORS, EmbeddingSettings, HandcraftedSettings
 from src.config.models import ZooSettings
 from src.config.schema import RunSettings
 from src.data.decoding.decode import PictureFormat
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.splits import Split
+from src.machine.imports import import_object
 from src.machine.parallel import available_cores
 from src.models.weights import find_weights
 from src.runs.build.network import build_network, rebuild_arguments
-from src.runs.build.objects import get_object, input_of
 from src.runs.build.task import load_task
 from src.runs.folder import RunFolder
 from src.storage.cache import cache_folder
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # scikit-image takes a moment, and networks need none of it
     from src.features.fusion import Extractor
     from src.features.table import FeatureTable
 
-__all__ = ["build_extractors", "feature_table", "frozen_network"]
+__all__ = ["build_extractors", "feature_table", "foreign_descriptors", "frozen_network"]
 
 # To make a network and to read its weights takes about a second, and a warm worker meets the same
 # networks in every trial of a family. Those that were used last stay, up to so many bytes.
@@ -48,10 +48,10 @@ def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extracto
             would be judged by.
     """
     model = settings.model
-    make = get_object(model._target_)
+    make = import_object(model._target_)
     if isinstance(model, HandcraftedSettings):
         with input_of("model"):
-            return tuple(make(model.features, to_plain(model)))
+            return tuple(make(model.features, to_plain(model), foreign_descriptors(model)))
     if not isinstance(model, EmbeddingSettings):
         raise TypeError(f"{model.name} has no features")
     if model.run is None:
@@ -79,6 +79,12 @@ def feature_table(
     )
 
 
+def foreign_descriptors(model: HandcraftedSettings) -> dict[str, str]:
+    """Return the import paths of the descriptors in use that plugins bring, by name."""
+    targets = {name: DESCRIPTORS[name] for name in model.features}
+    return {name: target for name, target in targets.items() if target is not None}
+
+
 def frozen_network(
     settings: RunSettings, name: str, data: PictureData, wanted: PictureFormat
 ) -> Extractor:
@@ -103,7 +109,7 @@ def frozen_network(
     network, metadata = _zoo(model, name, data, wanted)
     of_the_weights = getattr(network, "input_statistics", None) is not None
     shape = (wanted.channels, *wanted.image_size)
-    extractor: Extractor = get_object(model._target_)(
+    extractor: Extractor = import_object(model._target_)(
         network, metadata | _plan(network, shape, device, settings), device
     )
     if key and of_the_weights:  # others are normalised by what these pictures are like

@@ -1,17 +1,27 @@
-"""The network that settings describe."""
+"""The network that settings describe, and the check of one that a plugin brings."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import nn
 
+from src.config.checks import ConfigError, input_of, own_fields
 from src.config.models import NetworkSettings, ZooSettings
 from src.config.schema import RunSettings
+from src.machine.imports import import_object, is_foreign
 from src.models.pretrained import load_weights
-from src.runs.build.objects import get_object, input_of, own_fields
 
-__all__ = ["build_network", "network_arguments", "network_of", "rebuild_arguments"]
+__all__ = ["build_network", "check_network", "network_arguments", "network_of", "rebuild_arguments"]
+
+# A plugin's network is tried on pictures of this size, and for so many classes, before the data
+# set is opened.
+_SIDE = 32
+_CLASSES = 5
+_SHAPE = "Network(in_channels, num_classes, image_size, *, ...)"
 
 
 def network_of(settings: RunSettings) -> NetworkSettings:
@@ -57,7 +67,9 @@ def build_network(
     Raises:
         ConfigError: it cannot be made for these pictures, or its weights not be found.
     """
-    make, arguments = get_object(model._target_), network_arguments(model)
+    if is_foreign(model._target_):
+        _check(model, channels, classes, image_size)
+    make, arguments = import_object(model._target_), network_arguments(model)
     with input_of("model"):
         network: nn.Module = make(channels, classes, image_size, **arguments)
         loaded = load_weights(network, model.pretrained)
@@ -65,3 +77,70 @@ def build_network(
             fresh = f", {', '.join(loaded.fresh)} start afresh" if loaded.fresh else ""
             print(f"model: {loaded.used} tensors from {model.pretrained}{fresh}")
         return network
+
+
+def check_network(settings: RunSettings) -> None:
+    """Build the network of a plugin and try it on two blank pictures; those of the project pass.
+
+    Args:
+        settings: of the run. What they leave open of the pictures is replaced by 3 channels and
+            32x32 pixels.
+
+    Raises:
+        ConfigError: names the file, the class, and all that it lacks.
+    """
+    model, data = settings.model, settings.data
+    if not isinstance(model, NetworkSettings) or not is_foreign(model._target_):
+        return
+    side = data.image_size or _SIDE
+    size = (side, side) if isinstance(side, int) else (side[0], side[1])
+    _check(model, data.channels or 3, _CLASSES, size)
+
+
+def _check(model: NetworkSettings, channels: int, classes: int, size: tuple[int, int]) -> None:
+    with input_of("model"):
+        make = import_object(model._target_)
+    with torch.random.fork_rng(devices=[]):
+        problems = list(_problems(make, model, channels, classes, size))
+    if problems:
+        file = inspect.getsourcefile(make) or model._target_
+        raise ConfigError(f"model: {file}, {make.__name__}: {'; '.join(problems)}.")
+
+
+def _problems(
+    make: type, model: NetworkSettings, channels: int, classes: int, size: tuple[int, int]
+) -> Iterator[str]:
+    """Yield what the class lacks, each with what to add."""
+    if not (isinstance(make, type) and issubclass(make, nn.Module)):
+        yield f"it is no class derived from torch.nn.Module: write it as {_SHAPE}"
+        return
+    arguments = network_arguments(model.without_weights())
+    try:
+        inspect.signature(make).bind(channels, classes, size, **arguments)
+    except TypeError as error:
+        yield f"its constructor does not take the settings ({error}): write it as {_SHAPE}"
+        return
+    try:
+        network = make(channels, classes, size, **arguments)
+        logits = network.eval()(torch.zeros(2, channels, *size))
+    except Exception as error:
+        shape = f"(2, {channels}, {size[0]}, {size[1]})"
+        yield f"it fails on a batch {shape}: {type(error).__name__}: {error}"
+        return
+    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, classes):
+        given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        yield f"forward returns {given}: it must return logits (B, num_classes), (2, {classes})"
+    names = [name for name, _ in network.named_parameters()]
+    if not names:
+        yield "it has no parameters to train"
+    prefixes = getattr(network, "head_prefixes", None)
+    if prefixes is None:
+        yield (
+            "it does not name its classifier head, which fine-tuning and weight decay treat by "
+            'itself: add `head_prefixes = ("head.",)` with the beginnings of its parameters\' names'
+        )
+    elif isinstance(prefixes, str) or not any(name.startswith(tuple(prefixes)) for name in names):
+        yield (
+            f"head_prefixes is {prefixes!r}: it must be a tuple of beginnings of the parameters' "
+            f"names, which are {', '.join(names[:3])}, ..."
+        )

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from src.config.checks import ConfigError, Settings, to_plain
+from src.config.augment import OPERATIONS
+from src.config.checks import ConfigError, Settings, input_of, own_fields, to_plain
 from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
@@ -18,8 +19,8 @@ from src.config.training import LossSettings, OptimizerSettings, SchedulerSettin
 from src.data.augmentation.augment import Augment
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed
+from src.machine.imports import import_object
 from src.runs.build.network import build_network, network_arguments, network_of, rebuild_arguments
-from src.runs.build.objects import get_object, input_of, own_fields
 from src.training.checkpoints import read_checkpoint
 from src.training.inference import MEMORY_FORMATS, require_finite
 from src.training.losses import balanced_weights
@@ -60,11 +61,17 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
     with input_of("loss"):
         balanced = settings.loss.class_weights == "balanced"
         weights = balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None
-    loss = get_object(settings.loss._target_)(
+    loss = import_object(settings.loss._target_)(
         **own_fields(settings.loss, LossSettings), class_weights=weights
     )
+    fields = own_fields(settings.augment, Settings)
+    further = {name: fields.pop(name) for name in OPERATIONS if name in fields}
     augment = Augment(
-        **own_fields(settings.augment, Settings),
+        **fields,
+        further=[
+            import_object(OPERATIONS[name])(**own_fields(group, Settings))
+            for name, group in further.items()
+        ],
         flip_ok=settings.data.mirror_ok,
         num_classes=len(pictures.class_names),
     )
@@ -95,7 +102,7 @@ def load_task(checkpoint: Path) -> ClassificationTask:
         # arguments that its network did not know yet, its network those that building decided.
         model = network_of(settings).without_weights()
         arguments = network_arguments(model) | passport["network"]["arguments"]
-        network = get_object(model._target_)(
+        network = import_object(model._target_)(
             passport["channels"],
             len(passport["class_names"]),
             tuple(passport["image_size"]),
@@ -153,14 +160,14 @@ def _make_optimizer(
         layer_decay=model.layer_decay,
         head_prefixes=head_prefixes(network),
     )
-    made: torch.optim.Optimizer = get_object(optimizer._target_)(
+    made: torch.optim.Optimizer = import_object(optimizer._target_)(
         params=groups, **own_fields(optimizer, OptimizerSettings)
     )
     return made
 
 
 def _make_schedule(scheduler: SchedulerSettings, total_steps: int) -> Callable[[int], float]:
-    made: Callable[[int], float] = get_object(scheduler._target_)(
+    made: Callable[[int], float] = import_object(scheduler._target_)(
         total_steps=total_steps, **own_fields(scheduler, SchedulerSettings)
     )
     return made

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from src.config.metrics import further_metrics
 from src.data.loading.datamodule import PictureData
 from src.machine.interruption import Interruption
 from src.metrics.summary import evaluate, metric_key
@@ -153,5 +154,5 @@ def measure_part(data: PictureData, part: str, answers: Answers) -> Measured:
         probs=probs,
         class_names=tuple(pictures.class_names),
     )
-    scores = evaluate(probs, targets, pictures.class_names)
+    scores = evaluate(probs, targets, pictures.class_names) | further_metrics(probs, targets)
     return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from src.config.checks import ConfigError, to_plain
-from src.config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
+from src.config.features import (
+    CLASSIFIERS,
+    ClassicalSettings,
+    EmbeddingSettings,
+    HandcraftedSettings,
+)
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.data.decoding.decode import PictureFormat
@@ -26,11 +31,12 @@ from src.features.classifier import FeatureClassifier, numbers_in
 from src.features.descriptors.picture import Floats
 from src.features.heads import Choice, fit_chosen
 from src.features.pipeline import make_pipeline
+from src.machine.imports import is_foreign
 from src.machine.interruption import Interruption
 from src.machine.parallel import available_cores
 from src.metrics.summary import evaluate, metric_key
 from src.records.champions import find_champion
-from src.runs.build import build_extractors, feature_table
+from src.runs.build import build_extractors, feature_table, foreign_descriptors
 from src.runs.candidates.candidate import Answers, Fitted, OnEpoch
 from src.runs.candidates.kept_heads import kept_choice
 from src.runs.folder import RunFolder
@@ -294,7 +300,19 @@ class ClassicalCandidate:
             "split_fingerprint": data.split.fingerprint,
             "epochs": 0,
             **({"networks": networks} if networks else {}),
+            **self._foreign(),
         }
+
+    def _foreign(self) -> dict[str, Any]:
+        """What of the model is a plugin's, as import paths."""
+        model = self._model
+        found: dict[str, Any] = {}
+        if isinstance(model, HandcraftedSettings) and (made := foreign_descriptors(model)):
+            found["descriptors"] = made
+        target = CLASSIFIERS.get(model.classifier)
+        if target is not None and is_foreign(target):
+            found["classifier_target"] = target
+        return found
 
 
 def _pinned(settings: RunSettings) -> RunSettings:

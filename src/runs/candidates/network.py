@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.config.checks import to_plain
+from src.config.checks import input_of, to_plain
 from src.config.schema import RunSettings, seconds_of
 from src.data.decoding.decode import PictureFormat
 from src.data.loading.datamodule import PictureData
@@ -25,7 +25,6 @@ from src.explain.score_maps import HasScoreMaps, class_maps
 from src.machine.interruption import Interruption
 from src.records.class_maps import ClassMaps
 from src.runs import build
-from src.runs.build.objects import input_of
 from src.runs.candidates.candidate import Answers, Fitted, OnEpoch
 from src.runs.candidates.head_start import start_head
 from src.runs.folder import RunFolder

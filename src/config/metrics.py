@@ -1,0 +1,66 @@
+"""The metrics that a sweep can go by, and those that plugins add to every run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+from src.config.checks import ConfigError
+
+__all__ = ["METRICS", "further_metrics", "metric"]
+
+Function = TypeVar("Function", bound=Callable[..., float])
+
+# Which way is better. Only validation: the test part is not used in a search.
+METRICS = {
+    "val/accuracy": "maximize",
+    "val/macro_f1": "maximize",
+    "val/loss": "minimize",
+    "val/log_loss": "minimize",
+    "val/calibration_error": "minimize",
+    "cost/parameters": "minimize",
+    "cost/flops": "minimize",
+    "cost/latency_ms": "minimize",
+    "cost/training_seconds": "minimize",
+}
+_FURTHER: dict[str, Callable[..., float]] = {}
+
+
+def metric(name: str, direction: Literal["maximize", "minimize"]) -> Callable[[Function], Function]:
+    """Register a metric, computed for every part that a run measures, as `{part}/NAME`.
+
+    The decorated function takes probabilities (N, K) float32 and targets (N,) int64 and returns a
+    finite number.
+
+    Raises:
+        ConfigError: a metric has the name.
+    """
+
+    def register(function: Function) -> Function:
+        if name in _FURTHER or f"val/{name}" in METRICS:
+            raise ConfigError(f"metric {name}: there is one of that name already.")
+        _FURTHER[name] = function
+        METRICS[f"val/{name}"] = direction
+        return function
+
+    return register
+
+
+def further_metrics(probs: Any, targets: Any) -> dict[str, float]:
+    """Return the metrics of the plugins by their plain names.
+
+    Raises:
+        ConfigError: one of them fails, or returns no finite number.
+    """
+    found = {}
+    for name, function in _FURTHER.items():
+        try:
+            found[name] = float(function(probs, targets))
+        except Exception as error:
+            raise ConfigError(
+                f"metric {name} of {function.__module__} fails: {type(error).__name__}: {error}."
+            ) from error
+        if not math.isfinite(found[name]):
+            raise ConfigError(f"metric {name} of {function.__module__} is {found[name]}.")
+    return found

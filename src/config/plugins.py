@@ -1,0 +1,171 @@
+"""Plugins: networks, descriptors, classifiers, data sources, ... from outside of the project.
+
+A plugin is a folder, with Python files and perhaps conf/ and sweeps/spaces/ beside them, or an
+importable module or package with such folders in it. Nothing of it is imported unless the user
+names it: `plugins=FOLDER` on the command line, or the environment variable BAKEOFF_PLUGINS, which
+the processes that a command starts inherit. Several are separated as in PATH.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from src.config.checks import ConfigError
+from src.machine.imports import allow_module
+
+__all__ = [
+    "VARIABLE",
+    "Plugin",
+    "loaded_plugins",
+    "plugin_folders",
+    "plugin_of",
+    "plugin_words",
+    "take_plugins",
+]
+
+VARIABLE = "BAKEOFF_PLUGINS"
+_KEY = "plugins"
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_NO_MODULES = ("test_", "conftest", "setup")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Code and configuration from outside, imported.
+
+    Attributes:
+        name: absolute path of a folder, or the name of a module.
+        folder: what holds conf/ and sweeps/spaces/, if it has any.
+        modules: that may be imported by name, packages with all in them.
+        root: what its modules are imported from.
+    """
+
+    name: str
+    folder: Path
+    modules: tuple[str, ...]
+    root: Path
+
+    def files(self) -> list[Path]:
+        """Return its Python files, relative to `root`."""
+        alone = self.folder == self.root and self.name in self.modules  # no package, no folder
+        found = [self.root / f"{self.name}.py"] if alone else self.folder.rglob("*.py")
+        return sorted(file.relative_to(self.root) for file in found)
+
+
+def take_plugins(words: Sequence[str]) -> list[str]:
+    """Import the plugins that `plugins=...` names; return the other words.
+
+    Raises:
+        ConfigError: there is no such folder or module, or it cannot be imported.
+    """
+    prefix = f"{_KEY}="
+    named = [word.removeprefix(prefix) for word in words if word.startswith(prefix)]
+    for value in named:
+        if not value.strip(os.pathsep + " "):
+            raise ConfigError(f"{_KEY} is empty: name a folder or a module, or leave it out.")
+    wanted = [name for value in [os.environ.get(VARIABLE, ""), *named] for name in _names(value)]
+    if wanted:
+        os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys(wanted))
+    loaded_plugins()
+    return [word for word in words if not word.startswith(prefix)]
+
+
+def plugin_words() -> list[str]:
+    """Return the word that names this process's plugins on a command line; none without any."""
+    named = _names(os.environ.get(VARIABLE, ""))
+    return [f"{_KEY}={os.pathsep.join(named)}"] if named else []
+
+
+def loaded_plugins() -> tuple[Plugin, ...]:
+    """Return the plugins that this process may use, imported once each.
+
+    Raises:
+        ConfigError: as `take_plugins`.
+    """
+    return tuple(_load(name) for name in _names(os.environ.get(VARIABLE, "")))
+
+
+def plugin_folders(*parts: str) -> tuple[Path, ...]:
+    """Return this folder of every plugin that has it: `plugin_folders("sweeps", "spaces")`."""
+    folders = (plugin.folder.joinpath(*parts) for plugin in loaded_plugins())
+    return tuple(folder for folder in folders if folder.is_dir())
+
+
+def plugin_of(target: str) -> Plugin | None:
+    """Return the plugin that an import path leads into, or None."""
+    for plugin in loaded_plugins():
+        if any(f"{target}.".startswith(f"{module}.") for module in plugin.modules):
+            return plugin
+    return None
+
+
+def _names(value: str) -> list[str]:
+    """Absolute paths of folders, and names of modules."""
+    named = filter(None, (name.strip() for name in value.split(os.pathsep)))
+    return [name if _is_module(name) else str(Path(name).expanduser().absolute()) for name in named]
+
+
+def _is_module(name: str) -> bool:
+    return _MODULE.fullmatch(name) is not None and not Path(name).is_dir()
+
+
+@cache
+def _load(name: str) -> Plugin:
+    if _is_module(name):
+        return _load_module(name)
+    folder = Path(name)
+    if not folder.is_dir():
+        raise ConfigError(f"{_KEY}: there is no folder {name}.")
+    modules = tuple(
+        file.stem
+        for file in sorted(folder.glob("*.py"))
+        if file.stem.isidentifier() and not file.stem.startswith(_NO_MODULES)
+    )
+    if not modules and not folder.joinpath("conf").is_dir():
+        raise ConfigError(f"{_KEY}: {name} has neither Python files nor a folder conf/.")
+    if name not in sys.path:
+        sys.path.append(name)  # at the end: a plugin replaces no module of another package
+    for module in modules:
+        file = folder / f"{module}.py"
+        found = _imported(module, str(file))
+        if Path(found.__file__ or "").resolve() != file.resolve():
+            raise ConfigError(
+                f"{_KEY}: {file} has the name of another module, {module}: give it another name."
+            )
+        allow_module(module)
+    return Plugin(name, folder, modules, folder)
+
+
+def _load_module(name: str) -> Plugin:
+    top = _imported(name.partition(".")[0], name)
+    _imported(name, name)
+    if top.__file__ is None:
+        raise ConfigError(f"{_KEY}: {name} is a folder without __init__.py: say plugins=FOLDER.")
+    allow_module(top.__name__)
+    folder = Path(top.__file__).resolve().parent
+    root = folder.parent if hasattr(top, "__path__") else folder
+    return Plugin(top.__name__, folder, (top.__name__,), root)
+
+
+def _imported(module: str, shown: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ConfigError:
+        raise
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            raise ConfigError(f"{_KEY}: there is neither a folder nor a module {shown}.") from None
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((f", line {f.lineno}" for f in reversed(frames) if f.filename == shown), "")
+        raise ConfigError(
+            f"{_KEY}: {shown}{line} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
