@@ -40,7 +40,7 @@ from src.runs.start import Membership, open_folder, record_start
 from src.storage.files import remove_leftovers
 from src.tracking.provenance import command_line
 from src.tracking.tracker import Tracker
-from src.training.quiet import quiet_lightning
+from src.training.progress import quiet_lightning
 
 __all__ = ["OnEpoch", "run_experiment"]
 

@@ -26,15 +26,14 @@ from src.machine.cpu_load import CpuLoad, is_idle, others_load, threads_beside
 from src.machine.hardware import machine
 from src.runs import build
 from src.storage import kept
-from src.training.plans import (
+from src.training.stepper import RangeTest, Stepper, range_test
+from src.training.training_plan import (
     Choice,
-    Plan,
-    Stepper,
     Timing,
+    TrainingPlan,
     sensible_plans,
     time_plans,
 )
-from src.training.range_test import RangeTest, range_test
 
 __all__ = ["Resolved", "resolve", "seconds_per_epoch"]
 
@@ -180,7 +179,7 @@ def _with_plan(resolved: Resolved, data: PictureData, device: torch.device) -> R
         "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
     }
     found, known = _kept("plan", key, settings, data, device, measure)
-    plan = Plan(**found["plan"])
+    plan = TrainingPlan(**found["plan"])
     timings = tuple(Timing.from_plain(plain) for plain in found["timings"])
     return replace(
         resolved,
@@ -210,7 +209,11 @@ def _compared(
 
 
 def _plan_note(
-    plan: Plan, timings: Sequence[Timing], reason: str | None, device: torch.device, known: bool
+    plan: TrainingPlan,
+    timings: Sequence[Timing],
+    reason: str | None,
+    device: torch.device,
+    known: bool,
 ) -> str:
     """A line for people: what was chosen, and by which speeds."""
     threads = f", {_threads(plan.threads)}" if device.type == "cpu" else ""
@@ -368,15 +371,15 @@ def _with(settings: RunSettings, group: str, **values: Any) -> RunSettings:
     return replace(settings, **{group: replace(getattr(settings, group), **values)})
 
 
-def _asked(settings: RunSettings, plan: Plan) -> bool:
+def _asked(settings: RunSettings, plan: TrainingPlan) -> bool:
     """Whether a plan is what the settings force, where they force something."""
     given = {k: v for k, v in to_plain(settings.runtime).items() if v not in (_AUTO, None)}
     return all(getattr(plan, key) == value for key, value in given.items())
 
 
-def _plan_of(settings: RunSettings, threads: int) -> Plan:
+def _plan_of(settings: RunSettings, threads: int) -> TrainingPlan:
     """The settings' own plan, with what is simplest where they leave it open."""
-    return Plan(**to_plain(_concrete(settings, threads).runtime))
+    return TrainingPlan(**to_plain(_concrete(settings, threads).runtime))
 
 
 def _concrete(settings: RunSettings, threads: int) -> RunSettings:
@@ -394,7 +397,7 @@ def _threads(count: int) -> str:
     return f"{count} thread{'s' * (count > 1)}"
 
 
-def _speed(timing: Timing, chosen: Plan) -> str:
+def _speed(timing: Timing, chosen: TrainingPlan) -> str:
     name = str(timing.plan)
     if timing.plan.threads != chosen.threads:
         name += f", {_threads(timing.plan.threads)}"

@@ -12,8 +12,7 @@ from torch import nn
 
 from src.data.augmentation.transforms import normalize
 from src.serving.predictor import Classify
-from src.training.inference import MEMORY_FORMATS, autocast
-from src.training.tta import averaged_logits
+from src.training.inference import MEMORY_FORMATS, autocast, averaged_logits
 
 __all__ = ["network_classifier"]
 

@@ -173,6 +173,8 @@ class EpochKeeper(pl.Callback):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._progress is not None:
+            self._progress.close()
         self._interruption.defer(False)
         self._interruption.check()
 

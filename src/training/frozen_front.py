@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from src.data.loading.loaders import Batch
 from src.storage.blocks import has_its_checksums, write_checksums
 from src.storage.build_once import made_once
-from src.training.depth import unwrapped
-from src.training.freezing import evaluating
+from src.training.freezing import evaluating, unwrapped
 from src.training.inference import autocast
 from src.training.task import ClassificationTask
 

@@ -7,16 +7,16 @@ from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from src.data.augmentation.transforms import normalize
 from src.data.loading.loaders import Batch
 from src.data.randomness import derive_seed
-from src.training.ema import WeightAverage
 from src.training.freezing import Freezing
-from src.training.totals import Totals
+from src.training.weight_averages import WeightAverage
 
-__all__ = ["Augmentation", "ClassificationTask", "Front", "head_prefixes"]
+__all__ = ["Augmentation", "ClassificationTask", "Front", "RunningTotals", "head_prefixes"]
 
 _DROPOUT_STREAM = 7  # keeps the seeds of a step's dropout apart from those of other draws
 
@@ -50,6 +50,54 @@ class Front(Protocol):
     """What is kept of training pictures; see src/training/frozen_front.py."""
 
     def logits(self, sample_ids: Tensor, view: int) -> Tensor: ...
+
+
+class RunningTotals:
+    """Mean loss and accuracy over the batches added since the last `reset`.
+
+    The sums are kept on the device: adding costs no synchronisation, `read` does.
+    """
+
+    def __init__(self) -> None:
+        self._sums: Tensor | None = None
+        self.samples = 0
+
+    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch: its mean loss (scalar), logits (B, K), targets (B,) or (B, K)."""
+        with torch.no_grad():
+            size = len(logits)
+            labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
+            correct = (logits.argmax(dim=1) == labels).sum()
+            # float64 (float32 where a device has none): a million samples still count exactly.
+            wide = torch.float32 if loss.device.type == "mps" else torch.float64
+            batch = torch.stack([loss.detach().to(wide) * size, correct.to(wide)])
+            self._sums = batch if self._sums is None else self._sums.to(batch.device) + batch
+            self.samples += size
+
+    def read(self, *, everywhere: bool = False) -> dict[str, float]:
+        """Return `loss` (mean per sample) and `accuracy` in [0, 1]; empty when nothing was added.
+
+        With `everywhere` the sums of all processes are added; every process must then call it.
+        """
+        if self._sums is None:
+            return {}
+        sums = torch.cat([self._sums, self._sums.new_tensor([float(self.samples)])])
+        if everywhere and dist.is_available() and dist.is_initialized():
+            dist.all_reduce(sums)
+        loss, correct, samples = sums.tolist()
+        return {"loss": loss / samples, "accuracy": correct / samples}
+
+    def reset(self) -> None:
+        self._sums = None
+        self.samples = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums so far, for a checkpoint in the middle of an epoch."""
+        return {"sums": self._sums, "samples": self.samples}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._sums, self.samples = state["sums"], state["samples"]
 
 
 class ClassificationTask(pl.LightningModule):
@@ -101,7 +149,7 @@ class ClassificationTask(pl.LightningModule):
         self.register_buffer("std", torch.tensor(std))
         self.average = WeightAverage(network, ema_decay) if ema_decay > 0 else None
         self.passport = passport or {}
-        self.totals = {"train": Totals(), "val": Totals()}
+        self.totals = {"train": RunningTotals(), "val": RunningTotals()}
         self._augment = augment
         self.make_optimizer = make_optimizer
         self._make_schedule = make_schedule

@@ -25,8 +25,8 @@ from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved
 from src.tracking.tracker import Tracker
 from src.training.checkpoints import AtomicCheckpointIO
-from src.training.soup import mean_of_weights, renew_batch_statistics
 from src.training.task import ClassificationTask
+from src.training.weight_averages import mean_of_weights, renew_batch_statistics
 
 __all__ = ["SoupCandidate", "TrainedSoup"]
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from src.data.augmentation.transforms import normalize
-from src.training.inference import MEMORY_FORMATS
-from src.training.tta import averaged_logits
+from src.training.inference import MEMORY_FORMATS, averaged_logits
 
 __all__ = ["CannotExport", "WholeNetwork", "quiet", "traced"]
 

@@ -14,23 +14,25 @@ import torch
 from torch import Tensor, nn
 
 from src.data.loading.loaders import Batch
-from src.training import plans
-from src.training.plans import (
+from src.training import training_plan
+from src.training.task import ClassificationTask
+from src.training.training_plan import (
     Choice,
-    Plan,
     Stepper,
     Timing,
+    TrainingPlan,
     fastest,
     sensible_plans,
     time_plans,
 )
-from src.training.task import ClassificationTask
 
 CPU = torch.device("cpu")
-SIMPLE = Plan("float32", "contiguous", False, 1)
+SIMPLE = TrainingPlan("float32", "contiguous", False, 1)
 OTHER = replace(SIMPLE, memory_format="channels_last")
 FOUR = [
-    Plan(p, f, False, 1) for p in ("float32", "bfloat16") for f in ("contiguous", "channels_last")
+    TrainingPlan(p, f, False, 1)
+    for p in ("float32", "bfloat16")
+    for f in ("contiguous", "channels_last")
 ]
 HALF_LAST = FOUR[3]
 
@@ -107,7 +109,10 @@ def test_a_step_is_the_optimizers_and_heeds_the_clip(batch: Batch) -> None:
 
 
 def compared(
-    plans: list[Plan], make: Callable[[Plan], ClassificationTask], batch: Batch, **words: Any
+    plans: list[TrainingPlan],
+    make: Callable[[TrainingPlan], ClassificationTask],
+    batch: Batch,
+    **words: Any,
 ) -> Choice:
     given = {"allowed": lambda plan: True, "total_steps": 100_000, "announce": lambda text: None}
     return time_plans(plans, make, batch, device=CPU, **(given | words))
@@ -125,7 +130,7 @@ def test_a_plan_whose_gradient_is_another_one_is_not_taken(batch: Batch) -> None
 def test_a_plan_that_cannot_run_is_not_taken_unless_it_is_the_only_one(batch: Batch) -> None:
     wrongs = {"contiguous": 0.0, "channels_last": math.inf}
 
-    def make(plan: Plan) -> ClassificationTask:
+    def make(plan: TrainingPlan) -> ClassificationTask:
         return task(wrongs[plan.memory_format])
 
     choice = compared([SIMPLE, OTHER], make, batch)
@@ -138,12 +143,12 @@ def test_a_plan_that_cannot_run_is_not_taken_unless_it_is_the_only_one(batch: Ba
 class Clock:
     """Time that passes only in steps, by what `cost` says of a plan and a number of pictures."""
 
-    def __init__(self, cost: Callable[[Plan, int], float]) -> None:
+    def __init__(self, cost: Callable[[TrainingPlan, int], float]) -> None:
         self.now = 0.0
         self.cost = cost
-        self.steps: list[tuple[Plan, int]] = []
+        self.steps: list[tuple[TrainingPlan, int]] = []
 
-    def make(self, plan: Plan) -> ClassificationTask:
+    def make(self, plan: TrainingPlan) -> ClassificationTask:
         made = task()
         step = made.training_step
 
@@ -158,17 +163,19 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clock]:
-    def installed(cost: Callable[[Plan, int], float]) -> Clock:
+    def installed(cost: Callable[[TrainingPlan, int], float]) -> Clock:
         made = Clock(cost)
-        monkeypatch.setattr(plans.time, "perf_counter", lambda: made.now)
-        monkeypatch.setattr(plans.time, "thread_time", lambda: made.now)
+        monkeypatch.setattr(training_plan.time, "perf_counter", lambda: made.now)
+        monkeypatch.setattr(training_plan.time, "thread_time", lambda: made.now)
         return made
 
     return installed
 
 
 @pytest.mark.parametrize("fast", FOUR, ids=str)
-def test_the_fastest_is_taken(clock: Callable[..., Clock], batch: Batch, fast: Plan) -> None:
+def test_the_fastest_is_taken(
+    clock: Callable[..., Clock], batch: Batch, fast: TrainingPlan
+) -> None:
     time = clock(lambda plan, pictures: (1 if plan == fast else 2) * pictures * 1e-4)
     choice = compared(FOUR, time.make, batch)
     assert choice.plan == fast
@@ -179,7 +186,7 @@ def test_the_fastest_is_taken(clock: Callable[..., Clock], batch: Batch, fast: P
 def test_a_slow_moment_decides_nothing(
     clock: Callable[..., Clock], batch: Batch, interrupted: int
 ) -> None:
-    def cost(plan: Plan, pictures: int) -> float:
+    def cost(plan: TrainingPlan, pictures: int) -> float:
         busy = interrupted <= len(time.steps) < interrupted + 6
         return (1 if plan == FOUR[2] else 2) * pictures * (1e-3 if busy else 1e-4)
 
@@ -229,7 +236,7 @@ def test_without_time_half_precision_is_taken_only_where_it_is_sound(batch: Batc
     wrongs = {"float32": 0.0, "bfloat16": 3.0}
     slow = {"total_steps": 1}
 
-    def make(plan: Plan) -> ClassificationTask:
+    def make(plan: TrainingPlan) -> ClassificationTask:
         made = task(wrongs[plan.precision])
         forward = made.training_step
         made.training_step = lambda *given: (sleep(0.2), forward(*given))[1]  # type: ignore[method-assign]
@@ -242,7 +249,7 @@ def test_without_time_half_precision_is_taken_only_where_it_is_sound(batch: Batc
 
 def test_what_is_measured_is_announced_before(clock: Callable[..., Clock], batch: Batch) -> None:
     time = clock(lambda plan, pictures: pictures * 0.01)
-    said: list[tuple[str, set[Plan]]] = []
+    said: list[tuple[str, set[TrainingPlan]]] = []
     compared(
         FOUR,
         time.make,
@@ -286,7 +293,7 @@ def test_a_later_plan_must_be_clearly_faster() -> None:
 def test_sensible_plans(
     monkeypatch: pytest.MonkeyPatch, has_bfloat16: bool, convolves: bool
 ) -> None:
-    monkeypatch.setattr(plans, "has_bfloat16", lambda device: has_bfloat16)
+    monkeypatch.setattr(training_plan, "has_bfloat16", lambda device: has_bfloat16)
     network = nn.Conv2d(1, 1, 3) if convolves else nn.Linear(1, 1)
     found = sensible_plans(network, CPU, threads=2)
     assert {p.precision for p in found} == {"float32"} | ({"bfloat16"} if has_bfloat16 else set())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from src.training.tta import VIEWS, averaged_logits, views
+from src.training.inference import VIEWS, averaged_logits, views
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from src.data.loading.loaders import Batch
-from src.training.plans import Stepper
-from src.training.range_test import range_test
+from src.training.stepper import Stepper, range_test
 from src.training.task import ClassificationTask
 
 

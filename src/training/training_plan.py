@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from src.data.loading.loaders import Batch
 from src.machine.hardware import has_bfloat16
-from src.training.inference import autocast
+from src.training.stepper import Stepper
 from src.training.task import ClassificationTask
 
-__all__ = ["Choice", "Plan", "Stepper", "Timing", "fastest", "sensible_plans", "time_plans"]
+__all__ = ["Choice", "Timing", "TrainingPlan", "fastest", "sensible_plans", "time_plans"]
 
 # Of the training that the comparison serves; one second is no wait, however short the training.
 _SHARE, _LEAST_ALLOWANCE, _MOST_ALLOWANCE = 0.05, 1.0, 20.0
@@ -47,11 +47,11 @@ _MOST_LOSS_CHANGE = 0.05
 # About what compiling takes on a GPU.
 _COMPILE_SECONDS = 60.0
 
-MakeTask = Callable[["Plan"], ClassificationTask]
+MakeTask = Callable[["TrainingPlan"], ClassificationTask]
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How a training computes; the fields are those of the runtime settings."""
 
     precision: str
@@ -75,7 +75,7 @@ class Timing:
         reason: why it is out, or None.
     """
 
-    plan: Plan
+    plan: TrainingPlan
     seconds: float
     pictures: int
     reason: str | None = None
@@ -95,7 +95,7 @@ class Timing:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Timing:
-        plan = Plan(**{name: plain[name] for name in Plan.__dataclass_fields__})
+        plan = TrainingPlan(**{name: plain[name] for name in TrainingPlan.__dataclass_fields__})
         seconds = math.inf if plain["seconds"] is None else float(plain["seconds"])
         return cls(plan, seconds, int(plain["pictures"]), plain["reason"])
 
@@ -109,76 +109,12 @@ class Choice:
         reason: why a plan that is usually faster is out where nothing was timed, or None.
     """
 
-    plan: Plan
+    plan: TrainingPlan
     timings: tuple[Timing, ...] = ()
     reason: str | None = None
 
 
-class Stepper:
-    """Training steps as Lightning takes them, without Lightning: to time them, or to try rates.
-
-    Args:
-        task: is trained; hand over one that nobody needs.
-        precision: see `autocast`.
-        device: where to.
-        gradient_clip: largest norm of the gradient, or None.
-    """
-
-    def __init__(
-        self,
-        task: ClassificationTask,
-        *,
-        precision: str,
-        device: torch.device,
-        gradient_clip: float | None,
-    ) -> None:
-        self.task = task.to(device).train()
-        self.optimizer = task.make_optimizer(task.network)
-        self._precision = precision
-        self._device = device
-        self._clip = gradient_clip
-        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
-
-    def gradient(self, batch: Batch) -> tuple[float, Tensor]:
-        """Loss and gradient (P,) of a batch; changes no weight."""
-        loss = self._backward(batch)
-        parts = [p.grad.flatten() for p in self.task.network.parameters() if p.grad is not None]
-        flat = torch.cat(parts).double() / self._scaler.get_scale()
-        self.optimizer.zero_grad(set_to_none=True)
-        return float(loss), flat
-
-    def step(self, batch: Batch) -> Tensor:
-        """One step of the optimizer; the loss, a scalar on the device."""
-        loss = self._backward(batch)
-        self._scaler.unscale_(self.optimizer)
-        if self._clip is not None:
-            nn.utils.clip_grad_norm_(self.task.network.parameters(), self._clip)
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss
-
-    def timed(self, batch: Batch) -> float:
-        """Seconds of one step, to its end on the device.
-
-        On one thread of a CPU they are those of the thread, of which other programs take none.
-        """
-        alone = self._device.type == "cpu" and torch.get_num_threads() == 1
-        clock = time.thread_time if alone else time.perf_counter
-        began = clock()
-        self.step(batch)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return clock() - began
-
-    def _backward(self, batch: Batch) -> Tensor:
-        with autocast(self._device, self._precision):
-            loss = self.task.training_step(_moved(batch, self._device), batch.step)
-        self._scaler.scale(loss).backward()
-        return loss.detach()
-
-
-def sensible_plans(network: nn.Module, device: torch.device, *, threads: int) -> list[Plan]:
+def sensible_plans(network: nn.Module, device: torch.device, *, threads: int) -> list[TrainingPlan]:
     """What to try, the simplest first.
 
     Half precision is tried where the hardware has it: emulated, it is slow. The memory layout is
@@ -191,16 +127,16 @@ def sensible_plans(network: nn.Module, device: torch.device, *, threads: int) ->
         precisions.append("float16")
     convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
     formats = ["channels_last", "contiguous"] if convolves else ["contiguous"]
-    return [Plan(p, f, False, threads) for p in precisions for f in formats]
+    return [TrainingPlan(p, f, False, threads) for p in precisions for f in formats]
 
 
 def time_plans(
-    plans: Sequence[Plan],
+    plans: Sequence[TrainingPlan],
     make_task: MakeTask,
     batch: Batch,
     *,
     device: torch.device,
-    allowed: Callable[[Plan], bool],
+    allowed: Callable[[TrainingPlan], bool],
     gradient_clip: float | None = None,
     total_steps: int,
     announce: Callable[[str], None] = print,
@@ -257,7 +193,7 @@ def time_plans(
     return Choice(best.plan, tuple(timings))
 
 
-def usual_plan(plans: Sequence[Plan]) -> Plan:
+def usual_plan(plans: Sequence[TrainingPlan]) -> TrainingPlan:
     """What is usually the fastest of the sensible plans: half precision, channels last."""
     return min(plans, key=lambda p: (p.precision == "float32", p.memory_format != "channels_last"))
 
@@ -301,15 +237,15 @@ class _Trials:
         self._device = device
         self._clip = gradient_clip
         self._reference: tuple[float, Tensor] | None = None
-        self._steppers: dict[Plan, Stepper] = {}
+        self._steppers: dict[TrainingPlan, Stepper] = {}
 
-    def first_step(self, plan: Plan) -> float:
+    def first_step(self, plan: TrainingPlan) -> float:
         """Seconds of a step of the simplest plan, which becomes the reference of the others."""
         stepper = self._started(plan)
         seconds = stepper.timed(self.batch)
         return seconds if seconds > _LONG_STEP else min(seconds, stepper.timed(self.batch))
 
-    def usual(self, plans: Sequence[Plan]) -> Choice:
+    def usual(self, plans: Sequence[TrainingPlan]) -> Choice:
         """The plan that is usually the fastest, where its gradient is sound; nothing is timed."""
         plan = usual_plan(plans)
         try:
@@ -319,7 +255,7 @@ class _Trials:
             return Choice(usual_plan(single or plans[:1]), reason=f"{plan} {unsound}")
         return Choice(plan)
 
-    def race(self, plans: Sequence[Plan], deadline: float) -> list[Timing] | None:
+    def race(self, plans: Sequence[TrainingPlan], deadline: float) -> list[Timing] | None:
         """Timings of the plans, in their order; slow ones drop out once another is far ahead.
 
         Args:
@@ -329,8 +265,8 @@ class _Trials:
         Returns:
             None where the deadline passed before each plan had taken enough steps.
         """
-        seconds: dict[Plan, float] = {}
-        reasons: dict[Plan, str] = {}
+        seconds: dict[TrainingPlan, float] = {}
+        reasons: dict[TrainingPlan, str] = {}
         for plan in plans:
             if time.perf_counter() > deadline:
                 return None
@@ -353,7 +289,7 @@ class _Trials:
         count = len(self.batch.images)
         return [Timing(p, seconds.get(p, math.inf), count, reasons.get(p)) for p in plans]
 
-    def _started(self, plan: Plan) -> Stepper:
+    def _started(self, plan: TrainingPlan) -> Stepper:
         """A stepper whose gradient is that of single precision, nearly."""
         torch.set_num_threads(plan.threads)
         if plan in self._steppers:
@@ -400,11 +336,6 @@ def _part(batch: Batch, count: int) -> Batch:
     """The first pictures of a batch."""
     images, targets, ids, step = batch
     return Batch(images[:count], targets[:count], ids[:count], step)
-
-
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    images, targets, ids, step = batch
-    return Batch(images.to(device), targets.to(device), ids.to(device), step)
 
 
 def _halves(count: int) -> list[int]:
