@@ -35,7 +35,7 @@ from src.selection.comparison import compared
 from src.serving.bundle import open_predictor
 from src.storage.cache import cache_folder
 from src.storage.kept import Kept, load, store
-from src.tracking.history import read_history
+from src.tracking.spool import read_history
 from src.training.checkpoints import read_checkpoint
 
 __all__ = ["Question", "World"]

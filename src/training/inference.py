@@ -14,11 +14,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from src.data.loading.loaders import Batch
     from src.training.task import ClassificationTask
 
@@ -28,6 +26,7 @@ __all__ = [
     "VIEWS",
     "autocast",
     "averaged_logits",
+    "memory_formats",
     "predict",
     "require_finite",
     "views",
@@ -53,6 +52,12 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
     dtype = AUTOCAST[precision]
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         yield
+
+
+def memory_formats(network: nn.Module) -> list[str]:
+    """Return the memory formats worth trying; without convolutions they make no difference."""
+    convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
+    return ["channels_last", "contiguous"] if convolves else ["contiguous"]
 
 
 def require_finite(network: nn.Module) -> None:

@@ -1,10 +1,13 @@
-"""Which arithmetic trains a network fastest on this machine: a few real steps of each plan decide.
+"""The choice of the fastest arithmetic for a training, by timing a few steps of each plan.
 
 A plan is a way to compute the same training: number format, memory layout, compiled or not, CPU
 threads. None is fastest everywhere, so the sensible ones take turns on the user's own network and
-pictures; a plan whose gradient leaves that of single precision is not sound and drops out. The
-comparison may cost a small part of the training that it serves and no more: where even a few steps
-of each plan would, the usual plan is taken without one.
+pictures; a plan whose gradient differs too much from that of single precision is excluded. The
+comparison may cost a small share of the training: where even a few steps of each plan would take
+longer, the usual plan is taken without one.
+
+`torch.utils.benchmark` is not used, as it times one statement after another by the wall clock;
+here plans take turns within a deadline, and one thread's processor time counts.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from src.data.loading.loaders import Batch
-from src.machine.hardware import has_bfloat16
+from src.machine.hardware import precisions
+from src.training.inference import memory_formats
 from src.training.stepper import Stepper
 from src.training.task import ClassificationTask
 
@@ -52,7 +56,7 @@ MakeTask = Callable[["TrainingPlan"], ClassificationTask]
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How a training computes; the fields are those of the runtime settings."""
+    """The arithmetic of a training; the fields are those of the runtime settings."""
 
     precision: str
     memory_format: str
@@ -66,13 +70,13 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Timing:
-    """What timing a plan gave.
+    """The time of a plan.
 
     Attributes:
-        seconds: the fastest of its steps; infinite where it could not run or is not sound. On one
-            thread of a CPU, seconds of the thread and not of the clock.
+        seconds: of its fastest step; infinite where it could not run or is not accurate. On one
+            thread of a CPU, processor time of the thread.
         pictures: of one such step.
-        reason: why it is out, or None.
+        reason: why the plan is excluded, or None.
     """
 
     plan: TrainingPlan
@@ -85,7 +89,7 @@ class Timing:
         return self.pictures / self.seconds
 
     def plain(self) -> dict[str, Any]:
-        """For JSON; `seconds` is None where the plan is out."""
+        """Return plain values for JSON; `seconds` is None where the plan is excluded."""
         return {
             **asdict(self.plan),
             "seconds": self.seconds if math.isfinite(self.seconds) else None,
@@ -102,11 +106,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Choice:
-    """The plan to take.
+    """The chosen plan.
 
     Attributes:
-        timings: of the plans that were compared; empty where that would have taken too long.
-        reason: why a plan that is usually faster is out where nothing was timed, or None.
+        timings: of the compared plans; empty where comparing would have taken too long.
+        reason: why the usual plan is excluded where nothing was timed, or None.
     """
 
     plan: TrainingPlan
@@ -115,19 +119,9 @@ class Choice:
 
 
 def sensible_plans(network: nn.Module, device: torch.device, *, threads: int) -> list[TrainingPlan]:
-    """What to try, the simplest first.
-
-    Half precision is tried where the hardware has it: emulated, it is slow. The memory layout is
-    of no consequence to a network without convolutions.
-    """
-    precisions = ["float32"]
-    if has_bfloat16(device):
-        precisions.append("bfloat16")
-    elif device.type == "cuda":
-        precisions.append("float16")
-    convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
-    formats = ["channels_last", "contiguous"] if convolves else ["contiguous"]
-    return [TrainingPlan(p, f, False, threads) for p in precisions for f in formats]
+    """Return the plans to compare, the simplest first."""
+    formats = memory_formats(network)
+    return [TrainingPlan(p, f, False, threads) for p in precisions(device) for f in formats]
 
 
 def time_plans(
@@ -141,22 +135,22 @@ def time_plans(
     total_steps: int,
     announce: Callable[[str], None] = print,
 ) -> Choice:
-    """Time the plans, whose steps take turns so that a busy moment hits all alike.
+    """Time the plans, whose steps take turns so that a busy moment affects all alike.
 
-    A first step of few pictures tells how long the training will take. The comparison may cost a
+    A first step of few pictures estimates the duration of the training. The comparison may cost a
     twentieth of that, within one second and twenty, and uses as many pictures of the batch as fit;
     where it would cost more, `usual_plan` is taken. The number of threads is chosen for the
     fastest plan alone, and compiling is tried for it on a GPU where the allowance pays for it.
 
     Args:
-        plans: what to time; the first is what the others are compared with.
+        plans: the first is the reference of the others.
         make_task: builds the task for a plan, with the same weights every time.
         batch: a training batch on the CPU.
         device: where to train.
         allowed: which further plans may be tried.
         gradient_clip: as in the training.
         total_steps: steps that the training would take.
-        announce: is told what is measured and about how long that takes, before it begins.
+        announce: called with a line about what is measured and for how long, before it begins.
     """
     halves = [n for n in _halves(plans[0].threads)[1:] if device.type == "cpu"]
     further = [n for n in halves if allowed(replace(plans[0], threads=n))]
@@ -164,29 +158,29 @@ def time_plans(
         return Choice(plans[0])
     began = time.perf_counter()
     few = _part(batch, _LEAST_PICTURES)
-    trials = _Trials(make_task, few, device, gradient_clip)
-    first = trials.first_step(plans[0])
+    comparison = _Comparison(make_task, few, device, gradient_clip)
+    first = comparison.first_step(plans[0])
     whole = first * len(batch.images) / len(few.images)
     allowance = min(_MOST_ALLOWANCE, max(_LEAST_ALLOWANCE, _SHARE * total_steps * whole))
     least = _LEAST_PASSES * (len(plans) + len(further)) * first
     if least > allowance:
-        return trials.usual(plans)
+        return comparison.usual(plans)
     size = len(batch.images)
     while size > len(few.images) and least * size / len(few.images) > allowance:
         size //= 2
-    trials.batch = _part(batch, max(size, len(few.images)))
-    most = least * len(trials.batch.images) / len(few.images) * _MOST_ROUNDS / _LEAST_ROUNDS
+    comparison.batch = _part(batch, max(size, len(few.images)))
+    most = least * len(comparison.batch.images) / len(few.images) * _MOST_ROUNDS / _LEAST_ROUNDS
     seconds = math.ceil(min(allowance, most))
     announce(f"runtime: measuring the fastest settings, about {seconds} s")
     deadline = began + allowance
-    timings = trials.race(plans, deadline)
+    timings = comparison.race(plans, deadline)
     if timings is None:
-        return trials.usual(plans)
+        return comparison.usual(plans)
     best = fastest(timings)
     others = [replace(best.plan, threads=n) for n in further]
     if device.type == "cuda" and allowance >= _COMPILE_SECONDS:
         others = [replace(best.plan, compile=True)]
-    again = trials.race([best.plan, *filter(allowed, others)], deadline) if others else None
+    again = comparison.race([best.plan, *filter(allowed, others)], deadline) if others else None
     if again is not None:
         timings = [timing for timing in timings if timing.plan != best.plan] + again
         best = _fewest_threads(again) if further else fastest(again)
@@ -194,12 +188,12 @@ def time_plans(
 
 
 def usual_plan(plans: Sequence[TrainingPlan]) -> TrainingPlan:
-    """What is usually the fastest of the sensible plans: half precision, channels last."""
+    """Return the plan that is usually the fastest: half precision, channels last."""
     return min(plans, key=lambda p: (p.precision == "float32", p.memory_format != "channels_last"))
 
 
 def fastest(timings: Iterable[Timing]) -> Timing:
-    """The plan to take: an earlier, simpler one unless a later one is clearly faster."""
+    """Return the fastest timing; an earlier, simpler plan unless a later one is clearly faster."""
     best, *others = timings
     for other in others:
         if other.seconds < _WORTHWHILE * best.seconds:
@@ -208,7 +202,7 @@ def fastest(timings: Iterable[Timing]) -> Timing:
 
 
 def _fewest_threads(timings: Iterable[Timing]) -> Timing:
-    """The timing with the fewest threads that is hardly slower than the fastest."""
+    """Return the timing with the fewest threads that is hardly slower than the fastest."""
     timings = list(timings)
     least = min(timing.seconds for timing in timings)
     return min(
@@ -217,8 +211,8 @@ def _fewest_threads(timings: Iterable[Timing]) -> Timing:
     )
 
 
-class _Trials:
-    """Steppers that take turns, and the gradient that all of them must come near.
+class _Comparison:
+    """Steppers of the plans, and the gradient that all of them must approximate.
 
     Attributes:
         batch: of the timed steps.
@@ -240,13 +234,13 @@ class _Trials:
         self._steppers: dict[TrainingPlan, Stepper] = {}
 
     def first_step(self, plan: TrainingPlan) -> float:
-        """Seconds of a step of the simplest plan, which becomes the reference of the others."""
+        """Return the seconds of a step of the simplest plan, the reference of the others."""
         stepper = self._started(plan)
         seconds = stepper.timed(self.batch)
         return seconds if seconds > _LONG_STEP else min(seconds, stepper.timed(self.batch))
 
     def usual(self, plans: Sequence[TrainingPlan]) -> Choice:
-        """The plan that is usually the fastest, where its gradient is sound; nothing is timed."""
+        """Return the usually fastest plan, if its gradient is accurate, without timing."""
         plan = usual_plan(plans)
         try:
             self._started(plan)
@@ -256,7 +250,7 @@ class _Trials:
         return Choice(plan)
 
     def race(self, plans: Sequence[TrainingPlan], deadline: float) -> list[Timing] | None:
-        """Timings of the plans, in their order; slow ones drop out once another is far ahead.
+        """Return timings of the plans, in their order; much slower ones are timed in fewer rounds.
 
         Args:
             plans: take turns.
@@ -290,7 +284,7 @@ class _Trials:
         return [Timing(p, seconds.get(p, math.inf), count, reasons.get(p)) for p in plans]
 
     def _started(self, plan: TrainingPlan) -> Stepper:
-        """A stepper whose gradient is that of single precision, nearly."""
+        """Return a stepper whose gradient approximates that of single precision."""
         torch.set_num_threads(plan.threads)
         if plan in self._steppers:
             return self._steppers[plan]
@@ -303,7 +297,7 @@ class _Trials:
         try:
             loss, gradient = stepper.gradient(self._few)
         except RuntimeError as error:
-            if self._reference is None:  # the simplest plan fails: so will the training, and say it
+            if self._reference is None:  # the simplest plan fails, so the training would too
                 raise
             raise _Unsound(f"does not run here: {str(error).splitlines()[0]}") from error
         if self._reference is None:
@@ -315,7 +309,7 @@ class _Trials:
 
 
 class _Unsound(Exception):
-    """Why a plan does not compute what single precision computes; follows the plan's name."""
+    """A plan does not compute what single precision computes; the message follows the plan."""
 
 
 def _require_sound(loss: float, gradient: Tensor, right_loss: float, right: Tensor) -> None:

@@ -55,7 +55,7 @@ def timed_as(
         return Choice(fastest(timings).plan, timings)
 
     monkeypatch.setattr(resolve, "time_plans", stand_in)
-    monkeypatch.setattr("src.training.plans.has_bfloat16", lambda device: True)
+    monkeypatch.setattr("src.machine.hardware.has_bfloat16", lambda device: True)
     return asked
 
 

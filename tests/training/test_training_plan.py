@@ -293,7 +293,7 @@ def test_a_later_plan_must_be_clearly_faster() -> None:
 def test_sensible_plans(
     monkeypatch: pytest.MonkeyPatch, has_bfloat16: bool, convolves: bool
 ) -> None:
-    monkeypatch.setattr(training_plan, "has_bfloat16", lambda device: has_bfloat16)
+    monkeypatch.setattr("src.machine.hardware.has_bfloat16", lambda device: has_bfloat16)
     network = nn.Conv2d(1, 1, 3) if convolves else nn.Linear(1, 1)
     found = sensible_plans(network, CPU, threads=2)
     assert {p.precision for p in found} == {"float32"} | ({"bfloat16"} if has_bfloat16 else set())

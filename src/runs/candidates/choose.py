@@ -115,8 +115,8 @@ def load_trained(checkpoint: Path) -> Trained:
         return TrainedEnsemble.load(checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = load_task(checkpoint)
-    settings = stored_settings(task.passport["settings"])
-    if "soup" in task.passport:
+    settings = stored_settings(task.metadata["settings"])
+    if "soup" in task.metadata:
         from src.runs.candidates.soup import TrainedSoup
 
         return TrainedSoup.from_file(checkpoint, task, settings, device)

@@ -102,7 +102,7 @@ def _features(
     from src.features.embedding import NetworkFeatures
     from src.features.table import FeatureTable
 
-    passport = task.passport
+    passport = task.metadata
     described = passport["network"] | {
         **data.pictures.format.plain(),
         "classes": len(passport["class_names"]),

@@ -121,12 +121,12 @@ class SoupCandidate:
         started = time.perf_counter()
         task = self._trained[0].task
         members = [self._library[i] for i in self._chosen]
-        task.passport["soup"] = [member.name for member in members]
+        task.metadata["soup"] = [member.name for member in members]
         file = folder.checkpoints / _FILE
         content = {
             "state_dict": task.state_dict(),
-            "epoch": task.passport["epochs"] - 1,
-            "bakeoff": task.passport,
+            "epoch": task.metadata["epochs"] - 1,
+            "bakeoff": task.metadata,
         }
         AtomicCheckpointIO().save_checkpoint(content, file)
         write_held_out(folder.checkpoints, self._found, self._library)

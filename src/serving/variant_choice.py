@@ -1,4 +1,4 @@
-"""What an exported variant is worth: whether it says the same, how fast, and which one to take."""
+"""Comparison of exported variants: agreement with the original, time, and the choice of one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 
 __all__ = ["agreement", "fastest_within", "ratios", "times_in_turns"]
 
-# A turn is long enough that the clock and a moment's disturbance do not count.
+# A turn is long enough that the clock and a short disturbance do not count.
 _TURN_SECONDS = 0.02
 
 
 def agreement(reference: NDArray[np.floating], logits: NDArray[np.floating]) -> tuple[float, float]:
-    """How near logits (N, K) are to those of a reference, N at least 1.
+    """Compare logits (N, K) with those of a reference, N at least 1.
 
     Returns:
-        the largest difference of any logit, infinite where one is no finite number, and the share
-        of pictures whose largest logit is that of the same class; a row with anything but finite
-        numbers says nothing.
+        the largest difference of any logit, infinite where one is not finite, and the share of
+        pictures with the same most probable class; a row that is not finite counts as different.
 
     Raises:
         ValueError: shapes that differ, or no rows.
@@ -30,19 +29,20 @@ def agreement(reference: NDArray[np.floating], logits: NDArray[np.floating]) -> 
         raise ValueError(f"logits of shapes {reference.shape} and {logits.shape} do not compare")
     finite = np.isfinite(logits).all(axis=1)
     same = finite & (reference.argmax(axis=1) == logits.argmax(axis=1))
-    apart = np.abs(reference.astype(np.float64) - logits)
-    largest = float(apart.max()) if finite.all() else float("inf")
+    differences = np.abs(reference.astype(np.float64) - logits)
+    largest = float(differences.max()) if finite.all() else float("inf")
     return largest, float(same.mean())
 
 
 def times_in_turns(
     calls: Mapping[str, Callable[[], object]], rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of a call, by name, one figure a round.
+    """Return the seconds of a call, by name, one value per round.
 
     All calls have their turn in every round, and each round another one begins, so that a busy
-    moment of the machine hits all alike. A turn is the median of as many calls as fit into some
-    20 ms, at least three of them; the first, in which kernels are chosen, does not count.
+    moment of the machine affects all alike, which `torch.utils.benchmark` does not do. A turn is
+    the median of as many calls as fit into some 20 ms, at least three; the first, in which kernels
+    are chosen, does not count.
     """
     names = list(calls)
     often = {name: _calls_a_turn(calls[name]) for name in names}
@@ -58,20 +58,20 @@ def times_in_turns(
 def fastest_within(
     seconds: Mapping[str, float], equal: Mapping[str, float], least_equal: float, original: str
 ) -> str:
-    """The name with the least seconds of those that agree, the original among them.
+    """Return the name of the fastest of the original and the variants that agree with it.
 
     Args:
         seconds: of one call, by name.
-        equal: share of equal labels, by name; the original's need not be there.
-        least_equal: what a variant needs of it.
-        original: stays where none is faster.
+        equal: share of equal labels, by name; not needed of the original.
+        least_equal: the least share of a variant.
+        original: its name; returned where no variant is faster.
     """
     fitting = [name for name in seconds if equal.get(name, 0.0) >= least_equal]
     return min([original, *fitting], key=seconds.__getitem__)
 
 
 def ratios(reference: Sequence[float], seconds: Sequence[float]) -> list[float]:
-    """How many times faster than the reference, round by round."""
+    """Return how many times faster than the reference each round is."""
     return [slow / fast for slow, fast in zip(reference, seconds, strict=True)]
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from src.serving.variants.judging import agreement, fastest_within, ratios, times_in_turns
+from src.serving.variant_choice import agreement, fastest_within, ratios, times_in_turns
 
 LOGITS = arrays(np.float32, (7, 4), elements=st.floats(-50, 50, width=32))
 

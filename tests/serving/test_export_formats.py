@@ -1,4 +1,4 @@
-"""What is written computes what the network computes, whoever runs it."""
+"""Exported files compute what the network computes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from src.serving.network import network_classifier
-from src.serving.pt2_network import open_pt2
-from src.serving.variants.pt2_file import write_pt2
-from src.serving.variants.whole import CannotExport, WholeNetwork, traced
-from tests.serving.bundles import network_and_passport
+from src.serving.export_formats import (
+    CannotExport,
+    exportable,
+    traced,
+    write_int8,
+    write_onnx,
+    write_pt2,
+)
+from src.serving.exported import open_pt2
+from src.serving.whole_network import WholeNetwork, network_classifier
+from tests.serving.bundles import network_and_metadata
 from tests.serving.test_bundle import OWN, ZOO
 
 SHAPE = (3, 16, 24)
@@ -26,7 +32,7 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
 
 
 def whole(model: str, *words: str) -> tuple[WholeNetwork, dict]:
-    network, passport = network_and_passport(*words, model=model, shape=SHAPE)
+    network, metadata = network_and_metadata(*words, model=model, shape=SHAPE)
     rng = torch.Generator().manual_seed(1)
     with torch.no_grad():  # statistics and branches that start at 0 or 1 would hide mistakes
         for name, tensor in network.state_dict().items():
@@ -34,7 +40,7 @@ def whole(model: str, *words: str) -> tuple[WholeNetwork, dict]:
                 tensor.uniform_(0.5, 2.0, generator=rng)
             elif tensor.is_floating_point():
                 tensor.add_(0.05 * torch.randn(tensor.shape, generator=rng))
-    return WholeNetwork(network, passport, "contiguous"), passport
+    return exportable(network, metadata, "contiguous"), metadata
 
 
 def expected(network: WholeNetwork, images: np.ndarray) -> np.ndarray:
@@ -49,8 +55,8 @@ def same(found: np.ndarray, wanted: np.ndarray, tolerance: float = 1e-4) -> None
 
 @pytest.mark.parametrize("tta", ["none", "flip_shift"])
 def test_the_whole_network_says_what_the_run_predicts(tta: str) -> None:
-    network, passport = whole("cnn", f"trainer.tta={tta}")
-    probs = network_classifier(network.network, passport, torch.device("cpu"))(pictures(5))
+    network, metadata = whole("cnn", f"trainer.tta={tta}")
+    probs = network_classifier(network.network, metadata, torch.device("cpu"))(pictures(5))
     logits = torch.from_numpy(expected(network, pictures(5)))
     np.testing.assert_allclose(logits.softmax(1).numpy(), probs, rtol=0, atol=1e-6)
 
@@ -67,8 +73,6 @@ def test_pt2_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) 
 @pytest.mark.parametrize("model", [*EACH, *ZOO])
 def test_onnx_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    from src.serving.variants.onnx_file import write_onnx
-
     network, _ = whole(model)
     write_onnx(traced(network, SHAPE), tmp_path / "network.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
@@ -81,8 +85,6 @@ def test_onnx_computes_any_batch_as_the_network_does(model: str, tmp_path: Path)
 @pytest.mark.parametrize("model", ["cnn", "fcn", "mlp", "vit"])
 def test_int8_is_near_and_smaller(model: str, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    from src.serving.variants.onnx_file import write_int8, write_onnx
-
     network, _ = whole(model)
     write_onnx(traced(network, SHAPE), tmp_path / "network.onnx")
     write_int8(tmp_path / "network.onnx", tmp_path / "int8.onnx", list(pictures(40)))
@@ -99,8 +101,6 @@ def test_int8_is_near_and_smaller(model: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["lstm", "gru"])
 def test_recurrent_layers_have_no_int8(model: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    from src.serving.variants.onnx_file import write_int8, write_onnx
-
     network, _ = whole(model)
     write_onnx(traced(network, SHAPE), tmp_path / "network.onnx")
     with pytest.raises(CannotExport, match=f"no 8-bit kernel for {model.upper()} layers"):
@@ -112,9 +112,9 @@ def test_what_cannot_be_traced_says_why_in_a_line() -> None:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images.mean((2, 3)) if float(images.sum()) > 0 else images.amax((2, 3))
 
-    _, passport = whole("mlp")
+    _, metadata = whole("mlp")
     with pytest.raises(CannotExport) as refused:
-        traced(WholeNetwork(Choosy(), passport, "contiguous"), SHAPE)
+        traced(exportable(Choosy(), metadata, "contiguous"), SHAPE)
     assert str(refused.value) and "\n" not in str(refused.value)
 
 
