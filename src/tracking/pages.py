@@ -1,12 +1,14 @@
-"""MLflow's pages for this machine alone, as an application that `mlflow server --app-name` finds.
+"""MLflow's pages: the view of an experiment's runs, and an application that guards the pages.
 
-MLflow itself answers whatever page on this machine asks it: of another program's server on another
-port, say, whose pages may come from anywhere. What a browser sends on behalf of another page than
-its own is refused here before MLflow sees it.
+MLflow itself answers requests from every page on this machine, such as one of another program's
+server on another port, whose pages may come from anywhere. The application, which
+`mlflow server --app-name` finds, refuses what a browser sends on behalf of other pages than
+MLflow's own.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -14,11 +16,33 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-__all__ = ["APP_NAME", "HOSTS", "OwnPages", "app", "found_by_mlflow"]
+__all__ = ["APP_NAME", "CURVES", "HOSTS", "OwnPages", "app", "found_by_mlflow", "link", "view_tags"]
 
 APP_NAME = "bakeoff"
-# The variable with the names, separated by commas, under which the pages are asked for.
+# The environment variable with the host names of the pages, separated by commas.
 HOSTS = "BAKEOFF_UI_HOSTS"
+
+_VIEW = "bakeoff"
+# Both curves of both parts, and the learning rate: a filter over the charts.
+CURVES = "^(train|val)/(accuracy|loss|lr)$"
+_WIDTHS = {
+    "attributes.`Run Name`": 270,
+    "params.`model.name`": 110,
+    "metrics.`val/accuracy`": 120,
+    "metrics.`val/loss`": 120,
+    "metrics.`test/accuracy`": 120,
+    "params.`optimizer.lr`": 110,
+    "params.`seed`": 70,
+    "duration": 90,
+}
+_STATE = {
+    "selectedColumns": [column for column in _WIDTHS if column.startswith(("params", "metrics"))],
+    "columnOrder": list(_WIDTHS),
+    "columnWidths": _WIDTHS,
+    "orderByKey": "metrics.`val/accuracy`",
+    "orderByAsc": False,
+    "chartsSearchFilter": CURVES,
+}
 
 Message = MutableMapping[str, Any]
 Application = Callable[
@@ -27,12 +51,34 @@ Application = Callable[
 ]
 
 
+def view_tags() -> dict[str, str]:
+    """Return the tags of an experiment whose "Views" have this view, best run first.
+
+    They are those of MLflow's "Save as new view"; without one MLflow lists names and dates only.
+    """
+    view = {"name": "Bakeoff", "createdAt": 0, "state": json.dumps(_STATE)}
+    return {f"mlflow.sharedViewState.{_VIEW}": json.dumps(view)}
+
+
+def link(site: str, experiment_id: str | None) -> str:
+    """Return the address of an experiment's runs in that view, or of all experiments.
+
+    Without `workflowType` MLflow opens its pages for language models, which list no runs.
+    """
+    if experiment_id is None:
+        return f"{site}/#/experiments?workflowType=machine_learning"
+    return (
+        f"{site}/#/experiments/{experiment_id}/runs"
+        f"?workflowType=machine_learning&viewStateShareKey={_VIEW}"
+    )
+
+
 class OwnPages:
-    """An ASGI application that passes on what its own pages ask for, and refuses the rest.
+    """An ASGI application that passes on requests of its own pages, and refuses others.
 
     Args:
-        load: gives the application behind it when the first message comes, for it takes seconds to
-            import.
+        load: returns the application behind it; called at the first message, as its import takes
+            seconds.
     """
 
     def __init__(self, load: Callable[[], Application]) -> None:
@@ -58,9 +104,9 @@ class OwnPages:
 
 @contextmanager
 def found_by_mlflow() -> Iterator[Path]:
-    """A folder that makes `app` an application of MLflow where it is on the path of a Python.
+    """Yield a folder that makes `app` known to MLflow in a Python that has it on its path.
 
-    MLflow knows applications by the entry points of installed packages, and this one is none.
+    MLflow finds applications by the entry points of installed packages, and this code is none.
     """
     with TemporaryDirectory() as place:
         metadata = Path(place, f"{APP_NAME}_pages-0.dist-info")
@@ -79,8 +125,8 @@ def _is_own(headers: dict[bytes, bytes], method: str, hosts: str) -> bool:
     origin = headers.get(b"origin")
     if origin is not None and origin not in [b"http://" + host for host in own]:
         return False
-    # What browsers say of requests without an origin, such as those for an <img>; a link on another
-    # page may lead here.
+    # Browsers set this for requests without an origin, such as those for an <img>; links on other
+    # pages may lead here.
     if headers.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
         return True
     return method == "GET" and headers.get(b"sec-fetch-mode") == b"navigate"

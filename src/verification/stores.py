@@ -1,4 +1,4 @@
-"""Stores: everything in the cache folder that can be made anew, and is where it is damaged."""
+"""Verification of the stores in the cache folder; damaged entries can be made anew."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def verify_stores(cache_dir: Path, *, repair: bool) -> tuple[int, Iterator[Fault
 
     Args:
         cache_dir: the project's cache folder.
-        repair: whether to delete what is damaged; whoever needs it makes it anew.
+        repair: whether to delete damaged entries, which are made anew when they are needed.
     """
     check_again()
     kinds: list[tuple[str, str, Callable[[Path], bool]]] = [

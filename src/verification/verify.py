@@ -1,4 +1,4 @@
-"""What a person means to have checked: a run, a study, or an output folder with the stores."""
+"""Verification of a run, of a study, or of an output folder with the stores of the cache."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STUDY_FILES = ("study.journal", "sweep.json", "config.yaml")
 
 
 def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
-    """Return what is checked, in words, and the faults that are found.
+    """Return a description of what is checked, and the faults that are found.
 
     Raises:
         ConfigError: there is no such run, study or folder.
@@ -57,7 +57,7 @@ def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
 
 def _run(run: str, output_dir: Path, repair: bool) -> tuple[str, Iterator[Fault]]:
     path = Path(run)
-    if not path.is_dir():  # else a damaged run.json is a fault, and no reason not to look
+    if not path.is_dir():  # in a folder, a damaged run.json is one of the faults
         try:
             path = RunFolder.find(run, output_dir).path
         except ValueError as error:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from src.machine.interruption import Interrupted, Interruption
-from src.machine.leash import run_leashed
+from src.machine.subprocesses import run_bound
 
 # A program with a child of its own, neither of which cares about its parent.
 _PROGRAM = """
@@ -24,8 +24,8 @@ time.sleep(600)
 """
 _STARTER = """
 import sys
-from src.machine.leash import run_leashed
-run_leashed([sys.executable, "-c", sys.argv[1], sys.argv[2]])
+from src.machine.subprocesses import run_bound
+run_bound([sys.executable, "-c", sys.argv[1], sys.argv[2]])
 """
 
 
@@ -56,7 +56,7 @@ def test_a_process_of_a_further_device_ends_with_the_first(tmp_path: Path) -> No
     pid_file = tmp_path / "pid"
     further = (
         "import os, sys, time; from pathlib import Path\n"
-        "from src.machine.leash import end_with_parent\n"
+        "from src.machine.subprocesses import end_with_parent\n"
         "end_with_parent(); Path(sys.argv[1]).write_text(f'{os.getpid()}')\n"
         "time.sleep(600)"
     )
@@ -82,7 +82,7 @@ def _written(file: Path, process: subprocess.Popen[bytes]) -> str:
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_the_exit_code_is_passed_on(code: int) -> None:
-    assert run_leashed([sys.executable, "-c", f"raise SystemExit({code})"]) == code
+    assert run_bound([sys.executable, "-c", f"raise SystemExit({code})"]) == code
 
 
 def test_an_interrupted_wait_lets_the_command_save_first(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_an_interrupted_wait_lets_the_command_save_first(tmp_path: Path) -> None
     )
     command = [sys.executable, "-c", program, str(saved), str(psutil.Process().pid)]
     with pytest.raises(Interrupted), Interruption():
-        run_leashed(command)
+        run_bound(command)
     assert saved.read_text() == "saved"
 
 

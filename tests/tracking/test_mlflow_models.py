@@ -1,4 +1,4 @@
-"""A run's model reaches MLflow exactly once, whatever happens on the way."""
+"""A run's model, and its version in the registry, exist in MLflow exactly once."""
 
 from __future__ import annotations
 
@@ -6,29 +6,33 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import mlflow
+import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+from src.records.champions import ALIAS, Champion
 from src.storage.digests import checked_line, line_content
 from src.tracking.addresses import default_uri
-from src.tracking.follower import is_complete
-from src.tracking.mirror_state import MirrorState
+from src.tracking.follower import MirrorState, is_complete
+from src.tracking.mlflow_models import LONGEST_DESCRIPTION
 from src.tracking.mlflow_store import ServerAway, Store
 from src.tracking.spool import Spool, find_runs, read_events, spool_path
 from tests.serving.bundles import bundle
-from tests.tracking.diary import Diary
+from tests.tracking.diary import Diary, client, run_of
 
 
 def models(store: Store) -> list[Any]:
-    client = store._client
-    return list(client.search_logged_models([e.experiment_id for e in client.search_experiments()]))
+    mlflow_client = client(store)
+    experiments = [e.experiment_id for e in mlflow_client.search_experiments()]
+    return list(mlflow_client.search_logged_models(experiments))
 
 
 def the_model(store: Store, diary: Diary) -> Any:
     """The one model, which is whole, and which the run names as its own once."""
     (model,) = models(store)
     assert str(model.status) == "READY" and model.source_run_id == store.find(diary.run_id)
-    outputs = store._client.get_run(model.source_run_id).outputs.model_outputs
+    outputs = client(store).get_run(model.source_run_id).outputs.model_outputs
     assert [output.model_id for output in outputs] == [model.model_id]
     return model
 
@@ -126,7 +130,7 @@ def test_a_server_that_is_away_for_it_gets_it_later(
         patch.setattr(MlflowClient, "log_model_artifacts", away)
         with pytest.raises(ServerAway):
             diary.send(store)
-    run = store._client.get_run(str(store.find(diary.run_id)))
+    run = run_of(store, diary.run_id)
     assert run.info.status == "FINISHED" and run.data.metrics == {"loss": 1.0}
     assert diary.warnings == ["the model 'model' cannot be sent yet: no route"]
     assert not is_complete(diary.run_dir, None)
@@ -203,3 +207,141 @@ def test_a_variant_is_a_model_of_the_run_under_its_own_name(store: Store, diary:
         "model": first,
         "onnx": second,
     }
+
+
+NAME = "bakeoff-pictures"
+
+
+def write_registered(diary: Diary, card: str = "# A card\n") -> None:
+    """A finished run with a model that is to be registered."""
+    digest = bundle(diary.run_dir / "model")
+    (diary.run_dir / "model_card.md").write_text(card)
+    with diary.open() as spool:
+        spool.model(diary.run_dir / "model", digest)
+        spool.registration(
+            diary.run_dir / "model_card.md",
+            name=NAME,
+            alias=ALIAS,
+            data="pictures",
+            digest=digest,
+        )
+        spool.finish("FINISHED")
+
+
+def crown(output_dir: Path, diary: Diary) -> None:
+    Champion("pictures", diary.run_dir.name, diary.run_id).write(output_dir)
+
+
+def versions(store: Store) -> list[str]:
+    return [str(v.version) for v in client(store).search_model_versions(f"name = '{NAME}'")]
+
+
+def test_a_registration_names_all_that_a_late_sender_needs(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with Diary(run_dir, "0" * 32).open() as spool:
+        (run_dir / "card.md").touch()
+        spool.registration(run_dir / "card.md", name="n", alias="a", data="d", digest="x")
+        with pytest.raises(ValueError, match="does not lie in the run folder"):
+            spool.registration(tmp_path / "card.md", name="n", alias="a", data="d", digest="x")
+    last, _ = read_events(spool_path(run_dir))[-1]
+    assert last == {
+        "event": "registration",
+        "path": "card.md",
+        "name": "n",
+        "alias": "a",
+        "data": "d",
+        "digest": "x",
+        "run_id": "0" * 32,
+    }
+
+
+def test_a_registered_model_is_one_version_however_often_it_is_sent(
+    store: Store, diary: Diary, output_dir: Path
+) -> None:
+    write_registered(diary)
+    crown(output_dir, diary)
+    diary.send(store)
+    (diary.run_dir / "tracking" / "mirror.json").unlink()
+    assert diary.send(store).finished and diary.warnings == []
+    assert versions(store) == ["1"]
+    found = client(store).get_model_version_by_alias(NAME, ALIAS)
+    assert found.run_id == store.find(diary.run_id) and found.description == "# A card\n"
+    assert MirrorState.read(diary.run_dir, None).versions == {NAME: "1"}
+    (model,) = client(store).search_logged_models(["1"])
+    assert NAME in model.tags["mlflow.modelVersions"]
+
+
+def test_the_champion_loads_and_labels(
+    store: Store, diary: Diary, output_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_registered(diary)
+    crown(output_dir, diary)
+    diary.send(store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    model = mlflow.pyfunc.load_model(f"models:/{NAME}@{ALIAS}")
+    picture = (diary.run_dir / "model" / "example.png").read_bytes()
+    answer = model.predict(pd.DataFrame({"image": [picture]}))
+    assert len(answer) == 1 and 0 < answer["probability"][0] <= 1
+
+
+def test_what_is_sent_late_does_not_take_the_alias_from_a_later_champion(
+    store: Store, diary: Diary, output_dir: Path
+) -> None:
+    later = Diary(output_dir / "runs" / "second")
+    write_registered(diary)
+    write_registered(later)
+    crown(output_dir, later)
+    later.send(store)
+    diary.send(store)
+    assert sorted(versions(store)) == ["1", "2"]
+    found = client(store).get_model_version_by_alias(NAME, ALIAS)
+    assert found.run_id == store.find(later.run_id)
+
+
+@pytest.mark.parametrize(
+    "step", ["create_registered_model", "create_model_version", "set_registered_model_alias"]
+)
+def test_a_database_that_goes_away_gets_the_rest_later(
+    store: Store,
+    diary: Diary,
+    output_dir: Path,
+    step: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_registered(diary)
+    crown(output_dir, diary)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, step, _lost)
+        with pytest.raises(ServerAway):  # tried again at the end, as in vain
+            diary.send(store)
+    assert "the registration 'model_card.md' cannot be sent yet: no way" in diary.warnings
+    assert diary.send(store).finished
+    assert versions(store) == ["1"]
+    assert str(client(store).get_model_version_by_alias(NAME, ALIAS).version) == "1"
+
+
+def test_no_version_without_its_model(store: Store, diary: Diary, output_dir: Path) -> None:
+    write_registered(diary)
+    crown(output_dir, diary)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MlflowClient, "log_model_artifacts", _lost)
+        with pytest.raises(ServerAway):
+            diary.send(store)
+    assert versions(store) == []
+    assert any("the model itself is not there yet" in text for text in diary.warnings)
+    assert diary.send(store).finished and versions(store) == ["1"]
+
+
+def test_a_long_card_is_cut_at_the_end_of_a_line(
+    store: Store, diary: Diary, output_dir: Path
+) -> None:
+    write_registered(diary, "# A card\n" + "a line of it\n" * 1000)
+    crown(output_dir, diary)
+    diary.send(store)
+    text = client(store).get_model_version(NAME, "1").description
+    assert len(text) <= LONGEST_DESCRIPTION
+    assert "a line of it\n\n[cut here: the whole card is model_card.md" in text
+
+
+def _lost(*_: object, **__: object) -> None:
+    raise ServerAway("no way")

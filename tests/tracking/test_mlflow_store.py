@@ -9,6 +9,7 @@ import pytest
 
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import ServerAway, Store
+from tests.tracking.diary import client
 
 
 def test_a_broken_database_is_said_to_be_away_at_once(tmp_path: Path) -> None:
@@ -54,5 +55,5 @@ def test_a_fresh_database_in_an_odd_place(tmp_path: Path) -> None:
         "mlartifacts",
     }
     assert {path.name for path in tmp_path.iterdir()} == {folder.name, "f.txt"}
-    default = store._client.get_experiment_by_name("Default")
+    default = client(store).get_experiment_by_name("Default")
     assert default.artifact_location.startswith((folder / "mlartifacts").as_uri())

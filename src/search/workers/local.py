@@ -11,7 +11,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from src.machine.checkout import import_environment
+from src.machine.subprocesses import import_environment
 from src.search.workers.engine import Worker
 
 __all__ = ["THREAD_VARIABLES", "LocalEngine", "Slot", "slots"]

@@ -17,7 +17,7 @@ from src.reporting.report_data import Agreement, Answer, Disagreement, Exhibits,
 from src.selection.comparison.find_runs import sweep_file
 from src.selection.comparison.pictures import PicturesGone, read_pictures
 from src.storage.digests import line_content
-from src.tracking.history import read_history
+from src.tracking.spool import read_history
 
 __all__ = ["gather", "leaders_of"]
 
