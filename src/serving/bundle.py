@@ -78,7 +78,7 @@ _SHIPPED_FOR_CLASSIFIERS = (
     "features/descriptors/*.py",
 )
 _SHIPPED_FOR_ENSEMBLES = (
-    *("metrics/__init__.py", "metrics/inputs.py", "metrics/probabilistic.py"),
+    *("metrics/__init__.py", "metrics/validation.py", "metrics/probabilistic.py"),
     *("ensembles/__init__.py", "ensembles/mixing.py"),
 )
 _NETWORKS = "src.models."

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from src.tracking.addresses import sqlite_path, without_password
 from src.tracking.database import artifacts_of, limit_retries, make_database, remove_decoy
 from src.tracking.mlflow_models import pack, register
-from src.tracking.pages import view_tags
+from src.tracking.mlflow_pages import view_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Param, Run, RunTag

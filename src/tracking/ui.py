@@ -24,7 +24,7 @@ from src.config.tracking import UISettings
 from src.machine.interruption import Interrupted
 from src.machine.subprocesses import bound_command, import_environment
 from src.tracking.addresses import absolute_uri, sqlite_path
-from src.tracking.pages import APP_NAME, HOSTS, found_by_mlflow, link
+from src.tracking.mlflow_pages import APP_NAME, HOSTS, found_by_mlflow, link
 
 __all__ = ["main", "server_command", "show"]
 
@@ -44,7 +44,7 @@ def server_command(artifacts: Path, port: int) -> list[str]:
     A variable, since every user of the machine can read a command line, and a database's URI may
     hold a password. The host names are exact: by default MLflow accepts every name that begins like
     a private address, so that a page on `10.evil.com` could read the runs through the visitor's
-    browser (DNS rebinding). `src.tracking.pages` refuses pages of other servers on this machine.
+    browser (DNS rebinding). `mlflow_pages` refuses pages of other servers on this machine.
     """
     return [
         sys.executable,

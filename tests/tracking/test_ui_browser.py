@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from src.tracking.pages import CURVES
+from src.tracking.mlflow_pages import CURVES
 from tests.tracking.diary import python
 
 if TYPE_CHECKING:

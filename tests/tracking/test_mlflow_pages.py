@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from src.tracking.pages import HOSTS, OwnPages
+from src.tracking.mlflow_pages import HOSTS, OwnPages
 
 OWN = {"host": "127.0.0.1:5000"}
 

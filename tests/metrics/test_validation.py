@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from src.metrics.inputs import checked
+from src.metrics.validation import checked
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What every metric asks of its input, checked in one place."""
+"""Validation of the inputs of metrics: probabilities and targets that fit together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SUM_TOLERANCE = 1e-2
 
 
 def checked(probs: ArrayLike, targets: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Probabilities and targets as arrays that fit together.
+    """Return probabilities and targets as arrays, after checking that they fit together.
 
     Args:
         probs: (N, K) floating point in [0, 1], rows summing to one; N >= 1, K >= 2.
