@@ -16,8 +16,9 @@ from src.sweeps.families import words_of
 __all__ = ["Preparation", "Prepared"]
 
 # Of the time that trials have: what the first trial of a family may take at most, and what
-# choosing and describing may take before it, while nothing else runs.
-_ALLOWANCE, _MEASURING = 0.5, 0.35
+# choosing and describing may take before it, while nothing else runs. Frozen networks promise most
+# a second, so that describing pictures by them may take more.
+_ALLOWANCE, _MEASURING, _DESCRIBING = 0.5, 0.35, 0.6
 # Fewer epochs than these say little of a network from scratch; a pretrained one knows much before
 # the first.
 _LEAST_EPOCHS, _LEAST_PRETRAINED = 3, 1
@@ -102,7 +103,8 @@ class Preparation:
         """
         left = self._clock.race_left
         allowance = None if left is None else left * _ALLOWANCE
-        measuring = None if left is None else left * _MEASURING
+        frozen = "model=embedding" in family.words
+        measuring = None if left is None else left * (_DESCRIBING if frozen else _MEASURING)
         found = self._measured(family, (), measuring)
         from_scratch = not _FROM_SCRATCH.isdisjoint(family.words)
         if allowance is None or found.seconds <= allowance:

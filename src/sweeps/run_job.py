@@ -36,7 +36,10 @@ from src.sweeps.ddp_trial import train_apart
 
 __all__ = ["TrialRunner"]
 
-_CHOSEN = ("runtime.", "data.batch_size", "trainer.max_epochs", "model.networks")
+_CHOSEN = (
+    *("runtime.", "data.batch_size", "trainer.max_epochs"),
+    *("model.networks", "model.input_size"),
+)
 _MOST_OPEN = 4
 
 

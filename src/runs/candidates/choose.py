@@ -92,7 +92,8 @@ def prepared(
         from src.runs.candidates.ranking import choose_networks
 
         choice = choose_networks(settings, data, seconds)
-        model = replace(model, networks=list(choice.networks))
+        size = choice.input_size or model.input_size
+        model = replace(model, networks=list(choice.networks), input_size=size)
         settings, notes = replace(settings, model=model), choice.notes
         data = build_data(settings)
     candidate = ClassicalCandidate(settings, model, data)

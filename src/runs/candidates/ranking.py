@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -32,8 +33,13 @@ _SAMPLE = 500
 # Networks are looked at one after another, and each takes seconds: the best known ones come first.
 _MOST_NETWORKS = 12
 _MOST_TOGETHER = 3
-# Of the time that describing may take, for looking at the sample.
-_SHARE = 0.25
+# Of the time that ranking and describing may take: for ranking, and for describing by several
+# networks, of which each adds less than the one before it.
+_SHARE, _TOGETHER_SHARE = 0.25, 0.6
+# Pictures that tell a network's speed well enough to see that it cannot be afforded.
+_PROBE = 16
+# Smaller pictures for the fastest network, where none can be afforded at its own size.
+_STEP, _SMALLEST = 32, 96
 _UNKNOWN_ACCURACY = 75.0
 
 
@@ -54,6 +60,10 @@ class RankedNetwork:
     logme: float
     images_per_second: float
 
+    def seconds(self, count: int) -> float:
+        """Return about how long describing so many pictures takes."""
+        return count / self.images_per_second
+
     def __str__(self) -> str:
         return (
             f"{self.name} {100 * self.accuracy:.1f} % +- {100 * self.error:.1f} "
@@ -68,10 +78,12 @@ class NetworkChoice:
     Attributes:
         networks: timm's names; the features of several stand one after another.
         notes: how they were chosen, for the person.
+        input_size: pixels of a side that they take pictures at; None for their native size.
     """
 
     networks: tuple[str, ...]
     notes: tuple[str, ...]
+    input_size: int | None = None
 
 
 def choose_networks(
@@ -79,9 +91,10 @@ def choose_networks(
 ) -> NetworkChoice:
     """Rank the networks that this machine can load, and choose one or several of them.
 
-    Each describes a sample of the training part; a quick head is cross-validated on that, also on
-    the features of the best ones together. Chosen are as many together as describe all pictures in
-    time and are not worse than the best by more than a standard error.
+    Each that describes all pictures in time describes a sample of the training part first; a quick
+    head is cross-validated on that, also on the features of the best ones together. Chosen are as
+    many together as can be afforded and are not worse than the best by more than a standard error.
+    Where no network can be afforded at its own size, the fastest one gets smaller pictures.
 
     Args:
         settings: of a run, its model one of `EmbeddingSettings`.
@@ -98,9 +111,12 @@ def choose_networks(
     chosen = train[permutation(len(train), data.seed, 0)[:_SAMPLE].numpy()]
     views = 2 if model.mirror or (model.mirror is None and settings.data.mirror_ok) else 1
     count = views * len(train) + len(data.split.val)
-    ranking = _ranking(settings, data, chosen, None if seconds is None else _SHARE * seconds)
+    ranking = _ranking(settings, data, chosen, count, seconds)
     left = None if seconds is None else seconds - (time.perf_counter() - began)
-    groups = _affordable(ranking.networks, count, left)
+    fitting = [one for one in ranking.networks if left is None or one.seconds(count) <= left]
+    if not fitting:
+        return _fastest(settings, data, chosen, ranking, count, left or 0.0)
+    groups = _affordable(fitting, count, None if left is None else _TOGETHER_SHARE * left)
     accuracies = [ranking.together.get(_joined(group), group[0].accuracy) for group in groups]
     # Several networks together are nearly always better than the best of them (clothing photos,
     # five folds: lite2 88.1 %, with lite1 89.3 %, with lite0 as well 89.5 %), by less than so few
@@ -108,27 +124,50 @@ def choose_networks(
     enough = max(accuracies) - max(one.error for one in groups[0])
     best = [group for group, found in zip(groups, accuracies, strict=True) if found >= enough][-1]
     accuracy = accuracies[groups.index(best)]
-    took = sum(count / one.images_per_second for one in best)
     notes = (
         f"on {len(chosen)} pictures: {'; '.join(map(str, ranking.networks))}",
+        *ranking.slow_note(count),
         f"takes {_joined(best)} ({100 * accuracy:.1f} %): {count:,} pictures to describe, "
-        f"about {took:.0f} s",
+        f"about {sum(one.seconds(count) for one in best):.0f} s",
     )
     return NetworkChoice(tuple(one.name for one in best), notes)
 
 
 @dataclass(frozen=True)
 class _Ranking:
-    """Networks, the best first, and the accuracy of the features of the first few together."""
+    """Networks, the best first, and the accuracy of the features of the first few together.
+
+    Attributes:
+        slow: pictures a second of the networks that were not ranked, for they are too slow.
+    """
 
     networks: tuple[RankedNetwork, ...]
     together: dict[str, float]
+    slow: dict[str, float] = field(default_factory=dict)
+
+    def slow_note(self, count: int) -> tuple[str, ...]:
+        """Return a note on the networks that cannot be afforded, if there are any."""
+        if not self.slow:
+            return ()
+        named = (f"{name} (about {count / speed:.0f} s)" for name, speed in self.slow.items())
+        return (f"too slow for the time there is: {', '.join(named)}",)
 
 
 def _ranking(
-    settings: RunSettings, data: PictureData, chosen: NDArray[np.int64], seconds: float | None
+    settings: RunSettings,
+    data: PictureData,
+    chosen: NDArray[np.int64],
+    count: int,
+    seconds: float | None,
 ) -> _Ranking:
-    """What the sample says, now or when the same networks were asked about it earlier."""
+    """Return what the sample says, now or when the same networks were ranked on it earlier.
+
+    Args:
+        settings, data: see `choose_networks`.
+        chosen: indices of the sample.
+        count: of the pictures to describe.
+        seconds: for ranking and describing; None for no limit.
+    """
     model = settings.model
     assert isinstance(model, EmbeddingSettings)
     names = _known(model.networks)
@@ -147,9 +186,16 @@ def _ranking(
     began = time.perf_counter()
     sample = _Sample(settings, data, chosen)
     ranked: list[RankedNetwork] = []
+    slow: dict[str, float] = {}
     for name in names:
-        if ranked and seconds is not None and time.perf_counter() - began > seconds:
-            break
+        if seconds is not None:
+            spent = time.perf_counter() - began
+            if (ranked or slow) and spent > _SHARE * seconds:
+                break
+            speed = sample.speed(name)
+            if count / speed > seconds - spent:
+                slow[name] = speed
+                continue
         ranked.append(sample.rank(name))
     ranked.sort(key=lambda one: (-one.accuracy, -one.images_per_second))
     groups = [ranked[:size] for size in range(2, min(_MOST_TOGETHER, len(ranked)) + 1)]
@@ -157,7 +203,44 @@ def _ranking(
     if len(ranked) == len(names):
         found = {"networks": [asdict(one) for one in ranked], "together": together}
         store("networks", known, Kept(found, disturbed=False), settings.data.cache_dir)
-    return _Ranking(tuple(ranked), together)
+    return _Ranking(tuple(ranked), together, slow)
+
+
+def _fastest(
+    settings: RunSettings,
+    data: PictureData,
+    chosen: NDArray[np.int64],
+    ranking: _Ranking,
+    count: int,
+    seconds: float,
+) -> NetworkChoice:
+    """Return the fastest network, at a size at which it describes so many pictures in time."""
+    speeds = {one.name: one.images_per_second for one in ranking.networks} | ranking.slow
+    name, speed = max(speeds.items(), key=lambda item: item[1])
+    size = None
+    model = settings.model
+    assert isinstance(model, EmbeddingSettings)
+    native = native_side(replace(model, networks=[name]))
+    if native and model.input_size is None and settings.data.image_size is None:
+        # What a picture costs grows with its pixels.
+        side = native * math.sqrt(min(1.0, max(0.0, seconds) * speed / count))
+        size = max(_SMALLEST, int(side) // _STEP * _STEP)
+        while True:
+            smaller = replace(settings, model=replace(model, input_size=size))
+            speed = _Sample(smaller, data, chosen).speed(name)
+            if count / speed <= seconds or size == _SMALLEST:
+                break
+            size = max(_SMALLEST, size - _STEP)
+    at = "" if size is None else f" at {size} pixels (model.input_size={size})"
+    return NetworkChoice(
+        (name,),
+        (
+            *ranking.slow_note(count),
+            f"takes {name}{at}, for lack of time: {count:,} pictures to describe, about "
+            f"{count / speed:.0f} s",
+        ),
+        size,
+    )
 
 
 def _joined(group: Sequence[RankedNetwork]) -> str:
@@ -173,19 +256,15 @@ def _known(configured: Sequence[str]) -> list[str]:
 
 
 def _affordable(
-    ranked: Sequence[RankedNetwork], count: int, seconds: float | None
+    fitting: Sequence[RankedNetwork], count: int, seconds: float | None
 ) -> list[list[RankedNetwork]]:
-    """The best network, the best two and so on, as far as they describe so many pictures in time;
-    the fastest one where none does."""
-
-    def takes(group: Sequence[RankedNetwork]) -> float:
-        return sum(count / one.images_per_second for one in group)
-
-    fitting = [one for one in ranked if seconds is None or takes([one]) <= seconds]
-    if not fitting:
-        return [[max(ranked, key=lambda one: one.images_per_second)]]
+    """Return the best network, and the best two and so on as far as they fit into the time."""
     groups = [fitting[: size + 1] for size in range(min(_MOST_TOGETHER, len(fitting)))]
-    return [group for group in groups if seconds is None or takes(group) <= seconds]
+    return [
+        list(group)
+        for group in groups
+        if len(group) == 1 or seconds is None or sum(n.seconds(count) for n in group) <= seconds
+    ]
 
 
 class _Sample:
@@ -201,10 +280,20 @@ class _Sample:
         self._contents = data.pictures.content_hashes[indices]
         self._features: dict[str, Floats] = {}
 
+    def speed(self, name: str) -> float:
+        """Return about how many pictures a second the network describes, from a few of them."""
+        wanted = self._format(name)
+        extractor = frozen_network(self._settings, name, self._data, wanted)
+        images = self._pictures(wanted, self._indices[:_PROBE])
+        extractor(images[:1])
+        started = time.perf_counter()
+        extractor(images)
+        return len(images) / (time.perf_counter() - started)
+
     def rank(self, name: str) -> RankedNetwork:
         wanted = self._format(name)
         extractor = frozen_network(self._settings, name, self._data, wanted)
-        images = self._pictures(wanted)
+        images = self._pictures(wanted, self._indices)
         extractor(images[:1])  # what is done once is not part of the speed
         started = time.perf_counter()
         found = extractor(images)
@@ -229,16 +318,16 @@ class _Sample:
         size = chosen_size(pictures.original_sizes, self._settings.data.image_size, side)
         return replace(pictures.format, image_size=size)
 
-    def _pictures(self, wanted: PictureFormat) -> NDArray[np.uint8]:
+    def _pictures(self, wanted: PictureFormat, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         source = self._data.pictures.source
         if source is None or wanted == self._data.pictures.format:
-            return np.stack([self._data.pictures.read(int(i)) for i in self._indices])
+            return np.stack([self._data.pictures.read(int(i)) for i in indices])
 
         def read(index: int) -> NDArray[np.uint8]:
             assert source is not None
             return picture(source, index, wanted)
 
-        return np.stack(list(in_order(read, self._indices.tolist(), available_cores())))
+        return np.stack(list(in_order(read, indices.tolist(), available_cores())))
 
 
 def _scaled(features: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +54,9 @@ TOGETHER = {"a + b": 0.79, "a + b + c": 0.81}
         (TOGETHER, None, ("a", "b", "c")),
         ({"a + b": 0.81, "a + b + c": 0.78}, None, ("a", "b")),  # the third makes it worse
         ({"a + b": 0.70, "a + b + c": 0.70}, None, ("a",)),
-        (TOGETHER, 1.6, ("a", "b")),  # the third would take half as long again
-        (TOGETHER, 1.1, ("a",)),
-        (TOGETHER, 0.6, ("b", "c")),  # the best one cannot be afforded, half as slow ones can
+        (TOGETHER, 2.6, ("a", "b")),  # the third would take half as long again
+        (TOGETHER, 2.0, ("a",)),  # two may take but a part of the time that one may
+        (TOGETHER, 0.6, ("b",)),  # the best one cannot be afforded, half as slow ones can
         (TOGETHER, 0.1, ("b",)),  # none can: the fastest
     ],
 )
@@ -70,11 +71,62 @@ def test_as_many_as_help_and_can_be_afforded(
     """`share` is the time there is, in units of what the best network takes for all pictures."""
     pictures = len(digits.split.train) + len(digits.split.val)
     seconds = None if share is None else share * pictures / A.images_per_second
-    if names == ("b", "c"):
-        names = ("b",)  # of those two nobody has looked at the features together
     choice = chosen(settings, digits, monkeypatch, together, seconds)
     assert choice.networks == names
-    assert all(one.name in choice.notes[0] for one in (A, B, C))
+    if share != 0.1:
+        assert all(one.name in choice.notes[0] for one in (A, B, C))
+
+
+class _Clocked:
+    """A sample whose pictures take a network's seconds for a picture of 224 pixels a side."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds = seconds
+        self.ranked: list[str] = []
+
+    def __call__(self, settings: RunSettings, *_: object) -> _Clocked:
+        self._side = settings.model.input_size or 224
+        return self
+
+    def speed(self, name: str) -> float:
+        return 1 / (self._seconds[name] * (self._side / 224) ** 2)
+
+    def rank(self, name: str) -> RankedNetwork:
+        self.ranked.append(name)
+        return RankedNetwork(name, 0.8, 0.02, 0.3, self.speed(name))
+
+    def accuracy(self, names: list[str]) -> float:
+        return 0.8
+
+
+@pytest.mark.parametrize(
+    ("budget", "ranked", "taken", "size"),
+    [
+        (None, ["a", "b"], ("b", "a"), None),
+        (1.5, ["b"], ("b",), None),  # the better one cannot be afforded, so it is not ranked
+        (0.52, [], ("b",), 160),  # half of the pixels: 224 / sqrt(2) = 158, and the next size fits
+        (0.01, [], ("b",), 96),  # nothing fits
+    ],
+)
+def test_what_cannot_be_afforded_is_not_ranked_and_the_fastest_gets_smaller_pictures(
+    digits: PictureData,
+    settings: RunSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    budget: float | None,
+    ranked: list[str],
+    taken: tuple[str, ...],
+    size: int | None,
+) -> None:
+    """`budget` is in units of what the faster network, "b", takes for all pictures."""
+    settings = replace(settings, data=replace(settings.data, image_size=None))
+    pictures = len(digits.split.train) + len(digits.split.val)
+    sample = _Clocked({"a": 4.0, "b": 1.0})
+    monkeypatch.setattr(ranking, "_Sample", sample)
+    monkeypatch.setattr(ranking, "_known", lambda *_: ["a", "b"])
+    monkeypatch.setattr(ranking, "native_side", lambda *_: 224)
+    choice = choose_networks(settings, digits, None if budget is None else budget * pictures)
+    assert sample.ranked == ranked
+    assert (choice.networks, choice.input_size) == (taken, size)
 
 
 def photo_folder(root: Path) -> Path:
