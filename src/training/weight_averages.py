@@ -1,8 +1,8 @@
 """Averages of weights: along one training (EMA), and over several trained networks (a soup).
 
-`torch.optim.swa_utils.AveragedModel` is not used for the moving average: its state dict has other
-names than the checkpoints that users have, and its decay would be computed from a counter on the
-device, which costs a synchronisation a step. The tests compare the two.
+The arithmetic is that of `torch.optim.swa_utils`. Its `AveragedModel` is not used: its state dict
+has other names than the checkpoints that users have, and it would compute a decay that grows from a
+counter on the device, which costs a synchronisation per step. The tests compare the two.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 
 __all__ = ["WeightAverage", "mean_of_weights", "renew_batch_statistics"]
 
@@ -59,9 +59,9 @@ class WeightAverage(nn.Module):
         """Add the current weights and buffers of `network`; call once after an optimizer step."""
         floats, others = _by_kind(self.network)
         new_floats, new_others = _by_kind(network)
-        torch._foreach_lerp_(floats, new_floats, 1 - self.next_decay)
-        if others:
-            torch._foreach_copy_(others, new_others)
+        get_ema_multi_avg_fn(self.next_decay)(floats, new_floats, self.updates)
+        for tensor, new in zip(others, new_others, strict=True):
+            tensor.copy_(new)
         self.updates += 1
 
     def get_extra_state(self) -> int:
