@@ -30,8 +30,7 @@ from torchvision.transforms import v2
 from benchmarks.table import Row, spread
 from src.data.augmentation.augment import Augment
 from src.data.augmentation.transforms import normalize
-from src.data.loading.loaders import BatchLoader
-from src.data.loading.order import BatchOrder
+from src.data.loading.loaders import BatchLoader, BatchOrder
 
 __all__ = ["measure"]
 

@@ -25,7 +25,7 @@ from src.config.compose import compose_settings
 from src.config.finished import VerifySettings
 from src.machine.failures import RunFailed
 from src.runs.folder import RunFolder
-from src.storage.blocks import check_again
+from src.storage.cache import check_again
 from src.tracking.spool import forget_warnings
 from src.verification.targets import verify_all
 

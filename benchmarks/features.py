@@ -14,7 +14,7 @@ from benchmarks.commands import trained
 from benchmarks.table import Row
 from src.data.sources.fashion_mnist import load
 from src.features.fusion import extractors_of
-from src.features.parallel import described
+from src.features.table import described
 
 __all__ = ["measure"]
 

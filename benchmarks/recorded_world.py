@@ -33,8 +33,7 @@ from src.search.journal import Journal
 from src.selection.choose import read_chosen
 from src.selection.comparison import compared
 from src.serving.bundle import open_predictor
-from src.storage.cache import cache_folder
-from src.storage.kept import Kept, load, store
+from src.storage.cache import Record, cache_folder, load_record, store_record
 from src.tracking.spool import read_history
 from src.training.checkpoints import read_checkpoint
 
@@ -92,7 +91,7 @@ class World:
         for path in unfinished.predictions.iterdir():
             path.unlink()
         Champion("pets", run.name, run.run_id).write(place / "out")
-        store("plan", {"a": 1}, Kept({"seconds": 1.25}, False))
+        store_record("plan", {"a": 1}, Record({"seconds": 1.25}, False))
         _study(place / "out" / "sweeps" / "s")
         return cls(place, run, classical, unfinished)
 
@@ -189,7 +188,7 @@ def _measurements(run: RunFolder) -> int:
 
 
 def _plan() -> str:
-    found = load("plan", {"a": 1})
+    found = load_record("plan", {"a": 1})
     if found is None:
         raise ValueError("it is measured anew")
     return repr(found)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from src.config.command_line import ChildEnded, run_entry
 from src.config.schema import RunSettings
-from src.data.sources.places import existing_root
+from src.data.sources.listing import existing_root
 from src.machine.subprocesses import end_with_parent, run_bound
 from src.runs.resume_settings import read_run_settings
 

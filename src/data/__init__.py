@@ -1,1 +1,8 @@
-"""From a person's pictures to verified arrays, parts and batches."""
+"""From picture files to batches.
+
+`sources` lists labelled pictures, `decoding` makes arrays of them and stores these in the cache,
+`quality` examines them, `splitting` divides them into parts and folds, `loading` gathers batches,
+and `augmentation` changes these on the training device. `randomness` makes every draw a function of
+what it is for. The settings of a data set come in; a `PictureData` goes out. Calls records,
+storage, config and machine.
+"""

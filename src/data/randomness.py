@@ -31,7 +31,7 @@ _ORDER_STREAM = 0x6F72646572
 
 
 def derive_seed(*numbers: int) -> int:
-    """One seed out of several whole numbers: any of them changed, or two swapped, gives another.
+    """Return a seed made of several whole numbers: any one changed, or two swapped, gives another.
 
     Args:
         numbers: any integers; only their lowest 64 bits count.
@@ -43,7 +43,7 @@ def derive_seed(*numbers: int) -> int:
 
 
 def uniform(seed: int, epoch: int, sample_ids: Tensor, stream: int) -> Tensor:
-    """One uniform number per sample.
+    """Return one uniform number per sample.
 
     Args:
         seed: the seed of the run.
@@ -59,7 +59,7 @@ def uniform(seed: int, epoch: int, sample_ids: Tensor, stream: int) -> Tensor:
 
 
 def uniforms(seed: int, epoch: int, sample_ids: Tensor, streams: int) -> Tensor:
-    """The numbers of streams 0 to `streams` - 1 in one go, equal to those of `uniform`.
+    """Return the numbers of streams 0 to `streams` - 1 in one go, equal to those of `uniform`.
 
     Returns:
         (streams, B) float32 in [0, 1), on the device of `sample_ids`.
@@ -69,7 +69,7 @@ def uniforms(seed: int, epoch: int, sample_ids: Tensor, streams: int) -> Tensor:
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
-    """A random order of 0 to n - 1.
+    """Return a random order of 0 to n - 1.
 
     Returns:
         (n,) int64, on the CPU.
@@ -79,7 +79,7 @@ def permutation(n: int, seed: int, epoch: int) -> Tensor:
 
 
 def hash_words(words: Tensor, seed: int) -> Tensor:
-    """A keyed hash of every row.
+    """Return a keyed hash of every row.
 
     Args:
         words: (N, W) int64.
@@ -95,7 +95,7 @@ def hash_words(words: Tensor, seed: int) -> Tensor:
 
 
 def _fold(*numbers: int) -> int:
-    """64 unsigned bits that depend on every number and on their order."""
+    """Return 64 unsigned bits that depend on every number and on their order."""
     state = 0
     for number in numbers:
         mixed = ((state ^ (number & _BITS)) + _STEP) & _BITS
@@ -107,20 +107,20 @@ def _fold(*numbers: int) -> int:
 
 @lru_cache(maxsize=16)
 def _stream_keys(seed: int, epoch: int, streams: int, device: torch.device) -> Tensor:
-    """(streams, 1) int64: `_fold(seed, epoch, stream)` of each stream, the same for an epoch."""
+    """Return (streams, 1) int64: `_fold(seed, epoch, stream)` of each stream."""
     keys = [_signed(_fold(seed, epoch, stream)) for stream in range(streams)]
     return torch.tensor(keys, device=device)[:, None]
 
 
 def _mix(state: Tensor) -> Tensor:
-    """The finaliser of SplitMix64: a bijection of int64 in which every bit depends on every bit."""
+    """Apply the finaliser of SplitMix64, a bijection in which every bit depends on every bit."""
     state = (state ^ _shifted(state, 30)) * _signed(_MULTIPLIER_1)
     state = (state ^ _shifted(state, 27)) * _signed(_MULTIPLIER_2)
     return state ^ _shifted(state, 31)
 
 
 def _shifted(state: Tensor, bits: int) -> Tensor:
-    """A right shift that fills with zeros; torch's own repeats the sign."""
+    """Return a right shift that fills with zeros; torch's own repeats the sign."""
     return (state >> bits) & ((1 << (64 - bits)) - 1)
 
 
@@ -130,5 +130,5 @@ def _signed(bits: int) -> int:
 
 
 def _unit_interval(state: Tensor) -> Tensor:
-    """The highest 24 bits, all that a float32 in [0, 1) can hold evenly."""
+    """Return the highest 24 bits, all that a float32 in [0, 1) can hold evenly."""
     return _shifted(state, 40).to(torch.float32) * 2.0**-24

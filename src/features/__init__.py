@@ -1,6 +1,7 @@
 """Features of pictures and the classical classifiers on them.
 
-Descriptors are pure functions of one picture, one file each; `fusion` puts them one after another,
-`table` computes those of a whole data set in parallel and keeps them by content; `classifiers`,
-`selection`, `scaling` and `calibration` make a model of them, which `stored` writes without pickle.
+`descriptors` are pure functions of one picture, one file each; `fusion` applies them to many,
+`embedding` is a frozen network as one more, and `table` computes the features of a data set once.
+`pipeline`, `calibration` and `heads` fit a classifier, and `classifier` saves it without pickle.
+Picture stores come in; probabilities (N, K) go out. Calls data, models, config and storage.
 """

@@ -1,19 +1,38 @@
-"""From a classifier's scores to probabilities that mean what they say."""
+"""Calibrated classifiers on features: a fitted pipeline whose scores become probabilities.
+
+The calibration is fitted to the scores of pictures in held-out folds of the training part.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-__all__ = ["Calibration", "log_votes"]
+from src.features.descriptors.picture import Floats
 
-# What a class that no tree or neighbour voted for still gets, before the logarithm.
+__all__ = [
+    "ENOUGH_UNSEEN",
+    "CalibratedModel",
+    "Calibration",
+    "folds_of",
+    "log_votes",
+    "of_all_classes",
+    "scores_of",
+]
+
+Integers = NDArray[np.int64]
+# Added to the share of votes of each class, some of which are 0, before the logarithm.
 _LEAST_VOTE = 1e-3
+# Scores of this many unseen pictures determine slope and shifts well enough: one fold gives them,
+# and the classifier is not fitted again for each of the others.
+ENOUGH_UNSEEN = 5_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +53,7 @@ class Calibration:
 
     @classmethod
     def fit(cls, scores: NDArray[np.floating], targets: NDArray[np.int64]) -> Self:
-        """The one under which the targets are most likely.
+        """Return the calibration under which the targets are most likely.
 
         Args:
             scores: (N, K) of pictures that the classifier was not fitted to.
@@ -74,3 +93,114 @@ def log_votes(votes: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return scores (N, K) of shares of votes (N, K) in [0, 1], which may be 0."""
     found: NDArray[np.float64] = np.log((votes + _LEAST_VOTE) / (1 + votes.shape[1] * _LEAST_VOTE))
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedModel:
+    """Features (N, D) to probabilities (N, K).
+
+    Attributes:
+        pipeline: scikit-learn's, fitted to all training pictures.
+        calibration: of its scores.
+        classes: (K',) int64, ascending: the classes that were there to learn.
+        num_classes: K; a class that was not there to learn has probability 0.
+    """
+
+    pipeline: Any
+    calibration: Calibration
+    classes: Integers
+    num_classes: int
+
+    @classmethod
+    def fit(
+        cls,
+        make: Callable[[int], Any],
+        features: Floats,
+        targets: Integers,
+        contents: NDArray[np.generic],
+        *,
+        num_classes: int,
+        folds: int,
+        seed: int,
+    ) -> Self:
+        """Fit to all pictures, and the calibration to the scores of held-out folds.
+
+        Args:
+            make: a fresh pipeline, given the number of pictures that it will be fitted to.
+            features: (N, D) of the training part.
+            targets: (N,) in [0, num_classes), of at least two classes.
+            contents: (N,) equal where pictures are, which then share a fold.
+            num_classes: K.
+            folds: at least 2.
+            seed: of the folds.
+        """
+        classes, labels = np.unique(targets, return_inverse=True)
+        scores, held_out = [], []
+        for train, held in folds_of(labels, contents, folds, seed):
+            fold = make(len(train)).fit(features[train], labels[train])
+            scores.append(scores_of(fold, features[held], len(classes)))
+            held_out.append(labels[held])
+            if sum(map(len, held_out)) >= ENOUGH_UNSEEN:
+                break
+        calibration = Calibration.fit(np.concatenate(scores), np.concatenate(held_out))
+        return cls(make(len(features)).fit(features, labels), calibration, classes, num_classes)
+
+    def probabilities(self, features: Floats) -> NDArray[np.float32]:
+        """Return (N, K) of features (N, D); rows sum to 1, or are NaN where a feature is NaN."""
+        probs = np.zeros((len(features), self.num_classes), np.float32)
+        if not np.isfinite(features).all():  # scikit-learn would end, or take NaN for missing
+            finite = np.isfinite(features).all(axis=1)
+            probs[~finite] = np.nan
+            probs[finite] = self.probabilities(features[finite])
+        elif len(features):
+            scores = scores_of(self.pipeline, features, len(self.classes))
+            probs[:, self.classes] = self.calibration(scores)
+        return probs
+
+
+def folds_of(
+    labels: Integers, contents: NDArray[np.generic], folds: int, seed: int
+) -> Iterator[tuple[Integers, Integers]]:
+    """Yield (train, held out) indices: stratified, and with equal pictures on one side.
+
+    Fewer folds where there are fewer pictures that differ.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    _, first, content = np.unique(contents, return_index=True, return_inverse=True)
+    divided = StratifiedKFold(min(folds, len(first)), shuffle=True, random_state=seed)
+    strata = labels[first]
+    # scikit-learn raises only where every class has fewer pictures than there are folds.
+    if np.bincount(strata).max() < divided.n_splits:
+        strata = np.zeros_like(strata)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a class with fewer pictures than folds
+        parts = list(divided.split(strata, strata))
+    for _, held in parts:
+        chosen = np.isin(content, held)
+        yield np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def scores_of(pipeline: Any, features: Floats, classes: int) -> NDArray[np.float64]:
+    """Return scores (N, K') of a pipeline whose labels are some of 0 to K' - 1."""
+    if hasattr(pipeline, "decision_function"):
+        found = np.asarray(pipeline.decision_function(features), np.float64)
+        if found.ndim == 1:
+            found = np.stack([-found, found], axis=1) / 2
+    else:
+        found = log_votes(np.asarray(pipeline.predict_proba(features), np.float64))
+    return of_all_classes(found, np.asarray(pipeline.classes_, np.int64), classes)
+
+
+def of_all_classes(
+    found: NDArray[np.float64], known: Integers, classes: int
+) -> NDArray[np.float64]:
+    """Return scores (N, classes) from those (N, K') of the known ones.
+
+    A class that is not known gets the score of the least likely one.
+    """
+    if len(known) == classes:
+        return found
+    scores = np.repeat(found.min(axis=1, keepdims=True), classes, axis=1)
+    scores[:, known] = found
+    return scores

@@ -1,4 +1,4 @@
-"""Pictures to probabilities by way of features, and the file that holds all of it.
+"""The classifier on features, from pictures to probabilities, and its file.
 
 The file is of skops' format: arrays and the names of scikit-learn's classes, no pickle. Only what
 a model of this project is made of is read back; anything else is refused before it is built.
@@ -17,13 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.features.calibration import Calibration
+from src.features.calibration import CalibratedModel, Calibration
 from src.features.fusion import Extractor, extractors_of
-from src.features.model import CalibratedModel
-from src.features.trees import check_trees
 from src.storage.files import write_atomically
 
-__all__ = ["FeatureClassifier", "numbers_in"]
+__all__ = ["FeatureClassifier", "check_trees", "numbers_in"]
 
 _FORMAT = 2
 _STEPS = {
@@ -59,7 +57,7 @@ _TRUSTED = (
 
 @dataclass(frozen=True, eq=False)
 class FeatureClassifier:
-    """A model together with what describes its pictures.
+    """A fitted model together with the extractors of its features.
 
     Attributes:
         extractors: whose features the model takes, one after another.
@@ -72,7 +70,7 @@ class FeatureClassifier:
     passport: dict[str, Any]
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, K) float32 of pictures (N, C, H, W) uint8, N at least 1."""
+        """Return (N, K) float32 of pictures (N, C, H, W) uint8, N at least 1."""
         features = [extractor(images) for extractor in self.extractors]
         return self.model.probabilities(np.concatenate(features, axis=1))
 
@@ -121,7 +119,7 @@ class FeatureClassifier:
 
 
 def numbers_in(path: Path) -> int:
-    """How many numbers the arrays of a saved model hold: thresholds, weights, kept pictures."""
+    """Return how many numbers the arrays of a saved model hold: thresholds, weights, pictures."""
     count = 0
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
@@ -167,3 +165,43 @@ def _extractors(passport: dict[str, Any], content: dict[str, Any]) -> Sequence[E
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pairs = zip(networks, content["weights"], strict=True)
     return [NetworkFeatures.restored(metadata, weights, device) for metadata, weights in pairs]
+
+
+def check_trees(classifier: Any) -> None:
+    """Check that every walk down a tree ends and stays within its arrays.
+
+    Args:
+        classifier: a random forest or gradient boosting of scikit-learn; others have no trees.
+
+    Raises:
+        ValueError: a branch leads back or outside, or tests a feature that does not exist.
+    """
+    count = getattr(classifier, "n_features_in_", 0)  # what a prediction insists on
+    for estimator in getattr(classifier, "estimators_", ()):
+        tree = estimator.tree_
+        inner = tree.children_left != -1
+        _check_tree(inner, tree.children_left, tree.children_right, tree.feature, count)
+    for predictors in getattr(classifier, "_predictors", ()):
+        for predictor in predictors:
+            nodes = predictor.nodes
+            inner = nodes["is_leaf"] == 0
+            if nodes["is_categorical"].any():
+                raise ValueError("a tree tests categories, which features do not have")
+            _check_tree(inner, nodes["left"], nodes["right"], nodes["feature_idx"], count)
+
+
+def _check_tree(
+    inner: NDArray[np.bool_],
+    left: NDArray[np.integer],
+    right: NDArray[np.integer],
+    feature: NDArray[np.integer],
+    features: int,
+) -> None:
+    own = np.flatnonzero(inner)
+    for child in (left[inner].astype(np.int64), right[inner].astype(np.int64)):
+        # Children come after their parents, in the order in which trees grow.
+        if not ((child > own) & (child < len(inner))).all():
+            raise ValueError("a branch of a tree leads nowhere")
+    asked = feature[inner].astype(np.int64)
+    if not ((asked >= 0) & (asked < features)).all() or not len(inner):
+        raise ValueError("a tree tests a feature that does not exist")

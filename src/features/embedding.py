@@ -1,4 +1,4 @@
-"""Features of a frozen network: what reaches its classifier head."""
+"""Features of a frozen network: the input of its classifier head."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class NetworkFeatures:
 
     Args:
         network: of src.models; it is changed.
-        passport: plain values that tell how it was built: `target`, `arguments`, `channels`,
+        passport: plain values, how it was built: `target`, `arguments`, `channels`,
             `classes`, `image_size`, the `mean` and `std` that its pictures are normalised with,
             and the `precision` ("float32", "bfloat16", "float16") and `memory_format`
             ("contiguous", "channels_last") that it computes in; without them float32 in contiguous
@@ -70,7 +70,7 @@ class NetworkFeatures:
         weights: Mapping[str, NDArray[np.generic]],
         device: torch.device,
     ) -> NetworkFeatures:
-        """The one of this passport and these weights.
+        """Return the features of a network of this metadata and these weights.
 
         Raises:
             ValueError: they do not belong together, or name no network of the project.
@@ -104,12 +104,12 @@ class NetworkFeatures:
         return {"network": json.dumps(stated, sort_keys=True), "weights": digest.hexdigest()}
 
     def weights(self) -> dict[str, NDArray[np.generic]]:
-        """By name, on the CPU, without those of the head."""
+        """Return the weights by name, on the CPU, without those of the head."""
         state = self._network.state_dict()
         return {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
 
     def __call__(self, images: NDArray[np.uint8]) -> Floats:
-        """(N, D) float32 of pictures (N, C, H, W) uint8."""
+        """Return (N, D) float32 of pictures (N, C, H, W) uint8."""
         network = self._ready()  # before the arithmetic becomes less exact
         starts = range(0, len(images), self._AT_ONCE)
         return np.concatenate(
@@ -117,8 +117,8 @@ class NetworkFeatures:
         )
 
     def _ready(self) -> nn.Module:
-        """The network as it computes fastest; made when first needed, for its weights may come
-        after it."""
+        """Return the network as it computes fastest, made on first use: weights may be loaded
+        after the constructor."""
         if self._compute is None:
             channels, size = self.passport["channels"], self.passport["image_size"]
             noise = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0))

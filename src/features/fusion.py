@@ -1,4 +1,4 @@
-"""What describes a batch of pictures: one or several descriptors, each with a name of its own."""
+"""Feature extractors of batches of pictures: descriptors by name, applied to many pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Described", "Extractor", "Mirrored", "extractors_of"]
 
 
 class Extractor(Protocol):
-    """Describes pictures by numbers.
+    """A function from pictures to features.
 
     Attributes:
         identity: plain values; extractors with equal ones give equal numbers.
@@ -36,7 +36,7 @@ class Extractor(Protocol):
     def in_processes(self) -> bool: ...
 
     def __call__(self, images: NDArray[np.uint8]) -> Floats:
-        """(N, D) float32 of pictures (N, C, H, W) uint8; each row is its picture's alone."""
+        """Return (N, D) float32 of pictures (N, C, H, W) uint8, a row a picture."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Described:
 
 @dataclass(frozen=True)
 class Mirrored:
-    """What an extractor says of pictures mirrored left to right."""
+    """An extractor applied to pictures mirrored left to right."""
 
     extractor: Extractor
 
@@ -82,14 +82,14 @@ class Mirrored:
 
 
 def extractors_of(names: Sequence[str], settings: dict[str, dict[str, Any]]) -> list[Described]:
-    """The descriptors with these names, in this order; `hog` is one for each number of cells.
+    """Return the descriptors of these names, in order; `hog` is one for each number of cells.
 
     Args:
         names: of "hog", "lbp", "colour", "gabor", "haralick", "scattering", "raw".
         settings: by name; see `HandcraftedSettings`.
 
     Raises:
-        ValueError: a name that is none.
+        ValueError: a name is unknown.
     """
     found = []
     for name in names:

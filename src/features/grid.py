@@ -58,7 +58,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Head:
-    """A classifier, its settings, and the normalisation of what it gets.
+    """A classifier, its settings, and the normalisation of its features.
 
     Attributes:
         kind: one of `CLASSIFIERS`.
@@ -115,7 +115,7 @@ class Group:
 
 
 def head_groups(pictures: int, features: int) -> list[Group]:
-    """Return the heads to try for so many training pictures and features, the best bets first.
+    """Return the heads to try for so many training pictures and features, the most promising first.
 
     Order and ranges come from held-out photos under a frozen network and digits under wavelets.
     Cheap kinds on the most promising normalisations come first.

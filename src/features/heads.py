@@ -23,16 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config.features import ClassicalSettings
-from src.features.calibration import Calibration
-from src.features.descriptors.picture import Floats
-from src.features.grid import Group, Head, Normalisation, head_groups
-from src.features.model import (
+from src.features.calibration import (
     ENOUGH_UNSEEN,
     CalibratedModel,
+    Calibration,
     folds_of,
     of_all_classes,
     scores_of,
 )
+from src.features.descriptors.picture import Floats
+from src.features.grid import Group, Head, Normalisation, head_groups
 from src.features.paths import (
     LinearPath,
     View,
@@ -62,7 +62,7 @@ _SAMPLE = 5_000
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What a search found.
+    """The result of a search among heads.
 
     Attributes:
         head: the one with the smallest log-loss.
@@ -202,7 +202,7 @@ def choose_head(
 def _fold_scores(
     groups: Sequence[Group], fold: _Fold, limit: float
 ) -> tuple[dict[Head, Floats], bool]:
-    """Return the scores of the heads that a fold was asked for in time, and whether of all."""
+    """Return the scores of the heads that were computed in time, and whether these are all."""
     found: dict[Head, Floats] = {}
     for group in groups:
         if found and time.perf_counter() > limit:
@@ -227,7 +227,7 @@ class _Race:
         return len(self.targets)
 
     def add(self, found: dict[Head, Floats], targets: Integers, seen: int) -> None:
-        """Take the scores of one more fold, and drop who is clearly worse than the best."""
+        """Add the scores of one more fold, and drop heads that are clearly worse than the best."""
         if not self.targets:
             self.tried = len(found)
         self.seen = seen
@@ -272,7 +272,7 @@ class _Race:
 
 
 class _Fold:
-    """One division of the training pictures, and its features in every normalisation asked for."""
+    """One division of the training pictures, and its features in each normalisation in use."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The nearest class mean, by a distance that heeds how features vary within classes."""
+"""The nearest class mean by a shrunk Mahalanobis distance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLOCK = 4096
 
 
 class NearestMean(ClassifierMixin, BaseEstimator):
-    """Assigns the class whose mean is nearest by a shrunk Mahalanobis distance.
+    """A classifier by the nearest class mean under a shrunk Mahalanobis distance.
 
     The covariance within classes is shrunk towards equal variances without correlations (Friedman,
     "Regularized Discriminant Analysis", JASA 1989). With shrinkage 1 the distance is Euclidean, as
@@ -37,7 +37,7 @@ class NearestMean(ClassifierMixin, BaseEstimator):
         self.shrinkage = shrinkage
 
     def fit(self, features: Floats, targets: NDArray[np.int64]) -> Self:
-        """Learn from (N, D) and (N,)."""
+        """Fit to features (N, D) and targets (N,)."""
         self.classes_, labels = np.unique(targets, return_inverse=True)
         means = np.stack(
             [
@@ -53,12 +53,12 @@ class NearestMean(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, features: Floats) -> Doubles:
-        """(N, K) scores; (N,) of the second class where there are two, as scikit-learn's do."""
+        """Return scores (N, K); of two classes (N,) of the second, as scikit-learn does."""
         scores: Doubles = features @ self.coef_.T + self.intercept_
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict(self, features: Floats) -> NDArray[np.int64]:
-        """(N,) the class with the highest score."""
+        """Return (N,) the classes with the highest scores."""
         scores = self.decision_function(features)
         best = (scores > 0).astype(np.int64) if scores.ndim == 1 else scores.argmax(axis=1)
         found: NDArray[np.int64] = self.classes_[best]

@@ -1,4 +1,4 @@
-"""From a model's settings to scikit-learn's parts, not fitted yet."""
+"""From the settings of a classical model to a scikit-learn pipeline, not fitted yet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["make_pipeline"]
 def make_pipeline(
     settings: ClassicalSettings, sizes: Sequence[int], *, pictures: int, seed: int, threads: int
 ) -> Pipeline:
-    """Return what is to be fitted to features (N, D) and targets (N,): scaling to classifier.
+    """Return a pipeline of scaling, selection, normalisation and classifier, not fitted yet.
 
     Args:
         settings: what to use.
@@ -86,6 +86,6 @@ def _classifier(settings: ClassicalSettings, pictures: int, seed: int, threads: 
         case _:
             from sklearn.neighbors import KNeighborsClassifier
 
-            # In so many dimensions a tree is slower than a look at all of them.
+            # In so many dimensions a tree is slower than brute force.
             count = min(settings.knn.neighbours, pictures)
             return KNeighborsClassifier(count, weights="distance", algorithm="brute")

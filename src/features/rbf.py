@@ -1,4 +1,4 @@
-"""A machine with a Gaussian kernel: exact for few pictures, over a sample of them for many."""
+"""A kernel machine with a Gaussian kernel: exact for few pictures, by Nyström's method for many."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
         self.seed = seed
 
     def fit(self, features: Floats, targets: NDArray[np.int64]) -> Self:
-        """Learn from (N, D) and (N,)."""
+        """Fit to features (N, D) and targets (N,)."""
         self.classes_ = np.unique(targets)
         variance = float(features.var(axis=0, dtype=np.float64).sum())
         self.width_ = self.gamma / max(variance, 1e-12)
@@ -77,11 +77,11 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, features: Floats) -> NDArray[np.float64]:
-        """(N, K) scores; (N,) of the second class where there are two, as scikit-learn's do."""
+        """Return scores (N, K); of two classes (N,) of the second, as scikit-learn does."""
         scores: NDArray[np.float64]
         if self.exact_ is not None:
             scores = self.exact_.decision_function(features)
-            # Machines that are older than the sums were saved with scikit-learn's votes.
+            # Earlier versions saved machines with scikit-learn's votes.
             summed = scores.ndim == 2 and self.exact_.decision_function_shape == "ovo"
             return sums_over_opponents(scores, len(self.classes_)) if summed else scores
         starts = range(0, len(features), _BLOCK)
@@ -90,7 +90,7 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
         return scores[:, 1] if len(self.classes_) == 2 else scores
 
     def predict(self, features: Floats) -> NDArray[np.int64]:
-        """(N,) the class with the highest score."""
+        """Return (N,) the class with the highest score."""
         scores = self.decision_function(features)
         best = (scores > 0).astype(np.int64) if scores.ndim == 1 else scores.argmax(axis=1)
         found: NDArray[np.int64] = self.classes_[best]
@@ -134,7 +134,7 @@ def sums_over_opponents(margins: NDArray[np.float64], classes: int) -> NDArray[n
 
     The sum over opponents of how probable the class is against each, less how probable they are:
     Price et al., "Pairwise Neural Network Classifiers with Probabilistic Outputs" (NIPS 1994).
-    A count of won pairs picks the same class nearly always and says little of how sure that is.
+    A count of won pairs picks the same class nearly always, and is no measure of confidence.
     """
     scores = np.zeros((len(margins), classes))
     first, second = np.triu_indices(classes, 1)

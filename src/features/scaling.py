@@ -1,4 +1,4 @@
-"""Descriptors and components made alike, so that none drowns the others."""
+"""Scaling of blocks of features and of principal components."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["BlockScaler", "PartWhitening", "unit_rows"]
 
 
 class BlockScaler(TransformerMixin, BaseEstimator):
-    """Centres features, and gives each block of them a total variance of 1.
+    """A transformer that centres features and gives each block a total variance of 1.
 
     Args:
         sizes: features of each block, one after another.
@@ -31,7 +31,7 @@ class BlockScaler(TransformerMixin, BaseEstimator):
         self.each = each
 
     def fit(self, features: Floats, targets: Any = None) -> Self:
-        """Learn from (N, D)."""
+        """Fit to features (N, D)."""
         if sum(self.sizes) != features.shape[1]:
             raise ValueError(f"{features.shape[1]} features are no blocks of {list(self.sizes)}")
         self.mean_ = features.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -42,7 +42,7 @@ class BlockScaler(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, features: Floats) -> Floats:
-        """(N, D) to (N, D)."""
+        """Return features (N, D) scaled, (N, D)."""
         scaled: Floats = (features - self.mean_) * self.scale_
         return scaled
 
@@ -57,7 +57,7 @@ class BlockScaler(TransformerMixin, BaseEstimator):
 
 
 class PartWhitening(TransformerMixin, BaseEstimator):
-    """Brings the spreads of principal components nearer to each other.
+    """A transformer that whitens principal components in part.
 
     The first components of pictures are mostly light and size, with many times the variance of
     those in which classes differ. Divided by a power of their deviations, they keep some of their
@@ -76,7 +76,7 @@ class PartWhitening(TransformerMixin, BaseEstimator):
         self.power = power
 
     def fit(self, features: Floats, targets: Any = None) -> Self:
-        """Learn from (N, D)."""
+        """Fit to features (N, D)."""
         deviations = features.std(axis=0, dtype=np.float64)
         varied = deviations > 1e-6 * deviations.max(initial=0.0)
         scale = varied / np.where(varied, deviations, 1.0) ** self.power
@@ -84,7 +84,7 @@ class PartWhitening(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, features: Floats) -> Floats:
-        """(N, D) to (N, D)."""
+        """Return features (N, D) scaled, (N, D)."""
         scaled: Floats = features * self.scale_
         return scaled
 

@@ -1,4 +1,4 @@
-"""Which features are worth keeping."""
+"""Feature selection by a score of each feature."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOOKED_AT = 5_000
 
 
 class KeepBest(TransformerMixin, BaseEstimator):
-    """Keeps the features with the highest score.
+    """A transformer that keeps the features with the highest scores.
 
     Args:
         criterion: "variance"; "anova", the F value between classes; "mutual_information" with the
@@ -37,7 +37,7 @@ class KeepBest(TransformerMixin, BaseEstimator):
         self.seed = seed
 
     def fit(self, features: Floats, targets: NDArray[np.int64]) -> Self:
-        """Learn from (N, D) and (N,).
+        """Fit to features (N, D) and targets (N,).
 
         Raises:
             ValueError: an unknown criterion.
@@ -50,7 +50,7 @@ class KeepBest(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, features: Floats) -> Floats:
-        """(N, D) to (N, k)."""
+        """Return the kept features (N, k) of features (N, D)."""
         return features[:, self.kept_]
 
     def _scores(self, features: Floats, targets: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,41 +1,51 @@
-"""The features of a data set, computed once and kept by content.
+"""The features of a data set: computed once on all cores and stored in the cache by content.
 
-What is kept is named after the pictures' own hashes and what describes them, in an order of its
-own: other names, other parts and other folders find it, and so do the folds of a cross-validation.
+An entry is named after the pictures' content hashes and the extractor, in an order of its own:
+other names, other parts and other folders find it, and so do the folds of a cross-validation.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
+import multiprocessing
+import os
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.decoding.cache import PictureStore
+from src.data.decoding.picture_store import PictureStore
 from src.data.splitting.splits import Split
 from src.features.descriptors.picture import Floats
 from src.features.fusion import Extractor, Mirrored
-from src.features.parallel import described
-from src.storage.build_once import made_once
-from src.storage.digests import checked_line, line_content
+from src.machine.parallel import a_window, in_order
+from src.storage.cache import cached, key_of, read_entry
 
-__all__ = ["FeatureTable", "is_whole_table"]
+__all__ = ["FeatureTable", "described"]
 
 _log = logging.getLogger(__name__)
 
-# Part of every folder's name: to be raised when the same picture would be described otherwise.
-_VERSION = 2
+Reader = Callable[[int], NDArray[np.uint8]]
+# Part of every key: to be raised when the same picture would be described otherwise.
+_VERSION = 3
+_FILE = "features.npy"
+_AT_ONCE = 128
+# Starting processes takes a second or two: shorter work is done in this process.
+_WORTH_PROCESSES_SECONDS = 6.0
+_PROGRESS_SECONDS = 10.0
 
 
 class FeatureTable:
-    """What one or several extractors say of the pictures of a split.
+    """The features of the pictures of a split, by one or several extractors.
 
-    The test part is described when somebody asks for it, and not before.
+    The features of a part, the test part above all, are computed when they are first needed.
 
     Args:
         pictures: the decoded pictures.
@@ -46,8 +56,8 @@ class FeatureTable:
         workers: processes that describe.
 
     Attributes:
-        sizes: how many features each extractor gives; known once a part was asked for.
-        seconds: that describing what was asked for took, whenever that was.
+        sizes: numbers of features of each extractor; known after the first call of `part`.
+        seconds: that computing the features in use took, in this process or an earlier one.
     """
 
     def __init__(
@@ -74,10 +84,10 @@ class FeatureTable:
         return sum(self._took.values())
 
     def part(self, name: str, *, mirrored: bool = False) -> Floats:
-        """(n, D) float32: a row for each picture of "train", "val" or "test", in the split's order.
+        """Return (n, D) float32: a row for each picture of a part, in the split's order.
 
         Args:
-            name: of the part.
+            name: "train", "val" or "test".
             mirrored: describe the pictures mirrored left to right.
 
         Raises:
@@ -96,80 +106,103 @@ class FeatureTable:
     def _block(
         self, extractor: Extractor, hashes: NDArray[np.bytes_], indices: NDArray[np.int64]
     ) -> Floats:
-        """(n, D) of one extractor, from the cache or computed now."""
+        """Return (n, D) of one extractor, from the cache or computed now."""
         if not len(indices):
             return np.empty((0, sum(self.sizes)), np.float32)
-        folder = self._folder / self._key(extractor, hashes)
-        kept = _read(folder, len(indices))
-        if kept is not None:
-            self._took[folder.name] = _seconds(folder)
-            return kept
-        started = time.perf_counter()
-        found = described(extractor, self._pictures.read, indices, self._workers)
-        first = next(found)
-        if first.shape[1] * first.itemsize * len(indices) > self._limit:
-            whole: Floats = np.concatenate([first, *found])
-            self._took[folder.name] = time.perf_counter() - started
-            return whole
+        plan = [_VERSION, extractor.identity, self._pictures.format.identity(), len(hashes)]
+        folder = self._folder / key_of(plan, hashes.tobytes())
+        entry = read_entry(folder)
+        if entry is None:
+            started = time.perf_counter()
+            found = described(extractor, self._pictures.read, indices, self._workers)
+            first = next(found)
 
-        def make(unfinished: Path) -> None:
-            if folder.exists():
-                _log.warning("the features in %s are damaged: computing them anew", folder)
-            _write(unfinished, np.concatenate([first, *found]), started)
+            def table() -> Floats:
+                return np.concatenate([first, *found])
 
-        made_once(
-            folder,
-            make,
-            usable=lambda path: _read(path, len(indices)) is not None,
-            what="the features",
-        )
-        kept = _read(folder, len(indices))
-        assert kept is not None, "what was made once is usable"
-        self._took[folder.name] = _seconds(folder)
-        return kept
+            def build(unfinished: Path) -> dict[str, Any]:
+                np.save(unfinished / _FILE, table())
+                return {"seconds": time.perf_counter() - started}
 
-    def _key(self, extractor: Extractor, hashes: NDArray[np.bytes_]) -> str:
-        pictures = self._pictures
-        plan = [_VERSION, extractor.identity, pictures.format.identity(), len(hashes)]
-        digest = hashlib.blake2b(json.dumps(plan, sort_keys=True).encode(), digest_size=16)
-        digest.update(hashes.tobytes())
-        return digest.hexdigest()
+            if first.shape[1] * first.itemsize * len(indices) > self._limit:
+                whole = table()
+                self._took[folder.name] = time.perf_counter() - started
+                return whole
+            entry = cached(folder, build, what="the features")
+        self._took[folder.name] = float(entry.values["seconds"])
+        rows: Floats = np.load(entry.folder / _FILE, allow_pickle=False)
+        return rows
 
 
-def is_whole_table(folder: Path) -> bool:
-    """Whether a folder of features is what was written."""
-    try:
-        return (folder / "digest.txt").read_text() == _digest(folder / "features.npy")
-    except (OSError, ValueError):
-        return False
+def described(
+    extractor: Extractor, read: Reader, indices: NDArray[np.int64], workers: int
+) -> Iterator[Floats]:
+    """Describe pictures; yields blocks of rows (n, D) in the order of `indices`.
+
+    The rows do not depend on the number of processes.
+
+    Args:
+        extractor: computes the features.
+        read: returns picture number i as (C, H, W) uint8; called in threads.
+        indices: (N,) which pictures, N at least 1.
+        workers: threads that read, and processes where the work is worth them.
+    """
+    _log.info("describing %d pictures once", len(indices))
+    chunks = [indices[at : at + _AT_ONCE] for at in range(0, len(indices), _AT_ONCE)]
+    # What is read one by one is decoded in threads, ahead of its use.
+    pictures = in_order(partial(_pictures, read), chunks, workers)
+    started = time.perf_counter()
+    yield extractor(next(pictures))
+    remaining = (time.perf_counter() - started) * (len(chunks) - 1)
+    alone = workers == 1 or not extractor.in_processes
+    blocks: Iterator[Floats]
+    # A process that another program started as its helper may not start any.
+    if alone or remaining < _WORTH_PROCESSES_SECONDS or multiprocessing.current_process().daemon:
+        blocks = map(extractor, pictures)
+    else:
+        blocks = _in_processes(extractor, pictures, min(workers, len(chunks)))
+    logged = time.monotonic()
+    for number, block in enumerate(blocks, start=2):
+        if time.monotonic() - logged > _PROGRESS_SECONDS:
+            logged = time.monotonic()
+            done = min(number * _AT_ONCE, len(indices))
+            left = (time.perf_counter() - started) * (len(indices) / done - 1)
+            _log.info("%d of %d pictures described, %.0f s left", done, len(indices), left)
+        yield block
 
 
-def _write(folder: Path, table: Floats, started: float) -> None:
-    np.save(folder / "features.npy", table)
-    (folder / "seconds.txt").write_bytes(checked_line({"seconds": time.perf_counter() - started}))
-    (folder / "digest.txt").write_text(_digest(folder / "features.npy"))
+def _pictures(read: Reader, chunk: NDArray[np.int64]) -> NDArray[np.uint8]:
+    return np.stack([read(index) for index in chunk.tolist()])
 
 
-def _read(folder: Path, rows: int) -> Floats | None:
-    """What was kept; None where there is nothing, or nothing whole."""
-    file = folder / "features.npy"
-    try:
-        if not is_whole_table(folder):
-            return None
-        table: Floats = np.load(file, allow_pickle=False)
-    except (OSError, ValueError):
-        return None
-    return table if table.ndim == 2 and len(table) == rows else None
+def _in_processes(
+    extractor: Extractor, pictures: Iterator[NDArray[np.uint8]], workers: int
+) -> Iterator[Floats]:
+    # Not forked: torch has threads by now, and a fork would copy their locks. What a new process is
+    # given at its start is small, or a process that dies there would keep its parent waiting.
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(extractor,)
+    )
+    yield from a_window(pool, _work, pictures, 2 * workers)
 
 
-def _seconds(folder: Path) -> float:
-    """That describing took; 0 where it was not noted."""
-    try:
-        return float(line_content((folder / "seconds.txt").read_bytes(), strict=True)["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0.0
+_extractor: Extractor
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "blake2b").hexdigest()
+def _start(extractor: Extractor) -> None:
+    """In a new process: keep what to do, leave Ctrl-C to the parent, and do not outlive it."""
+    global _extractor  # noqa: PLW0603 - a worker is its process
+    _extractor = extractor
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(images: NDArray[np.uint8]) -> Floats:
+    return _extractor(images)

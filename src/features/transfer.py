@@ -1,4 +1,4 @@
-"""How well a frozen network's features suit a task, without fitting the head that they will have.
+"""Estimates of how well a frozen network's features suit a task, without fitting a head.
 
 Two estimates that take well under a second for a thousand pictures, to rank networks by: a score
 that needs no held-out pictures, and an accuracy by cross-validation with its standard error.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from src.features.calibration import folds_of, of_all_classes
 from src.features.descriptors.picture import Floats
-from src.features.model import folds_of, of_all_classes
 from src.features.paths import View, mean_scores, ridge_scores
 from src.features.scaling import unit_rows
 

@@ -25,7 +25,7 @@ from src.data.loading.loaders import Batch
 from src.machine.cpu_load import CpuLoad, is_idle, others_load, threads_beside
 from src.machine.hardware import machine
 from src.runs import build
-from src.storage import kept
+from src.storage.cache import Record, load_record, store_record
 from src.training.stepper import RangeTest, Stepper, range_test
 from src.training.training_plan import (
     Choice,
@@ -347,7 +347,7 @@ def _kept(
         "classes": len(data.pictures.class_names),
     }
     cache_dir = settings.data.cache_dir
-    earlier = kept.load(kind, known, cache_dir)
+    earlier = load_record(kind, known, cache_dir)
     if earlier is not None and not (earlier.disturbed and is_idle()):
         return earlier.found, True
     threads, size = torch.get_num_threads(), data.batch_size
@@ -358,7 +358,7 @@ def _kept(
         torch.set_num_threads(threads)
         data.batch_size = size
     if measured.keep:
-        kept.store(kind, known, kept.Kept(measured.found, load.disturbed), cache_dir)
+        store_record(kind, known, Record(measured.found, load.disturbed), cache_dir)
     return measured.found, False
 
 

@@ -73,8 +73,7 @@ _SHIPPED_FOR_NETWORKS = (
 )
 _SHIPPED_FOR_CLASSIFIERS = (
     *(f"features/{name}.py" for name in ("__init__", "calibration", "classifier", "embedding")),
-    *(f"features/{name}.py" for name in ("fusion", "means", "model", "rbf", "scaling")),
-    *("features/selection.py", "features/trees.py"),
+    *(f"features/{name}.py" for name in ("fusion", "means", "rbf", "scaling", "selection")),
     "features/descriptors/*.py",
 )
 _SHIPPED_FOR_ENSEMBLES = (

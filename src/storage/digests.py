@@ -1,24 +1,30 @@
-"""Digests that are kept with what was written, to tell later whether it is still the same."""
+"""Whether content is still what it was: digests, checksums, and what `stat` says of a file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import struct
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 __all__ = [
+    "FILE_STATE",
+    "NEVER",
     "DamagedLine",
     "HashingWriter",
     "checked_json",
     "checked_line",
     "digest_of",
     "file_digest",
+    "file_state",
     "line_content",
+    "was_settled",
     "zip_is_whole",
 ]
 
@@ -32,6 +38,17 @@ _COMMENT_LENGTH = 2
 _MARK = b"bakeoff " + _ALGORITHM.encode() + b" "
 _COMMENT_SIZE = len(_MARK) + 64
 _CHUNK = 1 << 20
+# The names of the values of `file_state`, which tell a file from another one at its path: many
+# tools set the time of change (tar, rsync, unzip), and none the time at which the file system last
+# changed the entry, or its number.
+FILE_STATE = ("bytes", "mtime_ns", "ctime_ns", "inode")
+# A time of change that no file has.
+NEVER = -1
+# A file that changes twice within a tick of the file system's clock may keep its size and time.
+_CLOCK_TICK_NS = 20_000_000
+# Times without a fraction of a second come from a file system that counts seconds, or two of them.
+_COARSE_TICK_NS = 2_000_000_000
+_SECOND_NS = 1_000_000_000
 
 
 def digest_of(content: bytes) -> str:
@@ -47,6 +64,23 @@ def file_digest(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, _ALGORITHM).hexdigest()
+
+
+def file_state(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Return the `FILE_STATE` of a file: size in bytes, two times in ns, and the inode's number."""
+    # Some network file systems have numbers of 64 bits without a sign.
+    inode = status.st_ino & 0x7FFF_FFFF_FFFF_FFFF
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode
+
+
+def was_settled(mtime_ns: int, ctime_ns: int) -> bool:
+    """Return whether a file with these times would have others if it changed now."""
+    now = time.time_ns()
+    for past in (mtime_ns, ctime_ns):
+        tick = _CLOCK_TICK_NS if past % _SECOND_NS else _COARSE_TICK_NS
+        if past == NEVER or abs(now - past) <= tick:
+            return False
+    return True
 
 
 class DamagedLine(ValueError):
@@ -66,7 +100,7 @@ def checked_line(values: Mapping[str, Any]) -> bytes:
 
 
 def checked_json(values: Mapping[str, Any]) -> bytes:
-    """Return what `line_content` reads as well, on several lines for people to read.
+    """Return a JSON object on several lines, which `line_content` reads as well.
 
     Raises:
         ValueError: a number that JSON does not know.

@@ -1,7 +1,7 @@
 """Files that are written whole or not at all.
 
-A process may be killed and a disk may fill at any moment. What is written here goes to a temporary
-file beside the target, onto the disk, and only then takes the target's name, so a reader finds the
+A process may be killed and a disk may fill at any moment. Content is written to a temporary file
+beside the target and flushed to the disk before it takes the target's name, so a reader finds the
 old content or the new one, and never a part of it.
 """
 
@@ -22,7 +22,7 @@ _MARK = ".tmp"
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary path to write to, which becomes `path` when the block ends without an exception.
+    """Yield a temporary path, which becomes `path` when the block ends without an exception.
 
     The temporary file lies in the same folder, because only within one file system is a rename
     atomic; it keeps the suffix, from which some writers guess the format. The folder is made where
@@ -60,7 +60,7 @@ def write_atomically(path: Path | str, content: str | bytes) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of a process that was killed; nobody may be writing there now."""
+    """Remove the temporary files of a process that was killed; no process may be writing there."""
     for temporary in folder.glob(f".*{_MARK}*"):
         temporary.unlink(missing_ok=True)
 

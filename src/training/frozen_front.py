@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src.data.loading.loaders import Batch
-from src.storage.blocks import has_its_checksums, write_checksums
-from src.storage.build_once import made_once
+from src.storage.cache import cached
 from src.training.freezing import evaluating, unwrapped
 from src.training.inference import autocast
 from src.training.task import ClassificationTask
 
 __all__ = ["StoredFront", "store_front"]
 
-_log = logging.getLogger(__name__)
 _FILE = "activations.npy"
 # Part of every folder's name; to be raised when the stored values change.
-_VERSION = 2
+_VERSION = 3
 
 
 class StoredFront:
@@ -108,11 +105,8 @@ def store_front(
     if 2 * int(np.prod(shape)) > limit_bytes:
         return None
     key = _key(task, name, [*identity.items(), precision, *shape, ids.tolist()], contents[ids])
-    folder = cache_dir / "activations" / key
 
-    def make(unfinished: Path) -> None:
-        if folder.exists():
-            _log.warning("the frozen stages' outputs in %s are damaged: computed anew", folder)
+    def build(unfinished: Path) -> dict[str, Any]:
         array = np.lib.format.open_memmap(
             unfinished / _FILE, mode="w+", dtype=np.float16, shape=shape
         )
@@ -123,17 +117,11 @@ def store_front(
                 rows = np.searchsorted(ids, batch.sample_ids.cpu().numpy())
                 array[view, rows] = found.to(torch.float16).cpu().numpy()
         array.flush()
-        write_checksums(unfinished / _FILE)
+        return {}
 
-    made_once(
-        folder,
-        make,
-        usable=lambda path: _mapped(path, shape) is not None,
-        what="the frozen stages' outputs",
-    )
-    kept = _mapped(folder, shape)
-    assert kept is not None, "what was made once is usable"
-    return StoredFront(kept, ids, _rest_of(task.network, name))
+    entry = cached(cache_dir / "activations" / key, build, what="the frozen stages' outputs")
+    array: NDArray[np.float16] = np.load(entry.folder / _FILE, mmap_mode="r", allow_pickle=False)
+    return StoredFront(array, ids, _rest_of(task.network, name))
 
 
 class _Reached(Exception):
@@ -262,14 +250,3 @@ def _key(task: ClassificationTask, last: str, plan: list[Any], contents: NDArray
         for tensor in task.network.get_submodule(name).state_dict().values():
             digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
     return digest.hexdigest()
-
-
-def _mapped(folder: Path, shape: tuple[int, ...]) -> NDArray[np.float16] | None:
-    """Return the stored array; None where it is missing or damaged."""
-    try:
-        if not has_its_checksums(folder / _FILE):
-            return None
-        array: NDArray[np.float16] = np.load(folder / _FILE, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
-        return None
-    return array if array.shape == shape and array.dtype == np.float16 else None

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from src.machine.hardware import machine, precisions
-from src.storage import kept
+from src.storage.cache import Record, load_record, store_record
 from src.training.inference import MEMORY_FORMATS, autocast, memory_formats
 
 __all__ = ["InferencePlan", "forward", "inference_plan"]
@@ -89,7 +89,7 @@ def inference_plan(
         device: where to compute.
         images: (N, C, H, W) float32, normalised, N at least 1, to measure with; a few of the
             user's pictures show rounding best. None for random ones.
-        cache_dir: see `src.data.decoding.cache.cache_folder`.
+        cache_dir: see `src.storage.cache.cache_folder`.
 
     Raises:
         RuntimeError: the network does not run in single precision on such pictures.
@@ -103,7 +103,7 @@ def inference_plan(
         "shape": list(shape),
         "plans": [asdict(plan) for plan in plans],
     }
-    found = kept.load("inference", known, cache_dir)
+    found = load_record("inference", known, cache_dir)
     if found is not None and found.found in known["plans"]:
         return InferencePlan(**found.found)
     with _one_thread(device):
@@ -111,7 +111,7 @@ def inference_plan(
             network, _pictures(shape) if images is None else images, device
         ).choose(plans)
     if complete:
-        kept.store("inference", known, kept.Kept(asdict(plan), disturbed=False), cache_dir)
+        store_record("inference", known, Record(asdict(plan), disturbed=False), cache_dir)
     return plan
 
 

@@ -6,20 +6,19 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-
-from src.data.decoding.decoded import is_whole_entry
-from src.data.quality.findings import NOT_WHOLE
-from src.features.table import is_whole_table
-from src.storage.blocks import check_again, has_its_checksums
+from src.data.quality.audit import Findings
+from src.storage.cache import UNFINISHED, check_again, read_entry
 from src.storage.digests import DamagedLine, line_content
 from src.verification.faults import Fault
 
 __all__ = ["verify_stores"]
 
+# The kinds of entries, each a folder of folders; see `src.storage.cache`.
+_ENTRIES = ("pictures", "features", "activations", "examined", "archives")
+
 
 def verify_stores(cache_dir: Path, *, repair: bool) -> tuple[int, Iterator[Fault]]:
-    """Return how many entries the stores have, and their faults.
+    """Return how many entries the cache has, and their faults.
 
     Args:
         cache_dir: the project's cache folder.
@@ -27,45 +26,32 @@ def verify_stores(cache_dir: Path, *, repair: bool) -> tuple[int, Iterator[Fault
     """
     check_again()
     kinds: list[tuple[str, str, Callable[[Path], bool]]] = [
-        ("pictures", "*/entry.json", lambda file: is_whole_entry(file.parent)),
-        ("features", "*/features.npy", lambda file: is_whole_table(file.parent)),
-        ("activations", "*/activations.npy", has_its_checksums),
-        ("findings", "*.npz", _arrays_are_whole),
-        ("examined", "*/*.npz", _arrays_are_whole),
+        *((kind, "*/", lambda folder: read_entry(folder) is not None) for kind in _ENTRIES),
+        ("findings", "*.npz", lambda file: Findings.load(file) is not None),
         ("plans", "*.json", _line_is_whole),
     ]
     entries = [
-        (file, whole)
-        for folder, pattern, whole in kinds
-        for file in sorted((cache_dir / folder).glob(pattern))
-        if ".unfinished" not in str(file)
+        (path, is_whole)
+        for folder, pattern, is_whole in kinds
+        for path in sorted((cache_dir / folder).glob(pattern))
+        if path.suffix != UNFINISHED
     ]
     return len(entries), _faults(entries, repair=repair)
 
 
 def _faults(entries: list[tuple[Path, Callable[[Path], bool]]], *, repair: bool) -> Iterator[Fault]:
-    for file, whole in entries:
-        if whole(file):
+    for path, is_whole in entries:
+        if is_whole(path):
             continue
         what = "its content is not what was written"
         if not repair:
-            yield Fault(file, what, "it is made anew when it is needed; repair=true deletes it")
+            yield Fault(path, what, "it is made anew when it is needed; repair=true deletes it")
             continue
-        if file.parent.name in ("findings", "plans"):
-            file.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
         else:
-            shutil.rmtree(file.parent)
-        yield Fault(file, what, "deleted; it is made anew when it is needed", True)
-
-
-def _arrays_are_whole(file: Path) -> bool:
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            for name in stored.files:
-                stored[name]
-    except NOT_WHOLE:
-        return False
-    return True
+            path.unlink()
+        yield Fault(path, what, "deleted; it is made anew when it is needed", True)
 
 
 def _line_is_whole(file: Path) -> bool:

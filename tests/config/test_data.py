@@ -10,7 +10,7 @@ from src.config.finished import CompareSettings, EvaluateSettings, PredictSettin
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.config.sweep import read_sweep_settings
-from src.data.archive import ARCHIVE_ENDINGS
+from src.data.sources.archive import ARCHIVE_ENDINGS
 from src.records.champions import Champion
 from src.runs.resume_settings import read_run_settings
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decoding.cache import PictureStore, open_pictures
+from src.data.decoding.picture_store import PictureOptions, PictureStore, open_pictures
 from src.data.sources.folder import load
 
 
@@ -63,4 +63,6 @@ def opened(root: Path, cache: Path, **options: Any) -> PictureStore:
         "workers": 2,
     }
     source = load(root, cache, False)
-    return open_pictures(source, cache_dir=cache, **(settings | options))
+    check = options.pop("check_content", False)
+    wanted = PictureOptions(cache_dir=cache, **(settings | options))
+    return open_pictures(source, wanted, check_content=check)

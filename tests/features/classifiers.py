@@ -11,9 +11,9 @@ from src.config.checks import to_plain
 from src.config.compose import compose_settings
 from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
+from src.features.calibration import CalibratedModel
 from src.features.classifier import FeatureClassifier
 from src.features.fusion import Extractor, extractors_of
-from src.features.model import CalibratedModel
 from src.features.pipeline import make_pipeline
 
 IMAGES = (load_digits().images[:200, None] * 15.9).astype(np.uint8)

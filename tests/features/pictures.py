@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.decoding.cache import PictureStore, open_pictures
+from src.data.decoding.picture_store import PictureOptions, PictureStore, open_pictures
 from src.data.sources.source import Source
 from src.data.splitting.splits import Split, make_split
 
@@ -25,12 +25,14 @@ def store(images: NDArray[np.uint8], targets: NDArray[np.int64], cache: Path) ->
     names = tuple(str(k) for k in range(int(targets.max()) + 1))
     return open_pictures(
         Source("test", names, targets, arrays=images),
-        image_size=None,
-        channels=None,
-        cache_dir=cache,
-        cache_limit_bytes=10**9,
-        on_bad_image="error",
-        workers=1,
+        PictureOptions(
+            image_size=None,
+            channels=None,
+            cache_dir=cache,
+            cache_limit_bytes=10**9,
+            on_bad_image="error",
+            workers=1,
+        ),
     )
 
 

@@ -14,9 +14,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from src.config.features import CLASSIFIERS, SELECTIONS
-from src.features.classifier import FeatureClassifier, numbers_in
+from src.features.classifier import FeatureClassifier, check_trees, numbers_in
 from src.features.embedding import NetworkFeatures
-from src.features.trees import check_trees
 from src.models.cnn import CNN
 from tests.features.classifiers import IMAGES, classifier
 
@@ -107,7 +106,7 @@ def test_a_tree_that_leads_astray_is_refused(name: str, field: str, tmp_path: Pa
         column = field if field != "feature" else "feature_idx"
         nodes[column][0] = 0 if field != "feature" else 10**6
     made.save(tmp_path / "model.skops")
-    with pytest.raises(ValueError, match=r"of a tree leads nowhere|feature that there is not"):
+    with pytest.raises(ValueError, match=r"of a tree leads nowhere|feature that does not exist"):
         FeatureClassifier.load(tmp_path / "model.skops")
 
 

@@ -18,10 +18,10 @@ from sklearn.svm import LinearSVC
 from src.config.compose import compose_settings
 from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
+from src.features.calibration import CalibratedModel, scores_of
 from src.features.grid import Group, Normalisation, head_groups
 from src.features.heads import Choice, choose_head, fit_chosen
 from src.features.means import NearestMean
-from src.features.model import CalibratedModel, scores_of
 from src.features.paths import (
     LinearPath,
     View,

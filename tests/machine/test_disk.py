@@ -15,7 +15,7 @@ import pytest
 from src.config.checks import ConfigError
 from src.machine.disk import named_file, refusal, refusal_of_folder
 from src.machine.failures import DiskRefuses, explained
-from src.storage.build_once import made_once
+from src.storage.cache import cached
 from src.storage.files import write_atomically
 
 _CAUSES = {
@@ -127,7 +127,7 @@ def test_a_cache_of_somebody_else_is_told_and_not_to_make_room(tmp_path: Path) -
 
 
 def _make(folder: Path) -> None:
-    made_once(folder, lambda path: None, usable=Path.is_dir, what="the pictures")
+    cached(folder, lambda path: {}, what="the pictures")
 
 
 def test_a_write_that_fails_names_the_file_that_was_meant(

@@ -18,8 +18,8 @@ from src.records.champions import Champion
 from src.runs.folder import RunFolder
 from src.runs.seal import seal
 from src.search.journal import Journal
+from src.storage.cache import Record, load_record, store_record
 from src.storage.digests import checked_json
-from src.storage.kept import Kept, load, store
 from src.tracking.spool import Spool, read_events, spool_path
 from src.verification.faults import Fault
 from src.verification.targets import verify_all
@@ -186,12 +186,12 @@ def test_what_an_output_folder_has_of_its_own(tmp_path: Path) -> None:
 def test_a_damaged_store_is_deleted_and_made_anew(tmp_path: Path) -> None:
     root = tree(tmp_path / "pets", {"a": 4, "b": 4})
     before = np.array(opened(root, tmp_path / "cache", image_size=8).images)
-    store("plan", {"a": 1}, Kept({"seconds": 1.25}, False), str(tmp_path / "cache"))
+    store_record("plan", {"a": 1}, Record({"seconds": 1.25}, False), str(tmp_path / "cache"))
     (images,) = (tmp_path / "cache" / "pictures").glob("*/images.bin")
     (plan,) = (tmp_path / "cache" / "plans").glob("*.json")
     flip(images, 700)
     plan.write_bytes(plan.read_bytes().replace(b"1.25", b"1.35"))
-    assert load("plan", {"a": 1}, str(tmp_path / "cache")) is None
+    assert load_record("plan", {"a": 1}, str(tmp_path / "cache")) is None
     (tmp_path / "out").mkdir()
     for words, repaired in (([], False), (["repair=true"], True), ([], None)):
         found = faults_of(tmp_path / "out", *words)

@@ -30,7 +30,7 @@ _ERASED, _AREA, _ASPECT, _TOP, _LEFT = 10, 11, 12, 13, 14
 _CROPPED, _CROP_AREA, _CROP_RATIO, _CROP_TOP, _CROP_LEFT = 15, 16, 17, 18, 19
 # A policy's own come after these, as many as it has.
 _STREAMS = 20
-# Keeps the draws of a step apart from those of a sample.
+# Makes the draws of a step independent of those of a sample.
 _MIX_KEY = 0x6D6978
 # Erased rectangles are at most this many times as high as wide, or as wide as high.
 _MAX_ASPECT = 10 / 3
@@ -44,7 +44,7 @@ class Augment:
 
     Args:
         flip: mirror every other picture left and right; None where `flip_ok` decides.
-        flip_ok: whether a mirrored picture of these data still is what it was.
+        flip_ok: whether a mirrored picture of these data keeps its class.
         translate: largest shift in either direction as a fraction of the side, in [0, 0.5]; whole
             pixels, rounded down: on 8x8 digits a shift of one pixel is already a loss.
         padding: what comes in at the edges, "zero" or "reflect".
@@ -176,7 +176,7 @@ class Augment:
         Args:
             images: (B, C, H, W) uint8.
             targets: (B,) int64.
-            sample_ids: (B,) int64, what each picture is known by across epochs.
+            sample_ids: (B,) int64, the same for a picture in every epoch.
             seed: the seed of the run.
             epoch: from 0.
             step: the batch's place in its epoch, from 0.
@@ -258,7 +258,7 @@ class Augment:
         flips: Tensor,
         sides: Sequence[int],
     ) -> tuple[Tensor, Tensor]:
-        """From output to source, (B, 2, 3), and whether that is more than a crop, (B,) bool."""
+        """Return maps to the source, (B, 2, 3), and (B,) bool, whether each is more than a crop."""
         maps = [affine.crop(boxes, *sides), affine.mirror(flips)]
         oblique = draws[_WARPED] < self.warp_probability
         if self.warp_probability:
@@ -348,7 +348,7 @@ def _whole(draws: Tensor, largest: int) -> Tensor:
 
 
 def _box(height: int, width: int, area: float, y: float, x: float) -> tuple[int, int, int, int]:
-    """A box of the picture's shape about a point, cut at the edges: top, left, bottom, right."""
+    """Return a box of the picture's shape about a point, cut at the edges: top to right."""
     half_height, half_width = (0.5 * math.sqrt(area) * side for side in (height, width))
     return (
         max(round(y * height - half_height), 0),

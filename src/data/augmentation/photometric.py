@@ -102,7 +102,7 @@ def equalize(images: Tensor) -> Tensor:
 
 
 def _blended(towards: Tensor, floats: Tensor, factor: Tensor) -> Tensor:
-    """Both of one scale; beyond 1 away from `towards`."""
+    """Return both of one scale; beyond 1 away from `towards`."""
     return _rounded(torch.lerp(towards, floats, factor[:, None, None, None]))
 
 

@@ -30,7 +30,7 @@ __all__ = [
     "warp",
 ]
 
-# ITU-R BT.601: how bright red, green and blue look.
+# Weights of red, green and blue in luminance (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
 # Numbers of float32, 1 MB: some of them fit into the cache of a core beside each other.
 _CACHED_NUMBERS = 2**18
@@ -303,7 +303,7 @@ def cutmix(
 
 
 def _host_knows(images: Tensor) -> bool:
-    """Whether values can be looked at without waiting for a device."""
+    """Return whether values can be read without waiting for a device."""
     return images.device.type == "cpu"
 
 

@@ -1,4 +1,4 @@
-"""One picture, from whatever a person has, to a uint8 array (C, H, W).
+"""From a picture file of any supported format to a uint8 array (C, H, W).
 
 Training and prediction both decode here, so they cannot differ.
 """
@@ -9,7 +9,8 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,6 +42,7 @@ __all__ = [
     "looks_grey",
     "read_bounds",
     "read_header",
+    "thumbnail",
 ]
 
 PICTURE_ENDINGS = frozenset(
@@ -92,7 +94,7 @@ _GREY_TOLERANCE = 8
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """The array that a model takes a picture as.
+    """The format of the arrays that a model takes.
 
     Attributes:
         image_size: (H, W) in pixels.
@@ -132,7 +134,7 @@ class PictureFormat:
         }
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides on the pixels, for the names under which they are kept.
+        """Return the values that determine the pixels, as part of a cache entry's key.
 
         Without a range of values that leaves them as they were before there was one.
         """
@@ -148,10 +150,10 @@ class PictureError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its picture before it is decoded.
+    """The header of a picture file, read without decoding it.
 
     Attributes:
-        height, width: pixels, after the turn that EXIF asks for.
+        height, width: pixels, after the turn of the EXIF orientation.
         grey: whether its pixel format has no colour.
         deep: whether it is grey of more than 8 bits, of which all are read.
         deep_colour: whether it has 16 bits a colour, of which the upper 8 are read.
@@ -174,8 +176,8 @@ def decode_picture(
 ) -> npt.NDArray[np.uint8]:
     """Return a picture as an array (channels, *image_size), uint8.
 
-    `fit` says what becomes of proportions other than those of `image_size`: "squeeze" resizes the
-    whole picture to it and distorts; "crop" keeps the proportions and cuts off what sticks out,
+    `fit` treats proportions other than those of `image_size`: "squeeze" resizes the whole picture
+    to it and distorts; "crop" keeps the proportions and cuts off what sticks out,
     alike on both sides; "pad" keeps them and adds grey bars. Resizing is bicubic with
     antialiasing; a picture that already has the size keeps its pixels. Pictures are turned as
     EXIF says; what is transparent becomes white; grey of more than 8 bits is scaled to 8; of
@@ -199,7 +201,7 @@ def decode_picture(
     if fit not in FITS:
         raise ValueError(f"fit is {fit!r}: it must be one of {', '.join(FITS)}")
     wanted = PictureFormat(image_size, channels, fit)
-    try:
+    with _decoder_errors():
         if isinstance(data, Image.Image):
             return _converted(data, wanted, value_range)
         with _opened(data) as stream:
@@ -212,20 +214,30 @@ def decode_picture(
             longer = 2 * max(image_size)
             scaled = image.draft(None, (longer, longer))
             return _converted(image, wanted, value_range, box=scaled[1] if scaled else None)
-    except (PictureError, MemoryError):
-        raise
-    # Pillow's plugins raise OSError, SyntaxError, struct.error and more for damaged files.
-    except Exception as error:
-        raise _damage(error) from error
+
+
+def thumbnail(path: Path | str, longest: int = 180) -> npt.NDArray[np.uint8]:
+    """Return a picture file as (3, H, W) uint8, its longer side at most `longest` pixels.
+
+    Raises:
+        PictureError: as `decode_picture`.
+        OSError: the file cannot be opened.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        header = read_header(file)
+    scale = min(1.0, longest / max(header.height, header.width))
+    size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
+    return decode_picture(path, image_size=size, channels=3)
 
 
 def read_header(stream: BinaryIO) -> Header:
-    """Size and pixel format of the picture in a file opened at its start, without decoding it.
+    """Return size and pixel format of the picture in a file opened at its start.
 
     Raises:
         PictureError: it is no picture, or larger than 100 megapixels.
     """
-    try:
+    with _decoder_errors():
         image = _identified(stream)
         deep_colour = _has_deep_colour(image)  # before anything is decoded, which EXIF may ask for
         width, height = image.size
@@ -233,35 +245,27 @@ def read_header(stream: BinaryIO) -> Header:
         if image.format != "TIFF" and _TURNS.get(_orientation(image)) in _ON_THEIR_SIDE:
             width, height = height, width
         return Header(height, width, image.mode in _GREY_MODES, is_deep(image), deep_colour)
-    except (PictureError, MemoryError):
-        raise
-    except Exception as error:
-        raise _damage(error) from error
 
 
 def read_bounds(stream: BinaryIO) -> ValueRange:
-    """Smallest and largest pixel of a picture of more than 8 bits, in a file opened at its start.
+    """Return the smallest and largest pixel of a picture of more than 8 bits, in an open file.
 
     Those of a colour picture of 16 bits are what their upper 8 bits stand for.
 
     Raises:
         PictureError: it cannot be decoded.
     """
-    try:
+    with _decoder_errors():
         image = _identified(stream)
         image.load()
         if is_deep(image):
             return pixel_bounds(image)
         values = np.asarray(image)
         return 257.0 * float(values.min()), 257.0 * float(values.max())
-    except (PictureError, MemoryError):
-        raise
-    except Exception as error:
-        raise _damage(error) from error
 
 
 def looks_grey(image: npt.NDArray[np.uint8]) -> bool:
-    """Whether a picture (3, H, W) has no colour that is more than a trace of compression."""
+    """Return whether a picture (3, H, W) has no colour that is more than a trace of compression."""
     low, high = image.min(axis=0), image.max(axis=0)
     return bool((high - low).max() <= _GREY_TOLERANCE)
 
@@ -278,7 +282,7 @@ def _opened(data: bytes | Path) -> BinaryIO:
 
 
 def _identified(stream: BinaryIO) -> Image.Image:
-    """The picture in `stream`, its header read and its size within bounds."""
+    """Return the picture in `stream`, its header read and its size within bounds."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     if size == 0:
@@ -304,7 +308,7 @@ def _identified(stream: BinaryIO) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's turn, 1 (none) to 8; 1 where the EXIF block is damaged, as the picture may not be."""
+    """Return the EXIF orientation, 1 (none) to 8; 1 where the EXIF block is damaged."""
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:
@@ -313,12 +317,12 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _eight_bit(image: Image.Image, scale: ScaleBy) -> Image.Image:
-    """Grey of more than 8 bits, scaled to 8; other pictures as they are."""
+    """Return grey of more than 8 bits scaled to 8, and other pictures unchanged."""
     return scaled_to_8_bits(image, scale) if is_deep(image) else image
 
 
 def _has_deep_colour(image: Image.Image) -> bool:
-    """Whether Pillow, which knows colours of 8 bits only, leaves the lower bits of 16 away."""
+    """Return whether a colour has 16 bits, of which Pillow reads the upper 8."""
     if image.mode not in ("RGB", "RGBA", "LA", "CMYK"):
         return False
     if image.format == "TIFF":
@@ -333,7 +337,7 @@ def _converted(
     scale: ScaleBy,
     box: tuple[float, float, float, float] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """The picture inside `box` (left, upper, right, lower), by default all of it, as an array.
+    """Return the picture inside `box` (left, upper, right, lower), by default all, as an array.
 
     A picture decoded at 1/8 may end in a fraction of a pixel, and so does its box.
     """
@@ -354,7 +358,7 @@ def _converted(
 
 
 def _on_white(image: Image.Image, mode: str) -> Image.Image:
-    """The picture in this mode, with white where it is transparent.
+    """Return the picture in this mode, with white where it is transparent.
 
     In bands, for a large picture would need four copies of itself.
     """
@@ -374,7 +378,7 @@ def _resized(
     fit: str,
     box: tuple[float, float, float, float],
 ) -> Image.Image:
-    """The part of the picture inside `box` (left, upper, right, lower) as one of `size` (W, H)."""
+    """Return the part inside `box` (left, upper, right, lower) resized to `size` (W, H)."""
     left, upper, right, lower = box
     across, down = size[0] / (right - left), size[1] / (lower - upper)
     if fit == "crop":
@@ -395,13 +399,20 @@ def _resized(
     return image.resize(size, Image.Resampling.BICUBIC, box)
 
 
-def _damage(error: Exception) -> Exception:
-    """The `PictureError` that a library's error means; the error itself if it is no picture's."""
-    if isinstance(error, OSError) and str(error) == _NO_MEMORY_IN_DECODER:
-        return MemoryError(str(error))
-    if isinstance(error, OSError) and error.errno in OF_THE_PROCESS:
-        return error
-    return PictureError(_fault(error))
+@contextmanager
+def _decoder_errors() -> Iterator[None]:
+    """Turn a library's error into the `PictureError` that it means, unless it is no picture's."""
+    try:
+        yield
+    except (PictureError, MemoryError):
+        raise
+    # Pillow's plugins raise OSError, SyntaxError, struct.error and more for damaged files.
+    except Exception as error:
+        if isinstance(error, OSError) and str(error) == _NO_MEMORY_IN_DECODER:
+            raise MemoryError(str(error)) from error
+        if isinstance(error, OSError) and error.errno in OF_THE_PROCESS:
+            raise
+        raise PictureError(_fault(error)) from error
 
 
 def _fault(error: Exception) -> str:

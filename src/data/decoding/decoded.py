@@ -1,22 +1,18 @@
-"""Decoded pictures on disk: one file of bytes that is mapped into memory, and verified.
+"""The decoded pictures of a source, as an entry of the cache that is mapped into memory.
 
-A folder of this kind is named after the content of its pictures and the size they were decoded
-to, so it is found from wherever the pictures lie, and never has to be brought up to date.
+The entry is named after the content of the pictures and the format that they are decoded to, so it
+is found from wherever the pictures lie.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,41 +24,26 @@ from src.data.quality.audit import Survey, content_hash
 from src.data.sources.source import Source
 from src.machine.disk import OF_THE_PROCESS
 from src.machine.parallel import in_order
-from src.storage.blocks import block_checksums, is_whole
-from src.storage.build_once import made_once
-from src.storage.digests import checked_line, line_content
+from src.storage.cache import cached, key_of
 
-__all__ = ["ContentChanged", "Decoded", "Wanted", "decoded", "is_whole_entry", "picture"]
+__all__ = ["ContentChanged", "Decoded", "decoded", "picture"]
 
 _log = logging.getLogger(__name__)
 
-# Part of every folder's name: to be raised when the same file would decode to other pixels.
-_VERSION = 2
+# Part of every key: to be raised when the same file would decode to other pixels.
+_VERSION = 3
+_FILE = "images.bin"
 _BLOCK_BYTES = 4 << 20
 _PROGRESS_SECONDS = 10.0
 
 
 class ContentChanged(ConfigError):
-    """A file is not what it was when it was looked at; looking again helps, unless it goes on."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """How pictures are to be decoded.
-
-    Attributes:
-        format: of the arrays.
-        stored: whether to keep the pixels on disk; without, the pictures are tried once, and only
-            what was found is kept.
-    """
-
-    format: PictureFormat
-    stored: bool
+    """A file was changed after the audit; another audit helps, unless the changes go on."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What came of decoding the N pictures of a source.
+    """The outcome of decoding the N pictures of a source.
 
     Attributes:
         images: (M, C, H, W) uint8, read-only, of the pictures that can be used; None if not stored.
@@ -77,62 +58,43 @@ class Decoded:
     from_cache: bool
 
 
-class _Entry(NamedTuple):
-    """The content of entry.json."""
-
-    shape: list[int]
-    reasons: list[tuple[int, str]]
-    flat: list[int]
-    digest: str | None
-    mtime_ns: int
-    blocks: list[int] | None = None  # entries of earlier versions have none
-
-
 def decoded(
     source: Source,
     found: Survey,
-    wanted: Wanted,
+    form: PictureFormat,
     *,
+    stored: bool,
     folder: Path,
     workers: int,
 ) -> Decoded:
-    """Decode all pictures, now or at an earlier time; several processes decode them once.
+    """Return all pictures decoded, now or at an earlier time; several processes decode them once.
 
     Args:
         source: N pictures.
-        found: what is known of them.
-        folder: where decoded pictures are kept.
+        found: their audit.
+        form: the format to decode them to.
+        stored: whether to store the pixels; if not, the pictures are decoded once, and only which
+            of them cannot be used is stored.
+        folder: of the decoded pictures in the cache.
         workers: threads that decode.
 
     Raises:
         ContentChanged: a file is not what was found.
         ConfigError: the disk is full or cannot be written, or memory or files run short.
     """
-    target = folder / _key(found, wanted)
-
-    def make(unfinished: Path) -> None:
-        if target.exists() and _entry(target, stored=False) is None:
-            _log.warning("the decoded pictures in %s are damaged: decoding them anew", target)
-        _write(source, found, wanted, unfinished, workers)
-
-    made = made_once(
-        target,
-        make,
-        usable=lambda path: _entry(path, stored=wanted.stored) is not None,
+    entry = cached(
+        folder / key_of([_VERSION, form.identity(), len(source)], found.hashes.tobytes()),
+        lambda unfinished: _write(source, found, form, stored, unfinished, workers),
         what="the decoded pictures",
+        usable=lambda entry: bool(entry.values["stored"]) or not stored,
     )
-    entry = _entry(target, stored=wanted.stored)
-    if entry is None:
-        raise ConfigError(f"{target} is being changed by another program: run again.")
-    images = None
-    if entry.digest is not None and entry.shape[0]:
-        images = np.memmap(target / "images.bin", np.uint8, mode="r", shape=tuple(entry.shape))
-    return Decoded(images, dict(entry.reasons), tuple(entry.flat), from_cache=not made)
-
-
-def is_whole_entry(folder: Path) -> bool:
-    """Whether a folder of decoded pictures is what was written."""
-    return _entry(folder, stored=False) is not None
+    values, images = entry.values, None
+    if values["stored"] and values["shape"][0]:
+        file = entry.folder / _FILE
+        images = np.memmap(file, np.uint8, mode="r", shape=tuple(values["shape"]))
+    return Decoded(
+        images, dict(values["reasons"]), tuple(values["flat"]), from_cache=not entry.built
+    )
 
 
 def picture(
@@ -141,7 +103,7 @@ def picture(
     """Decode picture `index` of a source to (channels, *image_size), uint8.
 
     Args:
-        expected: the hash of a file's content; None for whatever it is.
+        expected: the hash of the file's content; None to take any content.
 
     Raises:
         PictureError: it cannot be decoded, or is not what is expected.
@@ -172,49 +134,6 @@ def _decode(data: bytes | Path | Image.Image, wanted: PictureFormat) -> npt.NDAr
     )
 
 
-def _key(found: Survey, wanted: Wanted) -> str:
-    form = wanted.format
-    plan = json.dumps([_VERSION, *form.image_size, form.channels, len(found.hashes), form.fit])
-    if "value_range" in form.identity():
-        plan += json.dumps(form.value_range)
-    digest = hashlib.blake2b(plan.encode(), digest_size=16)
-    digest.update(found.hashes.tobytes())
-    return digest.hexdigest()
-
-
-def _entry(target: Path, *, stored: bool) -> _Entry | None:
-    """The entry of a folder, if it is there and whole; `stored`: and has pixels."""
-    file, images = target / "entry.json", target / "images.bin"
-    try:
-        entry = _Entry(**line_content(file.read_bytes()))
-        if entry.digest is None:
-            return None if stored else entry
-        status = images.stat()
-        if status.st_size != np.prod(entry.shape, dtype=np.int64):
-            return None
-        if entry.blocks is not None:
-            return entry if is_whole(images, entry.blocks) else None
-        with images.open("rb") as stream:
-            if hashlib.file_digest(stream, "blake2b").hexdigest() != entry.digest:
-                return None
-        entry = entry._replace(mtime_ns=status.st_mtime_ns, blocks=block_checksums(images))
-    except (OSError, ValueError, TypeError):
-        return None
-    # Not in somebody else's folder, which can be read only: verified again next time.
-    with contextlib.suppress(OSError):
-        _write_entry(target, entry)
-    return entry
-
-
-def _write_entry(target: Path, entry: _Entry) -> None:
-    unfinished = target / f"entry.{os.getpid()}.unfinished"
-    with unfinished.open("wb") as stream:
-        stream.write(checked_line(entry._asdict()))
-        stream.flush()
-        os.fsync(stream.fileno())
-    unfinished.replace(target / "entry.json")
-
-
 class _Block(NamedTuple):
     """Some pictures decoded one after another; indices are those of the source."""
 
@@ -223,15 +142,22 @@ class _Block(NamedTuple):
     flat: list[int]
 
 
-def _write(source: Source, found: Survey, wanted: Wanted, target: Path, workers: int) -> None:
+def _write(
+    source: Source,
+    found: Survey,
+    form: PictureFormat,
+    stored: bool,
+    target: Path,
+    workers: int,
+) -> dict[str, Any]:
     """Decode block by block into `target`. Written, not mapped: a full disk is then an error."""
     indices = [index for index in range(len(source)) if index not in found.reasons]
-    row_shape = (wanted.format.channels, *wanted.format.image_size)
+    row_shape = (form.channels, *form.image_size)
     row_bytes = int(np.prod(row_shape))
     per_block = max(1, min(256, _BLOCK_BYTES // row_bytes))
     blocks = [indices[at : at + per_block] for at in range(0, len(indices), per_block)]
     room = shutil.disk_usage(target).free
-    if wanted.stored and len(indices) * row_bytes > room:
+    if stored and len(indices) * row_bytes > room:
         raise ConfigError(
             f"the decoded pictures take {len(indices) * row_bytes / 1e9:.1f} GB, and "
             f"{target.parent} has {room / 1e9:.1f} GB free: make room, name another folder with "
@@ -240,45 +166,34 @@ def _write(source: Source, found: Survey, wanted: Wanted, target: Path, workers:
         )
 
     def work(block: list[int]) -> _Block:
-        return _decode_block(source, found, wanted, block)
+        return _decode_block(source, found, form, block)
 
     _log.info(
         "%s %d pictures at %dx%d once, with %d threads",
-        "decoding" if wanted.stored else "checking",
+        "decoding" if stored else "checking",
         len(indices),
-        *wanted.format.image_size,
+        *form.image_size,
         workers,
     )
     reasons: list[tuple[int, str]] = []
     flat: list[int] = []
     count = 0
-    digest = hashlib.blake2b()
-    path = target / "images.bin"
-    with path.open("wb") as stream:
+    with (target / _FILE).open("wb") as stream:
         for done in _reported(in_order(work, blocks, workers), len(indices), per_block):
             reasons += done.reasons
             flat += done.flat
             count += len(done.images)
-            if wanted.stored:
-                digest.update(done.images.data)
+            if stored:
                 stream.write(done.images.data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    _write_entry(
-        target,
-        _Entry(
-            shape=[count, *row_shape],
-            reasons=reasons,
-            flat=flat,
-            digest=digest.hexdigest() if wanted.stored else None,
-            mtime_ns=path.stat().st_mtime_ns,
-            blocks=block_checksums(path) if wanted.stored else None,
-        ),
-    )
+    return {
+        "stored": stored,
+        "shape": [count, *row_shape],
+        "reasons": reasons,
+        "flat": flat,
+    }
 
 
-def _decode_block(source: Source, found: Survey, wanted: Wanted, indices: list[int]) -> _Block:
-    form = wanted.format
+def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: list[int]) -> _Block:
     images = np.empty((len(indices), form.channels, *form.image_size), np.uint8)
     block = _Block(images, [], [])
     count = 0
@@ -297,10 +212,13 @@ def _decode_block(source: Source, found: Survey, wanted: Wanted, indices: list[i
 
 
 def _surveyed(source: Source, found: Survey, index: int) -> bytes | Image.Image:
-    """The content whose hash names the folder, or a ConfigError.
+    """Return the content whose hash is part of the entry's key.
 
-    Pixels of anything else, or the news that a disk failed for a moment, would be found again
-    under that name for ever.
+    Pixels of anything else, or a reason that holds for a moment only, would stay in the cache
+    under that key.
+
+    Raises:
+        ContentChanged: the file cannot be read any more, or has another content.
     """
     if source.arrays is not None:
         return _as_image(source.arrays[index])
@@ -322,15 +240,15 @@ def _surveyed(source: Source, found: Survey, index: int) -> bytes | Image.Image:
 
 
 def _as_image(row: npt.NDArray[np.uint8]) -> Image.Image:
-    """A row (C, H, W) of an array as a picture."""
+    """Return a row (C, H, W) of an array as a picture."""
     return Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0).copy())
 
 
 def _reported(blocks: Iterable[_Block], total: int, per_block: int) -> Iterable[_Block]:
-    """The blocks, with a line in the log now and then."""
-    said = time.monotonic()
+    """Yield the blocks, with a line in the log now and then."""
+    logged = time.monotonic()
     for number, block in enumerate(blocks, start=1):
-        if time.monotonic() - said > _PROGRESS_SECONDS:
-            said = time.monotonic()
+        if time.monotonic() - logged > _PROGRESS_SECONDS:
+            logged = time.monotonic()
             _log.info("%d of %d pictures", min(number * per_block, total), total)
         yield block

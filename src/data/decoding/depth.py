@@ -1,7 +1,7 @@
-"""Pixels of more than 8 bits: which of their values is black, and which is white.
+"""Scaling of pixels of more than 8 bits: which of their values is black, and which is white.
 
-A file of 16 bits may hold 10, 12 or 14 of them, and one of 32 bits or floating-point numbers says
-nothing at all of black and white. What a set of pictures holds does.
+A file of 16 bits may use 10, 12 or 14 of them, and one of 32 bits or floating-point numbers states
+no black and white. The range is taken from a set of pictures.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ScaleBy = ValueRange | None | Literal["own"]
 SIXTEEN_BITS: ValueRange = (0.0, 65535.0)
 # The largest numbers of usual pixels: floating point, and 8, 10, 12, 14 and 16 bits.
 _WHITES = (1, 255, 1023, 4095, 16383, 65535)
-# Up to here 16 bits may be 14, 12 or 10, or a dark picture: nothing but others can tell.
+# Up to here 16 bits may be 14, 12 or 10, or a dark picture: one picture alone does not show which.
 _AMBIGUOUS = 16383
 _ROWS_BYTES = 8 << 20
 # Pictures that use less than this part of the range show little.
@@ -45,7 +45,7 @@ class PixelError(ValueError):
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether an open picture is grey with more than 8 bits a pixel."""
+    """Return whether an open picture is grey with more than 8 bits a pixel."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
@@ -87,7 +87,7 @@ def chosen_range(bounds: npt.NDArray[np.float64]) -> ValueRange | None:
 
 
 def range_remark(bounds: npt.NDArray[np.float64], used: ValueRange) -> str | None:
-    """Return what to say where few pictures need the range that all are scaled by.
+    """Return a remark where few pictures need the range that all are scaled by; else None.
 
     Args:
         bounds: (N, 2) as of `chosen_range`.
@@ -142,6 +142,6 @@ def unused_depth(highest: npt.NDArray[np.float64]) -> bool:
 
 
 def _has_no_sign(image: Image.Image) -> bool:
-    """Whether a TIFF says that its pixels have no sign, which Pillow reads as if they had."""
+    """Return whether a TIFF's pixels have no sign; Pillow reads them as if they had one."""
     tags = getattr(image, "tag_v2", None)
     return tags is not None and tuple(tags.get(339, (1,)))[:1] == (1,)

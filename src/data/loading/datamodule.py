@@ -1,11 +1,10 @@
-"""Pictures, their parts and their batches, as Lightning asks for them."""
+"""The LightningDataModule: pictures, their parts and their batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 import pytorch_lightning as pl
@@ -14,32 +13,33 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
-from src.data.decoding.cache import PictureStore, open_pictures
+from src.config.data import DataSettings
 from src.data.decoding.decode import PictureFormat
-from src.data.decoding.depth import chosen_range, range_remark
-from src.data.loading.loaders import Batch, BatchLoader, StreamLoader
-from src.data.loading.order import BatchOrder
-from src.data.loading.statistics import channel_statistics
-from src.data.quality.summary import summary_lines
-from src.data.quality.suspects import Examination, examine, list_suspects, sentences
+from src.data.decoding.depth import chosen_range
+from src.data.decoding.picture_store import PictureOptions, PictureStore, open_pictures
+from src.data.loading.loaders import Batch, BatchLoader, BatchOrder, StreamLoader
+from src.data.quality.measures import channel_statistics
+from src.data.quality.summary import remarks_on, summary_lines
+from src.data.quality.suspects import Examination, examine, list_suspects
 from src.data.sources.source import Source
 from src.data.splitting.folds import assign_folds, hold_out
 from src.data.splitting.splits import Split, make_split
+from src.machine.parallel import available_cores
 from src.records.run import Suspect
+from src.storage.cache import cache_folder
 
 __all__ = ["PictureData"]
 
 # Without gradients memory allows larger batches, and larger ones keep the cores busier.
 _EVALUATED_AT_ONCE = 256
-_NAMED = 5
 # Of a GPU's free memory; the rest is for the network and its activations.
 _SHARE_FOR_PICTURES = 0.25
 
 
 class PictureData(pl.LightningDataModule):
-    """A data set, decoded, split and measured.
+    """A data set, decoded, examined and split.
 
-    The test part is not read here: only `batches("test")` does, for who asks.
+    The test part is read by `batches("test")` alone.
 
     Args:
         pictures: the decoded pictures.
@@ -47,12 +47,12 @@ class PictureData(pl.LightningDataModule):
         batch_size: pictures a training step and device.
         seed: of the training order.
         workers: processes that decode pictures too many to be cached.
-        found: what the pictures look like; None where nobody looked.
-        remarks: what a person should know about the data before training.
-        reopen: gives the same pictures in another format; None where only this one is to be had.
+        found: the examination of the pictures; None where there was none.
+        reopen: returns the same pictures in another format; None where there is only this one.
 
     Attributes:
-        suspects: pictures that somebody should look at.
+        suspects: pictures that should be looked at.
+        remarks: what the user should know about the data before training.
     """
 
     def __init__(
@@ -64,7 +64,6 @@ class PictureData(pl.LightningDataModule):
         seed: int,
         workers: int,
         found: Examination | None = None,
-        remarks: Sequence[str] = (),
         reopen: Callable[[PictureFormat], PictureStore] | None = None,
     ) -> None:
         super().__init__()
@@ -79,7 +78,7 @@ class PictureData(pl.LightningDataModule):
         self._found = found
         suspects: list[Suspect] = [] if found is None else list_suspects(pictures, split, found)
         self.suspects = tuple(suspects)
-        self.remarks = tuple(remarks)
+        self.remarks: tuple[str, ...] = ()
         self._reopen = reopen
         self._others: dict[PictureFormat, PictureData] = {}
 
@@ -87,7 +86,7 @@ class PictureData(pl.LightningDataModule):
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and deviation of each channel in the training part, in units of [0, 1].
 
-        Computed when first asked for: a network with published weights brings its own, and large
+        Computed on first use: a network with published weights brings its own, and large
         pictures take seconds to read.
         """
         pictures = self.pictures
@@ -96,91 +95,82 @@ class PictureData(pl.LightningDataModule):
 
     @property
     def summary(self) -> tuple[str, ...]:
-        """Parts, classes and format as they were understood, a line each."""
+        """Parts, classes and format, a line each."""
         return summary_lines(self.pictures, self.split)
 
     @classmethod
     def open(
         cls,
         source: Source,
+        settings: DataSettings,
         *,
-        image_size: int | list[int] | None,
-        channels: int | None,
-        fit: str,
         native_side: int | None,
-        cache_dir: Path,
-        cache_limit_gb: float,
-        on_bad_image: str,
-        on_duplicates: str,
-        split_seed: int,
-        val_fraction: float,
-        test_fraction: float,
-        train_on_val: bool,
         batch_size: int,
         seed: int,
-        workers: int,
-        check_content: bool = False,
-        value_range: list[float] | None = None,
     ) -> PictureData:
-        """Decode (or find decoded) and split.
+        """Decode (or find decoded), examine and split the pictures of a source.
 
-        Arguments as in `DataSettings`; `native_side` as of `open_pictures`.
+        Args:
+            source: the pictures.
+            settings: how they are decoded and split.
+            native_side: see `PictureOptions`.
+            batch_size: pictures a training step and device.
+            seed: of the training order.
+
+        Raises:
+            ConfigError: pictures cannot be used, or the cache cannot be written.
+            ValueError: a part would be empty, or given parts share pictures.
         """
-        read = partial(
-            open_pictures,
-            source,
-            cache_dir=cache_dir,
-            cache_limit_bytes=int(cache_limit_gb * 1e9),
-            on_bad_image=on_bad_image,
-            workers=workers,
-            check_content=check_content,
-        )
-        pictures = read(
-            image_size=image_size,
-            channels=channels,
-            fit=fit,
+        cache_dir = cache_folder(settings.cache_dir).absolute()
+        workers = settings.num_workers or available_cores()
+        values = settings.value_range
+        options = PictureOptions(
+            image_size=settings.image_size,
+            channels=settings.channels,
+            fit=settings.fit,
+            value_range="found" if values is None else (values[0], values[1]),
             native_side=native_side,
-            value_range="found" if value_range is None else (value_range[0], value_range[1]),
+            cache_dir=cache_dir,
+            cache_limit_bytes=int(settings.cache_limit_gb * 1e9),
+            on_bad_image=settings.on_bad_image,
+            workers=workers,
         )
-        found = examine(pictures, cache_dir=cache_dir, workers=workers)
-        split = make_split(
-            pictures.targets,
-            pictures.content_hashes,
-            seed=split_seed,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            given_parts=None if pictures.given_parts is None else pictures.given_parts.tolist(),
-            groups=pictures.groups,
-            on_duplicates=on_duplicates,
-            names=pictures.sample_paths,
-            # Sets that come as arrays are published ones, and published figures are measured on
-            # their parts: there, what is alike is reported but moves nothing.
-            near=None if pictures.sample_paths is None else found.belong_together,
-        )
-        if train_on_val:
-            split = split.with_val_training()
 
         def reopen(wanted: PictureFormat) -> PictureStore:
-            return read(
+            changed = replace(
+                options,
                 image_size=wanted.image_size,
                 channels=wanted.channels,
                 fit=wanted.fit,
                 value_range=wanted.value_range,
             )
+            return open_pictures(source, changed, check_content=settings.check_content)
 
-        if value_range is None and pictures.pixel_bounds is not None:
+        pictures = open_pictures(source, options, check_content=settings.check_content)
+        found = examine(pictures, cache_dir=cache_dir, workers=workers)
+        split = make_split(
+            pictures.targets,
+            pictures.content_hashes,
+            seed=settings.split_seed,
+            val_fraction=settings.val_fraction,
+            test_fraction=settings.test_fraction,
+            given_parts=None if pictures.given_parts is None else pictures.given_parts.tolist(),
+            groups=pictures.groups,
+            on_duplicates=settings.on_duplicates,
+            names=pictures.sample_paths,
+            # Sets that come as arrays are published ones, and published figures are measured on
+            # their parts: there, what is alike is reported but moves nothing.
+            near=None if pictures.sample_paths is None else found.belong_together,
+        )
+        if settings.train_on_val:
+            split = split.with_val_training()
+        if values is None and pictures.pixel_bounds is not None:
             # Until now all pictures counted, as parts were not known; now those that train alone.
-            values = chosen_range(pictures.pixel_bounds[split.train])
-            if values != pictures.format.value_range:
-                pictures = reopen(replace(pictures.format, value_range=values))
+            chosen = chosen_range(pictures.pixel_bounds[split.train])
+            if chosen != pictures.format.value_range:
+                pictures = reopen(replace(pictures.format, value_range=chosen))
                 measures = examine(pictures, cache_dir=cache_dir, workers=workers).measures
                 found = replace(found, measures=measures)
-        remarks = [str(problem) for problem in pictures.problems]
-        remarks += _thin_classes(pictures, split)
-        if pictures.pixel_bounds is not None and pictures.format.value_range is not None:
-            training = pictures.pixel_bounds[split.train]
-            remark = range_remark(training, pictures.format.value_range)
-            remarks += [] if remark is None else [remark]
         opened = cls(
             pictures,
             split,
@@ -188,14 +178,13 @@ class PictureData(pl.LightningDataModule):
             seed=seed,
             workers=workers,
             found=found,
-            remarks=remarks,
             reopen=reopen,
         )
-        opened.remarks += tuple(sentences(opened.suspects, pictures, split, found))
+        opened.remarks = remarks_on(pictures, split, found, opened.suspects)
         return opened
 
     def fold(self, number: int, folds: int, *, split_seed: int, seed: int) -> PictureData:
-        """The same pictures, of which one fold of a cross-validation is held out.
+        """Return the same pictures, of which one fold of a cross-validation is held out.
 
         The fold is the `val` part, the others train, and the test part stays what it is. The
         decoded pictures, and those on a GPU, are shared.
@@ -219,7 +208,7 @@ class PictureData(pl.LightningDataModule):
             repeat=repeat,
             class_names=pictures.class_names,
             groups=pictures.groups,
-            # Unlike parts, folds are nobody's convention: what is alike always stays together.
+            # Folds are not published with a set, as parts are: what is alike always stays together.
             near=None if found is None else found.belong_together,
         )
         held_out = PictureData(
@@ -322,17 +311,3 @@ class PictureData(pl.LightningDataModule):
             images = pictures.images if self._resident is None else self._resident
             return BatchLoader(images, pictures.targets, order)
         return StreamLoader(pictures.read, pictures.targets, order, workers=self.workers)
-
-
-def _thin_classes(pictures: PictureStore, split: Split) -> list[str]:
-    """A remark for each class that a part lacks."""
-    remarks = []
-    for part in ("train", "val", "test"):
-        indices = getattr(split, part)
-        present = set(pictures.targets[indices].tolist())
-        missing = [n for k, n in enumerate(pictures.class_names) if k not in present]
-        if missing and len(indices):
-            shown = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
-            effect = "learnt" if part == "train" else "measured there"
-            remarks.append(f"no picture of {shown} in the {part} part: it cannot be {effect}")
-    return remarks

@@ -1,6 +1,7 @@
-"""Batches of pictures by index: from one array, or read by workers.
+"""Batches of pictures: their order, and how they are gathered by index or read by workers.
 
-A batch is uint8 and untouched: augmentation and normalisation happen on the training device.
+The order is a function of (seed, epoch), not of devices or interruptions. A batch is uint8 and
+untouched: augmentation and normalisation happen on the training device.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from src.data.loading.order import BatchOrder
+from src.data.randomness import permutation
 
-__all__ = ["Batch", "BatchLoader", "Reader", "StreamLoader"]
+__all__ = ["Batch", "BatchLoader", "BatchOrder", "Reader", "StreamLoader"]
 
 # Picture number i as (C, H, W) uint8.
 Reader = Callable[[int], NDArray[np.uint8]]
@@ -37,6 +38,75 @@ class Batch(NamedTuple):
     targets: Tensor
     sample_ids: Tensor
     step: int
+
+
+class BatchOrder:
+    """The pictures of each batch of an epoch.
+
+    Training: full batches in random order; what is left over waits for another epoch.
+    A set smaller than one batch makes one short batch. Evaluation: every picture once, in order,
+    in batches whose sizes differ by at most one, so that none is nearly empty.
+
+    Several devices share each batch: rank r gets the r-th part of a global batch of
+    `batch_size * world_size`, so W devices see together what one with W times the batch sees.
+
+    Args:
+        indices: (n,) int64, the pictures to go through.
+        batch_size: pictures a batch on each device, at least 1.
+        training: see above.
+        seed: seed of the random order.
+        rank: this device, from 0.
+        world_size: number of devices.
+
+    Raises:
+        ValueError: an argument is out of its range, or there are fewer pictures than devices.
+    """
+
+    def __init__(
+        self,
+        indices: NDArray[np.int64],
+        *,
+        batch_size: int,
+        training: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}: it must be at least 1.")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank is {rank}: it must be from 0 to {world_size - 1}.")
+        if len(indices) < world_size:
+            raise ValueError(f"there are {len(indices)} pictures for {world_size} devices.")
+        self._indices = torch.from_numpy(np.array(indices, dtype=np.int64))
+        self._training = training
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        n, batch = len(indices), batch_size * world_size
+        if training:
+            self._steps = max(n // batch, 1)
+            self._used = min(self._steps * batch, n - n % world_size)
+        else:
+            # No more steps than leave each device a picture in each of them.
+            self._steps = min(-(-n // batch), n // world_size)
+            self._used = n
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return self._steps
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[int, Tensor]]:
+        """Yield (step, (B,) int64 indices) from `first_step` to the end of the epoch."""
+        order = self._indices
+        if self._training:
+            order = order[permutation(len(order), self._seed, epoch)]
+        for step in range(first_step, self._steps):
+            start, end = (self._used * s // self._steps for s in (step, step + 1))
+            mine, others = (
+                start + (end - start) * r // self._world_size for r in (self._rank, self._rank + 1)
+            )
+            yield step, order[mine:others]
 
 
 class _Loader(ABC):
@@ -62,7 +132,7 @@ class _Loader(ABC):
 
     @property
     def batch_sampler(self) -> None:
-        """Lightning asks for it where there is a `sampler`."""
+        """None; Lightning reads it where there is a `sampler`."""
         return None
 
     def __len__(self) -> int:
@@ -70,10 +140,10 @@ class _Loader(ABC):
         return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        """One pass over the epoch.
+        """Return one pass over the epoch.
 
-        The epoch is read when the first batch is asked for, not by `iter`: Lightning makes the
-        iterator of its first epoch before it says which epoch that is.
+        The epoch is read at the first batch, not by `iter`: Lightning makes the iterator of its
+        first epoch before it sets the epoch.
         """
         first_step, self._first_step = self._first_step, 0
         for batch in self._batches(first_step):
@@ -81,18 +151,18 @@ class _Loader(ABC):
             yield batch
 
     def set_epoch(self, epoch: int, first_step: int | None = None) -> None:
-        """Choose the next pass: its epoch and first step (0, or what `load_state_dict` said)."""
+        """Set the next pass: its epoch and first step (0, or that of `load_state_dict`)."""
         if first_step is None:
             first_step = self._first_step if epoch == self.epoch else 0
         self.epoch = epoch
         self._first_step = self._steps_done = first_step
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and the step that comes next in it; 0 after its end."""
+        """Return the epoch, and the step that comes next in it; 0 after its end."""
         return {"epoch": self.epoch, "step": self._steps_done % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next pass go on from there."""
+        """Set the next pass to go on from there."""
         self.set_epoch(state["epoch"], state["step"])
 
 
@@ -177,7 +247,7 @@ class StreamLoader(_Loader):
 
 
 class _Pass:
-    """What a DataLoader with persistent workers takes for its sampler: asked anew every epoch."""
+    """The sampler of a DataLoader with persistent workers, which is iterated anew every epoch."""
 
     def __init__(self, order: BatchOrder) -> None:
         self._order = order
@@ -194,7 +264,7 @@ class _Pass:
 
 
 class _ReadBatches(Dataset[Batch]):
-    """A data set whose items are whole batches, so that a worker hands over one tensor of each."""
+    """A data set whose items are whole batches, so that a worker sends one tensor of each."""
 
     def __init__(self, read: Reader, targets: NDArray[np.int64]) -> None:
         self._read = read

@@ -1,15 +1,18 @@
-"""Every picture looked at once: the hash of its content, its size, and what is wrong with it.
+"""The audit of a data set: content hash, size and format of each picture, and its faults.
 
-What was found is kept on disk and found again by path and by what `stat` says of the file (size,
-times and inode), so that opening the same files once more costs one `stat` each.
+Results are stored on disk by path and by what `stat` says of the file (size, times and inode), so
+that opening the same files once more costs one `stat` each.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,27 +25,47 @@ from src.data.decoding.decode import (
     read_bounds,
     read_header,
 )
-from src.data.quality.findings import HASH_DTYPE, NEVER, Findings, file_state, was_settled
 from src.data.sources.source import Problem, Source
 from src.machine.disk import OF_THE_PROCESS
 from src.machine.parallel import in_order
-from src.storage.build_once import cache_complaint, locked
-from src.storage.shortage import shortage
+from src.storage.cache import cache_errors, locked
+from src.storage.digests import FILE_STATE, NEVER, file_state, was_settled
+from src.storage.files import replacing
 
-__all__ = ["Survey", "content_hash", "copies", "duplicate_groups", "survey"]
+__all__ = ["Findings", "Survey", "content_hash", "copies", "duplicate_groups", "survey"]
 
-_HASH_BYTES = HASH_DTYPE.itemsize // 2
+_HASH_DTYPE = np.dtype("S32")
+# What numpy and zipfile raise for an archive of arrays that is missing or damaged anywhere.
+_NOT_WHOLE = (
+    *(OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+_ROW = np.dtype(
+    [
+        *((name, "i8") for name in FILE_STATE),
+        ("known", "?"),
+        ("hash", _HASH_DTYPE),
+        ("height", "i4"),
+        ("width", "i4"),
+        ("grey", "?"),
+        ("low", "f8"),
+        ("high", "f8"),
+        ("deep_colour", "?"),
+        ("reason", "i4"),
+    ]
+)
+_HASH_BYTES = _HASH_DTYPE.itemsize // 2
 _FILES_AT_A_TIME = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What is known of N pictures before they are decoded.
+    """The audit of N pictures before they are decoded.
 
     Attributes:
         hashes: (N,) bytes, 32 hexadecimal digits each: blake2b of the file's bytes, or of the
             array row. Empty where a file could not be read.
-        sizes: (N, 2) int64, height and width in pixels as people see them; 0 where unknown.
+        sizes: (N, 2) int64, height and width in pixels after the EXIF turn; 0 where unknown.
         grey: (N,) bool, whether the pixel format has no colour.
         bounds: (N, 2) float64, smallest and largest pixel where those have more than 8 bits; NaN
             elsewhere.
@@ -59,7 +82,7 @@ class Survey:
 
 
 def content_hash(data: bytes | npt.NDArray[np.uint8]) -> bytes:
-    """32 hexadecimal digits, as bytes: the blake2b hash of a file's content or an array row."""
+    """Return the blake2b hash of a file's content or of an array row: 32 hex digits, as bytes."""
     buffer = data if isinstance(data, bytes) else data.data
     return hashlib.blake2b(buffer, digest_size=_HASH_BYTES).hexdigest().encode()
 
@@ -67,13 +90,13 @@ def content_hash(data: bytes | npt.NDArray[np.uint8]) -> bytes:
 def survey(
     source: Source, *, findings_dir: Path, workers: int, check_content: bool = False
 ) -> Survey:
-    """Look at every picture of `source` that is not known from an earlier time.
+    """Return the audit of a source; files that are known from an earlier time are not read.
 
     Args:
         source: N pictures, as files or arrays.
-        findings_dir: folder of what was found earlier; one file a root.
+        findings_dir: folder of the findings; one file a root.
         workers: threads that read files.
-        check_content: look at all of them again, whatever is known.
+        check_content: read all files, also those that are known.
 
     Raises:
         ConfigError: the findings cannot be written, or memory or files run short.
@@ -85,25 +108,23 @@ def survey(
     files = [source.file(index) for index in range(len(source))]
     root = os.fsencode(source.root.absolute())
     path = findings_dir / f"{content_hash(root).decode()}.npz"
-    findings = _refreshed(Findings.load(path), source.sample_paths, files)
-    if check_content:
-        findings.forget()
+    what = f"the findings about the pictures in {source.root}"
+
+    def known() -> tuple[Findings, Findings]:
+        """Return what is stored, and the part of it that holds for these files."""
+        stored = Findings.load(path) or Findings()
+        findings = _refreshed(stored, source.sample_paths or (), files)
+        if check_content:
+            findings.forget()
+        return stored, findings
+
+    _, findings = known()
     if findings.unknown().size:
-        try:
-            with locked(path, f"the pictures in {source.root}"):
-                # Another process may have looked at them while this one waited.
-                before = Findings.load(path)
-                findings = _refreshed(before, source.sample_paths, files)
-                if check_content:
-                    findings.forget()
-                _look(findings, files, workers)
-                findings.joined(before).save(path)
-        except (OSError, MemoryError) as error:
-            short = shortage(error, f"the pictures in {source.root} were looked at")
-            if short is not None or not isinstance(error, OSError):
-                raise short or error from error
-            what = "what was found about the pictures"
-            raise cache_complaint(what, findings_dir, error) from error
+        with cache_errors(what, findings_dir), locked(path, what):
+            # Another process may have read them while this one waited.
+            stored, findings = known()
+            _look(findings, files, workers)
+            findings.joined(stored).save(path)
     rows = findings.rows
     return Survey(
         hashes=rows["hash"].copy(),
@@ -118,7 +139,7 @@ def survey(
 
 
 def duplicate_groups(hashes: npt.NDArray[np.bytes_]) -> list[npt.NDArray[np.int64]]:
-    """The indices of each set of two or more equal hashes, ascending; sets by first index."""
+    """Return the ascending indices of each set of two or more equal hashes, by first index."""
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
@@ -137,12 +158,12 @@ def copies(
     names: Sequence[str],
     class_names: Sequence[str],
 ) -> tuple[Problem, ...]:
-    """A problem for each picture whose content appeared before, above all under another label.
+    """Return a problem for each picture whose content appeared before, with its labels.
 
     Args:
         hashes: (N,) content hashes.
         targets: (N,) indices into `class_names`.
-        names: what people know the N pictures by.
+        names: N names of the pictures, for messages.
     """
     problems = []
     for first, *others in duplicate_groups(hashes):
@@ -155,31 +176,15 @@ def copies(
     return tuple(problems)
 
 
-def _survey_arrays(arrays: npt.NDArray[np.uint8]) -> Survey:
-    count, channels, height, width = arrays.shape
-    return Survey(
-        hashes=np.array([content_hash(row) for row in np.ascontiguousarray(arrays)], HASH_DTYPE),
-        sizes=np.tile(np.array([height, width], np.int64), (count, 1)),
-        grey=np.full(count, channels == 1),
-        bounds=np.full((count, 2), np.nan),
-        deep_colour=np.zeros(count, np.bool_),
-        reasons={},
-    )
+class Finding(NamedTuple):
+    """What was found in one file; see `Survey` for what most fields mean.
 
+    Attributes:
+        settled: whether a change of the file from now on would show in its `FILE_STATE`.
+        low, high: smallest and largest pixel of more than 8 bits.
+        reason: why the picture cannot be used; "" where it can.
+    """
 
-def _refreshed(findings: Findings, paths: tuple[str, ...], files: list[str]) -> Findings:
-    """What is known about these files, as they are now on disk."""
-    missing = (NEVER, NEVER, NEVER, NEVER)
-    state = []
-    for file in files:
-        try:
-            state.append(file_state(os.stat(file)))
-        except OSError:
-            state.append(missing)
-    return findings.of(paths, np.array(state, np.int64))
-
-
-class _Look(NamedTuple):
     settled: bool
     hash: bytes = b""
     height: int = 0
@@ -191,14 +196,139 @@ class _Look(NamedTuple):
     reason: str = ""
 
 
+def _no_rows() -> npt.NDArray[np.void]:
+    return np.zeros(0, _ROW)
+
+
+@dataclass(eq=False)
+class Findings:
+    """Rows of findings, one a path.
+
+    Attributes:
+        paths: N distinct paths.
+        rows: (N,) of `FILE_STATE`, known, hash, height, width, grey, low, high, deep_colour and
+            reason, the last an index into `reasons`.
+        reasons: texts; the first is empty and means that nothing is wrong.
+    """
+
+    paths: tuple[str, ...] = ()
+    rows: npt.NDArray[np.void] = field(default_factory=_no_rows)
+    reasons: list[str] = field(default_factory=lambda: [""])
+
+    @classmethod
+    def load(cls, file: Path) -> Findings | None:
+        """Return the findings in a file; None where it is missing or damaged."""
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                rows = stored["rows"]
+                paths = _texts(stored["paths"])
+                reasons = _texts(stored["reasons"])
+            if rows.dtype != _ROW or len(paths) != len(rows):
+                raise ValueError("not a table of this kind")
+        except _NOT_WHOLE:
+            return None
+        return cls(paths, rows, list(reasons))
+
+    def save(self, file: Path) -> None:
+        """Write the findings, whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written; it is then as it was.
+        """
+        with replacing(file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, rows=self.rows, paths=_blob(self.paths), reasons=_blob(self.reasons))
+
+    def of(self, paths: tuple[str, ...], state: npt.NDArray[np.int64]) -> Findings:
+        """Return the rows of these paths, known only where the files' state is the same.
+
+        Args:
+            paths: M distinct paths.
+            state: (M, 4) their present `file_state`.
+        """
+        if paths == self.paths:
+            rows = self.rows.copy()
+        else:
+            rows = np.zeros(len(paths), _ROW)
+            places = {path: row for row, path in enumerate(self.paths)}
+            found = np.array([places.get(path, -1) for path in paths], np.int64)
+            rows[found >= 0] = self.rows[found[found >= 0]]
+        known = rows["known"].copy()
+        for name, present in zip(FILE_STATE, state.T, strict=True):
+            known &= rows[name] == present
+        rows[~known] = np.zeros((), _ROW)
+        rows["known"] = known
+        for name, present in zip(FILE_STATE, state.T, strict=True):
+            rows[name] = present
+        return Findings(paths, rows, list(self.reasons))
+
+    def forget(self) -> None:
+        """Mark all rows as unknown."""
+        self.rows["known"] = False
+
+    def unknown(self) -> npt.NDArray[np.int64]:
+        """Return the indices of the unknown rows."""
+        return np.flatnonzero(~self.rows["known"])
+
+    def fill(self, index: int, found: Finding) -> None:
+        """Write a row; one that is not settled is written for now, and not known next time."""
+        if found.reason not in self.reasons:
+            self.reasons.append(found.reason)
+        row = self.rows[index]
+        for name, value in found._asdict().items():
+            if name not in ("settled", "reason"):
+                row[name] = value
+        row["known"], row["reason"] = True, self.reasons.index(found.reason)
+        if not found.settled:
+            row["mtime_ns"] = NEVER
+
+    def joined(self, before: Findings) -> Findings:
+        """Return these findings and, after them, those of other paths in earlier ones.
+
+        Two lists of files may share a root, such as two CSV files in one folder.
+        """
+        mine = set(self.paths)
+        kept = [row for row, path in enumerate(before.paths) if path not in mine]
+        rows = before.rows[kept]
+        # `of` copied the earlier reasons, and `fill` only appends, so the indices still hold.
+        return Findings(
+            (*self.paths, *(before.paths[row] for row in kept)),
+            np.concatenate([self.rows, rows]),
+            self.reasons,
+        )
+
+
+def _survey_arrays(arrays: npt.NDArray[np.uint8]) -> Survey:
+    count, channels, height, width = arrays.shape
+    return Survey(
+        hashes=np.array([content_hash(row) for row in np.ascontiguousarray(arrays)], _HASH_DTYPE),
+        sizes=np.tile(np.array([height, width], np.int64), (count, 1)),
+        grey=np.full(count, channels == 1),
+        bounds=np.full((count, 2), np.nan),
+        deep_colour=np.zeros(count, np.bool_),
+        reasons={},
+    )
+
+
+def _refreshed(findings: Findings, paths: tuple[str, ...], files: list[str]) -> Findings:
+    """Return the findings about these files, known where the files did not change."""
+    missing = (NEVER, NEVER, NEVER, NEVER)
+    state = []
+    for file in files:
+        try:
+            state.append(file_state(os.stat(file)))
+        except OSError:
+            state.append(missing)
+    return findings.of(paths, np.array(state, np.int64))
+
+
 def _look(findings: Findings, files: list[str], workers: int) -> None:
-    """Fill in the rows about which nothing is known."""
+    """Read the files of unknown rows, and fill these in."""
     unknown = findings.unknown()
     batches = [
         unknown[at : at + _FILES_AT_A_TIME] for at in range(0, len(unknown), _FILES_AT_A_TIME)
     ]
 
-    def look(batch: npt.NDArray[np.int64]) -> list[_Look]:
+    def look(batch: npt.NDArray[np.int64]) -> list[Finding]:
         rows = findings.rows
         return [
             _look_at(files[i], (int(rows["mtime_ns"][i]), int(rows["ctime_ns"][i]))) for i in batch
@@ -206,10 +336,10 @@ def _look(findings: Findings, files: list[str], workers: int) -> None:
 
     for batch, seen in zip(batches, in_order(look, batches, workers), strict=True):
         for index, one in zip(batch, seen, strict=True):
-            findings.fill(int(index), **one._asdict())
+            findings.fill(int(index), one)
 
 
-def _look_at(file: str, times_ns: tuple[int, int]) -> _Look:
+def _look_at(file: str, times_ns: tuple[int, int]) -> Finding:
     # Not settled: whatever is found is true now, but may not be found again by time of change.
     settled = was_settled(*times_ns)
     try:
@@ -226,12 +356,20 @@ def _look_at(file: str, times_ns: tuple[int, int]) -> _Look:
                     stream.seek(0)
                     low, high = read_bounds(stream)
             except PictureError as error:
-                return _Look(settled, found, reason=str(error))
+                return Finding(settled, found, reason=str(error))
     except PictureError as error:
-        return _Look(settled, reason=str(error))
+        return Finding(settled, reason=str(error))
     except OSError as error:
         if error.errno in OF_THE_PROCESS:
             raise
-        return _Look(False, reason=f"cannot be opened: {error.strerror}")
+        return Finding(False, reason=f"cannot be opened: {error.strerror}")
     size = header.height, header.width
-    return _Look(settled, found, *size, header.grey, low, high, header.deep_colour)
+    return Finding(settled, found, *size, header.grey, low, high, header.deep_colour)
+
+
+def _blob(texts: tuple[str, ...] | list[str]) -> npt.NDArray[np.uint8]:
+    return np.frombuffer("\0".join(texts).encode(), np.uint8)
+
+
+def _texts(blob: npt.NDArray[np.uint8]) -> tuple[str, ...]:
+    return tuple(blob.tobytes().decode().split("\0"))

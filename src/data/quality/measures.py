@@ -1,24 +1,32 @@
-"""Pictures that are hardly pictures: blank, dark, bright, blurred, tiny or of an odd shape.
+"""Measures of pixels: the mean and deviation of a data set, and the quality of each picture.
 
-What can be measured on one picture is (`measure`); what is much depends on the others (`faults`).
+Quality is measured picture by picture (`measure`); which pictures stand out as blank, dark, bright,
+blurred, tiny or of an odd shape depends on the others (`faults`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MEASURES", "faults", "grey", "measure"]
+from src.data.randomness import permutation
+
+__all__ = ["MEASURES", "channel_statistics", "faults", "grey", "measure"]
 
 # Weights of red, green and blue in luminance (ITU-R 601), in 65536ths as Pillow has them, so that
 # it does not matter which of the two turned a picture grey.
 _LUMINANCE = np.array([19595, 38470, 7471], np.uint32)
 _CHUNK_BYTES = 4 << 20
+# Pictures that are read one by one are too many to read them all for a mean.
+_READ_AT_MOST = 10_000
+_VALUES = np.arange(256)
 
 MEASURES = np.dtype([("spread", "f4"), ("lit", "f4"), ("unlit", "f4"), ("sharpness", "f4")])
-# Deviation, in grey levels, below which a picture shows nothing.
+# Deviation, in grey levels, below which a picture counts as blank.
 _BLANK = 2.0
 # A dark picture has hardly a pixel above the one, a bright one hardly a pixel below the other.
 _DARK_BELOW, _BRIGHT_ABOVE = 50, 205
@@ -36,7 +44,7 @@ Pictures = NDArray[np.uint8]
 
 
 def grey(images: Pictures) -> Pictures:
-    """(N, H, W) uint8: the luminance of (N, C, H, W) uint8 pictures, C 1 or 3."""
+    """Return (N, H, W) uint8: the luminance of (N, C, H, W) uint8 pictures, C 1 or 3."""
     if images.shape[1] == 1:
         return images[:, 0]
     red, green, blue = (images[:, channel] * _LUMINANCE[channel] for channel in range(3))
@@ -44,8 +52,50 @@ def grey(images: Pictures) -> Pictures:
     return rounded
 
 
+def channel_statistics(
+    pictures: NDArray[np.uint8] | Callable[[int], NDArray[np.uint8]],
+    indices: NDArray[np.int64],
+    *,
+    seed: int = 0,
+) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation of each channel, as fractions of 255.
+
+    Sums are whole numbers, so the result is exact and does not depend on the order.
+
+    Args:
+        pictures: (N, C, H, W) uint8, or a function that reads picture i as (C, H, W) uint8; of
+            the latter, at most 10,000 pictures are read, the same ones for the same seed.
+        indices: (n,) int64, n at least 1: the training part.
+        seed: chooses the pictures that are read.
+
+    Returns:
+        mean and std, C numbers each. A channel that never varies has the std 1.
+
+    Raises:
+        ValueError: there are no pictures.
+    """
+    if len(indices) == 0:
+        raise ValueError("there are no pictures to take a mean of.")
+    indices = np.sort(indices)
+    if callable(pictures):
+        chosen = permutation(len(indices), seed, 0)[:_READ_AT_MOST].numpy()
+        chunks = (pictures(int(index))[None] for index in indices[chosen])
+    else:
+        size = max(_CHUNK_BYTES // pictures[0].nbytes, 1)
+        chunks = (pictures[indices[i : i + size]] for i in range(0, len(indices), size))
+    counts = reduce(np.add, map(_value_counts, chunks))
+    pixels = int(counts[0].sum())
+    sums = [int(channel @ _VALUES) for channel in counts]
+    squares = [int(channel @ _VALUES**2) for channel in counts]
+    mean = [total / pixels / 255 for total in sums]
+    # n * sum(x^2) - sum(x)^2 in whole numbers: nothing cancels, whatever the number of pixels.
+    spread = [pixels * q - total**2 for total, q in zip(sums, squares, strict=True)]
+    std = [math.sqrt(s) / pixels / 255 if s else 1.0 for s in spread]
+    return mean, std
+
+
 def measure(images: Pictures) -> NDArray[np.void]:
-    """What is seen in each picture, whatever the others are.
+    """Return measures of the quality of each picture by itself.
 
     Args:
         images: (N, C, H, W) uint8, C 1 or 3, at least 3x3 pixels.
@@ -77,7 +127,7 @@ def faults(
     sizes: NDArray[np.int64],
     image_size: tuple[int, int],
 ) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float64]]]:
-    """Which pictures stand out, by kind, each picture by its gravest kind alone.
+    """Yield the pictures that stand out, by kind; each picture is of its gravest kind alone.
 
     Args:
         measures: (N,) of `MEASURES`.
@@ -97,6 +147,12 @@ def faults(
         taken[indices] = True
         worst = np.argsort(-scores[indices], kind="stable")
         yield kind, indices[worst], np.minimum(scores[indices[worst]], 1)
+
+
+def _value_counts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return (C, 256): how often each channel has each value."""
+    channels = images.swapaxes(0, 1)
+    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
 
 
 # Each returns (N,) float64 above 0 where a picture is at fault, 1 where nothing could be worse.
@@ -130,7 +186,7 @@ def _blurred(
 def _tiny(
     _: NDArray[np.void], sizes: NDArray[np.int64], image_size: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Enlarged more than twice, so that most of what the network sees is made up."""
+    """Return the severity of enlarging more than twice, by which most pixels are interpolated."""
     return 1 - _TINY * (sizes / np.array(image_size)).min(axis=1)
 
 

@@ -35,7 +35,7 @@ _FEW_IN = 1000
 # A chain of resemblances through this share of all pictures is no set of copies.
 _CHAINED = 0.1
 _CHAINED_AT_LEAST = 20
-# Below this deviation (grey levels) a picture shows nothing that could be compared.
+# Deviation, in grey levels, below which a picture counts as blank and is not compared.
 _BLANK = 2.0
 _CHUNK = 4096
 _BURST = 0.7
@@ -58,7 +58,7 @@ class NearPairs:
 
 
 def perceptual_hashes(images: Grey) -> NDArray[np.uint64]:
-    """(N,) hashes of 64 bits that hardly change when a picture is resized or saved anew.
+    """Return (N,) hashes of 64 bits that hardly change when a picture is resized or saved anew.
 
     Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section
     3.2.1: which of the 8x8 lowest frequencies of the cosine transform lie above their median. Of
@@ -72,7 +72,7 @@ def perceptual_hashes(images: Grey) -> NDArray[np.uint64]:
 
 
 def near_pairs(images: Grey) -> NearPairs:
-    """The pairs of pictures that are one photo, whatever was done to size, encoding or light.
+    """Return the pairs of pictures that are one photo, in any size, encoding or light.
 
     How alike is too alike depends on the data: photos that correlate by 0.9 are one photo, two
     pairs of trousers on black may by chance. Chance resemblances multiply when the tolerance
@@ -81,7 +81,7 @@ def near_pairs(images: Grey) -> NearPairs:
     grow by less than strangers would, and do not chain a good part of the data set together; it is
     halved once where that ended it.
 
-    Pictures of (almost) a single colour have no partner: they are alike without being copies.
+    Pictures of (almost) a single colour are in no pair: they are alike without being copies.
 
     Args:
         images: (N, H, W) uint8, grey, at least 8x8 pixels.
@@ -102,11 +102,11 @@ def near_pairs(images: Grey) -> NearPairs:
 
 
 def burst_pairs(images: Grey, names: Sequence[str], series: Sequence[str]) -> NearPairs:
-    """Neighbours by number (IMG_0001, IMG_0002) that show one subject, a moment later.
+    """Return neighbours by number (IMG_0001, IMG_0002) that show one subject, a moment later.
 
-    Numbers alone say nothing: many data sets count through unrelated pictures. So the pixels have
-    to correlate by 0.7, and neighbours have to do so at least three times as often as pictures of
-    one series that are far from each other.
+    Numbers alone are no evidence: many data sets count through unrelated pictures. So the pixels
+    have to correlate by 0.7, and neighbours have to do so at least three times as often as
+    pictures of one series that are far from each other.
 
     Args:
         images: (N, H, W) uint8, grey.
@@ -138,7 +138,7 @@ def _nothing() -> NDArray[np.float32]:
 
 
 def _frequencies(images: Grey) -> NDArray[np.float32]:
-    """(n, 8, 8) float32: the lowest frequencies of the orthonormal cosine transform (DCT-II).
+    """Return the lowest frequencies (n, 8, 8) float32 of the orthonormal cosine transform (DCT-II).
 
     Two small matrix products: only these 64 of all frequencies are wanted.
     """
@@ -166,7 +166,7 @@ def _hashes(low: NDArray[np.float32]) -> NDArray[np.uint64]:
 
 
 def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """(P, 2) pairs whose hashes differ in few bits; nearly all of them where hashes are sparse.
+    """Return (P, 2) pairs whose hashes differ in few bits; nearly all where hashes are sparse.
 
     Differing bits leave a run of equal ones somewhere. Sorted by the bits from there on, the two
     stand close together, so comparing each hash with the next few of 16 rotations finds them, in
@@ -187,7 +187,7 @@ def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 def _correlation(images: Grey, pairs: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(P,) float32: Pearson's correlation of the pixels of each pair; 0 of a single colour."""
+    """Return (P,) float32: the Pearson correlation of each pair's pixels; 0 of a single colour."""
     values = [np.zeros(0, np.float32)]
     for start in range(0, len(pairs), _CHUNK):
         # Each picture once, however many partners it has: a mapped array is read in order.
@@ -207,21 +207,21 @@ def _tolerance(pairs: NDArray[np.int64], gaps: NDArray[np.float32], count: int) 
         now, doubled = (gaps <= tolerance).sum(), (gaps <= 2 * tolerance).sum()
         chained = _longest_chain(pairs[gaps <= 2 * tolerance], count)
         if doubled > max(_GROWTH * now, few) or chained > max(_CHAINED * count, _CHAINED_AT_LEAST):
-            # What made the next step explode is here already, though not yet in numbers.
+            # Pairs of strangers, whose number the next step multiplies, begin here already.
             return tolerance / 2
         tolerance *= 2
     return _LOOSEST
 
 
 def _longest_chain(pairs: NDArray[np.int64], count: int) -> int:
-    """The size of the largest set of pictures that pairs join."""
+    """Return the size of the largest set of pictures that pairs join."""
     return int(np.bincount(components(count, pairs[:, 0], pairs[:, 1])).max())
 
 
 def _numbered(
     names: Sequence[str], series: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of successive numbers, and pairs of the same series that stand far apart."""
+    """Return pairs of successive numbers, and pairs of the same series that stand far apart."""
     rows: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for index, (name, key) in enumerate(zip(names, series, strict=True)):
         stem = os.path.splitext(name.rpartition("/")[2])[0]

@@ -1,19 +1,25 @@
-"""What was understood of a data set, in three lines, before anything is trained on it."""
+"""Summary text of a data set before anything is trained on it: three lines, and remarks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.decoding.cache import PictureStore
+from src.data.decoding.depth import range_remark
+from src.data.decoding.picture_store import PictureStore
+from src.data.quality.suspects import Examination
 from src.data.splitting.splits import PARTS, Split
+from src.records.run import Suspect
 
-__all__ = ["summary_lines"]
+__all__ = ["remarks_on", "summary_lines"]
 
 # Classes that are named; of more, the largest and the smallest ones are.
 _NAMED = 10
+# Classes that are named of those that a part lacks.
+_LACKING = 5
 _FITS = {
     "squeeze": "squeezed",
     "crop": "cropped to its proportions",
@@ -24,6 +30,62 @@ _FITS = {
 def summary_lines(pictures: PictureStore, split: Split) -> tuple[str, str, str]:
     """Return the parts, the classes and the format of the pictures, a line each."""
     return _parts(pictures, split), _classes(pictures, split), _format(pictures)
+
+
+def remarks_on(
+    pictures: PictureStore, split: Split, found: Examination, suspects: Sequence[Suspect]
+) -> tuple[str, ...]:
+    """Return what the user should know about a data set, a sentence each; often nothing.
+
+    Args:
+        pictures: the data set.
+        split: the part of each picture.
+        found: the examination of the pictures.
+        suspects: as `list_suspects` gives them.
+    """
+    remarks = [str(problem) for problem in pictures.problems]
+    remarks += _missing_classes(pictures, split)
+    if pictures.pixel_bounds is not None and pictures.format.value_range is not None:
+        training = pictures.pixel_bounds[split.train]
+        remark = range_remark(training, pictures.format.value_range)
+        remarks += [] if remark is None else [remark]
+    return (*remarks, *_suspicions(suspects, split), *_kept_together(pictures, split, found))
+
+
+def _missing_classes(pictures: PictureStore, split: Split) -> Iterator[str]:
+    """Yield a remark for each part that lacks classes."""
+    for part in PARTS[:3]:
+        indices = getattr(split, part)
+        present = set(pictures.targets[indices].tolist())
+        missing = [n for k, n in enumerate(pictures.class_names) if k not in present]
+        if missing and len(indices):
+            shown = ", ".join(missing[:_LACKING]) + (", ..." if len(missing) > _LACKING else "")
+            effect = "learnt" if part == "train" else "measured there"
+            yield f"no picture of {shown} in the {part} part: it cannot be {effect}"
+
+
+def _suspicions(suspects: Sequence[Suspect], split: Split) -> Iterator[str]:
+    counts = Counter(suspect.kind for suspect in suspects if not suspect.like)
+    if counts:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        yield f"suspicious pictures: {kinds}; see suspects.csv"
+    for part in PARTS[:3]:
+        alike = [suspect for suspect in suspects if suspect.part == part and suspect.like]
+        if alike:
+            worst = max(alike, key=lambda suspect: suspect.score)
+            name = worst.path or f"picture {worst.index}"
+            yield (
+                f"{len(alike):,} of {len(getattr(split, part)):,} {part} pictures nearly equal one "
+                f"of another part or label, most of all {name} and {worst.like} "
+                f"({worst.score:.1%}); see suspects.csv"
+            )
+
+
+def _kept_together(pictures: PictureStore, split: Split, found: Examination) -> Iterator[str]:
+    pairs = found.belong_together
+    together = int((split.parts[pairs[:, 0]] == split.parts[pairs[:, 1]]).sum())
+    if together and pictures.sample_paths is not None:
+        yield f"{together:,} pairs of nearly equal pictures were kept in one part each"
 
 
 def _parts(pictures: PictureStore, split: Split) -> str:
@@ -82,7 +144,7 @@ def _depth(pictures: PictureStore) -> str:
 
 
 def _same_proportions(sizes: NDArray[np.int64], wanted: tuple[int, int]) -> bool:
-    """Whether resizing distorts nothing by more than half a pixel."""
+    """Return whether resizing distorts nothing by more than half a pixel."""
     height, width = wanted
     return bool((np.abs(sizes[:, 0] * width / sizes[:, 1] - height) <= 0.5).all())
 

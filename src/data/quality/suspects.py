@@ -1,12 +1,8 @@
-"""What is suspicious about a data set before anything is trained on it: found once, then kept."""
+"""The examination of decoded pictures: near-duplicates, bursts and pictures of poor quality."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,30 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
-from src.data.decoding.cache import PictureStore
 from src.data.decoding.decode import PictureError, PictureFormat
 from src.data.decoding.decoded import picture
-from src.data.quality.findings import NOT_WHOLE
+from src.data.decoding.picture_store import PictureStore
 from src.data.quality.measures import MEASURES, faults, grey, measure
 from src.data.quality.near_duplicates import NearPairs, burst_pairs, near_pairs
 from src.data.sources.source import Source
 from src.data.splitting.splits import PARTS, Split
 from src.machine.parallel import in_order
 from src.records.run import Suspect
-from src.storage.build_once import made_once
+from src.storage.cache import cached, key_of
 
-__all__ = ["Examination", "examine", "list_suspects", "sentences"]
+__all__ = ["Examination", "examine", "list_suspects"]
 
 _log = logging.getLogger(__name__)
 
-# Part of every folder's name: to be raised when the same pictures would be judged otherwise.
+# Part of every key: to be raised when the same pictures would be judged otherwise.
 _VERSION = 1
 # Files are compared at this size, or at their own if they share a small one, whatever the network
 # sees: the split must not depend on data.image_size.
 _PRINT_SIZE = (32, 32)
 _OWN_SIZE = (8, 64)
 _BLOCK = 256
-_FILE = "found.npz"
+_FILE, _PRINTS = "found.npz", "prints.bin"
 _NEAR, _BURST = "near-duplicate", "burst"
 
 Columns = dict[str, NDArray[Any]]
@@ -47,7 +42,7 @@ Columns = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """What the pictures of a store look like.
+    """The examination of the pictures of a store.
 
     Attributes:
         near: pairs that are nearly equal.
@@ -61,12 +56,12 @@ class Examination:
 
     @property
     def belong_together(self) -> NDArray[np.int64]:
-        """(P, 2) all pairs that must not be torn apart."""
+        """(P, 2) all pairs that must stay in one part."""
         return np.concatenate([self.near.pairs, self.bursts.pairs])
 
 
 def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examination:
-    """Look at all pictures, or find what was seen when the same ones were looked at earlier.
+    """Return the examination of all pictures, made now or when the same ones were examined earlier.
 
     Args:
         pictures: a store that has its source.
@@ -79,8 +74,7 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
     source = pictures.source
     if source is None:
         raise ValueError(f"{pictures.name} has come without its source")
-    folder, hashes = cache_dir / "examined", pictures.content_hashes
-    names = pictures.sample_paths
+    folder, names = cache_dir / "examined", pictures.sample_paths
 
     def compare(place: Path) -> Columns:
         prints = _prints(pictures, source, place, workers)
@@ -100,14 +94,11 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
             seen = _prints(pictures, source, place, workers)[:, None]
         return {"measures": measure(seen)}
 
-    compared = [names, pictures.targets.tolist()]
-    if "value_range" in pictures.format.identity():
-        compared.append(pictures.format.value_range)
-    key = _key("near", hashes, compared)
-    pairs = _kept(folder / key, compare, pictures)
-    form = pictures.format.identity()
-    key = _key("quality", hashes, [*form.values(), pictures.images is None])
-    measures = _kept(folder / key, look, pictures)["measures"].astype(MEASURES)
+    form, hashes = pictures.format.identity(), pictures.content_hashes.tobytes()
+    key = key_of([_VERSION, names, pictures.targets.tolist(), form.get("value_range")], hashes)
+    pairs = _stored(folder / f"near-{key}", compare, pictures)
+    key = key_of([_VERSION, form, pictures.images is None], hashes)
+    measures = _stored(folder / f"quality-{key}", look, pictures)["measures"].astype(MEASURES)
     return Examination(
         NearPairs(pairs["near"].astype(np.int64), pairs["near_likeness"].astype(np.float32)),
         NearPairs(pairs["bursts"].astype(np.int64), pairs["burst_likeness"].astype(np.float32)),
@@ -116,7 +107,7 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
 
 
 def list_suspects(pictures: PictureStore, split: Split, found: Examination) -> list[Suspect]:
-    """The pictures that somebody should look at before training, the worst of each kind first.
+    """Return the pictures that should be looked at before training, the worst of each kind first.
 
     Near pairs are suspicious where they stand in different parts or under different labels.
     """
@@ -152,36 +143,10 @@ def list_suspects(pictures: PictureStore, split: Split, found: Examination) -> l
     return suspects
 
 
-def sentences(
-    suspects: Sequence[Suspect], pictures: PictureStore, split: Split, found: Examination
-) -> list[str]:
-    """What a person should read of it before training; nothing where there is nothing."""
-    said = []
-    counts = Counter(suspect.kind for suspect in suspects if not suspect.like)
-    if counts:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-        said.append(f"suspicious pictures: {kinds}; see suspects.csv")
-    for part in PARTS[:3]:
-        alike = [suspect for suspect in suspects if suspect.part == part and suspect.like]
-        if alike:
-            worst = max(alike, key=lambda suspect: suspect.score)
-            name = worst.path or f"picture {worst.index}"
-            said.append(
-                f"{len(alike):,} of {len(getattr(split, part)):,} {part} pictures nearly equal one "
-                f"of another part or label, most of all {name} and {worst.like} "
-                f"({worst.score:.1%}); see suspects.csv"
-            )
-    pairs = found.belong_together
-    together = int((split.parts[pairs[:, 0]] == split.parts[pairs[:, 1]]).sum())
-    if together and pictures.sample_paths is not None:
-        said.append(f"{together:,} pairs of nearly equal pictures were kept in one part each")
-    return said
-
-
 def _torn(
     near: NearPairs, pictures: PictureStore, split: Split
 ) -> Iterator[tuple[int, int, float]]:
-    """(picture, the one like it, likeness) of pairs in two parts or classes, most alike first.
+    """Yield (picture, the one like it, likeness) of pairs in two parts or classes, by likeness.
 
     The picture of the later part comes first, because it is its score that cannot be trusted.
     """
@@ -190,7 +155,7 @@ def _torn(
         one, other = near.pairs[pair].tolist()
         parts = split.parts[one], split.parts[other]
         same = parts[0] == parts[1] and pictures.targets[one] == pictures.targets[other]
-        # Exact copies are spoken of elsewhere.
+        # Exact copies are problems of the picture store.
         copies = pictures.content_hashes[one] == pictures.content_hashes[other]
         if same or copies or dropped in parts:
             continue
@@ -208,7 +173,7 @@ def _no_pairs() -> NearPairs:
 
 
 def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureStore) -> NearPairs:
-    """Bursts within a folder and, where parts are given, those that were dealt to several."""
+    """Return bursts within a folder and, where parts are given, those that were divided."""
     found = burst_pairs(prints, names, [name.rpartition("/")[0] for name in names])
     if pictures.given_parts is None:
         return found
@@ -221,7 +186,7 @@ def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureSt
 
 
 def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> NDArray[np.uint8]:
-    """(N, H, W) uint8: small grey versions of all pictures; arrays in their own size."""
+    """Return (N, H, W) uint8: small grey versions of all pictures; arrays in their own size."""
     size = _print_size(pictures)
     form = PictureFormat(size, 1, value_range=pictures.format.value_range)
     ready = pictures.images if pictures.image_size == size else source.arrays
@@ -237,14 +202,14 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
             try:
                 expected = bytes(pictures.content_hashes[index])
                 prints[row] = picture(source, index, form, expected)[0]
-            except PictureError as error:  # what is kept must not say that it is black
+            except PictureError as error:  # or it would be stored as black
                 raise ConfigError(f"{source.sample_name(index)} {error}: run again.") from error
         return prints
 
     if source.arrays is not None:
         return np.concatenate([block(start) for start in range(0, len(source), _BLOCK)])
     # Written, not mapped: a full disk is then an error.
-    file = place / "prints.bin"
+    file = place / _PRINTS
     with file.open("wb") as stream:
         for prints in in_order(block, range(0, len(source), _BLOCK), workers):
             stream.write(np.ascontiguousarray(prints).data)
@@ -259,41 +224,21 @@ def _print_size(pictures: PictureStore) -> tuple[int, int]:
     return _PRINT_SIZE
 
 
-def _key(kind: str, hashes: NDArray[np.bytes_], of: Sequence[object]) -> str:
-    digest = hashlib.blake2b(json.dumps([kind, _VERSION, *of]).encode(), digest_size=16)
-    digest.update(hashes.tobytes())
-    return f"{kind}-{digest.hexdigest()}"
+def _stored(folder: Path, find: Callable[[Path], Columns], pictures: PictureStore) -> Columns:
+    """Return what `find` finds, now or at an earlier time."""
 
-
-def _kept(folder: Path, find: Callable[[Path], Columns], pictures: PictureStore) -> Columns:
-    """What `find` finds, now or at an earlier time."""
-
-    def make(unfinished: Path) -> None:
+    def build(unfinished: Path) -> dict[str, Any]:
         found = find(unfinished)
-        for file in unfinished.iterdir():
-            file.unlink()
-        with (unfinished / _FILE).open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **found)
-            stream.flush()
-            os.fsync(stream.fileno())
+        (unfinished / _PRINTS).unlink(missing_ok=True)
+        np.savez(unfinished / _FILE, allow_pickle=False, **found)
+        return {}
 
-    what = f"what was found about the pictures of {pictures.name}"
     try:
-        made_once(folder, make, usable=lambda path: _read(path) is not None, what=what)
+        entry = cached(folder, build, what=f"the comparisons of the pictures of {pictures.name}")
     except ConfigError:
-        # Arrays need no cache otherwise, and need none to be looked at.
+        # Arrays are used without a cache otherwise, and so they are examined without one.
         if pictures.source is None or pictures.source.arrays is None:
             raise
         return find(folder)
-    found = _read(folder)
-    if found is None:
-        raise ConfigError(f"{folder} is being changed by another program: run again.")
-    return found
-
-
-def _read(folder: Path) -> Columns | None:
-    try:
-        with np.load(folder / _FILE, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except NOT_WHOLE:
-        return None
+    with np.load(entry.folder / _FILE, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}

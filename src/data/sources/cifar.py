@@ -1,7 +1,7 @@
 """The python version of CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): pickled batches, read safely.
 
-A pickle can run any code when it is loaded, and these files come from wherever a person got them,
-so the reader below builds arrays and plain containers, and refuses everything else.
+A pickle can run any code when it is loaded, and these files may come from anywhere, so
+the reader below builds arrays and plain containers, and refuses everything else.
 """
 
 from __future__ import annotations
@@ -18,17 +18,29 @@ from typing import Any
 import numpy as np
 
 from src.config.checks import ConfigError
-from src.data.sources.places import download_once, existing_root, missing_files
+from src.data.sources.listing import download_once, existing_root, missing_files
 from src.data.sources.source import Source
 
-__all__ = ["Layout", "load_cifar"]
+__all__ = ["CifarSet"]
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How one of the two sets is laid out."""
+class CifarSet:
+    """One of the two data sets.
+
+    Attributes:
+        name: of the data set.
+        torchvision_name: its class in `torchvision.datasets`.
+        archive: the name of the file that is published.
+        folder: the folder in it.
+        train, test: names of the batches of each part.
+        labels_key: of a batch's labels.
+        names: name of the file with the class names.
+        names_key: of these names.
+    """
 
     name: str
+    torchvision_name: str
     archive: str
     folder: str
     train: tuple[str, ...]
@@ -41,86 +53,78 @@ class Layout:
     def files(self) -> tuple[str, ...]:
         return (*self.train, *self.test, self.names)
 
+    def __call__(self, root: Path | None, cache_dir: Path, download: bool) -> Source:
+        """Return the set as arrays (60000, 3, 32, 32) with its parts train and test.
 
-def load_cifar(
-    layout: Layout,
-    *,
-    root: Path | None,
-    cache_dir: Path,
-    download: bool,
-    fetch: Callable[[Path], object],
-) -> Source:
-    """CIFAR as arrays (60000, 3, 32, 32) with its parts train and test.
+        Args:
+            root: the .tar.gz, the folder of the batches, or a folder with either; when given,
+                nothing else is looked at.
+            cache_dir: the project's cache, whose downloads/ is looked at otherwise.
+            download: whether to fetch what is nowhere on this machine.
 
-    Args:
-        layout: which of the two sets.
-        root: the .tar.gz, the folder of the batches, or a folder with either; when given, nothing
-            else is looked at.
-        cache_dir: the project's cache, whose downloads/ is looked at next.
-        download: whether to fetch what is nowhere on this machine.
-        fetch: downloads the set, given the folder downloads/.
-
-    Raises:
-        ConfigError: the files are not to be had, or one is damaged.
-    """
-    downloads = cache_dir / "downloads"
-    place = downloads if root is None else existing_root(root)
-    read = _reader(place, layout)
-    wanted = f"{layout.archive} or the folder {layout.folder}"
-    if read is None and root is None and download:
-        download_once(layout.name, downloads, lambda: fetch(downloads), wanted, downloads)
-        read = _reader(downloads, layout)
-    if read is None:
-        if root is not None and (root / "train").is_dir():
-            raise ConfigError(
-                f"data.root is {str(root)!r}, which has folders of pictures in place of {wanted}: "
-                "say data=folder."
-            )
-        raise missing_files(layout.name, wanted, places=[place], put=place)
-    tables = {file: _unpickled(read(file), place, file) for file in layout.files}
-    names = tuple(_plain(name) for name in tables[layout.names].get(layout.names_key, ()))
-    batches = [_batch(tables[f], layout, place, f) for f in (*layout.train, *layout.test)]
-    targets = np.concatenate([targets for _, targets in batches])
-    if targets.max() >= len(names):
-        raise ConfigError(f"{place}: the labels do not fit the {len(names)} class names.")
-    counts = [len(targets) for _, targets in batches]
-    parts = ["train"] * len(layout.train) + ["test"] * len(layout.test)
-    return Source(
-        layout.name,
-        names,
-        targets,
-        arrays=np.concatenate([images for images, _ in batches]),
-        given_parts=np.repeat(parts, counts),
-    )
+        Raises:
+            ConfigError: the files are not to be had, or one is damaged.
+        """
+        downloads = cache_dir / "downloads"
+        place = downloads if root is None else existing_root(root)
+        read = _reader(place, self)
+        wanted = f"{self.archive} or the folder {self.folder}"
+        if read is None and root is None and download:
+            download_once(self.name, downloads, self.torchvision_name, files=wanted, put=downloads)
+            read = _reader(downloads, self)
+        if read is None:
+            if root is not None and (root / "train").is_dir():
+                raise ConfigError(
+                    f"data.root is {str(root)!r}, which has folders of pictures in place of "
+                    f"{wanted}: say data=folder."
+                )
+            raise missing_files(self.name, wanted, places=[place], put=place)
+        tables = {file: _unpickled(read(file), place, file) for file in self.files}
+        names = tuple(_plain(name) for name in tables[self.names].get(self.names_key, ()))
+        batches = [
+            _batch(tables[file], self.labels_key, place, file) for file in (*self.train, *self.test)
+        ]
+        targets = np.concatenate([targets for _, targets in batches])
+        if targets.max() >= len(names):
+            raise ConfigError(f"{place}: the labels do not fit the {len(names)} class names.")
+        counts = [len(targets) for _, targets in batches]
+        parts = ["train"] * len(self.train) + ["test"] * len(self.test)
+        return Source(
+            self.name,
+            names,
+            targets,
+            arrays=np.concatenate([images for images, _ in batches]),
+            given_parts=np.repeat(parts, counts),
+        )
 
 
-def _reader(place: Path, layout: Layout) -> Callable[[str], bytes] | None:
-    """A function from a file's name to its bytes, or None if `place` does not have the set."""
-    for folder in (place, place / layout.folder):
-        if all((folder / file).is_file() for file in layout.files):
+def _reader(place: Path, wanted: CifarSet) -> Callable[[str], bytes] | None:
+    """Return a function from a file's name to its bytes; None where `place` lacks the set."""
+    for folder in (place, place / wanted.folder):
+        if all((folder / file).is_file() for file in wanted.files):
             return lambda file: (folder / file).read_bytes()
-    for archive in (place, place / layout.archive):
+    for archive in (place, place / wanted.archive):
         if archive.is_file():
-            members = _members(archive, layout)
+            members = _members(archive, wanted)
             return lambda file: members[file]
     return None
 
 
-def _members(archive: Path, layout: Layout) -> dict[str, bytes]:
-    """The needed files of the archive, in memory: nothing is written, so no path can escape."""
+def _members(archive: Path, wanted: CifarSet) -> dict[str, bytes]:
+    """Return the needed files of the archive, read into memory: no path is ever written."""
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
                 file = member.name.rpartition("/")[2]
-                if file in layout.files and member.isfile():
+                if file in wanted.files and member.isfile():
                     stream = tar.extractfile(member)
                     found[file] = b"" if stream is None else stream.read()
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise ConfigError(f"{archive} cannot be read: {error}. Fetch it anew.") from None
-    missing = [file for file in layout.files if file not in found]
+    missing = [file for file in wanted.files if file not in found]
     if missing:
-        raise ConfigError(f"{archive} has no {', '.join(missing)}: it is no {layout.archive}.")
+        raise ConfigError(f"{archive} has no {', '.join(missing)}: it is no {wanted.archive}.")
     return found
 
 
@@ -147,7 +151,7 @@ class _ArraysOnly(pickle.Unpickler):
 def _unpickled(data: bytes, place: Path, file: str) -> dict[bytes, Any]:
     try:
         table = _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
-    # A damaged pickle fails in as many ways as there are opcodes.
+    # A damaged pickle raises exceptions of many kinds.
     except Exception as error:
         raise ConfigError(f"{file} in {place} cannot be read: {error}. Fetch it anew.") from None
     if not isinstance(table, dict):
@@ -156,9 +160,9 @@ def _unpickled(data: bytes, place: Path, file: str) -> dict[bytes, Any]:
 
 
 def _batch(
-    table: dict[bytes, Any], layout: Layout, place: Path, file: str
+    table: dict[bytes, Any], labels_key: bytes, place: Path, file: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = table.get(b"data"), table.get(layout.labels_key)
+    images, labels = table.get(b"data"), table.get(labels_key)
     if (
         not isinstance(images, np.ndarray)
         or images.dtype != np.uint8

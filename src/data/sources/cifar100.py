@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from src.data.sources.cifar import Layout, load_cifar
-from src.data.sources.source import Source
+from src.data.sources.cifar import CifarSet
 
 __all__ = ["load"]
 
-_LAYOUT = Layout(
+load = CifarSet(
     name="cifar100",
+    torchvision_name="CIFAR100",
     archive="cifar-100-python.tar.gz",
     folder="cifar-100-python",
     train=("train",),
@@ -19,14 +17,3 @@ _LAYOUT = Layout(
     names="meta",
     names_key=b"fine_label_names",
 )
-
-
-def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
-    """CIFAR-100 as arrays (60000, 3, 32, 32) with its parts train and test; see `load_cifar`."""
-    return load_cifar(_LAYOUT, root=root, cache_dir=cache_dir, download=download, fetch=_fetch)
-
-
-def _fetch(folder: Path) -> object:
-    from torchvision.datasets import CIFAR100
-
-    return CIFAR100(folder, download=True)

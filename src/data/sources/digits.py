@@ -20,7 +20,7 @@ _CLASSES = tuple(str(digit) for digit in range(10))
 
 
 def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
-    """The digits as arrays (1797, 1, 8, 8), with no parts of their own.
+    """Return the digits as arrays (1797, 1, 8, 8), with no parts of their own.
 
     Raises:
         ConfigError: a root is given, which this set has no use for.
@@ -37,12 +37,12 @@ def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
 
 
 def _table() -> np.ndarray:
-    """(1797, 65) floats: 64 pixels in [0, 16] and the digit."""
+    """Return (1797, 65) floats: 64 pixels in [0, 16] and the digit."""
     package = importlib.util.find_spec("sklearn")
     if package is not None and package.origin is not None:
         file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
         if file.is_file():
-            # Importing scikit-learn takes seconds, which no first run should wait for.
+            # Importing scikit-learn takes seconds.
             with gzip.open(file, "rt", encoding="ascii") as lines:
                 return np.loadtxt(lines, delimiter=",")
     from sklearn.datasets import load_digits

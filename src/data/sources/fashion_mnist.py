@@ -4,42 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.data.sources.idx import load_idx
-from src.data.sources.source import Source
+from src.data.sources.idx import IdxSet
 
 __all__ = ["load"]
 
-# The first is published as "T-shirt/top"; a slash would cut the keys of its metrics in two.
-_CLASSES = (
-    "T-shirt",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+load = IdxSet(
+    "fashion_mnist",
+    # The first is published as "T-shirt/top"; a slash would cut the keys of its metrics in two.
+    (
+        *("T-shirt", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+    Path("/usr/share/datasets/fashion-mnist"),  # of Debian's package dataset-fashion-mnist
+    "FashionMNIST",
 )
-
-
-def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
-    """Fashion-MNIST as arrays (70000, 1, 28, 28) with its parts train and test; see `load_idx`."""
-    return load_idx(
-        "fashion_mnist",
-        _CLASSES,
-        root=root,
-        # Debian's package dataset-fashion-mnist.
-        system=Path("/usr/share/datasets/fashion-mnist"),
-        cache_dir=cache_dir,
-        download=download,
-        torchvision_name="FashionMNIST",
-        fetch=_fetch,
-    )
-
-
-def _fetch(folder: Path) -> object:
-    from torchvision.datasets import FashionMNIST
-
-    return FashionMNIST(folder, download=True)

@@ -1,4 +1,4 @@
-"""Which picture files a person means by a path, and which files are left out, and why."""
+"""The picture files that a path or pattern stands for, and those that are left out."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from src.data.decoding.decode import PICTURE_ENDINGS, PictureError, read_header
-from src.data.sources.source import Problem
+from src.data.sources.source import Problem, is_left_behind
 
 __all__ = ["Listing", "find_pictures"]
 
-# What systems leave behind beside the files of a person.
-_LEFTOVERS = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin")
 _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
@@ -26,7 +24,7 @@ _KINDS = (
 
 @dataclass
 class Listing:
-    """What a path means, each file once and in a fixed order.
+    """The files that a path stands for, each once and in a fixed order.
 
     Attributes:
         pictures: paths of files that are pictures by their ending, or by their first bytes.
@@ -40,12 +38,12 @@ class Listing:
 
 
 def find_pictures(images: str) -> Listing:
-    """Return the picture files that `images` means.
+    """Return the picture files that a path or pattern stands for.
 
-    A file is meant itself, whatever its ending. A folder means the pictures below it, also behind
+    A file stands for itself, whatever its ending; a folder for the pictures below it, also behind
     links to folders, hidden ones aside. What does not exist is a pattern: `*` and `?` within a
-    name, `[...]` one of several letters, `**` any folders; of what it matches, files and folders,
-    all pictures are meant.
+    name, `[...]` one of several letters, `**` any folders. It stands for all pictures among the
+    files and folders that it matches.
 
     Raises:
         ValueError: there is nothing there, nothing matches, or no picture is among it.
@@ -71,7 +69,7 @@ def find_pictures(images: str) -> Listing:
 
 
 def _sorted_out(matches: list[str]) -> Listing:
-    """The files of these paths and below them, as pictures and others."""
+    """Return the files of these paths and below them, as pictures and others."""
     found = Listing()
     walk = _Walk(found)
     # `**` matches folders and what is in them: every file once.
@@ -94,7 +92,7 @@ class _Walk:
         self._noted: set[str] = set()
 
     def files(self, path: str) -> Iterator[str]:
-        """The path itself if it is no folder; else all that is no folder below it."""
+        """Yield the path itself if it is no folder; else all that is no folder below it."""
         if not os.path.isdir(path):
             yield path
             return
@@ -110,7 +108,7 @@ class _Walk:
                 self._note(folder, f"cannot be listed: {error.strerror}")
                 continue
             for entry in listed:
-                if entry.name.startswith(".") or entry.name.lower() in _LEFTOVERS:
+                if is_left_behind(entry.name):
                     self._found.hidden += 1
                 elif os.path.isdir(entry.path):
                     waiting.append(entry.path)
@@ -134,7 +132,7 @@ class _Walk:
 
 
 def _no_picture(path: str) -> str | None:
-    """Why a file cannot be a picture; None if its ending or its first bytes say that it is one."""
+    """Return why a file is no picture; None for one by its ending or its first bytes."""
     if not os.path.isfile(path):
         return _what_it_is(path)
     if os.path.splitext(path)[1].lower() in PICTURE_ENDINGS:
@@ -150,7 +148,7 @@ def _no_picture(path: str) -> str | None:
 
 
 def _what_it_is(path: str) -> str:
-    """What stands under a path that is neither a file nor a folder, to be read after the path."""
+    """Return what a path is that is neither file nor folder, to be read after the path."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -162,7 +160,7 @@ def _what_it_is(path: str) -> str:
 
 
 def _instead(found: Listing) -> str:
-    """What is there where no picture is."""
+    """Return the first file that is no picture, for a message, with the number of others."""
     if not found.left_out:
         return ""
     first = found.left_out[0]

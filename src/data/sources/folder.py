@@ -1,21 +1,36 @@
-"""A person's own pictures: a folder of class folders, an archive of one, or a CSV file."""
+"""Pictures of one's own: a folder of class folders, an archive of one, or a CSV file."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from src.config.checks import ConfigError
-from src.data.archive import ARCHIVE_ENDINGS, extract_archive
-from src.data.sources.places import existing_root
-from src.data.sources.source import Source
-from src.data.sources.table import list_table
-from src.data.sources.tree import list_tree
+import numpy as np
 
-__all__ = ["load"]
+from src.config.checks import ConfigError
+from src.data.decoding.decode import PICTURE_ENDINGS
+from src.data.sources.archive import ARCHIVE_ENDINGS, extract_archive
+from src.data.sources.class_folders import FolderTree, class_folders
+from src.data.sources.listing import existing_root
+from src.data.sources.source import (
+    PARTS,
+    Problem,
+    Source,
+    case_remarks,
+    clean_label,
+    merged_remarks,
+    natural_order,
+)
+from src.data.sources.table import list_table
+
+__all__ = ["list_tree", "load"]
+
+# (part, label) -> paths of pictures; the part is "" where none are given.
+_Paths = dict[tuple[str, str], list[str]]
 
 
 def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
-    """The pictures below, in or named by `root`, taken literally (no ~, no $, no patterns).
+    """Return the pictures below, in or named by `root`, taken literally (no ~, no $, no patterns).
 
     Args:
         root: one of
@@ -44,4 +59,111 @@ def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
     raise ConfigError(
         f"data.root is {str(root)!r}, which is neither a folder, nor a CSV file, nor an archive "
         f"({', '.join(ARCHIVE_ENDINGS)})."
+    )
+
+
+def list_tree(root: Path, *, shown: str) -> Source:
+    """Return the pictures of root/class/..., root/part/class/... or root/class/part/...
+
+    Which folders are parts and which are classes is decided by `class_folders`. A single folder
+    that wraps all the others is looked through. Pictures may lie deeper inside a class folder.
+    Hidden files and folders are left out, and so is, with a problem, what is no picture by its
+    name.
+
+    Args:
+        root: an existing folder.
+        shown: the root as the user gave it, for messages.
+
+    Raises:
+        ConfigError: there are no two classes with pictures, a folder cannot be listed, or parts
+            and classes cannot be told apart.
+    """
+    tree = FolderTree(str(root))
+    top = _below_wrappers(tree)
+    paths: _Paths = {}
+    spellings: dict[str, set[str]] = {}
+    for part, label_name, folder in class_folders(tree, top, shown):
+        found = tree.pictures_below(folder)
+        if not found:
+            tree.note(folder, "holds no pictures; this folder was left out")
+            continue
+        label = clean_label(label_name) or label_name
+        spellings.setdefault(label, set()).add(label_name)
+        paths.setdefault((part, label), []).extend(found)
+    _leave_out_unlabelled(tree, paths)
+    class_names = tuple(sorted({label for _, label in paths}, key=natural_order))
+    if len(class_names) < 2:
+        raise ConfigError(" ".join([_too_few(class_names, shown), *_merged(spellings)]))
+    _check_case(paths, class_names, shown)
+    index = {label: number for number, label in enumerate(class_names)}
+    parts = [part for part in ("", *PARTS) if any(key[0] == part for key in paths)]
+    keys = sorted(paths, key=lambda key: (parts.index(key[0]), index[key[1]]))
+    counts = [len(paths[key]) for key in keys]
+    given = None
+    if len(parts) > 1:
+        given = np.repeat([part for part, _ in keys], counts)
+        for label in class_names:
+            if ("train", label) not in paths:
+                tree.note(label, "is a class without pictures in the train part")
+    remarks = [*merged_remarks(spellings), *case_remarks(class_names)]
+    return Source(
+        "folder",
+        class_names,
+        np.repeat([index[label] for _, label in keys], counts).astype(np.int64),
+        root=root,
+        sample_paths=tuple(path for key in keys for path in paths[key]),
+        given_parts=given,
+        problems=(*(Problem(shown, remark) for remark in remarks), *tree.noticed()),
+    )
+
+
+def _below_wrappers(tree: FolderTree) -> str:
+    """Return the folder with the parts or classes: the root, or the one inside single folders."""
+    top = ""
+    while len(inside := tree.folders(top)) == 1 and not tree.pictures(top):
+        if not tree.folders(inside[0]):
+            break
+        top = inside[0]
+    return top
+
+
+def _leave_out_unlabelled(tree: FolderTree, paths: _Paths) -> None:
+    """Take out a part of which no folder is called as a class of the train part is."""
+    known = {label.casefold() for part, label in paths if part == "train"}
+    for part in ("val", "test"):
+        labels = [label for other, label in paths if other == part]
+        if known and labels and not known & {label.casefold() for label in labels}:
+            left = [path for label in labels for path in paths.pop((part, label))]
+            tree.note(
+                left[0],
+                f"is one of {len(left)} pictures of the {part} part in folders that are called as "
+                f"no class of the train part ({', '.join(labels[:5])}); without labels, they were "
+                "left out",
+            )
+
+
+def _check_case(
+    paths: Mapping[tuple[str, str], object], names: tuple[str, ...], shown: str
+) -> None:
+    """Refuse a class of another part that is one of the train part but for its capitals."""
+    training = {label.casefold(): label for part, label in paths if part == "train"}
+    for label in names:
+        usual = training.get(label.casefold(), label)
+        if training and ("train", label) not in paths and usual != label:
+            raise ConfigError(
+                f"{shown} has the class {usual} in the train part and {label} in another: they "
+                "differ only in capitals, so rename the folders alike."
+            )
+
+
+def _merged(spellings: Mapping[str, set[str]]) -> list[str]:
+    return [f"{remark[0].upper()}{remark[1:]}." for remark in merged_remarks(spellings)]
+
+
+def _too_few(class_names: tuple[str, ...], shown: str) -> str:
+    have = f"only one ({class_names[0]})" if class_names else "none"
+    return (
+        f"{shown} should have at least 2 class folders with pictures, and has {have}. Put the "
+        f"pictures of each class into a folder of its own, such as {shown}/cat and {shown}/dog; "
+        f"pictures are files ending in {', '.join(sorted(PICTURE_ENDINGS))}."
     )

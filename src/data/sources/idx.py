@@ -5,17 +5,17 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from src.config.checks import ConfigError
-from src.data.sources.places import download_once, existing_root, missing_files
+from src.data.sources.listing import download_once, existing_root, missing_files
 from src.data.sources.source import Source
 
-__all__ = ["load_idx", "read_idx"]
+__all__ = ["IdxSet", "read_idx"]
 
 _FILES = (
     "train-images-idx3-ubyte",
@@ -25,54 +25,60 @@ _FILES = (
 )
 
 
-def load_idx(
-    name: str,
-    class_names: tuple[str, ...],
-    *,
-    root: Path | None,
-    system: Path,
-    cache_dir: Path,
-    download: bool,
-    torchvision_name: str,
-    fetch: Callable[[Path], object],
-) -> Source:
-    """A set of four idx files, plain or .gz, as arrays (N, 1, H, W) with its parts train and test.
+@dataclass(frozen=True)
+class IdxSet:
+    """A data set of four idx files, each plain or as .gz.
 
-    Args:
-        root: folder of the files; when given, nothing else is looked at.
-        system: where the operating system's package puts the files.
-        cache_dir: the project's cache, whose downloads/ is looked at next.
-        download: whether to fetch what is nowhere on this machine.
-        torchvision_name: the folder below downloads/ that `fetch` writes raw/ into.
-        fetch: downloads the files, given the folder downloads/.
-
-    Raises:
-        ConfigError: the files are not to be had, or one is damaged.
+    Attributes:
+        name: of the data set.
+        class_names: K names.
+        system: the folder where the operating system's package puts the files.
+        torchvision_name: its class in `torchvision.datasets`, which is the folder below downloads/
+            that this class writes raw/ into.
     """
-    downloads = cache_dir / "downloads"
-    fetched = downloads / torchvision_name / "raw"
-    if root is not None:
-        existing_root(root)
-        places = [root, root / "raw", root / torchvision_name / "raw"]
-    else:
-        places = [system, fetched]
-    folder = _complete(places)
-    if folder is None and root is None and download:
-        download_once(name, downloads, lambda: fetch(downloads), _described(), fetched)
-        folder = _complete([fetched])
-    if folder is None:
-        raise missing_files(name, _described(), places=places, put=root or fetched)
-    parts = [_part(folder, "train"), _part(folder, "t10k")]
-    images = np.concatenate([images for images, _ in parts])[:, None]
-    targets = np.concatenate([targets for _, targets in parts]).astype(np.int64)
-    if targets.max() >= len(class_names):
-        raise ConfigError(f"{folder}: the labels reach {targets.max()}, past the last class.")
-    given = np.repeat(["train", "test"], [len(targets) for _, targets in parts])
-    return Source(name, class_names, targets, arrays=images, given_parts=given)
+
+    name: str
+    class_names: tuple[str, ...]
+    system: Path
+    torchvision_name: str
+
+    def __call__(self, root: Path | None, cache_dir: Path, download: bool) -> Source:
+        """Return the set as arrays (N, 1, H, W) with its parts train and test.
+
+        Args:
+            root: folder of the files; when given, nothing else is looked at.
+            cache_dir: the project's cache, whose downloads/ is looked at after `system`.
+            download: whether to fetch what is nowhere on this machine.
+
+        Raises:
+            ConfigError: the files are not to be had, or one is damaged.
+        """
+        downloads = cache_dir / "downloads"
+        fetched = downloads / self.torchvision_name / "raw"
+        if root is not None:
+            existing_root(root)
+            places = [root, root / "raw", root / self.torchvision_name / "raw"]
+        else:
+            places = [self.system, fetched]
+        folder = _complete(places)
+        if folder is None and root is None and download:
+            download_once(
+                self.name, downloads, self.torchvision_name, files=_described(), put=fetched
+            )
+            folder = _complete([fetched])
+        if folder is None:
+            raise missing_files(self.name, _described(), places=places, put=root or fetched)
+        parts = [_part(folder, "train"), _part(folder, "t10k")]
+        images = np.concatenate([images for images, _ in parts])[:, None]
+        targets = np.concatenate([targets for _, targets in parts]).astype(np.int64)
+        if targets.max() >= len(self.class_names):
+            raise ConfigError(f"{folder}: the labels reach {targets.max()}, past the last class.")
+        given = np.repeat(["train", "test"], [len(targets) for _, targets in parts])
+        return Source(self.name, self.class_names, targets, arrays=images, given_parts=given)
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """The array of bytes in an idx file, plain or .gz, in the shape its header gives.
+    """Return the array of bytes in an idx file, plain or .gz, in the shape its header gives.
 
     Raises:
         ConfigError: the file is damaged or is no idx file of bytes.
@@ -104,7 +110,7 @@ def _part(folder: Path, prefix: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray
 
 
 def _complete(places: list[Path]) -> Path | None:
-    """The first folder that has all four files."""
+    """Return the first folder that has all four files."""
     for place in places:
         if all(_found(place, file) for file in _FILES):
             return place

@@ -1,9 +1,11 @@
-"""What a data set is before any picture is decoded, and what every source needs to say so."""
+"""A data set before any picture is decoded, and what all sources share: labels and their order."""
 
 from __future__ import annotations
 
 import os
 import re
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +14,29 @@ import numpy.typing as npt
 
 from src.machine.text import visible
 
-__all__ = ["PARTS", "Problem", "Source", "natural_order"]
+__all__ = [
+    "PARTS",
+    "Problem",
+    "Source",
+    "case_remarks",
+    "clean_label",
+    "is_left_behind",
+    "merged_remarks",
+    "natural_order",
+]
 
 PARTS = ("train", "val", "test")
+# What systems leave behind beside pictures, apart from names that begin with a dot.
+_LEFTOVERS = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin")
+# Zero-width joiner and non-joiner: Persian and Indic words are spelled with them.
+_SPELLING = "\u200c\u200d"
+# Control characters and those of format, such as byte order marks and zero-width spaces.
+_UNSEEN = ("Cc", "Cf")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about the data that its owner should know.
+    """A fault of the data that the user should know.
 
     Attributes:
         path: the picture or folder, as in `Source.sample_paths`.
@@ -46,7 +63,7 @@ class Source:
         sample_paths: N posix paths relative to `root` (or absolute), for sets that come as files.
         given_parts: (N,) str of "train" | "val" | "test" where the set brings its own parts.
         groups: N names; samples of one group never stand in different parts.
-        problems: what was noticed while listing.
+        problems: faults that were found while listing.
 
     Raises:
         ValueError: the fields contradict each other.
@@ -94,18 +111,18 @@ class Source:
         return len(self.targets)
 
     def sample_name(self, index: int) -> str:
-        """What people know sample `index` by: its path, or its number in the data set."""
+        """Return the name of sample `index` for messages: its path, or its number."""
         return f"picture {index}" if self.sample_paths is None else self.sample_paths[index]
 
     def file(self, index: int) -> str:
-        """The file of sample `index`, of a source that has files."""
+        """Return the file of sample `index`, of a source that has files."""
         if self.root is None or self.sample_paths is None:
             raise ValueError(f"{self.name} has arrays, not files")
         return os.path.join(self.root, self.sample_paths[index])
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sort key in which numbers inside names count: class2 stands before class10, b after A."""
+    """Return a sort key in which numbers inside names count: class2 before class10, b after A."""
     key = []
     for piece in re.split(r"([0-9]+)", name.casefold()):
         if piece[:1].isascii() and piece[:1].isdigit():
@@ -114,3 +131,49 @@ def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
         elif piece:
             key.append((1, 0, piece))
     return key, name
+
+
+def is_left_behind(name: str) -> bool:
+    """Return whether a file or folder of this name is hidden, or one that systems leave behind."""
+    return name.startswith(".") or name.lower() in _LEFTOVERS
+
+
+def clean_label(label: str) -> str:
+    """Return a label without invisible characters.
+
+    It is brought into Unicode's normal form C, invisible characters and controls are taken out, a
+    run of white space becomes one space, and there is none at the ends.
+    """
+    visible = (
+        " " if letter.isspace() else letter
+        for letter in label
+        if letter.isspace() or letter in _SPELLING or unicodedata.category(letter) not in _UNSEEN
+    )
+    return unicodedata.normalize("NFC", " ".join("".join(visible).split())).strip(_SPELLING)
+
+
+def merged_remarks(spellings: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return a sentence for each label that stands there in several spellings.
+
+    Args:
+        spellings: clean label -> the labels that it was made of. Those that differ in Unicode's
+            normal form alone count as one: which form a name has depends on the system.
+    """
+    groups = [{unicodedata.normalize("NFC", one) for one in made} for made in spellings.values()]
+    return [
+        f"the labels {', '.join(sorted(map(ascii, group)))} look alike and were taken for one"
+        for group in groups
+        if len(group) > 1
+    ]
+
+
+def case_remarks(labels: Iterable[str]) -> list[str]:
+    """Return a sentence for each set of labels that differ in nothing but capitals."""
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault(label.casefold(), []).append(label)
+    return [
+        f"the labels {', '.join(group)} differ only in capitals, and are classes of their own"
+        for group in alike.values()
+        if len(group) > 1
+    ]

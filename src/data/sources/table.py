@@ -9,8 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from src.config.checks import ConfigError, nearest
-from src.data.sources.labels import case_remarks, clean_label, merged_remarks
-from src.data.sources.source import PARTS, Problem, Source, natural_order
+from src.data.sources.source import (
+    PARTS,
+    Problem,
+    Source,
+    case_remarks,
+    clean_label,
+    merged_remarks,
+    natural_order,
+)
 from src.machine.text import from_csv_cell
 
 __all__ = ["list_table"]
@@ -23,7 +30,7 @@ _MAX_BYTES = 500_000_000
 
 
 def list_table(file: Path) -> Source:
-    """The pictures that a CSV file names, in its order.
+    """Return the pictures that a CSV file names, in its order.
 
     The first line names the columns: path (relative to the file's folder, or absolute), label, and
     optionally split (train, val or test) and group (whose pictures never stand in different
@@ -72,7 +79,7 @@ def _label_problems(
 
 
 def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, ...]]:
-    """The number and the known columns of each line; every value is there and not empty."""
+    """Return the number and the known columns of each line; every value is there and not empty."""
     lines: list[int] = []
     rows: list[dict[str, str]] = []
     try:
@@ -115,7 +122,7 @@ def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, .
 
 
 def _check_cells(where: str, cells: list[str], columns: int) -> None:
-    """Refuse a line that cannot be told apart into its columns."""
+    """Refuse a line that cannot be divided into its columns."""
     if len(cells) != columns:
         values = f"there {'is 1 value' if len(cells) == 1 else f'are {len(cells)} values'}"
         raise ConfigError(
@@ -127,14 +134,14 @@ def _check_cells(where: str, cells: list[str], columns: int) -> None:
 
 
 def _value(column: str, cell: str) -> str:
-    """A cell without what nobody sees; of a path only the white space around it is taken off."""
+    """Return a cell without invisible characters; of a path only outer white space is removed."""
     cleaned = cell.strip()
     # A label is kept as it was written, for the remark on those that look alike.
     return clean_label(cell) if column == "group" or not clean_label(cell) else cleaned
 
 
 def _places(file: Path, header: list[str]) -> dict[str, int]:
-    """Where each known column stands."""
+    """Return the position of each known column."""
     for column in ("path", "label"):
         if column not in header:
             raise ConfigError(
@@ -148,7 +155,7 @@ def _places(file: Path, header: list[str]) -> dict[str, int]:
 
 
 def _check_paths(file: Path, lines: list[int], paths: list[str]) -> None:
-    """Every picture is there, once."""
+    """Refuse pictures that are not there, or are named twice."""
     folder = str(file.parent)
     seen: dict[str, int] = {}
     missing: list[str] = []

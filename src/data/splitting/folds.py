@@ -1,7 +1,7 @@
-"""Folds: the pictures that train and select, divided so that each is held out once.
+"""Folds: training and validation pictures, divided so that each picture is held out once.
 
-Within a class the folds differ by one picture at most where every picture stands for itself; what
-belongs together (copies, groups, shots of one subject) stays in one fold.
+Within a class the folds differ by one picture at most where every group is a single picture; what
+belongs together (copies, named groups, shots of one subject) stays in one fold.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.data.randomness import derive_seed
-from src.data.splitting.groups import Units, units_of
+from src.data.splitting.groups import Groups, group_pictures
 from src.data.splitting.splits import PARTS, Split
 
 __all__ = ["assign_folds", "hold_out", "training_seed"]
@@ -24,7 +24,7 @@ Integers = NDArray[np.int64]
 
 
 def training_seed(seed: int, fold: int | None) -> int:
-    """Of weights, order and augmentation: the run's seed, or in a fold (from 1) one of its own.
+    """Return the seed of weights, order and augmentation: the run's, or a fold's (from 1) own.
 
     It stays below 2**31, because scikit-learn takes no larger ones than 2**32.
     """
@@ -32,7 +32,7 @@ def training_seed(seed: int, fold: int | None) -> int:
 
 
 def hold_out(split: Split, folds: NDArray[np.int16], fold: int) -> Split:
-    """The split in which one fold validates and the others train; test and dropped stay.
+    """Return the split in which one fold validates and the others train; test and dropped stay.
 
     Args:
         split: that the folds were made of.
@@ -55,13 +55,13 @@ def assign_folds(
     groups: Sequence[str] | None = None,
     near: Integers | None = None,
 ) -> NDArray[np.int16]:
-    """Deal the N pictures of a split into folds; those of test and the dropped ones get -1.
+    """Divide the N pictures of a split into folds; test and dropped pictures get -1.
 
-    The largest units go first, each to the fold that has the least of what the unit holds, every
+    The largest groups go first, each to the fold that has the least of the group's classes, every
     class measured by its own size: where the squares of the shares grow least. So single pictures
-    come last and fill up what groups left uneven. Units of equal size go class by class in an
-    order drawn by seed and repeat. Then a unit moves wherever that makes the squares smaller still
-    and leaves no fold without a class that it had, until none does.
+    come last and fill up what larger groups left uneven. Groups of equal size go class by class in
+    an order drawn by seed and repeat. Then a group moves wherever that makes the squares smaller
+    still and leaves no fold without a class that it had, until none does.
 
     Args:
         split: the part of each picture; training and validation are pooled.
@@ -70,32 +70,32 @@ def assign_folds(
         repeat: from 0; each has folds of its own.
         class_names: K names, for messages.
         groups: N names of groups, or None.
-        near: (P, 2) pairs of pictures that must not be torn apart, or None.
+        near: (P, 2) pairs of pictures that must stay in one fold, or None.
 
     Returns:
         (N,) in [-1, count).
 
     Raises:
-        ValueError: a class has fewer units than there are folds; it is named.
+        ValueError: a class has fewer groups than there are folds; it is named.
     """
     pool = np.concatenate([split.train, split.val])
     pool.sort()
     targets = split.targets[pool]
-    units = units_of(
+    found = group_pictures(
         targets,
         split.content_hashes[pool],
         None if groups is None else [groups[i] for i in pool.tolist()],
         seed=derive_seed(seed, repeat),
         near=None if near is None else _within(near, pool, len(split.parts)),
     )
-    _check(units, targets, count, class_names)
+    _check(found, targets, count, class_names)
     folds = np.full(len(split.parts), -1, np.int16)
-    folds[pool] = _dealt(units, targets, count)[units.of_sample]
+    folds[pool] = _dealt(found, targets, count)[found.of_sample]
     return folds
 
 
 def _within(near: Integers, pool: Integers, total: int) -> Integers:
-    """The pairs that lie within the pool, by position in it."""
+    """Return the pairs that lie within the pool, by position in it."""
     position = np.full(total, -1, np.int64)
     position[pool] = np.arange(len(pool))
     pairs = position[near]
@@ -103,8 +103,8 @@ def _within(near: Integers, pool: Integers, total: int) -> Integers:
     return inside
 
 
-def _check(units: Units, targets: Integers, count: int, class_names: Sequence[str]) -> None:
-    pairs = np.unique(np.stack([targets, units.of_sample]), axis=1)
+def _check(groups: Groups, targets: Integers, count: int, class_names: Sequence[str]) -> None:
+    pairs = np.unique(np.stack([targets, groups.of_sample]), axis=1)
     having = np.bincount(pairs[0], minlength=len(class_names))
     for name, pictures in zip(class_names, having.tolist(), strict=True):
         if 0 < pictures < count:
@@ -115,26 +115,26 @@ def _check(units: Units, targets: Integers, count: int, class_names: Sequence[st
             )
 
 
-def _dealt(units: Units, targets: Integers, count: int) -> NDArray[np.int16]:
-    """(U,) the fold of each unit."""
+def _dealt(groups: Groups, targets: Integers, count: int) -> NDArray[np.int16]:
+    """Return (G,) the fold of each group."""
     classes = int(targets.max()) + 1
     totals = np.bincount(targets, minlength=classes).tolist()
-    pairs, numbers = np.unique(units.of_sample * classes + targets, return_counts=True)
-    contents: list[list[tuple[int, int]]] = [[] for _ in units.sizes]
+    pairs, numbers = np.unique(groups.of_sample * classes + targets, return_counts=True)
+    contents: list[list[tuple[int, int]]] = [[] for _ in groups.sizes]
     for pair, number in zip(pairs.tolist(), numbers.tolist(), strict=True):
         contents[pair // classes].append((pair % classes, number))
     held = [[0] * classes for _ in range(count)]
     sizes = [0] * count
-    dealt = np.empty(len(units.sizes), np.int16)
-    for unit in np.lexsort((units.ranks, units.strata, -units.sizes)).tolist():
-        holds = contents[unit]
+    dealt = np.empty(len(groups.sizes), np.int16)
+    for group in np.lexsort((groups.ranks, groups.strata, -groups.sizes)).tolist():
+        holds = contents[group]
 
         def crowded(fold: int, holds: list[tuple[int, int]] = holds) -> tuple[float, int]:
             own = held[fold]
             return sum(n / totals[c] * own[c] / totals[c] for c, n in holds), sizes[fold]
 
         fold = min(range(count), key=crowded)
-        dealt[unit] = fold
+        dealt[group] = fold
         for c, number in holds:
             held[fold][c] += number
             sizes[fold] += number
@@ -149,7 +149,7 @@ def _even_out(
     held: list[list[int]],
     totals: list[int],
 ) -> None:
-    """Move units, in place, as long as a move makes the squares of the shares smaller."""
+    """Move groups, in place, as long as a move makes the squares of the shares smaller."""
 
     def gain(holds: list[tuple[int, int]], old: list[int], new: list[int]) -> float:
         return sum(n * (old[c] - new[c] - n) / totals[c] ** 2 for c, n in holds)
@@ -157,8 +157,8 @@ def _even_out(
     moved = True
     while moved:
         moved = False
-        for unit, holds in enumerate(contents):
-            old = held[dealt[unit]]
+        for group, holds in enumerate(contents):
+            old = held[dealt[group]]
             if any(old[c] == n for c, n in holds):
                 continue  # the fold's last ones of a class
             gains = [gain(holds, old, new) if new is not old else 0.0 for new in held]
@@ -167,5 +167,5 @@ def _even_out(
                 for c, n in holds:
                     old[c] -= n
                     held[best][c] += n
-                dealt[unit] = best
+                dealt[group] = best
                 moved = True

@@ -1,9 +1,9 @@
-"""Units: the sets of pictures that must not be torn apart, each with its place in a random order.
+"""Groups: the sets of pictures that stay together in a split, and their random order.
 
-Two pictures of equal content, of the same group (one patient, one camera), or of one subject shot
-twice, say the same thing twice: a model trained on the one has seen the answer to the other. So
-parts and folds are dealt in units, the connected components of "equal content, equal group or
-nearly equal".
+Two pictures of equal content, of one named group (a patient, a camera), or of one subject shot
+twice are not independent: a model trained on one of them is tested on what it has seen. So parts
+and folds are made of groups, the connected components of "equal content, equal group name or nearly
+equal", as in scikit-learn's `GroupKFold`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Units", "components", "units_of"]
+__all__ = ["Groups", "components", "group_pictures"]
 
 Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Units:
-    """U units over N pictures.
+class Groups:
+    """G groups of N pictures.
 
     Attributes:
-        of_sample: (N,) int64 in [0, U), the unit of each picture.
-        sizes: (U,) int64, pictures in each unit.
-        strata: (U,) int64, the class that a unit is dealt as: of its pictures' classes the one
-            that the fewest units have, so that rare classes are spread first.
-        ranks: (U,) int64, a keyed hash of the unit's smallest content hash. Sorting by it is a
-            random order in which a unit's place does not depend on the other units.
+        of_sample: (N,) int64 in [0, G), the group of each picture.
+        sizes: (G,) int64, pictures in each group.
+        strata: (G,) int64, the class that a group is stratified by: of its pictures' classes the
+            one that the fewest groups have, so that rare classes are spread first.
+        ranks: (G,) int64, a keyed hash of the group's smallest content hash. Sorting by it is a
+            random order in which a group's place does not depend on the other groups.
     """
 
     of_sample: Integers
@@ -40,41 +40,41 @@ class Units:
 
     @cached_property
     def by_stratum(self) -> dict[int, Integers]:
-        """The units of each stratum, by rising rank."""
+        """The groups of each stratum, by rising rank."""
         order = np.lexsort((self.ranks, self.strata))
         classes, starts = np.unique(self.strata[order], return_index=True)
         return dict(zip(classes.tolist(), np.split(order, starts[1:]), strict=True))
 
 
-def units_of(
+def group_pictures(
     targets: NDArray[np.integer],
     content_hashes: NDArray[np.bytes_],
-    groups: Sequence[str] | None,
+    names: Sequence[str] | None,
     *,
     seed: int,
     near: Integers | None = None,
-) -> Units:
-    """Find the units of N pictures.
+) -> Groups:
+    """Return the groups of N pictures.
 
     Args:
         targets: (N,) integers, the classes.
         content_hashes: (N,) fixed-width bytes; equal hashes mean equal pictures.
-        groups: N names, or None where every picture stands for itself.
+        names: N names of groups, or None where there are none.
         seed: key of the ranks.
         near: (P, 2) pairs of pictures that are nearly equal, or None.
     """
     hashes, content = np.unique(content_hashes, return_inverse=True)
-    unit_of_content = np.arange(len(hashes))
-    if groups is not None:
-        unit_of_content = _linked(content, np.unique(np.asarray(groups), return_inverse=True)[1])
+    group_of_content = np.arange(len(hashes))
+    if names is not None:
+        group_of_content = _linked(content, np.unique(np.asarray(names), return_inverse=True)[1])
     if near is not None and len(near):
-        ends = unit_of_content[content[near]]
-        count = int(unit_of_content.max()) + 1
-        unit_of_content = components(count, ends[:, 0], ends[:, 1])[unit_of_content]
-    of_sample = unit_of_content[content]
-    # `hashes` is sorted, so the first of a unit is its smallest.
-    _, smallest = np.unique(unit_of_content, return_index=True)
-    return Units(
+        ends = group_of_content[content[near]]
+        count = int(group_of_content.max()) + 1
+        group_of_content = components(count, ends[:, 0], ends[:, 1])[group_of_content]
+    of_sample = group_of_content[content]
+    # `hashes` is sorted, so the first of a group is its smallest.
+    _, smallest = np.unique(group_of_content, return_index=True)
+    return Groups(
         of_sample=of_sample,
         sizes=np.bincount(of_sample),
         strata=_rarest_class(of_sample, targets),
@@ -83,7 +83,7 @@ def units_of(
 
 
 def components(nodes: int, first: Integers, second: Integers) -> Integers:
-    """(nodes,) int64: the connected component of each node, joined by edges first[i]-second[i]."""
+    """Return (nodes,) int64: the connected component of each node under edges (first, second)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -92,27 +92,27 @@ def components(nodes: int, first: Integers, second: Integers) -> Integers:
     return found
 
 
-def _linked(content: Integers, group: Integers) -> Integers:
-    """(contents,) int64: the component of each content, joined through groups."""
-    contents, groups = content.max() + 1, group.max() + 1
-    joined = components(contents + groups, content, contents + group)[:contents]
+def _linked(content: Integers, name: Integers) -> Integers:
+    """Return (contents,) int64: the component of each content, joined through group names."""
+    contents, names = content.max() + 1, name.max() + 1
+    joined = components(contents + names, content, contents + name)[:contents]
     return np.unique(joined, return_inverse=True)[1]
 
 
 def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers:
-    """(U,) int64: the class of each unit that the fewest units have; of equals, the smallest."""
+    """Return (G,) int64: of each group's classes the one that the fewest groups have."""
     classes, codes = np.unique(targets, return_inverse=True)
     pairs = np.unique(of_sample * len(classes) + codes)
-    units, codes = np.divmod(pairs, len(classes))
-    order = np.lexsort((codes, np.bincount(codes)[codes], units))
-    _, first = np.unique(units[order], return_index=True)
+    groups, codes = np.divmod(pairs, len(classes))
+    order = np.lexsort((codes, np.bincount(codes)[codes], groups))
+    _, first = np.unique(groups[order], return_index=True)
     rarest: Integers = classes[codes[order[first]]].astype(np.int64)
     return rarest
 
 
 def _ranks(hashes: NDArray[np.bytes_], seed: int) -> Integers:
-    """(U,) int64: a keyed hash of each hash, whose bytes are padded with zeros to whole words."""
-    # torch takes seconds to import, which those who only read a split should not wait for.
+    """Return (G,) int64: a keyed hash of each hash, padded with zeros to whole words."""
+    # torch takes seconds to import, which reading a split does not need.
     import torch
 
     from src.data.randomness import hash_words

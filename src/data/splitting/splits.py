@@ -1,4 +1,4 @@
-"""Which picture trains, which selects, which is measured once: the train, val and test parts.
+"""The split of a data set into its train, val and test parts.
 
 A split is a function of the pictures' contents, their classes and a seed. Listing order
 and folders do not matter, names only where successive numbers hint at a burst of one subject, and
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.splitting.groups import Units, units_of
+from src.data.splitting.groups import Groups, group_pictures
 from src.machine.text import csv_cell, from_csv_cell
 from src.storage.files import replacing
 
@@ -71,13 +71,6 @@ class Split:
         return np.flatnonzero(self.parts == _DROPPED)
 
     @cached_property
-    def conflicting_labels(self) -> int:
-        """Number of distinct contents that are listed under more than one class."""
-        contents = np.unique(self.content_hashes, return_inverse=True)[1]
-        pairs = np.unique(np.stack([contents, self.targets]), axis=1)
-        return int((np.bincount(pairs[0]) > 1).sum())
-
-    @cached_property
     def fingerprint(self) -> str:
         """64 hex digits that name this division of these contents, wherever they lie.
 
@@ -98,7 +91,7 @@ class Split:
     def test_fingerprint(self) -> str:
         """64 hex digits that name the pictures of the test part, with their classes.
 
-        Whatever else the split does with the others: it is these that are looked at.
+        The division of the other pictures does not matter.
         """
         return replace(
             self,
@@ -106,7 +99,7 @@ class Split:
         ).fingerprint
 
     def with_val_training(self) -> Split:
-        """The same pictures, those for validation among those that train, and the same test."""
+        """Return the split in which the validation pictures train as well; test stays."""
         return replace(self, parts=np.where(self.parts == _VAL, np.int8(_TRAIN), self.parts))
 
     def write(self, path: Path) -> None:
@@ -159,14 +152,15 @@ def make_split(
     names: Sequence[str] | None = None,
     near: Integers | None = None,
 ) -> Split:
-    """Deal N pictures into train, val and test.
+    """Divide N pictures into train, val and test.
 
     Parts that are given stay as they are; each one that is not is cut from the training pictures.
     Pictures of equal content or group always land on one side, and so do nearly equal ones that are
     dealt here; where parts are given, those may stand on both sides. Every class is dealt on its
     own: a part gets its fraction of the class's pictures, rounded half up, to within half of the
-    unit at the border. A class of at least 3 units is in every part that is wanted, a class of one
-    unit trains. (A unit of several classes counts as the rarest of them.)
+    group at the border. A class of at least 3 groups is in every part that is wanted, a class of
+    one group trains. (A group of several classes counts as the rarest of them; a picture without
+    copies and without a group name is a group of its own.)
 
     Args:
         targets: (N,) integers, the classes.
@@ -176,7 +170,7 @@ def make_split(
         test_fraction: share of the training pictures, in [0, 1); ignored where test is given.
         given_parts: N times "train", "val" or "test"; None where all are "train".
         groups: N names of groups, or None.
-        on_duplicates: what to do with a unit that lies in several given parts: "error", or "drop"
+        on_duplicates: what to do with a group that lies in several given parts: "error", or "drop"
             its copies in all but the last of train, val, test.
         names: N names for messages and the manifest, or None.
         near: (P, 2) pairs of pictures that are nearly equal, or None.
@@ -195,22 +189,22 @@ def make_split(
             f"val_fraction is {val_fraction:g} and test_fraction {test_fraction:g}: neither may be "
             "below 0 and their sum must be below 1, or nothing is left to train on."
         )
-    units = units_of(targets, content_hashes, groups, seed=seed)
-    last = _last_parts(units, parts)
-    astray = parts != last[units.of_sample]
+    found = group_pictures(targets, content_hashes, groups, seed=seed)
+    last = _last_parts(found, parts)
+    astray = parts != last[found.of_sample]
     if astray.any() and on_duplicates == "error":
         raise ValueError(
-            _overlap_message(np.flatnonzero(astray), parts, units, content_hashes, names)
+            _overlap_message(np.flatnonzero(astray), parts, found, content_hashes, names)
         )
 
-    # Units that lie in a given val or test part are settled; the others are cut.
+    # Groups that lie in a given val or test part stay there; the others are divided.
     if near is not None:
-        free = (last == _TRAIN)[units.of_sample]
+        free = (last == _TRAIN)[found.of_sample]
         near = near[free[near].all(axis=1)]
-        units = units_of(targets, content_hashes, groups, seed=seed, near=near)
-        last = _last_parts(units, parts)
-    cut = _cut(units, last == _TRAIN, val_fraction, test_fraction)
-    parts = np.where(astray, np.int8(_DROPPED), np.maximum(last, cut)[units.of_sample])
+        found = group_pictures(targets, content_hashes, groups, seed=seed, near=near)
+        last = _last_parts(found, parts)
+    cut = _cut(found, last == _TRAIN, val_fraction, test_fraction)
+    parts = np.where(astray, np.int8(_DROPPED), np.maximum(last, cut)[found.of_sample])
     split = Split(
         parts=parts,
         targets=np.asarray(targets, np.int64),
@@ -238,23 +232,23 @@ def _given_codes(given_parts: Sequence[str] | None, n: int) -> NDArray[np.int8]:
     return np.array([PARTS.index(part) for part in found.tolist()], np.int8)[inverse]
 
 
-def _last_parts(units: Units, parts: NDArray[np.int8]) -> NDArray[np.int8]:
-    """(U,) int8: the highest part that each unit has a picture in."""
-    last = np.zeros(len(units.sizes), np.int8)
-    np.maximum.at(last, units.of_sample, parts)
+def _last_parts(groups: Groups, parts: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Return (G,) int8: the highest part that each group has a picture in."""
+    last = np.zeros(len(groups.sizes), np.int8)
+    np.maximum.at(last, groups.of_sample, parts)
     return last
 
 
 def _cut(
-    units: Units, free: NDArray[np.bool_], val_fraction: float, test_fraction: float
+    groups: Groups, free: NDArray[np.bool_], val_fraction: float, test_fraction: float
 ) -> NDArray[np.int8]:
-    """(U,) int8: the part of each unit; those that are not `free` count as train."""
-    cut = np.zeros(len(units.sizes), np.int8)
-    for stratum in units.by_stratum.values():
+    """Return (G,) int8: the part of each group; those that are not `free` count as train."""
+    cut = np.zeros(len(groups.sizes), np.int8)
+    for stratum in groups.by_stratum.values():
         dealt = stratum[free[stratum]]
         # Test takes the lowest ranks and val the highest: a picture more moves one border of each.
-        tests = _units_for(test_fraction, units.sizes[dealt])
-        vals = _units_for(val_fraction, units.sizes[dealt][::-1])
+        tests = _groups_for(test_fraction, groups.sizes[dealt])
+        vals = _groups_for(val_fraction, groups.sizes[dealt][::-1])
         tests = min(tests, max(len(dealt) - 1 - (val_fraction > 0 and len(dealt) > 2), 0))
         vals = min(vals, max(len(dealt) - 1 - tests, 0))
         cut[dealt[:tests]] = _TEST
@@ -262,8 +256,8 @@ def _cut(
     return cut
 
 
-def _units_for(fraction: float, sizes: Integers) -> int:
-    """How many of the first units hold nearest to `fraction` of the pictures."""
+def _groups_for(fraction: float, sizes: Integers) -> int:
+    """Return how many of the first groups hold nearest to `fraction` of the pictures."""
     if fraction == 0:
         return 0
     filled = np.concatenate([[0], np.cumsum(sizes)])
@@ -276,11 +270,11 @@ def _units_for(fraction: float, sizes: Integers) -> int:
 def _overlap_message(
     astray: Integers,
     parts: NDArray[np.int8],
-    units: Units,
+    groups: Groups,
     content_hashes: NDArray[np.bytes_],
     names: Sequence[str] | None,
 ) -> str:
-    """Name up to ten pictures that lie in another part than the rest of their unit."""
+    """Name up to ten pictures that lie in another part than the rest of their group."""
 
     def described(index: int) -> str:
         name = f"picture {index}" if names is None else names[index]
@@ -288,7 +282,7 @@ def _overlap_message(
 
     lines = []
     for index in astray[:_NAMED_AT_MOST].tolist():
-        later = (units.of_sample == units.of_sample[index]) & (parts > parts[index])
+        later = (groups.of_sample == groups.of_sample[index]) & (parts > parts[index])
         copies = later & (content_hashes == content_hashes[index])
         twin, relation = (copies, "equals") if copies.any() else (later, "shares its group with")
         lines.append(f"  {described(index)} {relation} {described(int(np.argmax(twin)))}")

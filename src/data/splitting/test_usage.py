@@ -1,4 +1,4 @@
-"""How often a test part has been measured: every look at it makes the next figure less honest."""
+"""The count of measurements of a test part, each of which makes the next one less unbiased."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FILE = "test_measurements.jsonl"
 
 
 def count_test_measurement(output_dir: Path, fingerprint: str, run_id: str) -> int:
-    """Note one measurement of the test part of a split and return how many there are now.
+    """Record one measurement of the test part of a split; return how many there are now.
 
     Args:
         output_dir: the folder whose runs share the count.
         fingerprint: of the split's test part.
-        run_id: who measured.
+        run_id: of the run that measured.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     line = checked_line({"split": fingerprint, "run_id": run_id, "time": int(time.time())})
@@ -37,12 +37,12 @@ def count_test_measurement(output_dir: Path, fingerprint: str, run_id: str) -> i
 
 
 def anything_measured(output_dir: Path) -> bool:
-    """Whether runs under `output_dir` have measured the test part of any split."""
+    """Return whether runs under `output_dir` have measured the test part of any split."""
     return (output_dir / _FILE).exists()
 
 
 def past_test_measurements(output_dir: Path, fingerprint: str) -> int:
-    """How often runs under `output_dir` have measured the test part with this fingerprint.
+    """Return how often runs under `output_dir` have measured the test part with this fingerprint.
 
     A damaged line counts, since it may have been about this one.
     """
@@ -54,7 +54,7 @@ def past_test_measurements(output_dir: Path, fingerprint: str) -> int:
     for number, line in enumerate(lines, start=1):
         try:
             count += line_content(line).get("split") == fingerprint
-        except DamagedLine as error:  # a line torn by a crash still was a measurement
+        except DamagedLine as error:  # a line cut by a crash was a measurement too
             count += 1
             _log.warning(
                 "line %d of %s is damaged (%s): it counts as a measurement of this test part",

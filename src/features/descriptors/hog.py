@@ -31,7 +31,7 @@ class Hog:
     block: int
 
     def __call__(self, picture: Floats) -> Floats:
-        """(D,) float32 in [0, 1] of a picture (H, W, C) in [0, 1], at least 2x2 pixels."""
+        """Return (D,) float32 in [0, 1] of a picture (H, W, C) in [0, 1], at least 2x2 pixels."""
         height, width, _ = picture.shape
         side = max(_SMALLEST_CELL, min(height, width) // self.cells)
         block = min(self.block, height // side, width // side)

@@ -15,12 +15,12 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def brightness(picture: Floats) -> Floats:
-    """(H, W) of a picture (H, W, C) in [0, 1], C 1 or 3."""
+    """Return (H, W) of a picture (H, W, C) in [0, 1], C 1 or 3."""
     grey: Floats = picture[:, :, 0] if picture.shape[2] == 1 else picture @ _LUMA
     return grey
 
 
 def cells(plane: NDArray[np.generic], grid: int) -> Iterator[NDArray[np.generic]]:
-    """The cells of a (H, W, ...) array, row by row: at most `grid` along each side, none empty."""
+    """Yield the cells of an array (H, W, ...) by rows: at most `grid` a side, none empty."""
     for rows in np.array_split(plane, min(grid, plane.shape[0])):
         yield from np.array_split(rows, min(grid, plane.shape[1]), axis=1)

@@ -22,7 +22,7 @@ class Raw:
     side: int
 
     def __call__(self, picture: Floats) -> Floats:
-        """(h * w * C,) float32 of a picture (H, W, C) in [0, 1]."""
+        """Return (h * w * C,) float32 of a picture (H, W, C) in [0, 1]."""
         height, width, channels = picture.shape
         size = min(height, self.side), min(width, self.side)
         if size != (height, width):

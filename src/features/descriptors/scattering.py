@@ -45,7 +45,7 @@ class Scattering:
     side: int
 
     def __call__(self, picture: Floats) -> Floats:
-        """(D,) float32 of a picture (H, W, C) in [0, 1]: D is cells times planes.
+        """Return (D,) float32 of a picture (H, W, C) in [0, 1]: D is cells times planes.
 
         There are 1 + J L + J (J - 1) / 2 L^2 planes, of J octaves and L orientations.
         """
@@ -63,12 +63,12 @@ class Scattering:
 
 
 def _fitting(octaves: int, cell: float) -> int:
-    """At most so many; the widest wavelet is about 2^octaves pixels wide."""
+    """Return at most so many octaves; the widest wavelet is about 2^octaves pixels wide."""
     return max(1, min(octaves, round(np.log2(cell))))
 
 
 def _planes(grey: Floats, octaves: int, orientations: int) -> Floats:
-    """(P, H, W) the brightness, the moduli of its waves, and the moduli of their waves."""
+    """Return (P, H, W) the brightness, the moduli of its waves, and the moduli of their waves."""
     margin = 2**octaves
     # The picture goes on beyond its edges as in a mirror, so that an edge is no edge.
     around = np.pad(grey, margin, mode="symmetric").astype(np.float32)
@@ -85,7 +85,7 @@ def _planes(grey: Floats, octaves: int, orientations: int) -> Floats:
 
 @cache
 def _wavelets(shape: tuple[int, int], octaves: int, orientations: int) -> Floats:
-    """(J, L, H, W) of each octave and orientation, in the order of `fft2`'s frequencies.
+    """Return (J, L, H, W) of each octave and orientation, in the order of `fft2`'s frequencies.
 
     A Morlet wavelet is a Gaussian about its frequency less one about 0, so that plain areas leave
     nothing; it is real where frequencies are. Its envelope is the longer across its wave the more
@@ -110,7 +110,7 @@ def _wavelets(shape: tuple[int, int], octaves: int, orientations: int) -> Floats
 
 @cache
 def _windows(side: int, cells: int) -> Floats:
-    """(cells, side) weights of the pixels around the centre of each cell; a row sums to 1."""
+    """Return weights (cells, side) of the pixels around each cell's centre; a row sums to 1."""
     cell = side / cells
     centres = (np.arange(cells) + 0.5) * cell - 0.5
     weights = np.exp(-(((np.arange(side) - centres[:, None]) / (_WINDOW * cell)) ** 2) / 2)

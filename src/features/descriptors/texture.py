@@ -34,7 +34,7 @@ class Gabor:
     grid: int
 
     def __call__(self, picture: Floats) -> Floats:
-        """(D,) float32 of a picture (H, W, C) in [0, 1]."""
+        """Return (D,) float32 of a picture (H, W, C) in [0, 1]."""
         grey = brightness(picture)
         found: list[float] = []
         for kernel in _kernels(self.wavelengths, self.orientations):
@@ -48,7 +48,7 @@ class Gabor:
 
 @cache
 def _kernels(wavelengths: tuple[float, ...], orientations: int) -> list[NDArray[np.complex128]]:
-    """Filters of sides that are odd, without any answer to plain areas."""
+    """Return filters of odd sides, whose response to plain areas is 0."""
     kernels = []
     for wavelength in wavelengths:
         for turn in range(orientations):
@@ -73,7 +73,7 @@ class Haralick:
     distances: tuple[int, ...]
 
     def __call__(self, picture: Floats) -> Floats:
-        """(distances * 10,) float32 of a picture (H, W, C) in [0, 1]."""
+        """Return (distances * 10,) float32 of a picture (H, W, C) in [0, 1]."""
         grey = brightness(picture)
         codes = np.minimum(grey * self.levels, self.levels - 1).astype(np.uint8)
         pairs = graycomatrix(

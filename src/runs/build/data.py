@@ -8,10 +8,8 @@ from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.data.sources.listing import list_pictures
 from src.data.splitting.folds import training_seed
-from src.machine.parallel import available_cores
 from src.models.weights import native_size
 from src.runs.build.objects import input_of
-from src.storage.cache import cache_folder
 
 __all__ = ["build_data", "build_fold", "first_batch_size", "native_side"]
 
@@ -25,28 +23,13 @@ def build_data(settings: RunSettings) -> PictureData:
     Raises:
         ConfigError: the pictures are not there, not readable, or too few for the parts.
     """
-    data = settings.data
-    cache = cache_folder(data.cache_dir).absolute()
     with input_of("data"):
         opened = PictureData.open(
-            list_pictures(data),
-            image_size=data.image_size,
-            channels=data.channels,
-            fit=data.fit,
+            list_pictures(settings.data),
+            settings.data,
             native_side=native_side(settings.model),
-            cache_dir=cache,
-            cache_limit_gb=data.cache_limit_gb,
-            check_content=data.check_content,
-            value_range=data.value_range,
-            on_bad_image=data.on_bad_image,
-            on_duplicates=data.on_duplicates,
-            split_seed=data.split_seed,
-            val_fraction=data.val_fraction,
-            test_fraction=data.test_fraction,
-            train_on_val=data.train_on_val,
             batch_size=first_batch_size(settings),
             seed=settings.seed,
-            workers=data.num_workers or available_cores(),
         )
     return opened if settings.cv.fold is None else build_fold(settings, opened)
 

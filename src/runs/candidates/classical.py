@@ -21,11 +21,11 @@ from src.config.stored import stored_settings
 from src.data.decoding.decode import PictureFormat
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed
+from src.features.calibration import CalibratedModel
 from src.features.classifier import FeatureClassifier, numbers_in
 from src.features.descriptors.picture import Floats
 from src.features.fusion import Extractor
 from src.features.heads import Choice, fit_chosen
-from src.features.model import CalibratedModel
 from src.features.pipeline import make_pipeline
 from src.features.table import FeatureTable
 from src.machine.interruption import Interruption

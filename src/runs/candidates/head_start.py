@@ -46,7 +46,7 @@ def start_head(
         The head; None where the network's own is not a single linear layer, and stays as it is.
     """
     # scikit-learn, which divides the folds, takes seconds to import.
-    from src.features.model import folds_of
+    from src.features.calibration import folds_of
 
     started = time.perf_counter()
     channels, size = data.pictures.channels, data.pictures.image_size

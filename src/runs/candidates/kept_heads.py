@@ -15,7 +15,7 @@ from src.config.features import ClassicalSettings
 from src.features.descriptors.picture import Floats
 from src.features.grid import head_groups
 from src.features.heads import Choice, choose_head
-from src.storage.kept import Kept, load, store
+from src.storage.cache import Record, load_record, store_record
 
 __all__ = ["kept_choice"]
 
@@ -43,7 +43,7 @@ def kept_choice(
         contents: (N,) equal where pictures are.
         sizes: features of each descriptor, D in all.
         seed: of folds and of every draw.
-        cache_dir: see `src.data.decoding.cache.cache_folder`.
+        cache_dir: see `src.storage.cache.cache_folder`.
     """
     _, labels = np.unique(targets, return_inverse=True)
     groups = head_groups(*features.shape)
@@ -57,7 +57,7 @@ def kept_choice(
         "seed": seed,
         "libraries": [np.__version__, sklearn.__version__],
     }
-    kept = load(_KIND, known, cache_dir)
+    kept = load_record(_KIND, known, cache_dir)
     if kept is not None:
         with contextlib.suppress(KeyError, TypeError, ValueError):
             return Choice.from_plain(kept.found)
@@ -72,7 +72,7 @@ def kept_choice(
         groups=groups,
     )
     if choice.complete:
-        store(_KIND, known, Kept(choice.plain(), disturbed=False), cache_dir)
+        store_record(_KIND, known, Record(choice.plain(), disturbed=False), cache_dir)
     return choice
 
 

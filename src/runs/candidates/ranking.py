@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from src.config.features import EmbeddingSettings
 from src.config.schema import RunSettings
-from src.data.decoding.cache import chosen_size
 from src.data.decoding.decode import PictureFormat
 from src.data.decoding.decoded import picture
+from src.data.decoding.picture_store import chosen_size
 from src.data.loading.datamodule import PictureData
 from src.data.randomness import permutation
 from src.features.descriptors.picture import Floats
@@ -25,7 +25,7 @@ from src.machine.hardware import machine
 from src.machine.parallel import available_cores, in_order
 from src.models.weights import loadable
 from src.runs.build import frozen_network, native_side
-from src.storage.kept import Kept, load, store
+from src.storage.cache import Record, load_record, store_record
 
 __all__ = ["NetworkChoice", "RankedNetwork", "choose_networks"]
 
@@ -179,7 +179,7 @@ def _ranking(
         "labels": data.pictures.targets[chosen].tolist(),
         "machine": machine(torch.device("cpu")),
     }
-    kept = load("networks", known, settings.data.cache_dir)
+    kept = load_record("networks", known, settings.data.cache_dir)
     if kept is not None:
         networks = tuple(RankedNetwork(**plain) for plain in kept.found["networks"])
         return _Ranking(networks, kept.found["together"])
@@ -202,7 +202,7 @@ def _ranking(
     together = {_joined(group): sample.accuracy([one.name for one in group]) for group in groups}
     if len(ranked) == len(names):
         found = {"networks": [asdict(one) for one in ranked], "together": together}
-        store("networks", known, Kept(found, disturbed=False), settings.data.cache_dir)
+        store_record("networks", known, Record(found, disturbed=False), settings.data.cache_dir)
     return _Ranking(tuple(ranked), together, slow)
 
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from src.config.checks import ConfigError
 from src.config.console import OutputLost, direct, give_up, written_to
 from src.config.finished import PredictSettings
-from src.data.decoding.decode import PICTURE_ENDINGS, PictureError
-from src.data.decoding.thumbnails import thumbnail
+from src.data.decoding.decode import PICTURE_ENDINGS, PictureError, thumbnail
 from src.data.sources.files import Listing
 from src.machine.disk import named_file, refusal
 from src.machine.text import csv_cell

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from src.config.checks import from_plain
 from src.config.data import DataSettings
-from src.data.decoding.decode import PictureError
-from src.data.decoding.thumbnails import thumbnail
+from src.data.decoding.decode import PictureError, thumbnail
 from src.data.quality.audit import content_hash
 from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source

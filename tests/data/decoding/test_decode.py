@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decoding.decode import PictureError, decode_picture, looks_grey, read_header
+from src.data.decoding.decode import (
+    PictureError,
+    decode_picture,
+    looks_grey,
+    read_header,
+    thumbnail,
+)
 from tests.data.pictures import encoded, pixels, png
 
 # As the module itself asks for, which pytest undoes.
@@ -290,3 +296,34 @@ def test_a_turned_photo_is_fitted_as_it_is_seen(tmp_path: Path) -> None:
 def test_an_unknown_way_of_fitting_is_refused() -> None:
     with pytest.raises(ValueError, match="squeeze, crop, pad"):
         decode_picture(striped(9, 9), image_size=(8, 8), channels=3, fit="stretch")
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        ((400, 200), (100, 200)),
+        ((30, 20), (20, 30)),
+        ((2000, 1), (1, 200)),
+        ((200, 200), (200, 200)),
+    ],
+)
+def test_proportions_stay_and_the_longer_side_is_bounded(
+    tmp_path: Path, size: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    Image.new("L", size, 7).save(tmp_path / "a.png")
+    picture = thumbnail(tmp_path / "a.png", longest=200)
+    assert picture.shape == (3, *shape) and picture.dtype == np.uint8
+    assert (picture == 7).all()
+
+
+def test_a_picture_on_its_side_is_turned(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert thumbnail(tmp_path / "a.jpg").shape == (3, 40, 20)
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("no picture")
+    with pytest.raises(PictureError):
+        thumbnail(tmp_path / "a.jpg")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from PIL import Image
 
 from src.config.checks import ConfigError
+from src.config.compose import compose_settings
+from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.data.quality import suspects as module
 from src.data.sources.folder import load
@@ -17,23 +20,17 @@ from tests.data.quality.test_near_duplicates import photos, saved_anew
 
 
 def gathered(source: Source, cache: Path, **options: Any) -> PictureData:
-    settings: dict[str, Any] = {
-        "image_size": None,
-        "channels": None,
-        "cache_limit_gb": 1.0,
-        "on_bad_image": "error",
-        "on_duplicates": "error",
-        "split_seed": 0,
-        "fit": "squeeze",
-        "native_side": None,
-        "val_fraction": 0.25,
-        "test_fraction": 0.25,
-        "train_on_val": False,
-        "batch_size": 16,
-        "seed": 0,
-        "workers": 2,
-    }
-    return PictureData.open(source, cache_dir=cache, **(settings | options))
+    settings = compose_settings(RunSettings, ["data=folder", "data.root=."]).data
+    settings = replace(
+        settings,
+        cache_dir=str(cache),
+        val_fraction=0.25,
+        test_fraction=0.25,
+        on_duplicates="error",
+        num_workers=2,
+        **options,
+    )
+    return PictureData.open(source, settings, native_side=None, batch_size=16, seed=0)
 
 
 def album(root: Path, folders: list[str], seed: int = 0) -> dict[str, np.ndarray]:
@@ -149,8 +146,8 @@ def test_pictures_are_examined_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             patch.setattr(module, name, lambda *_: pytest.fail("examined again"))
         again = gathered(load(root, tmp_path, False), tmp_path / "cache")
     assert again.split.fingerprint == first.split.fingerprint
-    files = sorted((tmp_path / "cache" / "examined").glob("*/*"))
-    assert [file.name for file in files] == ["found.npz", "found.npz"]
+    files = sorted((tmp_path / "cache" / "examined").glob("*/found.npz"))
+    assert len(files) == 2
     for file in files:  # damaged: found anew
         file.write_bytes(file.read_bytes()[:50])
     assert gathered(load(root, tmp_path, False), tmp_path / "cache").suspects == first.suspects

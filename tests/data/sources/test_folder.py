@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from src.config.checks import ConfigError
 from src.data.sources.folder import load
-from src.data.sources.labels import clean_label
-from src.data.sources.source import Source
+from src.data.sources.source import Source, clean_label
 from tests.data.pictures import png, tree, write
 
 
@@ -444,3 +443,16 @@ def test_csv_labels_that_nobody_can_tell_apart_are_one(tmp_path: Path) -> None:
         r"the labels '\ufefftea', 'tea' look alike and were taken for one",
         "the labels Tea, tea differ only in capitals, and are classes of their own",
     ]
+
+
+def test_tables_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree(tmp_path, {"x": 4})
+    lines = "".join(f"x/00{row}.png,{'ab'[row % 2]}\n" for row in range(4))
+    file = write(tmp_path / "x.csv", f"path,label\n{lines}".encode())
+    monkeypatch.setattr("src.data.sources.table._MAX_ROWS", 3)
+    with pytest.raises(ConfigError, match="names more than 3 pictures"):
+        load(file, tmp_path, False)
+    with file.open("ab") as stream:
+        stream.truncate(10**9)
+    with pytest.raises(ConfigError, match="1,000 MB"):
+        load(file, tmp_path, False)

@@ -209,13 +209,16 @@ def test_mnist_found_nowhere_names_the_files(tmp_path: Path) -> None:
 def test_mnist_is_downloaded_into_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mnist, "_fetch", lambda folder: mnist_files(folder / "MNIST" / "raw"))
+    def fetched(folder: Path, download: bool) -> None:
+        mnist_files(folder / "MNIST" / "raw")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", fetched)
     assert len(mnist.load(None, tmp_path, True)) == 9
 
-    def offline(folder: Path) -> None:
+    def offline(folder: Path, download: bool) -> None:
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(mnist, "_fetch", offline)
+    monkeypatch.setattr("torchvision.datasets.MNIST", offline)
     assert len(mnist.load(None, tmp_path, True)) == 9
     with pytest.raises(ConfigError, match=r"could not be downloaded.*Put train-images"):
         mnist.load(None, tmp_path / "other", True)

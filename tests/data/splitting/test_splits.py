@@ -154,7 +154,7 @@ def test_groups_are_dealt_by_pictures_not_by_number() -> None:
 
 
 def test_groups_joined_by_a_copy_stay_together() -> None:
-    # a and b share a picture, b and c another one: the three are one unit.
+    # a and b share a picture, b and c another one: the three are one group.
     groups = ["a", "a", "b", "b", "c", "c"] + [f"solo{i}" for i in range(30)]
     hashes = digests([0, 1, 1, 2, 2, 3, *range(10, 40)])
     for seed in range(20):
@@ -162,7 +162,7 @@ def test_groups_joined_by_a_copy_stay_together() -> None:
         assert len(set(split.parts[:6].tolist())) == 1
 
 
-def test_a_unit_of_two_classes_is_dealt_with_the_rarer_one() -> None:
+def test_a_group_of_two_classes_is_dealt_with_the_rarer_one() -> None:
     # Ten groups hold a common class, three of them a rare one too: the rare one is in each part.
     targets = np.array([0] * 40 + [1] * 3)
     groups = [f"g{i % 10}" for i in range(40)] + ["g0", "g1", "g2"]
@@ -240,12 +240,6 @@ def test_a_group_in_two_given_parts_is_refused_and_the_list_is_short() -> None:
     assert lines[1] == "  picture 0 (train) shares its group with picture 20 (test)"
     assert lines[-1] == "  and 10 more"
     assert len(lines) == 12
-
-
-def test_conflicting_labels_are_counted_once_a_content() -> None:
-    hashes = digests([*range(20), 0, 0, 1, 2])
-    targets = np.array([0] * 20 + [1, 2, 1, 0])
-    assert split_of(targets, hashes).conflicting_labels == 2
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,7 @@ from sklearn.svm import SVC
 from src.config.compose import compose_settings
 from src.config.features import CLASSIFIERS, SELECTIONS, ClassicalSettings
 from src.config.schema import RunSettings
-from src.features.calibration import Calibration
-from src.features.model import CalibratedModel, folds_of
+from src.features.calibration import CalibratedModel, Calibration, folds_of
 from src.features.pipeline import make_pipeline
 from src.features.rbf import RbfMachine
 from src.features.scaling import BlockScaler, PartWhitening

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,21 +16,20 @@ import numpy.typing as npt
 
 from src.config.checks import ConfigError
 from src.data.decoding.decode import PictureError, PictureFormat, looks_grey
-from src.data.decoding.decoded import ContentChanged, Wanted, decoded, picture
+from src.data.decoding.decoded import ContentChanged, decoded, picture
 from src.data.decoding.depth import ValueRange, chosen_range, unused_depth
 from src.data.quality.audit import Survey, copies, survey
 from src.data.sources.source import Problem, Source
 from src.machine.parallel import available_cores
-from src.storage.blocks import check_again
-from src.storage.shortage import shortage
+from src.storage.cache import check_again, shortage
 
-__all__ = ["PictureStore", "chosen_size", "open_pictures"]
+__all__ = ["PictureOptions", "PictureStore", "chosen_size", "open_pictures"]
 
 _log = logging.getLogger(__name__)
 
 _NAMED = 20
-# What a model of no size of its own gets: 128x128 pixels, or as many in other proportions. A
-# network from scratch takes time in proportion to them, and learns little from more.
+# The size for a model that has none of its own: 128x128 pixels, or as many in other proportions. A
+# network from scratch takes time in proportion to them, and gains little from more.
 _LARGEST_AREA = 128 * 128
 _SMALLEST = 8
 _GREY_SIDE = 64
@@ -39,7 +38,7 @@ _GREY_SAMPLE = 64
 
 @dataclass(frozen=True, eq=False)
 class PictureStore:
-    """N usable pictures and all that is known of them.
+    """The N usable pictures of a source, decoded, with their labels.
 
     A store can be pickled; the array is then mapped anew where it arrives, not sent.
 
@@ -50,12 +49,12 @@ class PictureStore:
         class_names: K names.
         content_hashes: (N,) bytes, 32 hexadecimal digits: hash of the file's bytes or of the array
             row, the same for every image size.
-        sample_paths: N posix paths as people know them; None for sets that come as arrays.
+        sample_paths: N posix paths, as the source lists them; None for sets that come as arrays.
         given_parts: (N,) of "train" | "val" | "test"; None where the set brings no parts.
         groups: N names; None where there are none.
         original_sizes: (N, 2) int64, height and width in pixels before any resizing.
         format: that they are decoded to; `image_size` and `channels` are its own.
-        problems: what is wrong with the data, picture by picture; those left out included.
+        problems: faults of single pictures, those of pictures that were left out included.
         fingerprint: 32 hexadecimal digits: hash of the pictures with their labels, whatever their
             order, names and place.
         from_cache: whether the array was found decoded.
@@ -125,7 +124,7 @@ class PictureStore:
 
 @dataclass(frozen=True)
 class _Mapping:
-    """Where a mapped array lies."""
+    """The file and the shape of a memory-mapped array."""
 
     file: str
     shape: tuple[int, ...]
@@ -134,58 +133,54 @@ class _Mapping:
         return np.memmap(self.file, np.uint8, mode="r", shape=self.shape)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions:
+    """How the pictures of a source are opened.
+
+    Attributes:
+        image_size: (H, W) or the side of a square, in pixels. None: a size that suits the model
+            and the pictures, see `native_side`.
+        channels: 1 or 3. None: 1 if a sample of the pictures shows no colour, else 3.
+        fit: how other proportions are treated; see `decode_picture`.
+        value_range: black and white of more than 8 bits. "found": what `chosen_range` makes of
+            the train part where parts are given, else of all.
+        native_side: side in pixels of the square that the model was made for. Pictures that are
+            smaller keep their own size where they agree in it, and the model magnifies them. None
+            for a model that takes any size: the pictures' own where they agree, else a square of
+            their median shorter side, in both cases of 128x128 pixels at most.
+        cache_dir: the project's cache folder; see `cache_folder`.
+        cache_limit_bytes: largest array that is stored on disk; a larger one is decoded by `read`.
+        on_bad_image: "error" or "skip" for pictures that cannot be used.
+        workers: threads.
+    """
+
+    image_size: int | Sequence[int] | None
+    channels: int | None
+    fit: str = "squeeze"
+    value_range: ValueRange | Literal["found"] | None = "found"
+    native_side: int | None = None
+    cache_dir: Path
+    cache_limit_bytes: int
+    on_bad_image: str
+    workers: int = field(default_factory=available_cores)
+
+
 def open_pictures(
-    source: Source,
-    *,
-    image_size: int | Sequence[int] | None,
-    channels: int | None,
-    cache_dir: Path,
-    cache_limit_bytes: int,
-    on_bad_image: str,
-    fit: str = "squeeze",
-    native_side: int | None = None,
-    workers: int | None = None,
-    check_content: bool = False,
-    value_range: ValueRange | Literal["found"] | None = "found",
+    source: Source, options: PictureOptions, *, check_content: bool = False
 ) -> PictureStore:
     """Check, decode and label the pictures of a source, now or from what is in the cache.
 
     Args:
         source: what to open.
-        image_size: (H, W) or the side of a square, in pixels. None: a size that suits the model
-            and the pictures, see `native_side`.
-        channels: 1 or 3. None: 1 if a sample of the pictures shows no colour, else 3.
-        cache_dir: the project's cache folder; see `cache_folder`.
-        cache_limit_bytes: largest array to be kept on disk; a larger one is decoded by `read`.
-        on_bad_image: "error" or "skip" for pictures that cannot be used.
-        fit: what becomes of other proportions; see `decode_picture`.
-        native_side: side in pixels of the square that the model was made for. Pictures that are
-            smaller keep their own size where they agree in it, and the model magnifies them. None
-            for a model that takes any size: the pictures' own where they agree, else a square of
-            their median shorter side, in both cases of 128x128 pixels at most.
-        workers: threads; None for one a core.
+        options: how.
         check_content: read every file and what was decoded earlier, however untouched they seem.
-        value_range: black and white of more than 8 bits. "found": what `chosen_range` makes of
-            the train part where parts are given, else of all.
 
     Raises:
         ConfigError: pictures cannot be used (and are not to be skipped), fewer than two classes
             are left, or the cache cannot be written.
     """
-    workers = workers or available_cores()
-    wanted = _Options(
-        image_size,
-        channels,
-        fit,
-        native_side,
-        cache_dir,
-        cache_limit_bytes,
-        on_bad_image,
-        workers,
-        value_range,
-    )
     try:
-        return _opened(source, wanted, check_content)
+        return _opened(source, options, check_content)
     except (OSError, MemoryError) as error:
         if (short := shortage(error, f"the pictures of {source.name} were read")) is not None:
             raise short from error
@@ -193,29 +188,14 @@ def open_pictures(
     except ContentChanged as error:
         # What was found earlier is not true any more, though `stat` shows no change.
         _log.info("%s Looking at all pictures again.", error)
-        return _opened(source, wanted, check_content=True)
+        return _opened(source, options, check_content=True)
 
 
-@dataclass(frozen=True)
-class _Options:
-    """The arguments of `open_pictures`."""
-
-    image_size: int | Sequence[int] | None
-    channels: int | None
-    fit: str
-    native_side: int | None
-    cache_dir: Path
-    cache_limit_bytes: int
-    on_bad_image: str
-    workers: int
-    value_range: ValueRange | Literal["found"] | None
-
-
-def _opened(source: Source, wanted: _Options, check_content: bool) -> PictureStore:
+def _opened(source: Source, options: PictureOptions, check_content: bool) -> PictureStore:
     found = survey(
         source,
-        findings_dir=wanted.cache_dir / "findings",
-        workers=wanted.workers,
+        findings_dir=options.cache_dir / "findings",
+        workers=options.workers,
         check_content=check_content,
     )
     if check_content:
@@ -223,12 +203,12 @@ def _opened(source: Source, wanted: _Options, check_content: bool) -> PictureSto
     if len(found.reasons) == len(source):
         raise _bad_pictures(source, found.reasons)
     usable_sizes = np.delete(found.sizes, sorted(found.reasons), axis=0)
-    size = chosen_size(usable_sizes, wanted.image_size, wanted.native_side)
-    values = wanted.value_range
+    size = chosen_size(usable_sizes, options.image_size, options.native_side)
+    values = options.value_range
     if values == "found":
         values = _found_range(source, found)
-    channels = wanted.channels or _chosen_channels(source, found, values)
-    form = PictureFormat(size, channels, wanted.fit, values)
+    channels = options.channels or _chosen_channels(source, found, values)
+    form = PictureFormat(size, channels, options.fit, values)
     if source.arrays is not None and source.arrays.shape[1:] == (form.channels, *size):
         # Already the array that is wanted, and no faster to be had from the disk.
         flat = np.flatnonzero(np.ptp(source.arrays.reshape(len(source), -1), axis=1) == 0)
@@ -236,16 +216,17 @@ def _opened(source: Source, wanted: _Options, check_content: bool) -> PictureSto
         images.flags.writeable = False
         return _store(source, found, images, form, flat.tolist(), from_cache=False)
     usable = len(source) - len(found.reasons)
-    stored = usable * form.channels * size[0] * size[1] <= wanted.cache_limit_bytes
+    stored = usable * form.channels * size[0] * size[1] <= options.cache_limit_bytes
     outcome = decoded(
         source,
         found,
-        Wanted(form, stored),
-        folder=wanted.cache_dir / "pictures",
-        workers=wanted.workers,
+        form,
+        stored=stored,
+        folder=options.cache_dir / "pictures",
+        workers=options.workers,
     )
     found = replace(found, reasons=found.reasons | outcome.reasons)
-    if found.reasons and (wanted.on_bad_image == "error" or len(found.reasons) == len(source)):
+    if found.reasons and (options.on_bad_image == "error" or len(found.reasons) == len(source)):
         raise _bad_pictures(source, found.reasons)
     return _store(
         source,
@@ -266,7 +247,7 @@ def _store(
     *,
     from_cache: bool,
 ) -> PictureStore:
-    """The store of the pictures that nothing is wrong with."""
+    """Return the store of the pictures that can be used."""
     bad = found.reasons
     problems = [*source.problems]
     problems += [Problem(source.sample_name(i), f"{bad[i]}; left out") for i in sorted(bad)]
@@ -305,7 +286,7 @@ def _grey_bounds(found: Survey, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.f
 
 
 def _only(source: Source, kept: npt.NDArray[np.int64]) -> Source:
-    """The source reduced to some of its pictures, and to the classes that these have."""
+    """Return the source reduced to some of its pictures, and to the classes that these have."""
     if len(kept) == len(source):
         return source
     present, targets = np.unique(source.targets[kept], return_inverse=True)
@@ -331,7 +312,7 @@ def chosen_size(
 
     Args:
         sizes: (N, 2) height and width in pixels of the usable ones, N at least 1.
-        wanted, native_side: `image_size` and `native_side` of `open_pictures`.
+        wanted, native_side: `image_size` and `native_side` of `PictureOptions`.
     """
     if isinstance(wanted, int):
         return wanted, wanted

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import errno
 import itertools
-import json
 import logging
 import os
 import pickle
 import shutil
+import subprocess
+import sys
+import tarfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,14 +20,23 @@ import pytest
 from PIL import Image
 
 from src.config.checks import ConfigError
+from src.data.decoding import decode
 from src.data.decoding import decoded as module
-from src.data.decoding.cache import PictureStore, open_pictures
-from src.data.decoding.decode import PictureError, decode_picture
+from src.data.decoding.decode import MAX_FILE_BYTES, PictureError, decode_picture
 from src.data.decoding.decoded import decoded
+from src.data.decoding.picture_store import (
+    PictureOptions,
+    PictureStore,
+    chosen_size,
+    open_pictures,
+)
 from src.data.quality.audit import content_hash
+from src.data.sources.archive import extract_archive
 from src.data.sources.source import Source
-from src.storage.cache import cache_folder
 from tests.data.pictures import age, encoded, opened, pixels, png, tree, write
+from tests.data.sources.test_archive import long_header, pack
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 def forbid(patch: pytest.MonkeyPatch) -> None:
@@ -100,45 +113,36 @@ def test_the_fingerprint_is_of_pictures_and_labels_alone(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("sizes", "chosen"),
-    [
-        ([(20, 30)] * 4, (20, 30)),
-        ([(96, 8)] * 4, (96, 8)),
-        ([(97, 97)] * 4, (97, 97)),
-        ([(10, 1000)] * 4, (10, 1000)),
-        ([(224, 224)] * 4, (128, 128)),
-        ([(150, 600)] * 4, (64, 256)),
-        ([(4, 9)] * 4, (8, 8)),
-        ([(20, 30), (20, 30), (20, 30), (30, 20)], (20, 20)),
-        ([(30, 50), (40, 60), (50, 70), (60, 80)], (45, 45)),
-        ([(300, 400), (400, 300), (200, 250), (500, 500)], (128, 128)),
-    ],
-)
-def test_the_size_that_suits_the_pictures(
-    sizes: list[tuple[int, int]], chosen: tuple[int, int], tmp_path: Path
-) -> None:
-    for number, (height, width) in enumerate(sizes):
-        write(tmp_path / "root" / "ab"[number % 2] / f"{number}.png", png(number, height, width))
-    assert opened(tmp_path / "root", tmp_path / "cache").image_size == chosen
-
-
-@pytest.mark.parametrize(
     ("sizes", "side", "chosen"),
     [
+        ([(20, 30)] * 4, None, (20, 30)),
+        ([(96, 8)] * 4, None, (96, 8)),
+        ([(97, 97)] * 4, None, (97, 97)),
+        ([(10, 1000)] * 4, None, (10, 1000)),
+        ([(224, 224)] * 4, None, (128, 128)),
+        ([(150, 600)] * 4, None, (64, 256)),
+        ([(4, 9)] * 4, None, (8, 8)),
+        ([(20, 30), (20, 30), (20, 30), (30, 20)], None, (20, 20)),
+        ([(30, 50), (40, 60), (50, 70), (60, 80)], None, (45, 45)),
+        ([(300, 400), (400, 300), (200, 250), (500, 500)], None, (128, 128)),
+        # A model of one size gets pictures at it, or smaller ones, which it magnifies.
         ([(300, 400), (400, 300), (200, 250), (500, 500)], 224, (224, 224)),
         ([(300, 300)] * 4, 224, (224, 224)),
-        ([(32, 32)] * 4, 224, (32, 32)),  # the network magnifies them
+        ([(32, 32)] * 4, 224, (32, 32)),
         ([(200, 100)] * 4, 224, (200, 100)),
         ([(30, 50), (40, 60), (50, 70), (60, 80)], 224, (45, 45)),
     ],
 )
-def test_a_model_of_one_size_gets_pictures_at_it(
-    sizes: list[tuple[int, int]], side: int, chosen: tuple[int, int], tmp_path: Path
+def test_the_size_suits_the_pictures_and_the_model(
+    sizes: list[tuple[int, int]], side: int | None, chosen: tuple[int, int]
 ) -> None:
-    for number, (height, width) in enumerate(sizes):
-        write(tmp_path / "root" / "ab"[number % 2] / f"{number}.png", png(number, height, width))
-    store = opened(tmp_path / "root", tmp_path / "cache", native_side=side)
-    assert store.image_size == chosen
+    assert chosen_size(np.array(sizes), None, side) == chosen
+
+
+def test_a_store_has_the_size_of_its_model(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"a": 2, "b": 2}, height=40, width=30)
+    for side, size in ((None, (40, 30)), (20, (20, 20)), (50, (40, 30))):
+        assert opened(root, tmp_path / "cache", native_side=side).image_size == size
 
 
 def test_pictures_are_kept_once_for_each_way_of_fitting_them(tmp_path: Path) -> None:
@@ -256,7 +260,7 @@ def test_what_changes_whenever_it_is_decoded_is_not_kept(
         return decoded(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("src.data.decoding.cache.decoded", late)
+        patch.setattr("src.data.decoding.picture_store.decoded", late)
         with pytest.raises(ConfigError, match=f"cat/001.png .*{message}"):
             opened(root, cache)
     write(file, png(1))
@@ -354,7 +358,7 @@ def array_source(**options: Any) -> Source:
 def open_arrays(cache: Path, **options: Any) -> PictureStore:
     settings: dict[str, Any] = {"image_size": None, "channels": None, "cache_limit_bytes": 10**9}
     settings |= {"on_bad_image": "error", "workers": 1}
-    return open_pictures(array_source(), cache_dir=cache, **(settings | options))
+    return open_pictures(array_source(), PictureOptions(cache_dir=cache, **(settings | options)))
 
 
 def test_arrays_stay_in_memory(tmp_path: Path) -> None:
@@ -386,45 +390,17 @@ def damaged_in_the_middle(file: Path) -> None:
         stream.write(b"\0\1\2\3")
 
 
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "a byte changed": damaged_in_the_middle,
-    "cut": lambda file: os.truncate(file, 1000),
-    "emptied": lambda file: os.truncate(file, 0),
-    "removed": lambda file: file.unlink(),
-    "entry removed": lambda file: file.with_name("entry.json").unlink(),
-    "entry cut": lambda file: os.truncate(file.with_name("entry.json"), 30),
-    "entry of another kind": lambda file: file.with_name("entry.json").write_text("[1, 2]"),
-    "entry of other types": lambda file: file.with_name("entry.json").write_text(
-        json.dumps({"shape": "x", "reasons": 1, "flat": 2, "digest": "x", "mtime_ns": None})
-    ),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_cache_is_rebuilt_with_a_warning(
-    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_damaged_pictures_are_decoded_again_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
     opened(root, cache)
-    DAMAGES[damage](images_file(cache))
+    damaged_in_the_middle(images_file(cache))
     with caplog.at_level(logging.WARNING):
         store = opened(root, cache)
     assert ["damaged" in record.message for record in caplog.records] == [True]
     assert not store.from_cache and store.images is not None
     np.testing.assert_array_equal(store.images, expected(store, root))
-    assert opened(root, cache).from_cache
-
-
-def test_a_touched_array_is_verified_by_its_content_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
-    opened(root, cache)
-    age(images_file(cache), 10**6)
-    forbid(monkeypatch)
-    assert opened(root, cache).from_cache
-    monkeypatch.setattr("src.data.decoding.decoded.block_checksums", lambda _: pytest.fail("again"))
-    monkeypatch.setattr("src.storage.blocks.block_checksums", lambda _: pytest.fail("again"))
     assert opened(root, cache).from_cache
 
 
@@ -455,13 +431,156 @@ def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         opened(root, in_the_way)
 
 
-def test_the_folder_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("BAKEOFF_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/some/where")
-    monkeypatch.setattr("sys.platform", "linux")
-    assert cache_folder(None) == Path("/some/where/bakeoff")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder(None) == Path.home() / ".cache" / "bakeoff"
-    monkeypatch.setenv("BAKEOFF_CACHE", "/big disk/cache")
-    assert cache_folder(None) == Path("/big disk/cache")
-    assert cache_folder("here") == Path("here")
+def test_memory_stays_flat_while_decoding(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"cat": 150, "dog": 150})
+    code = (
+        "import resource, sys; from pathlib import Path; from tests.data.pictures import opened\n"
+        "opened(Path(sys.argv[1]), Path(sys.argv[2]), image_size=int(sys.argv[3]))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = {}
+    for size in (8, 512):
+        command = [sys.executable, "-c", code, str(root), str(tmp_path / "cache"), str(size)]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        peaks[size] = int(done.stdout)
+    assert (peaks[512] - peaks[8]) * 1024 < 0.3 * 300 * 3 * 512 * 512
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("BAKEOFF_CIFAR10" not in os.environ, reason="needs CIFAR-10 as a JPEG folder")
+def test_a_folder_of_sixty_thousand_pictures(tmp_path: Path) -> None:
+    root = Path(os.environ["BAKEOFF_CIFAR10"])
+    seconds = []
+    for _ in range(2):
+        start_at = time.monotonic()
+        store = opened(root, tmp_path)
+        seconds.append(time.monotonic() - start_at)
+    assert store.from_cache and store.images is not None
+    assert store.images.shape == (60_000, 3, 32, 32)
+    assert np.bincount(store.targets).tolist() == [6000] * 10
+    assert store.given_parts is not None and (store.given_parts == "test").sum() == 10_000
+    assert store.problems == ()
+    assert seconds[1] < 0.2 * seconds[0]
+
+
+def test_a_file_too_large_for_a_picture_is_not_read(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"a": 2, "b": 2})
+    with (root / "a" / "big.png").open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)
+    with pytest.raises(PictureError, match="the limit of a picture is 500 MB"):
+        decode_picture(root / "a" / "big.png", image_size=(8, 8), channels=1)
+    with pytest.raises(ConfigError, match=r"1 of 5 .*a/big.png has 500 MB; the limit"):
+        opened(root, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_the_machine_lacks_is_no_fault_of_what_is_read(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path / "root", {"a": 3, "b": 3})
+    archive = pack(root, tmp_path / "x.zip")
+
+    def lacks(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for place in (decode, module):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, "_converted" if place is decode else "_surveyed", lacks)
+            with pytest.raises(ConfigError, match=r"too many files|not enough memory"):
+                opened(root, tmp_path / "cache", on_bad_image="skip")
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile, "ZipFile", lacks)
+        with pytest.raises(ConfigError, match=r"too many files|not enough memory"):
+            extract_archive(archive, tmp_path / "cache")
+    assert len(opened(root, tmp_path / "cache", on_bad_image="skip")) == 6
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("out of memory when reading image file")])
+def test_too_little_memory_is_no_fault_of_a_picture(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path / "root", {"a": 3, "b": 3})
+    whole = decode._converted
+
+    def short(image: Image.Image, *args: object, **options: object) -> object:
+        if image.size == (16, 12):
+            raise error
+        return whole(image, *args, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "_converted", short)
+        with pytest.raises(MemoryError):
+            decode_picture(png(0), image_size=(8, 8), channels=1)
+        with pytest.raises(ConfigError, match="not enough memory"):
+            opened(root, tmp_path / "cache", on_bad_image="skip")
+    assert len(opened(root, tmp_path / "cache", on_bad_image="skip")) == 6
+
+
+CAPPED = """
+import resource, sys, time
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+from src.config.checks import ConfigError
+from tests.data.pictures import opened
+try:
+    print(len(opened(Path(sys.argv[1]), Path(sys.argv[2]), image_size=32, workers=4)))
+except ConfigError as error:
+    print(f"refused: {error}")
+"""
+
+
+def capped(root: Path, cache: Path) -> str:
+    """What becomes of opening `root` in a process of 2 GB of addresses."""
+    command = [sys.executable, "-c", CAPPED, str(root), str(cache)]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+def huge_pictures(folder: Path) -> Path:
+    """Six pictures of 98 megapixels; as many bytes as 1.8 GB of RGB."""
+    for number in range(6):
+        image = Image.new("RGB", (9900, 9900), (number * 40, 10, 200))
+        write(folder / "ab"[number % 2] / f"{number}.png", encoded(image, "PNG", compress_level=1))
+    return folder
+
+
+def many_rows(folder: Path) -> Path:
+    tree(folder, {"x": 2})
+    path = folder / "many.csv"
+    with path.open("w") as file:
+        file.write("path,label\n")
+        for _ in range(2_100):
+            file.write("x/000.png,cat\n" * 1000)
+    return path
+
+
+def huge_header(folder: Path) -> Path:
+    return write(folder / "x.tar.gz", long_header(tarfile.XHDTYPE, 3 << 30))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address spaces are limited on Linux")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (huge_pictures, "6"),
+        (many_rows, "refused: "),
+        (huge_header, "refused: "),
+    ],
+)
+def test_two_gigabytes_are_enough_to_say_so(
+    made: Callable[[Path], Path], expected: str, tmp_path: Path
+) -> None:
+    said = capped(made(tmp_path / "made"), tmp_path / "cache")
+    assert said.startswith(expected) and len(said.splitlines()) == 1
+    assert "not enough memory" not in said

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +13,17 @@ from pathlib import Path
 import pytest
 
 from src.config.checks import ConfigError
-from src.data import archive as module
-from src.data.archive import ARCHIVE_ENDINGS, extract_archive
+from src.config.compose import compose_settings
+from src.config.data import DataSettings
+from src.config.schema import RunSettings
+from src.data.sources import archive as module
+from src.data.sources.archive import ARCHIVE_ENDINGS, extract_archive
 from src.data.sources.folder import load
+from src.data.sources.listing import list_pictures
 from tests.data.pictures import png, tree, write
+from tests.data.quality.test_audit import exchanged
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def pack(folder: Path, file: Path) -> Path:
@@ -81,10 +86,13 @@ def test_an_archive_is_extracted_once_until_it_changes(
     with monkeypatch.context() as patch:
         patch.setattr(module, "_members", lambda _: pytest.fail("extracted again"))
         assert extract_archive(archive, tmp_path / "cache") == first
-    # Something cleaned up in the cache.
-    (first / "cat" / "000.png").unlink()
-    assert extract_archive(archive, tmp_path / "cache") == first
-    assert files_below(first) == {"cat/000.png", "dog/001.png"}
+    # Something cleaned up in the cache, or cut a file there.
+    file = first / "cat" / "000.png"
+    whole = file.read_bytes()
+    for damage in (file.unlink, lambda: file.write_bytes(whole[:-1])):
+        damage()
+        assert extract_archive(archive, tmp_path / "cache") == first
+        assert file.read_bytes() == whole and files_below(first) == {"cat/000.png", "dog/001.png"}
     tree(tmp_path / "pets", {"cow": 1}, seed=7)
     second = extract_archive(pack(tmp_path / "pets", archive), tmp_path / "cache")
     assert second != first
@@ -232,28 +240,119 @@ def test_no_part_of_a_damaged_archive_is_taken_for_the_whole(
     }
 
 
-def test_several_processes_extract_once(tmp_path: Path) -> None:
-    archive = pack(tree(tmp_path / "x", {"cat": 40, "dog": 40}), tmp_path / "x.tar.gz")
-    code = (
-        "import sys; from pathlib import Path; from src.data import archive as a\n"
-        "extract = a._extract\n"
-        "def told(*args): print('extracting'); extract(*args)\n"
-        "a._extract = told\n"
-        "folder = a.extract_archive(Path(sys.argv[1]), Path(sys.argv[2]))\n"
-        "print(sum(1 for p in folder.rglob('*.png')))\n"
-    )
-    command = [sys.executable, "-c", code, str(archive), str(tmp_path / "cache")]
-    running = [
-        subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    said = [process.communicate(timeout=60)[0].split() for process in running]
-    assert sorted(said) == [["80"], ["80"], ["extracting", "80"]]
-
-
 def test_other_contents_than_pictures_do_no_harm(tmp_path: Path) -> None:
     folder = tree(tmp_path / "x", {"cat": 1, "dog": 1})
     write(folder / "nested.zip", b"PK")
     write(folder / "cat" / "a.png.txt", png(0))
     source = load(pack(folder, tmp_path / "x.zip"), tmp_path / "cache", False)
     assert len(source) == 2
+
+
+def long_header(kind: bytes, size: int) -> bytes:
+    """A tar file, compressed, whose first member has `size` bytes of name or of pax records."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = kind, size
+    stream = io.BytesIO()
+    with gzip.open(stream, "wb", 1) as packed:
+        packed.write(info.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(size >> 20):
+            packed.write(bytes(1 << 20))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE]
+)
+def test_a_header_of_megabytes_is_refused(kind: bytes, tmp_path: Path) -> None:
+    file = write(tmp_path / "x.tar.gz", long_header(kind, 8 << 20))
+    assert file.stat().st_size < 100_000
+    with pytest.raises(ConfigError, match="a header of many megabytes"):
+        extract_archive(file, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_list_of_holes_without_an_end_is_refused(
+    first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The format 1.0 of sparse files, whose list of holes stands before the data."""
+    monkeypatch.setattr(module, "_MAX_HEADER_BYTES", 1 << 16)
+    file = tmp_path / "x.tar.gz"
+    holes = b"30000\n" + b"0\n" * 70_000
+    info = member("a.png", size=len(holes))
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+    with tarfile.open(file, "w:gz", format=tarfile.PAX_FORMAT, compresslevel=1) as packed:
+        if not first:
+            packed.addfile(member("b.png", size=3), io.BytesIO(b"abc"))
+        packed.addfile(info, io.BytesIO(holes))
+    with pytest.raises(ConfigError, match="a header of many megabytes"):
+        extract_archive(file, tmp_path / "cache")
+
+
+def test_long_names_are_taken_and_absurd_ones_refused(tmp_path: Path) -> None:
+    for format in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        file = tmp_path / f"long{format}.tar"
+        with tarfile.open(file, "w", format=format) as packed:
+            for folder in ("a" * 200, "ü" * 100):
+                packed.addfile(member(f"{folder}/{'b' * 150}.png", size=3), io.BytesIO(b"abc"))
+        assert len(files_below(extract_archive(file, tmp_path / "cache"))) == 2
+    for name in ("/".join("a" * 100), "a/" * 1200 + "b", "a" * 2000):
+        deep = tar_of(tmp_path / "deep.tar", member(name))
+        with pytest.raises(ConfigError, match="longer or deeper") as caught:
+            extract_archive(deep, tmp_path / "cache")
+        assert len(str(caught.value)) < 600
+    for names in (["cat", "cat/a.png"], ["c" * 300]):
+        odd = tar_of(tmp_path / "odd.tar", *map(member, names))
+        with pytest.raises(ConfigError, match="at a place where no file can be"):
+            extract_archive(odd, tmp_path / "cache")
+
+
+def test_folders_count_as_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_FILES", 20)
+    folders = tar_of(tmp_path / "x.tar", *(member(f"f{n}", tarfile.DIRTYPE) for n in range(21)))
+    with pytest.raises(ConfigError, match="more than 20 files"):
+        extract_archive(folders, tmp_path / "cache")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        for number in range(21):
+            packed.writestr(f"f{number}/", b"")
+    with pytest.raises(ConfigError, match="more than 20 files"):
+        extract_archive(tmp_path / "x.zip", tmp_path / "cache")
+
+
+def test_members_are_not_kept_in_memory(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "x.tar.gz", "wb", 1) as file:
+        file.write(member("a", tarfile.DIRTYPE).tobuf() * 10_000 + bytes(1024))
+    tracemalloc.start()
+    try:
+        extract_archive(tmp_path / "x.tar.gz", tmp_path / "cache")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000  # a kilobyte a member otherwise
+
+
+def test_an_archive_is_told_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (
+        pack(tree(tmp_path / name, {"cat": 1, "dog": 1}, seed=seed), tmp_path / f"{name}.tar")
+        for name, seed in (("one", 0), ("two", 5))
+    )
+    cache = tmp_path / "cache" / "archives"
+    first = extract_archive(one, cache)
+    moved = one.rename(tmp_path / "moved.tar")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_members", lambda _: pytest.fail("extracted again"))
+        assert extract_archive(moved, cache) == first
+    second = extract_archive(other, cache)
+    exchanged(moved, other)
+    assert extract_archive(moved, cache) == second
+    # A file system that keeps times and inodes of what changes: only the bytes tell.
+    monkeypatch.setattr(module, "file_state", lambda status: (1, 2, 3, 4))
+    assert extract_archive(moved, cache) == second
+    exchanged(moved, other)
+    assert extract_archive(moved, cache) == second
+    settings = _settings(moved, tmp_path / "cache")
+    assert list_pictures(settings).root == first
+
+
+def _settings(root: Path, cache: Path) -> DataSettings:
+    words = [f"data.root={root}", f"data.cache_dir={cache}", "data.check_content=true"]
+    return compose_settings(RunSettings, ["data=folder", *words]).data

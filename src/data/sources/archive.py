@@ -1,4 +1,4 @@
-"""A person's archive of pictures, extracted once into the cache, without trusting it.
+"""Archives of pictures: extracted once into the cache, without trusting them.
 
 Nothing but plain files is ever created, each below the new folder, so neither `../` nor links can
 lead out of it. That holds for .zip and .tar alike, where `tarfile`'s filters know but the one.
@@ -24,10 +24,9 @@ from tarfile import HeaderError, ReadError
 from typing import IO, Any, Self
 
 from src.config.checks import ConfigError
-from src.data.quality.findings import file_state, was_settled
-from src.storage.build_once import made_once
+from src.storage.cache import Entry, cached, key_of, shortage
+from src.storage.digests import file_state, was_settled
 from src.storage.files import write_atomically
-from src.storage.shortage import shortage
 
 __all__ = ["ARCHIVE_ENDINGS", "extract_archive", "forget_archive"]
 
@@ -41,6 +40,7 @@ ARCHIVE_ENDINGS = (
     ".tar.bz2",
     ".tbz2",
 )
+_CONTENT = "content"
 # Pictures hardly shrink in an archive: what grows past both of these is made to fill a disk.
 _MAX_RATIO = 200
 _FREE_OF_RATIO_BYTES = 10**9
@@ -82,7 +82,7 @@ class _Member:
 
 
 def extract_archive(archive: Path, folder: Path) -> Path:
-    """The folder with the files of `archive`, extracted now or found again below `folder`.
+    """Return the folder with the files of `archive`, extracted now or found again below `folder`.
 
     It is found again by the archive's content, which is known as long as its path, size, times and
     inode stay what they were.
@@ -95,28 +95,26 @@ def extract_archive(archive: Path, folder: Path) -> Path:
         ConfigError: the archive is damaged or encrypted, holds links, devices or paths that lead
             out of it, or unpacks to suspiciously much or to more than the disk has room for.
     """
-    target = folder / _content_of(archive, folder)
-    made_once(
-        target,
+    entry = cached(
+        folder / _content_of(archive, folder),
         lambda unfinished: _extract(archive, unfinished),
-        usable=_complete,
-        what=f"the content of {archive}",
+        what=f"the files of {archive}",
+        usable=_is_complete,
     )
-    return target / "content"
+    return entry.folder / _CONTENT
 
 
 def forget_archive(archive: Path, folder: Path) -> None:
-    """Have the content of an archive read when it is next asked for, however untouched it seems."""
+    """Remove the note of an archive's content, so that the archive is read the next time."""
     _note_of(archive, folder).unlink(missing_ok=True)
 
 
 def _note_of(archive: Path, folder: Path) -> Path:
-    place = hashlib.blake2b(os.fsencode(archive.absolute()), digest_size=16).hexdigest()
-    return folder / f"{place}.json"
+    return folder / f"{key_of('note', os.fsencode(archive.absolute()))}.json"
 
 
 def _content_of(archive: Path, folder: Path) -> str:
-    """32 hexadecimal digits: the hash of an archive's bytes, from a note or read now."""
+    """Return 32 hexadecimal digits: the hash of an archive's bytes, from a note or read now."""
     note = _note_of(archive, folder)
     try:
         state = list(file_state(archive.stat()))
@@ -131,29 +129,25 @@ def _content_of(archive: Path, folder: Path) -> str:
     except OSError as error:
         raise _damaged(archive, error) from error
     if was_settled(state[1], state[2]):
-        # Whatever cannot be written here is said of the folder that is written next.
+        # An error of the disk is raised for the entry, which is written next.
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(note, json.dumps({"state": state, "content": content}))
     return content
 
 
-def _complete(target: Path) -> bool:
-    """Whether all files are still there; systems clean up caches file by file."""
-    try:
-        known = json.loads((target / "extracted.json").read_text())
-        sizes = [
-            os.stat(os.path.join(where, name)).st_size
-            for where, _, names in os.walk(target / "content")
-            for name in names
-        ]
-        return bool(known["files"] == len(sizes) and known["bytes"] == sum(sizes))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def _is_complete(entry: Entry) -> bool:
+    """Return whether all files are still there; systems clean up caches file by file."""
+    sizes = [
+        os.stat(os.path.join(where, name)).st_size
+        for where, _, names in os.walk(entry.folder / _CONTENT)
+        for name in names
+    ]
+    return bool(entry.values == {"files": len(sizes), "bytes": sum(sizes)})
 
 
-def _extract(archive: Path, target: Path) -> None:
-    content = target / "content"
+def _extract(archive: Path, target: Path) -> dict[str, Any]:
+    content = target / _CONTENT
     content.mkdir()
     size = archive.stat().st_size
     room = shutil.disk_usage(target).free
@@ -179,12 +173,11 @@ def _extract(archive: Path, target: Path) -> None:
                     )
                 file.write(chunk)
         written[str(inside)] = total - before
-    record = {"files": len(written), "bytes": sum(written.values())}
-    (target / "extracted.json").write_text(json.dumps(record))
+    return {"files": len(written), "bytes": sum(written.values())}
 
 
 def _created(archive: Path, path: Path) -> IO[bytes]:
-    """A new file at a path whose folders are made."""
+    """Return a new file, open for writing, whose folders are made."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("wb")
@@ -198,7 +191,7 @@ def _created(archive: Path, path: Path) -> IO[bytes]:
 
 
 def _inside(archive: Path, name: str) -> PurePosixPath:
-    """The relative path of a member; some systems write backslashes between folders."""
+    """Return the relative path of a member; some systems write backslashes between folders."""
     path = PurePosixPath(name.replace("\\", "/"))
     drive = path.parts and path.parts[0].endswith(":")
     if path.is_absolute() or drive or ".." in path.parts or not path.parts or "\0" in name:
@@ -227,7 +220,7 @@ def _chunks(archive: Path, member: _Member) -> Iterator[bytes]:
 
 
 def _members(archive: Path) -> Iterator[_Member]:
-    """The plain files, in order; folders follow from them, and anything else is refused."""
+    """Yield the plain files, in order; folders follow from them, and anything else is refused."""
     try:
         if archive.name.lower().endswith(".zip"):
             yield from _zip_members(archive)
@@ -246,7 +239,7 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
             kind = stat.S_IFMT(info.external_attr >> 16)
             if info.is_dir():
                 continue
-            # 0: written by a system that knows no kinds of files.
+            # 0: written by a system without kinds of files.
             if kind not in (0, stat.S_IFREG):
                 raise _no_plain_file(archive, info.filename)
             with opened.open(info) as stream:
@@ -303,7 +296,7 @@ class _Headers:
 
 
 class _CheckedTar(tarfile.TarFile):
-    """Reads members as its base does, but takes no header that would fill the memory."""
+    """A `TarFile` that refuses headers that would fill the memory."""
 
     members: list[tarfile.TarInfo]
 
@@ -321,7 +314,7 @@ class _CheckedTar(tarfile.TarFile):
 
 
 class _CheckedInfo(tarfile.TarInfo):
-    """Reads headers as its base does, but takes only the mark of the end for the end.
+    """A `TarInfo` that takes only the mark of the end for the end of an archive.
 
     `tarfile` also stops, without a word, at a damaged header and where the file was cut, and reads
     as much for a name as the header says.
