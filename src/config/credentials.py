@@ -16,7 +16,6 @@ __all__ = [
     "credentials_problem",
     "problem_of_words",
     "texts_of",
-    "without_credentials",
     "without_password",
 ]
 
@@ -26,7 +25,6 @@ _SECRET_KEY = (
     r"|(?:api|access|account|private|secret)[_-]?key)|pass|auth|sig|key)"
 )
 _IN_QUERY = re.compile(rf"([?&;#]\s*{_SECRET_KEY}\s*=)\s*[^\s&;#'\"]+", re.IGNORECASE)
-_SECRET_PARAMETER = re.compile(rf"(?<=[?&;#]){_SECRET_KEY}=[^&;#\s]*[&;]?", re.IGNORECASE)
 # The same as libpq and ODBC write it, `host=h password=p`: in an address alone, since elsewhere it
 # may be a filter.
 _IN_DSN = re.compile(rf"(?:^|[\s;,{{'\"]){_SECRET_KEY}\s*[=:]\s*\S", re.IGNORECASE)
@@ -87,19 +85,10 @@ def problem_of_words(words: Sequence[str]) -> str | None:
     return None
 
 
-def without_credentials(value: str) -> str:
-    """An address without its password and secret parameters, to be used as it is."""
-    for spelled in _spellings(value):
-        stripped = _stripped(spelled)
-        if credentials_problem(stripped) is None:
-            return stripped
-    return ""
-
-
 def without_password(text: str) -> str:
     """Any text with *** for the passwords and tokens of the addresses in it.
 
-    What is accepted holds none; this is for messages of libraries and for what older runs noted.
+    What is accepted holds none; this is for messages of libraries.
     """
 
     def hidden(match: re.Match[str]) -> str:
@@ -119,18 +108,6 @@ def texts_of(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from texts_of(item)
-
-
-def _stripped(value: str) -> str:
-    def kept(match: re.Match[str]) -> str:
-        if _is_port(match):
-            return match[0]
-        name = f"{match['user']}@" if match["user"] and _is_database(match["scheme"]) else ""
-        return f"{match['scheme']}://{name}"
-
-    value = _PASSWORD.sub(kept, value)
-    value = _USER.sub(lambda m: m[0] if _is_database(m["scheme"]) else f"{m['scheme']}://", value)
-    return _SECRET_PARAMETER.sub("", value).rstrip("?&;")
 
 
 def _spellings(text: str) -> list[str]:

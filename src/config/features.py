@@ -1,9 +1,12 @@
-"""Settings of models that classify features: hand-crafted ones, or those of a frozen network."""
+"""Settings of models that classify features: hand-crafted ones, or those of frozen networks.
+
+Each descriptor and each classifier has a group of its own, named as the option that chooses it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from src.config.checks import ConfigError, Settings, setting, variant
 from src.config.models import ModelSettings
@@ -40,37 +43,8 @@ CLASSIFIERS = (
     "gradient_boosting",
     "knn",
 )
-# What a search for the best classifier chooses by itself.
-_CHOSEN = ("scaling", "selection", "keep", "whitening", "normalise")
-# What trains networks, batch by batch.
-_OF_NETWORKS = (
-    "optimizer",
-    "scheduler",
-    "loss",
-    "augment",
-    "recipe",
-    "find_lr",
-    "data.batch_size",
-    "runtime.precision",
-    "runtime.memory_format",
-    "runtime.compile",
-)
-_OF_TRAINERS = (
-    "max_epochs",
-    "stop_after",
-    "max_time",
-    "devices",
-    "gradient_clip",
-    "accumulate_batches",
-    "ema_decay",
-    "early_stopping",
-    "monitor",
-    "final_weights",
-    "tta",
-    "validate_every",
-    "deterministic",
-    "progress",
-)
+# Chosen by the search for the best classifier.
+_SEARCHED = ("scaling", "selection", "keep", "whitening", "normalise")
 
 
 def _distinct(values: list[Any]) -> str | None:
@@ -138,7 +112,7 @@ class HaralickSettings(Settings):
 
 @dataclass(frozen=True)
 class ScatteringSettings(Settings):
-    """Wavelets' amounts around each place, and those of their wavelets."""
+    """Wavelet scattering coefficients of first and second order."""
 
     octaves: int = setting(
         "sizes of the wavelets, each twice the last; fewer where a cell is too small for them",
@@ -203,14 +177,14 @@ class GradientBoostingSettings(Settings):
 
 @dataclass(frozen=True)
 class KnnSettings(Settings):
-    """Nearest neighbours, the nearer the heavier."""
+    """Nearest neighbours, weighted by distance."""
 
     neighbours: int = setting("pictures that vote", at_least=1)
 
 
 @dataclass(frozen=True)
 class NearestMeanSettings(Settings):
-    """The nearest class mean, by a distance that heeds how features vary within classes."""
+    """The nearest class mean, by a distance scaled with the covariance within classes."""
 
     shrinkage: float = setting(
         "of the covariance within classes towards equal variances: 1 is the Euclidean distance, "
@@ -231,15 +205,17 @@ class AutoClassifierSettings(Settings):
 
 @dataclass(frozen=True)
 class ClassicalSettings(ModelSettings):
-    """What every classifier on features has."""
+    """Fields of every classifier on features."""
+
+    uses: ClassVar[tuple[str, ...]] = ("runtime.threads",)
 
     mirror: bool | None = setting(
         "learn from every training picture mirrored left to right as well; null: where the data "
         "set says that this is harmless"
     )
     scaling: str = setting(
-        "what is made alike: blocks, the total variance of each descriptor; features, also the "
-        "variance of each of its numbers",
+        "what is scaled to equal variance: blocks, each descriptor as a whole; features, also "
+        "each of its numbers",
         options=("blocks", "features"),
     )
     selection: str = setting(
@@ -253,11 +229,11 @@ class ClassicalSettings(ModelSettings):
         at_most=1,
     )
     normalise: str = setting(
-        "rows: scale what the classifier gets to length 1, picture by picture; none: do not",
+        "rows: scale the features of each picture to length 1; none: do not",
         options=("none", "rows"),
     )
     classifier: str = setting(
-        "what learns the classes; auto: classifier, strength, scaling, selection and normalisation "
+        "the classifier; auto: classifier, strength, scaling, selection and normalisation "
         "that are best on held-out folds of the training part",
         options=("auto", *CLASSIFIERS),
     )
@@ -271,26 +247,26 @@ class ClassicalSettings(ModelSettings):
     gradient_boosting: GradientBoostingSettings = setting("gradient boosting")
     knn: KnnSettings = setting("nearest neighbours")
     calibration_folds: int = setting(
-        "parts into which the training pictures are cut, so that probabilities are learnt from "
-        "pictures that the classifier has not seen",
+        "folds of the training part, so that probabilities are calibrated on pictures that the "
+        "classifier has not seen",
         at_least=2,
         at_most=20,
     )
 
-    def idle_keys(self) -> tuple[str, ...]:
-        kinds = ("auto", *CLASSIFIERS)
-        others = [f"model.{name}" for name in kinds if name != self.classifier]
+    def chosen_groups(self) -> tuple[str, ...]:
+        return (self.classifier,)
+
+    def unused(self) -> tuple[str, ...]:
         if self.classifier == "auto":
-            others += [f"model.{key}" for key in _CHOSEN]
-        elif self.selection != "pca":
-            others += ["model.whitening", *(["model.keep"] if self.selection == "none" else [])]
-        return (*_OF_NETWORKS, *(f"trainer.{key}" for key in _OF_TRAINERS), *others)
+            return (*super().unused(), *_SEARCHED)
+        used = {"pca": ("keep", "whitening"), "none": ()}.get(self.selection, ("keep",))
+        return (*super().unused(), *(key for key in ("keep", "whitening") if key not in used))
 
 
 @variant(ModelSettings, "src.features.fusion.extractors_of")
 @dataclass(frozen=True)
 class HandcraftedSettings(ClassicalSettings):
-    """Descriptors that people thought of."""
+    """Hand-crafted descriptors."""
 
     features: list[str] = setting("descriptors, put one after another", check=_known)
     hog: HogSettings = setting("histograms of oriented gradients")
@@ -301,15 +277,16 @@ class HandcraftedSettings(ClassicalSettings):
     scattering: ScatteringSettings = setting("wavelet scattering")
     raw: RawSettings = setting("pixels")
 
-    def idle_keys(self) -> tuple[str, ...]:
-        others = tuple(f"model.{name}" for name in FEATURES if name not in self.features)
-        return (*super().idle_keys(), *others, "trainer.accelerator")
+    def chosen_groups(self) -> tuple[str, ...]:
+        return (*super().chosen_groups(), *self.features)
 
 
 @variant(ModelSettings, "src.features.embedding.NetworkFeatures")
 @dataclass(frozen=True)
 class EmbeddingSettings(ClassicalSettings):
-    """What a frozen network says of a picture before its last layer."""
+    """The output of frozen networks before their last layer."""
+
+    uses = ("runtime.threads", "trainer.accelerator")
 
     run: str | None = setting(
         "folder, id or name of a run, or champion, whose network is taken; null for one of timm"
@@ -336,6 +313,6 @@ class EmbeddingSettings(ClassicalSettings):
                 "pretrained is False: a network that has seen nothing has nothing to say."
             )
 
-    def idle_keys(self) -> tuple[str, ...]:
-        taken = ("networks", "pretrained", "input_size") if self.run is not None else ()
-        return (*super().idle_keys(), *(f"model.{key}" for key in taken))
+    def unused(self) -> tuple[str, ...]:
+        published = ("networks", "pretrained", "input_size")
+        return (*super().unused(), *(published if self.run is not None else ()))

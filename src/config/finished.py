@@ -1,4 +1,4 @@
-"""Settings of what is done with finished runs: evaluate, predict with, compare and choose them."""
+"""Settings of the commands on finished runs: evaluate, predict, compare, select and verify."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class CompareSettings(ComparisonSettings):
 
 @dataclass(frozen=True)
 class SelectSettings(ComparisonSettings):
-    """`python -m src.select`: the words of `compare`, and what becomes of its verdict."""
+    """`python -m src.select`: the settings of `compare`, and the use of its verdict."""
 
     run: str | None = setting(
         "folder, id or name of the run to take; null for the one that the comparison names"

@@ -1,18 +1,21 @@
-"""Settings of the model group: one class per model, told apart by `_target_`.
+"""Settings of the model group: one class per kind of model, selected by `_target_`.
 
-Those of classifiers on features are in src/config/features.py. Beside them: what the list of
-pretrained networks is asked.
+Those of classifiers on features are in src/config/features.py. Each class states which settings of
+a run it uses; every other key that trains networks is idle with it. Beside them: the settings of
+the list of pretrained networks.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
 
 from src.config.checks import ConfigError, Settings, setting, variant
 
 __all__ = [
+    "TRAINING",
     "CNNSettings",
+    "EnsembleSettings",
     "FCNSettings",
     "MLPSettings",
     "ModelSettings",
@@ -25,21 +28,42 @@ __all__ = [
 ]
 
 
+# Groups and keys of a run's settings that train a network, batch by batch. All others, such as the
+# pictures, are used with every kind of model.
+TRAINING = (
+    *("recipe", "optimizer", "scheduler", "loss", "augment", "trainer", "runtime"),
+    *("find_lr", "data.batch_size"),
+)
+
+
 @dataclass(frozen=True)
 class ModelSettings(Settings):
-    """What every model has."""
+    """Fields of every model.
+
+    Attributes:
+        uses: groups and keys within `TRAINING` that change something with this kind of model.
+    """
+
+    uses: ClassVar[tuple[str, ...]] = ()
 
     _target_: str = setting("import path of the model's class")
     name: str = setting("the model's name in run names, tables and plots")
 
-    def idle_keys(self) -> tuple[str, ...]:
-        """Keys and groups of a run's settings that change nothing with this model."""
+    def chosen_groups(self) -> tuple[str, ...]:
+        """Return the groups of settings below this one that belong to a chosen option."""
         return ()
+
+    def unused(self) -> tuple[str, ...]:
+        """Return the fields that change nothing because of the values of others."""
+        groups = [f.name for f in fields(self) if isinstance(getattr(self, f.name), Settings)]
+        return tuple(name for name in groups if name not in self.chosen_groups())
 
 
 @dataclass(frozen=True)
 class NetworkSettings(ModelSettings):
-    """What every network has; the fields of a subclass are its own arguments."""
+    """Fields of every network; those of a subclass are its constructor's own arguments."""
+
+    uses = TRAINING
 
     pretrained: bool | str | None = setting(
         "weights to start from: null or false for none, true for the published ones wherever they "
@@ -70,20 +94,18 @@ class NetworkSettings(ModelSettings):
     frozen_stages: int = setting(
         "stages at the input side that are never trained; 0 for none", at_least=0
     )
-
     stored_views: int = setting(
         "views of a training picture for which the frozen stages are computed once and kept, one "
         "an epoch in turn; 0 to compute them anew for another view in every epoch",
         at_least=0,
     )
 
-    def idle_keys(self) -> tuple[str, ...]:
-        head = () if self.pretrained else ("model.head_start",)
-        return head if self.frozen_stages else (*head, "model.stored_views")
+    def unused(self) -> tuple[str, ...]:
+        needs = {"head_start": self.pretrained, "stored_views": self.frozen_stages}
+        return (*super().unused(), *(name for name, needed in needs.items() if not needed))
 
     def without_weights(self) -> Self:
-        """What builds the same network for weights that are at hand: its first ones are not
-        looked for, and may be gone."""
+        """Return settings of the same network that load no weights, which may be gone."""
         return replace(self, pretrained=None)
 
 
@@ -226,6 +248,22 @@ class ZooSettings(NetworkSettings):
         # With first weights, auto kept the stem; without, it would choose again and differ.
         kept = self.stem == "auto" and self.pretrained
         return replace(self, pretrained=None, stem="keep" if kept else self.stem)
+
+
+@variant(ModelSettings, "src.ensembles.combine.combine")
+@dataclass(frozen=True)
+class EnsembleSettings(ModelSettings):
+    """Several finished runs that predict together; nothing is trained again."""
+
+    runs: list[str] = setting("folders, ids or names of the runs to choose from, two at least")
+    way: str = setting(
+        "greedy: a weighted mean of probabilities; stacking: of their logarithms; best: the one of "
+        "these two that does better; soup: one network whose weights are the mean of several's",
+        options=("best", "greedy", "stacking", "soup"),
+    )
+    at_most: int = setting(
+        "runs that the ensemble is made of, at most; each has to answer every picture", at_least=1
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Settings of one run: the whole, and the groups that have no variants."""
+"""Settings of one run, and its groups that have no variants."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import src.config.ensemble
 import src.config.features  # noqa: F401 - registers the models that classify features
 from src.config.augment import AugmentSettings
 from src.config.checks import ConfigError, Settings, number_or_auto, setting, to_plain
 from src.config.data import DataSettings
-from src.config.models import ModelSettings
+from src.config.models import TRAINING, ModelSettings
 from src.config.tracking import TrackingSettings
 from src.config.training import LossSettings, OptimizerSettings, SchedulerSettings
 
@@ -28,7 +27,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def seconds_of(duration: float | str) -> float:
-    """Seconds of a number of them, `90s`, `10m`, `2h`, `1d`, `HH:MM:SS` or `DD:HH:MM:SS`.
+    """Return the seconds of a number, `90s`, `10m`, `2h`, `1d`, `HH:MM:SS` or `DD:HH:MM:SS`.
 
     Raises:
         ValueError: anything else, and durations that are not above zero.
@@ -64,7 +63,7 @@ def _devices(value: int | str) -> str | None:
 
 @dataclass(frozen=True)
 class TrainerSettings(Settings):
-    """How long, on what, and with which refinements a network is trained."""
+    """Duration, devices and refinements of a network's training."""
 
     max_epochs: int | str = setting(
         "passes over the training part; auto for 10 to 30, fewer the more pictures there are",
@@ -106,7 +105,7 @@ class TrainerSettings(Settings):
 
 @dataclass(frozen=True)
 class RuntimeSettings(Settings):
-    """How the arithmetic is carried out; changes speed, not meaning."""
+    """Number format, memory layout, compilation and threads; they change speed, not meaning."""
 
     precision: str = setting(
         "number format of the network's arithmetic; auto for the fastest that is sound",
@@ -129,7 +128,7 @@ class RuntimeSettings(Settings):
 
 @dataclass(frozen=True)
 class CrossValidationSettings(Settings):
-    """Every picture of training and validation held out once, instead of always the same ones."""
+    """Cross-validation over the training and validation pictures."""
 
     folds: int | None = setting(
         "parts that are held out in turn, of the training and validation pictures together; null "
@@ -160,28 +159,28 @@ class CrossValidationSettings(Settings):
 
     @property
     def is_whole(self) -> bool:
-        """Whether all folds are to be trained, and not one alone or none."""
+        """Whether all folds are trained, and not one alone or none."""
         return self.folds is not None and self.fold is None
 
 
 @dataclass(frozen=True)
 class RunSettings(Settings):
-    """One run, whole."""
+    """All settings of one run."""
 
     seed: int = setting("seed of weights, order and augmentation", at_least=0, below=2**31)
     evaluate_test: bool = setting("measure the test part at the end (and count that it was)")
     find_lr: bool = setting("set optimizer.lr by a learning-rate range test before training")
     output_dir: str = setting("folder under which runs, tracking database and counts are kept")
     resume: str | None = setting("id or folder of a run to continue")
-    cv: CrossValidationSettings = setting("how often what is held out")
+    cv: CrossValidationSettings = setting("cross-validation")
     data: DataSettings = setting("the pictures")
-    model: ModelSettings = setting("what learns")
-    optimizer: OptimizerSettings = setting("how weights follow gradients")
-    scheduler: SchedulerSettings = setting("how the learning rate moves")
-    loss: LossSettings = setting("what training makes small")
-    augment: AugmentSettings = setting("changes to training pictures")
-    trainer: TrainerSettings = setting("how long, on what")
-    runtime: RuntimeSettings = setting("how the arithmetic is done")
+    model: ModelSettings = setting("the model")
+    optimizer: OptimizerSettings = setting("the optimizer")
+    scheduler: SchedulerSettings = setting("the learning-rate schedule")
+    loss: LossSettings = setting("the loss function")
+    augment: AugmentSettings = setting("augmentation of training pictures")
+    trainer: TrainerSettings = setting("duration, devices and refinements of the training")
+    runtime: RuntimeSettings = setting("number format, memory layout and threads")
     tracking: TrackingSettings = setting("where the run is mirrored")
 
     def __post_init__(self) -> None:
@@ -203,11 +202,17 @@ class RunSettings(Settings):
                 )
 
     def is_idle(self, key: str) -> bool:
-        """Whether a key, or a whole group, changes nothing with this model."""
-        return any(f"{key}.".startswith(f"{idle}.") for idle in self.model.idle_keys())
+        """Return whether a key, or a whole group, changes nothing with this model."""
+
+        def within(inner: str, outer: str) -> bool:
+            return f"{inner}.".startswith(f"{outer}.")
+
+        if any(within(key, group) for group in TRAINING):
+            return not any(within(key, used) or within(used, key) for used in self.model.uses)
+        return any(within(key, f"model.{name}") for name in self.model.unused())
 
     def effective(self) -> dict[str, Any]:
-        """All settings but the idle ones, as nested plain containers."""
+        """Return all settings but the idle ones, as nested plain containers."""
 
         def kept(plain: Any, where: str) -> Any:
             if not isinstance(plain, dict):

@@ -14,7 +14,7 @@ from src.storage.files import write_atomically
 
 __all__ = ["FOLDS", "RunFolder"]
 
-# In the folder of a cross-validation, and in no other: which run is which fold.
+# In the folder of a cross-validation and in no other: the run of each fold.
 FOLDS = "folds.json"
 
 _RUNS = "runs"
@@ -28,7 +28,7 @@ class RunFolder:
     Attributes:
         path: absolute.
         run_id: 32 hex digits, known before any tracker is reached.
-        name: what people call the run.
+        name: of the run, shown to people.
     """
 
     path: Path
@@ -89,7 +89,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The run of an existing folder.
+        """Return the run of an existing folder.
 
         Raises:
             ValueError: it is no run's folder.
@@ -101,9 +101,9 @@ class RunFolder:
 
     @classmethod
     def find(cls, run: str, output_dir: Path) -> RunFolder:
-        """The run that `run` means: a folder, an id (the tracker's or our own), or a name.
+        """Return the run with this folder, id (the tracker's or our own) or name.
 
-        `champion` is that of the only data set that has one, `champion:DATA` that of DATA.
+        `champion` is the champion of the only data set that has one, `champion:DATA` that of DATA.
 
         Raises:
             ValueError: there is none.
@@ -132,7 +132,7 @@ class RunFolder:
         )
 
     def chosen_checkpoint(self) -> Path:
-        """The checkpoint that the run's summary names, or the last one of a run without summary.
+        """Return the checkpoint that the summary names, or the last one where there is no summary.
 
         Raises:
             ValueError: there is none.
@@ -150,7 +150,7 @@ class RunFolder:
         return self.checkpoints / file
 
     def model_file(self, variant: str | None) -> Path:
-        """What predicts: the chosen checkpoint for None, else the bundle of an exported variant.
+        """Return the chosen checkpoint for None, else the bundle of an exported variant.
 
         Args:
             variant: its name, or `chosen` for the one that the export chose, which may be the

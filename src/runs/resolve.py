@@ -1,10 +1,10 @@
-"""Every `auto` of the settings becomes a value, before the run's folder exists.
+"""The replacement of every `auto` in the settings by a value, before the run's folder exists.
 
-What is measured once is kept per machine, network and shape, so that the same command computes the
-same numbers the next time; the run's own settings hold the values, so a resumed run has them too.
-Only what was measured while other programs held the cores is measured again, once they do not.
-The number of threads depends on the load at the start as well, and then stays: with another one
-sums are rounded otherwise, and a resumed run would differ from one that was not interrupted.
+Measurements are cached by machine, network and shape, so that the same command computes the same
+numbers the next time; the run's own settings hold the values, so a resumed run has them too.
+Measurements taken while other programs used the cores are repeated on an idle machine.
+The number of threads depends on the load at the start as well, and then stays: with another number
+sums are rounded differently, and a resumed run would differ from an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from src.training.training_plan import (
     time_plans,
 )
 
-__all__ = ["Resolved", "resolve", "seconds_per_epoch"]
+__all__ = ["Resolved", "resolve", "seconds_per_epoch", "use_threads"]
 
 _AUTO = "auto"
 _LEAST_BATCH, _MOST_BATCH = 16, 1024
-# An epoch of fewer steps learns too little from each picture it sees.
+# Fewer steps an epoch are too few updates for the pictures seen.
 _LEAST_STEPS = 16
 # The smallest batch that is nearly as fast as any: larger ones learn less from the same pictures.
 _FAST_ENOUGH = 0.9
 _TIMED_STEPS = 3
-# A training sees this many pictures, repeated ones included, within bounds for few and for many.
+# Pictures seen in a training, repeated ones included; bounds of the epochs that follow from it.
 _PICTURES_SEEN, _LEAST_EPOCHS, _MOST_EPOCHS = 650_000, 10, 30
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A run's settings without any `auto`, and where their values came from.
+    """A run's settings without any `auto`, and how their values were chosen.
 
     Attributes:
-        settings: what the run does.
-        notes: a line for each thing that was chosen.
+        settings: of the run.
+        notes: a line for each choice.
         timings: of the plans that were compared; empty where the runtime was given.
         rates: of the range test, where there was one.
     """
@@ -65,7 +65,7 @@ class Resolved:
     rates: RangeTest | None = None
 
     def runtime_record(self) -> dict[str, Any]:
-        """The chosen plan and the timings it was chosen by, for JSON."""
+        """Return the chosen plan and the timings of all plans, for JSON."""
         return {
             "chosen": to_plain(self.settings.runtime),
             "timings": [timing.plain() for timing in self.timings],
@@ -78,39 +78,37 @@ def resolve(settings: RunSettings, data: PictureData) -> Resolved:
     Raises:
         ConfigError: the network cannot be made for these pictures, or no rate can be told.
     """
-    device = _device(settings)
-    processes = settings.trainer.devices
-    shared = device.type == "cpu" and isinstance(processes, int) and processes > 1
-    if shared and settings.runtime.threads in (None, _AUTO):
-        # With more threads than cores, all of them wait for each other.
-        share = max(1, torch.get_num_threads() // int(processes))
-        settings = _with(settings, "runtime", threads=share)
-    resolved = _with_epochs(Resolved(_with_views(settings)), data)
-    if device.type == "cpu":
-        resolved = _with_threads(resolved)
-    settings = resolved.settings
+    choices = _Choices(settings, data)
+    choices.share_threads()
+    choices.views()
+    choices.epochs()
+    choices.threads()
     sized = settings.data.batch_size != _AUTO
-    if _AUTO in to_plain(settings.runtime).values() or not sized:
-        resolved = _with_plan(resolved, data, device)
+    if _AUTO in to_plain(choices.settings.runtime).values() or not sized:
+        choices.plan()
     if not sized:
-        resolved = _with_batch_size(resolved, data, device)
+        choices.batch_size()
     if settings.find_lr:
-        resolved = _with_rate(resolved, data, device)
-    return resolved
+        choices.rate()
+    return Resolved(choices.settings, tuple(choices.notes), choices.timings, choices.rates)
+
+
+def use_threads(settings: RunSettings) -> None:
+    """Have torch compute with the number of threads that the settings state, where they do."""
+    if isinstance(settings.runtime.threads, int):
+        torch.set_num_threads(settings.runtime.threads)
 
 
 def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
-    """Return about what an epoch's training steps take, in seconds.
+    """Estimate the seconds of an epoch's training steps from a few of them.
 
-    From a few real steps, which are kept like the plans, so that a later start need not repeat
-    them. Everything in `settings` must be resolved.
+    The measurement is cached like those of plans. `settings` must be resolved.
     """
     device = _device(settings)
 
-    def measure() -> _Measured:
-        if isinstance(settings.runtime.threads, int):
-            torch.set_num_threads(settings.runtime.threads)
-        return _Measured({"seconds": _step_seconds(settings, data, device)})
+    def measure() -> _Measurement:
+        use_threads(settings)
+        return _Measurement({"seconds": _step_seconds(settings, data, device)})
 
     asked = {
         "runtime": to_plain(settings.runtime),
@@ -122,71 +120,134 @@ def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
     return steps * float(found["seconds"])
 
 
-def _with_views(settings: RunSettings) -> RunSettings:
-    if settings.trainer.tta != _AUTO:
-        return settings
-    # A network that never saw a mirrored picture would be asked about something new.
-    flip = settings.augment.flip
-    mirrored = settings.data.mirror_ok if flip is None else flip
-    return _with(settings, "trainer", tta="flip" if mirrored else "none")
+class _Choices:
+    """The settings of a run while one `auto` after another is replaced."""
 
+    def __init__(self, settings: RunSettings, data: PictureData) -> None:
+        self.settings = settings
+        self.data = data
+        self.device = _device(settings)
+        self.notes: list[str] = []
+        self.timings: tuple[Timing, ...] = ()
+        self.rates: RangeTest | None = None
 
-def _with_epochs(resolved: Resolved, data: PictureData) -> Resolved:
-    settings, pictures = resolved.settings, len(data.split.train)
-    if settings.trainer.max_epochs != _AUTO:
-        return resolved
-    epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, _PICTURES_SEEN // pictures))
-    return replace(resolved, settings=_with(settings, "trainer", max_epochs=epochs))
+    def share_threads(self) -> None:
+        """Divide the cores among the processes of a training on several CPU devices."""
+        processes = self.settings.trainer.devices
+        shared = self.device.type == "cpu" and isinstance(processes, int) and processes > 1
+        if shared and self.settings.runtime.threads in (None, _AUTO):
+            # With more threads than cores, all of them wait for each other.
+            self._set("runtime", threads=max(1, torch.get_num_threads() // int(processes)))
 
+    def views(self) -> None:
+        """Predict mirrored views as well where training mirrored."""
+        settings = self.settings
+        if settings.trainer.tta == _AUTO:
+            # Mirrored views are unlike the training pictures of a network trained without.
+            flip = settings.augment.flip
+            mirrored = settings.data.mirror_ok if flip is None else flip
+            self._set("trainer", tta="flip" if mirrored else "none")
 
-def _with_threads(resolved: Resolved) -> Resolved:
-    """As many threads as find a free core, where neither the settings nor the user's
-    OMP_NUM_THREADS say how many; they stay as many to the end, because sums depend on it."""
-    most = torch.get_num_threads()
-    if resolved.settings.runtime.threads != _AUTO or most == 1 or "OMP_NUM_THREADS" in os.environ:
-        return resolved
-    others = others_load()
-    count = threads_beside(others, most)
-    if count == most:
-        return resolved
-    note = (
-        f"runtime: {_threads(count)} instead of {most}, because other programs use "
-        f"{others:.1f} cores just now (runtime.threads={most} takes all the same)"
-    )
-    return replace(
-        resolved,
-        settings=_with(resolved.settings, "runtime", threads=count),
-        notes=(*resolved.notes, note),
-    )
+    def epochs(self) -> None:
+        """Train for fewer epochs the more pictures there are."""
+        if self.settings.trainer.max_epochs == _AUTO:
+            epochs = _PICTURES_SEEN // len(self.data.split.train)
+            self._set("trainer", max_epochs=min(_MOST_EPOCHS, max(_LEAST_EPOCHS, epochs)))
 
+    def threads(self) -> None:
+        """Take as many CPU threads as there are free cores, unless the settings or OMP_NUM_THREADS
+        state a number."""
+        most = torch.get_num_threads()
+        stated = self.settings.runtime.threads != _AUTO or "OMP_NUM_THREADS" in os.environ
+        if self.device.type != "cpu" or stated or most == 1:
+            return
+        others = others_load()
+        count = threads_beside(others, most)
+        if count != most:
+            self._set("runtime", threads=count)
+            self.notes.append(
+                f"runtime: {_threads(count)} instead of {most}, because other programs use "
+                f"{others:.1f} cores just now (runtime.threads={most} takes all the same)"
+            )
 
-def _with_plan(resolved: Resolved, data: PictureData, device: torch.device) -> Resolved:
-    settings = resolved.settings
-    steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
-    total_steps = steps * int(settings.trainer.max_epochs)
+    def plan(self) -> None:
+        """Take the fastest plan of arithmetic."""
+        settings, data, device = self.settings, self.data, self.device
+        steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
+        total_steps = steps * int(settings.trainer.max_epochs)
 
-    def measure() -> _Measured:
-        choice = _compared(settings, data, device, total_steps)
-        timings = [timing.plain() for timing in choice.timings]
-        found = {"plan": asdict(choice.plan), "timings": timings, "reason": choice.reason}
-        # Without timings it only says that this training is too short for them.
-        return _Measured(found, keep=bool(timings))
+        def measure() -> _Measurement:
+            choice = _compared(settings, data, device, total_steps)
+            timings = [timing.plain() for timing in choice.timings]
+            found = {"plan": asdict(choice.plan), "timings": timings, "reason": choice.reason}
+            # Without timings there is nothing to keep: this training is too short for them.
+            return _Measurement(found, keep=bool(timings))
 
-    key = {
-        "runtime": to_plain(settings.runtime),
-        "batch": min(data.batch_size, len(data.split.train)),
-        # Whether compiling was worth a try depends on the length of the training.
-        "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
-    }
-    found, known = _kept("plan", key, settings, data, device, measure)
-    plan = TrainingPlan(**found["plan"])
-    timings = tuple(Timing.from_plain(plain) for plain in found["timings"])
-    return replace(
-        resolved,
-        settings=_with(settings, "runtime", **asdict(plan)),
-        notes=(*resolved.notes, _plan_note(plan, timings, found["reason"], device, known)),
-        timings=timings,
-    )
+        key = {
+            "runtime": to_plain(settings.runtime),
+            "batch": min(data.batch_size, len(data.split.train)),
+            # Whether compiling was worth a try depends on the length of the training.
+            "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
+        }
+        found, known = _kept("plan", key, settings, data, device, measure)
+        plan = TrainingPlan(**found["plan"])
+        self.timings = tuple(Timing.from_plain(plain) for plain in found["timings"])
+        self._set("runtime", **asdict(plan))
+        self.notes.append(_plan_note(plan, self.timings, found["reason"], device, known))
+
+    def batch_size(self) -> None:
+        """Take the smallest batch that is nearly as fast as any."""
+        settings, data, device = self.settings, self.data, self.device
+        most = max(_LEAST_BATCH, min(_MOST_BATCH, len(data.split.train) // _LEAST_STEPS))
+
+        def measure() -> _Measurement:
+            print("batch size: measuring which is the fastest")
+            use_threads(settings)
+            speeds: dict[str, float] = {}
+            size = _LEAST_BATCH
+            while size <= most:
+                data.batch_size = size
+                try:
+                    speeds[str(size)] = size / _step_seconds(settings, data, device)
+                except (torch.OutOfMemoryError, MemoryError):
+                    break
+                size *= 2
+            if not speeds:
+                raise ConfigError(
+                    f"data.batch_size is auto, but not even {_LEAST_BATCH} pictures fit in memory: "
+                    "take a smaller network or data.image_size."
+                )
+            return _Measurement({"images_per_second": speeds})
+
+        key = {"runtime": to_plain(settings.runtime), "most": most}
+        found, known = _kept("batch", key, settings, data, device, measure)
+        speeds = {int(size): speed for size, speed in found["images_per_second"].items()}
+        best = max(speeds.values())
+        size = min(size for size, speed in speeds.items() if speed >= _FAST_ENOUGH * best)
+        data.batch_size = size
+        self._set("data", batch_size=size)
+        listed = ", ".join(f"{size}: {speed:,.0f}" for size, speed in speeds.items())
+        earlier = ", as measured at an earlier start" if known else ""
+        self.notes.append(f"batch size: {size} (images/s: {listed}){earlier}")
+
+    def rate(self) -> None:
+        """Set the learning rate by a range test."""
+        settings = self.settings
+        use_threads(settings)
+        try:
+            found = range_test(_stepper(settings, self.data, self.device), _endless(self.data))
+        except ValueError as error:
+            raise ConfigError(f"find_lr: {error}.") from error
+        self.rates = found
+        self._set("optimizer", lr=found.suggestion)
+        self.settings = replace(self.settings, find_lr=False)
+        self.notes.append(
+            f"learning rate: {found.suggestion:g}, a tenth of where the loss was lowest "
+            f"(instead of {settings.optimizer.lr:g})"
+        )
+
+    def _set(self, group: str, **values: Any) -> None:
+        self.settings = _with(self.settings, group, **values)
 
 
 def _compared(
@@ -198,7 +259,7 @@ def _compared(
     allowed = partial(_asked, settings)
     plans = [p for p in sensible_plans(network, device, threads=count) if allowed(p)]
     return time_plans(
-        plans or [_plan_of(settings, count)],
+        plans or [TrainingPlan(**to_plain(_concrete(settings, count).runtime))],
         lambda plan: build.build_task(_with(settings, "runtime", **asdict(plan)), data),
         next(iter(data.batches("train", training=True))),
         device=device,
@@ -215,7 +276,7 @@ def _plan_note(
     device: torch.device,
     known: bool,
 ) -> str:
-    """A line for people: what was chosen, and by which speeds."""
+    """Describe the chosen plan and the measured speeds in a line."""
     threads = f", {_threads(plan.threads)}" if device.type == "cpu" else ""
     speeds = [_speed(timing, plan) for timing in timings if timing.plan != plan]
     for timing in timings:
@@ -227,70 +288,6 @@ def _plan_note(
             speeds.append(reason)
     earlier = ", as measured at an earlier start" if known else ""
     return f"runtime: {plan}{threads} ({'; '.join(speeds)}){earlier}"
-
-
-def _with_batch_size(resolved: Resolved, data: PictureData, device: torch.device) -> Resolved:
-    settings = resolved.settings
-    most = max(_LEAST_BATCH, min(_MOST_BATCH, len(data.split.train) // _LEAST_STEPS))
-
-    def measure() -> _Measured:
-        print("batch size: measuring which is the fastest")
-        if isinstance(settings.runtime.threads, int):
-            torch.set_num_threads(settings.runtime.threads)
-        speeds: dict[str, float] = {}
-        size = _LEAST_BATCH
-        while size <= most:
-            data.batch_size = size
-            try:
-                speeds[str(size)] = size / _step_seconds(settings, data, device)
-            except (torch.OutOfMemoryError, MemoryError):
-                break
-            size *= 2
-        if not speeds:
-            raise ConfigError(
-                f"data.batch_size is auto, but not even {_LEAST_BATCH} pictures fit in memory: "
-                "take a smaller network or data.image_size."
-            )
-        return _Measured({"images_per_second": speeds})
-
-    runtime = to_plain(settings.runtime)
-    found, known = _kept(
-        "batch", {"runtime": runtime, "most": most}, settings, data, device, measure
-    )
-    speeds = {int(size): speed for size, speed in found["images_per_second"].items()}
-    best = max(speeds.values())
-    size = min(size for size, speed in speeds.items() if speed >= _FAST_ENOUGH * best)
-    data.batch_size = size
-    listed = ", ".join(f"{size}: {speed:,.0f}" for size, speed in speeds.items())
-    note = (
-        f"batch size: {size} (images/s: {listed})"
-        f"{', as measured at an earlier start' if known else ''}"
-    )
-    return replace(
-        resolved,
-        settings=_with(settings, "data", batch_size=size),
-        notes=(*resolved.notes, note),
-    )
-
-
-def _with_rate(resolved: Resolved, data: PictureData, device: torch.device) -> Resolved:
-    settings = resolved.settings
-    if isinstance(settings.runtime.threads, int):
-        torch.set_num_threads(settings.runtime.threads)
-    try:
-        found = range_test(_stepper(settings, data, device), _endless(data))
-    except ValueError as error:
-        raise ConfigError(f"find_lr: {error}.") from error
-    note = (
-        f"learning rate: {found.suggestion:g}, a tenth of where the loss was lowest "
-        f"(instead of {settings.optimizer.lr:g})"
-    )
-    return replace(
-        resolved,
-        settings=replace(_with(settings, "optimizer", lr=found.suggestion), find_lr=False),
-        notes=(*resolved.notes, note),
-        rates=found,
-    )
 
 
 def _step_seconds(settings: RunSettings, data: PictureData, device: torch.device) -> float:
@@ -310,7 +307,7 @@ def _stepper(settings: RunSettings, data: PictureData, device: torch.device) -> 
 
 
 def _endless(data: PictureData) -> Iterator[Batch]:
-    """Training batches, epoch after epoch."""
+    """Yield training batches, epoch after epoch."""
     loader: Any = data.batches("train", training=True)
     epoch = 0
     while True:
@@ -320,8 +317,8 @@ def _endless(data: PictureData) -> Iterator[Batch]:
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """What a measurement found, and whether a later start may use it."""
+class _Measurement:
+    """The plain values of a measurement, and whether a later start may use them."""
 
     found: dict[str, Any]
     keep: bool = True
@@ -333,14 +330,14 @@ def _kept(
     settings: RunSettings,
     data: PictureData,
     device: torch.device,
-    measure: Callable[[], _Measured],
+    measure: Callable[[], _Measurement],
 ) -> tuple[dict[str, Any], bool]:
-    """What `measure` gives, or gave at an earlier start; and whether it is the latter."""
+    """Return the result of `measure`, or of an earlier start, and whether it is the latter."""
     model = to_plain(settings.model)
     known = {
         **asked,
         "machine": machine(device) | {"threads": torch.get_num_threads()},
-        # With published weights pictures are taken at another size; which weights is all the same.
+        # With published weights pictures have another size, whichever weights they are.
         "model": {k: bool(v) if k == "pretrained" else v for k, v in model.items()},
         "optimizer": settings.optimizer.name,
         "pictures": [data.pictures.channels, *data.pictures.image_size],
@@ -372,25 +369,23 @@ def _with(settings: RunSettings, group: str, **values: Any) -> RunSettings:
 
 
 def _asked(settings: RunSettings, plan: TrainingPlan) -> bool:
-    """Whether a plan is what the settings force, where they force something."""
-    given = {k: v for k, v in to_plain(settings.runtime).items() if v not in (_AUTO, None)}
-    return all(getattr(plan, key) == value for key, value in given.items())
-
-
-def _plan_of(settings: RunSettings, threads: int) -> TrainingPlan:
-    """The settings' own plan, with what is simplest where they leave it open."""
-    return TrainingPlan(**to_plain(_concrete(settings, threads).runtime))
+    """Return whether a plan has the values that the settings state."""
+    return all(getattr(plan, key) == value for key, value in _stated(settings).items())
 
 
 def _concrete(settings: RunSettings, threads: int) -> RunSettings:
+    """Return the settings with the simplest value for each `auto` of the runtime."""
     simplest = {
         "precision": "float32",
         "memory_format": "channels_last",
         "compile": False,
         "threads": threads,
     }
-    given = {k: v for k, v in to_plain(settings.runtime).items() if v not in (_AUTO, None)}
-    return _with(settings, "runtime", **(simplest | given))
+    return _with(settings, "runtime", **(simplest | _stated(settings)))
+
+
+def _stated(settings: RunSettings) -> dict[str, Any]:
+    return {k: v for k, v in to_plain(settings.runtime).items() if v not in (_AUTO, None)}
 
 
 def _threads(count: int) -> str:

@@ -1,9 +1,12 @@
-"""A run that goes on: whether it may, and whether anything is left to do; nothing is written here
-before both are known."""
+"""Resumed runs: whether one may go on, and whether anything is left to do.
+
+Nothing is written before both are known.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,23 +22,67 @@ from src.runs.folder import RunFolder
 from src.runs.seal import break_seal, changed_since
 from src.tracking.spool import is_being_written
 
-__all__ = ["check_pictures", "finished_summary", "is_asked_for_more", "reopen_record"]
+__all__ = ["finished_before", "finished_summary", "reopen_record", "with_format"]
 
 _BEGIN_ANEW = "bring the earlier ones back, or begin a new run without resume."
 
 
-def check_pictures(folder: RunFolder, data: PictureData) -> None:
-    """Refuse to go on with a run whose pictures, classes or order are others than at its start.
+def with_format(settings: RunSettings, data: PictureData) -> RunSettings:
+    """Return the settings with the size, channels and value range that the pictures were given."""
+    pictures = data.pictures
+    values = pictures.format.value_range
+    stated = replace(
+        settings.data,
+        image_size=list(pictures.image_size),
+        channels=pictures.channels,
+        value_range=None if values is None else list(values),
+    )
+    return replace(settings, data=stated)
 
-    So is a finished one whose files were changed since it was sealed.
 
-    Args:
-        folder: of the run; one that has no split.csv yet had not begun.
-        data: the pictures that its settings mean now, divided as the run divides them.
+def finished_before(settings: RunSettings, data: PictureData) -> RunSummary | None:
+    """Return the summary of a run to resume that is finished and is asked for nothing more.
+
+    None for a new run, and for one that goes on.
 
     Raises:
-        ConfigError: they differ, split.csv cannot be read, or another process writes the run.
+        ConfigError: the run to resume had other pictures, classes or order, its files were changed
+            since it was sealed, split.csv cannot be read, or another process writes it.
     """
+    if settings.resume is None:
+        return None
+    folder = RunFolder.open(Path(settings.resume))
+    _check_pictures(folder, data)
+    finished = finished_summary(folder)
+    return None if finished is None or _asks_for_more(folder, settings) else finished
+
+
+def finished_summary(folder: RunFolder) -> RunSummary | None:
+    """Return the summary of a finished run; None for any other."""
+    try:
+        summary = RunSummary.read(folder.summary)
+    except (OSError, ValueError):
+        return None
+    return summary if summary.status == "FINISHED" else None
+
+
+def reopen_record(folder: RunFolder) -> None:
+    """Break a run's seal, and write into a finished one's summary that it goes on.
+
+    A kill then leaves no metrics of other weights than the run's.
+
+    Raises:
+        OSError: the summary cannot be written.
+    """
+    break_seal(folder.path)
+    summary = finished_summary(folder)
+    if summary is not None:
+        reason = "it went on after it had finished, and has not ended since"
+        replace(summary, status="KILLED", reason=reason).write(folder.summary)
+
+
+def _check_pictures(folder: RunFolder, data: PictureData) -> None:
+    """Raise a ConfigError unless the run began with these pictures and has not been changed."""
     if is_being_written(folder.path):
         raise ConfigError(
             f"resume: {folder.path} is being written by another process: wait for it, or end it."
@@ -68,39 +115,10 @@ def check_pictures(folder: RunFolder, data: PictureData) -> None:
         )
 
 
-def finished_summary(folder: RunFolder) -> RunSummary | None:
-    """The summary of a run that is finished; None for any other."""
-    try:
-        summary = RunSummary.read(folder.summary)
-    except (OSError, ValueError):
-        return None
-    return summary if summary.status == "FINISHED" else None
-
-
-def is_asked_for_more(folder: RunFolder, settings: RunSettings) -> bool:
-    """Whether `settings` differ from those that the run has kept, in more than where it is kept.
-
-    Args:
-        folder: of a run with a config.yaml.
-        settings: those that it is to go on with.
-    """
+def _asks_for_more(folder: RunFolder, settings: RunSettings) -> bool:
+    """Return whether the settings differ from the run's own in more than where it is kept."""
     kept = stored_settings(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
     return _what_it_is(kept) != _what_it_is(settings)
-
-
-def reopen_record(folder: RunFolder) -> None:
-    """Break a run's seal, and say in a finished one's summary that it goes on.
-
-    So a kill leaves no figures that are not those of its weights.
-
-    Raises:
-        OSError: the summary cannot be written.
-    """
-    break_seal(folder.path)
-    summary = finished_summary(folder)
-    if summary is not None:
-        reason = "it went on after it had finished, and has not ended since"
-        replace(summary, status="KILLED", reason=reason).write(folder.summary)
 
 
 def _what_it_is(settings: RunSettings) -> dict[str, Any]:
@@ -128,7 +146,7 @@ def _same_rows(before: Split, now: Split) -> bool:
 
 
 def _class_names(folder: RunFolder) -> tuple[str, ...] | None:
-    """What the classes were called, as far as predictions have been written."""
+    """Return the names of the classes; None where no predictions have been written."""
     for part in ("val", "test"):
         try:
             return Predictions.read(

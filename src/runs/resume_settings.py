@@ -1,4 +1,4 @@
-"""The settings of a run that goes on: its own, with hardly anything changed."""
+"""The settings of a run from its command line: composed, or read from the run to resume."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["effective_words", "read_run_settings"]
 _CHANGEABLE = ("output_dir", "tracking.uri", "trainer.max_epochs", "trainer.max_time")
 
 
-def read_run_settings(words: Sequence[str], config_name: str = "config") -> RunSettings:
-    """Settings of a new run, or with `resume=RUN` those of RUN itself.
+def read_run_settings(overrides: Sequence[str], config_name: str = "config") -> RunSettings:
+    """Return the settings of a new run, or with `resume=RUN` those of RUN itself.
 
     Raises:
-        ConfigError: anything wrong with the words, one that would change nothing with the model,
-            or beside `resume` one that would change RUN.
+        ConfigError: an override is wrong or would change nothing with the model, or beside `resume`
+            it would change RUN.
     """
-    given = {word.partition("=")[0]: value_of(word) for word in words}
+    given = {override.partition("=")[0]: value_of(override) for override in overrides}
     if given.get("resume") is None:
-        settings = compose_settings(RunSettings, words, config_name)
+        settings = compose_settings(RunSettings, overrides, config_name)
         _refuse_idle(given, settings)
         return settings
     for key, value in given.items():
@@ -60,16 +60,20 @@ def read_run_settings(words: Sequence[str], config_name: str = "config") -> RunS
     return settings
 
 
-def effective_words(words: Sequence[str], beside: Sequence[str] = ()) -> list[str]:
-    """Those of `words` that change something in a run with all of these.
+def effective_words(overrides: Sequence[str], beside: Sequence[str] = ()) -> list[str]:
+    """Return those of `overrides` that change something in a run with all of these.
 
-    What races shares its words, and not all of them are about everyone.
+    Families of a sweep share overrides, and not all of them concern each family.
+
+    Args:
+        overrides: to choose from.
+        beside: further overrides of the run.
 
     Raises:
-        ConfigError: anything wrong with the words.
+        ConfigError: an override is wrong.
     """
-    settings = compose_settings(RunSettings, [*beside, *words])
-    return [word for word in words if not settings.is_idle(word.partition("=")[0])]
+    settings = compose_settings(RunSettings, [*beside, *overrides])
+    return [override for override in overrides if not settings.is_idle(override.partition("=")[0])]
 
 
 def _refuse_idle(keys: Iterable[str], settings: RunSettings) -> None:

@@ -1,8 +1,8 @@
 """The seal of a folder: a manifest of its files with their sizes and digests, written at its end.
 
-It tells a record that was changed afterwards from one that was not. What the project itself writes
-into a sealed folder later, it writes within `amending`. Folders without a seal, of earlier versions
-or not finished yet, are taken as they are.
+A record that was changed afterwards no longer matches it. Commands that write into a sealed folder
+later do so within `amending`. Folders without a seal, of runs that have not finished, are not
+checked.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ __all__ = [
 ]
 
 SEAL = "seal.json"
-# What later steps build on; the figures and the bundle beside it are for people and for MLflow.
+# Files that later commands read; the figures and the bundle beside them are for people and MLflow.
 RECORD = (
     *("run.json", "config.yaml", "summary.json", "split.csv", "folds.json"),
     *("predictions/*", "checkpoints/*"),
 )
-# The diary of a run, whose lines are checked one by one, goes on after its end.
+# The spool of a run has a checksum a line, and is written to after the run's end.
 _APART = ("tracking",)
 
 
 @dataclass(frozen=True)
 class Seal:
-    """What a sealed folder held.
+    """The manifest of a sealed folder.
 
     Attributes:
         files: (size in bytes, SHA-256 as hex digits) by path, relative with slashes.
@@ -56,7 +56,7 @@ class Seal:
     identity: Mapping[str, Any] | None = None
 
     def fault(self, name: str, content: bytes) -> str | None:
-        """What is wrong with the content of a file; None for what was sealed."""
+        """Describe what is wrong with the content of a file; None if it is what was sealed."""
         if _matches(name, self.open):
             return None
         if name not in self.files:
@@ -67,7 +67,7 @@ class Seal:
         return None if digest_of(content) == digest else f"{name} has other contents"
 
     def faults(self, folder: Path, patterns: Sequence[str] = ("*",)) -> dict[str, str]:
-        """What is wrong with the files that match any of the patterns, by path; empty if nothing.
+        """Describe what is wrong with the files that match any of the patterns, by path.
 
         Args:
             folder: as it is now.
@@ -102,7 +102,7 @@ def seal(folder: Path, **identity: Any) -> None:
 
 
 def read_seal(folder: Path) -> Seal | None:
-    """The manifest of a folder; None where it has none.
+    """Read the manifest of a folder; None where it has none.
 
     Raises:
         ValueError: the manifest is damaged.
@@ -121,7 +121,7 @@ def read_seal(folder: Path) -> Seal | None:
 
 
 def break_seal(folder: Path) -> None:
-    """Remove the manifest of a folder that is going to change in many ways.
+    """Remove the manifest of a folder that a resumed run is going to change.
 
     Raises:
         OSError: it cannot be removed.
@@ -130,7 +130,7 @@ def break_seal(folder: Path) -> None:
 
 
 def changed_since(folder: Path, patterns: Sequence[str] = RECORD) -> str | None:
-    """Say in a clause what was changed in a folder since it was sealed; None where nothing was.
+    """Describe in a clause what was changed in a folder since it was sealed; None if nothing was.
 
     Args:
         folder: of a run; None for one without a seal.
@@ -150,7 +150,7 @@ def changed_since(folder: Path, patterns: Sequence[str] = RECORD) -> str | None:
 
 
 def refuse_changed(folder: Path, changed: str, patterns: Sequence[str] = RECORD) -> None:
-    """Refuse a run whose files were changed after it had been sealed, or say so and go on.
+    """Refuse a run whose files were changed after it had been sealed, or print a warning.
 
     Args:
         folder: of the run.
@@ -158,7 +158,7 @@ def refuse_changed(folder: Path, changed: str, patterns: Sequence[str] = RECORD)
         patterns: of the files that matter.
 
     Raises:
-        ValueError: it was changed and is refused; a clause that says what to do.
+        ValueError: it was changed and is refused; the message is a clause with the remedy.
     """
     clause = changed_since(folder, patterns)
     if clause is None:
@@ -172,7 +172,7 @@ def refuse_changed(folder: Path, changed: str, patterns: Sequence[str] = RECORD)
 
 
 def read_checked(folder: Path, path: Path, sealed: Seal | None) -> tuple[bytes, str | None]:
-    """The content of a file of a folder, and what is wrong with it by the folder's seal.
+    """Read a file of a folder, and describe what is wrong with it by the folder's seal.
 
     Raises:
         OSError: it cannot be read.
@@ -192,12 +192,12 @@ def read_checked(folder: Path, path: Path, sealed: Seal | None) -> tuple[bytes, 
 
 @contextmanager
 def amending(folder: Path, *patterns: str, updated: Sequence[str] = ()) -> Iterator[None]:
-    """Have what is written to a sealed folder within the block belong to its seal.
+    """Add the files that are written to a sealed folder within the block to its seal.
 
-    What is left of a command that was killed in such a block is taken as it is.
+    Files that match the patterns are not checked if the process was killed within such a block.
 
     Args:
-        folder: one without a seal gets none.
+        folder: without a seal it gets none.
         patterns: of the paths that are written anew, as of `fnmatch`.
         updated: patterns of those that are read, changed and written back. One that had been
             changed before, by others, stays changed: its entry is left alone.
@@ -227,7 +227,7 @@ def amending(folder: Path, *patterns: str, updated: Sequence[str] = ()) -> Itera
 
 
 def _names(folder: Path) -> list[str]:
-    """Of the files that belong to a seal, in order."""
+    """Return the paths of the files that belong to a seal, in order."""
     found = []
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)

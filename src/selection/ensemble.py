@@ -17,8 +17,7 @@ from src.config.models import ModelSettings, NetworkSettings
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.records.run import RunSummary
-from src.runs.candidates.choose import ENSEMBLE_SUFFIX
-from src.runs.candidates.members import NothingGained
+from src.runs.candidates.members import ENSEMBLE_SUFFIX, NothingGained
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
 

@@ -29,7 +29,7 @@ from src.runs.build import build_data
 from src.runs.candidates.choose import load_trained
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
-from src.runs.folds.cross_validation import fold_runs
+from src.runs.folds import fold_runs
 from src.runs.seal import amending
 from src.storage.files import write_atomically
 from src.tracking.addresses import without_password

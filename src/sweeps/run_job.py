@@ -24,13 +24,12 @@ from src.machine.failures import DiskRefuses, OutOfMemory, RunFailed
 from src.machine.interruption import Interrupted, Interruption, Stopped
 from src.machine.parallel import available_cores
 from src.runs import build
-from src.runs.candidates.choose import prepared
-from src.runs.candidates.origin import origin_of
+from src.runs.candidates.choose import origin_of, prepared
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
 from src.runs.folder import RunFolder
+from src.runs.lifecycle import ParentLink
 from src.runs.resume_settings import effective_words, read_run_settings
-from src.runs.start import Membership
 from src.search.workers.process import Ending, Job, Say
 from src.sweeps.ddp_trial import train_apart
 
@@ -146,7 +145,7 @@ class TrialRunner:
             if reason is not None:
                 raise Stopped(reason)
 
-        part_of = Membership(
+        parent = ParentLink(
             parent_run_id=job["parent_run_id"],
             name=job["name"],
             tags=job["tags"],
@@ -160,7 +159,7 @@ class TrialRunner:
                 on_epoch,
                 command=job["command"],
                 data=self._pictures(settings),
-                part_of=part_of,
+                parent=parent,
             )
         except Stopped as stop:
             for folder in begun:

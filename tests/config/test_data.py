@@ -53,7 +53,7 @@ def test_two_sets_have_a_champion_each(tmp_path: Path) -> None:
     assert len({one.write(tmp_path) for one in champions}) == 4
 
 
-def test_older_runs_keep_the_name_that_they_had() -> None:
+def test_stored_runs_keep_the_name_that_they_had() -> None:
     plain = to_plain(compose_settings(RunSettings, ["data=folder", "data.root=/a/cats"]))
     plain["data"]["name"] = "folder"
     assert stored_settings(plain).data.name == "folder"

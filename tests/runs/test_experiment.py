@@ -11,10 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.loading.loaders import Batch
@@ -31,12 +29,6 @@ SMALL = [
     *("tracking=none", "trainer.progress=false", "tracking.figures=false"),
 ]
 REPEATABLE = ("loss", "accuracy", "log_loss", "brier")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
 
 
 def train(output_dir: Path, *words: str, on_epoch=None) -> RunSummary:
@@ -228,19 +220,6 @@ def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
     longer = run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=2"]))
     assert longer is not None
     assert [s for key, s, _ in history(Path(folder)) if key == "train/loss"] == [1, 2]
-
-
-def test_a_resumed_run_wants_its_own_pictures(tmp_path: Path) -> None:
-    rng, pictures = np.random.default_rng(0), tmp_path / "pictures"
-    for name in ("a", "b"):
-        (pictures / name).mkdir(parents=True)
-        for i in range(12):
-            noise = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-            Image.fromarray(noise).save(pictures / name / f"{i}.png")
-    folder = train(tmp_path / "out", "data=folder", f"data.root={pictures}").run_dir
-    (pictures / "a" / "3.png").unlink()
-    with pytest.raises(ConfigError, match="are others than those"):
-        run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=9"]))
 
 
 def test_an_exploding_loss_fails_the_run_and_keeps_the_last_good_checkpoint(

@@ -28,10 +28,8 @@ SMALL = (
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
-    # Whoever uses the cores meanwhile does not decide about a test.
+def threads_as_before(monkeypatch: pytest.MonkeyPatch) -> object:
+    # Other programs on the machine must not change a result.
     monkeypatch.setattr(resolve, "is_idle", lambda: False)
     before = torch.get_num_threads()
     yield

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from src.runs.experiment import run_experiment
 from src.runs.resume_settings import read_run_settings
 from src.runs.seal import break_seal, seal
 from src.tracking.spool import Spool
+from src.tracking.tracker import Tracker
 from tests.data.pictures import png, tree, write
 
 SMALL = [
@@ -160,7 +161,7 @@ def test_a_finished_run_that_is_killed_while_it_goes_on_is_not_finished(
 ) -> None:
     _, folder = place
 
-    monkeypatch.setattr("src.runs.experiment.record_start", vanish_after("src.runs.start"))
+    monkeypatch.setattr(Tracker, "start", vanish_after(Tracker.start))
     with pytest.raises(SystemExit):
         run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=3"]))
     summary = RunSummary.read(folder / "summary.json")
@@ -170,11 +171,10 @@ def test_a_finished_run_that_is_killed_while_it_goes_on_is_not_finished(
     assert longer is not None and longer.status == "FINISHED"
 
 
-def vanish_after(module: str) -> Callable[..., None]:
-    """`record_start`, and then an end that nobody can write anything after."""
-    original = importlib.import_module(module).record_start
+def vanish_after(original: Callable[..., Tracker]) -> Callable[..., None]:
+    """Begin the record, and end so that nothing more can be written."""
 
-    def start(*arguments: object, **further: object) -> None:
+    def start(*arguments: Any, **further: Any) -> None:
         tracker = original(*arguments, **further)
         tracker._spool.close()
         raise SystemExit(9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +19,20 @@ from src.config.schema import RunSettings
 from src.data.decoding.decode import PictureFormat
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.splits import Split
+from src.machine.parallel import available_cores
 from src.models.weights import find_weights
 from src.runs.build.network import build_network, rebuild_arguments
 from src.runs.build.objects import get_object, input_of
 from src.runs.build.task import load_task
 from src.runs.folder import RunFolder
+from src.storage.cache import cache_folder
 from src.training.inference_plan import inference_plan
 
 if TYPE_CHECKING:  # scikit-image takes a moment, and networks need none of it
     from src.features.fusion import Extractor
+    from src.features.table import FeatureTable
 
-__all__ = ["build_extractors", "frozen_network"]
+__all__ = ["build_extractors", "feature_table", "frozen_network"]
 
 # To make a network and to read its weights takes about a second, and a warm worker meets the same
 # networks in every trial of a family. Those that were used last stay, up to so many bytes.
@@ -57,6 +61,22 @@ def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extracto
     network, metadata = _own_network(model, settings, data)
     shape = (data.pictures.channels, *data.pictures.image_size)
     return (make(network, metadata | _plan(network, shape, device, settings), device),)
+
+
+def feature_table(
+    settings: RunSettings, data: PictureData, extractors: Sequence[Extractor]
+) -> FeatureTable:
+    """Return the cached features of a run's pictures, computed when a part is first read."""
+    from src.features.table import FeatureTable
+
+    return FeatureTable(
+        data.pictures,
+        data.split,
+        extractors,
+        cache_dir=cache_folder(settings.data.cache_dir).absolute(),
+        cache_limit_bytes=int(settings.data.cache_limit_gb * 1e9),
+        workers=settings.data.num_workers or available_cores(),
+    )
 
 
 def frozen_network(

@@ -1,4 +1,4 @@
-"""What every candidate can do, whatever it is made of."""
+"""The interface of every candidate and trained model, and the measuring of what it predicts."""
 
 from __future__ import annotations
 
@@ -12,13 +12,23 @@ from numpy.typing import NDArray
 
 from src.data.loading.datamodule import PictureData
 from src.machine.interruption import Interruption
+from src.metrics.summary import evaluate, metric_key
 from src.records.class_maps import ClassMaps
+from src.records.run import Predictions
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved
 from src.serving.predictor import Predictor
 from src.tracking.tracker import Tracker
 
-__all__ = ["Answers", "Candidate", "Fitted", "OnEpoch", "Trained"]
+__all__ = [
+    "Answers",
+    "Candidate",
+    "Fitted",
+    "Measured",
+    "OnEpoch",
+    "Trained",
+    "measure_part",
+]
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 # Probabilities (N, K) float32, targets (N,) int64, sample ids (N,) int64.
@@ -26,12 +36,12 @@ Answers = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 
 
 class Trained(Protocol):
-    """A model that can be asked, fresh from its fit or out of a file.
+    """A fitted model, fresh from its fit or loaded from a file.
 
     Attributes:
-        passport: plain containers that say what it is; its `settings` are those of its run, its
-            `epochs` how long it was trained (0 for what knows no epochs).
-        num_parameters: how many numbers it holds that were fitted to pictures.
+        passport: metadata in plain containers; `settings` are those of its run, `epochs` the
+            length of its training (0 for a candidate without epochs).
+        num_parameters: count of the numbers that were fitted to pictures.
     """
 
     @property
@@ -41,33 +51,33 @@ class Trained(Protocol):
     def num_parameters(self) -> int: ...
 
     def predict(self, data: PictureData, part: str) -> Answers:
-        """What it says of every picture of "train", "val" or "test"."""
+        """Predict every picture of "train", "val" or "test"."""
 
     def predictor(self, batch_size: int) -> Predictor:
-        """What labels pictures of any size with it."""
+        """Return a predictor that labels pictures of any size."""
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
-        """What it costs to store and to run, by plain name; see `src.training.cost`."""
+        """Measure what it costs to store and to run, by plain name; see `src.training.cost`."""
 
     def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
-        """Write what MLflow serves; returns its digest. See `src.serving.bundle`."""
+        """Write the bundle that MLflow serves and return its digest; see `src.serving.bundle`."""
 
     def class_maps(self) -> ClassMaps | None:
-        """None for a model in which no value belongs to a place of the picture."""
+        """Return class maps; None for a model without values that belong to places of a picture."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What came of a fit.
+    """The result of a fit.
 
     Attributes:
         trained: the model.
-        checkpoint: the file that brings it back.
-        seconds: that the fit took, all starts of the run together.
-        metrics: by `{split}/{metric}`, what was measured while fitting; the last values.
+        checkpoint: the file that it is loaded from.
+        seconds: duration of the fit, all starts of the run together.
+        metrics: the last values measured while fitting, by `{split}/{metric}`.
         history: (epoch from 1, value) pairs of those that have a curve.
-        split_fingerprint: of the division that its held-out answers go by, where that is not the
-            split of its pictures: the folds of the cross-validations that it was made of.
+        split_fingerprint: of the division that its held-out predictions go by, where that is not
+            the split of its pictures: the folds of the cross-validations that it was made of.
     """
 
     trained: Trained
@@ -83,16 +93,17 @@ class Candidate(Protocol):
 
     Attributes:
         resolved: the run's settings without any `auto`.
-        num_parameters: as of `Trained`; None where only the fit will tell.
+        num_parameters: as of `Trained`; None where it is known only after the fit.
     """
 
-    resolved: Resolved
+    @property
+    def resolved(self) -> Resolved: ...
 
     @property
     def num_parameters(self) -> int | None: ...
 
-    def words(self) -> str:
-        """What it is, in a few words for the first line of a run."""
+    def description(self) -> str:
+        """Return a short description for the first line of a run."""
 
     def fit(
         self,
@@ -105,10 +116,42 @@ class Candidate(Protocol):
 
         Args:
             folder: of the run; a fit that was stopped goes on from what it left there.
-            tracker: is told of what is measured meanwhile.
-            interruption: is asked where the state is whole.
-            on_epoch: called with (epoch from 0, metrics); what it raises ends the fit.
+            tracker: records what is measured meanwhile.
+            interruption: checked where the state is consistent.
+            on_epoch: called with (epoch from 0, metrics); an exception from it ends the fit.
         """
 
     def training_batch(self) -> tuple[NDArray[np.generic], NDArray[np.generic]] | None:
-        """Pictures and targets as the fit saw them, where that is not as they are."""
+        """Return images and targets as the fit saw them; None where it saw them unchanged."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Predictions of one part and the metrics computed from them, by `{part}/{metric}`."""
+
+    predictions: Predictions
+    metrics: dict[str, float]
+
+
+def measure_part(data: PictureData, part: str, answers: Answers) -> Measured:
+    """Compute all metrics of a model's predictions of "train", "val" or "test".
+
+    Measurements of "test" are counted by the caller first (src/data/splitting/test_usage.py).
+
+    Args:
+        data: the pictures that were predicted.
+        part: of the data.
+        answers: probabilities (N, K), targets (N,) and sample ids (N,) of its pictures.
+    """
+    probs, targets, ids = answers
+    pictures = data.pictures
+    paths = pictures.sample_paths
+    predictions = Predictions(
+        sample_ids=ids,
+        paths=None if paths is None else tuple(paths[i] for i in ids.tolist()),
+        targets=targets,
+        probs=probs,
+        class_names=tuple(pictures.class_names),
+    )
+    scores = evaluate(probs, targets, pictures.class_names)
+    return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})

@@ -1,59 +1,110 @@
-"""Which kind of candidate the settings or a file mean: the one place that knows them all."""
+"""The kind of candidate that settings or a file describe; the one module that knows all kinds."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from src.config.ensemble import EnsembleSettings
-from src.config.features import ClassicalSettings, EmbeddingSettings
-from src.config.models import NetworkSettings
+from src.config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
+from src.config.models import EnsembleSettings, NetworkSettings, ZooSettings
 from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.data.loading.datamodule import PictureData
 from src.runs.build import build_data, load_task
 from src.runs.candidates.candidate import Candidate, Trained
+from src.runs.candidates.members import ENSEMBLE_SUFFIX, Member, read_members
 from src.runs.candidates.network import NetworkCandidate, TrainedNetwork
-from src.runs.resolve import resolve, seconds_per_epoch
+from src.runs.resolve import Resolved, resolve, seconds_per_epoch
 
-__all__ = ["ENSEMBLE_SUFFIX", "Preparation", "candidate_of", "load_trained", "prepared"]
+__all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of", "prepared"]
 
-_CLASSIFIER_SUFFIX, ENSEMBLE_SUFFIX = ".skops", ".json"
+_CLASSIFIER_SUFFIX = ".skops"
+# Values of `pretrained` that mean the weights of a library.
+_PUBLISHED = (True, "hub", "package")
 
 
 def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
-    """What the settings describe, ready to be fitted; what they leave open is chosen here.
+    """Return the candidate that the settings describe, ready to be fitted.
+
+    What they leave open is measured and chosen here.
 
     Raises:
         ConfigError: it cannot be made for these pictures.
+        NothingGained: of a soup, no mean of weights is better than the best of its members.
     """
     if isinstance(settings.model, ClassicalSettings):
         # scikit-learn and scikit-image take seconds to import, and networks need none of it.
         from src.runs.candidates.classical import ClassicalCandidate
 
         return ClassicalCandidate(settings, settings.model, data)
-    if isinstance(settings.model, EnsembleSettings) and settings.model.way == "soup":
-        from src.runs.candidates.soup import SoupCandidate
-
-        return SoupCandidate(settings, settings.model, data)
     if isinstance(settings.model, EnsembleSettings):
-        from src.runs.candidates.ensemble import EnsembleCandidate
+        return _combination_of(settings, settings.model, data)
+    return NetworkCandidate(resolve(settings, data), data)
 
-        return EnsembleCandidate(settings, settings.model, data)
-    return NetworkCandidate.chosen(settings, data)
+
+def _combination_of(settings: RunSettings, model: EnsembleSettings, data: PictureData) -> Candidate:
+    """Choose among finished runs, and load the models of those that are used."""
+    started = time.perf_counter()
+    library = read_members(model.runs, Path(settings.output_dir), data)
+    if model.way == "soup":
+        from src.runs.candidates.soup import SoupCandidate, choose_soup, networks_of
+
+        networks = networks_of(library, [_load_member(member) for member in library])
+        found = choose_soup(settings, library, networks, data)
+        seconds = time.perf_counter() - started
+        return SoupCandidate(Resolved(settings), library, found, networks[0], seconds)
+    from src.runs.candidates.ensemble import EnsembleCandidate, choose_members
+
+    found = choose_members(settings, model, library)
+    used = zip(library, found.weights, strict=True)
+    models = [_load_member(member) for member, weight in used if weight]
+    seconds = time.perf_counter() - started
+    return EnsembleCandidate(Resolved(settings), data, library, found, models, seconds)
+
+
+def _load_member(member: Member) -> list[Trained]:
+    """Load the trained model of a finished run; of a cross-validation that of each fold."""
+    return [load_trained(checkpoint) for checkpoint in member.checkpoints]
+
+
+def load_trained(checkpoint: Path) -> Trained:
+    """Load the trained model of a run's file, onto a GPU where there is one.
+
+    Raises:
+        ConfigError: the file is not one of a run, is damaged, or holds code.
+    """
+    if checkpoint.suffix == _CLASSIFIER_SUFFIX:
+        from src.runs.candidates.classical import load_classifier
+
+        return load_classifier(checkpoint)
+    if checkpoint.suffix == ENSEMBLE_SUFFIX:
+        from src.runs.candidates.ensemble import TrainedEnsemble, member_files, read_metadata
+
+        passport = read_metadata(checkpoint)
+        members = [load_trained(file) for file in member_files(passport, checkpoint)]
+        return TrainedEnsemble(passport, checkpoint, tuple(members))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task = load_task(checkpoint)
+    network = TrainedNetwork.of(task, stored_settings(task.metadata["settings"]), device)
+    if "soup" in task.metadata:
+        from src.runs.candidates.soup import TrainedSoup
+
+        return TrainedSoup(task, device, network.precision, network.tta, checkpoint.parent)
+    return network
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a candidate left open, chosen.
+    """The settings of a candidate after measuring and choosing what they left open.
 
     Attributes:
         settings: without any `auto`.
-        epochs: of a whole fit; 1 for what knows none.
-        seconds_per_epoch: about what one of them takes.
-        notes: how it was chosen, for the person.
+        epochs: of a whole fit; 1 for candidates without epochs.
+        seconds_per_epoch: estimated.
+        notes: sentences on how the choice was made.
     """
 
     settings: RunSettings
@@ -73,16 +124,16 @@ def prepared(
         settings: of a run.
         data: its pictures.
         networks: whether frozen networks are to be chosen among those that can be loaded.
-        seconds: that choosing and describing may take; None for no limit.
+        seconds: limit for choosing and computing features; None for no limit.
 
     Raises:
         ConfigError: it cannot be made for these pictures.
     """
-    if isinstance(settings.model, NetworkSettings):
+    model = settings.model
+    if isinstance(model, NetworkSettings):
         settings = resolve(settings, data).settings
         epochs = int(settings.trainer.max_epochs)
         return Preparation(settings, epochs, seconds_per_epoch(settings, data))
-    model = settings.model
     if not isinstance(model, ClassicalSettings):
         return Preparation(settings, 1, 0.0)
     from src.runs.candidates.classical import ClassicalCandidate
@@ -100,25 +151,50 @@ def prepared(
     return Preparation(settings, 1, candidate.describe_seconds(), notes)
 
 
-def load_trained(checkpoint: Path) -> Trained:
-    """The trained model of a run's file, on a GPU where there is one.
+@dataclass(frozen=True)
+class Origin:
+    """The state of a candidate before it is fitted.
 
-    Raises:
-        ConfigError: the file is not one of a run, is damaged, or holds code.
+    Attributes:
+        start: "frozen", "fine-tuned", "from scratch", "hand-crafted" or "ensemble".
+        weights: names of the weights with their source and licence; None without.
     """
-    if checkpoint.suffix == _CLASSIFIER_SUFFIX:
-        from src.runs.candidates.classical import TrainedClassifier
 
-        return TrainedClassifier.load(checkpoint)
-    if checkpoint.suffix == ENSEMBLE_SUFFIX:
-        from src.runs.candidates.ensemble import TrainedEnsemble
+    start: str
+    weights: str | None = None
 
-        return TrainedEnsemble.load(checkpoint)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    task = load_task(checkpoint)
-    settings = stored_settings(task.metadata["settings"])
-    if "soup" in task.metadata:
-        from src.runs.candidates.soup import TrainedSoup
 
-        return TrainedSoup.from_file(checkpoint, task, settings, device)
-    return TrainedNetwork.of(task, settings, device)
+def origin_of(settings: RunSettings) -> Origin:
+    """Return what the candidate of these settings starts from."""
+    model = settings.model
+    if isinstance(model, HandcraftedSettings):
+        return Origin("hand-crafted")
+    if isinstance(model, EnsembleSettings):
+        return Origin("ensemble")
+    if isinstance(model, EmbeddingSettings):
+        if model.run is not None:
+            return Origin("frozen", f"those of {model.run}")
+        return Origin("frozen", _weights("timm", model.networks, model.pretrained))
+    if isinstance(model, NetworkSettings) and model.pretrained:
+        library = "timm" if model._target_.endswith("TimmNet") else "torchvision"
+        names = [model.name] if isinstance(model, ZooSettings) else []
+        return Origin("fine-tuned", _weights(library, names, model.pretrained))
+    return Origin("from scratch")
+
+
+def _weights(library: str, names: list[str], pretrained: bool | str) -> str:
+    if pretrained not in _PUBLISHED:
+        return str(pretrained)
+    # Listing the installed weights imports a library that a network with such weights needs anyway.
+    from src.models.weights import loadable
+
+    wanted = {name.partition(".")[0] for name in names}
+    known = {(one.library, one.name.partition(".")[0]): one for one in loadable(wanted)}
+    described = []
+    for name in names:
+        found = known.get((library, name.partition(".")[0]))
+        about = (
+            "hub" if found is None else f"{found.source}, {found.licence or 'no licence stated'}"
+        )
+        described.append(f"{name} ({about})")
+    return " + ".join(described)

@@ -1,4 +1,4 @@
-"""Classifiers on features as candidates: scikit-learn fits them, in one go."""
+"""Classifiers on features as candidates, fitted by scikit-learn in one go."""
 
 from __future__ import annotations
 
@@ -24,26 +24,23 @@ from src.data.splitting.folds import training_seed
 from src.features.calibration import CalibratedModel
 from src.features.classifier import FeatureClassifier, numbers_in
 from src.features.descriptors.picture import Floats
-from src.features.fusion import Extractor
 from src.features.heads import Choice, fit_chosen
 from src.features.pipeline import make_pipeline
-from src.features.table import FeatureTable
 from src.machine.interruption import Interruption
 from src.machine.parallel import available_cores
 from src.metrics.summary import evaluate, metric_key
 from src.records.champions import find_champion
-from src.runs.build import build_extractors
+from src.runs.build import build_extractors, feature_table
 from src.runs.candidates.candidate import Answers, Fitted, OnEpoch
 from src.runs.candidates.kept_heads import kept_choice
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved
 from src.serving.bundle import write_classifier_bundle
 from src.serving.predictor import Predictor
-from src.storage.cache import cache_folder
 from src.tracking.tracker import Tracker
 from src.training import cost
 
-__all__ = ["ClassicalCandidate", "TrainedClassifier"]
+__all__ = ["ClassicalCandidate", "TrainedClassifier", "load_classifier"]
 
 _MODEL = "model.skops"
 _AT_ONCE = 128
@@ -54,27 +51,15 @@ _TIMED_PICTURES = 32
 
 @dataclass
 class TrainedClassifier:
-    """A classifier on features that can be asked.
+    """A fitted classifier on features.
 
     Attributes:
-        classifier: with what describes its pictures.
+        classifier: with the extractors of its features.
         file: that it was saved to.
     """
 
     classifier: FeatureClassifier
     file: Path
-
-    @classmethod
-    def load(cls, file: Path) -> TrainedClassifier:
-        """The one of a run's file.
-
-        Raises:
-            ConfigError: the file is damaged, or holds anything but a model of a run.
-        """
-        try:
-            return cls(FeatureClassifier.load(file), file)
-        except ValueError as error:
-            raise ConfigError(f"run: {error}.") from error
 
     @property
     def passport(self) -> dict[str, Any]:
@@ -87,7 +72,7 @@ class TrainedClassifier:
     def predict(self, data: PictureData, part: str) -> Answers:
         settings = stored_settings(self.passport["settings"])
         data = data.formatted(PictureFormat.of(self.passport))
-        table = _table(settings, data, self.classifier.extractors)
+        table = feature_table(settings, data, self.classifier.extractors)
         ids = getattr(data.split, part)
         with threadpool_limits(_threads(settings)):
             probs = self.classifier.model.probabilities(table.part(part))
@@ -111,7 +96,7 @@ class TrainedClassifier:
 
         with threadpool_limits(_threads(settings)):
             alone = cost.median_seconds(partial(seconds, pictures[:1]))
-            # A batch that takes seconds would measure no better and keep everybody waiting.
+            # A batch that takes seconds would measure no better, and take longer.
             count = max(1, min(len(pictures), int(_BATCH_SECONDS / alone)))
             together = cost.median_seconds(partial(seconds, pictures[:count]))
         return {
@@ -127,6 +112,18 @@ class TrainedClassifier:
 
     def class_maps(self) -> None:
         return None
+
+
+def load_classifier(file: Path) -> TrainedClassifier:
+    """Load the classifier of a run's file.
+
+    Raises:
+        ConfigError: the file is damaged, or holds anything but a model of a run.
+    """
+    try:
+        return TrainedClassifier(FeatureClassifier.load(file), file)
+    except ValueError as error:
+        raise ConfigError(f"run: {error}.") from error
 
 
 class ClassicalCandidate:
@@ -161,7 +158,7 @@ class ClassicalCandidate:
         asked = self._model.mirror
         return self._settings.data.mirror_ok if asked is None else asked
 
-    def words(self) -> str:
+    def description(self) -> str:
         model = self._model
         classifier = "the best of many classifiers" if model.classifier == "auto" else None
         classifier = classifier or model.classifier
@@ -180,7 +177,7 @@ class ClassicalCandidate:
     ) -> Fitted:
         data, threads = self._data, _threads(self._settings)
         seed = training_seed(self._settings.seed, self._settings.cv.fold)
-        table = _table(self._settings, data, self._extractors)
+        table = feature_table(self._settings, data, self._extractors)
         features, indices = table.part("train"), data.split.train
         if self._mirrors:
             features = np.concatenate([features, table.part("train", mirrored=True)])
@@ -206,14 +203,14 @@ class ClassicalCandidate:
         if on_epoch is not None:
             on_epoch(0, dict(metrics))
         interruption.check()
-        # Features that were kept have cost somebody their time, and count as if computed now.
+        # Features from the cache count as if they were computed now.
         return Fitted(trained, file, seconds + table.seconds, metrics)
 
     def describe_seconds(self) -> float:
         """Compute the features that a fit needs and keep them; return the seconds that it took.
 
-        What a fit of a network's features takes otherwise is little beside that; of hand-crafted
-        ones, a small sample tells how long describing all pictures would take, and none is kept.
+        Those of a network take most of a fit's time and are computed here; hand-crafted ones are
+        timed on a small sample, and none is kept.
         """
         data = self._data
         if isinstance(self._model, HandcraftedSettings):
@@ -225,7 +222,7 @@ class ClassicalCandidate:
             each = (time.perf_counter() - started) / len(ids)
             count = (1 + self._mirrors) * len(data.split.train) + len(data.split.val)
             return each * count / (self._settings.data.num_workers or available_cores())
-        table = _table(self._settings, data, self._extractors)
+        table = feature_table(self._settings, data, self._extractors)
         table.part("train")
         table.part("val")
         if self._mirrors:
@@ -301,7 +298,7 @@ class ClassicalCandidate:
 
 
 def _pinned(settings: RunSettings) -> RunSettings:
-    """With the champion's id in the place of the word, which may come to mean another run."""
+    """Return the settings with the id of a champion in place of the word `champion`."""
     model = settings.model
     if not isinstance(model, EmbeddingSettings) or model.run is None:
         return settings
@@ -312,19 +309,6 @@ def _pinned(settings: RunSettings) -> RunSettings:
 
 
 def _threads(settings: RunSettings) -> int:
-    """What `runtime.threads` says, or as many as torch would take, which heeds OMP_NUM_THREADS."""
+    """Return `runtime.threads`, or torch's number, which respects OMP_NUM_THREADS."""
     threads = settings.runtime.threads
     return threads if isinstance(threads, int) else torch.get_num_threads()
-
-
-def _table(
-    settings: RunSettings, data: PictureData, extractors: tuple[Extractor, ...]
-) -> FeatureTable:
-    return FeatureTable(
-        data.pictures,
-        data.split,
-        extractors,
-        cache_dir=cache_folder(settings.data.cache_dir).absolute(),
-        cache_limit_bytes=int(settings.data.cache_limit_gb * 1e9),
-        workers=settings.data.num_workers or available_cores(),
-    )

@@ -1,4 +1,4 @@
-"""Finished runs that answer together, as a candidate: what is fitted are their weights."""
+"""Finished runs whose probabilities are combined, as a candidate: the fit finds their weights."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config.checks import ConfigError, to_plain
-from src.config.ensemble import EnsembleSettings
+from src.config.models import EnsembleSettings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
-from src.ensembles.combine import WAYS, combine
+from src.ensembles.combine import WAYS, Combination, combine
 from src.ensembles.mixing import Way, combined_probabilities
 from src.machine.interruption import Interruption
 from src.runs.candidates.candidate import Answers, Fitted, OnEpoch, Trained
-from src.runs.candidates.choose import ENSEMBLE_SUFFIX, load_trained
-from src.runs.candidates.combined import metrics_of, read_held_out, seconds_of, told, write_held_out
-from src.runs.candidates.members import Member, load_member, read_members
+from src.runs.candidates.members import (
+    ENSEMBLE_SUFFIX,
+    Member,
+    read_held_out,
+    record_combination,
+    seconds_of,
+)
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved
 from src.serving.bundle import write_ensemble_bundle
@@ -32,55 +37,36 @@ from src.serving.predictor import Predictor, ensemble_predictor
 from src.storage.files import write_atomically
 from src.tracking.tracker import Tracker
 
-__all__ = ["EnsembleCandidate", "TrainedEnsemble"]
+__all__ = [
+    "EnsembleCandidate",
+    "TrainedEnsemble",
+    "choose_members",
+    "member_files",
+    "read_metadata",
+]
 
 _MEMBERS = "members"
 
 
 @dataclass(frozen=True)
 class TrainedEnsemble:
-    """Several trained models that answer as one.
+    """Several trained models whose probabilities are mixed.
 
-    Its file says how they are mixed and lies beside theirs, in `members/`. Of the validation part,
-    whose labels its weights have seen, it gives the answers that were held out when it was made,
-    each from members and weights that were chosen without that picture; made of cross-validations
-    it gives those of the training part as well, out of fold.
+    Its file has the weights and lies beside the members' files, in `members/`. For the validation
+    part, whose labels its weights have seen, it returns the held-out predictions that were kept
+    when it was made, each from members and weights chosen without that picture; an ensemble of
+    cross-validations returns those of the training part as well, out of fold.
 
     Attributes:
-        passport: `ensemble` says the `way`, and of each of its `members` the run, the `file` and
-            the `weight`.
+        passport: metadata; `ensemble` has the `way`, and of each of its `members` the run, the
+            `file` and the `weight`.
         file: its own.
+        members: the models, in the same order.
     """
 
     passport: dict[str, Any]
     file: Path
-
-    @classmethod
-    def load(cls, file: Path) -> TrainedEnsemble:
-        """The one of a run's file.
-
-        Raises:
-            ConfigError: the file or one of its members is damaged or gone, or holds code.
-        """
-        try:
-            passport = json.loads(file.read_bytes())
-            found = cls(passport, file)
-            missing = [path.name for path in found._files if not path.is_file()]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"run: {file} cannot be read as an ensemble: {error!r}.") from error
-        if missing:
-            raise ConfigError(f"run: of the ensemble {file} the member {missing[0]} is gone.")
-        return found
-
-    @property
-    def _files(self) -> list[Path]:
-        folder = self.file.parent / _MEMBERS
-        # The name alone counts: nothing outside of the run's folder is ever opened.
-        return [folder / Path(entry["file"]).name for entry in self.passport["ensemble"]["members"]]
-
-    @cached_property
-    def members(self) -> tuple[Trained, ...]:
-        return tuple(load_trained(file) for file in self._files)
+    members: tuple[Trained, ...]
 
     @property
     def way(self) -> Way:
@@ -110,8 +96,8 @@ class TrainedEnsemble:
         )
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
-        """What the members cost together, each measured alone: they answer one after another."""
-        pairs = zip(self.members, self._files, strict=True)
+        """Sum the costs of the members, each measured alone: they predict one after another."""
+        pairs = zip(self.members, member_files(self.passport, self.file), strict=True)
         costs = [member.cost(data, file) for member, file in pairs]
         known = [name for name in costs[0] if all(name in cost for cost in costs)]
         total = {name: sum(cost[name] for cost in costs) for name in known}
@@ -128,62 +114,37 @@ class TrainedEnsemble:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A model that answers, with its share: a member, or one of the folds that a member has."""
-
-    member: Member
-    checkpoint: Path
-    weight: float
-
-    @property
-    def file(self) -> str:
-        """What the checkpoint is called beside the ensemble's own file."""
-        return f"{self.checkpoint.parent.parent.name}{self.checkpoint.suffix}"
-
-
 class EnsembleCandidate:
-    """Runs to choose from, chosen: everything but writing it down happens here.
+    """Runs with the weights that combine them; the fit writes the ensemble.
 
-    Args:
-        settings: of the run.
-        model: its model.
+    Attributes:
+        resolved: settings of the run.
         data: the pictures, those of every run that is named.
-
-    Raises:
-        ConfigError: runs that cannot answer together.
+        library: the runs to choose from.
+        found: how they are combined.
+        models: of each run with a weight, in order, its trained models: of a cross-validation one
+            a fold.
+        seconds: that the choice took.
     """
 
-    def __init__(self, settings: RunSettings, model: EnsembleSettings, data: PictureData) -> None:
-        started = time.perf_counter()
-        self.resolved = Resolved(settings)
-        self._settings = settings
-        self._data = data
-        self._library = read_members(model.runs, Path(settings.output_dir), data)
-        ways = [way for way in WAYS if model.way in (way, "best")]
-        self._found = combine(
-            [member.name for member in self._library],
-            np.stack([member.probs for member in self._library]),
-            self._library[0].held_out.targets,
-            ways=ways,
-            at_most=model.at_most,
-            seed=settings.seed,
-        )
-        used = np.flatnonzero(self._found.weights)
-        self._members = [self._library[i] for i in used]
-        self._trained = [one for member in self._members for one in load_member(member)]
-        self._parts = [
-            _Part(member, checkpoint, float(weight) / len(member.checkpoints))
-            for member, weight in zip(self._members, self._found.weights[used], strict=True)
-            for checkpoint in member.checkpoints
-        ]
-        self._seconds = time.perf_counter() - started
+    resolved: Resolved
+    data: PictureData
+    library: Sequence[Member]
+    found: Combination
+    models: Sequence[Sequence[Trained]]
+    seconds: float
 
     @property
     def num_parameters(self) -> int:
-        return sum(trained.num_parameters for trained in self._trained)
+        return sum(trained.num_parameters for models in self.models for trained in models)
 
-    def words(self) -> str:
-        return f"{len(self._members)} of {len(self._library)} runs, {self._found.way}"
+    @property
+    def _used(self) -> list[tuple[Member, float]]:
+        pairs = zip(self.library, self.found.weights.tolist(), strict=True)
+        return [(member, weight) for member, weight in pairs if weight]
+
+    def description(self) -> str:
+        return f"{len(self._used)} of {len(self.library)} runs, {self.found.way}"
 
     def fit(
         self,
@@ -193,48 +154,85 @@ class EnsembleCandidate:
         on_epoch: OnEpoch | None,
     ) -> Fitted:
         started = time.perf_counter()
+        members = folder.checkpoints / _MEMBERS
+        shutil.rmtree(members, ignore_errors=True)
+        entries = []
+        for member, weight in self._used:
+            for checkpoint in member.checkpoints:  # folds share the weight of their whole
+                name = f"{checkpoint.parent.parent.name}{checkpoint.suffix}"
+                _link_or_copy(checkpoint, members / name)
+                share = weight / len(member.checkpoints)
+                entries.append({"run": member.name, "file": name, "weight": share})
         file = folder.checkpoints / f"ensemble{ENSEMBLE_SUFFIX}"
-        shutil.rmtree(folder.checkpoints / _MEMBERS, ignore_errors=True)
-        for part in self._parts:
-            _take(part.checkpoint, folder.checkpoints / _MEMBERS / part.file)
-        write_held_out(folder.checkpoints, self._found, self._library)
-        trained = TrainedEnsemble(self._passport(), file)
+        models = tuple(trained for models in self.models for trained in models)
+        trained = TrainedEnsemble(self._passport(entries), file, models)
         write_atomically(file, json.dumps(trained.passport, indent=1) + "\n")
-        print(told(self._found, self._library), flush=True)
-        metrics = metrics_of(self._found)
-        if on_epoch is not None:
-            on_epoch(0, dict(metrics))
-        interruption.check()
-        own = self._seconds + time.perf_counter() - started
+        metrics = record_combination(
+            folder.checkpoints, self.found, self.library, interruption, on_epoch
+        )
+        own = self.seconds + time.perf_counter() - started
         return Fitted(
             trained,
             file,
-            own + seconds_of(self._members),
+            own + seconds_of([member for member, _ in self._used]),
             metrics,
-            split_fingerprint=self._library[0].summary.split_fingerprint,
+            split_fingerprint=self.library[0].summary.split_fingerprint,
         )
 
     def training_batch(self) -> None:
         return None
 
-    def _passport(self) -> dict[str, Any]:
-        data, pictures = self._data, self._data.pictures
-        members = [
-            {"run": part.member.name, "file": part.file, "weight": part.weight}
-            for part in self._parts
-        ]
+    def _passport(self, members: list[dict[str, Any]]) -> dict[str, Any]:
+        pictures = self.data.pictures
         return {
-            "settings": to_plain(self._settings) | {"resume": None},
+            "settings": to_plain(self.resolved.settings) | {"resume": None},
             "class_names": list(pictures.class_names),
             **pictures.format.plain(),
-            "split_fingerprint": data.split.fingerprint,
+            "split_fingerprint": self.data.split.fingerprint,
             "epochs": 0,
-            "ensemble": {"way": self._found.way, "members": members},
+            "ensemble": {"way": self.found.way, "members": members},
         }
 
 
-def _take(source: Path, target: Path) -> None:
-    """The same file under a second name: files of a run are replaced, never written into."""
+def choose_members(
+    settings: RunSettings, model: EnsembleSettings, library: Sequence[Member]
+) -> Combination:
+    """Choose runs and their weights by the pictures that all of them held out."""
+    return combine(
+        [member.name for member in library],
+        np.stack([member.probs for member in library]),
+        library[0].held_out.targets,
+        ways=[way for way in WAYS if model.way in (way, "best")],
+        at_most=model.at_most,
+        seed=settings.seed,
+    )
+
+
+def read_metadata(file: Path) -> dict[str, Any]:
+    """Read the metadata of an ensemble's file.
+
+    Raises:
+        ConfigError: the file is damaged, or one of its members is gone.
+    """
+    try:
+        passport: dict[str, Any] = json.loads(file.read_bytes())
+        missing = [path.name for path in member_files(passport, file) if not path.is_file()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"run: {file} cannot be read as an ensemble: {error!r}.") from error
+    if missing:
+        raise ConfigError(f"run: of the ensemble {file} the member {missing[0]} is gone.")
+    return passport
+
+
+def member_files(passport: dict[str, Any], file: Path) -> list[Path]:
+    """Return the files of an ensemble's members, which lie beside its own file."""
+    # The name alone counts: nothing outside of the run's folder is ever opened.
+    members = passport["ensemble"]["members"]
+    return [file.parent / _MEMBERS / Path(entry["file"]).name for entry in members]
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name: files of a run are replaced, never written into."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)

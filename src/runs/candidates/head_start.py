@@ -1,4 +1,4 @@
-"""The head that the training of a pretrained network starts from."""
+"""The classifier head that the training of a pretrained network starts from."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from torch import Tensor
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed
-from src.machine.parallel import available_cores
-from src.storage.cache import cache_folder
+from src.runs.build import feature_table
 from src.training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
 from src.training.losses import balanced_weights
 from src.training.task import ClassificationTask
@@ -24,17 +23,17 @@ if TYPE_CHECKING:  # scikit-image takes a moment to import, and not every traini
 __all__ = ["start_head"]
 
 _FOLDS = 3
-# Held-out pictures that tell one penalty from another well enough: no further fold is fitted.
+# Held-out pictures enough to choose the penalty: no further fold is fitted.
 _ENOUGH_HELD_OUT = 5_000
 
 
 def start_head(
     task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
 ) -> FittedHead | None:
-    """Put a head into the network that is fitted to the features of its pretrained weights.
+    """Fit a linear head to the features of a network's pretrained weights, and put it in place.
 
-    The features are those of the training part, unchanged, in the run's own precision; they are
-    kept in the cache like those of any frozen network. What was done is printed.
+    The features are those of the training part, not augmented, in the run's own precision; they are
+    cached like those of any frozen network. A line on the result is printed.
 
     Args:
         task: untrained; its network's head, and that of its average, are changed.
@@ -43,7 +42,7 @@ def start_head(
         device: where to compute the features.
 
     Returns:
-        The head; None where the network's own is not a single linear layer, and stays as it is.
+        The head; None where the network's own is not a single linear layer and is left unchanged.
     """
     # scikit-learn, which divides the folds, takes seconds to import.
     from src.features.calibration import folds_of
@@ -87,7 +86,7 @@ def start_head(
 
 
 def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData) -> str:
-    """How good the head is before anything is trained, in words."""
+    """Describe the accuracy of the head before the training."""
     if not len(data.split.val):  # its pictures train
         return f"accuracy {100 * head.held_out_accuracy:.1f} % on held-out folds"
     found = head(torch.from_numpy(table.part("val"))).argmax(dim=1).numpy()
@@ -98,9 +97,8 @@ def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData) -> str:
 def _features(
     task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
 ) -> FeatureTable:
-    """What the network's head sees of each picture; training and validation share an entry."""
+    """Return the input of the network's head for each picture."""
     from src.features.embedding import NetworkFeatures
-    from src.features.table import FeatureTable
 
     passport = task.metadata
     described = passport["network"] | {
@@ -112,11 +110,4 @@ def _features(
         "memory_format": settings.runtime.memory_format,
     }
     extractor = NetworkFeatures(copy.deepcopy(task.network), described, device)
-    return FeatureTable(
-        data.pictures,
-        data.split,
-        [extractor],
-        cache_dir=cache_folder(settings.data.cache_dir).absolute(),
-        cache_limit_bytes=int(settings.data.cache_limit_gb * 1e9),
-        workers=settings.data.num_workers or available_cores(),
-    )
+    return feature_table(settings, data, [extractor])

@@ -1,4 +1,4 @@
-"""Choices of a classifier on features, kept on disk by what they were made from."""
+"""Choices of a classifier on features, cached on disk by the digest of their inputs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def kept_choice(
     A search that its limit of time has cut short is not kept: another may find more.
 
     Args:
-        settings: whose classifier is "auto"; its limit of seconds and its folds are heeded.
+        settings: whose classifier is "auto", with its limit of seconds and its folds.
         features: (N, D) float32 of the training part.
         targets: (N,) in [0, K).
         contents: (N,) equal where pictures are.

@@ -1,8 +1,12 @@
-"""Finished runs that something new is made of, without training any again."""
+"""Finished runs that are combined into a new one without training any again.
+
+`src.runs.candidates.ensemble` combines their probabilities, `src.runs.candidates.soup` their
+weights; both keep held-out predictions of the validation part, because their choice has seen its
+labels.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,33 +17,47 @@ from numpy.typing import NDArray
 from src.config.checks import ConfigError
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.splits import Split
+from src.ensembles.combine import Combination
+from src.machine.interruption import Interruption
 from src.metrics.summary import metric_key
 from src.records.run import Predictions, RunSummary
-from src.runs.candidates.candidate import Trained
-from src.runs.candidates.choose import ENSEMBLE_SUFFIX, load_trained
-from src.runs.folder import FOLDS, RunFolder
+from src.reporting.tables import Table
+from src.runs.candidates.candidate import Answers, OnEpoch
+from src.runs.folder import RunFolder
+from src.runs.folds import FoldBook
 from src.runs.seal import changed_since
 
-__all__ = ["Member", "NothingGained", "load_member", "read_members"]
+__all__ = [
+    "ENSEMBLE_SUFFIX",
+    "Member",
+    "NothingGained",
+    "read_held_out",
+    "read_members",
+    "record_combination",
+    "seconds_of",
+]
 
+ENSEMBLE_SUFFIX = ".json"
+
+_HELD_OUT = "held_out.parquet"
 # Of this many, each of the five folds of the choice still holds two out.
 _LEAST_PICTURES = 10
 
 
 class NothingGained(ConfigError):
-    """The runs can be combined, and what comes of it is no better than the best of them."""
+    """The runs can be combined, but the combination is no better than the best of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A finished run, or a cross-validation, whose folds answer together.
+    """A finished run, or a cross-validation, whose folds predict together.
 
     Attributes:
         folder: of the run.
         summary: of the run.
-        checkpoints: the file that brings its model back; of a cross-validation one a fold.
-        held_out: by ascending sample id, what it said of pictures that it was not trained on: of
-            the validation part, or out of fold of the training and the validation part.
+        checkpoints: the file that its model is loaded from; of a cross-validation one a fold.
+        held_out: by ascending sample id, predictions of pictures that it was not trained on: those
+            of the validation part, or out of fold of the training and the validation part.
     """
 
     folder: RunFolder
@@ -58,7 +76,7 @@ class Member:
 
     @property
     def latency_ms(self) -> float:
-        """For one picture, as it was measured when the run ended; NaN if it was not."""
+        """Milliseconds for one picture, measured when the run ended; NaN if it was not."""
         return self._cost("latency_ms")
 
     @property
@@ -66,13 +84,13 @@ class Member:
         return self._cost("training_seconds")
 
     def _cost(self, name: str) -> float:
-        """Of all folds, whose mean the summary has."""
+        """The sum over all folds, of which the summary has the mean."""
         each = self.summary.metrics.get(metric_key("cost", name), float("nan"))
         return len(self.checkpoints) * each
 
 
 def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> list[Member]:
-    """The runs, in their order, each once.
+    """Read runs to combine, in their order, each once.
 
     Raises:
         ConfigError: fewer than two, one that is not finished, that has lost its predictions or its
@@ -100,13 +118,55 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
     return [first, *others]
 
 
-def load_member(member: Member) -> list[Trained]:
-    """The trained model of a member; of a cross-validation that of each fold.
+def record_combination(
+    checkpoints: Path,
+    found: Combination,
+    library: Sequence[Member],
+    interruption: Interruption,
+    on_epoch: OnEpoch | None,
+) -> dict[str, float]:
+    """Write the held-out predictions of a combination, print what it consists of, and report it.
+
+    Args:
+        checkpoints: folder of the run's checkpoints.
+        found: the combination.
+        library: the runs that it was chosen from.
+        interruption, on_epoch: see `Candidate.fit`.
+
+    Returns:
+        Its validation metrics, by `val/{metric}`.
+    """
+    replace(library[0].held_out, probs=found.probs).write(checkpoints / _HELD_OUT)
+    print(_description(found, library), flush=True)
+    values = {
+        "accuracy": found.accuracy,
+        "loss": found.log_loss,
+        "best_member_accuracy": found.best_accuracy,
+        "best_member_p_value": found.test.p_value,
+    }
+    metrics = {metric_key("val", name): value for name, value in values.items()}
+    if on_epoch is not None:
+        on_epoch(0, dict(metrics))
+    interruption.check()
+    return metrics
+
+
+def read_held_out(checkpoints: Path) -> Answers:
+    """Read the predictions of a combination for each picture, made without that picture.
 
     Raises:
-        ConfigError: a file is damaged.
+        ValueError: the file is damaged or gone.
     """
-    return [load_trained(checkpoint) for checkpoint in member.checkpoints]
+    try:
+        kept = Predictions.read(checkpoints / _HELD_OUT)
+    except FileNotFoundError as error:
+        raise ValueError(f"{checkpoints} has lost its {_HELD_OUT}") from error
+    return kept.probs, kept.targets, kept.sample_ids
+
+
+def seconds_of(members: Sequence[Member]) -> float:
+    """Return the seconds that the trainings of the members took together."""
+    return float(np.nansum([member.training_seconds for member in members]))
 
 
 def _alike(one: Member, other: Member) -> bool:
@@ -173,15 +233,47 @@ def _refuse_changed(folder: RunFolder) -> None:
 
 
 def _folds(folder: RunFolder) -> list[RunFolder] | None:
-    """The runs of a cross-validation's folds; None for a run of its own.
+    """Return the runs of a cross-validation's folds; None for a run of its own.
 
     Raises:
         ValueError: the list is damaged, or one of them is gone.
     """
-    try:
-        runs = json.loads((folder.path / FOLDS).read_bytes())["runs"]
-    except FileNotFoundError:
+    book = FoldBook.read(folder)
+    if book is None:
         return None
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder.path / FOLDS} names no runs") from error
-    return [RunFolder.open(folder.path.parent / name) for name in runs.values()]
+    return [RunFolder.open(folder.path.parent / name) for name in book.runs.values()]
+
+
+def _description(found: Combination, library: Sequence[Member]) -> str:
+    """Return a table of the members by weight, with sentences on accuracy and latency."""
+    targets = library[0].held_out.targets
+    used = [i for i in np.argsort(-found.weights, kind="stable").tolist() if found.weights[i]]
+    rows = tuple(
+        (
+            f"{found.weights[i]:.3f}",
+            f"{100 * np.mean(library[i].probs.argmax(axis=1) == targets):.2f} %",
+            f"{library[i].latency_ms:.3g}",
+            library[i].name,
+        )
+        for i in used
+    )
+    table = Table(
+        title=f"Members, by {found.way}",
+        headers=("weight", "accuracy", "ms", "run"),
+        rows=rows,
+        numbers=frozenset({0, 1, 2}),
+    )
+    return "\n".join([table.text(100), *found.sentences, _price(found, library)])
+
+
+def _price(found: Combination, library: Sequence[Member]) -> str:
+    best = next(member for member in library if member.name == found.best)
+    alone = f"{best.latency_ms:.3g} ms"
+    if found.way == "soup":
+        return f"It is one network, and takes as long as one of them: {alone} for a picture."
+    members = [m for m, weight in zip(library, found.weights, strict=True) if weight]
+    together = sum(member.latency_ms for member in members)
+    return (
+        f"One picture takes its members {together:.3g} ms, one after another; the best alone takes "
+        f"{alone}."
+    )

@@ -1,4 +1,4 @@
-"""Networks as candidates: Lightning fits them, torch asks them."""
+"""Networks as candidates, trained by Lightning."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from src.runs.build.objects import input_of
 from src.runs.candidates.candidate import Answers, Fitted, OnEpoch
 from src.runs.candidates.head_start import start_head
 from src.runs.folder import RunFolder
-from src.runs.resolve import Resolved, resolve
+from src.runs.resolve import Resolved, use_threads
 from src.serving.bundle import write_bundle
 from src.serving.predictor import Predictor
 from src.serving.whole_network import network_classifier
@@ -48,7 +48,7 @@ __all__ = ["NetworkCandidate", "TrainedNetwork"]
 
 @dataclass
 class TrainedNetwork:
-    """A network that can be asked.
+    """A trained network.
 
     Attributes:
         task: in eval mode, on `device`.
@@ -65,7 +65,7 @@ class TrainedNetwork:
     def of(
         cls, task: ClassificationTask, settings: RunSettings, device: torch.device
     ) -> TrainedNetwork:
-        """The trained network of a run with these settings."""
+        """Return the trained network of a run with these settings."""
         task.to(device)
         return cls(task, device, settings.runtime.precision, settings.trainer.tta)
 
@@ -79,7 +79,7 @@ class TrainedNetwork:
 
     @property
     def format(self) -> PictureFormat:
-        """That of the pictures which the network takes."""
+        """The format of the pictures that the network takes."""
         return PictureFormat.of(self.passport)
 
     def predict(self, data: PictureData, part: str) -> Answers:
@@ -106,7 +106,7 @@ class TrainedNetwork:
     def class_maps(self) -> ClassMaps | None:
         network = self.task.evaluated.eval()
         if isinstance(network, HasScoreMaps):
-            return self._asked(
+            return self._class_maps(
                 partial(class_maps, network), "Where the network sees a class: brighter is surer"
             )
         shape = (1, self.format.channels, *self.format.image_size)
@@ -114,12 +114,12 @@ class TrainedNetwork:
         layer = find_map_layer(network, blank)
         if layer is None:
             return None
-        return self._asked(
+        return self._class_maps(
             partial(grad_cam, network, layer),
             "What the network looked at: brighter speaks more for the class",
         )
 
-    def _asked(self, maps: Callable[[Tensor, Tensor], Tensor], title: str) -> ClassMaps:
+    def _class_maps(self, maps: Callable[[Tensor, Tensor], Tensor], title: str) -> ClassMaps:
         def of(images: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
             with torch.no_grad():  # in full precision: gradients of small scores vanish in half
                 found = maps(self._normalized(images), torch.from_numpy(classes).to(self.device))
@@ -145,23 +145,17 @@ class NetworkCandidate:
 
     def __init__(self, resolved: Resolved, data: PictureData) -> None:
         settings = resolved.settings
-        if isinstance(settings.runtime.threads, int):
-            torch.set_num_threads(settings.runtime.threads)
+        use_threads(settings)
         self.resolved = resolved
         self._settings = settings
         self._data = data
         self._task = build.build_task(settings, data)
 
-    @classmethod
-    def chosen(cls, settings: RunSettings, data: PictureData) -> NetworkCandidate:
-        """The candidate of these settings, with every `auto` measured and chosen."""
-        return cls(resolve(settings, data), data)
-
     @property
     def num_parameters(self) -> int:
         return cost.num_parameters(self._task.network)
 
-    def words(self) -> str:
+    def description(self) -> str:
         return f"{self.num_parameters:,} parameters"
 
     def fit(
@@ -207,7 +201,7 @@ class NetworkCandidate:
                 ) from error
 
     def join(self, folder: RunFolder, interruption: Interruption) -> None:
-        """Train on a further device in the run of the first one, which keeps the books."""
+        """Train on a further device in the run of the first one, which keeps the records."""
         self._fit(folder, None, interruption, None)
 
     def _fit(
@@ -258,7 +252,7 @@ class NetworkCandidate:
         )
 
     def _store_front(self, device: torch.device) -> None:
-        """Compute what the frozen stages say of the training pictures, where it is to be kept."""
+        """Compute the output of the frozen stages for the training pictures, where it is kept."""
         settings, data = self._settings, self._data
         model = build.network_of(settings)
         if not (model.frozen_stages and model.stored_views):

@@ -1,4 +1,4 @@
-"""Which frozen networks suit some pictures, told from a few of them before all are described."""
+"""The choice of frozen networks, ranked on a sample before all pictures are described."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from src.storage.cache import Record, load_record, store_record
 __all__ = ["NetworkChoice", "RankedNetwork", "choose_networks"]
 
 _SAMPLE = 500
-# Networks are looked at one after another, and each takes seconds: the best known ones come first.
+# Each network takes seconds to rank: those with the best published accuracy come first.
 _MOST_NETWORKS = 12
 _MOST_TOGETHER = 3
 # Of the time that ranking and describing may take: for ranking, and for describing by several
 # networks, of which each adds less than the one before it.
 _SHARE, _TOGETHER_SHARE = 0.25, 0.6
-# Pictures that tell a network's speed well enough to see that it cannot be afforded.
+# Pictures enough to measure whether a network is too slow.
 _PROBE = 16
 # Smaller pictures for the fastest network, where none can be afforded at its own size.
 _STEP, _SMALLEST = 32, 96
@@ -45,13 +45,13 @@ _UNKNOWN_ACCURACY = 75.0
 
 @dataclass(frozen=True)
 class RankedNetwork:
-    """A frozen network, judged by what its features of a sample are worth.
+    """A frozen network, ranked by a classifier on its features of a sample.
 
     Attributes:
         name: timm's.
         accuracy, error: cross-validated accuracy of a quick head and its standard error, in [0, 1].
         logme: see `src.features.transfer.logme`.
-        images_per_second: that it describes.
+        images_per_second: speed at which it computes features.
     """
 
     name: str
@@ -73,11 +73,11 @@ class RankedNetwork:
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """Networks whose features are worth the time that they take.
+    """The chosen networks.
 
     Attributes:
         networks: timm's names; the features of several stand one after another.
-        notes: how they were chosen, for the person.
+        notes: lines on how they were chosen.
         input_size: pixels of a side that they take pictures at; None for their native size.
     """
 
@@ -91,10 +91,11 @@ def choose_networks(
 ) -> NetworkChoice:
     """Rank the networks that this machine can load, and choose one or several of them.
 
-    Each that describes all pictures in time describes a sample of the training part first; a quick
-    head is cross-validated on that, also on the features of the best ones together. Chosen are as
-    many together as can be afforded and are not worse than the best by more than a standard error.
-    Where no network can be afforded at its own size, the fastest one gets smaller pictures.
+    Each that describes all pictures in time computes features of a sample of the training part; a
+    fast head is cross-validated on them, and on the joined features of the best networks. The
+    choice is the largest group that describes all pictures in time and is not worse than the best
+    by more than a standard error. Where no network is fast enough at its own size, the fastest one
+    gets smaller pictures.
 
     Args:
         settings: of a run, its model one of `EmbeddingSettings`.
@@ -160,7 +161,7 @@ def _ranking(
     count: int,
     seconds: float | None,
 ) -> _Ranking:
-    """Return what the sample says, now or when the same networks were ranked on it earlier.
+    """Rank on the sample, or load the ranking of the same networks on the same sample.
 
     Args:
         settings, data: see `choose_networks`.
@@ -248,7 +249,7 @@ def _joined(group: Sequence[RankedNetwork]) -> str:
 
 
 def _known(configured: Sequence[str]) -> list[str]:
-    """Networks that can be loaded without a connection, the best known first."""
+    """Return networks that load without a connection, the highest published accuracy first."""
     found = [one for one in loadable() if one.library == "timm"]
     found.sort(key=lambda one: -(one.accuracy or _UNKNOWN_ACCURACY))
     names = [*configured, *(one.name for one in found)]
@@ -268,7 +269,7 @@ def _affordable(
 
 
 class _Sample:
-    """Some training pictures, described by one network after another."""
+    """A sample of the training pictures, with their features of one network after another."""
 
     def __init__(
         self, settings: RunSettings, data: PictureData, indices: NDArray[np.int64]
@@ -331,7 +332,7 @@ class _Sample:
 
 
 def _scaled(features: Floats) -> Floats:
-    """Centred, and of a total variance of 1, as the blocks of several networks are joined."""
+    """Centre features and scale them to a total variance of 1, as joined networks are scaled."""
     centred = features - features.mean(axis=0, keepdims=True)
     scaled: Floats = centred / max(float(np.sqrt(centred.var(axis=0).sum())), 1e-12)
     return scaled

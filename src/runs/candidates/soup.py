@@ -1,8 +1,9 @@
-"""The mean of several networks' weights, as a candidate: what is fitted is whose."""
+"""The mean of several networks' weights, as a candidate: the fit finds which ones to average."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,23 +13,27 @@ import torch
 from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
-from src.config.ensemble import EnsembleSettings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
+from src.ensembles.combine import Combination
 from src.ensembles.soup import greedy_soup
 from src.machine.interruption import Interruption
-from src.runs.candidates.candidate import Answers, Fitted, OnEpoch
-from src.runs.candidates.combined import metrics_of, read_held_out, seconds_of, told, write_held_out
-from src.runs.candidates.members import Member, NothingGained, load_member, read_members
+from src.runs.candidates.candidate import Answers, Fitted, OnEpoch, Trained
+from src.runs.candidates.members import (
+    Member,
+    NothingGained,
+    read_held_out,
+    record_combination,
+    seconds_of,
+)
 from src.runs.candidates.network import TrainedNetwork
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved
 from src.tracking.tracker import Tracker
 from src.training.checkpoints import AtomicCheckpointIO
-from src.training.task import ClassificationTask
 from src.training.weight_averages import mean_of_weights, renew_batch_statistics
 
-__all__ = ["SoupCandidate", "TrainedSoup"]
+__all__ = ["SoupCandidate", "TrainedSoup", "choose_soup", "networks_of"]
 
 _FILE = "soup.ckpt"
 # Batch statistics settle long before every training picture has been seen.
@@ -41,75 +46,43 @@ class TrainedSoup(TrainedNetwork):
     """A network like any other, but for the validation part, by which it was chosen.
 
     Attributes:
-        checkpoints: the folder where the answers lie that were held out when it was made.
+        checkpoints: the folder of the held-out predictions that were kept when it was made.
     """
 
     checkpoints: Path
-
-    @classmethod
-    def from_file(
-        cls, file: Path, task: ClassificationTask, settings: RunSettings, device: torch.device
-    ) -> TrainedSoup:
-        """The soup of a checkpoint, with the settings of its first member."""
-        task.to(device)
-        runtime, trainer = settings.runtime, settings.trainer
-        return cls(task, device, runtime.precision, trainer.tta, file.parent)
 
     def predict(self, data: PictureData, part: str) -> Answers:
         return read_held_out(self.checkpoints) if part == "val" else super().predict(data, part)
 
 
+@dataclass(frozen=True)
 class SoupCandidate:
-    """Runs to choose from, chosen: everything but writing it down happens here.
+    """Networks whose mean weights are better than the best of them; the fit writes the mean.
 
-    Args:
-        settings: of the run.
-        model: its model.
-        data: the pictures, those of every run that is named.
-
-    Raises:
-        ConfigError: runs that are no networks of one architecture on these pictures.
-        NothingGained: no mean of their weights is better than the best of them.
+    Attributes:
+        resolved: settings of the run.
+        library: the runs to choose from.
+        found: which of them are averaged.
+        network: with the mean of their weights.
+        seconds: that the choice took.
     """
 
-    def __init__(self, settings: RunSettings, model: EnsembleSettings, data: PictureData) -> None:
-        started = time.perf_counter()
-        self.resolved = Resolved(settings)
-        self._library = read_members(model.runs, Path(settings.output_dir), data)
-        self._trained = _alike(self._library)
-        self._data = data.formatted(self._trained[0].format)
-        states = [trained.task.evaluated.state_dict() for trained in self._trained]
-        self._states = [{name: t.clone() for name, t in state.items()} for state in states]
-        targets = self._library[0].held_out.targets
-        self._found = greedy_soup(
-            [member.name for member in self._library], self._ask, targets, seed=settings.seed
-        )
-        self._chosen = tuple(np.flatnonzero(self._found.weights).tolist())
-        accuracies = [float((m.probs.argmax(axis=1) == targets).mean()) for m in self._library]
-        best = int(np.argmax(accuracies))
-        if len(self._chosen) == 1:
-            raise NothingGained(
-                f"soup: no mean of the weights of these {len(self._library)} networks is as good "
-                f"as {self._library[best].name} alone ({100 * accuracies[best]:.1f} % of the "
-                "validation part): networks that started from different weights usually do not "
-                "average."
-            )
-        own = self._ask(self._chosen)  # which also leaves its weights in the network
-        reached = float((own.argmax(axis=1) == targets).mean())
-        if reached <= accuracies[best]:
-            raise NothingGained(
-                f"soup: the mean of the weights of {len(self._chosen)} networks has "
-                f"{100 * reached:.1f} % of the validation part right, no more than "
-                f"{self._library[best].name} alone, so nothing is gained by it."
-            )
-        self._seconds = time.perf_counter() - started
+    resolved: Resolved
+    library: Sequence[Member]
+    found: Combination
+    network: TrainedNetwork
+    seconds: float
 
     @property
     def num_parameters(self) -> int:
-        return self._trained[0].num_parameters
+        return self.network.num_parameters
 
-    def words(self) -> str:
-        return f"the mean of {len(self._chosen)} of {len(self._library)} networks"
+    @property
+    def _used(self) -> list[Member]:
+        return [one for one, w in zip(self.library, self.found.weights, strict=True) if w]
+
+    def description(self) -> str:
+        return f"the mean of {len(self._used)} of {len(self.library)} networks"
 
     def fit(
         self,
@@ -119,9 +92,8 @@ class SoupCandidate:
         on_epoch: OnEpoch | None,
     ) -> Fitted:
         started = time.perf_counter()
-        task = self._trained[0].task
-        members = [self._library[i] for i in self._chosen]
-        task.metadata["soup"] = [member.name for member in members]
+        network, task = self.network, self.network.task
+        task.metadata["soup"] = [member.name for member in self._used]
         file = folder.checkpoints / _FILE
         content = {
             "state_dict": task.state_dict(),
@@ -129,57 +101,117 @@ class SoupCandidate:
             "bakeoff": task.metadata,
         }
         AtomicCheckpointIO().save_checkpoint(content, file)
-        write_held_out(folder.checkpoints, self._found, self._library)
-        print(told(self._found, self._library), flush=True)
-        metrics = metrics_of(self._found)
-        if on_epoch is not None:
-            on_epoch(0, dict(metrics))
-        interruption.check()
-        own = self._seconds + time.perf_counter() - started
-        first = self._trained[0]
-        trained = TrainedSoup(task, first.device, first.precision, first.tta, folder.checkpoints)
-        return Fitted(trained, file, own + seconds_of(members), metrics)
+        metrics = record_combination(
+            folder.checkpoints, self.found, self.library, interruption, on_epoch
+        )
+        own = self.seconds + time.perf_counter() - started
+        trained = TrainedSoup(
+            task, network.device, network.precision, network.tta, folder.checkpoints
+        )
+        return Fitted(trained, file, own + seconds_of(self._used), metrics)
 
     def training_batch(self) -> None:
         return None
 
-    def _ask(self, soup: tuple[int, ...]) -> NDArray[np.float32]:
-        """What the mean of these networks' weights says of the validation part."""
-        if len(soup) == 1:
-            return self._library[soup[0]].probs
-        first = self._trained[0]
-        state = mean_of_weights([self._states[i] for i in soup])
-        first.task.evaluated.load_state_dict(state)
-        renew_batch_statistics(first.task.evaluated, self._pictures())
-        # Where the evaluated weights are a moving average, there is another set beside them.
-        first.task.network.load_state_dict(first.task.evaluated.state_dict())
-        probs, _, _ = first.predict(self._data, "val")
-        return probs
 
-    def _pictures(self) -> list[torch.Tensor]:
-        """Training pictures without augmentation, normalised, in an order that is always so."""
-        task, device = self._trained[0].task, self._trained[0].device
-        most = max(1, _PICTURES_FOR_STATISTICS // self._data.batch_size)
-        batches = islice(self._data.batches("train", training=True), most)
-        return [task.normalized(batch.images.to(device)) for batch in batches]
+def networks_of(
+    library: Sequence[Member], models: Sequence[Sequence[Trained]]
+) -> list[TrainedNetwork]:
+    """Return the networks of runs that can be averaged.
 
-
-def _alike(members: list[Member]) -> list[TrainedNetwork]:
-    """Their networks; members of one architecture are asked for.
+    Args:
+        library: the runs.
+        models: of each run its trained models: of a cross-validation one a fold.
 
     Raises:
-        ConfigError: one is no network, or built in another way than the first.
+        ConfigError: one is no network, or of another architecture than the first.
     """
     found: list[TrainedNetwork] = []
-    for member in members:
-        trained, *more = load_member(member)
+    for member, (trained, *more) in zip(library, models, strict=True):
         if more or not isinstance(trained, TrainedNetwork):
             raise ConfigError(f"runs: {member.name} is no network, and only weights have a mean.")
         found.append(trained)
         for key in _SAME:
             if trained.passport.get(key) != found[0].passport.get(key):
                 raise ConfigError(
-                    f"runs: {member.name} and {members[0].name} are networks of different "
+                    f"runs: {member.name} and {library[0].name} are networks of different "
                     f"architectures ({key} differs), whose weights have no mean."
                 )
     return found
+
+
+def choose_soup(
+    settings: RunSettings,
+    library: Sequence[Member],
+    networks: Sequence[TrainedNetwork],
+    data: PictureData,
+) -> Combination:
+    """Choose networks by the accuracy of their mean, and leave it in the first of them.
+
+    Args:
+        settings: of the run.
+        library: the runs.
+        networks: of these runs; the weights of the first are replaced.
+        data: the pictures, those of every run.
+
+    Raises:
+        NothingGained: no mean of their weights is better than the best of them.
+    """
+    averaged = _Averaged(networks, [member.probs for member in library], data)
+    targets = library[0].held_out.targets
+    names = [member.name for member in library]
+    found = greedy_soup(names, averaged.probabilities, targets, seed=settings.seed)
+    chosen = tuple(np.flatnonzero(found.weights).tolist())
+    accuracies = [float((m.probs.argmax(axis=1) == targets).mean()) for m in library]
+    best = int(np.argmax(accuracies))
+    if len(chosen) == 1:
+        raise NothingGained(
+            f"soup: no mean of the weights of these {len(library)} networks is as good "
+            f"as {library[best].name} alone ({100 * accuracies[best]:.1f} % of the "
+            "validation part): networks that started from different weights usually do not "
+            "average."
+        )
+    own = averaged.probabilities(chosen)  # which also leaves its weights in the network
+    reached = float((own.argmax(axis=1) == targets).mean())
+    if reached <= accuracies[best]:
+        raise NothingGained(
+            f"soup: the mean of the weights of {len(chosen)} networks has "
+            f"{100 * reached:.1f} % of the validation part right, no more than "
+            f"{library[best].name} alone, so nothing is gained by it."
+        )
+    return found
+
+
+class _Averaged:
+    """Means of networks' weights, computed in the first network."""
+
+    def __init__(
+        self,
+        networks: Sequence[TrainedNetwork],
+        alone: Sequence[NDArray[np.float32]],
+        data: PictureData,
+    ) -> None:
+        self._first = networks[0]
+        self._alone = alone
+        self._data = data.formatted(self._first.format)
+        states = [network.task.evaluated.state_dict() for network in networks]
+        self._states = [{name: t.clone() for name, t in state.items()} for state in states]
+
+    def probabilities(self, chosen: tuple[int, ...]) -> NDArray[np.float32]:
+        """Predict the validation part with the mean of some networks' weights, (N, K)."""
+        if len(chosen) == 1:
+            return self._alone[chosen[0]]
+        task = self._first.task
+        task.evaluated.load_state_dict(mean_of_weights([self._states[i] for i in chosen]))
+        renew_batch_statistics(task.evaluated, self._training_images())
+        # Where the evaluated weights are a moving average, there is another set beside them.
+        task.network.load_state_dict(task.evaluated.state_dict())
+        probs, _, _ = self._first.predict(self._data, "val")
+        return probs
+
+    def _training_images(self) -> list[torch.Tensor]:
+        """Training images without augmentation, normalised, in an order that is always so."""
+        task, device = self._first.task, self._first.device
+        most = max(1, _PICTURES_FOR_STATISTICS // self._data.batch_size)
+        batches = islice(self._data.batches("train", training=True), most)
+        return [task.normalized(batch.images.to(device)) for batch in batches]

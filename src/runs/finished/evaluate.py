@@ -1,4 +1,4 @@
-"""Coming back to a finished run: measuring it once more."""
+"""The measuring of a finished run once more."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from src.data.loading.datamodule import PictureData
 from src.data.splitting.test_usage import count_test_measurement
 from src.records.run import RunSummary
 from src.runs.build import build_data
-from src.runs.candidates.candidate import Trained
+from src.runs.candidates.candidate import Measured, Trained, measure_part
 from src.runs.candidates.choose import load_trained
 from src.runs.folder import RunFolder
-from src.runs.measure import Measured, measure_part
 from src.runs.seal import amending
 from src.tracking.tracker import Tracker
 
@@ -29,7 +28,7 @@ _WITH_CURVES = ("train/accuracy", "train/loss", "val/accuracy", "val/loss")
 
 @dataclass(frozen=True)
 class Revisited:
-    """A finished run with what it needs to be asked again."""
+    """A finished run with its settings, pictures and trained model."""
 
     folder: RunFolder
     settings: RunSettings
@@ -43,7 +42,7 @@ def measure_again(
     """Measure one part; keep metrics and predictions in the run's folder and in MLflow.
 
     Returns:
-        the metrics by `{split}/{metric}`, and for the test part how often it has been measured.
+        The metrics by `{split}/{metric}`, and for the test part how often it has been measured.
 
     Raises:
         ConfigError: the pictures are not those that the run was trained and split on.
@@ -64,7 +63,7 @@ def measure_again(
 
 
 def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
-    """Bring a run's model and pictures back.
+    """Load a run's model and open its pictures.
 
     Raises:
         ConfigError: the pictures are not those that the run was trained and split on.
@@ -84,7 +83,7 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
     """Measure one part; keep metrics and predictions in the run's folder.
 
     Returns:
-        what was measured, and for the test part how often it has been.
+        The measurement, and for the test part how often it has been measured.
 
     Raises:
         ConfigError: the data has no such part.
@@ -121,11 +120,11 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
 
 
 def reopen(folder: RunFolder, settings: RunSettings, uri: str | None) -> Tracker:
-    """The diary of a finished run once more; whoever opens it closes it with the run's status.
+    """Reopen the record of a finished run; the caller finishes it with the run's status.
 
     Args:
         settings: of the run.
-        uri: where it is mirrored; None for where it said so itself.
+        uri: where it is mirrored; None for the address in its settings.
     """
     return Tracker.start(
         folder.path,

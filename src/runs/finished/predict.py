@@ -1,4 +1,4 @@
-"""Labels for picture files: a table of all, and pictures of those worth a look."""
+"""Labels for picture files: a CSV table of all, and contact sheets of some."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ __all__ = ["label_pictures"]
 
 
 def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> str:
-    """Write a CSV row for every readable picture, in order, and sheets of those worth a look.
+    """Write a CSV row for every readable picture, in order, and contact sheets of some.
 
-    What has no row is named on standard error. Memory does not grow with the number of pictures. A
-    CSV file takes its name when it is whole, and one that was there before stays until then.
+    Files without a row are named on standard error. Memory does not grow with the number of
+    pictures. An earlier CSV file is replaced only when the new one is complete.
 
     Args:
         model: a run's checkpoint, or the bundle of an exported variant.
-        found: picture files and others; earlier answers that lie among them are left out.
+        found: picture files and others; contact sheets of earlier calls among them are left out.
         settings: what to write, and where to.
 
     Returns:
-        what was done, in a sentence.
+        A sentence on what was done.
 
     Raises:
         ConfigError: nothing can be read or explained, a place to write to is taken or cannot be
@@ -76,7 +76,7 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
 
 @dataclass(frozen=True)
 class _Sheets:
-    """Where pictures of pictures go: beside the CSV file, and over nothing but earlier ones."""
+    """Paths of the contact sheets, beside the CSV file; only earlier sheets are overwritten."""
 
     table: Path | None = None
     labels: Path | None = None
@@ -116,13 +116,13 @@ def _keep_pictures(out: str | None, found: Listing) -> None:
 
 
 def _is_special(out: str) -> bool:
-    """Whether it is a terminal, a pipe or a device, which is written to as it is."""
+    """Return whether `out` is a terminal, a pipe or a device, which is written to directly."""
     return os.path.exists(out) and not os.path.isfile(out) and not os.path.isdir(out)
 
 
 @contextmanager
 def _output(out: str | None) -> Iterator[TextIO]:
-    """What the rows are written to; a file is put in its place when the block has ended."""
+    """Yield a stream for the rows; a file is put in its place when the block has ended."""
     if out is None:
         with _standard_output() as stream:
             yield stream
@@ -151,7 +151,7 @@ def _output(out: str | None) -> Iterator[TextIO]:
 
 @contextmanager
 def _standard_output() -> Iterator[TextIO]:
-    """Rows for a person are plain text in the terminal's encoding; for a program they are UTF-8."""
+    """Yield standard output: in the terminal's encoding, or as UTF-8 for a program."""
     stream = direct(sys.stdout)
     if stream.isatty() or not isinstance(stream, TextIOWrapper):
         yield sys.stdout
@@ -173,7 +173,7 @@ def _standard_output() -> Iterator[TextIO]:
 
 
 def _opened(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMaps | None]:
-    """What labels, and what explains it where that is asked for."""
+    """Open the predictor of a model, and its class maps where `explain` is set."""
     # torch: after all that may be refused at once
     from src.runs.candidates.choose import load_trained
     from src.serving.bundle import open_predictor
@@ -227,7 +227,7 @@ def _draw_labels(sample: GuessSample, sheet: Path) -> None:
 
 
 def _shown(path: str) -> NDArray[np.uint8]:
-    """A picture for a sheet; grey if it has gone or changed since it was labelled."""
+    """Return a thumbnail, (3, H, W) uint8; grey if the file has gone or changed meanwhile."""
     try:
         return thumbnail(path)
     except (OSError, PictureError):
@@ -235,7 +235,7 @@ def _shown(path: str) -> NDArray[np.uint8]:
 
 
 def _explain(guesses: Sequence[Guess], predictor: Predictor, maps: ClassMaps, sheet: Path) -> None:
-    """Draw where a few pictures speak for their label, and where for the class after it."""
+    """Draw maps of a few pictures for their label and for the second most probable class."""
     from src.reporting.map_sheet import likeliest, rivals_sheet
     from src.reporting.style import save
 

@@ -11,10 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.config.checks import ConfigError, to_plain
+from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
-from src.config.stored import stored_settings
 from src.data.decoding.decode import PictureError, PictureFormat, decode_picture
 from src.data.decoding.depth import ScaleBy, chosen_range
 from src.data.loading.datamodule import PictureData
@@ -167,11 +166,7 @@ def test_the_scale_is_part_of_the_metadata_and_of_the_settings(tmp_path: Path) -
         data_of(tmp_path / "deep", "data.value_range=[5,5]")
 
 
-def test_earlier_runs_keep_the_scale_of_16_bits() -> None:
-    settings = compose_settings(RunSettings, ["data=folder", "data.root=/a"])
-    plain = to_plain(settings)
-    del plain["data"]["value_range"]
-    assert stored_settings(plain).data.value_range == [0.0, 65535.0]
+def test_metadata_without_a_range_mean_all_16_bits() -> None:
     metadata = {"image_size": [8, 8], "channels": 1}
     assert PictureFormat.of(metadata).value_range == (0, 65535)
 

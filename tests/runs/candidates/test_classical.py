@@ -20,12 +20,6 @@ from src.runs.resume_settings import read_run_settings
 FAST = ["model=handcrafted", "tracking=none", "tracking.figures=false"]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
-
-
 def fit(output_dir: Path, *words: str, on_epoch=None) -> RunSummary:
     settings = read_run_settings([*FAST, f"output_dir={output_dir}", *words])
     summary = run_experiment(settings, on_epoch)

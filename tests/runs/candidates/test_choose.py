@@ -4,7 +4,7 @@ import pytest
 
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
-from src.runs.candidates.origin import Origin, origin_of
+from src.runs.candidates.choose import Origin, origin_of
 
 
 def origin(*words: str) -> Origin:

@@ -30,12 +30,6 @@ SMALL = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
-
-
 def train(output_dir: Path, *words: str, on_epoch=None) -> RunSummary:
     words = (*SMALL, f"output_dir={output_dir}", *words)
     command = shlex.join(["python", "-m", "src.train", *words])

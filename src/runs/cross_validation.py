@@ -1,0 +1,267 @@
+"""A cross-validation: one run for the whole, and a run of its own for each fold.
+
+Each fold's run is an ordinary one with `cv.fold` set, so it can be repeated by hand, and one that
+was interrupted goes on. The whole keeps the out-of-fold predictions of every training and
+validation picture.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from src.config.checks import ConfigError, to_plain
+from src.config.compose import leaves, word_of
+from src.config.schema import RunSettings
+from src.data.loading.datamodule import PictureData
+from src.data.splitting.splits import PARTS
+from src.machine.interruption import Interruption
+from src.records.run import Predictions, RunSummary
+from src.reporting.suspects import doubtful_labels
+from src.runs.build import build_fold
+from src.runs.candidates.candidate import OnEpoch
+from src.runs.candidates.choose import candidate_of
+from src.runs.folder import RunFolder
+from src.runs.folds import FoldBook, fold_means, joined, mean_of
+from src.runs.lifecycle import ParentLink, Run, open_folder, show_finished
+from src.runs.resolve import Resolved
+from src.runs.resume import finished_before, finished_summary, with_format
+from src.runs.seal import changed_since
+from src.runs.single import run_single
+from src.storage.files import write_atomically
+from src.tracking.addresses import absolute_uri, public_uri
+from src.tracking.mirror_process import MirrorProcess
+from src.tracking.tracker import Tracker
+
+__all__ = ["cross_validate"]
+
+_TABLE = "folds.csv"
+
+
+def cross_validate(
+    settings: RunSettings,
+    data: PictureData,
+    on_fold: OnEpoch | None,
+    *,
+    command: str,
+    parent: ParentLink | None,
+) -> RunSummary:
+    """Train every fold that has not ended yet, and join their results.
+
+    What the settings leave open is measured once, on the first fold.
+
+    Args:
+        settings: with `cv.folds`; with `resume` set to the folder of a cross-validation, that goes
+            on with the folds that are missing.
+        data: divided into its usual parts.
+        on_fold: called with (fold from 0, metrics) after each fold; an exception from it ends the
+            run.
+        command: the command line that repeats the whole.
+        parent: the larger run that the whole belongs to, or None.
+
+    Returns:
+        The summary of the whole; its metrics are means over the folds.
+
+    Raises:
+        ConfigError: the input is wrong, or the pictures are not those of the run that goes on.
+        Exception: a fold failed; the summary is written.
+    """
+    settings = with_format(settings, data)
+    finished = finished_before(settings, data)
+    if finished is not None:
+        return show_finished(finished, settings, parent)
+    whole = settings.cv
+    settings = replace(settings, evaluate_test=False, cv=replace(whole, fold=1))
+    resolved = candidate_of(settings, build_fold(settings, data)).resolved
+    for note in resolved.notes:
+        print(note)
+    early = settings.trainer.early_stopping is not None
+    if not settings.is_idle("trainer.final_weights") and (
+        early or settings.trainer.final_weights == "best"
+    ):
+        print(
+            f"trainer.{'early_stopping' if early else 'final_weights'}: it looks at the fold that "
+            "is held out, so that the figures of the folds flatter a little"
+        )
+    chosen = _differences(settings, resolved.settings)
+    settings = replace(resolved.settings, cv=whole)
+    folder = open_folder(settings)
+    book = FoldBook.open(folder, [*shlex.split(command), *chosen])
+    resolved = replace(resolved, settings=settings)
+    return _CrossValidation(resolved, folder, data, book, parent, on_fold).carry_out()
+
+
+def _differences(asked: RunSettings, chosen: RunSettings) -> list[str]:
+    """Return overrides with what was chosen, so that a repeated fold does not choose again."""
+    before, after = leaves(to_plain(asked)), leaves(to_plain(chosen))
+    return [word_of(key, value) for key, value in after.items() if before[key] != value]
+
+
+class _CrossValidation(Run):
+    def __init__(
+        self,
+        resolved: Resolved,
+        folder: RunFolder,
+        data: PictureData,
+        book: FoldBook,
+        parent: ParentLink | None,
+        on_fold: OnEpoch | None,
+    ) -> None:
+        super().__init__(resolved, folder, data, shlex.join(book.command), parent)
+        self._book = book
+        self._on_fold = on_fold
+        self._mirror: MirrorProcess | None = None
+        self._ended: dict[int, RunSummary] = {}
+
+    @contextmanager
+    def shared_mirror(self) -> Iterator[MirrorProcess | None]:
+        """Yield one process that sends the whole and its folds, unless that of a sweep does."""
+        if self.parent is not None or not self.settings.tracking.enabled:
+            yield None
+            return
+        self._mirror = MirrorProcess(self.folder.path / "tracking" / "mirror.log")
+        try:
+            yield self._mirror
+        finally:
+            self._mirror.close()
+
+    @property
+    def _addresses(self) -> tuple[str, str | None]:
+        """Where runs are sent, and the same as it is written down."""
+        uri, output_dir = self.settings.tracking.uri, self.folder.output_dir
+        return absolute_uri(uri, output_dir), public_uri(uri, output_dir)
+
+    def headline(self) -> str:
+        cv, split = self.settings.cv, self.data.split
+        times = "" if cv.repeats == 1 else f", {cv.repeats} times"
+        return (
+            f"cross-validation of {self.settings.model.name} on {self.settings.data.name}: "
+            f"{cv.folds} folds of {len(split.train) + len(split.val):,} pictures{times}\n"
+            f"run: {self.folder.path}"
+        )
+
+    def work(self, tracker: Tracker, interruption: Interruption) -> None:
+        """Train each fold, then join predictions and metrics and draw the figures."""
+        if self._mirror is not None:
+            self._mirror.replay(self.folder.output_dir, *self._addresses)
+        for number in range(1, self.settings.cv.count + 1):
+            self._train_fold(number, tracker)
+            if self._on_fold is not None:
+                self._on_fold(number - 1, self._ended[number].metrics)
+        self._join(tracker)
+
+    def completed(self, summary: RunSummary) -> RunSummary:
+        ended = [self._ended[number] for number in sorted(self._ended)]
+        first = ended[0] if ended else None
+        fingerprint = None
+        if len(ended) == self.settings.cv.count:
+            # Of the division into folds: equal for runs that hold out the same pictures together.
+            divisions = "\n".join(str(one.split_fingerprint) for one in ended)
+            fingerprint = hashlib.sha256(divisions.encode()).hexdigest()
+        return replace(
+            summary,
+            split_fingerprint=fingerprint,
+            num_parameters=None if first is None else first.num_parameters,
+            folds=self._values(),
+            start=None if first is None else first.start,
+            weights=None if first is None else first.weights,
+        )
+
+    def _train_fold(self, number: int, tracker: Tracker) -> None:
+        """Train one fold, or read the summary that it has from an earlier start."""
+        before = self._book.run(number)
+        summary = None if before is None else _finished_fold(before)
+        if summary is None:
+            settings = self.settings
+            settings = replace(
+                settings,
+                cv=replace(settings.cv, fold=number),
+                resume=None if before is None else str(before.path),
+                # Drawn once for all folds, of which none is the model to use.
+                tracking=replace(settings.tracking, log_model=False, figures=False),
+            )
+            summary = run_single(
+                settings,
+                build_fold(settings, self.data),
+                None,
+                command=shlex.join(self._book.fold_command(number)),
+                parent=self._link(number),
+            )
+        self._ended[number] = summary
+        measured = {k: v for k, v in summary.metrics.items() if k.startswith("val/")}
+        accuracy = summary.metrics["val/accuracy"]
+        print(
+            f"fold {number} of {self.settings.cv.count}: {100 * accuracy:.1f} % right", flush=True
+        )
+        tracker.metrics({f"fold/{k.removeprefix('val/')}": v for k, v in measured.items()}, number)
+
+    def _link(self, number: int) -> ParentLink:
+        parent = self.parent
+
+        def announce(run: RunFolder) -> None:
+            self._book.add(number, run)
+            if parent is not None:
+                parent.announce_fold(run)
+            if self._mirror is not None:
+                self._mirror.follow(run.path, *self._addresses)
+
+        name = self.folder.name if parent is None else parent.name
+        return ParentLink(
+            parent_run_id=self.folder.run_id,
+            name=f"{name}-fold{number:02d}",
+            tags={"bakeoff.fold": str(number)},
+            announce=announce,
+        )
+
+    def _join(self, tracker: Tracker) -> None:
+        """Write out-of-fold predictions, means and figures of all folds."""
+        folds = self.settings.cv.folds or 0
+        runs = [self._book.run(number) for number in sorted(self._ended)]
+        held_out = [Predictions.read(run.predictions / "val.parquet") for run in runs if run]
+        repeats = [joined(held_out[i : i + folds]) for i in range(0, len(held_out), folds)]
+        out_of_fold = mean_of(repeats)
+        self.keep_predictions("val", out_of_fold, tracker)
+        for repeat, predictions in enumerate(repeats if len(repeats) > 1 else (), start=1):
+            self.keep_predictions(f"val-repeat{repeat}", predictions, tracker)
+        table = self.folder.path / _TABLE
+        write_atomically(table, self._table())
+        tracker.artifact(table)
+        self.metrics = fold_means(self._values(), folds)
+        if self.settings.tracking.figures:
+            parts = self.data.split.parts
+            doubtful = [
+                replace(suspect, part=PARTS[parts[suspect.index]])
+                for suspect in doubtful_labels({"val": out_of_fold})
+            ]
+            self.draw(tracker, {"val": out_of_fold}, doubtful)
+        tracker.metrics(self.metrics, step=0, final=True)
+
+    def _values(self) -> dict[str, list[float]]:
+        """Return the values of all folds that ended, of the metrics that each of them has."""
+        ended = [self._ended[number].metrics for number in sorted(self._ended)]
+        common = [key for key in ended[0] if all(key in one for one in ended)] if ended else []
+        return {key: [one[key] for one in ended] for key in common}
+
+    def _table(self) -> str:
+        """Return a row for each fold, as CSV."""
+        values, folds = self._values(), self.settings.cv.folds or 0
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["fold", "repeat", "run", *values])
+        for place, number in enumerate(sorted(self._ended)):
+            row = [number, 1 + place // folds, self._book.runs[number]]
+            rows.writerow([*row, *(one[place] for one in values.values())])
+        return text.getvalue()
+
+
+def _finished_fold(run: RunFolder) -> RunSummary | None:
+    """Return the summary of a fold's run that is finished and whole; None where it must go on."""
+    summary = finished_summary(run)
+    if (changed := changed_since(run.path)) is not None:
+        raise ConfigError(f"resume: {changed}: put the original back, or begin anew.")
+    return summary if (run.predictions / "val.parquet").is_file() else None

@@ -1,0 +1,152 @@
+"""What a cross-validation keeps of its folds: which run is which, and what they give together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean, stdev
+
+import numpy as np
+
+from src.metrics.summary import metric_key
+from src.records.run import Predictions
+from src.runs.folder import FOLDS, RunFolder
+from src.statistics.fold_tests import corrected_resampled_t
+from src.storage.files import write_atomically
+
+__all__ = ["FoldBook", "fold_means", "fold_runs", "joined", "mean_of"]
+
+# Interval ends of one fold's metrics; those of all folds together are computed otherwise.
+_OF_ONE = ("_low", "_high")
+
+
+@dataclass
+class FoldBook:
+    """The content of folds.json, in the folder of a cross-validation.
+
+    Attributes:
+        file: that holds it.
+        command: argument list that repeats the whole.
+        runs: the name of each fold's run, by number from 1.
+    """
+
+    file: Path
+    command: list[str]
+    runs: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> FoldBook | None:
+        """Return the book of a cross-validation; None for any other run.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        file = folder.path / FOLDS
+        try:
+            plain = json.loads(file.read_text(encoding="utf-8"))
+            runs = {int(number): str(name) for number, name in plain["runs"].items()}
+            return cls(file, list(plain["command"]), runs)
+        except FileNotFoundError:
+            return None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{file} names no runs") from error
+
+    @classmethod
+    def open(cls, folder: RunFolder, command: Sequence[str]) -> FoldBook:
+        """Return the book of a run that is resumed, with its first command, or write a new one."""
+        book = cls.read(folder)
+        if book is None:
+            book = cls(folder.path / FOLDS, list(command))
+            book._write()
+        return book
+
+    def add(self, number: int, run: RunFolder) -> None:
+        """Keep the run of a fold on disk, so that it is found whatever ends this process."""
+        self.runs[number] = run.name
+        self._write()
+
+    def run(self, number: int) -> RunFolder | None:
+        """Return the run of a fold; None where none has begun, or its folder is gone."""
+        path = self.file.parent.parent / self.runs.get(number, "")
+        return RunFolder.open(path) if number in self.runs and path.is_dir() else None
+
+    def fold_command(self, number: int) -> list[str]:
+        """Return the argument list that repeats one fold by hand."""
+        newer = {"cv.fold": f"cv.fold={number}", "evaluate_test": "evaluate_test=false"}
+        kept = [word for word in self.command if word.partition("=")[0] not in newer]
+        return [*kept, *newer.values()]
+
+    def _write(self) -> None:
+        plain = {"command": self.command, "runs": self.runs}
+        write_atomically(self.file, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+
+
+def fold_runs(whole: RunFolder) -> list[RunFolder]:
+    """Return the runs of a cross-validation's folds, in order, without those that are gone."""
+    book = FoldBook.read(whole)
+    numbers = [] if book is None else sorted(book.runs)
+    return [run for number in numbers if book and (run := book.run(number)) is not None]
+
+
+def joined(folds: Sequence[Predictions]) -> Predictions:
+    """Join the predictions of pictures that one fold each holds out, by ascending sample id.
+
+    Raises:
+        ValueError: a picture is held out twice, or the folds know different classes.
+    """
+    if len({one.class_names for one in folds}) != 1:
+        raise ValueError("the folds know different classes")
+    ids = np.concatenate([one.sample_ids for one in folds])
+    order = np.argsort(ids, kind="stable")
+    if len(np.unique(ids)) < len(ids):
+        raise ValueError("a picture is held out by two folds of one repeat")
+    paths = [path for one in folds for path in one.paths or ()]
+    return Predictions(
+        sample_ids=ids[order],
+        paths=tuple(paths[i] for i in order.tolist()) if len(paths) == len(ids) else None,
+        targets=np.concatenate([one.targets for one in folds])[order],
+        probs=np.concatenate([one.probs for one in folds])[order],
+        class_names=folds[0].class_names,
+    )
+
+
+def mean_of(repeats: Sequence[Predictions]) -> Predictions:
+    """Average the probabilities over repeats that hold out the same pictures.
+
+    Raises:
+        ValueError: they hold out different pictures.
+    """
+    first = repeats[0]
+    if any(not np.array_equal(one.sample_ids, first.sample_ids) for one in repeats):
+        raise ValueError("the repeats hold out different pictures")
+    if len(repeats) == 1:
+        return first
+    probs = np.stack([one.probs for one in repeats]).mean(axis=0, dtype=np.float64)
+    return replace(first, probs=probs.astype(np.float32))
+
+
+def fold_means(values: Mapping[str, Sequence[float]], folds: int) -> dict[str, float]:
+    """Compute the mean of each metric over the folds, and the uncertainty of the accuracy.
+
+    `val/accuracy_low` and `val/accuracy_high` are the ends of the 95 % interval by the corrected
+    resampled t (see `src.statistics.fold_tests`); `val/{metric}_sd` is the sample standard
+    deviation over folds.
+
+    Args:
+        values: a value a fold, of all repeats, by metric key.
+        folds: number of folds of one repeat.
+    """
+    found: dict[str, float] = {}
+    for key, those in values.items():
+        if key.endswith(_OF_ONE):
+            continue
+        found[key] = fmean(those)
+        if key.startswith("val/") and key.count("/") == 1:
+            found[f"{key}_sd"] = stdev(those)
+    accuracy = metric_key("val", "accuracy")
+    interval = corrected_resampled_t(values[accuracy], 1 / folds).interval
+    found[f"{accuracy}_low"] = max(0.0, interval.low)
+    found[f"{accuracy}_high"] = min(1.0, interval.high)
+    return found

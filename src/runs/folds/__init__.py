@@ -1,1 +1,0 @@
-"""Cross-validation: a run a fold, and one that stands for all of them."""

@@ -1,0 +1,382 @@
+"""The life of a run: its record is opened, its work is done, and its summary is written.
+
+`Run` holds what all runs have in common, however they end. `src.runs.single` fits and measures one
+candidate, `src.runs.cross_validation` carries out a run for each fold.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from src.config.checks import ConfigError, to_plain
+from src.config.schema import RunSettings
+from src.data.loading.datamodule import PictureData
+from src.machine.disk import refusal
+from src.machine.failures import DiskRefuses, RunFailed, explained
+from src.machine.interruption import Interrupted, Interruption, Stopped
+from src.records.class_maps import ClassMaps
+from src.records.run import Predictions, RunSummary, Suspect
+from src.reporting.suspects import write_suspects
+from src.reporting.terminal import format_summary
+from src.runs.folder import RunFolder
+from src.runs.resolve import Resolved
+from src.runs.resume import reopen_record
+from src.runs.seal import amending, seal
+from src.storage.files import write_atomically
+from src.tracking.addresses import without_password
+from src.tracking.mirror_process import MirrorProcess
+from src.tracking.provenance import Provenance
+from src.tracking.tracker import Tracker
+
+__all__ = ["ParentLink", "Run", "open_folder", "show_finished"]
+
+# Settings that say where a run is kept, not what it is: no parameters of it in MLflow.
+_NO_PARAMS = ("output_dir", "resume", "tracking")
+
+
+@dataclass(frozen=True)
+class ParentLink:
+    """The link of a run to a larger one, such as a sweep, whose mirror process sends it as well.
+
+    Attributes:
+        parent_run_id: our own id of the larger run.
+        name: of the run in MLflow.
+        tags: of the run.
+        announce: called with the run's folder once its record is begun.
+        announce_fold: the same with each fold's folder, where the run is a cross-validation.
+        figures: returns the last metrics, by key, when the run ends.
+    """
+
+    parent_run_id: str
+    name: str
+    tags: Mapping[str, str]
+    announce: Callable[[RunFolder], None]
+    announce_fold: Callable[[RunFolder], None] = lambda folder: None
+    figures: Callable[[], Mapping[str, float]] = dict
+
+
+def open_folder(settings: RunSettings) -> RunFolder:
+    """Make the folder of a new run, or return that of the run to resume.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    if settings.resume is not None:
+        return RunFolder.open(Path(settings.resume))
+    try:
+        return RunFolder.create(Path(settings.output_dir), settings.model.name, settings.data.name)
+    except OSError as error:
+        reason = refusal(error, settings.output_dir) or error.strerror
+        raise ConfigError(f"output_dir is {settings.output_dir!r}: {reason}.") from error
+
+
+def show_finished(
+    summary: RunSummary, settings: RunSettings, parent: ParentLink | None
+) -> RunSummary:
+    """Print and return the summary of a finished run; nothing is measured or written."""
+    if parent is None:
+        print(
+            f"{summary.name} is finished, and there is nothing left to do: its record is as it was"
+        )
+        print(format_summary(summary, _ui_command(settings)))
+    return summary
+
+
+@dataclass
+class _Outcome:
+    """The status of a run for MLflow, the reason where it did not finish, its state in a sweep."""
+
+    status: str = "FAILED"
+    reason: str | None = None
+    state: str = "failed"
+
+
+class Run(ABC):
+    """A run between the first line of its record and its summary.
+
+    Args:
+        resolved: the settings without any `auto`, and how those left open were chosen.
+        folder: of the run; made where it is missing.
+        data: the pictures and their parts.
+        command: the command line that repeats the run.
+        parent: the larger run that it belongs to, or None.
+
+    Attributes:
+        metrics: measured so far, by key.
+        batch_size: images a step, for advice where memory runs out; None where there is none.
+    """
+
+    batch_size: int | None = None
+
+    def __init__(
+        self,
+        resolved: Resolved,
+        folder: RunFolder,
+        data: PictureData,
+        command: str,
+        parent: ParentLink | None = None,
+    ) -> None:
+        self.resolved = resolved
+        self.folder = folder
+        self.data = data
+        self.command = command
+        self.parent = parent
+        self.metrics: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings without any `auto`."""
+        return self.resolved.settings
+
+    @abstractmethod
+    def headline(self) -> str:
+        """Return the lines that are printed before the work begins."""
+
+    @abstractmethod
+    def work(self, tracker: Tracker, interruption: Interruption) -> None:
+        """Do what the run is for; whatever it raises ends the run, and the summary is written."""
+
+    @abstractmethod
+    def completed(self, summary: RunSummary) -> RunSummary:
+        """Return a summary of what all runs have, with what this one has found beside it."""
+
+    @contextmanager
+    def shared_mirror(self) -> Iterator[MirrorProcess | None]:
+        """Yield the process that sends this run and others; None where it has one of its own."""
+        yield None
+
+    def carry_out(self) -> RunSummary:
+        """Do the work and write the summary, however the work ends.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM; the run can be resumed.
+            OSError: the folder cannot be written.
+            Exception: what `work` raised.
+        """
+        with self.shared_mirror() as mirror, Interruption() as interruption:
+            tracker = self._begin_record(mirror)
+            print(self.headline())
+            try:
+                with self._outcome() as outcome, explained(self.folder.path, self.batch_size):
+                    self.work(tracker, interruption)
+            finally:
+                interruption.defer(True)  # the records are written to the end
+                with explained(self.folder.path):
+                    summary = self._close(tracker, outcome)
+                interruption.defer(False)
+            interruption.check()
+        if self.parent is None:  # else the larger run prints what came of all of its runs
+            print(format_summary(summary, _ui_command(self.settings)))
+        return summary
+
+    def keep_predictions(self, name: str, predictions: Predictions, tracker: Tracker) -> None:
+        """Write predictions/<name>.parquet and have it mirrored."""
+        path = self.folder.predictions / f"{name}.parquet"
+        predictions.write(path)
+        tracker.artifact(path, "predictions")
+
+    def draw(
+        self,
+        tracker: Tracker,
+        parts: Mapping[str, Predictions],
+        doubtful: Sequence[Suspect],
+        *,
+        history: Mapping[str, list[list[float]]] | None = None,
+        training_batch: tuple[NDArray[np.generic], NDArray[np.generic]] | None = None,
+        maps: ClassMaps | None = None,
+    ) -> None:
+        """Draw the run's figures, and list and show the pictures that deserve a look.
+
+        Args:
+            tracker: of the run.
+            parts: predictions by part.
+            doubtful: pictures whose labels the model contradicts.
+            history: (epoch from 1, value) pairs of metrics that have a curve, by key.
+            training_batch: images and targets as the fit saw them.
+            maps: what the model looked at.
+        """
+        # matplotlib takes a second to import, which no training should wait for.
+        from src.reporting.run_figures import draw_run_figures
+        from src.reporting.style import save
+        from src.reporting.suspects_sheet import suspects_sheet
+
+        folder, read = self.folder, self.data.pictures.read
+        for figure in draw_run_figures(
+            folder.figures, dict(history or {}), dict(parts), read, training_batch, maps
+        ):
+            tracker.artifact(figure, "figures")
+        suspects = [*self.data.suspects, *doubtful]
+        write_suspects(folder.suspects, suspects)
+        tracker.artifact(folder.suspects)
+        sheet = folder.figures / "suspects.png"
+        save(suspects_sheet(suspects, read), sheet)
+        tracker.artifact(sheet, "figures")
+
+    def _begin_record(self, mirror: MirrorProcess | None) -> Tracker:
+        """Write settings, parts and provenance into the folder, and start the tracker."""
+        settings, folder, data, parent = self.settings, self.folder, self.data, self.parent
+        folder.path.mkdir(parents=True, exist_ok=True)
+        reopen_record(folder)
+        plain = to_plain(settings)
+        write_atomically(folder.config, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+        data.split.write(folder.split)
+        write_suspects(folder.suspects, data.suspects)
+        provenance = replace(Provenance.read(), command=self.command)
+        tracker = Tracker.start(
+            folder.path,
+            output_dir=folder.output_dir,
+            uri=settings.tracking.uri,
+            experiment=settings.tracking.experiment,
+            enabled=settings.tracking.enabled,
+            system_metrics_seconds=settings.tracking.system_metrics_seconds,
+            run_id=folder.run_id,
+            run_name=folder.name if parent is None else parent.name,
+            params={k: v for k, v in settings.effective().items() if k not in _NO_PARAMS},
+            tags=provenance.tags()
+            | {"bakeoff.family": settings.model.name, "bakeoff.data": settings.data.name}
+            | dict({} if parent is None else parent.tags),
+            parent_run_id=None if parent is None else parent.parent_run_id,
+            mirror=mirror,
+            mirrored_elsewhere=parent is not None,
+        )
+        if parent is not None:
+            parent.announce(folder)
+        tracker.dataset(
+            name=settings.data.name,
+            digest=data.split.fingerprint[:8],  # the whole one is in the profile
+            source=settings.data.root or settings.data.name,
+            profile={
+                "train": len(data.split.train),
+                "val": len(data.split.val),
+                "test": len(data.split.test),
+                "classes": len(data.pictures.class_names),
+                "pictures": data.pictures.fingerprint,
+                "split": data.split.fingerprint,
+            },
+        )
+        for file in (folder.config, folder.split, folder.suspects):
+            tracker.artifact(file)
+        for file in _write_choices(self.resolved, folder.path / "choices"):
+            tracker.artifact(file, "choices")
+        for file in provenance.write(folder.path / "provenance"):
+            tracker.artifact(file, "provenance")
+        return tracker
+
+    @contextmanager
+    def _outcome(self) -> Iterator[_Outcome]:
+        """Yield an outcome that holds how the block ended; no exception is kept back."""
+        outcome = _Outcome()
+        try:
+            yield outcome
+            outcome.status, outcome.state = "FINISHED", "complete"
+        except Interrupted as stop:
+            outcome.status, outcome.reason, outcome.state = "KILLED", str(stop), "interrupted"
+            self._print_how_to_resume()
+            raise
+        except Stopped as stop:
+            outcome.status, outcome.reason, outcome.state = "KILLED", str(stop), "pruned"
+            raise
+        except RunFailed as failure:
+            outcome.reason = str(failure)
+            if isinstance(failure, DiskRefuses):
+                self._print_how_to_resume()
+            raise
+        except BaseException as error:
+            outcome.reason = f"{type(error).__name__}: {error}"
+            raise
+
+    def _print_how_to_resume(self) -> None:
+        if self.parent is not None:  # the larger run says how all of it goes on
+            return
+        command = shlex.join(["python", "-m", "src.train", f"resume={self.folder.path}"])
+        with suppress(OSError, ValueError):  # the terminal went away
+            print(f"go on with: {command}", file=sys.stderr, flush=True)
+
+    def _close(self, tracker: Tracker, outcome: _Outcome) -> RunSummary:
+        """Write the summary, seal a finished run's folder, and end its record.
+
+        The summary then has MLflow's id.
+
+        Raises:
+            OSError: a finished run's summary cannot be written, so that it is not finished.
+        """
+        folder = self.folder
+        if self.parent is not None:
+            tracker.metrics(self.parent.figures(), step=0, final=True)
+            tracker.tags({"bakeoff.state": outcome.state})
+        summary = self._summary(outcome)
+        try:
+            summary.write(folder.summary)
+        except OSError as error:
+            tracker.finish("FAILED", outcome.reason or f"{folder.summary}: {error.strerror}")
+            if outcome.status == "FINISHED":
+                raise
+            return summary  # the exception that ended the run is on its way already
+        if outcome.status == "FINISHED":
+            seal(folder.path, run_id=folder.run_id, name=folder.name)
+        if tracked_as := tracker.finish(outcome.status, outcome.reason):
+            summary = replace(summary, run_id=tracked_as)
+            with amending(folder.path, folder.summary.name):
+                summary.write(folder.summary)
+        return summary
+
+    def _summary(self, outcome: _Outcome) -> RunSummary:
+        settings = self.settings
+        return self.completed(
+            RunSummary(
+                run_id=self.folder.run_id,
+                status=outcome.status,
+                name=self.folder.name,
+                model=settings.model.name,
+                data=settings.data.name,
+                seed=settings.seed,
+                split_fingerprint=None,
+                metrics=self.metrics,
+                num_parameters=None,
+                duration_seconds=time.perf_counter() - self._started,
+                reason=outcome.reason,
+                run_dir=str(self.folder.path),
+                command=self.command,
+                fold=settings.cv.fold,
+            )
+        )
+
+
+def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
+    """Write what was measured to choose the settings that were left open; return the files."""
+    written = []
+    if resolved.timings:
+        written.append(folder / "runtime.json")
+        write_atomically(written[-1], json.dumps(resolved.runtime_record(), indent=1) + "\n")
+    if resolved.rates is not None:
+        from src.reporting.range_figure import range_figure
+        from src.reporting.style import save
+
+        found = resolved.rates
+        written.append(folder / "learning_rate.png")
+        save(range_figure(found.rates, found.losses, found.suggestion, found.given), written[-1])
+    return written
+
+
+def _ui_command(settings: RunSettings) -> str:
+    """Return the command that shows the run in MLflow, or where its pictures are."""
+    if not settings.tracking.enabled:
+        return "not tracked; the pictures are in figures/ of the run folder"
+    places = {"output_dir": settings.output_dir, "tracking.uri": settings.tracking.uri}
+    overrides = [f"{k}={v}" for k, v in places.items() if v not in (None, "outputs")]
+    if not overrides:
+        return "make ui"
+    return without_password(shlex.join(["python", "-m", "src.tracking.ui", *overrides]))
