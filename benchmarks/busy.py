@@ -38,7 +38,7 @@ from src.runs import build
 from src.runs.resume_settings import read_run_settings
 from src.machine.cpu_load import others_load, threads_beside
 from src.machine.hardware import has_bfloat16
-from src.training.plans import Stepper
+from src.training.stepper import Stepper
 
 most, device = torch.get_num_threads(), torch.device("cpu")
 runtime = "bfloat16" if has_bfloat16(device) else "float32"

@@ -15,9 +15,9 @@ from benchmarks.table import Row, spread
 from src.runs.build import load_task
 from src.runs.finished.export import eager
 from src.runs.folder import RunFolder
+from src.serving.export_formats import exportable
 from src.serving.exported import open_logits
-from src.serving.variants.judging import ratios, times_in_turns
-from src.serving.variants.whole import WholeNetwork
+from src.serving.variant_choice import ratios, times_in_turns
 
 __all__ = ["measure"]
 
@@ -42,7 +42,7 @@ def _row(run: RunFolder) -> Row:
     task = load_task(run.chosen_checkpoint())
     eagers = {
         f"{precision} {layout}": eager(
-            WholeNetwork(load_task(run.chosen_checkpoint()).evaluated, task.passport, layout),
+            exportable(load_task(run.chosen_checkpoint()).evaluated, task.metadata, layout),
             precision,
         )
         for precision in ("float32", "bfloat16")
@@ -53,7 +53,7 @@ def _row(run: RunFolder) -> Row:
         logits = open_logits(run.exports / name, _THREADS)
         if logits is not None and equal[name] >= _LEAST_EQUAL:
             variants[name] = logits
-    channels, (height, width) = task.passport["channels"], task.passport["image_size"]
+    channels, (height, width) = task.metadata["channels"], task.metadata["image_size"]
     picture = np.random.default_rng(0).integers(0, 256, (1, channels, height, width), np.uint8)
     calls = {name: partial(ask, picture) for name, ask in (eagers | variants).items()}
     seconds = times_in_turns(calls, _ROUNDS)

@@ -27,7 +27,7 @@ from src.machine.failures import RunFailed
 from src.runs.folder import RunFolder
 from src.storage.cache import check_again
 from src.tracking.spool import forget_warnings
-from src.verification.verify import verify_all
+from src.verification.targets import verify_all
 
 __all__ = ["Tally", "flip_bytes", "measure", "own_cache"]
 

@@ -32,7 +32,7 @@ from src.runs.build.task import _make_schedule
 from src.runs.experiment import run_experiment
 from src.runs.resolve import resolve
 from src.runs.resume_settings import read_run_settings
-from src.tracking.logger import SpoolLogger
+from src.tracking.tracker import Tracker
 from src.training.inference import autocast
 
 __all__ = ["measure"]
@@ -80,7 +80,7 @@ def measure() -> list[Row]:
 def _stack(settings: RunSettings) -> tuple[float, float]:
     """Median seconds of an epoch, and the share of them spent in tracking."""
     moments: list[float] = []
-    with _terminal(), _timed(SpoolLogger, "log_metrics") as spent:
+    with _terminal(), _timed(Tracker, "metrics") as spent:
         run_experiment(settings, lambda epoch, metrics: moments.append(time.perf_counter()))
     epochs = [end - start for start, end in itertools.pairwise(moments)]
     return statistics.median(epochs), statistics.median(spent) / statistics.median(epochs)

@@ -10,7 +10,7 @@ from benchmarks.table import Row, spread
 from src.runs import build
 from src.runs.resolve import resolve
 from src.runs.resume_settings import read_run_settings
-from src.training.plans import Stepper
+from src.training.stepper import Stepper
 
 __all__ = ["measure"]
 

@@ -15,7 +15,7 @@ from src.config.command_line import ChildEnded, run_entry
 from src.config.plugins import plugin_words
 from src.config.schema import RunSettings
 from src.data.sources.listing import existing_root
-from src.machine.leash import end_with_parent, run_leashed
+from src.machine.subprocesses import end_with_parent, run_bound
 from src.runs.resume_settings import read_run_settings
 
 
@@ -24,7 +24,7 @@ def train(settings: RunSettings, words: Sequence[str]) -> None:
     if settings.trainer.devices != 1 and list(words) != sys.argv[1:]:
         # For each further device Lightning repeats the command line of this process, which in a
         # multirun means all jobs and not this one: such a job gets a process of its own.
-        if code := run_leashed([sys.executable, "-m", "src.train", *words]):
+        if code := run_bound([sys.executable, "-m", "src.train", *words]):
             raise ChildEnded(code)
         return
 

@@ -17,7 +17,7 @@ from src.config.finished import VerifySettings
 
 def verify(settings: VerifySettings, words: Sequence[str]) -> bool:
     """Print a line for each fault and how much was checked; returns whether all is well."""
-    from src.verification.verify import verify_all
+    from src.verification.targets import verify_all
 
     checked, faults = verify_all(settings)
     count = 0

@@ -27,8 +27,8 @@ from benchmarks.rivals.environment import fastai_python, fetch_package, weight_f
 from benchmarks.rivals.parts import Parts, deal
 from benchmarks.rivals.protocol import Answer, Request
 from benchmarks.table import Row
-from src.machine.checkout import ROOT
 from src.machine.parallel import available_cores
+from src.machine.subprocesses import ROOT
 from src.storage.cache import cache_folder
 from src.storage.files import replacing
 

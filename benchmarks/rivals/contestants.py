@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.rivals.parts import Parts
 from benchmarks.rivals.protocol import Answer, Request
-from src.machine.checkout import ROOT
+from src.machine.subprocesses import ROOT
 from src.records.champions import find_champion
 from src.records.run import RunSummary
 from src.runs.folder import RunFolder

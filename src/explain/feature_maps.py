@@ -1,4 +1,4 @@
-"""The last values inside a network that still have places in the picture."""
+"""The last feature maps of a network: values inside it that still belong to places."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from torch.func import functional_call
 
 __all__ = ["MapLayer", "find_map_layer", "output_replaced", "run_plainly"]
 
-# A map of fewer places along its shorter side shows little; networks for pictures of 32 pixels end
-# with 4x4.
+# Side of the smallest map to prefer; networks for pictures of 32 pixels end with 4x4.
 _ENOUGH_PLACES = 4
-# The sides of a map shrink alike; rounding may make up to this of a difference, as a logarithm.
+# Both sides of a map shrink alike; largest difference by rounding, as a logarithm.
 _TOLERANCE = math.log(2.0)
-# By how much closer the other order of dimensions must come to that before it is believed.
-_SURPRISE = math.log(1.5)
+# By how much smaller that difference must be before channels are taken to be the last dimension.
+_MARGIN = math.log(1.5)
 
 
 @dataclass(frozen=True)
 class MapLayer:
-    """A layer whose output holds a vector for each place of the picture.
+    """A layer whose output has a vector for each place of the picture.
 
     Attributes:
         name: of the layer in its network.
@@ -41,7 +40,7 @@ class MapLayer:
     layout: str
 
     def as_maps(self, output: Tensor) -> Tensor:
-        """The layer's output as (B, D, h, w)."""
+        """Return the layer's output as (B, D, h, w)."""
         if self.layout == "maps":
             return output
         if self.layout == "places":
@@ -52,7 +51,7 @@ class MapLayer:
 
 @dataclass(frozen=True)
 class _Output:
-    """What a layer gave for one picture: its shape, and where it stands in torch's graph."""
+    """The output of a layer for one picture: its shape, and its edge in torch's graph."""
 
     name: str
     shape: torch.Size
@@ -60,13 +59,13 @@ class _Output:
 
 
 def find_map_layer(network: nn.Module, image: Tensor) -> MapLayer | None:
-    """The last layer that holds all a network knows of the picture, place by place.
+    """Return the last layer with all information about the picture, place by place.
 
-    All means that there is no way from the picture to the logits around the layer's output, and
-    that they depend on several of its places. The output of a residual block is such a layer; those
-    of the branches inside are none, and neither are the tokens of a last block from which a class
-    token alone is read. Of several the last with at least 4 places a side is taken, else the
-    finest. It is found in the graph of one picture's way through the network.
+    All means that no path of the graph leads from the picture to the logits around the layer's
+    output, and that they depend on several of its places. A residual block is such a layer; the
+    branches inside are none, and neither is a last block from which a class token alone is read. Of
+    several the last with at least 4 places a side is taken, else the finest. It is found in the
+    graph of one forward pass.
 
     Args:
         network: in evaluation mode, pictures (B, C, H, W) to logits (B, K).
@@ -78,7 +77,7 @@ def find_map_layer(network: nn.Module, image: Tensor) -> MapLayer | None:
     """
     picture = image.detach().clone().requires_grad_()
     with torch.enable_grad():
-        outputs, logits = _watched(network, picture)
+        outputs, logits = _traced(network, picture)
     size = (image.shape[-2], image.shape[-1])
     found: MapLayer | None = None
     for layer, output in reversed(list(_with_places(outputs, size))):
@@ -95,18 +94,18 @@ def find_map_layer(network: nn.Module, image: Tensor) -> MapLayer | None:
     return found
 
 
-def _watched(network: nn.Module, picture: Tensor) -> tuple[list[_Output], Tensor]:
-    """What each layer gave, in the order in which they ended, and the logits."""
+def _traced(network: nn.Module, picture: Tensor) -> tuple[list[_Output], Tensor]:
+    """Return the output of each layer, in the order of completion, and the logits."""
     outputs: list[_Output] = []
 
-    def watching(name: str) -> Callable[..., None]:
+    def recording(name: str) -> Callable[..., None]:
         def note(layer: nn.Module, inputs: object, output: object) -> None:
             if isinstance(output, Tensor) and output.requires_grad:
                 outputs.append(_Output(name, output.shape, get_gradient_edge(output)))
 
         return note
 
-    hooks = [m.register_forward_hook(watching(n)) for n, m in network.named_modules() if n]
+    hooks = [m.register_forward_hook(recording(n)) for n, m in network.named_modules() if n]
     try:
         logits = run_plainly(network, picture)
     finally:
@@ -119,7 +118,7 @@ def _watched(network: nn.Module, picture: Tensor) -> tuple[list[_Output], Tensor
 def _with_places(
     outputs: list[_Output], size: tuple[int, int]
 ) -> Iterator[tuple[MapLayer, _Output]]:
-    """Those outputs that may have a vector for each place of a picture (H, W)."""
+    """Yield the outputs that may have a vector for each place of a picture (H, W)."""
     grid: tuple[int, int] | None = None
     for output in outputs:
         shape = tuple(output.shape)
@@ -127,33 +126,35 @@ def _with_places(
         if len(shape) == 3 and grid and math.prod(grid) <= shape[1] < 2 * math.prod(grid):
             yield MapLayer(output.name, *grid, "tokens"), output
         elif len(shape) == 4:
-            maps, places = _apart(shape[2:], size), _apart(shape[1:3], size)
-            layout = "places" if places + _SURPRISE < maps else "maps"
+            maps, places = _distortion(shape[2:], size), _distortion(shape[1:3], size)
+            layout = "places" if places + _MARGIN < maps else "maps"
             sides = shape[1:3] if layout == "places" else shape[2:]
-            if math.prod(sides) > 1 and _apart(sides, size) <= _TOLERANCE:
+            if math.prod(sides) > 1 and _distortion(sides, size) <= _TOLERANCE:
                 grid = (sides[0], sides[1])
                 yield MapLayer(output.name, *grid, layout), output
 
 
-def _apart(sides: Sequence[int], size: Sequence[int]) -> float:
-    """How differently the two sides of a picture have shrunk: 0, or the logarithm of how much."""
+def _distortion(sides: Sequence[int], size: Sequence[int]) -> float:
+    """Return how differently the two sides of a picture have shrunk, as a logarithm, at least 0."""
     return abs(math.log(sides[0] * size[1] / (sides[1] * size[0])))
 
 
 def _leads_around(start: GradientEdge, obstacle: GradientEdge, goal: GradientEdge) -> bool:
-    """Whether torch's graph leads back from one value to another without passing a third."""
+    """Return whether torch's graph leads from one value back to another around a third."""
     closed = (obstacle.node, obstacle.output_nr)
-    ways: list[tuple[Any, int]] = [(start.node, start.output_nr)]
-    seen = {ways[0]}
-    while ways:
-        way = ways.pop()
-        if way == closed:
+    edges: list[tuple[Any, int]] = [(start.node, start.output_nr)]
+    seen = {edges[0]}
+    while edges:
+        edge = edges.pop()
+        if edge == closed:
             continue
-        if way[0] == goal.node:
+        if edge[0] == goal.node:
             return True
-        further = [(n, i) for n, i in way[0].next_functions if n is not None and (n, i) not in seen]
+        further = [
+            (n, i) for n, i in edge[0].next_functions if n is not None and (n, i) not in seen
+        ]
         seen.update(further)
-        ways += further
+        edges += further
     return False
 
 
@@ -161,7 +162,7 @@ def _leads_around(start: GradientEdge, obstacle: GradientEdge, goal: GradientEdg
 def output_replaced(
     network: nn.Module, name: str, replace: Callable[[Tensor], Tensor]
 ) -> Iterator[None]:
-    """The network goes on with what `replace` makes of the output of its layer `name`."""
+    """Replace the output of the network's layer `name` by that of `replace`."""
     hook = network.get_submodule(name).register_forward_hook(
         lambda layer, inputs, output: replace(output)
     )
@@ -172,10 +173,10 @@ def output_replaced(
 
 
 def run_plainly(network: nn.Module, images: Tensor) -> Tensor:
-    """Logits as the network gives them, without gradients of its parameters.
+    """Return the network's logits, without gradients of its parameters.
 
-    A compiled network goes layer by layer, as it would not notice hooks. cuDNN goes back through
-    recurrent layers in training only: a network that has some does without it.
+    A compiled network runs layer by layer, as compiled code ignores hooks. cuDNN computes gradients
+    of recurrent layers in training mode only, so a network with some runs without it.
     """
     plain = _Plain(network)
     parameters = {name: tensor.detach() for name, tensor in plain.named_parameters()}

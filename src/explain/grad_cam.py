@@ -1,4 +1,4 @@
-"""Which places of a picture speak for a class, by the gradients of its score."""
+"""Grad-CAM: which places of a picture increase the score of a class."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ __all__ = ["grad_cam", "weighted_maps"]
 
 
 def grad_cam(network: nn.Module, layer: MapLayer, images: Tensor, classes: Tensor) -> Tensor:
-    """Gradient-weighted class activation maps (Selvaraju et al. 2017, arXiv:1610.02391).
+    """Compute gradient-weighted class activation maps (Selvaraju et al. 2017, arXiv:1610.02391).
 
     Where a network averages its last maps and classifies the averages by a linear layer, these are
     the class activation maps of Zhou et al. (2016, arXiv:1512.04150), cut off below zero.
 
     Args:
         network: in evaluation mode, pictures to logits (B, K).
-        layer: its layer to look at, see `find_map_layer`.
+        layer: of `find_map_layer`.
         images: normalised pictures (B, C, H, W).
-        classes: (B, M) int64 in [0, K), those to look for in each picture.
+        classes: (B, M) int64 in [0, K), of each picture.
 
     Returns:
-        (B, M, H, W) float32 in [0, 1], each map in units of its own highest place; all zero where
-        no place speaks for the class.
+        (B, M, H, W) float32 in [0, 1], each map in units of its maximum; all zero where no place
+        increases the score.
     """
     kept: list[Tensor] = []
 
     def cut(output: Tensor) -> Tensor:
-        # What lies before the layer needs no graph, and its maps no copy.
+        # The layers before need no graph, and the maps no copy.
         kept.append(output.detach().requires_grad_())
         return kept[-1]
 
@@ -44,14 +44,14 @@ def grad_cam(network: nn.Module, layer: MapLayer, images: Tensor, classes: Tenso
             for score in scores.unbind(1)
         ]
     stacked = torch.stack(maps, dim=1).float()
-    # Of its own highest place, before resizing: between the places of a coarse map nothing is.
+    # The maximum before resizing, which interpolates between the places of a coarse map.
     highest = stacked.amax((2, 3), keepdim=True)
     relative = stacked / highest.clamp_min(torch.finfo(torch.float32).tiny)
     return F.interpolate(relative, images.shape[-2:], mode="bilinear")
 
 
 def weighted_maps(maps: Tensor, gradients: Tensor) -> Tensor:
-    """The sum of feature maps, each weighted by its mean gradient, where it is above zero.
+    """Return the sum of feature maps weighted by their mean gradients, clipped at zero.
 
     Args:
         maps: (B, D, h, w).

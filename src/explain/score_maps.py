@@ -1,4 +1,4 @@
-"""Where in a picture a fully convolutional network sees a class."""
+"""Class probabilities by place, of fully convolutional networks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HasScoreMaps(Protocol):
 
 
 def class_maps(network: HasScoreMaps, images: Tensor, classes: Tensor) -> Tensor:
-    """How probable some classes are, seen from every place of a picture.
+    """Compute the probabilities of some classes at every place of a picture.
 
     A network that halves its picture five times has one score every 32 pixels: for a small picture
     a single one. The scores between come from the same network over the picture moved by fractions
@@ -33,7 +33,7 @@ def class_maps(network: HasScoreMaps, images: Tensor, classes: Tensor) -> Tensor
     Args:
         network: in evaluation mode.
         images: normalised pictures (B, C, H, W).
-        classes: (B, M) int64 in [0, K), those to look for in each picture.
+        classes: (B, M) int64 in [0, K), of each picture.
 
     Returns:
         (B, M, H, W) float32 in [0, 1], the softmax over all K classes at each place.
@@ -42,7 +42,7 @@ def class_maps(network: HasScoreMaps, images: Tensor, classes: Tensor) -> Tensor
     stride = network.stride
     rows, columns = (-(-side // stride) for side in (height, width))
     finer = max(1, min(stride, round(_PLACES / max(rows, columns))))
-    # Half a step of margin: a score belongs to the middle of its step.
+    # Half a stride of margin: a score belongs to the centre of its stride.
     padded = F.pad(images, (stride // 2, stride - stride // 2) * 2)
     maps = images.new_empty((*classes.shape, rows, finer, columns, finer))
     chosen = classes[:, :, None, None]

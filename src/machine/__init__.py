@@ -1,0 +1,5 @@
+"""The machine below a run: processor and its load, disk, signals, child processes, text output.
+
+In and out: plain values, exceptions with a sentence for the user, context managers. Every room may
+call this one; it calls none, and only `hardware` imports torch.
+"""

@@ -1,4 +1,4 @@
-"""How much of the CPU other programs use."""
+"""The load of the CPU by other programs, and the number of threads beside it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from src.machine.parallel import available_cores
 
 __all__ = ["CpuLoad", "is_idle", "others_load", "threads_beside"]
 
-# Of one core. Less is what every system does beside its work.
+# Of one core. Every idle system uses less.
 _NOTICEABLE = 0.25
 _LOOK_SECONDS = 0.2
 
@@ -48,22 +48,22 @@ class CpuLoad:
 
 
 def others_load() -> float:
-    """Return how many cores other programs use just now; looks for a fifth of a second."""
+    """Return how many cores other programs use, measured for a fifth of a second."""
     with CpuLoad() as load:
         time.sleep(_LOOK_SECONDS)
     return load.others
 
 
 def is_idle() -> bool:
-    """Return whether others leave the cores alone just now; looks for a fifth of a second."""
+    """Return whether no other program uses the cores, measured for a fifth of a second."""
     return others_load() <= _NOTICEABLE
 
 
 def threads_beside(others: float, most: int) -> int:
-    """Return how many threads, at least 1 and at most `most`, find a core of their own.
+    """Return how many threads, at least 1 and at most `most`, have a core of their own.
 
-    Threads that share a training wait for each other many times a step. One without a core holds
-    up all of them, so that a thread too many costs far more than a thread too few.
+    Threads that share a training wait for each other many times a step. One without a core delays
+    all of them, so a thread too many costs far more than a thread too few.
 
     Args:
         others: cores that other programs use, see `others_load`.
@@ -74,7 +74,7 @@ def threads_beside(others: float, most: int) -> int:
 
 
 def _clocks() -> tuple[float, float, float]:
-    """Seconds: of the wall, of all cores at work, of this process at work."""
+    """Return seconds of the wall clock, of all cores, and of this process."""
     cores = psutil.cpu_times()
     idle = cores.idle + getattr(cores, "iowait", 0.0)
     # guest time is part of user time already

@@ -1,4 +1,4 @@
-"""What a disk refuses, as sentences for a person: the cause, the place, and what to do about it."""
+"""Errors of disks as sentences for the user: cause, place and remedy."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["NO_ROOM", "OF_THE_PROCESS", "named_file", "refusal", "refusal_of_fol
 
 # The errors of a full disk, of a quota, and of a limit on the size of files.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-# Errors of opening and reading that any other file would have met as well.
+# Errors of opening and reading that concern the process and not the file.
 OF_THE_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-# A disk with as much has not refused a file of ours.
+# With this much free space, the error was on another disk.
 _PLENTY_BYTES = 1 << 30
 _ROOM_FOR = "what was there before is whole, so make room and try again"
 
@@ -23,13 +23,15 @@ _ROOM_FOR = "what was there before is whole, so make room and try again"
 def refusal(
     error: OSError, folder: Path | str | None = None, needed_bytes: int | None = None
 ) -> str | None:
-    """Why a file could not be kept and what to do, without a full stop; None for other errors.
+    """Return why a file could not be written and the remedy, without a full stop, or None.
+
+    None is for errors that are not the disk's.
 
     Args:
         error: of the attempt.
-        folder: where that was; None where the error must say it, as that of a lock or of a socket
-            does not.
-        needed_bytes: what the file takes, where known.
+        folder: of the file; None where only an error that names its file is meant, as that of a
+            lock or of a socket does not.
+        needed_bytes: size of the file, where known.
     """
     file = _file_of(error)
     place = file.parent if file else None if folder is None else Path(folder)
@@ -78,7 +80,7 @@ def refusal_of_folder(folder: Path) -> str | None:
 
 @contextmanager
 def named_file(path: Path | str) -> Iterator[None]:
-    """Have errors of a full disk name the file: those of writing do not, only those of opening."""
+    """Add the file's name to errors of a full disk, which those of writing lack."""
     try:
         yield
     except OSError as error:
@@ -88,7 +90,7 @@ def named_file(path: Path | str) -> Iterator[None]:
 
 
 def _file_of(error: OSError) -> Path | None:
-    # What is copied is named first and where to second.
+    # An error of copying names the source first and the target second.
     target = error.filename2 if error.errno in NO_ROOM else None
     named = target or error.filename
     return Path(named) if isinstance(named, str) and named else None
@@ -131,7 +133,7 @@ def _no_permission(file: Path | None, place: Path) -> str:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there and may be looked at."""
+    """Return the folder, or the nearest one above it that exists."""
     while not os.path.isdir(folder) and folder != folder.parent:
         folder = folder.parent
     return folder

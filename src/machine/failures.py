@@ -1,6 +1,6 @@
-"""What ends a run without being a fault of the code: too little memory, a full disk, a lost loss.
+"""Failures of a run that are no faults of the code, such as too little memory or a full disk.
 
-A person reads one sentence that says what to do, not a traceback.
+The user gets one sentence with the remedy, not a traceback.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from src.machine.disk import NO_ROOM, refusal
 
 __all__ = ["DiskRefuses", "OutOfMemory", "RunFailed", "explained"]
 
-# torch says it in words only: its CPU allocator, CUDA's and cuBLAS's, memory maps, oneDNN.
+# Messages of torch's CPU allocator, of CUDA, cuBLAS, memory maps and oneDNN, which have no type.
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|not enough memory"
     r"|ALLOC_FAILED|could not create a memory object|bad_alloc",
@@ -23,7 +23,7 @@ _NO_MEMORY = re.compile(
 
 
 class RunFailed(Exception):
-    """A run cannot go on; the message is whole sentences and says what to do."""
+    """A run cannot go on; the message is a sentence with the remedy."""
 
 
 class OutOfMemory(RunFailed):
@@ -31,16 +31,16 @@ class OutOfMemory(RunFailed):
 
 
 class DiskRefuses(RunFailed):
-    """A file could not be written: no room, no permission; what was there before is whole."""
+    """A file could not be written: no room, no permission; the old one is kept."""
 
 
 @contextmanager
 def explained(folder: Path, batch_size: int | None = None) -> Iterator[None]:
-    """Turn what memory and disks refuse into `OutOfMemory` and `DiskRefuses`.
+    """Turn errors of memory and disks into `OutOfMemory` and `DiskRefuses`.
 
     Args:
-        folder: named where the error does not say which file could not be written.
-        batch_size: pictures a step, half of which is then advised; None where there are none.
+        folder: named where the error names no file.
+        batch_size: pictures per step, half of which is advised; None without batches.
     """
     try:
         yield
@@ -53,7 +53,7 @@ def explained(folder: Path, batch_size: int | None = None) -> Iterator[None]:
 
 
 def _refused(error: OSError, folder: Path) -> str | None:
-    """`refusal`, where only an error of room may concern a file that it does not name."""
+    """Return `refusal` with `folder` for errors of a full disk alone; others must name a file."""
     return refusal(error, folder if error.errno in NO_ROOM else None)
 
 

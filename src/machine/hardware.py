@@ -1,37 +1,55 @@
-"""What the speed of a network depends on besides the network: processor, device, library."""
+"""Processor and device: their names, and the number formats that are worth trying on them.
+
+torch is imported by the functions that need a device, so that naming the processor costs nothing.
+"""
 
 from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-__all__ = ["has_bfloat16", "machine"]
+__all__ = ["has_bfloat16", "machine", "precisions", "processor"]
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Processor, device and torch version as plain values for JSON."""
+    """Return processor, device and torch version as plain values for JSON."""
+    import torch
+
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "torch": str(torch.__version__),
     }
 
 
+def precisions(device: torch.device) -> list[str]:
+    """Return the number formats that may be fast on a device, float32 first.
+
+    Half precision that the device emulates is slow, and left out.
+    """
+    if has_bfloat16(device):
+        return ["float32", "bfloat16"]
+    return ["float32", "float16"] if device.type == "cuda" else ["float32"]
+
+
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 itself; emulated, it is slow."""
+    """Return whether the device computes in bfloat16 itself."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     can = torch.cpu.get_capabilities()
     return any(can.get(unit, False) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def _processor() -> str:
-    """The processor's model where the system tells it, else its architecture."""
+def processor() -> str:
+    """Return the processor's model where the system knows it, else its architecture."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, SIGHUP: finish the batch, leave a resumable run, end with the usual code."""
+"""Handling of Ctrl-C, SIGTERM and SIGHUP: finish the batch, save, end with the usual code."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class Interrupted(Exception):
 
 
 class Stopped(Exception):
-    """Whoever watches a run wants no more of it: a sweep that prunes. The message says why."""
+    """A run is ended from outside, such as by a sweep that prunes; the message is the reason."""
 
 
 class Interruption:
     """Context that turns SIGINT, SIGTERM and SIGHUP into `Interrupted`.
 
-    Between `defer(True)` and `defer(False)` the first signal only sets a flag, for whoever asks
-    `pending` or calls `check()` at a place where the state is whole; a second signal raises at
-    once. Otherwise the first one raises at once.
-    Handlers can only be set on the main thread; elsewhere the context does nothing.
+    Between `defer(True)` and `defer(False)` the first signal only sets a flag, for `pending` and
+    `check()` at a place where the state can be saved; a second signal raises at once. Otherwise
+    the first one raises at once. Handlers can only be set on the main thread; elsewhere the context
+    does nothing.
     """
 
-    # SIGHUP is that of a terminal that is closed; Windows has none.
+    # SIGHUP is sent when a terminal is closed; Windows has none.
     _SIGNALS = tuple(
         getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
     )
@@ -78,7 +78,7 @@ class Interruption:
         return self._insisted
 
     def install(self) -> None:
-        """Take the signals (again: Lightning sets handlers of its own when a fit begins)."""
+        """Set the handlers; again when a fit begins, as Lightning sets its own."""
         if threading.current_thread() is threading.main_thread():
             for signum in self._SIGNALS:
                 if _is_unwanted(signum):
@@ -87,11 +87,11 @@ class Interruption:
                 self._previous.setdefault(signum, previous)
 
     def defer(self, deferring: bool) -> None:
-        """From here on the first signal waits for `check()`, or (False) raises at once."""
+        """Have the first signal wait for `check()`, or (False) raise at once."""
         self._deferring = deferring
 
     def check(self) -> None:
-        """Raise the signal that waits, if one does.
+        """Raise a waiting signal, if there is one.
 
         Raises:
             Interrupted: when a signal came since `defer(True)`.
@@ -110,5 +110,5 @@ class Interruption:
 
 
 def _is_unwanted(signum: int) -> bool:
-    """`nohup` has a command ignore the end of its terminal, and that is to stay so."""
+    """Return whether a signal is to stay ignored, as SIGHUP of a command under `nohup`."""
     return signum == getattr(signal, "SIGHUP", None) and signal.getsignal(signum) == signal.SIG_IGN

@@ -1,4 +1,4 @@
-"""How OpenMP's threads wait for each other: set before a library loads OpenMP.
+"""The waiting of OpenMP's threads for each other, set before a library loads OpenMP.
 
 A thread that has finished its part of a loop waits for the others by spinning, for some 20 ms as
 GNU's OpenMP comes, before it sleeps. Where other programs hold the cores it spins on a core that
@@ -26,12 +26,12 @@ WAITING = {
     "GOMP_SPINCOUNT": "10000",  # some 0.5 ms
     "KMP_BLOCKTIME": "1",  # ms
 }
-# Any of these is a user's own choice of how to wait.
+# Any of these is the user's own choice.
 _CHOICES = ("OMP_WAIT_POLICY", *WAITING)
 
 
 def wait_briefly(environment: MutableMapping[str, str]) -> None:
-    """Set the variables of `WAITING`, unless the environment says already how threads wait."""
+    """Set the variables of `WAITING`, unless the environment has a setting of waiting."""
     if not any(name in environment for name in _CHOICES):
         environment.update(WAITING)
 

@@ -1,4 +1,4 @@
-"""Work on many items in threads, with results in order and few of them in memory."""
+"""Parallel work on many items, with results in order and few of them in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 def available_cores() -> int:
-    """How many CPU cores this process may use, at least 1."""
+    """Return the number of CPU cores that this process may use, at least 1."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -26,8 +26,8 @@ def in_order(
 ) -> Iterator[Result]:
     """Yield work(item) for each item, in order, while threads work on the next ones.
 
-    At most twice as many items as there are workers are under way or done but not yet taken, so
-    memory stays flat however slowly results are taken.
+    At most twice as many items as workers are in work or done but not consumed, so memory is
+    bounded however slowly results are consumed.
     """
     yield from a_window(ThreadPoolExecutor(workers), work, items, 2 * workers)
 
@@ -35,7 +35,7 @@ def in_order(
 def a_window(
     pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], most: int
 ) -> Iterator[Result]:
-    """Yield work(item) for each item, in order, at most so many of them under way at a time.
+    """Yield work(item) for each item, in order, at most so many of them in work at a time.
 
     Args:
         pool: does the work; shut down at the end.

@@ -1,4 +1,4 @@
-"""Text that others wrote, such as names of files and classes, made safe for screens and tables.
+"""Untrusted text, such as names of files and classes, made safe for terminals and tables.
 
 A name may hold anything but a slash: an escape sequence that recolours or retitles a terminal, a
 line break that forges a line of its own, marks that turn the reading direction, bytes that are no
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 __all__ = ["csv_cell", "csv_row", "encodable", "from_csv_cell", "visible", "visible_lines"]
 
-# Control characters, line separators, marks of direction, and what no encoding can write.
+# Control characters, line separators, marks of direction, and surrogates.
 _UNSAFE = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _IN_LINES = re.compile(f"[{_UNSAFE}]")
 _IN_NAMES = re.compile(f"[{_UNSAFE}\t\n]")
@@ -22,7 +22,7 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Python stores a byte 0xNN of a file name that is no UTF-8 as U+DCNN.
 _BYTES = range(0xDC80, 0xDD00)
 
-# What Excel, LibreOffice and Google Sheets compute instead of showing it (OWASP: CSV injection).
+# Beginnings of what Excel, LibreOffice and Google Sheets compute (OWASP: CSV injection).
 _FORMULA = "[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 _COMPUTED = re.compile(f"'*{_FORMULA}")
 _MARKED = re.compile(f"'+{_FORMULA}")
@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def visible(name: str) -> str:
-    r"""Return a name as one line of plain text, with escapes for what is not to be seen.
+    r"""Return a name as one line of plain text, with escapes for invisible characters.
 
     Control characters become `\x1b` or `\n`, a byte that is no UTF-8 `\xe9`, marks that turn the
     reading direction `\u202e`.
@@ -51,8 +51,8 @@ def encodable(text: str) -> str:
 def csv_cell(text: str) -> str:
     """Return a text as a cell of a CSV file that a spreadsheet shows and does not compute.
 
-    What would be taken for a formula gets an apostrophe in front, which `from_csv_cell` takes away
-    again; a plain number stays as it is.
+    A text that looks like a formula gets an apostrophe in front, which `from_csv_cell` removes; a
+    plain number is not changed.
     """
     text = encodable(text)
     computed = _COMPUTED.match(text) and not _NUMBER.fullmatch(text)
@@ -60,17 +60,17 @@ def csv_cell(text: str) -> str:
 
 
 def csv_row(values: Iterable[object]) -> list[object]:
-    """Return the values of a row, those that are texts as `csv_cell` has them."""
+    """Return the values of a row, texts as of `csv_cell`."""
     return [csv_cell(value) if isinstance(value, str) else value for value in values]
 
 
 def from_csv_cell(cell: str) -> str:
-    """Return the text that `csv_cell` made this cell of."""
+    """Return the text of a cell of `csv_cell`."""
     return cell[1:] if _MARKED.match(cell) else cell
 
 
 def _decoded(text: str) -> str:
-    """The text with names in UTF-8 read as such where the system takes them for ASCII."""
+    """Return the text, with names in UTF-8 decoded where the system's encoding is ASCII."""
     if not _NOT_ENCODABLE.search(text):
         return text
     try:

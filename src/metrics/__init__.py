@@ -1,1 +1,5 @@
-"""Pure functions on probabilities and targets: how good a classifier is, and how sure we are."""
+"""Metrics of classifiers: pure functions on probabilities (N, K) and targets (N,).
+
+In: arrays of predictions. Out: plain floats and small arrays: decisions, probabilities, intervals,
+suspicious labels, Pareto fronts. NumPy only; calls no other room.
+"""

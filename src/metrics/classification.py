@@ -1,6 +1,6 @@
-"""Metrics of the decision: which class has the highest probability, and was it right.
+"""Metrics of decisions, the most probable classes: accuracy, confusion matrix, recall, F1.
 
-Everything about single classes is a function of the confusion matrix, so that it is counted once.
+Metrics of single classes are functions of the confusion matrix, which is counted once.
 A class without a target has no recall and a class never predicted has no precision: both are NaN,
 and the averages leave them out as scikit-learn does.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from src.metrics.inputs import checked
+from src.metrics.validation import checked
 
 __all__ = [
     "accuracy",
@@ -28,21 +28,21 @@ Counts = NDArray[np.int64]
 
 
 def accuracy(probs: ArrayLike, targets: ArrayLike) -> float:
-    """Share of samples, in [0, 1], whose most probable class is the target.
+    """Compute the share of samples, in [0, 1], whose most probable class is the target.
 
-    Of equally probable classes the first one counts as predicted. Raises as `inputs.checked`.
+    Of equally probable classes the first one counts as predicted. Raises as `validation.checked`.
     """
     probs, targets = checked(probs, targets)
     return float((probs.argmax(axis=1) == targets).mean())
 
 
 def top_k_accuracy(probs: ArrayLike, targets: ArrayLike, k: int = 5) -> float:
-    """Share of samples, in [0, 1], whose target is among the k most probable classes.
+    """Compute the share of samples, in [0, 1], whose target is among the k most probable classes.
 
     Of equally probable classes the earlier ones rank higher, so k = 1 is `accuracy`.
 
     Raises:
-        ValueError: k is not within 1 and K, or as `inputs.checked`.
+        ValueError: k is not within 1 and K, or as `validation.checked`.
     """
     probs, targets = checked(probs, targets)
     num_classes = probs.shape[1]
@@ -55,9 +55,9 @@ def top_k_accuracy(probs: ArrayLike, targets: ArrayLike, k: int = 5) -> float:
 
 
 def confusion_matrix(probs: ArrayLike, targets: ArrayLike) -> Counts:
-    """Number of samples per target (row) and most probable class (column): (K, K) int64.
+    """Count samples per target (row) and most probable class (column): (K, K) int64.
 
-    Raises as `inputs.checked`.
+    Raises as `validation.checked`.
     """
     probs, targets = checked(probs, targets)
     num_classes = probs.shape[1]
@@ -66,7 +66,7 @@ def confusion_matrix(probs: ArrayLike, targets: ArrayLike) -> Counts:
 
 
 def per_class_recall(matrix: Counts) -> Floats:
-    """Share of each class's samples that were found: (K,) in [0, 1], NaN where it has none.
+    """Compute the recall of each class: (K,) in [0, 1], NaN without samples of it.
 
     Args:
         matrix: (K, K) counts, targets in rows, as `confusion_matrix` returns it.
@@ -75,7 +75,7 @@ def per_class_recall(matrix: Counts) -> Floats:
 
 
 def per_class_precision(matrix: Counts) -> Floats:
-    """Share of right ones among the predictions of each class: (K,), NaN where there are none.
+    """Compute the precision of each class: (K,) in [0, 1], NaN without predictions of it.
 
     Args:
         matrix: (K, K) counts, targets in rows, as `confusion_matrix` returns it.
@@ -84,7 +84,7 @@ def per_class_precision(matrix: Counts) -> Floats:
 
 
 def per_class_f1(matrix: Counts) -> Floats:
-    """Harmonic mean of precision and recall: (K,), NaN for a class neither met nor predicted.
+    """Compute the F1 of each class: (K,) in [0, 1], NaN without samples and predictions of it.
 
     Args:
         matrix: (K, K) counts, targets in rows, as `confusion_matrix` returns it.
@@ -93,7 +93,7 @@ def per_class_f1(matrix: Counts) -> Floats:
 
 
 def macro_f1(matrix: Counts) -> float:
-    """Mean F1 of the classes that occur among targets or predictions, in [0, 1].
+    """Compute the mean F1 of the classes among targets or predictions, in [0, 1].
 
     Raises:
         ValueError: the matrix counts no samples.
@@ -102,7 +102,7 @@ def macro_f1(matrix: Counts) -> float:
 
 
 def balanced_accuracy(matrix: Counts) -> float:
-    """Mean recall of the classes that occur among the targets, in [0, 1].
+    """Compute the mean recall of the classes among the targets, in [0, 1].
 
     Raises:
         ValueError: the matrix counts no samples.

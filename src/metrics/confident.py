@@ -1,4 +1,4 @@
-"""Labels that a model's out-of-sample predictions confidently contradict."""
+"""Confident learning: labels that out-of-sample predictions contradict."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from src.metrics.inputs import checked
+from src.metrics.validation import checked
 
 __all__ = ["LabelSuspects", "label_suspects"]
 
 
 @dataclass(frozen=True, eq=False)
 class LabelSuspects:
-    """M samples whose label is probably wrong, the surest first.
+    """M samples whose label is probably wrong, the most certain first.
 
     Attributes:
         indices: (M,) int64, positions within the samples.
@@ -29,22 +29,22 @@ class LabelSuspects:
 
 
 def label_suspects(probs: ArrayLike, targets: ArrayLike) -> LabelSuspects:
-    """Samples off the diagonal of the confident joint, ranked by their margin.
+    """Return samples off the diagonal of the confident joint, ranked by their margin.
 
     Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels",
     JAIR 70 (2021), section 3.1: a sample is confidently of class k if its probability of k reaches
     the mean probability of k among the samples labelled k; of several such classes the most
-    probable one counts. Comparing with that mean makes up for classes about which a model is too
-    sure or too shy. Samples whose label still is the more probable one are not suspects.
+    probable one counts. The mean corrects for classes of which a model is over- or underconfident.
+    Samples whose label still is the more probable one are not suspects.
 
-    A class that no sample is labelled with has no such mean, and is never suggested.
+    A class without labelled samples has no such mean, and is never suggested.
 
     Args:
         probs: (N, K), of samples that the model was not trained on.
         targets: (N,) the labels.
 
     Raises:
-        ValueError: as `inputs.checked`.
+        ValueError: as `validation.checked`.
     """
     probs, targets = checked(probs, targets)
     probs = probs.astype(np.float64, copy=False)

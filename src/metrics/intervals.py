@@ -1,4 +1,4 @@
-"""How sure a measured share is."""
+"""Confidence intervals of shares."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ __all__ = ["wilson_interval"]
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval of a proportion: the lowest and highest share that fit the observation.
+    """Compute the score interval of a proportion.
 
     Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927,
-    without continuity correction. Unlike the textbook interval it stays within [0, 1] and keeps
-    its coverage for shares near 0 and 1, where accuracies live.
+    without continuity correction. Unlike the normal interval it stays within [0, 1] and keeps its
+    coverage for shares near 0 and 1, as accuracies often are.
 
     Args:
-        successes: right answers, within 0 and `trials`.
-        trials: answers, at least 1; they are taken as independent.
+        successes: number within 0 and `trials`.
+        trials: number, at least 1, of independent trials.
         confidence: coverage, within 0 and 1, both excluded.
 
     Raises:

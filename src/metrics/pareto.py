@@ -1,4 +1,4 @@
-"""What cannot be improved in one respect without losing in another."""
+"""Pareto fronts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["pareto_front"]
 
 
 def pareto_front(points: Sequence[Sequence[float]], directions: Sequence[str]) -> list[int]:
-    """Indices of the points that no other point dominates, in their order.
+    """Return the indices of the points that no other point dominates, in their order.
 
-    A point dominates another if it is at least as good in every respect and better in one, so
-    equal points stand or fall together. Points with a NaN take no part.
+    A point dominates another if it is at least as good in every value and better in one, so equal
+    points are all in the front or all outside. Points with a NaN are left out.
 
     Args:
         points: N points of M numbers.

@@ -1,4 +1,4 @@
-"""Metrics of the probabilities themselves: are they sharp, and can they be believed."""
+"""Metrics of probabilities: log loss, Brier score, calibration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from src.metrics.inputs import checked
+from src.metrics.validation import checked
 
 __all__ = [
     "SMALLEST_PROBABILITY",
@@ -25,9 +25,9 @@ SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
 
 
 def log_loss(probs: ArrayLike, targets: ArrayLike) -> float:
-    """Mean negative log-likelihood of the targets, in nats, within [0, 15.95].
+    """Compute the mean negative log-likelihood of the targets, in nats, within [0, 15.95].
 
-    Probabilities below `SMALLEST_PROBABILITY` count as that. Raises as `inputs.checked`.
+    Probabilities below `SMALLEST_PROBABILITY` count as that. Raises as `validation.checked`.
     """
     probs, targets = checked(probs, targets)
     likelihood = _of(targets, probs).clip(SMALLEST_PROBABILITY, 1.0)
@@ -35,10 +35,10 @@ def log_loss(probs: ArrayLike, targets: ArrayLike) -> float:
 
 
 def brier(probs: ArrayLike, targets: ArrayLike) -> float:
-    """Mean squared distance between probabilities and one-hot targets, in [0, 2].
+    """Compute the mean squared distance between probabilities and one-hot targets, in [0, 2].
 
     Brier's original multiclass score (1950): squares are summed over the classes, so with two
-    classes it is twice the binary score. Raises as `inputs.checked`.
+    classes it is twice the binary score. Raises as `validation.checked`.
     """
     probs, targets = checked(probs, targets)
     # |p - y|^2 = |p|^2 - 2 p_y + 1 needs no one-hot matrix.
@@ -71,10 +71,10 @@ class ReliabilityBins:
 
 
 def reliability_bins(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) -> ReliabilityBins:
-    """The table behind a reliability diagram.
+    """Compute the table of a reliability diagram.
 
     Raises:
-        ValueError: num_bins is below 1, or as `inputs.checked`.
+        ValueError: num_bins is below 1, or as `validation.checked`.
     """
     probs, targets = checked(probs, targets)
     preds = probs.argmax(axis=1)  # by rows a quarter of the time of the highest value itself
@@ -84,11 +84,11 @@ def reliability_bins(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) -
 def binned(
     confidence: NDArray[np.float64], right: NDArray[np.bool_], num_bins: int = 15
 ) -> ReliabilityBins:
-    """As `reliability_bins`, for who has the answers' probabilities and which of them are right.
+    """Compute `reliability_bins` from the confidence of each prediction and whether it is right.
 
     Args:
         confidence: (N,) in [0, 1], of the most probable class of each sample.
-        right: (N,) whether it is the sample's own.
+        right: (N,) whether it is the target.
         num_bins: M.
 
     Raises:
@@ -111,7 +111,7 @@ def binned(
 
 
 def calibration_error(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) -> float:
-    """Expected calibration error of the top label, in [0, 1].
+    """Compute the expected calibration error of the top label, in [0, 1].
 
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2: equal-width bins
     of the highest probability. It depends on the number of bins; 15 is the paper's.
@@ -121,5 +121,5 @@ def calibration_error(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) 
 
 
 def _of(labels: NDArray[np.int64], probs: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The probability given to one label of each sample: (N,) float64."""
+    """Return the probability of one label of each sample, (N,) float64."""
     return np.take_along_axis(probs, labels[:, None], axis=1)[:, 0].astype(np.float64)

@@ -1,4 +1,4 @@
-"""All scalar metrics of one set of predictions, under the names that they are tracked by."""
+"""All scalar metrics of one set of predictions, and the keys under which they are logged."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from src.metrics import classification, probabilistic
-from src.metrics.inputs import checked
 from src.metrics.intervals import wilson_interval
+from src.metrics.validation import checked
 
 __all__ = ["evaluate", "metric_key", "safe_class_names"]
 
-# More charts than this bury the others on a tracking page; the table of classes has them all.
+# More charts would hide the others on MLflow's page; the table of classes has them all.
 _MOST_CLASSES_LISTED = 20
 # Trackers bound a whole key by 250 characters; this leaves room for split and metric.
 _LONGEST_NAME = 100
 
 
 def metric_key(split: str, name: str) -> str:
-    """The key a metric is tracked by: `metric_key("val", "accuracy")` is "val/accuracy".
+    """Return the key of a metric: `metric_key("val", "accuracy")` is "val/accuracy".
 
-    `split` is "train", "val" or "test", or "cost" for what a network costs to run.
+    `split` is "train", "val" or "test", or "cost" for the cost of a model.
     """
     return f"{split}/{name}"
 
 
 def evaluate(probs: ArrayLike, targets: ArrayLike, class_names: Sequence[str]) -> dict[str, float]:
-    """Every scalar metric, finite, by its plain name (without the split).
+    """Compute every scalar metric, finite, by its plain name (without the split).
 
     "accuracy" comes with its 95 % Wilson interval as "accuracy_low" and "accuracy_high";
-    "top5_accuracy" is there from six classes on, "recall/<class>" up to 20 classes and for the
+    "top5_accuracy" is computed from six classes on, "recall/<class>" up to 20 classes and for
     classes that occur among the targets.
 
     Args:
         probs: (N, K) floating point in [0, 1], rows summing to one.
         targets: (N,) whole numbers in [0, K).
-        class_names: K names; in keys they appear as `safe_class_names` spells them.
+        class_names: K names; in keys they are those of `safe_class_names`.
 
     Raises:
-        ValueError: as `inputs.checked`, or when the number of names is not K.
+        ValueError: as `validation.checked`, or when the number of names is not K.
     """
     probs, targets = checked(probs, targets)
     num_classes = probs.shape[1]
@@ -70,16 +70,16 @@ def evaluate(probs: ArrayLike, targets: ArrayLike, class_names: Sequence[str]) -
 
 
 def safe_class_names(class_names: Sequence[str]) -> list[str]:
-    """The class names as a tracker takes them in keys: distinct, and in the same order.
+    """Return class names for keys of metrics: distinct, and in the same order.
 
     Letters and digits of any script, space, `_`, `-` and `.` stay; anything else, `/` and `:`
-    included because they part keys and drives, becomes `_`. Names that coincide after that, as
-    all that differ only in case do for some databases, are told apart by a number at their end.
+    included because they separate keys and drives, becomes `_`. Names that are then equal, also
+    those that differ only in case, which some databases ignore, get a number at their end.
     """
     taken: set[str] = set()
     safe = []
     for class_name in class_names:
-        # A name of dots alone would be read as a folder, and one at either end hides or vanishes.
+        # A name of dots alone would be a folder, and a dot at either end is hidden or lost.
         stem = re.sub(r"[^\w.\- ]", "_", class_name)[:_LONGEST_NAME].strip(" .") or "_"
         name, number = stem, 1
         while name.casefold() in taken:

@@ -2,7 +2,7 @@
 
 Every network is built as `Network(in_channels, num_classes, image_size, *, <hyperparameters>)` and
 names the parameters of its classifier in `head_prefixes`, so that a backbone can be frozen or
-trained at a lower rate. One file an architecture; `zoo` makes those of torchvision and timm,
-`weights` knows where published weights can be had, `download` fetches them, and `pretrained` reads
-files of weights and puts them into a network.
+trained at a lower rate. One file per architecture; `zoo` builds those of torchvision and timm,
+`weights` finds published weights, `download` fetches them, and `pretrained` loads files of weights
+into a network. Tensors and plain values only; calls no other room.
 """

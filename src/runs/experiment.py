@@ -18,7 +18,7 @@ from src.runs.cross_validation import cross_validate
 from src.runs.lifecycle import ParentLink
 from src.runs.single import is_further_device, join_first_device, run_single
 from src.tracking.provenance import command_line
-from src.training.quiet import quiet_lightning
+from src.training.progress import quiet_lightning
 
 __all__ = ["OnEpoch", "run_experiment"]
 

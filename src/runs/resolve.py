@@ -26,15 +26,14 @@ from src.machine.cpu_load import CpuLoad, is_idle, others_load, threads_beside
 from src.machine.hardware import machine
 from src.runs import build
 from src.storage.cache import Record, load_record, store_record
-from src.training.plans import (
+from src.training.stepper import RangeTest, Stepper, range_test
+from src.training.training_plan import (
     Choice,
-    Plan,
-    Stepper,
     Timing,
+    TrainingPlan,
     sensible_plans,
     time_plans,
 )
-from src.training.range_test import RangeTest, range_test
 
 __all__ = ["Resolved", "resolve", "seconds_per_epoch", "use_threads"]
 
@@ -191,7 +190,7 @@ class _Choices:
             "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
         }
         found, known = _kept("plan", key, settings, data, device, measure)
-        plan = Plan(**found["plan"])
+        plan = TrainingPlan(**found["plan"])
         self.timings = tuple(Timing.from_plain(plain) for plain in found["timings"])
         self._set("runtime", **asdict(plan))
         self.notes.append(_plan_note(plan, self.timings, found["reason"], device, known))
@@ -260,7 +259,7 @@ def _compared(
     allowed = partial(_asked, settings)
     plans = [p for p in sensible_plans(network, device, threads=count) if allowed(p)]
     return time_plans(
-        plans or [Plan(**to_plain(_concrete(settings, count).runtime))],
+        plans or [TrainingPlan(**to_plain(_concrete(settings, count).runtime))],
         lambda plan: build.build_task(_with(settings, "runtime", **asdict(plan)), data),
         next(iter(data.batches("train", training=True))),
         device=device,
@@ -271,7 +270,11 @@ def _compared(
 
 
 def _plan_note(
-    plan: Plan, timings: Sequence[Timing], reason: str | None, device: torch.device, known: bool
+    plan: TrainingPlan,
+    timings: Sequence[Timing],
+    reason: str | None,
+    device: torch.device,
+    known: bool,
 ) -> str:
     """Describe the chosen plan and the measured speeds in a line."""
     threads = f", {_threads(plan.threads)}" if device.type == "cpu" else ""
@@ -365,7 +368,7 @@ def _with(settings: RunSettings, group: str, **values: Any) -> RunSettings:
     return replace(settings, **{group: replace(getattr(settings, group), **values)})
 
 
-def _asked(settings: RunSettings, plan: Plan) -> bool:
+def _asked(settings: RunSettings, plan: TrainingPlan) -> bool:
     """Return whether a plan has the values that the settings state."""
     return all(getattr(plan, key) == value for key, value in _stated(settings).items())
 
@@ -389,7 +392,7 @@ def _threads(count: int) -> str:
     return f"{count} thread{'s' * (count > 1)}"
 
 
-def _speed(timing: Timing, chosen: Plan) -> str:
+def _speed(timing: Timing, chosen: TrainingPlan) -> str:
     name = str(timing.plan)
     if timing.plan.threads != chosen.threads:
         name += f", {_threads(timing.plan.threads)}"

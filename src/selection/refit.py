@@ -24,7 +24,7 @@ from src.config.models import NetworkSettings
 from src.config.plugins import plugin_words
 from src.config.schema import CrossValidationSettings, RunSettings
 from src.data.splitting.splits import Split
-from src.machine.leash import run_leashed
+from src.machine.subprocesses import run_bound
 from src.records.run import RunSummary
 from src.runs.build import build_data
 from src.runs.candidates.choose import load_trained
@@ -150,7 +150,7 @@ def _train_on_devices(folder: RunFolder, settings: RunSettings) -> None:
     plain = yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
     write_atomically(folder.config, plain)
     command = [sys.executable, "-m", "src.train", f"resume={folder.path}"]
-    if code := run_leashed(command):
+    if code := run_bound(command):
         raise ChildEnded(code)
 
 

@@ -1,1 +1,7 @@
-"""A trained network with its preprocessing: pictures in, labels with probabilities out."""
+"""A trained model that is taken away from its checkout: bundles, predictors, exported variants.
+
+In: a network, classifier or ensemble with its metadata. Out: a bundle, which is a folder with the
+weights, the metadata and the modules that predict, and which MLflow serves; and a `Predictor`,
+which labels picture files with such a model. A bundle ships only the modules that `bundle` lists.
+Calls `data`, `models`, `features`, `ensembles` and `training.inference`; knows no run.
+"""

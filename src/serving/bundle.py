@@ -1,18 +1,19 @@
-"""A trained model as a folder that needs no checkout: weights, passport, the code for both.
+"""Bundles: a trained model as a folder that can be served without a checkout.
 
-    network.safetensors   a network's weights, and nothing that could run; or
+    network.safetensors   a network's weights, and no code; or
     network.onnx, .pt2    an exported network, with its normalisation; or
-    classifier.skops      a classifier on features, with all that describes its pictures; or
-    members/0, 1, ...     of several models that answer as one: a bundle each, without the code
-    passport.json         class names, picture size, settings; of a network, how it is built, of
-                          several models, how their answers become one
-    code/                 the modules that decode, build and predict, as they were then, with those
-                          of the plugins that the model is made of
-    requirements.txt      the packages that these import, in the versions of then
+    classifier.skops      a classifier on features, with the networks that compute them; or
+    members/0, 1, ...     of an ensemble: a bundle per member, without the code
+    passport.json         metadata: class names, picture size, settings; of a network, how it is
+                          built, of an ensemble, how probabilities are combined
+    code/                 the modules that decode, build and predict, as they were when written,
+                          with those of the plugins that the model is made of
+    requirements.txt      the packages that these import, in the versions of that moment
     example.png           a picture to try
-    digest.txt            of weights and passport, written last: the rest is whole
+    digest.txt            of weights and metadata, written last: a bundle with it is complete
 
-`mlflow_model.py` among the code makes it an MLflow model.
+`mlflow_model.py` among the code makes it an MLflow model. The metadata keep the file name of
+earlier bundles, so that every version reads them all.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from PIL import Image
 
 from src.machine.imports import SHIPPED_PLUGINS, import_object, is_foreign
 from src.serving.exported import ONNX_FILE, PT2_FILE, classifier_of, open_logits
-from src.serving.predictor import Predictor
+from src.serving.predictor import Predictor, ensemble_predictor
 from src.storage.files import replacing, write_atomically
 
 if TYPE_CHECKING:  # a classifier on features needs no torch
@@ -51,9 +52,9 @@ _WEIGHTS = "network.safetensors"
 _CLASSIFIER = "classifier.skops"
 _MEMBERS = "members"
 _DIGESTS = "members/digests.txt"
-_PASSPORT = "passport.json"
+_METADATA = "passport.json"
 _DIGEST = "digest.txt"
-# The package's own `src/`; what a prediction imports of it is shipped, and no more.
+# The package's own `src/`; the modules that a prediction imports are shipped, and no others.
 _SOURCES = Path(__file__).resolve().parents[1]
 _SHIPPED = (
     "__init__.py",
@@ -67,10 +68,10 @@ _SHIPPED = (
     ),
 )
 _SHIPPED_FOR_NETWORKS = (
-    "serving/network.py",
+    "serving/whole_network.py",
     *(f"data/augmentation/{name}.py" for name in ("__init__", "affine", "transforms")),
     "models/*.py",
-    *(f"training/{name}.py" for name in ("__init__", "inference", "tta")),
+    *("training/__init__.py", "training/inference.py"),
 )
 _SHIPPED_FOR_CLASSIFIERS = (
     *(f"features/{name}.py" for name in ("__init__", "calibration", "classifier", "embedding")),
@@ -78,14 +79,9 @@ _SHIPPED_FOR_CLASSIFIERS = (
     "features/descriptors/*.py",
 )
 _SHIPPED_FOR_ENSEMBLES = (
-    "serving/ensemble.py",
-    *("metrics/__init__.py", "metrics/inputs.py", "metrics/probabilistic.py"),
+    *("metrics/__init__.py", "metrics/validation.py", "metrics/probabilistic.py"),
     *("ensembles/__init__.py", "ensembles/mixing.py"),
 )
-_SHIPPED_FOR_EXPORTED = {
-    ONNX_FILE: ("serving/onnx_network.py",),
-    PT2_FILE: ("serving/pt2_network.py",),
-}
 # What a plugin's file may import of the settings, beside the code of its own.
 _SHIPPED_FOR_PLUGINS = tuple(
     f"config/{name}.py"
@@ -104,18 +100,18 @@ _FURTHER = {"TimmNet": "timm", "TorchvisionNet": "torchvision"}
 
 
 def write_bundle(
-    folder: Path, network: nn.Module, passport: Mapping[str, Any], example: NDArray[np.uint8]
+    folder: Path, network: nn.Module, metadata: Mapping[str, Any], example: NDArray[np.uint8]
 ) -> str:
     """Write the bundle of a trained network; one that is there is replaced.
 
     Args:
         folder: to write to.
-        network: the one whose predictions count.
-        passport: what the run's checkpoints say of it; see `ClassificationTask`.
+        network: the network that predicts.
+        metadata: of the run's checkpoints; see `ClassificationTask`.
         example: a picture (C, H, W) uint8.
 
     Returns:
-        A digest of weights and passport, 64 hex digits: two bundles with the same one predict the
+        A digest of weights and metadata, 64 hex digits: bundles with equal digests predict the
         same.
 
     Raises:
@@ -124,51 +120,51 @@ def write_bundle(
     from safetensors.torch import save_file
 
     _empty(folder)
-    # A copy of each: what shares memory or lies there in another order cannot be stored.
+    # Copies: safetensors stores neither shared memory nor other layouts than contiguous.
     weights = {
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in network.state_dict().items()
     }
     with replacing(folder / _WEIGHTS) as temporary:
         save_file(weights, temporary)
-    packages = (*_PACKAGES, *_library(passport["network"]["target"]))
-    return _complete(folder, _WEIGHTS, passport, example, _SHIPPED_FOR_NETWORKS, packages)
+    packages = (*_PACKAGES, *_library(metadata["network"]["target"]))
+    return _complete(folder, _WEIGHTS, metadata, example, _SHIPPED_FOR_NETWORKS, packages)
 
 
 def write_classifier_bundle(
-    folder: Path, file: Path, passport: Mapping[str, Any], example: NDArray[np.uint8]
+    folder: Path, file: Path, metadata: Mapping[str, Any], example: NDArray[np.uint8]
 ) -> str:
     """Write the bundle of a classifier on features; otherwise as `write_bundle`.
 
     Args:
         folder: to write to.
         file: that `FeatureClassifier.save` wrote.
-        passport: what it says of itself, with the `networks` that describe its pictures, if any.
+        metadata: of the classifier, with the `networks` that compute features, if any.
         example: a picture (C, H, W) uint8.
     """
     _empty(folder)
     shutil.copyfile(file, folder / _CLASSIFIER)
     shipped, packages = list(_SHIPPED_FOR_CLASSIFIERS), list(_CLASSIFIER_PACKAGES)
-    networks = passport.get("networks", [])
+    networks = metadata.get("networks", [])
     if networks:
         shipped.append("models/*.py")
         libraries = [name for one in networks for name in _library(one["target"])]
         packages += ["torch", *dict.fromkeys(libraries)]
-    return _complete(folder, _CLASSIFIER, passport, example, shipped, packages)
+    return _complete(folder, _CLASSIFIER, metadata, example, shipped, packages)
 
 
 def write_ensemble_bundle(
     folder: Path,
     members: Sequence[Callable[[Path], str]],
-    passport: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     example: NDArray[np.uint8],
 ) -> str:
-    """Write the bundle of several models that answer as one; otherwise as `write_bundle`.
+    """Write the bundle of an ensemble; otherwise as `write_bundle`.
 
     Args:
         folder: to write to.
         members: each writes its own bundle into a folder and returns the digest.
-        passport: with `ensemble`, its `way` and of each of its `members` the `weight`.
+        metadata: `ensemble` has the `way` of combination and of each of its `members` the `weight`.
         example: a picture (C, H, W) uint8.
     """
     _empty(folder)
@@ -184,25 +180,24 @@ def write_ensemble_bundle(
         packages |= {line.partition("==")[0]: None for line in needed.read_text().split()}
         needed.unlink()
     write_atomically(folder / _DIGESTS, "\n".join(digests) + "\n")
-    return _complete(folder, _DIGESTS, passport, example, _SHIPPED_FOR_ENSEMBLES, tuple(packages))
+    return _complete(folder, _DIGESTS, metadata, example, _SHIPPED_FOR_ENSEMBLES, tuple(packages))
 
 
 def write_exported_bundle(
-    folder: Path, file: Path, passport: Mapping[str, Any], example: NDArray[np.uint8]
+    folder: Path, file: Path, metadata: Mapping[str, Any], example: NDArray[np.uint8]
 ) -> str:
     """Write the bundle of an exported network; otherwise as `write_bundle`.
 
     Args:
         folder: to write to.
         file: the network, .onnx or .pt2: decoded pictures to logits.
-        passport: what the run's checkpoints say of it, and which variant of it this is.
+        metadata: of the run's checkpoints, and the name of the variant.
         example: a picture (C, H, W) uint8.
     """
     name = {".onnx": ONNX_FILE, ".pt2": PT2_FILE}[file.suffix]
     _empty(folder)
     shutil.copyfile(file, folder / name)
-    shipped, packages = _SHIPPED_FOR_EXPORTED[name], _EXPORTED_PACKAGES[name]
-    return _complete(folder, name, passport, example, shipped, packages)
+    return _complete(folder, name, metadata, example, (), _EXPORTED_PACKAGES[name])
 
 
 def _empty(folder: Path) -> None:
@@ -211,7 +206,7 @@ def _empty(folder: Path) -> None:
 
 
 def _library(target: str) -> tuple[str, ...]:
-    """The package that a network of this import path comes from, beside torch."""
+    """Return the package of a network with this import path, beside torch."""
     library = _FURTHER.get(target.rpartition(".")[2])
     return () if library is None else (library,)
 
@@ -219,23 +214,23 @@ def _library(target: str) -> tuple[str, ...]:
 def _complete(
     folder: Path,
     model: str,
-    passport: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     example: NDArray[np.uint8],
     shipped: Sequence[str],
     packages: Sequence[str],
 ) -> str:
-    """Write all but the model's own file; returns the digest."""
-    stated = json.dumps(dict(passport), ensure_ascii=False, indent=1).encode()
-    write_atomically(folder / _PASSPORT, stated)
+    """Write everything but the model's own file and return the digest."""
+    content = json.dumps(dict(metadata), ensure_ascii=False, indent=1).encode()
+    write_atomically(folder / _METADATA, content)
     own = (source for pattern in (*_SHIPPED, *shipped) for source in _SOURCES.glob(pattern))
     _ship(_SOURCES.parent, sorted(own), folder / "code")
-    packages = [*packages, *_ship_plugins(folder / "code", passport)]
+    packages = [*packages, *_ship_plugins(folder / "code", metadata)]
     # Without the build's own suffix (+cpu, +cu128): the machine that serves may need another.
     pinned = [f"{name}=={version(name).partition('+')[0]}" for name in dict.fromkeys(packages)]
     write_atomically(folder / "requirements.txt", "\n".join(pinned) + "\n")
     pixels = example[0] if len(example) == 1 else example.transpose(1, 2, 0)
     Image.fromarray(np.ascontiguousarray(pixels)).save(folder / "example.png")
-    digest = _digest(folder / model, stated)
+    digest = _digest(folder / model, content)
     write_atomically(folder / _DIGEST, f"{digest}\n")
     return digest
 
@@ -248,13 +243,13 @@ def _ship(root: Path, sources: Iterable[Path], code: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _ship_plugins(code: Path, passport: Mapping[str, Any]) -> list[str]:
+def _ship_plugins(code: Path, metadata: Mapping[str, Any]) -> list[str]:
     """Write the code of the plugins that a model is made of; return the packages it imports."""
-    targets = [passport.get("network", {}).get("target", "src.")]
-    targets += [network["target"] for network in passport.get("networks", [])]
+    targets = [metadata.get("network", {}).get("target", "src.")]
+    targets += [network["target"] for network in metadata.get("networks", [])]
     targets += [
-        *passport.get("descriptors", {}).values(),
-        passport.get("classifier_target", "src."),
+        *metadata.get("descriptors", {}).values(),
+        metadata.get("classifier_target", "src."),
     ]
     foreign = [target for target in targets if is_foreign(target)]
     if not foreign:
@@ -291,7 +286,7 @@ def _imported_packages(files: Iterable[Path]) -> list[str]:
 def open_predictor(
     folder: Path, device: torch.device | None = None, batch_size: int = 128
 ) -> Predictor:
-    """What labels pictures with a bundle's model.
+    """Return a predictor with the model of a bundle.
 
     Args:
         folder: the bundle.
@@ -303,7 +298,7 @@ def open_predictor(
         ValueError: the bundle's files are damaged, or do not belong together.
     """
     predictor = _opened(folder, device, batch_size)
-    _check_digest(folder)  # after what is plainly no model has been refused with its reason
+    _check_digest(folder)  # last, so that what is no model at all is refused with its own reason
     return predictor
 
 
@@ -319,65 +314,63 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
 
     logits = open_logits(folder)
     if logits is not None:
-        return Predictor(classifier_of(logits), _passport(folder), batch_size=batch_size)
+        return Predictor(classifier_of(logits), _read_metadata(folder), batch_size=batch_size)
 
     import torch
     from safetensors.torch import load_file
 
-    from src.serving.network import network_classifier
+    from src.serving.whole_network import network_classifier
     from src.training.inference import require_finite
 
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        passport = _passport(folder)
-        network = _network(passport)
+        metadata = _read_metadata(folder)
+        network = _network(metadata)
         network.load_state_dict(load_file(folder / _WEIGHTS))
         require_finite(network)
-    except Exception as error:  # safetensors and torch have many words for a damaged file
+    except Exception as error:  # safetensors and torch have many exceptions
         raise ValueError(f"{folder} holds no network that can be loaded: {error}") from error
-    classify = network_classifier(network, passport, device)
-    return Predictor(classify, passport, batch_size=batch_size)
+    classify = network_classifier(network, metadata, device)
+    return Predictor(classify, metadata, batch_size=batch_size)
 
 
 def _check_digest(folder: Path) -> None:
-    """Raise a ValueError unless weights and passport are those that the bundle was written with."""
+    """Raise a ValueError unless the digest is that of the weights and metadata."""
     files = (_WEIGHTS, ONNX_FILE, PT2_FILE, _CLASSIFIER, _DIGESTS)
     try:
         stated = (folder / _DIGEST).read_text().strip()
         model = next(name for name in files if (folder / name).is_file())
-        found = _digest(folder / model, (folder / _PASSPORT).read_bytes())
+        found = _digest(folder / model, (folder / _METADATA).read_bytes())
     except (OSError, ValueError, StopIteration) as error:
         raise ValueError(f"{folder} is no whole bundle: {error!r}") from error
     if stated != found:
         raise ValueError(
-            f"{folder} is damaged: {model} or {_PASSPORT} is not what {_DIGEST} was written for; "
+            f"{folder} is damaged: {model} or {_METADATA} is not what {_DIGEST} was written for; "
             "write the bundle anew, or put a copy of it back"
         )
 
 
-def _digest(model: Path, passport: bytes) -> str:
+def _digest(model: Path, metadata: bytes) -> str:
     with model.open("rb") as file:
         hashed = hashlib.file_digest(file, "sha256")
-    hashed.update(passport)
+    hashed.update(metadata)
     return hashed.hexdigest()
 
 
-def _passport(folder: Path) -> dict[str, Any]:
+def _read_metadata(folder: Path) -> dict[str, Any]:
     try:
-        passport: dict[str, Any] = json.loads((folder / _PASSPORT).read_bytes())
+        metadata: dict[str, Any] = json.loads((folder / _METADATA).read_bytes())
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} has no readable {_PASSPORT}: {error}") from error
-    return passport
+        raise ValueError(f"{folder} has no readable {_METADATA}: {error}") from error
+    return metadata
 
 
 def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -> Predictor:
-    from src.serving.ensemble import ensemble_predictor
-
     try:
-        passport = json.loads((folder / _PASSPORT).read_bytes())
-        way = passport["ensemble"]["way"]
-        weights = [float(member["weight"]) for member in passport["ensemble"]["members"]]
+        metadata = _read_metadata(folder)
+        method = metadata["ensemble"]["way"]
+        weights = [float(member["weight"]) for member in metadata["ensemble"]["members"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} holds no ensemble that can be loaded: {error!r}") from error
     places = [folder / _MEMBERS / str(number) for number in range(len(weights))]
@@ -385,15 +378,15 @@ def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -
     found = [(place / _DIGEST).read_text().strip() for place in places]
     if (folder / _DIGESTS).read_text().split() != found:
         raise ValueError(f"{folder} was written with other members than it has")
-    return ensemble_predictor(members, way, weights, passport, batch_size=batch_size)
+    return ensemble_predictor(members, method, weights, metadata, batch_size=batch_size)
 
 
-def _network(passport: Mapping[str, Any]) -> nn.Module:
-    target, arguments = passport["network"]["target"], passport["network"]["arguments"]
+def _network(metadata: Mapping[str, Any]) -> nn.Module:
+    target, arguments = metadata["network"]["target"], metadata["network"]["arguments"]
     network: nn.Module = import_object(target, within="src.models.")(
-        passport["channels"],
-        len(passport["class_names"]),
-        tuple(passport["image_size"]),
+        metadata["channels"],
+        len(metadata["class_names"]),
+        tuple(metadata["image_size"]),
         **arguments,
     )
     return network

@@ -1,48 +1,76 @@
-"""An exported network out of its bundle, as what a predictor asks."""
+"""Exported networks out of their files, as functions from pictures to logits.
+
+ONNX needs no torch, and a .pt2 file is read only if it holds nothing but data.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.serving.predictor import Classify
 
-__all__ = ["ONNX_FILE", "PT2_FILE", "Logits", "classifier_of", "open_logits"]
+__all__ = [
+    "INPUT",
+    "ONNX_FILE",
+    "OUTPUT",
+    "PT2_FILE",
+    "Logits",
+    "classifier_of",
+    "open_logits",
+    "open_onnx",
+    "open_pt2",
+]
 
-# Decoded pictures (N, C, H, W) uint8, N at least 1 -> logits (N, K) float32, of the run's own
+# Decoded pictures (N, C, H, W) uint8, N at least 1 -> logits (N, K) float32, with the run's own
 # normalisation and test-time augmentation.
 Logits = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 ONNX_FILE, PT2_FILE = "network.onnx", "network.pt2"
+# Names in the graph of an ONNX file.
+INPUT, OUTPUT = "images", "logits"
+
+# The parts of a .pt2 archive, below its own folder, that are numbers or JSON.
+_PARTS = re.compile(
+    r"models/model\.json|data/(weights|constants)/(model_\w+_config\.json|(weight|tensor)_\d+)"
+    r"|data/sample_inputs/model\.pt|archive_format|archive_version|version|byteorder"
+    r"|\.data/(serialization_id|version)|\.format_version|\.storage_alignment"
+)
+_OPERATIONS = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.\w+|torch\.sym_\w+")
+# Sizes such as 4*s0, as sympy writes them: it would evaluate anything else as Python.
+_SIZE = re.compile(
+    r"(?:Symbol\('[su]\d+'(?:, \w+=True)*\)|(?:Integer|Rational|Add|Mul|Pow|Mod|Max|Min)\("
+    r"|FloorDiv\(|[su]?\d+|[-+*/(), ])*"
+)
 
 
 def open_logits(bundle: Path, threads: int | None = None) -> Logits | None:
-    """The exported network of a bundle, on the CPU; None where it has none.
+    """Return the exported network of a bundle, on the CPU; None where it has none.
 
     Args:
         bundle: a folder.
-        threads: that ONNX may use; None for OMP_NUM_THREADS, or else as many as suit the machine.
-            Those of torch are the process's own.
+        threads: see `open_onnx`; torch uses the threads of the process.
 
     Raises:
         ValueError: its file is damaged.
     """
     if (bundle / ONNX_FILE).is_file():
-        from src.serving.onnx_network import open_onnx
-
         return open_onnx(bundle / ONNX_FILE, threads)
     if (bundle / PT2_FILE).is_file():
-        from src.serving.pt2_network import open_pt2
-
         return open_pt2(bundle / PT2_FILE)
     return None
 
 
 def classifier_of(logits: Logits) -> Classify:
-    """Probabilities (N, K) float32 from logits."""
+    """Return a function from pictures to probabilities (N, K) float32."""
 
     def classify(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         raw = logits(images).astype(np.float64)
@@ -51,3 +79,100 @@ def classifier_of(logits: Logits) -> Classify:
         return probs
 
     return classify
+
+
+def open_onnx(file: Path, threads: int | None = None) -> Logits:
+    """Return the network of an ONNX file; its graph is data, computed by onnxruntime's operations.
+
+    Args:
+        file: with pictures `images` and `logits`; it may refer to no other file.
+        threads: at most; None for OMP_NUM_THREADS, or else the choice of onnxruntime.
+
+    Raises:
+        ValueError: the file is missing or damaged, or holds another kind of network.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ValueError("onnxruntime is not installed: make install EXTRAS=export") from None
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    stated = os.environ.get("OMP_NUM_THREADS", "")
+    options.intra_op_num_threads = threads or (int(stated) if stated.isdigit() else 0)
+    try:
+        # From its bytes, so that no weights are read from other files.
+        session = onnxruntime.InferenceSession(
+            file.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+        names = [x.name for x in (*session.get_inputs(), *session.get_outputs())]
+        if names != [INPUT, OUTPUT]:
+            raise ValueError(f"it goes from {names[0]} to {names[-1]}")
+    except Exception as error:  # onnxruntime has a dozen exceptions of its own
+        raise ValueError(f"{file} holds no network that can be loaded: {error}") from error
+
+    def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = session.run([OUTPUT], {INPUT: images})[0]
+        return found
+
+    return logits
+
+
+def open_pt2(file: Path) -> Logits:
+    """Return the network of a .pt2 file, on the CPU.
+
+    torch would unpickle and evaluate some parts of an archive; a file that holds such parts, or
+    calls anything but operations on tensors, is not loaded.
+
+    Raises:
+        ValueError: the file is missing or damaged, or could run code.
+    """
+    import torch
+
+    try:
+        _require_data(file)
+        # Its guards are Python as text, and the predictor has checked the pictures' shapes.
+        network = torch.export.load(file).module(check_guards=False)
+    except Exception as error:  # zip, JSON and torch have many exceptions for a damaged file
+        raise ValueError(f"{file} holds no network that can be loaded: {error}") from error
+
+    def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            found: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
+        return found
+
+    return logits
+
+
+def _require_data(file: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        for item in archive.infolist():
+            _, _, part = item.filename.partition("/")
+            if not _PARTS.fullmatch(part):
+                raise ValueError(f"{part} is no part of plain data")
+            if part.endswith(".pt") and item.file_size:
+                raise ValueError(f"{part} is pickled")
+            if part.endswith(".json"):
+                _require_plain(json.loads(archive.read(item)))
+
+
+def _require_plain(content: Any) -> None:
+    for key, value in _entries(content):
+        if key == "use_pickle" and value:
+            raise ValueError("its weights are pickled")
+        if key == "target" and isinstance(value, str) and not _OPERATIONS.fullmatch(value):
+            raise ValueError(f"it calls {value}")
+        if key == "expr_str" and not _SIZE.fullmatch(str(value)):
+            raise ValueError(f"a size in it is {value}")
+
+
+def _entries(content: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every key with its value, at every depth."""
+    waiting = [content]
+    while waiting:
+        match waiting.pop():
+            case dict() as found:
+                yield from found.items()
+                waiting += found.values()
+            case list() as found:
+                waiting += found

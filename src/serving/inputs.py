@@ -1,4 +1,4 @@
-"""What a person may hand to a served model as a picture, whatever way it came."""
+"""Inputs of a served model: pictures as bytes, base64 or arrays, and limits of a request."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from src.data.decoding.decode import PictureError, read_header
 __all__ = ["as_picture", "check_request", "pixels_in_memory"]
 
 _CHANNELS = (1, 3, 4)
-# What one request may ask: far more than a person does, and less than keeps a server from others
-# for long. One small file can hold a hundred megapixels, so pixels count and not bytes alone.
+# Limits of one request: far above ordinary use, and low enough not to block a server for long. One
+# small file can hold a hundred megapixels, so pixels are limited as well as bytes.
 _MOST_PICTURES = 2_000
 _MOST_BYTES = 256_000_000
 _MOST_PIXELS = 2_000_000_000
@@ -31,7 +31,7 @@ _BLANKS = re.compile(r"\s+")
 
 
 def as_picture(value: object) -> bytes | Image.Image:
-    """A picture as `decode_picture` takes it.
+    """Return a picture as `decode_picture` takes it.
 
     Args:
         value: the bytes of a picture file; these in base64, as JSON has no bytes; or an array,
@@ -63,10 +63,10 @@ def as_picture(value: object) -> bytes | Image.Image:
 
 
 def check_request(rows: Sequence[object]) -> None:
-    """Refuse what would take a server's memory or its time from others; nothing is decoded.
+    """Refuse a request that would take too much memory or time; nothing is decoded.
 
     Args:
-        rows: as `as_picture` takes them; what is no picture at all counts for nothing here.
+        rows: as `as_picture` takes them; rows that are no pictures are not counted.
 
     Raises:
         ValueError: there are too many pictures, bytes or pixels; names the picture that is too
@@ -89,7 +89,7 @@ def check_request(rows: Sequence[object]) -> None:
             continue
         try:
             picture = as_picture(value)
-        except PictureError:  # named when it is read
+        except PictureError:  # reported when it is read
             continue
         pixels = pixels_in_memory(picture)
         if pixels > _MOST_PIXELS_OF_ONE:
@@ -106,10 +106,9 @@ def check_request(rows: Sequence[object]) -> None:
 
 
 def pixels_in_memory(picture: bytes | Path | Image.Image) -> int:
-    """Return how many pixels it takes to decode a picture, from its header alone.
+    """Return the pixels in memory while a picture is decoded, from its header alone.
 
-    That of a JPEG, of which smaller versions are decoded at once, counts less. What cannot be read
-    takes none.
+    Less than its own for a JPEG, which is decoded at a reduced size, and 0 for an unreadable file.
     """
     if isinstance(picture, Image.Image):
         return picture.width * picture.height
@@ -130,7 +129,7 @@ def _image(value: object) -> Image.Image:
     if pixels.ndim == 3 and pixels.shape[2] in _CHANNELS:
         pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
     elif pixels.ndim == 2 and pixels.shape[1] in _CHANNELS:
-        # Where MLflow wants a batch and gets one picture, it takes each of its lines for one.
+        # If one picture is given instead of a batch, MLflow takes each of its lines for a picture.
         raise PictureError(f"is an array of {shape}: is it one line of a picture, not in a list?")
     elif pixels.ndim != 2:
         raise PictureError(f"is an array of {shape}: HxW or HxWxC with C 1, 3 or 4 is needed")
@@ -147,7 +146,7 @@ def _image(value: object) -> Image.Image:
 
 
 def _array(value: object) -> NDArray[np.generic]:
-    """Tables nest what they hold: arrays of arrays, or lists of them."""
+    """Return an array of nested lists or arrays of arrays, as tables hold them."""
     try:
         pixels = np.asarray(value)
         if pixels.dtype == object:

@@ -1,7 +1,8 @@
-"""The MLflow model of a run, as code: MLflow keeps this file and executes it where it loads.
+"""The MLflow model of a run, as code: MLflow keeps this file and executes it when it loads.
 
-It stands alone. The modules that predict come with the model, as a package `src` that nobody else
-gets to see: the program that loads the model may have a `src` of its own, or another run's model.
+It imports no other module at first. The modules that predict come with the model, as a package
+`src` that is visible only while it loads: the program may have a `src` of its own, or another
+run's model.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class PictureClassifier(PythonModel):
     """Pictures in the column `image`; label, probability and all probabilities for each."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Build the network and give it its weights."""
+        """Open the bundle among the model's artifacts."""
         bundle = Path(context.artifacts["bundle"])
         with _package_of(bundle / "code"):
             from src.serving.bundle import open_predictor
@@ -43,7 +44,7 @@ class PictureClassifier(PythonModel):
         model_input: pd.DataFrame,
         params: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Answer a table row by row.
+        """Predict a table row by row.
 
         Args:
             model_input: the column `image`: bytes of picture files (over JSON in base64), or arrays
@@ -53,7 +54,7 @@ class PictureClassifier(PythonModel):
             `label`, its `probability`, and `probabilities`, those of every class by name.
 
         Raises:
-            MlflowException: names the row that is no picture, or says what the model lacks.
+            MlflowException: names the row that is no picture, or the fault of the model.
         """
         try:
             probs = self._predictor.answer(list(model_input["image"]))
@@ -64,7 +65,7 @@ class PictureClassifier(PythonModel):
         except MemoryError as error:
             raise MlflowException("there is not enough memory for these pictures") from error
         except Exception as error:
-            # MLflow would send a stranger the traceback, with this machine's paths.
+            # MLflow would send the traceback, with paths of this machine, to the client.
             _logger.exception("these pictures cannot be answered")
             raise MlflowException("these pictures cannot be answered: see the log") from error
         names = self._predictor.class_names
@@ -79,8 +80,7 @@ class PictureClassifier(PythonModel):
 
 @contextmanager
 def _package_of(folder: Path) -> Iterator[None]:
-    """Imports of `src`, and of plugins beside it, find those of `folder`, and afterwards what they
-    would have found before."""
+    """Let imports of `src` and of plugins find those of `folder`; restore modules afterwards."""
     own = {path.stem for path in folder.iterdir()} | {_PACKAGE}
     others = _taken_out(own)
     sys.path.insert(0, str(folder))

@@ -1,4 +1,4 @@
-"""From picture files to labels: the decoding, model and class names of one run, together."""
+"""From picture files to labels: the decoding, model and class names of one run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +19,23 @@ from src.data.decoding.decode import PictureError, PictureFormat, decode_picture
 from src.data.sources.source import Problem
 from src.serving.inputs import as_picture, check_request, pixels_in_memory
 
-__all__ = ["Classify", "DamagedModel", "Labelled", "Predictor"]
+if TYPE_CHECKING:
+    from src.ensembles.mixing import Way
+
+__all__ = ["Classify", "DamagedModel", "Labelled", "Predictor", "ensemble_predictor"]
 
 T = TypeVar("T")
 Classify = Callable[..., NDArray[np.float32]]
 Pixels = NDArray[np.uint8]
 # Pixels that are decoded at the same time; each takes up to 25 bytes meanwhile.
 _PIXELS_AT_ONCE = 32_000_000
-# Larger pictures are decoded one after another by the thread that asks: the allocator keeps for a
-# thread what its largest picture took.
+# Larger pictures are decoded one after another by the calling thread: the allocator keeps for every
+# thread the memory of its largest picture.
 _LARGE_PIXELS = 8_000_000
 
 
 class DamagedModel(Exception):
-    """A model gives answers that are no probabilities, so it is not the one that was trained."""
+    """The outputs of a model are not finite, so it is not the one that was trained."""
 
 
 @dataclass(frozen=True)
@@ -51,34 +54,34 @@ class Labelled:
 
 
 class Predictor:
-    """Labels pictures of any size and kind as the run that it comes from would.
+    """Labels pictures of any size and kind as its run does.
 
     Args:
         classify: decoded pictures (N, C, H, W) uint8, N at least 1, an array a format ->
             probabilities (N, K) float32.
-        passport: what the run's files say of it: `class_names`, and the format that
-            `PictureFormat.of` reads; with several `formats` the pictures are decoded to each of
-            them, and `classify` takes as many arrays.
-        batch_size: pictures at once.
+        metadata: `class_names`, and the format that `PictureFormat.of` reads; with several
+            `formats` the pictures are decoded to each of them, and `classify` takes as many
+            arrays.
+        batch_size: pictures per call of `classify`.
 
     Attributes:
-        formats: that pictures are decoded to.
+        formats: of the decoded pictures.
     """
 
     def __init__(
-        self, classify: Classify, passport: Mapping[str, Any], *, batch_size: int = 128
+        self, classify: Classify, metadata: Mapping[str, Any], *, batch_size: int = 128
     ) -> None:
-        self.class_names: tuple[str, ...] = tuple(passport["class_names"])
+        self.class_names: tuple[str, ...] = tuple(metadata["class_names"])
         self._classify = classify
-        self.formats = tuple(map(PictureFormat.of, passport.get("formats", [passport])))
+        self.formats = tuple(map(PictureFormat.of, metadata.get("formats", [metadata])))
         self._batch_size = batch_size
-        self._room = _Room(_PIXELS_AT_ONCE)
+        self._limit = _PixelLimit(_PIXELS_AT_ONCE)
 
     def probabilities(self, *images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return what `classify` gives to decoded pictures, (N, K) float32.
+        """Return the probabilities (N, K) float32 of decoded pictures.
 
         Raises:
-            DamagedModel: not all of it are finite numbers.
+            DamagedModel: not all of them are finite.
         """
         probs = self._classify(*images)
         if not np.isfinite(probs).all():
@@ -89,26 +92,26 @@ class Predictor:
         return probs
 
     def answer(self, rows: Sequence[object]) -> NDArray[np.float32]:
-        """Probabilities (N, K) of N pictures, each as `as_picture` takes it.
+        """Return probabilities (N, K) of N pictures, each as `as_picture` takes it.
 
         Memory does not grow with the number of pictures.
 
         Raises:
-            ValueError: names the first row, counted from 0, that is no picture; or it is more than
-                may be asked at once.
+            ValueError: names the first row, counted from 0, that is no picture; or the request is
+                too large (`check_request`).
             DamagedModel: as `probabilities`.
         """
         check_request(rows)
         probs = [np.empty((0, len(self.class_names)), np.float32)]
         with ThreadPoolExecutor() as pool:
             for batch in _batched(enumerate(rows), self._batch_size):
-                waiting = [(row, self._begun(pool, _row(row, value))) for row, value in batch]
+                waiting = [(row, self._submitted(pool, _row(row, value))) for row, value in batch]
                 decoded = [_of_row(row, pixels) for row, pixels in waiting]
                 probs.append(self.probabilities(*_stacked(decoded)))
         return np.concatenate(probs)
 
     def label(self, files: Iterable[Path], top_k: int = 5) -> Iterator[Labelled | Problem]:
-        """Label picture files in their order; a file that cannot be read gives a `Problem`.
+        """Label picture files in their order; yield a `Problem` for a file that cannot be read.
 
         Raises:
             DamagedModel: as `probabilities`.
@@ -116,7 +119,7 @@ class Predictor:
         top_k = min(top_k, len(self.class_names))
         with ThreadPoolExecutor() as pool:
             for batch in _batched(files, self._batch_size):
-                waiting = [(path, self._begun(pool, path)) for path in batch]
+                waiting = [(path, self._submitted(pool, path)) for path in batch]
                 decoded = [_of_file(path, pixels) for path, pixels in waiting]
                 images = [d for d in decoded if not isinstance(d, Problem)]
                 probs = iter(self.probabilities(*_stacked(images)) if images else ())
@@ -134,10 +137,10 @@ class Predictor:
         """
         return _decoded(picture, self.formats[0])
 
-    def _begun(
+    def _submitted(
         self, pool: ThreadPoolExecutor, picture: bytes | Path | Image.Image
     ) -> Future[list[Pixels]]:
-        """The picture in all formats, decoded or being decoded."""
+        """Return the picture in all formats, decoded or being decoded."""
         pixels = pixels_in_memory(picture)
         if pixels <= _LARGE_PIXELS:
             return pool.submit(self._all_pixels, picture, pixels)
@@ -149,7 +152,7 @@ class Predictor:
         return done
 
     def _all_pixels(self, picture: bytes | Path | Image.Image, pixels: int) -> list[Pixels]:
-        with self._room.for_pixels(pixels):
+        with self._limit.reserved(pixels):
             return [_decoded(picture, wanted) for wanted in self.formats]
 
     def _named(self, path: str, probs: NDArray[np.float32], top_k: int) -> Labelled:
@@ -161,11 +164,48 @@ class Predictor:
         )
 
 
-class _Room:
-    """Lets threads decode side by side as long as their pictures have room in memory.
+def ensemble_predictor(
+    members: Sequence[Predictor],
+    method: Way,
+    weights: Sequence[float],
+    metadata: Mapping[str, Any],
+    *,
+    batch_size: int,
+) -> Predictor:
+    """Return a predictor with the combined probabilities of several models.
+
+    Each member gets the pictures in its own format; formats that members share are decoded once.
 
     Args:
-        pixels: at most so many at once, or a single picture.
+        members: M of them, for the same classes, of one format each.
+        method, weights: see `src.ensembles.mixing`.
+        metadata: of the ensemble.
+        batch_size: pictures at once.
+
+    Raises:
+        ValueError: there are no members, or not as many weights.
+    """
+    from src.ensembles.mixing import combined_probabilities  # in bundles of ensembles alone
+
+    if not members or len(members) != len(weights):
+        raise ValueError(f"There are {len(weights)} weights for {len(members)} members.")
+
+    formats = list(dict.fromkeys(member.formats[0] for member in members))
+
+    def classify(*images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        taken = [images[formats.index(member.formats[0])] for member in members]
+        probs = [member.probabilities(own) for member, own in zip(members, taken, strict=True)]
+        return combined_probabilities(method, np.stack(probs), np.array(weights))
+
+    combined = {**metadata, "formats": [wanted.plain() for wanted in formats]}
+    return Predictor(classify, combined, batch_size=batch_size)
+
+
+class _PixelLimit:
+    """Limits the pixels that threads decode at the same time.
+
+    Args:
+        pixels: the limit; a single larger picture is decoded alone.
     """
 
     def __init__(self, pixels: int) -> None:
@@ -173,8 +213,8 @@ class _Room:
         self._changed = threading.Condition()
 
     @contextmanager
-    def for_pixels(self, pixels: int) -> Iterator[None]:
-        """Wait until there is room for them, and keep it until the block ends."""
+    def reserved(self, pixels: int) -> Iterator[None]:
+        """Wait until so many are free, and reserve them until the block ends."""
         pixels = min(pixels, self._all)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= pixels)
@@ -219,7 +259,7 @@ def _decoded(picture: bytes | Path | Image.Image, wanted: PictureFormat) -> Pixe
 
 
 def _stacked(pictures: Sequence[Sequence[Pixels]]) -> list[Pixels]:
-    """An array (N, C, H, W) a format, of N pictures in all formats."""
+    """Return an array (N, C, H, W) per format, of N pictures in all formats."""
     return [np.stack(column) for column in zip(*pictures, strict=True)]
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from src.metrics.inputs import checked
 from src.metrics.probabilistic import SMALLEST_PROBABILITY, binned
+from src.metrics.validation import checked
 from src.records.run import Predictions
 
 __all__ = ["Candidate", "MeasuredRun", "candidates_of"]

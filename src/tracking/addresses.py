@@ -1,4 +1,4 @@
-"""Tracking URIs: the default one, SQLite files with any characters, and what of a URI is public."""
+"""Tracking URIs: the default one, SQLite files with any characters, URIs without passwords."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = [
 
 
 def default_uri(output_dir: Path) -> str:
-    """The SQLite database of an output folder, as an absolute URI."""
+    """Return the absolute URI of an output folder's SQLite database."""
     return sqlite_uri(output_dir.absolute() / "mlflow.db")
 
 
 def absolute_uri(uri: str | None, output_dir: Path) -> str:
-    """`uri`, or the default one, independent of the current folder."""
+    """Return `uri`, or the default one, independent of the current folder."""
     if uri is None:
         return default_uri(output_dir)
     path = sqlite_path(uri)
@@ -35,9 +35,9 @@ def absolute_uri(uri: str | None, output_dir: Path) -> str:
 
 
 def public_uri(uri: str | None, output_dir: Path) -> str | None:
-    """What is written down about where a run is mirrored: no password, None for the default.
+    """Return the URI to store with a run: without password, and None for the default.
 
-    None instead of the default's path, so that an output folder can be moved with its runs.
+    None, so that an output folder can be moved with its runs.
     """
     if uri is None or absolute_uri(uri, output_dir) == default_uri(output_dir):
         return None
@@ -45,9 +45,9 @@ def public_uri(uri: str | None, output_dir: Path) -> str | None:
 
 
 def unused_address(uri: str | None, output_dir: Path) -> str | None:
-    """What to tell a person whose MLFLOW_TRACKING_URI is set but not used, or None.
+    """Return a hint where MLFLOW_TRACKING_URI is set but not used, else None.
 
-    Where a run goes is a setting that is written down with it, and no variable.
+    The URI of a run is a setting that is stored with it, not an environment variable.
     """
     exported = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     used = absolute_uri(uri, output_dir)
@@ -61,20 +61,20 @@ def unused_address(uri: str | None, output_dir: Path) -> str | None:
 
 
 def serve_command(model: str, uri: str | None, output_dir: Path) -> str:
-    """What a person types to have a model answer over HTTP.
+    """Return the command line that serves a model over HTTP.
 
     Args:
-        model: its address in MLflow, such as models:/NAME@champion.
-        uri: where MLflow knows it; None for the default.
+        model: its URI in MLflow, such as models:/NAME@champion.
+        uri: tracking URI; None for the default.
         output_dir: of the run.
     """
     place = shlex.quote(without_password(absolute_uri(uri, output_dir)))
-    words = ["mlflow", "models", "serve", "-m", model, "--env-manager", "local", "-p", "5001"]
-    return f"MLFLOW_TRACKING_URI={place} {shlex.join(words)}"
+    command = ["mlflow", "models", "serve", "-m", model, "--env-manager", "local", "-p", "5001"]
+    return f"MLFLOW_TRACKING_URI={place} {shlex.join(command)}"
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The absolute path of a SQLite URI's file; None for other databases and for servers."""
+    """Return the absolute path of a SQLite URI's file; None for other databases and servers."""
     scheme, _, rest = uri.partition(":///")
     if scheme.partition("+")[0] != "sqlite" or not rest or rest == ":memory:":
         return None
@@ -82,6 +82,6 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def sqlite_uri(path: Path) -> str:
-    """The URI of a SQLite file; the path should be absolute."""
+    """Return the URI of a SQLite file, given an absolute path."""
     # SQLAlchemy takes % for an escape and ? for the beginning of options; all else is literal.
     return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")

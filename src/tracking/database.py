@@ -1,4 +1,10 @@
-"""MLflow's own SQLite file: made whole or not at all, in the place that was meant."""
+"""MLflow's database: the one module that uses parts of MLflow outside of its public interface.
+
+`make_database` creates the schema under a lock, since several processes that migrate a new SQLite
+file at once break it. `run_folders` reads tables by SQL, for the bar of `compare` on 1,000 runs
+(benchmarks/compare.py): MLflow's own search reads every parameter of every run. `limit_retries`
+bounds the minutes for which MLflow repeats a query that fails.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +17,7 @@ from filelock import FileLock
 
 from src.tracking.addresses import sqlite_uri
 
-__all__ = ["artifacts_of", "make_database", "remove_decoy", "run_folders"]
+__all__ = ["artifacts_of", "limit_retries", "make_database", "remove_decoy", "run_folders"]
 
 _SCHEMA_TIMEOUT_SECONDS = 120.0
 _RUN_FOLDERS = """
@@ -25,12 +31,12 @@ ORDER BY runs.start_time, tags.value
 
 
 def artifacts_of(database: Path) -> str:
-    """Where the artifacts of its runs lie, as a URI: beside it."""
+    """Return the URI of the artifacts of a database's runs, beside its file."""
     return (database.parent / "mlartifacts").as_uri()
 
 
 def make_database(database: Path) -> None:
-    """Give it MLflow's tables unless it has them; processes that start at once make it once.
+    """Create a SQLite file with MLflow's tables unless it has them, under another name first.
 
     Raises:
         OSError: it cannot be written.
@@ -53,10 +59,10 @@ def make_database(database: Path) -> None:
 
 
 def run_folders(database: Path, experiment: str) -> list[Path]:
-    """The folders of an experiment's runs, the oldest first; none where MLflow must be asked.
+    """Return the folders of an experiment's runs, the oldest first.
 
-    MLflow's own search reads every parameter of every run, and its import takes as long again: for
-    a thousand runs some seconds, all of this some milliseconds.
+    For a thousand runs it takes some milliseconds, MLflow's import and search some seconds. Empty
+    where the tables are unknown, of another version: call `Store.search` then.
     """
     address = f"{database.absolute().as_uri()}?mode=ro"
     try:
@@ -66,9 +72,16 @@ def run_folders(database: Path, experiment: str) -> list[Path]:
         return []
 
 
+def limit_retries() -> None:
+    """Have MLflow try a query of a database that does not answer once, not eleven times."""
+    import mlflow.store.db.utils as databases
+
+    databases.MAX_RETRY_COUNT = 1
+
+
 def remove_decoy(uri: str, database: Path) -> None:
-    """MLflow makes the folder that a SQLite URI names if its escapes are not read as such."""
+    """Remove the folder that MLflow creates where it does not decode a SQLite URI's escapes."""
     literal = Path(uri.partition(":///")[2].partition("?")[0]).parent
     if literal != database.parent:
-        with suppress(OSError):  # not there, or somebody's own folder with files in it
+        with suppress(OSError):  # missing, or a folder with files in it
             literal.rmdir()

@@ -1,25 +1,26 @@
-"""Sends one run's spool to MLflow, from where it stopped, as often as it takes.
+"""Sending of one run's spool to MLflow, from the event where it stopped before.
 
-Everything is sent at least once and shows exactly once: MLflow drops a metric whose key, step,
-timestamp and value it has, a tag or artifact replaces itself, and a run that was made but not noted
-here is found again by its tag `bakeoff.run_id`.
+Everything is sent at least once and exists exactly once: MLflow drops a metric whose key, step,
+timestamp and value it has, a tag or artifact replaces itself, and a run that was created but not
+recorded in `MirrorState` is found by its tag `bakeoff.run_id`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
+from filelock import FileLock, Timeout
 
 from src.records.champions import Champion
-from src.tracking.mirror_state import MirrorState, mirror_lock
+from src.storage.files import write_atomically
 from src.tracking.mlflow_store import Rejected, ServerAway, Store
 from src.tracking.spool import Spool, read_events, spool_path
 
-__all__ = ["Entry", "Follower", "batches", "is_complete"]
+__all__ = ["Entry", "Follower", "MirrorState", "batches", "is_complete"]
 
 # MLflow's limits of a batch, with some room in the bytes for the request around it.
 _MOST_ENTRIES = 1000
@@ -32,7 +33,7 @@ Entry = tuple[str, str, Any, int, int]
 
 
 def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Cut into pieces that MLflow takes at once, in order."""
+    """Yield the entries in batches within MLflow's limits, in order."""
     batch: list[Entry] = []
     counts = dict.fromkeys(_MOST_OF_KIND, 0)
     size = 0
@@ -54,18 +55,68 @@ def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 
 def is_complete(run_dir: Path, target: str | None) -> bool:
-    """Whether all of the spool was sent to `target` once; asks nobody."""
+    """Return whether all of the spool was sent to `target`, by what is recorded in the folder."""
     return _all_sent(run_dir, MirrorState.read(run_dir, target))
 
 
+def mirror_lock(run_dir: Path) -> FileLock:
+    """Return the lock of the one process that sends this run's spool."""
+    return FileLock(run_dir / "tracking" / "mirror.lock", thread_local=False)
+
+
+@dataclass
+class MirrorState:
+    """How far a run has been sent, kept beside its spool; if lost, sending again changes nothing.
+
+    Attributes:
+        target: public tracking URI, None for the database in the output folder.
+        mlflow_run_id: None until the run exists in MLflow.
+        offset: byte of the spool up to which all events are sent.
+        status: the run's end as sent (FINISHED, FAILED, KILLED), None while it goes on.
+        pending: events of artifacts and models that could not be sent yet.
+        versions: numbers of the run's model, by name of the registered model.
+    """
+
+    target: str | None
+    mlflow_run_id: str | None = None
+    offset: int = 0
+    status: str | None = None
+    pending: list[dict[str, Any]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, run_dir: Path, target: str | None) -> MirrorState:
+        """Return the state kept for `target`, or a new one where none is kept."""
+        try:
+            kept = json.loads(_state_path(run_dir).read_bytes())
+            state = cls(
+                kept["target"],
+                kept["mlflow_run_id"],
+                int(kept["offset"]),
+                kept["status"],
+                [dict(event) for event in kept["pending"]],
+                dict(kept.get("versions", {})),
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls(target)
+        return state if state.target == target else cls(target)
+
+    def write(self, run_dir: Path) -> None:
+        """Keep it; where that fails (a full disk), events are only sent again."""
+        try:
+            write_atomically(_state_path(run_dir), json.dumps(asdict(self)) + "\n")
+        except OSError:
+            return
+
+
 class Follower:
-    """One run on its way to one tracking database or server.
+    """Sends one run to one tracking database or server.
 
     Attributes:
         run_dir, target: see `Spool.start`.
-        uri: where to, with its password.
+        uri: of the database or server, with its password.
         status, mlflow_run_id: see `MirrorState`.
-        given_up: why the run is left as it is in MLflow, or None.
+        given_up: why the run is not sent any further, or None.
     """
 
     def __init__(
@@ -92,11 +143,11 @@ class Follower:
 
     @property
     def finished(self) -> bool:
-        """Whether all of the spool was sent, with its last word, and nothing is kept for later."""
+        """Whether all of the spool was sent, with the run's end, and no file is kept for later."""
         return _all_sent(self.run_dir, self._state)
 
     def take(self) -> bool:
-        """Become the one that sends this run; False while another is, or there is no spool yet."""
+        """Lock this run for sending; return False while another process does, or with no spool."""
         if self._lock.is_locked:
             return True
         if not spool_path(self.run_dir).exists():
@@ -105,7 +156,7 @@ class Follower:
             self._lock.acquire(timeout=0)
         except Timeout:
             return False
-        # Whoever held it before has moved on.
+        # The last holder of the lock may have sent more.
         self._state = MirrorState.read(self.run_dir, self.target)
         return True
 
@@ -114,7 +165,7 @@ class Follower:
         self._lock.release()
 
     def close_lost(self) -> bool:
-        """Write the last word of a run whose process died without one; False while it lives.
+        """Record the end of a run whose process died; return False while that is alive.
 
         Raises:
             OSError: the run folder cannot be written.
@@ -128,21 +179,21 @@ class Follower:
         with spool:
             if not spool.finished:
                 last_written = spool_path(self.run_dir).stat().st_mtime_ns // 1_000_000
-                reason = "the process ended without a word (killed, or the machine stopped)"
+                reason = "the process ended without a result (killed, or the machine stopped)"
                 spool.finish("KILLED", reason, last_written)
         self._closed = True
         return True
 
     def restart_if_missing(self, store: Store) -> None:
-        """Begin again if MLflow does not know the run any more (its database was replaced)."""
+        """Begin again if the run does not exist in MLflow any more (its database was replaced)."""
         if self.mlflow_run_id is not None and store.stage(self.mlflow_run_id) is None:
             self._state = MirrorState(self.target)
 
     def step(self, store: Store) -> bool:
-        """Send a slice of what is new; False if there was nothing.
+        """Send a slice of new events; return False if there was none.
 
         Raises:
-            ServerAway: it goes on from the same place later.
+            ServerAway: the next call begins with the same events.
         """
         before = self._state.offset
         events = read_events(spool_path(self.run_dir), before)
@@ -151,7 +202,7 @@ class Follower:
         try:
             self._send(store, events)
         except Rejected as error:
-            self._doubt(store, error)
+            self._handle_rejection(store, error)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             self.given_up = f"its spool is damaged ({type(error).__name__}: {error})"
         finally:
@@ -160,7 +211,7 @@ class Follower:
         return True
 
     def _send(self, store: Store, events: list[tuple[dict[str, Any], int]]) -> None:
-        # A slice's metrics, parameters and tags go together; of a tag only the last value.
+        # Metrics, parameters and tags of a slice are sent together; of a tag only the last value.
         metrics: list[Entry] = []
         texts: dict[tuple[str, str], Entry] = {}
         for event, end in events:
@@ -222,7 +273,7 @@ class Follower:
         tags = {}
         if event["reason"]:
             tags["bakeoff.reason"] = event["reason"]
-        # A parent that was not there at the start (sent by another process, or later) may be now.
+        # The parent may have been sent since the start, by another process.
         parent = self._parent and store.find(self._parent)
         if parent:
             tags["mlflow.parentRunId"] = parent
@@ -249,7 +300,7 @@ class Follower:
         except Rejected as error:
             if store.stage(self._run()) != "active":
                 raise
-            # One entry that MLflow will not have must not keep the others out: find it by halves.
+            # One entry that MLflow refuses must not hold back the others: find it by halving.
             if len(batch) == 1:
                 self._warn(f"MLflow refuses the {batch[0][0]} {batch[0][1]!r}: {error}")
                 return
@@ -258,7 +309,7 @@ class Follower:
             self._send_batch(store, batch[middle:])
 
     def _send_file(self, store: Store, event: Mapping[str, Any]) -> None:
-        """Send it, or keep it for later: a store of artifacts may be away while MLflow is not."""
+        """Send a file, or keep it for later: the artifact store may be away while MLflow is not."""
         kind, path = event["event"], event["path"]
         file = self.run_dir / path
         if not file.resolve().is_relative_to(self.run_dir.resolve()):
@@ -286,7 +337,7 @@ class Follower:
     def _register(self, store: Store, event: Mapping[str, Any], card: str) -> None:
         name = event["name"]
         version = store.register(self._run(), name, event["digest"], card)
-        # What is sent late, or again, must not take the alias from a later champion.
+        # A version that is sent late, or again, must not take the alias from a later champion.
         champion = Champion.read(self.run_dir.parents[1], event["data"])
         if champion is not None and champion.run_id == event["run_id"]:
             store.set_alias(name, event["alias"], version)
@@ -294,7 +345,7 @@ class Follower:
         self._state.write(self.run_dir)
 
     def _send_pending(self, store: Store) -> bool:
-        """Try again what could not be sent, once the rest is; True if something went."""
+        """Send files kept for later, once everything else is sent; return whether any was sent."""
         pending, sent = self._state.pending, 0
         if self.status is None or not pending:
             return False
@@ -309,8 +360,8 @@ class Follower:
                 self._state.write(self.run_dir)
         return True
 
-    def _doubt(self, store: Store, error: Rejected) -> None:
-        """What was refused as a whole: the run is gone, or the spool cannot be sent at all."""
+    def _handle_rejection(self, store: Store, error: Rejected) -> None:
+        """Begin again if the run is gone from MLflow, else give up."""
         stage = None if self.mlflow_run_id is None else store.stage(self.mlflow_run_id)
         if stage == "deleted":
             self.given_up = "the run was deleted in MLflow and is left alone there"
@@ -324,6 +375,10 @@ class Follower:
         if self._state.mlflow_run_id is None:
             raise Rejected(f"the spool of {self.run_dir} does not begin with its start")
         return self._state.mlflow_run_id
+
+
+def _state_path(run_dir: Path) -> Path:
+    return run_dir / "tracking" / "mirror.json"
 
 
 def _all_sent(run_dir: Path, state: MirrorState) -> bool:

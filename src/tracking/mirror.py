@@ -1,12 +1,12 @@
 """The process that mirrors runs in MLflow, beside the trainings: `python -m src.tracking.mirror`.
 
-It has an interpreter of its own, so that neither MLflow's import nor a server's silence ever takes
-the training's time. It is told on standard input which run folders to follow, one JSON object a
-line, answers on standard output likewise, and ends when standard input does: then the trainings
-are over or dead.
+It has an interpreter of its own, so that neither MLflow's import nor a server that does not answer
+takes the training's time. It reads commands from standard input, one JSON object per line, writes
+reports to standard output likewise, and ends when standard input does: the trainings are then over
+or dead.
 
-Commands (`do`): `prepare` (uri), `follow` (run_dir, uri, target), `replay` (output_dir, uri,
-target), `flush`, `end`. Answers (`said`): `created`, `done`, `warning`, `away`, all with run_dir.
+Commands (`command`): `prepare` (uri), `follow` (run_dir, uri, target), `replay` (output_dir, uri,
+target), `flush`, `end`. Reports (`report`): `created`, `done`, `warning`, `away`, all with run_dir.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _AFTERLIFE_SECONDS = 60.0
 _NICENESS = 10
 
 
-class _Place:
-    """One tracking URI: its store once opened, and when to try again after a failure."""
+class _Server:
+    """One tracking URI: its store, once opened, and when to try again after a failure."""
 
     def __init__(self, uri: str, clock: Callable[[], float]) -> None:
         self.uri = uri
@@ -71,38 +71,38 @@ class _Place:
 
 
 class Mirror:
-    """Everything but the process: takes commands, does a slice of work at a time, says what it did.
+    """The work of the process: takes commands, sends a slice of each run at a time, reports.
 
     Args:
-        say: takes the answers.
+        report: called with each report.
         clock: monotonic seconds.
 
     Attributes:
-        closing: the trainings are gone, and only what is left is to be sent.
+        closing: the trainings are gone, and only the rest is to be sent.
     """
 
     def __init__(
-        self, say: Callable[[dict[str, Any]], None], clock: Callable[[], float] = time.monotonic
+        self, report: Callable[[dict[str, Any]], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._say = say
+        self._report = report
         self._clock = clock
-        self._places: dict[str, _Place] = {}
+        self._servers: dict[str, _Server] = {}
         self._unopened: list[str] = []
         self._followed: dict[Path, Follower] = {}
         self._earlier: deque[Iterator[Follower]] = deque()
         self._replaying: Follower | None = None
         self._created: set[Path] = set()
-        self._told_away: set[Path] = set()
+        self._reported_away: set[Path] = set()
         self.closing = False
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing left that could be sent."""
+        """Whether there is nothing left to send."""
         return not (self._followed or self._earlier or self._replaying)
 
     def command(self, message: dict[str, Any]) -> None:
-        """Take a command; whatever waits for an absent server is tried again at once."""
-        match message.get("do"):
+        """Execute a command; servers that were away are tried again at once."""
+        match message.get("command"):
             case "prepare":
                 self._unopened.append(message["uri"])
             case "follow":
@@ -116,23 +116,23 @@ class Mirror:
                 self._earlier.append(
                     self._unsent_runs(output_dir, message["uri"], message["target"])
                 )
-        self._told_away.clear()
-        for place in self._places.values():
-            place.hurry()
+        self._reported_away.clear()
+        for server in self._servers.values():
+            server.hurry()
 
     def close(self) -> None:
-        """The trainings are gone: from now on what has no last word is given one."""
+        """Begin to close: the trainings are gone, and runs without an end were killed."""
         if self.closing:
             return
         self.closing = True
-        for place in self._places.values():
-            place.hurry()
+        for server in self._servers.values():
+            server.hurry()
 
     def work(self) -> bool:
-        """Do a slice for each followed run, then for one earlier run; True if anything was sent."""
+        """Send a slice of each followed run and of one earlier run; return whether any was sent."""
         while self._unopened:
-            with suppress(ServerAway):  # said, in time, for the run that needs it
-                self._place(self._unopened.pop()).store()
+            with suppress(ServerAway):  # reported for the first run that needs it
+                self._server(self._unopened.pop()).store()
         sent = False
         for run_dir, follower in list(self._followed.items()):
             sent |= self._advance(follower)
@@ -141,7 +141,7 @@ class Mirror:
         return self._replay() or sent
 
     def _replay(self) -> bool:
-        """A slice of the earlier run at hand, or find the next one."""
+        """Send a slice of the current earlier run, or find the next one."""
         if self._replaying is None:
             if not self._earlier:
                 return False
@@ -156,8 +156,8 @@ class Mirror:
         return sent
 
     def _advance(self, follower: Follower) -> bool:
-        place = self._place(follower.uri)
-        if not place.ready():
+        server = self._server(follower.uri)
+        if not server.ready():
             return False
         run_dir = str(follower.run_dir)
         try:
@@ -165,21 +165,21 @@ class Mirror:
                 return False
             if self.closing:
                 follower.close_lost()
-            sent = follower.step(place.store())
+            sent = follower.step(server.store())
         except ServerAway as error:
-            place.failed(_FIRST_DELAY_SECONDS if self.closing else _LONGEST_DELAY_SECONDS)
-            if follower.run_dir not in self._told_away:
-                self._told_away.add(follower.run_dir)
-                self._say({"said": "away", "run_dir": run_dir, "text": str(error)})
+            server.failed(_FIRST_DELAY_SECONDS if self.closing else _LONGEST_DELAY_SECONDS)
+            if follower.run_dir not in self._reported_away:
+                self._reported_away.add(follower.run_dir)
+                self._report({"report": "away", "run_dir": run_dir, "text": str(error)})
             return False
-        except OSError as error:  # the run folder itself: gone, unreadable, on a full disk
+        except OSError as error:  # of the run folder: gone, unreadable, on a full disk
             follower.given_up = f"{run_dir} cannot be read: {error}"
             return False
-        place.answered()
+        server.answered()
         if follower.mlflow_run_id and follower.run_dir not in self._created:
             self._created.add(follower.run_dir)
-            self._say(
-                {"said": "created", "run_dir": run_dir, "mlflow_run_id": follower.mlflow_run_id}
+            self._report(
+                {"report": "created", "run_dir": run_dir, "mlflow_run_id": follower.mlflow_run_id}
             )
         return sent
 
@@ -190,9 +190,9 @@ class Mirror:
             return True  # another process sends it, or it never began
         elif not follower.finished:
             return False
-        self._say(
+        self._report(
             {
-                "said": "done",
+                "report": "done",
                 "run_dir": str(follower.run_dir),
                 "mlflow_run_id": follower.mlflow_run_id,
                 "status": follower.status,
@@ -202,14 +202,14 @@ class Mirror:
 
     def _forget(self, run_dir: Path) -> None:
         self._created.discard(run_dir)
-        self._told_away.discard(run_dir)
+        self._reported_away.discard(run_dir)
         if follower := self._followed.pop(run_dir, None):
             follower.release()
 
     def _unsent_runs(self, output_dir: Path, uri: str, target: str | None) -> Iterator[Follower]:
-        """The earlier runs that were meant for `target` and are not all there, taken."""
+        """Yield the earlier runs for `target` that are incomplete in MLflow, locked for sending."""
         for run_dir in find_runs(output_dir):
-            with suppress(OSError):  # a folder that cannot be written is not ours to send
+            with suppress(OSError):  # a folder that cannot be written cannot be sent
                 if run_dir in self._followed or is_complete(run_dir, target):
                     continue
                 meant = last_start(run_dir)
@@ -226,15 +226,15 @@ class Mirror:
     def _follower(self, run_dir: Path, uri: str, target: str | None) -> Follower:
         return Follower(run_dir, uri, target, lambda text: self._warn(run_dir, text))
 
-    def _place(self, uri: str) -> _Place:
-        return self._places.setdefault(uri, _Place(uri, self._clock))
+    def _server(self, uri: str) -> _Server:
+        return self._servers.setdefault(uri, _Server(uri, self._clock))
 
     def _warn(self, run_dir: Path, text: str) -> None:
-        self._say({"said": "warning", "run_dir": str(run_dir), "text": text})
+        self._report({"report": "warning", "run_dir": str(run_dir), "text": text})
 
 
 class _Inbox:
-    """Lines of standard input, without waiting for them; and whether whoever wrote them is gone."""
+    """Commands from standard input, read without blocking, and whether the writer is gone."""
 
     def __init__(self, descriptor: int, parent: int) -> None:
         self._descriptor = descriptor
@@ -245,11 +245,11 @@ class _Inbox:
         self.closed = False
 
     def read(self, seconds: float) -> list[dict[str, Any]]:
-        """Wait up to `seconds` for something, and return the whole lines there are."""
+        """Wait up to `seconds` for input, and return the commands of whole lines."""
         if self.closed:
             time.sleep(seconds)
             return []
-        # A child that the trainer forked keeps the pipe open after it: ask for the parent, too.
+        # A child that the trainer forked keeps the pipe open after it: check the parent, too.
         if os.getppid() != self._parent:
             self.closed = True
         if self._selector.select(seconds):
@@ -261,18 +261,18 @@ class _Inbox:
 
 
 def main() -> int:
-    """Serve until standard input ends and what is left is sent, or cannot be for a while."""
+    """Serve until standard input ends and the rest is sent, or cannot be sent for a while."""
     parent = os.getppid()
     os.nice(_NICENESS)
-    # Whatever libraries print goes to standard error; the answers have standard output alone.
-    answers = os.dup(1)
+    # Output of libraries goes to standard error; standard output is for reports alone.
+    output = os.dup(1)
     os.dup2(2, 1)
 
-    def say(message: dict[str, Any]) -> None:
+    def report(message: dict[str, Any]) -> None:
         with suppress(OSError):  # the trainer is gone
-            os.write(answers, json.dumps(message).encode() + b"\n")
+            os.write(output, json.dumps(message).encode() + b"\n")
 
-    inbox, mirror = _Inbox(0, parent), Mirror(say)
+    inbox, mirror = _Inbox(0, parent), Mirror(report)
     busy, last_progress = True, time.monotonic()
     last_open = last_progress
     while not mirror.closing or not mirror.idle:

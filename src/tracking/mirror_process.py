@@ -1,4 +1,4 @@
-"""The trainer's end of the mirror process: start it, tell it, hear from it, never wait for it."""
+"""Control of the mirror process from the trainer: commands and reports, without waiting."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from src.machine.checkout import import_environment
+from src.machine.subprocesses import import_environment
 
-__all__ = ["MirrorProcess", "Mirrored"]
+__all__ = ["MirrorProcess", "MirrorStatus"]
 
 # A mirror that dies again and again (no memory, a broken installation) is left dead.
 _MOST_STARTS = 3
-# What is on its way may arrive; a server that does not answer is not waited for.
+# Time for what is being sent; there is no waiting for a server that does not answer.
 _CLOSE_SECONDS = 5.0
 _ENVIRONMENT = {
     # Without this the current folder would come first, and it may have a `src` of its own.
@@ -31,13 +31,13 @@ _ENVIRONMENT = {
 
 
 @dataclass
-class Mirrored:
-    """What the mirror has said of one run.
+class MirrorStatus:
+    """The state of one run in the mirror, by its reports.
 
     Attributes:
         mlflow_run_id: once the run exists in MLflow.
-        done: everything is there, or given up.
-        away: why the server could not be reached, since the last command.
+        done: all of it is in MLflow, or it was given up.
+        away: why the server could not be reached since the last command, or None.
         warnings: not yet shown.
     """
 
@@ -50,14 +50,12 @@ class Mirrored:
 class MirrorProcess:
     """One mirror process for any number of runs, one after another or at the same time.
 
-    To be used by one thread.
-
-    It may be started before the expensive imports of a training, since it has some seconds of its
-    own. If it dies it is started anew with the next command; nothing is lost, because it only
-    reads what is in the run folders.
+    To be used by one thread. It may be started before the slow imports of a training, as its own
+    take seconds. If it dies it is started again with the next command; nothing is lost, as it only
+    reads run folders.
 
     Args:
-        log: file for what the process prints (nothing, as a rule); None for nowhere.
+        log: file for the output of the process (usually none); None to drop it.
     """
 
     def __init__(self, log: Path | None = None) -> None:
@@ -65,64 +63,66 @@ class MirrorProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
         self._open: dict[Path, dict[str, Any]] = {}
-        self._runs: dict[Path, Mirrored] = {}
-        self._heard = threading.Condition()
+        self._runs: dict[Path, MirrorStatus] = {}
+        self._changed = threading.Condition()
 
     def prepare(self, uri: str) -> None:
-        """Open (for a new SQLite file: make) the database, so that it is ready when needed."""
-        self._tell({"do": "prepare", "uri": uri})
+        """Open the database, or create a new SQLite file, so that it is ready when needed."""
+        self._send({"command": "prepare", "uri": uri})
 
     def follow(self, run_dir: Path, uri: str, target: str | None) -> None:
-        """Send this run's spool from now on until its last word."""
-        with self._heard:
-            self._runs[run_dir] = Mirrored()
-        command = {"do": "follow", "run_dir": str(run_dir), "uri": uri, "target": target}
-        self._tell(command)
+        """Send this run's spool from now on until the end of the run."""
+        with self._changed:
+            self._runs[run_dir] = MirrorStatus()
+        command = {"command": "follow", "run_dir": str(run_dir), "uri": uri, "target": target}
+        self._send(command)
         self._open[run_dir] = command
 
     def replay(self, output_dir: Path, uri: str, target: str | None) -> None:
-        """Send the earlier runs under `output_dir` that were meant for `target`, in the gaps."""
-        self._tell({"do": "replay", "output_dir": str(output_dir), "uri": uri, "target": target})
+        """Send incomplete earlier runs under `output_dir` to `target`, when idle."""
+        self._send(
+            {"command": "replay", "output_dir": str(output_dir), "uri": uri, "target": target}
+        )
 
     def warnings(self, run_dir: Path) -> list[str]:
-        """What the mirror warned of since the last call."""
-        with self._heard:
-            run = self._runs.get(run_dir, Mirrored())
+        """Return the warnings since the last call."""
+        with self._changed:
+            run = self._runs.get(run_dir, MirrorStatus())
             warnings, run.warnings = run.warnings, []
         return warnings
 
-    def wait(self, run_dir: Path, seconds: float) -> Mirrored:
+    def wait(self, run_dir: Path, seconds: float) -> MirrorStatus:
         """Wait until a finished run is mirrored, the server is away, or the time is over.
 
-        The run is forgotten here; it is not in the mirror, which goes on with it.
+        The run is then forgotten here; the mirror goes on with it.
         """
-        with self._heard:
-            self._runs.setdefault(run_dir, Mirrored()).away = None
-        self._tell({"do": "flush"})
+        with self._changed:
+            self._runs.setdefault(run_dir, MirrorStatus()).away = None
+        self._send({"command": "flush"})
         deadline = time.monotonic() + seconds
-        with self._heard:
+        with self._changed:
             run = self._runs[run_dir]
             while not run.done and run.away is None and self._alive():
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
-                self._heard.wait(min(left, 0.5))  # a process that died says nothing
+                self._changed.wait(min(left, 0.5))  # a process that died reports nothing
             self._runs.pop(run_dir)
             self._open.pop(run_dir, None)
         return run
 
     def close(self, seconds: float = _CLOSE_SECONDS) -> bool:
-        """End the process; returns whether it had sent all that it had.
+        """End the process; return whether it had sent everything.
 
-        What it has not sent is in the run folders for the next run or for a replay: no process
-        outlives the command that started it.
+        The rest is in the run folders for the next run or for a replay: no process outlives the
+        command that started it.
 
         Args:
-            seconds: that it may take to finish what it has.
+            seconds: in which it may send the rest.
         """
         if self._alive():
-            # Not by the pipe's end alone: children that the trainer forked hold it open.
-            self._tell({"do": "end"})
+            # The end of the pipe is not enough: children that the trainer forked hold it open.
+            self._send({"command": "end"})
         process, self._process = self._process, None
         self._open.clear()
         if process is None:
@@ -142,8 +142,8 @@ class MirrorProcess:
     def _alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def _tell(self, command: dict[str, Any]) -> None:
-        # What was open when a process died, its successor is told again.
+    def _send(self, command: dict[str, Any]) -> None:
+        # Runs that were open when a process died are followed by its successor.
         commands = [command] if self._alive() else [*self._open.values(), command]
         try:
             if not self._alive() and not self._start():
@@ -153,7 +153,7 @@ class MirrorProcess:
                 self._process.stdin.write(json.dumps(line).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
-            return  # it died just now: the next command starts another
+            return  # it died just now; the next command starts another
 
     def _start(self) -> bool:
         if self._starts == _MOST_STARTS:
@@ -175,34 +175,34 @@ class MirrorProcess:
         finally:
             if not isinstance(log, int):
                 log.close()
-        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+        threading.Thread(target=self._read_reports, args=(self._process,), daemon=True).start()
         return True
 
-    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+    def _read_reports(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            answer = json.loads(line)
-            with self._heard:
-                run = self._runs.get(Path(answer["run_dir"]))
+            report = json.loads(line)
+            with self._changed:
+                run = self._runs.get(Path(report["run_dir"]))
                 if run is not None:
-                    _note(run, answer)
-                    self._heard.notify_all()
+                    _apply(run, report)
+                    self._changed.notify_all()
                     if run.done:  # a sweep's process has thousands of them
-                        self._open.pop(Path(answer["run_dir"]), None)
+                        self._open.pop(Path(report["run_dir"]), None)
         process.wait()
-        with self._heard:
-            self._heard.notify_all()
+        with self._changed:
+            self._changed.notify_all()
 
 
-def _note(run: Mirrored, answer: dict[str, Any]) -> None:
-    match answer["said"]:
+def _apply(run: MirrorStatus, report: dict[str, Any]) -> None:
+    match report["report"]:
         case "created":
-            run.mlflow_run_id = answer["mlflow_run_id"]
+            run.mlflow_run_id = report["mlflow_run_id"]
         case "done":
-            run.mlflow_run_id = answer["mlflow_run_id"]
+            run.mlflow_run_id = report["mlflow_run_id"]
             run.done = True
         case "away":
-            run.away = answer["text"]
-            run.warnings.append(f"MLflow does not answer ({answer['text']}); the run goes on")
+            run.away = report["text"]
+            run.warnings.append(f"MLflow does not report ({report['text']}); the run goes on")
         case "warning":
-            run.warnings.append(answer["text"])
+            run.warnings.append(report["text"])

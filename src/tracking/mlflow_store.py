@@ -1,6 +1,6 @@
-"""MLflow behind a narrow door: every call either works or says whether trying again can help.
+"""A client of MLflow's tracking and registry whose errors say whether trying again can help.
 
-Importing this module is cheap; MLflow (seconds) comes with the first `Store`.
+Importing this module is cheap; MLflow, which takes seconds, is imported by the first `Store`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.tracking.addresses import sqlite_path, without_password
-from src.tracking.database import artifacts_of, make_database, remove_decoy
-from src.tracking.logged_model import pack
-from src.tracking.registry import register
-from src.tracking.view import view_tags
+from src.tracking.database import artifacts_of, limit_retries, make_database, remove_decoy
+from src.tracking.mlflow_models import pack, register
+from src.tracking.mlflow_pages import view_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Param, Run, RunTag
 
 __all__ = ["FoundRun", "NoSuchExperiment", "Rejected", "ServerAway", "Store"]
 
-# MLflow's words for "this request will never work"; everything else may pass.
+# MLflow's codes of requests that will never succeed; others may.
 _FINAL = {
     "INVALID_PARAMETER_VALUE",
     "BAD_REQUEST",
@@ -33,7 +32,7 @@ _FINAL = {
     "RESOURCE_ALREADY_EXISTS",
 }
 _MODEL_TAG = "bakeoff.model"
-# One attempt of ten seconds: waiting and trying again is the caller's, who has other work.
+# One attempt of ten seconds: the caller, which has other work, decides when to try again.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -48,7 +47,7 @@ _RUNS_A_PAGE = 1000
 
 
 class ServerAway(Exception):
-    """The database or server cannot take this now; later it may."""
+    """The database or server cannot take this now, but perhaps later."""
 
 
 class Rejected(Exception):
@@ -61,7 +60,7 @@ class NoSuchExperiment(Rejected):
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A run in MLflow: its id there, our own id, its name, and the run folder it came from."""
+    """A run in MLflow: its id there, the project's own id, its name, and its run folder."""
 
     mlflow_run_id: str
     run_id: str | None
@@ -72,8 +71,7 @@ class FoundRun:
 class Store:
     """One tracking database or server.
 
-    A SQLite file is made, with its schema, when it is missing: by one process at a time, and under
-    another name first, so that nobody ever meets half a schema.
+    A missing SQLite file is created with its schema; see `make_database`.
 
     Args:
         uri: absolute (see `addresses.absolute_uri`).
@@ -89,11 +87,9 @@ class Store:
         self._database = sqlite_path(uri)
         self._experiments: dict[str, str] = {}
         with self._translated():
-            import mlflow.store.db.utils as databases
             from mlflow.tracking import MlflowClient
 
-            # By default a database that does not answer is asked eleven times, for minutes.
-            databases.MAX_RETRY_COUNT = 1
+            limit_retries()
             if self._database is not None:
                 make_database(self._database)
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -101,13 +97,13 @@ class Store:
             remove_decoy(uri, self._database)
 
     def find(self, run_id: str) -> str | None:
-        """The MLflow id of the run with our own id `run_id`, or None."""
+        """Return the MLflow id of the run with the project's id `run_id`, or None."""
         with self._translated():
             runs = self._search(f"tags.`bakeoff.run_id` = '{run_id}'")
         return runs[0].info.run_id if runs else None
 
     def look_up(self, reference: str) -> list[FoundRun]:
-        """The runs that `reference` means: our own id, an MLflow id, or a name; newest first."""
+        """Return the runs of a project's id, an MLflow id, or a name; newest first."""
         quote = '"' if "'" in reference else "'"
         with self._translated():
             runs = self._search(f"tags.`bakeoff.run_id` = {quote}{reference}{quote}")
@@ -116,7 +112,7 @@ class Store:
         return [_found(run) for run in runs]
 
     def search(self, experiment: str | None, condition: str) -> list[FoundRun]:
-        """The runs of an experiment, or of all of them, that a filter of MLflow's lets through.
+        """Return the runs of an experiment, or of all of them, that satisfy a filter of MLflow.
 
         Args:
             experiment: its name; None for all experiments.
@@ -145,7 +141,7 @@ class Store:
         return found
 
     def stage(self, mlflow_run_id: str) -> str | None:
-        """ "active", "deleted", or None for a run that does not exist (any more)."""
+        """Return "active", "deleted", or None for a run that does not exist (any more)."""
         try:
             with self._translated():
                 return str(self._client.get_run(mlflow_run_id).info.lifecycle_stage)
@@ -155,7 +151,7 @@ class Store:
     def create_run(
         self, *, experiment: str, name: str, start_time_ms: int, tags: Mapping[str, str]
     ) -> str:
-        """Make a run, with its experiment where that is missing; returns the run's MLflow id.
+        """Create a run, and its experiment where that is missing; return the run's MLflow id.
 
         Raises:
             Rejected: the experiment was deleted in MLflow.
@@ -177,12 +173,12 @@ class Store:
         params: Sequence[Param],
         tags: Sequence[RunTag],
     ) -> None:
-        """One batch, within MLflow's limits. What is there already is not doubled."""
+        """Log one batch within MLflow's limits; entries that exist already are not doubled."""
         with self._translated():
             self._client.log_batch(mlflow_run_id, metrics, params, tags)
 
     def log_dataset(self, mlflow_run_id: str, event: Mapping[str, Any]) -> None:
-        """A `dataset` event of a spool as the run's dataset input."""
+        """Log a `dataset` event of a spool as the run's dataset input."""
         with self._translated():
             from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -197,7 +193,7 @@ class Store:
             self._client.log_inputs(mlflow_run_id, datasets=[DatasetInput(dataset, tags)])
 
     def log_artifact(self, mlflow_run_id: str, path: Path, folder: str) -> None:
-        """Send a file, or a folder with all that is in it; one of the same name is replaced."""
+        """Log a file, or a folder with its content; one of the same name is replaced."""
         with self._translated():
             if path.is_dir():
                 inside = f"{folder}/{path.name}" if folder else path.name
@@ -206,11 +202,11 @@ class Store:
                 self._client.log_artifact(mlflow_run_id, str(path), folder or None)
 
     def log_model(self, mlflow_run_id: str, bundle: Path, digest: str, name: str = "model") -> None:
-        """The bundle as a model of the run, once: what an interrupted call began is finished.
+        """Log the bundle as a model of the run, once; an interrupted call is completed.
 
         Args:
-            digest: of the bundle; one that is there with another digest has replaced it, and is
-                logged in a call of its own.
+            digest: of the bundle. A bundle with another digest has replaced it since, and is logged
+                in a call of its own.
             name: of the model within the run.
 
         Raises:
@@ -243,15 +239,15 @@ class Store:
             self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
     def register(self, mlflow_run_id: str, name: str, digest: str, card: str) -> str:
-        """The run's model as a version of a registered model, once; returns the version.
+        """Register the run's model as a version of a registered model, once; return the version.
 
         Args:
-            name: of the registered model, which is made where it is missing.
+            name: of the registered model, which is created where it is missing.
             digest: of the bundle that was logged.
-            card: what is to be read about the version, as Markdown.
+            card: description of the version, as Markdown.
 
         Raises:
-            Rejected: MLflow will not have it.
+            Rejected: MLflow refuses it.
             ServerAway: not now, or the model itself is not there yet.
         """
         with self._translated():
@@ -263,24 +259,24 @@ class Store:
             return register(self._client, model, name, card)
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
-        """The alias of a registered model means this version from now on."""
+        """Set an alias of a registered model to a version."""
         with self._translated():
             self._client.set_registered_model_alias(name, alias, version)
 
     def resume(self, mlflow_run_id: str) -> None:
-        """The run goes on: RUNNING again, and no reason for an end."""
+        """Set the run to RUNNING, without the reason of an earlier end."""
         with self._translated():
             self._client.update_run(mlflow_run_id, status="RUNNING")
             if "bakeoff.reason" in self._client.get_run(mlflow_run_id).data.tags:
                 self._client.delete_tag(mlflow_run_id, "bakeoff.reason")
 
     def finish(self, mlflow_run_id: str, status: str, end_time_ms: int) -> None:
-        """The run's end as it was."""
+        """Set the run's status and end time."""
         with self._translated():
             self._client.set_terminated(mlflow_run_id, status, end_time_ms)
 
     def _logged(self, run: Run, digest: str) -> LoggedModel | None:
-        """The run's model from the bundle with this digest."""
+        """Return the run's model from the bundle with this digest, or None."""
         found = self._client.search_logged_models(
             [run.info.experiment_id],
             f"source_run_id = '{run.info.run_id}' AND tags.`{_MODEL_TAG}` = '{digest}'",
@@ -292,7 +288,7 @@ class Store:
             return self._experiments[name]
         from mlflow.exceptions import MlflowException
 
-        # Of several processes that find it missing one makes it, and the others find it then.
+        # Of several processes that find it missing, one creates it and the others then find it.
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             try:
@@ -312,7 +308,7 @@ class Store:
         return self._experiments[name]
 
     def _artifact_location(self) -> str | None:
-        """Beside a SQLite file; a server knows its own place."""
+        """Return a folder beside a SQLite file; None for a server, which has its own."""
         return None if self._database is None else artifacts_of(self._database)
 
     def _search(self, condition: str) -> list[Any]:
@@ -326,7 +322,7 @@ class Store:
         except (Rejected, ServerAway):
             raise
         except Exception as error:
-            # Databases, HTTP and artifact stores have exceptions of their own, without number.
+            # Databases, HTTP and artifact stores have many exceptions of their own.
             if getattr(error, "error_code", None) in _FINAL:
                 raise Rejected(_plain(error)) from error
             raise ServerAway(_plain(error)) from error
@@ -357,7 +353,7 @@ def _pack(bundle: Path, target: Path, model: LoggedModel) -> None:
 
 
 def _plain(error: Exception) -> str:
-    """One line for people: MLflow wraps the plainest of errors, no connection, in four others."""
+    """Return one line for the user: MLflow wraps a missing connection in four other errors."""
     from requests.exceptions import ConnectionError, Timeout
 
     match error.__context__:

@@ -1,4 +1,4 @@
-"""Where a run comes from: command line, code, packages, machine. Never an environment variable."""
+"""The provenance of a run: command line, code, packages, machine; no environment variables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from src.machine.checkout import ROOT
+from src.machine.hardware import processor
+from src.machine.parallel import available_cores
+from src.machine.subprocesses import ROOT
 from src.storage.files import write_atomically
 from src.tracking.addresses import without_password
 
@@ -53,11 +55,11 @@ class Git:
 
 @dataclass(frozen=True)
 class Provenance:
-    """All that is known of where a run comes from.
+    """The provenance of a run.
 
     Attributes:
-        command: what to type to have the run again.
-        git: None where the code is no checkout, or there is no git.
+        command: the command line that repeats the run.
+        git: None where the code is no checkout, or git is missing.
         packages: versions by package name, and Python's.
         machine: plain values, see `read_machine`.
     """
@@ -69,11 +71,11 @@ class Provenance:
 
     @classmethod
     def read(cls) -> Provenance:
-        """Of this process, now; never raises."""
+        """Return the provenance of this process; never raises."""
         return cls(command_line(), read_git(ROOT), read_packages(), read_machine())
 
     def tags(self) -> dict[str, str]:
-        """Tags of a run, where MLflow has one of its own under its name."""
+        """Return it as tags of a run; a tag that MLflow defines has MLflow's name."""
         words = shlex.split(self.command)
         tags = {
             "bakeoff.command": self.command,
@@ -107,16 +109,16 @@ class Provenance:
 
 
 def command_line() -> str:
-    """This process's command line as one would type it, passwords in URIs left out."""
+    """Return this process's command line, without passwords in URIs."""
     words = ["python", *sys.orig_argv[1:]]
     return without_password(shlex.join(words))
 
 
 def read_git(root: Path) -> Git | None:
-    """The commit of the checkout at `root` and the changes against it; None where that is none.
+    """Return the commit of the checkout at `root` and the changes against it; None without one.
 
-    A checkout further up, which happens to contain `root`, does not count. Files that git does not
-    know are not part of the diff. Never raises.
+    A checkout further up that contains `root` does not count. Untracked files are not part of the
+    diff. Never raises.
     """
     top = _git(root, "rev-parse", "--show-toplevel")
     commit = _git(root, "rev-parse", "--verify", "HEAD")
@@ -130,7 +132,7 @@ def read_git(root: Path) -> Git | None:
 
 
 def read_packages() -> dict[str, str]:
-    """Versions of Python and of the main dependencies that are there, without importing them."""
+    """Return versions of Python and of the installed main dependencies, without importing them."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -141,9 +143,9 @@ def read_packages() -> dict[str, str]:
 
 
 def read_machine() -> dict[str, Any]:
-    """What computes: system, CPU, cores (those this process may use), memory, GPUs.
+    """Return system, processor, cores that this process may use, memory and GPUs.
 
-    GPUs are named only where torch is imported already: looking for them must not cost its import.
+    GPUs are named only where torch is imported already, as its import takes seconds.
     """
     torch = sys.modules.get("torch")
     gpus = []
@@ -151,8 +153,8 @@ def read_machine() -> dict[str, Any]:
         gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "system": platform.platform(),
-        "cpu": _cpu_model(),
-        "cores": _usable_cores(),
+        "cpu": processor(),
+        "cores": available_cores(),
         "memory_gb": _memory_gb(),
         "gpus": gpus,
     }
@@ -175,22 +177,6 @@ def _git(root: Path, *words: str) -> bytes | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
-
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_gb() -> float:

@@ -23,10 +23,10 @@ __all__ = ["main", "replay"]
 
 
 def replay(settings: ReplaySettings) -> bool:
-    """Send every run under `output_dir`; a line for each. Returns whether all of them are there.
+    """Send every run under `output_dir`, print a line for each, return whether all are complete.
 
-    Without `tracking.uri` the runs that were meant for the folder's own database are sent, and each
-    of the others to where it was meant to go; with it, all of them go there.
+    Without `tracking.uri` each run is sent to the database or server of its own settings; with it,
+    all of them are sent there.
 
     Raises:
         ConfigError: there is no such folder, or no run in it.
@@ -35,7 +35,7 @@ def replay(settings: ReplaySettings) -> bool:
     run_dirs = list(find_runs(output_dir))
     if not run_dirs:
         raise ConfigError(f"output_dir is {settings.output_dir!r}: there is no tracked run in it.")
-    # A run's parent comes first, so that the run finds it.
+    # Parents first, so that their runs find them in MLflow.
     starts = _parents_first([(last_start(run_dir), run_dir) for run_dir in run_dirs])
     stores: dict[str, Store] = {}
     away: dict[str, ServerAway] = {}
@@ -57,22 +57,22 @@ def replay(settings: ReplaySettings) -> bool:
         uri = absolute_uri(start.get("target") if chosen is None else chosen, output_dir)
         target = public_uri(uri, output_dir)
         try:
-            if uri in away:  # do not wait for it once a run
+            if uri in away:  # do not wait for it with every run
                 raise away[uri]
             store = stores.get(uri) or stores.setdefault(uri, Store(uri))
-            said, sent = _send(run_dir, uri, target, store)
+            outcome, sent = _send(run_dir, uri, target, store)
         except ServerAway as error:
             away[uri] = error
-            said, sent = f"not sent: {without_password(uri)}: {error}", False
+            outcome, sent = f"not sent: {without_password(uri)}: {error}", False
         except OSError as error:
-            said, sent = f"not sent: {error}", False
-        print(f"{name}: {said}", flush=True)
+            outcome, sent = f"not sent: {error}", False
+        print(f"{name}: {outcome}", flush=True)
         complete &= sent
     return complete
 
 
 def _send(run_dir: Path, uri: str, target: str | None, store: Store) -> tuple[str, bool]:
-    """What became of the run, and whether it is all there."""
+    """Send a run; return the outcome, and whether all of it is in MLflow."""
     follower = Follower(run_dir, uri, target, lambda text: print(f"  {text}"))
     if not follower.take():
         return "another process is sending it", True
@@ -94,7 +94,7 @@ def _send(run_dir: Path, uri: str, target: str | None, store: Store) -> tuple[st
 def _parents_first(
     starts: list[tuple[dict[str, Any], Path]],
 ) -> list[tuple[dict[str, Any], Path]]:
-    """By generation, and only then by times, which a clock that was set may have turned round."""
+    """Sort by generation, then by start, which a clock that was set may have put out of order."""
     parents = {start.get("run_id"): start.get("parent_run_id") for start, _ in starts}
 
     def generation(start: dict[str, Any]) -> int:
@@ -107,7 +107,7 @@ def _parents_first(
 
 
 def main() -> int:
-    """The exit code of the command line: 0 all is there, 1 not all, 2 the input is wrong."""
+    """Run the command line; exit code 0: all is in MLflow, 1: not all, 2: the input is wrong."""
     complete: list[bool] = []
     read = partial(compose_settings, ReplaySettings, config_name="replay")
     code = run_entry(__doc__ or "", read, lambda settings, _: complete.append(replay(settings)))

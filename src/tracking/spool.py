@@ -1,7 +1,7 @@
-"""The run's own record: `tracking/spool.jsonl` in its folder, one JSON event a line.
+"""The spool: the record of a run in its folder, `tracking/spool.jsonl`, one JSON event per line.
 
-The spool is the truth and MLflow its mirror. Everything that can be seen in MLflow was a line here
-before, so a mirror that was away, died or was deleted can be made again from the folder alone.
+Everything in MLflow was an event of the spool first, so the run in MLflow can be made again from
+the folder alone: after a server was away, a mirror died, or a database was deleted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -27,6 +27,7 @@ __all__ = [
     "is_being_written",
     "last_start",
     "read_events",
+    "read_history",
     "spool_path",
 ]
 
@@ -40,17 +41,17 @@ _NO_RUNS = frozenset(
 )
 _SLICE_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
-# Damaged lines that this process has spoken of.
-_said: set[tuple[Path, int]] = set()
+# Damaged lines of which this process has warned.
+_warned_of: set[tuple[Path, int]] = set()
 
 
 def spool_path(run_dir: Path) -> Path:
-    """The spool of a run folder."""
+    """Return the path of a run folder's spool."""
     return run_dir / "tracking" / "spool.jsonl"
 
 
 def is_being_written(run_dir: Path) -> bool:
-    """Whether a process holds the spool of a run folder open for writing at this moment."""
+    """Return whether a process has the spool of a run folder open for writing."""
     if not spool_path(run_dir).is_file():
         return False
     lock = _writer_lock(run_dir)
@@ -63,7 +64,7 @@ def is_being_written(run_dir: Path) -> bool:
 
 
 def find_runs(output_dir: Path) -> Iterator[Path]:
-    """Every run folder with a spool under `output_dir`, in alphabetical order, parents first."""
+    """Yield every run folder with a spool under `output_dir`, in alphabetical order."""
     for folder, below, _ in os.walk(output_dir):
         below[:] = sorted(name for name in below if name not in _NO_RUNS and name[0] != ".")
         if spool_path(Path(folder)).is_file():
@@ -71,20 +72,19 @@ def find_runs(output_dir: Path) -> Iterator[Path]:
 
 
 def last_start(run_dir: Path) -> dict[str, Any]:
-    """The event with which a run began, or went on for the last time; empty where there is none."""
+    """Return the event of a run's last start or resumption; empty where there is none."""
     start: dict[str, Any] = {}
-    offset = 0
-    while events := read_events(spool_path(run_dir), offset):
-        start = next((e for e, _ in reversed(events) if e.get("event") == "start"), start)
-        offset = events[-1][1]
+    for event in _events(run_dir):
+        if event.get("event") == "start":
+            start = event
     return start
 
 
 def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]:
-    """Up to some 1 MB of whole events from byte `offset` on, each with the offset behind it.
+    """Return up to some 1 MB of events from byte `offset` on, each with the offset after it.
 
-    A last line without its end is not there yet, and a line that is not what was written (left by a
-    power cut, say) comes as `{}`, so that the offsets go on. No file means no events.
+    A last line without its end is left out, and a damaged line (after a power cut, say) is `{}`, so
+    that the offsets go on. Without a file there are no events.
     """
     try:
         with path.open("rb") as file:
@@ -101,9 +101,24 @@ def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]
     return events
 
 
+def read_history(run_dir: Path, keys: Iterable[str]) -> dict[str, tuple[tuple[int, float], ...]]:
+    """Return (step, value) pairs of some metrics, ordered by step; the last value of each step.
+
+    Args:
+        run_dir: folder of the run; without a spool in it there are no points.
+        keys: of the metrics; one that was never logged has no points.
+    """
+    points: dict[str, dict[int, float]] = {key: {} for key in keys}
+    for event in _events(run_dir):
+        if event.get("event") == "metrics":
+            for key in points.keys() & event["values"].keys():
+                points[key][event["step"]] = float(event["values"][key])
+    return {key: tuple(sorted(found.items())) for key, found in points.items()}
+
+
 def forget_warnings() -> None:
-    """Have damaged lines be spoken of again that this process has spoken of already."""
-    _said.clear()
+    """Warn again of damaged lines of which this process has warned already."""
+    _warned_of.clear()
 
 
 class Spool:
@@ -113,14 +128,14 @@ class Spool:
     key and step are there is not written again, nor a parameter; a parameter that has changed is
     written as the tag `bakeoff.changed.<key>`, since MLflow keeps the first value.
 
-    Writing never raises: a training must not die of its diary. What a full disk refuses stays in
-    memory and is tried again with the next event; meanwhile `trouble` says what went wrong.
+    Writing never raises, as a training must not fail because of its record. Events that a full disk
+    refuses stay in memory and are written with the next one; meanwhile `error` is the reason.
 
     Attributes:
         run_dir: the run folder.
-        run_id: our own id of the run, or None before the first `start`.
-        finished: whether the last word was `finish`.
-        trouble: the error that keeps events from being written, or None.
+        run_id: the project's id of the run, or None before the first `start`.
+        finished: whether the last event is `finish`.
+        error: the error that keeps events from being written, or None.
 
     Raises:
         ValueError: another process is writing this spool.
@@ -131,7 +146,7 @@ class Spool:
         self.run_dir = run_dir
         self.run_id: str | None = None
         self.finished = False
-        self.trouble: OSError | None = None
+        self.error: OSError | None = None
         self._began_ms = 0
         self._earlier: set[tuple[str, int]] = set()
         self._latest: dict[tuple[str, int], float | str] = {}
@@ -159,13 +174,13 @@ class Spool:
         parent_run_id: str | None = None,
         start_time_ms: int | None = None,
     ) -> None:
-        """The run begins, or goes on.
+        """Record that the run begins, or is resumed.
 
         Args:
-            run_id: our own id, 32 hex digits.
+            run_id: the project's id, 32 hex digits.
             mirrored: False when the run is not meant for MLflow (yet).
             target: public tracking URI, None for the database in the output folder.
-            parent_run_id: our own id of the run that this one belongs to.
+            parent_run_id: the project's id of the parent run.
 
         Raises:
             ValueError: the spool belongs to another run.
@@ -188,7 +203,7 @@ class Spool:
         )
 
     def params(self, values: Mapping[str, str]) -> None:
-        """Parameters; those that the spool has already are left out."""
+        """Record parameters; those that the spool has already are left out."""
         new = {key: text for key, text in values.items() if key not in self._known_params}
         changed = {
             f"bakeoff.changed.{key}": text
@@ -202,7 +217,7 @@ class Spool:
             self.tags(changed)
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Tags; a later value of a key replaces the earlier one."""
+        """Record tags; a later value of a key replaces the earlier one."""
         if values:
             self._write("tags", values=dict(values))
 
@@ -214,11 +229,11 @@ class Spool:
         final: bool = False,
         timestamp_ms: int | None = None,
     ) -> None:
-        """Metrics of one step; NaN and infinities are kept as such.
+        """Record metrics of one step; NaN and infinities are kept as such.
 
         Args:
-            final: the values that the run ends with. They count even where the step has a value
-                already, unless that is the same.
+            final: the values at the end of the run. They are recorded even where the step has a
+                value already, unless it is the same.
         """
         texts = {key: _written(float(value)) for key, value in values.items()}
         new = {
@@ -234,11 +249,11 @@ class Spool:
             self._write("metrics", values=new, step=step, timestamp_ms=timestamp_ms)
 
     def next_step(self, prefix: str) -> int:
-        """The first step after those of the metrics whose keys begin with `prefix`."""
+        """Return the first step after those of the metrics whose keys begin with `prefix`."""
         return 1 + max((step for key, step in self._latest if key.startswith(prefix)), default=-1)
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """A file or folder inside the run folder belongs into the run's artifacts.
+        """Record a file or folder inside the run folder as an artifact of the run.
 
         Args:
             folder: of the artifacts, like `figures` or `a/b`; empty for the top.
@@ -254,11 +269,11 @@ class Spool:
         self._write("artifact", path=self._relative(path), folder=folder)
 
     def model(self, path: Path, digest: str, name: str = "model") -> None:
-        """A bundle inside the run folder is the run's trained model, or a variant of it.
+        """Record a bundle inside the run folder as the run's trained model, or a variant of it.
 
         Args:
             path: the bundle's folder.
-            digest: what `write_bundle` returned: models of one run with the same are one model.
+            digest: of `write_bundle`; models of one run with equal digests are one model.
             name: of the model within the run, as in `runs:/ID/NAME`.
 
         Raises:
@@ -267,7 +282,7 @@ class Spool:
         self._write("model", path=self._relative(path), digest=digest, name=name)
 
     def registration(self, card: Path, *, name: str, alias: str, data: str, digest: str) -> None:
-        """The run's model is registered, under an alias as long as it is its data's champion.
+        """Record that the run's model is registered, with an alias while it is its data's champion.
 
         Args:
             card: a text about it inside the run folder.
@@ -297,7 +312,7 @@ class Spool:
         profile: Mapping[str, Any],
         context: str = "training",
     ) -> None:
-        """The data that the run read: digest of at most 36 characters, profile of plain values."""
+        """Record the data of the run: digest of at most 36 characters, profile of plain values."""
         self._write(
             "dataset",
             name=name,
@@ -310,19 +325,19 @@ class Spool:
     def finish(
         self, status: str, reason: str | None = None, end_time_ms: int | None = None
     ) -> None:
-        """The last word of a run, until it is resumed.
+        """Record the end of the run, until it is resumed.
 
         Raises:
             ValueError: a status that is not FINISHED, FAILED or KILLED.
         """
         if status not in STATUSES:
             raise ValueError(f"status is {status!r}: it must be one of {', '.join(STATUSES)}")
-        if end_time_ms is None:  # not before it began, should the clock have been set meanwhile
+        if end_time_ms is None:  # not before its start, if the clock was set back
             end_time_ms = max(_now_ms(), self._began_ms)
         self._write("finish", status=status, reason=reason, end_time_ms=end_time_ms)
 
     def close(self) -> None:
-        """Flush to the disk and let go of the spool; what could not be written is lost."""
+        """Flush to the disk and release the spool; events that could not be written are lost."""
         with self._mutex:
             if self._file < 0:
                 return
@@ -330,7 +345,7 @@ class Spool:
                 self._drain()
                 os.fsync(self._file)
             except OSError as error:
-                self.trouble = error
+                self.error = error
             os.close(self._file)
             self._file = -1
             self._lock.release()
@@ -354,17 +369,17 @@ class Spool:
             self._waiting.append(line)
             try:
                 self._drain()
-                self.trouble = None
+                self.error = None
             except OSError as error:
-                self.trouble = error
+                self.error = error
 
     def _drain(self) -> None:
-        """Write what waits; after a failure the file ends with a whole line, as before."""
+        """Write waiting events; after a failure the file ends with a whole line, as before."""
         while self._waiting:
             line = self._waiting[0]
             try:
                 written = 0
-                while written < len(line):  # a disk that is nearly full takes a part
+                while written < len(line):  # a disk that is nearly full writes a part
                     written += os.write(self._file, line[written:])
             except OSError:
                 os.ftruncate(self._file, self._size)
@@ -373,16 +388,16 @@ class Spool:
             del self._waiting[0]
 
     def _recover(self) -> int:
-        """Learn what is there, cut a torn last line, and return the size."""
+        """Read what is recorded, cut a torn last line, and return the size."""
         path, size = spool_path(self.run_dir), 0
         while events := read_events(path, size):
             for event, end in events:
-                self._learn(event)
+                self._restore(event)
                 size = end
         os.ftruncate(self._file, size)
         return size
 
-    def _learn(self, event: Mapping[str, Any]) -> None:
+    def _restore(self, event: Mapping[str, Any]) -> None:
         kind = event.get("event")
         self.finished = kind == "finish"
         if kind == "start":
@@ -396,6 +411,14 @@ class Spool:
             self._known_params.update(event["values"])
 
 
+def _events(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """Yield all events of a run's spool, in order."""
+    offset = 0
+    while events := read_events(spool_path(run_dir), offset):
+        yield from (event for event, _ in events)
+        offset = events[-1][1]
+
+
 def _writer_lock(run_dir: Path) -> FileLock:
     # Not bound to a thread: a run may be finished by another thread than it was started by.
     return FileLock(run_dir / "tracking" / "writer.lock", thread_local=False)
@@ -406,7 +429,7 @@ def _now_ms() -> int:
 
 
 def _written(value: float) -> float | str:
-    """JSON has no NaN and no infinities: as text, which `float` reads."""
+    """Return NaN and infinities, which JSON lacks, as text that `float` reads."""
     return value if math.isfinite(value) else str(value)
 
 
@@ -414,8 +437,8 @@ def _event(line: bytes, path: Path, offset: int) -> dict[str, Any]:
     try:
         return line_content(line)
     except DamagedLine as error:
-        if (path, offset) not in _said:
-            _said.add((path, offset))
+        if (path, offset) not in _warned_of:
+            _warned_of.add((path, offset))
             _log.warning(
                 "a line of %s at byte %d is damaged (%s) and is left out: "
                 "python -m src.verify run=%s repair=true puts it aside",

@@ -1,6 +1,8 @@
-"""What a run takes of its machine while it goes on: processor, memory, disk, network and GPUs.
+"""System metrics of a run: processor, memory, disk, network and GPUs, sampled while it goes on.
 
 The keys are those of MLflow's own system metrics, so that its "System metrics" tab shows them.
+MLflow's sampler is not used: it is started with a run of the fluent interface alone, and logs to
+MLflow instead of the spool.
 """
 
 from __future__ import annotations
@@ -17,19 +19,19 @@ __all__ = ["PREFIX", "SystemMonitor", "SystemSampler"]
 
 PREFIX = "system/"
 _MEGABYTE = 1e6
-# Before this a share of the processor's time means little, and the shortest of runs takes longer.
+# A share of processor time over a shorter span means little, and the shortest run takes longer.
 _FIRST_SECONDS = 1.0
 _STOP_SECONDS = 5.0
 
 
 class SystemSampler:
-    """Looks at the machine, and at this process with all that it has started.
+    """Measures the machine, and this process with all of its children.
 
-    A share of time, such as the processor's, is that since the last look; a count, such as the
-    bytes received, is that since the sampler was made.
+    Shares of time, such as the processor's, are those since the last sample; counts, such as bytes
+    received, are those since the sampler was created.
 
     Args:
-        folder: on the disk whose room is of interest.
+        folder: on the disk to measure.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,7 +44,7 @@ class SystemSampler:
         self._busy, _ = self._run()
 
     def sample(self) -> dict[str, float]:
-        """The values now, by key; what the system does not tell is left out.
+        """Return the current values, by key; those that the system does not report are left out.
 
         `run_cpu_utilization_percentage` is of one core, and so above 100 where several work;
         `run_memory_usage_megabytes` counts memory that processes share once for each.
@@ -73,7 +75,7 @@ class SystemSampler:
         return {f"{PREFIX}{name}": round(value, 1) for name, value in values.items()}
 
     def _run(self) -> tuple[float, float]:
-        """Seconds of processor time so far, and bytes of memory, of all processes of the run."""
+        """Return processor seconds so far, and bytes of memory, of all processes of the run."""
         seconds = resident = 0.0
         for process in (self._process, *self._process.children(recursive=True)):
             try:
@@ -88,12 +90,12 @@ class SystemSampler:
 
 
 class SystemMonitor:
-    """Samples on a thread of its own, from its making until `stop`.
+    """Samples on a thread of its own, from its creation until `stop`.
 
     Args:
-        take: is handed each sample and its step, on that thread.
-        seconds: between two samples. The first comes after one second and the last at the end, so
-            that the shortest of runs has some.
+        take: called with each sample and its step, on that thread.
+        seconds: between two samples. The first is taken after one second and the last at the end,
+            so that short runs have some.
         folder: see `SystemSampler`.
         first_step: of the first sample; the following count on.
     """
@@ -115,7 +117,7 @@ class SystemMonitor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take the last sample, and no more; a driver that hangs is not waited for."""
+        """Take the last sample and end; a GPU driver that hangs is not waited for."""
         self._over.set()
         self._thread.join(_STOP_SECONDS)
 
@@ -128,14 +130,14 @@ class SystemMonitor:
             wait = self._seconds
             try:
                 values = sampler.sample()
-            except (psutil.Error, OSError):  # a sample that cannot be had is no loss
+            except (psutil.Error, OSError):  # one sample less is no loss
                 continue
             self._take(values, self._step)
             self._step += 1
 
 
 def _gpus() -> list[Any]:
-    """A handle for each NVIDIA GPU of the machine; none where their driver is not there."""
+    """Return a handle for each NVIDIA GPU of the machine; none without their driver."""
     import pynvml
 
     try:
@@ -146,7 +148,7 @@ def _gpus() -> list[Any]:
 
 
 def _gpu_values(gpu: Any) -> dict[str, float]:
-    """What one GPU tells; many do not know all of it."""
+    """Return the values of one GPU; many do not report all."""
     import pynvml
 
     values: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What a training says about itself, said once: to the run folder, and from there to MLflow."""
+"""The tracker of a run: writes what the run reports to its folder, and has MLflow mirror it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from src.tracking.addresses import (
     unused_address,
     without_password,
 )
+from src.tracking.follower import MirrorState
 from src.tracking.mirror_process import MirrorProcess
-from src.tracking.mirror_state import MirrorState
 from src.tracking.spool import Spool
 from src.tracking.system_metrics import PREFIX, SystemMonitor
 
@@ -30,15 +30,15 @@ _WAIT_SECONDS = 60.0
 
 
 class Tracker:
-    """One run's diary. No method waits for MLflow but `finish`, and none fails because of it.
+    """Records one run. Only `finish` waits for MLflow, and no method fails because of it.
 
     Args:
         spool: the run's spool, started.
         mirror: the process that follows it, or None where the run is not mirrored from here.
         owns_mirror: whether to close it with the run.
-        output_dir: for the hint how to send the run later.
-        uri: absolute tracking URI, for the same hint.
-        warn: shows a person one plain line.
+        output_dir, uri: folder of all runs and absolute tracking URI, for the hint how to send the
+            run later.
+        warn: shows one line to the user.
         monitor: samples the machine into the spool until the run is over, or None.
     """
 
@@ -68,7 +68,7 @@ class Tracker:
 
     @property
     def run_id(self) -> str:
-        """Our own id of the run."""
+        """The project's own id of the run."""
         return str(self._spool.run_id)
 
     @classmethod
@@ -90,24 +90,24 @@ class Tracker:
         system_metrics_seconds: float | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> Tracker:
-        """Begin a run, or go on with the one that is in `run_dir`.
+        """Begin a run, or resume the one in `run_dir`.
 
-        In the gaps the mirror also sends earlier runs under `output_dir` that are not all there.
+        When idle, the mirror also sends earlier runs under `output_dir` that are incomplete.
 
         Args:
             run_dir: the run's folder.
             output_dir: the folder that holds all runs and the default database.
             uri: tracking URI; None for the database in `output_dir`.
             experiment: the MLflow experiment.
-            run_id: our own id, 32 hex digits; the same again when the run is resumed.
-            params: plain values, nested as you like; see `dotted`.
+            run_id: the project's id, 32 hex digits; the same when the run is resumed.
+            params: nested plain values; see `dotted`.
             tags: beside `bakeoff.run_id` and `bakeoff.run_dir`, which are always set.
-            parent_run_id: our own id of the run that this one belongs to.
+            parent_run_id: the project's id of the parent run.
             enabled: False to write the run folder only.
-            mirror: a process to share with other runs; None for one of this run's own.
+            mirror: a process shared with other runs; None to start one for this run.
             mirrored_elsewhere: another process (a sweep's) has a mirror follow this folder.
-            system_metrics_seconds: between two looks at the machine; None for none at all.
-            warn: shows a line to a person; None for standard error.
+            system_metrics_seconds: between two samples of the machine; None for none at all.
+            warn: shows a line to the user; None for standard error.
 
         Raises:
             ConfigError: another process is writing this run, or the folder is another run's.
@@ -145,36 +145,36 @@ class Tracker:
             warn=_to_standard_error if warn is None else warn,
             monitor=_monitor(spool, system_metrics_seconds),
         )
-        if enabled and parent_run_id is None and (told := unused_address(uri, output_dir)):
-            tracker._warn(f"warning: {told}")
+        if enabled and parent_run_id is None and (hint := unused_address(uri, output_dir)):
+            tracker._warn(f"warning: {hint}")
         tracker.params(params or {})
         if follows and mirror is not None:
             mirror.follow(run_dir, full_uri, target)
-            if owns_mirror:  # whoever shares one asks for this once, not with every run
+            if owns_mirror:  # the owner of a shared one asks for this itself
                 mirror.replay(output_dir, full_uri, target)
         return tracker
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Parameters, as nested as you like; see `dotted`."""
+        """Record parameters, nested plain values; see `dotted`."""
         self._spool.params(dotted(values))
         self._show_warnings()
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Tags of the run."""
+        """Record tags."""
         self._spool.tags(values)
         self._show_warnings()
 
     def metrics(self, values: Mapping[str, float], step: int, *, final: bool = False) -> None:
-        """Metrics of one step, by `{split}/{metric}`.
+        """Record metrics of one step, by `{split}/{metric}`.
 
         Args:
-            final: these are the run's last words; see `Spool.metrics`.
+            final: the values at the end of the run; see `Spool.metrics`.
         """
         self._spool.metrics(values, step, final=final)
         self._show_warnings()
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """A file or folder inside the run folder, to be found under `folder` in MLflow.
+        """Record a file or folder inside the run folder, under `folder` in MLflow.
 
         Raises:
             ValueError: it lies outside of the run folder.
@@ -183,7 +183,7 @@ class Tracker:
         self._show_warnings()
 
     def model(self, path: Path, digest: str, name: str = "model") -> None:
-        """The bundle of the trained model or a variant, inside the run folder; see `Spool.model`.
+        """Record the bundle of the trained model or of a variant; see `Spool.model`.
 
         Raises:
             ValueError: it lies outside of the run folder.
@@ -192,7 +192,7 @@ class Tracker:
         self._show_warnings()
 
     def register(self, card: Path, *, name: str, alias: str, data: str, digest: str) -> None:
-        """The run's model becomes a version of a registered model; see `Spool.registration`.
+        """Register the run's model; see `Spool.registration`.
 
         Raises:
             ValueError: the card lies outside of the run folder.
@@ -201,7 +201,7 @@ class Tracker:
         self._show_warnings()
 
     def version(self, name: str) -> str | None:
-        """Which version of a registered model the run is, as far as MLflow has said it."""
+        """Return the version of the run's model in a registered model, if it is known yet."""
         target = public_uri(self._uri, self._output_dir)
         return MirrorState.read(self.run_dir, target).versions.get(name)
 
@@ -214,7 +214,7 @@ class Tracker:
         profile: Mapping[str, Any],
         context: str = "training",
     ) -> None:
-        """The data that the run reads; `profile` has plain values, and the whole fingerprint."""
+        """Record the data of the run; `profile` has plain values and the whole fingerprint."""
         self._spool.dataset(
             name=name, digest=digest, source=source, profile=profile, context=context
         )
@@ -223,12 +223,12 @@ class Tracker:
     def finish(
         self, status: str, reason: str | None = None, wait_seconds: float = _WAIT_SECONDS
     ) -> str | None:
-        """The run is over. Waits a while for MLflow to have it all, but not for one that is away.
+        """End the run, and wait a while until MLflow has all of it, unless the server is away.
 
         Args:
             status: FINISHED, FAILED or KILLED.
             reason: why it did not finish.
-            wait_seconds: the longest wait.
+            wait_seconds: at most.
 
         Returns:
             The run's id in MLflow, or None where it is not known (yet).
@@ -251,22 +251,22 @@ class Tracker:
             for text in run.warnings:
                 self._warn(f"warning: {text}")
         else:
-            trouble = f"does not answer ({run.away})" if run.away else "has not confirmed it yet"
+            state = f"does not answer ({run.away})" if run.away else "has not confirmed it yet"
             self._warn(
                 f"warning: the run is complete in {self.run_dir}, but MLflow at "
-                f"{without_password(self._uri)} {trouble}. The next run sends it, or: "
+                f"{without_password(self._uri)} {state}. The next run sends it, or: "
                 f"{self._replay_command()}"
             )
         return run.mlflow_run_id
 
     def _show_warnings(self) -> None:
-        # Here, in the training's own thread, so that no line falls into a progress bar.
-        trouble = self._spool.trouble
-        if trouble is not None and not self._warned_of_disk:
+        # In the training's own thread, so that no line is written into a progress bar.
+        error = self._spool.error
+        if error is not None and not self._warned_of_disk:
             self._warned_of_disk = True
             self._warn(
                 f"warning: metrics wait in memory and are lost if the run ends before they can be "
-                f"written: {refusal(trouble, self.run_dir) or trouble.strerror}"
+                f"written: {refusal(error, self.run_dir) or error.strerror}"
             )
         if self._mirror is not None:
             for text in self._mirror.warnings(self.run_dir):
@@ -278,20 +278,20 @@ class Tracker:
 
 
 def _monitor(spool: Spool, seconds: float | None) -> SystemMonitor | None:
-    """Straight into the spool, which takes events from any thread, at no cost to the training's."""
+    """Return a monitor that writes to the spool from its own thread, or None."""
     if seconds is None:
         return None
-    # A resumed run goes on counting: of one step the spool keeps the first value.
+    # A resumed run counts on: the spool keeps the first value of a step.
     return SystemMonitor(
         spool.metrics, seconds=seconds, folder=spool.run_dir, first_step=spool.next_step(PREFIX)
     )
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested plain values as one level of texts: `{"a": {"b": 0.1}}` becomes `{"a.b": "0.1"}`.
+    """Return nested plain values as one level of texts: `{"a": {"b": 0.1}}` as `{"a.b": "0.1"}`.
 
-    Values look as on the command line (`null`, `true`, `[32, 64]`). Keys with a leading underscore,
-    which say how and not what, are left out.
+    Values are written as on the command line (`null`, `true`, `[32, 64]`). Keys with a leading
+    underscore, such as `_target_`, are left out.
     """
     flat: dict[str, str] = {}
     for key, value in values.items():
@@ -307,5 +307,5 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _to_standard_error(text: str) -> None:
-    with suppress(OSError, ValueError):  # the terminal went away; the run goes on
+    with suppress(OSError, ValueError):  # the terminal is gone; the run goes on
         print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Open MLflow's pages on this machine, and to nobody else.
+"""Serve MLflow's pages on this machine alone.
 
 python -m src.tracking.ui output_dir=outputs port=5000
 """
@@ -21,12 +21,10 @@ from src.config.checks import ConfigError
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
 from src.config.tracking import UISettings
-from src.machine.checkout import import_environment
 from src.machine.interruption import Interrupted
-from src.machine.leash import leashed
+from src.machine.subprocesses import bound_command, import_environment
 from src.tracking.addresses import absolute_uri, sqlite_path
-from src.tracking.pages import APP_NAME, HOSTS, found_by_mlflow
-from src.tracking.view import link
+from src.tracking.mlflow_pages import APP_NAME, HOSTS, found_by_mlflow, link
 
 __all__ = ["main", "server_command", "show"]
 
@@ -41,14 +39,12 @@ _ENVIRONMENT = {
 
 
 def server_command(artifacts: Path, port: int) -> list[str]:
-    """The MLflow server for the database that `MLFLOW_BACKEND_STORE_URI` names.
+    """Return the command of the MLflow server for the database in `MLFLOW_BACKEND_STORE_URI`.
 
-    It is named there because what is on a command line every user of the machine can read, and
-    a database's URI may hold a password.
-
-    By default MLflow answers to any host name that begins like a private address, so that a page on
-    `10.evil.com` could read the runs through the visitor's browser (DNS rebinding): exact names.
-    Pages of other servers on this machine are refused by `src.tracking.pages`.
+    A variable, since every user of the machine can read a command line, and a database's URI may
+    hold a password. The host names are exact: by default MLflow accepts every name that begins like
+    a private address, so that a page on `10.evil.com` could read the runs through the visitor's
+    browser (DNS rebinding). `mlflow_pages` refuses pages of other servers on this machine.
     """
     return [
         sys.executable,
@@ -87,7 +83,7 @@ def show(settings: UISettings) -> None:
         environment["PYTHONPATH"] += f"{os.pathsep}{pages}"
         environment |= {"MLFLOW_BACKEND_STORE_URI": uri, HOSTS: _hosts(settings.port)}
         server = subprocess.Popen(
-            leashed(server_command(artifacts, settings.port)),
+            bound_command(server_command(artifacts, settings.port)),
             stdin=subprocess.PIPE,
             env=os.environ | _ENVIRONMENT | environment,
             stdout=subprocess.DEVNULL,
@@ -103,7 +99,7 @@ def _hosts(port: int) -> str:
 
 
 def _show(server: subprocess.Popen[str], port: int) -> None:
-    """Say where it is once it answers, and end it at Ctrl-C."""
+    """Print the address once the server answers, and end it at Ctrl-C."""
     try:
         _wait_until_ready(server, port)
         site = f"http://{_HOST}:{port}"
@@ -118,17 +114,17 @@ def _show(server: subprocess.Popen[str], port: int) -> None:
 
 
 def _latest_experiment(site: str) -> str | None:
-    """The id of the experiment that changed last, MLflow's own empty one aside."""
-    words = {"max_results": 2, "order_by": ["last_update_time DESC"]}
+    """Return the id of the experiment that changed last, except MLflow's own empty one."""
+    query = {"max_results": 2, "order_by": ["last_update_time DESC"]}
     request = urllib.request.Request(
         f"{site}/api/2.0/mlflow/experiments/search",
-        json.dumps(words).encode(),
+        json.dumps(query).encode(),
         {"Content-Type": "application/json"},
     )
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             found = json.load(answer).get("experiments", [])
-    except (OSError, ValueError):  # the address without it is good enough
+    except (OSError, ValueError):  # the address without it will do
         return None
     return next((e["experiment_id"] for e in found if e["name"] != "Default"), None)
 
@@ -160,7 +156,7 @@ def _wait_until_ready(server: subprocess.Popen[str], port: int) -> None:
 
 
 def _drain(server: subprocess.Popen[str]) -> None:
-    """Read what the server writes until it ends: a line for each request, of no use to anybody."""
+    """Read and drop the server's output, a line per request, until it ends."""
     assert server.stderr is not None
     for _ in server.stderr:
         continue
@@ -168,16 +164,16 @@ def _drain(server: subprocess.Popen[str]) -> None:
 
 def _stop(server: subprocess.Popen[str]) -> None:
     assert server.stdin is not None
-    server.stdin.close()  # at which it ends, with its own workers
+    server.stdin.close()  # this ends it with its workers
     try:
         server.wait(_STOP_SECONDS)
-    except BaseException:  # it takes too long for us, or for a person who insists
+    except BaseException:  # it takes too long, or the user interrupts again
         server.terminate()
         raise
 
 
 def main() -> int:
-    """The exit code of the command line: 0 after Ctrl-C."""
+    """Run the command line and return its exit code: 0 after Ctrl-C."""
     read = partial(compose_settings, UISettings, config_name="ui")
     return run_entry(__doc__ or "", read, lambda settings, _: show(settings))
 

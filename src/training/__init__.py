@@ -1,1 +1,7 @@
-"""How a network is trained: the Lightning task, optimizers, schedules, losses, averaging, cost."""
+"""Training of a network: the Lightning task, optimizers, schedules, losses, checkpoints, cost.
+
+In: a plain `nn.Module`, batches, and plain values of the settings. Out: a trained
+`ClassificationTask`, its checkpoints, predictions and cost. Lightning runs `task` and `epochs`;
+`training_plan` and `inference_plan` measure which arithmetic is fastest on this machine. Calls
+`data`, `models`, `storage` and `machine`; knows no run and no MLflow.
+"""

@@ -19,7 +19,7 @@ __all__ = ["AtomicCheckpointIO", "network_difference", "read_checkpoint"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Replaces a checkpoint only by one that is whole and on the disk.
+    """Replaces a checkpoint only after the new one is complete on the disk.
 
     Lightning's own goes through $TMPDIR and a move across file systems, which on a full disk
     destroys the checkpoint that was there.
@@ -46,7 +46,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def _save(checkpoint: dict[str, Any], file: HashingWriter) -> None:
     try:
-        torch.save(checkpoint, file)  # type: ignore[arg-type]  # of a file it only writes
+        torch.save(checkpoint, file)  # type: ignore[arg-type]  # it only calls `write`
     except RuntimeError as error:
         # After a write has failed torch closes its archive, fails again, and hides the reason.
         if isinstance(error.__context__, OSError):
@@ -55,7 +55,7 @@ def _save(checkpoint: dict[str, Any], file: HashingWriter) -> None:
 
 
 def _size(value: Any) -> int:
-    """Bytes of all tensors in plain containers."""
+    """Return the bytes of all tensors in plain containers."""
     if isinstance(value, torch.Tensor):
         return value.nbytes
     if isinstance(value, dict):
@@ -95,11 +95,11 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 def network_difference(
     checkpoint: Mapping[str, Any], state: Mapping[str, torch.Tensor]
 ) -> str | None:
-    """Return in what the weights of a checkpoint do not fit a network; None where they all fit.
+    """Return how the weights of a checkpoint differ from a network; None where they fit.
 
     Args:
-        checkpoint: as `read_checkpoint` gives it.
-        state: of the network that is to take the weights, by name.
+        checkpoint: of `read_checkpoint`.
+        state: state dict of the network.
     """
     stored = checkpoint.get("state_dict")
     if not isinstance(stored, dict):

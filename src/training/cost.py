@@ -1,7 +1,8 @@
-"""What a network costs to store and to run.
+"""The cost of a network: parameters, arithmetic, latency, throughput, memory and size.
 
-Accuracy is one half of a choice and this is the other: parameters, arithmetic, latency, throughput,
-memory and size. Measuring leaves the network, its mode and the random numbers as they were.
+Measuring changes neither the network nor its mode nor the state of random generators.
+`torch.utils.benchmark` is not used: it has no limit of the time for a network whose pass takes
+seconds.
 """
 
 from __future__ import annotations
@@ -41,28 +42,28 @@ def measure_cost(
     batch_size: int = 128,
     checkpoint: Path | None = None,
 ) -> dict[str, float]:
-    """Every figure of cost, by its plain name; takes some 1.5 s for a small network.
+    """Measure every figure of cost, by its plain name; takes some 1.5 s for a small network.
 
-    - "parameters": all numbers that training may set, frozen ones included
+    - "parameters": number of trainable values, frozen ones included
     - "flops": floating-point operations of one forward pass of one picture, see `count_flops`
     - "latency_ms": milliseconds for one picture alone, see `latency_ms`
     - "throughput": pictures per second in batches, see `throughput`
-    - "peak_memory_mb": the most memory held so far, see `peak_memory_bytes`
-    - "checkpoint_mb": size of `checkpoint` on disk; left out where there is none
+    - "peak_memory_mb": peak of memory so far, see `peak_memory_bytes`
+    - "checkpoint_mb": size of `checkpoint` on disk; left out without one
 
     One MB is a million bytes. Times are those of the network as it is, on the device where it is,
-    with the threads that torch may use; wrap the call in `torch.autocast` to time that.
+    with torch's number of threads; wrap the call in `torch.autocast` to time half precision.
 
     Args:
         network: takes images (B, C, H, W) in the type of its parameters.
         image_shape: (C, H, W).
         batch_size: pictures in a batch for "throughput".
-        checkpoint: the file whose size counts.
+        checkpoint: file to measure the size of.
 
     Raises:
         ValueError: `image_shape` or `batch_size` holds a number below 1.
     """
-    # Before the measurements, whose own batches are no part of what training needed.
+    # Before the measurements, whose batches need memory too.
     peak_bytes = peak_memory_bytes(_device(network))
     cost: dict[str, float] = {
         "parameters": num_parameters(network),
@@ -77,34 +78,34 @@ def measure_cost(
 
 
 def num_parameters(network: nn.Module, *, trainable_only: bool = False) -> int:
-    """How many numbers the network's parameters hold; shared parameters count once."""
+    """Return the number of values in the network's parameters; shared ones count once."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad or not trainable_only)
 
 
 def count_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Floating-point operations of one forward pass of one picture (C, H, W).
+    """Count floating-point operations of one forward pass of one picture (C, H, W).
 
     Matrix products, convolutions and attention count, a multiplication and an addition as two;
-    what is done element by element (activations, norms, the gates of an LSTM) does not.
+    elementwise operations (activations, norms, the gates of an LSTM) do not.
 
     The pass runs on torch's meta device, where tensors have shapes and no content. Nothing is
     computed, and every fused kernel that the counter does not know (on the CPU that of the LSTM
-    and the fast path of the transformer layers, on CUDA those of all recurrent layers) falls
-    apart into the matrix products that it stands for.
+    and the fast path of the transformer layers, on CUDA those of all recurrent layers) is
+    decomposed into matrix products.
 
     Raises:
         ValueError: `image_shape` holds a number below 1.
     """
     images = torch.empty(_batch_shape(1, image_shape), device="meta", dtype=_dtype(network))
-    hollow = _hollow_twin(network)
+    meta = _meta_copy(network)
     counter = FlopCounterMode(display=False)
     with _random_state_kept(images.device), torch.inference_mode(), counter:
-        hollow(images)
+        meta(images)
     return int(counter.get_total_flops())
 
 
 def latency_ms(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
-    """Milliseconds from one picture (C, H, W) on the device to its logits there.
+    """Measure milliseconds from one picture (C, H, W) on the device to its logits there.
 
     Median of repeated forward passes at batch 1 in evaluation mode, after a warm-up; stops after
     half a second or 200 passes, with at least one pass.
@@ -118,10 +119,9 @@ def latency_ms(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
 def throughput(
     network: nn.Module, image_shape: tuple[int, int, int], batch_size: int = 128
 ) -> float:
-    """Pictures (C, H, W) per second in batches, measured as `latency_ms` is.
+    """Measure pictures (C, H, W) per second in batches, as `latency_ms` does.
 
-    A batch that takes seconds would measure no better and keep everybody waiting: where the
-    latency shows that, it is halved until it should take less than a second.
+    The batch is halved until, by the latency, it should take less than a second.
 
     Raises:
         ValueError: `batch_size` or `image_shape` holds a number below 1.
@@ -134,16 +134,16 @@ def throughput(
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory that this process has held so far.
+    """Return the peak of memory of this process so far.
 
-    On CUDA: what torch has allocated there at most since `torch.cuda.reset_peak_memory_stats`.
+    On CUDA: torch's peak of allocated memory since `torch.cuda.reset_peak_memory_stats`.
     Elsewhere: the process's resident memory at its peak, interpreter, libraries and data included;
     it never goes down, so in a process that does one run after another it is the largest so far.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # On Linux getrusage reports the parent's peak where that was higher, because it survives the
-    # start of a new program; the high-water mark of the address space does not.
+    # On Linux getrusage reports the parent's peak where that was higher, as it survives the start
+    # of a new program; the high-water mark of the address space does not.
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
@@ -158,17 +158,17 @@ def peak_memory_bytes(device: torch.device) -> int:
 def _median_seconds(
     network: nn.Module, shape: tuple[int, int, int, int], budget: float = _BUDGET_SECONDS
 ) -> float:
-    """Median time of a forward pass of images of this shape, in evaluation mode."""
+    """Return median seconds of a forward pass of images of this shape, in evaluation mode."""
     device = _device(network)
-    # A generator of its own: torch's global one must not notice.
+    # A generator of its own, so that the state of torch's global one is kept.
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(shape, generator=generator).to(device, _dtype(network))
-    twin = _twin(network)
+    evaluated = _copy(network)
 
     def once() -> float:
         _wait_for(device)
         start = time.perf_counter()
-        twin(images)
+        evaluated(images)
         _wait_for(device)
         return time.perf_counter() - start
 
@@ -177,7 +177,7 @@ def _median_seconds(
 
 
 def median_seconds(once: Callable[[], float], budget: float = _BUDGET_SECONDS) -> float:
-    """The median of what repeated calls of `once`, each of which returns its seconds, take.
+    """Return the median of the seconds that repeated calls of `once` return.
 
     After a warm-up; stops after `budget` seconds or 200 calls, with at least one.
     """
@@ -186,7 +186,7 @@ def median_seconds(once: Callable[[], float], budget: float = _BUDGET_SECONDS) -
 
 
 def _repeat(once: Callable[[], float], budget: float, most: int) -> list[float]:
-    """The seconds of each call of `once`: at least one, until the budget or the count is spent."""
+    """Return the seconds of each call of `once`: at least one, within budget and count."""
     seconds = [once()]
     while len(seconds) < most and sum(seconds) < budget:
         seconds.append(once())
@@ -199,15 +199,15 @@ def _random_state_kept(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _twin(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode with buffers and attributes of its own over the same parameters."""
-    # What deepcopy finds in the memo it takes for already copied, so no weight is duplicated.
+def _copy(network: nn.Module) -> nn.Module:
+    """Return a copy in evaluation mode that shares the parameters and has buffers of its own."""
+    # deepcopy takes what is in the memo for copied, so no weight is duplicated.
     memo: dict[int, object] = {id(parameter): parameter for parameter in network.parameters()}
     return copy.deepcopy(network, memo).eval()
 
 
-def _hollow_twin(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose parameters and buffers have shapes and no content."""
+def _meta_copy(network: nn.Module) -> nn.Module:
+    """Return a copy in evaluation mode on the meta device: shapes without content."""
     memo: dict[int, object] = {}
     for parameter in network.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)

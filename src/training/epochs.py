@@ -1,4 +1,4 @@
-"""What happens around an epoch: progress, history, checkpoints, early stopping, interruption."""
+"""The callback of a fit: metrics, history, checkpoints, early stopping, interruption, progress."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from src.machine.interruption import Interrupted, Interruption
 from src.training.progress import Progress
 from src.training.task import ClassificationTask
 
-__all__ = ["EpochKeeper", "NonFiniteLoss", "is_complete"]
+__all__ = ["EpochKeeper", "LogMetrics", "NonFiniteLoss", "is_complete"]
 
 History = dict[str, list[list[float]]]
+# Called with the metrics of an epoch by key, and its number from 1.
+LogMetrics = Callable[[dict[str, float], int], None]
 
 
 def is_complete(
@@ -30,11 +32,11 @@ def is_complete(
     stop_after: int | None,
     max_seconds: float | None,
 ) -> bool:
-    """Return whether a training that goes on from a checkpoint would end without a step.
+    """Return whether a training resumed from a checkpoint would end without a step.
 
     Args:
         checkpoint: written by a fit with an `EpochKeeper`.
-        max_epochs, patience, stop_after, max_seconds: of the training that goes on.
+        max_epochs, patience, stop_after, max_seconds: of the resumed training.
 
     Raises:
         KeyError: the checkpoint is of another kind.
@@ -55,28 +57,29 @@ class NonFiniteLoss(RunFailed, ArithmeticError):
 
 
 class EpochKeeper(pl.Callback):
-    """Keeps the books of a fit.
+    """Records a fit: metrics and history of every epoch, and its checkpoints.
 
-    The order at the end of an epoch matters: first the metrics are logged, then the checkpoint is
-    written. A kill in between repeats the epoch on resuming, and its metrics, equal and already
-    written, are skipped by the spool; the other order would leave a gap.
+    At the end of an epoch the metrics are logged before the checkpoint is written. A kill in
+    between repeats the epoch on resuming, and the spool skips its metrics, which are equal and
+    recorded already; the other order would leave a gap.
 
-    Whoever asks to stop gets a checkpoint in the middle of the epoch, with the position of the
-    loader, the running sums and the time spent, so that nothing is lost and nothing counted twice.
-    It is taken where an optimizer step is complete and batches follow; the end of an epoch with its
-    validation is gone through as always. Several devices keep the checkpoint of the epoch before,
-    since each holds sums of its own.
+    An interruption writes a checkpoint in the middle of the epoch, with the position of the loader,
+    the running totals and the time spent, so that nothing is lost and nothing counted twice. It is
+    written where an optimizer step is complete and batches follow; an epoch whose last batch is
+    done is completed with its validation. On several devices the checkpoint of the epoch before is
+    kept, since each device has totals of its own.
 
     Args:
         checkpoints: folder for `last.ckpt` and `best.ckpt`.
-        interruption: asked after every batch.
+        interruption: checked after every batch.
         monitor: "val/accuracy" or "val/loss".
         patience: validations without improvement before stopping; None for never.
         stop_after: epochs after which training ends, however many it was planned for; None for
             all of them.
         max_seconds: of training, all starts of the run together; None for no limit.
+        log: records the metrics of an epoch; None for no record.
         on_epoch: called with (epoch, metrics) at the end of every epoch; may raise to stop.
-        progress: what a person watches, or None.
+        progress: shown on the terminal, or None.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class EpochKeeper(pl.Callback):
         patience: int | None = None,
         stop_after: int | None = None,
         max_seconds: float | None = None,
+        log: LogMetrics | None = None,
         on_epoch: Callable[[int, dict[str, float]], None] | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -102,6 +106,7 @@ class EpochKeeper(pl.Callback):
         self._patience = patience
         self._stop_after = stop_after
         self._max_seconds = max_seconds
+        self._log_metrics = log
         self._on_epoch = on_epoch
         self._progress = progress
         self._waited = 0
@@ -141,17 +146,17 @@ class EpochKeeper(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         assert isinstance(pl_module, ClassificationTask)
-        before, now = checkpoint["bakeoff"], pl_module.passport
+        before, now = checkpoint["bakeoff"], pl_module.metadata
         if any(before.get(key) != now.get(key) for key in ("split_fingerprint", "class_names")):
             raise ConfigError(
-                "resume: the pictures are others than those that the run began with: "
+                "resume: the pictures are not those that the run began with: "
                 "bring them back, or start a new run."
             )
         pl_module.totals["train"].load_state_dict(checkpoint["totals"])
         self._position = checkpoint["position"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # What the diary has already is skipped there; what a full disk kept out of it is not.
+        # The spool skips what it has already, and lacks what a full disk kept out of it.
         for key, points in self.history.items():
             for step, value in points:
                 self._log(trainer, {key: value}, int(step))
@@ -165,14 +170,16 @@ class EpochKeeper(pl.Callback):
         if self._position is None:  # a run that is killed in its first epoch is resumable too
             trainer.save_checkpoint(self.last)
             return
-        # Lightning made its loaders, for the number of steps, before it read the checkpoint, and
-        # does not tell them their place any more.
+        # Lightning created its loaders before it read the checkpoint, and does not restore their
+        # position.
         loader: Any = trainer.train_dataloader
         loader.load_state_dict(self._position)
-        if self._enough(trainer.current_epoch):  # it had stopped, and was killed after that
+        if self._is_over(trainer.current_epoch):  # it had stopped before it was killed
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._progress is not None:
+            self._progress.close()
         self._interruption.defer(False)
         self._interruption.check()
 
@@ -223,7 +230,7 @@ class EpochKeeper(pl.Callback):
         self._count_time()
         if self._progress is not None:
             self._progress.epoch(epoch, metrics)
-        if self._enough(epoch + 1):
+        if self._is_over(epoch + 1):
             trainer.should_stop = True
         if self._on_epoch is not None:
             self._on_epoch(epoch, metrics)
@@ -235,7 +242,7 @@ class EpochKeeper(pl.Callback):
             self._interruption.check()
         if batches == trainer.num_training_batches or batches % trainer.accumulate_grad_batches:
             return
-        # On a GPU the loss is not looked at every step, and a checkpoint is to be a good one.
+        # On a GPU the loss is not read every step, and a checkpoint must be of a finite loss.
         self._require_finite(trainer, task.totals["train"].read().get("loss", 0.0))
         trainer.save_checkpoint(self.last)
         self._interruption.check()
@@ -244,8 +251,8 @@ class EpochKeeper(pl.Callback):
         now = time.perf_counter()
         self.seconds, self._clock = self.seconds + now - self._clock, now
 
-    def _enough(self, epochs: int) -> bool:
-        """Whether a run of so many whole epochs is over before its last one."""
+    def _is_over(self, epochs: int) -> bool:
+        """Return whether a training of so many whole epochs ends before the planned last one."""
         patient = self._patience is None or self._waited < self._patience
         wanted = self._stop_after is None or epochs < self._stop_after
         return not (patient and wanted) or self._out_of_time()
@@ -254,16 +261,14 @@ class EpochKeeper(pl.Callback):
         seconds = self.seconds + time.perf_counter() - self._clock
         return self._max_seconds is not None and seconds > self._max_seconds
 
-    @staticmethod
-    def _log(trainer: pl.Trainer, metrics: dict[str, float], step: int) -> None:
-        if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.log_metrics(metrics, step=step)
+    def _log(self, trainer: pl.Trainer, metrics: dict[str, float], epoch: int) -> None:
+        if self._log_metrics is not None and trainer.is_global_zero:
+            self._log_metrics(metrics, epoch)
 
     def _epoch_metrics(self, trainer: pl.Trainer, task: ClassificationTask) -> dict[str, float]:
         train, val = task.totals["train"], task.totals["val"]
         seconds = self._epoch_seconds or time.perf_counter() - self._clock
-        # Validation first: MLflow's plots begin with the first metric they met.
+        # Validation first: MLflow's plots begin with the first metric.
         metrics = {f"val/{k}": v for k, v in val.read(everywhere=True).items()}
         metrics |= {f"train/{k}": v for k, v in train.read(everywhere=True).items()}
         self._require_finite(trainer, metrics.get("train/loss", 0.0))

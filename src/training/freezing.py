@@ -1,20 +1,64 @@
-"""Which parts of a network stand still in a training, and for how long."""
+"""The depth of parameters in a network, and the freezing of its first stages or of its body."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
-from src.training.depth import parameter_depths
+__all__ = ["Freezing", "evaluating", "parameter_depths", "unwrapped"]
 
-__all__ = ["Freezing", "evaluating"]
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def parameter_depths(network: nn.Module, *, stages: bool = False) -> dict[str, int]:
+    """Return the depth of every parameter, by name: 0 at the input, without gaps.
+
+    timm's networks declare it (`group_matcher`). In others, the members of the network's containers
+    are the levels, in the order of the modules; with `stages` a container of plain blocks is one
+    level. A module that has only vectors, such as a norm, has the depth of the module before it.
+
+    Args:
+        network: timm's and torchvision's may lie within a module that wraps them.
+        stages: count stages (the stem, then the groups of blocks) and not single blocks.
+    """
+    prefix, inner = unwrapped(network)
+    if hasattr(inner, "group_matcher"):
+        from timm.models import group_parameters
+
+        matcher: Any = inner.group_matcher
+        found: dict[str, int] = group_parameters(inner, matcher(coarse=stages), reverse=True)
+        return {f"{prefix}{name}": depth for name, depth in found.items()}
+    depths = {name: 0 for name, _ in inner.named_parameters(recurse=False)}
+    level = -1
+    for name, module in _blocks(inner, "", stages):
+        if level < 0 or any(parameter.ndim > 1 for parameter in module.parameters()):
+            level += 1
+        depths |= {f"{name}.{own}": level for own, _ in module.named_parameters()}
+    names = {name for name, _ in inner.named_parameters()}  # shared ones have their first name
+    return {f"{prefix}{name}": depth for name, depth in depths.items() if name in names}
+
+
+def unwrapped(network: nn.Module) -> tuple[str, nn.Module]:
+    """Return the prefix of the names in the innermost wrapped network, and that network.
+
+    A wrapper has no parameters of its own, and a single module with parameters in it.
+    """
+    prefix = ""
+    while not isinstance(network, _CONTAINERS) and not hasattr(network, "group_matcher"):
+        own = [*network.named_parameters(recurse=False)]
+        inner = [(n, m) for n, m in network.named_children() if any(True for _ in m.parameters())]
+        if own or len(inner) != 1:
+            break
+        prefix, network = f"{prefix}{inner[0][0]}.", inner[0][1]
+    return prefix, network
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into eval mode, and then every module back into its own mode."""
+    """Put a network into eval mode, and afterwards every module back into its own mode."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -25,15 +69,15 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 class Freezing:
-    """Keeps parts of a network from being trained.
+    """Excludes parts of a network from training.
 
-    A module whose parameters are all frozen works as in evaluation: no dropout, and normalisation
-    by its stored statistics.
+    A module whose parameters are all frozen is in eval mode: no dropout, and normalisation by its
+    stored statistics.
 
     Args:
-        network: what is trained; its parameters are frozen at once where they are for good.
+        network: the network to train; stages that are never trained are frozen at once.
         heads: prefixes of the names of the head's parameters.
-        stages: at the input side, that are never trained; see `parameter_depths`.
+        stages: number of stages at the input that are never trained; see `parameter_depths`.
         norm: whether batch normalisation outside of the head keeps its statistics.
 
     Raises:
@@ -57,7 +101,7 @@ class Freezing:
         self.apply(head_alone=False)
 
     def apply(self, *, head_alone: bool) -> None:
-        """Set what is trained from here on, and the mode of every module, as in a training.
+        """Set `requires_grad` of every parameter and the mode of every module for training.
 
         Args:
             head_alone: train nothing but the head.
@@ -77,3 +121,13 @@ class Freezing:
                 keeps and not within.startswith(self._heads)
             ):
                 module.eval()
+
+
+def _blocks(module: nn.Module, prefix: str, stages: bool) -> Iterator[tuple[str, nn.Module]]:
+    """The modules with parameters that make up a network, from its input to its output."""
+    for name, child in module.named_children():
+        nested = any(isinstance(inner, _CONTAINERS) for inner in child.children())
+        if isinstance(child, _CONTAINERS) and (nested or not stages):
+            yield from _blocks(child, f"{prefix}{name}.", stages)
+        elif any(True for _ in child.parameters()):
+            yield f"{prefix}{name}", child

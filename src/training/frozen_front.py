@@ -16,23 +16,22 @@ from torch import Tensor, nn
 
 from src.data.loading.loaders import Batch
 from src.storage.cache import cached
-from src.training.depth import unwrapped
-from src.training.freezing import evaluating
+from src.training.freezing import evaluating, unwrapped
 from src.training.inference import autocast
 from src.training.task import ClassificationTask
 
 __all__ = ["StoredFront", "store_front"]
 
 _FILE = "activations.npy"
-# Part of every folder's name: to be raised when the same pictures would be kept otherwise.
+# Part of every folder's name; to be raised when the stored values change.
 _VERSION = 3
 
 
 class StoredFront:
-    """What the frozen part of a network says of the training pictures, and the rest of the network.
+    """Stored outputs of a network's frozen part for training pictures, and its trained rest.
 
     Args:
-        activations: (V, n, ...) float16: of V views of n pictures.
+        activations: (V, n, ...) float16, of V views of n pictures.
         ids: (n,) int64, ascending: the pictures' sample ids.
         rest: activations (B, ...) -> logits (B, K), with the network's own parameters.
     """
@@ -50,7 +49,7 @@ class StoredFront:
         return self._activations.nbytes
 
     def logits(self, sample_ids: Tensor, view: int) -> Tensor:
-        """(B, K) of one view of the pictures with these sample ids, on their device."""
+        """Return logits (B, K) of one view of pictures by sample ids, on the device of these."""
         rows = np.searchsorted(self._ids, sample_ids.cpu().numpy())
         found = torch.from_numpy(self._activations[view][rows]).to(sample_ids.device).float()
         if found.ndim == 4:
@@ -81,15 +80,15 @@ def store_front(
         batches: every training picture once.
         ids: (n,) sample ids of the training pictures.
         contents: (N,) hashes of the pictures, by sample id.
-        identity: plain values that say how views are drawn from pictures.
+        identity: plain values that determine the views of pictures.
         cache_dir: the project's cache folder.
-        limit_bytes: largest array to be kept.
+        limit_bytes: size of the largest array to keep.
         device: where to compute.
         precision: see `autocast`.
 
     Returns:
-        None where the array would be too large, or where the network's rest needs more than what
-        the last frozen module gives; the frozen part is then computed anew every epoch.
+        None where the array would be too large, or where the rest of the network needs more than
+        the output of the last frozen module; the frozen part is then computed in every epoch.
 
     Raises:
         ConfigError: the disk is full or cannot be written.
@@ -130,7 +129,7 @@ class _Reached(Exception):
 
 
 class _Given(nn.Module):
-    """Stands for the last frozen module, whatever comes before it."""
+    """Replaces the last frozen module by its stored output."""
 
     activations: Tensor
 
@@ -139,14 +138,14 @@ class _Given(nn.Module):
 
 
 class _Rest(nn.Module):
-    """The network after its last frozen module; all modules that are trained are shared with it."""
+    """The network after its last frozen module; trained modules are shared with the original."""
 
     def __init__(self, network: nn.Module, frozen: Iterable[str], last: str) -> None:
         super().__init__()
         self._given = _Given()
-        stand_ins: dict[str, nn.Module] = {name: nn.Identity() for name in frozen}
+        replacements: dict[str, nn.Module] = {name: nn.Identity() for name in frozen}
         self._originals: list[tuple[nn.Module, nn.Module]] = []
-        self._twin = self._shared(network, "", stand_ins | {last: self._given})
+        self._twin = self._shared(network, "", replacements | {last: self._given})
 
     def forward(self, activations: Tensor) -> Tensor:
         for original, twin in self._originals:
@@ -156,23 +155,23 @@ class _Rest(nn.Module):
         return logits
 
     def _shared(
-        self, module: nn.Module, prefix: str, stand_ins: Mapping[str, nn.Module]
+        self, module: nn.Module, prefix: str, replacements: Mapping[str, nn.Module]
     ) -> nn.Module:
-        """`module` with some of the modules in it exchanged, and all others the same objects."""
+        """Return `module` with some inner modules replaced, and all others shared."""
         twin = copy.copy(module)
         twin._modules = dict(module._modules)
         self._originals.append((module, twin))
         for name, child in module.named_children():
             within = f"{prefix}{name}"
-            if within in stand_ins:
-                twin._modules[name] = stand_ins[within]
-            elif any(other.startswith(f"{within}.") for other in stand_ins):
-                twin._modules[name] = self._shared(child, f"{within}.", stand_ins)
+            if within in replacements:
+                twin._modules[name] = replacements[within]
+            elif any(other.startswith(f"{within}.") for other in replacements):
+                twin._modules[name] = self._shared(child, f"{within}.", replacements)
         return twin
 
 
 def _frozen_modules(network: nn.Module) -> list[str]:
-    """Names of the largest modules that have parameters, and only frozen ones."""
+    """Return the names of the largest modules whose parameters are all frozen."""
     found: list[str] = []
     for name, module in network.named_modules():
         parameters = [*module.parameters()]
@@ -183,7 +182,7 @@ def _frozen_modules(network: nn.Module) -> list[str]:
 
 
 def _last_frozen(network: nn.Module, batch: Batch, task: ClassificationTask) -> str | None:
-    """The module after which everything is trained; None where the rest needs more than it."""
+    """Return the last frozen module; None where the rest needs more than its output."""
     called: list[str] = []
     frozen = _frozen_modules(network)
     hooks = [
@@ -198,7 +197,7 @@ def _last_frozen(network: nn.Module, batch: Batch, task: ClassificationTask) -> 
             found = _front_of(network, last, images)
             same = torch.equal(_rest_of(network, last)(found), right)
     except Exception:
-        # What a network does between its modules can fail in any way once these are exchanged.
+        # A network's own operations between modules can fail in any way once these are replaced.
         same = False
     finally:
         for hook in hooks:
@@ -207,7 +206,7 @@ def _last_frozen(network: nn.Module, batch: Batch, task: ClassificationTask) -> 
 
 
 def _rest_of(network: nn.Module, last: str) -> _Rest:
-    # What only resizes pictures for the network within has no part in what follows from them.
+    # A wrapper that only resizes pictures is no part of the rest.
     prefix, inner = unwrapped(network)
     frozen = [name.removeprefix(prefix) for name in _frozen_modules(network)]
     return _Rest(inner, frozen, last.removeprefix(prefix))
@@ -216,7 +215,7 @@ def _rest_of(network: nn.Module, last: str) -> _Rest:
 def _front(
     task: ClassificationTask, last: str, batch: Batch, view: int, device: torch.device
 ) -> Tensor:
-    """Output of the last frozen module for one view of a batch."""
+    """Return the output of the last frozen module for one view of a batch."""
     images, targets, ids, step = batch
     batch = Batch(images.to(device), targets.to(device), ids.to(device), step)
     images, _ = task.augmented(batch, view)
@@ -243,8 +242,8 @@ def _front_of(network: nn.Module, last: str, images: Tensor) -> Tensor:
 
 def _key(task: ClassificationTask, last: str, plan: list[Any], contents: NDArray[np.bytes_]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    passport = task.passport["network"]
-    stated = [_VERSION, passport, last, task.mean.tolist(), task.std.tolist(), plan]
+    described = task.metadata["network"]
+    stated = [_VERSION, described, last, task.mean.tolist(), task.std.tolist(), plan]
     digest.update(json.dumps(stated, sort_keys=True, default=str).encode())
     digest.update(contents.tobytes())
     for name in _frozen_modules(task.network):

@@ -1,44 +1,67 @@
-"""Predictions of a trained network over batches."""
+"""Predictions of a trained network: arithmetic, test-time augmentation, probabilities.
+
+A served model ships this file, so it imports neither Lightning nor the loaders.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from src.training.tta import averaged_logits
-
-if TYPE_CHECKING:  # a served model has neither Lightning nor the loaders
-    from torch import nn
-
+if TYPE_CHECKING:
     from src.data.loading.loaders import Batch
     from src.training.task import ClassificationTask
 
-__all__ = ["AUTOCAST", "MEMORY_FORMATS", "autocast", "predict", "require_finite"]
+__all__ = [
+    "AUTOCAST",
+    "MEMORY_FORMATS",
+    "VIEWS",
+    "autocast",
+    "averaged_logits",
+    "memory_formats",
+    "predict",
+    "require_finite",
+    "views",
+]
 
-# What `runtime.precision` means to torch's autocast; float32 needs none.
+# The dtype of torch's autocast for `runtime.precision`; float32 needs none.
 AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# What `runtime.memory_format` means.
+# The layouts of `runtime.memory_format`.
 MEMORY_FORMATS = {
     "contiguous": torch.contiguous_format,
     "channels_last": torch.channels_last,
 }
+# The kinds of test-time augmentation.
+VIEWS = ("none", "flip", "shift", "flip_shift")
+# A shift of one pixel per this many pixels of the shorter side, as in Jordan (2024), who moves
+# pictures of 32 x 32 by one pixel towards two opposite corners.
+_PIXELS_PER_SHIFT = 32
 
 
 @contextmanager
 def autocast(device: torch.device, precision: str) -> Iterator[None]:
-    """Arithmetic in `precision` ("float32", "bfloat16", "float16"), as in training."""
+    """Compute in `precision` ("float32", "bfloat16", "float16"), as in training."""
     dtype = AUTOCAST[precision]
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         yield
 
 
+def memory_formats(network: nn.Module) -> list[str]:
+    """Return the memory formats worth trying; without convolutions they make no difference."""
+    convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
+    return ["channels_last", "contiguous"] if convolves else ["contiguous"]
+
+
 def require_finite(network: nn.Module) -> None:
-    """Refuse a network that cannot answer with numbers.
+    """Refuse a network whose outputs cannot be finite.
 
     Raises:
         ValueError: a parameter or a running statistic is NaN or infinite, or another buffer NaN (a
@@ -61,14 +84,14 @@ def predict(
     precision: str = "float32",
     tta: str = "none",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Class probabilities of every picture.
+    """Compute class probabilities of every picture.
 
     Args:
-        task: on `device`.
-        batches: what to predict.
+        task: on `device`; its training mode is kept.
+        batches: the pictures.
         device: where to compute.
         precision: see `autocast`.
-        tta: test-time augmentation, see `src.training.tta`.
+        tta: test-time augmentation, see `views`.
 
     Returns:
         probabilities (N, K) float32, targets (N,) int64, sample ids (N,) int64.
@@ -81,10 +104,63 @@ def predict(
             for batch in batches:
                 images = task.normalized(batch.images.to(device, non_blocking=True))
                 logits = averaged_logits(task.evaluated, images, tta)
-                # In double precision the rows sum to 1 as closely as float32 can say it.
+                # In double precision the rows sum to 1 as closely as float32 allows.
                 probs.append(torch.softmax(logits.double().cpu(), dim=1).float())
                 targets.append(batch.targets.cpu())
                 ids.append(batch.sample_ids.cpu())
     finally:
         task.train(was_training)
     return torch.cat(probs).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy()
+
+
+def views(images: Tensor, kind: str) -> Iterator[Tensor]:
+    """Yield the views of a batch for test-time augmentation, the unchanged pictures first.
+
+    Args:
+        images: (B, C, H, W) float.
+        kind: "none" (1 view); "flip" (2, where left and right mean nothing: not for digits or
+            text); "shift" (3: towards the upper left and the lower right by 1/32 of the shorter
+            side, at least a pixel, the border pixels repeated); "flip_shift" (6, every pair).
+
+    Raises:
+        ValueError: another kind.
+    """
+    if kind not in VIEWS:
+        raise ValueError(f"views are {kind!r}: one of {', '.join(VIEWS)} is needed.")
+    yield images
+    if kind in ("shift", "flip_shift"):
+        yield from _shifted(images)
+    if kind in ("flip", "flip_shift"):
+        mirrored = images.flip(-1)
+        yield mirrored
+        if kind == "flip_shift":
+            yield from _shifted(mirrored)
+
+
+def averaged_logits(network: Callable[[Tensor], Tensor], images: Tensor, kind: str) -> Tensor:
+    """Compute logits (B, K) float whose softmax is the mean of the views' probabilities.
+
+    With kind "none" they are the network's own. One view runs at a time, so memory does not grow.
+
+    Args:
+        network: pictures (B, C, H, W) -> logits (B, K), in evaluation mode.
+        images: (B, C, H, W) float, normalised for the network.
+        kind: see `views`.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    if kind == "none":
+        return network(images)
+    log_probs = torch.stack(
+        [network(view).float().log_softmax(dim=1) for view in views(images, kind)]
+    )
+    return log_probs.logsumexp(dim=0) - math.log(len(log_probs))
+
+
+def _shifted(images: Tensor) -> Iterator[Tensor]:
+    height, width = images.shape[-2:]
+    step = max(1, round(min(height, width) / _PIXELS_PER_SHIFT))
+    padded = F.pad(images, (step, step, step, step), mode="replicate")
+    for offset in (2 * step, 0):
+        yield padded[..., offset : offset + height, offset : offset + width]

@@ -1,7 +1,7 @@
-"""How a network in eval mode computes fastest on this machine: a few forward passes decide.
+"""The choice of the fastest arithmetic for a network in eval mode, by timing forward passes.
 
-The candidates are few (number format, memory layout), and each one's outputs are compared with
-those of single precision before it may be taken.
+The plans are few (number format, memory layout), and the outputs of each are compared with those of
+single precision before it may be chosen.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from src.machine.hardware import has_bfloat16, machine
+from src.machine.hardware import machine, precisions
 from src.storage.cache import Record, load_record, store_record
-from src.training.inference import MEMORY_FORMATS, autocast
+from src.training.inference import MEMORY_FORMATS, autocast, memory_formats
 
 __all__ = ["InferencePlan", "forward", "inference_plan"]
 
 # Seconds by the clock for all of it, checked between two forward passes.
 _ALLOWANCE = 2.0
 _LEAST_ROUNDS, _MOST_ROUNDS = 2, 5
-# Seconds that one timed pass should take: short enough for the allowance, long enough to tell.
+# Seconds that one timed pass should take: short enough for the allowance, long enough to measure.
 _PASS_SECONDS = 0.05
 _LEAST_PICTURES, _MOST_PICTURES = 2, 16
 # Of each picture's outputs with those of single precision. It allows a difference of 6 % of their
@@ -40,7 +40,7 @@ _WORTHWHILE = 0.95
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """How a forward pass computes.
+    """The arithmetic of a forward pass.
 
     Attributes:
         precision: see `src.training.inference.autocast`.
@@ -76,19 +76,19 @@ def inference_plan(
     images: Tensor | None = None,
     cache_dir: str | None = None,
 ) -> InferencePlan:
-    """Return the fastest sound way to compute a forward pass; measured once, then kept on disk.
+    """Return the fastest accurate plan of a forward pass; measured once, then kept on disk.
 
     Takes about two seconds the first time. On a CPU the plans are compared on one thread by the
-    processor time that this thread used, so other programs change little of the result. Where the
-    allowance ends before every plan was timed, half precision in channels_last order is taken if
-    the device has it and the outputs are sound, else single precision; that is not kept.
+    processor time of this thread, so other programs hardly change the result. Where the allowance
+    ends before every plan was timed, half precision in channels_last order is taken if
+    the device has it and the outputs are accurate, else single precision; that is not kept.
 
     Args:
         network: with tensors as inputs (B, C, H, W) and outputs (B, ...); it is not changed.
         shape: (C, H, W) of a picture.
         device: where to compute.
-        images: (N, C, H, W) float32, normalised, N at least 1: what to measure with; a few
-            pictures of the user's judge rounding best. None for drawn ones.
+        images: (N, C, H, W) float32, normalised, N at least 1, to measure with; a few of the
+            user's pictures show rounding best. None for random ones.
         cache_dir: see `src.storage.cache.cache_folder`.
 
     Raises:
@@ -116,15 +116,8 @@ def inference_plan(
 
 
 def _candidates(network: nn.Module, device: torch.device) -> list[InferencePlan]:
-    """What to compare: the reference first, then what is taken where time is short."""
-    convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
-    formats = ["channels_last", "contiguous"] if convolves else ["contiguous"]
-    precisions = ["float32"]
-    if has_bfloat16(device):
-        precisions.append("bfloat16")
-    elif device.type == "cuda":
-        precisions.append("float16")
-    return [InferencePlan(p, f) for f in formats for p in precisions]
+    """Return the plans to compare: the reference, then the one to take where time is short."""
+    return [InferencePlan(p, f) for f in memory_formats(network) for p in precisions(device)]
 
 
 class _Comparison:
@@ -137,7 +130,7 @@ class _Comparison:
         self._device = device
 
     def choose(self, plans: Sequence[InferencePlan]) -> tuple[InferencePlan, bool]:
-        """Return the plan to take, and whether all were timed often enough to keep the answer."""
+        """Return the plan to take, and whether all were timed often enough to keep the result."""
         reference, *others = plans
         self._take_few_pictures(reference)
         outputs, _ = self._passed(reference)
@@ -178,7 +171,7 @@ class _Comparison:
         return bool((cosine >= _LEAST_COSINE).all())  # NaN compares false
 
     def _passed(self, plan: InferencePlan) -> tuple[Tensor, float]:
-        """Outputs of one pass as float64, and its seconds: the thread's own on a CPU."""
+        """Return outputs of one pass as float64, and its seconds: processor time on a CPU."""
         self._network.to(memory_format=MEMORY_FORMATS[plan.memory_format])
         cuda = self._device.type == "cuda"
         clock = time.perf_counter if cuda else time.thread_time
@@ -190,9 +183,9 @@ class _Comparison:
 
 
 def _pictures(shape: tuple[int, int, int]) -> Tensor:
-    """Pictures (N, C, H, W) float32 with structure on every scale, as photos have it.
+    """Return random pictures (N, C, H, W) float32 with structure on every scale, as photos have.
 
-    Independent pixels would not do: their outputs are nearly alike, and so are rounded ones.
+    The outputs of independent pixels are nearly alike, so rounding would not show in them.
     """
     channels, height, width = shape
     generator = torch.Generator().manual_seed(0)
@@ -206,13 +199,13 @@ def _pictures(shape: tuple[int, int, int]) -> Tensor:
 
 
 def _default(sound: Iterable[InferencePlan]) -> InferencePlan:
-    """What is usually the fastest: half precision where it is sound, else the first."""
+    """Return the plan that is usually the fastest: half precision, else the first."""
     plans = list(sound)
     return next((plan for plan in plans if plan.precision != "float32"), plans[0])
 
 
 def _fastest(seconds: Mapping[InferencePlan, float]) -> InferencePlan:
-    """The fastest plan; an earlier one unless a later one is clearly faster."""
+    """Return the fastest plan; an earlier one unless a later one is clearly faster."""
     best, *others = seconds
     for plan in others:
         if seconds[plan] < _WORTHWHILE * seconds[best]:
@@ -221,7 +214,7 @@ def _fastest(seconds: Mapping[InferencePlan, float]) -> InferencePlan:
 
 
 def _architecture(network: nn.Module) -> str:
-    """A digest of the modules and the shapes of their weights."""
+    """Return a digest of the modules and the shapes of their weights."""
     digest = hashlib.sha256(repr(network).encode())
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
@@ -230,7 +223,7 @@ def _architecture(network: nn.Module) -> str:
 
 @contextmanager
 def _one_thread(device: torch.device) -> Iterator[None]:
-    """On a CPU, compute on one thread, whose processor time can be read without that of others."""
+    """On a CPU, compute on one thread, whose processor time can be read alone."""
     before = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)

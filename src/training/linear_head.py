@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from src.training.ema import WeightAverage
 from src.training.freezing import evaluating
 from src.training.task import ClassificationTask, head_prefixes
+from src.training.weight_averages import WeightAverage
 
 __all__ = ["FittedHead", "final_linear", "fit_linear_head", "put_head"]
 
@@ -25,13 +25,13 @@ Fold = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A linear classifier, and what it was fitted with.
+    """A linear classifier, its penalty and its scores on held-out folds.
 
     Attributes:
         weight: (K, D) float32.
         bias: (K,) float32.
         penalty: of the squared weights of standardised features, beside the mean cross-entropy.
-        held_out_loss: mean cross-entropy of the pictures that a fold held out.
+        held_out_loss: mean cross-entropy of held-out pictures.
         held_out_accuracy: of the same pictures, in [0, 1].
     """
 
@@ -42,19 +42,19 @@ class FittedHead:
     held_out_accuracy: float
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Logits (N, K) of features (N, D)."""
+        """Return logits (N, K) of features (N, D)."""
         return features @ self.weight.T + self.bias
 
 
 def final_linear(network: nn.Module, pictures: Tensor) -> nn.Linear | None:
-    """The layer that is the whole head: it takes one row a picture and gives the logits.
+    """Return the layer that is the whole head, from a row of features per picture to logits.
 
     Args:
-        network: is asked in eval mode, and then as it was.
+        network: run in eval mode; its mode is kept.
         pictures: (B, C, H, W) normalised, on the network's device.
 
     Returns:
-        None for a head that is more or other than that.
+        None for any other head.
     """
     heads = [prefix.rstrip(".") for prefix in head_prefixes(network)]
     layer = network.get_submodule(heads[0]) if len(heads) == 1 else None
@@ -82,7 +82,7 @@ def fit_linear_head(
     """Fit a multinomial logistic regression, its penalty chosen on held-out folds.
 
     The penalty falls until the held-out cross-entropy rises again; then all pictures are fitted
-    with the best. L-BFGS on a convex loss from zero: no draw is made.
+    with the best. L-BFGS on a convex loss from zero: nothing is random.
 
     Kumar et al., "Fine-tuning can distort pretrained features and underperform out-of-distribution"
     (ICLR 2022), on why a training should begin with such a head.
@@ -96,7 +96,7 @@ def fit_linear_head(
     """
     mean = features.mean(dim=0)
     deviation = features.std(dim=0, correction=0)
-    # A feature that never changes says nothing, and must not be blown up where it does later.
+    # A constant feature carries no information, and must not be scaled up where it varies later.
     scale = torch.where(deviation > _SMALLEST_DEVIATION, 1 / deviation, torch.zeros_like(deviation))
     rows = (features - mean) * scale
 
@@ -121,7 +121,7 @@ def fit_linear_head(
 
 
 def put_head(task: ClassificationTask, layer: nn.Linear, head: FittedHead) -> None:
-    """Let a training begin with this head, in the network and in the average of its weights."""
+    """Copy a head into the network of a task and into the average of its weights."""
     with torch.no_grad():
         layer.weight.copy_(head.weight)
         layer.bias.copy_(head.bias)
@@ -130,7 +130,7 @@ def put_head(task: ClassificationTask, layer: nn.Linear, head: FittedHead) -> No
 
 
 class _Head:
-    """Weights that each fit goes on from."""
+    """Weights of a linear classifier; each fit starts from the last."""
 
     def __init__(self, width: int, classes: int) -> None:
         self.weight = torch.zeros(classes, width)

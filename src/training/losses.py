@@ -12,7 +12,7 @@ __all__ = ["CrossEntropy", "Focal", "balanced_weights"]
 
 
 def balanced_weights(class_counts: Tensor) -> Tensor:
-    """Class weights N / (K * count): 1 on average over the training pictures.
+    """Return class weights N / (K * count), 1 on average over the training pictures.
 
     Args:
         class_counts: (K,) training pictures of each class, each at least 1.
@@ -57,11 +57,11 @@ class CrossEntropy(nn.Module):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is {label_smoothing}: it must be in [0, 1).")
         self.label_smoothing = label_smoothing
-        # Not persistent: it belongs to the training data, not to the trained network.
+        # Not persistent: a property of the training data, not of the network.
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The scalar loss.
+        """Compute the scalar loss.
 
         Args:
             logits: (B, K) float; half precision is computed in float32.
@@ -115,7 +115,7 @@ class Focal(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The scalar loss; arguments as in `CrossEntropy.forward`."""
+        """Compute the scalar loss; arguments as in `CrossEntropy.forward`."""
         logits, targets = _comparable(logits, targets)
         num_classes = logits.shape[1]
         if not targets.is_floating_point():
@@ -131,7 +131,7 @@ class Focal(nn.Module):
 
 
 def _comparable(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in the precision the loss is computed in."""
+    """Return both in the precision of the loss."""
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     return logits, targets.to(logits.dtype) if targets.is_floating_point() else targets

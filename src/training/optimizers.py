@@ -1,8 +1,8 @@
-"""Optimizers, and which rate and decay each parameter of a network gets.
+"""Optimizers, and the learning rate and weight decay of each parameter of a network.
 
 `parameter_groups` sorts the parameters; a factory (`adamw`, `sgd`, `Muon`) takes the groups as
 `params` and its own settings as keyword arguments. Learning rate and weight decay stand in the
-groups alone, so `LambdaLR` scales each group's own rate.
+groups alone, so that `LambdaLR` scales each group's own rate.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
-from src.training.depth import parameter_depths
+from src.training.freezing import parameter_depths
 
 __all__ = ["Muon", "adamw", "orthogonalize", "parameter_groups", "sgd"]
 
 Group = dict[str, Any]
 Built = TypeVar("Built", bound=torch.optim.Optimizer)
 
-# Learned tables and tokens that networks hold as bare parameters: torchvision's class_token and
+# Learned tables and tokens that are bare parameters of networks: torchvision's class_token and
 # relative_position_bias_table, timm's pos_embed, cls_token, reg_token and their like.
 _TABLE_NAME = re.compile(r"token|embed|pos(ition)?_|bias|mask|scale|gamma")
 _TABLE_OWNERS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
@@ -42,8 +42,8 @@ def parameter_groups(
     """Sort the parameters of `network` into groups with a rate and a decay.
 
     Matrices and convolution kernels decay; biases, norms, one-dimensional parameters, embeddings,
-    class tokens and position embeddings do not. Frozen parameters are sorted too, because they
-    may be thawed later.
+    class tokens and position embeddings do not. Frozen parameters are included, as they may be
+    trained later.
 
     Args:
         network: its parameters are taken once each, in `named_parameters` order.
@@ -161,7 +161,7 @@ class Muon(torch.optim.Optimizer):
         _portable(self)
 
     def _other_half(self) -> torch.optim.AdamW | None:
-        """AdamW on this optimizer's own groups and state: one state dict, one set of rates."""
+        """Return AdamW on this optimizer's own groups and state: both share one state dict."""
         groups = [g for g in self.param_groups if not _is_hidden(g)]
         if not groups:
             return None
@@ -180,7 +180,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One step of both halves; `closure`, if given, computes the gradients and the loss."""
+        """Make one step of both halves; `closure`, if given, computes gradients and loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -213,7 +213,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def _is_hidden(group: Group) -> bool:
-    """Whether a group holds matrices that are neither the head's nor tables."""
+    """Return whether a group holds matrices that are neither the head's nor tables."""
     name: str = group["name"]
     return name.startswith("backbone.") and name.endswith(".matrices")
 
@@ -244,7 +244,7 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 def _of_one_shape(params: Sequence[Tensor]) -> Iterator[list[int]]:
-    """Positions in `params` of those with the same matrix shape and device."""
+    """Yield the positions in `params` of those with the same matrix shape and device."""
     positions: dict[Any, list[int]] = defaultdict(list)
     for i, p in enumerate(params):
         positions[p.shape[0], p.numel(), p.device].append(i)
@@ -263,7 +263,7 @@ def _is_matrix(network: nn.Module, name: str, parameter: Tensor) -> bool:
 
 
 def _declared_tables(network: nn.Module) -> Iterator[str]:
-    """Full names of what timm's networks say should not decay."""
+    """Yield the full names of parameters that timm's networks exclude from decay."""
     for name, module in network.named_modules():
         declared = getattr(module, "no_weight_decay", None)
         if callable(declared):
@@ -271,7 +271,7 @@ def _declared_tables(network: nn.Module) -> Iterator[str]:
 
 
 def _can_fuse(groups: Iterable[Group]) -> bool:
-    """Whether the one-kernel step can be taken: 3 times as fast on the CPU for small networks."""
+    """Return whether the fused step is possible: 3 times as fast on the CPU for small networks."""
     return all(
         p.device.type in _FUSED_DEVICES and p.is_floating_point()
         for g in groups
@@ -280,7 +280,7 @@ def _can_fuse(groups: Iterable[Group]) -> bool:
 
 
 def _portable(optimizer: Built) -> Built:
-    """Let a fused optimizer be clipped under autocast, and be loaded into another memory layout."""
+    """Let a fused optimizer be clipped under autocast and loaded into another memory layout."""
     # Fused optimizers offer to unscale float16 gradients themselves, for which Lightning refuses
     # to clip them; without the offer the scaler does it before the step.
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
@@ -289,10 +289,10 @@ def _portable(optimizer: Built) -> Built:
 
 
 def _match_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Lay each parameter's state out as the parameter is.
+    """Give each parameter's state the memory layout of the parameter.
 
-    The fused kernels on the CPU walk memory in order and never look at strides: moments saved from
-    a contiguous network would silently be paired with the wrong weights of a channels_last one.
+    The fused kernels on the CPU ignore strides: moments saved from a contiguous network would
+    silently be paired with the wrong weights of a channels_last one.
     """
     for parameter, state in optimizer.state.items():
         for key, value in state.items():

@@ -1,30 +1,49 @@
-"""What a person watches while a network trains: a line that moves, and one an epoch that stays."""
+"""What the terminal shows while a network trains: a bar with the time left, a line per epoch."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from typing import TextIO
 
-from src.config.console import direct
-from src.training.totals import Totals
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
-__all__ = ["Progress"]
+from src.config.console import direct
+from src.training.task import RunningTotals
+
+__all__ = ["Progress", "quiet_lightning"]
 
 _REFRESH_SECONDS = 0.25
 _BAR_WIDTH = 20
+# Lightning's advice about things that are done on purpose: own loaders, records and checkpoints.
+_ADVICE = (
+    r".*does not have many workers.*",
+    r".*is smaller than the logging interval.*",
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*The `srun` command is available.*",
+    r".*You're resuming from a checkpoint that ended before the epoch ended.*",
+    r"Found \d+ module\(s\) in eval mode.*",
+    r".*lr_scheduler\.step\(\).* before .*optimizer\.step\(\).*",
+)
 
 
 class Progress:
-    """Writes to standard error, so that standard output stays for results.
+    """Writes to standard error, as standard output is for results.
 
-    The moving line is drawn on a terminal only and at most four times a second: reading the
-    running sums is what costs (it waits for the device), so it is not done a step.
+    The bar is drawn on a terminal only and at most four times a second: reading the running totals
+    waits for the device, so it is not done every step.
 
     Args:
         epochs: planned number.
-        steps: batches an epoch.
-        moving: draw the moving line where the stream is a terminal.
+        steps: batches per epoch.
+        moving: draw the bar where the stream is a terminal.
+        stream: where to write; None for standard error.
     """
 
     def __init__(
@@ -32,13 +51,24 @@ class Progress:
     ) -> None:
         self._epochs = epochs
         self._steps = steps
-        self._stream = direct(stream or sys.stderr)
-        self._moving = moving and self._stream.isatty()
         self._drawn = 0.0
         self._epoch_started = (-1, 0.0)
+        stream = direct(stream or sys.stderr)
+        self._moving = moving and stream.isatty()
+        self._bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(_BAR_WIDTH),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=Console(file=stream, force_terminal=self._moving, highlight=False),
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
-    def step(self, epoch: int, step: int, totals: Totals) -> None:
-        """After batch `step` (from 1) of `epoch` (from 0)."""
+    def step(self, epoch: int, step: int, totals: RunningTotals) -> None:
+        """Draw the bar after batch `step` (from 1) of `epoch` (from 0)."""
         if not self._moving:
             return
         now = time.perf_counter()
@@ -47,39 +77,53 @@ class Progress:
         if now - self._drawn < _REFRESH_SECONDS:
             return
         self._drawn = now
-        sums = totals.read()
-        filled = round(_BAR_WIDTH * step / self._steps)
+        read = totals.read()
         elapsed = now - self._epoch_started[1]
         speed = f"  {totals.samples / elapsed:,.0f} images/s" if elapsed > _REFRESH_SECONDS else ""
-        bar = "█" * filled + "░" * (_BAR_WIDTH - filled)
-        self._write(
-            f"\r{self._label(epoch)} {bar} {step}/{self._steps}"
-            f"  loss {sums['loss']:.3f}  accuracy {sums['accuracy']:.1%}{speed}\033[K"
+        figures = (
+            f"{step}/{self._steps}  loss {read['loss']:.3f}  accuracy {read['accuracy']:.1%}{speed}"
         )
+        self._write(lambda: self._draw(epoch, epoch * self._steps + step, figures))
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """After an epoch (from 0), with its metrics by key."""
+        """Write a line after an epoch (from 0), with its metrics by key."""
         parts = [self._label(epoch)]
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
                 loss, accuracy = metrics[f"{split}/loss"], metrics[f"{split}/accuracy"]
                 parts.append(f"{split} loss {loss:.4f} accuracy {accuracy:.2%}")
         parts.append(f"{metrics['train/images_per_second']:,.0f} images/s")
-        start, end = ("\r", "\033[K\n") if self._moving else ("", "\n")
-        self._write(f"{start}{'  '.join(parts)}{end}")
+        line = "  ".join(parts)
+        self._write(lambda: self._bar.console.print(line, markup=False, soft_wrap=True))
 
     def close(self) -> None:
-        """Leave the moving line, so that a message stands on a line of its own."""
-        if self._moving and self._drawn:
-            self._write("\n")
+        """Remove the bar, so that a message begins on a line of its own."""
+        if self._bar.tasks:
+            self._write(self._bar.stop)
+
+    def _draw(self, epoch: int, done: int, figures: str) -> None:
+        label = self._label(epoch)
+        if not self._bar.tasks:  # a resumed training begins where it was, and not at 0
+            self._bar.add_task(label, total=self._epochs * self._steps, completed=done, figures="")
+            self._bar.start()
+        self._bar.update(
+            self._bar.task_ids[0], completed=done, description=label, figures=figures, refresh=True
+        )
 
     def _label(self, epoch: int) -> str:
         width = len(str(self._epochs))
         return f"epoch {epoch + 1:>{width}}/{self._epochs}"
 
-    def _write(self, text: str) -> None:
+    def _write(self, write: Callable[[], object]) -> None:
         try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):  # the terminal went away; training goes on
+            write()
+        except (OSError, ValueError):  # the terminal is gone; training goes on
             self._moving = False
+
+
+def quiet_lightning() -> None:
+    """Silence Lightning's banner, tips and advice; errors and the project's own messages stay."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in _ADVICE:
+        warnings.filterwarnings("ignore", message=message)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of the share of the training that is done.
+"""Learning-rate schedules: pure functions of the share of training steps done.
 
 A factory below takes the number of optimizer steps and returns step -> factor for
 `torch.optim.lr_scheduler.LambdaLR`, which multiplies every group's own rate by it. The factor is a
@@ -22,7 +22,7 @@ def _straight(x: float) -> float:
 
 
 def _half_cosine(x: float) -> float:
-    """From 0 to 1, flat at both ends."""
+    """Return a half cosine from 0 to 1, flat at both ends."""
     return (1 - math.cos(math.pi * x)) / 2
 
 
@@ -35,10 +35,10 @@ def warm_up_and_decay(
     rise: Easing,
     fall: Easing,
 ) -> float:
-    """Factor of the learning rate: from `start` up to 1, then down to `final`.
+    """Return the factor of the learning rate: from `start` up to 1, then down to `final`.
 
     Args:
-        progress: share of the training that is done, in [0, 1].
+        progress: share of the training done, in [0, 1].
         warmup_fraction: share at which the factor is 1, in [0, 1); 0 starts at the peak.
         start, final: factors at progress 0 and 1, in (0, 1].
         rise, fall: monotone maps of [0, 1] onto itself, the shapes of the two parts.
@@ -54,7 +54,7 @@ def warm_up_and_decay(
 def one_cycle(
     total_steps: int, *, warmup_fraction: float, start_divisor: float, final_divisor: float
 ) -> Schedule:
-    """Up and down along half cosines (Smith & Topin 2018, with cosine annealing).
+    """Return a schedule up and down along half cosines (Smith & Topin 2018, with cosine annealing).
 
     Both divisors refer to the peak; `OneCycleLR` of torch divides its final rate by the product of
     the two. Momentum is left alone.
@@ -75,7 +75,7 @@ def one_cycle(
 def cosine(
     total_steps: int, *, warmup_fraction: float, start_divisor: float, final_divisor: float
 ) -> Schedule:
-    """A straight warm-up, then down along a half cosine (Loshchilov & Hutter 2017, no restarts).
+    """Return linear warm-up, then half-cosine decay (Loshchilov & Hutter 2017, no restarts).
 
     Arguments and errors as in `one_cycle`.
     """
@@ -87,12 +87,12 @@ def cosine(
 def linear(
     total_steps: int, *, warmup_fraction: float, start_divisor: float, final_divisor: float
 ) -> Schedule:
-    """A straight warm-up, then straight down. Arguments and errors as in `one_cycle`."""
+    """Return linear warm-up, then linear decay. Arguments and errors as in `one_cycle`."""
     return _curve(total_steps, warmup_fraction, start_divisor, final_divisor, _straight, _straight)
 
 
 def constant(total_steps: int) -> Schedule:
-    """Factor 1 at every step."""
+    """Return the schedule with factor 1 at every step."""
     _require_steps(total_steps)
     return lambda step: 1.0
 

@@ -1,4 +1,4 @@
-"""The LightningModule: one training step, one validation step, and what a checkpoint carries."""
+"""The LightningModule: training step, validation step, running totals, metadata of checkpoints."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from src.data.augmentation.transforms import normalize
 from src.data.loading.loaders import Batch
 from src.data.randomness import derive_seed
-from src.training.ema import WeightAverage
 from src.training.freezing import Freezing
-from src.training.totals import Totals
+from src.training.weight_averages import WeightAverage
 
-__all__ = ["Augmentation", "ClassificationTask", "Front", "head_prefixes"]
+__all__ = ["Augmentation", "ClassificationTask", "Front", "RunningTotals", "head_prefixes"]
 
-_DROPOUT_STREAM = 7  # keeps the seeds of a step's dropout apart from those of other draws
+_DROPOUT_STREAM = 7  # separates the seeds of dropout from those of other random numbers
 
 
 def head_prefixes(network: nn.Module) -> tuple[str, ...]:
-    """Name prefixes of the parameters that make up a network's classifier head."""
+    """Return the name prefixes of the parameters of a network's classifier head."""
     return tuple(cast("Sequence[str]", network.head_prefixes))
 
 
 def _heads_if_any(network: nn.Module) -> tuple[str, ...]:
-    """As `head_prefixes`; none of a network that states no head, of which all is trained."""
+    """Return `head_prefixes`, or none of a network without them, all of which is trained."""
     return head_prefixes(network) if hasattr(network, "head_prefixes") else ()
 
 
@@ -47,33 +47,82 @@ class Augmentation(Protocol):
 
 
 class Front(Protocol):
-    """What is kept of training pictures; see src/training/frozen_front.py."""
+    """Stored outputs of a frozen part; see src/training/frozen_front.py."""
 
     def logits(self, sample_ids: Tensor, view: int) -> Tensor: ...
 
 
+class RunningTotals:
+    """Mean loss and accuracy over the batches added since the last `reset`.
+
+    The sums are kept on the device: adding costs no synchronisation, `read` does.
+    """
+
+    def __init__(self) -> None:
+        self._sums: Tensor | None = None
+        self.samples = 0
+
+    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch: its mean loss (scalar), logits (B, K), targets (B,) or (B, K)."""
+        with torch.no_grad():
+            size = len(logits)
+            labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
+            correct = (logits.argmax(dim=1) == labels).sum()
+            # float64 (float32 where a device has none): a million samples still count exactly.
+            wide = torch.float32 if loss.device.type == "mps" else torch.float64
+            batch = torch.stack([loss.detach().to(wide) * size, correct.to(wide)])
+            self._sums = batch if self._sums is None else self._sums.to(batch.device) + batch
+            self.samples += size
+
+    def read(self, *, everywhere: bool = False) -> dict[str, float]:
+        """Return `loss` (mean per sample) and `accuracy` in [0, 1]; empty when nothing was added.
+
+        With `everywhere` the sums of all processes are added; every process must then call it.
+        """
+        if self._sums is None:
+            return {}
+        sums = torch.cat([self._sums, self._sums.new_tensor([float(self.samples)])])
+        if everywhere and dist.is_available() and dist.is_initialized():
+            dist.all_reduce(sums)
+        loss, correct, samples = sums.tolist()
+        return {"loss": loss / samples, "accuracy": correct / samples}
+
+    def reset(self) -> None:
+        self._sums = None
+        self.samples = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums so far, for a checkpoint in the middle of an epoch."""
+        return {"sums": self._sums, "samples": self.samples}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._sums, self.samples = state["sums"], state["samples"]
+
+
 class ClassificationTask(pl.LightningModule):
-    """Trains a network it is handed: pictures (B, C, H, W) uint8 to logits (B, K) float.
+    """Trains a network: pictures (B, C, H, W) uint8 to logits (B, K) float.
 
     Args:
         network: plain module, normalised float pictures -> logits.
         loss: module, (logits (B, K), targets (B,) int64 or (B, K) probabilities) -> scalar.
-        mean, std: per channel, in units of [0, 1], what pictures are normalised with.
+        mean, std: of the normalisation, per channel, in units of [0, 1].
         augment: changes the training batches, or None.
         make_optimizer: network -> optimizer.
         make_schedule: total number of steps -> (step -> factor of the learning rate).
-        seed: of every draw made in training.
+        seed: of all random numbers of the training.
         freeze_epochs: epochs at the start that train only parameters under `head_prefixes`.
         frozen_stages, freeze_norm: see `Freezing`.
-        stored_views: how many views of a picture training repeats; 0 for a new one every epoch.
+        stored_views: number of views of a picture that training repeats; 0 for a new one every
+            epoch.
         ema_decay: decay of the weights' moving average, which validation then uses; 0 for none.
         memory_format: of pictures and kernels.
-        passport: plain containers stored in every checkpoint, enough to use it without the run.
+        metadata: plain containers in every checkpoint, enough to use it without the run.
     """
 
     mean: Tensor
     std: Tensor
-    front: Front | None = None  # gives the logits of training pictures instead of the network
+    front: Front | None = None  # computes logits of training pictures instead of the network
 
     def __init__(
         self,
@@ -92,7 +141,7 @@ class ClassificationTask(pl.LightningModule):
         stored_views: int = 0,
         ema_decay: float = 0.0,
         memory_format: torch.memory_format = torch.channels_last,
-        passport: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -100,8 +149,8 @@ class ClassificationTask(pl.LightningModule):
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
         self.average = WeightAverage(network, ema_decay) if ema_decay > 0 else None
-        self.passport = passport or {}
-        self.totals = {"train": Totals(), "val": Totals()}
+        self.metadata = metadata or {}
+        self.totals = {"train": RunningTotals(), "val": RunningTotals()}
         self._augment = augment
         self.make_optimizer = make_optimizer
         self._make_schedule = make_schedule
@@ -115,20 +164,20 @@ class ClassificationTask(pl.LightningModule):
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network whose predictions count: the averaged one where there is one."""
+        """The network that predicts: the averaged one where there is one."""
         return self.network if self.average is None else self.average.network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K) of pictures (B, C, H, W), uint8 or float in [0, 255]."""
+        """Return logits (B, K) of pictures (B, C, H, W), uint8 or float in [0, 255]."""
         return self.evaluated(self.normalized(images))
 
     def normalized(self, images: Tensor) -> Tensor:
-        """Pictures (B, C, H, W), uint8 or float in [0, 255], as the network takes them."""
+        """Return pictures (B, C, H, W), uint8 or float in [0, 255], normalised for the network."""
         pictures = normalize(images, self.mean, self.std)
         return pictures.contiguous(memory_format=self._memory_format)
 
     def augmented(self, batch: Batch, epoch: int = 0) -> tuple[Tensor, Tensor]:
-        """The batch as `epoch` trains on it: pictures in [0, 255], targets (B,) or (B, K)."""
+        """Return the batch augmented for `epoch`: pictures in [0, 255], targets (B,) or (B, K)."""
         if self._augment is None:
             return batch.images, batch.targets
         return self._augment(
@@ -142,7 +191,7 @@ class ClassificationTask(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         epoch = self.current_epoch
-        # Dropout draws from torch's generator: seeded a step, it cannot depend on what came before.
+        # Dropout draws from torch's generator: seeded every step, it is the same after resuming.
         seed = derive_seed(self._seed, epoch, batch_index, _DROPOUT_STREAM)
         _generator(batch.images.device).manual_seed(seed)
         view = epoch % self.stored_views if self.stored_views else epoch
@@ -161,7 +210,7 @@ class ClassificationTask(pl.LightningModule):
         self.totals["val"].add(loss, logits, batch.targets)
 
     def on_train_start(self) -> None:
-        self.on_train_epoch_start()  # Lightning has no such moment for an epoch resumed within
+        self.on_train_epoch_start()  # Lightning skips it for an epoch resumed within
 
     def on_train_epoch_start(self) -> None:
         self._freezing.apply(head_alone=self.current_epoch < self._freeze_epochs)
@@ -181,11 +230,11 @@ class ClassificationTask(pl.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["bakeoff"] = self.passport
+        checkpoint["bakeoff"] = self.metadata
 
 
 def _generator(device: torch.device) -> torch.Generator:
-    """The one that this device draws from; `torch.manual_seed` sets all, in 150 times the time."""
+    """Return the device's default generator; `torch.manual_seed` is 150 times slower."""
     if device.type == "cuda":
         return torch.cuda.default_generators[device.index or 0]
     return torch.default_generator

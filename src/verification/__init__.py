@@ -1,2 +1,6 @@
-"""Whether what was written is still what was written: runs, studies and stores, and what can be
-done about the rest. Reads folders, yields faults; with `repair` it changes them."""
+"""Verification: whether files are still what was written, and their repair.
+
+In: a run, a study, or an output folder with the stores of the cache. Out: faults, each with its
+remedy; with `repair` damaged lines are put aside and damaged entries of stores deleted. May call
+every room below the entries except `sweeps` and `selection`.
+"""

@@ -1,4 +1,4 @@
-"""A fault of a file, and lines that are put aside."""
+"""Faults of files, and damaged lines, which are found and put aside."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from src.storage.digests import DamagedLine
 from src.storage.files import write_atomically
 
-__all__ = ["Fault", "damaged_lines", "put_aside"]
+__all__ = ["DamagedLines", "Fault", "find_damaged_lines"]
 
 _ASIDE = ".damaged"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is not what was written.
+    """A file or folder that differs from what was written.
 
     Attributes:
         place: the file or folder.
-        what: is wrong with it, in a clause.
+        what: what is wrong with it, in a clause.
         remedy: what to do, or what was done, in a clause.
-        repaired: whether it is well again.
+        repaired: whether the fault is gone.
     """
 
     place: Path
@@ -31,41 +31,72 @@ class Fault:
     repaired: bool = False
 
 
-def damaged_lines(content: bytes, read: Callable[[bytes], object]) -> dict[int, str]:
-    """What is wrong with lines, by number from 1; a last one without its end is among them.
+@dataclass(frozen=True)
+class DamagedLines:
+    """The damaged lines of a file.
+
+    Attributes:
+        path: the file.
+        lines: all of its lines, with their ends.
+        reasons: what is wrong with the damaged ones, by number from 1.
+    """
+
+    path: Path
+    lines: list[bytes]
+    reasons: dict[int, str]
+
+    @property
+    def what(self) -> str:
+        """The fault in a clause."""
+        numbers = ", ".join(map(str, self.reasons))
+        return f"line {numbers} is damaged ({next(iter(self.reasons.values()))})"
+
+    @property
+    def whole(self) -> list[bytes]:
+        """The other lines."""
+        return [line for number, line in enumerate(self.lines, 1) if number not in self.reasons]
+
+    def put_aside(self, content: bytes) -> Path:
+        """Give the file new content, and keep the damaged lines in a file beside it.
+
+        Args:
+            content: of the file from now on.
+
+        Returns:
+            the file with the damaged lines, each after its number; earlier ones stay in it.
+
+        Raises:
+            OSError: one of them cannot be written; the file is then unchanged.
+        """
+        aside = self.path.with_name(self.path.name + _ASIDE)
+        before = aside.read_bytes() if aside.exists() else b""
+        added = b"".join(
+            b"%d: %s\n" % (number, self.lines[number - 1].rstrip(b"\n")) for number in self.reasons
+        )
+        write_atomically(aside, before + added)
+        write_atomically(self.path, content)
+        return aside
+
+
+def find_damaged_lines(path: Path, read: Callable[[bytes], object]) -> DamagedLines | None:
+    """Return the damaged lines of a file; None where there are none, or no file.
+
+    A last line without its end is damaged.
 
     Args:
-        content: of a file of lines.
+        path: of a file of lines.
         read: raises DamagedLine for a line that is not whole.
     """
-    found = {}
-    for number, line in enumerate(content.splitlines(keepends=True), start=1):
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return None
+    reasons = {}
+    for number, line in enumerate(lines, start=1):
         try:
             if not line.endswith(b"\n"):
                 raise DamagedLine("it has no end")
             read(line)
         except DamagedLine as error:
-            found[number] = str(error)
-    return found
-
-
-def put_aside(path: Path, lines: dict[int, bytes], whole: bytes) -> Path:
-    """Give a file other content, and keep the lines that it loses in another one beside it.
-
-    Args:
-        path: of the file.
-        lines: those that it loses, by their number from 1.
-        whole: its new content.
-
-    Returns:
-        the file that has them, each after its number; earlier ones stay in it.
-
-    Raises:
-        OSError: one of them cannot be written; the file is then as it was.
-    """
-    aside = path.with_name(path.name + _ASIDE)
-    before = aside.read_bytes() if aside.exists() else b""
-    added = b"".join(b"%d: %s\n" % (number, line.rstrip(b"\n")) for number, line in lines.items())
-    write_atomically(aside, before + added)
-    write_atomically(path, whole)
-    return aside
+            reasons[number] = str(error)
+    return DamagedLines(path, lines, reasons) if reasons else None

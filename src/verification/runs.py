@@ -1,4 +1,4 @@
-"""Runs: their seals, what of them can be read, and their diaries."""
+"""Verification of runs: seals, files that cannot be read, and damaged lines of spools."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from src.runs.folder import RunFolder
 from src.runs.seal import Seal, read_seal
 from src.storage.digests import line_content, zip_is_whole
 from src.tracking.spool import is_being_written, spool_path
-from src.verification.faults import Fault, damaged_lines, put_aside
+from src.verification.faults import Fault, find_damaged_lines
 
 __all__ = ["verify_run", "verify_spool"]
 
@@ -23,18 +23,18 @@ _COPY = "put a copy of it back, or train again; changed=use takes it as it is"
 
 
 def verify_run(path: Path, *, repair: bool) -> Iterator[Fault]:
-    """The faults of a run's folder.
+    """Yield the faults of a run's folder.
 
     Args:
         path: of the folder.
-        repair: whether to put damaged lines of its diary aside.
+        repair: whether to put damaged lines of its spool aside.
     """
     try:
         folder = RunFolder.open(path)
     except ValueError as error:
         yield Fault(path / "run.json", str(error), "put a copy of it back")
         return
-    if is_being_written(path):  # it changes at this moment, and is sealed at its end
+    if is_being_written(path):  # it is not sealed before its end
         return
     try:
         sealed = read_seal(path)
@@ -65,7 +65,7 @@ def _remedy(folder: RunFolder, name: str) -> str:
 
 
 def _unreadable(folder: RunFolder) -> Iterator[Fault]:
-    """What of a run without a seal, unfinished or of an earlier version, cannot be read."""
+    """Yield the unreadable files of a run without a seal, unfinished or of an earlier version."""
     readers = {
         folder.summary: RunSummary.read,
         folder.split: Split.read,
@@ -92,23 +92,15 @@ def _read_checkpoint(path: Path) -> None:
 
 
 def verify_spool(run_dir: Path, *, repair: bool) -> Iterator[Fault]:
-    """The damaged lines of a diary; put aside, they are missing in MLflow, and said to be."""
-    path = spool_path(run_dir)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    """Yield the damaged lines of a run's spool as one fault; `repair` puts them aside."""
+    damaged = find_damaged_lines(spool_path(run_dir), line_content)
+    if damaged is None:
         return
-    found = damaged_lines(content, line_content)
-    if not found:
-        return
-    numbers = ", ".join(map(str, found))
-    what = f"line {numbers} is damaged ({next(iter(found.values()))})"
+    lost = "what it said is lost to MLflow"
     if not repair:
-        yield Fault(path, what, "repair=true puts it aside; what it said is lost to MLflow")
+        yield Fault(damaged.path, damaged.what, f"repair=true puts it aside; {lost}")
         return
-    lines = content.splitlines(keepends=True)
-    kept = b"".join(line for number, line in enumerate(lines, start=1) if number not in found)
-    aside = put_aside(path, {number: lines[number - 1] for number in found}, kept)
-    # Places in the diary have moved: it is sent again from its beginning, which changes nothing.
+    aside = damaged.put_aside(b"".join(damaged.whole))
+    # Offsets in the spool have changed: it is sent again from its beginning, which changes nothing.
     (run_dir / "tracking" / "mirror.json").unlink(missing_ok=True)
-    yield Fault(path, what, f"put aside in {aside.name}; what it said is lost to MLflow", True)
+    yield Fault(damaged.path, damaged.what, f"put aside in {aside.name}; {lost}", True)

@@ -1,4 +1,4 @@
-"""Check of the cache: what is damaged is named and, if wanted, deleted, for it can be made anew."""
+"""Verification of the stores in the cache folder; damaged entries can be made anew."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def verify_stores(cache_dir: Path, *, repair: bool) -> tuple[int, Iterator[Fault
 
     Args:
         cache_dir: the project's cache folder.
-        repair: whether to delete what is damaged.
+        repair: whether to delete damaged entries, which are made anew when they are needed.
     """
     check_again()
     kinds: list[tuple[str, str, Callable[[Path], bool]]] = [

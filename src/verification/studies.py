@@ -1,4 +1,4 @@
-"""Studies: their journals and what came of them; and what an output folder has of its own."""
+"""Verification of studies, their journals and summaries, and of an output folder's own files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from src.search.storage import operation_of
 from src.storage.digests import DamagedLine, checked_line, line_content
-from src.verification.faults import Fault, damaged_lines, put_aside
+from src.verification.faults import Fault, find_damaged_lines
 from src.verification.runs import verify_spool
 
 __all__ = ["verify_output", "verify_study"]
@@ -22,7 +22,7 @@ _JOURNAL = "study.journal"
 
 
 def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
-    """The faults of a study's folder.
+    """Yield the faults of a study's folder.
 
     Args:
         folder: of the study.
@@ -32,7 +32,7 @@ def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        return  # it goes on at this moment, and its driver has checked what is there
+        return  # its driver runs, and has checked the folder
     try:
         yield from _journal(folder / _JOURNAL, repair=repair)
         again = "the sweep's own command writes it anew"
@@ -43,12 +43,12 @@ def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
 
 
 def verify_output(output_dir: Path, *, repair: bool) -> Iterator[Fault]:
-    """The faults of the count of test measurements and of the champions of an output folder."""
+    """Yield the faults of an output folder's count of test measurements and of its champions."""
     path = output_dir / "test_measurements.jsonl"
-    if path.exists():
-        for number, what in damaged_lines(path.read_bytes(), line_content).items():
-            counted = "it counts as a measurement of every test part; put a copy of the file back"
-            yield Fault(path, f"line {number} is damaged ({what})", counted)
+    damaged = find_damaged_lines(path, line_content)
+    for number, reason in damaged.reasons.items() if damaged else ():
+        counted = "it counts as a measurement of every test part; put a copy of the file back"
+        yield Fault(path, f"line {number} is damaged ({reason})", counted)
     for file in sorted((output_dir / "champions").glob("*.json")):
         yield from _json(file, "python -m src.select run=RUN writes it anew")
 
@@ -63,40 +63,34 @@ def _json(path: Path, remedy: str) -> Iterator[Fault]:
 
 
 def _journal(path: Path, *, repair: bool) -> Iterator[Fault]:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:  # the study is in a database
+    damaged = find_damaged_lines(path, operation_of)
+    if damaged is None:  # or the study is in a database
         return
-    found = damaged_lines(content, operation_of)
-    if not found:
-        return
-    numbers = ", ".join(map(str, found))
-    what = f"line {numbers} is damaged ({next(iter(found.values()))})"
-    lines = content.splitlines(keepends=True)
     try:
-        kept, lost = _without(lines, found.keys())
+        kept, lost = _without(damaged.lines, damaged.reasons.keys())
     except ValueError as error:
-        yield Fault(path, what, f"it cannot be repaired, since {error}: begin a new study")
+        remedy = f"it cannot be repaired, since {error}: begin a new study"
+        yield Fault(path, damaged.what, remedy)
         return
     trials = f"trial {', '.join(map(str, lost))}" if lost else "no trial"
     if not repair:
         remedy = f"repair=true puts it aside; {trials} would count as failed"
-        yield Fault(path, what, remedy)
+        yield Fault(path, damaged.what, remedy)
         return
-    cut = {number: lines[number - 1] for number in found}
-    aside = put_aside(path, cut, b"".join(map(checked_line, kept)))
-    yield Fault(path, what, f"put aside in {aside.name}; {trials} counts as failed", True)
+    aside = damaged.put_aside(b"".join(map(checked_line, kept)))
+    yield Fault(path, damaged.what, f"put aside in {aside.name}; {trials} counts as failed", True)
 
 
 def _without(lines: list[bytes], damaged: Any) -> tuple[list[dict[str, Any]], list[int]]:
-    """The operations of a journal without its damaged lines, and the trials that count as failed.
+    """Return the operations of the whole lines of a journal, and the trials that count as failed.
 
-    A trial's number is that of its creation in order: where a damaged line was one, which later
-    operations show, a bare trial takes its place. Trials that were running when a line was lost may
-    lack anything, so that they fail.
+    A trial's number is the place of its creation among all creations: where a damaged line was a
+    creation, which later operations show, an empty trial is created instead. Trials that were
+    running at a damaged line may lack anything, so they fail.
 
     Raises:
-        ValueError: the study's own creation, or more than a line can hold, is lost.
+        ValueError: the creation of the study is lost, or of more trials than there are damaged
+            lines.
     """
     kept: list[dict[str, Any] | None] = []  # None where a line is missing
     places: list[int] = []  # in `kept`, of the creations in order
@@ -108,7 +102,7 @@ def _without(lines: list[bytes], damaged: Any) -> tuple[list[dict[str, Any]], li
         while "trial_id" in operation and operation["trial_id"] >= len(places):
             gaps = [place for place, one in enumerate(kept) if one is None]
             if not gaps:
-                raise ValueError("a trial is spoken of that was never begun")
+                raise ValueError("an operation names a trial that was never begun")
             kept[gaps[-1]] = _bare_trial(kept)
             places = [p for p, one in enumerate(kept) if _creates(one)]
         if operation["op_code"] == _CREATE_TRIAL:
@@ -138,7 +132,7 @@ def _bare_trial(kept: list[dict[str, Any] | None]) -> dict[str, Any]:
 def _running_at_gaps(
     kept: list[dict[str, Any] | None], places: list[int], gaps: list[int]
 ) -> set[int]:
-    """The trials that had begun and not ended where a line is missing, those begun there too."""
+    """Return the trials that were running at a missing line, or were begun there."""
     ends = {
         one["trial_id"]: place for place, one in enumerate(kept) if one is not None and _ends(one)
     }
@@ -159,7 +153,7 @@ def _ends(operation: dict[str, Any]) -> bool:
 
 
 def _failing(kept: list[dict[str, Any]], lost: set[int]) -> Iterator[dict[str, Any]]:
-    """The operations, with the lost trials ending as failed."""
+    """Yield the operations, with the lost trials ending as failed."""
     still = set(lost)
     for one in kept:
         if _ends(one) and one["trial_id"] in lost:

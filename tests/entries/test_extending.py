@@ -16,7 +16,7 @@ import yaml
 from sklearn.datasets import load_digits
 from sklearn.metrics import cohen_kappa_score
 
-from src.machine.checkout import ROOT, import_environment
+from src.machine.subprocesses import ROOT, import_environment
 
 EXAMPLES = ROOT / "docs" / "extending"
 QUIET = ("tracking=none", "trainer.max_epochs=1", "runtime=float32")

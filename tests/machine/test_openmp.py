@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from src.machine.checkout import ROOT, import_environment
 from src.machine.openmp import WAITING, wait_briefly
+from src.machine.subprocesses import ROOT, import_environment
 
 VARIABLES = ("OMP_WAIT_POLICY", *WAITING)
 

@@ -19,7 +19,7 @@ from src.runs.build.network import build_network, network_of
 from src.runs.experiment import run_experiment
 from src.runs.resume_settings import read_run_settings
 from src.storage.digests import checked_line, line_content
-from src.training.plans import Choice, Plan, Timing, fastest
+from src.training.training_plan import Choice, Timing, TrainingPlan, fastest
 
 SMALL = (
     *("model=mlp", "trainer.max_epochs=1", "tracking=none", "trainer.progress=false"),
@@ -41,17 +41,19 @@ def opened(*words: str) -> tuple[RunSettings, PictureData]:
     return settings, build.build_data(settings)
 
 
-def timed_as(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list[list[Plan]]:
+def timed_as(
+    monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]
+) -> list[list[TrainingPlan]]:
     """Let timing a plan give what `seconds` says of its precision; the plans asked for."""
     asked = []
 
-    def stand_in(plans: list[Plan], *_: Any, **__: Any) -> Choice:
+    def stand_in(plans: list[TrainingPlan], *_: Any, **__: Any) -> Choice:
         asked.append(plans)
         timings = tuple(Timing(plan, seconds[plan.precision], 32) for plan in plans)
         return Choice(fastest(timings).plan, timings)
 
     monkeypatch.setattr(resolve, "time_plans", stand_in)
-    monkeypatch.setattr("src.training.plans.has_bfloat16", lambda device: True)
+    monkeypatch.setattr("src.machine.hardware.has_bfloat16", lambda device: True)
     return asked
 
 
@@ -113,7 +115,7 @@ def test_what_is_forced_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_plan_that_was_not_measured_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def stand_in(plans: list[Plan], *_: Any, **__: Any) -> Choice:
+    def stand_in(plans: list[TrainingPlan], *_: Any, **__: Any) -> Choice:
         asked.append(plans)
         return Choice(plans[-1], reason="bfloat16 is too inaccurate for this network")
 

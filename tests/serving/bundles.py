@@ -1,4 +1,4 @@
-"""Untrained networks with the passport that a run would give them."""
+"""Untrained networks with the metadata that a run would give them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.models.test_conformance import build
 CLASSES = ("0", "ä b", "c/d", 'e "f"')
 
 
-def network_and_passport(
+def network_and_metadata(
     *words: str, model: str = "mlp", shape: tuple[int, int, int] = (3, 16, 24), seed: int = 0
 ) -> tuple[nn.Module, dict[str, Any]]:
     """What `python -m src.train model=MODEL WORDS` would build for pictures of `shape`."""
@@ -31,7 +31,7 @@ def network_and_passport(
     arguments = {key: value for key, value in plain.items() if key not in shared}
     if model in ("timm", "torchvision"):
         arguments |= {"name": plain["name"], "pretrained": None}
-    passport = {
+    metadata = {
         "settings": to_plain(settings),
         "network": {"target": plain["_target_"], "arguments": arguments},
         "class_names": list(CLASSES),
@@ -41,12 +41,12 @@ def network_and_passport(
         "std": [0.3] * shape[0],
     }
     torch.manual_seed(seed)
-    return build(model, shape, len(CLASSES)).eval(), passport
+    return build(model, shape, len(CLASSES)).eval(), metadata
 
 
 def bundle(folder: Path, **options: Any) -> str:
     """Write a small network's bundle; returns its digest."""
-    network, passport = network_and_passport(**options)
-    height, width = passport["image_size"]
-    example = np.full((passport["channels"], height, width), 200, np.uint8)
-    return write_bundle(folder, network, passport, example)
+    network, metadata = network_and_metadata(**options)
+    height, width = metadata["image_size"]
+    example = np.full((metadata["channels"], height, width), 200, np.uint8)
+    return write_bundle(folder, network, metadata, example)

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from src.config.compose import groups
 from src.serving.bundle import open_predictor, write_bundle
-from src.serving.network import network_classifier
-from tests.serving.bundles import CLASSES, bundle, network_and_passport
+from src.serving.whole_network import network_classifier
+from tests.serving.bundles import CLASSES, bundle, network_and_metadata
 from tests.serving.stranger import a_stranger_asks
 
 CPU = torch.device("cpu")
@@ -32,12 +32,12 @@ def pictures(shape: tuple[int, int, int] = (3, 16, 24), count: int = 5) -> np.nd
 
 @pytest.mark.parametrize("model", [*OWN, *ZOO])
 def test_a_bundle_predicts_as_its_network_does_to_the_bit(model: str, tmp_path: Path) -> None:
-    network, passport = network_and_passport(model=model)
-    passport["settings"]["trainer"]["tta"] = "flip"
-    write_bundle(tmp_path / "model", network, passport, pictures()[0])
+    network, metadata = network_and_metadata(model=model)
+    metadata["settings"]["trainer"]["tta"] = "flip"
+    write_bundle(tmp_path / "model", network, metadata, pictures()[0])
     opened = open_predictor(tmp_path / "model", CPU)
     assert opened.class_names == CLASSES
-    expected = network_classifier(network, passport, CPU)(pictures())
+    expected = network_classifier(network, metadata, CPU)(pictures())
     np.testing.assert_array_equal(opened.probabilities(pictures()), expected)
     assert expected.std() > 0
 
@@ -47,22 +47,22 @@ def test_a_bundle_predicts_as_its_network_does_to_the_bit(model: str, tmp_path: 
 def test_arithmetic_and_memory_format_are_those_of_the_run(
     precision: str, memory_format: str, tmp_path: Path
 ) -> None:
-    network, passport = network_and_passport(model="cnn")
+    network, metadata = network_and_metadata(model="cnn")
     network.to(memory_format=torch.channels_last)
     runtime = {"precision": precision, "memory_format": memory_format}
-    passport["settings"]["runtime"] |= runtime
-    write_bundle(tmp_path / "model", network, passport, pictures()[0])
-    expected = network_classifier(network, passport, CPU)(pictures())
+    metadata["settings"]["runtime"] |= runtime
+    write_bundle(tmp_path / "model", network, metadata, pictures()[0])
+    expected = network_classifier(network, metadata, CPU)(pictures())
     opened = open_predictor(tmp_path / "model", CPU)
     np.testing.assert_array_equal(opened.probabilities(pictures()), expected)
 
 
 def test_it_needs_neither_the_checkout_nor_what_trains(tmp_path: Path) -> None:
-    network, passport = network_and_passport(model="cnn")
-    write_bundle(tmp_path / "model", network, passport, pictures()[0])
+    network, metadata = network_and_metadata(model="cnn")
+    write_bundle(tmp_path / "model", network, metadata, pictures()[0])
     said, heavy = a_stranger_asks(tmp_path / "model", pictures())
     assert not heavy
-    expected = network_classifier(network, passport, CPU)(pictures())
+    expected = network_classifier(network, metadata, CPU)(pictures())
     np.testing.assert_allclose(said, expected, rtol=0, atol=1e-6)
 
 
@@ -88,7 +88,7 @@ def test_it_holds_weights_text_and_a_picture_and_nothing_pickled(tmp_path: Path)
     files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json", ".png", ".py", ".safetensors", ".txt"}
     with safe_open(tmp_path / "model" / "network.safetensors", "pt") as weights:
-        assert set(weights.keys()) == set(network_and_passport(model="cnn")[0].state_dict())
+        assert set(weights.keys()) == set(network_and_metadata(model="cnn")[0].state_dict())
 
 
 def test_the_same_network_has_the_same_digest_and_another_has_not(tmp_path: Path) -> None:
@@ -96,16 +96,16 @@ def test_the_same_network_has_the_same_digest_and_another_has_not(tmp_path: Path
     assert bundle(tmp_path / "second") == first
     assert (tmp_path / "first" / "digest.txt").read_text().strip() == first
     assert bundle(tmp_path / "first", seed=1) != first  # and what was there is replaced
-    network, passport = network_and_passport()
-    renamed = passport | {"class_names": ["w", "x", "y", "z"]}
+    network, metadata = network_and_metadata()
+    renamed = metadata | {"class_names": ["w", "x", "y", "z"]}
     assert write_bundle(tmp_path / "third", network, renamed, pictures()[0]) != first
 
 
 def test_tensors_that_share_memory_are_stored(tmp_path: Path) -> None:
-    network, passport = network_and_passport()
+    network, metadata = network_and_metadata()
     first = next(network.parameters())
     network.register_buffer("again", first.detach())
-    write_bundle(tmp_path / "model", network, passport, pictures()[0])
+    write_bundle(tmp_path / "model", network, metadata, pictures()[0])
     with safe_open(tmp_path / "model" / "network.safetensors", "pt") as weights:
         torch.testing.assert_close(weights.get_tensor("again"), first.detach(), rtol=0, atol=0)
 
@@ -122,12 +122,12 @@ def test_packages_are_pinned_and_few(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "target", ["os.system", "src.storage.files.write_atomically", "src.models"]
 )
-def test_a_passport_cannot_name_other_code(target: str, tmp_path: Path) -> None:
+def test_metadata_cannot_name_other_code(target: str, tmp_path: Path) -> None:
     bundle(tmp_path / "model")
     path = tmp_path / "model" / "passport.json"
-    passport = json.loads(path.read_text())
-    passport["network"]["target"] = target
-    path.write_text(json.dumps(passport))
+    metadata = json.loads(path.read_text())
+    metadata["network"]["target"] = target
+    path.write_text(json.dumps(metadata))
     with pytest.raises(ValueError, match="is no network"):
         open_predictor(tmp_path / "model", CPU)
 

@@ -17,9 +17,9 @@ from src.features.embedding import NetworkFeatures
 from src.serving.bundle import write_classifier_bundle
 from src.serving.predictor import Predictor
 from src.tracking.addresses import default_uri
-from src.tracking.logged_model import pack
+from src.tracking.mlflow_models import pack
 from tests.features.classifiers import IMAGES, classifier
-from tests.serving.bundles import network_and_passport
+from tests.serving.bundles import network_and_metadata
 from tests.serving.served import ask, served, text
 
 pytestmark = pytest.mark.slow
@@ -56,14 +56,14 @@ def asked(
 
 
 def _network() -> NetworkFeatures:
-    network, passport = network_and_passport(model="cnn", shape=(1, 8, 8))
+    network, metadata = network_and_metadata(model="cnn", shape=(1, 8, 8))
     stated = {
-        **passport["network"],
+        **metadata["network"],
         "channels": 1,
         "classes": 4,
         "image_size": [8, 8],
-        "mean": passport["mean"],
-        "std": passport["std"],
+        "mean": metadata["mean"],
+        "std": metadata["std"],
     }
     return NetworkFeatures(network, stated, torch.device("cpu"))
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from src.serving.bundle import open_predictor, write_bundle, write_ensemble_bundle
-from src.serving.ensemble import ensemble_predictor
-from src.serving.predictor import Predictor
-from tests.serving.bundles import network_and_passport
+from src.serving.predictor import Predictor, ensemble_predictor
+from tests.serving.bundles import network_and_metadata
 from tests.serving.stranger import a_stranger_asks
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 24), np.uint8)
@@ -22,13 +21,13 @@ WEIGHTS = [0.25, 0.75]
 def bundle(folder: Path, way: str = "greedy") -> str:
     members: list[Any] = []
     for seed in (0, 1):
-        network, passport = network_and_passport(seed=seed)
+        network, metadata = network_and_metadata(seed=seed)
         members.append(
-            partial(write_bundle, network=network, passport=passport, example=PICTURES[0])
+            partial(write_bundle, network=network, metadata=metadata, example=PICTURES[0])
         )
     ensemble = {"way": way, "members": [{"weight": weight} for weight in WEIGHTS]}
     kept = ("class_names", "image_size", "channels")
-    stated = {key: passport[key] for key in kept} | {"ensemble": ensemble}
+    stated = {key: metadata[key] for key in kept} | {"ensemble": ensemble}
     return write_ensemble_bundle(folder, members, stated, PICTURES[0])
 
 

@@ -16,10 +16,9 @@ import pytest
 import torch
 
 from src.serving.bundle import open_predictor, write_exported_bundle
-from src.serving.network import network_classifier
-from src.serving.variants.pt2_file import write_pt2
-from src.serving.variants.whole import WholeNetwork, traced
-from tests.serving.bundles import CLASSES, network_and_passport
+from src.serving.export_formats import exportable, traced, write_onnx, write_pt2
+from src.serving.whole_network import network_classifier
+from tests.serving.bundles import CLASSES, network_and_metadata
 
 SHAPE = (3, 16, 24)
 WITH_EXTRA = importlib.util.find_spec("onnxruntime") is not None
@@ -39,15 +38,13 @@ print(*probs, sorted({"torch", "onnx", "mlflow", "timm", "sklearn"} & set(sys.mo
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of each format, of one network that looks at its pictures mirrored, too."""
     folder = tmp_path_factory.mktemp("bundles")
-    network, passport = network_and_passport("trainer.tta=flip", shape=SHAPE)
-    whole = WholeNetwork(network, passport, "contiguous")
+    network, metadata = network_and_metadata("trainer.tta=flip", shape=SHAPE)
+    whole = exportable(network, metadata, "contiguous")
     write_pt2(traced(whole, SHAPE), folder / "a.pt2")
     if WITH_EXTRA:
-        from src.serving.variants.onnx_file import write_onnx
-
         write_onnx(traced(whole, SHAPE), folder / "a.onnx")
     for name in NAMES:
-        write_exported_bundle(folder / name, folder / f"a.{name}", passport, pictures(1)[0])
+        write_exported_bundle(folder / name, folder / f"a.{name}", metadata, pictures(1)[0])
     return folder
 
 
@@ -67,8 +64,8 @@ def pictures(count: int) -> np.ndarray:
 
 
 def expected(images: np.ndarray) -> np.ndarray:
-    network, passport = network_and_passport("trainer.tta=flip", shape=SHAPE)
-    return network_classifier(network, passport, torch.device("cpu"))(images)
+    network, metadata = network_and_metadata("trainer.tta=flip", shape=SHAPE)
+    return network_classifier(network, metadata, torch.device("cpu"))(images)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -115,7 +112,7 @@ def test_a_damaged_file_is_refused_with_its_place(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_its_passport_it_is_refused(
+def test_without_its_metadata_it_is_refused(
     name: str, damaged: Callable[[str], tuple[Path, Path]]
 ) -> None:
     bundle, _ = damaged(name)

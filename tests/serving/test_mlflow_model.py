@@ -23,6 +23,7 @@ from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
 from tests.serving.conftest import Typed
 from tests.serving.served import ask, predicted, same, served, text
+from tests.tracking.diary import client
 from tests.warm_python import ROOT
 
 pytestmark = pytest.mark.slow
@@ -70,8 +71,8 @@ def store(trained: Path) -> Store:
 def logged(trained: Path, store: Store) -> Any:
     """What MLflow has of the run's model: exactly one."""
     run = store.find(json.loads((trained / "run.json").read_text())["run_id"])
-    (experiment,) = [e for e in store._client.search_experiments() if e.name == "bakeoff"]
-    (model,) = store._client.search_logged_models([experiment.experiment_id])
+    (experiment,) = [e for e in client(store).search_experiments() if e.name == "bakeoff"]
+    (model,) = client(store).search_logged_models([experiment.experiment_id])
     assert model.source_run_id == run
     return model
 
@@ -85,7 +86,7 @@ def test_it_is_one_model_of_the_run_with_all_that_belongs_to_it(
     trained: Path, store: Store, logged: Any
 ) -> None:
     assert (logged.name, str(logged.status)) == ("model", "READY")
-    run = store._client.get_run(logged.source_run_id)
+    run = client(store).get_run(logged.source_run_id)
     assert [output.model_id for output in run.outputs.model_outputs] == [logged.model_id]
     place = Path(logged.artifact_location.removeprefix("file://").replace("%20", " "))
     files = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}

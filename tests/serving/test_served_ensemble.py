@@ -12,6 +12,7 @@ from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
 from tests.serving.conftest import Typed
 from tests.serving.served import ask, predicted, same, served, text
+from tests.tracking.diary import client
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +43,7 @@ def test_it_is_typed_and_answers_over_http_as_predict_does(
     run_id = json.loads((made / "run.json").read_text())["run_id"]
     run = store.find(run_id)
     assert run is not None and RunFolder.find(run, output_dir).path == made
-    tracked = store._client.get_run(run).data
+    tracked = client(store).get_run(run).data
     assert tracked.params["model.way"] == "best" and tracked.tags["bakeoff.family"] == "ensemble"
     assert 0 <= tracked.metrics["val/best_member_p_value"] <= 1
     assert tracked.metrics["cost/latency_ms"] > 0

@@ -1,4 +1,4 @@
-"""A run's diary written as a training would, the points MLflow has of it, and real processes."""
+"""A spool written as a training would, the run that MLflow has of it, and real processes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
 
 from src.tracking.follower import Follower
 from src.tracking.mlflow_store import Store
@@ -58,12 +61,24 @@ class Diary:
         return follower
 
 
+def client(store: Store) -> MlflowClient:
+    """MLflow's own client of the same database: what a user sees."""
+    return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
+
+
+def run_of(store: Store, run_id: str) -> Run:
+    """The run in MLflow with the project's own id `run_id`."""
+    found = store.find(run_id)
+    assert found is not None
+    return client(store).get_run(found)
+
+
 def history(store: Store, mlflow_run_id: str) -> dict[str, list[tuple[int, int, float]]]:
     """Every point of every metric: (step, timestamp, value) by key."""
-    client = store._client
-    keys = client.get_run(mlflow_run_id).data.metrics
+    mlflow = client(store)
+    keys = mlflow.get_run(mlflow_run_id).data.metrics
     return {
-        key: [(m.step, m.timestamp, m.value) for m in client.get_metric_history(mlflow_run_id, key)]
+        key: [(m.step, m.timestamp, m.value) for m in mlflow.get_metric_history(mlflow_run_id, key)]
         for key in sorted(keys)
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from src.tracking.addresses import sqlite_uri
 from src.tracking.database import run_folders
 from src.tracking.mlflow_store import Store
+from tests.tracking.diary import client
 
 
 def test_an_experiments_runs_are_those_that_mlflow_finds_the_oldest_first(tmp_path: Path) -> None:
@@ -22,8 +23,9 @@ def test_an_experiments_runs_are_those_that_mlflow_finds_the_oldest_first(tmp_pa
             experiment=experiment, name=name, start_time_ms=time + 1, tags=tags
         )
     store.create_run(experiment="mine", name="not ours", start_time_ms=9, tags={})
-    store._client.delete_run(made["deleted"])
-    store._client.delete_experiment(store._experiments["gone"])
+    client(store).delete_run(made["deleted"])
+    gone = client(store).get_experiment_by_name("gone")
+    client(store).delete_experiment(gone.experiment_id)
     assert run_folders(database, "mine") == [Path("/runs/first"), Path("/runs/second")]
     said = [run.run_dir for run in store.search("mine", "") if run.run_dir is not None]
     assert said[::-1] == run_folders(database, "mine")

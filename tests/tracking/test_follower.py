@@ -11,17 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.tracking.addresses import default_uri
-from src.tracking.follower import Entry, batches, is_complete
-from src.tracking.mirror_state import MirrorState
+from src.tracking.follower import Entry, MirrorState, batches, is_complete
 from src.tracking.mlflow_store import Rejected, ServerAway, Store
 from src.tracking.spool import read_events, spool_path
-from tests.tracking.diary import Diary, history
-
-
-def run(store: Store, diary: Diary) -> Any:
-    found = store.find(diary.run_id)
-    assert found is not None
-    return store._client.get_run(found)
+from tests.tracking.diary import Diary, client, history, run_of
 
 
 @given(
@@ -61,7 +54,7 @@ def test_a_run_arrives_as_it_was_written(store: Store, output_dir: Path) -> None
         spool.finish("FAILED", "no memory", end_time_ms=9000)
     follower = diary.send(store)
     assert follower.finished and follower.status == "FAILED" and diary.warnings == []
-    got = run(store, diary)
+    got = run_of(store, diary.run_id)
     assert got.info.run_name == diary.run_dir.name
     assert (got.info.status, got.info.start_time, got.info.end_time) == ("FAILED", 1000, 9000)
     assert got.data.params == {"optimizer.lr": "0.1", "model.widths": "[32, 64]"}
@@ -91,7 +84,7 @@ def test_what_exceeds_a_batch_arrives_whole(store: Store, diary: Diary) -> None:
             spool.metrics({f"m{i:02}": i / (step + 1) for i in range(50)}, step)
         spool.finish("FINISHED")
     diary.send(store)
-    got = run(store, diary)
+    got = run_of(store, diary.run_id)
     assert {k: v for k, v in got.data.params.items() if k.startswith("group")} == params
     assert got.data.params["long"] == "x" * 5999 + "…"
     assert got.data.params["uni"] == "图" * 5999 + "…"
@@ -111,13 +104,13 @@ def test_sending_twice_changes_nothing(store: Store, diary: Diary) -> None:
         spool.artifact(diary.run_dir / "a.txt")
         spool.finish("FINISHED")
     diary.send(store)
-    first = run(store, diary)
+    first = run_of(store, diary.run_id)
     before = repr(history(store, first.info.run_id))
     # All memory of what was sent is lost: everything goes again.
     (diary.run_dir / "tracking" / "mirror.json").unlink()
     assert not is_complete(diary.run_dir, None)
     diary.send(store)
-    again = run(store, diary)
+    again = run_of(store, diary.run_id)
     assert is_complete(diary.run_dir, None)
     assert repr(history(store, again.info.run_id)) == before
     assert repr(again.to_dictionary()) == repr(first.to_dictionary())  # NaN is not itself
@@ -163,7 +156,7 @@ def test_a_kill_between_any_two_calls_leaves_no_gap_and_no_duplicate(
         with pytest.raises(Dying):
             diary.send(store)
     diary.send(store)
-    got = run(store, diary)
+    got = run_of(store, diary.run_id)
     assert len(store.look_up(diary.run_id)) == 1
     assert got.info.status == "FINISHED"
     steps = [(step, value) for step, _, value in history(store, got.info.run_id)["loss"]]
@@ -191,19 +184,19 @@ def test_a_resumed_run_is_the_same_run(store: Store, diary: Diary) -> None:
         spool.metrics({"loss": 1.0}, 1)
         spool.finish("KILLED", "stopped by SIGTERM")
     diary.send(store)
-    assert run(store, diary).data.tags["bakeoff.reason"] == "stopped by SIGTERM"
+    assert run_of(store, diary.run_id).data.tags["bakeoff.reason"] == "stopped by SIGTERM"
     with diary.open() as spool:
         follower = diary.follower(store)
         follower.step(store)
-        assert run(store, diary).info.status == "RUNNING"
-        assert "bakeoff.reason" not in run(store, diary).data.tags
+        assert run_of(store, diary.run_id).info.status == "RUNNING"
+        assert "bakeoff.reason" not in run_of(store, diary.run_id).data.tags
         spool.params({"trainer.max_epochs": "9"})
         for step in (1, 2):
             spool.metrics({"loss": 1 / step}, step)
         spool.finish("FINISHED")
         follower.release()
     diary.send(store)
-    got = run(store, diary)
+    got = run_of(store, diary.run_id)
     assert got.info.status == "FINISHED"
     assert got.data.params == {"trainer.max_epochs": "5"}
     assert got.data.tags["bakeoff.changed.trainer.max_epochs"] == "9"
@@ -217,7 +210,7 @@ def test_one_refused_entry_does_not_keep_the_others_out(store: Store, diary: Dia
         spool.metrics({"ok": 1.0, "no(good)": 2.0}, 1)
         spool.finish("FINISHED")
     diary.send(store)
-    got = run(store, diary)
+    got = run_of(store, diary.run_id)
     assert got.data.params == {"good": "1", "fine": "4"} and got.data.metrics == {"ok": 1.0}
     assert got.info.status == "FINISHED"
     assert len(diary.warnings) == 3 and all("MLflow refuses the" in w for w in diary.warnings)
@@ -239,7 +232,7 @@ def test_artifacts_that_are_gone_or_lie_outside_are_left_out(store: Store, diary
         "the artifact '../secret.txt' is not inside the run folder",
         "the artifact 'gone.txt' is not there any more",
     ]
-    assert not store._client.list_artifacts(str(follower.mlflow_run_id))
+    assert not client(store).list_artifacts(str(follower.mlflow_run_id))
 
 
 def test_a_broken_artifact_store_delays_artifacts_alone(
@@ -253,12 +246,12 @@ def test_a_broken_artifact_store_delays_artifacts_alone(
         spool.finish("FINISHED")
     with pytest.raises(ServerAway):
         diary.send(store)
-    got = run(store, diary)
+    got = run_of(store, diary.run_id)
     assert got.info.status == "FINISHED" and got.data.metrics == {"loss": 1.0}
     assert not is_complete(diary.run_dir, None)
     (output_dir / "mlartifacts").unlink()
     assert diary.send(store).finished and is_complete(diary.run_dir, None)
-    assert [a.path for a in store._client.list_artifacts(got.info.run_id, "texts")] == [
+    assert [a.path for a in client(store).list_artifacts(got.info.run_id, "texts")] == [
         "texts/a.txt"
     ]
 
@@ -268,7 +261,7 @@ def test_a_run_deleted_in_mlflow_is_left_alone(store: Store, diary: Diary) -> No
         spool.metrics({"loss": 1.0}, 1)
         follower = diary.follower(store)
         follower.step(store)
-        store._client.delete_run(str(follower.mlflow_run_id))
+        client(store).delete_run(str(follower.mlflow_run_id))
         spool.finish("FINISHED")
         follower.step(store)
         follower.release()
@@ -298,8 +291,8 @@ def test_a_lost_database_is_filled_again(
 
 
 def test_a_deleted_experiment_is_named(store: Store, diary: Diary) -> None:
-    experiment = store._client.create_experiment("gone")
-    store._client.delete_experiment(experiment)
+    experiment = client(store).create_experiment("gone")
+    client(store).delete_experiment(experiment)
     with diary.open(experiment="gone") as spool:
         spool.finish("FINISHED")
     follower = diary.send(store)
@@ -324,7 +317,9 @@ def test_children_find_their_parent_even_when_it_comes_later(
         late.send(store)
         sweep.finish("FINISHED")
     for child in (early, late):
-        assert run(store, child).data.tags["mlflow.parentRunId"] == store.find(parent.run_id)
+        assert run_of(store, child.run_id).data.tags["mlflow.parentRunId"] == store.find(
+            parent.run_id
+        )
 
 
 def test_a_run_without_a_last_word_gets_one(store: Store, diary: Diary) -> None:
@@ -336,8 +331,10 @@ def test_a_run_without_a_last_word_gets_one(store: Store, diary: Diary) -> None:
     assert follower.close_lost() and follower.close_lost()
     follower.step(store)
     follower.release()
-    got = run(store, diary)
-    assert got.info.status == "KILLED" and "ended without a word" in got.data.tags["bakeoff.reason"]
+    got = run_of(store, diary.run_id)
+    assert (
+        got.info.status == "KILLED" and "ended without a result" in got.data.tags["bakeoff.reason"]
+    )
     assert [e["event"] for e, _ in read_events(spool_path(diary.run_dir))].count("finish") == 1
 
 

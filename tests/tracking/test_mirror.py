@@ -14,7 +14,7 @@ from src.tracking.addresses import default_uri
 from src.tracking.follower import is_complete
 from src.tracking.mirror import Mirror
 from src.tracking.mlflow_store import ServerAway, Store
-from tests.tracking.diary import Diary, history
+from tests.tracking.diary import Diary, client, history, run_of
 
 
 class Clock:
@@ -44,26 +44,26 @@ class Away:
 class Scene:
     def __init__(self, output_dir: Path, away: Away) -> None:
         self.output_dir, self.away = output_dir, away
-        self.said: list[dict[str, Any]] = []
+        self.reports: list[dict[str, Any]] = []
         self.clock = Clock()
-        self.mirror = Mirror(self.said.append, self.clock)
+        self.mirror = Mirror(self.reports.append, self.clock)
         self.uri = default_uri(output_dir)
 
     def follow(self, run_dir: Path) -> None:
         self.mirror.command(
-            {"do": "follow", "run_dir": str(run_dir), "uri": self.uri, "target": None}
+            {"command": "follow", "run_dir": str(run_dir), "uri": self.uri, "target": None}
         )
 
     def replay(self) -> None:
-        message = {"do": "replay", "output_dir": str(self.output_dir), "uri": self.uri}
+        message = {"command": "replay", "output_dir": str(self.output_dir), "uri": self.uri}
         self.mirror.command({**message, "target": None})
 
     def work(self) -> None:
         while self.mirror.work():
             continue
 
-    def heard(self, said: str) -> list[dict[str, Any]]:
-        return [message for message in self.said if message["said"] == said]
+    def reported(self, kind: str) -> list[dict[str, Any]]:
+        return [message for message in self.reports if message["report"] == kind]
 
 
 @pytest.fixture
@@ -83,17 +83,17 @@ def ended(run_dir: Path, steps: int = 1, **start: Any) -> Diary:
 def test_a_followed_run_is_created_sent_and_done(scene: Scene, store: Store, diary: Diary) -> None:
     scene.follow(diary.run_dir)  # a sweep says so before the worker has begun
     scene.work()
-    assert scene.said == [] and not scene.mirror.idle
+    assert scene.reports == [] and not scene.mirror.idle
     with diary.open() as spool:
         spool.metrics({"loss": 1.0}, 1)
         scene.work()
-        (created,) = scene.heard("created")
+        (created,) = scene.reported("created")
         assert created["mlflow_run_id"] == store.find(diary.run_id)
-        assert scene.heard("done") == []
+        assert scene.reported("done") == []
         spool.finish("FAILED", "because")
     scene.work()
-    assert scene.heard("done") == [
-        {**created, "said": "done", "status": "FAILED"},
+    assert scene.reported("done") == [
+        {**created, "report": "done", "status": "FAILED"},
     ]
     assert scene.mirror.idle
 
@@ -111,11 +111,11 @@ def test_a_server_that_is_away_is_asked_less_and_less_often(scene: Scene, diary:
             times.append(second)
     gaps = [b - a for a, b in pairwise(times)]
     assert gaps[:5] == [1, 2, 4, 8, 16] and set(gaps[5:]) == {30}
-    assert len(scene.heard("away")) == 1  # said once, not with every try
-    scene.mirror.command({"do": "flush"})  # the run is over: now is the time
+    assert len(scene.reported("away")) == 1  # said once, not with every try
+    scene.mirror.command({"command": "flush"})  # the run is over: now is the time
     scene.away.away = False
     scene.work()
-    assert len(scene.heard("done")) == 1
+    assert len(scene.reported("done")) == 1
 
 
 def test_an_absence_in_the_middle_leaves_no_gap(scene: Scene, store: Store, diary: Diary) -> None:
@@ -139,7 +139,7 @@ def test_an_absence_in_the_middle_leaves_no_gap(scene: Scene, store: Store, diar
     found = store.find(diary.run_id)
     assert found is not None
     assert [step for step, *_ in history(store, found)["loss"]] == list(range(12))
-    assert len(scene.heard("away")) == 1 and len(scene.heard("done")) == 1
+    assert len(scene.reported("away")) == 1 and len(scene.reported("done")) == 1
 
 
 def test_earlier_runs_are_sent_in_the_gaps(scene: Scene, store: Store, output_dir: Path) -> None:
@@ -159,14 +159,14 @@ def test_earlier_runs_are_sent_in_the_gaps(scene: Scene, store: Store, output_di
         assert found is not None and len(history(store, found)["loss"]) == 3
         assert is_complete(diary.run_dir, None)
     found = store.find(lost.run_id)
-    assert found is not None and store._client.get_run(found).info.status == "KILLED"
+    assert found is not None and client(store).get_run(found).info.status == "KILLED"
     assert store.find(elsewhere.run_id) is None and store.find(private.run_id) is None
     # All is there now: the next replay sends nothing.
-    said = len(scene.said)
+    said = len(scene.reports)
     with living.open():
         scene.replay()
         scene.work()
-    assert len(scene.said) == said and scene.mirror.idle
+    assert len(scene.reports) == said and scene.mirror.idle
 
 
 def test_the_run_that_trains_goes_before_those_that_wait(
@@ -178,11 +178,11 @@ def test_the_run_that_trains_goes_before_those_that_wait(
         scene.replay()
         scene.follow(diary.run_dir)
         scene.mirror.work()
-        assert scene.said[0]["said"] == "created"
-        assert scene.said[0]["run_dir"] == str(diary.run_dir)
+        assert scene.reports[0]["report"] == "created"
+        assert scene.reports[0]["run_dir"] == str(diary.run_dir)
         spool.finish("FINISHED")
     scene.mirror.work()
-    assert scene.heard("done")[0]["run_dir"] == str(diary.run_dir)
+    assert scene.reported("done")[0]["run_dir"] == str(diary.run_dir)
 
 
 def test_a_run_that_another_process_follows_is_not_touched(
@@ -207,21 +207,21 @@ def test_at_the_end_runs_without_a_last_word_are_killed(
     scene.work()
     scene.mirror.close()
     scene.work()
-    statuses = {m["run_dir"]: m["status"] for m in scene.heard("done")}
+    statuses = {m["run_dir"]: m["status"] for m in scene.reported("done")}
     assert statuses == {str(dead.run_dir): "KILLED"}
     assert not scene.mirror.idle  # an orphan still writes
     spool.finish("FINISHED")
     spool.close()
     scene.work()
     assert scene.mirror.idle
-    assert store._client.get_run(str(store.find(living.run_id))).info.status == "FINISHED"
+    assert run_of(store, living.run_id).info.status == "FINISHED"
 
 
 def test_a_database_can_be_prepared_before_any_run(scene: Scene) -> None:
-    scene.mirror.command({"do": "prepare", "uri": scene.uri})
+    scene.mirror.command({"command": "prepare", "uri": scene.uri})
     scene.away.away = True
     scene.mirror.work()
-    assert scene.away.tries == 1 and scene.said == []  # said when a run needs it
+    assert scene.away.tries == 1 and scene.reports == []  # said when a run needs it
 
 
 def test_memory_of_a_thousand_runs_is_not_kept(scene: Scene, output_dir: Path) -> None:
@@ -229,5 +229,5 @@ def test_memory_of_a_thousand_runs_is_not_kept(scene: Scene, output_dir: Path) -
         diary = ended(output_dir / "runs" / f"{index}-{uuid.uuid4().hex[:4]}")
         scene.follow(diary.run_dir)
         scene.work()
-    assert len(scene.heard("done")) == 30
-    assert not (scene.mirror._followed or scene.mirror._created or scene.mirror._told_away)
+    assert len(scene.reported("done")) == 30
+    assert not (scene.mirror._followed or scene.mirror._created or scene.mirror._reported_away)

@@ -10,7 +10,7 @@ from src.config.tracking import ReplaySettings
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
 from src.tracking.replay import main, replay
-from tests.tracking.diary import Diary, history
+from tests.tracking.diary import Diary, client, history
 
 
 def settings(output_dir: Path, uri: str | None = None) -> ReplaySettings:
@@ -76,7 +76,7 @@ def test_runs_can_be_sent_to_another_place(
     store = Store(uri)
     ids = [store.find(diary.run_id) for diary in (parent, child, private)]
     assert None not in ids
-    assert store._client.get_run(str(ids[1])).data.tags["mlflow.parentRunId"] == ids[0]
+    assert client(store).get_run(str(ids[1])).data.tags["mlflow.parentRunId"] == ids[0]
     (found,) = store.look_up(child.run_id)
     assert (found.run_id, found.run_dir, found.name) == (child.run_id, child.run_dir, "a-child")
     assert store.look_up(found.mlflow_run_id) == store.look_up("a-child") == [found]

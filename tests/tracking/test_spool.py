@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.tracking.spool import Spool, find_runs, last_start, read_events, spool_path
+from src.tracking.spool import Spool, find_runs, last_start, read_events, read_history, spool_path
 from tests.tracking.diary import python, wait_until
 
 
@@ -221,13 +221,13 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
 troubled = []
 for step in range(50):
     spool.metrics({"loss": step / 7}, step)
-    troubled.append(spool.trouble is not None)
+    troubled.append(spool.error is not None)
     content = spool_path(run_dir).read_bytes()
     assert len(content) <= 1000 and content.endswith(b"\\n"), "half a line was left"
 assert not troubled[0] and troubled[-1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 spool.metrics({"loss": 1.0}, 50)
-assert spool.trouble is None
+assert spool.error is None
 spool.close()
 """
     process = python("-c", code, str(tmp_path), stderr=subprocess.PIPE)
@@ -323,3 +323,23 @@ def test_a_flipped_byte_takes_its_line_out_with_a_word(
     for _ in range(2):
         assert events(tmp_path) == [whole[0], {}, whole[2]]
     assert caplog.text.count("is damaged") == 1 and "src.verify run=" in caplog.text
+
+
+def test_the_last_value_of_each_step_in_order(tmp_path: Path) -> None:
+    with Spool(tmp_path) as spool:
+        spool.metrics({"val/accuracy": 0.5, "val/loss": 1.0}, step=2)
+        spool.metrics({"val/accuracy": 0.25}, step=1)
+        spool.metrics({"val/accuracy": math.inf}, step=3)
+        spool.metrics({"val/accuracy": 0.75}, step=2, final=True)
+    found = read_history(tmp_path, ("val/accuracy", "val/loss", "val/none"))
+    assert found["val/accuracy"] == ((1, 0.25), (2, 0.75), (3, math.inf))
+    assert found["val/loss"] == ((2, 1.0),) and found["val/none"] == ()
+
+
+def test_a_torn_line_is_no_value_and_no_record_is_no_history(tmp_path: Path) -> None:
+    with Spool(tmp_path) as spool:
+        spool.metrics({"a": 1.0}, step=0)
+    with spool_path(tmp_path).open("a") as file:
+        file.write('nonsense\n{"event": "metrics", "values": {"a": 2.0}, "st')
+    assert read_history(tmp_path, ("a",)) == {"a": ((0, 1.0),)}
+    assert read_history(tmp_path / "nobody", ("a",)) == {"a": ()}

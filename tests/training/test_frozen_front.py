@@ -58,7 +58,7 @@ def task_of(
         seed=3,
         frozen_stages=stages,
         stored_views=views,
-        passport={"network": {"target": name, "arguments": {}}},
+        metadata={"network": {"target": name, "arguments": {}}},
     )
 
 

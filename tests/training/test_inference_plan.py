@@ -51,7 +51,7 @@ class Clock:
 @pytest.fixture(autouse=True)
 def circumstances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path))
-    monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr("src.machine.hardware.has_bfloat16", lambda device: True)
 
 
 @pytest.fixture
@@ -158,6 +158,6 @@ def test_a_network_without_convolutions_has_one_layout_to_compare(clock: object)
 
 
 def test_one_plan_needs_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr("src.machine.hardware.has_bfloat16", lambda device: False)
     network = nn.Sequential(nn.Flatten(), nn.Linear(5, 2))  # would fail on such pictures
     assert inference_plan(network, SHAPE, CPU) == InferencePlan("float32", "contiguous")

@@ -22,7 +22,7 @@ from src.storage.cache import Record, load_record, store_record
 from src.storage.digests import checked_json
 from src.tracking.spool import Spool, read_events, spool_path
 from src.verification.faults import Fault
-from src.verification.verify import verify_all
+from src.verification.targets import verify_all
 from tests.data.pictures import opened, tree
 from tests.selection.comparison.runs import finished_run
 

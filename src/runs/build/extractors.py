@@ -200,7 +200,7 @@ def _own_network(
     with input_of("model.run"):
         folder = RunFolder.find(str(model.run), Path(settings.output_dir))
         task = load_task(folder.chosen_checkpoint())
-        passport, pictures = task.passport, data.pictures
+        passport, pictures = task.metadata, data.pictures
         takes = (passport["channels"], *passport["image_size"])
         if takes != (pictures.channels, *pictures.image_size):
             raise ValueError(

@@ -145,7 +145,7 @@ def _assemble(
             stored_views=model.stored_views if model.frozen_stages else 0,
             ema_decay=settings.trainer.ema_decay,
             memory_format=memory_format,
-            passport=passport,
+            metadata=passport,
         )
 
 

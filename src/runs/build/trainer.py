@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -19,10 +18,8 @@ __all__ = ["build_trainer"]
 _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
-def build_trainer(
-    settings: RunSettings, keeper: EpochKeeper, logger: Any, run_dir: Path
-) -> pl.Trainer:
-    """Lightning's trainer with our books, our checkpoint files and none of its own output.
+def build_trainer(settings: RunSettings, keeper: EpochKeeper, run_dir: Path) -> pl.Trainer:
+    """Return Lightning's trainer with the project's records and checkpoints, and without output.
 
     Raises:
         ConfigError: the devices asked for are not there.
@@ -56,7 +53,7 @@ def build_trainer(
         sync_batchnorm=several and not on_cpu,
         use_distributed_sampler=False,  # the loaders divide the batches themselves
         num_sanity_val_steps=0,
-        logger=logger or False,
+        logger=False,
         callbacks=[keeper],
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,

@@ -88,8 +88,8 @@ def load_trained(checkpoint: Path) -> Trained:
         return TrainedEnsemble(passport, checkpoint, tuple(members))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = load_task(checkpoint)
-    network = TrainedNetwork.of(task, stored_settings(task.passport["settings"]), device)
-    if "soup" in task.passport:
+    network = TrainedNetwork.of(task, stored_settings(task.metadata["settings"]), device)
+    if "soup" in task.metadata:
         from src.runs.candidates.soup import TrainedSoup
 
         return TrainedSoup(task, device, network.precision, network.tta, checkpoint.parent)

@@ -34,8 +34,7 @@ from src.runs.candidates.members import (
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved
 from src.serving.bundle import write_ensemble_bundle
-from src.serving.ensemble import ensemble_predictor
-from src.serving.predictor import Predictor
+from src.serving.predictor import Predictor, ensemble_predictor
 from src.storage.files import write_atomically
 from src.tracking.tracker import Tracker
 

@@ -100,7 +100,7 @@ def _features(
     """Return the input of the network's head for each picture."""
     from src.features.embedding import NetworkFeatures
 
-    passport = task.passport
+    passport = task.metadata
     described = passport["network"] | {
         **data.pictures.format.plain(),
         "classes": len(passport["class_names"]),

@@ -30,14 +30,13 @@ from src.runs.candidates.head_start import start_head
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved, use_threads
 from src.serving.bundle import write_bundle
-from src.serving.network import network_classifier
 from src.serving.predictor import Predictor
+from src.serving.whole_network import network_classifier
 from src.storage.cache import cache_folder
-from src.tracking.logger import SpoolLogger
 from src.tracking.tracker import Tracker
 from src.training import cost
 from src.training.checkpoints import network_difference, read_checkpoint
-from src.training.epochs import EpochKeeper, is_complete
+from src.training.epochs import EpochKeeper, LogMetrics, is_complete
 from src.training.frozen_front import store_front
 from src.training.inference import autocast, predict
 from src.training.progress import Progress
@@ -71,7 +70,7 @@ class TrainedNetwork:
 
     @property
     def passport(self) -> dict[str, Any]:
-        return self.task.passport
+        return self.task.metadata
 
     @property
     def num_parameters(self) -> int:
@@ -165,7 +164,7 @@ class NetworkCandidate:
         interruption: Interruption,
         on_epoch: OnEpoch | None,
     ) -> Fitted:
-        return self._fit(folder, SpoolLogger(tracker), interruption, on_epoch)
+        return self._fit(folder, tracker.metrics, interruption, on_epoch)
 
     def check_resumed(self, folder: RunFolder) -> bool:
         """Return whether the run in a folder has been trained as long as the settings say.
@@ -207,7 +206,7 @@ class NetworkCandidate:
     def _fit(
         self,
         folder: RunFolder,
-        logger: SpoolLogger | None,
+        log: LogMetrics | None,
         interruption: Interruption,
         on_epoch: OnEpoch | None,
     ) -> Fitted:
@@ -219,16 +218,17 @@ class NetworkCandidate:
             patience=settings.early_stopping,
             stop_after=settings.stop_after,
             max_seconds=None if settings.max_time is None else seconds_of(settings.max_time),
+            log=log,
             on_epoch=on_epoch,
-            progress=None if logger is None else self._progress(),
+            progress=None if log is None else self._progress(),
         )
-        trainer = build.build_trainer(self._settings, keeper, logger, folder.path)
+        trainer = build.build_trainer(self._settings, keeper, folder.path)
         # A run that was killed before its first checkpoint begins again.
         resumed = keeper.last if self._settings.resume and keeper.last.is_file() else None
         device = trainer.strategy.root_device
         self._data.live_on(device)
         # On several devices Lightning starts the others later, and sends them these weights.
-        if resumed is None and logger is not None and self._fits_head:
+        if resumed is None and log is not None and self._fits_head:
             started = time.perf_counter()
             start_head(task, self._settings, self._data, device)
             keeper.seconds = time.perf_counter() - started

@@ -31,7 +31,7 @@ from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved
 from src.tracking.tracker import Tracker
 from src.training.checkpoints import AtomicCheckpointIO
-from src.training.soup import mean_of_weights, renew_batch_statistics
+from src.training.weight_averages import mean_of_weights, renew_batch_statistics
 
 __all__ = ["SoupCandidate", "TrainedSoup", "choose_soup", "networks_of"]
 
@@ -93,12 +93,12 @@ class SoupCandidate:
     ) -> Fitted:
         started = time.perf_counter()
         network, task = self.network, self.network.task
-        task.passport["soup"] = [member.name for member in self._used]
+        task.metadata["soup"] = [member.name for member in self._used]
         file = folder.checkpoints / _FILE
         content = {
             "state_dict": task.state_dict(),
-            "epoch": task.passport["epochs"] - 1,
-            "bakeoff": task.passport,
+            "epoch": task.metadata["epochs"] - 1,
+            "bakeoff": task.metadata,
         }
         AtomicCheckpointIO().save_checkpoint(content, file)
         metrics = record_combination(

@@ -26,10 +26,17 @@ from src.runs.finished.evaluate import Revisited, reopen, revisit
 from src.runs.folder import RunFolder
 from src.runs.seal import amending
 from src.serving.bundle import write_exported_bundle
+from src.serving.export_formats import (
+    CannotExport,
+    exportable,
+    traced,
+    write_int8,
+    write_onnx,
+    write_pt2,
+)
 from src.serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
-from src.serving.variants.judging import agreement, fastest_within, ratios, times_in_turns
-from src.serving.variants.pt2_file import write_pt2
-from src.serving.variants.whole import CannotExport, WholeNetwork, traced
+from src.serving.variant_choice import agreement, fastest_within, ratios, times_in_turns
+from src.serving.whole_network import WholeNetwork
 from src.storage.files import write_atomically
 from src.tracking.addresses import serve_command
 from src.training.inference import autocast
@@ -43,7 +50,7 @@ _BYTES_PER_MB = 1e6
 
 @dataclass(frozen=True)
 class _Model:
-    """What can be asked, the size of its file or weights, and the digest of its bundle."""
+    """A model, the size of its file or weights, and the digest of its bundle."""
 
     logits: Logits
     size_mb: float
@@ -55,11 +62,11 @@ def export_run(
 ) -> tuple[ExportRecord, str | None]:
     """Write the variants into the run's `exports` folder, and log the chosen one to MLflow.
 
-    What an earlier export left there is replaced. Everything is computed on the CPU.
+    The variants of an earlier export are replaced. Everything is computed on the CPU.
 
     Returns:
-        how they compare, and the command that serves the chosen one; None where MLflow has none
-        (yet), or where the original is the choice.
+        their comparison, and the command that serves the chosen one; None where MLflow does not
+        have it (yet), or where the original is the choice.
 
     Raises:
         ConfigError: the run cannot be exported, or its pictures are not there any more.
@@ -72,7 +79,7 @@ def export_run(
             f"run: {folder.name} is no single network, and only networks are exported: its own "
             "MLflow model serves it."
         )
-    network = WholeNetwork(trained.task.evaluated, trained.passport)
+    network = exportable(trained.task.evaluated, trained.passport)
     size = sum(tensor.nbytes for tensor in network.state_dict().values()) / _BYTES_PER_MB
     models = {ORIGINAL: _Model(eager(network), size)}
     if trained.precision != "float32":
@@ -91,10 +98,10 @@ def _exported(
     models: Mapping[str, _Model],
     data: PictureData,
 ) -> tuple[ExportRecord, dict[str, _Model]]:
-    """Make the variants anew, compare them with the models there are, and write the record."""
+    """Write the variants, compare them with the given models, and write the record."""
     shutil.rmtree(folder.exports, ignore_errors=True)
-    # Whatever the run's own layout: ONNX knows none, and .pt2 keeps only plain weights whole.
-    plain = WholeNetwork(trained.task.evaluated, trained.passport, "contiguous")
+    # Contiguous whatever the run's layout: ONNX has none, and .pt2 stores no other completely.
+    plain = exportable(trained.task.evaluated, trained.passport, "contiguous")
     made, missing = _made(folder, settings, plain, trained.passport, data)
     if settings.choose in missing:
         raise ConfigError(f"choose is {settings.choose}: {missing[settings.choose]}.")
@@ -104,7 +111,7 @@ def _exported(
 
 
 def eager(network: WholeNetwork, precision: str = "float32") -> Logits:
-    """The network as PyTorch computes it, operation by operation, on the CPU."""
+    """Return the network computed by PyTorch, operation by operation, on the CPU."""
 
     def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(torch.device("cpu"), precision):
@@ -127,21 +134,21 @@ def _made(
     folder: RunFolder,
     settings: ExportSettings,
     network: WholeNetwork,
-    passport: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     data: PictureData,
 ) -> tuple[dict[str, _Model], dict[str, str]]:
-    """The variants that can be had, and why others cannot, by name."""
+    """Return the variants, and why others cannot be made, by name."""
     pictures = data.pictures
     example = pictures.read(int(data.split.train[0]))
     models: dict[str, _Model] = {}
     missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        maker = _Maker(Path(temporary), network, data, settings.calibration_pictures)
+        writer = _Writer(Path(temporary), network, data, settings.calibration_pictures)
         for name in settings.variants:
             bundle = folder.exports / name
             try:
-                file = maker.make(name)
-                digest = write_exported_bundle(bundle, file, {**passport, "variant": name}, example)
+                file = writer.write(name)
+                digest = write_exported_bundle(bundle, file, {**metadata, "variant": name}, example)
                 models[name] = _Model(
                     _opened(bundle, example), file.stat().st_size / _BYTES_PER_MB, digest
                 )
@@ -151,8 +158,8 @@ def _made(
     return models, missing
 
 
-class _Maker:
-    """Writes the files of the variants, each from what it needs of the others."""
+class _Writer:
+    """Writes the files of the variants; int8 is made from the ONNX file."""
 
     def __init__(
         self, folder: Path, network: WholeNetwork, data: PictureData, calibration: int
@@ -162,16 +169,14 @@ class _Maker:
         self._data = data
         self._calibration = calibration
 
-    def make(self, name: str) -> Path:
-        """The file of the variant; CannotExport if the network cannot have it."""
+    def write(self, name: str) -> Path:
+        """Write the file of a variant and return its path; CannotExport where that fails."""
         shape = (self._data.pictures.channels, *self._data.pictures.image_size)
-        # Traced anew for each: the exporters change the graph that they are given.
+        # Traced for each: the exporters change the graph.
         if name == "pt2":
             file = self._folder / PT2_FILE
             write_pt2(traced(self._network, shape), file)
             return file
-        from src.serving.variants.onnx_file import write_int8, write_onnx
-
         file = self._folder / ONNX_FILE
         if not file.is_file():
             write_onnx(traced(self._network, shape), file)
@@ -184,14 +189,14 @@ class _Maker:
 
 
 def _opened(bundle: Path, example: NDArray[np.uint8]) -> Logits:
-    """The bundle's network, which takes batches of any size."""
+    """Return the bundle's network, checked with batches of two sizes."""
     try:
         logits = open_logits(bundle, threads=torch.get_num_threads())
         assert logits is not None
         for count in (1, 3):
             if not np.isfinite(logits(np.stack([example] * count))).all():
-                raise ValueError("it answers with what is no number (NaN or infinity)")
-    except Exception as error:  # each format has words of its own for what it cannot run
+                raise ValueError("its outputs are not finite (NaN or infinity)")
+    except Exception as error:  # each format has exceptions of its own
         raise CannotExport(error) from error
     return logits
 
@@ -204,12 +209,12 @@ def _compared(
 ) -> ExportRecord:
     part = "val" if len(data.split.val) else "train"
     ids = _spread(getattr(data.split, part), settings.check_pictures)
-    said: dict[str, list[NDArray[np.float32]]] = {name: [] for name in models}
+    outputs: dict[str, list[NDArray[np.float32]]] = {name: [] for name in models}
     for start in range(0, len(ids), _AT_ONCE):
         images = _pictures(data, ids[start : start + _AT_ONCE])
         for name, model in models.items():
-            said[name].append(model.logits(images))
-    logits = {name: np.concatenate(rows) for name, rows in said.items()}
+            outputs[name].append(model.logits(images))
+    logits = {name: np.concatenate(rows) for name, rows in outputs.items()}
     targets = data.pictures.targets[ids]
     seconds = {}
     for size in settings.batch_sizes:
@@ -259,7 +264,7 @@ def _row(
 
 
 def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Model) -> str | None:
-    """Make the variant a model of the run in MLflow, beside its own, and say how to serve it."""
+    """Log the variant to MLflow, beside the run's own model; return the command that serves it."""
     folder = again.folder
     if not folder.summary.is_file() or model.digest is None:
         return None
@@ -279,8 +284,7 @@ def _pictures(data: PictureData, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def _spread(ids: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """At most so many of the ids, evenly from all of them: where classes lie one after the other,
-    each keeps its share."""
+    """Return at most so many ids, evenly spaced, so that sorted classes keep their shares."""
     if len(ids) <= most:
         return ids
     return ids[np.arange(most) * len(ids) // most]

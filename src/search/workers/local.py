@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from src.machine.checkout import import_environment
+from src.machine.subprocesses import import_environment
 from src.search.workers.engine import Worker
 from src.search.workers.process import describe_exit, start_process
 

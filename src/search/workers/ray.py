@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.machine.checkout import import_environment
+from src.machine.subprocesses import import_environment
 from src.search.workers.connection import IncomingConnection, connect
 from src.search.workers.engine import Worker, WorkersFail
 from src.search.workers.local import THREAD_VARIABLES

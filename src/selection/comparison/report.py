@@ -34,7 +34,7 @@ from src.records.run import Predictions
 from src.runs.folder import RunFolder
 from src.selection.comparison.read_runs import sweep_file
 from src.storage.digests import line_content
-from src.tracking.history import read_history
+from src.tracking.spool import read_history
 
 __all__ = ["PicturesGone", "gather", "leaders_of", "read_pictures"]
 

@@ -13,24 +13,24 @@ from src.config.schema import RunSettings
 from src.runs.build import build_data, build_task, load_task
 from src.training.task import ClassificationTask
 from tests.models.caches import in_hub_cache, timm_network, use_empty_caches
-from tests.serving.bundles import network_and_passport
+from tests.serving.bundles import network_and_metadata
 
 
 def checkpoint(path: Path, **changes: Any) -> Path:
     """A run's checkpoint, with other words in its model's settings."""
-    network, passport = network_and_passport()
-    passport["settings"]["model"] |= changes
-    passport["settings"]["trainer"]["ema_decay"] = 0.0  # which would bring its own weights
+    network, metadata = network_and_metadata()
+    metadata["settings"]["model"] |= changes
+    metadata["settings"]["trainer"]["ema_decay"] = 0.0  # which would bring its own weights
     state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    state |= {"mean": torch.tensor(passport["mean"]), "std": torch.tensor(passport["std"])}
-    torch.save({"epoch": 4, "state_dict": state, "bakeoff": passport}, path)
+    state |= {"mean": torch.tensor(metadata["mean"]), "std": torch.tensor(metadata["std"])}
+    torch.save({"epoch": 4, "state_dict": state, "bakeoff": metadata}, path)
     return path
 
 
 def test_a_checkpoint_brings_its_network_back(tmp_path: Path) -> None:
-    network, _ = network_and_passport()
+    network, _ = network_and_metadata()
     task = load_task(checkpoint(tmp_path / "last.ckpt"))
-    assert task.passport["epochs"] == 5 and not task.training
+    assert task.metadata["epochs"] == 5 and not task.training
     torch.testing.assert_close(task.network.state_dict(), network.state_dict(), rtol=0, atol=0)
 
 
@@ -70,9 +70,9 @@ def begun(model: str, pretrained: str, folder: Path) -> ClassificationTask:
 
 def kept(task: ClassificationTask, path: Path, **arguments: Any) -> Path:
     """A checkpoint of the task, with other arguments of its network."""
-    passport = copy.deepcopy(task.passport)
-    passport["network"]["arguments"] |= arguments
-    torch.save({"epoch": 0, "state_dict": task.state_dict(), "bakeoff": passport}, path)
+    metadata = copy.deepcopy(task.metadata)
+    metadata["network"]["arguments"] |= arguments
+    torch.save({"epoch": 0, "state_dict": task.state_dict(), "bakeoff": metadata}, path)
     return path
 
 
@@ -90,7 +90,7 @@ def test_a_pretrained_network_is_rebuilt_at_its_size_without_its_weights(
     assert again.network.input_size == (160, 160)
     images = torch.randn(2, 1, 8, 8)
     torch.testing.assert_close(again.network(images), task.network(images), rtol=0, atol=0)
-    assert again.passport["network"]["arguments"]["pretrained"] is None
+    assert again.metadata["network"]["arguments"]["pretrained"] is None
 
 
 def test_runs_from_before_took_pictures_as_they_came(
@@ -109,7 +109,7 @@ def test_runs_from_before_took_pictures_as_they_came(
 def test_from_scratch_pictures_keep_their_size(tmp_path: Path) -> None:
     task = begun("test_resnet", "null", tmp_path)
     assert task.network.input_size is None
-    assert task.passport["network"]["arguments"]["input_size"] is None
+    assert task.metadata["network"]["arguments"]["input_size"] is None
 
 
 @pytest.mark.parametrize(

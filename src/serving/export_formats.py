@@ -1,0 +1,224 @@
+"""Trained networks as exported files: torch's .pt2, ONNX, and ONNX in 8-bit integers."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from src.serving.exported import INPUT, OUTPUT
+from src.serving.whole_network import WholeNetwork
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["CannotExport", "exportable", "traced", "write_int8", "write_onnx", "write_pt2"]
+
+_TRACED_WITH = 2  # a batch of one would be taken for a constant
+_CALIBRATION_BATCH = 32
+# Recurrent layers, which onnxruntime computes in floats however they are quantised.
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN", "Scan", "Loop"})
+_WITH_WEIGHTS = frozenset({"Conv", "MatMul", "Gemm"})
+
+
+class CannotExport(Exception):
+    """A network cannot have a variant; the message is the reason in a few words."""
+
+    def __init__(self, why: BaseException | str) -> None:
+        lines = str(why).strip().splitlines() or [type(why).__name__]
+        super().__init__(lines[0].strip().rstrip(".:")[:200])
+
+
+def exportable(
+    network: nn.Module, metadata: Mapping[str, Any], memory_format: str | None = None
+) -> WholeNetwork:
+    """Return a copy of a network on the CPU, in single precision, with its normalisation.
+
+    Half precision is rounded differently from machine to machine. Arguments as of `WholeNetwork`.
+    """
+    return WholeNetwork(copy.deepcopy(network).to("cpu"), metadata, memory_format)
+
+
+def traced(network: WholeNetwork, shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
+    """Return the graph of the network for pictures of `shape` (C, H, W) in batches of any size.
+
+    Raises:
+        CannotExport: its code cannot be traced, or only for batches of one size.
+    """
+    images = torch.zeros(_TRACED_WITH, *shape, dtype=torch.uint8)
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.export.export(
+                network, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+            )
+    except Exception as error:  # tracing has an exception for every kind of code it cannot follow
+        raise CannotExport(error) from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine do not belong into a file
+    return program
+
+
+def write_pt2(program: torch.export.ExportedProgram, file: Path) -> None:
+    """Write a .pt2 archive: the graph as JSON and the weights as plain numbers.
+
+    Nothing is compiled: AOTInductor would add machine code for one processor, made by a compiler
+    that few machines have and run unseen when the file is loaded.
+
+    Raises:
+        CannotExport: torch cannot write this graph.
+        OSError: the file cannot be written.
+    """
+    program.example_inputs = None  # they would be pickled
+    try:
+        with _quiet():
+            torch.export.save(program, file)
+    except OSError:
+        raise
+    except Exception as error:
+        raise CannotExport(error) from error
+
+
+def write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
+    """Write the graph with its weights as one ONNX file.
+
+    Raises:
+        CannotExport: ONNX has no operation for a part of it, or it is above ONNX's 2 GB.
+        OSError: the file cannot be written.
+    """
+    try:
+        with _quiet():
+            made = torch.onnx.export(
+                program,
+                (),
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                optimize=True,
+                verbose=False,
+            )
+            assert made is not None
+            made.save(file, external_data=False)
+    except OSError:
+        raise
+    except Exception as error:  # the exporter, its optimiser and protobuf have own ones
+        raise CannotExport(error) from error
+
+
+def write_int8(source: Path, file: Path, pictures: Sequence[NDArray[np.uint8]]) -> None:
+    """Write an ONNX file in which convolutions and matrix products compute in 8-bit integers.
+
+    Static quantisation (Jacob et al. 2018, arXiv:1712.05877): the range of every activation is that
+    on `pictures`, weights have a scale for each output channel. Operations before the first layer
+    with weights, the last such layer and operations after it stay exact.
+
+    Args:
+        source: a file of `write_onnx`.
+        file: to write.
+        pictures: (C, H, W) uint8 each, of the training part.
+
+    Raises:
+        CannotExport: nothing in the graph can be quantised, or onnxruntime fails on it.
+        OSError: a file cannot be read or written.
+    """
+    import onnx
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        prepared = Path(folder) / "prepared.onnx"
+        try:
+            # Folds normalisation into convolutions, so that they are rounded as one.
+            quant_pre_process(source, prepared, skip_symbolic_shape=True)
+            model = onnx.load(prepared)
+            _divide_by_covered(model.graph)
+            quantization.quantize_static(
+                model,
+                file,
+                _Reader(pictures),
+                quant_format=quantization.QuantFormat.QDQ,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                per_channel=True,
+                nodes_to_exclude=_exact(model.graph),
+            )
+        except (CannotExport, OSError):
+            raise
+        except Exception as error:
+            raise CannotExport(error) from error
+
+
+def _divide_by_covered(graph: onnx.GraphProto) -> None:
+    """Clear `count_include_pad` of average pooling without padding.
+
+    Without padding the attribute has no meaning, but onnxruntime's 8-bit kernel divides by the
+    whole window where it is set, also where the window reaches beyond the map.
+    """
+    for node in graph.node:
+        if node.op_type == "AveragePool":
+            values = {attribute.name: attribute for attribute in node.attribute}
+            if "count_include_pad" in values and not any(values["pads"].ints):
+                values["count_include_pad"].i = 0
+
+
+def _exact(graph: onnx.GraphProto) -> list[str]:
+    """Return the names of the nodes that are not between two layers with weights.
+
+    Raises:
+        CannotExport: these are all nodes, or some have no 8-bit kernel.
+    """
+    kinds = {node.op_type for node in graph.node}
+    if recurrent := sorted(kinds & _RECURRENT):
+        raise CannotExport(f"onnxruntime has no 8-bit kernel for {' and '.join(recurrent)} layers")
+    after: set[str] = set()  # tensors computed by a layer with weights, or after one
+    for node in graph.node:
+        if node.op_type in _WITH_WEIGHTS or after.intersection(node.input):
+            after.update(node.output)
+    before: set[str] = set()  # tensors that such a layer needs, directly or not
+    for node in reversed(graph.node):
+        if node.op_type in _WITH_WEIGHTS or before.intersection(node.output):
+            before.update(node.input)
+    exact = [
+        node.name
+        for node in graph.node
+        if not (after.intersection(node.output) and before.intersection(node.output))
+    ]
+    if len(exact) == len(graph.node):
+        raise CannotExport("it has a single layer with weights, which stays exact")
+    return exact
+
+
+class _Reader:
+    """Batches for onnxruntime's calibration, one by one and then None."""
+
+    def __init__(self, pictures: Sequence[NDArray[np.uint8]]) -> None:
+        self._batches = iter(range(0, len(pictures), _CALIBRATION_BATCH))
+        self._pictures = pictures
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        start = next(self._batches, None)
+        if start is None:
+            return None
+        return {INPUT: np.stack(self._pictures[start : start + _CALIBRATION_BATCH])}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporters' advice to their own developers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,86 @@
+"""Comparison of exported variants: agreement with the original, time, and the choice of one."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["agreement", "fastest_within", "ratios", "times_in_turns"]
+
+# A turn is long enough that the clock and a short disturbance do not count.
+_TURN_SECONDS = 0.02
+
+
+def agreement(reference: NDArray[np.floating], logits: NDArray[np.floating]) -> tuple[float, float]:
+    """Compare logits (N, K) with those of a reference, N at least 1.
+
+    Returns:
+        the largest difference of any logit, infinite where one is not finite, and the share of
+        pictures with the same most probable class; a row that is not finite counts as different.
+
+    Raises:
+        ValueError: shapes that differ, or no rows.
+    """
+    if reference.shape != logits.shape or reference.ndim != 2 or not len(reference):
+        raise ValueError(f"logits of shapes {reference.shape} and {logits.shape} do not compare")
+    finite = np.isfinite(logits).all(axis=1)
+    same = finite & (reference.argmax(axis=1) == logits.argmax(axis=1))
+    differences = np.abs(reference.astype(np.float64) - logits)
+    largest = float(differences.max()) if finite.all() else float("inf")
+    return largest, float(same.mean())
+
+
+def times_in_turns(
+    calls: Mapping[str, Callable[[], object]], rounds: int
+) -> dict[str, list[float]]:
+    """Return the seconds of a call, by name, one value per round.
+
+    All calls have their turn in every round, and each round another one begins, so that a busy
+    moment of the machine affects all alike, which `torch.utils.benchmark` does not do. A turn is
+    the median of as many calls as fit into some 20 ms, at least three; the first, in which kernels
+    are chosen, does not count.
+    """
+    names = list(calls)
+    often = {name: _calls_a_turn(calls[name]) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            calls[name]()  # what ran before has filled the processor's caches
+            seconds[name].append(statistics.median(_timed(calls[name]) for _ in range(often[name])))
+    return seconds
+
+
+def fastest_within(
+    seconds: Mapping[str, float], equal: Mapping[str, float], least_equal: float, original: str
+) -> str:
+    """Return the name of the fastest of the original and the variants that agree with it.
+
+    Args:
+        seconds: of one call, by name.
+        equal: share of equal labels, by name; not needed of the original.
+        least_equal: the least share of a variant.
+        original: its name; returned where no variant is faster.
+    """
+    fitting = [name for name in seconds if equal.get(name, 0.0) >= least_equal]
+    return min([original, *fitting], key=seconds.__getitem__)
+
+
+def ratios(reference: Sequence[float], seconds: Sequence[float]) -> list[float]:
+    """Return how many times faster than the reference each round is."""
+    return [slow / fast for slow, fast in zip(reference, seconds, strict=True)]
+
+
+def _calls_a_turn(call: Callable[[], object]) -> int:
+    call()
+    return max(3, round(_TURN_SECONDS / max(_timed(call), 1e-6)))
+
+
+def _timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started

@@ -1,1 +1,0 @@
-"""Making exported variants of a network; a bundle carries them, not this."""

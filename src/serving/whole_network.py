@@ -1,0 +1,71 @@
+"""A network with the normalisation and test-time augmentation of its run, as one module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from src.data.augmentation.transforms import normalize
+from src.serving.predictor import Classify
+from src.training.inference import MEMORY_FORMATS, autocast, averaged_logits
+
+__all__ = ["WholeNetwork", "network_classifier"]
+
+
+class WholeNetwork(nn.Module):
+    """Decoded pictures (B, C, H, W) uint8 to logits (B, K) float32, in evaluation mode.
+
+    Args:
+        network: trained; normalised pictures (B, C, H, W) -> logits (B, K). It is not copied.
+        metadata: of the run's checkpoints; see `ClassificationTask`.
+        memory_format: of the pictures, by the name in the runtime settings; None for the run's own.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, network: nn.Module, metadata: Mapping[str, Any], memory_format: str | None = None
+    ) -> None:
+        super().__init__()
+        settings = metadata["settings"]
+        self._memory_format = MEMORY_FORMATS[memory_format or settings["runtime"]["memory_format"]]
+        self._tta = settings["trainer"]["tta"]
+        self.network = network.to(memory_format=self._memory_format)
+        self.register_buffer("mean", torch.tensor(metadata["mean"]))
+        self.register_buffer("std", torch.tensor(metadata["std"]))
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        pictures = normalize(images, self.mean, self.std)
+        pictures = pictures.contiguous(memory_format=self._memory_format)
+        return averaged_logits(self.network, pictures, self._tta).float()
+
+
+def network_classifier(
+    network: nn.Module, metadata: Mapping[str, Any], device: torch.device
+) -> Classify:
+    """Return a function from pictures (N, C, H, W) uint8 to probabilities (N, K) float32.
+
+    It computes in the number format of the run.
+
+    Args:
+        network: trained, normalised pictures (B, C, H, W) -> logits (B, K); moved to `device`.
+        metadata: of the run's checkpoints; see `ClassificationTask`.
+        device: where to compute.
+    """
+    whole = WholeNetwork(network, metadata).to(device)
+    precision = metadata["settings"]["runtime"]["precision"]
+
+    def classify(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode(), autocast(device, precision):
+            logits = whole(torch.from_numpy(images).to(device))
+            probs: NDArray[np.float32] = torch.softmax(logits.double(), dim=1).float().cpu().numpy()
+        return probs
+
+    return classify

@@ -1,0 +1,150 @@
+"""MLflow's pages: the view of an experiment's runs, and an application that guards the pages.
+
+MLflow itself answers requests from every page on this machine, such as one of another program's
+server on another port, whose pages may come from anywhere. The application, which
+`mlflow server --app-name` finds, refuses what a browser sends on behalf of other pages than
+MLflow's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+__all__ = ["APP_NAME", "CURVES", "HOSTS", "OwnPages", "app", "found_by_mlflow", "link", "view_tags"]
+
+APP_NAME = "bakeoff"
+# The environment variable with the host names of the pages, separated by commas.
+HOSTS = "BAKEOFF_UI_HOSTS"
+
+_VIEW = "bakeoff"
+# Both curves of both parts, and the learning rate: a filter over the charts.
+CURVES = "^(train|val)/(accuracy|loss|lr)$"
+_WIDTHS = {
+    "attributes.`Run Name`": 270,
+    "params.`model.name`": 110,
+    "metrics.`val/accuracy`": 120,
+    "metrics.`val/loss`": 120,
+    "metrics.`test/accuracy`": 120,
+    "params.`optimizer.lr`": 110,
+    "params.`seed`": 70,
+    "duration": 90,
+}
+_STATE = {
+    "selectedColumns": [column for column in _WIDTHS if column.startswith(("params", "metrics"))],
+    "columnOrder": list(_WIDTHS),
+    "columnWidths": _WIDTHS,
+    "orderByKey": "metrics.`val/accuracy`",
+    "orderByAsc": False,
+    "chartsSearchFilter": CURVES,
+}
+
+Message = MutableMapping[str, Any]
+Application = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
+    Awaitable[None],
+]
+
+
+def view_tags() -> dict[str, str]:
+    """Return the tags of an experiment whose "Views" have this view, best run first.
+
+    They are those of MLflow's "Save as new view"; without one MLflow lists names and dates only.
+    """
+    view = {"name": "Bakeoff", "createdAt": 0, "state": json.dumps(_STATE)}
+    return {f"mlflow.sharedViewState.{_VIEW}": json.dumps(view)}
+
+
+def link(site: str, experiment_id: str | None) -> str:
+    """Return the address of an experiment's runs in that view, or of all experiments.
+
+    Without `workflowType` MLflow opens its pages for language models, which list no runs.
+    """
+    if experiment_id is None:
+        return f"{site}/#/experiments?workflowType=machine_learning"
+    return (
+        f"{site}/#/experiments/{experiment_id}/runs"
+        f"?workflowType=machine_learning&viewStateShareKey={_VIEW}"
+    )
+
+
+class OwnPages:
+    """An ASGI application that passes on requests of its own pages, and refuses others.
+
+    Args:
+        load: returns the application behind it; called at the first message, as its import takes
+            seconds.
+    """
+
+    def __init__(self, load: Callable[[], Application]) -> None:
+        self._load = load
+        self._behind: Application | None = None
+
+    async def __call__(
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Answer one connection."""
+        if scope["type"] in ("http", "websocket"):
+            headers = {name.lower(): value for name, value in scope.get("headers", ())}
+            if not _is_own(headers, scope.get("method", "GET"), os.environ.get(HOSTS, "")):
+                await _refuse(scope["type"], send)
+                return
+        if self._behind is None:
+            self._behind = self._load()
+        await self._behind(scope, receive, send)
+
+
+@contextmanager
+def found_by_mlflow() -> Iterator[Path]:
+    """Yield a folder that makes `app` known to MLflow in a Python that has it on its path.
+
+    MLflow finds applications by the entry points of installed packages, and this code is none.
+    """
+    with TemporaryDirectory() as place:
+        metadata = Path(place, f"{APP_NAME}_pages-0.dist-info")
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {APP_NAME}-pages\nVersion: 0\n"
+        )
+        (metadata / "entry_points.txt").write_text(f"[mlflow.app]\n{APP_NAME} = {__name__}:app\n")
+        yield Path(place)
+
+
+def _is_own(headers: dict[bytes, bytes], method: str, hosts: str) -> bool:
+    own = [host.encode() for host in hosts.split(",")]
+    if headers.get(b"host") not in own:  # another name that leads here: DNS rebinding
+        return False
+    origin = headers.get(b"origin")
+    if origin is not None and origin not in [b"http://" + host for host in own]:
+        return False
+    # Browsers set this for requests without an origin, such as those for an <img>; links on other
+    # pages may lead here.
+    if headers.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
+        return True
+    return method == "GET" and headers.get(b"sec-fetch-mode") == b"navigate"
+
+
+async def _refuse(kind: str, send: Callable[[Message], Awaitable[None]]) -> None:
+    if kind == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.body", "body": b"these pages are for this machine alone"})
+
+
+def _mlflow() -> Application:
+    from mlflow.server.fastapi_app import app as behind
+
+    return behind
+
+
+app = OwnPages(_mlflow)

@@ -1,0 +1,149 @@
+"""Training steps without Lightning: to time a plan, or to test a range of learning rates."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from src.data.loading.loaders import Batch
+from src.training.inference import autocast
+from src.training.task import ClassificationTask
+
+__all__ = ["RangeTest", "Stepper", "range_test"]
+
+_LOWEST, _HIGHEST = 1e-6, 10.0
+# Steps of the whole range: 12 for each factor of ten.
+_STEPS = 84
+# Bias-corrected exponential average of the loss, as each batch's own is noisy.
+_SMOOTHING = 0.9
+# Above this multiple of the smallest loss, or of the first one, the rate is far too high.
+_DIVERGED = 3.0
+# The loss turns upwards where the rate is already too high: stay well below that.
+_SAFETY = 10.0
+
+
+class Stepper:
+    """Training steps of a task, computed as Lightning does.
+
+    Args:
+        task: is trained, so not to be used afterwards.
+        precision: see `autocast`.
+        device: where to compute.
+        gradient_clip: largest norm of the gradient, or None.
+    """
+
+    def __init__(
+        self,
+        task: ClassificationTask,
+        *,
+        precision: str,
+        device: torch.device,
+        gradient_clip: float | None,
+    ) -> None:
+        self.task = task.to(device).train()
+        self.optimizer = task.make_optimizer(task.network)
+        self._precision = precision
+        self._device = device
+        self._clip = gradient_clip
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
+
+    def gradient(self, batch: Batch) -> tuple[float, Tensor]:
+        """Return loss and gradient (P,) of a batch; no weight is changed."""
+        loss = self._backward(batch)
+        parts = [p.grad.flatten() for p in self.task.network.parameters() if p.grad is not None]
+        flat = torch.cat(parts).double() / self._scaler.get_scale()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(loss), flat
+
+    def step(self, batch: Batch) -> Tensor:
+        """Make one step of the optimizer and return the loss, a scalar on the device."""
+        loss = self._backward(batch)
+        self._scaler.unscale_(self.optimizer)
+        if self._clip is not None:
+            nn.utils.clip_grad_norm_(self.task.network.parameters(), self._clip)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def timed(self, batch: Batch) -> float:
+        """Return the seconds of one step, to its end on the device.
+
+        On one thread of a CPU, processor time of that thread, which other programs do not change.
+        """
+        alone = self._device.type == "cpu" and torch.get_num_threads() == 1
+        clock = time.thread_time if alone else time.perf_counter
+        began = clock()
+        self.step(batch)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return clock() - began
+
+    def _backward(self, batch: Batch) -> Tensor:
+        images, targets, ids, step = batch
+        device = self._device
+        batch = Batch(images.to(device), targets.to(device), ids.to(device), step)
+        with autocast(device, self._precision):
+            loss = self.task.training_step(batch, step)
+        self._scaler.scale(loss).backward()
+        return loss.detach()
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """Result of a range test.
+
+    Attributes:
+        rates: learning rate of each step, growing.
+        losses: smoothed loss after each.
+        given: the rate that the optimizer began with.
+        suggestion: a tenth of the rate with the lowest loss, a peak rate for a training.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    given: float
+    suggestion: float
+
+
+def range_test(stepper: Stepper, batches: Iterable[Batch]) -> RangeTest:
+    """Train on `batches` with a growing learning rate until the loss diverges.
+
+    Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017.
+
+    Args:
+        stepper: of a fresh task, which is not to be used afterwards. Rates of its optimizer's
+            groups keep their proportions; the rates of the result are those of the greatest.
+        batches: at least `_STEPS` of them, or as many as there are.
+
+    Raises:
+        ValueError: the loss never fell, so there is no rate to suggest.
+    """
+    groups = stepper.optimizer.param_groups
+    greatest = max(group["lr"] for group in groups)
+    shares = [group["lr"] / greatest for group in groups]
+    rates: list[float] = []
+    losses: list[float] = []
+    average = 0.0
+    for step, batch in zip(range(_STEPS), batches):
+        rate = _LOWEST * (_HIGHEST / _LOWEST) ** (step / (_STEPS - 1))
+        for group, share in zip(groups, shares):
+            group["lr"] = rate * share
+        average = _SMOOTHING * average + (1 - _SMOOTHING) * float(stepper.step(batch))
+        smoothed = average / (1 - _SMOOTHING ** (step + 1))
+        if not math.isfinite(smoothed):
+            break
+        rates.append(rate)
+        losses.append(smoothed)
+        if smoothed > _DIVERGED * max(min(losses), losses[0] / _DIVERGED):
+            break
+    lowest = min(range(len(losses)), key=losses.__getitem__, default=0)
+    if lowest == 0:
+        raise ValueError("the loss rose from the first step on, whatever the rate")
+    suggestion = float(f"{rates[lowest] / _SAFETY:.1e}")  # the test is no more precise than that
+    return RangeTest(tuple(rates), tuple(losses), greatest, suggestion)

@@ -1,0 +1,336 @@
+"""The choice of the fastest arithmetic for a training, by timing a few steps of each plan.
+
+A plan is a way to compute the same training: number format, memory layout, compiled or not, CPU
+threads. None is fastest everywhere, so the sensible ones take turns on the user's own network and
+pictures; a plan whose gradient differs too much from that of single precision is excluded. The
+comparison may cost a small share of the training: where even a few steps of each plan would take
+longer, the usual plan is taken without one.
+
+`torch.utils.benchmark` is not used, as it times one statement after another by the wall clock;
+here plans take turns within a deadline, and one thread's processor time counts.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from src.data.loading.loaders import Batch
+from src.machine.hardware import precisions
+from src.training.inference import memory_formats
+from src.training.stepper import Stepper
+from src.training.task import ClassificationTask
+
+__all__ = ["Choice", "Timing", "TrainingPlan", "fastest", "sensible_plans", "time_plans"]
+
+# Of the training that the comparison serves; one second is no wait, however short the training.
+_SHARE, _LEAST_ALLOWANCE, _MOST_ALLOWANCE = 0.05, 1.0, 20.0
+# In the first round kernels are chosen and the optimizer's state is made.
+_LEAST_ROUNDS, _MOST_ROUNDS = 3, 15
+# With the one that checks the gradient.
+_LEAST_PASSES = 1 + _LEAST_ROUNDS
+# With fewer pictures, batch statistics and rounding hide whether a gradient is right.
+_LEAST_PICTURES = 16
+# A first step shorter than this is repeated: most of it was preparation.
+_LONG_STEP = 0.5
+# A plan this much slower than the fastest in its first timed steps needs no more of them.
+_HOPELESS = 1.5
+# What a plan must gain before it replaces a simpler one: less is noise.
+_WORTHWHILE = 0.95
+# What fewer threads may cost: they leave cores to others and depend less on them.
+_FEWER_THREADS = 1.05
+# Directions this close to single precision's are far closer than those of two batches are.
+_LEAST_COSINE = 0.95
+_MOST_LOSS_CHANGE = 0.05
+# About what compiling takes on a GPU.
+_COMPILE_SECONDS = 60.0
+
+MakeTask = Callable[["TrainingPlan"], ClassificationTask]
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The arithmetic of a training; the fields are those of the runtime settings."""
+
+    precision: str
+    memory_format: str
+    compile: bool
+    threads: int
+
+    def __str__(self) -> str:
+        words = [self.precision, self.memory_format]
+        return ", ".join(words + ["compiled"] * self.compile)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The time of a plan.
+
+    Attributes:
+        seconds: of its fastest step; infinite where it could not run or is not accurate. On one
+            thread of a CPU, processor time of the thread.
+        pictures: of one such step.
+        reason: why the plan is excluded, or None.
+    """
+
+    plan: TrainingPlan
+    seconds: float
+    pictures: int
+    reason: str | None = None
+
+    @property
+    def images_per_second(self) -> float:
+        return self.pictures / self.seconds
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain values for JSON; `seconds` is None where the plan is excluded."""
+        return {
+            **asdict(self.plan),
+            "seconds": self.seconds if math.isfinite(self.seconds) else None,
+            "pictures": self.pictures,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Timing:
+        plan = TrainingPlan(**{name: plain[name] for name in TrainingPlan.__dataclass_fields__})
+        seconds = math.inf if plain["seconds"] is None else float(plain["seconds"])
+        return cls(plan, seconds, int(plain["pictures"]), plain["reason"])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen plan.
+
+    Attributes:
+        timings: of the compared plans; empty where comparing would have taken too long.
+        reason: why the usual plan is excluded where nothing was timed, or None.
+    """
+
+    plan: TrainingPlan
+    timings: tuple[Timing, ...] = ()
+    reason: str | None = None
+
+
+def sensible_plans(network: nn.Module, device: torch.device, *, threads: int) -> list[TrainingPlan]:
+    """Return the plans to compare, the simplest first."""
+    formats = memory_formats(network)
+    return [TrainingPlan(p, f, False, threads) for p in precisions(device) for f in formats]
+
+
+def time_plans(
+    plans: Sequence[TrainingPlan],
+    make_task: MakeTask,
+    batch: Batch,
+    *,
+    device: torch.device,
+    allowed: Callable[[TrainingPlan], bool],
+    gradient_clip: float | None = None,
+    total_steps: int,
+    announce: Callable[[str], None] = print,
+) -> Choice:
+    """Time the plans, whose steps take turns so that a busy moment affects all alike.
+
+    A first step of few pictures estimates the duration of the training. The comparison may cost a
+    twentieth of that, within one second and twenty, and uses as many pictures of the batch as fit;
+    where it would cost more, `usual_plan` is taken. The number of threads is chosen for the
+    fastest plan alone, and compiling is tried for it on a GPU where the allowance pays for it.
+
+    Args:
+        plans: the first is the reference of the others.
+        make_task: builds the task for a plan, with the same weights every time.
+        batch: a training batch on the CPU.
+        device: where to train.
+        allowed: which further plans may be tried.
+        gradient_clip: as in the training.
+        total_steps: steps that the training would take.
+        announce: called with a line about what is measured and for how long, before it begins.
+    """
+    halves = [n for n in _halves(plans[0].threads)[1:] if device.type == "cpu"]
+    further = [n for n in halves if allowed(replace(plans[0], threads=n))]
+    if len(plans) == 1 and not further:
+        return Choice(plans[0])
+    began = time.perf_counter()
+    few = _part(batch, _LEAST_PICTURES)
+    comparison = _Comparison(make_task, few, device, gradient_clip)
+    first = comparison.first_step(plans[0])
+    whole = first * len(batch.images) / len(few.images)
+    allowance = min(_MOST_ALLOWANCE, max(_LEAST_ALLOWANCE, _SHARE * total_steps * whole))
+    least = _LEAST_PASSES * (len(plans) + len(further)) * first
+    if least > allowance:
+        return comparison.usual(plans)
+    size = len(batch.images)
+    while size > len(few.images) and least * size / len(few.images) > allowance:
+        size //= 2
+    comparison.batch = _part(batch, max(size, len(few.images)))
+    most = least * len(comparison.batch.images) / len(few.images) * _MOST_ROUNDS / _LEAST_ROUNDS
+    seconds = math.ceil(min(allowance, most))
+    announce(f"runtime: measuring the fastest settings, about {seconds} s")
+    deadline = began + allowance
+    timings = comparison.race(plans, deadline)
+    if timings is None:
+        return comparison.usual(plans)
+    best = fastest(timings)
+    others = [replace(best.plan, threads=n) for n in further]
+    if device.type == "cuda" and allowance >= _COMPILE_SECONDS:
+        others = [replace(best.plan, compile=True)]
+    again = comparison.race([best.plan, *filter(allowed, others)], deadline) if others else None
+    if again is not None:
+        timings = [timing for timing in timings if timing.plan != best.plan] + again
+        best = _fewest_threads(again) if further else fastest(again)
+    return Choice(best.plan, tuple(timings))
+
+
+def usual_plan(plans: Sequence[TrainingPlan]) -> TrainingPlan:
+    """Return the plan that is usually the fastest: half precision, channels last."""
+    return min(plans, key=lambda p: (p.precision == "float32", p.memory_format != "channels_last"))
+
+
+def fastest(timings: Iterable[Timing]) -> Timing:
+    """Return the fastest timing; an earlier, simpler plan unless a later one is clearly faster."""
+    best, *others = timings
+    for other in others:
+        if other.seconds < _WORTHWHILE * best.seconds:
+            best = other
+    return best
+
+
+def _fewest_threads(timings: Iterable[Timing]) -> Timing:
+    """Return the timing with the fewest threads that is hardly slower than the fastest."""
+    timings = list(timings)
+    least = min(timing.seconds for timing in timings)
+    return min(
+        (timing for timing in timings if timing.seconds <= _FEWER_THREADS * least),
+        key=lambda timing: timing.plan.threads,
+    )
+
+
+class _Comparison:
+    """Steppers of the plans, and the gradient that all of them must approximate.
+
+    Attributes:
+        batch: of the timed steps.
+    """
+
+    def __init__(
+        self,
+        make_task: MakeTask,
+        batch: Batch,
+        device: torch.device,
+        gradient_clip: float | None,
+    ) -> None:
+        self.batch = batch
+        self._few = batch  # whose gradient is compared
+        self._make_task = make_task
+        self._device = device
+        self._clip = gradient_clip
+        self._reference: tuple[float, Tensor] | None = None
+        self._steppers: dict[TrainingPlan, Stepper] = {}
+
+    def first_step(self, plan: TrainingPlan) -> float:
+        """Return the seconds of a step of the simplest plan, the reference of the others."""
+        stepper = self._started(plan)
+        seconds = stepper.timed(self.batch)
+        return seconds if seconds > _LONG_STEP else min(seconds, stepper.timed(self.batch))
+
+    def usual(self, plans: Sequence[TrainingPlan]) -> Choice:
+        """Return the usually fastest plan, if its gradient is accurate, without timing."""
+        plan = usual_plan(plans)
+        try:
+            self._started(plan)
+        except _Unsound as unsound:
+            single = [p for p in plans if p.precision == "float32"]
+            return Choice(usual_plan(single or plans[:1]), reason=f"{plan} {unsound}")
+        return Choice(plan)
+
+    def race(self, plans: Sequence[TrainingPlan], deadline: float) -> list[Timing] | None:
+        """Return timings of the plans, in their order; much slower ones are timed in fewer rounds.
+
+        Args:
+            plans: take turns.
+            deadline: of `time.perf_counter`.
+
+        Returns:
+            None where the deadline passed before each plan had taken enough steps.
+        """
+        seconds: dict[TrainingPlan, float] = {}
+        reasons: dict[TrainingPlan, str] = {}
+        for plan in plans:
+            if time.perf_counter() > deadline:
+                return None
+            try:
+                self._started(plan)
+                seconds[plan] = math.inf
+            except _Unsound as unsound:
+                reasons[plan] = str(unsound)
+        for turn in range(_MOST_ROUNDS):
+            best = min(seconds.values())
+            for plan, so_far in seconds.items():
+                if turn >= _LEAST_ROUNDS and so_far > _HOPELESS * best:
+                    continue
+                if time.perf_counter() > deadline:
+                    if turn < _LEAST_ROUNDS:
+                        return None
+                    break
+                torch.set_num_threads(plan.threads)
+                seconds[plan] = min(so_far, self._steppers[plan].timed(self.batch))
+        count = len(self.batch.images)
+        return [Timing(p, seconds.get(p, math.inf), count, reasons.get(p)) for p in plans]
+
+    def _started(self, plan: TrainingPlan) -> Stepper:
+        """Return a stepper whose gradient approximates that of single precision."""
+        torch.set_num_threads(plan.threads)
+        if plan in self._steppers:
+            return self._steppers[plan]
+        task = self._make_task(plan)
+        if plan.compile:
+            task.network.compile()
+        stepper = Stepper(
+            task, precision=plan.precision, device=self._device, gradient_clip=self._clip
+        )
+        try:
+            loss, gradient = stepper.gradient(self._few)
+        except RuntimeError as error:
+            if self._reference is None:  # the simplest plan fails, so the training would too
+                raise
+            raise _Unsound(f"does not run here: {str(error).splitlines()[0]}") from error
+        if self._reference is None:
+            self._reference = loss, gradient
+        else:
+            _require_sound(loss, gradient, *self._reference)
+        self._steppers[plan] = stepper
+        return stepper
+
+
+class _Unsound(Exception):
+    """A plan does not compute what single precision computes; the message follows the plan."""
+
+
+def _require_sound(loss: float, gradient: Tensor, right_loss: float, right: Tensor) -> None:
+    cosine = float(nn.functional.cosine_similarity(gradient, right, dim=0))
+    if not (math.isfinite(loss) and cosine >= _LEAST_COSINE):  # NaN compares false
+        raise _Unsound(
+            "is too inaccurate for this network: rounding changes the direction of its gradient "
+            f"(similarity to float32 {cosine:.2f}, at least {_LEAST_COSINE} is needed)"
+        )
+    if abs(loss - right_loss) > _MOST_LOSS_CHANGE * abs(right_loss):
+        raise _Unsound(
+            f"is too inaccurate for this network: its loss is {loss:.4f}, in float32 it is "
+            f"{right_loss:.4f}"
+        )
+
+
+def _part(batch: Batch, count: int) -> Batch:
+    """The first pictures of a batch."""
+    images, targets, ids, step = batch
+    return Batch(images[:count], targets[:count], ids[:count], step)
+
+
+def _halves(count: int) -> list[int]:
+    return [count >> shift for shift in range(count.bit_length())]

@@ -1,0 +1,127 @@
+"""Exported files compute what the network computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src.serving.export_formats import (
+    CannotExport,
+    exportable,
+    traced,
+    write_int8,
+    write_onnx,
+    write_pt2,
+)
+from src.serving.exported import open_pt2
+from src.serving.whole_network import WholeNetwork, network_classifier
+from tests.serving.bundles import network_and_metadata
+from tests.serving.test_bundle import OWN, ZOO
+
+SHAPE = (3, 16, 24)
+# One of each kind of layers is quick enough for every day; each takes seconds to be traced.
+QUICK = ("cnn", "lstm", "vit")
+EACH = [m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in OWN]
+
+
+def pictures(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), np.uint8)
+
+
+def whole(model: str, *words: str) -> tuple[WholeNetwork, dict]:
+    network, metadata = network_and_metadata(*words, model=model, shape=SHAPE)
+    rng = torch.Generator().manual_seed(1)
+    with torch.no_grad():  # statistics and branches that start at 0 or 1 would hide mistakes
+        for name, tensor in network.state_dict().items():
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 2.0, generator=rng)
+            elif tensor.is_floating_point():
+                tensor.add_(0.05 * torch.randn(tensor.shape, generator=rng))
+    return exportable(network, metadata, "contiguous"), metadata
+
+
+def expected(network: WholeNetwork, images: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return network(torch.from_numpy(images)).numpy()
+
+
+def same(found: np.ndarray, wanted: np.ndarray, tolerance: float = 1e-4) -> None:
+    assert found.dtype == np.float32 and wanted.std() > 0
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("tta", ["none", "flip_shift"])
+def test_the_whole_network_says_what_the_run_predicts(tta: str) -> None:
+    network, metadata = whole("cnn", f"trainer.tta={tta}")
+    probs = network_classifier(network.network, metadata, torch.device("cpu"))(pictures(5))
+    logits = torch.from_numpy(expected(network, pictures(5)))
+    np.testing.assert_allclose(logits.softmax(1).numpy(), probs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [*EACH, *ZOO])
+def test_pt2_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) -> None:
+    network, _ = whole(model)
+    write_pt2(traced(network, SHAPE), tmp_path / "network.pt2")
+    logits = open_pt2(tmp_path / "network.pt2")
+    for count in (1, 2, 7):
+        same(logits(pictures(count, count)), expected(network, pictures(count, count)))
+
+
+@pytest.mark.parametrize("model", [*EACH, *ZOO])
+def test_onnx_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network, _ = whole(model)
+    write_onnx(traced(network, SHAPE), tmp_path / "network.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    for count in (1, 2, 7):
+        images = pictures(count, count)
+        same(session.run(None, {"images": images})[0], expected(network, images))
+    assert str(Path.cwd()).encode() not in (tmp_path / "network.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("model", ["cnn", "fcn", "mlp", "vit"])
+def test_int8_is_near_and_smaller(model: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network, _ = whole(model)
+    write_onnx(traced(network, SHAPE), tmp_path / "network.onnx")
+    write_int8(tmp_path / "network.onnx", tmp_path / "int8.onnx", list(pictures(40)))
+    session = onnxruntime.InferenceSession(tmp_path / "int8.onnx")
+    for count in (1, 5):
+        images = pictures(count, count)
+        found, wanted = session.run(None, {"images": images})[0], expected(network, images)
+        same(found, wanted, 0.2)
+        assert np.abs(found - wanted).max() > 0
+    sizes = [(tmp_path / name).stat().st_size for name in ("int8.onnx", "network.onnx")]
+    assert sizes[0] < 0.5 * sizes[1]
+
+
+@pytest.mark.parametrize("model", ["lstm", "gru"])
+def test_recurrent_layers_have_no_int8(model: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    network, _ = whole(model)
+    write_onnx(traced(network, SHAPE), tmp_path / "network.onnx")
+    with pytest.raises(CannotExport, match=f"no 8-bit kernel for {model.upper()} layers"):
+        write_int8(tmp_path / "network.onnx", tmp_path / "int8.onnx", list(pictures(4)))
+
+
+def test_what_cannot_be_traced_says_why_in_a_line() -> None:
+    class Choosy(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean((2, 3)) if float(images.sum()) > 0 else images.amax((2, 3))
+
+    _, metadata = whole("mlp")
+    with pytest.raises(CannotExport) as refused:
+        traced(exportable(Choosy(), metadata, "contiguous"), SHAPE)
+    assert str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_half_precision_of_the_run_does_not_matter_and_test_time_views_do(tmp_path: Path) -> None:
+    network, _ = whole("mlp", "runtime.precision=bfloat16", "trainer.tta=flip")
+    write_pt2(traced(network, SHAPE), tmp_path / "network.pt2")
+    logits = open_pt2(tmp_path / "network.pt2")
+    images = pictures(3)
+    same(logits(images), expected(network, images))
+    same(logits(images[..., ::-1].copy()), expected(network, images), 1e-3)

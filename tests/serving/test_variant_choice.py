@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from src.serving.variant_choice import agreement, fastest_within, ratios, times_in_turns
+
+LOGITS = arrays(np.float32, (7, 4), elements=st.floats(-50, 50, width=32))
+
+
+@given(LOGITS, LOGITS)
+def test_agreement_is_what_counting_one_by_one_gives(
+    reference: np.ndarray, logits: np.ndarray
+) -> None:
+    largest, equal = agreement(reference, logits)
+    rows = [(list(a), list(b)) for a, b in zip(reference.tolist(), logits.tolist())]
+    assert equal == pytest.approx(sum(a.index(max(a)) == b.index(max(b)) for a, b in rows) / 7)
+    assert largest == pytest.approx(max(abs(x - y) for a, b in rows for x, y in zip(a, b)))
+
+
+@given(LOGITS, st.floats(-5, 5), st.integers(0, 6))
+def test_a_shift_changes_no_label_and_a_swap_changes_one(
+    logits: np.ndarray, shift: float, row: int
+) -> None:
+    logits = np.round(logits) + np.arange(4, dtype=np.float32) / 8  # no two are equal
+    assert agreement(logits, logits) == (0.0, 1.0)
+    assert agreement(logits, logits + np.float32(round(shift)))[1] == 1.0
+    other = logits.copy()
+    other[row] = -other[row]
+    assert agreement(logits, other)[1] == pytest.approx(6 / 7)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_says_nothing(bad: float) -> None:
+    reference = np.eye(4, dtype=np.float32)
+    logits = reference.copy()
+    logits[2, 2] = bad
+    assert agreement(reference, logits) == (np.inf, 0.75)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4, 5), (4,), (0, 4)])
+def test_what_does_not_compare_is_refused(shape: tuple[int, ...]) -> None:
+    reference = np.zeros((0, 4) if shape == (0, 4) else (4, 4))
+    with pytest.raises(ValueError, match="do not compare"):
+        agreement(reference, np.zeros(shape))
+
+
+def test_the_fastest_that_agrees_is_taken_and_else_the_original() -> None:
+    seconds = {"original": 3.0, "exact": 2.0, "rough": 1.0}
+    equal = {"original": 1.0, "exact": 0.999, "rough": 0.99}
+    assert fastest_within(seconds, equal, 0.999, "original") == "exact"
+    assert fastest_within(seconds, equal, 0.99, "original") == "rough"
+    assert fastest_within(seconds, equal, 0.9995, "original") == "original"
+    assert fastest_within(seconds | {"exact": 4.0}, equal, 0.999, "original") == "original"
+
+
+def test_everyone_has_a_turn_in_every_round_and_another_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    said: list[str] = []
+
+    def call(name: str, seconds: float) -> None:
+        clock[0] += seconds
+        if not said or said[-1] != name:
+            said.append(name)
+
+    calls = {name: (lambda n=name, s=s: call(n, s)) for name, s in (("a", 0.01), ("b", 0.03))}
+    seconds = times_in_turns(calls, 3)
+    assert seconds == {"a": pytest.approx([0.01] * 3), "b": pytest.approx([0.03] * 3)}
+    # Once each to see how often, then: a b, b a, a b.
+    assert said == ["a", "b", "a", "b", "a", "b"]
+    assert ratios(seconds["b"], seconds["a"]) == pytest.approx([3.0] * 3)

@@ -1,0 +1,82 @@
+"""What a terminal and a file get to see of a training."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+
+import pytest
+import torch
+
+from src.training import progress as module
+from src.training.progress import Progress
+from src.training.task import RunningTotals
+
+METRICS = {
+    "train/loss": 0.5,
+    "train/accuracy": 0.75,
+    "val/loss": 0.25,
+    "val/accuracy": 1.0,
+    "train/images_per_second": 1234.0,
+}
+
+
+class Terminal(io.StringIO):
+    gone = False
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self.gone:
+            raise OSError("the terminal is gone")
+        return super().write(text)
+
+
+@pytest.fixture
+def totals() -> RunningTotals:
+    totals = RunningTotals()
+    totals.add(torch.tensor(0.5), torch.eye(4), torch.arange(4))
+    return totals
+
+
+def test_a_file_gets_a_plain_line_an_epoch(totals: RunningTotals) -> None:
+    file = io.StringIO()
+    progress = Progress(10, 5, stream=file)
+    progress.step(0, 1, totals)
+    progress.epoch(0, METRICS)
+    progress.close()
+    assert file.getvalue() == (
+        "epoch  1/10  train loss 0.5000 accuracy 75.00%  val loss 0.2500 accuracy 100.00%  "
+        "1,234 images/s\n"
+    )
+
+
+def test_a_terminal_shows_the_time_left_of_the_whole_training(
+    totals: RunningTotals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_REFRESH_SECONDS", 1e-9)
+    monkeypatch.setenv("COLUMNS", "200")
+    terminal = Terminal()
+    progress = Progress(2, 5, stream=terminal)
+    for step in range(1, 6):
+        progress.step(0, step, totals)
+        time.sleep(0.05)
+    last = terminal.getvalue().rpartition("epoch 1/2")[2]
+    assert "5/5  loss 0.500  accuracy 100.0%" in last
+    assert re.search(r"\d:\d\d:\d\d", last), "no time is left to be seen"
+    progress.close()
+
+
+def test_a_terminal_that_is_gone_stops_no_training(
+    totals: RunningTotals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_REFRESH_SECONDS", 1e-9)
+    terminal = Terminal()
+    progress = Progress(2, 5, stream=terminal)
+    progress.step(0, 1, totals)
+    terminal.gone = True
+    progress.step(0, 2, totals)
+    progress.epoch(0, METRICS)
+    progress.close()

@@ -1,0 +1,310 @@
+"""Which plan is taken, and which drop out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from time import sleep
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.data.loading.loaders import Batch
+from src.training import training_plan
+from src.training.task import ClassificationTask
+from src.training.training_plan import (
+    Choice,
+    Stepper,
+    Timing,
+    TrainingPlan,
+    fastest,
+    sensible_plans,
+    time_plans,
+)
+
+CPU = torch.device("cpu")
+SIMPLE = TrainingPlan("float32", "contiguous", False, 1)
+OTHER = replace(SIMPLE, memory_format="channels_last")
+FOUR = [
+    TrainingPlan(p, f, False, 1)
+    for p in ("float32", "bfloat16")
+    for f in ("contiguous", "channels_last")
+]
+HALF_LAST = FOUR[3]
+
+
+class Net(nn.Module):
+    """Linear, with a choice of what it does to its gradient."""
+
+    def __init__(self, wrong: float = 0.0) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 3)
+        self.wrong = wrong
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.flatten(1)
+        if self.wrong == math.inf:
+            raise RuntimeError("no kernel for this")
+        return self.layer(x + self.wrong * x.flip(1))
+
+
+def task(wrong: float = 0.0, lr: float = 0.1) -> ClassificationTask:
+    torch.manual_seed(0)
+    return ClassificationTask(
+        Net(wrong),
+        loss=nn.CrossEntropyLoss(),
+        mean=[0.5],
+        std=[0.3],
+        augment=None,
+        make_optimizer=lambda network: torch.optim.SGD(network.parameters(), lr=lr),
+        make_schedule=lambda total: lambda step: 1.0,
+        seed=0,
+        memory_format=torch.contiguous_format,
+    )
+
+
+@pytest.fixture
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (32, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    return Batch(images, torch.arange(32) % 3, torch.arange(32), 0)
+
+
+@pytest.fixture(autouse=True)
+def threads() -> object:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_steppers_gradient_is_that_of_the_loss_and_leaves_the_weights(batch: Batch) -> None:
+    stepper = Stepper(task(), precision="float32", device=CPU, gradient_clip=None)
+    before = [p.clone() for p in stepper.task.network.parameters()]
+    loss, gradient = stepper.gradient(batch)
+    x = ((batch.images / 255 - 0.5) / 0.3).flatten(1).double()
+    weight, bias = (p.detach().double() for p in stepper.task.network.parameters())
+    probs = torch.softmax(x @ weight.T + bias, 1)
+    errors = (probs - nn.functional.one_hot(batch.targets, 3)) / 32
+    torch.testing.assert_close(gradient[:-3], (errors.T @ x).flatten(), rtol=1e-4, atol=1e-6)
+    assert loss == pytest.approx(
+        float(-probs.log()[torch.arange(32), batch.targets].mean()), rel=1e-5
+    )
+    for old, new in zip(before, stepper.task.network.parameters()):
+        assert torch.equal(old, new)
+
+
+def test_a_step_is_the_optimizers_and_heeds_the_clip(batch: Batch) -> None:
+    free = Stepper(task(), precision="float32", device=CPU, gradient_clip=None)
+    clipped = Stepper(task(), precision="float32", device=CPU, gradient_clip=1e-3)
+    start = torch.cat([p.detach().flatten() for p in free.task.network.parameters()])
+    _, gradient = free.gradient(batch)
+    for stepper, length in ((free, float(gradient.norm())), (clipped, 1e-3)):
+        stepper.step(batch)
+        now = torch.cat([p.detach().flatten() for p in stepper.task.network.parameters()])
+        assert float((now - start).norm()) == pytest.approx(0.1 * length, rel=1e-3)
+
+
+def compared(
+    plans: list[TrainingPlan],
+    make: Callable[[TrainingPlan], ClassificationTask],
+    batch: Batch,
+    **words: Any,
+) -> Choice:
+    given = {"allowed": lambda plan: True, "total_steps": 100_000, "announce": lambda text: None}
+    return time_plans(plans, make, batch, device=CPU, **(given | words))
+
+
+def test_a_plan_whose_gradient_is_another_one_is_not_taken(batch: Batch) -> None:
+    wrongs = {"contiguous": 0.0, "channels_last": 3.0}
+    choice = compared([SIMPLE, OTHER], lambda plan: task(wrongs[plan.memory_format]), batch)
+    right, wrong = choice.timings
+    assert math.isfinite(right.seconds) and right.reason is None
+    assert wrong.seconds == math.inf and "too inaccurate for this network" in str(wrong.reason)
+    assert choice.plan == SIMPLE
+
+
+def test_a_plan_that_cannot_run_is_not_taken_unless_it_is_the_only_one(batch: Batch) -> None:
+    wrongs = {"contiguous": 0.0, "channels_last": math.inf}
+
+    def make(plan: TrainingPlan) -> ClassificationTask:
+        return task(wrongs[plan.memory_format])
+
+    choice = compared([SIMPLE, OTHER], make, batch)
+    assert choice.timings[1].reason == "does not run here: no kernel for this"
+    assert choice.plan == SIMPLE
+    with pytest.raises(RuntimeError, match="no kernel"):
+        compared([OTHER, SIMPLE], make, batch)
+
+
+class Clock:
+    """Time that passes only in steps, by what `cost` says of a plan and a number of pictures."""
+
+    def __init__(self, cost: Callable[[TrainingPlan, int], float]) -> None:
+        self.now = 0.0
+        self.cost = cost
+        self.steps: list[tuple[TrainingPlan, int]] = []
+
+    def make(self, plan: TrainingPlan) -> ClassificationTask:
+        made = task()
+        step = made.training_step
+
+        def counted(batch: Batch, index: int) -> Tensor:
+            self.now += self.cost(plan, len(batch.images))
+            self.steps.append((plan, len(batch.images)))
+            return step(batch, index)
+
+        made.training_step = counted  # type: ignore[method-assign]
+        return made
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clock]:
+    def installed(cost: Callable[[TrainingPlan, int], float]) -> Clock:
+        made = Clock(cost)
+        monkeypatch.setattr(training_plan.time, "perf_counter", lambda: made.now)
+        monkeypatch.setattr(training_plan.time, "thread_time", lambda: made.now)
+        return made
+
+    return installed
+
+
+@pytest.mark.parametrize("fast", FOUR, ids=str)
+def test_the_fastest_is_taken(
+    clock: Callable[..., Clock], batch: Batch, fast: TrainingPlan
+) -> None:
+    time = clock(lambda plan, pictures: (1 if plan == fast else 2) * pictures * 1e-4)
+    choice = compared(FOUR, time.make, batch)
+    assert choice.plan == fast
+    assert {timing.plan for timing in choice.timings} == set(FOUR)
+
+
+@pytest.mark.parametrize("interrupted", range(12))
+def test_a_slow_moment_decides_nothing(
+    clock: Callable[..., Clock], batch: Batch, interrupted: int
+) -> None:
+    def cost(plan: TrainingPlan, pictures: int) -> float:
+        busy = interrupted <= len(time.steps) < interrupted + 6
+        return (1 if plan == FOUR[2] else 2) * pictures * (1e-3 if busy else 1e-4)
+
+    time = clock(cost)
+    assert compared(FOUR, time.make, batch).plan == FOUR[2]
+
+
+@pytest.mark.parametrize("picture", [1e-4, 1e-3, 1e-2, 1e-1, 1.0])
+@pytest.mark.parametrize("total_steps", [1, 100, 10_000])
+def test_measuring_costs_a_twentieth_of_the_training_or_a_second(
+    clock: Callable[..., Clock], batch: Batch, picture: float, total_steps: int
+) -> None:
+    time = clock(lambda plan, pictures: pictures * picture)
+    choice = compared(FOUR, time.make, batch, total_steps=total_steps)
+    training = total_steps * 32 * picture
+    # No plan can be had for less than the steps that tell how long the training takes and whether
+    # half precision is sound: 4 of 16 pictures. One step may run past the end.
+    least, step = 4 * 16 * picture, 32 * picture
+    assert time.now <= max(min(max(1.0, 0.05 * training), 20.0) + step, least)
+    if not choice.timings:
+        assert choice.plan == HALF_LAST
+    else:
+        assert choice.plan == FOUR[0], "no other is faster"
+
+
+def test_a_large_network_is_timed_on_a_part_of_the_batch(
+    clock: Callable[..., Clock], batch: Batch
+) -> None:
+    time = clock(lambda plan, pictures: pictures * 0.01)
+    choice = compared(FOUR, time.make, batch, total_steps=200)  # 64 s: 3.2 s, 20 steps of 16
+    assert choice.timings and {t.pictures for t in choice.timings} == {16}
+    choice = compared(FOUR, time.make, batch, total_steps=2000)
+    assert {t.pictures for t in choice.timings} == {32}
+
+
+def test_what_cannot_be_afforded_is_neither_begun_nor_announced(
+    clock: Callable[..., Clock], batch: Batch
+) -> None:
+    time = clock(lambda plan, pictures: float(pictures))
+    said: list[str] = []
+    choice = compared(FOUR, time.make, batch, total_steps=1, announce=said.append)
+    assert choice == Choice(HALF_LAST) and said == []
+    assert {plan for plan, _ in time.steps} == {FOUR[0], HALF_LAST}
+
+
+def test_without_time_half_precision_is_taken_only_where_it_is_sound(batch: Batch) -> None:
+    wrongs = {"float32": 0.0, "bfloat16": 3.0}
+    slow = {"total_steps": 1}
+
+    def make(plan: TrainingPlan) -> ClassificationTask:
+        made = task(wrongs[plan.precision])
+        forward = made.training_step
+        made.training_step = lambda *given: (sleep(0.2), forward(*given))[1]  # type: ignore[method-assign]
+        return made
+
+    choice = compared(FOUR, make, batch, **slow)
+    assert choice.timings == () and choice.plan == replace(SIMPLE, memory_format="channels_last")
+    assert "bfloat16, channels_last is too inaccurate" in str(choice.reason)
+
+
+def test_what_is_measured_is_announced_before(clock: Callable[..., Clock], batch: Batch) -> None:
+    time = clock(lambda plan, pictures: pictures * 0.01)
+    said: list[tuple[str, set[TrainingPlan]]] = []
+    compared(
+        FOUR,
+        time.make,
+        batch,
+        announce=lambda text: said.append((text, {plan for plan, _ in time.steps})),
+    )
+    ((text, seen),) = said
+    assert text == "runtime: measuring the fastest settings, about 20 s"
+    assert seen == {FOUR[0]}, "only the step that tells how long it takes"
+
+
+@pytest.mark.parametrize(
+    ("most", "costs", "expected"),
+    [
+        (9, {4: 1.0, 2: 2.0, 1: 3.0}, 4),
+        (9, {4: 3.0, 2: 1.0, 1: 2.0}, 2),
+        (9, {4: 1.0, 2: 1.04, 1: 1.2}, 2),  # hardly slower, and half the cores
+        (2, {4: 3.0, 2: 1.0, 1: 2.0}, 2),
+        (1, {4: 3.0, 2: 1.0, 1: 2.0}, 1),
+        (0, {4: 3.0, 2: 1.0, 1: 2.0}, 4),
+    ],
+)
+def test_the_number_of_threads_is_measured_where_that_is_allowed(
+    clock: Callable[..., Clock], batch: Batch, most: int, costs: dict[int, float], expected: int
+) -> None:
+    time = clock(lambda plan, pictures: costs[plan.threads] * pictures * 1e-4)
+    four = replace(SIMPLE, threads=4)
+    choice = compared([four], time.make, batch, allowed=lambda plan: plan.threads <= most)
+    assert choice.plan.threads == expected
+
+
+def test_a_later_plan_must_be_clearly_faster() -> None:
+    formats = ("contiguous", "channels_last")
+    first, second = (Timing(replace(SIMPLE, memory_format=f), 1.0, 8) for f in formats)
+    assert fastest([first, replace(second, seconds=0.97)]) == first
+    assert fastest([first, replace(second, seconds=0.9)]).plan == second.plan
+    assert fastest([first, replace(second, seconds=math.inf)]) == first
+
+
+@pytest.mark.parametrize(("has_bfloat16", "convolves"), list(product((False, True), (False, True))))
+def test_sensible_plans(
+    monkeypatch: pytest.MonkeyPatch, has_bfloat16: bool, convolves: bool
+) -> None:
+    monkeypatch.setattr("src.machine.hardware.has_bfloat16", lambda device: has_bfloat16)
+    network = nn.Conv2d(1, 1, 3) if convolves else nn.Linear(1, 1)
+    found = sensible_plans(network, CPU, threads=2)
+    assert {p.precision for p in found} == {"float32"} | ({"bfloat16"} if has_bfloat16 else set())
+    layouts = {"contiguous", "channels_last"} if convolves else {"contiguous"}
+    assert {p.memory_format for p in found} == layouts
+    assert found[0].precision == "float32" and all(p.threads == 2 for p in found)
+    # A GPU without bfloat16 takes float16, a CPU does not.
+    gpu = {p.precision for p in sensible_plans(network, torch.device("cuda"), threads=2)}
+    assert gpu == {"float32", "bfloat16" if has_bfloat16 else "float16"}
+
+
+def test_timings_survive_json() -> None:
+    for timing in (Timing(SIMPLE, 0.5, 16), Timing(SIMPLE, math.inf, 16, "does not run here: so")):
+        assert Timing.from_plain(timing.plain()) == timing
