@@ -1,1 +1,6 @@
-"""Statistics of candidates: pure functions from stored predictions to the records of a verdict."""
+"""Statistics of candidates: which is best, how sure that is, and what would be needed to tell.
+
+Pure functions from stored predictions, grouped by candidate and seed, to the records of a verdict:
+multiple comparisons with the best, intervals over pictures and seeds, the winner's bias, power,
+paired tests, and likely wrong labels. Arrays come in, records go out. Calls metrics and records.
+"""

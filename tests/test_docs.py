@@ -1,0 +1,55 @@
+"""The pages name files that exist: code, tests, pictures and each other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# A changelog names what is no longer there.
+PAGES = [
+    page
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+    if page.name != "CHANGELOG.md"
+]
+_LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+_CODE = re.compile(r"`((?:(?:src|conf|sweeps|benchmarks|docs)/(?!(?:\w+/)*test_)|tests/)[\w./-]*)`")
+_TEST = re.compile(r"`((?!tests/)(?:\w+/)*test_\w+\.py)`")
+# A module in the text, such as `runs.single`: two names at least, the first of a room.
+_DOTTED = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
+_MODULE = re.compile(r"-m ((?:src|benchmarks)(?:\.\w+)*)")
+
+
+def _names(page: Path, pattern: re.Pattern[str]) -> set[str]:
+    return set(pattern.findall(page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_names_is_there(page: Path) -> None:
+    named = {
+        *(page.parent / name for name in _names(page, _LINK)),
+        *(ROOT / name for name in _names(page, _CODE)),
+        *(ROOT / "tests" / name for name in _names(page, _TEST)),
+    }
+    assert [str(path) for path in named if not path.exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_modules_that_a_page_runs_are_there(page: Path) -> None:
+    for module in _names(page, _MODULE):
+        path = ROOT.joinpath(*module.split("."))
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_the_modules_of_the_architecture_are_there() -> None:
+    rooms = {path.parent.name for path in (ROOT / "src").glob("*/__init__.py")}
+    named = _names(ROOT / "docs" / "architecture.md", _DOTTED)
+    modules = [name for name in named if name.partition(".")[0] in rooms]
+    missing = [
+        name
+        for name in modules
+        if not (ROOT / "src").joinpath(*name.split(".")).with_suffix(".py").exists()
+    ]
+    assert len(modules) > 30 and missing == []
