@@ -180,6 +180,10 @@ class Preparation:
         from_scratch = not _FROM_SCRATCH.isdisjoint(family.words)
         if allowance is None or found.seconds <= allowance:
             return found
+        if frozen:
+            took = duration(found.seconds)
+            note = f"left out: describing the pictures would take {took} of this budget"
+            return replace(found, affordable=False, notes=[*found.notes, note])
         smaller = self._smaller(family, found)
         if smaller is not None:
             found = self._measured(family, (smaller,), measuring)

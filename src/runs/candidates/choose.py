@@ -146,6 +146,8 @@ def prepared(
         size = choice.input_size or model.input_size
         model = replace(model, networks=list(choice.networks), input_size=size)
         settings, notes = replace(settings, model=model), choice.notes
+        if choice.seconds:  # nothing is described that cannot end
+            return Preparation(settings, 1, choice.seconds, notes)
         data = build_data(settings)
     candidate = ClassicalCandidate(settings, model, data)
     return Preparation(settings, 1, candidate.describe_seconds(), notes)

@@ -36,6 +36,8 @@ _MOST_TOGETHER = 3
 # Of the time that ranking and describing may take: for ranking, and for describing by several
 # networks, of which each adds less than the one before it.
 _SHARE, _TOGETHER_SHARE = 0.25, 0.6
+# Of the same time, for finding a network that can be afforded at all.
+_FINDING_SHARE = 0.5
 # Pictures enough to measure whether a network is too slow.
 _PROBE = 16
 # Smaller pictures for the fastest network, where none can be afforded at its own size.
@@ -79,11 +81,13 @@ class NetworkChoice:
         networks: timm's names; the features of several stand one after another.
         notes: lines on how they were chosen.
         input_size: pixels of a side that they take pictures at; None for their native size.
+        seconds: that describing all pictures takes, where it takes more than there is; else 0.
     """
 
     networks: tuple[str, ...]
     notes: tuple[str, ...]
     input_size: int | None = None
+    seconds: float = 0.0
 
 
 def choose_networks(
@@ -188,10 +192,14 @@ def _ranking(
     sample = _Sample(settings, data, chosen)
     ranked: list[RankedNetwork] = []
     slow: dict[str, float] = {}
-    for name in names:
+    waiting = list(names)
+    while waiting:
+        # Once one is too slow, the least accurate ones come first, which are the fastest mostly,
+        # until one can be afforded.
+        name = waiting.pop(-1 if slow and not ranked else 0)
         if seconds is not None:
             spent = time.perf_counter() - began
-            if (ranked or slow) and spent > _SHARE * seconds:
+            if (ranked or slow) and spent > (_SHARE if ranked else _FINDING_SHARE) * seconds:
                 break
             speed = sample.speed(name)
             if count / speed > seconds - spent:
@@ -232,16 +240,13 @@ def _fastest(
             if count / speed <= seconds or size == _SMALLEST:
                 break
             size = max(_SMALLEST, size - _STEP)
+    took = count / speed
     at = "" if size is None else f" at {size} pixels (model.input_size={size})"
-    return NetworkChoice(
-        (name,),
-        (
-            *ranking.slow_note(count),
-            f"takes {name}{at}, for lack of time: {count:,} pictures to describe, about "
-            f"{count / speed:.0f} s",
-        ),
-        size,
+    notes = (
+        *ranking.slow_note(count),
+        f"takes {name}{at}, for lack of time: {count:,} pictures to describe, about {took:.0f} s",
     )
+    return NetworkChoice((name,), notes, size, 0.0 if took <= seconds else took)
 
 
 def _joined(group: Sequence[RankedNetwork]) -> str:

@@ -105,7 +105,7 @@ class _Clocked:
         (None, ["a", "b"], ("b", "a"), None),
         (1.5, ["b"], ("b",), None),  # the better one cannot be afforded, so it is not ranked
         (0.52, [], ("b",), 160),  # half of the pixels: 224 / sqrt(2) = 158, and the next size fits
-        (0.01, [], ("b",), 96),  # nothing fits
+        (0.01, [], ("b",), 96),  # nothing fits, and that is told
     ],
 )
 def test_what_cannot_be_afforded_is_not_ranked_and_the_fastest_gets_smaller_pictures(
@@ -127,6 +127,19 @@ def test_what_cannot_be_afforded_is_not_ranked_and_the_fastest_gets_smaller_pict
     choice = choose_networks(settings, digits, None if budget is None else budget * pictures)
     assert sample.ranked == ranked
     assert (choice.networks, choice.input_size) == (taken, size)
+    assert (choice.seconds > 0) is (budget == 0.01)
+
+
+def test_where_the_best_known_network_is_too_slow_the_fastest_is_found_first(
+    digits: PictureData, settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = len(digits.split.train) + len(digits.split.val)
+    sample = _Clocked({"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0})
+    monkeypatch.setattr(ranking, "_Sample", sample)
+    monkeypatch.setattr(ranking, "_known", lambda *_: ["a", "b", "c", "d"])
+    choice = choose_networks(settings, digits, 2.5 * pictures)
+    assert sample.ranked == ["d", "c"] and choice.networks[0] == "d"
+    assert all(name in choice.notes[1] for name in ("a", "b"))
 
 
 def photo_folder(root: Path) -> Path:
