@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import cohen_kappa_score
 
 from src.machine.subprocesses import ROOT, import_environment
+from tests.entries.conftest import Run
 
 EXAMPLES = ROOT / "docs" / "extending"
 QUIET = ("tracking=none", "trainer.max_epochs=1", "runtime=float32")
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLES, tmp_path / "my plugins"))
 
 
-def run(
+def start(
     place: Path, entry: str, *words: str, variable: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     environment = os.environ | import_environment()
@@ -55,7 +56,7 @@ def summary_of(done: subprocess.CompletedProcess[str]) -> dict:
 def test_its_keys_are_typed_and_have_defaults(folder: Path, by_variable: bool) -> None:
     named = () if by_variable else (f"plugins={folder}",)
     words = ("model=mixer", "augment=inverting", "--cfg", "job")
-    done = run(folder.parent, "train", *named, *words, variable=folder if by_variable else None)
+    done = start(folder.parent, "train", *named, *words, variable=folder if by_variable else None)
     assert done.returncode == 0, done.stderr
     plain = yaml.safe_load(done.stdout)
     assert plain["model"]["width"] == 64 and plain["model"]["frozen_stages"] == 0
@@ -71,14 +72,14 @@ def test_its_keys_are_typed_and_have_defaults(folder: Path, by_variable: bool) -
         (["model=projections", "model.knn.neighbours=3"], ["model.knn", "changes nothing"]),
     ],
 )
-def test_a_wrong_value_is_named(folder: Path, words: list[str], parts: list[str]) -> None:
-    done = run(folder.parent, "train", f"plugins={folder}", *words, "--cfg", "job")
+def test_a_wrong_value_is_named(run: Run, folder: Path, words: list[str], parts: list[str]) -> None:
+    done = run("src.train", f"plugins={folder}", *words, "--cfg", "job")
     assert done.returncode == 2 and all(part in done.stderr for part in parts), done.stderr
 
 
 def test_what_is_not_named_is_not_imported(folder: Path) -> None:
     (folder / "mixer.py").write_text("raise SystemExit('imported')\n")
-    done = run(folder, "train", "model=mixer")  # not even where the command runs
+    done = start(folder, "train", "model=mixer")  # not even where the command runs
     assert done.returncode == 2 and "imported" not in done.stderr
     assert "it must be one of cnn" in done.stderr
 
@@ -94,27 +95,27 @@ def test_what_is_not_named_is_not_imported(folder: Path) -> None:
     ],
 )
 def test_a_network_that_lacks_something_says_what(
-    folder: Path, tmp_path: Path, old: str, new: str, parts: list[str]
+    run: Run, folder: Path, tmp_path: Path, old: str, new: str, parts: list[str]
 ) -> None:
     file = folder / "mixer.py"
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new))
     words = ("model=mixer", "data=folder", f"data.root={tmp_path}", f"output_dir={tmp_path}/out")
-    done = run(tmp_path, "train", f"plugins={folder}", *words)
+    done = run("src.train", f"plugins={folder}", *words)
     assert done.returncode == 2 and not (tmp_path / "out").exists()
     assert all(part in done.stderr for part in [*parts, str(file)]), done.stderr
 
 
-def test_a_file_with_a_mistake_is_named_with_its_line(folder: Path) -> None:
+def test_a_file_with_a_mistake_is_named_with_its_line(run: Run, folder: Path) -> None:
     (folder / "broken.py").write_text("x = 1\ny = 1 / 0\n")
-    done = run(folder.parent, "train", f"plugins={folder}")
+    done = run("src.train", f"plugins={folder}")
     assert done.returncode == 2
     assert f"{folder}/broken.py, line 2" in done.stderr and "ZeroDivisionError" in done.stderr
 
 
-def test_a_file_named_as_another_module_is_refused(folder: Path) -> None:
+def test_a_file_named_as_another_module_is_refused(run: Run, folder: Path) -> None:
     (folder / "random.py").write_text("")
-    done = run(folder.parent, "train", f"plugins={folder}")
+    done = run("src.train", f"plugins={folder}")
     assert done.returncode == 2 and "name of another module, random" in done.stderr
 
 
@@ -129,7 +130,7 @@ def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
     plugins = f"plugins={folder}"
     words = ("model=mixer", "data=npz", f"data.root={tmp_path}/digits.npz", "augment=inverting")
     out = f"output_dir={tmp_path}/out"
-    summary = summary_of(run(tmp_path, "train", plugins, *words, out, *QUIET))
+    summary = summary_of(start(tmp_path, "train", plugins, *words, out, *QUIET))
     run_dir = Path(summary["run_dir"])
     table = pyarrow.parquet.read_table(next(run_dir.glob("predictions/val*.parquet")))
     truth, guesses = table["target"].to_pylist(), table["prediction"].to_pylist()
@@ -137,9 +138,9 @@ def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
     assert summary["metrics"]["val/kappa"] == pytest.approx(expected)
     assert plugins in summary["command"].replace("'", "")
 
-    refused = run(tmp_path, "evaluate", f"run={run_dir}", out)
+    refused = start(tmp_path, "evaluate", f"run={run_dir}", out)
     assert refused.returncode == 2 and "plugins=FOLDER" in refused.stderr
-    again = run(tmp_path, "evaluate", plugins, f"run={run_dir}", "split=val", out)
+    again = start(tmp_path, "evaluate", plugins, f"run={run_dir}", "split=val", out)
     assert again.returncode == 0, again.stderr
     assert f"{summary['metrics']['val/accuracy']:.4f}" in again.stdout
 
@@ -152,7 +153,7 @@ def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
         "answer = open_predictor(Path('.')).answer([np.array(Image.open('example.png'))])\n"
         "print(answer.sum())\n"
     )
-    served = subprocess.run(
+    served = subprocess.start(
         [sys.executable, "-I", "-c", program],
         cwd=bundle,
         capture_output=True,
@@ -161,7 +162,7 @@ def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
     )
     assert served.returncode == 0 and float(served.stdout) == pytest.approx(1, abs=1e-4)
     picture = bundle / "example.png"
-    labelled = run(tmp_path, "predict", plugins, f"run={run_dir}", f"images={picture}", out)
+    labelled = start(tmp_path, "predict", plugins, f"run={run_dir}", f"images={picture}", out)
     assert labelled.returncode == 0 and "digit" in labelled.stdout, labelled.stderr
 
 
@@ -169,12 +170,12 @@ def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
 def test_a_descriptor_and_a_classifier_of_ones_own(folder: Path, tmp_path: Path) -> None:
     out = f"output_dir={tmp_path}/out"
     words = ("model=projections", "model.projections.bins=6", "tracking=none", out)
-    summary = summary_of(run(tmp_path, "train", f"plugins={folder}", *words))
+    summary = summary_of(start(tmp_path, "train", f"plugins={folder}", *words))
     assert summary["metrics"]["val/accuracy"] > 0.85
     labelled = (f"run={summary['run_dir']}", f"images={summary['run_dir']}/model/example.png", out)
-    refused = run(tmp_path, "predict", *labelled)
+    refused = start(tmp_path, "predict", *labelled)
     assert refused.returncode == 2 and "plugins=FOLDER" in refused.stderr
-    assert run(tmp_path, "predict", f"plugins={folder}", *labelled).returncode == 0
+    assert start(tmp_path, "predict", f"plugins={folder}", *labelled).returncode == 0
 
 
 @pytest.mark.slow
@@ -188,7 +189,7 @@ def test_a_sweep_races_over_them(folder: Path, tmp_path: Path) -> None:
         "tracking=none",
         f"output_dir={tmp_path}/out",
     )
-    done = run(tmp_path, "sweep", f"plugins={folder}", *words)
+    done = start(tmp_path, "sweep", f"plugins={folder}", *words)
     assert done.returncode == 0, done.stderr
     models = {
         yaml.safe_load(config.read_text())["model"]["name"]

@@ -128,7 +128,7 @@ def test_metadata_cannot_name_other_code(target: str, tmp_path: Path) -> None:
     metadata = json.loads(path.read_text())
     metadata["network"]["target"] = target
     path.write_text(json.dumps(metadata))
-    with pytest.raises(ValueError, match="is no network"):
+    with pytest.raises(ValueError, match=r"not under src\.models"):
         open_predictor(tmp_path / "model", CPU)
 
 
