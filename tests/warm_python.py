@@ -7,6 +7,7 @@ and ends as any Python does. How a command starts from nothing is for tests that
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import runpy
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +125,18 @@ def _main() -> None:
     os.environ.clear()
     os.environ.update(asked["environment"])
     sys.argv[:] = [asked["module"], *asked["words"]]
-    runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    # As Python ends, but for its last look for cycles among all that torch and MLflow have made:
+    # two seconds a command, as every page of the server's memory is copied for it.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
