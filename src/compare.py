@@ -17,7 +17,7 @@ from src.config.console import written_to
 from src.config.finished import CompareSettings
 
 
-def compare(settings: CompareSettings, words: Sequence[str]) -> None:
+def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
     """Print the leaderboard and the verdict, and leave a report beside the runs and in MLflow.
 
     With `ensemble`, a combination of the runs is made and compared with them.

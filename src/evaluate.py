@@ -18,7 +18,7 @@ from src.runs.folder import RunFolder
 from src.runs.seal import refuse_changed
 
 
-def evaluate(settings: EvaluateSettings, words: Sequence[str]) -> None:
+def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
     """Predict the part, print its metrics, and keep both with the run."""
     try:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))

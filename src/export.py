@@ -19,7 +19,7 @@ from src.runs.folder import RunFolder
 from src.runs.seal import refuse_changed
 
 
-def export(settings: ExportSettings, words: Sequence[str]) -> None:
+def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
     """Write the variants beside the run, print how they compare, and log the choice."""
     try:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))

@@ -19,7 +19,7 @@ from src.runs.folder import RunFolder
 from src.runs.seal import RECORD, refuse_changed
 
 
-def predict(settings: PredictSettings, words: Sequence[str]) -> None:
+def predict(settings: PredictSettings, overrides: Sequence[str]) -> None:
     """Label the pictures, and say on standard error where the answers are."""
     try:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))

@@ -15,7 +15,7 @@ from src.config.compose import compose_settings
 from src.config.finished import SelectSettings
 
 
-def select(settings: SelectSettings, words: Sequence[str]) -> None:
+def select(settings: SelectSettings, overrides: Sequence[str]) -> None:
     """Choose, and print what was done."""
     from src.selection.choose import choose
 

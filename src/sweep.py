@@ -16,12 +16,12 @@ from src.config.sweep import SweepSettings, read_sweep_settings
 _WIDTH = 100  # of what is no terminal
 
 
-def sweep(settings: SweepSettings, words: Sequence[str], *, config_name: str) -> None:
+def sweep(settings: SweepSettings, overrides: Sequence[str], *, config_name: str) -> None:
     """Run a study, or go on with it, and print its result."""
     from src.reporting.sweep_report import format_result
     from src.sweeps.race import run_sweep
 
-    record = run_sweep(settings, words, config_name)
+    record = run_sweep(settings, overrides, config_name)
     print(format_result(record, shutil.get_terminal_size((_WIDTH, 24)).columns))
     print(f"summary: {settings.study_folder / 'sweep.json'}", flush=True)
 

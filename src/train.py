@@ -12,19 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.config.command_line import ChildEnded, run_entry
-from src.config.plugins import plugin_words
+from src.config.plugins import plugin_overrides
 from src.config.schema import RunSettings
 from src.data.sources.listing import existing_root
 from src.machine.subprocesses import end_with_parent, run_bound
 from src.runs.resume_settings import read_run_settings
 
 
-def train(settings: RunSettings, words: Sequence[str]) -> None:
+def train(settings: RunSettings, overrides: Sequence[str]) -> None:
     """Run the experiment and print where its summary lies."""
-    if settings.trainer.devices != 1 and list(words) != sys.argv[1:]:
+    if settings.trainer.devices != 1 and list(overrides) != sys.argv[1:]:
         # For each further device Lightning repeats the command line of this process, which in a
         # multirun means all jobs and not this one: such a job gets a process of its own.
-        if code := run_bound([sys.executable, "-m", "src.train", *words]):
+        if code := run_bound([sys.executable, "-m", "src.train", *overrides]):
             raise ChildEnded(code)
         return
 
@@ -35,7 +35,7 @@ def train(settings: RunSettings, words: Sequence[str]) -> None:
     from src.runs.experiment import run_experiment
 
     check_network(settings)
-    command = shlex.join(["python", "-m", "src.train", *plugin_words(), *words])
+    command = shlex.join(["python", "-m", "src.train", *plugin_overrides(), *overrides])
     summary = run_experiment(settings, command=command)
     if summary is not None:  # None in the further processes of a run on several devices
         print(f"summary: {summary.run_dir}/summary.json", flush=True)

@@ -15,7 +15,7 @@ from src.config.compose import compose_settings
 from src.config.finished import VerifySettings
 
 
-def verify(settings: VerifySettings, words: Sequence[str]) -> bool:
+def verify(settings: VerifySettings, overrides: Sequence[str]) -> bool:
     """Print a line for each fault and how much was checked; returns whether all is well."""
     from src.verification.targets import verify_all
 

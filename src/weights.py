@@ -17,9 +17,9 @@ from src.config.compose import compose_settings
 from src.config.models import WeightsSettings
 
 
-def weights(settings: WeightsSettings, words: Sequence[str]) -> None:
+def weights(settings: WeightsSettings, overrides: Sequence[str]) -> None:
     """Print one table, and how a network of it is named."""
-    # timm and torchvision take a moment, which help and wrong words should not wait for.
+    # timm and torchvision take a moment, which help and wrong overrides should not wait for.
     from src.models.weights import loadable
     from src.reporting.terminal import format_weights
 

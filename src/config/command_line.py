@@ -20,7 +20,7 @@ import yaml
 from src.config.checks import ConfigError, Settings, to_plain
 from src.config.compose import expand, groups
 from src.config.console import on_plain_output
-from src.config.credentials import problem_of_words, without_password
+from src.config.credentials import problem_of_overrides, without_password
 from src.config.plugins import take_plugins
 from src.machine.failures import RunFailed, explained
 from src.machine.interruption import Interrupted, Interruption
@@ -44,7 +44,7 @@ class ChildEnded(Exception):
 class Invocation:
     """A command line taken apart."""
 
-    words: list[str]
+    overrides: list[str]
     multirun: bool = False
     help: bool = False
     show_config: bool = False
@@ -56,7 +56,7 @@ def parse(argv: Sequence[str]) -> Invocation:
     Raises:
         ConfigError: an unknown flag.
     """
-    words: list[str] = []
+    overrides: list[str] = []
     flags = {"multirun": False, "help": False, "show_config": False}
     rest = iter(argv)
     for word in rest:
@@ -75,13 +75,13 @@ def parse(argv: Sequence[str]) -> Invocation:
         elif word.startswith("-"):
             raise ConfigError(f"there is no flag {word}: the flags are {_FLAGS}.")
         else:
-            words.append(word)
-    return Invocation(words, **flags)
+            overrides.append(word)
+    return Invocation(overrides, **flags)
 
 
 def take_config_name(argv: Sequence[str], default: str) -> tuple[list[str], str]:
-    """The words without `--config-name NAME` (or `-cn NAME`), and NAME, or `default`."""
-    words: list[str] = []
+    """The overrides without `--config-name NAME` (or `-cn NAME`), and NAME, or `default`."""
+    overrides: list[str] = []
     name = default
     rest = iter(argv)
     for word in rest:
@@ -89,8 +89,8 @@ def take_config_name(argv: Sequence[str], default: str) -> tuple[list[str], str]
         if flag in ("--config-name", "-cn"):
             name = (value if equals else next(rest, "")).removesuffix(".yaml")
         else:
-            words.append(word)
-    return words, name
+            overrides.append(word)
+    return overrides, name
 
 
 @on_plain_output
@@ -110,19 +110,19 @@ def run_entry(
 
     Args:
         description: first lines of the help.
-        read_settings: `key=value` words of one job -> its settings; ConfigError where wrong.
-        action: what to do with the settings of a job and the words they came from.
-        argv: the words after the program's name; None for the process's own.
+        read_settings: `key=value` overrides of one job -> its settings; ConfigError where wrong.
+        action: what to do with the settings of a job and the overrides they came from.
+        argv: the overrides after the program's name; None for the process's own.
     """
     todo: list[tuple[S, list[str]]] = []
 
     def read() -> None:
         # Before anything is looked at, because whatever is wrong with a word repeats the word.
-        if problem := problem_of_words([*sys.argv[1:], *(argv or ())]):
+        if problem := problem_of_overrides([*sys.argv[1:], *(argv or ())]):
             raise ConfigError(problem)
         invocation = parse(sys.argv[1:] if argv is None else argv)
-        invocation = replace(invocation, words=take_plugins(invocation.words))
-        jobs = list(expand(invocation.words)) if invocation.multirun else [invocation.words]
+        invocation = replace(invocation, overrides=take_plugins(invocation.overrides))
+        jobs = list(expand(invocation.overrides)) if invocation.multirun else [invocation.overrides]
         settings = [read_settings(job) for job in jobs]
         if invocation.help:
             print(_help(description, settings[0]))
@@ -134,9 +134,9 @@ def run_entry(
 
     with _progress_shown():
         worst = _guarded(read)
-        for settings, words in todo:
+        for settings, overrides in todo:
             folder = Path(getattr(settings, "output_dir", Path.cwd()))
-            code = _guarded(partial(action, settings, words), folder)
+            code = _guarded(partial(action, settings, overrides), folder)
             worst = max(worst, code)
             if code >= 128:  # a person stopped it: the later jobs are not wanted either
                 break

@@ -1,4 +1,4 @@
-"""From command-line words to validated settings, and plain words for what is wrong with them."""
+"""Compose command-line overrides into validated settings, with plain sentences for mistakes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ __all__ = [
     "expand",
     "groups",
     "leaves",
+    "override_of",
     "value_of",
-    "word_of",
 ]
 
 T = TypeVar("T")
@@ -64,14 +64,14 @@ def groups(*folders: Path) -> dict[str, list[str]]:
     return found
 
 
-def expand(words: Sequence[str]) -> Iterator[list[str]]:
+def expand(overrides: Sequence[str]) -> Iterator[list[str]]:
     """The jobs of a multirun: every combination of `key=a,b,c`, `key=range(...)`, `key=glob(...)`.
 
     Raises:
         ConfigError: a word that is no override.
     """
     choices: list[list[str]] = []
-    for word in words:
+    for word in overrides:
         key, _, value = word.partition("=")
         if is_literal(key):
             # A list of plain words is no path; everything else is one, commas and all.
@@ -93,7 +93,7 @@ def expand(words: Sequence[str]) -> Iterator[list[str]]:
 
 
 def compose_plain(
-    words: Sequence[str],
+    overrides: Sequence[str],
     config_name: str,
     folders: tuple[Path, ...] = (CONF,),
     cls: type = RunSettings,
@@ -101,7 +101,7 @@ def compose_plain(
     """Compose <config_name>.yaml with command-line overrides into plain containers.
 
     Args:
-        words: as on the command line.
+        overrides: as on the command line.
         config_name: of a file in the first folder.
         folders: hold the config groups, beside those of the plugins.
         cls: the settings that it is about, which bring the defaults.
@@ -110,19 +110,19 @@ def compose_plain(
         ConfigError: a word that is no override, an unknown key or option.
     """
     literal: dict[str, Any] = {}
-    overrides: dict[str, Override] = {}
-    for word in words:
+    parsed: dict[str, Override] = {}
+    for word in overrides:
         key, equals, _ = word.partition("=")
         if equals and is_literal(key):
             literal[key] = value_of(word)
         else:
-            overrides[word] = _parse(word)
-            if overrides[word].is_sweep_override():
+            parsed[word] = _parse(word)
+            if parsed[word].is_sweep_override():
                 raise ConfigError(f"{word!r} names several values: add -m to run them one by one.")
     folders = _with_plugins(folders)
     options = groups(*folders)
-    chosen = [word for word, o in overrides.items() if o.key_or_group in options]
-    values = {word: o for word, o in overrides.items() if word not in chosen}
+    chosen = [word for word, o in parsed.items() if o.key_or_group in options]
+    values = {word: o for word, o in parsed.items() if word not in chosen}
     try:
         plain = _completed(config_name, folders, tuple(chosen), cls)
         # Hydra would compose anew for every other value, a quarter of a second: a sweep, which
@@ -132,13 +132,13 @@ def compose_plain(
         if further:
             # `++`, for Hydra does not know the keys that conf/ leaves to their defaults.
             known = _keys(plain)
-            words = [f"++{w}" if values[w].get_key_element() in known else w for w in further]
-            plain = _completed(config_name, folders, (*chosen, *words), cls)
+            stated = [f"++{w}" if values[w].get_key_element() in known else w for w in further]
+            plain = _completed(config_name, folders, (*chosen, *stated), cls)
         for word, override in values.items():
             if word not in further:
                 _put(plain, override.key_or_group, override.value())
     except (HydraException, OmegaConfBaseException) as error:
-        raise _explained(error, overrides, config_name, folders, cls) from None
+        raise _explained(error, parsed, config_name, folders, cls) from None
     for key, value in literal.items():
         _put(plain, key, value)
     return plain
@@ -153,10 +153,10 @@ def _is_plain(override: Override, plain: Mapping[str, Any]) -> bool:
 
 
 def _completed(
-    config_name: str, folders: tuple[Path, ...], words: tuple[str, ...], cls: type
+    config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...], cls: type
 ) -> dict[str, Any]:
     """What Hydra composes, with the defaults of the settings."""
-    return completed(cls, copy.deepcopy(_composed(config_name, folders, words).plain))
+    return completed(cls, copy.deepcopy(_composed(config_name, folders, overrides).plain))
 
 
 def _with_plugins(folders: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -171,13 +171,15 @@ class _Composition(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _composed(config_name: str, folders: tuple[Path, ...], words: tuple[str, ...]) -> _Composition:
+def _composed(
+    config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
+) -> _Composition:
     """What Hydra makes of it. It takes a quarter of a second, and the trials of a sweep differ in
     values, not in the groups that they choose: hence the cache."""
     further = ",".join(f"'file://{_quoted(folder)}'" for folder in folders[1:])
     path = [f"hydra.searchpath=[{further}]"] if further else []
     with initialize_config_dir(str(folders[0]), version_base="1.3"):
-        composed = compose(config_name, [*path, *words], return_hydra_config=True)
+        composed = compose(config_name, [*path, *overrides], return_hydra_config=True)
     choices = {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
     with open_dict(composed):
         del composed["hydra"]
@@ -191,22 +193,22 @@ def _quoted(path: Path) -> str:
     return str(path).replace("\\", "\\\\").replace("'", "\\'")
 
 
-def compose_settings(cls: type[T], words: Sequence[str], config_name: str = "config") -> T:
+def compose_settings(cls: type[T], overrides: Sequence[str], config_name: str = "config") -> T:
     """Compose and validate; nothing heavier than Hydra is imported.
 
     Raises:
-        ConfigError: anything wrong with the words, in one plain sentence.
+        ConfigError: anything wrong with the overrides, in one plain sentence.
     """
-    return from_plain(cls, compose_plain(words, config_name, cls=cls))
+    return from_plain(cls, compose_plain(overrides, config_name, cls=cls))
 
 
 def chosen_options(
-    words: Sequence[str], config_name: str, folders: tuple[Path, ...] = (CONF,)
+    overrides: Sequence[str], config_name: str, folders: tuple[Path, ...] = (CONF,)
 ) -> dict[str, str]:
-    """The option that each config group has with these words, of which values are left out."""
+    """The option that each config group has with these overrides, of which values are left out."""
     folders = _with_plugins(folders)
     known = groups(*folders)
-    chosen = tuple(word for word in words if word.partition("=")[0] in known)
+    chosen = tuple(word for word in overrides if word.partition("=")[0] in known)
     choices = _composed(config_name, folders, chosen).choices
     return {group: option for group, option in choices.items() if group in known}
 
@@ -221,7 +223,7 @@ def leaves(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def word_of(key: str, value: Any) -> str:
+def override_of(key: str, value: Any) -> str:
     """The word that gives `key` this value (plain, as deep as you like): `value_of` undone."""
     if isinstance(value, str) and is_literal(key) and value not in _WORDS:
         return f"{key}={value}"

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 __all__ = [
     "credentials_problem",
-    "problem_of_words",
+    "problem_of_overrides",
     "texts_of",
     "without_password",
 ]
@@ -74,7 +74,7 @@ def credentials_problem(value: str, key: str = "") -> str | None:
     return None
 
 
-def problem_of_words(words: Sequence[str]) -> str | None:
+def problem_of_overrides(words: Sequence[str]) -> str | None:
     """The same of the words of a command line, the first that holds any, as a whole sentence."""
     for number, word in enumerate(words, start=1):
         key, equals, value = word.partition("=")

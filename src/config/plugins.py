@@ -28,7 +28,7 @@ __all__ = [
     "loaded_plugins",
     "plugin_folders",
     "plugin_of",
-    "plugin_words",
+    "plugin_overrides",
     "take_plugins",
 ]
 
@@ -61,14 +61,14 @@ class Plugin:
         return sorted(file.relative_to(self.root) for file in found)
 
 
-def take_plugins(words: Sequence[str]) -> list[str]:
-    """Import the plugins that `plugins=...` names; return the other words.
+def take_plugins(overrides: Sequence[str]) -> list[str]:
+    """Import the plugins that `plugins=...` names; return the other overrides.
 
     Raises:
         ConfigError: there is no such folder or module, or it cannot be imported.
     """
     prefix = f"{_KEY}="
-    named = [word.removeprefix(prefix) for word in words if word.startswith(prefix)]
+    named = [word.removeprefix(prefix) for word in overrides if word.startswith(prefix)]
     for value in named:
         if not value.strip(os.pathsep + " "):
             raise ConfigError(f"{_KEY} is empty: name a folder or a module, or leave it out.")
@@ -76,10 +76,10 @@ def take_plugins(words: Sequence[str]) -> list[str]:
     if wanted:
         os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys(wanted))
     loaded_plugins()
-    return [word for word in words if not word.startswith(prefix)]
+    return [word for word in overrides if not word.startswith(prefix)]
 
 
-def plugin_words() -> list[str]:
+def plugin_overrides() -> list[str]:
     """Return the word that names this process's plugins on a command line; none without any."""
     named = _names(os.environ.get(VARIABLE, ""))
     return [f"{_KEY}={os.pathsep.join(named)}"] if named else []

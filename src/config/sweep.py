@@ -16,7 +16,7 @@ from src.config.compose import (
     chosen_options,
     compose_plain,
     leaves,
-    word_of,
+    override_of,
 )
 from src.config.metrics import METRICS
 from src.config.schema import RunSettings
@@ -30,7 +30,7 @@ __all__ = [
     "SamplerSettings",
     "SweepSettings",
     "WorkersSettings",
-    "base_words",
+    "base_overrides",
     "read_sweep_settings",
 ]
 
@@ -228,7 +228,7 @@ class DashboardSettings(Settings):
         return _study_folder(self.output_dir, self.study)
 
 
-def read_sweep_settings(words: Sequence[str], config_name: str) -> SweepSettings:
+def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSettings:
     """Return the settings of the study sweeps/<config_name>.yaml with these overrides.
 
     Raises:
@@ -240,26 +240,26 @@ def read_sweep_settings(words: Sequence[str], config_name: str) -> SweepSettings
             f"there is no sweeps/{config_name}.yaml: there are {', '.join(known)}"
             f"{nearest(config_name, known)}."
         )
-    for word in words:
+    for word in overrides:
         key = word.partition("=")[0]
         if key == "model":
             raise ConfigError(f"{word}: the families decide the model; say families=[...].")
         if key == "resume":
             raise ConfigError("resume: the same command goes on with an unfinished study.")
-    plain = compose_plain(_shared(words), config_name, _FOLDERS)
+    plain = compose_plain(_shared(overrides), config_name, _FOLDERS)
     if plain.get("study") is None:
         plain["study"] = config_name
     return from_plain(SweepSettings, plain)
 
 
-def base_words(words: Sequence[str], config_name: str) -> list[str]:
+def base_overrides(overrides: Sequence[str], config_name: str) -> list[str]:
     """Return the overrides that all trials share on a command line of src.train.
 
     Args:
-        words, config_name: as `read_sweep_settings` took them.
+        overrides, config_name: as `read_sweep_settings` took them.
     """
     usual = chosen_options([], "config")
-    shared = _shared(words)
+    shared = _shared(overrides)
     chosen = [
         f"{group}={option}"
         for group, option in chosen_options(shared, config_name, _FOLDERS).items()
@@ -268,15 +268,15 @@ def base_words(words: Sequence[str], config_name: str) -> list[str]:
     reference = leaves(compose_plain(chosen, "config"))
     of_run = {f.name for f in dataclasses.fields(RunSettings)}
     differing = [
-        word_of(key, value)
+        override_of(key, value)
         for key, value in leaves(compose_plain(shared, config_name, _FOLDERS)).items()
         if key.partition(".")[0] in of_run
         and not key.startswith(("model.", *_PLACES))
         and reference.get(key) != value
     ]
-    return [*chosen, *differing, *(word for word in words if word not in shared)]
+    return [*chosen, *differing, *(word for word in overrides if word not in shared)]
 
 
-def _shared(words: Sequence[str]) -> list[str]:
+def _shared(overrides: Sequence[str]) -> list[str]:
     """Return all overrides but those of the model, which need a family to have a meaning."""
-    return [word for word in words if not word.startswith("model.")]
+    return [word for word in overrides if not word.startswith("model.")]

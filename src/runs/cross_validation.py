@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from src.config.checks import ConfigError, to_plain
-from src.config.compose import leaves, word_of
+from src.config.compose import leaves, override_of
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.splits import PARTS
@@ -99,7 +99,7 @@ def cross_validate(
 def _differences(asked: RunSettings, chosen: RunSettings) -> list[str]:
     """Return overrides with what was chosen, so that a repeated fold does not choose again."""
     before, after = leaves(to_plain(asked)), leaves(to_plain(chosen))
-    return [word_of(key, value) for key, value in after.items() if before[key] != value]
+    return [override_of(key, value) for key, value in after.items() if before[key] != value]
 
 
 class _CrossValidation(Run):

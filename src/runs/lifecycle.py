@@ -21,7 +21,7 @@ import yaml
 from numpy.typing import NDArray
 
 from src.config.checks import ConfigError, to_plain
-from src.config.plugins import plugin_words
+from src.config.plugins import plugin_overrides
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.machine.disk import refusal
@@ -303,7 +303,7 @@ class Run(ABC):
         if self.parent is not None:  # the larger run says how all of it goes on
             return
         command = shlex.join(
-            ["python", "-m", "src.train", *plugin_words(), f"resume={self.folder.path}"]
+            ["python", "-m", "src.train", *plugin_overrides(), f"resume={self.folder.path}"]
         )
         with suppress(OSError, ValueError):  # the terminal went away
             print(f"go on with: {command}", file=sys.stderr, flush=True)

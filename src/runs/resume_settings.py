@@ -13,7 +13,7 @@ from src.config.schema import RunSettings
 from src.config.stored import stored_settings
 from src.runs.folder import RunFolder
 
-__all__ = ["effective_words", "read_run_settings"]
+__all__ = ["effective_overrides", "read_run_settings"]
 
 _CHANGEABLE = ("output_dir", "tracking.uri", "trainer.max_epochs", "trainer.max_time")
 
@@ -60,7 +60,7 @@ def read_run_settings(overrides: Sequence[str], config_name: str = "config") -> 
     return settings
 
 
-def effective_words(overrides: Sequence[str], beside: Sequence[str] = ()) -> list[str]:
+def effective_overrides(overrides: Sequence[str], beside: Sequence[str] = ()) -> list[str]:
     """Return those of `overrides` that change something in a run with all of these.
 
     Families of a sweep share overrides, and not all of them concern each family.

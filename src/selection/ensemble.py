@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from src.config.checks import ConfigError
-from src.config.compose import compose_plain, word_of
+from src.config.compose import compose_plain, override_of
 from src.config.finished import CompareSettings
 from src.config.models import ModelSettings, NetworkSettings
 from src.config.schema import RunSettings
@@ -68,8 +68,8 @@ def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary
 
 
 def _made(run: RunSettings, names: list[str], settings: CompareSettings) -> RunSummary | None:
-    words = [f"ensemble={str(settings.ensemble).lower()}", word_of("runs", names)]
-    command = ["python", "-m", "src.compare", *words, f"output_dir={settings.output_dir}"]
+    overrides = [f"ensemble={str(settings.ensemble).lower()}", override_of("runs", names)]
+    command = ["python", "-m", "src.compare", *overrides, f"output_dir={settings.output_dir}"]
     try:
         return run_experiment(run, command=shlex.join(command))
     except NothingGained as outcome:

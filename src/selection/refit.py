@@ -18,10 +18,10 @@ import yaml
 
 from src.config.checks import ConfigError, to_plain
 from src.config.command_line import ChildEnded
-from src.config.compose import compose_settings, leaves, word_of
+from src.config.compose import compose_settings, leaves, override_of
 from src.config.features import ClassicalSettings
 from src.config.models import NetworkSettings
-from src.config.plugins import plugin_words
+from src.config.plugins import plugin_overrides
 from src.config.schema import CrossValidationSettings, RunSettings
 from src.data.splitting.splits import Split
 from src.machine.subprocesses import run_bound
@@ -156,13 +156,15 @@ def _train_on_devices(folder: RunFolder, settings: RunSettings) -> None:
 
 def _command(chosen: RunSummary, settings: RunSettings) -> str:
     """Return the command of this training: the chosen run's overrides, and those that differ."""
-    words = [word for word in shlex.split(chosen.command) if not word.startswith("plugins=")]
-    if words[:3] == _TRAIN and not any(word.startswith("resume=") for word in words):
+    overrides = [word for word in shlex.split(chosen.command) if not word.startswith("plugins=")]
+    if overrides[:3] == _TRAIN and not any(word.startswith("resume=") for word in overrides):
         try:
-            typed = leaves(to_plain(compose_settings(RunSettings, words[3:])))
+            typed = leaves(to_plain(compose_settings(RunSettings, overrides[3:])))
         except ConfigError:  # of another version
             typed = {}
         if typed.keys() == (wanted := leaves(to_plain(settings))).keys():
-            further = [word_of(key, v) for key, v in wanted.items() if typed[key] != v]
-            return without_password(shlex.join([*_TRAIN, *plugin_words(), *words[3:], *further]))
+            further = [override_of(key, v) for key, v in wanted.items() if typed[key] != v]
+            return without_password(
+                shlex.join([*_TRAIN, *plugin_overrides(), *overrides[3:], *further])
+            )
     return shlex.join(["python", "-m", "src.select", f"run={chosen.run_dir}", "refit=true"])

@@ -11,13 +11,13 @@ from typing import Any
 import yaml
 
 from src.config.checks import ConfigError, nearest
-from src.config.compose import SWEEPS, chosen_options, compose_plain, groups, leaves, word_of
+from src.config.compose import SWEEPS, chosen_options, compose_plain, groups, leaves, override_of
 from src.config.plugins import plugin_folders
 from src.machine.imports import is_foreign
-from src.runs.resume_settings import effective_words, read_run_settings
+from src.runs.resume_settings import effective_overrides, read_run_settings
 from src.search.space import Family, Parameter, Value, parse_space
 
-__all__ = ["default_values", "load_families", "words_of"]
+__all__ = ["default_values", "load_families", "overrides_of"]
 
 _SPACES = SWEEPS / "spaces"
 _FILE_KEYS = {"words", "use", "space"}
@@ -54,15 +54,15 @@ def load_families(
     return families
 
 
-def words_of(family: Family, base: Sequence[str], values: Mapping[str, Value]) -> list[str]:
+def overrides_of(family: Family, base: Sequence[str], values: Mapping[str, Value]) -> list[str]:
     """Return the overrides of a trial: the family's, those of the base that it uses, its values."""
     shared = _shared(family.words, tuple(base))
-    return [*family.words, *shared, *(word_of(key, value) for key, value in values.items())]
+    return [*family.words, *shared, *(override_of(key, value) for key, value in values.items())]
 
 
 @cache  # composing takes a while, and is the same for every trial of a family
-def _shared(words: tuple[str, ...], base: tuple[str, ...]) -> list[str]:
-    return effective_words(base, words)
+def _shared(overrides: tuple[str, ...], base: tuple[str, ...]) -> list[str]:
+    return effective_overrides(base, overrides)
 
 
 def default_values(family: Family, base: Sequence[str]) -> dict[str, Value]:
@@ -95,11 +95,11 @@ def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Famil
         shared = path.parent / "shared" / f"{part}.yaml"
         space |= _read(shared if shared.is_file() else _SPACES / "shared" / f"{part}.yaml")
     space |= file.get("space") or {}
-    words = tuple(file.get("words") or ())
+    overrides = tuple(file.get("words") or ())
     given = {word.partition("=")[0] for word in base}
-    known = _known([*words, *base])
+    known = _known([*overrides, *base])
     for key in space:
-        if key not in known and not _somewhere(key, space, [*words, *base]):
+        if key not in known and not _somewhere(key, space, [*overrides, *base]):
             raise ValueError(f"{key}: there is no such key{nearest(key, known)}")
     parameters = [
         parameter
@@ -115,27 +115,27 @@ def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Famil
         for parameter in parameters
         if all(constants.get(key, allowed[0]) in allowed for key, allowed in parameter.when)
     ]
-    return Family(name, words, tuple(possible), constants)
+    return Family(name, overrides, tuple(possible), constants)
 
 
-def _somewhere(key: str, space: Mapping[str, Any], words: Sequence[str]) -> bool:
+def _somewhere(key: str, space: Mapping[str, Any], overrides: Sequence[str]) -> bool:
     """Return whether the key exists under the options that its conditions name."""
     for spec in space[key] if isinstance(space[key], list) else [space[key]]:
         when = spec.get("when") if isinstance(spec, Mapping) else None
         if not when:
             return False
         chosen = [
-            word_of(other, value[0] if isinstance(value, list) else value)
+            override_of(other, value[0] if isinstance(value, list) else value)
             for other, value in when.items()
         ]
-        if key not in _known([*words, *chosen]):
+        if key not in _known([*overrides, *chosen]):
             return False
     return True
 
 
-def _known(words: Sequence[str]) -> dict[str, Any]:
+def _known(overrides: Sequence[str]) -> dict[str, Any]:
     """Return every key of a run with these overrides, config groups included, with its value."""
-    return leaves(compose_plain(words, "config")) | chosen_options(words, "config")
+    return leaves(compose_plain(overrides, "config")) | chosen_options(overrides, "config")
 
 
 def _check(family: Family, base: Sequence[str]) -> None:
@@ -145,7 +145,7 @@ def _check(family: Family, base: Sequence[str]) -> None:
         ValueError: one does not, or the family's own configuration lies outside of its space.
     """
     own = default_values(family, base)
-    settings = read_run_settings(words_of(family, base, {}))
+    settings = read_run_settings(overrides_of(family, base, {}))
     if is_foreign(settings.model._target_):
         from src.runs.build import check_network  # torch takes seconds, which others need not wait
 
@@ -158,7 +158,7 @@ def _check(family: Family, base: Sequence[str]) -> None:
                 raise ValueError(f"{parameter.key}: there is no {choice}{hint}")
     for values in _corners(family, own):
         try:
-            read_run_settings(words_of(family, base, values))
+            read_run_settings(overrides_of(family, base, values))
         except ConfigError as error:
             raise ValueError(f"the space does not fit the config: {error}") from None
 

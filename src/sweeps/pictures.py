@@ -45,15 +45,15 @@ class ChosenFamilies:
     Attributes:
         names: of files in sweeps/spaces/.
         reason: two or three lines for a person.
-        words: further overrides of the sweep.
+        overrides: further overrides of the sweep.
     """
 
     names: tuple[str, ...]
     reason: str
-    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
 
 
-def choose_families(settings: SweepSettings, words: Sequence[str] = ()) -> ChosenFamilies:
+def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> ChosenFamilies:
     """Return the families that suit the size and the number of the pictures.
 
     Where the validation part would be small, candidates are cross-validated, unless the sweep sets
@@ -61,7 +61,7 @@ def choose_families(settings: SweepSettings, words: Sequence[str] = ()) -> Chose
 
     Args:
         settings: of the sweep.
-        words: overrides that they came from.
+        overrides: what they came from.
 
     Raises:
         ConfigError: the pictures are not there, or not what they should be.
@@ -85,7 +85,7 @@ def choose_families(settings: SweepSettings, words: Sequence[str] = ()) -> Chose
         f"  {limit} on {cores} core{'s' * (cores > 1)}; families=[...] names others"
     )
     held_out = _validation_pictures(source.given_parts, count, settings)
-    given = any(word.lstrip("+~").startswith(("cv.", "pruner")) for word in words)
+    given = any(word.lstrip("+~").startswith(("cv.", "pruner")) for word in overrides)
     if (
         held_out >= _LEAST_VALIDATION
         or given

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from src.config.checks import ConfigError, to_plain
-from src.config.sweep import SweepSettings, base_words, read_sweep_settings
+from src.config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from src.machine.disk import refusal, refusal_of_folder
 from src.machine.failures import RunFailed
 from src.machine.interruption import Interrupted, Interruption
@@ -249,12 +249,12 @@ class _Sweep:
         )
 
 
-def run_sweep(settings: SweepSettings, words: Sequence[str], config_name: str) -> SweepRecord:
+def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: str) -> SweepRecord:
     """Run a study, or go on with it, and return what came of it.
 
     Args:
         settings: as `read_sweep_settings` reads them.
-        words: overrides of the command line that they came from.
+        overrides: overrides of the command line that they came from.
         config_name: of the sweep's file.
 
     Raises:
@@ -264,17 +264,17 @@ def run_sweep(settings: SweepSettings, words: Sequence[str], config_name: str) -
     """
     if reason := refusal_of_folder(Path(settings.output_dir).absolute()):
         raise ConfigError(f"output_dir is {settings.output_dir!r}: {reason}.")
-    chosen_words = list(words)
+    chosen_overrides = list(overrides)
     if isinstance(settings.families, str):
-        chosen = choose_families(settings, words)
+        chosen = choose_families(settings, overrides)
         print(chosen.reason, flush=True)
-        chosen_words += chosen.words
-        if chosen.words:
-            settings = read_sweep_settings(chosen_words, config_name)
+        chosen_overrides += chosen.overrides
+        if chosen.overrides:
+            settings = read_sweep_settings(chosen_overrides, config_name)
         settings = replace(settings, families=list(chosen.names))
-    base = base_words(chosen_words, config_name)
+    base = base_overrides(chosen_overrides, config_name)
     families = load_families(list(settings.families), base, settings.search)
-    command = shlex.join(["python", "-m", "src.sweep", "--config-name", config_name, *words])
+    command = shlex.join(["python", "-m", "src.sweep", "--config-name", config_name, *overrides])
     try:
         check_sampler(settings.sampler.name, families, len(settings.metrics))
         spec = _study_spec(settings, families, base)

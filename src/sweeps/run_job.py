@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from src.config.checks import ConfigError, to_plain
-from src.config.compose import compose_settings, leaves, word_of
+from src.config.compose import compose_settings, leaves, override_of
 from src.config.features import ClassicalSettings
 from src.config.finished import EvaluateSettings
 from src.config.schema import RunSettings
@@ -29,7 +29,7 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
 from src.runs.folder import RunFolder
 from src.runs.lifecycle import ParentLink
-from src.runs.resume_settings import effective_words, read_run_settings
+from src.runs.resume_settings import effective_overrides, read_run_settings
 from src.search.jobs import Channel, Ending, Job, NoReports
 from src.search.workers.process import run_in_process
 from src.sweeps.tasks import (
@@ -112,7 +112,7 @@ class TrialRunner:
             if key.startswith(_CHOSEN) and value != before[key]
         }
         result = Prepared(
-            words=[word_of(key, value) for key, value in chosen.items()],
+            words=[override_of(key, value) for key, value in chosen.items()],
             epochs=found.epochs,
             seconds_per_epoch=found.seconds_per_epoch,
             published=origin_of(settings).start in ("frozen", "fine-tuned"),
@@ -231,7 +231,7 @@ def _settings(
     if resume is not None and Path(resume).is_dir():
         kept = [w for w in places if w.startswith(("output_dir=", "tracking.uri="))]
         return read_run_settings([f"resume={resume}", *kept])
-    return read_run_settings([*overrides, *effective_words(places, overrides)])
+    return read_run_settings([*overrides, *effective_overrides(places, overrides)])
 
 
 def _last_and_best(curve: Sequence[float], direction: str) -> dict[str, float]:

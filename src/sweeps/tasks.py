@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from src.config.plugins import plugin_words
+from src.config.plugins import plugin_overrides
 from src.config.sweep import SweepSettings
 from src.records.trials import Finalist, TrialRecord
 from src.search.jobs import Job
 from src.search.space import Family
-from src.sweeps.families import words_of
+from src.sweeps.families import overrides_of
 
 __all__ = [
     "MeasureTest",
@@ -165,7 +165,7 @@ class SweepJobs:
     def prepare(self, family: Family, changes: Sequence[str], seconds: float | None) -> Job:
         """Return the job that measures a family's own configuration with these changes."""
         task = Prepare(self._places(final=False), seconds)
-        return Job(plain_task(task), overrides=[*words_of(family, self.base, {}), *changes])
+        return Job(plain_task(task), overrides=[*overrides_of(family, self.base, {}), *changes])
 
     def trial(self, trial: TrialRecord) -> Job:
         """Return the job that trains a trial, or goes on with its run."""
@@ -192,7 +192,7 @@ class SweepJobs:
 
     def _job(self, trial: TrialRecord, task: Task, *changes: str) -> Job:
         base = (*self.base, *self.prepared[trial.family].words)
-        overrides = words_of(self.families[trial.family], base, trial.values)
+        overrides = overrides_of(self.families[trial.family], base, trial.values)
         return Job(
             plain_task(task),
             epochs=trial.values.get("trainer.max_epochs", self.prepared[trial.family].epochs),
@@ -225,7 +225,7 @@ class SweepJobs:
         """Return overrides for where a run is kept, and how much of it."""
         settings = self.settings
         tracking = settings.tracking
-        words = [
+        overrides = [
             f"output_dir={Path(settings.output_dir).absolute()}",
             f"tracking.enabled={str(tracking.enabled).lower()}",
             f"tracking.experiment={tracking.experiment}",
@@ -233,11 +233,11 @@ class SweepJobs:
             "trainer.progress=false",
         ]
         if tracking.uri is not None:
-            words.append(f"tracking.uri={tracking.uri}")
+            overrides.append(f"tracking.uri={tracking.uri}")
         if not final:
-            words += ["tracking.log_model=false", "tracking.figures=false"]
-            words += ["tracking.system_metrics_seconds=null"]
-        return words
+            overrides += ["tracking.log_model=false", "tracking.figures=false"]
+            overrides += ["tracking.system_metrics_seconds=null"]
+        return overrides
 
 
 def commands(
@@ -252,9 +252,9 @@ def commands(
     """
     found = {trial.number: command_of(trial.words) for trial in trials if trial.words}
     if winner is not None and winner.first_seed is not None:
-        words = next(trial.words for trial in trials if trial.number == winner.trial)
+        overrides = next(trial.words for trial in trials if trial.number == winner.trial)
         alone = _NO_FOLDS if cross_validated else ()
-        found[winner.trial] = command_of(changed(words, [f"seed={winner.first_seed}", *alone]))
+        found[winner.trial] = command_of(changed(overrides, [f"seed={winner.first_seed}", *alone]))
     return found
 
 
@@ -267,5 +267,5 @@ def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:
 def command_of(overrides: Sequence[str]) -> str:
     """Return the command that repeats a trial by hand, without measuring the test part."""
     return shlex.join(
-        ["python", "-m", "src.train", *plugin_words(), *overrides, "evaluate_test=false"]
+        ["python", "-m", "src.train", *plugin_overrides(), *overrides, "evaluate_test=false"]
     )

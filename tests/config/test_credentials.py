@@ -13,7 +13,7 @@ from src.config.checks import ConfigError, to_plain
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
 from src.config.credentials import (
-    problem_of_words,
+    problem_of_overrides,
     without_password,
 )
 from src.config.stored import stored_settings
@@ -105,7 +105,7 @@ def test_the_words_that_an_entry_takes_for_itself_are_looked_at_too(
 
 @pytest.mark.parametrize("word", HARMLESS)
 def test_what_only_looks_like_it_passes(word: str) -> None:
-    assert problem_of_words([word]) is None
+    assert problem_of_overrides([word]) is None
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_what_only_looks_like_it_passes(word: str) -> None:
     ],
 )
 def test_the_sentence_names_the_key_and_what_to_do(word: str, remedy: str) -> None:
-    problem = problem_of_words([word])
+    problem = problem_of_overrides([word])
     assert problem is not None and remedy in problem
     assert problem.startswith(f"{word.partition('=')[0]}: it holds a password or token")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from src.config.credentials import problem_of_words
+from src.config.credentials import problem_of_overrides
 from src.records.trials import COMPLETE, RUNNING, TrialRecord
 from src.search.driver import Budget, Driver
 from src.search.jobs import Job
@@ -156,8 +156,8 @@ def test_the_password_comes_from_the_environment_and_the_address_holds_none(
     server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = server.url.replace(f":{PASSWORD}@", "@")
-    assert problem_of_words([f"storage={server.url}"]) is not None
-    assert problem_of_words([f"storage={address}"]) is None
+    assert problem_of_overrides([f"storage={server.url}"]) is not None
+    assert problem_of_overrides([f"storage={address}"]) is None
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     open_database(address)
     monkeypatch.delenv("PGPASSWORD")

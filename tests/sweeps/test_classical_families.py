@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from src.search.jobs import Job
-from src.sweeps.families import default_values, load_families, words_of
+from src.sweeps.families import default_values, load_families, overrides_of
 from src.sweeps.run_job import TrialRunner
 from src.sweeps.tasks import Prepare, Prepared, Train, plain_task
 
@@ -34,7 +34,7 @@ class Heard:
 @pytest.mark.parametrize("name", ["handcrafted", "embedding"])
 def test_what_is_about_networks_is_not_said_to_others(name: str) -> None:
     families = load_families([name, "mlp"], BASE)
-    words = [words_of(family, BASE, {}) for family in families]
+    words = [overrides_of(family, BASE, {}) for family in families]
     assert words[0] == [f"model={name}", "data=digits", "runtime.threads=1"]
     assert words[1] == ["model=mlp", *BASE]
 
@@ -51,7 +51,7 @@ def test_the_default_lies_within_the_space(name: str) -> None:
 def test_a_trial_is_a_run_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
     (family,) = load_families(["handcrafted"], BASE)
-    words = words_of(family, BASE, {"model.rbf_svm.gamma": 0.7})
+    words = overrides_of(family, BASE, {"model.rbf_svm.gamma": 0.7})
     places = [
         f"output_dir={tmp_path}",
         "tracking.enabled=false",

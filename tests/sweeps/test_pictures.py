@@ -70,9 +70,9 @@ def test_a_small_validation_part_is_replaced_by_folds(tmp_path: Path) -> None:
     root = folder(tmp_path, [(32, 32)] * 20)
     words = ["data=folder", f"data.root={root}"]
     chosen = choose_families(settings(tmp_path, *words), words)
-    assert chosen.words == ("cv.folds=5", "pruner=wilcoxon")
+    assert chosen.overrides == ("cv.folds=5", "pruner=wilcoxon")
     assert "validation part of 3 pictures" in chosen.reason.splitlines()[2]
-    judged = settings(tmp_path, *words, *chosen.words)
+    judged = settings(tmp_path, *words, *chosen.overrides)
     assert judged.cv.is_whole and judged.pruner.name == "wilcoxon"
 
 
@@ -84,7 +84,7 @@ def test_who_says_how_candidates_are_judged_is_heeded(tmp_path: Path, said: str)
     words = ["data=folder", f"data.root={root}", said]
     if said == "cv.folds=3":
         words.append("pruner=none")
-    assert choose_families(settings(tmp_path, *words), words).words == ()
+    assert choose_families(settings(tmp_path, *words), words).overrides == ()
 
 
 def test_a_validation_part_that_is_large_enough_stays(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_validation_part_that_is_large_enough_stays(tmp_path: Path) -> None:
         (tmp_path / "set").mkdir(exist_ok=True)
         made.rename(tmp_path / "set" / part)
     words = ["data=folder", f"data.root={tmp_path / 'set'}"]
-    assert choose_families(settings(tmp_path, *words), words).words == ()
+    assert choose_families(settings(tmp_path, *words), words).overrides == ()
 
 
 class Known:

@@ -10,12 +10,12 @@ import yaml
 
 from src.config.checks import ConfigError
 from src.config.compose import SWEEPS, groups
-from src.config.sweep import SweepSettings, base_words, read_sweep_settings
+from src.config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from src.runs.resume_settings import read_run_settings
 from src.search.samplers import check_sampler
 from src.search.space import Family, Value
 from src.sweeps import families as spaces
-from src.sweeps.families import default_values, load_families, words_of
+from src.sweeps.families import default_values, load_families, overrides_of
 from src.sweeps.pictures import choose_families
 
 NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
@@ -29,7 +29,7 @@ def ready(name: str, *words: str) -> tuple[SweepSettings, list[Family]]:
     settings = read_sweep_settings(words, name)
     if isinstance(settings.families, str):
         settings = replace(settings, families=list(choose_families(settings).names))
-    found = load_families(settings.families, base_words(words, name), settings.search)
+    found = load_families(settings.families, base_overrides(words, name), settings.search)
     check_sampler(settings.sampler.name, found, len(settings.metrics))
     return settings, found
 
@@ -49,7 +49,9 @@ def test_every_familys_own_configuration_is_one_of_its_space(family: str) -> Non
     own = default_values(found, [])
     assert found.stored_values(own).keys()
     known = {**found.constants, **own}
-    words = words_of(found, [], {p.key: own[p.key] for p in found.parameters if p.applies(known)})
+    words = overrides_of(
+        found, [], {p.key: own[p.key] for p in found.parameters if p.applies(known)}
+    )
     assert read_run_settings(words) == read_run_settings(found.words)
     assert (SWEEPS / "spaces" / f"{family}.yaml").read_text().startswith("# ")
 
@@ -116,7 +118,7 @@ def test_folds_and_their_pruner_reach_the_trials() -> None:
     words = ["pruner=wilcoxon", "cv.folds=3", "cv.repeats=2", "metric=val/macro_f1"]
     settings, _ = ready("default", *words)
     assert settings.cv.count == 6 and settings.pruner.across_families
-    assert {"cv.folds=3", "cv.repeats=2"} <= set(base_words(words, "default"))
+    assert {"cv.folds=3", "cv.repeats=2"} <= set(base_overrides(words, "default"))
     ready("default", "pruner=wilcoxon", "cv.folds=4", "pruner.p_threshold=0.25")
 
 
