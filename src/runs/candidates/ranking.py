@@ -120,7 +120,7 @@ def choose_networks(
     left = None if seconds is None else seconds - (time.perf_counter() - began)
     fitting = [one for one in ranking.networks if left is None or one.seconds(count) <= left]
     if not fitting:
-        return _fastest(settings, data, chosen, ranking, count, left or 0.0)
+        return _fastest(settings, ranking, count, left or 0.0)
     groups = _affordable(fitting, count, None if left is None else _TOGETHER_SHARE * left)
     accuracies = [ranking.together.get(_joined(group), group[0].accuracy) for group in groups]
     # Several networks together are nearly always better than the best of them (clothing photos,
@@ -202,7 +202,7 @@ def _ranking(
             if (ranked or slow) and spent > (_SHARE if ranked else _FINDING_SHARE) * seconds:
                 break
             speed = sample.speed(name)
-            if count / speed > seconds - spent:
+            if (count + len(chosen)) / speed > seconds - spent:  # the sample is described as well
                 slow[name] = speed
                 continue
         ranked.append(sample.rank(name))
@@ -215,14 +215,7 @@ def _ranking(
     return _Ranking(tuple(ranked), together, slow)
 
 
-def _fastest(
-    settings: RunSettings,
-    data: PictureData,
-    chosen: NDArray[np.int64],
-    ranking: _Ranking,
-    count: int,
-    seconds: float,
-) -> NetworkChoice:
+def _fastest(settings: RunSettings, ranking: _Ranking, count: int, seconds: float) -> NetworkChoice:
     """Return the fastest network, at a size at which it describes so many pictures in time."""
     speeds = {one.name: one.images_per_second for one in ranking.networks} | ranking.slow
     name, speed = max(speeds.items(), key=lambda item: item[1])
@@ -231,15 +224,12 @@ def _fastest(
     assert isinstance(model, EmbeddingSettings)
     native = native_side(replace(model, networks=[name]))
     if native and model.input_size is None and settings.data.image_size is None:
-        # What a picture costs grows with its pixels.
+        # What a picture costs grows with its pixels. To measure it at another size as well would
+        # take time that describing needs.
         side = native * math.sqrt(min(1.0, max(0.0, seconds) * speed / count))
-        size = max(_SMALLEST, int(side) // _STEP * _STEP)
-        while True:
-            smaller = replace(settings, model=replace(model, input_size=size))
-            speed = _Sample(smaller, data, chosen).speed(name)
-            if count / speed <= seconds or size == _SMALLEST:
-                break
-            size = max(_SMALLEST, size - _STEP)
+        if side < native:
+            size = max(_SMALLEST, int(side) // _STEP * _STEP)
+            speed *= (native / size) ** 2
     took = count / speed
     at = "" if size is None else f" at {size} pixels (model.input_size={size})"
     notes = (

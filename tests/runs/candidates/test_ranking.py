@@ -104,7 +104,8 @@ class _Clocked:
     [
         (None, ["a", "b"], ("b", "a"), None),
         (1.5, ["b"], ("b",), None),  # the better one cannot be afforded, so it is not ranked
-        (0.52, [], ("b",), 160),  # half of the pixels: 224 / sqrt(2) = 158, and the next size fits
+        (1.2, [], ("b",), None),  # after ranking there would be too little time left
+        (0.55, [], ("b",), 160),  # half of the pixels: 224 * sqrt(0.55) = 166
         (0.01, [], ("b",), 96),  # nothing fits, and that is told
     ],
 )
@@ -137,7 +138,7 @@ def test_where_the_best_known_network_is_too_slow_the_fastest_is_found_first(
     sample = _Clocked({"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0})
     monkeypatch.setattr(ranking, "_Sample", sample)
     monkeypatch.setattr(ranking, "_known", lambda *_: ["a", "b", "c", "d"])
-    choice = choose_networks(settings, digits, 2.5 * pictures)
+    choice = choose_networks(settings, digits, 3.0 * pictures)
     assert sample.ranked == ["d", "c"] and choice.networks[0] == "d"
     assert all(name in choice.notes[1] for name in ("a", "b"))
 
