@@ -42,7 +42,7 @@ def asked(
     extractors = [_network()] if request.param == "embedding" else None
     made = classifier(*KINDS[request.param], extractors=extractors)
     if extractors is not None:
-        made.passport["network"] = extractors[0].passport
+        made.passport["networks"] = [extractors[0].passport]
     made.save(folder / "model.skops")
     bundle = folder / "bundle"
     write_classifier_bundle(bundle, folder / "model.skops", made.passport, IMAGES[0])
