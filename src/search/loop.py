@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -46,7 +47,7 @@ class Observer:
         """Time went by: trials by state, and what is left to do."""
 
 
-class JobLoop(Generic[K]):
+class JobLoop(ABC, Generic[K]):
     """Runs jobs in the free slots of a pool. Races, finals and single jobs are its subclasses.
 
     A subclass gives jobs, each known by a key, and keeps what comes of them. A job that is lost
@@ -78,13 +79,13 @@ class JobLoop(Generic[K]):
 
     # What a subclass overrides.
 
+    @abstractmethod
     def next(self) -> K | None:
         """Return the key of the next job, or None where no further one follows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def job(self, key: K) -> Job:
         """Return the job. Called before every attempt, since `retried` may change it."""
-        raise NotImplementedError
 
     def lost(self, key: K) -> int:
         """Return how many attempts earlier loops have lost."""
@@ -97,9 +98,9 @@ class JobLoop(Generic[K]):
         """
         return None
 
+    @abstractmethod
     def trial(self, key: K) -> TrialRecord:
         """Return the trial that the job is about, for observers."""
-        raise NotImplementedError
 
     def noted(self, key: K, facts: Mapping[str, Any]) -> None:
         """The job sent facts to keep."""
