@@ -109,6 +109,13 @@ def test_a_tuned_network_is_worth_a_single_epoch_of_smaller_pictures() -> None:
     assert "model.input_size=160" in found.words
 
 
+def test_pictures_that_cannot_be_described_in_time_leave_the_frozen_networks_out() -> None:
+    pool = Answers(lambda _: {"epochs": 1, "seconds_per_epoch": 90.0, "published": True})
+    found = preparation(pool, 100).measure(family("embedding"))
+    assert pool.jobs[0].task["seconds"] == pytest.approx(60)
+    assert len(pool.jobs) == 1 and not found.affordable and "left out" in found.notes[-1]
+
+
 def test_wrong_input_is_told_as_such() -> None:
     def cost(words: list[str]) -> dict[str, Any]:
         return {"failed": {"wrong_input": True}}

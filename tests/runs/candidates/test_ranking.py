@@ -15,6 +15,8 @@ from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.runs.build import build_data
 from src.runs.candidates import ranking
+from src.runs.candidates.choose import prepared
+from src.runs.candidates.classical import ClassicalCandidate
 from src.runs.candidates.ranking import NetworkChoice, RankedNetwork, choose_networks
 
 A = RankedNetwork("a", 0.80, 0.02, 0.3, 50.0)
@@ -141,6 +143,19 @@ def test_where_the_best_known_network_is_too_slow_the_fastest_is_found_first(
     choice = choose_networks(settings, digits, 3.0 * pictures)
     assert sample.ranked == ["d", "c"] and choice.networks[0] == "d"
     assert all(name in choice.notes[1] for name in ("a", "b"))
+
+
+def test_nothing_is_described_that_cannot_end(
+    digits: PictureData, settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> float:
+        raise AssertionError("pictures were described")
+
+    choice = NetworkChoice(("b",), ("too slow",), 96, seconds=77.0)
+    monkeypatch.setattr(ranking, "choose_networks", lambda *_: choice)
+    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", refuse)
+    found = prepared(settings, digits, networks=True, seconds=10.0)
+    assert found.epochs * found.seconds_per_epoch == 77.0 and found.notes == ("too slow",)
 
 
 def photo_folder(root: Path) -> Path:
