@@ -45,7 +45,7 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         image_size=pictures.image_size,
     )
     mean, std = getattr(network, "input_statistics", None) or data.channel_statistics
-    passport = {
+    metadata = {
         # A run that was interrupted ends as the same model as one that was not.
         "settings": to_plain(settings) | {"resume": None},
         "network": {
@@ -81,35 +81,35 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
             f"{settings.augment.mix_probability:g}: what is stored of single pictures cannot be "
             "mixed; set one of them to 0."
         )
-    return _assemble(settings, network, passport, loss=loss, augment=augment)
+    return _assemble(settings, network, metadata, loss=loss, augment=augment)
 
 
 def load_task(checkpoint: Path) -> ClassificationTask:
     """The trained task of a checkpoint, on the CPU in eval mode.
 
-    Its `passport` says the rest: settings, class names, picture size, `epochs` trained.
+    Its `metadata` says the rest: settings, class names, picture size, `epochs` trained.
 
     Raises:
         ConfigError: the file is no checkpoint of a run, or holds code.
     """
     with input_of("run"):
         stored = read_checkpoint(checkpoint)
-        passport = stored.get("bakeoff")
-        if not isinstance(passport, dict):
+        metadata = stored.get("bakeoff")
+        if not isinstance(metadata, dict):
             raise ValueError(f"{checkpoint} is not a checkpoint of a Bakeoff run")
-        settings = stored_settings(passport["settings"])
+        settings = stored_settings(metadata["settings"])
         # The checkpoint brings the weights; nothing is to be fetched for it. Its settings have the
         # arguments that its network did not know yet, its network those that building decided.
         model = network_of(settings).without_weights()
-        arguments = network_arguments(model) | passport["network"]["arguments"]
+        arguments = network_arguments(model) | metadata["network"]["arguments"]
         network = import_object(model._target_)(
-            passport["channels"],
-            len(passport["class_names"]),
-            tuple(passport["image_size"]),
+            metadata["channels"],
+            len(metadata["class_names"]),
+            tuple(metadata["image_size"]),
             **arguments,
         )
-        passport["epochs"] = stored["epoch"] + 1
-        task = _assemble(settings, network, passport, loss=nn.CrossEntropyLoss(), augment=None)
+        metadata["epochs"] = stored["epoch"] + 1
+        task = _assemble(settings, network, metadata, loss=nn.CrossEntropyLoss(), augment=None)
         weights = {k: v for k, v in stored["state_dict"].items() if not k.startswith("loss.")}
         task.load_state_dict(weights)
         try:
@@ -122,7 +122,7 @@ def load_task(checkpoint: Path) -> ClassificationTask:
 def _assemble(
     settings: RunSettings,
     network: nn.Module,
-    passport: dict[str, Any],
+    metadata: dict[str, Any],
     *,
     loss: nn.Module,
     augment: Augment | None,
@@ -133,8 +133,8 @@ def _assemble(
         return ClassificationTask(
             network.to(memory_format=memory_format),
             loss=loss,
-            mean=passport["mean"],
-            std=passport["std"],
+            mean=metadata["mean"],
+            std=metadata["std"],
             augment=augment,
             make_optimizer=partial(_make_optimizer, settings.optimizer, model),
             make_schedule=partial(_make_schedule, settings.scheduler),
@@ -145,7 +145,7 @@ def _assemble(
             stored_views=model.stored_views if model.frozen_stages else 0,
             ema_decay=settings.trainer.ema_decay,
             memory_format=memory_format,
-            metadata=passport,
+            metadata=metadata,
         )
 
 

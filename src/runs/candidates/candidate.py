@@ -40,13 +40,13 @@ class Trained(Protocol):
     """A fitted model, fresh from its fit or loaded from a file.
 
     Attributes:
-        passport: metadata in plain containers; `settings` are those of its run, `epochs` the
+        metadata: plain containers; `settings` are those of its run, `epochs` the
             length of its training (0 for a candidate without epochs).
         num_parameters: count of the numbers that were fitted to pictures.
     """
 
     @property
-    def passport(self) -> dict[str, Any]: ...
+    def metadata(self) -> dict[str, Any]: ...
 
     @property
     def num_parameters(self) -> int: ...

@@ -100,12 +100,12 @@ def _features(
     """Return the input of the network's head for each picture."""
     from src.features.embedding import NetworkFeatures
 
-    passport = task.metadata
-    described = passport["network"] | {
+    metadata = task.metadata
+    described = metadata["network"] | {
         **data.pictures.format.plain(),
-        "classes": len(passport["class_names"]),
-        "mean": passport["mean"],
-        "std": passport["std"],
+        "classes": len(metadata["class_names"]),
+        "mean": metadata["mean"],
+        "std": metadata["std"],
         "precision": settings.runtime.precision,
         "memory_format": settings.runtime.memory_format,
     }

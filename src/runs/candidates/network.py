@@ -69,7 +69,7 @@ class TrainedNetwork:
         return cls(task, device, settings.runtime.precision, settings.trainer.tta)
 
     @property
-    def passport(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return self.task.metadata
 
     @property
@@ -79,7 +79,7 @@ class TrainedNetwork:
     @property
     def format(self) -> PictureFormat:
         """The format of the pictures that the network takes."""
-        return PictureFormat.of(self.passport)
+        return PictureFormat.of(self.metadata)
 
     def predict(self, data: PictureData, part: str) -> Answers:
         return predict(
@@ -91,8 +91,8 @@ class TrainedNetwork:
         )
 
     def predictor(self, batch_size: int) -> Predictor:
-        classify = network_classifier(self.task.evaluated, self.passport, self.device)
-        return Predictor(classify, self.passport, batch_size=batch_size)
+        classify = network_classifier(self.task.evaluated, self.metadata, self.device)
+        return Predictor(classify, self.metadata, batch_size=batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         shape = (self.format.channels, *self.format.image_size)
@@ -100,7 +100,7 @@ class TrainedNetwork:
             return cost.measure_cost(self.task.evaluated.eval(), shape, checkpoint=checkpoint)
 
     def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
-        return write_bundle(folder, self.task.evaluated, self.passport, example)
+        return write_bundle(folder, self.task.evaluated, self.metadata, example)
 
     def class_maps(self) -> ClassMaps | None:
         network = self.task.evaluated.eval()

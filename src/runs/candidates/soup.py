@@ -132,7 +132,7 @@ def networks_of(
             raise ConfigError(f"runs: {member.name} is no network, and only weights have a mean.")
         found.append(trained)
         for key in _SAME:
-            if trained.passport.get(key) != found[0].passport.get(key):
+            if trained.metadata.get(key) != found[0].metadata.get(key):
                 raise ConfigError(
                     f"runs: {member.name} and {library[0].name} are networks of different "
                     f"architectures ({key} differs), whose weights have no mean."

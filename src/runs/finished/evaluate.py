@@ -54,7 +54,7 @@ def measure_again(
         tracker = reopen(folder, again.settings, settings.tracking.uri)
         # As the run itself does: at its last epoch what has a curve, at 0 what has one value.
         curves = {k: v for k, v in measured.metrics.items() if k in _WITH_CURVES}
-        tracker.metrics(curves, step=again.trained.passport["epochs"], final=True)
+        tracker.metrics(curves, step=again.trained.metadata["epochs"], final=True)
         single = {k: v for k, v in measured.metrics.items() if k not in _WITH_CURVES}
         tracker.metrics(single, step=0, final=True)
         tracker.artifact(folder.predictions / f"{settings.split}.parquet", "predictions")
@@ -69,9 +69,9 @@ def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
         ConfigError: the pictures are not those that the run was trained and split on.
     """
     trained = load_trained(checkpoint)
-    settings = stored_settings(trained.passport["settings"])
+    settings = stored_settings(trained.metadata["settings"])
     data = build_data(settings)
-    if data.split.fingerprint != trained.passport["split_fingerprint"]:
+    if data.split.fingerprint != trained.metadata["split_fingerprint"]:
         raise ConfigError(
             f"the pictures of {settings.data.name} have changed since {folder.name} was trained, "
             "so its parts are no longer the same: train again."

@@ -79,7 +79,7 @@ def export_run(
             f"run: {folder.name} is no single network, and only networks are exported: its own "
             "MLflow model serves it."
         )
-    network = exportable(trained.task.evaluated, trained.passport)
+    network = exportable(trained.task.evaluated, trained.metadata)
     size = sum(tensor.nbytes for tensor in network.state_dict().values()) / _BYTES_PER_MB
     models = {ORIGINAL: _Model(eager(network), size)}
     if trained.precision != "float32":
@@ -101,8 +101,8 @@ def _exported(
     """Write the variants, compare them with the given models, and write the record."""
     shutil.rmtree(folder.exports, ignore_errors=True)
     # Contiguous whatever the run's layout: ONNX has none, and .pt2 stores no other completely.
-    plain = exportable(trained.task.evaluated, trained.passport, "contiguous")
-    made, missing = _made(folder, settings, plain, trained.passport, data)
+    plain = exportable(trained.task.evaluated, trained.metadata, "contiguous")
+    made, missing = _made(folder, settings, plain, trained.metadata, data)
     if settings.choose in missing:
         raise ConfigError(f"choose is {settings.choose}: {missing[settings.choose]}.")
     record = _compared(settings, {**models, **made}, missing, data)
