@@ -11,12 +11,9 @@ __all__ = ["MLP"]
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU, optional batch norm and dropout.
+    """Linear layers with ReLU, optional batch norm and dropout, for pictures of one size.
 
     Args:
-        in_channels: C of the pictures.
-        num_classes: K, at least 2.
-        image_size: height and width in pixels; fixed from here on.
         hidden: units of each hidden layer; empty for logistic regression.
         batch_norm: normalise each hidden layer before its ReLU.
         dropout: probability after each hidden layer, in [0, 1).

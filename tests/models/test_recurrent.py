@@ -113,9 +113,3 @@ def test_one_layer_with_dropout_does_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         build(dropout=0.5)
-
-
-@pytest.mark.parametrize("name", ["cell", "reading", "pooling"])
-def test_unknown_words_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is 'x': it must be one of"):
-        build(**{name: "x"})

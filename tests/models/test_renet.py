@@ -59,8 +59,3 @@ def test_every_place_has_seen_the_whole_picture() -> None:
                 maps[0, :, row, column].sum(), images, retain_graph=True
             )
             assert (gradient != 0).all()
-
-
-def test_no_layers_are_refused() -> None:
-    with pytest.raises(ValueError, match="patch_sizes is empty"):
-        ReNet(1, 2, (8, 8), cell="gru", patch_sizes=[], hidden_size=4, dropout=0.0)

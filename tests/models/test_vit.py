@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,16 +71,3 @@ def test_the_class_token_is_read_in_its_place() -> None:
     expected = network.head(network.norm(network.blocks(tokens))[:, 0])
     torch.testing.assert_close(network(images), expected)
     assert build(pooling="mean").token is None
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"width": 18, "heads": 3}, "width is 18"),
-        ({"width": 16, "heads": 3}, "width is 16"),
-        ({"pooling": "max"}, "pooling is 'max'"),
-    ],
-)
-def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        build(**changes)
