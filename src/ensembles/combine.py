@@ -67,8 +67,6 @@ def combine(
             f"probs has shape {probs.shape}, for {len(members)} members and targets of shape "
             f"{targets.shape}: it must be (M, N, K) for M members and (N,) targets."
         )
-    if at_most < 1:
-        raise ValueError(f"at_most is {at_most}: it must be at least 1.")
     held_out = _held_out(ways, probs, targets, at_most, folds, seed)
     way, weights = _made(ways, probs, targets, at_most, seed)
     right = probs.argmax(axis=2) == targets
@@ -89,10 +87,8 @@ def judged(
     """Compare a combination with the best single member, both on held-out pictures.
 
     Args:
-        way, members, weights: of the combination.
         held_out: (N, K) predictions for each picture of a combination fitted on the other folds.
         right: (M, N) which member has which picture right.
-        targets: (N,).
         folds, seed: that `dealt` was given for `held_out`.
     """
     single = np.empty(len(targets), np.bool_)
@@ -148,12 +144,8 @@ def _made(
 ) -> tuple[Way, Floats]:
     way = ways[0]
     if len(ways) > 1 and len(targets) > 1:
-
-        def loss(one: Way) -> float:
-            folds = _FOLDS_FOR_THE_WAY
-            return log_loss(_held_out((one,), probs, targets, at_most, folds, seed), targets)
-
-        way = min(ways, key=loss)
+        given = probs, targets, at_most, _FOLDS_FOR_THE_WAY, seed
+        way = min(ways, key=lambda one: log_loss(_held_out((one,), *given), targets))
     return way, _weights(way, probs, targets, at_most, seed)
 
 
@@ -169,9 +161,8 @@ def _weights(way: Way, probs: Probs, targets: NDArray[np.int64], at_most: int, s
 def _of_these(
     chosen: NDArray[np.int64], way: Way, probs: Probs, targets: NDArray[np.int64], seed: int
 ) -> Floats:
-    """(M,) weights, 0 for all but the chosen members."""
-    kept = np.sort(chosen)
-    weights = np.zeros(len(probs))
+    """Return (M,) weights, 0 for all but the chosen members."""
+    kept, weights = np.sort(chosen), np.zeros(len(probs))
     if way == "stacking":
         weights[kept] = stacking_weights(probs[kept], targets)
     else:

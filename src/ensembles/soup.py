@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,27 +34,15 @@ def greedy_soup(
     member are chosen anew for every fold, from the pictures of the other folds.
 
     Args:
-        members: M names.
+        members: M names, at least one.
         ask: predicts the N pictures; called once for every soup that is tried.
         targets: (N,).
-        folds: at least 2, at most N.
-        seed: of the folds.
+        folds, seed: see `dealt`, whose errors it raises.
 
     Returns:
         Of the weights, those of the members in the soup are equal and the others 0.
-
-    Raises:
-        ValueError: no members, or no such number of folds.
     """
-    if not members:
-        raise ValueError("There are no members to average.")
-    known: dict[tuple[int, ...], Probs] = {}
-
-    def said(soup: tuple[int, ...]) -> Probs:
-        if soup not in known:
-            known[soup] = ask(soup)
-        return known[soup]
-
+    said = cache(ask)
     right = np.stack([said((i,)).argmax(axis=1) == targets for i in range(len(members))])
 
     def made(kept: NDArray[np.bool_]) -> tuple[int, ...]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call
 
-__all__ = ["MapLayer", "find_map_layer", "output_replaced", "run_plainly"]
+__all__ = ["MapLayer", "find_map_layer", "run_plainly"]
 
 # Side of the smallest map to prefer; networks for pictures of 32 pixels end with 4x4.
 _ENOUGH_PLACES = 4
@@ -25,11 +26,10 @@ _MARGIN = math.log(1.5)
 
 @dataclass(frozen=True)
 class MapLayer:
-    """A layer whose output has a vector for each place of the picture.
+    """A layer whose output has a vector for each of rows x columns places of the picture.
 
     Attributes:
         name: of the layer in its network.
-        rows, columns: how many places.
         layout: of the output: "maps" (B, D, h, w), "places" (B, h, w, D), or "tokens" (B, T, D),
             the last h * w of which are places, line by line, after class tokens and registers.
     """
@@ -49,8 +49,7 @@ class MapLayer:
         return places.unflatten(2, (self.rows, self.columns))
 
 
-@dataclass(frozen=True)
-class _Output:
+class _Output(NamedTuple):
     """The output of a layer for one picture: its shape, and its edge in torch's graph."""
 
     name: str
@@ -72,8 +71,7 @@ def find_map_layer(network: nn.Module, image: Tensor) -> MapLayer | None:
         image: a normalised picture (1, C, H, W) of the size it was trained for.
 
     Returns:
-        The layer, or None where there is none: in a network that flattens its pictures, or reads
-        them as a sequence.
+        None in a network that flattens its pictures, or reads them as a sequence.
     """
     picture = image.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -98,19 +96,14 @@ def _traced(network: nn.Module, picture: Tensor) -> tuple[list[_Output], Tensor]
     """Return the output of each layer, in the order of completion, and the logits."""
     outputs: list[_Output] = []
 
-    def recording(name: str) -> Callable[..., None]:
-        def note(layer: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.requires_grad:
-                outputs.append(_Output(name, output.shape, get_gradient_edge(output)))
+    def note(name: str, layer: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.requires_grad:
+            outputs.append(_Output(name, output.shape, get_gradient_edge(output)))
 
-        return note
-
-    hooks = [m.register_forward_hook(recording(n)) for n, m in network.named_modules() if n]
-    try:
+    with ExitStack() as hooks:
+        for name, module in network.named_modules():
+            hooks.enter_context(module.register_forward_hook(partial(note, name)))
         logits = run_plainly(network, picture)
-    finally:
-        for hook in hooks:
-            hook.remove()
     called = [output.name for output in outputs]
     return [output for output in outputs if called.count(output.name) == 1], logits
 
@@ -150,26 +143,10 @@ def _leads_around(start: GradientEdge, obstacle: GradientEdge, goal: GradientEdg
             continue
         if edge[0] == goal.node:
             return True
-        further = [
-            (n, i) for n, i in edge[0].next_functions if n is not None and (n, i) not in seen
-        ]
-        seen.update(further)
+        further = {(n, i) for n, i in edge[0].next_functions if n is not None} - seen
+        seen |= further
         edges += further
     return False
-
-
-@contextmanager
-def output_replaced(
-    network: nn.Module, name: str, replace: Callable[[Tensor], Tensor]
-) -> Iterator[None]:
-    """Replace the output of the network's layer `name` by that of `replace`."""
-    hook = network.get_submodule(name).register_forward_hook(
-        lambda layer, inputs, output: replace(output)
-    )
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def run_plainly(network: nn.Module, images: Tensor) -> Tensor:

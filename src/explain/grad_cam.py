@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.explain.feature_maps import MapLayer, output_replaced, run_plainly
+from src.explain.feature_maps import MapLayer, run_plainly
 
 __all__ = ["grad_cam", "weighted_maps"]
 
@@ -29,12 +29,12 @@ def grad_cam(network: nn.Module, layer: MapLayer, images: Tensor, classes: Tenso
     """
     kept: list[Tensor] = []
 
-    def cut(output: Tensor) -> Tensor:
+    def cut(_: nn.Module, __: object, output: Tensor) -> Tensor:
         # The layers before need no graph, and the maps no copy.
         kept.append(output.detach().requires_grad_())
         return kept[-1]
 
-    with torch.enable_grad(), output_replaced(network, layer.name, cut):
+    with torch.enable_grad(), network.get_submodule(layer.name).register_forward_hook(cut):
         scores = run_plainly(network, images).gather(1, classes)
         maps = [
             weighted_maps(
@@ -51,14 +51,5 @@ def grad_cam(network: nn.Module, layer: MapLayer, images: Tensor, classes: Tenso
 
 
 def weighted_maps(maps: Tensor, gradients: Tensor) -> Tensor:
-    """Return the sum of feature maps weighted by their mean gradients, clipped at zero.
-
-    Args:
-        maps: (B, D, h, w).
-        gradients: of a score by these, likewise.
-
-    Returns:
-        (B, h, w), at least 0.
-    """
-    weights = gradients.mean((2, 3), keepdim=True)
-    return (weights * maps).sum(1).relu()
+    """Return (B, h, w), at least 0: maps (B, D, h, w) weighted by their mean gradients, summed."""
+    return (gradients.mean((2, 3), keepdim=True) * maps).sum(1).relu()

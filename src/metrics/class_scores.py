@@ -15,11 +15,10 @@ __all__ = ["ClassScores", "class_scores"]
 
 @dataclass(frozen=True)
 class ClassScores:
-    """The scores of one class.
+    """The scores of one class and the number of its pictures.
 
     Attributes:
         index: of the class, in [0, K).
-        pictures: how many are of this class.
         recall, precision, f1: in [0, 1], NaN where they are not defined.
         recall_low, recall_high: the recall's 95 % Wilson interval, likewise.
         confused_with: index of the class most often predicted for it wrongly, or None.
@@ -38,24 +37,17 @@ class ClassScores:
 
 
 def class_scores(matrix: NDArray[np.int64]) -> list[ClassScores]:
-    """Return the scores of each class, in the order of the classes.
-
-    Args:
-        matrix: (K, K) counts, targets in rows, as `metrics.classification.confusion_matrix`.
-    """
+    """Return the scores of each class, in order, from `classification.confusion_matrix` (K, K)."""
     scores = (per_class_recall(matrix), per_class_precision(matrix), per_class_f1(matrix))
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
     rows = []
-    for index, (recall, precision, f1) in enumerate(zip(*scores, strict=True)):
+    for index, shares in enumerate(zip(*scores, strict=True)):
+        recall, precision, f1 = map(float, shares)
         pictures, right = int(matrix[index].sum()), int(matrix[index, index])
         low, high = wilson_interval(right, pictures) if pictures else (np.nan, np.nan)
         confused = int(wrong[index].max())
         other = int(wrong[index].argmax()) if confused else None
-        rows.append(
-            ClassScores(
-                index, pictures, float(recall), float(precision), float(f1), low, high, other,
-                confused,
-            )
-        )  # fmt: skip
+        own = ClassScores(index, pictures, recall, precision, f1, low, high, other, confused)
+        rows.append(own)
     return rows

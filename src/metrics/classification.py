@@ -1,6 +1,7 @@
 """Metrics of decisions, the most probable classes: accuracy, confusion matrix, recall, F1.
 
-Metrics of single classes are functions of the confusion matrix, which is counted once.
+Metrics of single classes are functions of the confusion matrix (K, K), which is counted once, of at
+least one sample.
 A class without a target has no recall and a class never predicted has no precision: both are NaN,
 and the averages leave them out as scikit-learn does.
 """
@@ -66,58 +67,31 @@ def confusion_matrix(probs: ArrayLike, targets: ArrayLike) -> Counts:
 
 
 def per_class_recall(matrix: Counts) -> Floats:
-    """Compute the recall of each class: (K,) in [0, 1], NaN without samples of it.
-
-    Args:
-        matrix: (K, K) counts, targets in rows, as `confusion_matrix` returns it.
-    """
+    """Compute the recall of each class: (K,) in [0, 1], NaN without samples of it."""
     return _ratio(np.diagonal(matrix), matrix.sum(axis=1))
 
 
 def per_class_precision(matrix: Counts) -> Floats:
-    """Compute the precision of each class: (K,) in [0, 1], NaN without predictions of it.
-
-    Args:
-        matrix: (K, K) counts, targets in rows, as `confusion_matrix` returns it.
-    """
+    """Compute the precision of each class: (K,) in [0, 1], NaN without predictions of it."""
     return _ratio(np.diagonal(matrix), matrix.sum(axis=0))
 
 
 def per_class_f1(matrix: Counts) -> Floats:
-    """Compute the F1 of each class: (K,) in [0, 1], NaN without samples and predictions of it.
-
-    Args:
-        matrix: (K, K) counts, targets in rows, as `confusion_matrix` returns it.
-    """
+    """Compute the F1 of each class: (K,) in [0, 1], NaN without samples and predictions of it."""
     return _ratio(2 * np.diagonal(matrix), matrix.sum(axis=0) + matrix.sum(axis=1))
 
 
 def macro_f1(matrix: Counts) -> float:
-    """Compute the mean F1 of the classes among targets or predictions, in [0, 1].
-
-    Raises:
-        ValueError: the matrix counts no samples.
-    """
-    return _mean_of_defined(per_class_f1(matrix))
+    """Compute the mean F1 of the classes among targets or predictions, in [0, 1]."""
+    return float(np.nanmean(per_class_f1(matrix)))
 
 
 def balanced_accuracy(matrix: Counts) -> float:
-    """Compute the mean recall of the classes among the targets, in [0, 1].
-
-    Raises:
-        ValueError: the matrix counts no samples.
-    """
-    return _mean_of_defined(per_class_recall(matrix))
+    """Compute the mean recall of the classes among the targets, in [0, 1]."""
+    return float(np.nanmean(per_class_recall(matrix)))
 
 
 def _ratio(part: Counts, whole: Counts) -> Floats:
     ratio = np.full(len(whole), np.nan)
     np.divide(part, whole, out=ratio, where=whole > 0)
     return ratio
-
-
-def _mean_of_defined(values: Floats) -> float:
-    defined = values[~np.isnan(values)]
-    if len(defined) == 0:
-        raise ValueError("There are no samples: a metric needs at least one.")
-    return float(defined.mean())

@@ -55,14 +55,9 @@ def from_address(address: str, file: Path) -> Path:
     from torch import hub
 
     request = urllib.request.Request(address, method="HEAD")
-
-    def ask() -> None:
-        with urllib.request.urlopen(request, timeout=_PATIENCE):
-            pass
-
     digest = hub.HASH_REGEX.search(file.name)
     try:
-        _within_patience(ask)
+        _within_patience(partial(urllib.request.urlopen, request, timeout=_PATIENCE)).close()
         file.parent.mkdir(parents=True, exist_ok=True)
         hub.download_url_to_file(address, str(file), digest[1] if digest else None)
     except Exception as error:

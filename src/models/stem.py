@@ -21,8 +21,8 @@ class _Reduction(NamedTuple):
 
     name: str
     layer: nn.Module
-    before: tuple[int, int]
-    after: tuple[int, int]
+    before: torch.Size
+    after: torch.Size
 
 
 def takes_pictures(
@@ -67,7 +67,7 @@ def _trace(
     reductions: list[_Reduction] = []
 
     def note(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        before, after = _size(inputs[0]), _size(output)
+        before, after = inputs[0].shape[-2:], output.shape[-2:]
         if after != before:
             reductions.append(_Reduction(name, layer, before, after))
 
@@ -112,7 +112,3 @@ def _forward(network: nn.Module, in_channels: int, image_size: tuple[int, int]) 
     finally:
         network.train(was_training)
     return logits
-
-
-def _size(maps: Tensor) -> tuple[int, int]:
-    return maps.shape[-2], maps.shape[-1]

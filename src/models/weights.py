@@ -126,11 +126,21 @@ def loadable(architectures: Collection[str] | None = None) -> list[Published]:
     No network is built. Files that are visibly damaged are left out. `architectures` are names,
     without what follows a dot, to look for alone; all of them take about a second.
     """
+    import timm
+    from torchvision import models
+
+    names = [("timm", name) for name in timm.list_pretrained()]
+    names += [("torchvision", name) for name in models.list_models(module=models)]
     found = []
-    for listing in _listings(architectures):
-        weights = _on_this_machine(listing)
-        parameters = None if weights is None else _parameters(listing, weights.file)
-        if weights is None or parameters is None:
+    for library, name in names:
+        if architectures is not None and name.partition(".")[0] not in architectures:
+            continue
+        listing = _listing(library, name)
+        weights = None if listing is None else _on_this_machine(listing)
+        if listing is None or weights is None:
+            continue
+        parameters = _parameters(listing.parameters, weights.file)
+        if parameters is None:
             continue
         packaged = weights.source == _PACKAGE
         found.append(
@@ -231,22 +241,6 @@ def _instead(name: str) -> str:
     return f"this machine can load {listed} (python -m src.weights lists all)"
 
 
-def _listings(architectures: Collection[str] | None) -> Iterator[_Listing]:
-    import timm
-    from torchvision import models
-
-    for library, names in (
-        ("timm", timm.list_pretrained()),
-        ("torchvision", models.list_models(module=models)),
-    ):
-        for name in names:
-            if architectures is not None and name.partition(".")[0] not in architectures:
-                continue
-            listing = _listing(library, name)
-            if listing is not None:
-                yield listing
-
-
 def _listing(library: str, name: str) -> _Listing | None:
     """Return the library's entry of a network's weights; None if it has no such network."""
     return {"timm": _of_timm, "torchvision": _of_torchvision}[library](name)
@@ -327,15 +321,15 @@ def _torch_cache() -> Path:
     return Path(hub.get_dir()) / "checkpoints"
 
 
-def _parameters(listing: _Listing, file: Path) -> int | None:
+def _parameters(stated: int | None, file: Path) -> int | None:
     """Return the number of trained values in the file; None if it is damaged."""
     try:
         # Those of an older format are known only after reading all of it.
         shapes = None if file.suffix == ".npz" else tensor_shapes(file)
     except ValueError:
         return None
-    if listing.parameters is not None:
-        return listing.parameters
+    if stated is not None:
+        return stated
     if shapes is None:
         return file.stat().st_size // 4
     return sum(shape.numel() for name, shape in shapes.items() if not name.endswith(_BUFFERS))

@@ -214,11 +214,13 @@ class TimmNet(_ZooNet):
             further["drop_rate"] = wanted.drop_rate
         network: nn.Module = _made(lambda: timm.create_model(name, **options, **further), name)
         if found is not None:
-            overlay = _overlay(network, name, found)
             # With the classes of its weights: for others timm would not mind missing tensors.
             whole = _filled(
                 lambda: timm.create_model(
-                    name, pretrained=True, pretrained_cfg_overlay=overlay, **options
+                    name,
+                    pretrained=True,
+                    pretrained_cfg_overlay=_overlay(network, found),
+                    **options,
                 ),
                 name,
                 found,
@@ -262,14 +264,11 @@ def _filled(make: Callable[[], nn.Module], name: str, found: WeightsFile) -> nn.
         ) from error
 
 
-def _overlay(network: nn.Module, name: str, found: WeightsFile) -> dict[str, Any]:
+def _overlay(network: nn.Module, found: WeightsFile) -> dict[str, Any]:
     """Return the entries of timm's configuration that state where a network's weights are."""
     if found.source != "package":
         return {"file": str(found.file), "custom_load": found.custom}
-    try:
-        return {"state_dict": package_state(found, iter(network.state_dict()))}
-    except ValueError as error:
-        raise ValueError(f"the weights of {name} (package): {error}; install it again") from error
+    return {"state_dict": package_state(found, iter(network.state_dict()))}
 
 
 def _last_layer(network: nn.Module) -> str:

@@ -181,14 +181,8 @@ def ensemble_predictor(
         method, weights: see `src.ensembles.mixing`.
         metadata: of the ensemble.
         batch_size: pictures at once.
-
-    Raises:
-        ValueError: there are no members, or not as many weights.
     """
     from src.ensembles.mixing import combined_probabilities  # in bundles of ensembles alone
-
-    if not members or len(members) != len(weights):
-        raise ValueError(f"There are {len(weights)} weights for {len(members)} members.")
 
     formats = list(dict.fromkeys(member.formats[0] for member in members))
 

@@ -32,11 +32,7 @@ def is_complete(
     stop_after: int | None,
     max_seconds: float | None,
 ) -> bool:
-    """Return whether a training resumed from a checkpoint would end without a step.
-
-    Args:
-        checkpoint: written by a fit with an `EpochKeeper`.
-        max_epochs, patience, stop_after, max_seconds: of the resumed training.
+    """Return whether a training resumed from a checkpoint of `EpochKeeper` would end at once.
 
     Raises:
         KeyError: the checkpoint is of another kind.
@@ -71,15 +67,12 @@ class EpochKeeper(pl.Callback):
 
     Args:
         checkpoints: folder for `last.ckpt` and `best.ckpt`.
-        interruption: checked after every batch.
         monitor: "val/accuracy" or "val/loss".
         patience: validations without improvement before stopping; None for never.
-        stop_after: epochs after which training ends, however many it was planned for; None for
-            all of them.
+        stop_after: epochs after which training ends, of more that are planned; None for all.
         max_seconds: of training, all starts of the run together; None for no limit.
         log: records the metrics of an epoch; None for no record.
         on_epoch: called with (epoch, metrics) at the end of every epoch; may raise to stop.
-        progress: shown on the terminal, or None.
     """
 
     def __init__(

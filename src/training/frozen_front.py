@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,9 @@ def store_front(
     """Compute, or find in the cache, the frozen part's outputs for all views of all pictures.
 
     View v of a picture is the one that epoch v would train on. They are kept as float16, which
-    holds every bfloat16 number of usual size.
+    holds every bfloat16 number of usual size. None where the array would be too large, or where the
+    rest of the network needs more than the output of the last frozen module; the frozen part is
+    then computed in every epoch.
 
     Args:
         task: with frozen stages; moved to `device`.
@@ -83,12 +86,7 @@ def store_front(
         identity: plain values that determine the views of pictures.
         cache_dir: the project's cache folder.
         limit_bytes: size of the largest array to keep.
-        device: where to compute.
-        precision: see `autocast`.
-
-    Returns:
-        None where the array would be too large, or where the rest of the network needs more than
-        the output of the last frozen module; the frozen part is then computed in every epoch.
+        device, precision: of the computation, see `autocast`.
 
     Raises:
         ConfigError: the disk is full or cannot be written.
@@ -184,24 +182,19 @@ def _frozen_modules(network: nn.Module) -> list[str]:
 def _last_frozen(network: nn.Module, batch: Batch, task: ClassificationTask) -> str | None:
     """Return the last frozen module; None where the rest needs more than its output."""
     called: list[str] = []
-    frozen = _frozen_modules(network)
-    hooks = [
-        network.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
-        for name in frozen
-    ]
     images = task.normalized(batch.images[:2].to(task.device))
-    try:
-        with torch.no_grad(), evaluating(network):
+    with ExitStack() as hooks, torch.no_grad(), evaluating(network):
+        for name in _frozen_modules(network):
+            note = network.get_submodule(name).register_forward_hook
+            hooks.enter_context(note(lambda *_, name=name: called.append(name)))
+        try:
             right = network(images)
             last = called[-1]
             found = _front_of(network, last, images)
             same = torch.equal(_rest_of(network, last)(found), right)
-    except Exception:
-        # A network's own operations between modules can fail in any way once these are replaced.
-        same = False
-    finally:
-        for hook in hooks:
-            hook.remove()
+        except Exception:
+            # Own operations between modules can fail in any way once these are replaced.
+            return None
     return last if same else None
 
 
@@ -230,13 +223,8 @@ def _front_of(network: nn.Module, last: str, images: Tensor) -> Tensor:
         found.append(output)
         raise _Reached
 
-    hook = network.get_submodule(last).register_forward_hook(stop)
-    try:
+    with network.get_submodule(last).register_forward_hook(stop), suppress(_Reached):
         network(images)
-    except _Reached:
-        pass
-    finally:
-        hook.remove()
     return found[0]
 
 

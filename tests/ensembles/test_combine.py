@@ -78,7 +78,5 @@ def test_refuses() -> None:
     probs, targets = library(0, 2)
     with pytest.raises(ValueError, match="for 1 members"):
         combine(["a"], probs, targets)
-    with pytest.raises(ValueError, match="at_most is 0"):
-        combine(["a", "b"], probs, targets, at_most=0)
     with pytest.raises(ValueError, match="folds is 1"):
         combine(["a", "b"], probs, targets, folds=1)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from src.ensembles.combine import dealt
 from src.ensembles.soup import greedy_soup
@@ -65,8 +64,3 @@ def test_a_picture_has_no_say_in_its_own_answer() -> None:
     assert one.weights.tolist() == [0.5, 0.5] and other.weights.tolist() == [1, 0]
     np.testing.assert_array_equal(one.probs[17], answers(alone)[17])
     np.testing.assert_array_equal(other.probs[17], answers(alone)[17])
-
-
-def test_refuses() -> None:
-    with pytest.raises(ValueError, match="no members"):
-        greedy_soup([], Kitchen({}), TARGETS)

@@ -83,14 +83,6 @@ def test_a_mean_is_a_mean() -> None:
     np.testing.assert_allclose(mean_of_probabilities(probs, weights), expected, rtol=1e-5)
 
 
-def test_refuses() -> None:
-    probs, targets = library(0, 2)
-    with pytest.raises(ValueError, match="probs has shape"):
-        greedy_weights(probs[0], targets)
-    with pytest.raises(ValueError, match="bag_share is 0"):
-        greedy_weights(probs, targets, bag_share=0.0)
-
-
 def test_one_member_is_temperature_scaling() -> None:
     probs, targets = library(0, 1, 400)
 
@@ -137,9 +129,3 @@ def test_pools_by_powers() -> None:
     np.testing.assert_allclose(mean_of_logs(probs, np.array([0.5, 2.0])), expected, rtol=1e-4)
     # Nobody's vote is no opinion.
     np.testing.assert_allclose(mean_of_logs(probs, np.zeros(2)), 1 / 3, rtol=1e-6)
-
-
-def test_refuses_shapes_that_do_not_fit() -> None:
-    probs, targets = library(0, 2)
-    with pytest.raises(ValueError, match="probs has shape"):
-        stacking_weights(probs, targets[:-1])

@@ -39,7 +39,7 @@ def test_nan_takes_no_part() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="'up' is no direction"):
+    with pytest.raises(KeyError, match="up"):
         pareto_front([(1.0,)], ["up"])
-    with pytest.raises(ValueError, match="has 1 numbers for 2"):
+    with pytest.raises(ValueError, match="shape"):
         pareto_front([(1.0,)], ["minimize", "minimize"])

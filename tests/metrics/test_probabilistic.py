@@ -94,8 +94,3 @@ def test_perfect_and_worst_predictions_have_known_scores() -> None:
     assert log_loss(probs, [1, 2, 0]) == pytest.approx(-np.log(SMALLEST_PROBABILITY))
     assert brier(probs, [1, 2, 0]) == pytest.approx(2)
     assert calibration_error(probs, [1, 2, 0]) == 1
-
-
-def test_refuses_no_bins() -> None:
-    with pytest.raises(ValueError, match="num_bins is 0"):
-        reliability_bins(np.eye(2), [0, 1], num_bins=0)
