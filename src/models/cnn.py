@@ -74,8 +74,7 @@ class CNN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) to logits (B, K)."""
         features = self.stages(self.stem(images)).mean((2, 3))
-        logits: Tensor = self.head(self.dropout(features))
-        return logits
+        return self.head(self.dropout(features))
 
 
 class _ResidualBlock(nn.Module):

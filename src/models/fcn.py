@@ -51,8 +51,7 @@ class FCN(nn.Module):
 
         h = ceil(H / stride), w likewise; their mean over the places is the logits.
         """
-        maps: Tensor = self.head(self.dropout(self.blocks(images)))
-        return maps
+        return self.head(self.dropout(self.blocks(images)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) of any size to logits (B, K)."""

@@ -48,5 +48,4 @@ class MLP(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) to logits (B, K)."""
-        logits: Tensor = self.head(self.layers(images.flatten(1)))
-        return logits
+        return self.head(self.layers(images.flatten(1)))

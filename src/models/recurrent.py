@@ -77,8 +77,7 @@ class RecurrentNet(nn.Module):
             # The last layer's final states come last: one, or forward and backward.
             directions = 2 if self.recurrence.bidirectional else 1
             features = hidden[-directions:].transpose(0, 1).flatten(1)
-        logits: Tensor = self.head(self.dropout(features))
-        return logits
+        return self.head(self.dropout(features))
 
 
 def recurrent_layers(

@@ -50,8 +50,7 @@ class ReNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) of any size to logits (B, K)."""
         features = self.layers(images).mean((2, 3))
-        logits: Tensor = self.head(self.dropout(features))
-        return logits
+        return self.head(self.dropout(features))
 
 
 class _Sweep(nn.Module):

@@ -70,8 +70,7 @@ class ViT(nn.Module):
             tokens = torch.cat([self.token.expand(len(tokens), -1, -1), tokens], 1)
         tokens = self.norm(self.blocks(tokens))
         features = tokens.mean(1) if self.token is None else tokens[:, 0]
-        logits: Tensor = self.head(features)
-        return logits
+        return self.head(features)
 
 
 class _Block(nn.Module):
@@ -106,8 +105,7 @@ class _Attention(nn.Module):
         qkv = self.qkv(tokens).reshape(batch, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
-        return out
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
 
 
 def _embedding(in_channels: int, width: int, patch_size: int) -> nn.Sequential:

@@ -1,8 +1,7 @@
-"""Published weights and their sources: an installed package, a local cache, or the hub.
+"""Published weights, searched in an installed package, the Hugging Face cache, torch's cache, and
+then on the Hugging Face hub or at the address that timm or torchvision names.
 
-Those of timm are searched in this order: the package, the Hugging Face cache, torch's cache, the
-Hugging Face hub or the address that timm names. Those of torchvision are in torch's cache or at the
-address that torchvision names. Files on this machine are used without a connection.
+Files on this machine are used without a connection.
 """
 
 from __future__ import annotations

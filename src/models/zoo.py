@@ -107,8 +107,7 @@ class _ZooNet(nn.Module):
             images = F.interpolate(
                 images, self.input_size, mode="bilinear", align_corners=False, antialias=True
             )
-        logits: Tensor = self.backbone(images)
-        return logits
+        return self.backbone(images)
 
     @abstractmethod
     def _make(self, wanted: _Wanted) -> nn.Module: ...

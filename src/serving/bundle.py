@@ -369,7 +369,6 @@ def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -
 def _network(metadata: Mapping[str, Any]) -> nn.Module:
     channels, classes = metadata["channels"], len(metadata["class_names"])
     make = import_object(metadata["network"]["target"], within="src.models.")
-    network: nn.Module = make(
+    return make(
         channels, classes, tuple(metadata["image_size"]), **metadata["network"]["arguments"]
     )
-    return network

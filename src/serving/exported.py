@@ -71,8 +71,7 @@ def classifier_of(logits: Logits) -> Classify:
     def classify(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         raw = logits(images).astype(np.float64)
         powers = np.exp(raw - raw.max(axis=1, keepdims=True))
-        probs: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-        return probs
+        return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
     return classify
 
@@ -108,8 +107,7 @@ def open_onnx(file: Path, threads: int | None = None) -> Logits:
         raise ValueError(f"{file} holds no network that can be loaded: {error}") from error
 
     def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = session.run([OUTPUT], {INPUT: images})[0]
-        return found
+        return session.run([OUTPUT], {INPUT: images})[0]
 
     return logits
 

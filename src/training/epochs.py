@@ -171,17 +171,18 @@ class EpochKeeper(pl.Callback):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._progress is not None:
-            self._progress.close()
-        self._interruption.defer(False)
+        self._end()
         self._interruption.check()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        self._interruption.defer(False)
+        self._end()
+
+    def _end(self) -> None:
         if self._progress is not None:
             self._progress.close()
+        self._interruption.defer(False)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock = time.perf_counter()

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,35 +29,27 @@ _FILE = "activations.npy"
 _VERSION = 3
 
 
+@dataclass(frozen=True, eq=False)
 class StoredFront:
     """Stored outputs of a network's frozen part for training pictures, and its trained rest.
 
-    Args:
+    Attributes:
         activations: (V, n, ...) float16, of V views of n pictures.
         ids: (n,) int64, ascending: the pictures' sample ids.
         rest: activations (B, ...) -> logits (B, K), with the network's own parameters.
     """
 
-    def __init__(
-        self, activations: NDArray[np.float16], ids: NDArray[np.int64], rest: nn.Module
-    ) -> None:
-        self._activations = activations
-        self._ids = ids
-        self._rest = rest
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on the disk."""
-        return self._activations.nbytes
+    activations: NDArray[np.float16]
+    ids: NDArray[np.int64]
+    rest: nn.Module
 
     def logits(self, sample_ids: Tensor, view: int) -> Tensor:
         """Return logits (B, K) of one view of pictures by sample ids, on the device of these."""
-        rows = np.searchsorted(self._ids, sample_ids.cpu().numpy())
-        found = torch.from_numpy(self._activations[view][rows]).to(sample_ids.device).float()
+        rows = np.searchsorted(self.ids, sample_ids.cpu().numpy())
+        found = torch.from_numpy(self.activations[view][rows]).to(sample_ids.device).float()
         if found.ndim == 4:
             found = found.contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self._rest(found)
-        return logits
+        return self.rest(found)
 
 
 def store_front(
@@ -149,8 +142,7 @@ class _Rest(nn.Module):
         for original, twin in self._originals:
             twin.training = original.training
         self._given.activations = activations
-        logits: Tensor = self._twin(activations)
-        return logits
+        return self._twin(activations)
 
     def _shared(
         self, module: nn.Module, prefix: str, replacements: Mapping[str, nn.Module]

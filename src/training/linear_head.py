@@ -20,8 +20,6 @@ _PENALTIES = tuple(10.0 ** (-step / 2) for step in range(11))
 _ITERATIONS = 300
 _SMALLEST_DEVIATION = 1e-6
 
-Fold = tuple[Tensor, Tensor]
-
 
 @dataclass(frozen=True)
 class FittedHead:
@@ -67,7 +65,7 @@ def fit_linear_head(
     targets: Tensor,
     *,
     num_classes: int,
-    folds: Sequence[Fold],
+    folds: Sequence[tuple[Tensor, Tensor]],
     class_weights: Tensor | None = None,
 ) -> FittedHead:
     """Fit a multinomial logistic regression, its penalty chosen on held-out folds.

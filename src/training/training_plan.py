@@ -96,11 +96,9 @@ class Timing:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen plan.
+    """The chosen plan, the timings of those compared, and why the usual one is excluded, if it is.
 
-    Attributes:
-        timings: of the compared plans; empty where comparing would have taken too long.
-        reason: why the usual plan is excluded where nothing was timed, or None.
+    Nothing is timed where that would have taken too long.
     """
 
     plan: TrainingPlan

@@ -56,16 +56,6 @@ def test_comes_near_the_best_of_all_mixtures() -> None:
     assert log_loss(mean_of_probabilities(probs, found), targets) < best + 1e-3
 
 
-@given(st.integers(0, 10_000))
-@settings(max_examples=15, deadline=None)
-def test_is_never_worse_than_the_best_member_it_saw(seed: int) -> None:
-    probs, targets = library(seed, 6)
-    found = greedy_weights(probs, targets, bags=0)
-    best = min(log_loss(one, targets) for one in probs)
-    assert log_loss(mean_of_probabilities(probs, found), targets) <= best + 1e-6
-    assert found.sum() == pytest.approx(1) and (found >= 0).all()
-
-
 def test_bags_are_weighted_means_of_their_own_selections() -> None:
     probs, targets = library(2, 6)
     whole = greedy_weights(probs, targets, bags=3, bag_share=1.0)

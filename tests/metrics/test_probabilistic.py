@@ -73,13 +73,6 @@ def test_bins_hold_every_sample_within_their_edges(drawn: Samples, num_bins: int
     assert 0 <= bins.calibration_error <= 1
 
 
-@given(samples())
-def test_one_bin_compares_mean_confidence_with_accuracy(drawn: Samples) -> None:
-    probs, targets = drawn
-    gap = abs(probs.max(axis=1).mean(dtype=float) - (probs.argmax(axis=1) == targets).mean())
-    assert calibration_error(probs, targets, num_bins=1) == pytest.approx(gap)
-
-
 def test_a_confidence_on_an_edge_belongs_below_it() -> None:
     # Guo et al. 2017: bin m holds ((m - 1) / M, m / M].
     probs = np.array([[0.5, 0.5], [1.0, 0.0]])

@@ -39,13 +39,6 @@ def test_attention_is_the_published_formula() -> None:
     torch.testing.assert_close(attention(tokens), attention.out(mixed))
 
 
-@given(order=st.permutations(range(6)))
-def test_blocks_know_tokens_by_content_not_by_place(order: list[int]) -> None:
-    blocks = build().blocks
-    tokens = torch.randn(2, 6, 16)
-    torch.testing.assert_close(blocks(tokens[:, order]), blocks(tokens)[:, order])
-
-
 def test_places_are_told_apart() -> None:
     network = build((12, 20))
     positions = network.positions[0]

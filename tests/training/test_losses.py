@@ -79,14 +79,6 @@ def test_a_one_hot_row_counts_as_its_class_number(
     torch.testing.assert_close(loss(logits, one_hot), loss(logits, targets))
 
 
-def test_a_mixed_row_is_the_mixture_of_its_losses(logits: Tensor, targets: Tensor) -> None:
-    loss, share = CrossEntropy(label_smoothing=0.1), 0.3
-    partners = targets.flip(0)
-    mixed = share * F.one_hot(targets, K) + (1 - share) * F.one_hot(partners, K)
-    expected = share * loss(logits, targets) + (1 - share) * loss(logits, partners)
-    torch.testing.assert_close(loss(logits, mixed.double()), expected)
-
-
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 @pytest.mark.parametrize("soft", [False, True])

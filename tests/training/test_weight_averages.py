@@ -65,15 +65,6 @@ def test_an_average_is_a_weighted_sum_of_what_was_seen(decay: float, updates: in
     assert weight.item() == pytest.approx(expected.item())
 
 
-def test_the_first_update_copies() -> None:
-    network = network_of(1)
-    average = WeightAverage(network, decay=0.9)
-    wander(network, 0)
-    average.update(network)
-    averaged = average.network.state_dict()
-    assert all(torch.equal(averaged[name], value) for name, value in network.state_dict().items())
-
-
 def test_the_average_leaves_the_network_alone() -> None:
     network = network_of(2)
     average = WeightAverage(network, decay=0.5)

@@ -19,8 +19,7 @@ from src.config.schema import RunSettings, seconds_of
 from src.data.decoding.decode import PictureFormat
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed
-from src.explain.feature_maps import find_map_layer
-from src.explain.grad_cam import grad_cam
+from src.explain.grad_cam import find_map_layer, grad_cam
 from src.explain.score_maps import HasScoreMaps, class_maps
 from src.machine.interruption import Interruption
 from src.records.class_maps import ClassMaps
@@ -275,7 +274,8 @@ class NetworkCandidate:
         if front is None:
             print("frozen stages: computed anew in every epoch, for what they give cannot be kept")
         else:
-            print(f"frozen stages: {front.nbytes / 1e9:.2f} GB of {model.stored_views} views kept")
+            size = front.activations.nbytes / 1e9
+            print(f"frozen stages: {size:.2f} GB of {model.stored_views} views kept")
         self._task.front = front
 
     @property

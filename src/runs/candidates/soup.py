@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from src.config.checks import ConfigError
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
-from src.ensembles.soup import greedy_soup
+from src.ensembles.combine import greedy_soup
 from src.machine.interruption import Interruption
 from src.records.combination import Combination
 from src.runs.candidates.candidate import Answers, Fitted, OnEpoch, Trained
