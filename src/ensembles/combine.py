@@ -76,7 +76,7 @@ def combine(
 
 def greedy_soup(
     members: Sequence[str],
-    ask: Callable[[tuple[int, ...]], Probs],
+    predict: Callable[[tuple[int, ...]], Probs],
     targets: NDArray[np.int64],
     *,
     folds: int = 5,
@@ -91,20 +91,20 @@ def greedy_soup(
 
     Args:
         members: M names, at least one.
-        ask: ascending indices of some members -> (N, K) predictions of the mean of their weights;
-            called once for every soup that is tried.
+        predict: ascending indices of some members -> (N, K) of the mean of their weights; called
+            once for every soup that is tried.
         targets: (N,).
         folds, seed: see `dealt`, whose errors it raises.
 
     Returns:
         Of the weights, those of the members in the soup are equal and the others 0.
     """
-    said = cache(ask)
-    right = np.stack([said((i,)).argmax(axis=1) == targets for i in range(len(members))])
+    predicted = cache(predict)
+    right = np.stack([predicted((i,)).argmax(axis=1) == targets for i in range(len(members))])
 
     def made(kept: NDArray[np.bool_]) -> tuple[int, ...]:
         def accuracy(soup: tuple[int, ...]) -> float:
-            return float((said(soup)[kept].argmax(axis=1) == targets[kept]).mean())
+            return float((predicted(soup)[kept].argmax(axis=1) == targets[kept]).mean())
 
         first, *others = np.argsort(-right[:, kept].mean(axis=1), kind="stable").tolist()
         soup: tuple[int, ...] = (first,)
@@ -114,9 +114,9 @@ def greedy_soup(
                 soup = larger
         return soup
 
-    held_out = np.empty_like(said((0,)))
+    held_out = np.empty_like(predicted((0,)))
     for outside in dealt(len(targets), folds, seed):
-        held_out[outside] = said(made(~outside))[outside]
+        held_out[outside] = predicted(made(~outside))[outside]
     weights = np.zeros(len(members))
     chosen = list(made(np.ones(len(targets), np.bool_)))
     weights[chosen] = 1 / len(chosen)
