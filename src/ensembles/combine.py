@@ -41,7 +41,7 @@ def combine(
     targets: NDArray[np.int64],
     *,
     ways: Sequence[Way] = WAYS,
-    at_most: int = 8,
+    at_most: int,
     folds: int = 5,
     seed: int = 0,
 ) -> Combination:

@@ -81,12 +81,12 @@ class EpochKeeper(pl.Callback):
         *,
         interruption: Interruption,
         monitor: str,
-        patience: int | None = None,
-        stop_after: int | None = None,
-        max_seconds: float | None = None,
-        log: LogMetrics | None = None,
-        on_epoch: Callable[[int, dict[str, float]], None] | None = None,
-        progress: Progress | None = None,
+        patience: int | None,
+        stop_after: int | None,
+        max_seconds: float | None,
+        log: LogMetrics | None,
+        on_epoch: Callable[[int, dict[str, float]], None] | None,
+        progress: Progress | None,
     ) -> None:
         self.last = checkpoints / "last.ckpt"
         self.best = checkpoints / "best.ckpt"

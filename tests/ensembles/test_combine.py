@@ -14,7 +14,7 @@ WAYS: list[Way] = ["greedy", "stacking"]
 @pytest.mark.parametrize("way", WAYS)
 def test_members_that_err_apart_are_better_together(way: Way) -> None:
     probs, targets = library(0, 8, 1500)
-    found = combine([f"m{i}" for i in range(8)], probs, targets, ways=[way])
+    found = combine([f"m{i}" for i in range(8)], probs, targets, ways=[way], at_most=8)
     assert found.accuracy > found.best_accuracy
     assert found.test.p_value < 0.01 and found.test.first_alone > found.test.second_alone
     assert found.accuracy in found.interval
@@ -40,8 +40,8 @@ def test_a_picture_has_no_say_in_its_own_answer(way: Way) -> None:
     turned = targets.copy()
     turned[17] = (turned[17] + 1) % 3
     names = [f"m{i}" for i in range(5)]
-    one = combine(names, probs, targets, ways=[way])
-    other = combine(names, probs, turned, ways=[way])
+    one = combine(names, probs, targets, ways=[way], at_most=8)
+    other = combine(names, probs, turned, ways=[way], at_most=8)
     np.testing.assert_array_equal(one.probs[17], other.probs[17])
     assert not np.array_equal(one.probs, other.probs)
 
@@ -51,8 +51,8 @@ def test_of_two_ways_the_better_one_is_taken() -> None:
     # Far too sure of themselves: powers below one repair that, and no mean can.
     probs = probs**4 / (probs**4).sum(axis=2, keepdims=True)
     names = [f"m{i}" for i in range(4)]
-    both = combine(names, probs, targets)
-    greedy, stacking = (combine(names, probs, targets, ways=[way]) for way in WAYS)
+    both = combine(names, probs, targets, at_most=8)
+    greedy, stacking = (combine(names, probs, targets, ways=[way], at_most=8) for way in WAYS)
     assert stacking.log_loss < greedy.log_loss - 0.01
     assert both.way == "stacking"
     np.testing.assert_array_equal(both.weights, stacking.weights)
@@ -62,7 +62,7 @@ def test_of_two_ways_the_better_one_is_taken() -> None:
 def test_the_test_is_mcnemars_and_copies_are_level() -> None:
     probs, targets = library(2, 1, 200)
     probs = np.repeat(probs, 3, axis=0)
-    found = combine(["a", "b", "c"], probs, targets)
+    found = combine(["a", "b", "c"], probs, targets, at_most=8)
     assert found.test == mcnemar(np.ones(3, bool), np.ones(3, bool))
     assert found.accuracy == found.best_accuracy and found.best == "a"
 
@@ -77,9 +77,9 @@ def test_the_worst_members_are_let_go() -> None:
 def test_refuses() -> None:
     probs, targets = library(0, 2)
     with pytest.raises(ValueError, match="for 1 members"):
-        combine(["a"], probs, targets)
+        combine(["a"], probs, targets, at_most=8)
     with pytest.raises(ValueError, match="folds is 1"):
-        combine(["a", "b"], probs, targets, folds=1)
+        combine(["a", "b"], probs, targets, folds=1, at_most=8)
 
 
 TARGETS = np.arange(400) % 4

@@ -458,4 +458,4 @@ def test_lightning_trains_and_clips_under_autocast(kind: str) -> None:
     )
     batches = [Batch(images[half], targets[half], half, 0) for half in ids.split(32)]
     trainer.fit(task, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
-    assert float(nn.functional.cross_entropy(task(images), targets)) < 0.8 * before
+    assert float(nn.functional.cross_entropy(task(images), targets)) < 0.9 * before
