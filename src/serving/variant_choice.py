@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
-from timeit import timeit
+from timeit import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +50,7 @@ def times_in_turns(
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             calls[name]()  # what ran before has filled the processor's caches
-            calls_now = (timeit(calls[name], number=1) for _ in range(often[name]))
-            seconds[name].append(statistics.median(calls_now))
+            seconds[name].append(statistics.median(_seconds(calls[name], often[name])))
     return seconds
 
 
@@ -73,5 +73,9 @@ def ratios(reference: Sequence[float], seconds: Sequence[float]) -> list[float]:
 
 
 def _calls_a_turn(call: Callable[[], object]) -> int:
-    call()
-    return max(3, round(_TURN_SECONDS / max(timeit(call, number=1), 1e-6)))
+    _, once = _seconds(call, 2)
+    return max(3, round(_TURN_SECONDS / max(once, 1e-6)))
+
+
+def _seconds(call: Callable[[], object], often: int) -> list[float]:
+    return repeat(call, timer=time.perf_counter, repeat=often, number=1)
