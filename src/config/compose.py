@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -28,10 +28,13 @@ __all__ = [
     "chosen_options",
     "compose_plain",
     "compose_settings",
+    "effective_overrides",
     "expand",
     "groups",
     "leaves",
     "override_of",
+    "read_run_settings",
+    "refuse_idle",
     "value_of",
 ]
 
@@ -117,17 +120,20 @@ def compose_plain(
             literal[key] = value_of(word)
         else:
             parsed[word] = _parse(word)
+            if parsed[word].is_delete():
+                key = parsed[word].key_or_group
+                raise ConfigError(f"{word!r}: no setting can be taken away: say {key}=VALUE.")
             if parsed[word].is_sweep_override():
                 raise ConfigError(f"{word!r} names several values: add -m to run them one by one.")
     folders = _with_plugins(folders)
     options = groups(*folders)
-    chosen = [word for word, o in parsed.items() if o.key_or_group in options]
+    chosen = [word for word, o in parsed.items() if _chooses(o, options)]
     values = {word: o for word, o in parsed.items() if word not in chosen}
     try:
         plain = _completed(config_name, folders, tuple(chosen), cls)
         # Hydra would compose anew for every other value, a quarter of a second: a sweep, which
         # checks hundreds of configurations before it starts, would wait for a minute. So values of
-        # known keys are set here, and what says more (`+key`, `~key`, `${...}`, a dict) by Hydra.
+        # known keys are set here, and what says more (`+key`, `${...}`, a dict) by Hydra.
         further = [word for word, o in values.items() if not _is_plain(o, plain)]
         if further:
             # `++`, for Hydra does not know the keys that conf/ leaves to their defaults.
@@ -142,6 +148,11 @@ def compose_plain(
     for key, value in literal.items():
         _put(plain, key, value)
     return plain
+
+
+def _chooses(override: Override, options: Mapping[str, Any]) -> bool:
+    """Whether an override names an option of a group, and no values of its keys."""
+    return override.key_or_group in options and not isinstance(override.value(), dict)
 
 
 def _is_plain(override: Override, plain: Mapping[str, Any]) -> bool:
@@ -200,6 +211,43 @@ def compose_settings(cls: type[T], overrides: Sequence[str], config_name: str = 
         ConfigError: anything wrong with the overrides, in one plain sentence.
     """
     return from_plain(cls, compose_plain(overrides, config_name, cls=cls))
+
+
+def read_run_settings(overrides: Sequence[str], config_name: str = "config") -> RunSettings:
+    """Return the settings of a new run.
+
+    Raises:
+        ConfigError: an override is wrong, or would change nothing with the model.
+    """
+    settings = compose_settings(RunSettings, overrides, config_name)
+    refuse_idle((word.partition("=")[0] for word in overrides), settings)
+    return settings
+
+
+def refuse_idle(keys: Iterable[str], settings: RunSettings) -> None:
+    """Raise a ConfigError for a key that changes nothing with the model."""
+    for key in keys:
+        if settings.is_idle(key):
+            raise ConfigError(
+                f"{key}: it changes nothing with these settings of model={settings.model.name}; "
+                "leave it out."
+            )
+
+
+def effective_overrides(overrides: Sequence[str], beside: Sequence[str] = ()) -> list[str]:
+    """Return those of `overrides` that change something in a run with all of these.
+
+    Families of a sweep share overrides, and not all of them concern each family.
+
+    Args:
+        overrides: to choose from.
+        beside: further overrides of the run.
+
+    Raises:
+        ConfigError: an override is wrong.
+    """
+    settings = compose_settings(RunSettings, [*beside, *overrides])
+    return [override for override in overrides if not settings.is_idle(override.partition("=")[0])]
 
 
 def chosen_options(
@@ -294,7 +342,7 @@ def _explained(
     chosen: list[str] = []
     for word, override in overrides.items():
         key = override.key_or_group
-        if key not in options:
+        if not _chooses(override, options):
             values.append(override)
         elif override.value() not in options[key]:
             given = override.value()

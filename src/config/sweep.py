@@ -7,9 +7,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from src.config.checks import ConfigError, Settings, from_plain, nearest, setting
+from src.config.checks import (
+    ConfigError,
+    Settings,
+    from_plain,
+    nearest,
+    positive,
+    positive_int,
+    setting,
+)
 from src.config.compose import (
     CONF,
     SWEEPS,
@@ -47,12 +55,11 @@ _PLACES = ("output_dir", "resume", "evaluate_test", "tracking.", "trainer.progre
 class BudgetSettings(Settings):
     """When no further trial begins: whichever comes first, over all starts of the study."""
 
-    trials: int | None = setting("trials in all; null for no limit", at_least=1)
-    minutes: float | None = setting(
-        "minutes from the first trial to the champion, the finalists included; null for no limit",
-        above=0,
+    trials: int | None = positive_int("trials in all; null for no limit")
+    minutes: float | None = positive(
+        "minutes from the first trial to the champion, the finalists included; null for no limit"
     )
-    epochs: int | None = setting("epochs of all trials together; null for no limit", at_least=1)
+    epochs: int | None = positive_int("epochs of all trials together; null for no limit")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,30 +71,25 @@ class BudgetSettings(Settings):
 class SamplerSettings(Settings):
     """The sampler, which proposes configurations."""
 
-    name: str = setting(
-        "Optuna's sampler",
-        options=("tpe", "gp", "random", "cmaes", "grid", "qmc", "nsga2"),
+    name: Literal["tpe", "gp", "random", "cmaes", "grid", "qmc", "nsga2"] = setting(
+        "Optuna's sampler"
     )
-    startup_trials: int = setting("random trials before it begins to learn", at_least=1)
+    startup_trials: int = positive_int("random trials before it begins to learn")
 
 
 @dataclass(frozen=True)
 class PrunerSettings(Settings):
     """The pruner, which stops trials that will not win."""
 
-    name: str = setting(
-        "Optuna's pruner", options=("asha", "hyperband", "median", "wilcoxon", "none")
-    )
-    min_epochs: int = setting(
+    name: Literal["asha", "hyperband", "median", "wilcoxon", "none"] = setting("Optuna's pruner")
+    min_epochs: int = positive_int(
         "epochs that every trial gets, with wilcoxon folds; a ninth of its whole length it gets in "
-        "any case",
-        at_least=1,
+        "any case"
     )
     reduction_factor: int = setting("one trial in so many goes on to the next rung", at_least=2)
-    p_threshold: float = setting(
+    p_threshold: float = positive(
         "wilcoxon stops a trial whose folds would be as bad as that by chance with less than this "
         "probability, were it no worse than the best",
-        above=0,
         below=1,
     )
     across_families: bool = setting(
@@ -99,14 +101,13 @@ class PrunerSettings(Settings):
 class WorkersSettings(Settings):
     """The processes that run trials."""
 
-    engine: str = setting("processes of this machine, or a Ray cluster", options=("local", "ray"))
-    count: int | None = setting(
-        "trials at the same time; null for one a GPU slot, without GPUs for what suits the cores",
-        at_least=1,
+    engine: Literal["local", "ray"] = setting("processes of this machine, or a Ray cluster")
+    count: int | None = positive_int(
+        "trials at the same time; null for one a GPU slot, without GPUs for what suits the cores"
     )
-    per_gpu: int = setting("trials that share a GPU", at_least=1)
-    threads: int | None = setting(
-        "CPU threads of a trial; null for an equal share of the cores", at_least=1
+    per_gpu: int = positive_int("trials that share a GPU")
+    threads: int | None = positive_int(
+        "CPU threads of a trial; null for an equal share of the cores"
     )
     address: str | None = setting("of the Ray cluster; null for the one that Ray finds, or starts")
 
@@ -152,9 +153,9 @@ class SweepSettings(RunSettings):
     pruner: PrunerSettings = setting("what stops trials that will not win")
     workers: WorkersSettings = setting("where trials run")
     finalists: int = setting("best configurations to train again over seeds", at_least=0)
-    finalist_seeds: int = setting("seeds of each finalist", at_least=1)
-    failure_limit: float = setting(
-        "share of failed trials that ends the sweep, once ten have ended", above=0, at_most=1
+    finalist_seeds: int = positive_int("seeds of each finalist")
+    failure_limit: float = positive(
+        "share of failed trials that ends the sweep, once ten have ended", at_most=1
     )
     storage: str | None = setting(
         "any Optuna storage URL; null for a journal in the study's folder"
@@ -220,7 +221,7 @@ class DashboardSettings(Settings):
     study: str = setting("which study of output_dir/sweeps/", check=_study_problem)
     output_dir: str = setting("folder of the sweep", literal=True)
     storage: str | None = setting("the sweep's, if it named one; null for its journal")
-    port: int = setting("port on 127.0.0.1 to answer on", at_least=1, at_most=65535)
+    port: int = positive_int("port on 127.0.0.1 to answer on", at_most=65535)
 
     @property
     def study_folder(self) -> Path:

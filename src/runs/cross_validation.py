@@ -11,7 +11,7 @@ import csv
 import hashlib
 import io
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -31,7 +31,6 @@ from src.runs.lifecycle import ParentLink, Run, open_folder, show_finished
 from src.runs.resolve import Resolved
 from src.runs.resume import finished_before, finished_summary, with_format
 from src.runs.seal import changed_since
-from src.runs.single import run_single
 from src.statistics.label_errors import doubtful_labels
 from src.storage.files import write_atomically
 from src.tracking.addresses import absolute_uri, public_uri
@@ -48,6 +47,7 @@ def cross_validate(
     data: PictureData,
     on_fold: OnEpoch | None,
     *,
+    run_fold: Callable[..., RunSummary],
     command: str,
     parent: ParentLink | None,
 ) -> RunSummary:
@@ -61,6 +61,7 @@ def cross_validate(
         data: divided into its usual parts.
         on_fold: called with (fold from 0, metrics) after each fold; an exception from it ends the
             run.
+        run_fold: trains one, with the arguments of this function but `run_fold`.
         command: the command line that repeats the whole.
         parent: the larger run that the whole belongs to, or None.
 
@@ -93,7 +94,7 @@ def cross_validate(
     folder = open_folder(settings)
     book = FoldBook.open(folder, [*shlex.split(command), *chosen])
     resolved = replace(resolved, settings=settings)
-    return _CrossValidation(resolved, folder, data, book, parent, on_fold).carry_out()
+    return _CrossValidation(resolved, folder, data, book, parent, on_fold, run_fold).carry_out()
 
 
 def _differences(asked: RunSettings, chosen: RunSettings) -> list[str]:
@@ -111,10 +112,12 @@ class _CrossValidation(Run):
         book: FoldBook,
         parent: ParentLink | None,
         on_fold: OnEpoch | None,
+        run_fold: Callable[..., RunSummary],
     ) -> None:
         super().__init__(resolved, folder, data, shlex.join(book.command), parent)
         self._book = book
         self._on_fold = on_fold
+        self._run_fold = run_fold
         self._mirror: MirrorProcess | None = None
         self._ended: dict[int, RunSummary] = {}
 
@@ -185,7 +188,7 @@ class _CrossValidation(Run):
                 # Drawn once for all folds, of which none is the model to use.
                 tracking=replace(settings.tracking, log_model=False, figures=False),
             )
-            summary = run_single(
+            summary = self._run_fold(
                 settings,
                 build_fold(settings, self.data),
                 None,

@@ -1,26 +1,44 @@
-"""The way into this room: one run, or each fold of a cross-validation, from settings to summary.
+"""One run, from settings to summary: a single candidate, or each fold of a cross-validation.
 
 Knows no Hydra and no Optuna.
 """
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
+import yaml
+
 from src.config.checks import ConfigError
-from src.config.schema import RunSettings
+from src.config.schema import RunSettings, stored_settings
 from src.data.loading.datamodule import PictureData
+from src.data.splitting.test_usage import count_test_measurement
 from src.machine.disk import refusal_of_folder
+from src.machine.interruption import Interruption
+from src.metrics.summary import metric_key
 from src.records.run import RunSummary
 from src.runs.build import build_data
-from src.runs.candidates.candidate import OnEpoch
+from src.runs.candidates.candidate import Candidate, Fitted, Measured, OnEpoch, measure_part
+from src.runs.candidates.choose import Origin, candidate_of, origin_of
+from src.runs.candidates.network import NetworkCandidate
 from src.runs.cross_validation import cross_validate
-from src.runs.lifecycle import ParentLink
-from src.runs.single import is_further_device, join_first_device, run_single
+from src.runs.folder import RunFolder
+from src.runs.lifecycle import ParentLink, Run, open_folder, show_finished
+from src.runs.resolve import Resolved
+from src.runs.resume import finished_before, finished_summary, with_format
+from src.statistics.label_errors import doubtful_labels
+from src.storage.files import remove_leftovers
 from src.tracking.provenance import command_line
+from src.tracking.tracker import Tracker
 from src.training.progress import quiet_lightning
 
 __all__ = ["OnEpoch", "run_experiment"]
+
+# Lightning starts a process for each further device; it finds the run of the first one by this.
+_FOLDER_VARIABLE = "BAKEOFF_RUN_FOLDER"
 
 
 def run_experiment(
@@ -57,8 +75,8 @@ def run_experiment(
     """
     quiet_lightning()
     command = command_line() if command is None else command
-    if is_further_device():
-        join_first_device()
+    if _FOLDER_VARIABLE in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        _join_first_device()
         return None
     unwritable = refusal_of_folder(Path(settings.output_dir).absolute())
     if unwritable and settings.resume is None:
@@ -67,5 +85,146 @@ def run_experiment(
         data = build_data(settings)
         for remark in (*data.summary, *data.remarks):
             print(f"data: {remark}")
-    carry_out = cross_validate if settings.cv.is_whole else run_single
-    return carry_out(settings, data, on_epoch, command=command, parent=parent)
+    if settings.cv.is_whole:
+        return cross_validate(
+            settings, data, on_epoch, run_fold=_run_single, command=command, parent=parent
+        )
+    return _run_single(settings, data, on_epoch, command=command, parent=parent)
+
+
+def _run_single(
+    settings: RunSettings,
+    data: PictureData,
+    on_epoch: OnEpoch | None,
+    *,
+    command: str,
+    parent: ParentLink | None,
+) -> RunSummary:
+    """Fit, measure and record one candidate, which may be that of a single fold."""
+    settings = with_format(settings, data)
+    finished = finished_before(settings, data)
+    if finished is not None:
+        return show_finished(finished, settings, parent)
+    candidate = candidate_of(settings, data)
+    if settings.resume is not None and isinstance(candidate, NetworkCandidate):
+        resumed = RunFolder.open(Path(settings.resume))
+        complete, finished = candidate.check_resumed(resumed), finished_summary(resumed)
+        if finished is not None and complete:
+            return show_finished(finished, settings, parent)
+    for note in candidate.resolved.notes:
+        print(note)
+    run = _SingleRun(candidate, open_folder(settings), data, command, parent, on_epoch)
+    os.environ[_FOLDER_VARIABLE] = str(run.folder.path)
+    return run.carry_out()
+
+
+def _join_first_device() -> None:
+    """Train on a further device in the run of the first one, with the settings chosen there."""
+    folder = RunFolder.open(Path(os.environ[_FOLDER_VARIABLE]))
+    settings = stored_settings(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+    candidate = NetworkCandidate(Resolved(settings), build_data(settings))
+    with Interruption() as interruption:
+        candidate.join(folder, interruption)
+
+
+class _SingleRun(Run):
+    def __init__(
+        self,
+        candidate: Candidate,
+        folder: RunFolder,
+        data: PictureData,
+        command: str,
+        parent: ParentLink | None,
+        on_epoch: OnEpoch | None,
+    ) -> None:
+        super().__init__(candidate.resolved, folder, data, command, parent)
+        self.batch_size = data.batch_size
+        self._candidate = candidate
+        self._on_epoch = on_epoch
+        self._fitted: Fitted | None = None
+        self._test_measurements: int | None = None
+
+    @cached_property
+    def _origin(self) -> Origin:
+        return origin_of(self.settings)
+
+    def headline(self) -> str:
+        split, pictures = self.data.split, self.data.pictures
+        height, width = pictures.image_size
+        return (
+            f"{self.settings.model.name} on {self.settings.data.name}: "
+            f"{len(split.train):,} train, {len(split.val):,} val, {len(split.test):,} test "
+            f"pictures of {height}x{width}x{pictures.channels}, "
+            f"{len(pictures.class_names)} classes, "
+            f"{self._candidate.description()}\n"
+            f"run: {self.folder.path}"
+        )
+
+    def work(self, tracker: Tracker, interruption: Interruption) -> None:
+        """Fit, predict the parts, measure quality and cost, and draw the figures."""
+        remove_leftovers(self.folder.checkpoints)
+        fitted = self._candidate.fit(self.folder, tracker, interruption, self._on_epoch)
+        self._fitted = fitted
+        self.metrics |= fitted.metrics
+        settings, split = self.settings, self.data.split
+        if settings.tracking.log_model:  # first, so that it is sent while the rest is measured
+            self._log_model(tracker, fitted)
+        parts = {}
+        if len(split.val):
+            parts["val"] = self._measure(tracker, fitted, "val")
+        # Folds choose between candidates: what they choose by is never the test part.
+        if settings.evaluate_test and settings.cv.fold is None and len(split.test):
+            self._test_measurements = count_test_measurement(
+                self.folder.output_dir, split.test_fingerprint, self.folder.run_id
+            )
+            parts["test"] = self._measure(tracker, fitted, "test")
+        cost = fitted.trained.cost(self.data, fitted.checkpoint)
+        cost["training_seconds"] = fitted.seconds
+        self.metrics |= {metric_key("cost", name): value for name, value in cost.items()}
+        if settings.tracking.figures:
+            predictions = {part: measured.predictions for part, measured in parts.items()}
+            self.draw(
+                tracker,
+                predictions,
+                doubtful_labels(predictions),
+                history=fitted.history,
+                training_batch=self._candidate.training_batch(),
+                maps=fitted.trained.class_maps(),
+            )
+        if settings.tracking.log_model:
+            tracker.artifact(fitted.checkpoint, "checkpoints")
+        self._report(tracker, fitted.history)
+
+    def completed(self, summary: RunSummary) -> RunSummary:
+        fitted = self._fitted
+        trained = self._candidate if fitted is None else fitted.trained
+        division = None if fitted is None else fitted.split_fingerprint
+        return replace(
+            summary,
+            split_fingerprint=division or self.data.split.fingerprint,
+            num_parameters=trained.num_parameters,
+            checkpoint=None if fitted is None else str(fitted.checkpoint),
+            test_measurements=self._test_measurements,
+            start=self._origin.start,
+            weights=self._origin.weights,
+        )
+
+    def _measure(self, tracker: Tracker, fitted: Fitted, part: str) -> Measured:
+        measured = measure_part(self.data, part, fitted.trained.predict(self.data, part))
+        self.keep_predictions(part, measured.predictions, tracker)
+        self.metrics |= measured.metrics
+        return measured
+
+    def _log_model(self, tracker: Tracker, fitted: Fitted) -> None:
+        bundle, split = self.folder.path / "model", self.data.split
+        example = self.data.pictures.read(int((split.val if len(split.val) else split.train)[0]))
+        tracker.model(bundle, fitted.trained.write_bundle(bundle, example))
+
+    def _report(self, tracker: Tracker, history: dict[str, list[list[float]]]) -> None:
+        """Send the final metrics, last of all: a run killed before measures its speed anew."""
+        epochs = max((int(points[-1][0]) for points in history.values()), default=0)
+        # MLflow draws what has one value as a bar if its step is 0, else as a curve of one dot.
+        curves = {key: value for key, value in self.metrics.items() if key in history}
+        tracker.metrics(curves, step=epochs, final=True)
+        single = {key: value for key, value in self.metrics.items() if key not in history}
+        tracker.metrics(single, step=0, final=True)

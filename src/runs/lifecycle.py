@@ -1,7 +1,7 @@
 """The life of a run: its record is opened, its work is done, and its summary is written.
 
-`Run` holds what all runs have in common, however they end. `src.runs.single` fits and measures one
-candidate, `src.runs.cross_validation` carries out a run for each fold.
+`Run` holds what all runs have in common, however they end; `src.runs.experiment` has that of one
+candidate, `src.runs.cross_validation` that of many folds.
 """
 
 from __future__ import annotations

@@ -1,30 +1,77 @@
-"""Resumed runs: whether one may go on, and whether anything is left to do.
+"""Resumed runs: their settings, whether one may go on, and whether anything is left to do.
 
-Nothing is written before both are known.
+Nothing is written before all of this is known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
 from src.config.checks import ConfigError, to_plain
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
-from src.data.loading.datamodule import PictureData
+from src.config.compose import refuse_idle, value_of
+from src.config.schema import RunSettings, stored_settings
 from src.data.splitting.splits import Split
 from src.records.run import Predictions, RunSummary
 from src.runs.folder import RunFolder
 from src.runs.seal import break_seal, changed_since
 from src.tracking.spool import is_being_written
 
-__all__ = ["finished_before", "finished_summary", "reopen_record", "with_format"]
+if TYPE_CHECKING:  # torch takes seconds, which a wrong command should not wait for
+    from src.data.loading.datamodule import PictureData
 
+__all__ = [
+    "finished_before",
+    "finished_summary",
+    "read_resumed_settings",
+    "reopen_record",
+    "with_format",
+]
+
+_CHANGEABLE = ("output_dir", "tracking.uri", "trainer.max_epochs", "trainer.max_time")
 _BEGIN_ANEW = "bring the earlier ones back, or begin a new run without resume."
+
+
+def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
+    """Return the settings of the run that `resume=RUN` names.
+
+    Raises:
+        ConfigError: there is no such run, or an override would change it.
+    """
+    given = {override.partition("=")[0]: value_of(override) for override in overrides}
+    for key, value in given.items():
+        if isinstance(value, str) and not value.strip():
+            raise ConfigError(f"{key} is empty: give it a value or leave it out.")
+        if key not in ("resume", *_CHANGEABLE):
+            raise ConfigError(
+                f"{key}: a resumed run keeps its settings; beside resume only "
+                f"{', '.join(_CHANGEABLE)} may be given."
+            )
+    try:
+        folder = RunFolder.find(str(given["resume"]), Path(str(given.get("output_dir", "outputs"))))
+        plain = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"resume: {error}.") from error
+    plain["resume"] = str(folder.path)
+    plain["output_dir"] = str(folder.output_dir)
+    if "tracking.uri" in given:
+        plain["tracking"]["uri"] = given["tracking.uri"]
+    for key in ("max_epochs", "max_time"):
+        if f"trainer.{key}" in given:
+            plain["trainer"][key] = given[f"trainer.{key}"]
+    settings = stored_settings(plain)
+    refuse_idle(given, settings)
+    lengths = [key for key in given if key.startswith("trainer.")]
+    if lengths and settings.cv.is_whole:
+        raise ConfigError(
+            f"{lengths[0]}: the folds that have ended keep theirs; begin a new cross-validation."
+        )
+    return settings
 
 
 def with_format(settings: RunSettings, data: PictureData) -> RunSettings:

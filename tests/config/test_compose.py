@@ -64,7 +64,7 @@ def test_overrides_reach_their_keys() -> None:
         (["optimizer.lr=fast"], ["optimizer.lr is 'fast'", "a number"]),
         (["seed=1,2"], ["seed=1,2", "-m"]),
         (["+new=1"], ["new", "no such key"]),
-        (["~seed"], ["seed is not set"]),
+        (["~seed"], ["~seed", "say seed=VALUE"]),
         (["model._target_=os.system"], ["os.system", "allowlist"]),
         (["data._target_=builtins.open"], ["builtins.open", "allowlist"]),
         (["+model._args_=[1]"], ["model._args_", "no such key"]),

@@ -5,14 +5,12 @@ from pathlib import Path
 import pytest
 
 from src.config.checks import ConfigError, to_plain
-from src.config.compose import compose_settings
+from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import CompareSettings, EvaluateSettings, PredictSettings, SelectSettings
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
+from src.config.schema import RunSettings, stored_settings
 from src.config.sweep import read_sweep_settings
 from src.data.sources.archive import ARCHIVE_ENDINGS
 from src.records.champions import Champion
-from src.runs.resume_settings import read_run_settings
 
 
 def named(*words: str) -> str:

@@ -4,8 +4,7 @@ import pytest
 
 from src.config.checks import ConfigError, to_plain
 from src.config.compose import compose_settings, groups
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
+from src.config.schema import RunSettings, stored_settings
 
 
 @pytest.mark.parametrize("model", groups()["model"])

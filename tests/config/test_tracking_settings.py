@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
 from src.config.checks import ConfigError, from_plain
-from src.config.compose import CONF
-from src.config.tracking import ReplaySettings, TrackingSettings, UISettings
+from src.config.tracking import TrackingSettings
 
 _URIS = [
     "sqlite:///runs.db",
@@ -27,8 +25,7 @@ _WRONG = [
 
 
 def tracking(**changes: object) -> TrackingSettings:
-    plain = yaml.safe_load((CONF / "tracking" / "mlflow.yaml").read_text()) | changes
-    return from_plain(TrackingSettings, plain, "tracking")
+    return from_plain(TrackingSettings, changes, "tracking")
 
 
 @pytest.mark.parametrize("uri", [None, *_URIS])
@@ -46,14 +43,3 @@ def test_other_addresses_are_refused_with_an_example(uri: str) -> None:
 def test_an_experiment_has_a_name(name: str) -> None:
     with pytest.raises(ConfigError, match=r"tracking\.experiment"):
         tracking(experiment=name)
-
-
-@pytest.mark.parametrize("option", ["mlflow", "none"])
-def test_the_options_are_valid(option: str) -> None:
-    plain = yaml.safe_load((CONF / "tracking" / f"{option}.yaml").read_text())
-    assert from_plain(TrackingSettings, plain).enabled == (option == "mlflow")
-
-
-def test_the_commands_settings_are_valid() -> None:
-    from_plain(ReplaySettings, yaml.safe_load((CONF / "replay.yaml").read_text()))
-    from_plain(UISettings, yaml.safe_load((CONF / "ui.yaml").read_text()))

@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from src.config.checks import ConfigError
+from src.config.compose import read_run_settings
 from src.data.loading.loaders import Batch
 from src.machine.interruption import Interrupted
 from src.records.run import RunSummary
 from src.runs.experiment import run_experiment
-from src.runs.resume_settings import read_run_settings
+from src.runs.resume import read_resumed_settings
 from src.runs.seal import break_seal
 from src.training.task import ClassificationTask
 
@@ -77,7 +78,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) ->
         train(tmp_path / "cut", "model.dropout=0.3", "trainer.ema_decay=0.9", on_epoch=stop)
     (folder,) = (tmp_path / "cut" / "runs").iterdir()
     assert RunSummary.read(folder / "summary.json").status == "KILLED"
-    resumed = run_experiment(read_run_settings([f"resume={folder}"]))
+    resumed = run_experiment(read_resumed_settings([f"resume={folder}"]))
     assert resumed is not None and resumed.status == "FINISHED"
     assert qualities(resumed) == qualities(whole)
     assert history(folder) == history(Path(whole.run_dir))
@@ -145,7 +146,7 @@ def test_a_signal_within_an_epoch_loses_nothing(
             train(tmp_path / "cut", *words)
     (folder,) = (tmp_path / "cut" / "runs").iterdir()
     assert checkpoint(folder)["position"] == position
-    resumed = run_experiment(read_run_settings([f"resume={folder}"]))
+    resumed = run_experiment(read_resumed_settings([f"resume={folder}"]))
     assert resumed is not None and qualities(resumed) == qualities(whole)
     assert history(folder) == history(Path(whole.run_dir))
     mine, theirs = (checkpoint(f)["state_dict"] for f in (folder, Path(whole.run_dir)))
@@ -163,7 +164,7 @@ def test_a_second_signal_ends_at_once_and_the_last_epoch_stays(
     (folder,) = (tmp_path / "cut" / "runs").iterdir()
     assert checkpoint(folder)["position"] == {"epoch": 0, "step": 0}
     assert RunSummary.read(folder / "summary.json").status == "KILLED"
-    resumed = run_experiment(read_run_settings([f"resume={folder}"]))
+    resumed = run_experiment(read_resumed_settings([f"resume={folder}"]))
     assert resumed is not None and qualities(resumed) == qualities(whole)
 
 
@@ -179,7 +180,7 @@ def test_a_run_that_stopped_early_does_not_train_on(tmp_path: Path, words: list[
     """It may have been killed while it was measured."""
     whole = train(tmp_path, "trainer.max_epochs=10000", "optimizer.lr=0.01", *words)
     before = history(Path(whole.run_dir))
-    again = run_experiment(read_run_settings([f"resume={whole.run_dir}"]))
+    again = run_experiment(read_resumed_settings([f"resume={whole.run_dir}"]))
     assert again is not None and qualities(again) == qualities(whole)
     assert history(Path(whole.run_dir)) == before
 
@@ -197,14 +198,14 @@ def test_metrics_that_a_full_disk_kept_out_of_the_diary_come_with_the_resumed_ru
     # Such a disk has kept the run from finishing too: a finished one is only shown.
     break_seal(folder)
     replace(whole, status="FAILED", reason="no room").write(folder / "summary.json")
-    run_experiment(read_run_settings([f"resume={folder}"]))
+    run_experiment(read_resumed_settings([f"resume={folder}"]))
     assert sorted(history(folder)) == sorted(complete)
 
 
 def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
     folder = train(tmp_path, "trainer.max_epochs=1").run_dir
     with pytest.raises(ConfigError, match=r"optimizer\.lr: a resumed run keeps its settings"):
-        read_run_settings([f"resume={folder}", "optimizer.lr=1"])
+        read_resumed_settings([f"resume={folder}", "optimizer.lr=1"])
     for word in (
         "seed=1",
         "model=cnn",
@@ -213,11 +214,11 @@ def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
         "evaluate_test=false",
     ):
         with pytest.raises(ConfigError, match=r"beside resume only output_dir, tracking\.uri, "):
-            read_run_settings([f"resume={folder}", word])
+            read_resumed_settings([f"resume={folder}", word])
     allowed = ["trainer.max_time=1h", "tracking.uri=http://host:1", f"output_dir={tmp_path}"]
-    settings = read_run_settings([f"resume={Path(folder).name}", *allowed])
+    settings = read_resumed_settings([f"resume={Path(folder).name}", *allowed])
     assert settings.trainer.max_time == "1h" and settings.tracking.uri == "http://host:1"
-    longer = run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=2"]))
+    longer = run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=2"]))
     assert longer is not None
     assert [s for key, s, _ in history(Path(folder)) if key == "train/loss"] == [1, 2]
 

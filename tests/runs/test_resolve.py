@@ -12,12 +12,13 @@ import torch
 import yaml
 
 from src.config.checks import ConfigError, to_plain
+from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.runs import build, resolve
 from src.runs.build.network import build_network, network_of
 from src.runs.experiment import run_experiment
-from src.runs.resume_settings import read_run_settings
+from src.runs.resume import read_resumed_settings
 from src.storage.digests import checked_line, line_content
 from src.training.training_plan import Choice, Timing, TrainingPlan, fastest
 
@@ -182,7 +183,7 @@ def test_the_run_holds_what_was_chosen_and_takes_it_up_again(tmp_path: Path) -> 
         == (plain["runtime"])
     )
     assert (folder / "choices" / "learning_rate.png").stat().st_size > 5000
-    again = read_run_settings([f"resume={folder}", "trainer.max_epochs=2"])
+    again = read_resumed_settings([f"resume={folder}", "trainer.max_epochs=2"])
     assert to_plain(again.runtime) == plain["runtime"]
     assert resolve.resolve(again, build.build_data(again)).notes == ()
 

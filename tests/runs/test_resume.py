@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from src.config.checks import ConfigError
+from src.config.compose import read_run_settings
 from src.records.run import RunSummary
 from src.runs.experiment import run_experiment
-from src.runs.resume_settings import read_run_settings
+from src.runs.resume import read_resumed_settings
 from src.runs.seal import break_seal, seal
 from src.tracking.spool import Spool
 from src.tracking.tracker import Tracker
@@ -130,7 +131,7 @@ def test_other_pictures_are_refused_before_anything_is_written(
     before = contents(folder.parent.parent)
     for words in ([], ["trainer.max_epochs=4"]):
         with pytest.raises(ConfigError, match=said):
-            run_experiment(read_run_settings([f"resume={folder}", *words]))
+            run_experiment(read_resumed_settings([f"resume={folder}", *words]))
     assert contents(folder.parent.parent) == before
 
 
@@ -141,7 +142,7 @@ def test_a_finished_run_is_shown_and_measures_nothing(
     _, folder = place
     before = contents(folder.parent.parent)
     assert before["test_measurements.jsonl"].count(b"\n") == 1
-    shown = run_experiment(read_run_settings([f"resume={folder}", *words]))
+    shown = run_experiment(read_resumed_settings([f"resume={folder}", *words]))
     assert shown == RunSummary.read(folder / "summary.json")
     assert "nothing left to do" in capsys.readouterr().out
     assert contents(folder.parent.parent) == before
@@ -149,7 +150,7 @@ def test_a_finished_run_is_shown_and_measures_nothing(
 
 def test_a_finished_run_that_is_asked_for_more_goes_on(place: tuple[Path, Path]) -> None:
     _, folder = place
-    longer = run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=3"]))
+    longer = run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=3"]))
     assert longer is not None and longer.status == "FINISHED"
     assert longer.test_measurements == 2, "other weights, and another look at the test part"
     stored = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
@@ -163,11 +164,11 @@ def test_a_finished_run_that_is_killed_while_it_goes_on_is_not_finished(
 
     monkeypatch.setattr(Tracker, "start", vanish_after(Tracker.start))
     with pytest.raises(SystemExit):
-        run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=3"]))
+        run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=3"]))
     summary = RunSummary.read(folder / "summary.json")
     assert summary.status == "KILLED" and "went on" in str(summary.reason)
     monkeypatch.undo()
-    longer = run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=3"]))
+    longer = run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=3"]))
     assert longer is not None and longer.status == "FINISHED"
 
 
@@ -219,7 +220,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_the_run_keeps_its_state(
     damage(folder / "checkpoints" / "last.ckpt")
     before = contents(folder.parent.parent)
     with pytest.raises(ConfigError, match=r"last\.ckpt"):
-        run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=4"]))
+        run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=4"]))
     assert contents(folder.parent.parent) == before
 
 
@@ -233,7 +234,7 @@ def test_a_run_that_was_changed_after_its_end_is_refused(
         file.write(b"\n")
     before = contents(folder.parent.parent)
     with pytest.raises(ConfigError, match=f"sealed: {name}"):
-        run_experiment(read_run_settings([f"resume={folder}", *words]))
+        run_experiment(read_resumed_settings([f"resume={folder}", *words]))
     assert contents(folder.parent.parent) == before
 
 
@@ -241,5 +242,5 @@ def test_a_run_that_another_process_writes_is_left_alone(place: tuple[Path, Path
     _, folder = place
     before = contents(folder.parent.parent)
     with Spool(folder), pytest.raises(ConfigError, match="being written by another process"):
-        run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=4"]))
+        run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=4"]))
     assert contents(folder.parent.parent) == before

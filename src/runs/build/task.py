@@ -13,9 +13,13 @@ from torch import nn
 from src.config.augment import OPERATIONS
 from src.config.checks import ConfigError, Settings, input_of, own_fields, to_plain
 from src.config.models import NetworkSettings
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
-from src.config.training import LossSettings, OptimizerSettings, SchedulerSettings
+from src.config.schema import (
+    LossSettings,
+    OptimizerSettings,
+    RunSettings,
+    SchedulerSettings,
+    stored_settings,
+)
 from src.data.augmentation.augment import Augment
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed

@@ -10,8 +10,7 @@ import torch
 
 from src.config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
 from src.config.models import EnsembleSettings, NetworkSettings, ZooSettings
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
+from src.config.schema import RunSettings, stored_settings
 from src.data.loading.datamodule import PictureData
 from src.runs.build import build_data, load_task
 from src.runs.candidates.candidate import Candidate, Trained

@@ -21,8 +21,7 @@ from src.config.features import (
     EmbeddingSettings,
     HandcraftedSettings,
 )
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
+from src.config.schema import RunSettings, stored_settings
 from src.data.decoding.decode import PictureFormat
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed

@@ -9,8 +9,7 @@ import numpy as np
 
 from src.config.checks import ConfigError
 from src.config.finished import EvaluateSettings
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
+from src.config.schema import RunSettings, stored_settings
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.test_usage import count_test_measurement
 from src.records.run import RunSummary

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
-from src.config.export import ORIGINAL, ExportSettings
+from src.config.finished import ORIGINAL, ExportSettings
 from src.data.loading.datamodule import PictureData
 from src.records.export import ExportRecord, VariantRecord
 from src.records.run import RunSummary

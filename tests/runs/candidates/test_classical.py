@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from src.config.checks import ConfigError
-from src.config.compose import compose_settings
+from src.config.compose import compose_settings, read_run_settings
 from src.config.schema import RunSettings
 from src.features.classifier import FeatureClassifier
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
-from src.runs.resume_settings import read_run_settings
+from src.runs.resume import read_resumed_settings
 
 FAST = ["model=handcrafted", "tracking=none", "tracking.figures=false"]
 
@@ -89,7 +89,7 @@ def test_a_fit_that_was_stopped_begins_again_in_its_folder(tmp_path: Path) -> No
         fit(tmp_path, on_epoch=stop)
     (folder,) = (tmp_path / "runs").iterdir()
     assert RunSummary.read(folder / "summary.json").status == "FAILED"
-    resumed = run_experiment(read_run_settings([f"resume={folder}"]))
+    resumed = run_experiment(read_resumed_settings([f"resume={folder}"]))
     assert resumed is not None and resumed.status == "FINISHED"
     assert Path(resumed.run_dir) == folder
     assert resumed.metrics["val/accuracy"] == fit(tmp_path).metrics["val/accuracy"]

@@ -11,13 +11,13 @@ import skimage
 import torch
 from PIL import Image
 
+from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
 from src.records.run import RunSummary
 from src.runs import build
 from src.runs.candidates import network as candidates
 from src.runs.candidates.head_start import start_head
 from src.runs.experiment import run_experiment
-from src.runs.resume_settings import read_run_settings
 from src.training.inference import predict
 from tests.runs.test_experiment import history
 
