@@ -21,7 +21,14 @@ from src.machine.interruption import Interruption
 from src.metrics.summary import metric_key
 from src.records.run import RunSummary
 from src.runs.build import build_data
-from src.runs.candidates.candidate import Candidate, Fitted, Measured, OnEpoch, measure_part
+from src.runs.candidates.candidate import (
+    Candidate,
+    FitContext,
+    Fitted,
+    Measured,
+    OnEpoch,
+    measure_part,
+)
 from src.runs.candidates.choose import Origin, candidate_of, origin_of
 from src.runs.candidates.network import NetworkCandidate
 from src.runs.cross_validation import cross_validate
@@ -124,7 +131,7 @@ def _join_first_device() -> None:
     settings = stored_settings(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
     candidate = NetworkCandidate(Resolved(settings), build_data(settings))
     with Interruption() as interruption:
-        candidate.join(folder, interruption)
+        candidate.fit(FitContext(folder, None, interruption))
 
 
 class _SingleRun(Run):
@@ -163,7 +170,8 @@ class _SingleRun(Run):
     def work(self, tracker: Tracker, interruption: Interruption) -> None:
         """Fit, predict the parts, measure quality and cost, and draw the figures."""
         remove_leftovers(self.folder.checkpoints)
-        fitted = self._candidate.fit(self.folder, tracker, interruption, self._on_epoch)
+        context = FitContext(self.folder, tracker, interruption, self._on_epoch)
+        fitted = self._candidate.fit(context)
         self._fitted = fitted
         self.metrics |= fitted.metrics
         settings, split = self.settings, self.data.split

@@ -1,6 +1,12 @@
 """Build what settings describe: pictures, network, features, training task and trainer."""
 
-from src.runs.build.data import build_data, build_fold, first_batch_size, native_side
+from src.runs.build.data import (
+    build_data,
+    build_fold,
+    first_batch_size,
+    model_metadata,
+    native_side,
+)
 from src.runs.build.extractors import (
     build_extractors,
     feature_table,
@@ -23,6 +29,7 @@ __all__ = [
     "foreign_descriptors",
     "frozen_network",
     "load_task",
+    "model_metadata",
     "native_side",
     "network_of",
 ]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from src.config.augment import OPERATIONS
-from src.config.checks import ConfigError, Settings, input_of, own_fields, to_plain
+from src.config.checks import ConfigError, Settings, input_of, own_fields
 from src.config.models import NetworkSettings
 from src.config.schema import (
     LossSettings,
@@ -24,6 +24,7 @@ from src.data.augmentation.augment import Augment
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed
 from src.machine.imports import import_object
+from src.runs.build.data import model_metadata
 from src.runs.build.network import build_network, network_arguments, network_of, rebuild_arguments
 from src.training.checkpoints import read_checkpoint
 from src.training.inference import MEMORY_FORMATS, require_finite
@@ -49,18 +50,11 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         image_size=pictures.image_size,
     )
     mean, std = getattr(network, "input_statistics", None) or data.channel_statistics
-    passport = {
-        # A run that was interrupted ends as the same model as one that was not.
-        "settings": to_plain(settings) | {"resume": None},
-        "network": {
-            "target": model._target_,
-            "arguments": rebuild_arguments(model, network),
-        },
-        "class_names": list(pictures.class_names),
-        **pictures.format.plain(),
+    metadata = {
+        **model_metadata(settings, data),
+        "network": {"target": model._target_, "arguments": rebuild_arguments(model, network)},
         "mean": list(mean),
         "std": list(std),
-        "split_fingerprint": data.split.fingerprint,
     }
     with input_of("loss"):
         balanced = settings.loss.class_weights == "balanced"
@@ -85,7 +79,7 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
             f"{settings.augment.mix_probability:g}: what is stored of single pictures cannot be "
             "mixed; set one of them to 0."
         )
-    return _assemble(settings, network, passport, loss=loss, augment=augment)
+    return _assemble(settings, network, metadata, loss=loss, augment=augment)
 
 
 def load_task(checkpoint: Path) -> ClassificationTask:

@@ -54,14 +54,14 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
         networks = networks_of(library, [_load_member(member) for member in library])
         found = choose_soup(settings, library, networks, data)
         seconds = time.perf_counter() - started
-        return SoupCandidate(Resolved(settings), library, found, networks[0], seconds)
+        return SoupCandidate(Resolved(settings), library, found, seconds, networks[0])
     from src.runs.candidates.ensemble import EnsembleCandidate, choose_members
 
     found = choose_members(settings, model, library)
     used = zip(library, found.weights, strict=True)
     models = [_load_member(member) for member, weight in used if weight]
     seconds = time.perf_counter() - started
-    return EnsembleCandidate(Resolved(settings), data, library, found, models, seconds)
+    return EnsembleCandidate(Resolved(settings), library, found, seconds, data, models)
 
 
 def _load_member(member: Member) -> list[Trained]:
@@ -97,13 +97,12 @@ def load_trained(checkpoint: Path) -> Trained:
 
 @dataclass(frozen=True)
 class Preparation:
-    """The settings of a candidate after measuring and choosing what they left open.
+    """The settings of a candidate without any `auto`, and what a fit will take.
 
     Attributes:
-        settings: without any `auto`.
         epochs: of a whole fit; 1 for candidates without epochs.
         seconds_per_epoch: estimated.
-        notes: sentences on how the choice was made.
+        notes: sentences on how the settings were chosen.
     """
 
     settings: RunSettings
@@ -120,8 +119,7 @@ def prepared(
     The features that these runs share are computed here, with all cores.
 
     Args:
-        settings: of a run.
-        data: its pictures.
+        settings, data: of a run.
         networks: whether frozen networks are to be chosen among those that can be loaded.
         seconds: limit for choosing and computing features; None for no limit.
 

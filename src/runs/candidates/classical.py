@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from src.config.checks import ConfigError, to_plain
+from src.config.checks import ConfigError
 from src.config.features import (
     CLASSIFIERS,
     ClassicalSettings,
@@ -31,18 +31,15 @@ from src.features.descriptors.picture import Floats
 from src.features.heads import Choice, fit_chosen
 from src.features.pipeline import make_pipeline
 from src.machine.imports import is_foreign
-from src.machine.interruption import Interruption
 from src.machine.parallel import available_cores
 from src.metrics.summary import evaluate, metric_key
 from src.records.champions import find_champion
-from src.runs.build import build_extractors, feature_table, foreign_descriptors
-from src.runs.candidates.candidate import Answers, Fitted, OnEpoch
+from src.runs.build import build_extractors, feature_table, foreign_descriptors, model_metadata
+from src.runs.candidates.candidate import Answers, FitContext, Fitted
 from src.runs.candidates.kept_heads import kept_choice
-from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved
 from src.serving.bundle import write_classifier_bundle
 from src.serving.predictor import Predictor
-from src.tracking.tracker import Tracker
 from src.training import cost
 
 __all__ = ["ClassicalCandidate", "TrainedClassifier", "load_classifier"]
@@ -56,12 +53,7 @@ _TIMED_PICTURES = 32
 
 @dataclass
 class TrainedClassifier:
-    """A fitted classifier on features.
-
-    Attributes:
-        classifier: with the extractors of its features.
-        file: that it was saved to.
-    """
+    """A fitted classifier with the extractors of its features, and the file it was saved to."""
 
     classifier: FeatureClassifier
     file: Path
@@ -137,11 +129,6 @@ class ClassicalCandidate:
     A fit that was stopped begins again when it is resumed: its features are kept, and the rest
     takes seconds to minutes.
 
-    Args:
-        settings: of the run, its model one of `ClassicalSettings`.
-        model: these.
-        data: the pictures.
-
     Raises:
         ConfigError: there is nothing to tell apart, or the network cannot be had.
     """
@@ -152,9 +139,8 @@ class ClassicalCandidate:
         if np.count_nonzero(data.class_counts) < 2:
             raise ConfigError("data: the training part has pictures of one class only.")
         self._extractors = build_extractors(settings, data)
-        settings = _pinned(settings)
-        self.resolved = Resolved(settings)
-        self._settings = settings
+        self._settings = _pinned(settings)
+        self.resolved = Resolved(self._settings)
         self._model = model
         self._data = data
 
@@ -165,21 +151,15 @@ class ClassicalCandidate:
 
     def description(self) -> str:
         model = self._model
-        classifier = "the best of many classifiers" if model.classifier == "auto" else None
-        classifier = classifier or model.classifier
+        chosen = model.classifier
+        classifier = "the best of many classifiers" if chosen == "auto" else chosen
         if isinstance(model, HandcraftedSettings):
             return f"{classifier} on {' + '.join(model.features)}"
         if isinstance(model, EmbeddingSettings) and model.run is None:
             return f"{classifier} on the features of {' + '.join(model.networks)}"
         return f"{classifier} on the features of an earlier run"
 
-    def fit(
-        self,
-        folder: RunFolder,
-        tracker: Tracker,
-        interruption: Interruption,
-        on_epoch: OnEpoch | None,
-    ) -> Fitted:
+    def fit(self, context: FitContext) -> Fitted:
         data, threads = self._data, _threads(self._settings)
         seed = training_seed(self._settings.seed, self._settings.cv.fold)
         table = feature_table(self._settings, data, self._extractors)
@@ -194,7 +174,7 @@ class ClassicalCandidate:
             print(f"classifier: {choice}")
             passport["classifier"] = choice.record()
         classifier = FeatureClassifier(self._extractors, model, passport)
-        file = folder.checkpoints / _MODEL
+        file = context.folder.checkpoints / _MODEL
         classifier.save(file)
         trained = TrainedClassifier(classifier, file)
         metrics = {}
@@ -205,9 +185,7 @@ class ClassicalCandidate:
                 metric_key("val", "accuracy"): found["accuracy"],
                 metric_key("val", "loss"): found["log_loss"],
             }
-        if on_epoch is not None:
-            on_epoch(0, dict(metrics))
-        interruption.check()
+        context.report(metrics)
         # Features from the cache count as if they were computed now.
         return Fitted(trained, file, seconds + table.seconds, metrics)
 
@@ -245,35 +223,21 @@ class ClassicalCandidate:
         seed: int,
         threads: int,
     ) -> tuple[CalibratedModel, Choice | None, float]:
-        """Return the model fitted to features (N, D) of the pictures with these indices.
+        """Return the model fitted to features (N, D), its classifier's choice, and the seconds.
 
-        And how its classifier was chosen, where the settings leave that to a search, and the
-        seconds of both; a choice that was kept from an earlier search counts as made now.
+        A choice that was kept from an earlier search counts as made now.
         """
         pictures, settings = self._data.pictures, self._model
         targets, contents = pictures.targets[indices], pictures.content_hashes[indices]
         classes = len(pictures.class_names)
         if settings.classifier == "auto":
+            cache_dir = self._settings.data.cache_dir
             choice = kept_choice(
-                settings,
-                features,
-                targets,
-                contents,
-                sizes,
-                seed=seed,
-                cache_dir=self._settings.data.cache_dir,
+                settings, features, targets, contents, sizes, seed=seed, cache_dir=cache_dir
             )
             started = time.perf_counter()
-            model = fit_chosen(
-                choice,
-                settings,
-                features,
-                targets,
-                sizes,
-                num_classes=classes,
-                seed=seed,
-                threads=threads,
-            )
+            how = {"num_classes": classes, "seed": seed, "threads": threads}
+            model = fit_chosen(choice, settings, features, targets, sizes, **how)
             return model, choice, time.perf_counter() - started + choice.seconds
         started = time.perf_counter()
         model = CalibratedModel.fit(
@@ -290,22 +254,11 @@ class ClassicalCandidate:
         return model, None, time.perf_counter() - started
 
     def _passport(self) -> dict[str, Any]:
-        data, pictures = self._data, self._data.pictures
-        networks = [e.passport for e in self._extractors if hasattr(e, "passport")]
-        return {
-            "settings": to_plain(self._settings) | {"resume": None},
-            "class_names": list(pictures.class_names),
-            **pictures.format.plain(),
-            "split_fingerprint": data.split.fingerprint,
-            "epochs": 0,
-            **({"networks": networks} if networks else {}),
-            **self._foreign(),
-        }
-
-    def _foreign(self) -> dict[str, Any]:
-        """What of the model is a plugin's, as import paths."""
+        """Return the metadata; what of the model is a plugin's stands there as import paths."""
         model = self._model
-        found: dict[str, Any] = {}
+        found = {**model_metadata(self._settings, self._data), "epochs": 0}
+        if networks := [e.passport for e in self._extractors if hasattr(e, "passport")]:
+            found["networks"] = networks
         if isinstance(model, HandcraftedSettings) and (made := foreign_descriptors(model)):
             found["descriptors"] = made
         target = CLASSIFIERS.get(model.classifier)

@@ -38,8 +38,6 @@ def start_head(
     Args:
         task: untrained; its network's head, and that of its average, are changed.
         settings: of the run, without any `auto`.
-        data: the pictures.
-        device: where to compute the features.
 
     Returns:
         The head; None where the network's own is not a single linear layer and is left unchanged.
@@ -57,14 +55,10 @@ def start_head(
     table = _features(task, settings, data, device)
     features = torch.from_numpy(table.part("train"))
     indices = data.split.train
-    targets = data.pictures.targets[indices]
+    targets, contents = data.pictures.targets[indices], data.pictures.content_hashes[indices]
+    seed = training_seed(settings.seed, settings.cv.fold)
     folds: list[tuple[Tensor, Tensor]] = []
-    for fitted, held_out in folds_of(
-        targets,
-        data.pictures.content_hashes[indices],
-        _FOLDS,
-        training_seed(settings.seed, settings.cv.fold),
-    ):
+    for fitted, held_out in folds_of(targets, contents, _FOLDS, seed):
         folds.append((torch.from_numpy(fitted), torch.from_numpy(held_out)))
         if sum(len(held) for _, held in folds) >= _ENOUGH_HELD_OUT:
             break

@@ -36,14 +36,8 @@ def kept_choice(
 
     A search that its limit of time has cut short is not kept: another may find more.
 
-    Args:
-        settings: whose classifier is "auto", with its limit of seconds and its folds.
-        features: (N, D) float32 of the training part.
-        targets: (N,) in [0, K).
-        contents: (N,) equal where pictures are.
-        sizes: features of each descriptor, D in all.
-        seed: of folds and of every draw.
-        cache_dir: see `src.storage.cache.cache_folder`.
+    The arguments are those of `src.features.heads.choose_head`; `cache_dir` is that of
+    `src.storage.cache.cache_folder`.
     """
     _, labels = np.unique(targets, return_inverse=True)
     groups = head_groups(*features.shape)

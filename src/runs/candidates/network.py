@@ -22,10 +22,9 @@ from src.data.splitting.folds import training_seed
 from src.explain.feature_maps import find_map_layer
 from src.explain.grad_cam import grad_cam
 from src.explain.score_maps import HasScoreMaps, class_maps
-from src.machine.interruption import Interruption
 from src.records.class_maps import ClassMaps
 from src.runs import build
-from src.runs.candidates.candidate import Answers, Fitted, OnEpoch
+from src.runs.candidates.candidate import Answers, FitContext, Fitted
 from src.runs.candidates.head_start import start_head
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved, use_threads
@@ -33,10 +32,9 @@ from src.serving.bundle import write_bundle
 from src.serving.predictor import Predictor
 from src.serving.whole_network import network_classifier
 from src.storage.cache import cache_folder
-from src.tracking.tracker import Tracker
 from src.training import cost
 from src.training.checkpoints import network_difference, read_checkpoint
-from src.training.epochs import EpochKeeper, LogMetrics, is_complete
+from src.training.epochs import EpochKeeper, is_complete
 from src.training.frozen_front import store_front
 from src.training.inference import autocast, predict
 from src.training.progress import Progress
@@ -47,13 +45,7 @@ __all__ = ["NetworkCandidate", "TrainedNetwork"]
 
 @dataclass
 class TrainedNetwork:
-    """A trained network.
-
-    Attributes:
-        task: in eval mode, on `device`.
-        device: where to compute.
-        precision, tta: as the run's settings say.
-    """
+    """A trained network, its task in eval mode on `device`."""
 
     task: ClassificationTask
     device: torch.device
@@ -134,21 +126,16 @@ class TrainedNetwork:
 class NetworkCandidate:
     """A network with its training, ready to start or to go on.
 
-    Args:
-        resolved: the run's settings without any `auto`.
-        data: the pictures.
-
     Raises:
         ConfigError: the network cannot be made for these pictures, or its weights not be found.
     """
 
     def __init__(self, resolved: Resolved, data: PictureData) -> None:
-        settings = resolved.settings
-        use_threads(settings)
         self.resolved = resolved
-        self._settings = settings
+        self._settings = resolved.settings
         self._data = data
-        self._task = build.build_task(settings, data)
+        use_threads(self._settings)
+        self._task = build.build_task(self._settings, data)
 
     @property
     def num_parameters(self) -> int:
@@ -156,15 +143,6 @@ class NetworkCandidate:
 
     def description(self) -> str:
         return f"{self.num_parameters:,} parameters"
-
-    def fit(
-        self,
-        folder: RunFolder,
-        tracker: Tracker,
-        interruption: Interruption,
-        on_epoch: OnEpoch | None,
-    ) -> Fitted:
-        return self._fit(folder, tracker.metrics, interruption, on_epoch)
 
     def check_resumed(self, folder: RunFolder) -> bool:
         """Return whether the run in a folder has been trained as long as the settings say.
@@ -185,56 +163,44 @@ class NetworkCandidate:
                 )
             settings = self._settings.trainer
             try:
-                return is_complete(
-                    checkpoint,
-                    max_epochs=int(settings.max_epochs),
-                    patience=settings.early_stopping,
-                    stop_after=settings.stop_after,
-                    max_seconds=None
-                    if settings.max_time is None
-                    else seconds_of(settings.max_time),
-                )
+                return is_complete(checkpoint, max_epochs=int(settings.max_epochs), **self._limits)
             except (KeyError, TypeError) as error:
                 raise ValueError(
                     f"{file} cannot be gone on with, as it lacks {error}: begin a new run"
                 ) from error
 
-    def join(self, folder: RunFolder, interruption: Interruption) -> None:
-        """Train on a further device in the run of the first one, which keeps the records."""
-        self._fit(folder, None, interruption, None)
+    @property
+    def _limits(self) -> dict[str, Any]:
+        """What may end the training before its last epoch."""
+        settings = self._settings.trainer
+        return {
+            "patience": settings.early_stopping,
+            "stop_after": settings.stop_after,
+            "max_seconds": None if settings.max_time is None else seconds_of(settings.max_time),
+        }
 
-    def _fit(
-        self,
-        folder: RunFolder,
-        log: LogMetrics | None,
-        interruption: Interruption,
-        on_epoch: OnEpoch | None,
-    ) -> Fitted:
-        settings, task = self._settings.trainer, self._task
+    def fit(self, context: FitContext) -> Fitted:
+        settings, task, tracker = self._settings.trainer, self._task, context.tracker
         keeper = EpochKeeper(
-            folder.checkpoints,
-            interruption=interruption,
+            context.folder.checkpoints,
+            interruption=context.interruption,
             monitor=settings.monitor,
-            patience=settings.early_stopping,
-            stop_after=settings.stop_after,
-            max_seconds=None if settings.max_time is None else seconds_of(settings.max_time),
-            log=log,
-            on_epoch=on_epoch,
-            progress=None if log is None else self._progress(),
+            log=None if tracker is None else tracker.metrics,
+            on_epoch=context.on_epoch,
+            progress=None if tracker is None else self._progress(),
+            **self._limits,
         )
-        trainer = build.build_trainer(self._settings, keeper, folder.path)
+        trainer = build.build_trainer(self._settings, keeper, context.folder.path)
         # A run that was killed before its first checkpoint begins again.
         resumed = keeper.last if self._settings.resume and keeper.last.is_file() else None
         device = trainer.strategy.root_device
         self._data.live_on(device)
-        # On several devices Lightning starts the others later, and sends them these weights.
-        if resumed is None and log is not None and self._fits_head:
-            started = time.perf_counter()
-            start_head(task, self._settings, self._data, device)
-            keeper.seconds = time.perf_counter() - started
         started = time.perf_counter()
+        # On several devices Lightning starts the others later, and sends them these weights.
+        if resumed is None and tracker is not None and self._fits_head:
+            start_head(task, self._settings, self._data, device)
         self._store_front(device)
-        keeper.seconds += time.perf_counter() - started
+        keeper.seconds = time.perf_counter() - started
         if self._settings.runtime.compile:
             task.network.compile()
         trainer.fit(task, datamodule=self._data, ckpt_path=resumed, weights_only=True)

@@ -47,13 +47,11 @@ _UNKNOWN_ACCURACY = 75.0
 
 @dataclass(frozen=True)
 class RankedNetwork:
-    """A frozen network, ranked by a classifier on its features of a sample.
+    """A frozen network of timm, ranked by a quick head on its features of a sample.
 
     Attributes:
-        name: timm's.
-        accuracy, error: cross-validated accuracy of a quick head and its standard error, in [0, 1].
+        accuracy, error: cross-validated accuracy and its standard error, in [0, 1].
         logme: see `src.features.transfer.logme`.
-        images_per_second: speed at which it computes features.
     """
 
     name: str
@@ -109,8 +107,7 @@ def choose_networks(
     Raises:
         ConfigError: weights cannot be had.
     """
-    model = settings.model
-    assert isinstance(model, EmbeddingSettings)
+    model = _model(settings)
     began = time.perf_counter()
     train = data.split.train
     chosen = train[permutation(len(train), data.seed, 0)[:_SAMPLE].numpy()]
@@ -138,6 +135,11 @@ def choose_networks(
     return NetworkChoice(tuple(one.name for one in best), notes)
 
 
+def _model(settings: RunSettings) -> EmbeddingSettings:
+    assert isinstance(settings.model, EmbeddingSettings)
+    return settings.model
+
+
 @dataclass(frozen=True)
 class _Ranking:
     """Networks, the best first, and the accuracy of the features of the first few together.
@@ -152,10 +154,8 @@ class _Ranking:
 
     def slow_note(self, count: int) -> tuple[str, ...]:
         """Return a note on the networks that cannot be afforded, if there are any."""
-        if not self.slow:
-            return ()
-        named = (f"{name} (about {count / speed:.0f} s)" for name, speed in self.slow.items())
-        return (f"too slow for the time there is: {', '.join(named)}",)
+        named = [f"{name} (about {count / speed:.0f} s)" for name, speed in self.slow.items()]
+        return (f"too slow for the time there is: {', '.join(named)}",) if named else ()
 
 
 def _ranking(
@@ -165,16 +165,8 @@ def _ranking(
     count: int,
     seconds: float | None,
 ) -> _Ranking:
-    """Rank on the sample, or load the ranking of the same networks on the same sample.
-
-    Args:
-        settings, data: see `choose_networks`.
-        chosen: indices of the sample.
-        count: of the pictures to describe.
-        seconds: for ranking and describing; None for no limit.
-    """
-    model = settings.model
-    assert isinstance(model, EmbeddingSettings)
+    """Rank on the sample with the chosen indices, or load the same networks' ranking on it."""
+    model = _model(settings)
     names = _known(model.networks)
     known = {
         "networks": names,
@@ -219,9 +211,7 @@ def _fastest(settings: RunSettings, ranking: _Ranking, count: int, seconds: floa
     """Return the fastest network, at a size at which it describes so many pictures in time."""
     speeds = {one.name: one.images_per_second for one in ranking.networks} | ranking.slow
     name, speed = max(speeds.items(), key=lambda item: item[1])
-    size = None
-    model = settings.model
-    assert isinstance(model, EmbeddingSettings)
+    size, model = None, _model(settings)
     native = native_side(replace(model, networks=[name]))
     if native and model.input_size is None and settings.data.image_size is None:
         # What a picture costs grows with its pixels. To measure it at another size as well would
@@ -245,9 +235,8 @@ def _joined(group: Sequence[RankedNetwork]) -> str:
 
 def _known(configured: Sequence[str]) -> list[str]:
     """Return networks that load without a connection, the highest published accuracy first."""
-    found = [one for one in loadable() if one.library == "timm"]
-    found.sort(key=lambda one: -(one.accuracy or _UNKNOWN_ACCURACY))
-    names = [*configured, *(one.name for one in found)]
+    found = sorted(loadable(), key=lambda one: -(one.accuracy or _UNKNOWN_ACCURACY))
+    names = [*configured, *(one.name for one in found if one.library == "timm")]
     return list(dict.fromkeys(names))[:_MOST_NETWORKS]
 
 
@@ -276,25 +265,22 @@ class _Sample:
         self._contents = data.pictures.content_hashes[indices]
         self._features: dict[str, Floats] = {}
 
-    def speed(self, name: str) -> float:
-        """Return about how many pictures a second the network describes, from a few of them."""
+    def _described(self, name: str, indices: NDArray[np.int64]) -> tuple[Floats, float]:
+        """Return the features of pictures, and how many a second the network describes."""
         wanted = self._format(name)
         extractor = frozen_network(self._settings, name, self._data, wanted)
-        images = self._pictures(wanted, self._indices[:_PROBE])
-        extractor(images[:1])
-        started = time.perf_counter()
-        extractor(images)
-        return len(images) / (time.perf_counter() - started)
-
-    def rank(self, name: str) -> RankedNetwork:
-        wanted = self._format(name)
-        extractor = frozen_network(self._settings, name, self._data, wanted)
-        images = self._pictures(wanted, self._indices)
+        images = self._pictures(wanted, indices)
         extractor(images[:1])  # what is done once is not part of the speed
         started = time.perf_counter()
-        found = extractor(images)
-        speed = len(images) / (time.perf_counter() - started)
-        self._features[name] = found
+        return extractor(images), len(images) / (time.perf_counter() - started)
+
+    def speed(self, name: str) -> float:
+        """Return about how many pictures a second the network describes, from a few of them."""
+        return self._described(name, self._indices[:_PROBE])[1]
+
+    def rank(self, name: str) -> RankedNetwork:
+        self._features[name], speed = self._described(name, self._indices)
+        found = self._features[name]
         accuracy, error = self._judged(found)
         classes = len(self._data.pictures.class_names)
         return RankedNetwork(name, accuracy, error, logme(found, self._targets, classes), speed)
@@ -307,10 +293,8 @@ class _Sample:
         return cross_validated_accuracy(features, self._targets, self._contents, seed)
 
     def _format(self, name: str) -> PictureFormat:
-        model = self._settings.model
-        assert isinstance(model, EmbeddingSettings)
         pictures = self._data.pictures
-        side = native_side(replace(model, networks=[name]))
+        side = native_side(replace(_model(self._settings), networks=[name]))
         size = chosen_size(pictures.original_sizes, self._settings.data.image_size, side)
         return replace(pictures.format, image_size=size)
 
