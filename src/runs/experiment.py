@@ -6,7 +6,7 @@ Knows no Hydra and no Optuna.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from src.runs.candidates.candidate import (
     Measured,
     OnEpoch,
     measure_part,
+    send_final,
 )
 from src.runs.candidates.choose import Origin, candidate_of, origin_of
 from src.runs.candidates.network import NetworkCandidate
@@ -120,7 +121,10 @@ def _run_single(
             return show_finished(finished, settings, parent)
     for note in candidate.resolved.notes:
         print(note)
-    run = _SingleRun(candidate, open_folder(settings), data, command, parent, on_epoch)
+    folder, resolved = open_folder(settings), candidate.resolved
+    run = _SingleRun(
+        resolved, folder, data, command, parent, candidate, on_epoch, batch_size=data.batch_size
+    )
     os.environ[_FOLDER_VARIABLE] = str(run.folder.path)
     return run.carry_out()
 
@@ -134,22 +138,12 @@ def _join_first_device() -> None:
         candidate.fit(FitContext(folder, None, interruption))
 
 
+@dataclass(eq=False)
 class _SingleRun(Run):
-    def __init__(
-        self,
-        candidate: Candidate,
-        folder: RunFolder,
-        data: PictureData,
-        command: str,
-        parent: ParentLink | None,
-        on_epoch: OnEpoch | None,
-    ) -> None:
-        super().__init__(candidate.resolved, folder, data, command, parent)
-        self.batch_size = data.batch_size
-        self._candidate = candidate
-        self._on_epoch = on_epoch
-        self._fitted: Fitted | None = None
-        self._test_measurements: int | None = None
+    _candidate: Candidate
+    _on_epoch: OnEpoch | None
+    _fitted: Fitted | None = field(default=None, init=False)
+    _test_measurements: int | None = field(default=None, init=False)
 
     @cached_property
     def _origin(self) -> Origin:
@@ -231,8 +225,4 @@ class _SingleRun(Run):
     def _report(self, tracker: Tracker, history: dict[str, list[list[float]]]) -> None:
         """Send the final metrics, last of all: a run killed before measures its speed anew."""
         epochs = max((int(points[-1][0]) for points in history.values()), default=0)
-        # MLflow draws what has one value as a bar if its step is 0, else as a curve of one dot.
-        curves = {key: value for key, value in self.metrics.items() if key in history}
-        tracker.metrics(curves, step=epochs, final=True)
-        single = {key: value for key, value in self.metrics.items() if key not in history}
-        tracker.metrics(single, step=0, final=True)
+        send_final(tracker, self.metrics, history, epochs)

@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +88,8 @@ def show_finished(
 ) -> RunSummary:
     """Print and return the summary of a finished run; nothing is measured or written."""
     if parent is None:
-        print(
-            f"{summary.name} is finished, and there is nothing left to do: its record is as it was"
-        )
+        name = summary.name
+        print(f"{name} is finished, and there is nothing left to do: its record is as it was")
         print(format_summary(summary, _ui_command(settings)))
     return summary
 
@@ -104,42 +103,31 @@ class _Outcome:
     state: str = "failed"
 
 
+@dataclass(eq=False)
 class Run(ABC):
     """A run between the first line of its record and its summary.
 
-    Args:
+    Attributes:
         resolved: the settings without any `auto`, and how those left open were chosen.
         folder: of the run; made where it is missing.
         data: the pictures and their parts.
         command: the command line that repeats the run.
         parent: the larger run that it belongs to, or None.
-
-    Attributes:
-        metrics: measured so far, by key.
         batch_size: images a step, for advice where memory runs out; None where there is none.
+        metrics: measured so far, by key.
     """
 
-    batch_size: int | None = None
-
-    def __init__(
-        self,
-        resolved: Resolved,
-        folder: RunFolder,
-        data: PictureData,
-        command: str,
-        parent: ParentLink | None = None,
-    ) -> None:
-        self.resolved = resolved
-        self.folder = folder
-        self.data = data
-        self.command = command
-        self.parent = parent
-        self.metrics: dict[str, float] = {}
-        self._started = time.perf_counter()
+    resolved: Resolved
+    folder: RunFolder
+    data: PictureData
+    command: str
+    parent: ParentLink | None
+    batch_size: int | None = field(default=None, kw_only=True)
+    metrics: dict[str, float] = field(default_factory=dict, init=False)
+    _started: float = field(default_factory=time.perf_counter, init=False)
 
     @property
     def settings(self) -> RunSettings:
-        """The settings without any `auto`."""
         return self.resolved.settings
 
     @abstractmethod
@@ -205,9 +193,7 @@ class Run(ABC):
             tracker: of the run.
             parts: predictions by part.
             doubtful: pictures whose labels the model contradicts.
-            history: (epoch from 1, value) pairs of metrics that have a curve, by key.
-            training_batch: images and targets as the fit saw them.
-            maps: what the model looked at.
+            history, training_batch, maps: see `src.reporting.run_figures.draw_run_figures`.
         """
         # matplotlib takes a second to import, which no training should wait for.
         from src.reporting.contact_sheets import suspects_sheet
@@ -302,30 +288,41 @@ class Run(ABC):
     def _print_how_to_resume(self) -> None:
         if self.parent is not None:  # the larger run says how all of it goes on
             return
-        command = shlex.join(
-            ["python", "-m", "src.train", *plugin_overrides(), f"resume={self.folder.path}"]
-        )
+        overrides = [*plugin_overrides(), f"resume={self.folder.path}"]
+        command = shlex.join(["python", "-m", "src.train", *overrides])
         with suppress(OSError, ValueError):  # the terminal went away
             print(f"go on with: {command}", file=sys.stderr, flush=True)
 
     def _close(self, tracker: Tracker, outcome: _Outcome) -> RunSummary:
-        """Write the summary, seal a finished run's folder, and end its record.
-
-        The summary then has MLflow's id.
-
-        Raises:
-            OSError: a finished run's summary cannot be written, so that it is not finished.
-        """
+        """Write the summary, which gets MLflow's id, seal a finished run, and end its record."""
         folder = self.folder
         if self.parent is not None:
             tracker.metrics(self.parent.figures(), step=0, final=True)
             tracker.tags({"bakeoff.state": outcome.state})
-        summary = self._summary(outcome)
+        settings = self.settings
+        summary = self.completed(
+            RunSummary(
+                run_id=folder.run_id,
+                status=outcome.status,
+                name=folder.name,
+                model=settings.model.name,
+                data=settings.data.name,
+                seed=settings.seed,
+                split_fingerprint=None,
+                metrics=self.metrics,
+                num_parameters=None,
+                duration_seconds=time.perf_counter() - self._started,
+                reason=outcome.reason,
+                run_dir=str(folder.path),
+                command=self.command,
+                fold=settings.cv.fold,
+            )
+        )
         try:
             summary.write(folder.summary)
         except OSError as error:
             tracker.finish("FAILED", outcome.reason or f"{folder.summary}: {error.strerror}")
-            if outcome.status == "FINISHED":
+            if outcome.status == "FINISHED":  # it is not, without its summary
                 raise
             return summary  # the exception that ended the run is on its way already
         if outcome.status == "FINISHED":
@@ -335,27 +332,6 @@ class Run(ABC):
             with amending(folder.path, folder.summary.name):
                 summary.write(folder.summary)
         return summary
-
-    def _summary(self, outcome: _Outcome) -> RunSummary:
-        settings = self.settings
-        return self.completed(
-            RunSummary(
-                run_id=self.folder.run_id,
-                status=outcome.status,
-                name=self.folder.name,
-                model=settings.model.name,
-                data=settings.data.name,
-                seed=settings.seed,
-                split_fingerprint=None,
-                metrics=self.metrics,
-                num_parameters=None,
-                duration_seconds=time.perf_counter() - self._started,
-                reason=outcome.reason,
-                run_dir=str(self.folder.path),
-                command=self.command,
-                fold=settings.cv.fold,
-            )
-        )
 
 
 def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:

@@ -59,9 +59,7 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
     with input_of("loss"):
         balanced = settings.loss.class_weights == "balanced"
         weights = balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None
-    loss = import_object(settings.loss._target_)(
-        **own_fields(settings.loss, LossSettings), class_weights=weights
-    )
+    loss = _made(settings.loss, LossSettings, class_weights=weights)
     fields = own_fields(settings.augment, Settings)
     further = {name: fields.pop(name) for name in OPERATIONS if name in fields}
     augment = Augment(
@@ -83,31 +81,27 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
 
 
 def load_task(checkpoint: Path) -> ClassificationTask:
-    """The trained task of a checkpoint, on the CPU in eval mode.
+    """Return the trained task of a checkpoint, on the CPU in eval mode.
 
-    Its `passport` says the rest: settings, class names, picture size, `epochs` trained.
+    Its `metadata` has the settings, class names, picture size and `epochs` trained.
 
     Raises:
         ConfigError: the file is no checkpoint of a run, or holds code.
     """
     with input_of("run"):
         stored = read_checkpoint(checkpoint)
-        passport = stored.get("bakeoff")
-        if not isinstance(passport, dict):
+        metadata = stored.get("bakeoff")
+        if not isinstance(metadata, dict):
             raise ValueError(f"{checkpoint} is not a checkpoint of a Bakeoff run")
-        settings = stored_settings(passport["settings"])
+        settings = stored_settings(metadata["settings"])
         # The checkpoint brings the weights; nothing is to be fetched for it. Its settings have the
         # arguments that its network did not know yet, its network those that building decided.
         model = network_of(settings).without_weights()
-        arguments = network_arguments(model) | passport["network"]["arguments"]
-        network = import_object(model._target_)(
-            passport["channels"],
-            len(passport["class_names"]),
-            tuple(passport["image_size"]),
-            **arguments,
-        )
-        passport["epochs"] = stored["epoch"] + 1
-        task = _assemble(settings, network, passport, loss=nn.CrossEntropyLoss(), augment=None)
+        arguments = network_arguments(model) | metadata["network"]["arguments"]
+        shape = (metadata["channels"], len(metadata["class_names"]), tuple(metadata["image_size"]))
+        network = import_object(model._target_)(*shape, **arguments)
+        metadata["epochs"] = stored["epoch"] + 1
+        task = _assemble(settings, network, metadata, loss=nn.CrossEntropyLoss(), augment=None)
         weights = {k: v for k, v in stored["state_dict"].items() if not k.startswith("loss.")}
         task.load_state_dict(weights)
         try:
@@ -120,7 +114,7 @@ def load_task(checkpoint: Path) -> ClassificationTask:
 def _assemble(
     settings: RunSettings,
     network: nn.Module,
-    passport: dict[str, Any],
+    metadata: dict[str, Any],
     *,
     loss: nn.Module,
     augment: Augment | None,
@@ -131,8 +125,8 @@ def _assemble(
         return ClassificationTask(
             network.to(memory_format=memory_format),
             loss=loss,
-            mean=passport["mean"],
-            std=passport["std"],
+            mean=metadata["mean"],
+            std=metadata["std"],
             augment=augment,
             make_optimizer=partial(_make_optimizer, settings.optimizer, model),
             make_schedule=partial(_make_schedule, settings.scheduler),
@@ -143,7 +137,7 @@ def _assemble(
             stored_views=model.stored_views if model.frozen_stages else 0,
             ema_decay=settings.trainer.ema_decay,
             memory_format=memory_format,
-            metadata=passport,
+            metadata=metadata,
         )
 
 
@@ -158,14 +152,15 @@ def _make_optimizer(
         layer_decay=model.layer_decay,
         head_prefixes=head_prefixes(network),
     )
-    made: torch.optim.Optimizer = import_object(optimizer._target_)(
-        params=groups, **own_fields(optimizer, OptimizerSettings)
-    )
+    made: torch.optim.Optimizer = _made(optimizer, OptimizerSettings, params=groups)
     return made
 
 
 def _make_schedule(scheduler: SchedulerSettings, total_steps: int) -> Callable[[int], float]:
-    made: Callable[[int], float] = import_object(scheduler._target_)(
-        total_steps=total_steps, **own_fields(scheduler, SchedulerSettings)
-    )
+    made: Callable[[int], float] = _made(scheduler, SchedulerSettings, total_steps=total_steps)
     return made
+
+
+def _made(settings: Any, base: type[Settings], **arguments: Any) -> Any:
+    """Make the object that settings with a `_target_` describe."""
+    return import_object(settings._target_)(**arguments, **own_fields(settings, base))

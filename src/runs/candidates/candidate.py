@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +30,7 @@ __all__ = [
     "OnEpoch",
     "Trained",
     "measure_part",
+    "send_final",
 ]
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -155,3 +156,16 @@ def measure_part(data: PictureData, part: str, answers: Answers) -> Measured:
     )
     scores = evaluate(probs, targets, pictures.class_names) | further_metrics(probs, targets)
     return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})
+
+
+def send_final(
+    tracker: Tracker, metrics: Mapping[str, float], curves: Container[str], epochs: int
+) -> None:
+    """Send final metrics: at the last epoch those that have a curve, at 0 the others.
+
+    MLflow draws what has one value as a bar if its step is 0, else as a curve of one dot.
+    """
+    of_curves = {key: value for key, value in metrics.items() if key in curves}
+    tracker.metrics(of_curves, step=epochs, final=True)
+    single = {key: value for key, value in metrics.items() if key not in curves}
+    tracker.metrics(single, step=0, final=True)

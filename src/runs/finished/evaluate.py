@@ -14,7 +14,7 @@ from src.data.loading.datamodule import PictureData
 from src.data.splitting.test_usage import count_test_measurement
 from src.records.run import RunSummary
 from src.runs.build import build_data
-from src.runs.candidates.candidate import Measured, Trained, measure_part
+from src.runs.candidates.candidate import Measured, Trained, measure_part, send_final
 from src.runs.candidates.choose import load_trained
 from src.runs.folder import RunFolder
 from src.runs.seal import amending
@@ -51,11 +51,7 @@ def measure_again(
     if folder.summary.is_file():
         summary = RunSummary.read(folder.summary)
         tracker = reopen(folder, again.settings, settings.tracking.uri)
-        # As the run itself does: at its last epoch what has a curve, at 0 what has one value.
-        curves = {k: v for k, v in measured.metrics.items() if k in _WITH_CURVES}
-        tracker.metrics(curves, step=again.trained.passport["epochs"], final=True)
-        single = {k: v for k, v in measured.metrics.items() if k not in _WITH_CURVES}
-        tracker.metrics(single, step=0, final=True)
+        send_final(tracker, measured.metrics, _WITH_CURVES, again.trained.passport["epochs"])
         tracker.artifact(folder.predictions / f"{settings.split}.parquet", "predictions")
         tracker.finish(summary.status, summary.reason)
     return measured.metrics, measurements

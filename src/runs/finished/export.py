@@ -138,54 +138,40 @@ def _made(
     data: PictureData,
 ) -> tuple[dict[str, _Model], dict[str, str]]:
     """Return the variants, and why others cannot be made, by name."""
-    pictures = data.pictures
-    example = pictures.read(int(data.split.train[0]))
+    example = data.pictures.read(int(data.split.train[0]))
     models: dict[str, _Model] = {}
     missing: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as temporary:
-        writer = _Writer(Path(temporary), network, data, settings.calibration_pictures)
+    with tempfile.TemporaryDirectory() as place:
         for name in settings.variants:
             bundle = folder.exports / name
             try:
-                file = writer.write(name)
+                file = _written(name, Path(place), network, data, settings.calibration_pictures)
                 digest = write_exported_bundle(bundle, file, {**metadata, "variant": name}, example)
-                models[name] = _Model(
-                    _opened(bundle, example), file.stat().st_size / _BYTES_PER_MB, digest
-                )
+                size = file.stat().st_size / _BYTES_PER_MB
+                models[name] = _Model(_opened(bundle, example), size, digest)
             except CannotExport as error:
                 shutil.rmtree(bundle, ignore_errors=True)
                 missing[name] = str(error)
     return models, missing
 
 
-class _Writer:
-    """Writes the files of the variants; int8 is made from the ONNX file."""
-
-    def __init__(
-        self, folder: Path, network: WholeNetwork, data: PictureData, calibration: int
-    ) -> None:
-        self._folder = folder
-        self._network = network
-        self._data = data
-        self._calibration = calibration
-
-    def write(self, name: str) -> Path:
-        """Write the file of a variant and return its path; CannotExport where that fails."""
-        shape = (self._data.pictures.channels, *self._data.pictures.image_size)
-        # Traced for each: the exporters change the graph.
-        if name == "pt2":
-            file = self._folder / PT2_FILE
-            write_pt2(traced(self._network, shape), file)
-            return file
-        file = self._folder / ONNX_FILE
-        if not file.is_file():
-            write_onnx(traced(self._network, shape), file)
-        if name == "onnx":
-            return file
-        ids = _spread(self._data.split.train, self._calibration)
-        quantised = self._folder / f"{name}.onnx"
-        write_int8(file, quantised, [self._data.pictures.read(int(i)) for i in ids])
-        return quantised
+def _written(
+    name: str, folder: Path, network: WholeNetwork, data: PictureData, calibration: int
+) -> Path:
+    """Write the file of a variant; int8 is made from the ONNX file. CannotExport where it fails."""
+    shape = (data.pictures.channels, *data.pictures.image_size)
+    # Traced for each: the exporters change the graph.
+    if name == "pt2":
+        write_pt2(traced(network, shape), folder / PT2_FILE)
+        return folder / PT2_FILE
+    file = folder / ONNX_FILE
+    if not file.is_file():
+        write_onnx(traced(network, shape), file)
+    if name == "onnx":
+        return file
+    quantised = folder / f"{name}.onnx"
+    write_int8(file, quantised, [*_pictures(data, _spread(data.split.train, calibration))])
+    return quantised
 
 
 def _opened(bundle: Path, example: NDArray[np.uint8]) -> Logits:
@@ -230,7 +216,7 @@ def _compared(
         ORIGINAL,
     )
     recommended = best if best in settings.variants else None
-    asked = None if settings.choose == ORIGINAL else settings.choose
+    chosen = settings.choose or recommended
     return ExportRecord(
         variants=rows,
         missing=dict(missing),
@@ -239,7 +225,7 @@ def _compared(
         threads=torch.get_num_threads(),
         least_equal=settings.least_equal,
         recommended=recommended,
-        chosen=recommended if settings.choose is None else asked,
+        chosen=None if chosen == ORIGINAL else chosen,
     )
 
 
