@@ -14,8 +14,7 @@ from src.runs.build.extractors import (
     frozen_network,
 )
 from src.runs.build.network import check_network, network_of
-from src.runs.build.task import build_task, load_task
-from src.runs.build.trainer import build_trainer
+from src.runs.build.task import build_task, build_trainer, load_task
 
 __all__ = [
     "build_data",

@@ -1,4 +1,4 @@
-"""A network with all that trains it, from settings or from a checkpoint."""
+"""A network with all that trains it, from settings or from a checkpoint, and its trainer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
@@ -26,13 +27,16 @@ from src.data.splitting.folds import training_seed
 from src.machine.imports import import_object
 from src.runs.build.data import model_metadata
 from src.runs.build.network import build_network, network_arguments, network_of, rebuild_arguments
-from src.training.checkpoints import read_checkpoint
+from src.training.checkpoints import AtomicCheckpointIO, read_checkpoint
+from src.training.epochs import EpochKeeper
 from src.training.inference import MEMORY_FORMATS, require_finite
 from src.training.losses import balanced_weights
 from src.training.optimizers import parameter_groups
 from src.training.task import ClassificationTask, head_prefixes
 
-__all__ = ["build_task", "load_task"]
+__all__ = ["build_task", "build_trainer", "load_task"]
+
+_LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
 def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
@@ -164,3 +168,48 @@ def _make_schedule(scheduler: SchedulerSettings, total_steps: int) -> Callable[[
 def _made(settings: Any, base: type[Settings], **arguments: Any) -> Any:
     """Make the object that settings with a `_target_` describe."""
     return import_object(settings._target_)(**arguments, **own_fields(settings, base))
+
+
+def build_trainer(settings: RunSettings, keeper: EpochKeeper, run_dir: Path) -> pl.Trainer:
+    """Return Lightning's trainer with the project's records and checkpoints, and without output.
+
+    Raises:
+        ConfigError: the devices asked for are not there.
+    """
+    trainer, runtime = settings.trainer, settings.runtime
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator is gpu, but torch sees no GPU on this machine.")
+    on_cpu = trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    if on_cpu and runtime.precision == "float16":
+        raise ConfigError("runtime.precision is float16, which needs a GPU: bfloat16 works here.")
+    if not on_cpu and isinstance(trainer.devices, int):
+        present = torch.cuda.device_count()
+        if trainer.devices > present:
+            raise ConfigError(
+                f"trainer.devices is {trainer.devices}, but this machine has {present} GPUs."
+            )
+    devices = 1 if on_cpu and trainer.devices == "auto" else trainer.devices
+    several = devices != 1 and not (devices == "auto" and torch.cuda.device_count() == 1)
+    strategy = "ddp_find_unused_parameters_true" if network_of(settings).freeze_epochs else "ddp"
+    return pl.Trainer(
+        accelerator=trainer.accelerator,
+        devices=devices,
+        strategy=strategy if several else "auto",
+        precision=_LIGHTNING_PRECISION[runtime.precision],  # type: ignore[arg-type]
+        max_epochs=int(trainer.max_epochs),
+        gradient_clip_val=trainer.gradient_clip,
+        accumulate_grad_batches=trainer.accumulate_batches,
+        check_val_every_n_epoch=trainer.validate_every,
+        limit_val_batches=0 if settings.data.train_on_val else None,
+        deterministic="warn" if trainer.deterministic else None,
+        sync_batchnorm=several and not on_cpu,
+        use_distributed_sampler=False,  # the loaders divide the batches themselves
+        num_sanity_val_steps=0,
+        logger=False,
+        callbacks=[keeper],
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=run_dir,
+    )

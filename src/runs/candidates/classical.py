@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sklearn
 import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -28,7 +31,8 @@ from src.data.splitting.folds import training_seed
 from src.features.calibration import CalibratedModel
 from src.features.classifier import FeatureClassifier, numbers_in
 from src.features.descriptors.picture import Floats
-from src.features.heads import Choice, fit_chosen
+from src.features.grid import head_groups
+from src.features.heads import Choice, choose_head, fit_chosen
 from src.features.pipeline import make_pipeline
 from src.machine.imports import is_foreign
 from src.machine.parallel import available_cores
@@ -36,13 +40,13 @@ from src.metrics.summary import evaluate, metric_key
 from src.records.champions import find_champion
 from src.runs.build import build_extractors, feature_table, foreign_descriptors, model_metadata
 from src.runs.candidates.candidate import Answers, FitContext, Fitted
-from src.runs.candidates.kept_heads import kept_choice
 from src.runs.resolve import Resolved
 from src.serving.bundle import write_classifier_bundle
 from src.serving.predictor import Predictor
+from src.storage.cache import Record, load_record, store_record
 from src.training import cost
 
-__all__ = ["ClassicalCandidate", "TrainedClassifier", "load_classifier"]
+__all__ = ["ClassicalCandidate", "TrainedClassifier", "kept_choice", "load_classifier"]
 
 _MODEL = "model.skops"
 _AT_ONCE = 128
@@ -282,3 +286,58 @@ def _threads(settings: RunSettings) -> int:
     """Return `runtime.threads`, or torch's number, which respects OMP_NUM_THREADS."""
     threads = settings.runtime.threads
     return threads if isinstance(threads, int) else torch.get_num_threads()
+
+
+def kept_choice(
+    settings: ClassicalSettings,
+    features: Floats,
+    targets: NDArray[np.int64],
+    contents: NDArray[np.generic],
+    sizes: Sequence[int],
+    *,
+    seed: int,
+    cache_dir: str | None,
+) -> Choice:
+    """Return the best head for features, searched for once for the same features and labels.
+
+    A search that its limit of time has cut short is not kept: another may find more.
+
+    The arguments are those of `src.features.heads.choose_head`; `cache_dir` is that of
+    `src.storage.cache.cache_folder`.
+    """
+    _, labels = np.unique(targets, return_inverse=True)
+    groups = head_groups(*features.shape)
+    known: dict[str, Any] = {
+        "features": _digest(features),
+        "labels": _digest(labels),
+        "contents": _digest(np.unique(contents, return_inverse=True)[1]),
+        "sizes": list(sizes),
+        "heads": [repr(head) for group in groups for head in group.heads],
+        "folds": settings.calibration_folds,
+        "seed": seed,
+        "libraries": [np.__version__, sklearn.__version__],
+    }
+    kept = load_record("heads", known, cache_dir)
+    if kept is not None:
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            return Choice.from_plain(kept.found)
+    choice = choose_head(
+        features,
+        labels,
+        contents,
+        sizes,
+        folds=settings.calibration_folds,
+        seed=seed,
+        seconds=settings.auto.seconds,
+        groups=groups,
+    )
+    if choice.complete:
+        store_record("heads", known, Record(choice.plain(), disturbed=False), cache_dir)
+    return choice
+
+
+def _digest(values: NDArray[Any]) -> str:
+    rows = np.ascontiguousarray(values)
+    found = hashlib.blake2b(f"{rows.dtype} {rows.shape}".encode(), digest_size=16)
+    found.update(rows.view(np.uint8).reshape(-1).data)
+    return found.hexdigest()

@@ -16,7 +16,7 @@ from src.config.schema import RunSettings
 from src.records.run import RunSummary
 from src.runs import build
 from src.runs.candidates import network as candidates
-from src.runs.candidates.head_start import start_head
+from src.runs.candidates.network import start_head
 from src.runs.experiment import run_experiment
 from src.training.inference import predict
 from tests.runs.test_experiment import history
