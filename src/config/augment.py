@@ -102,11 +102,8 @@ class AugmentSettings(Settings):
 def augmentation(name: str, target: str) -> Callable[[type[T]], type[T]]:
     """Register an operation, whose settings are the decorated class and stand in `augment.NAME`.
 
-    With the defaults of its settings it must change nothing: every run has it.
-
-    Args:
-        name: of the group of settings.
-        target: import path of what makes it of the fields of its settings.
+    With the defaults of its settings it must change nothing, since every run has it. `target` is
+    the import path of what makes it of the fields of its settings.
     """
 
     return group_of(AugmentSettings, name, OPERATIONS, target)

@@ -1,9 +1,8 @@
 """Typed settings that check themselves.
 
 A settings class is a dataclass derived from `Settings`; each field is declared with `setting(...)`,
-which holds its meaning and its allowed values. `from_plain` turns a plain nested dict into such an
-object and raises `ConfigError`, one plain sentence naming key, value and what is allowed. A field's
-default is stated there as well; conf/ names what is chosen and the values that differ from it.
+which holds its meaning, default and range. `from_plain` turns a plain nested dict into such an
+object, or raises `ConfigError`: one plain sentence naming key, value and what is allowed.
 """
 
 from __future__ import annotations
@@ -181,15 +180,10 @@ def variant(base: type, target: str) -> Callable[[type[T]], type[T]]:
 def group_of(
     base: type, name: str, targets: dict[str, V], target: V
 ) -> Callable[[type[T]], type[T]]:
-    """Register a settings class as a group of another one, and of what is derived from that.
+    """Register a settings class as the group `name` of `base`, and of what is derived from that.
 
-    `from_plain` then makes objects of a subclass that has the group as a further field.
-
-    Args:
-        base: the `Settings` class that gets the group.
-        name: of the field.
-        targets: gets `target` by `name`.
-        target: import path of what the group's settings make.
+    `from_plain` then makes objects of a subclass that has the group as a further field. `targets`
+    gets `target`, the import path of what the group's settings make, by the name.
 
     Raises:
         ConfigError: the base has such a field, or one of the group's has no default.
@@ -242,12 +236,11 @@ def completed(cls: type, plain: Mapping[str, Any]) -> dict[str, Any]:
 
     What is no setting of the class stays as it is, for `from_plain` to refuse.
     """
-    options = _VARIANTS.get(cls)
-    if options is not None:
-        if plain.get("_target_") not in options:
-            return dict(plain)
-        cls = options[plain["_target_"]]
-    cls = _extended(cls)
+    options: Mapping[Any, type] = _VARIANTS.get(cls, {None: cls})
+    target = plain.get("_target_")
+    if target not in options:
+        return dict(plain)
+    cls = _extended(options[target])
     hints = _hints(cls)
     found = dict(plain)
     for field in dataclasses.fields(cls):
@@ -299,11 +292,10 @@ def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
             raise ConfigError(f"{path} is not set: say {path}=VALUE.")
         values[field.name] = _typed(hints[field.name], given, path)
     try:
-        settings: T = made(**values)
+        return typing.cast(T, made(**values))
     except ConfigError as error:
         # A field's own complaint names the field; prefix it with where the field stands.
         raise ConfigError(f"{where}.{error}" if where else str(error)) from None
-    return settings
 
 
 def own_fields(settings: Settings, base: type[Settings]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -54,10 +53,9 @@ _PLAIN_TEXT = re.compile(r"[A-Za-z0-9_./@+-]+")
 
 
 def groups(*folders: Path) -> dict[str, list[str]]:
-    """Return config groups and their options, in alphabetical order.
+    """Return the config groups in these folders and their options, in alphabetical order.
 
-    Args:
-        folders: that hold them; without any, conf/ and those of the plugins.
+    Without folders they are those of conf/ and of the plugins.
     """
     found: dict[str, list[str]] = {}
     trees = folders or (CONF, *plugin_folders("conf"))
@@ -107,7 +105,7 @@ def compose_plain(
         overrides: as on the command line.
         config_name: of a file in the first folder.
         folders: hold the config groups, beside those of the plugins.
-        cls: the settings that it is about, which bring the defaults.
+        cls: the settings that bring the defaults.
 
     Raises:
         ConfigError: a word that is no override, an unknown key or option.
@@ -171,9 +169,7 @@ def _completed(
 
 
 def _with_plugins(folders: tuple[Path, ...]) -> tuple[Path, ...]:
-    if CONF not in folders:
-        return folders
-    return (*folders, *plugin_folders("conf"))
+    return (*folders, *plugin_folders("conf")) if CONF in folders else folders
 
 
 class _Composition(NamedTuple):
@@ -235,13 +231,9 @@ def refuse_idle(keys: Iterable[str], settings: RunSettings) -> None:
 
 
 def effective_overrides(overrides: Sequence[str], beside: Sequence[str] = ()) -> list[str]:
-    """Return those of `overrides` that change something in a run with all of these.
+    """Return those of `overrides` that change something in a run that has those `beside` as well.
 
     Families of a sweep share overrides, and not all of them concern each family.
-
-    Args:
-        overrides: to choose from.
-        beside: further overrides of the run.
 
     Raises:
         ConfigError: an override is wrong.
@@ -338,27 +330,21 @@ def _explained(
 ) -> ConfigError:
     """The first override that does not fit, in plain words; else Hydra's own first line."""
     options = groups(*folders)
-    values: list[Override] = []
-    chosen: list[str] = []
-    for word, override in overrides.items():
-        key = override.key_or_group
-        if not _chooses(override, options):
-            values.append(override)
-        elif override.value() not in options[key]:
-            given = override.value()
+    chosen = {word: o for word, o in overrides.items() if _chooses(o, options)}
+    for override in chosen.values():
+        key, given = override.key_or_group, override.value()
+        if given not in options[key]:
             return ConfigError(
                 f"{key} is {given!r}: it must be one of {', '.join(options[key])}"
                 f"{nearest(str(given), options[key])}."
             )
-        else:
-            chosen.append(word)
     try:
         known = _keys(_completed(config_name, folders, tuple(chosen), cls))
     except (HydraException, OmegaConfBaseException):
         known = []
-    for override in values:
+    for word, override in overrides.items():
         key = override.key_or_group
-        if known and key not in known and not override.is_add():
+        if word not in chosen and known and key not in known and not override.is_add():
             hint = nearest(key, [*known, *options]) or _same_leaf(key, known)
             return ConfigError(f"{key}: there is no such key{hint}.")
     return ConfigError(str(error).strip().splitlines()[0])
@@ -367,18 +353,13 @@ def _explained(
 def _same_leaf(key: str, known: Sequence[str]) -> str:
     """`lr` -> ' (did you mean optimizer.lr?)'"""
     leaf = key.rpartition(".")[2]
-    same = [k for k in known if k.rpartition(".")[2] == leaf]
-    return (
-        f" (did you mean {same[0]}?)"
-        if same
-        else nearest(leaf, [k.rpartition(".")[2] for k in known])
-    )
+    leaves_known = {k.rpartition(".")[2]: k for k in reversed(known)}
+    same = leaves_known.get(leaf)
+    return f" (did you mean {same}?)" if same else nearest(leaf, leaves_known)
 
 
 def _keys(plain: Any, prefix: str = "") -> list[str]:
     keys: list[str] = []
-    if isinstance(plain, Mapping):
-        for name, value in plain.items():
-            path = f"{prefix}{name}"
-            keys += [path, *_keys(value, f"{path}{os.extsep}")]
+    for name, value in plain.items() if isinstance(plain, Mapping) else ():
+        keys += [f"{prefix}{name}", *_keys(value, f"{prefix}{name}.")]
     return keys

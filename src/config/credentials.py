@@ -1,8 +1,7 @@
 """Passwords and tokens in addresses: found, refused, and taken out of what is shown.
 
-Whatever a run or a sweep is told is written down in many places: its settings, the command that
-repeats it, MLflow, the study, pages, messages. Hence nothing with credentials is accepted at all;
-the libraries that need them read them from the environment.
+Settings are written down in many places (MLflow, studies, pages, messages), so nothing with
+credentials is accepted; the libraries that need them read them from the environment.
 """
 
 from __future__ import annotations
@@ -12,12 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = [
-    "credentials_problem",
-    "problem_of_overrides",
-    "texts_of",
-    "without_password",
-]
+__all__ = ["credentials_problem", "problem_of_overrides", "texts_of", "without_password"]
 
 # Parameters of an address that hold a secret: `?sslpassword=`, `&sig=`, `;PWD=`.
 _SECRET_KEY = (
@@ -41,14 +35,8 @@ _NO_SCHEME = re.compile(r"^\W*[^/\s:@]*:[^@]+@")
 # Databases are told a user's name by the address and the password by the environment; anywhere else
 # a name alone may be a token.
 _DATABASES = (
-    "postgresql",
-    "postgres",
-    "mysql",
-    "mariadb",
-    "mssql",
-    "oracle",
-    "sqlite",
-    "cockroach",
+    *("postgresql", "postgres", "mysql", "mariadb"),
+    *("mssql", "oracle", "sqlite", "cockroach"),
 )
 _ADDRESS_KEY = re.compile(r"(?:^|[._{+])(?:uri|url|storage|address)$", re.IGNORECASE)
 _KEY = re.compile(r"[\w./@~+-]+")
@@ -102,11 +90,8 @@ def texts_of(value: Any) -> Iterator[str]:
     """All texts in nested lists and dicts."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from texts_of(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from texts_of(item)
 
 
@@ -114,10 +99,7 @@ def _spellings(text: str) -> list[str]:
     """The text, and what decoding makes of it."""
     found = [text, text.replace("\\", "")]
     for _ in range(3):
-        decoded = unquote(found[-1])
-        if decoded == found[-1]:
-            break
-        found.append(decoded)
+        found.append(unquote(found[-1]))
     return found
 
 

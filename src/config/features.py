@@ -182,9 +182,7 @@ class EmbeddingSettings(ClassicalSettings):
 def descriptor(name: str, target: str | None = None) -> Callable[[type[T]], type[T]]:
     """Register a descriptor, whose settings are the decorated class and stand in `model.NAME`.
 
-    Args:
-        name: by which `model.features` chooses it.
-        target: import path of what makes it; see `DESCRIPTORS`. None for those of the project.
+    `model.features` chooses it by its name; see `DESCRIPTORS` for the target.
     """
     return group_of(HandcraftedSettings, name, DESCRIPTORS, target)
 
@@ -192,9 +190,7 @@ def descriptor(name: str, target: str | None = None) -> Callable[[type[T]], type
 def classifier(name: str, target: str) -> Callable[[type[T]], type[T]]:
     """Register a classifier, whose settings are the decorated class and stand in `model.NAME`.
 
-    Args:
-        name: by which `model.classifier` chooses it.
-        target: import path of what makes it; see `CLASSIFIERS`.
+    `model.classifier` chooses it by its name; see `CLASSIFIERS` for the target.
     """
     return group_of(ClassicalSettings, name, CLASSIFIERS, target)
 

@@ -1,8 +1,7 @@
 """Settings of the model group: one class per kind of model, selected by `_target_`.
 
-Those of classifiers on features are in src/config/features.py. Each class states which settings of
-a run it uses; every other key that trains networks is idle with it. Beside them: the settings of
-the list of pretrained networks.
+Each class states which settings of a run it uses; every other key that trains networks is idle.
+Those of classifiers on features are in src/config/features.py.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 # Known after every epoch, so that a trial can be judged before its end.
-REPORTED = ("val/accuracy", "val/loss")
+_REPORTED = ("val/accuracy", "val/loss")
 AUTO = "auto"
 _FOLDERS = (SWEEPS, CONF)
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -169,10 +169,10 @@ class SweepSettings(RunSettings):
             raise ConfigError("metric names several: say pruner=none, for no pruner can judge.")
         if self.cv.is_whole or self.pruner.name == "wilcoxon":
             self._check_folds()
-        elif self.pruner.name != "none" and self.metrics[0] not in REPORTED:
+        elif self.pruner.name != "none" and self.metrics[0] not in _REPORTED:
             raise ConfigError(
                 f"metric is {self.metrics[0]}, which is known at the end of a trial only: say "
-                f"pruner=none, or go by one of {', '.join(REPORTED)}."
+                f"pruner=none, or go by one of {', '.join(_REPORTED)}."
             )
 
     def _check_folds(self) -> None:

@@ -1,8 +1,7 @@
 """A cross-validation: one run for the whole, and a run of its own for each fold.
 
-Each fold's run is an ordinary one with `cv.fold` set, so it can be repeated by hand, and one that
-was interrupted goes on. The whole keeps the out-of-fold predictions of every training and
-validation picture.
+Each fold's run is an ordinary one with `cv.fold` set, which can be repeated by hand and resumed.
+The whole keeps the out-of-fold predictions of every training and validation picture.
 """
 
 from __future__ import annotations
@@ -52,17 +51,8 @@ def cross_validate(
 ) -> RunSummary:
     """Train every fold that has not ended yet, and join their results.
 
-    What the settings leave open is measured once, on the first fold.
-
-    Args:
-        settings: with `cv.folds`; with `resume` set to the folder of a cross-validation, that goes
-            on with the folds that are missing.
-        data: divided into its usual parts.
-        on_fold: called with (fold from 0, metrics) after each fold; an exception from it ends the
-            run.
-        run_fold: trains one, with the arguments of this function but `run_fold`.
-        command: the command line that repeats the whole.
-        parent: the larger run that the whole belongs to, or None.
+    What the settings leave open is measured once, on the first fold. The arguments are those of
+    `src.runs.experiment.run_experiment`; `run_fold` trains one fold, with the same arguments.
 
     Returns:
         The summary of the whole; its metrics are means over the folds.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -19,18 +18,17 @@ from src.data.splitting.test_usage import count_test_measurement
 from src.machine.disk import refusal_of_folder
 from src.machine.interruption import Interruption
 from src.metrics.summary import metric_key
-from src.records.run import RunSummary
+from src.records.run import Predictions, RunSummary
 from src.runs.build import build_data
 from src.runs.candidates.candidate import (
     Candidate,
     FitContext,
     Fitted,
-    Measured,
     OnEpoch,
     measure_part,
     send_final,
 )
-from src.runs.candidates.choose import Origin, candidate_of, origin_of
+from src.runs.candidates.choose import candidate_of, origin_of
 from src.runs.candidates.network import NetworkCandidate
 from src.runs.cross_validation import cross_validate
 from src.runs.folder import RunFolder
@@ -145,10 +143,6 @@ class _SingleRun(Run):
     _fitted: Fitted | None = field(default=None, init=False)
     _test_measurements: int | None = field(default=None, init=False)
 
-    @cached_property
-    def _origin(self) -> Origin:
-        return origin_of(self.settings)
-
     def headline(self) -> str:
         split, pictures = self.data.split, self.data.pictures
         height, width = pictures.image_size
@@ -184,21 +178,22 @@ class _SingleRun(Run):
         cost["training_seconds"] = fitted.seconds
         self.metrics |= {metric_key("cost", name): value for name, value in cost.items()}
         if settings.tracking.figures:
-            predictions = {part: measured.predictions for part, measured in parts.items()}
             self.draw(
                 tracker,
-                predictions,
-                doubtful_labels(predictions),
+                parts,
+                doubtful_labels(parts),
                 history=fitted.history,
                 training_batch=self._candidate.training_batch(),
                 maps=fitted.trained.class_maps(),
             )
         if settings.tracking.log_model:
             tracker.artifact(fitted.checkpoint, "checkpoints")
-        self._report(tracker, fitted.history)
+        # Last of all: a run that was killed before measures its speed anew.
+        epochs = max((int(points[-1][0]) for points in fitted.history.values()), default=0)
+        send_final(tracker, self.metrics, fitted.history, epochs)
 
     def completed(self, summary: RunSummary) -> RunSummary:
-        fitted = self._fitted
+        fitted, origin = self._fitted, origin_of(self.settings)
         trained = self._candidate if fitted is None else fitted.trained
         division = None if fitted is None else fitted.split_fingerprint
         return replace(
@@ -207,22 +202,17 @@ class _SingleRun(Run):
             num_parameters=trained.num_parameters,
             checkpoint=None if fitted is None else str(fitted.checkpoint),
             test_measurements=self._test_measurements,
-            start=self._origin.start,
-            weights=self._origin.weights,
+            start=origin.start,
+            weights=origin.weights,
         )
 
-    def _measure(self, tracker: Tracker, fitted: Fitted, part: str) -> Measured:
+    def _measure(self, tracker: Tracker, fitted: Fitted, part: str) -> Predictions:
         measured = measure_part(self.data, part, fitted.trained.predict(self.data, part))
         self.keep_predictions(part, measured.predictions, tracker)
         self.metrics |= measured.metrics
-        return measured
+        return measured.predictions
 
     def _log_model(self, tracker: Tracker, fitted: Fitted) -> None:
         bundle, split = self.folder.path / "model", self.data.split
         example = self.data.pictures.read(int((split.val if len(split.val) else split.train)[0]))
         tracker.model(bundle, fitted.trained.write_bundle(bundle, example))
-
-    def _report(self, tracker: Tracker, history: dict[str, list[list[float]]]) -> None:
-        """Send the final metrics, last of all: a run killed before measures its speed anew."""
-        epochs = max((int(points[-1][0]) for points in history.values()), default=0)
-        send_final(tracker, self.metrics, history, epochs)

@@ -139,9 +139,7 @@ class RunFolder:
     def model_file(self, variant: str | None) -> Path:
         """Return the chosen checkpoint for None, else the bundle of an exported variant.
 
-        Args:
-            variant: its name, or `chosen` for the one that the export chose, which may be the
-                checkpoint.
+        `chosen` is the variant that the export chose, which may be the checkpoint.
 
         Raises:
             ValueError: there is none.

@@ -53,8 +53,7 @@ class ParentLink:
 
     Attributes:
         parent_run_id: our own id of the larger run.
-        name: of the run in MLflow.
-        tags: of the run.
+        name, tags: of the run in MLflow.
         announce: called with the run's folder once its record is begun.
         announce_fold: the same with each fold's folder, where the run is a cross-validation.
         figures: returns the last metrics, by key, when the run ends.
@@ -108,9 +107,7 @@ class Run(ABC):
     """A run between the first line of its record and its summary.
 
     Attributes:
-        resolved: the settings without any `auto`, and how those left open were chosen.
         folder: of the run; made where it is missing.
-        data: the pictures and their parts.
         command: the command line that repeats the run.
         parent: the larger run that it belongs to, or None.
         batch_size: images a step, for advice where memory runs out; None where there is none.
@@ -189,11 +186,8 @@ class Run(ABC):
     ) -> None:
         """Draw the run's figures, and list and show the pictures that deserve a look.
 
-        Args:
-            tracker: of the run.
-            parts: predictions by part.
-            doubtful: pictures whose labels the model contradicts.
-            history, training_batch, maps: see `src.reporting.run_figures.draw_run_figures`.
+        Those are `doubtful`, whose labels the model contradicts, and the suspects of the data; the
+        other arguments are those of `src.reporting.run_figures.draw_run_figures`.
         """
         # matplotlib takes a second to import, which no training should wait for.
         from src.reporting.contact_sheets import suspects_sheet
@@ -232,9 +226,12 @@ class Run(ABC):
             run_id=folder.run_id,
             run_name=folder.name if parent is None else parent.name,
             params={k: v for k, v in settings.effective().items() if k not in _NO_PARAMS},
-            tags=provenance.tags()
-            | {"bakeoff.family": settings.model.name, "bakeoff.data": settings.data.name}
-            | dict({} if parent is None else parent.tags),
+            tags={
+                **provenance.tags(),
+                "bakeoff.family": settings.model.name,
+                "bakeoff.data": settings.data.name,
+                **({} if parent is None else parent.tags),
+            },
             parent_run_id=None if parent is None else parent.parent_run_id,
             mirror=mirror,
             mirrored_elsewhere=parent is not None,
@@ -245,10 +242,8 @@ class Run(ABC):
             name=settings.data.name,
             digest=data.split.fingerprint[:8],  # the whole one is in the profile
             source=settings.data.root or settings.data.name,
-            profile={
-                "train": len(data.split.train),
-                "val": len(data.split.val),
-                "test": len(data.split.test),
+            profile={part: len(getattr(data.split, part)) for part in ("train", "val", "test")}
+            | {
                 "classes": len(data.pictures.class_names),
                 "pictures": data.pictures.fingerprint,
                 "split": data.split.fingerprint,
@@ -269,20 +264,18 @@ class Run(ABC):
         try:
             yield outcome
             outcome.status, outcome.state = "FINISHED", "complete"
-        except Interrupted as stop:
-            outcome.status, outcome.reason, outcome.state = "KILLED", str(stop), "interrupted"
-            self._print_how_to_resume()
-            raise
-        except Stopped as stop:
-            outcome.status, outcome.reason, outcome.state = "KILLED", str(stop), "pruned"
-            raise
-        except RunFailed as failure:
-            outcome.reason = str(failure)
-            if isinstance(failure, DiskRefuses):
+        except (Interrupted, Stopped) as stop:
+            pruned = isinstance(stop, Stopped)
+            outcome.status, outcome.reason = "KILLED", str(stop)
+            outcome.state = "pruned" if pruned else "interrupted"
+            if not pruned:
                 self._print_how_to_resume()
             raise
         except BaseException as error:
-            outcome.reason = f"{type(error).__name__}: {error}"
+            known = isinstance(error, RunFailed)
+            outcome.reason = str(error) if known else f"{type(error).__name__}: {error}"
+            if isinstance(error, DiskRefuses):
+                self._print_how_to_resume()
             raise
 
     def _print_how_to_resume(self) -> None:

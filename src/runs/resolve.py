@@ -1,10 +1,9 @@
 """The replacement of every `auto` in the settings by a value, before the run's folder exists.
 
-Measurements are cached by machine, network and shape, so that the same command computes the same
-numbers the next time; the run's own settings hold the values, so a resumed run has them too.
-Measurements taken while other programs used the cores are repeated on an idle machine.
-The number of threads depends on the load at the start as well, and then stays: with another number
-sums are rounded differently, and a resumed run would differ from an uninterrupted one.
+Measurements are cached by machine, network and shape, and the run's own settings hold the values,
+so that the same command and a resumed run compute the same numbers. Those taken while other
+programs used the cores are repeated on an idle machine. The number of threads depends on the load
+at the start and then stays: with another number sums are rounded differently.
 """
 
 from __future__ import annotations

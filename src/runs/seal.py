@@ -1,8 +1,7 @@
 """The seal of a folder: a manifest of its files with their sizes and digests, written at its end.
 
-A record that was changed afterwards no longer matches it. Commands that write into a sealed folder
-later do so within `amending`. Folders without a seal, of runs that have not finished, are not
-checked.
+Commands that write into a sealed folder later do so within `amending`. Folders without a seal, of
+runs that have not finished, are not checked.
 """
 
 from __future__ import annotations
@@ -67,12 +66,7 @@ class Seal:
         return None if digest() == self.files[name][1] else f"{name} has other contents"
 
     def faults(self, folder: Path, patterns: Sequence[str] = ("*",)) -> dict[str, str]:
-        """Describe what is wrong with the files of a folder that match any pattern, by path.
-
-        Args:
-            folder: as it is now.
-            patterns: as of `fnmatch`, where `*` stands for slashes too.
-        """
+        """Describe what is wrong with files that match a pattern of `fnmatch`, by path."""
         found = {}
         for name in self.files:
             if not _matches(name, patterns) or _matches(name, self.open):

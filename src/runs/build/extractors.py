@@ -87,13 +87,11 @@ def foreign_descriptors(model: HandcraftedSettings) -> dict[str, str]:
 def frozen_network(
     settings: RunSettings, name: str, data: PictureData, wanted: PictureFormat
 ) -> Extractor:
-    """Return the features of one published network, the same object for the same arguments.
+    """Return the features of one published network of timm, the same object for the same arguments.
 
     Args:
         settings: of the run, its model one of `EmbeddingSettings`.
-        name: timm's of the network.
-        data: the pictures.
-        wanted: the format in which they will be given.
+        wanted: the format in which the pictures will be given.
 
     Raises:
         ConfigError: there is no such network, or its weights cannot be had.

@@ -21,8 +21,6 @@ from src.runs.resolve import Resolved, resolve, seconds_per_epoch
 __all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of", "prepared"]
 
 _CLASSIFIER_SUFFIX = ".skops"
-# Values of `pretrained` that mean the weights of a library.
-_PUBLISHED = (True, "hub", "package")
 
 
 def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
@@ -182,18 +180,15 @@ def origin_of(settings: RunSettings) -> Origin:
 
 
 def _weights(library: str, names: list[str], pretrained: bool | str) -> str:
-    if pretrained not in _PUBLISHED:
+    if pretrained not in (True, "hub", "package"):
         return str(pretrained)
     # Listing the installed weights imports a library that a network with such weights needs anyway.
     from src.models.weights import loadable
 
-    wanted = {name.partition(".")[0] for name in names}
-    known = {(one.library, one.name.partition(".")[0]): one for one in loadable(wanted)}
-    described = []
-    for name in names:
-        found = known.get((library, name.partition(".")[0]))
-        about = (
-            "hub" if found is None else f"{found.source}, {found.licence or 'no licence stated'}"
-        )
-        described.append(f"{name} ({about})")
-    return " + ".join(described)
+    plain = {name: name.partition(".")[0] for name in names}
+    about = {
+        one.name.partition(".")[0]: f"{one.source}, {one.licence or 'no licence stated'}"
+        for one in loadable({*plain.values()})
+        if one.library == library
+    }
+    return " + ".join(f"{name} ({about.get(plain[name], 'hub')})" for name in names)

@@ -114,10 +114,8 @@ class TrainedEnsemble:
 class EnsembleCandidate(CombinationCandidate):
     """Runs with the weights that combine them; the fit writes the ensemble.
 
-    Attributes:
-        data: the pictures, those of every run that is named.
-        models: of each run with a weight, in order, its trained models: of a cross-validation one
-            a fold.
+    `models` are the trained models of each run with a weight, in order: of a cross-validation one a
+    fold.
     """
 
     data: PictureData

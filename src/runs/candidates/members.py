@@ -1,8 +1,6 @@
 """Finished runs that are combined into a new one without training any again.
 
-`src.runs.candidates.ensemble` combines their probabilities, `src.runs.candidates.soup` their
-weights; both keep held-out predictions of the validation part, because their choice has seen its
-labels.
+A combination keeps held-out predictions of the validation part, whose labels its choice has seen.
 """
 
 from __future__ import annotations
@@ -53,8 +51,6 @@ class Member:
     """A finished run, or a cross-validation, whose folds predict together.
 
     Attributes:
-        folder: of the run.
-        summary: of the run.
         checkpoints: the file that its model is loaded from; of a cross-validation one a fold.
         held_out: by ascending sample id, predictions of pictures that it was not trained on: those
             of the validation part, or out of fold of the training and the validation part.
@@ -96,7 +92,9 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
         raise ConfigError(f"runs: at least two different ones are needed, and there is {count}.")
     first, *others = found.values()
     for other in others:
-        if not _alike(first, other):
+        same_split = first.summary.split_fingerprint == other.summary.split_fingerprint
+        ids = first.held_out.sample_ids, other.held_out.sample_ids
+        if not (same_split and np.array_equal(*ids)):
             raise ConfigError(
                 f"runs: {other.name} was not measured on the same pictures as {first.name}: "
                 "combine runs of one split, or cross-validations into the same folds."
@@ -114,7 +112,6 @@ class CombinationCandidate:
     """Finished runs that are combined into a new one; the fit of a subclass writes its model.
 
     Attributes:
-        resolved: settings of the run.
         library: the runs to choose from.
         found: how they are combined.
         seconds: that the choice took.
@@ -171,11 +168,6 @@ def read_held_out(checkpoints: Path) -> Answers:
     except FileNotFoundError as error:
         raise ValueError(f"{checkpoints} has lost its {_HELD_OUT}") from error
     return kept.probs, kept.targets, kept.sample_ids
-
-
-def _alike(one: Member, other: Member) -> bool:
-    same_split = one.summary.split_fingerprint == other.summary.split_fingerprint
-    return same_split and np.array_equal(one.held_out.sample_ids, other.held_out.sample_ids)
 
 
 def _read(run: str, output_dir: Path, data: PictureData) -> Member:

@@ -277,11 +277,8 @@ def start_head(
     """Fit a linear head to the features of a network's pretrained weights, and put it in place.
 
     The features are those of the training part, not augmented, in the run's own precision; they are
-    cached like those of any frozen network. A line on the result is printed.
-
-    Args:
-        task: untrained; its network's head, and that of its average, are changed.
-        settings: of the run, without any `auto`.
+    cached like those of any frozen network. A line on the result is printed. The head of the
+    untrained task's network, and that of its average, are changed.
 
     Returns:
         The head; None where the network's own is not a single linear layer and is left unchanged.

@@ -40,8 +40,7 @@ _SAME = ("network", "class_names", "image_size", "channels", "fit", "mean", "std
 class TrainedSoup(TrainedNetwork):
     """A network like any other, but for the validation part, by which it was chosen.
 
-    Attributes:
-        checkpoints: the folder of the held-out predictions that were kept when it was made.
+    Its held-out predictions, which were kept when it was made, are in `checkpoints`.
     """
 
     checkpoints: Path
@@ -52,11 +51,7 @@ class TrainedSoup(TrainedNetwork):
 
 @dataclass(frozen=True)
 class SoupCandidate(CombinationCandidate):
-    """Networks whose mean weights are better than the best of them; the fit writes the mean.
-
-    Attributes:
-        network: with the mean of their weights.
-    """
+    """Networks whose mean weights, in `network`, are better than the best; the fit writes them."""
 
     network: TrainedNetwork
 
@@ -114,7 +109,7 @@ def choose_soup(
     Raises:
         NothingGained: no mean of their weights is better than the best of them.
     """
-    averaged = _Averaged(networks, [member.probs for member in library], data)
+    averaged = _Averaged(networks, library, data)
     targets = library[0].held_out.targets
     names = [member.name for member in library]
     found = greedy_soup(names, averaged.probabilities, targets, seed=settings.seed)
@@ -143,13 +138,10 @@ class _Averaged:
     """Means of networks' weights, computed in the first network."""
 
     def __init__(
-        self,
-        networks: Sequence[TrainedNetwork],
-        alone: Sequence[NDArray[np.float32]],
-        data: PictureData,
+        self, networks: Sequence[TrainedNetwork], library: Sequence[Member], data: PictureData
     ) -> None:
         self._first = networks[0]
-        self._alone = alone
+        self._alone = [member.probs for member in library]
         self._data = data.formatted(self._first.format)
         states = [network.task.evaluated.state_dict() for network in networks]
         self._states = [{name: t.clone() for name, t in state.items()} for state in states]

@@ -117,9 +117,7 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
 def reopen(folder: RunFolder, settings: RunSettings, uri: str | None) -> Tracker:
     """Reopen the record of a finished run; the caller finishes it with the run's status.
 
-    Args:
-        settings: of the run.
-        uri: where it is mirrored; None for the address in its settings.
+    It is mirrored at `uri`, or where that is None at the address in the run's settings.
     """
     return Tracker.start(
         folder.path,
