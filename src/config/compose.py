@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -165,24 +165,19 @@ def _completed(
     config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...], cls: type
 ) -> dict[str, Any]:
     """What Hydra composes, with the defaults of the settings."""
-    return completed(cls, copy.deepcopy(_composed(config_name, folders, overrides).plain))
+    return completed(cls, copy.deepcopy(_composed(config_name, folders, overrides)[0]))
 
 
 def _with_plugins(folders: tuple[Path, ...]) -> tuple[Path, ...]:
     return (*folders, *plugin_folders("conf")) if CONF in folders else folders
 
 
-class _Composition(NamedTuple):
-    plain: dict[str, Any]
-    choices: dict[str, str]
-
-
 @lru_cache(maxsize=256)
 def _composed(
     config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
-) -> _Composition:
-    """What Hydra makes of it. It takes a quarter of a second, and the trials of a sweep differ in
-    values, not in the groups that they choose: hence the cache."""
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What Hydra makes of it, and the option of each group."""
+    # It takes a quarter of a second, and trials differ in values, not in the groups they choose.
     further = ",".join(f"'file://{_quoted(folder)}'" for folder in folders[1:])
     path = [f"hydra.searchpath=[{further}]"] if further else []
     with initialize_config_dir(str(folders[0]), version_base="1.3"):
@@ -192,7 +187,7 @@ def _composed(
         del composed["hydra"]
     plain = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(plain, dict)
-    return _Composition({str(key): value for key, value in plain.items()}, choices)
+    return {str(key): value for key, value in plain.items()}, choices
 
 
 def _quoted(path: Path) -> str:
@@ -249,7 +244,7 @@ def chosen_options(
     folders = _with_plugins(folders)
     known = groups(*folders)
     chosen = tuple(word for word in overrides if word.partition("=")[0] in known)
-    choices = _composed(config_name, folders, chosen).choices
+    _, choices = _composed(config_name, folders, chosen)
     return {group: option for group, option in choices.items() if group in known}
 
 

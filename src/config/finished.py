@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -46,10 +46,6 @@ def _names_problem(names: list[str]) -> str | None:
     if not names or len(set(names)) < len(names):
         return f"it must name some of {', '.join(_VARIANTS)}, each once"
     return None
-
-
-def _sizes_problem(sizes: list[int]) -> str | None:
-    return None if sizes else "it must name at least one size"
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ class ExportSettings(_OneRunSettings):
         "pictures at once that are timed; the first size says what is fastest",
         [1, 64],
         at_most=1024,
-        check=_sizes_problem,
+        check=lambda sizes: None if sizes else "it must name at least one size",
     )
     rounds: int = positive_int("times that each variant has its turn to be timed", 15)
     check_pictures: int = positive_int("most validation pictures that are compared", 10_000)
@@ -214,11 +210,8 @@ class SelectSettings(ComparisonSettings):
                 "part is 'test': a model that is chosen on the test part cannot be measured there "
                 "any more; leave part=val."
             )
-        compared = [field.name for field in fields(ComparisonSettings)]
-        beside = [
-            name for name in compared if name not in ("part", "changed", "output_dir", "tracking")
-        ]
-        given = [name for name in beside if getattr(self, name) is not None]
+        several = ("runs", "sweep", "experiment", "filter", "data")
+        given = [name for name in several if getattr(self, name) is not None]
         if self.run is not None and given:
             raise ConfigError(
                 f"run names one run and {given[0]} several to choose from: leave one of them out."

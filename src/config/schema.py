@@ -29,9 +29,7 @@ __all__ = [
     "LossSettings",
     "OptimizerSettings",
     "RunSettings",
-    "RuntimeSettings",
     "SchedulerSettings",
-    "TrainerSettings",
     "seconds_of",
     "stored_settings",
 ]

@@ -29,22 +29,10 @@ from src.config.compose import (
 from src.config.metrics import METRICS
 from src.config.schema import RunSettings
 
-__all__ = [
-    "AUTO",
-    "METRICS",
-    "BudgetSettings",
-    "DashboardSettings",
-    "PrunerSettings",
-    "SamplerSettings",
-    "SweepSettings",
-    "WorkersSettings",
-    "base_overrides",
-    "read_sweep_settings",
-]
+__all__ = ["DashboardSettings", "SweepSettings", "base_overrides", "read_sweep_settings"]
 
 # Known after every epoch, so that a trial can be judged before its end.
 _REPORTED = ("val/accuracy", "val/loss")
-AUTO = "auto"
 _FOLDERS = (SWEEPS, CONF)
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Of a run, but not of its result: no part of the command that repeats a trial.
@@ -124,13 +112,24 @@ def _metric_problem(names: Any) -> str | None:
 
 
 def _families_problem(names: list[str] | str) -> str | None:
-    if isinstance(names, str):
-        return None if names == AUTO else "it must be auto or a list of names"
     return None if names else "name at least one"
 
 
-def _study_folder(output_dir: str, study: str) -> Path:
-    return Path(output_dir).absolute() / "sweeps" / study
+@dataclass(frozen=True)
+class DashboardSettings(Settings):
+    """`python -m src.sweeps.dashboard`."""
+
+    study: str = setting("identifies the study under output_dir", check=_study_problem)
+    output_dir: str = setting("folder of the sweep", "outputs", literal=True)
+    storage: str | None = setting(
+        "any Optuna storage URL; null for a journal in the study's folder", None
+    )
+    port: int = positive_int("port on 127.0.0.1 to answer on", 8080, at_most=65535)
+
+    @property
+    def study_folder(self) -> Path:
+        """The folder of the study."""
+        return Path(self.output_dir).absolute() / "sweeps" / self.study
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class SweepSettings(RunSettings):
     """The settings of a study; those of a run in it are the base of all trials."""
 
     study: str = setting("identifies the study under output_dir", check=_study_problem)
-    families: list[str] | str = setting(
+    families: list[str] | Literal["auto"] = setting(
         "what races: files of sweeps/spaces/, or auto for those that suit the pictures",
         check=_families_problem,
     )
@@ -163,7 +162,7 @@ class SweepSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.families != AUTO and len(set(self.families)) < len(self.families):
+        if self.families != "auto" and len(set(self.families)) < len(self.families):
             raise ConfigError(f"families is {self.families}: one is named twice.")
         if self.pruner.name != "none" and len(self.metrics) > 1:
             raise ConfigError("metric names several: say pruner=none, for no pruner can judge.")
@@ -201,7 +200,7 @@ class SweepSettings(RunSettings):
     @property
     def study_folder(self) -> Path:
         """The folder of the study."""
-        return _study_folder(self.output_dir, self.study)
+        return Path(self.output_dir).absolute() / "sweeps" / self.study
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -212,21 +211,6 @@ class SweepSettings(RunSettings):
     def directions(self) -> tuple[str, ...]:
         """`maximize` or `minimize` for each of `metrics`."""
         return tuple(METRICS[name] for name in self.metrics)
-
-
-@dataclass(frozen=True)
-class DashboardSettings(Settings):
-    """`python -m src.sweeps.dashboard`."""
-
-    study: str = setting("which study of output_dir/sweeps/", check=_study_problem)
-    output_dir: str = setting("folder of the sweep", literal=True)
-    storage: str | None = setting("the sweep's, if it named one; null for its journal")
-    port: int = positive_int("port on 127.0.0.1 to answer on", at_most=65535)
-
-    @property
-    def study_folder(self) -> Path:
-        """The folder of the study."""
-        return _study_folder(self.output_dir, self.study)
 
 
 def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSettings:

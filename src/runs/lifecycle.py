@@ -349,6 +349,5 @@ def _ui_command(settings: RunSettings) -> str:
         return "not tracked; the pictures are in figures/ of the run folder"
     places = {"output_dir": settings.output_dir, "tracking.uri": settings.tracking.uri}
     overrides = [f"{k}={v}" for k, v in places.items() if v not in (None, "outputs")]
-    if not overrides:
-        return "make ui"
-    return without_password(shlex.join(["python", "-m", "src.tracking.ui", *overrides]))
+    command = shlex.join(["python", "-m", "src.tracking.ui", *overrides])
+    return without_password(command) if overrides else "make ui"

@@ -14,13 +14,11 @@ from src.config.schema import RunSettings, stored_settings
 from src.data.loading.datamodule import PictureData
 from src.runs.build import build_data, load_task
 from src.runs.candidates.candidate import Candidate, Trained
-from src.runs.candidates.members import ENSEMBLE_SUFFIX, Member, read_members
+from src.runs.candidates.members import ENSEMBLE_SUFFIX, read_members
 from src.runs.candidates.network import NetworkCandidate, TrainedNetwork
 from src.runs.resolve import Resolved, resolve, seconds_per_epoch
 
 __all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of", "prepared"]
-
-_CLASSIFIER_SUFFIX = ".skops"
 
 
 def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
@@ -49,7 +47,7 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
     if model.way == "soup":
         from src.runs.candidates.soup import SoupCandidate, choose_soup, networks_of
 
-        networks = networks_of(library, [_load_member(member) for member in library])
+        networks = networks_of(library, [[*map(load_trained, m.checkpoints)] for m in library])
         found = choose_soup(settings, library, networks, data)
         seconds = time.perf_counter() - started
         return SoupCandidate(Resolved(settings), library, found, seconds, networks[0])
@@ -57,14 +55,9 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
 
     found = choose_members(settings, model, library)
     used = zip(library, found.weights, strict=True)
-    models = [_load_member(member) for member, weight in used if weight]
+    models = [[*map(load_trained, member.checkpoints)] for member, weight in used if weight]
     seconds = time.perf_counter() - started
     return EnsembleCandidate(Resolved(settings), library, found, seconds, data, models)
-
-
-def _load_member(member: Member) -> list[Trained]:
-    """Load the trained model of a finished run; of a cross-validation that of each fold."""
-    return [load_trained(checkpoint) for checkpoint in member.checkpoints]
 
 
 def load_trained(checkpoint: Path) -> Trained:
@@ -73,7 +66,7 @@ def load_trained(checkpoint: Path) -> Trained:
     Raises:
         ConfigError: the file is not one of a run, is damaged, or holds code.
     """
-    if checkpoint.suffix == _CLASSIFIER_SUFFIX:
+    if checkpoint.suffix == ".skops":
         from src.runs.candidates.classical import load_classifier
 
         return load_classifier(checkpoint)

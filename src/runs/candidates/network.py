@@ -192,13 +192,15 @@ class NetworkCandidate:
 
     def fit(self, context: FitContext) -> Fitted:
         settings, task, tracker = self._settings.trainer, self._task, context.tracker
+        epochs, batches = int(settings.max_epochs), self._data.batches("train", training=True)
+        progress = Progress(epochs, len(batches), moving=settings.progress)  # type: ignore[arg-type]
         keeper = EpochKeeper(
             context.folder.checkpoints,
             interruption=context.interruption,
             monitor=settings.monitor,
             log=None if tracker is None else tracker.metrics,
             on_epoch=context.on_epoch,
-            progress=None if tracker is None else self._progress(),
+            progress=None if tracker is None else progress,
             **self._limits,
         )
         trainer = build.build_trainer(self._settings, keeper, context.folder.path)
@@ -207,8 +209,10 @@ class NetworkCandidate:
         device = trainer.strategy.root_device
         self._data.live_on(device)
         started = time.perf_counter()
+        model = build.network_of(self._settings)
+        fits_head = model.pretrained and model.head_start == "fitted"
         # On several devices Lightning starts the others later, and sends them these weights.
-        if resumed is None and tracker is not None and self._fits_head:
+        if resumed is None and tracker is not None and fits_head:
             start_head(task, self._settings, self._data, device)
         self._store_front(device)
         keeper.seconds = time.perf_counter() - started
@@ -233,17 +237,18 @@ class NetworkCandidate:
         model = build.network_of(settings)
         if not (model.frozen_stages and model.stored_views):
             return
+        identity = {
+            "pictures": [data.pictures.channels, *data.pictures.image_size],
+            "augment": to_plain(settings.augment),
+            "mirror_ok": settings.data.mirror_ok,
+            "seed": training_seed(settings.seed, settings.cv.fold),
+        }
         front = store_front(
             self._task,
             data.batches("train"),
             ids=data.split.train,
             contents=data.pictures.content_hashes,
-            identity={
-                "pictures": [data.pictures.channels, *data.pictures.image_size],
-                "augment": to_plain(settings.augment),
-                "mirror_ok": settings.data.mirror_ok,
-                "seed": training_seed(settings.seed, settings.cv.fold),
-            },
+            identity=identity,
             cache_dir=cache_folder(settings.data.cache_dir).absolute(),
             limit_bytes=int(settings.data.cache_limit_gb * 1e9),
             device=device,
@@ -255,20 +260,10 @@ class NetworkCandidate:
             print(f"frozen stages: {front.nbytes / 1e9:.2f} GB of {model.stored_views} views kept")
         self._task.front = front
 
-    @property
-    def _fits_head(self) -> bool:
-        model = build.network_of(self._settings)
-        return bool(model.pretrained) and model.head_start == "fitted"
-
     def training_batch(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         batch = next(iter(self._data.batches("train", training=True)))
         images, targets = self._task.augmented(batch)
         return images.cpu().numpy(), targets.cpu().numpy()
-
-    def _progress(self) -> Progress:
-        batches = len(self._data.batches("train", training=True))  # type: ignore[arg-type]
-        settings = self._settings.trainer
-        return Progress(int(settings.max_epochs), batches, moving=settings.progress)
 
 
 def start_head(
