@@ -14,7 +14,7 @@ import math
 import operator
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -27,6 +27,7 @@ __all__ = [
     "ForeignCode",
     "Settings",
     "completed",
+    "distinct",
     "fraction",
     "from_plain",
     "group_of",
@@ -112,6 +113,12 @@ def setting(
 fraction = partial(setting, at_least=0, at_most=1)
 positive = partial(setting, above=0)
 positive_int = partial(setting, at_least=1)
+
+
+def distinct(values: Sequence[Any]) -> str | None:
+    """What is wrong with a list that must not be empty or repeat itself: a `check`."""
+    fine = values and len(set(values)) == len(values)
+    return None if fine else "it must name at least one, and each once"
 
 
 def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:

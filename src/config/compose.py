@@ -178,7 +178,9 @@ def _composed(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """What Hydra makes of it, and the option of each group."""
     # It takes a quarter of a second, and trials differ in values, not in the groups they choose.
-    further = ",".join(f"'file://{_quoted(folder)}'" for folder in folders[1:])
+    # Within single quotes of Hydra's grammar.
+    quoted = [re.sub(r"([\\'])", r"\\\1", str(folder)) for folder in folders[1:]]
+    further = ",".join(f"'file://{folder}'" for folder in quoted)
     path = [f"hydra.searchpath=[{further}]"] if further else []
     with initialize_config_dir(str(folders[0]), version_base="1.3"):
         composed = compose(config_name, [*path, *overrides], return_hydra_config=True)
@@ -188,11 +190,6 @@ def _composed(
     plain = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}, choices
-
-
-def _quoted(path: Path) -> str:
-    """As it stands between single quotes in Hydra's grammar."""
-    return str(path).replace("\\", "\\\\").replace("'", "\\'")
 
 
 def compose_settings(cls: type[T], overrides: Sequence[str], config_name: str = "config") -> T:

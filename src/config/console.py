@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
@@ -31,7 +31,7 @@ class OutputLost(ConfigError):
         super().__init__(f"standard output cannot be written: {error.strerror}.")
 
 
-class _PlainText(io.TextIOBase):
+class _PlainText:
     """Writes to another stream with control characters as escapes; all else is the other's.
 
     A carriage return passes: libraries draw progress with it. Names lose theirs in `visible`.
@@ -53,22 +53,8 @@ class _PlainText(io.TextIOBase):
     def close(self) -> None:
         """Leave the other stream open: it is the process's own."""
 
-    def isatty(self) -> bool:
-        return self.stream.isatty()
-
-    def fileno(self) -> int:
-        return self.stream.fileno()
-
-    def writable(self) -> bool:
-        return True
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self.stream.encoding
-
-    @property
-    def errors(self) -> str | None:  # type: ignore[override]
-        return self.stream.errors
+    def writelines(self, lines: Iterable[str]) -> None:
+        self.write("".join(lines))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)

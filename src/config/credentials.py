@@ -129,18 +129,15 @@ def _is_database(scheme: str) -> bool:
 
 
 def _remedy(scheme: str, key: str) -> str:
-    name = scheme.partition("+")[0]
-    if name.startswith("postgres"):
+    mlflow = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    if scheme.startswith("postgres"):
         return "set PGPASSWORD (or PGPASSFILE) in the environment"
-    if name in ("mysql", "mariadb"):
+    if scheme.startswith(("mysql", "mariadb")):
         return "name a file that holds it: ?read_default_file=FILE"
-    if _is_database(name):
+    if _is_database(scheme):
         return "let the database's driver find it: an ODBC data source, a trusted connection"
     if key.endswith(("uri", "address", "url")) or not key:
-        return (
-            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, "
-            "in the environment"
-        )
+        return f"set {mlflow}, in the environment"
     if key == "storage":
         return "set PGPASSWORD (or what else the database's driver reads) in the environment"
     return "download what it names, then name the file or folder"

@@ -16,19 +16,13 @@ _ENDINGS = re.compile(r"(\.(csv|zip|tar|tgz|txz|tbz2?|gz|xz|bz2))+$", re.IGNOREC
 
 
 def _size(value: int | list[int]) -> str | None:
-    if isinstance(value, list) and len(value) != 2:
-        return "it must be one number, or [height, width]"
-    return None
-
-
-def _channels(count: int) -> str | None:
-    return None if count in (1, 3) else "it must be one of 1, 3"
+    fine = isinstance(value, int) or len(value) == 2
+    return None if fine else "it must be one number, or [height, width]"
 
 
 def _two_values(value: list[float]) -> str | None:
-    if len(value) != 2 or value[0] >= value[1]:
-        return "it must be two numbers, black below white"
-    return None
+    fine = len(value) == 2 and value[0] < value[1]
+    return None if fine else "it must be two numbers, black below white"
 
 
 def _named_after(root: str | None) -> str:
@@ -62,7 +56,9 @@ class DataSettings(Settings):
         check=_size,
     )
     channels: int | None = setting(
-        "1 for grey, 3 for colour, null for what the pictures are", None, check=_channels
+        "1 for grey, 3 for colour, null for what the pictures are",
+        None,
+        check=lambda n: None if n in (1, 3) else "it must be one of 1, 3",
     )
     value_range: list[float] | None = setting(
         "the values [black, white] of pixels of more than 8 bits (integers or floating point); "

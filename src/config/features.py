@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 from src.config.checks import (
     ConfigError,
     Settings,
+    distinct,
     fraction,
     group_of,
     nearest,
@@ -46,17 +47,12 @@ SELECTIONS = get_args(_Selection)
 _SEARCHED = ("scaling", "selection", "keep", "whitening", "normalise")
 
 
-def _distinct(values: list[Any]) -> str | None:
-    fine = values and len(set(values)) == len(values)
-    return None if fine else "it must name at least one, and each once"
-
-
 def _known(names: list[str]) -> str | None:
     unknown = [name for name in names if name not in DESCRIPTORS]
     if unknown:
         hint = nearest(unknown[0], DESCRIPTORS)
         return f"it must be a list of some of {', '.join(DESCRIPTORS)}{hint}"
-    return _distinct(list(names))
+    return distinct(list(names))
 
 
 def _is_classifier(name: str) -> str | None:
@@ -152,7 +148,7 @@ class EmbeddingSettings(ClassicalSettings):
     )
     networks: list[str] = setting(
         "timm's names of the networks; the features of several stand one after another",
-        check=_distinct,
+        check=distinct,
     )
     pretrained: bool | str = setting(
         "their weights: true for the published ones from wherever this machine can load them, "
@@ -209,7 +205,7 @@ class HogSettings(Settings):
         "cells along the shorter side, each of at least 2x2 pixels; several numbers make several "
         "descriptors",
         [7],
-        check=_distinct,
+        check=distinct,
     )
     block: int = positive_int("cells along a side of what is normalised together", 2)
 
@@ -237,7 +233,7 @@ class ColourSettings(Settings):
 class GaborSettings(Settings):
     """Mean and spread of the energy behind Gabor filters."""
 
-    wavelengths: list[float] = setting("pixels of a wave", [3.0, 6.0], at_least=2, check=_distinct)
+    wavelengths: list[float] = setting("pixels of a wave", [3.0, 6.0], at_least=2, check=distinct)
     orientations: int = positive_int("directions of waves", 4, at_most=36)
     grid: int = _grid(4)
 
@@ -248,7 +244,7 @@ class HaralickSettings(Settings):
     """Texture statistics of grey-level co-occurrences."""
 
     levels: int = setting("grey levels told apart", 16, at_least=2, at_most=256)
-    distances: list[int] = positive_int("pixels between the two of a pair", [1, 2], check=_distinct)
+    distances: list[int] = positive_int("pixels between the two of a pair", [1, 2], check=distinct)
 
 
 @descriptor("scattering")

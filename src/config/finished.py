@@ -9,8 +9,8 @@ from typing import Literal
 from src.config.checks import (
     ConfigError,
     Settings,
+    distinct,
     fraction,
-    nearest,
     positive_int,
     setting,
 )
@@ -27,8 +27,6 @@ __all__ = [
     "VerifySettings",
 ]
 
-# What a network can be exported as.
-_VARIANTS = ("onnx", "int8", "pt2")
 # The choice of a run that is best left as it is.
 ORIGINAL = "pytorch"
 
@@ -36,15 +34,6 @@ ORIGINAL = "pytorch"
 def _out_problem(out: str) -> str | None:
     if not Path(out).name or out.lower().endswith(".png"):
         return "it must be a CSV file; the contact sheet goes beside it, with the ending .png"
-    return None
-
-
-def _names_problem(names: list[str]) -> str | None:
-    for name in names:
-        if name not in _VARIANTS:
-            return f"{name} is none of {', '.join(_VARIANTS)}{nearest(name, _VARIANTS)}"
-    if not names or len(set(names)) < len(names):
-        return f"it must name some of {', '.join(_VARIANTS)}, each once"
     return None
 
 
@@ -97,10 +86,10 @@ class PredictSettings(_OneRunSettings):
 class ExportSettings(_OneRunSettings):
     """`python -m src.export`."""
 
-    variants: list[str] = setting(
-        f"what to make, of {', '.join(_VARIANTS)}; all but pt2 need the extra `export`",
-        list(_VARIANTS),
-        check=_names_problem,
+    variants: list[Literal["onnx", "int8", "pt2"]] = setting(
+        "what to make, of onnx, int8, pt2; all but pt2 need the extra `export`",
+        ["onnx", "int8", "pt2"],
+        check=distinct,
     )
     choose: Literal["onnx", "int8", "pt2", "pytorch"] | None = setting(
         "the variant to keep as the run's choice; null for the fastest within least_equal", None

@@ -50,10 +50,6 @@ class OptimizerSettings(Settings):
     )
 
 
-def _two(betas: list[float]) -> str | None:
-    return None if len(betas) == 2 else "it must be two numbers"
-
-
 @variant(OptimizerSettings, "src.training.optimizers.adamw")
 @dataclass(frozen=True)
 class _AdamWSettings(OptimizerSettings):
@@ -64,7 +60,7 @@ class _AdamWSettings(OptimizerSettings):
         [0.9, 0.99],
         at_least=0,
         below=1,
-        check=_two,
+        check=lambda betas: None if len(betas) == 2 else "it must be two numbers",
     )
     eps: float = positive("what AdamW adds to the denominator of its step", 1e-8)
 

@@ -111,10 +111,6 @@ def _metric_problem(names: Any) -> str | None:
     return None if names else "it must name at least one"
 
 
-def _families_problem(names: list[str] | str) -> str | None:
-    return None if names else "name at least one"
-
-
 @dataclass(frozen=True)
 class DashboardSettings(Settings):
     """`python -m src.sweeps.dashboard`."""
@@ -139,7 +135,7 @@ class SweepSettings(RunSettings):
     study: str = setting("identifies the study under output_dir", check=_study_problem)
     families: list[str] | Literal["auto"] = setting(
         "what races: files of sweeps/spaces/, or auto for those that suit the pictures",
-        check=_families_problem,
+        check=lambda names: None if names else "name at least one",
     )
     metric: str | list[str] = setting(
         "what to go by; several for a Pareto front, without pruning", check=_metric_problem

@@ -66,8 +66,7 @@ def run_experiment(
             without epochs; of a cross-validation with (fold from 0, metrics) after each fold. An
             exception that it raises ends the run.
         command: the command line that repeats the run; None for that of this process.
-        data: the pictures that the settings mean, where they are open already; of a single fold
-            divided for it.
+        data: the pictures, where they are open already; of a single fold divided for it.
         parent: the larger run, such as a sweep, that the run belongs to, or None.
 
     Returns:
@@ -76,8 +75,7 @@ def run_experiment(
     Raises:
         ConfigError: the input is wrong.
         Interrupted: Ctrl-C or SIGTERM; the run can be resumed.
-        Stopped: `on_epoch` asked for it.
-        Exception: the run failed; its summary is written.
+        Exception: the run failed, or was `Stopped` by `on_epoch`; its summary is written.
     """
     quiet_lightning()
     command = command_line() if command is None else command

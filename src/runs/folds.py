@@ -24,12 +24,7 @@ _OF_ONE = ("_low", "_high")
 
 @dataclass
 class FoldBook:
-    """The content of folds.json, in the folder of a cross-validation.
-
-    Attributes:
-        command: argument list that repeats the whole.
-        runs: the name of each fold's run, by number from 1.
-    """
+    """The content of folds.json: the command of the whole, and the folds' runs by number."""
 
     file: Path
     command: list[str]

@@ -109,7 +109,6 @@ class Run(ABC):
     Attributes:
         folder: of the run; made where it is missing.
         command: the command line that repeats the run.
-        parent: the larger run that it belongs to, or None.
         batch_size: images a step, for advice where memory runs out; None where there is none.
         metrics: measured so far, by key.
     """
@@ -332,7 +331,9 @@ def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
     written = []
     if resolved.timings:
         written.append(folder / "runtime.json")
-        write_atomically(written[-1], json.dumps(resolved.runtime_record(), indent=1) + "\n")
+        chosen, timings = to_plain(resolved.settings.runtime), resolved.timings
+        record = {"chosen": chosen, "timings": [timing.plain() for timing in timings]}
+        write_atomically(written[-1], json.dumps(record, indent=1) + "\n")
     if resolved.rates is not None:
         from src.reporting.run_figures import range_figure
         from src.reporting.style import save

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from typing import Any
 
 import torch
@@ -61,13 +62,6 @@ class Resolved:
     notes: tuple[str, ...] = ()
     timings: tuple[Timing, ...] = ()
     rates: RangeTest | None = None
-
-    def runtime_record(self) -> dict[str, Any]:
-        """Return the chosen plan and the timings of all plans, for JSON."""
-        return {
-            "chosen": to_plain(self.settings.runtime),
-            "timings": [timing.plain() for timing in self.timings],
-        }
 
 
 def resolve(settings: RunSettings, data: PictureData) -> Resolved:
@@ -266,10 +260,11 @@ def _plan_note(
 ) -> str:
     """Describe the chosen plan and the measured speeds in a line."""
     threads = f", {_threads(plan.threads)}" if on_cpu else ""
-    speeds = [
-        *(_rate(timing) for timing in timings if timing.plan == plan),
-        *(_speed(timing, plan) for timing in timings if timing.plan != plan),
-    ] or ["not measured, which would take too long for this training", *filter(None, [reason])]
+    ordered = sorted(timings, key=lambda timing: timing.plan != plan)
+    speeds = [_speed(timing, plan) for timing in ordered]
+    if not timings:
+        speeds = ["not measured, which would take too long for this training"]
+        speeds += filter(None, [reason])
     return f"runtime: {plan}{threads} ({'; '.join(speeds)})"
 
 
@@ -292,11 +287,9 @@ def _stepper(settings: RunSettings, data: PictureData, device: torch.device) -> 
 def _endless(data: PictureData) -> Iterator[Batch]:
     """Yield training batches, epoch after epoch."""
     loader: Any = data.batches("train", training=True)
-    epoch = 0
-    while True:
+    for epoch in count():
         loader.set_epoch(epoch)
         yield from loader
-        epoch += 1
 
 
 def _kept(
@@ -362,11 +355,10 @@ def _threads(count: int) -> str:
 
 
 def _speed(timing: Timing, chosen: TrainingPlan) -> str:
-    name = str(timing.plan)
-    if timing.plan.threads != chosen.threads:
-        name += f", {_threads(timing.plan.threads)}"
-    return f"{name} {timing.reason or _rate(timing)}"
-
-
-def _rate(timing: Timing) -> str:
-    return f"{timing.images_per_second:,.0f} images/s"
+    """Name a plan, unless it is the chosen one, and its speed or why it is excluded."""
+    rate = f"{timing.images_per_second:,.0f} images/s"
+    if timing.plan == chosen:
+        return rate
+    same = timing.plan.threads == chosen.threads
+    threads = "" if same else f", {_threads(timing.plan.threads)}"
+    return f"{timing.plan}{threads} {timing.reason or rate}"

@@ -19,7 +19,7 @@ from src.config.compose import (
     groups,
     leaves,
 )
-from src.config.schema import RunSettings, seconds_of
+from src.config.schema import RunSettings
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
 
@@ -116,28 +116,6 @@ def test_a_group_of_another_folder_is_listed(tmp_path: Path) -> None:
     for name in ("round", "flat"):
         (tmp_path / "shape" / f"{name}.yaml").write_text("size: 1\n")
     assert groups(tmp_path) == {"shape": ["flat", "round"]}
-
-
-@pytest.mark.parametrize(
-    ("duration", "seconds"),
-    [
-        (90, 90),
-        ("90s", 90),
-        ("10m", 600),
-        ("1.5h", 5400),
-        ("1d", 86400),
-        ("00:10:00", 600),
-        ("01:00:00:01", 86401),
-    ],
-)
-def test_durations(duration: float | str, seconds: float) -> None:
-    assert seconds_of(duration) == seconds
-
-
-@pytest.mark.parametrize("duration", ["", "s", "10", "10x", "1:2", 0, -1, "0s", "m10"])
-def test_what_is_no_duration_is_refused(duration: float | str) -> None:
-    with pytest.raises(ValueError, match="it must be"):
-        seconds_of(duration)
 
 
 @pytest.mark.parametrize(

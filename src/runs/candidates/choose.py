@@ -6,11 +6,12 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from src.config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
 from src.config.models import EnsembleSettings, NetworkSettings, ZooSettings
-from src.config.schema import RunSettings, stored_settings
+from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.runs.build import build_data, load_task
 from src.runs.candidates.candidate import Candidate, Trained
@@ -51,9 +52,17 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
         found = choose_soup(settings, library, networks, data)
         seconds = time.perf_counter() - started
         return SoupCandidate(Resolved(settings), library, found, seconds, networks[0])
-    from src.runs.candidates.ensemble import EnsembleCandidate, choose_members
+    from src.ensembles.combine import WAYS, combine
+    from src.runs.candidates.ensemble import EnsembleCandidate
 
-    found = choose_members(settings, model, library)
+    found = combine(
+        [member.name for member in library],
+        np.stack([member.probs for member in library]),
+        library[0].held_out.targets,
+        ways=[way for way in WAYS if model.way in (way, "best")],
+        at_most=model.at_most,
+        seed=settings.seed,
+    )
     used = zip(library, found.weights, strict=True)
     models = [[*map(load_trained, member.checkpoints)] for member, weight in used if weight]
     seconds = time.perf_counter() - started
@@ -78,12 +87,11 @@ def load_trained(checkpoint: Path) -> Trained:
         return TrainedEnsemble(passport, checkpoint, tuple(members))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = load_task(checkpoint)
-    network = TrainedNetwork.of(task, stored_settings(task.metadata["settings"]), device)
     if "soup" in task.metadata:
         from src.runs.candidates.soup import TrainedSoup
 
-        return TrainedSoup(task, device, network.precision, network.tta, checkpoint.parent)
-    return network
+        return TrainedSoup(task, device, checkpoint.parent)
+    return TrainedNetwork(task, device)
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
-from src.config.models import EnsembleSettings
-from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
-from src.ensembles.combine import WAYS, combine
 from src.ensembles.mixing import Way, combined_probabilities
-from src.records.combination import Combination
 from src.runs.build import model_metadata
 from src.runs.candidates.candidate import Answers, FitContext, Fitted, Trained
 from src.runs.candidates.members import (
     ENSEMBLE_SUFFIX,
     CombinationCandidate,
-    Member,
     read_held_out,
 )
 from src.serving.bundle import write_ensemble_bundle
@@ -37,7 +32,6 @@ from src.storage.files import write_atomically
 __all__ = [
     "EnsembleCandidate",
     "TrainedEnsemble",
-    "choose_members",
     "member_files",
     "read_metadata",
 ]
@@ -57,7 +51,6 @@ class TrainedEnsemble:
     Attributes:
         passport: metadata; `ensemble` has the `way`, and of each of its `members` the run, the
             `file` and the `weight`.
-        file: its own.
         members: the models, in the same order.
     """
 
@@ -148,20 +141,6 @@ class EnsembleCandidate(CombinationCandidate):
         write_atomically(file, json.dumps(passport, indent=1) + "\n")
         models = tuple(trained for models in self.models for trained in models)
         return self.fitted(context, TrainedEnsemble(passport, file, models), file, started)
-
-
-def choose_members(
-    settings: RunSettings, model: EnsembleSettings, library: Sequence[Member]
-) -> Combination:
-    """Choose runs and their weights by the pictures that all of them held out."""
-    return combine(
-        [member.name for member in library],
-        np.stack([member.probs for member in library]),
-        library[0].held_out.targets,
-        ways=[way for way in WAYS if model.way in (way, "best")],
-        at_most=model.at_most,
-        seed=settings.seed,
-    )
 
 
 def read_metadata(file: Path) -> dict[str, Any]:

@@ -186,24 +186,26 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
     except ValueError as error:
         raise ConfigError(f"runs: {error}.") from error
 
-    def refuse(reason: str) -> None:
-        raise ConfigError(f"runs: {folder.name} {reason}.")
-
-    if summary.status != "FINISHED":
-        refuse(f"did not finish ({summary.reason or summary.status})")
-    if any(checkpoint.suffix == ENSEMBLE_SUFFIX for checkpoint in checkpoints):
-        refuse("is an ensemble itself: name its members")
-    if held_out.class_names != tuple(data.pictures.class_names):
-        refuse("has learnt other classes")
-    if split.fingerprint != data.split.fingerprint:
-        refuse("was trained and validated on other pictures than these")
     order = np.argsort(held_out.sample_ids, kind="stable")
-    ids = held_out.sample_ids[order]
-    wanted = data.split.val
+    ids, wanted = held_out.sample_ids[order], data.split.val
     if folds is not None:
         wanted = np.sort(np.concatenate([data.split.train, data.split.val]))
-    if not np.array_equal(ids, wanted):
-        refuse("has not answered all pictures that it should have held out")
+    refused = {
+        f"did not finish ({summary.reason or summary.status})": summary.status != "FINISHED",
+        "is an ensemble itself: name its members": any(
+            checkpoint.suffix == ENSEMBLE_SUFFIX for checkpoint in checkpoints
+        ),
+        "has learnt other classes": held_out.class_names != tuple(data.pictures.class_names),
+        "was trained and validated on other pictures than these": (
+            split.fingerprint != data.split.fingerprint
+        ),
+        "has not answered all pictures that it should have held out": (
+            not np.array_equal(ids, wanted)
+        ),
+    }
+    for reason, holds in refused.items():
+        if holds:
+            raise ConfigError(f"runs: {folder.name} {reason}.")
     ordered = replace(
         held_out,
         sample_ids=ids,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src.config.checks import input_of, to_plain
-from src.config.schema import RunSettings, seconds_of
+from src.config.schema import RunSettings, seconds_of, stored_settings
 from src.data.decoding.decode import PictureFormat
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed
@@ -60,16 +60,11 @@ class TrainedNetwork:
 
     task: ClassificationTask
     device: torch.device
-    precision: str
-    tta: str
 
-    @classmethod
-    def of(
-        cls, task: ClassificationTask, settings: RunSettings, device: torch.device
-    ) -> TrainedNetwork:
-        """Return the trained network of a run with these settings."""
-        task.to(device)
-        return cls(task, device, settings.runtime.precision, settings.trainer.tta)
+    def __post_init__(self) -> None:
+        settings = stored_settings(self.passport["settings"])
+        self.precision, self.tta = settings.runtime.precision, settings.trainer.tta
+        self.task.to(self.device)
 
     @property
     def passport(self) -> dict[str, Any]:
@@ -224,7 +219,7 @@ class NetworkCandidate:
             checkpoint = keeper.best
             task.load_state_dict(read_checkpoint(keeper.best)["state_dict"])
         return Fitted(
-            trained=TrainedNetwork.of(task, self._settings, device),
+            trained=TrainedNetwork(task, device),
             checkpoint=checkpoint,
             seconds=keeper.seconds,
             metrics={key: values[-1][1] for key, values in keeper.history.items()},
@@ -271,9 +266,8 @@ def start_head(
 ) -> FittedHead | None:
     """Fit a linear head to the features of a network's pretrained weights, and put it in place.
 
-    The features are those of the training part, not augmented, in the run's own precision; they are
-    cached like those of any frozen network. A line on the result is printed. The head of the
-    untrained task's network, and that of its average, are changed.
+    The features are those of the training part, not augmented, in the run's own precision; they
+    are cached. The head of the untrained task's network, and that of its average, are changed.
 
     Returns:
         The head; None where the network's own is not a single linear layer and is left unchanged.

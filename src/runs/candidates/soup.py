@@ -72,7 +72,7 @@ class SoupCandidate(CombinationCandidate):
             "bakeoff": task.metadata,
         }
         AtomicCheckpointIO().save_checkpoint(content, checkpoints / _FILE)
-        trained = TrainedSoup(task, network.device, network.precision, network.tta, checkpoints)
+        trained = TrainedSoup(task, network.device, checkpoints)
         return self.fitted(context, trained, checkpoints / _FILE, started)
 
 

@@ -79,9 +79,6 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
 
     Returns:
         The measurement, and for the test part how often it has been measured.
-
-    Raises:
-        ConfigError: the data has no such part.
     """
     folder, data = again.folder, again.data
     if not len(getattr(data.split, part)):

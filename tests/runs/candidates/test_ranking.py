@@ -35,18 +35,6 @@ def digits(settings: RunSettings) -> PictureData:
     return build_data(settings)
 
 
-def chosen(
-    settings: RunSettings,
-    data: PictureData,
-    monkeypatch: pytest.MonkeyPatch,
-    together: dict[str, float],
-    seconds: float | None,
-) -> NetworkChoice:
-    found = ranking._Ranking((A, B, C), together)
-    monkeypatch.setattr(ranking, "_ranking", lambda *_: found)
-    return choose_networks(settings, data, seconds)
-
-
 TOGETHER = {"a + b": 0.79, "a + b + c": 0.81}
 
 
@@ -73,7 +61,9 @@ def test_as_many_as_help_and_can_be_afforded(
     """`share` is the time there is, in units of what the best network takes for all pictures."""
     pictures = len(digits.split.train) + len(digits.split.val)
     seconds = None if share is None else share * pictures / A.images_per_second
-    choice = chosen(settings, digits, monkeypatch, together, seconds)
+    found = ranking._Ranking((A, B, C), together)
+    monkeypatch.setattr(ranking, "_ranking", lambda *_: found)
+    choice = choose_networks(settings, digits, seconds)
     assert choice.networks == names
     if share != 0.1:
         assert all(one.name in choice.notes[0] for one in (A, B, C))
@@ -101,6 +91,13 @@ class _Clocked:
         return 0.8
 
 
+def _clocked(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> _Clocked:
+    sample = _Clocked(seconds)
+    monkeypatch.setattr(ranking, "_Sample", sample)
+    monkeypatch.setattr(ranking, "_known", lambda *_: list(seconds))
+    return sample
+
+
 @pytest.mark.parametrize(
     ("budget", "ranked", "taken", "size"),
     [
@@ -123,9 +120,7 @@ def test_what_cannot_be_afforded_is_not_ranked_and_the_fastest_gets_smaller_pict
     """`budget` is in units of what the faster network, "b", takes for all pictures."""
     settings = replace(settings, data=replace(settings.data, image_size=None))
     pictures = len(digits.split.train) + len(digits.split.val)
-    sample = _Clocked({"a": 4.0, "b": 1.0})
-    monkeypatch.setattr(ranking, "_Sample", sample)
-    monkeypatch.setattr(ranking, "_known", lambda *_: ["a", "b"])
+    sample = _clocked(monkeypatch, a=4.0, b=1.0)
     monkeypatch.setattr(ranking, "native_side", lambda *_: 224)
     choice = choose_networks(settings, digits, None if budget is None else budget * pictures)
     assert sample.ranked == ranked
@@ -137,9 +132,7 @@ def test_where_the_best_known_network_is_too_slow_the_fastest_is_found_first(
     digits: PictureData, settings: RunSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = len(digits.split.train) + len(digits.split.val)
-    sample = _Clocked({"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0})
-    monkeypatch.setattr(ranking, "_Sample", sample)
-    monkeypatch.setattr(ranking, "_known", lambda *_: ["a", "b", "c", "d"])
+    sample = _clocked(monkeypatch, a=4.0, b=3.0, c=2.0, d=1.0)
     choice = choose_networks(settings, digits, 3.0 * pictures)
     assert sample.ranked == ["d", "c"] and choice.networks[0] == "d"
     assert all(name in choice.notes[1] for name in ("a", "b"))
