@@ -6,14 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from src.config.checks import (
-    ConfigError,
-    Settings,
-    distinct,
-    fraction,
-    positive_int,
-    setting,
-)
+from src.config.checks import ConfigError, Settings, distinct, fraction, positive_int, setting
 from src.config.tracking import TrackingPlace, TrackingSwitch, experiment_problem
 
 __all__ = [

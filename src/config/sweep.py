@@ -18,14 +18,7 @@ from src.config.checks import (
     positive_int,
     setting,
 )
-from src.config.compose import (
-    CONF,
-    SWEEPS,
-    chosen_options,
-    compose_plain,
-    leaves,
-    override_of,
-)
+from src.config.compose import CONF, SWEEPS, chosen_options, compose_plain, leaves, override_of
 from src.config.metrics import METRICS
 from src.config.schema import RunSettings
 

@@ -153,7 +153,13 @@ class _CrossValidation(Run):
     def _train_fold(self, number: int, tracker: Tracker) -> None:
         """Train one fold, or read the summary that it has from an earlier start."""
         before = self._book.run(number)
-        summary = None if before is None else _finished_fold(before)
+        summary = None
+        if before is not None:
+            summary = finished_summary(before)
+            if (changed := changed_since(before.path)) is not None:
+                raise ConfigError(f"resume: {changed}: put the original back, or begin anew.")
+            if not (before.predictions / "val.parquet").is_file():
+                summary = None
         if summary is None:
             whole = self.settings
             settings = replace(
@@ -233,11 +239,3 @@ class _CrossValidation(Run):
             row = [number, 1 + place // folds, self._book.runs[number]]
             rows.writerow([*row, *(one[place] for one in values.values())])
         return text.getvalue()
-
-
-def _finished_fold(run: RunFolder) -> RunSummary | None:
-    """Return the summary of a fold's run that is finished and whole; None where it must go on."""
-    summary = finished_summary(run)
-    if (changed := changed_since(run.path)) is not None:
-        raise ConfigError(f"resume: {changed}: put the original back, or begin anew.")
-    return summary if (run.predictions / "val.parquet").is_file() else None

@@ -162,7 +162,9 @@ class _SingleRun(Run):
         self.metrics |= fitted.metrics
         settings, split = self.settings, self.data.split
         if settings.tracking.log_model:  # first, so that it is sent while the rest is measured
-            self._log_model(tracker, fitted)
+            bundle, ids = self.folder.path / "model", split.val if len(split.val) else split.train
+            example = self.data.pictures.read(int(ids[0]))
+            tracker.model(bundle, fitted.trained.write_bundle(bundle, example))
         parts = {}
         if len(split.val):
             parts["val"] = self._measure(tracker, fitted, "val")
@@ -209,8 +211,3 @@ class _SingleRun(Run):
         self.keep_predictions(part, measured.predictions, tracker)
         self.metrics |= measured.metrics
         return measured.predictions
-
-    def _log_model(self, tracker: Tracker, fitted: Fitted) -> None:
-        bundle, split = self.folder.path / "model", self.data.split
-        example = self.data.pictures.read(int((split.val if len(split.val) else split.train)[0]))
-        tracker.model(bundle, fitted.trained.write_bundle(bundle, example))

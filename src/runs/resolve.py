@@ -26,13 +26,7 @@ from src.machine.hardware import machine
 from src.runs import build
 from src.storage.cache import Record, load_record, store_record
 from src.training.stepper import RangeTest, Stepper, range_test
-from src.training.training_plan import (
-    Choice,
-    Timing,
-    TrainingPlan,
-    sensible_plans,
-    time_plans,
-)
+from src.training.training_plan import Choice, Timing, TrainingPlan, sensible_plans, time_plans
 
 __all__ = ["Resolved", "resolve", "seconds_per_epoch", "use_threads"]
 

@@ -89,7 +89,8 @@ def seal(folder: Path, **identity: Any) -> None:
     Raises:
         OSError: a file cannot be read, or the manifest not be written.
     """
-    files = {name: _entry(folder / name) for name in _names(folder)}
+    paths = {name: folder / name for name in _names(folder)}
+    files = {name: (path.stat().st_size, file_digest(path)) for name, path in paths.items()}
     _write(folder, Seal(files, identity=identity))
 
 
@@ -203,10 +204,9 @@ def amending(folder: Path, *patterns: str, updated: Sequence[str] = ()) -> Itera
         for name in sorted({*_names(folder), *files}):
             if not _matches(name, opened) or name in spoilt:
                 continue
-            if (folder / name).is_file():
-                files[name] = _entry(folder / name)
-            else:
-                files.pop(name, None)
+            files.pop(name, None)
+            if (path := folder / name).is_file():
+                files[name] = path.stat().st_size, file_digest(path)
         _write(folder, Seal(files, identity=before.identity))
 
 
@@ -219,10 +219,6 @@ def _names(folder: Path) -> list[str]:
         if path.is_file() and not hidden and relative.parts[0] not in (*_APART, SEAL):
             found.append(relative.as_posix())
     return sorted(found)
-
-
-def _entry(path: Path) -> tuple[int, str]:
-    return path.stat().st_size, file_digest(path)
 
 
 def _write(folder: Path, found: Seal) -> None:

@@ -11,14 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.config.checks import ConfigError, from_plain, to_plain
-from src.config.compose import (
-    CONF,
-    compose_plain,
-    compose_settings,
-    expand,
-    groups,
-    leaves,
-)
+from src.config.compose import CONF, compose_plain, compose_settings, expand, groups, leaves
 from src.config.schema import RunSettings
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]

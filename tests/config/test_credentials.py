@@ -12,10 +12,7 @@ import pytest
 from src.config.checks import ConfigError, to_plain
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings, read_run_settings
-from src.config.credentials import (
-    problem_of_overrides,
-    without_password,
-)
+from src.config.credentials import problem_of_overrides, without_password
 from src.config.schema import stored_settings
 from src.config.sweep import read_sweep_settings
 from src.config.tracking import ReplaySettings, TrackingPlace, uri_problem

@@ -29,6 +29,7 @@ SMALL = [
     # To draw a run's pictures takes five times as long as its training.
     *("tracking=none", "trainer.progress=false", "tracking.figures=false"),
 ]
+slow = pytest.mark.slow
 REPEATABLE = ("loss", "accuracy", "log_loss", "brier")
 
 
@@ -82,29 +83,19 @@ def signal_at_step(monkeypatch: pytest.MonkeyPatch, number: int, times: int = 1)
 
 
 @pytest.mark.parametrize(
-    ("words", "number", "position"),
+    ("words", "number", "epoch", "step"),
     [
-        pytest.param([], 1, {"epoch": 0, "step": 1}, marks=pytest.mark.slow),
-        ([], 6, {"epoch": 1, "step": 2}),
-        pytest.param(["augment=strong"], 7, {"epoch": 1, "step": 3}, marks=pytest.mark.slow),
-        ([], 4, {"epoch": 0, "step": 0}),  # with the last batch: the epoch is gone through
-        pytest.param([], 8, {"epoch": 1, "step": 0}, marks=pytest.mark.slow),
-        (["trainer.accumulate_batches=2"], 5, {"epoch": 1, "step": 2}),
+        pytest.param([], 1, 0, 1, marks=slow),
+        ([], 6, 1, 2),
+        pytest.param(["augment=strong"], 7, 1, 3, marks=slow),
+        ([], 4, 0, 0),  # with the last batch: the epoch is gone through
+        pytest.param([], 8, 1, 0, marks=slow),
+        (["trainer.accumulate_batches=2"], 5, 1, 2),
+        pytest.param(["trainer.accumulate_batches=3"], 8, 1, 0, marks=slow),
+        pytest.param(["model.freeze_epochs=1", "optimizer=sgd"], 2, 0, 2, marks=slow),
+        (["data.cache_limit_gb=0", "data.num_workers=2"], 6, 1, 2),
         pytest.param(
-            ["trainer.accumulate_batches=3"], 8, {"epoch": 1, "step": 0}, marks=pytest.mark.slow
-        ),
-        pytest.param(
-            ["model.freeze_epochs=1", "optimizer=sgd"],
-            2,
-            {"epoch": 0, "step": 2},
-            marks=pytest.mark.slow,
-        ),
-        (["data.cache_limit_gb=0", "data.num_workers=2"], 6, {"epoch": 1, "step": 2}),
-        pytest.param(
-            ["model=cnn", "model.widths=[8,8,8]", "scheduler=cosine"],
-            5,
-            {"epoch": 1, "step": 1},
-            marks=pytest.mark.slow,
+            ["model=cnn", "model.widths=[8,8,8]", "scheduler=cosine"], 5, 1, 1, marks=slow
         ),
     ],
 )
@@ -113,7 +104,8 @@ def test_a_signal_within_an_epoch_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
     number: int,
-    position: dict[str, int],
+    epoch: int,
+    step: int,
 ) -> None:
     words = ["data.batch_size=256", "trainer.max_epochs=2", "trainer.ema_decay=0.9", *words]
     if "model=cnn" not in words:
@@ -125,7 +117,7 @@ def test_a_signal_within_an_epoch_loses_nothing(
         with pytest.raises(Interrupted, match="SIGTERM"):
             train(tmp_path / "cut", *words)
     (folder,) = (tmp_path / "cut" / "runs").iterdir()
-    assert checkpoint(folder)["position"] == position
+    assert checkpoint(folder)["position"] == {"epoch": epoch, "step": step}
     assert RunSummary.read(folder / "summary.json").status == "KILLED"
     resumed = run_experiment(read_resumed_settings([f"resume={folder}"]))
     assert resumed is not None and resumed.status == "FINISHED"

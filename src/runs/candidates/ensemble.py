@@ -20,21 +20,12 @@ from src.data.loading.datamodule import PictureData
 from src.ensembles.mixing import Way, combined_probabilities
 from src.runs.build import model_metadata
 from src.runs.candidates.candidate import Answers, FitContext, Fitted, Trained
-from src.runs.candidates.members import (
-    ENSEMBLE_SUFFIX,
-    CombinationCandidate,
-    read_held_out,
-)
+from src.runs.candidates.members import ENSEMBLE_SUFFIX, CombinationCandidate, read_held_out
 from src.serving.bundle import write_ensemble_bundle
 from src.serving.predictor import Predictor, ensemble_predictor
 from src.storage.files import write_atomically
 
-__all__ = [
-    "EnsembleCandidate",
-    "TrainedEnsemble",
-    "member_files",
-    "read_metadata",
-]
+__all__ = ["EnsembleCandidate", "TrainedEnsemble", "member_files", "read_metadata"]
 
 _MEMBERS = "members"
 

@@ -176,8 +176,10 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
         _refuse_changed(folder)
         summary = RunSummary.read(folder.summary)
         held_out = Predictions.read(folder.predictions / "val.parquet")
-        folds = _folds(folder)
-        for fold in folds or ():
+        book = FoldBook.read(folder)
+        names = [] if book is None else book.runs.values()
+        folds = [RunFolder.open(folder.path.parent / name) for name in names]
+        for fold in folds:
             _refuse_changed(fold)
         split = Split.read(folder.split)
         checkpoints = tuple(one.chosen_checkpoint() for one in folds or [folder])
@@ -188,7 +190,7 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
 
     order = np.argsort(held_out.sample_ids, kind="stable")
     ids, wanted = held_out.sample_ids[order], data.split.val
-    if folds is not None:
+    if book is not None:
         wanted = np.sort(np.concatenate([data.split.train, data.split.val]))
     refused = {
         f"did not finish ({summary.reason or summary.status})": summary.status != "FINISHED",
@@ -221,14 +223,3 @@ def _refuse_changed(folder: RunFolder) -> None:
     changed = changed_since(folder.path)
     if changed is not None:
         raise ValueError(f"{changed}: put the original back, or leave the run out")
-
-
-def _folds(folder: RunFolder) -> list[RunFolder] | None:
-    """Return the runs of a cross-validation's folds; None for a run of its own.
-
-    Raises:
-        ValueError: the list is damaged, or one of them is gone.
-    """
-    book = FoldBook.read(folder)
-    runs = folder.path.parent
-    return None if book is None else [RunFolder.open(runs / name) for name in book.runs.values()]

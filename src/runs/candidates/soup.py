@@ -18,12 +18,7 @@ from src.data.loading.datamodule import PictureData
 from src.ensembles.soup import greedy_soup
 from src.records.combination import Combination
 from src.runs.candidates.candidate import Answers, FitContext, Fitted, Trained
-from src.runs.candidates.members import (
-    CombinationCandidate,
-    Member,
-    NothingGained,
-    read_held_out,
-)
+from src.runs.candidates.members import CombinationCandidate, Member, NothingGained, read_held_out
 from src.runs.candidates.network import TrainedNetwork
 from src.training.checkpoints import AtomicCheckpointIO
 from src.training.weight_averages import mean_of_weights, renew_batch_statistics
