@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from src.config.checks import ConfigError, from_plain, to_plain
-from src.config.compose import compose_settings, groups
+from src.config.compose import compose_settings
 from src.config.schema import RunSettings, seconds_of, stored_settings
 from src.config.tracking import TrackingSettings
 
@@ -69,16 +69,6 @@ def test_durations(duration: float | str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(duration: float | str) -> None:
     with pytest.raises(ValueError, match="it must be"):
         seconds_of(duration)
-
-
-@pytest.mark.parametrize("model", groups()["model"])
-def test_the_settings_of_every_model_are_read_as_they_were_written(model: str) -> None:
-    runs = ["model.runs=[a,b]"] if model == "ensemble" else []
-    settings = compose_settings(RunSettings, [f"model={model}", *runs, "cv.folds=4"])
-    plain = to_plain(settings)
-    before = repr(plain)
-    assert stored_settings(plain) == settings
-    assert repr(plain) == before, "what was read stays as it is"
 
 
 @pytest.mark.parametrize(
