@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
@@ -17,6 +18,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import cohen_kappa_score
 
 from src.machine.subprocesses import ROOT, import_environment
+from tests.entries.commands import complete
 from tests.entries.conftest import Run
 
 EXAMPLES = ROOT / "docs" / "extending"
@@ -36,17 +38,10 @@ def start(
     environment.pop("BAKEOFF_PLUGINS", None)
     if variable is not None:
         environment["BAKEOFF_PLUGINS"] = str(variable)
-    return subprocess.run(
-        [sys.executable, "-m", f"src.{entry}", *words],
-        cwd=place,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return complete([sys.executable, "-m", f"src.{entry}", *words], environment, cwd=place)
 
 
-def summary_of(done: subprocess.CompletedProcess[str]) -> dict:
+def summary_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("summary: "))
     return json.loads(Path(line.removeprefix("summary: ")).read_text())
@@ -153,13 +148,7 @@ def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
         "answer = open_predictor(Path('.')).answer([np.array(Image.open('example.png'))])\n"
         "print(answer.sum())\n"
     )
-    served = subprocess.start(
-        [sys.executable, "-I", "-c", program],
-        cwd=bundle,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    served = complete([sys.executable, "-I", "-c", program], os.environ, cwd=bundle)
     assert served.returncode == 0 and float(served.stdout) == pytest.approx(1, abs=1e-4)
     picture = bundle / "example.png"
     labelled = start(tmp_path, "predict", plugins, f"run={run_dir}", f"images={picture}", out)

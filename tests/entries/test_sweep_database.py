@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.entries.commands import wait_until
 from tests.entries.conftest import Begin, Run
 from tests.entries.sweeps import WORDS, folder
 
@@ -50,14 +51,6 @@ def _reports(database: Path) -> int:
     return int(count)
 
 
-def _wait_for_reports(database: Path, more_than: int, sweep: subprocess.Popen[str]) -> int:
-    deadline = time.monotonic() + 200
-    while (count := _reports(database)) <= more_than:
-        assert sweep.poll() is None and time.monotonic() < deadline, "no trial went on"
-        time.sleep(0.05)
-    return count
-
-
 def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
     begin: Begin, run: Run, tmp_path: Path
 ) -> None:
@@ -67,11 +60,11 @@ def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
         *("tracking=none", f"storage=sqlite:///{database}", f"output_dir={tmp_path}"),
     ]
     sweep = begin("src.sweep", *words)
-    count = _wait_for_reports(database, 0, sweep)
+    count = wait_until(lambda: _reports(database), sweep, pause=0.05)
     with _held(database):
         time.sleep(5)
         assert sweep.poll() is None
-    _wait_for_reports(database, count, sweep)  # nothing happened
+    wait_until(lambda: _reports(database) > count, sweep, pause=0.05)  # nothing happened
     with _held(database):
         _, error = sweep.communicate(timeout=300)
     assert sweep.returncode == 1 and "Traceback" not in error, error

@@ -15,8 +15,9 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial
 
+from tests.entries.commands import mlflow_runs
 from tests.entries.conftest import Begin, Run
-from tests.entries.sweeps import WORDS, folder, gone, mlflow_runs, trials, wait_for
+from tests.entries.sweeps import WORDS, folder, gone, trials, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 # One after another, so that what is proposed depends on nothing but what was before.
