@@ -29,15 +29,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def run(environment: dict[str, str]) -> Iterator[Run]:
+def run(environment: dict[str, str], warm_python: WarmPython) -> Run:
     """`run("src.train", "seed=1")` types `python -m src.train seed=1` in the checkout."""
-    python = WarmPython(environment)
 
-    def typed(module: str, *words: str, timeout: float = 800) -> subprocess.CompletedProcess[str]:
-        return python.run(module, words, timeout)
+    def typed(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return warm_python.run(module, words, environment)
 
-    yield typed
-    python.close()
+    return typed
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def in_the_second_fold(output_dir: Path) -> bool:
 @pytest.fixture(scope="module")
 def undisturbed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output_dir = tmp_path_factory.mktemp("whole")
-    result = run("src.train", *WORDS, f"output_dir={output_dir}", timeout=600)
+    result = run("src.train", *WORDS, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     assert "over folds" in result.stdout and "3 folds, " in result.stdout
     return output_dir
@@ -68,7 +68,7 @@ def test_one_that_was_killed_ends_with_the_same_numbers(
     whole = whole_of(tmp_path)
     killed = runs_of(whole)[1]
     assert not (whole / "summary.json").exists() and not (killed / "summary.json").exists()
-    result = run("src.train", f"resume={whole.name}", f"output_dir={tmp_path}", timeout=600)
+    result = run("src.train", f"resume={whole.name}", f"output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     assert runs_of(whole)[1] == killed and len(runs_of(whole)) == 3, "the fold went on"
     same_answers(whole, whole_of(undisturbed))
@@ -116,7 +116,7 @@ SWEEP = [
 @pytest.fixture(scope="module")
 def swept(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     output_dir = tmp_path_factory.mktemp("swept")
-    result = run("src.sweep", *SWEEP, f"output_dir={output_dir}", timeout=800)
+    result = run("src.sweep", *SWEEP, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     assert "Warning" not in result.stderr
     record: dict[str, Any] = json.loads((folder(output_dir) / "sweep.json").read_text())

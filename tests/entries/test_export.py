@@ -33,7 +33,7 @@ def exported(short_run: Path, run: Run) -> tuple[Path, str]:
     """The run's folder after `python -m src.export`, and what was printed."""
     words = [f"run={short_run}", f"variants=[{','.join(VARIANTS)}]", f"choose={VARIANTS[0]}"]
     words += ["rounds=2", "least_equal=0.97"]
-    result = run("src.export", *words, timeout=280)
+    result = run("src.export", *words)
     assert result.returncode == 0, result.stderr
     return short_run, result.stdout
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def swept(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The output folder of a finished sweep, and what it printed."""
     output_dir = tmp_path_factory.mktemp("a sweep")
-    result = run("src.sweep", *WORDS, f"output_dir={output_dir}", timeout=600)
+    result = run("src.sweep", *WORDS, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     return output_dir, result.stdout
 
@@ -89,7 +89,7 @@ def test_the_test_part_is_measured_once_by_the_winner(swept: tuple[Path, str]) -
 
 def test_a_sweep_without_the_test_part_never_looks_at_it(run: Run, tmp_path: Path) -> None:
     words = [*WORDS, "evaluate_test=false", "budget.trials=1", "tracking=none"]
-    result = run("src.sweep", *words, f"output_dir={tmp_path}", timeout=600)
+    result = run("src.sweep", *words, f"output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     assert not (tmp_path / "test_measurements.jsonl").exists()
     assert "winner" in result.stdout and "test accuracy" not in result.stdout
@@ -97,7 +97,7 @@ def test_a_sweep_without_the_test_part_never_looks_at_it(run: Run, tmp_path: Pat
 
 def test_trials_on_two_devices_are_processes_of_their_own(run: Run, tmp_path: Path) -> None:
     words = [*WORDS, "trainer.devices=2", "budget.trials=3", "finalists=0", "tracking=none"]
-    result = run("src.sweep", *words, f"output_dir={tmp_path}", timeout=800)
+    result = run("src.sweep", *words, f"output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     found = trials(tmp_path)
     assert {t.state.name for t in found} <= {"COMPLETE", "PRUNED"} and len(found) == 3

@@ -86,7 +86,7 @@ def test_a_person_who_stops_it_is_told_at_once_and_it_goes_on_later(
     assert again.returncode == 130 and "Traceback" not in error, error
     assert all(gone(pid) for pid in pids)
 
-    result = run("src.sweep", *words, timeout=600)
+    result = run("src.sweep", *words)
     assert result.returncode == 0, result.stderr
     (trial,) = trials(tmp_path)
     assert trial.state.name == "COMPLETE" and list(trial.intermediate_values) == [*range(1, 13)]
@@ -128,7 +128,7 @@ def test_a_full_disk_ends_it_in_a_sentence_and_it_goes_on(
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: ") and "room" in last, result.stderr
     assert "Traceback" not in result.stderr
-    result = run("src.sweep", *words, f"output_dir={kept}", timeout=600)
+    result = run("src.sweep", *words, f"output_dir={kept}")
     assert result.returncode == 0, result.stderr
     assert len(states(kept)) == 2 and "COMPLETE" in states(kept)
 
@@ -138,7 +138,7 @@ def test_what_diverges_is_told_and_never_recommended(run: Run, tmp_path: Path) -
     words += ["families=[mlp,handcrafted]", "optimizer=sgd", "optimizer.lr=1e30"]
     words += ["search=[model.classifier]", "budget.trials=3", "finalists=2", "finalist_seeds=1"]
     words += ["failure_limit=0.9"]
-    result = run("src.sweep", *words, f"output_dir={tmp_path}", timeout=600)
+    result = run("src.sweep", *words, f"output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     found = trials(tmp_path)
     by_family: dict[str, set[str]] = {}

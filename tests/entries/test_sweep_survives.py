@@ -88,9 +88,9 @@ def test_stopped_five_times_it_has_the_same_trials_and_the_same_winner(
             assert time.monotonic() - ended < _SECONDS_AFTER_SIGKILL, "a child lives on"
             time.sleep(0.05)
 
-    result = run("src.sweep", *words, timeout=900)
+    result = run("src.sweep", *words)
     assert result.returncode == 0, result.stderr
-    result = run("src.sweep", *STEADY, f"output_dir={whole}", timeout=900)
+    result = run("src.sweep", *STEADY, f"output_dir={whole}")
     assert result.returncode == 0, result.stderr
     assert _told(torn) == _told(whole)
     # Nothing is there twice in MLflow either: the sweep, its trials, the finalist's training.
