@@ -54,10 +54,7 @@ from tests.entries.conftest import Run
         ("select chose=winner", ["did you mean choose"]),
         ("select part=test", ["chosen on the test part"]),
         ("sweep budget.trails=3", ["budget.trails"]),
-        ("sweep families=[mpl]", ["mpl"]),
-        ("sweep model=cnn", ["model"]),
         ("sweep resume=x", ["resume"]),
-        ("sweep families=[mlp,cnn] sampler=grid", ["grid"]),
     ],
 )
 def test_bad_input_ends_with_2_and_one_sentence(
