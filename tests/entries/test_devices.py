@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from src.records.run import Predictions
-from tests.entries.commands import is_a_speed, points, summary_of
-from tests.entries.conftest import Run, Train
+from tests.entries.commands import is_a_speed, points, summary_of, wait_until
+from tests.entries.conftest import Begin, Run, Train
 
 pytestmark = pytest.mark.slow
 SAME = [
@@ -61,3 +63,18 @@ def test_two_devices_share_a_run_also_within_a_multirun(run: Run, tmp_path: Path
     assert sorted(s["seed"] for s in summaries) == [1, 2]
     assert all(s["status"] == "FINISHED" for s in summaries)
     assert result.stdout.count("summary: ") == 2
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
+def test_the_processes_of_further_devices_end_with_the_first(
+    begin: Begin, tmp_path: Path, kill: signal.Signals
+) -> None:
+    words = ["trainer.devices=2", "model=mlp", "trainer.max_epochs=1000", f"output_dir={tmp_path}"]
+    first = begin("src.train", *words, *SAME[:3], "tracking=none")
+    wait_until(lambda: list(tmp_path.glob("runs/*/checkpoints/*")), first, pause=0.2)
+    others = psutil.Process(first.pid).children(recursive=True)
+    ranks = [one for one in others if "src.train" in one.cmdline()]
+    assert ranks, "there is no second device's process"
+    first.send_signal(kill)
+    _, alive = psutil.wait_procs(others, timeout=60)
+    assert not alive
