@@ -20,6 +20,7 @@ from sklearn.metrics import cohen_kappa_score
 from src.machine.subprocesses import ROOT, import_environment
 from tests.entries.commands import complete
 from tests.entries.conftest import Run
+from tests.warm_python import WarmPython
 
 EXAMPLES = ROOT / "docs" / "extending"
 QUIET = ("tracking=none", "trainer.max_epochs=1", "runtime=float32")
@@ -31,13 +32,8 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLES, tmp_path / "my plugins"))
 
 
-def start(
-    place: Path, entry: str, *words: str, variable: Path | None = None
-) -> subprocess.CompletedProcess[str]:
+def start(place: Path, entry: str, *words: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | import_environment()
-    environment.pop("BAKEOFF_PLUGINS", None)
-    if variable is not None:
-        environment["BAKEOFF_PLUGINS"] = str(variable)
     return complete([sys.executable, "-m", f"src.{entry}", *words], environment, cwd=place)
 
 
@@ -48,10 +44,13 @@ def summary_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("by_variable", [False, True])
-def test_its_keys_are_typed_and_have_defaults(folder: Path, by_variable: bool) -> None:
-    named = () if by_variable else (f"plugins={folder}",)
-    words = ("model=mixer", "augment=inverting", "--cfg", "job")
-    done = start(folder.parent, "train", *named, *words, variable=folder if by_variable else None)
+def test_its_keys_are_typed_and_have_defaults(
+    warm_python: WarmPython, environment: dict[str, str], folder: Path, by_variable: bool
+) -> None:
+    named = [] if by_variable else [f"plugins={folder}"]
+    variables = {"BAKEOFF_PLUGINS": str(folder)} if by_variable else {}
+    words = [*named, "model=mixer", "augment=inverting", "--cfg", "job"]
+    done = warm_python.run("src.train", words, environment | variables)
     assert done.returncode == 0, done.stderr
     plain = yaml.safe_load(done.stdout)
     assert plain["model"]["width"] == 64 and plain["model"]["frozen_stages"] == 0
