@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,6 @@ from tests.warm_python import WarmPython
 # A busy machine is slow, not wrong.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
-# They share an interpreter and trained runs that take longer than most of their tests.
-_COMMANDS = ("tests/entries/", "tests/serving/")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +27,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Exempt the modules of all tests from garbage collection, which takes seconds of looking."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that hold slow tests: a long one at the end would keep one core busy."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
@@ -35,12 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _Scheduling(LoadFileScheduling):
-    """A file in one process, and the quick tests of commands together in one."""
+    """A file in one process, and quick tests of commands, which share trained runs, all in one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
         quick = self.config.option.markexpr == "not slow"
-        return "commands" if quick and file.startswith(_COMMANDS) else file
+        return "commands" if quick and file.startswith("tests/entries/") else file
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,6 +8,7 @@ and ends as any Python does. How a command starts from nothing is for tests that
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -110,9 +111,13 @@ def _serve(line: socket.socket) -> dict[str, Any]:
 
 
 def _main() -> None:
+    gc.disable()
     for name in _IMPORTED:
         __import__(name)
+    # None of this is garbage, and a fork that looks for some among it copies all its memory.
+    gc.freeze()
     asked = _serve(socket.socket(fileno=int(sys.argv[1])))
+    gc.enable()
     os.environ.clear()
     os.environ.update(asked["environment"])
     sys.argv[:] = [asked["module"], *asked["words"]]
