@@ -5,28 +5,48 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from typing import Protocol
 
-from src.search.jobs import (
-    Answer,
-    Ending,
-    Interrupt,
-    Job,
-    Message,
-    Note,
-    Ready,
-    Report,
-    decode,
-    encode,
-)
-from src.search.workers.engine import Connection, Engine, Worker, WorkersFail
+from src.search.jobs import Answer, Ending, Interrupt, Job, Message, Note, Ready, Report
 
-__all__ = ["Event", "Pool", "WorkersFail"]
+__all__ = ["Engine", "Event", "Pool", "WorkersFail"]
 
 # Workers that die this often in a row before they are ready will not do better the next time.
 _MOST_DEATHS = 3
 _POLL_SECONDS = 0.25
-_CHECK_SECONDS = 5.0
+
+
+class WorkersFail(RuntimeError):
+    """Workers cannot be started, or are out of reach."""
+
+
+class Engine(Protocol):
+    """Runs workers, each in a slot of its own, and carries the messages to and from them."""
+
+    @property
+    def size(self) -> int:
+        """The number of slots."""
+
+    def start(self, slot: int) -> None:
+        """Start a worker in a slot (from 0) that has none."""
+
+    def send(self, slot: int, message: Message) -> None:
+        """Send a message to the worker of a slot; it is lost where the worker has died."""
+
+    def messages(self, seconds: float) -> Iterator[tuple[int, Message | str]]:
+        """Yield slots with what their workers sent, waiting at most this long for the first.
+
+        In place of a message comes how a worker ended; its slot then has none.
+
+        Raises:
+            WorkersFail: no worker can be started any more.
+        """
+
+    def stop(self, slot: int) -> str:
+        """End the worker of a slot, whatever it does, and return how it ended."""
+
+    def close(self) -> None:
+        """End all workers, and release what is held."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +68,7 @@ class Event:
 
 @dataclass
 class _Place:
-    worker: Worker | None = None
+    started: bool = False
     ready: bool = False
     deaths: int = 0
     job: Job | None = None
@@ -64,8 +84,6 @@ class Pool:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._places = [_Place() for _ in range(engine.size)]
-        self._by_connection: dict[Connection, int] = {}
-        self._checked = time.monotonic()
 
     @property
     def size(self) -> int:
@@ -79,9 +97,10 @@ class Pool:
 
     def start(self, count: int | None = None) -> None:
         """Start the workers of the first `count` slots (all, if None) that have none."""
-        for number in range(self.size if count is None else min(count, self.size)):
-            if self._places[number].worker is None:
-                self._start(number)
+        for number, place in enumerate(self._places[:count]):
+            if not place.started:
+                place.started = True
+                self._engine.start(number)
 
     def gather(self, seconds: float, check: Callable[[], None]) -> None:
         """Wait until all workers are ready, but no longer than this after the first one is.
@@ -112,21 +131,21 @@ class Pool:
         place = self._places[slot]
         assert place.ready and place.job is None
         place.job, place.since = job, time.monotonic()
-        self._send(slot, job)
+        self._engine.send(slot, job)
 
     def answer(self, slot: int, stop: str | None) -> None:
         """Answer a `Report`: go on, or stop for this reason."""
-        self._send(slot, Answer(stop))
+        self._engine.send(slot, Answer(stop))
 
     def interrupt(self, slots: Iterable[int]) -> None:
         """Ask the jobs of these slots to save and end."""
         for slot in slots:
-            self._send(slot, Interrupt())
+            self._engine.send(slot, Interrupt())
 
     def abandon(self, slot: int) -> Iterator[Event]:
         """End the worker of a slot, whatever it does; its job is lost."""
         if self._places[slot].job is not None:
-            yield from self._died(slot)
+            yield from self._died(slot, self._engine.stop(slot))
 
     def events(self, seconds: float) -> Iterator[Event]:
         """Yield what workers sent, waiting at most this long for the first message.
@@ -135,82 +154,37 @@ class Pool:
             WorkersFail: a slot's workers die again and again before they are ready, or none can
                 start any more.
         """
-        if time.monotonic() - self._checked >= _CHECK_SECONDS:
-            self._check()
-        connections = {one.fileno(): one for one in self._by_connection}
-        for descriptor in wait(list(connections), seconds):
-            assert isinstance(descriptor, int)
-            connection = connections[descriptor]
-            slot = self._by_connection.get(connection)
-            if slot is None:
-                continue
-            try:
-                content = connection.recv_bytes()
-            except (EOFError, OSError):
-                yield from self._died(slot)
-                continue
-            if not content:  # the worker has not connected yet
-                continue
-            message = decode(content)
-            if isinstance(message, Ready):
-                self._places[slot].ready, self._places[slot].deaths = True, 0
-            else:
-                yield self._event(slot, message)
+        for slot, message in self._engine.messages(seconds):
+            match message:
+                case str():
+                    yield from self._died(slot, message)
+                case Ready():
+                    self._places[slot].ready, self._places[slot].deaths = True, 0
+                case Note() | Report() | Ending():
+                    yield self._event(slot, message)
 
     def close(self) -> None:
         """End all workers."""
-        workers = [place.worker for place in self._places if place.worker is not None]
-        for worker in workers:  # they end by this, all at the same time
-            worker.connection.close()
-        try:
-            for worker in workers:
-                worker.end()
-        except BaseException:  # a second signal: wait for the rest no longer than it takes
-            for worker in workers:
-                worker.end()
-            raise
-        finally:
-            self._by_connection.clear()
-            self._engine.close()
+        self._engine.close()
 
-    def _check(self) -> None:
-        self._engine.check()
-        self._checked = time.monotonic()
-
-    def _start(self, slot: int) -> None:
-        place = self._places[slot]
-        place.worker = self._engine.start(slot)
-        place.ready, place.job = False, None
-        self._by_connection[place.worker.connection] = slot
-
-    def _event(self, slot: int, message: Message) -> Event:
+    def _event(self, slot: int, message: Note | Report | Ending) -> Event:
         place = self._places[slot]
         job = place.job
-        assert job is not None and isinstance(message, Note | Report | Ending)
+        assert job is not None
         if isinstance(message, Ending):
             place.job = None
         return Event(slot, job, message, time.monotonic() - place.since)
 
-    def _died(self, slot: int) -> Iterator[Event]:
-        self._check()
+    def _died(self, slot: int, how: str) -> Iterator[Event]:
         place = self._places[slot]
-        assert place.worker is not None
-        del self._by_connection[place.worker.connection]
-        how = place.worker.end()
-        if place.job is not None:
+        place.ready = False
+        lost = place.job is not None
+        if lost:
             event = self._event(slot, Ending("lost", reason=f"its worker {how}"))
-            self._start(slot)
+        else:
+            place.deaths += 1
+            if place.deaths >= _MOST_DEATHS:
+                raise WorkersFail(f"the worker of slot {slot} {how} before it was ready")
+        self._engine.start(slot)
+        if lost:
             yield event
-            return
-        place.deaths += 1
-        if place.deaths >= _MOST_DEATHS:
-            raise WorkersFail(f"the worker of slot {slot} {how} before it was ready")
-        self._start(slot)
-
-    def _send(self, slot: int, message: Message) -> None:
-        worker = self._places[slot].worker
-        assert worker is not None
-        try:
-            worker.connection.send_bytes(encode(message))
-        except OSError:
-            return  # it died; its connection ends next

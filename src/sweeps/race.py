@@ -17,12 +17,11 @@ from src.machine.interruption import Interrupted, Interruption
 from src.machine.parallel import available_cores
 from src.records.trials import SweepRecord
 from src.search.driver import Budget, Driver, TooManyFailures
-from src.search.pool import Pool, WorkersFail
+from src.search.pool import Engine, Pool, WorkersFail
 from src.search.pruning import make_pruner
 from src.search.samplers import check_sampler
 from src.search.space import Family
 from src.search.study import StudyBusy, StudyChanged, StudySpec, SweepStudy
-from src.search.workers.engine import Engine
 from src.search.workers.local import LocalEngine, slots, visible_gpus
 from src.sweeps.display import Display
 from src.sweeps.families import default_values, load_families

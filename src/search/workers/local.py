@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from src.machine.subprocesses import import_environment
-from src.search.workers.engine import Worker
+from src.search.jobs import Message, decode, encode
 from src.search.workers.process import describe_exit, start_process
 
-__all__ = ["THREAD_VARIABLES", "LocalEngine", "Slot", "slots", "visible_gpus"]
+__all__ = ["THREAD_VARIABLES", "LocalEngine", "Slot", "WorkerProcess", "slots", "visible_gpus"]
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _GRACE_SECONDS = 5.0
@@ -93,7 +94,7 @@ def visible_gpus() -> list[str]:
 
 
 class LocalEngine:
-    """Starts workers as processes of this machine.
+    """Runs workers as processes of this machine.
 
     Args:
         slots: one a worker.
@@ -105,48 +106,82 @@ class LocalEngine:
         self.slots = tuple(slots)
         self._runner = runner_path
         self._log_dir = log_dir
+        self._workers: dict[int, WorkerProcess] = {}
         log_dir.mkdir(parents=True, exist_ok=True)
 
     @property
     def size(self) -> int:
-        """The number of slots."""
         return len(self.slots)
 
-    def start(self, number: int) -> Worker:
-        """Start a process for the slot with this number (from 0)."""
-        with (self._log_dir / f"worker-{number}.log").open("ab") as log:
-            connection, process = start_process(
-                self._runner,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment(self.slots[number]),
-            )
-        return _LocalWorker(connection, process)
+    def start(self, slot: int) -> None:
+        devices = self.slots[slot].devices
+        variables = dict.fromkeys(THREAD_VARIABLES, str(self.slots[slot].threads))
+        if devices is not None:
+            variables["CUDA_VISIBLE_DEVICES"] = devices
+        log = self._log_dir / f"worker-{slot}.log"
+        self._workers[slot] = WorkerProcess(self._runner, log, variables | import_environment())
 
-    def check(self) -> None:
-        """Workers of this machine can always be started."""
+    def send(self, slot: int, message: Message) -> None:
+        self._workers[slot].send(encode(message))
+
+    def messages(self, seconds: float) -> Iterator[tuple[int, Message | str]]:
+        slots = {worker.connection: slot for slot, worker in self._workers.items()}
+        for connection in wait(list(slots), seconds):
+            assert isinstance(connection, Connection)
+            slot = slots[connection]
+            try:
+                content = connection.recv_bytes()
+            except (EOFError, OSError):
+                yield slot, self.stop(slot)
+            else:
+                yield slot, decode(content)
+
+    def stop(self, slot: int) -> str:
+        return self._workers.pop(slot).end()
 
     def close(self) -> None:
-        """Nothing but workers is held."""
+        workers = list(self._workers.values())
+        for worker in workers:  # they end by this, all at the same time
+            worker.connection.close()
+        try:
+            for worker in workers:
+                worker.end()
+        except BaseException:  # a second signal: wait for the rest no longer than it takes
+            for worker in workers:
+                worker.end()
+            raise
 
-    def _environment(self, slot: Slot) -> dict[str, str]:
-        """Return the variables of a worker, which must be set before torch is imported."""
-        environment = dict(os.environ)
-        environment.update(dict.fromkeys(THREAD_VARIABLES, str(slot.threads)))
-        if slot.devices is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = slot.devices
-        return environment | import_environment()
 
+class WorkerProcess:
+    """A worker process on this machine, and the connection to it.
 
-class _LocalWorker:
-    """A process and the connection to it."""
+    Args:
+        runner_path: see `serve`.
+        log: where its output is appended.
+        variables: of its environment beside this process's own, set before torch is imported.
+        folder: that it runs in; None for the current one.
+    """
 
-    def __init__(self, connection: Connection, process: subprocess.Popen[bytes]) -> None:
-        self.connection = connection
-        self._process = process
+    def __init__(
+        self, runner_path: str, log: Path, variables: Mapping[str, str], folder: str | None = None
+    ) -> None:
+        with log.open("ab") as output:
+            self.connection, self._process = start_process(
+                runner_path,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=os.environ | variables,
+                cwd=folder,
+            )
+
+    def send(self, content: bytes) -> None:
+        """Send an encoded message; it is lost where the process has died."""
+        with suppress(OSError):
+            self.connection.send_bytes(content)
 
     def end(self) -> str:
+        """End it if it still runs, and return how it ended."""
         self.connection.close()  # at which it ends by itself
         try:
             code = self._process.wait(_GRACE_SECONDS)

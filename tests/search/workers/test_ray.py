@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.search.jobs import Ending, Job, Note, Report
-from src.search.pool import Event, Pool, WorkersFail
+from src.search.jobs import Job
+from src.search.pool import Pool, WorkersFail
 from src.search.workers.ray import RayEngine, Share, share
+from tests.search.workers.pools import RUNNER, begun, endings, gone, wait_free, wait_until
 from tests.search.workers.rays import ray_or_skip
 
 _ROOT = Path(__file__).resolve().parents[3]
-_RUNNER = "tests.search.runners:Tiny"
 _MIB = 2**20
 
 
@@ -97,7 +97,7 @@ class TestShare:
 
 class TestRefused:
     def _engine(self, folder: Path, address: str) -> RayEngine:
-        return RayEngine(_RUNNER, address=address, folder=folder, divide=_share)
+        return RayEngine(RUNNER, address=address, folder=folder, divide=_share)
 
     def test_a_path_with_a_space_that_ray_would_cut(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -128,162 +128,106 @@ class TestRefused:
             self._engine(tmp_path, address)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """Two nodes of one CPU and one pretended GPU each."""
-    ray_or_skip()
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * _MIB}
-    cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
-    try:
-        cluster.add_node(**node)
-        yield cluster
-    finally:
-        cluster.shutdown()
-
-
-def _engine(
-    cluster: Any, folder: Path, *, use_gpus: bool = False, runner: str = _RUNNER
-) -> RayEngine:
-    divide = partial(_share, use_gpus=use_gpus)
-    return RayEngine(runner, address=cluster.address, folder=folder, divide=divide)
-
-
-def _until(pool: Pool, done: Callable[[list[Event]], bool], seconds: float = 90) -> list[Event]:
-    """What is said until then; reports are answered."""
-    said: list[Event] = []
-    deadline = time.monotonic() + seconds
-    while not done(said):
-        assert time.monotonic() < deadline, said
-        for event in pool.events(0.1):
-            said.append(event)
-            if isinstance(event.message, Report):
-                pool.answer(event.slot, None)
-    return said
-
-
-def _of(kind: type, said: list[Event]) -> list[Any]:
-    return [event for event in said if isinstance(event.message, kind)]
-
-
-def _begun(said: list[Event]) -> list[Any]:
-    """The first note of each job."""
-    return [event for event in _of(Note, said) if "pid" in event.message.facts]
-
-
-def _pids(cluster: Any) -> list[int]:
-    """The workers' processes on all nodes."""
-    found = []
+def _actors(cluster: Any) -> dict[int, list[int]]:
+    """The processes of actors on all nodes, each with its worker's."""
+    found = {}
     for node in cluster.list_all_nodes():
         raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-        for child in raylet.children():
+        for actor in raylet.children():
             with contextlib.suppress(psutil.Error):
-                if " ".join(child.cmdline()).startswith("ray::_work"):
-                    found.append(child.pid)
+                if " ".join(actor.cmdline()).startswith("ray::_Slot"):
+                    found[actor.pid] = [child.pid for child in actor.children()]
     return found
 
 
-def _wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-
-
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 class TestOnTwoNodes:
     def test_each_worker_has_a_node_of_its_own_its_gpu_and_its_threads(
-        self, cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+        self,
+        cluster: Any,
+        tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def mine(signum: int, frame: object) -> None: ...
 
+        monkeypatch.setenv("BAKEOFF_PLUGINS", "plugin-of-the-driver")
         before = signal.signal(signal.SIGTERM, mine)
         try:
-            pool = Pool(_engine(cluster, tmp_path, use_gpus=True))
+            engine = RayEngine(RUNNER, address=cluster.address, folder=tmp_path, divide=_share)
             assert signal.getsignal(signal.SIGTERM) is mine
         finally:
             signal.signal(signal.SIGTERM, before)
+        pool = Pool(engine)
         try:
             assert pool.size == 2
             pool.start()
-            _until(pool, lambda _: len(pool.free()) == 2)
+            wait_free(pool, 2)
             for slot in (0, 1):
                 pool.give(slot, Job({"seconds": 0.1}, epochs=2))
-            said = _until(pool, lambda said: len(_of(Ending, said)) == 2)
+            facts = list(begun(pool, 2).values())
+            assert all(end.state == "complete" for end in endings(pool, until=2).values())
         finally:
             pool.close()
-        facts = [event.message.facts for event in _begun(said)]
         assert len({fact["node"] for fact in facts}) == 2
         assert [fact["CUDA_VISIBLE_DEVICES"] for fact in facts] == ["0", "0"]
         assert [fact["OMP_NUM_THREADS"] for fact in facts] == ["1", "1"]
+        assert {fact["BAKEOFF_PLUGINS"] for fact in facts} == {"plugin-of-the-driver"}
         assert {fact["folder"] for fact in facts} == {str(Path.cwd())}
-        assert all(e.message.state == "complete" for e in _of(Ending, said))
         assert "a line of output" in (tmp_path / "worker-0.log").read_text()
-        _wait(lambda: not _pids(cluster), 10, "a worker outlived its pool")
+        wait_until(lambda: not _actors(cluster), 10, "an actor outlived its pool")
         assert "ray" not in "".join(capfd.readouterr()), "Ray printed"
 
-    def test_a_killed_worker_costs_its_job_alone(self, cluster: Any, tmp_path: Path) -> None:
-        pool = Pool(_engine(cluster, tmp_path))
+    def test_a_killed_actor_costs_its_job_alone(self, cluster: Any, tmp_path: Path) -> None:
+        divide = partial(_share, use_gpus=False)
+        pool = Pool(RayEngine(RUNNER, address=cluster.address, folder=tmp_path, divide=divide))
         try:
             pool.start()
-            _until(pool, lambda _: len(pool.free()) == 2)
+            wait_free(pool, 2)
             for slot in (0, 1):
                 pool.give(slot, Job({"seconds": 0.5}, epochs=3))
-            said = _until(pool, lambda said: len(_begun(said)) == 2)
-            victim = _begun(said)[0]
-            os.kill(victim.message.facts["pid"], signal.SIGKILL)
-            said = _until(pool, lambda said: len(_of(Ending, said)) == 2)
-            ends = {e.slot: e.message for e in _of(Ending, said)}
-            lost = ends.pop(victim.slot)
-            assert lost.state == "lost" and "its worker was killed" in lost.reason
-            (other,) = ends.values()
-            assert other.state == "complete"
-            _until(pool, lambda _: len(pool.free()) == 2)  # a new one took its place
+            workers = {facts["pid"]: slot for slot, facts in begun(pool, 2).items()}
+            actor, (worker, *_) = next(iter(_actors(cluster).items()))
+            os.kill(actor, signal.SIGKILL)
+            ends = endings(pool, until=2)
+            lost = ends.pop(workers[worker])
+            assert lost.state == "lost" and str(lost.reason).startswith("its worker")
+            assert [end.state for end in ends.values()] == ["complete"]
+            wait_until(lambda: gone(worker), 10, "a worker outlived its actor")
+            wait_free(pool, 2)  # a new one took its place
         finally:
             pool.close()
 
     def test_a_node_that_does_not_share_the_folder_is_named(
         self, cluster: Any, tmp_path: Path
     ) -> None:
-        pool = Pool(_engine(cluster, tmp_path))
+        pool = Pool(RayEngine(RUNNER, address=cluster.address, folder=tmp_path, divide=_share))
         (tmp_path / "driver").unlink()
         try:
             pool.start()
             with pytest.raises(WorkersFail, match="output_dir must be in a folder that all nodes"):
-                _until(pool, lambda _: False)
+                wait_free(pool, 3)
         finally:
             pool.close()
-
-    def test_a_worker_that_cannot_begin_says_why(self, cluster: Any, tmp_path: Path) -> None:
-        pool = Pool(_engine(cluster, tmp_path, runner="tests.search.nowhere:runner"))
-        try:
-            pool.start()
-            with pytest.raises(WorkersFail, match=r"ended on .*No module named 'tests.search.now"):
-                _until(pool, lambda _: False)
-        finally:
-            pool.close()
-        assert "Traceback" in (tmp_path / "worker-0.log").read_text()
 
     def test_a_node_that_goes_takes_its_worker_only(self, cluster: Any, tmp_path: Path) -> None:
         third = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=80 * _MIB)
-        pool = Pool(_engine(cluster, tmp_path))
+        pool = Pool(RayEngine(RUNNER, address=cluster.address, folder=tmp_path, divide=_share))
         try:
             assert pool.size == 3
             pool.start()
-            _until(pool, lambda _: len(pool.free()) == 3)
+            wait_free(pool, 3)
             for slot in range(3):
                 pool.give(slot, Job({"seconds": 0.5}, epochs=4))
-            _until(pool, lambda said: len(_begun(said)) == 3)
+            begun(pool, 3)
             cluster.remove_node(third, allow_graceful=False)
-            said = _until(pool, lambda said: len(_of(Ending, said)) == 3)
-            states = sorted(e.message.state for e in _of(Ending, said))
+            states = sorted(end.state for end in endings(pool, until=3).values())
             assert states == ["complete", "complete", "lost"]
             # What waits for room that nobody has disturbs nobody.
             slot = pool.free()[0]
             pool.give(slot, Job({"seconds": 0.1}, epochs=1))
-            (end,) = _of(Ending, _until(pool, lambda said: bool(_of(Ending, said))))
-            assert end.message.state == "complete"
+            assert endings(pool)[slot].state == "complete"
         finally:
             pool.close()
 
@@ -308,15 +252,15 @@ def test_a_sweep_on_the_cluster_survives_its_workers_and_its_driver(
     with (tmp_path / "driver.log").open("w") as log:
         driver = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=log)
     try:
-        _wait(said('"op_code":7'), 200, "no trial reported an epoch")
-        for pid in _pids(cluster):
+        wait_until(said('"op_code":7'), 200, "no trial reported an epoch")
+        for pid in itertools.chain(*_actors(cluster).values()):
             os.kill(pid, signal.SIGKILL)
-        _wait(said('"lost":1'), 60, "no trial was tried again")
-        _wait(said('"step":2'), 60, "no trial went on")
+        wait_until(said('"lost":1'), 60, "no trial was tried again")
+        wait_until(said('"step":2'), 60, "no trial went on")
     finally:
         driver.kill()
         driver.wait()
-    _wait(lambda: not _pids(cluster), 15, "a worker outlived its driver")
+    wait_until(lambda: not _actors(cluster), 15, "a worker outlived its driver")
 
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
