@@ -18,7 +18,8 @@ from src.records.trials import TrialRecord
 from src.search.driver import Budget, Driver
 from src.search.jobs import Job
 from src.search.pool import Pool
-from src.search.workers.local import LocalEngine, Slot
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import Slot
 from src.tracking.mirror_process import MirrorProcess
 
 __all__ = ["measure"]

@@ -15,7 +15,8 @@ from src.search.driver import Budget, Driver
 from src.search.jobs import Job
 from src.search.loop import Observer
 from src.search.pool import Pool
-from src.search.workers.local import LocalEngine, Slot
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import Slot
 
 __all__ = ["measure"]
 

@@ -22,7 +22,8 @@ from src.search.pruning import make_pruner
 from src.search.samplers import check_sampler
 from src.search.space import Family
 from src.search.study import StudyBusy, StudyChanged, StudySpec, SweepStudy
-from src.search.workers.local import LocalEngine, slots, visible_gpus
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import slots, visible_gpus
 from src.sweeps.display import Display
 from src.sweeps.families import default_values, load_families
 from src.sweeps.finalists import TEST, Finals, kept_finalists
@@ -330,29 +331,17 @@ def _engine(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
         ConfigError: the settings ask for more than there is.
     """
     workers, devices = settings.workers, settings.trainer.devices
+    use_gpus = settings.trainer.accelerator != "cpu"
     try:
         if workers.engine == "ray":
-            from src.search.workers.ray import RayEngine, share
+            from src.search.workers.ray import RayEngine
 
-            divide = partial(
-                share,
-                count=workers.count,
-                per_gpu=workers.per_gpu,
-                devices_per_trial=devices if isinstance(devices, int) else 1,
-                threads=workers.threads,
-                use_gpus=settings.trainer.accelerator != "cpu",
-            )
-            cluster = RayEngine(_RUNNER, address=workers.address, folder=folder, divide=divide)
-            return cluster, cluster.share.threads
-        gpus = [] if settings.trainer.accelerator == "cpu" else visible_gpus()
-        places = slots(
-            count=workers.count,
-            per_gpu=workers.per_gpu,
-            devices_per_trial=devices if isinstance(devices, int) else max(1, len(gpus)),
-            threads=workers.threads,
-            gpus=gpus,
-            cores=available_cores(),
-        )
+            count = devices if isinstance(devices, int) else 1
+            ray = RayEngine(workers, _RUNNER, folder, devices=count, use_gpus=use_gpus)
+            return ray, ray.share.threads
+        gpus = visible_gpus() if use_gpus else []
+        count = devices if isinstance(devices, int) else max(1, len(gpus))
+        places = slots(workers, count, gpus=gpus, cores=available_cores())
     except ValueError as error:
         raise ConfigError(f"{error}.") from error
     return LocalEngine(places, _RUNNER, folder), places[0].threads

@@ -31,7 +31,7 @@ from src.runs.folder import RunFolder
 from src.runs.lifecycle import ParentLink
 from src.runs.resume_settings import effective_overrides, read_run_settings
 from src.search.jobs import Channel, Ending, Job, NoReports
-from src.search.workers.process import run_in_process
+from src.search.workers.local import run_in_process
 from src.sweeps.tasks import (
     MeasureTest,
     Prepare,

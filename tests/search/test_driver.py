@@ -18,7 +18,8 @@ from src.search.loop import Observer
 from src.search.pool import Pool
 from src.search.pruning import make_pruner
 from src.search.study import SweepStudy
-from src.search.workers.local import LocalEngine, Slot
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import Slot
 from tests.search.studies import NUMBERS, family, plan
 
 JobOf = Callable[[TrialRecord], dict[str, Any]]

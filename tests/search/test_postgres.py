@@ -18,7 +18,8 @@ from src.search.loop import Observer
 from src.search.pool import Pool
 from src.search.storage import open_database
 from src.search.study import StudyBusy, StudySpec, SweepStudy
-from src.search.workers.local import LocalEngine, Slot
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import Slot
 from tests.search.postgres import PASSWORD, Postgres
 from tests.search.studies import family, plan
 

@@ -17,7 +17,8 @@ from src.records.run import RunSummary
 from src.runs.resume_settings import read_run_settings
 from src.search.jobs import Ending, Job, NoReports, Note, Report
 from src.search.pool import Pool
-from src.search.workers.local import LocalEngine, Slot
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import Slot
 from src.sweeps import run_job as runners
 from src.sweeps.run_job import TrialRunner
 from src.sweeps.tasks import Train, changed, plain_task

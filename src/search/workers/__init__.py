@@ -1,5 +1,4 @@
-"""Workers: processes that run one job after another, here or on a cluster.
+"""Workers: processes that run one job after another, here (`local`) or on a cluster (`ray`).
 
-An engine (`local`, `ray`) starts them and carries the messages of `src.search.jobs`; `process` runs
-in one. Between processes they are JSON.
+Each engine carries the messages of `src.search.jobs`, between processes as JSON.
 """

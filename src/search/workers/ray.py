@@ -16,17 +16,18 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from src.config.sweep import WorkersSettings
 from src.machine.subprocesses import import_environment
 from src.search.jobs import Message, decode, encode
 from src.search.pool import WorkersFail
-from src.search.workers.local import THREAD_VARIABLES, WorkerProcess
+from src.search.workers.local import WorkerProcess
+from src.search.workers.slots import THREAD_VARIABLES, share
 
-__all__ = ["RayEngine", "Share", "share"]
+__all__ = ["RayEngine"]
 
 # No usage report to the makers of Ray.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -40,87 +41,16 @@ _POLL_SECONDS = 0.25
 _SIGN = "driver"
 
 
-@dataclass(frozen=True)
-class Share:
-    """The slots that a cluster is divided into.
-
-    Attributes:
-        count: slots.
-        threads: of each process of a trial.
-        cpus, gpus: that Ray reserves for a slot, possibly fractions.
-    """
-
-    count: int
-    threads: int
-    cpus: float
-    gpus: float
-
-
-def share(
-    nodes: Sequence[tuple[float, float]],
-    *,
-    count: int | None,
-    per_gpu: int,
-    devices_per_trial: int,
-    threads: int | None,
-    use_gpus: bool,
-) -> Share:
-    """Return the slots that a cluster is divided into.
-
-    Args:
-        nodes: CPUs and GPUs of each.
-        count: slots; None for as many as fit. More than fit wait until Ray finds room for them.
-        per_gpu: slots that share a GPU.
-        devices_per_trial: devices of one trial, on one node.
-        threads: of each process of a trial, one a device; None for an equal share of the CPUs.
-        use_gpus: if there are any.
-
-    Raises:
-        ValueError: no slot fits on any node.
-    """
-    if use_gpus and any(gpus >= 1 for _, gpus in nodes):
-        if devices_per_trial > 1 and per_gpu > 1:
-            raise ValueError(
-                f"workers.per_gpu is {per_gpu}, but Ray gives whole GPUs to trials on several: "
-                "say workers.per_gpu=1"
-            )
-        places = [int(gpus) // devices_per_trial * per_gpu for _, gpus in nodes]
-        if not any(places):
-            raise ValueError(
-                f"trainer.devices is {devices_per_trial}, but no node of the Ray cluster has as "
-                "many GPUs"
-            )
-        room = min(cpus / n for (cpus, _), n in zip(nodes, places) if n)
-        threads = threads or max(1, int(room) // devices_per_trial)
-        cpus = min(threads * devices_per_trial, room)
-        return Share(count or sum(places), threads, cpus, devices_per_trial / per_gpu)
-    cores = [int(cpus) for cpus, _ in nodes]
-    threads = threads or _most_threads(cores, count, devices_per_trial)
-    needed = threads * devices_per_trial
-    fit = sum(n // needed for n in cores)
-    if not fit:
-        raise ValueError(f"a trial needs {needed} CPUs, but no node of the Ray cluster has as many")
-    return Share(count or fit, threads, needed, 0.0)
-
-
-def _most_threads(cores: Sequence[int], count: int | None, devices: int) -> int:
-    """Return the most threads with which so many slots fit; 1 if their number is open."""
-    if count is None:
-        return 1
-    usable = range(1, max(cores, default=0) // devices + 1)
-    fitting = [n for n in usable if sum(c // (n * devices) for c in cores) >= count]
-    return max(fitting, default=1)
-
-
 class RayEngine:
     """Runs workers through Ray.
 
     Args:
-        runner_path: see `serve`.
-        address: of the cluster, HOST:PORT; None for the one that RAY_ADDRESS names or that runs on
-            this machine, else one of this machine alone is started.
+        workers: their `address` is that of the cluster, HOST:PORT; None for the one that
+            RAY_ADDRESS names or that runs on this machine, else one of this machine alone is
+            started.
+        runner_path: see `LocalEngine`.
         folder: on a disk that all nodes share; each worker's output goes there.
-        divide: returns the slots for nodes of so many CPUs and GPUs; see `share`.
+        devices, use_gpus: see `share`.
 
     Raises:
         ValueError: Ray is not installed, the cluster does not answer, or nothing fits on it.
@@ -128,16 +58,19 @@ class RayEngine:
 
     def __init__(
         self,
+        workers: WorkersSettings,
         runner_path: str,
-        *,
-        address: str | None,
         folder: Path,
-        divide: Callable[[Sequence[tuple[float, float]]], Share],
+        *,
+        devices: int,
+        use_gpus: bool,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._ray = _connect(address)
+        self._ray = _connect(workers.address)
+        resources = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        nodes = [(float(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in resources]
         try:
-            self.share = divide(_nodes(self._ray))
+            self.share = share(workers, devices, nodes=nodes, use_gpus=use_gpus)
         except ValueError:
             self._ray.shutdown()
             raise
@@ -258,7 +191,7 @@ class _Slot:
     """The actor of a slot: a worker process on its node, begun by the first `receive`.
 
     Args:
-        runner_path: see `serve`.
+        runner_path: see `LocalEngine`.
         log: where the worker's output goes, in the folder that holds the sign of the driver.
         mark: content of that sign.
         current: the driver's current folder, so that relative paths mean the same.
@@ -369,11 +302,6 @@ def _try_connection(address: str) -> None:
     """Connect to HOST:PORT once; ValueError if it is none, OSError without an answer."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
-
-
-def _nodes(ray: Any) -> list[tuple[float, float]]:
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [(float(r.get("CPU", 0)), float(r.get("GPU", 0))) for r in resources]
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from src.search.pool import Pool
-from src.search.workers.local import LocalEngine, Slot
-from src.search.workers.ray import RayEngine, Share
+from src.search.workers.local import LocalEngine
+from src.search.workers.ray import RayEngine
+from src.search.workers.slots import Slot
+from tests.search.workers.pools import WORKERS
 from tests.search.workers.rays import ray_or_skip
 
 _MIB = 2**20
@@ -40,9 +43,8 @@ def make_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
             pools.append(Pool(LocalEngine([Slot(None, 1)] * 2, runner, tmp_path)))
         else:
             address = request.getfixturevalue("cluster").address
-            engine = RayEngine(
-                runner, address=address, folder=tmp_path, divide=lambda _: Share(2, 1, 1.0, 0.0)
-            )
+            settings = replace(WORKERS, address=address, count=2)
+            engine = RayEngine(settings, runner, tmp_path, devices=1, use_gpus=False)
             pools.append(Pool(engine))
         return pools[-1]
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import psutil
 
+from src.config.sweep import WorkersSettings
 from src.search.jobs import Ending, Note, Report
 from src.search.pool import Event, Pool
 
-__all__ = ["RUNNER", "answered", "begun", "endings", "gone", "wait_free", "wait_until"]
+__all__ = ["RUNNER", "WORKERS", "answered", "begun", "endings", "gone", "wait_free", "wait_until"]
 
 RUNNER = "tests.search.runners:Tiny"
+WORKERS = WorkersSettings(engine="local", count=None, per_gpu=1, threads=None, address=None)
 _PATIENCE_SECONDS = 120.0
 
 

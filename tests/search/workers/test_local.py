@@ -6,16 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from src.search.jobs import Job
 from src.search.pool import Pool
-from src.search.workers.local import LocalEngine, Slot, slots
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import Slot
 from tests.search.workers.pools import RUNNER, endings, gone, wait_free, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,7 +23,8 @@ import sys, time
 from pathlib import Path
 from src.search.jobs import Job, Note
 from src.search.pool import Pool
-from src.search.workers.local import LocalEngine, Slot
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import Slot
 
 pool = Pool(LocalEngine([Slot(None, 1)] * 2, sys.argv[1], Path(sys.argv[2])))
 pool.start()
@@ -72,43 +71,3 @@ def test_workers_of_a_killed_driver_are_gone_in_seconds(tmp_path: Path) -> None:
     driver.kill()
     driver.communicate()
     wait_until(lambda: all(gone(pid) for pid in (*workers, child)), 3, "orphans live on")
-
-
-@given(
-    count=st.none() | st.integers(1, 40),
-    per_gpu=st.integers(1, 4),
-    devices=st.integers(1, 8),
-    threads=st.none() | st.integers(1, 8),
-    gpus=st.lists(st.integers(0, 99).map(str), max_size=16, unique=True),
-    cores=st.integers(1, 128),
-)
-def test_a_machine_is_shared_fairly(
-    count: int | None,
-    per_gpu: int,
-    devices: int,
-    threads: int | None,
-    gpus: list[str],
-    cores: int,
-) -> None:
-    arguments: dict[str, Any] = {
-        **{"count": count, "per_gpu": per_gpu, "devices_per_trial": devices},
-        **{"threads": threads, "gpus": gpus, "cores": cores},
-    }
-    if gpus and len(gpus) < devices:
-        with pytest.raises(ValueError, match=f"trainer.devices is {devices}, but only"):
-            slots(**arguments)
-        return
-    shared = slots(**arguments)
-    assert len(shared) >= 1 and (count is None or len(shared) == count)
-    assert all(slot.threads == (threads or slot.threads) >= 1 for slot in shared)
-    if threads is None and len(shared) * devices <= cores:
-        assert sum(slot.threads for slot in shared) * devices <= cores
-    if not gpus:
-        assert all(slot.devices is None for slot in shared)
-        return
-    users = {gpu: sum(gpu in (s.devices or "").split(",") for s in shared) for gpu in gpus}
-    assert all(len((slot.devices or "").split(",")) == devices for slot in shared)
-    used = [number for number in users.values() if number]
-    assert max(used) - min(used) <= 1, "one GPU works for two"
-    if count is None:
-        assert used == [per_gpu] * (len(gpus) // devices * devices)

@@ -7,110 +7,42 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from src.search.jobs import Job
 from src.search.pool import Pool, WorkersFail
-from src.search.workers.ray import RayEngine, Share, share
-from tests.search.workers.pools import RUNNER, begun, endings, gone, wait_free, wait_until
+from src.search.workers.ray import RayEngine
+from tests.search.workers.pools import RUNNER, WORKERS, begun, endings, gone, wait_free, wait_until
 from tests.search.workers.rays import ray_or_skip
 
 _ROOT = Path(__file__).resolve().parents[3]
 _MIB = 2**20
 
 
-def _share(nodes: Sequence[tuple[float, float]], **given: Any) -> Share:
-    usual: dict[str, Any] = {
-        "count": None,
-        "per_gpu": 1,
-        "devices_per_trial": 1,
-        "threads": None,
-        "use_gpus": True,
-    }
-    return share(nodes, **(usual | given))
-
-
-class TestShare:
-    def test_without_gpus_a_slot_a_core(self) -> None:
-        assert _share([(4, 0), (2, 0)]) == Share(6, 1, 1, 0.0)
-
-    def test_named_threads_are_not_split_over_nodes(self) -> None:
-        assert _share([(4, 0), (3, 0)], threads=2) == Share(3, 2, 2, 0.0)
-
-    def test_a_named_count_shares_the_cores(self) -> None:
-        assert _share([(8, 0), (8, 0)], count=4) == Share(4, 4, 4, 0.0)
-
-    def test_a_slot_a_gpu_with_its_share_of_the_cores(self) -> None:
-        assert _share([(8, 2), (16, 0), (12, 2)]) == Share(4, 4, 4, 1.0)
-
-    def test_several_slots_a_gpu(self) -> None:
-        assert _share([(8, 2)], per_gpu=4) == Share(8, 1, 1, 0.25)
-
-    def test_gpus_left_alone(self) -> None:
-        assert _share([(4, 4)], use_gpus=False) == Share(4, 1, 1, 0.0)
-
-    def test_several_gpus_a_trial_stay_on_one_node(self) -> None:
-        assert _share([(8, 3), (8, 2)], devices_per_trial=2) == Share(2, 4, 8, 2.0)
-
-    def test_fewer_cores_than_slots(self) -> None:
-        assert _share([(2, 4)]) == Share(4, 1, 0.5, 1.0)
-
-    @pytest.mark.parametrize(
-        ("nodes", "given", "message"),
-        [
-            ([(4, 1), (4, 1)], {"devices_per_trial": 2}, "trainer.devices is 2"),
-            ([(4, 2)], {"devices_per_trial": 2, "per_gpu": 2}, "workers.per_gpu=1"),
-            ([(4, 0), (2, 0)], {"threads": 8}, "needs 8 CPUs"),
-            ([], {}, "needs 1 CPUs"),
-        ],
-    )
-    def test_what_does_not_fit_is_refused(
-        self, nodes: list[tuple[float, float]], given: dict[str, Any], message: str
-    ) -> None:
-        with pytest.raises(ValueError, match=message):
-            _share(nodes, **given)
-
-    @given(
-        nodes=st.lists(st.tuples(st.integers(1, 64), st.integers(0, 8)), min_size=1, max_size=6),
-        per_gpu=st.integers(1, 4),
-        use_gpus=st.booleans(),
-    )
-    def test_all_slots_find_room_at_the_same_time(
-        self, nodes: list[tuple[int, int]], per_gpu: int, use_gpus: bool
-    ) -> None:
-        found = _share([*nodes], per_gpu=per_gpu, use_gpus=use_gpus)
-        tiny = 1e-9
-        room = 0
-        for cpus, gpus in nodes:
-            by_gpu = int(gpus / found.gpus + tiny) if found.gpus else 10**9
-            room += min(by_gpu, int(cpus / found.cpus + tiny))
-        assert room >= found.count
+def _engine(address: str, folder: Path, *, use_gpus: bool = True) -> RayEngine:
+    settings = replace(WORKERS, address=address)
+    return RayEngine(settings, RUNNER, folder, devices=1, use_gpus=use_gpus)
 
 
 class TestRefused:
-    def _engine(self, folder: Path, address: str) -> RayEngine:
-        return RayEngine(RUNNER, address=address, folder=folder, divide=_share)
-
     def test_a_path_with_a_space_that_ray_would_cut(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pytest.importorskip("ray", reason="the extra `ray` is not installed")
         monkeypatch.setattr(sys, "executable", "/home/me/my project/.venv/bin/python")
         with pytest.raises(ValueError, match=r"my project/.venv/bin/python, because there is a sp"):
-            self._engine(tmp_path, "127.0.0.1:6379")
+            _engine("127.0.0.1:6379", tmp_path)
 
     def test_without_ray(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "ray", None)
         with pytest.raises(ValueError, match=r"make install EXTRAS=ray$"):
-            self._engine(tmp_path, "127.0.0.1:6379")
+            _engine("127.0.0.1:6379", tmp_path)
 
     @pytest.mark.parametrize(
         ("address", "message"),
@@ -125,7 +57,7 @@ class TestRefused:
     ) -> None:
         ray_or_skip()
         with pytest.raises(ValueError, match=message):
-            self._engine(tmp_path, address)
+            _engine(address, tmp_path)
 
 
 def _actors(cluster: Any) -> dict[int, list[int]]:
@@ -155,7 +87,7 @@ class TestOnTwoNodes:
         monkeypatch.setenv("BAKEOFF_PLUGINS", "plugin-of-the-driver")
         before = signal.signal(signal.SIGTERM, mine)
         try:
-            engine = RayEngine(RUNNER, address=cluster.address, folder=tmp_path, divide=_share)
+            engine = _engine(cluster.address, tmp_path)
             assert signal.getsignal(signal.SIGTERM) is mine
         finally:
             signal.signal(signal.SIGTERM, before)
@@ -180,8 +112,7 @@ class TestOnTwoNodes:
         assert "ray" not in "".join(capfd.readouterr()), "Ray printed"
 
     def test_a_killed_actor_costs_its_job_alone(self, cluster: Any, tmp_path: Path) -> None:
-        divide = partial(_share, use_gpus=False)
-        pool = Pool(RayEngine(RUNNER, address=cluster.address, folder=tmp_path, divide=divide))
+        pool = Pool(_engine(cluster.address, tmp_path, use_gpus=False))
         try:
             pool.start()
             wait_free(pool, 2)
@@ -202,7 +133,7 @@ class TestOnTwoNodes:
     def test_a_node_that_does_not_share_the_folder_is_named(
         self, cluster: Any, tmp_path: Path
     ) -> None:
-        pool = Pool(RayEngine(RUNNER, address=cluster.address, folder=tmp_path, divide=_share))
+        pool = Pool(_engine(cluster.address, tmp_path))
         (tmp_path / "driver").unlink()
         try:
             pool.start()
@@ -213,7 +144,7 @@ class TestOnTwoNodes:
 
     def test_a_node_that_goes_takes_its_worker_only(self, cluster: Any, tmp_path: Path) -> None:
         third = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=80 * _MIB)
-        pool = Pool(RayEngine(RUNNER, address=cluster.address, folder=tmp_path, divide=_share))
+        pool = Pool(_engine(cluster.address, tmp_path))
         try:
             assert pool.size == 3
             pool.start()
