@@ -45,7 +45,6 @@ class Driver(JobLoop[int]):
     Args:
         study: only the driver writes to it.
         pool, observers, interrupted: see `JobLoop`.
-        budget: when to end.
         metrics: keys of the metrics to go by, in the study's order.
         job_of: a trial's job; called again before every attempt, because what was noted of the
             trial may have changed.
@@ -83,26 +82,15 @@ class Driver(JobLoop[int]):
         self._earlier_seconds = float(study.recall("seconds") or 0.0)
         self._began = self._noted_at = time.monotonic()
 
-    def race(self) -> str:
-        """Run trials until the budget is spent.
+    def race(self) -> bool:
+        """Run trials until the budget is spent, from where an earlier driver ended.
 
         Returns:
-            why it ended: "finished" or "interrupted".
+            whether it is spent; False after an interruption.
 
         Raises:
             TooManyFailures, WorkersFail: the sweep cannot go on.
         """
-        self._take_up()
-        try:
-            finished = self.run_jobs()
-        except TooManyFailures:
-            self._keep_account()
-            raise
-        self._keep_account()
-        return "finished" if finished else "interrupted"
-
-    def _take_up(self) -> None:
-        """Go on where an earlier driver ended."""
         for trial in self._study.trials():
             self._epochs += trial.epochs
             if trial.state in _ENDED:
@@ -112,6 +100,13 @@ class Driver(JobLoop[int]):
         self._best = self._study.best()
         self._left.extend(trial.number for trial in self._study.unfinished())
         self._open = len(self._left)
+        try:
+            spent = self.run_jobs()
+        except TooManyFailures:
+            self._keep_account()
+            raise
+        self._keep_account()
+        return spent
 
     # What the loop calls.
 
@@ -120,7 +115,7 @@ class Driver(JobLoop[int]):
             return self._left.popleft()
         if self._is_spent:
             return None
-        families = None if self._affordable is None else self._affordable(self._time_left)
+        families = None if self._affordable is None else self._affordable(self.seconds_left())
         # Nothing that begins now would end in time, or nothing is left to propose.
         affordable = families is None or bool(families)
         trial = self._study.ask(families) if affordable else None
@@ -134,7 +129,7 @@ class Driver(JobLoop[int]):
 
     def job(self, key: int) -> Job:
         job = self._job_of(self._study.trial(key))
-        self._study.note(key, words=list(job.overrides))
+        self._study.note(key, overrides=list(job.overrides))
         return job
 
     def lost(self, key: int) -> int:
@@ -156,10 +151,10 @@ class Driver(JobLoop[int]):
             judged = len(self._metrics) == 1 and step < whole
             if judged and self._study.should_prune(key):
                 return f"pruned after {step} {name} at {self._metrics[0]} {value:.4g}"
-        left = self._time_left
+        left = self.seconds_left()
         if left is None:
             return None
-        if left == 0:
+        if left <= 0:
             return f"the time was over after {step} {name}"
         needed = seconds / step * (whole - step)
         if needed <= left:
@@ -197,22 +192,17 @@ class Driver(JobLoop[int]):
     @property
     def _is_spent(self) -> bool:
         budget = self._budget
-        begun = self._counts.total() + self._open
+        begun, left = self._counts.total() + self._open, self.seconds_left()
         return (
             (budget.trials is not None and begun >= budget.trials)
             or (budget.epochs is not None and self._epochs >= budget.epochs)
-            or self._time_left == 0
+            or (left is not None and left <= 0)
         )
 
     @property
     def _raced(self) -> float:
         """Seconds of racing, over all starts."""
         return self._earlier_seconds + time.monotonic() - self._began
-
-    @property
-    def _time_left(self) -> float | None:
-        left = self.seconds_left()
-        return None if left is None else max(0.0, left)
 
     def _keep_account(self) -> None:
         """Keep what the budget limits for the next start."""
@@ -227,8 +217,8 @@ class Driver(JobLoop[int]):
             parts.append(f"{left} trial{'' if left == 1 else 's'}")
         if budget.epochs is not None:
             parts.append(f"{max(0, budget.epochs - self._epochs):,} epochs")
-        if (time_left := self._time_left) is not None:
-            minutes, seconds = divmod(int(time_left), 60)
+        if (time_left := self.seconds_left()) is not None:
+            minutes, seconds = divmod(max(0, int(time_left)), 60)
             parts.append(f"{minutes}:{seconds:02d}")
         return f"{', '.join(parts)} left" if parts else ""
 

@@ -116,19 +116,15 @@ class Channel(Protocol):
         """Send metrics after an epoch or a fold (from 1); return the reason to stop, or None."""
 
 
+@dataclass(frozen=True)
 class NoReports:
-    """A channel without reports, so that nothing stops its job; notes go to another channel.
+    """A channel without reports, so that nothing stops its job; notes go to `channel`, if any."""
 
-    Args:
-        channel: for the notes; None to drop them as well.
-    """
-
-    def __init__(self, channel: Channel | None = None) -> None:
-        self._channel = channel
+    channel: Channel | None = None
 
     def note(self, **facts: Any) -> None:
-        if self._channel is not None:
-            self._channel.note(**facts)
+        if self.channel is not None:
+            self.channel.note(**facts)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
         return None

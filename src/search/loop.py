@@ -122,10 +122,7 @@ class JobLoop(ABC, Generic[K]):
     # The loop.
 
     def run_jobs(self) -> bool:
-        """Run all jobs.
-
-        Returns:
-            whether all ran; False after an interruption.
+        """Run all jobs; return whether all ran, False after an interruption.
 
         Raises:
             TooManyFailures: `ended` gave a reason, or a job lacks what every other would.
@@ -221,45 +218,37 @@ def run_single(
     trial: TrialRecord | None = None,
     observers: Sequence[Observer] = (),
 ) -> Ending:
-    """Run one job, while no other runs, on the first worker to be ready.
+    """Run one job that no report stops, while no other runs, on the first worker to be ready.
 
     Args:
-        pool: started; without other jobs.
-        job: that no report stops.
+        pool, job: see `JobLoop`.
         check: called all the time; what it raises ends the wait.
-        trial: that the job is about, for observers.
-        observers: called for the job.
+        trial: that the job is about, for observers, which are not called without one.
 
     Raises:
         TooManyFailures, WorkersFail: see `JobLoop.run_jobs`.
     """
-    loop = _Single(pool, observers if trial is not None else ())
-    loop.only_job, loop.only_trial, loop.check = job, trial, check
-    loop.run_jobs()
-    assert loop.ending is not None
-    return loop.ending
+    endings: list[Ending] = []
 
+    class Single(JobLoop[int]):
+        given = False
 
-class _Single(JobLoop[int]):
-    only_job: Job
-    only_trial: TrialRecord | None
-    check: Callable[[], None]
-    given = False
-    ending: Ending | None = None
+        def next(self) -> int | None:
+            given, self.given = self.given, True
+            return None if given else 0
 
-    def next(self) -> int | None:
-        given, self.given = self.given, True
-        return None if given else 0
+        def job(self, key: int) -> Job:
+            return job
 
-    def job(self, key: int) -> Job:
-        return self.only_job
+        def trial(self, key: int) -> TrialRecord:
+            assert trial is not None
+            return trial
 
-    def trial(self, key: int) -> TrialRecord:
-        assert self.only_trial is not None
-        return self.only_trial
+        def ended(self, key: int, slot: int, ending: Ending, seconds: float) -> None:
+            endings.append(ending)
 
-    def ended(self, key: int, slot: int, ending: Ending, seconds: float) -> None:
-        self.ending = ending
+        def tick(self, running: int) -> None:
+            check()
 
-    def tick(self, running: int) -> None:
-        self.check()
+    Single(pool, observers if trial is not None else ()).run_jobs()
+    return endings[0]

@@ -51,13 +51,9 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Event:
-    """A message of a worker about its job.
+    """A message of the worker in a slot about its job, given so many seconds before.
 
-    Attributes:
-        slot: number of the worker's slot.
-        job: that it runs.
-        message: a `Report` waits for `Pool.answer`; after an `Ending` the slot is free.
-        seconds: since the job was given.
+    A `Report` waits for `Pool.answer`; after an `Ending` the slot is free.
     """
 
     slot: int
@@ -106,11 +102,7 @@ class Pool:
         """Wait until all workers are ready, but no longer than this after the first one is.
 
         What is measured next then has the machine to itself; and all of them import in the time
-        that one takes.
-
-        Args:
-            seconds: after the first worker is ready.
-            check: called all the time; what it raises ends the wait.
+        that one takes. `check` is called all the time; what it raises ends the wait.
         """
         first: float | None = None
         while len(self.free()) < self.size:

@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any, Self
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from src.records.trials import TrialRecord
-from src.search.lease import Lease, StudyBusy
-from src.search.results import STATES, importances, trial_record
 from src.search.samplers import Proposer
-from src.search.space import FAMILY, Family, Value
-from src.search.storage import Journal, open_database, translated_errors
+from src.search.space import FAMILY, StudySpec, Value
+from src.search.storage import Journal, Lease, StudyBusy, open_database, translated_errors
+from src.search.trials import STATES, importances, trial_record
 
-__all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "StudySpec", "SweepStudy"]
+__all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "SweepStudy"]
 
 JOURNAL = "study.journal"
 _MOST_DIFFERENCES = 5
@@ -33,35 +30,11 @@ class StudyChanged(ValueError):
     """The study was begun with another space, direction or base."""
 
 
-@dataclass(frozen=True)
-class StudySpec:
-    """What makes a study this study, and how it proposes.
-
-    Attributes:
-        name: of the study.
-        families: that race.
-        directions: "maximize" or "minimize", one a metric.
-        identity: plain values that must not change between starts.
-        sampler, startup_trials, seed: see `Proposer`.
-        pruner: see `make_pruner`.
-    """
-
-    name: str
-    families: Sequence[Family]
-    directions: Sequence[str]
-    identity: Mapping[str, Any]
-    sampler: str
-    startup_trials: int
-    seed: int
-    pruner: BasePruner
-
-
 class SweepStudy:
     """The one writer of a study.
 
     Args:
         folder: of the study; made where it is missing.
-        spec: see `StudySpec`.
         storage: URL of a database; None for a journal in `folder`.
 
     Raises:
@@ -106,9 +79,7 @@ class SweepStudy:
         with translated_errors():
             self._study = self._load_or_create()
             self._study_id = self._storage.get_study_id_from_name(spec.name)
-        self._proposer = Proposer(
-            self._study, spec.families, spec.sampler, spec.seed, spec.startup_trials
-        )
+        self._proposer = Proposer(self._study, spec)
         if url is not None:  # other machines reach it too
             self._lease = Lease(spec.name, self.recall, self.remember)
             self._lease.take()
@@ -130,14 +101,15 @@ class SweepStudy:
     def _check_identity(self) -> None:
         known = self.recall("identity")
         given = json.loads(json.dumps(self.spec.identity))
+        if known == given:
+            return
         # A start that came to no trial, for wrong pictures perhaps, binds no later one.
         empty = not self._study.get_trials(deepcopy=False)
-        if known is None:
+        if known is None or (empty and known.get("direction") == given.get("direction")):
             self.remember("identity", given)
-        elif empty and known != given and known.get("direction") == given.get("direction"):
-            self.remember("identity", given)
-            self.remember("prepared", None)
-        elif known != given:
+            if known is not None:
+                self.remember("prepared", None)
+        else:
             found = list(_differences(known, given))
             more = len(found) - _MOST_DIFFERENCES
             shown = "; ".join(found[:_MOST_DIFFERENCES]) + (f" and {more} more" if more > 0 else "")
@@ -155,11 +127,7 @@ class SweepStudy:
         self._lock.release()
 
     def stay(self) -> None:
-        """Renew the claim on the study; to be called every few seconds.
-
-        Raises:
-            StudyBusy: another process has taken the study over meanwhile.
-        """
+        """Renew the claim on the study, every few seconds; StudyBusy if another process has it."""
         if self._lease is not None:
             self._lease.renew()
 
@@ -186,8 +154,7 @@ class SweepStudy:
     def enqueue(self, family: str, values: Mapping[str, Value]) -> None:
         """Try this configuration before anything that the sampler proposes; once, if asked again.
 
-        Raises:
-            ValueError: a value is none that its parameter may have.
+        ValueError if a value is none that its parameter may have.
         """
         stored = self._families[family].stored_values(values)
         chosen = {FAMILY: family} if len(self._families) > 1 else {}
@@ -199,9 +166,7 @@ class SweepStudy:
     def ask(self, families: frozenset[str] | None = None) -> TrialRecord | None:
         """Return a new trial, running; None where the sampler has nothing left to propose.
 
-        Args:
-            families: that it may be of, at least one; None for all. Where some are left out and
-                nothing is enqueued, the others take turns.
+        `families` as of `Proposer.prepare`.
         """
         with translated_errors():
             if not self._proposer.prepare(families):
@@ -296,7 +261,7 @@ class SweepStudy:
         return trial if (gain if self.spec.directions[0] == "maximize" else -gain) > 0 else best
 
     def importances(self) -> dict[str, dict[str, float]]:
-        """Return the share of each family's keys; see `src.search.results.importances`."""
+        """Return the share of each family's keys; see `src.search.trials.importances`."""
         return importances(self._all(), self._families, self.spec.directions)
 
     def _all(self) -> list[FrozenTrial]:

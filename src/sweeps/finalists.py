@@ -7,7 +7,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from src.config.sweep import SweepSettings
 from src.machine.failures import RunFailed
 from src.records.trials import Finalist, TrialRecord
 from src.reporting.formatting import metric_text
@@ -43,7 +42,7 @@ class Finals(JobLoop[tuple[int, int]]):
     with that one. A training is known by (trial, seed).
 
     Args:
-        settings, study, jobs: of the sweep.
+        jobs: of the sweep.
         pool, observers, interrupted: see `JobLoop`.
         show: called with lines for a person.
         check: called all the time; raises what `interrupted` is about.
@@ -54,8 +53,6 @@ class Finals(JobLoop[tuple[int, int]]):
 
     def __init__(
         self,
-        settings: SweepSettings,
-        study: SweepStudy,
         pool: Pool,
         jobs: SweepJobs,
         *,
@@ -66,8 +63,8 @@ class Finals(JobLoop[tuple[int, int]]):
         seconds_left: float | None = None,
     ) -> None:
         super().__init__(pool, observers, interrupted)
-        self._settings = settings
-        self._study = study
+        self._settings = settings = jobs.settings
+        self._study = study = jobs.study
         self._jobs = jobs
         self._show = show
         self._check = check
@@ -116,7 +113,7 @@ class Finals(JobLoop[tuple[int, int]]):
         complete.sort(key=lambda t: (sign * (t.objectives or (0.0,))[0], t.number))
         distinct: dict[tuple[str, ...], TrialRecord] = {}
         for trial in complete:
-            distinct.setdefault(trial.words, trial)
+            distinct.setdefault(trial.overrides, trial)
         return list(distinct.values())[: self._settings.finalists]
 
     def _describe_no_result(self) -> str:

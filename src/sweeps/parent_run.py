@@ -32,14 +32,7 @@ _NOT_PARAMS = ("output_dir", "resume", "tracking", "model")
 
 
 class ParentRun(Observer):
-    """The run of a sweep, the parent of its trials' runs, and the mirror process of all of them.
-
-    It is opened when the sweep begins or goes on, and finished with what came of it.
-
-    Args:
-        settings, study, folder: of the sweep; the folder is the run's as well.
-        command: the command line of the sweep.
-    """
+    """The run of a sweep in its folder, and the mirror process of it and of its trials' runs."""
 
     def __init__(
         self, settings: SweepSettings, study: SweepStudy, folder: Path, command: str

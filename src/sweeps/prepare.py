@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from src.reporting.formatting import duration
 from src.search.loop import run_single
 from src.search.pool import Pool
 from src.search.space import Family
-from src.search.study import SweepStudy
 from src.sweeps.tasks import Prepared, SweepJobs
 
 __all__ = ["Clock", "Preparation"]
@@ -105,14 +104,11 @@ class Preparation:
     """Measures families, each alone in the pool, and fits their trials into the time that is left.
 
     Attributes:
-        study: keeps what was found.
         pool: started, with nothing to do.
-        clock, jobs: of the sweep.
         show: called with lines for a person.
         check: called all the time; what it raises ends the preparation.
     """
 
-    study: SweepStudy
     pool: Pool
     clock: Clock
     jobs: SweepJobs
@@ -127,15 +123,14 @@ class Preparation:
     ) -> None:
         """Find out what the families take, one after another on an otherwise idle machine.
 
-        Where a trial takes next to nothing, as with the features of a frozen network that are known
-        by then, it begins before the others are measured.
-
         Args:
             families: of the sweep.
             found: gets what was found, by family.
-            begin: called with the name of such a family, to run its first trial.
+            begin: runs the first trial of a family before the others are measured, where that takes
+                next to nothing, as with features of a frozen network that are known by then.
         """
-        known: dict[str, Any] = self.study.recall("prepared") or {}
+        kept = self.jobs.study.recall("prepared") or {}
+        known = {name: _prepared(plain) for name, plain in kept.items()}
         if any(family.name not in known for family in families):
             self.pool.gather(_GATHER_SECONDS, self.check)
         for family in families:
@@ -146,18 +141,17 @@ class Preparation:
                 continue
             if name not in known:
                 self.show(f"{name}: finding out how to train it on this machine")
-                measured = self.measure(family)
-                for note in measured.notes:
+                known[name] = self.measure(family)
+                for note in known[name].notes:
                     self.show(f"{name}: {note}")
-                known[name] = asdict(measured)
                 # What was left out may have its turn when the study gets more time.
-                kept = {n: plain for n, plain in known.items() if plain["affordable"]}
-                self.study.remember("prepared", kept)
+                fitting = {n: asdict(one) for n, one in known.items() if one.affordable}
+                self.jobs.study.remember("prepared", fitting)
             if not found:
-                for line in known[name]["data"]:
+                for line in known[name].data:
                     self.show(f"data: {line}")
-            found[name] = Prepared(**known[name])
-            if found[name].immediate and not self.study.trials():
+            found[name] = known[name]
+            if found[name].immediate and not self.jobs.study.trials():
                 begin(name)
 
     def measure(self, family: Family) -> Prepared:
@@ -165,19 +159,16 @@ class Preparation:
 
         A network gets smaller pictures first, then fewer epochs.
 
-        Args:
-            family: of the sweep.
-
         Raises:
             ConfigError: the pictures or the settings are wrong.
             RunFailed: it cannot be trained.
         """
         left = self.clock.race_left
         allowance = None if left is None else left * _ALLOWANCE
-        frozen = "model=embedding" in family.words
+        frozen = "model=embedding" in family.overrides
         measuring = None if left is None else left * (_DESCRIBING if frozen else _MEASURING)
         found = self._measured(family, (), measuring)
-        from_scratch = not _FROM_SCRATCH.isdisjoint(family.words)
+        from_scratch = not _FROM_SCRATCH.isdisjoint(family.overrides)
         if allowance is None or found.seconds <= allowance:
             return found
         if frozen:
@@ -199,7 +190,7 @@ class Preparation:
         return replace(
             found,
             epochs=epochs,
-            words=[*found.words, f"trainer.max_epochs={epochs}"],
+            overrides=[*found.overrides, f"trainer.max_epochs={epochs}"],
             notes=[*found.notes, f"trainer.max_epochs={epochs}, for {cost}"],
         )
 
@@ -210,13 +201,18 @@ class Preparation:
             raise ConfigError(f"{family.name}: {ending.reason}")
         if ending.state != "complete":
             raise RunFailed(f"the family {family.name} cannot be trained: {ending.reason}")
-        found = Prepared(**ending.result)
-        return replace(found, words=[*changes, *found.words])
+        found = _prepared(ending.result)
+        return replace(found, overrides=[*changes, *found.overrides])
 
     def _smaller(self, family: Family, found: Prepared) -> str | None:
         """Return the override for smaller pictures; None where their size is given or unused."""
         if any(word.startswith("data.image_size=") for word in self.jobs.base):
             return None
-        if not _FROM_SCRATCH.isdisjoint(family.words):
+        if not _FROM_SCRATCH.isdisjoint(family.overrides):
             return _SMALLER
         return _SMALLER_TUNED if found.published and found.seconds > 0 else None
+
+
+def _prepared(plain: Mapping[str, Any]) -> Prepared:
+    """Read what a study keeps, of an earlier version as well."""
+    return Prepared(**{"overrides" if key == "words" else key: v for key, v in plain.items()})

@@ -20,8 +20,8 @@ from src.search.driver import Budget, Driver, TooManyFailures
 from src.search.pool import Engine, Pool, WorkersFail
 from src.search.pruning import make_pruner
 from src.search.samplers import check_sampler
-from src.search.space import Family
-from src.search.study import StudyBusy, StudyChanged, StudySpec, SweepStudy
+from src.search.space import Family, StudySpec
+from src.search.study import StudyBusy, StudyChanged, SweepStudy
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import slots, visible_gpus
 from src.sweeps.display import Display
@@ -38,16 +38,7 @@ _RUNNER = "src.sweeps.run_job:TrialRunner"
 
 
 class _Sweep:
-    """The parts of one sweep, joined.
-
-    Args:
-        settings: of the sweep.
-        command: command line of the sweep.
-        study: open.
-        families: that race.
-        base: overrides that all trials share.
-        interruption: installed.
-    """
+    """The parts of one sweep, joined; the study is open, and the interruption installed."""
 
     def __init__(
         self,
@@ -82,13 +73,7 @@ class _Sweep:
         )
 
     def run(self) -> SweepRecord:
-        """Run the sweep from the first trial to the winner.
-
-        Raises:
-            ConfigError: the pictures are others than those that the study began with.
-            Interrupted: a signal asked to stop; the same command goes on.
-            RunFailed: the sweep cannot go on.
-        """
+        """Run the sweep from the first trial to the winner; raises what `run_sweep` does."""
         settings, study, interruption = self._settings, self._study, self._interruption
         if study.recall("over") == self._target():
             return self.record()
@@ -97,12 +82,7 @@ class _Sweep:
         if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
         jobs = SweepJobs(
-            settings,
-            self._families,
-            self._base,
-            self._prepared,
-            self._parent.run_id,
-            changes_of=lambda number: study.facts(number).get("changes", ()),
+            settings, study, self._families, self._base, self._prepared, self._parent.run_id
         )
         pool = Pool(engine)
         status, reason = "FAILED", None
@@ -145,9 +125,7 @@ class _Sweep:
             # With all of the budget: an answer that is late for the race is better than none.
             self._race(pool, jobs, self._clock.left, 1)
 
-        preparation = Preparation(
-            self._study, pool, self._clock, jobs, self._display.show, self._check
-        )
+        preparation = Preparation(pool, self._clock, jobs, self._display.show, self._check)
         preparation.run(list(self._families.values()), self._prepared, begin)
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         if not affordable:
@@ -178,9 +156,7 @@ class _Sweep:
 
     def _finals(self, pool: Pool, jobs: SweepJobs) -> None:
         self._clock.settle()
-        finals = Finals(
-            self._settings,
-            self._study,
+        Finals(
             pool,
             jobs,
             show=self._display.show,
@@ -188,8 +164,7 @@ class _Sweep:
             observers=(self._display, self._parent),
             interrupted=lambda: self._interruption.pending,
             seconds_left=self._clock.left,
-        )
-        finals.run()
+        ).run()
         self._clock.settle()
 
     def _enqueue(self, names: Sequence[str]) -> None:
@@ -294,7 +269,6 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
 def _study_spec(
     settings: SweepSettings, families: Sequence[Family], base: Sequence[str]
 ) -> StudySpec:
-    pruner = settings.pruner
     epochs = settings.trainer.max_epochs
     return StudySpec(
         name=settings.study,
@@ -309,27 +283,12 @@ def _study_spec(
         sampler=settings.sampler.name,
         startup_trials=settings.sampler.startup_trials,
         seed=settings.seed,
-        pruner=make_pruner(
-            pruner.name,
-            min_epochs=pruner.min_epochs,
-            max_epochs=epochs if isinstance(epochs, int) else 30,
-            reduction_factor=pruner.reduction_factor,
-            across_families=pruner.across_families,
-            p_threshold=pruner.p_threshold,
-        ),
+        pruner=make_pruner(settings.pruner, epochs if isinstance(epochs, int) else 30),
     )
 
 
 def _engine(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
-    """Return what starts the workers of a sweep, and the threads that each of them has.
-
-    Args:
-        settings: of the sweep.
-        folder: for the workers' output.
-
-    Raises:
-        ConfigError: the settings ask for more than there is.
-    """
+    """Return what runs the workers of a sweep, and the threads that each of them has."""
     workers, devices = settings.workers, settings.trainer.devices
     use_gpus = settings.trainer.accelerator != "cpu"
     try:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ class TrialRunner:
             if key.startswith(_CHOSEN) and value != before[key]
         }
         result = Prepared(
-            words=[override_of(key, value) for key, value in chosen.items()],
+            overrides=[override_of(key, value) for key, value in chosen.items()],
             epochs=found.epochs,
             seconds_per_epoch=found.seconds_per_epoch,
             published=origin_of(settings).start in ("frozen", "fine-tuned"),
@@ -209,9 +210,8 @@ class TrialRunner:
         return data
 
 
-def device_runner() -> TrialRunner:
-    """Return the runner of a process that trains on several devices."""
-    return TrialRunner(spawns=False)
+# The runner of a process that trains on several devices.
+device_runner = partial(TrialRunner, spawns=False)
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from src.search.driver import Budget, Driver
 from src.search.jobs import Job
 from src.search.loop import Observer
 from src.search.pool import Pool
+from src.search.space import StudySpec
 from src.search.storage import open_database
-from src.search.study import StudyBusy, StudySpec, SweepStudy
+from src.search.study import StudyBusy, SweepStudy
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
 from tests.search.postgres import PASSWORD, Postgres
@@ -78,8 +79,8 @@ def test_a_driver_on_another_machine_keeps_others_out_until_it_is_gone(
             other.kill()
     with pytest.raises(StudyBusy, match="wait a minute if it is dead"):
         open_study()
-    monkeypatch.setattr("src.search.lease._LASTS_SECONDS", 0.0)
-    monkeypatch.setattr("src.search.lease._WATCH_SECONDS", 0.0)
+    monkeypatch.setattr("src.search.storage._LASTS_SECONDS", 0.0)
+    monkeypatch.setattr("src.search.storage._WATCH_SECONDS", 0.0)
     open_study().close()
 
 

@@ -15,8 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
-from src.search.lease import StudyBusy
-from src.search.storage import Journal, translated_errors
+from src.search.storage import Journal, StudyBusy, translated_errors
 from src.storage.digests import line_content
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,7 +18,7 @@ import pytest
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING
 from src.search import storage as storages
-from src.search.lease import Lease
+from src.search.storage import Lease
 from src.search.study import StudyBusy, StudyChanged, SweepStudy
 from tests.search.studies import CONDITIONS, NUMBERS, family, plan, run, value_of
 
@@ -262,7 +262,7 @@ def test_a_lease_ends_with_its_machine_a_minute_later(monkeypatch: pytest.Monkey
     with pytest.raises(StudyBusy, match="by process 7 on elsewhere"):
         Lease("s", kept.get, remember).take()
     kept["driver"]["at"] -= 31
-    monkeypatch.setattr("src.search.lease._WATCH_SECONDS", 0.0)
+    monkeypatch.setattr("src.search.storage._WATCH_SECONDS", 0.0)
     lease = Lease("s", kept.get, remember)
     lease.take()
     taken = dict(kept["driver"])

@@ -64,7 +64,7 @@ def test_a_trial_is_a_run_like_any_other(tmp_path: Path, monkeypatch: pytest.Mon
     known = Prepared(**ending.result)
     # About what describing all pictures takes, estimated from a few of them.
     assert 0 < known.seconds_per_epoch < 60
-    assert known.words == [] and known.epochs == 1 and not known.published
+    assert known.overrides == [] and known.epochs == 1 and not known.published
     name = "race-000-handcrafted"
     train = Train(places, name, {}, "0" * 32, "val/accuracy", "maximize")
     ending = runner(Job(plain_task(train), overrides=words), heard)

@@ -10,6 +10,7 @@ from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import TrialRecord
 from src.sweeps.finalists import Finals, kept_finalists
+from src.sweeps.tasks import SweepJobs
 
 
 def test_finalists_are_ranked_by_their_mean_and_those_without_one_come_last() -> None:
@@ -50,7 +51,7 @@ class Study:
                 "cnn",
                 "complete",
                 {},
-                words=(f"n={number}",),
+                overrides=(f"n={number}",),
                 objectives=(0.9 - 0.1 * number,),
                 seconds=seconds,
                 run_dir=f"run-{number}",
@@ -72,9 +73,10 @@ class Slots:
 def finals(study: Study, left: float | None, slots: int = 2) -> tuple[Finals, list[str]]:
     settings = read_sweep_settings(["evaluate_test=false", "study=s"], "default")
     said: list[str] = []
-    pool, jobs = Slots(slots), None
-    made: Any = Finals(settings, study, pool, jobs, show=said.append, seconds_left=left)  # type: ignore[arg-type]
-    return made, said
+    pool: Any = Slots(slots)
+    anything: Any = study
+    jobs = SweepJobs(settings, anything, {}, (), {}, "0" * 32)
+    return Finals(pool, jobs, show=said.append, seconds_left=left), said
 
 
 @pytest.mark.parametrize(

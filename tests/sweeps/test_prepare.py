@@ -35,7 +35,7 @@ class Answers:
         job = self.jobs[-1]
         found = self.cost(list(job.overrides))
         failed = found.pop("failed", None)
-        result = {"words": ["data.batch_size=64"], "epochs": 12, "notes": []} | found
+        result = {"overrides": ["data.batch_size=64"], "epochs": 12, "notes": []} | found
         ending = Ending("failed", result=failed, reason="no such thing")
         yield Event(0, job, Ending("complete", result=result) if failed is None else ending, 0.1)
 
@@ -43,9 +43,9 @@ class Answers:
 def preparation(pool: Any, seconds: float | None, *base: str) -> Preparation:
     clock = Clock(seconds, finals=False, earlier=0, note=lambda _: None, now=lambda: 0.0)
     settings = read_sweep_settings(["study=s", "output_dir=out"], "default")
-    jobs = SweepJobs(settings, {}, base, {}, "0" * 32, lambda _: ())
     study: Any = None
-    return Preparation(study, pool, clock, jobs, print, lambda: None)
+    jobs = SweepJobs(settings, study, {}, base, {}, "0" * 32)
+    return Preparation(pool, clock, jobs, print, lambda: None)
 
 
 def family(name: str, *words: str) -> Family:
@@ -66,7 +66,7 @@ def test_what_fits_stays_as_it_is_and_the_pool_is_told_how_long_it_may_measure()
     pool = Answers(of_size(1.0, 0.2))
     found = preparation(pool, 100).measure(family("cnn"))
     assert (found.epochs, found.seconds, found.affordable) == (12, 12.0, True)
-    assert found.words == ["data.batch_size=64"] and not found.notes
+    assert found.overrides == ["data.batch_size=64"] and not found.notes
     assert len(pool.jobs) == 1 and pool.jobs[0].task["seconds"] == pytest.approx(35)
 
 
@@ -78,14 +78,14 @@ def test_without_a_limit_everything_is_affordable() -> None:
 
 def test_smaller_pictures_come_before_fewer_epochs() -> None:
     found = preparation(Answers(of_size(20, 4)), 100).measure(family("cnn"))
-    assert found.words == ["data.image_size=64", "data.batch_size=64"]
+    assert found.overrides == ["data.image_size=64", "data.batch_size=64"]
     assert found.epochs == 12 and found.affordable
     assert "data.image_size=64" in found.notes[-1]
 
 
 def test_then_it_gets_the_epochs_that_fit() -> None:
     found = preparation(Answers(of_size(40, 10)), 100).measure(family("fcn"))
-    assert found.epochs == 5 and found.words[-1] == "trainer.max_epochs=5" and found.affordable
+    assert found.epochs == 5 and found.overrides[-1] == "trainer.max_epochs=5" and found.affordable
 
 
 def test_a_size_that_somebody_gave_is_kept() -> None:
@@ -106,7 +106,7 @@ def test_a_tuned_network_is_worth_a_single_epoch_of_smaller_pictures() -> None:
     tuned = family("efficientnet_lite0", "model=efficientnet_lite0", "recipe=finetune")
     found = preparation(Answers(cost), 100).measure(tuned)
     assert found.affordable and found.epochs == 1
-    assert "model.input_size=160" in found.words
+    assert "model.input_size=160" in found.overrides
 
 
 def test_pictures_that_cannot_be_described_in_time_leave_the_frozen_networks_out() -> None:

@@ -52,7 +52,7 @@ def test_every_familys_own_configuration_is_one_of_its_space(family: str) -> Non
     words = overrides_of(
         found, [], {p.key: own[p.key] for p in found.parameters if p.applies(known)}
     )
-    assert read_run_settings(words) == read_run_settings(found.words)
+    assert read_run_settings(words) == read_run_settings(found.overrides)
     assert (SWEEPS / "spaces" / f"{family}.yaml").read_text().startswith("# ")
 
 

@@ -161,8 +161,7 @@ def run_in_process(runner_path: str, job: Job, channel: Channel) -> Ending:
 
     Args:
         runner_path: see `LocalEngine`.
-        job: to run.
-        channel: of the job.
+        job, channel: as of a `Runner`.
     """
     ours, process = _start(runner_path, encode(job).decode())
     try:
@@ -185,12 +184,7 @@ def run_in_process(runner_path: str, job: Job, channel: Channel) -> Ending:
 
 
 def _start(*arguments: str, **options: Any) -> tuple[Connection, subprocess.Popen[bytes]]:
-    """Start this module, out of reach of Ctrl-C; return the connection to it, and its process.
-
-    Args:
-        arguments: see the top of this module, without the descriptor.
-        options: of `subprocess.Popen`.
-    """
+    """Start this module, out of reach of Ctrl-C; return the connection to it, and its process."""
     ours, theirs = Pipe()
     with theirs:
         descriptor = theirs.fileno()

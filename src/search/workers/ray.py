@@ -163,11 +163,7 @@ class RayEngine:
         self._ray.kill(self._actors.pop(slot))
 
     def _check(self) -> None:
-        """Check that the cluster's head answers; without it Ray ends this process in a minute.
-
-        Raises:
-            WorkersFail: it does not.
-        """
+        """Raise WorkersFail without the cluster's head, when Ray ends this process in a minute."""
         try:
             _try_connection(self._address)
         except OSError as error:
@@ -190,11 +186,8 @@ class RayEngine:
 class _Slot:
     """The actor of a slot: a worker process on its node, begun by the first `receive`.
 
-    Args:
-        runner_path: see `LocalEngine`.
-        log: where the worker's output goes, in the folder that holds the sign of the driver.
-        mark: content of that sign.
-        current: the driver's current folder, so that relative paths mean the same.
+    The worker runs in the driver's current folder, so that relative paths mean the same, and its
+    output goes to `log`, beside the driver's sign, whose content is `mark`.
     """
 
     def __init__(self, runner_path: str, log: str, mark: str, current: str) -> None:
@@ -241,11 +234,7 @@ class _Slot:
 
 
 def _connect(address: str | None) -> Any:
-    """Return Ray, connected.
-
-    Raises:
-        ValueError: see `RayEngine`.
-    """
+    """Return Ray, connected; ValueError as of `RayEngine`."""
     try:
         import ray
     except ImportError:

@@ -17,11 +17,8 @@ _CORES_A_WORKER = 4
 
 @dataclass(frozen=True)
 class Slot:
-    """The devices and threads of one worker.
-
-    Attributes:
-        devices: the GPUs it sees, as CUDA_VISIBLE_DEVICES lists them; None for what there is.
-        threads: of the CPU.
+    """The GPUs that a worker sees, as CUDA_VISIBLE_DEVICES lists them (None for what there is),
+    and its threads of the CPU.
     """
 
     devices: str | None
@@ -30,12 +27,9 @@ class Slot:
 
 @dataclass(frozen=True)
 class Share:
-    """The slots that a cluster is divided into.
+    """So many slots of a cluster, with threads for each process of a trial.
 
-    Attributes:
-        count: slots.
-        threads: of each process of a trial.
-        cpus, gpus: that Ray reserves for a slot, possibly fractions.
+    Ray reserves `cpus` and `gpus`, possibly fractions, for each slot.
     """
 
     count: int
@@ -103,8 +97,7 @@ def share(
     Without a count there are as many as fit; more than fit wait until Ray finds room for them.
 
     Args:
-        workers: as in `slots`.
-        devices: of one trial, on one node.
+        workers, devices: as of `slots`, on one node.
         nodes: CPUs and GPUs of each.
         use_gpus: if there are any.
 
