@@ -27,7 +27,7 @@ from benchmarks.simulated_pool import SimulatedPool
 from benchmarks.table import Row
 from src.config.sweep import SweepSettings, read_sweep_settings
 from src.records.trials import TrialRecord
-from src.search.driver import Budget, Driver
+from src.search.driver import Driver
 from src.search.jobs import Job
 from src.search.loop import Observer
 from src.search.pruning import make_pruner
@@ -88,7 +88,7 @@ def _share(recorded: list[dict[str, Any]], seed: int, usual: SweepSettings) -> f
         Driver(
             study,
             SimulatedPool(_SLOTS),
-            budget=Budget(trials=len(recorded)),
+            trials=len(recorded),
             metrics=("val/accuracy",),
             job_of=table.job_of,
             observers=[watcher],

@@ -25,10 +25,8 @@ def study_pages(
 ) -> tuple[WSGIApplication, str]:
     """Return an application that shows a study, and the path of the study's page.
 
-    Args:
-        study: its name.
-        folder: with its journal, unless there is the `url` of a database that holds it.
-        hosts: values of the Host header that are answered.
+    The study is in a database (`url`) or in the journal of its folder; `hosts` are the values of
+    the Host header that are answered.
 
     Raises:
         ValueError: there is no such study, its storage does not answer, or optuna-dashboard is not

@@ -1,7 +1,6 @@
-"""Proposals: Optuna's samplers, made anew for each trial, and the families that they draw from.
+"""Optuna's samplers, made anew for each trial from (seed, number of the trial).
 
-A sampler that is made from (seed, number of the trial), and otherwise only reads the study, draws
-the same after an interruption as without one.
+They draw the same after an interruption as without one.
 """
 
 from __future__ import annotations
@@ -39,22 +38,19 @@ _LEAST_STARTUP = 3
 def check_sampler(name: str, families: Sequence[Family], objectives: int) -> None:
     """Raise ValueError for what a sampler cannot do; the message says what, and the remedy."""
     if name in _ONE_PLAIN_SPACE:
-        if len(families) > 1 or families[0].conditional:
+        if len(families) > 1 or any(parameter.when for parameter in families[0].parameters):
             raise ValueError(
                 f"sampler={name} takes a single family whose keys have no conditions: name one "
                 "family, fix the keys that others depend on, or say sampler=tpe"
             )
         if not families[0].parameters:
             raise ValueError(f"sampler={name} has nothing to choose: no key is searched")
-    if name == "grid":
         for parameter in families[0].parameters:
-            if not (parameter.choices or parameter.step or parameter.whole):
+            if name == "grid" and not (parameter.choices or parameter.step or parameter.whole):
                 raise ValueError(
                     f"sampler=grid needs choices or a step for {parameter.key}, a range of floats"
                 )
-    if name == "cmaes":
-        for parameter in families[0].parameters:
-            if parameter.choices:
+            if name == "cmaes" and parameter.choices:
                 raise ValueError(f"sampler=cmaes takes numbers only, and {parameter.key} is none")
     if objectives > 1 and name not in ("tpe", "nsga2", "random", "grid", "qmc"):
         raise ValueError(f"sampler={name} takes one metric: say sampler=nsga2 or sampler=tpe")

@@ -32,7 +32,6 @@ class Parameter:
         low, high: bounds, both included.
         log: whether to draw the logarithm evenly.
         step: between values; None for any float, and for every whole number.
-        whole: whether the values are whole numbers.
         when: other keys of the family with the values that they must have; the parameter is unused
             where they have others.
     """
@@ -97,10 +96,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of candidate: what all of its configurations share, and what is searched.
+    """A kind of candidate, named as its file in sweeps/spaces/ is.
 
     Attributes:
-        name: of its file in sweeps/spaces/.
         overrides: what all of its configurations share.
         parameters: each after those that its conditions read.
         constants: values of keys that conditions read and that are not searched.
@@ -110,11 +108,6 @@ class Family:
     overrides: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     constants: Mapping[str, Value]
-
-    @property
-    def conditional(self) -> bool:
-        """Whether some parameter is unused in some configurations."""
-        return any(parameter.when for parameter in self.parameters)
 
     def draw(self, trial: BaseTrial) -> dict[str, Value]:
         """Return what the trial's sampler chooses for each key that is used."""
@@ -159,13 +152,10 @@ class StudySpec:
     """What makes a study this study, and how it proposes.
 
     Attributes:
-        families: that race.
         directions: "maximize" or "minimize", one a metric.
         identity: plain values that must not change between starts.
         sampler: its name, as in `check_sampler`.
         startup_trials: random ones before the sampler learns, of all families together.
-        seed: of all draws.
-        pruner: see `make_pruner`.
     """
 
     name: str

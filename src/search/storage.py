@@ -1,9 +1,8 @@
 """Where a study is kept, a journal file that stays whole or a database, and by which driver.
 
-The format of the journal is that of `optuna.storages.journal.JournalFileBackend`, one JSON
-operation a line, so that Optuna's own tools open it; each line ends with its checksum, which they
-ignore. That class is poisoned for good by a torn last line (a power cut, a full disk); here such a
-line is cut off when the file is opened, and a failed write is taken back.
+The journal is that of `optuna.storages.journal.JournalFileBackend`, which Optuna's own tools open;
+each line ends with its checksum, which they ignore. That class is poisoned for good by a torn last
+line (a power cut, a full disk), which is cut off here; and a failed write is taken back.
 """
 
 from __future__ import annotations
@@ -42,10 +41,9 @@ _LOOK_SECONDS = 1.0
 
 
 class Journal(BaseJournalBackend):
-    """The file behind Optuna's journal storage. One process writes; others may read.
+    """The file behind Optuna's journal storage, made where it is missing.
 
-    Args:
-        path: of the file; made where it is missing.
+    One process writes; others may read.
 
     Raises:
         ValueError: a line before the last is damaged.
@@ -72,11 +70,7 @@ class Journal(BaseJournalBackend):
                     raise self._damaged(log_number_from + number + 1, error) from error
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write operations, all of them or none.
-
-        Raises:
-            OSError: there is no room; the file is as it was.
-        """
+        """Write operations, all or none: OSError without room, and the file is as it was."""
         lines = [checked_line(log) for log in logs]
         content = b"".join(lines)
         try:
@@ -133,11 +127,7 @@ def operation_of(line: bytes) -> dict[str, Any]:
 
 
 def open_database(url: str) -> BaseStorage:
-    """Return the storage behind a URL, as SQLAlchemy takes it.
-
-    Raises:
-        ValueError: it cannot be opened.
-    """
+    """Return the storage behind a URL, as SQLAlchemy takes it; ValueError if it does not open."""
     if url.startswith("sqlite"):
         options: dict[str, Any] = {"connect_args": {"timeout": _PATIENCE_SECONDS}}
     else:  # a connection that was cut meanwhile is replaced before it is used
@@ -163,11 +153,7 @@ class Lease:
     A driver that died is known at once on its own machine, and elsewhere after a minute. Of two
     that begin in the same moment the one that renews first steps back. Clocks of two machines
     differ, and one that is set jumps: a driver that seems silent is watched before it counts as
-    dead.
-
-    Args:
-        name: of the study.
-        recall, remember: read and write a plain value of the study.
+    dead. `recall` and `remember` read and write a plain value of the study.
     """
 
     def __init__(

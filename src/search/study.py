@@ -31,11 +31,7 @@ class StudyChanged(ValueError):
 
 
 class SweepStudy:
-    """The one writer of a study.
-
-    Args:
-        folder: of the study; made where it is missing.
-        storage: URL of a database; None for a journal in `folder`.
+    """The one writer of a study, in the database with this URL or a journal in its folder.
 
     Raises:
         StudyBusy: another process drives it.
@@ -217,10 +213,9 @@ class SweepStudy:
     def pruned(self, number: int, reason: str) -> None:
         """End a trial that was stopped."""
         self.note(number, reason=reason)
-        with translated_errors():
-            # What `Study.tell` does; a study of several objectives has no such value.
-            curve = self._frozen(number).intermediate_values
-            values = [curve[max(curve)]] if curve and len(self.spec.directions) == 1 else None
+        # What `Study.tell` does; a study of several objectives has no such value.
+        curve = self._frozen(number).intermediate_values
+        values = [curve[max(curve)]] if curve and len(self.spec.directions) == 1 else None
         self._end(number, TrialState.PRUNED, values)
 
     def failed(self, number: int, reason: str) -> None:
@@ -237,8 +232,7 @@ class SweepStudy:
 
     def trial(self, number: int) -> TrialRecord:
         """Return one trial as it stands."""
-        with translated_errors():
-            return self._record(self._frozen(number))
+        return self._record(self._frozen(number))
 
     def trials(self) -> list[TrialRecord]:
         """Return all that have begun, by number."""
@@ -246,8 +240,7 @@ class SweepStudy:
 
     def facts(self, number: int) -> dict[str, Any]:
         """Return what was noted of a trial."""
-        with translated_errors():
-            return dict(self._frozen(number).user_attrs)
+        return dict(self._frozen(number).user_attrs)
 
     def best(self) -> TrialRecord | None:
         """Return the best complete trial by the first metric, the first of equal ones."""
@@ -269,7 +262,8 @@ class SweepStudy:
             return self._study.get_trials(deepcopy=False)
 
     def _frozen(self, number: int) -> FrozenTrial:
-        return self._storage.get_trial(self._id(number))
+        with translated_errors():
+            return self._storage.get_trial(self._id(number))
 
     def _id(self, number: int) -> int:
         if number not in self._ids:

@@ -47,9 +47,7 @@ class Display(Observer):
     are only noted, and `tick` draws, at most four times a second.
 
     Args:
-        stream: to write to; standard error by default.
         metric: key of the first metric.
-        families: in the race.
         best: the best trial of earlier starts.
         steps: what a trial reports after, "epochs" or "folds".
         clock: seconds of a clock that only moves forward.

@@ -77,7 +77,6 @@ def default_values(family: Family, base: Sequence[str]) -> dict[str, Value]:
 
 
 def _space_files() -> dict[str, Path]:
-    """The file of each family, of the project and of the plugins."""
     folders = (*plugin_folders("sweeps", "spaces"), _SPACES)  # a name of ours stays ours
     return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
 
@@ -97,15 +96,15 @@ def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Famil
     overrides = tuple(file.get("words") or ())
     given = {word.partition("=")[0] for word in base}
     known = _known([*overrides, *base])
-    for key in space:
-        if key not in known and not _somewhere(key, space, [*overrides, *base]):
+    parameters = []
+    for parameter in parse_space(space):
+        key = parameter.key
+        # A key may exist under the options alone that its conditions name.
+        chosen = [override_of(other, allowed[0]) for other, allowed in parameter.when]
+        if key not in known and not (chosen and key in _known([*overrides, *base, *chosen])):
             raise ValueError(f"{key}: there is no such key{nearest(key, known)}")
-    parameters = [
-        parameter
-        for parameter in parse_space(space)
-        if parameter.key not in given
-        and (search is None or any(fnmatchcase(parameter.key, one) for one in search))
-    ]
+        if key not in given and (search is None or any(fnmatchcase(key, one) for one in search)):
+            parameters.append(parameter)
     searched = {parameter.key for parameter in parameters}
     looked_at = {key for parameter in parameters for key, _ in parameter.when}
     constants = {key: known[key] for key in looked_at - searched if key in known}
@@ -115,21 +114,6 @@ def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Famil
         if all(constants.get(key, allowed[0]) in allowed for key, allowed in parameter.when)
     ]
     return Family(name, overrides, tuple(possible), constants)
-
-
-def _somewhere(key: str, space: Mapping[str, Any], overrides: Sequence[str]) -> bool:
-    """Return whether the key exists under the options that its conditions name."""
-    for spec in space[key] if isinstance(space[key], list) else [space[key]]:
-        when = spec.get("when") if isinstance(spec, Mapping) else None
-        if not when:
-            return False
-        chosen = [
-            override_of(other, value[0] if isinstance(value, list) else value)
-            for other, value in when.items()
-        ]
-        if key not in _known([*overrides, *chosen]):
-            return False
-    return True
 
 
 def _known(overrides: Sequence[str]) -> dict[str, Any]:

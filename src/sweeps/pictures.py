@@ -72,27 +72,21 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
     )
     held_out = _validation_pictures(source.given_parts, count, settings)
     given = any(word.lstrip("+~").startswith(("cv.", "pruner")) for word in overrides)
-    if (
-        held_out >= _LEAST_VALIDATION
-        or given
-        or settings.cv.folds
-        or settings.pruner.name != "asha"
-    ):
+    usual = not settings.cv.folds and settings.pruner.name == "asha"
+    if held_out >= _LEAST_VALIDATION or given or not usual:
         return ChosenFamilies(names, reason)
-    return ChosenFamilies(
-        names,
-        f"{reason}\n  judged on five folds, for a validation part of {held_out} pictures tells "
-        "little; cv.folds=null judges on that part",
-        _FOLDS,
+    reason += (
+        f"\n  judged on five folds, for a validation part of {held_out} pictures tells "
+        "little; cv.folds=null judges on that part"
     )
+    return ChosenFamilies(names, reason, _FOLDS)
 
 
 def check_pictures(settings: SweepSettings, study: SweepStudy) -> None:
     """Refuse to go on with a study on other pictures than those that it began with.
 
-    Trials are compared on the same pictures, which are identified by their place in the list of
-    all. Workers of a cluster may be the only ones to have the pictures, so there nothing is
-    checked.
+    Trials are compared on the same pictures, identified by their place in the list of all. Workers
+    of a cluster may be the only ones to have the pictures, so there nothing is checked.
 
     Raises:
         ConfigError: contents, labels, classes or order are others, or the pictures are not there.

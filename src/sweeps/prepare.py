@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from src.config.checks import ConfigError
 from src.machine.failures import RunFailed
 from src.reporting.formatting import duration
-from src.search.loop import run_single
-from src.search.pool import Pool
+from src.search.loop import Pool, run_single
 from src.search.space import Family
 from src.sweeps.tasks import Prepared, SweepJobs
 
@@ -43,8 +42,7 @@ class Clock:
     """Counts the seconds of a sweep from its first start on, without pauses.
 
     Args:
-        budget: seconds in all; None for no limit.
-        finals: whether a share of them is kept for the finalists.
+        budget: seconds in all, of which `finals` keeps a share for finalists; None for no limit.
         earlier: seconds that earlier starts took.
         note: called with the seconds so far, every few seconds.
         now: seconds of a clock that only moves forward.
@@ -115,26 +113,17 @@ class Preparation:
     show: Callable[[str], None]
     check: Callable[[], None]
 
-    def run(
-        self,
-        families: Sequence[Family],
-        found: dict[str, Prepared],
-        begin: Callable[[str], None],
-    ) -> None:
+    def run(self) -> Iterator[str]:
         """Find out what the families take, one after another on an otherwise idle machine.
 
-        Args:
-            families: of the sweep.
-            found: gets what was found, by family.
-            begin: runs the first trial of a family before the others are measured, where that takes
-                next to nothing, as with features of a frozen network that are known by then.
+        Yield a family of which the first trial is to run before the others are measured, since it
+        takes next to nothing, as with features of a frozen network that are known by then.
         """
-        kept = self.jobs.study.recall("prepared") or {}
+        kept, found = self.jobs.study.recall("prepared") or {}, self.jobs.prepared
         known = {name: _prepared(plain) for name, plain in kept.items()}
-        if any(family.name not in known for family in families):
+        if not self.jobs.families.keys() <= known.keys():
             self.pool.gather(_GATHER_SECONDS, self.check)
-        for family in families:
-            name = family.name
+        for name, family in self.jobs.families.items():
             ready = any(one.affordable for one in found.values())
             if name not in known and ready and self.clock.trials_wait:
                 self.show(f"{name}: left out, so that the others have time for trials")
@@ -150,9 +139,10 @@ class Preparation:
             if not found:
                 for line in known[name].data:
                     self.show(f"data: {line}")
-            found[name] = known[name]
-            if found[name].immediate and not self.jobs.study.trials():
-                begin(name)
+            found[name] = one = known[name]
+            immediate = one.affordable and one.published and one.seconds == 0
+            if immediate and not self.jobs.study.trials():
+                yield name
 
     def measure(self, family: Family) -> Prepared:
         """Return what the family's own configuration takes, made to fit where it does not.
@@ -173,8 +163,7 @@ class Preparation:
             return found
         if frozen:
             took = duration(found.seconds)
-            note = f"left out: describing the pictures would take {took} of this budget"
-            return replace(found, affordable=False, notes=[*found.notes, note])
+            return _left_out(found, f"describing the pictures would take {took} of this budget")
         smaller = self._smaller(family, found)
         if smaller is not None:
             found = self._measured(family, (smaller,), measuring)
@@ -185,8 +174,8 @@ class Preparation:
         cost = f"{times}{found.epochs} epochs would take {duration(found.seconds)}"
         epochs = int(allowance / (found.seconds_per_epoch * found.trainings))
         if epochs < min(_LEAST_EPOCHS if from_scratch else _LEAST_PRETRAINED, found.epochs):
-            note = f"left out: {cost}, and a trial may take {duration(allowance)} of this budget"
-            return replace(found, affordable=False, notes=[*found.notes, note])
+            limit = f"a trial may take {duration(allowance)} of this budget"
+            return _left_out(found, f"{cost}, and {limit}")
         return replace(
             found,
             epochs=epochs,
@@ -211,6 +200,10 @@ class Preparation:
         if not _FROM_SCRATCH.isdisjoint(family.overrides):
             return _SMALLER
         return _SMALLER_TUNED if found.published and found.seconds > 0 else None
+
+
+def _left_out(found: Prepared, why: str) -> Prepared:
+    return replace(found, affordable=False, notes=[*found.notes, f"left out: {why}"])
 
 
 def _prepared(plain: Mapping[str, Any]) -> Prepared:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,13 @@ from src.machine.failures import RunFailed
 from src.machine.interruption import Interrupted, Interruption
 from src.machine.parallel import available_cores
 from src.records.trials import SweepRecord
-from src.search.driver import Budget, Driver, TooManyFailures
-from src.search.pool import Engine, Pool, WorkersFail
+from src.search.driver import Driver, TooManyFailures
+from src.search.jobs import Engine, WorkersFail
+from src.search.loop import Pool
 from src.search.pruning import make_pruner
 from src.search.samplers import check_sampler
 from src.search.space import Family, StudySpec
-from src.search.study import StudyBusy, StudyChanged, SweepStudy
+from src.search.study import StudyBusy, SweepStudy
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import slots, visible_gpus
 from src.sweeps.display import Display
@@ -107,7 +109,10 @@ class _Sweep:
             raise RunFailed(reason) from error
         finally:
             pool.close()
-            record = None if interruption.insisted else self._record_if_readable()
+            record = None
+            if not interruption.insisted:
+                with suppress(StudyBusy):  # its storage does not answer
+                    record = self.record()
             self._parent.finish(status, reason, record)
         return self.record()
 
@@ -119,14 +124,11 @@ class _Sweep:
 
     def _prepare(self, pool: Pool, jobs: SweepJobs) -> None:
         """Find out what the families take, and enqueue their own configurations."""
-
-        def begin(name: str) -> None:
+        preparation = Preparation(pool, self._clock, jobs, self._display.show, self._check)
+        for name in preparation.run():
             self._enqueue([name])
             # With all of the budget: an answer that is late for the race is better than none.
             self._race(pool, jobs, self._clock.left, 1)
-
-        preparation = Preparation(pool, self._clock, jobs, self._display.show, self._check)
-        preparation.run(list(self._families.values()), self._prepared, begin)
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         if not affordable:
             raise RunFailed(
@@ -144,11 +146,13 @@ class _Sweep:
         Driver(
             self._study,
             pool,
-            budget=Budget(trials, seconds, self._settings.budget.epochs),
             metrics=self._settings.metrics,
             job_of=jobs.trial,
             observers=(self._display, self._parent),
             affordable=self._affordable,
+            trials=trials,
+            seconds=seconds,
+            epochs=self._settings.budget.epochs,
             failure_limit=self._settings.failure_limit,
             interrupted=lambda: self._interruption.pending,
         ).race()
@@ -169,11 +173,8 @@ class _Sweep:
 
     def _enqueue(self, names: Sequence[str]) -> None:
         """Let the families' own configurations come before all others, each once."""
-        done: list[str] = self._study.recall("families_enqueued") or []
         for name in names:
-            if name not in done:
-                self._study.enqueue(name, default_values(self._families[name], self._base))
-                self._study.remember("families_enqueued", done := [*done, name])
+            self._study.enqueue(name, default_values(self._families[name], self._base))
 
     def _affordable(self, seconds: float | None) -> frozenset[str]:
         """Return the families of which a whole trial ends in so many seconds; None for no limit."""
@@ -191,13 +192,6 @@ class _Sweep:
             "finalists": [settings.finalists, settings.finalist_seeds],
             "test": settings.evaluate_test,
         }
-
-    def _record_if_readable(self) -> SweepRecord | None:
-        """Return the study as it stands; None if its storage does not answer."""
-        try:
-            return self.record()
-        except StudyBusy:
-            return None
 
     def record(self) -> SweepRecord:
         """Return the study as it stands."""
@@ -227,10 +221,7 @@ class _Sweep:
 def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: str) -> SweepRecord:
     """Run a study, or go on with it, and return what came of it.
 
-    Args:
-        settings: as `read_sweep_settings` reads them.
-        overrides: overrides of the command line that they came from.
-        config_name: of the sweep's file.
+    The settings are those that `read_sweep_settings` makes of the other arguments.
 
     Raises:
         ConfigError: the input is wrong, or the study is another one's.
@@ -254,7 +245,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         check_sampler(settings.sampler.name, families, len(settings.metrics))
         spec = _study_spec(settings, families, base)
         study = SweepStudy(settings.study_folder, spec, settings.storage)
-    except (StudyBusy, StudyChanged, ValueError) as error:
+    except ValueError as error:  # StudyBusy and StudyChanged as well
         raise ConfigError(f"{str(error).rstrip('.')}.") from error
     except OSError as error:
         reason = refusal(error, settings.study_folder) or str(error)

@@ -1,7 +1,6 @@
-"""What the workers of a sweep do: their tasks, and the jobs that carry them.
+"""What the workers of a sweep do: their tasks, and the jobs that carry them as plain values.
 
-A task travels in `Job.task` as plain values; the worker's runner reads it with `read_task`. The
-overrides of the run that it is about are those of the job.
+The overrides of the run that a task is about are those of its job.
 """
 
 from __future__ import annotations
@@ -56,15 +55,11 @@ class Prepare(_Task):
 
 @dataclass(frozen=True)
 class Train(_Task):
-    """Train a trial or a finalist as a tracked run.
+    """Train a trial or a finalist as a tracked run, or go on with the one in `resume`.
 
     The job reports the run's metrics, notes `run_id`, `run_dir` and the `fold_dir` of each fold,
-    and its result has the `run_dir`.
-
-    Attributes:
-        name, tags, parent_run_id: of the run in MLflow.
-        metric, direction: the first metric, and whether to "maximize" or to "minimize" it.
-        resume: folder of the run that goes on; None to begin anew.
+    and its result has the `run_dir`. Name, tags and parent are those in MLflow, `metric` is the
+    first one, and `direction` "maximize" or "minimize".
     """
 
     name: str
@@ -98,10 +93,9 @@ class Prepared:
         overrides: what all its trials share, beside the family's own.
         epochs: of a whole trial; 1 for what has no epochs.
         seconds_per_epoch: about what one of them takes in a slot.
-        trainings: that a trial consists of: its folds, where each costs as much as the first.
         published: whether it starts from published weights, which promise most a second.
         affordable: whether a trial fits into the time that the sweep has.
-        notes: what a person should know of it.
+        trainings: that a trial consists of: its folds, where each costs as much as the first.
         data: lines that describe the pictures at the size of this family.
     """
 
@@ -118,11 +112,6 @@ class Prepared:
     def seconds(self) -> float:
         """About what a whole trial takes."""
         return self.epochs * self.seconds_per_epoch * self.trainings
-
-    @property
-    def immediate(self) -> bool:
-        """Whether a trial takes next to nothing, and starts from published weights."""
-        return self.affordable and self.published and self.seconds == 0
 
 
 def plain_task(task: Task) -> dict[str, Any]:
@@ -154,7 +143,7 @@ class SweepJobs:
     study: SweepStudy
     families: Mapping[str, Family]
     base: Sequence[str]
-    prepared: Mapping[str, Prepared]
+    prepared: dict[str, Prepared]
     parent_run_id: str
 
     def prepare(self, family: Family, changes: Sequence[str], seconds: float | None) -> Job:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import optuna
 import pytest
@@ -13,14 +13,10 @@ from optuna.pruners import BasePruner, SuccessiveHalvingPruner
 
 from src.search.pruning import _Hyperband
 from src.search.space import FAMILY
-from tests.search.studies import pruner
+from tests.search.studies import pruner as make
 
 EPOCHS = 9
 curves = st.lists(st.floats(0, 1), min_size=EPOCHS, max_size=EPOCHS)
-
-
-def make(name: str, max_epochs: int = EPOCHS, **changes: Any) -> BasePruner:
-    return pruner(name, max_epochs, **changes)
 
 
 def trials(

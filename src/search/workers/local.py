@@ -58,14 +58,11 @@ class LocalEngine:
 
     def __init__(self, slots: Sequence[Slot], runner_path: str, log_dir: Path) -> None:
         self.slots = tuple(slots)
+        self.size = len(slots)
         self._runner = runner_path
         self._log_dir = log_dir
         self._workers: dict[int, WorkerProcess] = {}
         log_dir.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def size(self) -> int:
-        return len(self.slots)
 
     def start(self, slot: int) -> None:
         devices = self.slots[slot].devices
@@ -109,11 +106,8 @@ class LocalEngine:
 class WorkerProcess:
     """A worker process on this machine, and the connection to it.
 
-    Args:
-        runner_path: see `LocalEngine`.
-        log: where its output is appended.
-        variables: of its environment beside this process's own, set before torch is imported.
-        folder: that it runs in; None for the current one.
+    Its output is appended to `log`; `variables` are those of its environment beside this process's
+    own. It runs in `folder`, or the current one.
     """
 
     def __init__(
@@ -152,16 +146,12 @@ class WorkerProcess:
 
 
 def run_in_process(runner_path: str, job: Job, channel: Channel) -> Ending:
-    """Run a job in a process of its own, and pass its messages on.
+    """Run a job of a `Runner` in a process of its own, and pass its messages on.
 
     The processes that it starts by repeating its own command line, as Lightning does for further
     devices, take part in the job. On `Interrupted` they are asked to stop and get some seconds to
     do so. Devices that wait for each other for ever, because they stopped in different steps, are
     killed; the checkpoint of the last epoch is whole.
-
-    Args:
-        runner_path: see `LocalEngine`.
-        job, channel: as of a `Runner`.
     """
     ours, process = _start(runner_path, encode(job).decode())
     try:

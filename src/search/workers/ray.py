@@ -22,8 +22,7 @@ from typing import Any
 
 from src.config.sweep import WorkersSettings
 from src.machine.subprocesses import import_environment
-from src.search.jobs import Message, decode, encode
-from src.search.pool import WorkersFail
+from src.search.jobs import Message, WorkersFail, decode, encode
 from src.search.workers.local import WorkerProcess
 from src.search.workers.slots import THREAD_VARIABLES, share
 
@@ -45,9 +44,8 @@ class RayEngine:
     """Runs workers through Ray.
 
     Args:
-        workers: their `address` is that of the cluster, HOST:PORT; None for the one that
-            RAY_ADDRESS names or that runs on this machine, else one of this machine alone is
-            started.
+        workers: without an `address`, HOST:PORT, the cluster is the one that RAY_ADDRESS names or
+            that runs on this machine, else one of this machine alone is started.
         runner_path: see `LocalEngine`.
         folder: on a disk that all nodes share; each worker's output goes there.
         devices, use_gpus: see `share`.
@@ -74,6 +72,7 @@ class RayEngine:
         except ValueError:
             self._ray.shutdown()
             raise
+        self.size = self.share.count
         self._address = str(self._ray.get_runtime_context().gcs_address)
         self._checked = time.monotonic()
         self._is_lost = False
@@ -91,10 +90,6 @@ class RayEngine:
         )(_Slot)
         self._actors: dict[int, Any] = {}
         self._next: dict[int, Any] = {}  # references to what `receive` returns
-
-    @property
-    def size(self) -> int:
-        return self.share.count
 
     def start(self, slot: int) -> None:
         log = str(self._folder / f"worker-{slot}.log")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from src.config.sweep import WorkersSettings
+if TYPE_CHECKING:
+    from src.config.sweep import WorkersSettings
 
 __all__ = ["THREAD_VARIABLES", "Share", "Slot", "share", "slots", "visible_gpus"]
 
@@ -17,9 +19,7 @@ _CORES_A_WORKER = 4
 
 @dataclass(frozen=True)
 class Slot:
-    """The GPUs that a worker sees, as CUDA_VISIBLE_DEVICES lists them (None for what there is),
-    and its threads of the CPU.
-    """
+    """A worker's GPUs, as CUDA_VISIBLE_DEVICES lists them (None for what there is), and threads."""
 
     devices: str | None
     threads: int

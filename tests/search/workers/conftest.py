@@ -7,18 +7,17 @@ from typing import Any
 
 import pytest
 
-from src.search.pool import Pool
+from src.search.loop import Pool
 from src.search.workers.local import LocalEngine
 from src.search.workers.ray import RayEngine
 from src.search.workers.slots import Slot
-from tests.search.workers.pools import WORKERS
-from tests.search.workers.rays import ray_or_skip
+from tests.search.workers.pools import WORKERS, ray_or_skip
 
 _MIB = 2**20
 _ENGINES = ["local", pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.timeout(300)])]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes of one CPU and one pretended GPU each."""
     ray_or_skip()

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import psutil
+import pytest
 
 from src.config.sweep import WorkersSettings
 from src.search.jobs import Ending, Note, Report
-from src.search.pool import Event, Pool
-
-__all__ = ["RUNNER", "WORKERS", "answered", "begun", "endings", "gone", "wait_free", "wait_until"]
+from src.search.loop import Event, Pool
 
 RUNNER = "tests.search.runners:Tiny"
 WORKERS = WorkersSettings(engine="local", count=None, per_gpu=1, threads=None, address=None)
 _PATIENCE_SECONDS = 120.0
+
+
+def ray_or_skip() -> Any:
+    """The package; without it, and in a path that it cannot start from, the test is skipped."""
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    if any(letter.isspace() for letter in sys.executable):
+        pytest.skip("Ray cannot start Python from a path with a space in it")
+    return ray
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from src.search.jobs import Ending, Job, Note, Report
-from src.search.loop import run_single
-from src.search.pool import Pool, WorkersFail
+from src.search.jobs import Ending, Job, Note, Report, WorkersFail
+from src.search.loop import Pool, run_single
 from tests.search.workers.pools import (
     RUNNER,
     answered,
@@ -26,12 +25,14 @@ from tests.search.workers.pools import (
 
 @pytest.fixture
 def pool(make_pool: Callable[[str], Pool]) -> Pool:
-    return make_pool(RUNNER)
+    """With one worker, which is ready, and room for another."""
+    pool = make_pool(RUNNER)
+    pool.start(1)
+    wait_free(pool, 1)
+    return pool
 
 
 def test_what_a_job_sends_comes_in_order_and_the_worker_stays_warm(pool: Pool) -> None:
-    pool.start(1)
-    wait_free(pool, 1)
     pids = set()
     for number in range(3):
         job = Job({"number": number, "value": 0.5}, epochs=2)
@@ -54,8 +55,6 @@ def test_what_a_job_sends_comes_in_order_and_the_worker_stays_warm(pool: Pool) -
 
 
 def test_a_job_stops_where_it_is_told_to_and_a_fault_is_a_reason(pool: Pool) -> None:
-    pool.start(1)
-    wait_free(pool, 1)
     pool.give(0, Job({"value": 0.5}, epochs=9))
     ended = endings(pool, stop=lambda step: "behind" if step == 3 else None)[0]
     assert (ended.state, ended.reason) == ("pruned", "behind")
@@ -66,8 +65,6 @@ def test_a_job_stops_where_it_is_told_to_and_a_fault_is_a_reason(pool: Pool) -> 
 
 
 def test_an_answer_that_comes_too_late_is_not_the_next_jobs(pool: Pool) -> None:
-    pool.start(1)
-    wait_free(pool, 1)
     pool.give(0, Job({"value": 0.5}, epochs=9))
     (begin,) = begun(pool).values()
 
@@ -107,7 +104,6 @@ def test_an_idle_worker_that_is_killed_is_replaced_without_a_word(pool: Pool) ->
 
 
 def test_all_workers_are_waited_for_but_not_those_that_do_not_come(pool: Pool) -> None:
-    pool.start(1)
     began = time.monotonic()
     pool.gather(0.5, lambda: None)
     assert pool.free() == [0] and time.monotonic() - began >= 0.5
@@ -117,7 +113,6 @@ def test_all_workers_are_waited_for_but_not_those_that_do_not_come(pool: Pool) -
 
 
 def test_a_job_alone_is_given_once_more_if_its_worker_dies(pool: Pool, tmp_path: Path) -> None:
-    pool.start(1)
     marker = str(tmp_path / "died")
     ending = run_single(pool, Job({"do": "die_once", "marker": marker}), lambda: None)
     assert ending.state == "complete"
@@ -160,8 +155,6 @@ def test_jobs_are_interrupted_and_a_closed_pool_leaves_nobody(pool: Pool) -> Non
 
 
 def test_a_worker_that_does_not_listen_is_ended_and_replaced(pool: Pool) -> None:
-    pool.start(1)
-    wait_free(pool, 1)
     pool.give(0, Job({"do": "hang"}))
     begin = begun(pool)[0]
     (event,) = pool.abandon(0)

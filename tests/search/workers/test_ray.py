@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,25 @@ from typing import Any
 import psutil
 import pytest
 
-from src.search.jobs import Job
-from src.search.pool import Pool, WorkersFail
+from src.search.jobs import Job, WorkersFail
+from src.search.loop import Pool
 from src.search.workers.ray import RayEngine
-from tests.search.workers.pools import RUNNER, WORKERS, begun, endings, gone, wait_free, wait_until
-from tests.search.workers.rays import ray_or_skip
+from tests.search.workers.pools import (
+    RUNNER,
+    WORKERS,
+    begun,
+    endings,
+    gone,
+    ray_or_skip,
+    wait_free,
+    wait_until,
+)
 
 _ROOT = Path(__file__).resolve().parents[3]
 _MIB = 2**20
+# Whether there is a token in the home folder of whoever runs this should play no part.
+_ENVIRONMENT = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+_AGENTS = ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export")
 
 
 def _engine(address: str, folder: Path, *, use_gpus: bool = True) -> RayEngine:
@@ -60,13 +73,105 @@ class TestRefused:
             _engine(address, tmp_path)
 
 
+def _sweep(address: str, output_dir: Path, *words: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "src.sweep", "workers=ray", f"workers.address={address}"),
+        *(f"output_dir={output_dir}", "families=[mlp]", "budget.minutes=null", "pruner=none"),
+        *("runtime=float32", "tracking=none", "search=[optimizer.lr]", *words),
+    ]
+
+
+def _finished(command: list[str], folder: Path, trials: int) -> str:
+    """What a sweep printed that came to its end with so many trials."""
+    done = subprocess.run(
+        command, cwd=_ROOT, env=_ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads((folder / "sweep.json").read_text())
+    assert [trial["number"] for trial in record["trials"]] == list(range(trials))
+    assert {trial["state"] for trial in record["trials"]} == {"complete"}
+    return done.stdout + done.stderr
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+@contextmanager
+def _head(port: int) -> Iterator[None]:
+    """A cluster of one node with one CPU, all of which is killed at the end."""
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+        *(f"--port={port}", "--num-cpus=1", "--num-gpus=0"),
+        *("--include-dashboard=false", f"--object-store-memory={80 * _MIB}"),
+        # Ports that are not given are waited for, fifteen seconds and no more: too short for a
+        # machine that has other work.
+        *(f"--{name}-port={_free_port()}" for name in _AGENTS),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_ENVIRONMENT
+    ) as head:
+        try:
+            assert head.stdout is not None
+            said: list[str] = []
+            while "Ray runtime started" not in "".join(said):
+                said.append(head.stdout.readline())
+                assert said[-1], f"Ray does not start: {''.join(said)}"
+            yield
+        finally:
+            for process in [*psutil.Process(head.pid).children(recursive=True), head]:
+                with suppress(psutil.Error):
+                    process.kill()
+
+
+# Before there is the cluster of the tests below: two at the same time get into each other's way.
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_sweep_says_that_its_cluster_went_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    ray = ray_or_skip()
+    port = _free_port()
+    address = f"{ray.util.get_node_ip_address()}:{port}"
+    command = _sweep(
+        *(address, tmp_path, "budget.trials=2", "finalists=0", "trainer.max_epochs=30"),
+        "data.batch_size=16",
+    )
+    folder = tmp_path / "sweeps" / "default"
+    journal = folder / "study.journal"
+    with _head(port):
+        driver = subprocess.Popen(
+            command,
+            cwd=_ROOT,
+            env=_ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while not (journal.is_file() and '"op_code":7' in journal.read_text()):
+            assert driver.poll() is None, driver.communicate()
+            time.sleep(0.1)
+    _, error = driver.communicate(timeout=120)
+    assert driver.returncode == 1 and "Traceback" not in error, error
+    assert error.splitlines()[-1] == (
+        f"error: the Ray cluster {address} does not answer any more: Connection refused; "
+        "once it does, the same command goes on; each worker's output is in "
+        f"{folder / 'workers'}"
+    )
+    reported = journal.read_text().count('"op_code":7')
+
+    with _head(port):
+        _finished(command, folder, 2)
+    # No epoch that was known was trained again.
+    assert journal.read_text().count('"op_code":7') == 2 * 30 > reported
+
+
 def _actors(cluster: Any) -> dict[int, list[int]]:
     """The processes of actors on all nodes, each with its worker's."""
     found = {}
     for node in cluster.list_all_nodes():
         raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
         for actor in raylet.children():
-            with contextlib.suppress(psutil.Error):
+            with suppress(psutil.Error):
                 if " ".join(actor.cmdline()).startswith("ray::_Slot"):
                     found[actor.pid] = [child.pid for child in actor.children()]
     return found
@@ -91,8 +196,7 @@ class TestOnTwoNodes:
             assert signal.getsignal(signal.SIGTERM) is mine
         finally:
             signal.signal(signal.SIGTERM, before)
-        pool = Pool(engine)
-        try:
+        with closing(Pool(engine)) as pool:
             assert pool.size == 2
             pool.start()
             wait_free(pool, 2)
@@ -100,8 +204,6 @@ class TestOnTwoNodes:
                 pool.give(slot, Job({"seconds": 0.1}, epochs=2))
             facts = list(begun(pool, 2).values())
             assert all(end.state == "complete" for end in endings(pool, until=2).values())
-        finally:
-            pool.close()
         assert len({fact["node"] for fact in facts}) == 2
         assert [fact["CUDA_VISIBLE_DEVICES"] for fact in facts] == ["0", "0"]
         assert [fact["OMP_NUM_THREADS"] for fact in facts] == ["1", "1"]
@@ -112,8 +214,7 @@ class TestOnTwoNodes:
         assert "ray" not in "".join(capfd.readouterr()), "Ray printed"
 
     def test_a_killed_actor_costs_its_job_alone(self, cluster: Any, tmp_path: Path) -> None:
-        pool = Pool(_engine(cluster.address, tmp_path, use_gpus=False))
-        try:
+        with closing(Pool(_engine(cluster.address, tmp_path, use_gpus=False))) as pool:
             pool.start()
             wait_free(pool, 2)
             for slot in (0, 1):
@@ -127,25 +228,19 @@ class TestOnTwoNodes:
             assert [end.state for end in ends.values()] == ["complete"]
             wait_until(lambda: gone(worker), 10, "a worker outlived its actor")
             wait_free(pool, 2)  # a new one took its place
-        finally:
-            pool.close()
 
     def test_a_node_that_does_not_share_the_folder_is_named(
         self, cluster: Any, tmp_path: Path
     ) -> None:
-        pool = Pool(_engine(cluster.address, tmp_path))
-        (tmp_path / "driver").unlink()
-        try:
+        with closing(Pool(_engine(cluster.address, tmp_path))) as pool:
+            (tmp_path / "driver").unlink()
             pool.start()
             with pytest.raises(WorkersFail, match="output_dir must be in a folder that all nodes"):
                 wait_free(pool, 3)
-        finally:
-            pool.close()
 
     def test_a_node_that_goes_takes_its_worker_only(self, cluster: Any, tmp_path: Path) -> None:
         third = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=80 * _MIB)
-        pool = Pool(_engine(cluster.address, tmp_path))
-        try:
+        with closing(Pool(_engine(cluster.address, tmp_path))) as pool:
             assert pool.size == 3
             pool.start()
             wait_free(pool, 3)
@@ -159,8 +254,6 @@ class TestOnTwoNodes:
             slot = pool.free()[0]
             pool.give(slot, Job({"seconds": 0.1}, epochs=1))
             assert endings(pool)[slot].state == "complete"
-        finally:
-            pool.close()
 
 
 @pytest.mark.slow
@@ -168,12 +261,10 @@ class TestOnTwoNodes:
 def test_a_sweep_on_the_cluster_survives_its_workers_and_its_driver(
     cluster: Any, tmp_path: Path
 ) -> None:
-    command = [
-        *(sys.executable, "-m", "src.sweep", "workers=ray", f"workers.address={cluster.address}"),
-        *(f"output_dir={tmp_path}", "families=[mlp]", "budget.trials=3", "budget.minutes=null"),
-        *("finalists=1", "finalist_seeds=1", "trainer.max_epochs=12", "data.batch_size=32"),
-        *("pruner=none", "runtime=float32", "tracking=none", "search=[optimizer.lr]"),
-    ]
+    command = _sweep(
+        *(cluster.address, tmp_path, "budget.trials=3", "finalists=1", "finalist_seeds=1"),
+        *("trainer.max_epochs=12", "data.batch_size=32"),
+    )
     folder = tmp_path / "sweeps" / "default"
     journal = folder / "study.journal"
 
@@ -193,10 +284,5 @@ def test_a_sweep_on_the_cluster_survives_its_workers_and_its_driver(
         driver.wait()
     wait_until(lambda: not _actors(cluster), 15, "a worker outlived its driver")
 
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((folder / "sweep.json").read_text())
-    assert [trial["number"] for trial in record["trials"]] == [0, 1, 2]
-    assert {trial["state"] for trial in record["trials"]} == {"complete"}
-    assert "raylet" not in done.stdout + done.stderr
+    assert "raylet" not in _finished(command, folder, 3)
     assert "worker-0.log" in {path.name for path in (folder / "workers").iterdir()}

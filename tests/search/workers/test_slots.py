@@ -55,58 +55,53 @@ def _share(
     return share(replace(WORKERS, **given), devices, nodes=nodes, use_gpus=use_gpus)
 
 
-class TestShare:
-    def test_without_gpus_a_slot_a_core(self) -> None:
-        assert _share([(4, 0), (2, 0)]) == Share(6, 1, 1, 0.0)
+@pytest.mark.parametrize(
+    ("nodes", "given", "expected"),
+    [
+        ([(4, 0), (2, 0)], {}, Share(6, 1, 1, 0.0)),
+        ([(4, 0), (3, 0)], {"threads": 2}, Share(3, 2, 2, 0.0)),  # not split over nodes
+        ([(8, 0), (8, 0)], {"count": 4}, Share(4, 4, 4, 0.0)),
+        ([(8, 2), (16, 0), (12, 2)], {}, Share(4, 4, 4, 1.0)),
+        ([(8, 2)], {"per_gpu": 4}, Share(8, 1, 1, 0.25)),
+        ([(4, 4)], {"use_gpus": False}, Share(4, 1, 1, 0.0)),
+        ([(8, 3), (8, 2)], {"devices": 2}, Share(2, 4, 8, 2.0)),  # all of one node
+        ([(2, 4)], {}, Share(4, 1, 0.5, 1.0)),  # fewer cores than slots
+    ],
+)
+def test_a_cluster_is_divided(
+    nodes: list[tuple[float, float]], given: dict[str, Any], expected: Share
+) -> None:
+    assert _share(nodes, **given) == expected
 
-    def test_named_threads_are_not_split_over_nodes(self) -> None:
-        assert _share([(4, 0), (3, 0)], threads=2) == Share(3, 2, 2, 0.0)
 
-    def test_a_named_count_shares_the_cores(self) -> None:
-        assert _share([(8, 0), (8, 0)], count=4) == Share(4, 4, 4, 0.0)
+@pytest.mark.parametrize(
+    ("nodes", "given", "message"),
+    [
+        ([(4, 1), (4, 1)], {"devices": 2}, "trainer.devices is 2"),
+        ([(4, 2)], {"devices": 2, "per_gpu": 2}, "workers.per_gpu=1"),
+        ([(4, 0), (2, 0)], {"threads": 8}, "needs 8 CPUs"),
+        ([], {}, "needs 1 CPUs"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    nodes: list[tuple[float, float]], given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        _share(nodes, **given)
 
-    def test_a_slot_a_gpu_with_its_share_of_the_cores(self) -> None:
-        assert _share([(8, 2), (16, 0), (12, 2)]) == Share(4, 4, 4, 1.0)
 
-    def test_several_slots_a_gpu(self) -> None:
-        assert _share([(8, 2)], per_gpu=4) == Share(8, 1, 1, 0.25)
-
-    def test_gpus_left_alone(self) -> None:
-        assert _share([(4, 4)], use_gpus=False) == Share(4, 1, 1, 0.0)
-
-    def test_several_gpus_a_trial_stay_on_one_node(self) -> None:
-        assert _share([(8, 3), (8, 2)], devices=2) == Share(2, 4, 8, 2.0)
-
-    def test_fewer_cores_than_slots(self) -> None:
-        assert _share([(2, 4)]) == Share(4, 1, 0.5, 1.0)
-
-    @pytest.mark.parametrize(
-        ("nodes", "given", "message"),
-        [
-            ([(4, 1), (4, 1)], {"devices": 2}, "trainer.devices is 2"),
-            ([(4, 2)], {"devices": 2, "per_gpu": 2}, "workers.per_gpu=1"),
-            ([(4, 0), (2, 0)], {"threads": 8}, "needs 8 CPUs"),
-            ([], {}, "needs 1 CPUs"),
-        ],
-    )
-    def test_what_does_not_fit_is_refused(
-        self, nodes: list[tuple[float, float]], given: dict[str, Any], message: str
-    ) -> None:
-        with pytest.raises(ValueError, match=message):
-            _share(nodes, **given)
-
-    @given(
-        nodes=st.lists(st.tuples(st.integers(1, 64), st.integers(0, 8)), min_size=1, max_size=6),
-        per_gpu=st.integers(1, 4),
-        use_gpus=st.booleans(),
-    )
-    def test_all_slots_find_room_at_the_same_time(
-        self, nodes: list[tuple[int, int]], per_gpu: int, use_gpus: bool
-    ) -> None:
-        found = _share([*nodes], per_gpu=per_gpu, use_gpus=use_gpus)
-        tiny = 1e-9
-        room = 0
-        for cpus, gpus in nodes:
-            by_gpu = int(gpus / found.gpus + tiny) if found.gpus else 10**9
-            room += min(by_gpu, int(cpus / found.cpus + tiny))
-        assert room >= found.count
+@given(
+    nodes=st.lists(st.tuples(st.integers(1, 64), st.integers(0, 8)), min_size=1, max_size=6),
+    per_gpu=st.integers(1, 4),
+    use_gpus=st.booleans(),
+)
+def test_all_slots_find_room_at_the_same_time(
+    nodes: list[tuple[int, int]], per_gpu: int, use_gpus: bool
+) -> None:
+    found = _share([*nodes], per_gpu=per_gpu, use_gpus=use_gpus)
+    tiny = 1e-9
+    room = 0
+    for cpus, gpus in nodes:
+        by_gpu = int(gpus / found.gpus + tiny) if found.gpus else 10**9
+        room += min(by_gpu, int(cpus / found.cpus + tiny))
+    assert room >= found.count
