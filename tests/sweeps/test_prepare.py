@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -120,6 +121,27 @@ def test_pictures_that_cannot_be_described_in_time_leave_the_frozen_networks_out
     found = preparation(pool, 100).measure(family("embedding"))
     assert pool.jobs[0].task["seconds"] == pytest.approx(60)
     assert len(pool.jobs) == 1 and not found.affordable and "left out" in found.notes[-1]
+
+
+def test_once_time_is_up_nothing_more_is_measured() -> None:
+    time, kept, shown = ByHand(), dict[str, Any](), list[str]()
+
+    class Late(Answers):
+        def gather(self, *_: object) -> None: ...
+
+        def give(self, slot: int, job: Job) -> None:
+            super().give(slot, job)
+            time.now += 60
+
+    pool = Late(of_size(90, 90))
+    study = SimpleNamespace(recall=kept.get, remember=kept.__setitem__, trials=list)
+    families = {name: family(name) for name in ("cnn", "fcn", "gru")}
+    clock = Clock(100, finals=False, earlier=0, note=lambda _: None, now=time)
+    made = preparation(pool, None, study=study, **families)
+    assert list(replace(made, clock=clock, show=shown.append).run()) == []
+    assert len(pool.jobs) == 2  # cnn as it is, and smaller
+    assert list(made.jobs.prepared) == ["cnn"] and not made.jobs.prepared["cnn"].affordable
+    assert [line.partition(":")[0] for line in shown if "time is up" in line] == ["fcn", "gru"]
 
 
 @pytest.mark.parametrize(
