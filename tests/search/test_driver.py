@@ -71,7 +71,6 @@ def race(tmp_path: Path, pool: Pool, watch: Watch) -> Callable[..., bool]:
     """`race(job_of, trials=8)` opens the study, races, and closes it."""
 
     def run(job_of: Callable[[TrialRecord], dict[str, Any]], **given: Any) -> bool:
-        limits = {key: given.pop(key) for key in ("trials", "seconds", "epochs") if key in given}
         metrics = given.pop("metrics", ("val/accuracy",))
         directions = ["maximize", "minimize"][: len(metrics)]
         judge = pruner(given.pop("pruner", "none"), EPOCHS, reduction_factor=2)
@@ -81,19 +80,12 @@ def race(tmp_path: Path, pool: Pool, watch: Watch) -> Callable[..., bool]:
             task = {"value": 0.5, "resume": trial.run_dir} | job_of(trial)
             usual = {"epochs": EPOCHS, "overrides": [], "folds": None}
             fields = {key: task.pop(key, default) for key, default in usual.items()}
+            fields["overrides"] += study.facts(trial.number).get("changes", [])
             return Job(task, **fields)
 
         one = plan(family(NUMBERS), directions=directions, pruner=judge)
         with SweepStudy(tmp_path, one) as study:
-            driver = Driver(
-                study,
-                pool,
-                **limits,
-                metrics=metrics,
-                job_of=job,
-                observers=[watch],
-                **given,
-            )
+            driver = Driver(study, pool, metrics=metrics, job_of=job, observers=[watch], **given)
             return driver.race()
 
     return run
@@ -124,12 +116,7 @@ def test_folds_are_reported_like_epochs_and_count_with_theirs(
     race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
     """Here each job reports `EPOCHS` times, which stand for folds of 10 epochs."""
-    folds = {"folds": EPOCHS, "epochs": 10}
-
-    def job(trial: TrialRecord) -> dict[str, Any]:
-        return folds
-
-    race(job, trials=9, epochs=15 * EPOCHS)
+    race(lambda trial: {"folds": EPOCHS, "epochs": 10}, trials=9, epochs=15 * EPOCHS)
     found = records(tmp_path)
     assert {trial.epochs for trial in found} == {EPOCHS}
     # Begun before 15 * EPOCHS epochs were counted: at least two, and with one a slot at a time.
@@ -196,23 +183,9 @@ def test_a_stop_costs_no_attempt(race: Callable[..., bool], watch: Watch, tmp_pa
 
 
 def test_too_little_memory_is_tried_once_with_half(
-    race: Callable[..., bool], watch: Watch, pool: Pool, tmp_path: Path
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
-    def job_of(trial: TrialRecord) -> Job:
-        changes = study.facts(trial.number).get("changes", ())
-        watch.jobs.append(trial.number)
-        return Job({"do": "smaller"}, overrides=["whole", *changes])
-
-    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
-        driver = Driver(
-            study,
-            pool,
-            trials=1,
-            metrics=("val/accuracy",),
-            job_of=job_of,
-            observers=[watch],
-        )
-        assert driver.race()
+    race(lambda trial: {"do": "smaller", "overrides": ["whole"]}, trials=1)
     (trial,) = records(tmp_path)
     assert (trial.state, trial.overrides) == (COMPLETE, ("whole", "half"))
     assert trial.run_dir == "small" and len(watch.jobs) == 2
@@ -237,13 +210,10 @@ def test_a_missing_metric_is_named(race: Callable[..., bool], tmp_path: Path) ->
 def test_too_many_failures_stop_the_race_and_save_what_runs(
     race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
-    def job_of(trial: TrialRecord) -> dict[str, Any]:
-        slow = {"seconds": 0.2, "epochs": 99}
-        return slow if trial.number == 0 else {"do": "fail"}
-
+    slow = {"seconds": 0.2, "epochs": 99}
     said = "3 of 3 trials failed, so the sweep stops; 3 of them: RuntimeError: no such thing"
     with pytest.raises(TooManyFailures, match=said):
-        race(job_of, trials=20)
+        race(lambda trial: {"do": "fail"} if trial.number else slow, trials=20)
     found = records(tmp_path)
     assert [t.state for t in found] == [RUNNING, FAILED, FAILED, FAILED]
 
@@ -329,12 +299,8 @@ def test_nothing_begins_that_would_not_end_in_time(
 
 def test_what_reports_nothing_is_late(race: Callable[..., bool], tmp_path: Path) -> None:
     """One job can be interrupted, and the other is deaf to everything."""
-    begun = time.monotonic()
-
-    def job(trial: TrialRecord) -> dict[str, Any]:
-        return {"do": "sleep", "deaf": trial.number == 0, "seconds": 300.0}
-
-    assert race(job, trials=20, seconds=2.0)
+    begun, idle = time.monotonic(), {"do": "sleep", "seconds": 300.0}
+    assert race(lambda trial: {**idle, "deaf": trial.number == 0}, trials=20, seconds=2.0)
     assert time.monotonic() - begun < 60
     found = records(tmp_path)
     assert [trial.state for trial in found] == [PRUNED, PRUNED]

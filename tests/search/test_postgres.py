@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from src.config.credentials import problem_of_overrides
-from src.search.space import StudySpec
 from src.search.storage import open_database
 from src.search.study import StudyBusy, SweepStudy
 from tests.search.studies import family, plan
@@ -109,11 +108,10 @@ def _unprivileged() -> int | None:
     """PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
+    known = {user.pw_name: user.pw_uid for user in pwd.getpwall()}
     for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name).pw_uid
-        except KeyError:
-            continue
+        if name in known:
+            return known[name]
     pytest.skip("PostgreSQL does not run as root, and there is no other user")
 
 
@@ -135,11 +133,7 @@ def open_study(server: Postgres, tmp_path: Path, request: pytest.FixtureRequest)
     name = request.node.name
     folders = (tmp_path / str(n) for n in range(100))
 
-    return lambda: SweepStudy(next(folders), _plan(name), server.url)
-
-
-def _plan(name: str) -> StudySpec:
-    return plan(_FAMILY, name=name)
+    return lambda: SweepStudy(next(folders), plan(_FAMILY, name=name), server.url)
 
 
 def test_a_driver_on_another_machine_keeps_others_out_until_it_is_gone(

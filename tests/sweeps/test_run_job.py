@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -102,39 +102,36 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     assert (Path(run_dir) / "predictions" / "val.parquet").is_file()
 
 
+@pytest.fixture
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    pool = Pool(LocalEngine([Slot(None, 1)], RUNNER, tmp_path / "logs"))
+    pool.start()
+    yield pool
+    pool.close()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_warm_worker_stays_flat_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    logs = tmp_path / "logs"
-    pool = Pool(LocalEngine([Slot(None, 1)], RUNNER, logs))
-    pool.start()
+def test_a_warm_worker_stays_flat_in_memory(pool: Pool, tmp_path: Path) -> None:
     (worker,) = processes(RUNNER)
     sizes: list[int] = []
-    try:
-        for number in range(101):
-            wait_free(pool, 1)
-            words = changed(WORDS, [f"model.hidden=[{64 + 8 * (number % 16)}]", f"seed={number}"])
-            pool.give(0, job(tmp_path, words))
-            stop = "behind" if number % 3 == 2 else None
-            ending = endings(pool, stop=lambda _, stop=stop: stop)[0]
-            assert ending.state in ("complete", "pruned"), ending.reason
-            sizes.append(worker.memory_info().rss)
-    finally:
-        pool.close()
+    for number in range(101):
+        wait_free(pool, 1)
+        words = changed(WORDS, [f"model.hidden=[{64 + 8 * (number % 16)}]", f"seed={number}"])
+        pool.give(0, job(tmp_path, words))
+        stop = "behind" if number % 3 == 2 else None
+        ending = endings(pool, stop=lambda _, stop=stop: stop)[0]
+        assert ending.state in ("complete", "pruned"), ending.reason
+        sizes.append(worker.memory_info().rss)
     assert sizes[100] <= 1.05 * sizes[10], [size >> 20 for size in sizes[::10]]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_trial_on_two_devices_is_stopped_killed_and_gone_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    pool = Pool(LocalEngine([Slot(None, 1)], RUNNER, tmp_path / "logs"))
-    pool.start()
     facts: dict[str, Any] = {}
     epochs: list[int] = []
 
@@ -165,15 +162,12 @@ def test_a_trial_on_two_devices_is_stopped_killed_and_gone_on_with(
     def status() -> str:
         return str(json.loads((Path(facts["run_dir"]) / "summary.json").read_text())["status"])
 
-    try:
-        assert run(interrupt).state == "interrupted"
-        assert epochs == [1], "its run was not told to end"
-        assert processes("run_job:device_runner") == []
-        ending = run(kill)
-        assert (ending.state, ending.reason) == ("interrupted", "its process ended by signal 9")
-        assert processes("run_job:device_runner") == [], "the other device trains on"
-        ending = run(lambda epoch: None)
-        assert ending.state == "complete", ending.reason
-        assert status() == "FINISHED" and sorted(set(epochs)) == [1, 2, 3]
-    finally:
-        pool.close()
+    assert run(interrupt).state == "interrupted"
+    assert epochs == [1], "its run was not told to end"
+    assert processes("run_job:device_runner") == []
+    ending = run(kill)
+    assert (ending.state, ending.reason) == ("interrupted", "its process ended by signal 9")
+    assert processes("run_job:device_runner") == [], "the other device trains on"
+    ending = run(lambda epoch: None)
+    assert ending.state == "complete", ending.reason
+    assert status() == "FINISHED" and sorted(set(epochs)) == [1, 2, 3]

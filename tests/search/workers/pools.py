@@ -16,7 +16,7 @@ from src.search.loop import Event, Pool
 
 RUNNER = "tests.search.runners:Tiny"
 WORKERS = WorkersSettings(engine="local", count=None, per_gpu=1, threads=None, address=None)
-_PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 200.0
 
 
 def ray_or_skip() -> Any:

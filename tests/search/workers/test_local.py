@@ -21,20 +21,15 @@ ROOT = Path(__file__).resolve().parents[3]
 _DRIVER = """
 import sys, time
 from pathlib import Path
-from src.search.jobs import Job, Note
-from src.search.loop import Pool
-from src.search.workers.local import LocalEngine
-from src.search.workers.slots import Slot
+from tests.search.workers.test_local import *
 
-pool = Pool(LocalEngine([Slot(None, 1)] * 2, sys.argv[1], Path(sys.argv[2])))
+pool = Pool(LocalEngine([Slot(None, 1)] * 2, RUNNER, Path(sys.argv[1])))
 pool.start()
-while len(pool.free()) < 2:
-    list(pool.events(0.1))
+wait_free(pool, 2)
 pool.give(0, Job({"do": "hang"}))
-while True:
-    for event in pool.events(0.1):
-        if isinstance(event.message, Note):
-            print(event.message.facts["pid"], event.message.facts["child"], flush=True)
+begin = begun(pool)[0]
+print(begin["pid"], begin["child"], flush=True)
+time.sleep(600)
 """
 
 
@@ -58,7 +53,7 @@ def test_a_worker_sees_its_devices_and_threads_before_it_imports_anything(
 
 def test_workers_of_a_killed_driver_are_gone_in_seconds(tmp_path: Path) -> None:
     driver = subprocess.Popen(
-        [sys.executable, "-c", _DRIVER, RUNNER, str(tmp_path)],
+        [sys.executable, "-c", _DRIVER, str(tmp_path)],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
