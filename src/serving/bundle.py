@@ -79,7 +79,7 @@ _SHIPPED_FOR_ENSEMBLES = (
 # What a plugin's file may import of the settings, beside the code of its own.
 _SHIPPED_FOR_PLUGINS = (
     *("config/__init__", "config/augment", "config/checks", "config/credentials"),
-    *("config/data", "config/features", "config/models", "config/training"),
+    *("config/data", "config/features", "config/models"),
 )
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors")
 _CLASSIFIER_PACKAGES = ("numpy", "pillow", "scipy", "scikit-image", "scikit-learn", "skops")
