@@ -174,4 +174,4 @@ def _close_lost(run_dir: Path, reason: str | None) -> None:
     with spool:
         if not spool.finished:
             spool.tags({"bakeoff.state": FAILED})
-            spool.finish(FAILED.upper(), reason)
+            spool.end(FAILED.upper(), reason)

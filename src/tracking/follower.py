@@ -180,7 +180,7 @@ class Follower:
             if not spool.finished:
                 last_written = spool_path(self.run_dir).stat().st_mtime_ns // 1_000_000
                 reason = "the process ended without a result (killed, or the machine stopped)"
-                spool.finish("KILLED", reason, last_written)
+                spool.end("KILLED", reason, last_written)
         self._closed = True
         return True
 

@@ -42,7 +42,7 @@ class Diary:
             "target": None,
             "tags": {},
         }
-        spool.start(**{**start, **changes})
+        spool.begin(**{**start, **changes})
         return spool
 
     def follower(self, store: Store) -> Follower:

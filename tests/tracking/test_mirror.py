@@ -76,7 +76,7 @@ def ended(run_dir: Path, steps: int = 1, **start: Any) -> Diary:
     with diary.open(**start) as spool:
         for step in range(steps):
             spool.metrics({"loss": float(step)}, step)
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     return diary
 
 
@@ -90,7 +90,7 @@ def test_a_followed_run_is_created_sent_and_done(scene: Scene, store: Store, dia
         (created,) = scene.reported("created")
         assert created["mlflow_run_id"] == store.find(diary.run_id)
         assert scene.reported("done") == []
-        spool.finish("FAILED", "because")
+        spool.end("FAILED", "because")
     scene.work()
     assert scene.reported("done") == [
         {**created, "report": "done", "status": "FAILED"},
@@ -134,7 +134,7 @@ def test_an_absence_in_the_middle_leaves_no_gap(scene: Scene, store: Store, diar
                 store.log = real  # type: ignore[method-assign]
             spool.metrics({"loss": float(step)}, step)
             scene.work()
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     scene.work()
     found = store.find(diary.run_id)
     assert found is not None
@@ -180,7 +180,7 @@ def test_the_run_that_trains_goes_before_those_that_wait(
         scene.mirror.work()
         assert scene.reports[0]["report"] == "created"
         assert scene.reports[0]["run_dir"] == str(diary.run_dir)
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     scene.mirror.work()
     assert scene.reported("done")[0]["run_dir"] == str(diary.run_dir)
 
@@ -210,7 +210,7 @@ def test_at_the_end_runs_without_a_last_word_are_killed(
     statuses = {m["run_dir"]: m["status"] for m in scene.reported("done")}
     assert statuses == {str(dead.run_dir): "KILLED"}
     assert not scene.mirror.idle  # an orphan still writes
-    spool.finish("FINISHED")
+    spool.end("FINISHED")
     spool.close()
     scene.work()
     assert scene.mirror.idle

@@ -50,7 +50,7 @@ def write(diary: Diary, *, seed: int = 0) -> str:
     with diary.open() as spool:
         spool.model(diary.run_dir / "model", digest)
         spool.metrics({"loss": 1.0}, 1)
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     return digest
 
 
@@ -201,7 +201,7 @@ def test_a_variant_is_a_model_of_the_run_under_its_own_name(store: Store, diary:
     second = bundle(diary.run_dir / "exports" / "onnx", seed=1)
     with diary.open() as spool:
         spool.model(diary.run_dir / "exports" / "onnx", second, "onnx")
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     assert diary.send(store).finished and diary.warnings == []
     assert {m.name: m.tags["bakeoff.model"] for m in models(store)} == {
         "model": first,
@@ -218,14 +218,14 @@ def write_registered(diary: Diary, card: str = "# A card\n") -> None:
     (diary.run_dir / "model_card.md").write_text(card)
     with diary.open() as spool:
         spool.model(diary.run_dir / "model", digest)
-        spool.registration(
+        spool.register(
             diary.run_dir / "model_card.md",
             name=NAME,
             alias=ALIAS,
             data="pictures",
             digest=digest,
         )
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
 
 
 def crown(output_dir: Path, diary: Diary) -> None:
@@ -240,9 +240,9 @@ def test_a_registration_names_all_that_a_late_sender_needs(tmp_path: Path) -> No
     run_dir = tmp_path / "run"
     with Diary(run_dir, "0" * 32).open() as spool:
         (run_dir / "card.md").touch()
-        spool.registration(run_dir / "card.md", name="n", alias="a", data="d", digest="x")
+        spool.register(run_dir / "card.md", name="n", alias="a", data="d", digest="x")
         with pytest.raises(ValueError, match="does not lie in the run folder"):
-            spool.registration(tmp_path / "card.md", name="n", alias="a", data="d", digest="x")
+            spool.register(tmp_path / "card.md", name="n", alias="a", data="d", digest="x")
     last, _ = read_events(spool_path(run_dir))[-1]
     assert last == {
         "event": "registration",

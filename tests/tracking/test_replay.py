@@ -21,7 +21,7 @@ def ended(run_dir: Path, **start: object) -> Diary:
     diary = Diary(run_dir)
     with diary.open(**start) as spool:
         spool.metrics({"loss": 1.0}, 1)
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     return diary
 
 

@@ -27,7 +27,7 @@ def events(run_dir: Path, offset: int = 0) -> list[dict[str, Any]]:
 
 
 def start(spool: Spool, run_id: str = "a" * 32) -> None:
-    spool.start(
+    spool.begin(
         run_id=run_id, run_name="r", experiment="e", mirrored=True, target=None, tags={"k": "v"}
     )
 
@@ -50,7 +50,7 @@ def test_each_event_is_one_line_and_comes_back(tmp_path: Path) -> None:
         spool.metrics({"val/accuracy": 0.5}, step=1, timestamp_ms=7)
         spool.artifact(tmp_path / "a.txt", "texts")
         spool.dataset(name="digits", digest="d" * 64, source="/x", profile={"n": 5})
-        spool.finish("FAILED", "it broke", end_time_ms=9)
+        spool.end("FAILED", "it broke", end_time_ms=9)
     lines = spool_path(tmp_path).read_bytes().splitlines()
     assert all(b'"check":"' in line for line in lines)
     read = [{k: v for k, v in json.loads(line).items() if k != "check"} for line in lines]
@@ -105,7 +105,7 @@ def test_a_line_destroyed_by_a_power_cut_is_passed_over(tmp_path: Path) -> None:
     with spool_path(tmp_path).open("ab") as file:
         file.write(b"\0" * 50 + b"\n[1]\n")
     with Spool(tmp_path) as spool:
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     assert [event.get("event") for event in events(tmp_path)] == ["start", None, None, "finish"]
 
 
@@ -151,7 +151,7 @@ def test_bad_use_is_refused(tmp_path: Path) -> None:
     with Spool(tmp_path / "run") as spool:
         start(spool)
         with pytest.raises(ValueError, match="DONE"):
-            spool.finish("DONE")
+            spool.end("DONE")
         for folder in ("..", "a/../b", "/a", "a//b", "a/", "."):
             with pytest.raises(ValueError, match="no folder of artifacts"):
                 spool.artifact(tmp_path / "run" / "tracking", folder)
@@ -268,10 +268,10 @@ def test_the_last_start_tells_where_a_run_goes(tmp_path: Path) -> None:
     with Spool(tmp_path) as spool:
         start(spool)
         spool.metrics({"x": 1.0}, 1)
-        spool.start(
+        spool.begin(
             run_id="a" * 32, run_name="r", experiment="e", mirrored=True, target="http://x", tags={}
         )
-        spool.finish("KILLED")
+        spool.end("KILLED")
     assert last_start(tmp_path)["target"] == "http://x"
 
 
@@ -305,7 +305,7 @@ def test_a_run_never_ends_before_it_began_whatever_the_clock_is_set_to(
     monkeypatch.setattr(time, "time_ns", lambda: now - 86_400 * 10**9)
     with Spool(tmp_path) as spool:
         start(spool)
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     first, again, last = events(tmp_path)
     assert again["start_time_ms"] < first["start_time_ms"] <= last["end_time_ms"]
 
@@ -316,7 +316,7 @@ def test_a_flipped_byte_takes_its_line_out_with_a_word(
     with Spool(tmp_path) as spool:
         start(spool)
         spool.metrics({"val/accuracy": 0.9125}, step=1)
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     whole = events(tmp_path)
     path = spool_path(tmp_path)
     path.write_bytes(path.read_bytes().replace(b"0.9125", b"0.9135"))

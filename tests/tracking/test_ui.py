@@ -65,7 +65,7 @@ def test_the_pages_are_for_this_machine_alone(
     (diary.run_dir / "a.txt").write_text("what it says")
     with diary.open() as spool:
         spool.artifact(diary.run_dir / "a.txt")
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     found = diary.send(store).mlflow_run_id
     words = ["-m", "src.tracking.ui", f"output_dir={output_dir}", f"port={unused_port}"]
     process = python(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -50,11 +50,11 @@ def flip(file: Path, place: int) -> None:
 def sealed_run(output_dir: Path) -> RunFolder:
     folder = finished_run(output_dir, "mlp", 3)
     with Spool(folder.path) as spool:
-        spool.start(
+        spool.begin(
             run_id=folder.run_id, run_name="r", experiment="e", mirrored=False, target=None, tags={}
         )
         spool.metrics({"val/accuracy": 0.5}, 1)
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     seal(folder.path, run_id=folder.run_id, name=folder.name)
     return folder
 
