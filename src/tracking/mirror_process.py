@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from src.machine.subprocesses import import_environment
 
@@ -52,13 +52,10 @@ class MirrorProcess:
 
     To be used by one thread. It may be started before the slow imports of a training, as its own
     take seconds. If it dies it is started again with the next command; nothing is lost, as it only
-    reads run folders.
-
-    Args:
-        log: file for the output of the process (usually none); None to drop it.
+    reads run folders. Its output, usually none, goes to the file `log`.
     """
 
-    def __init__(self, log: Path | None = None) -> None:
+    def __init__(self, log: Path) -> None:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
@@ -112,13 +109,10 @@ class MirrorProcess:
         return run
 
     def close(self, seconds: float = _CLOSE_SECONDS) -> bool:
-        """End the process; return whether it had sent everything.
+        """End the process within `seconds`; return whether it had sent everything.
 
         The rest is in the run folders for the next run or for a replay: no process outlives the
         command that started it.
-
-        Args:
-            seconds: in which it may send the rest.
         """
         if self._alive():
             # The end of the pipe is not enough: children that the trainer forked hold it open.
@@ -159,11 +153,8 @@ class MirrorProcess:
         if self._starts == _MOST_STARTS:
             return False
         self._starts += 1
-        log: IO[bytes] | int = subprocess.DEVNULL
-        if self._log is not None:
-            self._log.parent.mkdir(parents=True, exist_ok=True)
-            log = self._log.open("ab")  # the process has its own copy: closed below
-        try:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "src.tracking.mirror"],
                 stdin=subprocess.PIPE,
@@ -172,9 +163,6 @@ class MirrorProcess:
                 env=os.environ | _ENVIRONMENT | import_environment(),
                 start_new_session=True,  # Ctrl-C is the trainer's, not the mirror's
             )
-        finally:
-            if not isinstance(log, int):
-                log.close()
         threading.Thread(target=self._read_reports, args=(self._process,), daemon=True).start()
         return True
 

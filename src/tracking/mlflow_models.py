@@ -19,16 +19,10 @@ _CUT = "\n\n[cut here: the whole card is model_card.md among the run's artifacts
 _VERSIONS_TAG = "mlflow.modelVersions"
 
 
-def pack(bundle: Path, target: Path, *, model_id: str, run_id: str | None, place: str) -> None:
-    """Write the MLflow model of a bundle to a folder that does not exist.
+def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
+    """Write a bundle to a folder that does not exist, as MLflow stores `model`.
 
-    The model is code beside weights in safetensors: nothing in it is pickled.
-
-    Args:
-        bundle: its folder.
-        target: the folder to write.
-        model_id, run_id: of MLflow.
-        place: URI under which the model will be stored.
+    It is code beside weights in safetensors: nothing in it is pickled.
 
     Raises:
         Exception: of any kind, as MLflow raises, if the bundle is not complete.
@@ -45,7 +39,10 @@ def pack(bundle: Path, target: Path, *, model_id: str, run_id: str | None, place
         signature=_signature(),
         input_example=pd.DataFrame({"image": [(bundle / "example.png").read_bytes()]}),
         mlflow_model=Model(
-            artifact_path=place, model_uuid=model_id, run_id=run_id, model_id=model_id
+            artifact_path=model.artifact_location,
+            model_uuid=model.model_id,
+            run_id=model.source_run_id,
+            model_id=model.model_id,
         ),
     )
 
@@ -57,13 +54,15 @@ def register(client: MlflowClient, model: LoggedModel, name: str, card: str) -> 
         client: of the database or server that has the model.
         model: complete.
         name: of the registered model, which is created where it is missing.
-        card: Markdown, the version's description.
+        card: the version's description as Markdown, cut at the end of a line where it is too long.
 
     Raises:
         Exception: of any kind, as MLflow raises.
     """
     from mlflow.exceptions import MlflowException
 
+    if len(card) > LONGEST_DESCRIPTION:
+        card = card[: LONGEST_DESCRIPTION - len(_CUT)].rpartition("\n")[0] + _CUT
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -73,7 +72,7 @@ def register(client: MlflowClient, model: LoggedModel, name: str, card: str) -> 
     known = [v for v in client.search_model_versions(own) if v.source == model.artifact_location]
     if known:
         version = str(known[0].version)
-        client.update_model_version(name, version, description=_cut(card))
+        client.update_model_version(name, version, description=card)
         return version
     made = client.create_model_version(
         name,
@@ -81,7 +80,7 @@ def register(client: MlflowClient, model: LoggedModel, name: str, card: str) -> 
         model.artifact_location,
         run_id=model.source_run_id,
         model_id=model.model_id,
-        description=_cut(card),
+        description=card,
     )
     versions = json.loads(model.tags.get(_VERSIONS_TAG, "[]"))
     entry = {"name": name, "version": str(made.version)}
@@ -106,10 +105,3 @@ def _signature() -> ModelSignature:
             ]
         ),
     )
-
-
-def _cut(card: str) -> str:
-    """Return the card, cut at the end of a line where it is too long."""
-    if len(card) <= LONGEST_DESCRIPTION:
-        return card
-    return card[: LONGEST_DESCRIPTION - len(_CUT)].rpartition("\n")[0] + _CUT

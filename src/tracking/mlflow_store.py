@@ -106,17 +106,15 @@ class Store:
         """Return the runs of a project's id, an MLflow id, or a name; newest first."""
         quote = '"' if "'" in reference else "'"
         with self._translated():
-            runs = self._search(f"tags.`bakeoff.run_id` = {quote}{reference}{quote}")
-            runs = runs or self._search(f"attributes.run_id = {quote}{reference}{quote}")
-            runs = runs or self._search(f"attributes.run_name = {quote}{reference}{quote}")
-        return [_found(run) for run in runs]
+            for field in ("tags.`bakeoff.run_id`", "attributes.run_id", "attributes.run_name"):
+                if runs := self._search(f"{field} = {quote}{reference}{quote}"):
+                    return [_found(run) for run in runs]
+        return []
 
     def search(self, experiment: str | None, condition: str) -> list[FoundRun]:
         """Return the runs of an experiment, or of all of them, that satisfy a filter of MLflow.
 
-        Args:
-            experiment: its name; None for all experiments.
-            condition: as `MlflowClient.search_runs` takes it; empty for every run.
+        The condition is as `MlflowClient.search_runs` takes it; empty for every run.
 
         Raises:
             NoSuchExperiment: there is none of this name.
@@ -204,10 +202,7 @@ class Store:
     def log_model(self, mlflow_run_id: str, bundle: Path, digest: str, name: str = "model") -> None:
         """Log the bundle as a model of the run, once; an interrupted call is completed.
 
-        Args:
-            digest: of the bundle. A bundle with another digest has replaced it since, and is logged
-                in a call of its own.
-            name: of the model within the run.
+        A bundle with another digest has replaced it since, and is logged in a call of its own.
 
         Raises:
             Rejected: the bundle cannot be packed.
@@ -239,12 +234,7 @@ class Store:
             self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
     def register(self, mlflow_run_id: str, name: str, digest: str, card: str) -> str:
-        """Register the run's model as a version of a registered model, once; return the version.
-
-        Args:
-            name: of the registered model, which is created where it is missing.
-            digest: of the bundle that was logged.
-            card: description of the version, as Markdown.
+        """Register the model of a bundle as `mlflow_models.register` does; return the version.
 
         Raises:
             Rejected: MLflow refuses it.
@@ -292,9 +282,9 @@ class Store:
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                self._client.create_experiment(
-                    name, artifact_location=self._artifact_location(), tags=view_tags()
-                )
+                # A server has a place of its own for artifacts.
+                place = None if self._database is None else artifacts_of(self._database)
+                self._client.create_experiment(name, artifact_location=place, tags=view_tags())
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -306,10 +296,6 @@ class Store:
             )
         self._experiments[name] = str(experiment.experiment_id)
         return self._experiments[name]
-
-    def _artifact_location(self) -> str | None:
-        """Return a folder beside a SQLite file; None for a server, which has its own."""
-        return None if self._database is None else artifacts_of(self._database)
 
     def _search(self, condition: str) -> list[Any]:
         experiments = [e.experiment_id for e in self._client.search_experiments()]
@@ -337,13 +323,7 @@ def _digest(bundle: Path) -> str:
 
 def _pack(bundle: Path, target: Path, model: LoggedModel) -> None:
     try:
-        pack(
-            bundle,
-            target,
-            model_id=model.model_id,
-            run_id=model.source_run_id,
-            place=model.artifact_location,
-        )
+        pack(bundle, target, model)
     except OSError as error:
         if bundle.is_dir() and not isinstance(error, FileNotFoundError):
             raise  # a full disk may be emptied
