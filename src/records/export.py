@@ -40,8 +40,7 @@ class ExportRecord:
     Attributes:
         variants: originals first, then what was made.
         missing: why a variant that was wanted cannot be had, by its name.
-        part: of the data that was compared on, "val" or "train".
-        pictures: how many of it.
+        part: of the data that was compared on, "val" or "train", with so many `pictures`.
         threads: of the processor that each could use.
         least_equal: share of equal labels that a recommended variant needs.
         recommended: the fastest of them; None for the original.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.metrics.probabilistic import calibration_error, reliability_bins
-from src.records.class_maps import ClassMaps
+from src.records.pictures import ClassMaps
 from src.records.run import Predictions
 from src.reporting.run_figures import draw_run_figures, learning_curves, reliability_diagram
 

@@ -23,7 +23,7 @@ from src.explain.feature_maps import find_map_layer
 from src.explain.grad_cam import grad_cam
 from src.explain.score_maps import HasScoreMaps, class_maps
 from src.machine.interruption import Interruption
-from src.records.class_maps import ClassMaps
+from src.records.pictures import ClassMaps
 from src.runs import build
 from src.runs.candidates.candidate import Answers, Fitted, OnEpoch
 from src.runs.candidates.head_start import start_head
