@@ -22,11 +22,7 @@ __all__ = ["sweep_page"]
 
 
 def sweep_page(record: SweepRecord) -> str:
-    """Return the page of a study; its tables are there without the script too.
-
-    Args:
-        record: with any number of trials.
-    """
+    """Return the page of a study; its tables are there without the script too."""
     table, trials = leaderboard_table(record), leaderboard(record)
     values = {
         "headline": headline(record).partition(": ")[2],

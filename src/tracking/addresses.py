@@ -61,13 +61,7 @@ def unused_address(uri: str | None, output_dir: Path) -> str | None:
 
 
 def serve_command(model: str, uri: str | None, output_dir: Path) -> str:
-    """Return the command line that serves a model over HTTP.
-
-    Args:
-        model: its URI in MLflow, such as models:/NAME@champion.
-        uri: tracking URI; None for the default.
-        output_dir: of the run.
-    """
+    """Return the command line that serves a model, such as models:/NAME@champion, over HTTP."""
     place = shlex.quote(without_password(absolute_uri(uri, output_dir)))
     command = ["mlflow", "models", "serve", "-m", model, "--env-manager", "local", "-p", "5001"]
     return f"MLFLOW_TRACKING_URI={place} {shlex.join(command)}"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
-    from mlflow.models import ModelSignature
     from mlflow.tracking import MlflowClient
 
 __all__ = ["LONGEST_DESCRIPTION", "pack", "register"]
@@ -29,14 +28,25 @@ def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
     """
     import pandas as pd
     from mlflow import pyfunc
-    from mlflow.models import Model
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types.schema import AnyType, ColSpec, DataType, Map, Schema
 
+    answers: dict[str, DataType | Map] = {
+        "label": DataType.string,
+        "probability": DataType.double,
+        "probabilities": Map(DataType.double),
+    }
+    signature = ModelSignature(
+        # Bytes or an array of any size: MLflow has no type for either-or.
+        inputs=Schema([ColSpec(AnyType(), "image")]),
+        outputs=Schema([ColSpec(kind, name) for name, kind in answers.items()]),
+    )
     pyfunc.save_model(
         target,
         python_model=str(bundle / "code" / "src" / "serving" / "mlflow_model.py"),
         artifacts={"bundle": bundle.as_uri()},
         pip_requirements=(bundle / "requirements.txt").read_text().split(),
-        signature=_signature(),
+        signature=signature,
         input_example=pd.DataFrame({"image": [(bundle / "example.png").read_bytes()]}),
         mlflow_model=Model(
             artifact_path=model.artifact_location,
@@ -88,20 +98,3 @@ def register(client: MlflowClient, model: LoggedModel, name: str, card: str) -> 
         tags = {_VERSIONS_TAG: json.dumps([*versions, entry])}
         client.set_logged_model_tags(model.model_id, tags)
     return str(made.version)
-
-
-def _signature() -> ModelSignature:
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import AnyType, ColSpec, DataType, Map, Schema
-
-    return ModelSignature(
-        # Bytes or an array of any size: MLflow has no type for either-or.
-        inputs=Schema([ColSpec(AnyType(), "image")]),
-        outputs=Schema(
-            [
-                ColSpec(DataType.string, "label"),
-                ColSpec(DataType.double, "probability"),
-                ColSpec(Map(DataType.double), "probabilities"),
-            ]
-        ),
-    )

@@ -69,12 +69,9 @@ class FoundRun:
 
 
 class Store:
-    """One tracking database or server.
+    """One tracking database or server, of an absolute URI.
 
     A missing SQLite file is created with its schema; see `make_database`.
-
-    Args:
-        uri: absolute (see `addresses.absolute_uri`).
 
     Raises:
         ServerAway: the database cannot be opened or made.

@@ -29,10 +29,7 @@ class SystemSampler:
     """Measures the machine, and this process with all of its children.
 
     Shares of time, such as the processor's, are those since the last sample; counts, such as bytes
-    received, are those since the sampler was created.
-
-    Args:
-        folder: on the disk to measure.
+    received, are those since the sampler was created. The disk is that of `folder`.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -67,10 +67,8 @@ class Tracker(Spool):
         When idle, the mirror also sends earlier runs under `output_dir` that are incomplete.
 
         Args:
-            run_dir: the run's folder.
             output_dir: the folder that holds all runs and the default database.
             uri: tracking URI; None for the database in `output_dir`.
-            experiment: the MLflow experiment.
             run_id: the project's id, 32 hex digits; the same when the run is resumed.
             params: nested plain values; see `dotted`.
             tags: beside `bakeoff.run_id` and `bakeoff.run_dir`, which are always set.

@@ -19,10 +19,8 @@ class Fault:
     """A file or folder that differs from what was written.
 
     Attributes:
-        place: the file or folder.
         what: what is wrong with it, in a clause.
-        remedy: what to do, or what was done, in a clause.
-        repaired: whether the fault is gone.
+        remedy: what to do, or what was done (where it is `repaired`), in a clause.
     """
 
     place: Path
@@ -33,13 +31,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class DamagedLines:
-    """The damaged lines of a file.
-
-    Attributes:
-        path: the file.
-        lines: all of its lines, with their ends.
-        reasons: what is wrong with the damaged ones, by number from 1.
-    """
+    """The lines of a file with their ends, and what is wrong with damaged ones by number from 1."""
 
     path: Path
     lines: list[bytes]
@@ -51,19 +43,11 @@ class DamagedLines:
         numbers = ", ".join(map(str, self.reasons))
         return f"line {numbers} is damaged ({next(iter(self.reasons.values()))})"
 
-    @property
-    def whole(self) -> list[bytes]:
-        """The other lines."""
-        return [line for number, line in enumerate(self.lines, 1) if number not in self.reasons]
-
-    def put_aside(self, content: bytes) -> Path:
-        """Give the file new content, and keep the damaged lines in a file beside it.
-
-        Args:
-            content: of the file from now on.
+    def put_aside(self, content: bytes) -> str:
+        """Give the file new content, and add the damaged lines to a file beside it.
 
         Returns:
-            the file with the damaged lines, each after its number; earlier ones stay in it.
+            the name of the file with the damaged lines, each after its number.
 
         Raises:
             OSError: one of them cannot be written; the file is then unchanged.
@@ -75,17 +59,13 @@ class DamagedLines:
         )
         write_atomically(aside, before + added)
         write_atomically(self.path, content)
-        return aside
+        return aside.name
 
 
 def find_damaged_lines(path: Path, read: Callable[[bytes], object]) -> DamagedLines | None:
     """Return the damaged lines of a file; None where there are none, or no file.
 
-    A last line without its end is damaged.
-
-    Args:
-        path: of a file of lines.
-        read: raises DamagedLine for a line that is not whole.
+    A last line without its end is damaged, and one for which `read` raises DamagedLine.
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)

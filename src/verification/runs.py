@@ -12,7 +12,7 @@ from src.config.stored import stored_settings
 from src.data.splitting.splits import Split
 from src.records.run import Predictions, RunSummary
 from src.runs.folder import RunFolder
-from src.runs.seal import Seal, read_seal
+from src.runs.seal import read_seal
 from src.storage.digests import line_content, zip_is_whole
 from src.tracking.spool import is_being_written, spool_path
 from src.verification.faults import Fault, find_damaged_lines
@@ -23,12 +23,7 @@ _COPY = "put a copy of it back, or train again; changed=use takes it as it is"
 
 
 def verify_run(path: Path, *, repair: bool) -> Iterator[Fault]:
-    """Yield the faults of a run's folder.
-
-    Args:
-        path: of the folder.
-        repair: whether to put damaged lines of its spool aside.
-    """
+    """Yield the faults of a run's folder; `repair` puts damaged lines of its spool aside."""
     try:
         folder = RunFolder.open(path)
     except ValueError as error:
@@ -36,21 +31,16 @@ def verify_run(path: Path, *, repair: bool) -> Iterator[Fault]:
         return
     if is_being_written(path):  # it is not sealed before its end
         return
+    sealed = None
     try:
         sealed = read_seal(path)
     except ValueError as error:
         yield Fault(path / "seal.json", str(error), _COPY)
-        sealed = None
-    if sealed is not None:
-        yield from _changed(folder, sealed)
-    else:
+    if sealed is None:
         yield from _unreadable(folder)
+    for name, fault in sealed.faults(path).items() if sealed else ():
+        yield Fault(path / name, fault, _remedy(folder, name))
     yield from verify_spool(path, repair=repair)
-
-
-def _changed(folder: RunFolder, sealed: Seal) -> Iterator[Fault]:
-    for name, fault in sealed.faults(folder.path).items():
-        yield Fault(folder.path / name, fault, _remedy(folder, name))
 
 
 def _remedy(folder: RunFolder, name: str) -> str:
@@ -100,7 +90,8 @@ def verify_spool(run_dir: Path, *, repair: bool) -> Iterator[Fault]:
     if not repair:
         yield Fault(damaged.path, damaged.what, f"repair=true puts it aside; {lost}")
         return
-    aside = damaged.put_aside(b"".join(damaged.whole))
+    kept = [line for number, line in enumerate(damaged.lines, 1) if number not in damaged.reasons]
+    aside = damaged.put_aside(b"".join(kept))
     # Offsets in the spool have changed: it is sent again from its beginning, which changes nothing.
     (run_dir / "tracking" / "mirror.json").unlink(missing_ok=True)
-    yield Fault(damaged.path, damaged.what, f"put aside in {aside.name}; {lost}", True)
+    yield Fault(damaged.path, damaged.what, f"put aside in {aside}; {lost}", True)

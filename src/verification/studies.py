@@ -22,12 +22,7 @@ _JOURNAL = "study.journal"
 
 
 def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
-    """Yield the faults of a study's folder.
-
-    Args:
-        folder: of the study.
-        repair: whether to put damaged lines aside.
-    """
+    """Yield the faults of a study's folder; `repair` puts damaged lines aside."""
     lock = FileLock(folder / "driver.lock")
     try:
         lock.acquire(timeout=0)
@@ -78,7 +73,7 @@ def _journal(path: Path, *, repair: bool) -> Iterator[Fault]:
         yield Fault(path, damaged.what, remedy)
         return
     aside = damaged.put_aside(b"".join(map(checked_line, kept)))
-    yield Fault(path, damaged.what, f"put aside in {aside.name}; {trials} counts as failed", True)
+    yield Fault(path, damaged.what, f"put aside in {aside}; {trials} counts as failed", True)
 
 
 def _without(lines: list[bytes], damaged: Any) -> tuple[list[dict[str, Any]], list[int]]:
@@ -103,7 +98,8 @@ def _without(lines: list[bytes], damaged: Any) -> tuple[list[dict[str, Any]], li
             gaps = [place for place, one in enumerate(kept) if one is None]
             if not gaps:
                 raise ValueError("an operation names a trial that was never begun")
-            kept[gaps[-1]] = _bare_trial(kept)
+            study = next((one["study_id"] for one in kept if one and "study_id" in one), 0)
+            kept[gaps[-1]] = _operation(_CREATE_TRIAL, "datetime_start", study_id=study)
             places = [p for p, one in enumerate(kept) if _creates(one)]
         if operation["op_code"] == _CREATE_TRIAL:
             places.append(len(kept))
@@ -118,15 +114,10 @@ def _creates(operation: dict[str, Any] | None) -> bool:
     return operation is not None and operation["op_code"] == _CREATE_TRIAL
 
 
-def _bare_trial(kept: list[dict[str, Any] | None]) -> dict[str, Any]:
-    study = next((one["study_id"] for one in kept if one and "study_id" in one), 0)
-    began = datetime.now().astimezone().isoformat(timespec="microseconds")
-    return {
-        "op_code": _CREATE_TRIAL,
-        "worker_id": "verify",
-        "study_id": study,
-        "datetime_start": began,
-    }
+def _operation(code: int, when: str, **fields: Any) -> dict[str, Any]:
+    """Return an operation of now, whose time has the key `when`."""
+    now = datetime.now().astimezone().isoformat(timespec="microseconds")
+    return {"op_code": code, "worker_id": "verify", **fields, when: now}
 
 
 def _running_at_gaps(
@@ -145,11 +136,8 @@ def _running_at_gaps(
 
 
 def _ends(operation: dict[str, Any]) -> bool:
-    return operation["op_code"] == _SET_STATE and operation["state"] in (
-        _COMPLETE,
-        _PRUNED,
-        _FAILED,
-    )
+    final = (_COMPLETE, _PRUNED, _FAILED)
+    return operation["op_code"] == _SET_STATE and operation["state"] in final
 
 
 def _failing(kept: list[dict[str, Any]], lost: set[int]) -> Iterator[dict[str, Any]]:
@@ -160,13 +148,6 @@ def _failing(kept: list[dict[str, Any]], lost: set[int]) -> Iterator[dict[str, A
             still.discard(one["trial_id"])
             one = one | {"state": _FAILED, "values": None}
         yield one
+    ended = {"state": _FAILED, "values": None}
     for trial in sorted(still):
-        now = datetime.now().astimezone().isoformat(timespec="microseconds")
-        yield {
-            "op_code": _SET_STATE,
-            "worker_id": "verify",
-            "trial_id": trial,
-            "state": _FAILED,
-            "values": None,
-            "datetime_complete": now,
-        }
+        yield _operation(_SET_STATE, "datetime_complete", trial_id=trial, **ended)

@@ -96,7 +96,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 def test_markdown_is_escaped() -> None:
     assert TABLE.markdown().splitlines() == [
-        "## Trials",
+        "### Trials",
         "",
         "| n | name | settings |",
         "| ---: | --- | --- |",

@@ -134,16 +134,16 @@ def test_where_the_run_is_best_left_alone() -> None:
     assert "chosen: the run as it is" in format_export(refused, "a-run", None)
 
 
-LITE = Published(
-    *("timm", "tf_efficientnet_lite0", "package", 224, 4_652_008, "apache-2.0", 75.1),
-    Path("a.pth"),
-)
-OLD = Published(
-    "torchvision", "resnet18", "torch cache", None, 11_689_512, None, None, Path("b.pth")
-)
-DINO = Published(
-    *("timm", "vit_small_patch16_dinov3.lvd1689m", "hugging face cache", 256, 21_586_944),
-    *("dinov3-license", None, Path("c.safetensors")),
+LITE, OLD, DINO = (
+    dataclasses.asdict(Published(*fields, Path("file")))
+    for fields in (
+        ("timm", "tf_efficientnet_lite0", "package", 224, 4_652_008, "apache-2.0", 75.1),
+        ("torchvision", "resnet18", "torch cache", None, 11_689_512, None, None),
+        (
+            *("timm", "vit_small_patch16_dinov3.lvd1689m", "hugging face cache"),
+            *(256, 21_586_944, "dinov3-license", None),
+        ),
+    )
 )
 
 
@@ -156,7 +156,7 @@ def test_a_row_for_each_network() -> None:
         *("torchvision", "resnet18", "torch cache", "-", "11.7 M", "-", "-")
     ]
     # Names are whole, since they are to be typed; the licence gives way.
-    assert DINO.name in lines[4] and "hub cache" in lines[4] and "dinov3-lic" in lines[4]
+    assert DINO["name"] in lines[4] and "hub cache" in lines[4] and "dinov3-lic" in lines[4]
     assert max(map(len, lines)) <= 100
 
 
