@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import threading
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from src.config.checks import ConfigError
+from src.config.tracking import RUN_NAME
 from src.machine.disk import refusal
-from src.tracking.addresses import absolute_uri, public_uri, unused_address, without_password
+from src.tracking.addresses import absolute_uri, public_uri, without_password
 from src.tracking.follower import MirrorState
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.spool import Spool
@@ -88,6 +90,10 @@ class Tracker(Spool):
             tracker = cls(run_dir, output_dir, uri, warn)
         except ValueError as error:
             raise ConfigError(f"{error}: wait for it, or end it.") from None
+        own_name = os.environ.get(RUN_NAME, "").strip()
+        if own_name and parent_run_id is None and not tracker.run_id:
+            run_name = own_name
+            tracker._warn(f"from MLflow's environment variables: the run is called {run_name}")
         try:
             tracker.begin(
                 run_id=run_id,
@@ -109,8 +115,6 @@ class Tracker(Spool):
                 # A resumed run counts on: the spool keeps the first value of a step.
                 first_step=tracker.next_step(PREFIX),
             )
-        if enabled and parent_run_id is None and (hint := unused_address(uri, output_dir)):
-            tracker._warn(f"warning: {hint}")
         tracker.params(params or {})
         if enabled and not mirrored_elsewhere:
             tracker._owns_mirror = mirror is None
@@ -133,11 +137,6 @@ class Tracker(Spool):
         self, status: str, reason: str | None = None, wait_seconds: float = _WAIT_SECONDS
     ) -> str | None:
         """End the run, and wait a while until MLflow has all of it, unless the server is away.
-
-        Args:
-            status: FINISHED, FAILED or KILLED.
-            reason: why it did not finish.
-            wait_seconds: at most.
 
         Returns:
             The run's id in MLflow, or None where it is not known (yet).

@@ -170,7 +170,8 @@ def _stop(server: subprocess.Popen[str]) -> None:
 def main() -> int:
     """Run the command line and return its exit code: 0 after Ctrl-C."""
     read = partial(compose_settings, UISettings, config_name="ui")
-    return run_entry(__doc__ or "", read, lambda settings, _: show(settings))
+    keys = ["tracking.uri"]
+    return run_entry(__doc__ or "", read, lambda settings, _: show(settings), from_mlflow=keys)
 
 
 if __name__ == "__main__":
