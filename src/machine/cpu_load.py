@@ -17,11 +17,7 @@ _LOOK_SECONDS = 0.2
 
 
 class CpuLoad:
-    """Measures the load of other programs from entry to exit.
-
-    Attributes:
-        others: cores that other programs used on average; 0 before the exit.
-    """
+    """Measures `others`, the cores that other programs use on average, from entry to exit."""
 
     def __init__(self) -> None:
         self.others = 0.0

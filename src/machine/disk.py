@@ -105,7 +105,7 @@ def _no_room(place: Path, needed_bytes: int | None, *, guessed: bool) -> str:
         )
     needed = _needed(needed_bytes)
     free_bytes = shutil.disk_usage(there).free
-    free = _megabytes(free_bytes)
+    free = f"{free_bytes / 1e6:,.1f} MB"
     if guessed and free_bytes > _PLENTY_BYTES:
         return (
             f"there is no room for another file on a disk{needed}; that of {place} has {free}, so "
@@ -119,7 +119,7 @@ def _no_room(place: Path, needed_bytes: int | None, *, guessed: bool) -> str:
 
 
 def _needed(size: int | None) -> str:
-    return "" if size is None else f", some {_megabytes(size)} are needed"
+    return "" if size is None else f", some {size / 1e6:,.1f} MB are needed"
 
 
 def _no_permission(file: Path | None, place: Path) -> str:
@@ -137,7 +137,3 @@ def _existing(folder: Path) -> Path:
     while not os.path.isdir(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"

@@ -84,11 +84,7 @@ class Interruption:
         self._deferring = deferring
 
     def check(self) -> None:
-        """Raise a waiting signal, if there is one.
-
-        Raises:
-            Interrupted: when a signal came since `defer(True)`.
-        """
+        """Raise `Interrupted` if a signal came since `defer(True)`."""
         if self._signum is not None:
             raise Interrupted(self._signum)
 

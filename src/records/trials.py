@@ -91,10 +91,10 @@ class Finalist:
     @property
     def spread(self) -> float | None:
         """Standard deviation over seeds (of the sample); None below two."""
-        if self.mean is None or len(self._values) < 2:
+        mean, count = self.mean, len(self._values)
+        if mean is None or count < 2:
             return None
-        squares = sum((value - self.mean) ** 2 for value in self._values)
-        return float((squares / (len(self._values) - 1)) ** 0.5)
+        return float((sum((v - mean) ** 2 for v in self._values) / (count - 1)) ** 0.5)
 
     @property
     def _values(self) -> list[float]:
@@ -111,7 +111,7 @@ class SweepRecord:
         families: in the order they were named.
         base: overrides that all trials share.
         commands: by trial number, the command line that repeats it by hand; that of the winner
-            repeats the run whose test is told.
+            repeats the run whose test is shown.
         importances: by family, share of each key in how the first metric varies; sums to 1.
         finalists: best mean first.
         winner: number of the winning trial, or None while there is none.

@@ -75,8 +75,6 @@ def curves_figure(
     Args:
         families: at least one, each with at least one curve.
         metric: key of the values.
-        colors: by family.
-        higher_is_better: of the metric.
         step: what curves count.
     """
     figure, grid = panels(len(families), *((6.4, 4.2) if len(families) == 1 else (3.4, 2.9)))
@@ -121,11 +119,7 @@ def pareto_figure(
 ) -> Figure:
     """Draw quality against each other metric or cost, a panel each, with its Pareto front.
 
-    Args:
-        trade_offs: at least one, with finite values.
-        metric: key of the quality.
-        colors: by family.
-        higher_is_better: of the quality.
+    There is at least one, with finite values; `metric` is the key of the quality.
     """
     figure = new_figure(0.8 + 4.4 * len(trade_offs), 4.4)
     quality = "maximize" if higher_is_better else "minimize"

@@ -70,11 +70,7 @@ def mistakes_sheet(
 ) -> Figure:
     """Draw the most confident mistakes, where wrong labels and ambiguous pictures show.
 
-    Args:
-        images: (M, C, H, W) uint8, the pictures at `confident_mistakes`; M may be 0.
-        probs: (M, K).
-        targets: (M,) in [0, K).
-        class_names: K names.
+    Of the pictures at `confident_mistakes`, maybe none: (M, C, H, W) uint8, (M, K) and (M,).
     """
     labels = plain_labels(class_names, longest=13)
     cells = [
@@ -87,13 +83,7 @@ def mistakes_sheet(
 def batch_sheet(
     images: NDArray[np.uint8], targets: NDArray[np.int64], class_names: Sequence[str]
 ) -> Figure:
-    """Draw the first 64 pictures of a batch, eight to a row, with their classes.
-
-    Args:
-        images: (B, C, H, W) uint8.
-        targets: (B,) in [0, K).
-        class_names: K names.
-    """
+    """Draw the first 64 pictures of a batch (B, C, H, W) uint8, eight to a row, with classes."""
     labels = plain_labels(class_names, longest=13)
     cells = [_Cell(image, [(labels[t], INK)]) for image, t in zip(images[:64], targets)]
     return _sheet(cells, "Training pictures as the network sees them", columns=8)
@@ -201,11 +191,9 @@ def rivals_sheet(
 
 
 def suspects_sheet(suspects: Sequence[Suspect], read: Callable[[int], NDArray[np.uint8]]) -> Figure:
-    """Draw the worst suspects, about equally many of each kind.
+    """Draw the worst suspects, of which the worst of each kind come first, about equally many each.
 
-    Args:
-        suspects: the worst of each kind first.
-        read: index -> picture (C, H, W) uint8.
+    `read` returns the picture (C, H, W) uint8 of an index.
     """
     kinds: dict[str, list[Suspect]] = defaultdict(list)
     for suspect in suspects:

@@ -210,13 +210,17 @@ def _scores(facts: CardFacts) -> Table:
     return Table("How good it is", ("measure", *heads), tuple(rows), numbers)
 
 
-def _classes(part: str, said: Predictions) -> Table:
-    rows = [r for r in class_scores(confusion_matrix(said.probs, said.targets)) if r.pictures]
+def _classes(part: str, predictions: Predictions) -> Table:
+    rows = [
+        r
+        for r in class_scores(confusion_matrix(predictions.probs, predictions.targets))
+        if r.pictures
+    ]
     title = f"Classes, {_NAMES[part]} part"
     if len(rows) > _MOST_CLASSES:
         title += f": the {_MOST_CLASSES} of {len(rows)} that are found least often"
         rows = sorted(rows, key=lambda row: row.recall)[:_MOST_CLASSES]
-    names = said.class_names
+    names = predictions.class_names
     cells = tuple(
         (
             *(names[row.index], f"{row.pictures:,}"),
@@ -231,8 +235,8 @@ def _classes(part: str, said: Predictions) -> Table:
     return Table(title, heads, cells, frozenset({1, 2, 3, 4}))
 
 
-def _calibration(part: str, said: Predictions) -> Table:
-    bins = reliability_bins(said.probs, said.targets, _CONFIDENCE_BINS)
+def _calibration(part: str, predictions: Predictions) -> Table:
+    bins = reliability_bins(predictions.probs, predictions.targets, _CONFIDENCE_BINS)
     rows = tuple(
         (
             f"{100 * low:.0f} to {100 * high:.0f} %",

@@ -195,9 +195,13 @@ def equal_terms_figure(record: SweepRecord) -> Figure:
     scale_to_metric(left, metric, drawn, higher_is_better=record.higher_is_better)
     most, at_trials = at_equal_trials(record)
     seconds, at_time = at_equal_time(record)
-    for axes, limit, standings, what in (
-        (left, most, at_trials, f"{most} trial{'s' * (most != 1)} each"),
-        (right, seconds / size, at_time, f"{duration(seconds)} each"),
+    of_time = f"training time of the family in {unit}"
+    for axes, limit, standings, what, x, y in (
+        (
+            *(left, most, at_trials, f"{most} trial{'s' * (most != 1)} each"),
+            *("trials of the family", f"best {metric} so far"),
+        ),
+        (right, seconds / size, at_time, f"{duration(seconds)} each", of_time, ""),
     ):
         if limit:
             axes.axvline(limit, color=MUTED, lw=1.2, ls=(0, (4, 3)))
@@ -205,10 +209,7 @@ def equal_terms_figure(record: SweepRecord) -> Figure:
         title = "No trial is complete yet"
         if first is not None and first.best is not None and first.best.state == COMPLETE:
             title = f"After {what}: {first.family} leads"
-        tidy(axes, title=title)
-    left.set_xlabel("trials of the family", fontsize=9, color=INK)
-    left.set_ylabel(f"best {metric} so far", fontsize=9, color=INK)
-    right.set_xlabel(f"training time of the family in {unit}", fontsize=9, color=INK)
+        tidy(axes, title=title, x=x, y=y)
     whole_numbers(left, 1, max([1, *map(len, ended.values())]))
     right.set_xlim(left=0)
     colors = family_colors(record.families)

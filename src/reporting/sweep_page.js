@@ -155,9 +155,8 @@
       button.setAttribute("aria-pressed", family === shown);
       button.addEventListener("click", () => {
         shown = family;
-        brushes = new Map();
         for (const other of $("tabs").children) other.setAttribute("aria-pressed", other === button);
-        draw();
+        $("clear").click();
       });
     }
     $("clear").addEventListener("click", () => {
@@ -166,20 +165,14 @@
     });
   }
 
-  function drawLegend() {
-    drawFamilies();
-    html("span", "▽ pruned", $("legend"));
-    html("span", "× failed", $("legend"));
-    html("span", "― best so far", $("legend"));
-  }
-
   function draw() {
     drawHistory();
     drawSpace();
     mark();
   }
 
-  drawLegend();
+  drawFamilies();
+  for (const sign of ["▽ pruned", "× failed", "― best so far"]) html("span", sign, $("legend"));
   drawTabs();
   drawNowAndAfterTurns(draw);
 })();

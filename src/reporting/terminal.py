@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,13 +36,14 @@ def format_summary(summary: RunSummary, ui_command: str) -> str:
         f"{_ENDINGS[summary.status]} {duration(summary.duration_seconds)}"
     ]
     latency = summary.metrics.get(metric_key("cost", "latency_ms"))
+    times = summary.test_measurements
     rows = {
         "reason": summary.reason,
         "validation accuracy": accuracy_text(summary.metrics, "val"),
         "over folds": _over_folds(summary),
         "test accuracy": accuracy_text(summary.metrics, "test"),
-        "test part measured": _text_of(measured, summary.test_measurements),
-        "parameters": _text_of(count, summary.num_parameters),
+        "test part measured": None if times is None else measured(times),
+        "parameters": None if summary.num_parameters is None else count(summary.num_parameters),
         "latency": None if latency is None else f"{latency:.3g} ms for one picture",
         "run folder": summary.run_dir,
         "open the UI": ui_command,
@@ -62,10 +63,6 @@ def _over_folds(summary: RunSummary) -> str | None:
         f"{len(values)} folds, {100 * min(values):.1f} to {100 * max(values):.1f} %, "
         f"standard deviation {100 * deviation:.1f} points"
     )
-
-
-def _text_of(text: Callable[[int], str], number: int | None) -> str | None:
-    return None if number is None else text(number)
 
 
 def format_combination(
@@ -159,12 +156,12 @@ def _variant_cells(variant: VariantRecord) -> tuple[str, ...]:
 def _recommendation(record: ExportRecord) -> str:
     within = f"with at least {100 * record.least_equal:g} % equal labels"
     if record.recommended is None:
-        said = f"recommended: the run as it is, no variant {within} is faster"
+        text = f"recommended: the run as it is, no variant {within} is faster"
     else:
-        said = f"recommended: {record.recommended}, the fastest {within}"
+        text = f"recommended: {record.recommended}, the fastest {within}"
     if record.chosen == record.recommended:
-        return said
-    return f"{said}; chosen: {record.chosen or 'the run as it is'}"
+        return text
+    return f"{text}; chosen: {record.chosen or 'the run as it is'}"
 
 
 def format_weights(networks: Sequence[Mapping[str, Any]], width: int) -> str:

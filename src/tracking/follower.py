@@ -65,7 +65,6 @@ class MirrorState:
 
     Attributes:
         target: public tracking URI, None for the database in the output folder.
-        mlflow_run_id: None until the run exists in MLflow.
         offset: byte of the spool up to which all events are sent.
         status: the run's end as sent (FINISHED, FAILED, KILLED), None while it goes on.
         pending: events of artifacts and models that could not be sent yet.
@@ -326,11 +325,11 @@ class Follower:
 
     def _register(self, store: Store, event: Mapping[str, Any], card: str) -> None:
         name = event["name"]
-        version = store.register(self._run(), name, event["digest"], card)
         # A version that is sent late, or again, must not take the alias from a later champion.
         champion = Champion.read(self.run_dir.parents[1], event["data"])
-        if champion is not None and champion.run_id == event["run_id"]:
-            store.set_alias(name, event["alias"], version)
+        reigns = champion is not None and champion.run_id == event["run_id"]
+        alias = event["alias"] if reigns else None
+        version = store.register(self._run(), name, event["digest"], card, alias)
         self._state.versions[name] = version
         self._state.write(self.run_dir)
 

@@ -5,8 +5,8 @@ takes the training's time. It reads commands from standard input, one JSON objec
 reports to standard output likewise, and ends when standard input does: the trainings are then over
 or dead.
 
-Commands (`command`): `prepare` (uri), `follow` (run_dir, uri, target), `replay` (output_dir, uri,
-target), `flush`, `end`. Reports (`report`): `created`, `done`, `warning`, `away`, all with run_dir.
+Commands (`command`): `follow` (run_dir, uri, target), `replay` (output_dir, uri, target), `flush`,
+`end`. Reports (`report`): `created`, `done`, `warning`, `away`, all with run_dir.
 """
 
 from __future__ import annotations
@@ -55,10 +55,6 @@ class _Server:
 class Mirror:
     """The work of the process: takes commands, sends a slice of each run at a time, reports.
 
-    Args:
-        report: called with each report.
-        clock: monotonic seconds.
-
     Attributes:
         closing: the trainings are gone, and only the rest is to be sent.
     """
@@ -69,7 +65,6 @@ class Mirror:
         self._report = report
         self._clock = clock
         self._servers: dict[str, _Server] = {}
-        self._unopened: list[str] = []
         self._followed: dict[Path, Follower] = {}
         self._earlier: deque[Iterator[Follower]] = deque()
         self._replaying: Follower | None = None
@@ -85,8 +80,6 @@ class Mirror:
     def command(self, message: dict[str, Any]) -> None:
         """Execute a command; servers that were away are tried again at once."""
         match message.get("command"):
-            case "prepare":
-                self._unopened.append(message["uri"])
             case "follow":
                 run_dir = Path(message["run_dir"])
                 self._forget(run_dir)
@@ -109,9 +102,6 @@ class Mirror:
 
     def work(self) -> bool:
         """Send a slice of each followed run and of one earlier run; return whether any was sent."""
-        while self._unopened:
-            with suppress(ServerAway):  # reported for the first run that needs it
-                _ = self._server(self._unopened.pop()).store
         sent = False
         for run_dir, follower in list(self._followed.items()):
             sent |= self._advance(follower)
@@ -135,7 +125,7 @@ class Mirror:
         return sent
 
     def _advance(self, follower: Follower) -> bool:
-        server = self._server(follower.uri)
+        server = self._servers.setdefault(follower.uri, _Server(follower.uri))
         if self._clock() < server.next_try:
             return False
         run_dir = str(follower.run_dir)
@@ -206,9 +196,6 @@ class Mirror:
 
     def _follower(self, run_dir: Path, uri: str, target: str | None) -> Follower:
         return Follower(run_dir, uri, target, lambda text: self._warn(run_dir, text))
-
-    def _server(self, uri: str) -> _Server:
-        return self._servers.setdefault(uri, _Server(uri))
 
     def _warn(self, run_dir: Path, text: str) -> None:
         self._report({"report": "warning", "run_dir": str(run_dir), "text": text})

@@ -21,13 +21,8 @@ __all__ = ["MirrorProcess", "MirrorStatus"]
 _MOST_STARTS = 3
 # Time for what is being sent; there is no waiting for a server that does not answer.
 _CLOSE_SECONDS = 5.0
-_ENVIRONMENT = {
-    # Without this the current folder would come first, and it may have a `src` of its own.
-    "PYTHONSAFEPATH": "1",
-    # It computes nothing: no accelerator, no thread pools.
-    "CUDA_VISIBLE_DEVICES": "",
-    "OMP_NUM_THREADS": "1",
-}
+# It computes nothing: no accelerator, no thread pools.
+_ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
 @dataclass
@@ -35,7 +30,6 @@ class MirrorStatus:
     """The state of one run in the mirror, by its reports.
 
     Attributes:
-        mlflow_run_id: once the run exists in MLflow.
         done: all of it is in MLflow, or it was given up.
         away: why the server could not be reached since the last command, or None.
         warnings: not yet shown.
@@ -63,10 +57,6 @@ class MirrorProcess:
         self._runs: dict[Path, MirrorStatus] = {}
         self._changed = threading.Condition()
 
-    def prepare(self, uri: str) -> None:
-        """Open the database, or create a new SQLite file, so that it is ready when needed."""
-        self._send({"command": "prepare", "uri": uri})
-
     def follow(self, run_dir: Path, uri: str, target: str | None) -> None:
         """Send this run's spool from now on until the end of the run."""
         with self._changed:
@@ -77,9 +67,8 @@ class MirrorProcess:
 
     def replay(self, output_dir: Path, uri: str, target: str | None) -> None:
         """Send incomplete earlier runs under `output_dir` to `target`, when idle."""
-        self._send(
-            {"command": "replay", "output_dir": str(output_dir), "uri": uri, "target": target}
-        )
+        about = {"output_dir": str(output_dir), "uri": uri, "target": target}
+        self._send({"command": "replay", **about})
 
     def warnings(self, run_dir: Path) -> list[str]:
         """Return the warnings since the last call."""
@@ -173,24 +162,16 @@ class MirrorProcess:
             with self._changed:
                 run = self._runs.get(Path(report["run_dir"]))
                 if run is not None:
-                    _apply(run, report)
+                    run.mlflow_run_id = report.get("mlflow_run_id", run.mlflow_run_id)
+                    run.done = run.done or report["report"] == "done"
+                    if report["report"] == "warning":
+                        run.warnings.append(report["text"])
+                    elif report["report"] == "away":
+                        run.away = away = report["text"]
+                        run.warnings.append(f"MLflow does not report ({away}); the run goes on")
                     self._changed.notify_all()
                     if run.done:  # a sweep's process has thousands of them
                         self._open.pop(Path(report["run_dir"]), None)
         process.wait()
         with self._changed:
             self._changed.notify_all()
-
-
-def _apply(run: MirrorStatus, report: dict[str, Any]) -> None:
-    match report["report"]:
-        case "created":
-            run.mlflow_run_id = report["mlflow_run_id"]
-        case "done":
-            run.mlflow_run_id = report["mlflow_run_id"]
-            run.done = True
-        case "away":
-            run.away = report["text"]
-            run.warnings.append(f"MLflow does not report ({report['text']}); the run goes on")
-        case "warning":
-            run.warnings.append(report["text"])

@@ -89,8 +89,7 @@ class Provenance:
 
 def command_line() -> str:
     """Return this process's command line, without passwords in URIs."""
-    words = ["python", *sys.orig_argv[1:]]
-    return without_password(shlex.join(words))
+    return without_password(shlex.join(["python", *sys.orig_argv[1:]]))
 
 
 def read_git(root: Path) -> Git | None:

@@ -261,13 +261,9 @@ class Spool:
         self._write("model", path=self._relative(path), digest=digest, name=name)
 
     def register(self, card: Path, *, name: str, alias: str, data: str, digest: str) -> None:
-        """Register the run's model, with an alias while it is its data's champion.
+        """Register the run's model under a name, with an alias while it is its data's champion.
 
-        Args:
-            card: a text about it inside the run folder.
-            name: of the registered model.
-            data: name of the data set.
-            digest: of the bundle; see `model`.
+        The card is a text about it inside the run folder; for the digest see `model`.
 
         Raises:
             ValueError: the card lies outside of the run folder.

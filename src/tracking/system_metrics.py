@@ -90,13 +90,8 @@ class SystemSampler:
 class SystemMonitor:
     """Samples on a thread of its own, from its creation until `stop`.
 
-    The first sample is taken after one second and the last at the end, so that short
-    runs have some.
-
-    Args:
-        take: called with each sample and its step, from `first_step` on, on that thread.
-        seconds: between two samples.
-        folder: on the disk to measure.
+    The first sample is taken after one second and the last at the end, so that short runs have
+    some. `take` is called with each one and its step, on that thread.
     """
 
     def __init__(

@@ -11,10 +11,9 @@ from filelock import FileLock, Timeout
 
 from src.search.storage import operation_of
 from src.storage.digests import DamagedLine, checked_line, line_content
-from src.verification.faults import Fault, find_damaged_lines
-from src.verification.runs import verify_spool
+from src.verification.runs import Fault, find_damaged_lines, verify_spool
 
-__all__ = ["verify_output", "verify_study"]
+__all__ = ["verify_json", "verify_output", "verify_study"]
 
 _CREATE_STUDY, _CREATE_TRIAL, _SET_STATE = 0, 4, 6
 _COMPLETE, _PRUNED, _FAILED = 1, 2, 3
@@ -31,7 +30,7 @@ def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
     try:
         yield from _journal(folder / _JOURNAL, repair=repair)
         again = "the sweep's own command writes it anew"
-        yield from _json(folder / "sweep.json", again)
+        yield from verify_json(folder / "sweep.json", again)
         yield from verify_spool(folder, repair=repair)
     finally:
         lock.release()
@@ -45,10 +44,11 @@ def verify_output(output_dir: Path, *, repair: bool) -> Iterator[Fault]:
         counted = "it counts as a measurement of every test part; put a copy of the file back"
         yield Fault(path, f"line {number} is damaged ({reason})", counted)
     for file in sorted((output_dir / "champions").glob("*.json")):
-        yield from _json(file, "python -m src.select run=RUN writes it anew")
+        yield from verify_json(file, "python -m src.select run=RUN writes it anew")
 
 
-def _json(path: Path, remedy: str) -> Iterator[Fault]:
+def verify_json(path: Path, remedy: str) -> Iterator[Fault]:
+    """Yield the fault of a file of `checked_json` that is not what was written."""
     try:
         line_content(path.read_bytes())
     except FileNotFoundError:

@@ -12,10 +12,8 @@ from src.config.finished import VerifySettings
 from src.data.quality.audit import Findings
 from src.runs.folder import FOLDS, RunFolder
 from src.storage.cache import UNFINISHED, cache_folder, check_again, read_entry
-from src.storage.digests import DamagedLine, line_content
-from src.verification.faults import Fault
-from src.verification.runs import verify_run
-from src.verification.studies import verify_output, verify_study
+from src.verification.runs import Fault, verify_run
+from src.verification.studies import verify_json, verify_output, verify_study
 
 __all__ = ["verify_all"]
 
@@ -88,7 +86,7 @@ def _stores(cache_dir: Path, *, repair: bool) -> tuple[int, Iterator[Fault]]:
     kinds: list[tuple[str, str, Callable[[Path], bool]]] = [
         *((kind, "*/", lambda folder: read_entry(folder) is not None) for kind in _ENTRIES),
         ("findings", "*.npz", lambda file: Findings.load(file) is not None),
-        ("plans", "*.json", _line_is_whole),
+        ("plans", "*.json", lambda file: not any(verify_json(file, ""))),
     ]
     entries = [
         (path, is_whole)
@@ -112,11 +110,3 @@ def _faults(entries: list[tuple[Path, Callable[[Path], bool]]], *, repair: bool)
         else:
             path.unlink()
         yield Fault(path, what, "deleted; it is made anew when it is needed", True)
-
-
-def _line_is_whole(file: Path) -> bool:
-    try:
-        line_content(file.read_bytes())
-    except (OSError, DamagedLine):
-        return False
-    return True

@@ -12,17 +12,11 @@ from src.models.weights import Published
 from src.records.combination import Combination
 from src.records.comparison import Interval, McNemar
 from src.records.export import ExportRecord, VariantRecord
-from src.records.run import RunSummary
 from src.reporting.terminal import format_combination, format_export, format_summary, format_weights
+from tests.records import summaries
 
-SUMMARY = RunSummary(
-    run_id="0f3a",
-    status="FINISHED",
-    name="calm-otter",
-    model="cnn",
-    data="digits",
-    seed=1,
-    split_fingerprint="ab12",
+SUMMARY = dataclasses.replace(
+    summaries.SUMMARY,
     metrics={
         "val/accuracy": 0.98611,
         "val/accuracy_low": 0.968,
@@ -34,9 +28,6 @@ SUMMARY = RunSummary(
     },
     num_parameters=1_234_567,
     duration_seconds=24.3,
-    test_measurements=3,
-    run_dir="/runs/calm-otter",
-    command="python -m src.train",
 )
 
 

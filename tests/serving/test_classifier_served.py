@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from src.features.embedding import NetworkFeatures
 from src.serving.bundle import write_classifier_bundle
 from src.serving.predictor import Predictor
 from src.tracking.addresses import default_uri
-from src.tracking.mlflow_models import pack
+from src.tracking.mlflow_store import pack
 from tests.features.classifiers import IMAGES, classifier
 from tests.serving.bundles import network_and_metadata
 from tests.serving.served import ask, served, text
@@ -47,7 +48,8 @@ def asked(
     bundle = folder / "bundle"
     write_classifier_bundle(bundle, folder / "model.skops", made.passport, IMAGES[0])
     place = folder / "packed"
-    pack(bundle, place, model_id="m-1", run_id=None, place=place.as_uri())
+    logged = SimpleNamespace(model_id="m-1", source_run_id=None, artifact_location=place.as_uri())
+    pack(bundle, place, logged)
     (folder / "elsewhere" / "src").mkdir(parents=True)  # a stranger's package of that name
     (folder / "elsewhere" / "src" / "__init__.py").touch()
     uri = default_uri(folder / "elsewhere")

@@ -19,8 +19,8 @@ from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
 from src.tracking.spool import Spool
 from src.tracking.system_metrics import PREFIX, SystemMonitor, SystemSampler
-from src.tracking.tracker import Tracker
 from tests.tracking.test_spool import points
+from tests.tracking.test_tracker import start
 
 
 class FakeNVML(types.ModuleType):
@@ -162,36 +162,23 @@ def test_a_monitor_samples_off_the_callers_thread_until_it_is_stopped(tmp_path: 
     assert {name for _, name in taken} == {"system metrics"}
 
 
-def test_the_shortest_of_runs_has_a_sample(tmp_path: Path) -> None:
-    taken: list[int] = []
-    SystemMonitor(lambda values, step: taken.append(step), seconds=10, folder=tmp_path).stop()
-    assert taken == [0]
-
-
-def test_a_sample_that_fails_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[int] = []
-
+def test_the_shortest_of_runs_has_a_sample_and_one_that_fails_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(self: SystemSampler) -> dict[str, float]:
         raise OSError("no such file")
 
-    monkeypatch.setattr(SystemSampler, "sample", fails)
-    SystemMonitor(lambda values, step: taken.append(step), seconds=10, folder=tmp_path).stop()
-    assert taken == []
+    taken: list[int] = []
+    for _ in range(2):
+        SystemMonitor(lambda values, step: taken.append(step), seconds=10, folder=tmp_path).stop()
+        assert taken == [0]
+        monkeypatch.setattr(SystemSampler, "sample", fails)
 
 
 def test_a_resumed_run_counts_its_samples_on(tmp_path: Path) -> None:
-    run_dir = tmp_path / "runs" / "r"
     for _ in range(2):
-        tracker = Tracker.start(
-            run_dir,
-            output_dir=tmp_path,
-            uri=None,
-            experiment="e",
-            run_id="a" * 32,
-            run_name="r",
-            enabled=False,
-            system_metrics_seconds=10.0,
-        )
+        tracker = start(tmp_path, "a" * 32, enabled=False, system_metrics_seconds=10.0)
+        run_dir = tracker.run_dir
         tracker.metrics({"val/loss": 1.0}, step=40)
         tracker.finish("FINISHED")
     memory = [
@@ -199,8 +186,4 @@ def test_a_resumed_run_counts_its_samples_on(tmp_path: Path) -> None:
     ]
     assert memory == [0, 1]
     with Spool(run_dir) as spool:
-        assert (spool.next_step(PREFIX), spool.next_step("val/"), spool.next_step("no/")) == (
-            2,
-            41,
-            0,
-        )
+        assert [spool.next_step(key) for key in (PREFIX, "val/", "no/")] == [2, 41, 0]
