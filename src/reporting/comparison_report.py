@@ -135,7 +135,7 @@ def comparison_csv(comparison: Comparison) -> str:
     rows = (
         _candidate(one) | {"run_ids": " ".join(one.standing.run_ids)} for one in comparison.entrants
     )
-    return csv_text(columns, ((known[column] for column in columns) for known in rows))
+    return csv_text(columns, [[known[column] for column in columns] for known in rows])
 
 
 def comparison_plain(comparison: Comparison) -> dict[str, Any]:
