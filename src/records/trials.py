@@ -20,7 +20,7 @@ class TrialRecord:
         number: from 0, unique in the study.
         state: "running", "complete", "pruned" or "failed".
         values: what was searched, by key of a run's settings.
-        words: overrides that turn the base into this trial.
+        overrides: of the command line, which make its configuration.
         curve: the first metric after each epoch, (epoch from 1, value); of a cross-validated trial
             that of each fold.
         objectives: all metrics, of a complete trial.
@@ -36,7 +36,7 @@ class TrialRecord:
     family: str
     state: str
     values: Mapping[str, Any]
-    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     curve: tuple[tuple[int, float], ...] = ()
     objectives: tuple[float, ...] | None = None
     best: float | None = None
