@@ -126,7 +126,6 @@ def _tracked(folder: Path) -> float:
     uri = f"sqlite:///{folder}/mlflow.db"
     folder.mkdir()
     mirror = MirrorProcess(folder / "mirror.log")
-    mirror.prepare(uri)
     watcher = _Mirrored(mirror, uri)
     task = {"output_dir": str(folder)}
     runner = "benchmarks.stand_ins:Tracked"

@@ -52,7 +52,7 @@ def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
 def main() -> int:
     """The exit code of the command line."""
     read = partial(compose_settings, CompareSettings, config_name="compare")
-    return run_entry(__doc__ or "", read, compare)
+    return run_entry(__doc__ or "", read, compare, from_mlflow=["tracking.uri"])
 
 
 if __name__ == "__main__":

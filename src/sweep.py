@@ -34,6 +34,7 @@ def main() -> int:
         partial(read_sweep_settings, config_name=config_name),
         partial(sweep, config_name=config_name),
         argv=argv,
+        from_mlflow=("tracking.uri", "tracking.experiment"),
     )
 
 

@@ -55,7 +55,8 @@ def main() -> int:
     """The exit code of the command line."""
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a further device's process
         end_with_parent()
-    return run_entry(__doc__ or "", read_settings, train)
+    mirrored = ("tracking.uri", "tracking.experiment")
+    return run_entry(__doc__ or "", read_settings, train, from_mlflow=mirrored)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 
 from src.config.checks import ConfigError
@@ -31,7 +32,8 @@ def weights(settings: WeightsSettings, overrides: Sequence[str]) -> None:
             f"filter is {settings.filter!r}: none of the {len(networks)} networks that this "
             "machine can load has that in its name; leave it out to see them."
         )
-    print(format_weights(listed, shutil.get_terminal_size((100, 24)).columns), flush=True)
+    width = shutil.get_terminal_size((100, 24)).columns
+    print(format_weights([asdict(one) for one in listed], width), flush=True)
 
 
 def main() -> int:

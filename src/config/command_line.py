@@ -22,6 +22,7 @@ from src.config.compose import expand, groups
 from src.config.console import on_plain_output
 from src.config.credentials import problem_of_overrides, without_password
 from src.config.plugins import take_plugins
+from src.config.tracking import environment_overrides
 from src.machine.failures import RunFailed, explained
 from src.machine.interruption import Interrupted, Interruption
 
@@ -94,6 +95,7 @@ def run_entry(
     action: Callable[[S, Sequence[str]], None],
     *,
     argv: Sequence[str] | None = None,
+    from_mlflow: Sequence[str] = (),
 ) -> int:
     """Run an entry and return its exit code.
 
@@ -107,6 +109,7 @@ def run_entry(
         read_settings: `key=value` overrides of one job -> its settings; ConfigError where wrong.
         action: what to do with the settings of a job and the overrides they came from.
         argv: the overrides; None for those of the process.
+        from_mlflow: keys whose values MLflow's environment variables give where nothing else does.
     """
     todo: list[tuple[S, list[str]]] = []
 
@@ -118,6 +121,12 @@ def run_entry(
         overrides = take_plugins(invocation.overrides)
         jobs = list(expand(overrides)) if invocation.multirun else [overrides]
         settings = [read_settings(job) for job in jobs]
+        if from_mlflow:
+            found = [environment_overrides(from_mlflow, *pair) for pair in zip(settings, jobs)]
+            jobs = [[*job, *further] for job, further in zip(jobs, found)]
+            settings = [read_settings(job) for job in jobs]
+            if note := " ".join(dict.fromkeys(word for further in found for word in further)):
+                _complain(f"from MLflow's environment variables: {note}")
         if invocation.help:
             print(_help(description, settings[0]))
         elif invocation.show_config:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from src.config.checks import Settings, positive_int, setting
+from src.config.checks import ConfigError, Settings, positive_int, setting
+from src.config.credentials import credentials_problem
 
 __all__ = [
+    "RUN_NAME",
     "ReplaySettings",
     "TrackingPlace",
     "TrackingSettings",
     "TrackingSwitch",
     "UISettings",
+    "environment_overrides",
     "experiment_problem",
     "uri_problem",
 ]
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _SERVERS = ("http", "https", "databricks")
+# MLflow's own variable for the name of a run, and what `conf/` calls an experiment.
+RUN_NAME = "MLFLOW_RUN_NAME"
+_DEFAULT_EXPERIMENT = "bakeoff"
 
 
 def uri_problem(uri: str) -> str | None:
@@ -40,6 +49,38 @@ def uri_problem(uri: str) -> str | None:
 def experiment_problem(name: str) -> str | None:
     """What is wrong with the name of an MLflow experiment, or None."""
     return None if name.strip() and len(name) <= 500 else "it must be a name of 1 to 500 characters"
+
+
+def environment_overrides(
+    keys: Sequence[str], settings: Any, overrides: Sequence[str]
+) -> list[str]:
+    """Return overrides with the values of MLflow's environment variables, where nothing is set.
+
+    A run that is resumed goes on where it was.
+
+    Args:
+        keys: `tracking.uri` (MLFLOW_TRACKING_URI), `tracking.experiment` (MLFLOW_EXPERIMENT_NAME).
+        settings: with the group `tracking`, without the variables.
+        overrides: of the command line.
+
+    Raises:
+        ConfigError: a variable holds a password or token, or no value of its setting.
+    """
+    given = {override.partition("=")[0] for override in overrides}
+    found = []
+    for variable, key, problem in (
+        ("MLFLOW_TRACKING_URI", "tracking.uri", uri_problem),
+        ("MLFLOW_EXPERIMENT_NAME", "tracking.experiment", experiment_problem),
+        (RUN_NAME, "", lambda name: None),
+    ):
+        value = os.environ.get(variable, "").strip()
+        if not value or (key and key not in keys) or not given.isdisjoint(("resume", key)):
+            continue
+        if said := credentials_problem(value, key) or problem(value):
+            raise ConfigError(f"{variable}: {said}.")
+        if key and getattr(settings.tracking, key.partition(".")[2]) in (None, _DEFAULT_EXPERIMENT):
+            found.append(f"{key}={value}")
+    return found
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from src.data.decoding.picture_store import PictureStore
 from src.data.splitting.splits import Split
 from src.features.descriptors.picture import Floats
 from src.features.fusion import Extractor, Mirrored
-from src.machine.parallel import a_window, in_order
+from src.machine.parallel import in_order
 from src.storage.cache import cached, key_of, read_entry
 
 __all__ = ["FeatureTable", "TooSlow", "described"]
@@ -211,7 +211,7 @@ def _in_processes(
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(extractor,)
     )
-    yield from a_window(pool, _work, pictures, 2 * workers)
+    yield from in_order(_work, pictures, workers, pool)
 
 
 _extractor: Extractor

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from types import TracebackType
 
 import psutil
 
@@ -18,11 +17,7 @@ _LOOK_SECONDS = 0.2
 
 
 class CpuLoad:
-    """Measures the load of other programs from entry to exit.
-
-    Attributes:
-        others: cores that other programs used on average; 0 before the exit.
-    """
+    """Measures `others`, the cores that other programs use on average, from entry to exit."""
 
     def __init__(self) -> None:
         self.others = 0.0
@@ -36,12 +31,7 @@ class CpuLoad:
         self._began, self._busy, self._own = _clocks()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         ended, busy, own = _clocks()
         used = (busy - self._busy) - (own - self._own)
         self.others = max(0.0, used / max(ended - self._began, 1e-6))
@@ -60,17 +50,12 @@ def is_idle() -> bool:
 
 
 def threads_beside(others: float, most: int) -> int:
-    """Return how many threads, at least 1 and at most `most`, have a core of their own.
+    """Return how many threads, from 1 to `most`, have a core where programs use `others` of them.
 
     Threads that share a training wait for each other many times a step. One without a core delays
     all of them, so a thread too many costs far more than a thread too few.
-
-    Args:
-        others: cores that other programs use, see `others_load`.
-        most: threads on an idle machine.
     """
-    free = int(available_cores() - others + 0.5)
-    return max(1, min(most, free))
+    return max(1, min(most, int(available_cores() - others + 0.5)))
 
 
 def _clocks() -> tuple[float, float, float]:

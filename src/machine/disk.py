@@ -98,14 +98,14 @@ def _file_of(error: OSError) -> Path | None:
 
 def _no_room(place: Path, needed_bytes: int | None, *, guessed: bool) -> str:
     there = _existing(place)
-    if _inodes_are_used_up(there):
+    if hasattr(os, "statvfs") and (state := os.statvfs(there)).f_files and not state.f_favail:
         return (
             f"there is no room for another file in {place}: its disk has room but no free inodes, "
             "for it holds too many files; remove some (old runs, caches) and try again"
         )
     needed = _needed(needed_bytes)
     free_bytes = shutil.disk_usage(there).free
-    free = _megabytes(free_bytes)
+    free = f"{free_bytes / 1e6:,.1f} MB"
     if guessed and free_bytes > _PLENTY_BYTES:
         return (
             f"there is no room for another file on a disk{needed}; that of {place} has {free}, so "
@@ -119,16 +119,16 @@ def _no_room(place: Path, needed_bytes: int | None, *, guessed: bool) -> str:
 
 
 def _needed(size: int | None) -> str:
-    return "" if size is None else f", some {_megabytes(size)} are needed"
+    return "" if size is None else f", some {size / 1e6:,.1f} MB are needed"
 
 
 def _no_permission(file: Path | None, place: Path) -> str:
-    if file is not None and file.exists() and not os.access(file, os.R_OK):
-        return f"you may not read {file}: give yourself permission (chmod, chown)"
-    wanted = file if file is not None and file.exists() else _existing(place)
+    there = file if file is not None and file.exists() else None
+    if there is not None and not os.access(there, os.R_OK):
+        return f"you may not read {there}: give yourself permission (chmod, chown)"
     return (
-        f"you may not write to {wanted}: give yourself permission (chmod, chown), or name a folder "
-        "of your own"
+        f"you may not write to {there or _existing(place)}: give yourself permission (chmod, "
+        "chown), or name a folder of your own"
     )
 
 
@@ -137,14 +137,3 @@ def _existing(folder: Path) -> Path:
     while not os.path.isdir(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
-
-
-def _inodes_are_used_up(folder: Path) -> bool:
-    if not hasattr(os, "statvfs"):
-        return False
-    state = os.statvfs(folder)
-    return state.f_files > 0 and state.f_favail == 0
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"

@@ -45,25 +45,20 @@ def explained(folder: Path, batch_size: int | None = None) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:
-        if isinstance(error, OSError) and (reason := _refused(error, folder)):
-            raise DiskRefuses(reason) from error
+        if isinstance(error, OSError):
+            # Only those of a full disk are the disk's without a file that they name.
+            place = folder if error.errno in NO_ROOM else None
+            if reason := refusal(error, place):
+                raise DiskRefuses(reason) from error
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
             raise OutOfMemory(_advice(batch_size)) from error
         raise
 
 
-def _refused(error: OSError, folder: Path) -> str | None:
-    """Return `refusal` with `folder` for errors of a full disk alone; others must name a file."""
-    return refusal(error, folder if error.errno in NO_ROOM else None)
-
-
 def _advice(batch_size: int | None) -> str:
-    if batch_size is None:
-        return "there is not enough memory: choose a smaller data.image_size or a smaller model"
-    if batch_size == 1:
-        return (
-            "there is not enough memory for a single picture: choose a smaller data.image_size or "
-            "a smaller model"
-        )
-    pictures = f"there is not enough memory for batches of {batch_size} pictures"
-    return f"{pictures}: try data.batch_size={batch_size // 2}"
+    missing = "there is not enough memory"
+    if batch_size is not None and batch_size > 1:
+        what = f"batches of {batch_size} pictures"
+        return f"{missing} for {what}: try data.batch_size={batch_size // 2}"
+    what = " for a single picture" if batch_size == 1 else ""
+    return f"{missing}{what}: choose a smaller data.image_size or a smaller model"

@@ -32,10 +32,7 @@ def is_allowed(path: str) -> bool:
 def import_object(target: str, within: str = "src.") -> Any:
     """Return the object of an import path `package.module.name`.
 
-    Args:
-        target: the path.
-        within: beginning of the paths of the project that are allowed; of the modules given to
-            `allow_module` every path is.
+    Paths of the project that begin with `within` are allowed, and all in modules of `allow_module`.
 
     Raises:
         ValueError: the path leads elsewhere, or to nothing.

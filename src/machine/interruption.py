@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 __all__ = ["Interrupted", "Interruption", "Stopped"]
@@ -40,6 +40,9 @@ class Interruption:
     `check()` at a place where the state can be saved; a second signal raises at once. Otherwise
     the first one raises at once. Handlers can only be set on the main thread; elsewhere the context
     does nothing.
+
+    Attributes:
+        insisted: whether a second signal came.
     """
 
     # SIGHUP is sent when a terminal is closed; Windows has none.
@@ -49,7 +52,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self._signum: int | None = None
-        self._insisted = False
+        self.insisted = False
         self._deferring = False
         self._previous: dict[int, Any] = {}
 
@@ -57,12 +60,7 @@ class Interruption:
         self.install()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
         self._previous.clear()
@@ -72,43 +70,29 @@ class Interruption:
         """Whether a signal came."""
         return self._signum is not None
 
-    @property
-    def insisted(self) -> bool:
-        """Whether a second signal came: at once."""
-        return self._insisted
-
     def install(self) -> None:
         """Set the handlers; again when a fit begins, as Lightning sets its own."""
         if threading.current_thread() is threading.main_thread():
             for signum in self._SIGNALS:
-                if _is_unwanted(signum):
-                    continue
-                previous = signal.signal(signum, self._handle)
-                self._previous.setdefault(signum, previous)
+                # A command under `nohup` ignores SIGHUP, which is to stay so.
+                ignored = signal.getsignal(signum) == signal.SIG_IGN
+                if not (ignored and signum == getattr(signal, "SIGHUP", None)):
+                    self._previous.setdefault(signum, signal.signal(signum, self._handle))
 
     def defer(self, deferring: bool) -> None:
         """Have the first signal wait for `check()`, or (False) raise at once."""
         self._deferring = deferring
 
     def check(self) -> None:
-        """Raise a waiting signal, if there is one.
-
-        Raises:
-            Interrupted: when a signal came since `defer(True)`.
-        """
+        """Raise `Interrupted` if a signal came since `defer(True)`."""
         if self._signum is not None:
             raise Interrupted(self._signum)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         first, self._signum = self._signum is None, signum
-        self._insisted = not first
+        self.insisted = not first
         if not (first and self._deferring):
             raise Interrupted(signum)
         # Not `print`: the signal may have come in the middle of one.
         with suppress(OSError):
             os.write(2, b"\nsaving, then stopping; once more to stop at once\n")
-
-
-def _is_unwanted(signum: int) -> bool:
-    """Return whether a signal is to stay ignored, as SIGHUP of a command under `nohup`."""
-    return signum == getattr(signal, "SIGHUP", None) and signal.getsignal(signum) == signal.SIG_IGN

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["a_window", "available_cores", "in_order"]
+__all__ = ["available_cores", "in_order"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,29 +22,24 @@ def available_cores() -> int:
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], workers: int
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    pool: Executor | None = None,
 ) -> Iterator[Result]:
-    """Yield work(item) for each item, in order, while threads work on the next ones.
+    """Yield work(item) for each item, in order, while others are worked on.
 
     At most twice as many items as workers are in work or done but not consumed, so memory is
     bounded however slowly results are consumed.
+
+    The pool has so many workers and is shut down at the end; None is for threads.
     """
-    yield from a_window(ThreadPoolExecutor(workers), work, items, 2 * workers)
-
-
-def a_window(
-    pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], most: int
-) -> Iterator[Result]:
-    """Yield work(item) for each item, in order, at most so many of them in work at a time.
-
-    Args:
-        pool: does the work; shut down at the end.
-    """
+    pool = pool or ThreadPoolExecutor(workers)
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) == most:
+            if len(waiting) == 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

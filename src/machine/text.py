@@ -7,11 +7,13 @@ UTF-8, or a formula that a spreadsheet would compute.
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 from collections.abc import Iterable
 
-__all__ = ["csv_cell", "csv_row", "encodable", "from_csv_cell", "visible", "visible_lines"]
+__all__ = ["csv_cell", "csv_text", "encodable", "from_csv_cell", "visible", "visible_lines"]
 
 # Control characters, line separators, marks of direction, and surrogates.
 _UNSAFE = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
@@ -59,9 +61,16 @@ def csv_cell(text: str) -> str:
     return f"'{text}" if computed else text
 
 
-def csv_row(values: Iterable[object]) -> list[object]:
-    """Return the values of a row, texts as of `csv_cell`."""
-    return [csv_cell(value) if isinstance(value, str) else value for value in values]
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as CSV, texts as of `csv_cell`, None as nothing."""
+    stream = io.StringIO(newline="")
+    out = csv.writer(stream)  # with \r\n at the end of a row, so that a \r within a cell is quoted
+    for row in (header, *rows):
+        out.writerow([csv_cell(cell) if isinstance(cell, str) else cell for cell in row])
+        stream.seek(stream.tell() - 2)
+        stream.write("\n")
+        stream.truncate()
+    return stream.getvalue()
 
 
 def from_csv_cell(cell: str) -> str:

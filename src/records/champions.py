@@ -23,13 +23,7 @@ ALIAS = "champion"
 
 @dataclass(frozen=True)
 class Champion:
-    """Which run is the champion of a data set.
-
-    Attributes:
-        data: the data set's name.
-        run: name of the run's folder.
-        run_id: our own id of it.
-    """
+    """Which run, by its folder's name and the project's id, is the champion of a data set."""
 
     data: str
     run: str
@@ -89,10 +83,8 @@ def plain_name(name: str) -> str:
     """Return `name` with letters of the Latin alphabet, digits, dots and underscores only."""
     plain = re.sub(r"[^A-Za-z0-9._]+", "_", name).strip("._")[:60]
     # Names in another alphabet, of which nothing is left, must not become one and the same.
-    return (
-        plain
-        or f"unnamed_{hashlib.sha256(name.encode('utf-8', 'backslashreplace')).hexdigest()[:6]}"
-    )
+    digest = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()
+    return plain or f"unnamed_{digest[:6]}"
 
 
 def _read(path: Path) -> Champion | None:

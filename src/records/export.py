@@ -17,8 +17,7 @@ class VariantRecord:
         name: the variant's, or what tells an original apart.
         size_mb: of its file, or of the original's weights, in millions of bytes.
         largest_difference: of any logit from the original's in single precision.
-        equal_labels: share of the pictures that get the original's label.
-        accuracy: share of the pictures that get their own label.
+        equal_labels, accuracy: shares of the pictures that get the original's and their own label.
         milliseconds: median time of a call, by pictures at once.
         speedup: how many times faster than the original, by pictures at once: median, lowest and
             highest of the rounds.
@@ -40,8 +39,7 @@ class ExportRecord:
     Attributes:
         variants: originals first, then what was made.
         missing: why a variant that was wanted cannot be had, by its name.
-        part: of the data that was compared on, "val" or "train".
-        pictures: how many of it.
+        part: of the data that was compared on, "val" or "train", with so many `pictures`.
         threads: of the processor that each could use.
         least_equal: share of equal labels that a recommended variant needs.
         recommended: the fastest of them; None for the original.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import types
 import typing
 from dataclasses import dataclass
 from numbers import Real
@@ -99,11 +100,7 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path | str, *, with_paths: bool = True) -> Predictions:
-        """Read what `write` wrote.
-
-        Args:
-            path: of the file.
-            with_paths: False leaves the paths out, which take longer than all the rest.
+        """Read what `write` wrote; the paths, unless wanted, are left out: they take longest.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -113,13 +110,7 @@ class Predictions:
 
     @classmethod
     def parse(cls, data: bytes, path: Path | str, *, with_paths: bool = True) -> Predictions:
-        """Read the bytes of a file that `write` wrote; otherwise as `read`.
-
-        Args:
-            data: of the file.
-            path: of the file, for messages.
-            with_paths: as of `read`.
-        """
+        """Read the bytes of a file that `write` wrote; `path` is for messages."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -150,7 +141,6 @@ class RunSummary:
     Attributes:
         run_id: the run's id in the tracker.
         status: "FINISHED", "FAILED" or "KILLED".
-        name: what people call the run.
         model, data: the options chosen in these groups.
         seed: of the training.
         split_fingerprint: hash of which pictures were in which part; None if it never came to that.
@@ -267,26 +257,22 @@ _ALLOWED = {
 
 def _check(name: str, value: Any, hint: Any) -> None:
     """Raise a ValueError unless `value` is what the annotation says."""
-    if name == "metrics":
-        fits = isinstance(value, dict) and all(map(_is_number, value.values(), value))
-    elif name == "folds":
-        fits = value is None or (
-            isinstance(value, dict)
-            and all(
-                isinstance(values, list) and all(_is_number(v, key) for v in values)
-                for key, values in value.items()
-            )
-        )
-    elif hint is float:
-        fits = isinstance(value, int | float) and math.isfinite(value)
-    else:
-        fits = isinstance(value, hint)
-    if not fits or isinstance(value, bool):
+    fits = isinstance(value, int | float) and math.isfinite(value) if hint is float else True
+    if not (fits and _fits(value, hint)):
         raise ValueError(f"{name} is {value!r}: it must be {_ALLOWED[hint]}.")
 
 
-def _is_number(value: Any, name: Any) -> bool:
-    return isinstance(name, str) and isinstance(value, Real) and not isinstance(value, bool)
+def _fits(value: Any, hint: Any) -> bool:
+    kinds = typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, kind) for kind in kinds)
+    if typing.get_origin(hint) is dict:
+        return isinstance(value, dict) and all(
+            _fits(key, kinds[0]) and _fits(one, kinds[1]) for key, one in value.items()
+        )
+    if typing.get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(one, kinds[0]) for one in value)
+    return isinstance(value, Real if hint is float else hint) and not isinstance(value, bool)
 
 
 def _to_json(value: float) -> float | str | None:

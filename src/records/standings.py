@@ -26,13 +26,9 @@ _NOWHERE: _Place = (True, len(_ORDER), 0.0, 0)
 
 @dataclass(frozen=True)
 class FamilyStanding:
-    """The best of some trials of a family.
+    """The first in the leaderboard of some trials of a family (None where none has a value).
 
-    Attributes:
-        family: its name.
-        best: first of them in the leaderboard, or None where none has a value.
-        trials: how many of them there are, in any final state.
-        seconds: their total duration.
+    `trials` is how many of them there are, in any final state, `seconds` their total duration.
     """
 
     family: str
@@ -57,10 +53,8 @@ def best_of_families(record: SweepRecord) -> list[FamilyStanding]:
 def at_equal_trials(record: SweepRecord) -> tuple[int, list[FamilyStanding]]:
     """Return the best of each family's first n trials, where n is the size of the smallest family.
 
-    Failed and pruned trials count. Families without an ended trial do not enter the minimum.
-
-    Returns:
-        n, 0 where nothing has ended, and the standings.
+    Failed and pruned trials count. Families without an ended trial do not enter the minimum, which
+    is 0 where nothing has ended.
     """
     ended = ended_by_family(record)
     most = min((len(trials) for trials in ended.values() if trials), default=0)
@@ -70,10 +64,8 @@ def at_equal_trials(record: SweepRecord) -> tuple[int, list[FamilyStanding]]:
 def at_equal_time(record: SweepRecord) -> tuple[float, list[FamilyStanding]]:
     """Return the best of each family within the same duration of its own trials, by number.
 
-    It is the total duration of the family that had the least; trials that had ended by then count.
-
-    Returns:
-        the seconds, 0 where nothing has ended, and the standings.
+    It is the total duration of the family that had the least, 0 where nothing has ended; trials
+    that had ended by then count.
     """
     ended = ended_by_family(record)
     clocks = {name: own_clock(trials) for name, trials in ended.items()}

@@ -18,7 +18,6 @@ class TrialRecord:
 
     Attributes:
         number: from 0, unique in the study.
-        family: what kind of candidate.
         state: "running", "complete", "pruned" or "failed".
         values: what was searched, by key of a run's settings.
         overrides: of the command line, which make its configuration.
@@ -72,7 +71,6 @@ class Finalist:
     Attributes:
         trial: number of the trial that it comes from.
         runs: by seed, the first metric of the run, or None for one that failed.
-        run_dirs: by seed.
     """
 
     trial: int
@@ -88,17 +86,19 @@ class Finalist:
     @property
     def mean(self) -> float | None:
         """Over the seeds that ended well; None if none did."""
-        values = [value for value in self.runs.values() if value is not None]
-        return sum(values) / len(values) if values else None
+        return sum(self._values) / len(self._values) if self._values else None
 
     @property
     def spread(self) -> float | None:
         """Standard deviation over seeds (of the sample); None below two."""
-        values = [value for value in self.runs.values() if value is not None]
-        if len(values) < 2:
+        mean, count = self.mean, len(self._values)
+        if mean is None or count < 2:
             return None
-        mean = sum(values) / len(values)
-        return float((sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5)
+        return float((sum((v - mean) ** 2 for v in self._values) / (count - 1)) ** 0.5)
+
+    @property
+    def _values(self) -> list[float]:
+        return [value for value in self.runs.values() if value is not None]
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,12 @@ class SweepRecord:
     """A study in its current state.
 
     Attributes:
-        study: its name.
         metrics: what it goes by; the first one ranks.
         directions: "maximize" or "minimize" for each.
         families: in the order they were named.
-        trials: by number.
         base: overrides that all trials share.
         commands: by trial number, the command line that repeats it by hand; that of the winner
-            repeats the run whose test is told.
+            repeats the run whose test is shown.
         importances: by family, share of each key in how the first metric varies; sums to 1.
         finalists: best mean first.
         winner: number of the winning trial, or None while there is none.

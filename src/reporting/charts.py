@@ -31,7 +31,6 @@ __all__ = [
     "whole_numbers",
 ]
 
-_PANELS_A_ROW = 4
 _LOG_FROM = 10  # a cost axis is logarithmic whose highest value is so many times the lowest
 
 Curve = Sequence[tuple[int, float]]
@@ -42,7 +41,6 @@ class FamilyCurves:
     """Learning curves of a family, as (epoch, value); NaN and infinite values leave gaps.
 
     Attributes:
-        family: its name.
         complete, incomplete: curves of candidates by whether they were trained to the end.
         best: the curve of the best one, drawn thick; empty for none.
         value: of the best one, None where there is none.
@@ -57,13 +55,7 @@ class FamilyCurves:
 
 @dataclass(frozen=True)
 class TradeOff:
-    """The quality of candidates against another metric or a cost.
-
-    Attributes:
-        key: of that metric or cost.
-        direction: which of its values are better.
-        points: (its value, quality, family) of each candidate.
-    """
+    """The quality of candidates against another metric or a cost: (its value, quality, family)."""
 
     key: str
     direction: Literal["minimize", "maximize"]
@@ -83,8 +75,6 @@ def curves_figure(
     Args:
         families: at least one, each with at least one curve.
         metric: key of the values.
-        colors: by family.
-        higher_is_better: of the metric.
         step: what curves count.
     """
     figure, grid = panels(len(families), *((6.4, 4.2) if len(families) == 1 else (3.4, 2.9)))
@@ -129,11 +119,7 @@ def pareto_figure(
 ) -> Figure:
     """Draw quality against each other metric or cost, a panel each, with its Pareto front.
 
-    Args:
-        trade_offs: at least one, with finite values.
-        metric: key of the quality.
-        colors: by family.
-        higher_is_better: of the quality.
+    There is at least one, with finite values; `metric` is the key of the quality.
     """
     figure = new_figure(0.8 + 4.4 * len(trade_offs), 4.4)
     quality = "maximize" if higher_is_better else "minimize"
@@ -164,12 +150,14 @@ def pareto_figure(
     return figure
 
 
-def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure of `count` axes of this size in inches, at most four a row, sharing axes."""
-    columns = min(count, _PANELS_A_ROW)
+def panels(
+    count: int, width: float, height: float, most: int = 4, *, share_values: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `count` axes of this size in inches, at most so many a row, sharing x."""
+    columns = min(count, most)
     rows = math.ceil(count / columns)
     figure = new_figure(width * columns, height * rows)
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=share_values, squeeze=False)
     axes = list(grid.flat)
     for spare in axes[count:]:
         spare.set_axis_off()
@@ -179,13 +167,9 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
 def scale_to_metric(
     axes: Axes, metric: str, values: Sequence[float], *, higher_is_better: bool
 ) -> int:
-    """Scale the y axis to the values worth showing, with ticks in the unit of the metric.
+    """Scale the y axis to the finite values worth showing, with ticks in the metric's unit.
 
-    Args:
-        values: finite ones that are drawn; with none, the axis has no ticks.
-
-    Returns:
-        how many of them lie outside of the axis.
+    Without values the axis has no ticks. Returns how many of them lie outside of it.
     """
     axes.grid(color=GRID, lw=0.8)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(metric, value)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from src.machine.text import csv_row
-from src.metrics.classification import ClassScores, balanced_accuracy, class_scores, macro_f1
+from src.machine.text import csv_text
+from src.metrics.classification import balanced_accuracy, class_scores, macro_f1
 from src.reporting.style import (
     ACCENT,
     ACCENT_SOFT,
@@ -115,33 +113,25 @@ def _list_confusions(axes: Axes, matrix: NDArray[np.int64], class_names: Sequenc
     order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_PAIRS]
     axes.set_axis_off()
     axes.set_title("Most confused", loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
-    place: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "color": INK}
+    place: dict[str, Any] = {"transform": axes.transAxes, "va": "top"}
     for line, (row, column) in enumerate(zip(*np.unravel_index(order, wrong.shape), strict=True)):
         if wrong[row, column] == 0:
             break
         pair = [f"{labels[i]} ({i})" if numbered else labels[i] for i in (row, column)]
         top = 1 - line / _MOST_PAIRS
         count, share = wrong[row, column], wrong[row, column] / totals[row]
-        axes.text(0, top, f"{pair[0]} → {pair[1]}", fontsize=8, **place)
-        axes.text(
-            0,
-            top - 0.021,
-            f"{count} times, {share:.0%} of the target's",
-            fontsize=7,
-            **place | {"color": MUTED},
-        )
+        axes.text(0, top, f"{pair[0]} → {pair[1]}", fontsize=8, color=INK, **place)
+        often = f"{count} times, {share:.0%} of the target's"
+        axes.text(0, top - 0.021, often, fontsize=7, color=MUTED, **place)
     if not wrong.any():
-        axes.text(0, 1, "nothing", fontsize=8, **place)
+        axes.text(0, 1, "nothing", fontsize=8, color=INK, **place)
 
 
 def class_figure(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
     """Draw the classes with the lowest F1, at most fifty, with a bar for each number.
 
     The recall's bar carries its 95 % Wilson interval; classes without a picture are left out.
-
-    Args:
-        matrix: (K, K) counts, targets in rows.
-        class_names: K names.
+    Arguments as of `confusion_figure`.
 
     Raises:
         ValueError: the matrix counts no samples.
@@ -154,7 +144,12 @@ def class_figure(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Figur
         title = f"The {len(shown)} weakest of {len(present)} classes"
     labels = plain_labels(class_names)
     names = [labels[row.index] for row in shown]
-    others = [_most_confused_with(row, labels) for row in shown]
+    others = [
+        ""
+        if row.confused_with is None
+        else f"{labels[row.confused_with]} ({row.confused} of {row.pictures:,})"
+        for row in shown
+    ]
     # Where each column begins; of "pictures", where it ends.
     recall = max(0.6, inches(names, _FONT_SIZE)) + 1.0
     places = {"class": 0.0, "pictures": recall - 0.2, "recall": recall}
@@ -186,12 +181,6 @@ def class_figure(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Figur
     return figure
 
 
-def _most_confused_with(row: ClassScores, labels: Sequence[str]) -> str:
-    if row.confused_with is None:
-        return ""
-    return f"{labels[row.confused_with]} ({row.confused} of {row.pictures:,})"
-
-
 def _write(
     axes: Axes, place: float, line: int, text: str, *, color: str = INK, right: bool = False
 ) -> None:
@@ -210,13 +199,11 @@ def _bar(axes: Axes, left: float, line: int, share: float) -> None:
 
 def class_table(matrix: NDArray[np.int64], class_names: Sequence[str]) -> str:
     """Return all classes as CSV, in their order; undefined scores are left empty."""
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
     scores = ("recall", "recall_low", "recall_high", "precision", "f1")
-    out.writerow(["class", "pictures", *scores, "most_confused_with", "confused"])
+    rows = []
     for row in class_scores(matrix):
         values = (getattr(row, score) for score in scores)
         known = ["" if np.isnan(value) else f"{value:.4f}" for value in values]
         other = "" if row.confused_with is None else class_names[row.confused_with]
-        out.writerow(csv_row([class_names[row.index], row.pictures, *known, other, row.confused]))
-    return text.getvalue()
+        rows.append([class_names[row.index], row.pictures, *known, other, row.confused])
+    return csv_text(["class", "pictures", *scores, "most_confused_with", "confused"], rows)

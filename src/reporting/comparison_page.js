@@ -1,33 +1,28 @@
 // A comparison: intervals, trade-off, curves, reliability and confusion, and one candidate.
 (() => {
   const byRank = new Map(data.candidates.map((one) => [one.rank, one]));
-  const color = (family) => data.colors[family] || "#7b8794";
   const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
   const told = (one) => `${one.rank}. ${one.name}`;
   const { choose, mark } = choosing(byRank, told);
 
-  function pointed(svg, points) {
-    const show = (event) => {
-      const one = nearest(event, svg, points);
-      if (!one) return tip(event);
-      const cost = one.cost === null ? "" : `, ${one.cost.toPrecision(3)} ms`;
-      tip(event, told(one), `${percent(one.accuracy, 2)}${cost}${one.tied ? ", tied with the best" : ""}`);
-    };
-    svg.addEventListener("pointermove", show);
-    svg.addEventListener("pointerleave", (event) => tip(event));
-    svg.addEventListener("click", (event) => {
-      const one = nearest(event, svg, points);
-      if (one) choose(one.rank);
-    });
+  function lines(one) {
+    if (!one) return [];
+    const cost = one.cost === null ? "" : `, ${one.cost.toPrecision(3)} ms`;
+    return [told(one), `${percent(one.accuracy, 2)}${cost}${one.tied ? ", tied with the best" : ""}`];
   }
 
-  // Round numbers between two others, some `most` of them.
+  function show(place, svg, points) {
+    pointed(svg, (event) => nearest(event, svg, points), lines, (one) => choose(one.rank));
+    place.replaceChildren(svg);
+  }
+
+  // Round numbers between two others with their texts, some `most` of them.
   function ticks(low, high, most) {
-    const rough = (high - low) / most || 1, power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= rough * 0.999);
-    const found = [];
-    for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) found.push(k * step);
-    return { found, digits: Math.max(0, -Math.floor(Math.log10(100 * step) + 1e-9)) };
+    const step = roundStep((high - low) / most || 1);
+    const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
+    const digits = Math.max(0, -Math.floor(Math.log10(100 * step) + 1e-9));
+    const found = Array.from({ length: last - first + 1 }, (_, k) => (first + k) * step);
+    return found.map((share) => [share, percent(share, digits)]);
   }
 
   // Of many values, all but a few that would flatten the others: those that learnt nothing.
@@ -44,25 +39,21 @@
     const low = Math.min(...shown.map((one) => one.low)), high = Math.max(...shown.map((one) => one.high));
     const x = (share) => left + (width - left - right) * ((share - low) / (high - low || 1));
     const svg = make("svg", { width, height, role: "img", "aria-label": "Accuracy with intervals" });
-    const axis = ticks(low, high, width / 90);
-    for (const share of axis.found) {
+    for (const [share, text] of ticks(low, high, width / 90)) {
       make("line", { class: "rule", x1: x(share), x2: x(share), y1: top, y2: height - bottom }, null, svg);
-      make("text", { x: x(share), y: height - 8, "text-anchor": "middle" }, percent(share, axis.digits), svg);
+      make("text", { x: x(share), y: height - 8, "text-anchor": "middle" }, text, svg);
     }
     const points = [];
     shown.forEach((one, index) => {
-      const y = top + row * index + 25, fits = Math.floor(width / 6.6);
-      const name = told(one);
-      const label = name.length > fits ? `${name.slice(0, fits - 1)}…` : name;
-      make("text", { class: "name halo", x: left, y: y - 11 }, label, svg);
-      const stroke = color(one.family);
+      const y = top + row * index + 25, name = shortened(told(one), Math.floor(width / 6.6));
+      make("text", { class: "name halo", x: left, y: y - 11 }, name, svg);
+      const stroke = familyColor(one.family);
       make("line", { class: "whisker", x1: x(one.low), x2: x(one.high), y1: y, y2: y, stroke }, null, svg);
       const dot = { cx: x(one.accuracy), cy: y, r: 5, stroke, "stroke-width": 1.6, "data-trial": one.rank };
       make("circle", one.tied ? { ...dot, fill: stroke } : { ...dot, class: "open" }, null, svg);
       points.push([[x(one.accuracy), y], one]);
     });
-    pointed(svg, points);
-    place.replaceChildren(svg);
+    show(place, svg, points);
   }
 
   function drawPlane() {
@@ -77,11 +68,7 @@
     const x = (cost) => left + (width - left - right) * ((Math.log10(cost) - from) / (to - from));
     const y = (share) => top + (height - top - bottom) * (1 - (Math.max(share, low) - low) / (high - low));
     const svg = make("svg", { width, height, role: "img", "aria-label": "Accuracy against latency" });
-    const axis = ticks(low, high, 5);
-    for (const share of axis.found) {
-      make("line", { class: "rule", x1: left, x2: width - right, y1: y(share), y2: y(share) }, null, svg);
-      make("text", { x: left - 8, y: y(share) + 4, "text-anchor": "end" }, percent(share, axis.digits), svg);
-    }
+    levels(svg, ticks(low, high, 5), y, left, width - right);
     let last = -Infinity;
     for (let power = Math.floor(from); power <= to; power++) {
       for (const factor of [1, 2, 5]) {
@@ -103,13 +90,12 @@
     if (path) make("path", { class: "front", d: `${path}H${width - right}` }, null, svg);
     const points = [];
     for (const one of [...shown].reverse()) {
-      const stroke = color(one.family), at = [x(one.cost), y(one.accuracy)];
+      const stroke = familyColor(one.family), at = [x(one.cost), y(one.accuracy)];
       const dot = { cx: at[0], cy: at[1], r: 5, stroke, "stroke-width": 1.6, "data-trial": one.rank };
       make("circle", one.tied ? { ...dot, fill: stroke } : { ...dot, class: "open" }, null, svg);
       points.push([at, one]);
     }
-    pointed(svg, points);
-    place.replaceChildren(svg);
+    show(place, svg, points);
   }
 
   // Panels side by side, as many as have room for `least` pixels; `draw` fills each.
@@ -130,7 +116,7 @@
 
   function titled(svg, width, text) {
     const fits = Math.floor(width / 6.8);
-    const title = make("text", { class: "title", x: 0, y: 12 }, text.length > fits ? `${text.slice(0, fits - 1)}…` : text, svg);
+    const title = make("text", { class: "title", x: 0, y: 12 }, shortened(text, fits), svg);
     make("title", {}, text, title);
   }
 
@@ -145,10 +131,7 @@
       const x = (epoch) => left + (width - left - right) * ((epoch - 1) / Math.max(1, epochs - 1));
       const y = (share) => top + (height - top - bottom) * (1 - (share - low) / (high - low || 1));
       titled(svg, width, family);
-      for (const share of axis.found) {
-        make("line", { class: "rule", x1: left, x2: width - right, y1: y(share), y2: y(share) }, null, svg);
-        make("text", { x: left - 7, y: y(share) + 4, "text-anchor": "end" }, percent(share, axis.digits), svg);
-      }
+      levels(svg, axis, y, left, width - right);
       for (const epoch of new Set([1, Math.ceil(epochs / 2), epochs])) {
         make("text", { x: x(epoch), y: height - 14, "text-anchor": "middle" }, epoch, svg);
       }
@@ -162,7 +145,7 @@
           if (value === null) pen = "M";
           else [d, pen] = [`${d}${pen}${x(epoch)} ${y(value)}`, "L"];
         }
-        make("path", { class: best ? "curve best" : "curve", d, stroke: color(family) }, null, inside);
+        make("path", { class: best ? "curve best" : "curve", d, stroke: familyColor(family) }, null, inside);
       });
     });
   }
@@ -174,14 +157,14 @@
       const y = (share) => top + (height - top - bottom) * (1 - share);
       titled(svg, width, one.name);
       make("text", { x: 0, y: 27 }, `calibration error ${one.error}`, svg);
-      for (const share of [0, 0.25, 0.5, 0.75, 1]) {
-        make("line", { class: "rule", x1: x(0), x2: x(1), y1: y(share), y2: y(share) }, null, svg);
-        make("text", { x: left - 7, y: y(share) + 4, "text-anchor": "end" }, percent(share), svg);
+      const quarters = [0, 0.25, 0.5, 0.75, 1];
+      levels(svg, quarters.map((share) => [share, percent(share)]), y, x(0), x(1));
+      for (const share of quarters) {
         make("text", { x: x(share) - (share === 1 ? 8 : 0), y: height - 18, "text-anchor": "middle" }, percent(share), svg);
       }
       make("text", { x: x(0.5), y: height - 3, "text-anchor": "middle" }, "how sure it was", svg);
       make("line", { class: "even", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }, null, svg);
-      const fill = color(one.family);
+      const fill = familyColor(one.family);
       const path = one.confidence.map((share, i) => `${i ? "L" : "M"}${x(share)} ${y(one.right[i])}`).join("");
       make("path", { class: "curve best", d: path, stroke: fill }, null, svg);
       one.confidence.forEach((share, i) => {
@@ -194,7 +177,7 @@
   function drawConfusion() {
     const count = data.classes.length, counted = count <= 12;
     const longest = Math.min(14, Math.max(...data.classes.map((name) => name.length)));
-    const short = data.classes.map((name) => (name.length > 14 ? `${name.slice(0, 13)}…` : name));
+    const short = data.classes.map((name) => shortened(name, 14));
     panels("confusion", data.leaders, [300, 460], 1, (svg, one, width, height) => {
       if (!one.matrix.length) return;
       const named = count <= 26, margin = named ? 10 + 6.2 * longest : 10;

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from src.machine.text import csv_row
+from src.machine.text import csv_text
 from src.records.comparison import Comparison, Entrant, FoldTest, Pair, Standing, Verdict
 from src.reporting.formatting import Table, count, duration, mean_text, measured
 
@@ -133,14 +131,11 @@ def comparison_table(comparison: Comparison, most: int | None = None) -> Table:
 
 def comparison_csv(comparison: Comparison) -> str:
     """Return all candidates as CSV, the best first; unknown values are left empty."""
-    stream = io.StringIO()
     columns = [*_COLUMNS, "run_ids", "command"]
-    rows = csv.writer(stream, lineterminator="\n")
-    rows.writerow(columns)
-    for one in comparison.entrants:
-        known = _candidate(one) | {"run_ids": " ".join(one.standing.run_ids)}
-        rows.writerow(csv_row(known[column] for column in columns))
-    return stream.getvalue()
+    rows = (
+        _candidate(one) | {"run_ids": " ".join(one.standing.run_ids)} for one in comparison.entrants
+    )
+    return csv_text(columns, [[known[column] for column in columns] for known in rows])
 
 
 def comparison_plain(comparison: Comparison) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from src.records.guesses import GuessSample
-from src.records.suspects import Suspect
+from src.records.pictures import GuessSample, Suspect
 from src.reporting.style import HEAT, INK, MUTED, WARNING, new_figure, plain_labels
 
 __all__ = [
-    "Cell",
     "batch_sheet",
     "confident_mistakes",
     "label_sheet",
@@ -27,7 +25,6 @@ __all__ = [
     "mistakes_sheet",
     "right_and_wrong",
     "rivals_sheet",
-    "sheet",
     "suspects_sheet",
 ]
 
@@ -45,13 +42,10 @@ Caption = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
-    """One picture of a sheet.
+class _Cell:
+    """A picture (C, H, W) uint8 of a sheet, with lines of text below it.
 
-    Attributes:
-        image: (C, H, W) uint8.
-        caption: lines below it.
-        heat: (H, W) in [0, 1], laid over a grey version of it; None for the picture as it is.
+    `heat`, (H, W) in [0, 1], is laid over a grey version of it.
     """
 
     image: NDArray[np.uint8]
@@ -62,13 +56,7 @@ class Cell:
 def confident_mistakes(
     probs: NDArray[np.floating], targets: NDArray[np.int64], limit: int = 24
 ) -> NDArray[np.int64]:
-    """Return positions of wrong samples, the most confident first, at most `limit`.
-
-    Args:
-        probs: (N, K) probabilities.
-        targets: (N,) in [0, K).
-        limit: how many are worth looking at.
-    """
+    """Return positions of wrong samples of (N, K) and (N,), the most confident first."""
     wrong = np.flatnonzero(probs.argmax(axis=1) != targets)
     order = np.argsort(-probs[wrong].max(axis=1), kind="stable")
     return wrong[order][:limit]
@@ -82,48 +70,29 @@ def mistakes_sheet(
 ) -> Figure:
     """Draw the most confident mistakes, where wrong labels and ambiguous pictures show.
 
-    Args:
-        images: (M, C, H, W) uint8, the pictures at `confident_mistakes`; M may be 0.
-        probs: (M, K) their probabilities.
-        targets: (M,) their targets.
-        class_names: K names.
+    Of the pictures at `confident_mistakes`, maybe none: (M, C, H, W) uint8, (M, K) and (M,).
     """
     labels = plain_labels(class_names, longest=13)
     cells = [
-        Cell(image, ((f"{labels[p.argmax()]} {p.max():.0%}", WARNING), (f"is {labels[t]}", INK)))
+        _Cell(image, ((f"{labels[p.argmax()]} {p.max():.0%}", WARNING), (f"is {labels[t]}", INK)))
         for image, p, t in zip(images, probs, targets, strict=True)
     ]
-    return sheet(cells, "Most confident mistakes" if cells else "There are no mistakes", columns=6)
+    return _sheet(cells, "Most confident mistakes" if cells else "There are no mistakes", columns=6)
 
 
 def batch_sheet(
-    images: NDArray[np.uint8],
-    targets: NDArray[np.int64] | None = None,
-    class_names: Sequence[str] = (),
-    title: str = "Training pictures as the network sees them",
+    images: NDArray[np.uint8], targets: NDArray[np.int64], class_names: Sequence[str]
 ) -> Figure:
-    """Draw a batch of pictures as a grid, eight to a row, at most the first 64.
-
-    Args:
-        images: (B, C, H, W) uint8.
-        targets: (B,) class indices for the captions, or None for no captions.
-        class_names: K names; needed where there are targets.
-        title: what the pictures are.
-    """
-    images = images[:64]
-    captions: list[Caption] = [()] * len(images)
-    if targets is not None:
-        labels = plain_labels(class_names, longest=13)
-        captions = [((labels[t], INK),) for t in targets[: len(images)]]
-    return sheet([Cell(*pair) for pair in zip(images, captions, strict=True)], title, columns=8)
+    """Draw the first 64 pictures of a batch (B, C, H, W) uint8, eight to a row, with classes."""
+    labels = plain_labels(class_names, longest=13)
+    cells = [_Cell(image, [(labels[t], INK)]) for image, t in zip(images[:64], targets)]
+    return _sheet(cells, "Training pictures as the network sees them", columns=8)
 
 
 def label_sheet(sample: GuessSample, read: Callable[[str], NDArray[np.uint8]]) -> Figure:
     """Draw a sample's pictures with label and probability, in red where probably wrong.
 
-    Args:
-        sample: of at least one guess.
-        read: path -> picture (C, H, W) uint8.
+    `read` returns the picture (C, H, W) uint8 of a path.
     """
     unsure, others = sample.least_certain, sample.others
     title = f"All {sample.count} pictures, the least certain first"
@@ -138,20 +107,14 @@ def label_sheet(sample: GuessSample, read: Callable[[str], NDArray[np.uint8]]) -
     for guess in (*unsure, *others):
         color = WARNING if guess.probability < _UNSURE else INK
         caption = ((labels[guess.label], color), (f"{guess.probability:.0%}", MUTED))
-        cells.append(Cell(read(guess.path), caption))
-    return sheet(cells, title, columns=10)
+        cells.append(_Cell(read(guess.path), caption))
+    return _sheet(cells, title, columns=10)
 
 
 def right_and_wrong(
     probs: NDArray[np.floating], targets: NDArray[np.int64], right: int = 6, wrong: int = 12
 ) -> NDArray[np.int64]:
-    """Return positions of right samples of different classes, then of confident mistakes.
-
-    Args:
-        probs: (N, K) probabilities.
-        targets: (N,) in [0, K).
-        right, wrong: how many at most.
-    """
+    """Return positions of right samples of different classes, then of confident mistakes."""
     hits = np.flatnonzero(probs.argmax(axis=1) == targets)
     of_each_class = hits[np.unique(targets[hits], return_index=True)[1]]
     count = min(right, len(of_each_class))
@@ -172,26 +135,29 @@ def map_sheet(
     Args:
         images: (M, C, H, W) uint8.
         maps: (M, 2, H, W) in [0, 1], of the predicted class and of the target.
-        probs: (M, K) probabilities of the whole pictures.
-        targets: (M,) their targets.
+        probs: (M, K) of the whole pictures.
+        targets: (M,) in [0, K).
         class_names: K names.
         title: what the maps are.
     """
     labels = plain_labels(class_names, longest=13)
     preds = probs.argmax(axis=1)
-    cells: list[Cell | None] = []
+    cells: list[_Cell | None] = []
     for is_right in (True, False):
         for i in np.flatnonzero((preds == targets) == is_right):
-            said = f"{labels[preds[i]]} {probs[i, preds[i]]:.0%}"
-            told = (
-                [(said, INK)] if is_right else [(said, WARNING), (f"is {labels[targets[i]]}", INK)]
-            )
-            cells.append(Cell(images[i], told))
-            seen = preds[i : i + 1] if is_right else (preds[i], targets[i])
-            for heat, index in zip(maps[i], seen, strict=False):
-                cells.append(Cell(images[i], [(f"{labels[index]} here", MUTED)], heat))
+            text = f"{labels[preds[i]]} {probs[i, preds[i]]:.0%}"
+            wrong = [(text, WARNING), (f"is {labels[targets[i]]}", INK)]
+            cells.append(_Cell(images[i], [(text, INK)] if is_right else wrong))
+            seen = [preds[i]] if is_right else [preds[i], targets[i]]
+            cells += _mapped(images[i], maps[i], [labels[index] for index in seen])
         cells += [None] * (-len(cells) % _MAP_COLUMNS)
-    return sheet(cells, title, columns=_MAP_COLUMNS)
+    return _sheet(cells, title, columns=_MAP_COLUMNS)
+
+
+def _mapped(
+    image: NDArray[np.uint8], maps: NDArray[np.floating], labels: Sequence[str]
+) -> list[_Cell]:
+    return [_Cell(image, [(f"{name} here", MUTED)], heat) for heat, name in zip(maps, labels)]
 
 
 def likeliest(probs: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -211,7 +177,7 @@ def rivals_sheet(
     Args:
         images: M of any size, (C, H, W) uint8.
         maps: (M, 2, h, w) in [0, 1], of the `likeliest` classes; stretched over the pictures.
-        probs: (M, K) probabilities.
+        probs: (M, K).
         class_names: K names.
         title: what the maps are.
     """
@@ -219,59 +185,40 @@ def rivals_sheet(
     cells = []
     for image, heats, p, pair in zip(images, maps, probs, likeliest(probs), strict=True):
         first, second = (f"{labels[index]} {p[index]:.0%}" for index in pair)
-        cells.append(Cell(image, [(first, INK), (f"or {second}", MUTED)]))
-        for heat, index in zip(heats, pair, strict=True):
-            cells.append(Cell(image, [(f"{labels[index]} here", MUTED)], heat))
-    return sheet(cells, title, columns=_MAP_COLUMNS, inches=_RIVALS_INCHES)
+        cells.append(_Cell(image, [(first, INK), (f"or {second}", MUTED)]))
+        cells += _mapped(image, heats, [labels[index] for index in pair])
+    return _sheet(cells, title, columns=_MAP_COLUMNS, inches=_RIVALS_INCHES)
 
 
 def suspects_sheet(suspects: Sequence[Suspect], read: Callable[[int], NDArray[np.uint8]]) -> Figure:
-    """Draw the worst suspects, about equally many of each kind.
+    """Draw the worst suspects, of which the worst of each kind come first, about equally many each.
 
-    Args:
-        suspects: the worst of each kind first.
-        read: index -> picture (C, H, W) uint8.
+    `read` returns the picture (C, H, W) uint8 of an index.
     """
-    shown = list(islice(_round_robin(suspects), _SUSPECTS))
-    shown.sort(key=lambda suspect: suspect.kind)
+    kinds: dict[str, list[Suspect]] = defaultdict(list)
+    for suspect in suspects:
+        kinds[suspect.kind].append(suspect)
+    in_turn = chain.from_iterable(zip_longest(*kinds.values()))
+    shown = sorted(islice(filter(None, in_turn), _SUSPECTS), key=lambda suspect: suspect.kind)
     labels = plain_labels([suspect.label for suspect in shown], longest=17)
     others = plain_labels([s.suggested or s.like or "-" for s in shown], longest=17)
     cells = []
     for suspect, label, other in zip(shown, labels, others, strict=True):
         what = f"{suspect.kind} {suspect.score:.2f}"
-        name = label
+        name, detail = label, f"like {other}" if suspect.like else suspect.part
         if suspect.suggested:
             name, detail = f"is {label}", f"rather {other}"
-        elif suspect.like:
-            detail = f"like {other}"
-        else:
-            detail = suspect.part
-        cells.append(Cell(read(suspect.index), ((what, WARNING), (name, INK), (detail, MUTED))))
+        cells.append(_Cell(read(suspect.index), ((what, WARNING), (name, INK), (detail, MUTED))))
     count = f" ({len(shown)} of {len(suspects):,})" if len(suspects) > len(shown) else ""
-    return sheet(cells, f"Suspects{count}" if cells else "There are no suspects", columns=6)
+    return _sheet(cells, f"Suspects{count}" if cells else "There are no suspects", columns=6)
 
 
-def _round_robin(suspects: Sequence[Suspect]) -> Iterator[Suspect]:
-    """Yield the worst of each kind, then the second worst of each, and so on."""
-    kinds: dict[str, list[Suspect]] = defaultdict(list)
-    for suspect in suspects:
-        kinds[suspect.kind].append(suspect)
-    for row in zip_longest(*kinds.values()):
-        yield from (suspect for suspect in row if suspect is not None)
-
-
-def sheet(
-    cells: Sequence[Cell | None], title: str, columns: int, inches: float = _CELL_INCHES
+def _sheet(
+    cells: Sequence[_Cell | None], title: str, columns: int, inches: float = _CELL_INCHES
 ) -> Figure:
-    """Draw pictures of any sizes in rows, under a title.
+    """Draw pictures of any sizes in rows under a title; None leaves a gap.
 
     All share one pair of axes measured in cells, because separate axes would take seconds.
-
-    Args:
-        cells: row by row; None leaves a gap.
-        title: what they are.
-        columns: the most to a row.
-        inches: width of a cell.
     """
     columns = max(4, min(columns, len(cells)))  # wide enough for the title
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
@@ -303,7 +250,7 @@ def sheet(
     return figure
 
 
-def _draw_picture(axes: Axes, cell: Cell, x: float, y: float, most_height: float) -> None:
+def _draw_picture(axes: Axes, cell: _Cell, x: float, y: float, most_height: float) -> None:
     """Draw a picture around (x, y), as large as its cell and proportions allow."""
     channels, height, width = cell.image.shape
     # Three channels are a colour picture; of any other number the mean is the fairest grey.

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,10 @@ from rich.cells import cell_len, set_cell_size
 
 __all__ = [
     "Table",
+    "accuracy_text",
     "count",
     "duration",
+    "escaped",
     "mean_text",
     "measured",
     "metric_text",
@@ -27,18 +29,12 @@ __all__ = [
 ]
 
 # By the last part of their key: metrics in [0, 1] that read best as a percentage.
-_SHARES = (
-    "accuracy",
-    "balanced_accuracy",
-    "calibration_error",
-    "macro_f1",
-    "top5_accuracy",
-)
+_SHARES = ("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "top5_accuracy")
 
 _GAP = "  "
 _LEAST_LAST = 12  # cells that the last column keeps, however narrow the terminal
 # What Markdown would read as more than text, `|` included.
-_MARKS = re.compile(r"([\\`*_\[\]<>|~])")
+_MARKS = re.compile(r"([\\`*_\[\]<>|~#])")
 
 
 def duration(seconds: float) -> str:
@@ -74,6 +70,12 @@ def share_with_interval(value: float, low: float | None, high: float | None) -> 
 def measured(times: int) -> str:
     """Return how often the test part was measured, as in "once on this split"."""
     return "once on this split" if times == 1 else f"{times} times on this split"
+
+
+def accuracy_text(metrics: Mapping[str, float], part: str) -> str | None:
+    """Return the accuracy of a part with its interval, or None where it was not measured."""
+    value, low, high = (metrics.get(f"{part}/accuracy{end}") for end in ("", "_low", "_high"))
+    return None if value is None else share_with_interval(value, low, high)
 
 
 def metric_text(key: str, value: float | None) -> str:
@@ -135,6 +137,11 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def escaped(text: str) -> str:
+    """Return the text as one line with Markdown's marks escaped."""
+    return _MARKS.sub(r"\\\1", one_line(text))
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of text under headers.
@@ -179,16 +186,8 @@ class Table:
         return f"{_GAP}{_GAP.join(parts)}".rstrip()
 
     def markdown(self) -> str:
-        """Return a heading and a pipe table in GitHub's Markdown."""
+        """Return a heading of the third level and a pipe table in GitHub's Markdown."""
         rule = ["---:" if i in self.numbers else "---" for i in range(len(self.headers))]
-        rows = [_piped(map(_escaped, row)) for row in self.rows]
-        head = [_piped(map(_escaped, self.headers)), _piped(rule)]
-        return "\n".join([f"## {_escaped(self.title)}", "", *head, *rows])
-
-
-def _piped(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escaped(cell: str) -> str:
-    return _MARKS.sub(r"\\\1", one_line(cell))
+        head, *rows = [map(escaped, row) for row in (self.headers, *self.rows)]
+        lines = [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
+        return "\n".join([f"### {escaped(self.title)}", "", *lines])

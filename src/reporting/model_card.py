@@ -14,7 +14,15 @@ import numpy as np
 from src.metrics.classification import class_scores, confusion_matrix
 from src.metrics.probabilistic import reliability_bins
 from src.records.run import Predictions, RunSummary
-from src.reporting.formatting import Table, count, duration, measured, one_line, share_with_interval
+from src.reporting.formatting import (
+    Table,
+    accuracy_text,
+    count,
+    duration,
+    escaped,
+    measured,
+    one_line,
+)
 
 __all__ = ["CardFacts", "model_card"]
 
@@ -40,11 +48,9 @@ class CardFacts:
         summary: of the model's run.
         chosen: of the run that it is a refit of, or None.
         reasons: why this one, in sentences.
-        class_names: K names.
         source: where the pictures come from.
         picture: height, width and channels.
         parts: pictures of each part of the run's split.
-        split_seed: of the split.
         epochs: trained; 0 for what knows none.
         predictions: by part, of pictures that the model was not trained on.
         validation: metrics of the validation part by key, the chosen run's for a refit.
@@ -76,19 +82,31 @@ def model_card(facts: CardFacts) -> str:
     sections = {
         "Model details": _details(facts),
         "Intended use": _use(facts),
-        "Factors": _factors(facts),
-        "Metrics": _metrics(),
+        "Factors": [
+            "The classes are the only groups that were told apart (see the table of classes). How "
+            "the model fares with other differences between pictures (cameras, places, people) was "
+            "not measured, because the data do not say."
+        ],
+        "Metrics": [
+            "Accuracy is the share of pictures whose most probable class is the right one. "
+            "Intervals are Wilson's, 95 %: they tell what other pictures of the same origin would "
+            "change, and not what another training would. Calibration is the mean gap between what "
+            "the model claims and how often it is right (15 bins of the highest probability)."
+        ],
         "Evaluation data": _evaluation_data(facts),
         "Training data": _training_data(facts),
         "Quantitative analyses": _analyses(facts),
         "Ethical considerations": [
             "Nobody has examined who is harmed by a wrong label, or whether it is right to label "
-            "such pictures at all. That is for whoever uses the model to answer, before using it.",
+            "such pictures at all. That is for whoever uses the model to answer, before using it."
         ],
         "Caveats and recommendations": _caveats(facts),
-        "How to reproduce": _reproduce(facts),
+        "How to reproduce": [
+            *("In the project's folder, with its environment:", ""),
+            *(f"    # {what}\n    {command}" for what, command in facts.commands.items()),
+        ],
     }
-    title = f"# Model card: {_text(facts.summary.model)} on {_text(facts.summary.data)}"
+    title = f"# Model card: {escaped(facts.summary.model)} on {escaped(facts.summary.data)}"
     body = [line for name, lines in sections.items() for line in (f"## {name}", "", *lines, "")]
     source = (
         "The sections follow Mitchell et al., *Model Cards for Model Reporting*, FAT\\* 2019 "
@@ -101,12 +119,13 @@ def _details(facts: CardFacts) -> list[str]:
     summary = facts.summary
     size = "" if summary.num_parameters is None else f", {count(summary.num_parameters)} parameters"
     length = f"{facts.epochs} epochs, " if facts.epochs else ""
-    weights = "" if summary.weights is None else f", published weights: {_text(summary.weights)}"
+    seconds = summary.metrics.get("cost/training_seconds", summary.duration_seconds)
+    weights = "" if summary.weights is None else f", published weights: {escaped(summary.weights)}"
     rows = [
-        f"Model: {_text(summary.model)}{size}.",
+        f"Model: {escaped(summary.model)}{size}.",
         *([] if summary.start is None else [f"Start: {summary.start}{weights}."]),
         f"Run: `{summary.name}` (`{summary.run_id}`).",
-        f"Trained: {length}seed {summary.seed}, {_seconds(summary)} in all.",
+        f"Trained: {length}seed {summary.seed}, {duration(seconds)} in all.",
     ]
     if facts.chosen is not None:
         rows.append(
@@ -124,12 +143,12 @@ def _details(facts: CardFacts) -> list[str]:
         rows.append(f"Packages: {', '.join(f'{k} {v}' for k, v in packages.items())}.")
     lines = [f"- {row}" for row in rows]
     if facts.reasons:
-        lines += ["", "Why this one:", "", *(f"- {_text(reason)}" for reason in facts.reasons)]
+        lines += ["", "Why this one:", "", *(f"- {escaped(reason)}" for reason in facts.reasons)]
     return lines
 
 
 def _use(facts: CardFacts) -> list[str]:
-    names = [_text(name) for name in facts.class_names]
+    names = [escaped(name) for name in facts.class_names]
     more = len(names) - _NAMED_CLASSES
     listed = ", ".join(names[:_NAMED_CLASSES]) + (f" and {more} more" if more > 0 else "")
     return [
@@ -141,29 +160,12 @@ def _use(facts: CardFacts) -> list[str]:
     ]
 
 
-def _factors(facts: CardFacts) -> list[str]:
-    return [
-        "The classes are the only groups that were told apart (see the table of classes). How the "
-        "model fares with other differences between pictures (cameras, places, people) was not "
-        "measured, because the data do not say."
-    ]
-
-
-def _metrics() -> list[str]:
-    return [
-        "Accuracy is the share of pictures whose most probable class is the right one. Intervals "
-        "are Wilson's, 95 %: they tell what other pictures of the same origin would change, and "
-        "not what another training would. Calibration is the mean gap between what the model "
-        "claims and how often it is right (15 bins of the highest probability)."
-    ]
-
-
 def _evaluation_data(facts: CardFacts) -> list[str]:
     tested = facts.parts.get("test", 0)
     if not tested:
         return ["There is no test part: no figure below comes from pictures that nobody chose by."]
     lines = [
-        f"{tested:,} pictures of {_text(facts.summary.data)} that the model has not learnt from "
+        f"{tested:,} pictures of {escaped(facts.summary.data)} that the model has not learnt from "
         "and was not chosen by; equal pictures never stand on both sides."
     ]
     if facts.test_measurements:
@@ -175,7 +177,7 @@ def _training_data(facts: CardFacts) -> list[str]:
     height, width, channels = facts.picture
     parts = ", ".join(f"{facts.parts.get(p, 0):,} {name}" for p, name in _NAMES.items())
     return [
-        f"{_text(facts.summary.data)} (`{one_line(facts.source)}`), as "
+        f"{escaped(facts.summary.data)} (`{one_line(facts.source)}`), as "
         f"{height}x{width}x{channels}; parts of this run: {parts}; split seed "
         f"{facts.split_seed}, fingerprint `{str(facts.summary.split_fingerprint)[:16]}`. "
         "`split.csv` names the part of every picture, `suspects.csv` those that look wrong."
@@ -183,19 +185,18 @@ def _training_data(facts: CardFacts) -> list[str]:
 
 
 def _analyses(facts: CardFacts) -> list[str]:
-    lines = [_scores(facts).markdown().replace("## ", "### ", 1)]
+    tables = [_scores(facts)]
     for part, predictions in facts.predictions.items():
-        for table in (_classes(part, predictions), _calibration(part, predictions)):
-            lines += ["", table.markdown().replace("## ", "### ", 1)]
-    lines += ["", _costs(facts.summary).markdown().replace("## ", "### ", 1)]
-    return lines
+        tables += [_classes(part, predictions), _calibration(part, predictions)]
+    tables.append(_costs(facts.summary))
+    return ["\n\n".join(table.markdown() for table in tables)]
 
 
 def _scores(facts: CardFacts) -> Table:
     tested = {k: v for k, v in facts.summary.metrics.items() if k.startswith("test/")}
     columns = {"val": facts.validation, "test": tested}
     shown = {part: found for part, found in columns.items() if f"{part}/accuracy" in found}
-    rows = [("accuracy", *(_accuracy(found, part) for part, found in shown.items()))]
+    rows = [("accuracy", *(accuracy_text(found, part) or "" for part, found in shown.items()))]
     for key, name in _SCORES.items():
         cells = [found.get(f"{part}/{key}") for part, found in shown.items()]
         if any(cell is not None for cell in cells):
@@ -208,44 +209,33 @@ def _scores(facts: CardFacts) -> Table:
     return Table("How good it is", ("measure", *heads), tuple(rows), numbers)
 
 
-def _accuracy(found: Mapping[str, float], part: str) -> str:
-    value, low, high = (
-        found.get(f"{part}/{name}") for name in ("accuracy", "accuracy_low", "accuracy_high")
-    )
-    return "" if value is None else share_with_interval(value, low, high)
-
-
-def _classes(part: str, said: Predictions) -> Table:
-    rows = [r for r in class_scores(confusion_matrix(said.probs, said.targets)) if r.pictures]
+def _classes(part: str, predictions: Predictions) -> Table:
+    rows = [
+        r
+        for r in class_scores(confusion_matrix(predictions.probs, predictions.targets))
+        if r.pictures
+    ]
     title = f"Classes, {_NAMES[part]} part"
     if len(rows) > _MOST_CLASSES:
         title += f": the {_MOST_CLASSES} of {len(rows)} that are found least often"
         rows = sorted(rows, key=lambda row: row.recall)[:_MOST_CLASSES]
-    names = said.class_names
+    names = predictions.class_names
     cells = tuple(
         (
-            names[row.index],
-            f"{row.pictures:,}",
+            *(names[row.index], f"{row.pictures:,}"),
             f"{_percent(row.recall)} ({_percent(row.recall_low)} to {_percent(row.recall_high)})",
-            _percent(row.precision),
-            _percent(row.f1),
+            *(_percent(row.precision), _percent(row.f1)),
             "" if row.confused_with is None else f"{names[row.confused_with]} ({row.confused})",
         )
         for row in rows
     )
-    heads = (
-        "class",
-        "pictures",
-        "found (95 % interval)",
-        "right when said",
-        "F1",
-        "mostly taken for",
-    )
+    scores = ("found (95 % interval)", "right when said", "F1")
+    heads = ("class", "pictures", *scores, "mostly taken for")
     return Table(title, heads, cells, frozenset({1, 2, 3, 4}))
 
 
-def _calibration(part: str, said: Predictions) -> Table:
-    bins = reliability_bins(said.probs, said.targets, _CONFIDENCE_BINS)
+def _calibration(part: str, predictions: Predictions) -> Table:
+    bins = reliability_bins(predictions.probs, predictions.targets, _CONFIDENCE_BINS)
     rows = tuple(
         (
             f"{100 * low:.0f} to {100 * high:.0f} %",
@@ -309,21 +299,5 @@ def _caveats(facts: CardFacts) -> list[str]:
     return [f"- {limit}" for limit in limits]
 
 
-def _reproduce(facts: CardFacts) -> list[str]:
-    lines = ["In the project's folder, with its environment:", ""]
-    for purpose, command in facts.commands.items():
-        lines += [f"    # {purpose}", f"    {command}"]
-    return lines
-
-
 def _percent(share: float) -> str:
     return "" if np.isnan(share) else f"{100 * share:.1f} %"
-
-
-def _seconds(summary: RunSummary) -> str:
-    return duration(summary.metrics.get("cost/training_seconds", summary.duration_seconds))
-
-
-def _text(words: str) -> str:
-    """Return the text with Markdown's marks escaped."""
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|~#" else c for c in one_line(words))

@@ -34,6 +34,33 @@ function tip(event, first = null, second = "") {
   box.style.top = `${below + height > innerHeight ? event.clientY - height - 12 : below}px`;
 }
 
+const familyColor = (family) => data.colors[family] || "#7b8794";
+const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+
+// The smallest of 1, 2 or 5 times a power of ten that is not below another number.
+function roundStep(least) {
+  const power = 10 ** Math.floor(Math.log10(least));
+  return [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= least * 0.999);
+}
+
+// Horizontal rules of a drawing at [value, text], with the texts beside their left ends.
+function levels(svg, marks, y, left, right) {
+  for (const [value, text] of marks) {
+    make("line", { class: "rule", x1: left, x2: right, y1: y(value), y2: y(value) }, null, svg);
+    make("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, text, svg);
+  }
+}
+
+// What `find` finds under the pointer is described by its `lines` and chosen by a click.
+function pointed(svg, find, lines, choose) {
+  svg.addEventListener("pointermove", (event) => tip(event, ...lines(find(event))));
+  svg.addEventListener("pointerleave", (event) => tip(event));
+  svg.addEventListener("click", (event) => {
+    const thing = find(event);
+    if (thing) choose(thing);
+  });
+}
+
 // Of points [[x, y], what] in a drawing the one nearest to the pointer, if it is near.
 function nearest(event, svg, points) {
   const box = svg.getBoundingClientRect();

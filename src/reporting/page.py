@@ -29,7 +29,6 @@ def html_page(
 
     Args:
         name: of the template, without its ending.
-        title: of the page.
         values: of the template's variables; strings are escaped.
         data: for the script; values that JSON can hold.
         pictures: whether the page holds pictures as `data:` addresses.
@@ -42,18 +41,13 @@ def html_page(
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
         f"{'img-src data:; ' if pictures else ''}base-uri 'none'; form-action 'none'"
     )
-    return (
-        _environment()
-        .get_template(f"{name}.html")
-        .render(
-            title=title,
-            policy=Markup(policy),
-            style=Markup(style),
-            script=Markup(script),
-            data=_embedded(data),
-            **values,
-        )
-    )
+    # Nothing in the data can end the element that holds it.
+    embedded = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for sign in "&<>":
+        embedded = embedded.replace(sign, f"\\u{ord(sign):04x}")
+    parts = {"policy": policy, "style": style, "script": script, "data": embedded}
+    raw = {name: Markup(text) for name, text in parts.items()}
+    return _environment().get_template(f"{name}.html").render(title=title, **raw, **values)
 
 
 @cache
@@ -70,9 +64,3 @@ def _environment() -> Environment:
 def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def _embedded(data: Any) -> Markup:
-    """Return JSON in which nothing can end the element that holds it."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from src.metrics.classification import confusion_matrix
 from src.metrics.probabilistic import ReliabilityBins, reliability_bins
 from src.metrics.summary import metric_key
-from src.records.class_maps import ClassMaps
+from src.records.pictures import ClassMaps
 from src.records.run import Predictions
 from src.reporting.class_figures import class_figure, class_table, confusion_figure
 from src.reporting.contact_sheets import (
@@ -41,12 +41,13 @@ from src.storage.files import write_atomically
 
 __all__ = ["draw_run_figures", "learning_curves", "range_figure", "reliability_diagram"]
 
-History = Mapping[str, Sequence[tuple[int, float]]]
+# (epoch, value) pairs in order, by metric key.
+History = Mapping[str, Sequence[Sequence[float]]]
 
 
 def draw_run_figures(
     folder: Path,
-    history: Mapping[str, Sequence[Sequence[float]]],
+    history: History,
     predictions: Mapping[str, Predictions],
     read: Callable[[int], NDArray[np.uint8]],
     batch: tuple[NDArray[np.generic], NDArray[np.generic]] | None,
@@ -69,20 +70,16 @@ def draw_run_figures(
         The path of each file once it is written.
     """
     saved = partial(save_as, folder)
-    curves = {key: [(int(e), v) for e, v in points] for key, points in history.items()}
-
-    if curves:
-        yield saved(learning_curves(curves), "learning_curves")
+    if history:
+        yield saved(learning_curves(history), "learning_curves")
     if not predictions:  # nothing was measured
         return
     names = next(iter(predictions.values())).class_names
     if batch is not None:
         images, labels = np.asarray(batch[0]), np.asarray(batch[1])
         shown = np.clip(np.rint(images), 0, 255).astype(np.uint8)
-        yield saved(
-            batch_sheet(shown, labels.argmax(axis=1) if labels.ndim == 2 else labels, names),
-            "training_batch",
-        )
+        targets = labels.argmax(axis=1) if labels.ndim == 2 else labels
+        yield saved(batch_sheet(shown, targets, names), "training_batch")
     for part, predicted in predictions.items():
         probs, targets = predicted.probs, predicted.targets
         matrix = confusion_matrix(probs, targets)
@@ -111,13 +108,10 @@ def draw_run_figures(
 def learning_curves(history: History) -> Figure:
     """Draw loss and accuracy per epoch, training against validation, with the best epoch named.
 
-    Args:
-        history: (epoch, value) pairs, in order, by metric key; of "train/loss", "val/loss",
-            "train/accuracy" and "val/accuracy" those that are there are drawn, other keys are not.
-            NaN and infinite values leave gaps.
+    Other keys are not drawn; NaN and infinite values leave gaps.
 
     Raises:
-        ValueError: none of the four is there.
+        ValueError: there is neither a loss nor an accuracy.
     """
     panels = [
         name
@@ -194,13 +188,7 @@ def reliability_diagram(bins: ReliabilityBins) -> Figure:
 def range_figure(
     rates: Sequence[float], losses: Sequence[float], chosen: float, given: float
 ) -> Figure:
-    """Draw the smoothed loss over the learning rate, with the rates chosen and given.
-
-    Args:
-        rates: learning rates, all above 0, growing.
-        losses: smoothed training loss after each.
-        chosen, given: learning rates that get a line each.
-    """
+    """Draw the smoothed loss over growing learning rates, with the rates chosen and given."""
     figure = new_figure(5.6, 3.8)
     axes = figure.subplots()
     axes.plot(rates, losses, color=ACCENT, lw=1.8)

@@ -65,11 +65,7 @@ def value_axes(
     """Return an axis for each searched key, and one for the metric with the best on top.
 
     Numbers that span decades stand on a logarithmic axis, other numbers on an even one, and
-    anything else in categories.
-
-    Args:
-        trials: of one family; those without a finite value are left out.
-        metric: its key.
+    anything else in categories. Trials (of one family) without a finite value are left out.
     """
     shown = [trial for trial in trials if trial.value is not None]
     keys = list(dict.fromkeys(key for trial in shown for key in trial.values))
@@ -81,18 +77,15 @@ def value_axes(
 def metric_axis(metric: str, trials: Sequence[TrialRecord], *, higher_is_better: bool) -> ValueAxis:
     """Return the axis of the metric, the best on top; outliers are clipped to the bottom.
 
-    Args:
-        metric: its key.
-        trials: those without a finite value have no place.
+    Trials without a finite value have no place.
     """
     values = {trial.number: trial.value for trial in trials if trial.value is not None}
     if not values:
         return ValueAxis(metric, (), {})
     low, high = range_worth_showing(list(values.values()), higher_is_better=higher_is_better)
-    scaled = _Scale(low, high, log=False)
 
     def place(value: float) -> float:
-        upwards = min(1.0, max(0.0, scaled(value)))
+        upwards = min(1.0, max(0.0, _place(value, low, high)))
         return upwards if higher_is_better else 1 - upwards
 
     rounded = _round_numbers(low, high, whole=False)
@@ -103,10 +96,8 @@ def metric_axis(metric: str, trials: Sequence[TrialRecord], *, higher_is_better:
 def range_worth_showing(values: Sequence[float], *, higher_is_better: bool) -> tuple[float, float]:
     """Return the lowest and highest value to show, so that outliers do not flatten the others.
 
-    From the best one as far as one and a half times the way to the worst but a tenth.
-
-    Args:
-        values: finite, at least one.
+    Of the values, finite and at least one: from the best as far as one and a half times the way to
+    the worst but a tenth.
     """
     low, high = min(values), max(values)
     if len(values) < 10:
@@ -123,37 +114,25 @@ def _axis_of_key(key: str, trials: Sequence[TrialRecord]) -> ValueAxis:
         low, high = min(found.values()), max(found.values())
         whole = all(isinstance(value, int) for value in found.values())
         log = low > 0 and high / low >= _LOG_FROM
-        scaled = _Scale(low, high, log)
         rounded = _decades(low, high) if log else _round_numbers(low, high, whole)
         label = f"{key} (log)" if log else key
-        ticks = _apart([(scaled(tick), value_text(tick)) for tick in rounded])
-        places = {number: scaled(value) for number, value in found.items()}
+        ticks = _apart([(_place(tick, low, high, log), value_text(tick)) for tick in rounded])
+        places = {number: _place(value, low, high, log) for number, value in found.items()}
     if len(found) == len(trials):
         return ValueAxis(label, tuple(ticks), places)
-
-    def lifted(place: float) -> float:
-        return _USED + (1 - _USED) * place
-
-    ticks = [(_UNUSED, "not used"), *((lifted(place), text) for place, text in ticks)]
-    used = {number: lifted(place) for number, place in places.items()}
+    ticks = [(_UNUSED, "not used"), *((_USED + (1 - _USED) * at, text) for at, text in ticks)]
+    used = {number: _USED + (1 - _USED) * at for number, at in places.items()}
     unused = {trial.number: _UNUSED for trial in trials}
     return ValueAxis(label, tuple(ticks), unused | used)
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """A number's place between two others; in the middle where there is one number only."""
-
-    low: float
-    high: float
-    log: bool
-
-    def __call__(self, value: float) -> float:
-        if self.low == self.high:
-            return 0.5
-        if self.log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
+def _place(value: float, low: float, high: float, log: bool = False) -> float:
+    """Return a number's place between two others; in the middle where there is one number only."""
+    if low == high:
+        return 0.5
+    if log:
+        return math.log(value / low) / math.log(high / low)
+    return (value - low) / (high - low)
 
 
 def _is_number(value: Any) -> bool:

@@ -52,14 +52,8 @@ _DOTS_PER_INCH = 144
 # The first one comes with matplotlib and draws Latin, Greek and Cyrillic. The others, where a
 # system has them, draw the scripts of most of the world's other folder names.
 _FAMILIES = (
-    "DejaVu Sans",
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "WenQuanYi Zen Hei",
-    "PingFang SC",
-    "Hiragino Sans GB",
-    "Microsoft YaHei",
-    "Arial Unicode MS",
+    *("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC"),
+    *("Hiragino Sans GB", "Microsoft YaHei", "Arial Unicode MS"),
 )
 
 

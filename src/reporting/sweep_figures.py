@@ -27,6 +27,7 @@ from src.reporting.charts import (
     curves_figure,
     entry,
     family_handles,
+    panels,
     pareto_figure,
     scale_to_metric,
     whole_numbers,
@@ -60,29 +61,22 @@ _UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 def draw_sweep_figures(folder: Path, record: SweepRecord) -> Iterator[Path]:
-    """Draw a sweep; figures without data, such as importances, are left out.
+    """Draw a sweep into a folder; figures without data, such as importances, are left out.
 
     The settings of trials are drawn on the page alone, where axes can be brushed.
 
-    Args:
-        folder: of the files `history.png`, `equal_terms.png`, `learning_curves.png`,
-            `importance.png` and `pareto.png`.
-        record: with any number of trials.
-
     Yields:
-        The path of each file once it is written.
+        The path of each file, such as `history.png`, once it is written.
 
     Raises:
         OSError: a file cannot be written.
     """
-    metric, higher = record.metrics[0], record.higher_is_better
+    metric, higher, step = record.metrics[0], record.higher_is_better, record.steps[:-1]
     colors = family_colors(record.families)
     yield save_as(folder, history_figure(record), "history")
     yield save_as(folder, equal_terms_figure(record), "equal_terms")
     if curves := curves_of(record):
-        figure = curves_figure(
-            curves, metric, colors, higher_is_better=higher, step=record.steps[:-1]
-        )
+        figure = curves_figure(curves, metric, colors, higher_is_better=higher, step=step)
         yield save_as(folder, figure, "learning_curves")
     if any(record.importances.get(family) for family in record.families):
         yield save_as(folder, importance_figure(record), "importance")
@@ -98,16 +92,11 @@ def curves_of(record: SweepRecord) -> list[FamilyCurves]:
     for family in record.families:
         own = [trial for trial in record.trials if trial.family == family and trial.curve]
         first = best.get(family)
+        shown = ((), None) if first is None else (first.curve, first.value)
+        complete = [trial.curve for trial in own if trial.state == COMPLETE]
+        incomplete = [trial.curve for trial in own if trial.state != COMPLETE]
         if own:
-            found.append(
-                FamilyCurves(
-                    family,
-                    complete=[trial.curve for trial in own if trial.state == COMPLETE],
-                    incomplete=[trial.curve for trial in own if trial.state != COMPLETE],
-                    best=() if first is None else first.curve,
-                    value=None if first is None else first.value,
-                )
-            )
+            found.append(FamilyCurves(family, complete, incomplete, *shown))
     return found
 
 
@@ -136,9 +125,6 @@ def history_figure(record: SweepRecord) -> Figure:
 
     Pruned trials are hollow, at their last value; failed ones are crosses at the worse edge, where
     outliers are drawn too, which the title counts.
-
-    Args:
-        record: with any number of trials.
     """
     metric = record.metrics[0]
     figure = new_figure(8.6, 4.4)
@@ -162,12 +148,9 @@ def history_figure(record: SweepRecord) -> Figure:
             clip_on=False,
             zorder=3,
         )
-    failed = [trial for trial in record.trials if trial.state == FAILED]
-    worst = low if record.higher_is_better else high
-    axes.plot(
-        *([t.number for t in failed], [worst] * len(failed)),
-        "x", color=WARNING, ms=6, mew=1.6, clip_on=False, zorder=4,
-    )  # fmt: skip
+    failed = [trial.number for trial in record.trials if trial.state == FAILED]
+    worst = [low if record.higher_is_better else high] * len(failed)
+    axes.plot(failed, worst, "x", color=WARNING, ms=6, mew=1.6, clip_on=False, zorder=4)
     numbers = [trial.number for trial in record.trials]
     complete = sorted((t for t in judged if t.state == COMPLETE), key=lambda t: t.number)
     if complete:
@@ -197,9 +180,6 @@ def equal_terms_figure(record: SweepRecord) -> Figure:
     """Draw the best complete trial of each family so far, over its trials and its training time.
 
     A line in each panel marks where the smallest family ends, up to where all are comparable.
-
-    Args:
-        record: with any number of trials.
     """
     figure = new_figure(10.4, 4.2)
     left, right = figure.subplots(1, 2, sharey=True)
@@ -215,9 +195,13 @@ def equal_terms_figure(record: SweepRecord) -> Figure:
     scale_to_metric(left, metric, drawn, higher_is_better=record.higher_is_better)
     most, at_trials = at_equal_trials(record)
     seconds, at_time = at_equal_time(record)
-    for axes, limit, standings, what in (
-        (left, most, at_trials, f"{most} trial{'s' * (most != 1)} each"),
-        (right, seconds / size, at_time, f"{duration(seconds)} each"),
+    of_time = f"training time of the family in {unit}"
+    for axes, limit, standings, what, x, y in (
+        (
+            *(left, most, at_trials, f"{most} trial{'s' * (most != 1)} each"),
+            *("trials of the family", f"best {metric} so far"),
+        ),
+        (right, seconds / size, at_time, f"{duration(seconds)} each", of_time, ""),
     ):
         if limit:
             axes.axvline(limit, color=MUTED, lw=1.2, ls=(0, (4, 3)))
@@ -225,10 +209,7 @@ def equal_terms_figure(record: SweepRecord) -> Figure:
         title = "No trial is complete yet"
         if first is not None and first.best is not None and first.best.state == COMPLETE:
             title = f"After {what}: {first.family} leads"
-        tidy(axes, title=title)
-    left.set_xlabel("trials of the family", fontsize=9, color=INK)
-    left.set_ylabel(f"best {metric} so far", fontsize=9, color=INK)
-    right.set_xlabel(f"training time of the family in {unit}", fontsize=9, color=INK)
+        tidy(axes, title=title, x=x, y=y)
     whole_numbers(left, 1, max([1, *map(len, ended.values())]))
     right.set_xlim(left=0)
     colors = family_colors(record.families)
@@ -266,20 +247,11 @@ def _draw_families(
 def importance_figure(record: SweepRecord) -> Figure:
     """Draw the share of the first metric's variance that each key explains, a panel a family.
 
-    Args:
-        record: with `importances` of at least one family; the eight largest are shown.
-
-    Raises:
-        ValueError: there are none.
+    At least one family has importances; the eight largest are shown.
     """
     families = [name for name in record.families if record.importances.get(name)]
-    if not families:
-        raise ValueError("No family has importances.")
-    columns = min(3, len(families))
-    rows = math.ceil(len(families) / columns)
     most = min(_MOST_KEYS, max(len(record.importances[name]) for name in families))
-    figure = new_figure(4.4 * columns, (0.9 + 0.26 * most) * rows)
-    grid = list(figure.subplots(rows, columns, sharex=True, squeeze=False).flat)
+    figure, grid = panels(len(families), 4.4, 0.9 + 0.26 * most, 3, share_values=False)
     for axes, family, label in zip(grid, families, plain_labels(families)):
         shares = record.importances[family]
         keys = sorted(shares, key=lambda key: (-shares[key], key))[:_MOST_KEYS]
@@ -294,8 +266,6 @@ def importance_figure(record: SweepRecord) -> Figure:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.grid(axis="x", color=GRID, lw=0.8)
         axes.tick_params(axis="y", length=0)
-    for spare in grid[len(families) :]:
-        spare.set_axis_off()
     figure.supxlabel(f"share in how {record.metrics[0]} varies", fontsize=9, color=INK)
     return figure
 

@@ -1,12 +1,12 @@
 // A sweep: its history, its search space, and one trial wherever it shows.
 (() => {
   const byNumber = new Map(data.trials.map((trial) => [trial.number, trial]));
-  const color = (trial) => data.colors[trial.family] || "#7b8794";
+  const color = (trial) => familyColor(trial.family);
   const told = (trial) => `trial ${trial.number}, ${trial.family}: ${trial.value || "no value"}`;
   const { choose, mark } = choosing(byNumber, told);
 
-  const show = (event, trial) =>
-    trial ? tip(event, told(trial), `${trial.state}. ${trial.settings}`) : tip(event);
+  const lines = (trial) => (trial ? [told(trial), `${trial.state}. ${trial.settings}`] : []);
+  const pick = (trial) => choose(trial.number);
 
   // The history: trials by number, best so far.
   function drawHistory() {
@@ -18,12 +18,8 @@
     // Places count from the worst; the page shows low values low.
     const y = (up) => top + (height - top - bottom) * (data.higher ? 1 - up : up);
     const svg = make("svg", { width, height, role: "img", "aria-label": "History of the sweep" });
-    for (const [up, text] of data.ticks) {
-      make("line", { class: "rule", x1: left, x2: width - right, y1: y(up), y2: y(up) }, null, svg);
-      make("text", { x: left - 8, y: y(up) + 4, "text-anchor": "end" }, text, svg);
-    }
-    const rough = Math.max(1, (last * 90) / width), power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= rough);
+    levels(svg, data.ticks, y, left, width - right);
+    const step = roundStep(Math.max(1, (last * 90) / width));
     for (let number = 0; number <= last; number += step) {
       make("text", { x: x(number), y: height - bottom + 24, "text-anchor": "middle" }, number, svg);
     }
@@ -54,12 +50,7 @@
         make("path", { ...common, class: "hollow", d, stroke: color(trial) }, null, svg);
       }
     }
-    svg.addEventListener("pointermove", (event) => show(event, nearest(event, svg, points)));
-    svg.addEventListener("pointerleave", (event) => tip(event));
-    svg.addEventListener("click", (event) => {
-      const trial = nearest(event, svg, points);
-      if (trial) choose(trial.number);
-    });
+    pointed(svg, (event) => nearest(event, svg, points), lines, pick);
     place.replaceChildren(svg);
   }
 
@@ -77,7 +68,7 @@
     const x = (index) => left + gap * index;
     const y = (up) => top + (height - top - bottom) * (1 - up);
     const svg = make("svg", { width, height, role: "img", "aria-label": `Settings of ${shown}` });
-    const lines = make("g", {}, null, svg);
+    const group = make("g", {}, null, svg);
     const kept = (trial) => [...brushes].every(([index, [low, high]]) => {
       const up = space.axes[index].places[trial.number];
       return up >= low && up <= high;
@@ -90,7 +81,7 @@
     const lowest = Math.min(...heights), span = Math.max(...heights) - lowest || 1;
     for (const trial of trials) {
       const d = space.axes.map((axis, i) => `${i ? "L" : "M"}${x(i)} ${y(axis.places[trial.number])}`);
-      const line = make("path", { class: "line", d: d.join(""), "data-trial": trial.number }, null, lines);
+      const line = make("path", { class: "line", d: d.join(""), "data-trial": trial.number }, null, group);
       if (trial.state === "complete") {
         line.setAttribute("stroke", color(trial));
         line.setAttribute("stroke-opacity", 0.3 + 0.7 * ((last.places[trial.number] - lowest) / span) ** 2);
@@ -100,9 +91,8 @@
     }
     const sift = () => {
       let count = 0;
-      for (const line of lines.children) {
-        const trial = byNumber.get(Number(line.dataset.trial));
-        const stays = kept(trial);
+      for (const line of group.children) {
+        const stays = kept(byNumber.get(Number(line.dataset.trial)));
         line.classList.toggle("out", !stays);
         count += stays;
       }
@@ -116,8 +106,7 @@
       const title = make("text", { class: "title halo", x: index ? x(index) : 2, y: index % 2 ? 30 : 14, "text-anchor": anchor }, axis.label, svg);
       make("title", {}, axis.label, title);
       for (const [up, text] of axis.ticks) {
-        const shownText = text.length > 18 ? `${text.slice(0, 17)}…` : text;
-        const tick = make("text", { class: "halo", x: x(index) + 6, y: y(up) + 4 }, shownText, svg);
+        const tick = make("text", { class: "halo", x: x(index) + 6, y: y(up) + 4 }, shortened(text, 18), svg);
         make("title", {}, text, tick);
       }
       const brush = make("rect", { class: "brush", x: x(index) - 7, width: 14, y: 0, height: 0 }, null, svg);
@@ -153,16 +142,8 @@
       }
       paint();
     });
-    const under = (event) => {
-      const line = event.target.closest(".line");
-      return line ? byNumber.get(Number(line.dataset.trial)) : null;
-    };
-    svg.addEventListener("pointermove", (event) => show(event, under(event)));
-    svg.addEventListener("pointerleave", (event) => tip(event));
-    svg.addEventListener("click", (event) => {
-      const trial = under(event);
-      if (trial) choose(trial.number);
-    });
+    const under = (event) => byNumber.get(Number(event.target.closest(".line")?.dataset.trial));
+    pointed(svg, under, lines, pick);
     place.replaceChildren(svg);
     sift();
   }
@@ -174,9 +155,8 @@
       button.setAttribute("aria-pressed", family === shown);
       button.addEventListener("click", () => {
         shown = family;
-        brushes = new Map();
         for (const other of $("tabs").children) other.setAttribute("aria-pressed", other === button);
-        draw();
+        $("clear").click();
       });
     }
     $("clear").addEventListener("click", () => {
@@ -185,20 +165,14 @@
     });
   }
 
-  function drawLegend() {
-    drawFamilies();
-    html("span", "▽ pruned", $("legend"));
-    html("span", "× failed", $("legend"));
-    html("span", "― best so far", $("legend"));
-  }
-
   function draw() {
     drawHistory();
     drawSpace();
     mark();
   }
 
-  drawLegend();
+  drawFamilies();
+  for (const sign of ["▽ pruned", "× failed", "― best so far"]) html("span", sign, $("legend"));
   drawTabs();
   drawNowAndAfterTurns(draw);
 })();

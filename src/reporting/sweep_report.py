@@ -1,14 +1,12 @@
-"""The text of a sweep: its tables and result for a terminal, and its trials as CSV."""
+"""The text of a sweep: its tables and result for a terminal, its trials as CSV, and its page."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
+from typing import Any
 
-from src.machine.text import csv_row
+from src.machine.text import csv_text
 from src.metrics.pareto import pareto_front
-from src.metrics.summary import metric_key
 from src.records.standings import (
     FamilyStanding,
     at_equal_time,
@@ -20,14 +18,15 @@ from src.records.standings import (
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 from src.reporting.formatting import (
     Table,
+    accuracy_text,
     duration,
     mean_text,
     measured,
     metric_text,
     settings_text,
-    share_with_interval,
     value_text,
 )
+from src.reporting.scales import family_colors, metric_axis, value_axes
 
 __all__ = [
     "COMMAND",
@@ -37,6 +36,7 @@ __all__ = [
     "headline",
     "leaderboard_csv",
     "leaderboard_table",
+    "sweep_page",
     "verdict",
 ]
 
@@ -45,26 +45,24 @@ _SHOWN = 10
 
 
 def format_result(record: SweepRecord, width: int = 100) -> str:
-    """Return a study in some thirty lines, without a final line break.
+    """Return a study in some thirty lines of `width` cells, without a final line break.
 
-    Missing parts, such as a winner, have no line.
-
-    Args:
-        record: with any number of trials.
-        width: of the terminal in cells; commands are not broken, so that they can be copied.
+    Missing parts, such as a winner, have no line; commands are not broken, to be copied.
     """
     parts = [headline(record)]
     tables = [leaderboard_table(record, _SHOWN), families_table(record), finalists_table(record)]
     parts += [table.text(width) for table in tables if table.rows]
-    parts += filter(None, [_verdict_text(record)])
+    rows = verdict(record)
+    label = max(map(len, rows), default=0)
+    parts += filter(None, ["\n".join(f"{name:<{label}}  {text}" for name, text in rows.items())])
     return "\n\n".join(parts)
 
 
 def headline(record: SweepRecord) -> str:
     """Return, as in "fashion: 24 trials (15 complete, 9 pruned) of 4 families in 12 min 5 s"."""
     states = Counter(trial.state for trial in record.trials)
-    told = ", ".join(f"{states[s]} {s}" for s in (COMPLETE, PRUNED, FAILED, RUNNING) if states[s])
-    trials = _counted(len(record.trials), "trial") + (f" ({told})" if told else "")
+    counts = ", ".join(f"{states[s]} {s}" for s in (COMPLETE, PRUNED, FAILED, RUNNING) if states[s])
+    trials = _counted(len(record.trials), "trial") + (f" ({counts})" if counts else "")
     families = _counted(len(record.families), "family", "families")
     return f"{record.study}: {trials} of {families} in {duration(record.seconds)}"
 
@@ -75,12 +73,16 @@ def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
     shown = trials[:most]
     of = f"the best {len(shown)} of {len(trials)} trials" if len(shown) < len(trials) else "trials"
     order = "highest" if record.higher_is_better else "lowest"
-    front = _non_dominated(record) if len(record.metrics) > 1 else set()
+    front: set[int] = set()  # numbers of the complete trials that no other beats in all metrics
+    if len(record.metrics) > 1:
+        complete = {t.number: t.objectives for t in trials if t.objectives is not None}
+        found = pareto_front([*complete.values()], record.directions)
+        front = {[*complete][index] for index in found}
     ranks = {trial.number: rank for rank, trial in enumerate(record.ranked(), 1)}
     rows = []
     for trial in shown:
-        marks = ["in front"] if trial.number in front else []
-        about = [*marks, "default"] if trial.is_default else marks
+        marks = {"in front": trial.number in front, "default": trial.is_default}
+        about = [mark for mark, has in marks.items() if has]
         last = settings_text(trial.values)
         if trial.state == FAILED:
             last = trial.reason or "no reason known"
@@ -88,24 +90,16 @@ def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
         rows.append(
             (
                 *(str(ranks.get(trial.number, "")), str(trial.number), trial.family),
-                *(_known(key, value) for key, value in zip(record.metrics, values, strict=True)),
-                *(", ".join([trial.state, *about]), str(trial.epochs), _time(trial), last),
+                *("" if v is None else metric_text(k, v) for k, v in zip(record.metrics, values)),
+                *(", ".join([trial.state, *about]), str(trial.epochs)),
+                *("" if trial.seconds is None else duration(trial.seconds), last),
             )
         )
-    headers = (
-        "rank",
-        "trial",
-        "family",
-        *record.metrics,
-        "state",
-        record.steps,
-        "time",
-        "settings",
-    )
-    numbers = frozenset({0, 1, *(3 + i for i in range(len(record.metrics)))})
-    ends = {4 + len(record.metrics), 5 + len(record.metrics)}
+    ends = ("state", record.steps, "time", "settings")
+    headers = ("rank", "trial", "family", *record.metrics, *ends)
+    numbers = {i for i, name in enumerate(headers) if name not in ("family", "state", "settings")}
     title = f"Leaderboard: {of} by {record.metrics[0]}, {order} first"
-    return Table(title, headers, tuple(rows), numbers | ends)
+    return Table(title, headers, tuple(rows), frozenset(numbers))
 
 
 def leaderboard_csv(record: SweepRecord) -> str:
@@ -116,15 +110,14 @@ def leaderboard_csv(record: SweepRecord) -> str:
     figures = sorted({key for trial in record.trials for key in trial.figures})
     figures = [key for key in figures if key not in record.metrics]
     keys = sorted({key for trial in record.trials for key in trial.values})
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
     about = ["rank", "trial", "family", "state", "is_default"]
     ends = ["last", "best", record.steps, "seconds", "reason", "run_id"]
-    out.writerow([*about, *record.metrics, *ends, *figures, *keys, "command"])
+    header = [*about, *record.metrics, *ends, *figures, *keys, "command"]
     ranks = {trial.number: rank for rank, trial in enumerate(record.ranked(), 1)}
+    rows = []
     for trial in leaderboard(record):
         objectives = trial.objectives or (None,) * len(record.metrics)
-        cells = [
+        row = [
             *(ranks.get(trial.number), trial.number, trial.family, trial.state),
             str(trial.is_default).lower(),
             *objectives,
@@ -133,8 +126,8 @@ def leaderboard_csv(record: SweepRecord) -> str:
             *(value_text(trial.values[key]) if key in trial.values else None for key in keys),
             record.commands.get(trial.number),
         ]
-        out.writerow(csv_row("" if cell is None else cell for cell in cells))
-    return text.getvalue()
+        rows.append(row)
+    return csv_text(header, rows)
 
 
 def families_table(record: SweepRecord) -> Table:
@@ -194,32 +187,15 @@ def verdict(record: SweepRecord) -> dict[str, str]:
     if record.winner is None:
         return {}
     winner = next(trial for trial in record.trials if trial.number == record.winner)
-    accuracy, low, high = (
-        record.test.get(metric_key("test", name))
-        for name in ("accuracy", "accuracy_low", "accuracy_high")
-    )
     rows = {
         "winner": f"trial {winner.number}, {winner.family}",
-        "test accuracy": None if accuracy is None else share_with_interval(accuracy, low, high),
+        "test accuracy": accuracy_text(record.test, "test"),
         "test part measured": (
             None if record.test_measurements is None else measured(record.test_measurements)
         ),
         COMMAND: record.commands.get(winner.number),
     }
     return {name: text for name, text in rows.items() if text is not None}
-
-
-def _non_dominated(record: SweepRecord) -> set[int]:
-    """Return numbers of the complete trials that no other beats in all metrics."""
-    complete = [(t.number, t.objectives) for t in record.trials if t.objectives is not None]
-    front = pareto_front([objectives for _, objectives in complete], record.directions)
-    return {complete[index][0] for index in front}
-
-
-def _verdict_text(record: SweepRecord) -> str:
-    rows = verdict(record)
-    width = max(map(len, rows), default=0)
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
 
 
 def _best(record: SweepRecord, standing: FamilyStanding) -> str:
@@ -229,13 +205,79 @@ def _best(record: SweepRecord, standing: FamilyStanding) -> str:
     return f"pruned at {text}" if standing.best.state == PRUNED else text
 
 
-def _known(key: str, value: float | None) -> str:
-    return "" if value is None else metric_text(key, value)
-
-
-def _time(trial: TrialRecord) -> str:
-    return "" if trial.seconds is None else duration(trial.seconds)
-
-
 def _counted(number: int, one: str, several: str | None = None) -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def sweep_page(record: SweepRecord) -> str:
+    """Return the page of a study; its tables are there without the script too."""
+    from src.reporting.page import html_page  # with Jinja2, which a terminal does not need
+
+    table, trials = leaderboard_table(record), leaderboard(record)
+    values = {
+        "headline": headline(record).partition(": ")[2],
+        "verdict": verdict(record),
+        "command": COMMAND,
+        "metric": record.metrics[0],
+        "families": families_table(record),
+        "finalists": finalists_table(record),
+        "leaderboard": table,
+        "sort_values": [
+            [
+                *(row[0], trial.number, trial.family, *values_of(record, trial), row[-4]),
+                *(trial.epochs, trial.seconds, row[-1]),
+            ]
+            for trial, row in zip(trials, table.rows, strict=True)
+        ],
+        "numbers": [trial.number for trial in trials],
+    }
+    return html_page("sweep_page", record.study, values, _data(record))
+
+
+def _data(record: SweepRecord) -> dict[str, Any]:
+    metric, higher = record.metrics[0], record.higher_is_better
+    judged = [t for t in record.trials if t.value is not None and t.state != FAILED]
+    axis = metric_axis(metric, judged, higher_is_better=higher)
+    spaces = []
+    for family in record.families:
+        own = [t for t in judged if t.family == family and t.state in (COMPLETE, PRUNED)]
+        axes = value_axes(own, metric, higher_is_better=higher)
+        if len(axes) > 1:
+            plain = [{"label": a.label, "ticks": a.ticks, "places": a.places} for a in axes]
+            spaces.append({"family": family, "axes": plain, "trials": [t.number for t in own]})
+    return {
+        "higher": higher,
+        "command": COMMAND,
+        "colors": family_colors(record.families),
+        "ticks": axis.ticks,
+        "spaces": spaces,
+        "trials": [
+            {
+                "number": trial.number,
+                "family": trial.family,
+                "state": trial.state,
+                "value": None if trial.value is None else metric_text(metric, trial.value),
+                "place": axis.places.get(trial.number),
+                "settings": settings_text(trial.values),
+                "about": _about(record, trial),
+            }
+            for trial in sorted(record.trials, key=lambda t: t.number)
+        ],
+    }
+
+
+def _about(record: SweepRecord, trial: TrialRecord) -> list[tuple[str, str]]:
+    metric = record.metrics[0]
+    rows = {
+        "state": trial.state + (", the family's default" if trial.is_default else ""),
+        "reason": trial.reason,
+        f"at its best {record.steps[:-1]}": None
+        if trial.best is None
+        else metric_text(metric, trial.best),
+        record.steps: str(trial.epochs),
+        "time": None if trial.seconds is None else duration(trial.seconds),
+        "settings": settings_text(trial.values),
+        **{key: metric_text(key, value) for key, value in sorted(trial.figures.items())},
+        COMMAND: record.commands.get(trial.number),
+    }
+    return [(name, text) for name, text in rows.items() if text]

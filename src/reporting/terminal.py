@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from src.metrics.summary import metric_key
 from src.records.combination import Combination
 from src.records.export import ExportRecord, VariantRecord
 from src.records.run import RunSummary
-from src.reporting.formatting import Table, count, duration, measured, share_with_interval
+from src.reporting.formatting import Table, accuracy_text, count, duration, measured
 
 __all__ = ["format_combination", "format_export", "format_summary", "format_weights"]
 
@@ -26,46 +26,24 @@ _ELSEWHERE = (
 )
 
 
-class PretrainedNetwork(Protocol):
-    """A pretrained network that this machine can load, as `src.models.weights.Published`."""
-
-    @property
-    def library(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def input_size(self) -> int | None: ...
-    @property
-    def parameters(self) -> int: ...
-    @property
-    def accuracy(self) -> float | None: ...
-    @property
-    def licence(self) -> str | None: ...
-
-
 def format_summary(summary: RunSummary, ui_command: str) -> str:
     """Return a run in a dozen aligned lines, without a final line break.
 
     Values that the summary does not hold, such as a test accuracy, have no line.
-
-    Args:
-        summary: of any status.
-        ui_command: the command that opens the tracking UI.
     """
     lines = [
         f"{summary.name}: {summary.model} on {summary.data}, seed {summary.seed}, "
         f"{_ENDINGS[summary.status]} {duration(summary.duration_seconds)}"
     ]
     latency = summary.metrics.get(metric_key("cost", "latency_ms"))
+    times = summary.test_measurements
     rows = {
         "reason": summary.reason,
-        "validation accuracy": _accuracy(summary, "val"),
+        "validation accuracy": accuracy_text(summary.metrics, "val"),
         "over folds": _over_folds(summary),
-        "test accuracy": _accuracy(summary, "test"),
-        "test part measured": _text_of(measured, summary.test_measurements),
-        "parameters": _text_of(count, summary.num_parameters),
+        "test accuracy": accuracy_text(summary.metrics, "test"),
+        "test part measured": None if times is None else measured(times),
+        "parameters": None if summary.num_parameters is None else count(summary.num_parameters),
         "latency": None if latency is None else f"{latency:.3g} ms for one picture",
         "run folder": summary.run_dir,
         "open the UI": ui_command,
@@ -75,22 +53,8 @@ def format_summary(summary: RunSummary, ui_command: str) -> str:
     return "\n".join([*lines, "", *(f"  {name:<{width}}  {shown[name]}" for name in shown)])
 
 
-def _accuracy(summary: RunSummary, split: str) -> str | None:
-    """Return, as in "98.6 %  (95 % interval 97.1 to 99.4)", or None where it was not measured."""
-    value, low, high = (
-        summary.metrics.get(metric_key(split, name))
-        for name in ("accuracy", "accuracy_low", "accuracy_high")
-    )
-    if value is None:
-        return None
-    return share_with_interval(value, low, high)
-
-
 def _over_folds(summary: RunSummary) -> str | None:
-    """Return the spread of the folds' accuracies; None for a run that is no cross-validation.
-
-    As in "5 folds, 97.1 to 98.9 %, standard deviation 0.8 points".
-    """
+    """Return, as in "5 folds, 97.1 to 98.9 %, standard deviation 0.8 points", where there are."""
     values = (summary.folds or {}).get(metric_key("val", "accuracy"))
     deviation = summary.metrics.get(metric_key("val", "accuracy_sd"))
     if not values or deviation is None:
@@ -99,10 +63,6 @@ def _over_folds(summary: RunSummary) -> str | None:
         f"{len(values)} folds, {100 * min(values):.1f} to {100 * max(values):.1f} %, "
         f"standard deviation {100 * deviation:.1f} points"
     )
-
-
-def _text_of(text: Callable[[int], str], number: int | None) -> str | None:
-    return None if number is None else text(number)
 
 
 def format_combination(
@@ -118,10 +78,8 @@ def format_combination(
     used = [i for i in np.argsort(-found.weights, kind="stable").tolist() if found.weights[i]]
     rows = tuple(
         (
-            f"{found.weights[i]:.3f}",
-            f"{100 * accuracies[i]:.2f} %",
-            f"{milliseconds[i]:.3g}",
-            found.members[i],
+            *(f"{found.weights[i]:.3f}", f"{100 * accuracies[i]:.2f} %"),
+            *(f"{milliseconds[i]:.3g}", found.members[i]),
         )
         for i in used
     )
@@ -198,19 +156,19 @@ def _variant_cells(variant: VariantRecord) -> tuple[str, ...]:
 def _recommendation(record: ExportRecord) -> str:
     within = f"with at least {100 * record.least_equal:g} % equal labels"
     if record.recommended is None:
-        said = f"recommended: the run as it is, no variant {within} is faster"
+        text = f"recommended: the run as it is, no variant {within} is faster"
     else:
-        said = f"recommended: {record.recommended}, the fastest {within}"
+        text = f"recommended: {record.recommended}, the fastest {within}"
     if record.chosen == record.recommended:
-        return said
-    return f"{said}; chosen: {record.chosen or 'the run as it is'}"
+        return text
+    return f"{text}; chosen: {record.chosen or 'the run as it is'}"
 
 
-def format_weights(networks: Sequence[PretrainedNetwork], width: int) -> str:
-    """Return the networks as a table, and how they are named on a command line.
+def format_weights(networks: Sequence[Mapping[str, Any]], width: int) -> str:
+    """Return pretrained networks as a table, and how they are named on a command line.
 
     Args:
-        networks: one a row, in this order.
+        networks: the fields of `src.models.weights.Published`, one a row.
         width: cells of a line; the last column is cut where a line would be longer.
     """
     if not networks:
@@ -228,30 +186,24 @@ def format_weights(networks: Sequence[PretrainedNetwork], width: int) -> str:
         "pixels: side that model.input_size=null resizes to; top-1: published, on ImageNet-1k",
         "",
         "Train one:",
-        f"  python -m src.train model={first.library} model.name={first.name} "
+        f"  python -m src.train model={first['library']} model.name={first['name']} "
         "model.pretrained=true",
     ]
-    of_timm = next((one for one in networks if one.library == "timm"), None)
+    of_timm = next((one["name"] for one in networks if one["library"] == "timm"), None)
     if of_timm is not None:
         lines += [
             "Take its features as they are, under a classical classifier:",
-            f"  python -m src.train model=embedding model.networks=[{of_timm.name}] "
+            f"  python -m src.train model=embedding model.networks=[{of_timm}] "
             "model.pretrained=true",
         ]
     return "\n".join([*lines, _ELSEWHERE])
 
 
-def _network_cells(one: PretrainedNetwork) -> tuple[str, ...]:
+def _network_cells(one: Mapping[str, Any]) -> tuple[str, ...]:
+    source = one["source"].replace("hugging face", "hub")  # or long names would not fit in a line
+    size, accuracy = one["input_size"], one["accuracy"]
     return (
-        one.library,
-        one.name,
-        one.source.replace("hugging face", "hub"),  # or long names would not fit in a line
-        _or_dash(one.input_size, "{}"),
-        count(one.parameters),
-        _or_dash(one.accuracy, "{:.1f} %"),
-        _or_dash(one.licence, "{}"),
+        *(one["library"], one["name"], source, "-" if size is None else str(size)),
+        *(count(one["parameters"]), "-" if accuracy is None else f"{accuracy:.1f} %"),
+        one["licence"] or "-",
     )
-
-
-def _or_dash(value: float | str | None, pattern: str) -> str:
-    return "-" if value is None else pattern.format(value)

@@ -27,9 +27,8 @@ from src.data.loading.datamodule import PictureData
 from src.machine.disk import refusal
 from src.machine.failures import DiskRefuses, RunFailed, explained
 from src.machine.interruption import Interrupted, Interruption, Stopped
-from src.records.class_maps import ClassMaps
+from src.records.pictures import ClassMaps, Suspect, write_suspects
 from src.records.run import Predictions, RunSummary
-from src.records.suspects import Suspect, write_suspects
 from src.reporting.terminal import format_summary
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved

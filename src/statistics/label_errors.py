@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from src.metrics.confident import label_suspects
+from src.records.pictures import Suspect
 from src.records.run import Predictions
-from src.records.suspects import Suspect
 
 __all__ = ["doubtful_labels"]
 

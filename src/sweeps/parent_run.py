@@ -132,8 +132,7 @@ class ParentRun(Observer):
         """Write the study's files that show what came of it, and return their paths."""
         # matplotlib takes a second to import, which no race should wait for.
         from src.reporting.sweep_figures import draw_sweep_figures
-        from src.reporting.sweep_page import sweep_page
-        from src.reporting.sweep_report import leaderboard_csv
+        from src.reporting.sweep_report import leaderboard_csv, sweep_page
 
         contents: dict[str, str | bytes] = {
             "sweep.json": checked_json(_finite(asdict(record))),
@@ -164,4 +163,4 @@ def _close_lost(run_dir: Path, reason: str | None) -> None:
     with spool:
         if not spool.finished:
             spool.tags({"bakeoff.state": FAILED})
-            spool.finish(FAILED.upper(), reason)
+            spool.end(FAILED.upper(), reason)

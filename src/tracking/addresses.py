@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from urllib.parse import unquote
 
-from src.config.credentials import credentials_problem, without_password
+from src.config.credentials import without_password
 
 __all__ = [
     "absolute_uri",
@@ -16,7 +15,6 @@ __all__ = [
     "serve_command",
     "sqlite_path",
     "sqlite_uri",
-    "unused_address",
     "without_password",
 ]
 
@@ -44,30 +42,8 @@ def public_uri(uri: str | None, output_dir: Path) -> str | None:
     return without_password(absolute_uri(uri, output_dir))
 
 
-def unused_address(uri: str | None, output_dir: Path) -> str | None:
-    """Return a hint where MLFLOW_TRACKING_URI is set but not used, else None.
-
-    The URI of a run is a setting that is stored with it, not an environment variable.
-    """
-    exported = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    used = absolute_uri(uri, output_dir)
-    if uri is not None or not exported or absolute_uri(exported, output_dir) == used:
-        return None
-    named = "ADDRESS" if credentials_problem(exported, "uri") else shlex.quote(exported)
-    return (
-        f"MLFLOW_TRACKING_URI is set, but a run goes where its settings say, to {used}: say "
-        f"tracking.uri={named} to send it there"
-    )
-
-
 def serve_command(model: str, uri: str | None, output_dir: Path) -> str:
-    """Return the command line that serves a model over HTTP.
-
-    Args:
-        model: its URI in MLflow, such as models:/NAME@champion.
-        uri: tracking URI; None for the default.
-        output_dir: of the run.
-    """
+    """Return the command line that serves a model, such as models:/NAME@champion, over HTTP."""
     place = shlex.quote(without_password(absolute_uri(uri, output_dir)))
     command = ["mlflow", "models", "serve", "-m", model, "--env-manager", "local", "-p", "5001"]
     return f"MLFLOW_TRACKING_URI={place} {shlex.join(command)}"

@@ -1,9 +1,8 @@
 """MLflow's database: the one module that uses parts of MLflow outside of its public interface.
 
-`make_database` creates the schema under a lock, since several processes that migrate a new SQLite
-file at once break it. `run_folders` reads tables by SQL, for the bar of `compare` on 1,000 runs
-(benchmarks/compare.py): MLflow's own search reads every parameter of every run. `limit_retries`
-bounds the minutes for which MLflow repeats a query that fails.
+Several processes that migrate a new SQLite file at once break it, and MLflow repeats a query that
+fails for minutes. Tables are read by SQL for the bar of `compare` on 1,000 runs
+(benchmarks/compare.py): MLflow's own search reads every parameter of every run.
 """
 
 from __future__ import annotations

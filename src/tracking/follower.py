@@ -56,12 +56,7 @@ def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 def is_complete(run_dir: Path, target: str | None) -> bool:
     """Return whether all of the spool was sent to `target`, by what is recorded in the folder."""
-    return _all_sent(run_dir, MirrorState.read(run_dir, target))
-
-
-def mirror_lock(run_dir: Path) -> FileLock:
-    """Return the lock of the one process that sends this run's spool."""
-    return FileLock(run_dir / "tracking" / "mirror.lock", thread_local=False)
+    return MirrorState.read(run_dir, target).is_whole(run_dir)
 
 
 @dataclass
@@ -70,7 +65,6 @@ class MirrorState:
 
     Attributes:
         target: public tracking URI, None for the database in the output folder.
-        mlflow_run_id: None until the run exists in MLflow.
         offset: byte of the spool up to which all events are sent.
         status: the run's end as sent (FINISHED, FAILED, KILLED), None while it goes on.
         pending: events of artifacts and models that could not be sent yet.
@@ -88,16 +82,8 @@ class MirrorState:
     def read(cls, run_dir: Path, target: str | None) -> MirrorState:
         """Return the state kept for `target`, or a new one where none is kept."""
         try:
-            kept = json.loads(_state_path(run_dir).read_bytes())
-            state = cls(
-                kept["target"],
-                kept["mlflow_run_id"],
-                int(kept["offset"]),
-                kept["status"],
-                [dict(event) for event in kept["pending"]],
-                dict(kept.get("versions", {})),
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            state = cls(**json.loads(_state_path(run_dir).read_bytes()))
+        except (OSError, ValueError, TypeError):
             return cls(target)
         return state if state.target == target else cls(target)
 
@@ -108,14 +94,22 @@ class MirrorState:
         except OSError:
             return
 
+    def is_whole(self, run_dir: Path) -> bool:
+        """Return whether all of the spool was sent, with the run's end and every file."""
+        if self.status is None or self.pending:
+            return False
+        try:
+            return self.offset == spool_path(run_dir).stat().st_size
+        except FileNotFoundError:
+            return False
+
 
 class Follower:
     """Sends one run to one tracking database or server.
 
     Attributes:
-        run_dir, target: see `Spool.start`.
-        uri: of the database or server, with its password.
-        status, mlflow_run_id: see `MirrorState`.
+        run_dir: of the run.
+        uri, target: of the database or server, and as it is recorded; see `MirrorState`.
         given_up: why the run is not sent any further, or None.
     """
 
@@ -128,7 +122,7 @@ class Follower:
         self.given_up: str | None = None
         self._warn = warn
         self._state = MirrorState.read(run_dir, target)
-        self._lock = mirror_lock(run_dir)
+        self._lock = FileLock(run_dir / "tracking" / "mirror.lock", thread_local=False)
         self._parent: str | None = None
         self._restarted = False
         self._closed = False
@@ -144,7 +138,7 @@ class Follower:
     @property
     def finished(self) -> bool:
         """Whether all of the spool was sent, with the run's end, and no file is kept for later."""
-        return _all_sent(self.run_dir, self._state)
+        return self._state.is_whole(self.run_dir)
 
     def take(self) -> bool:
         """Lock this run for sending; return False while another process does, or with no spool."""
@@ -180,7 +174,7 @@ class Follower:
             if not spool.finished:
                 last_written = spool_path(self.run_dir).stat().st_mtime_ns // 1_000_000
                 reason = "the process ended without a result (killed, or the machine stopped)"
-                spool.finish("KILLED", reason, last_written)
+                spool.end("KILLED", reason, last_written)
         self._closed = True
         return True
 
@@ -252,34 +246,29 @@ class Follower:
         if known is not None:
             self._state.mlflow_run_id = known
             store.resume(known)
-        else:
-            tags = {
-                **event["tags"],
-                "bakeoff.run_id": event["run_id"],
-                "bakeoff.run_dir": str(self.run_dir),
-            }
-            parent = self._parent and store.find(self._parent)
-            if parent:
-                tags["mlflow.parentRunId"] = parent
-            self._state.mlflow_run_id = store.create_run(
-                experiment=event["experiment"],
-                name=event["run_name"],
-                start_time_ms=event["start_time_ms"],
-                tags={key: _cut(text, _LONGEST["tag"]) for key, text in tags.items()},
-            )
-            self._state.write(self.run_dir)
+            return
+        own = {"bakeoff.run_id": event["run_id"], "bakeoff.run_dir": str(self.run_dir)}
+        tags = event["tags"] | own | self._parent_tag(store)
+        self._state.mlflow_run_id = store.create_run(
+            experiment=event["experiment"],
+            name=event["run_name"],
+            start_time_ms=event["start_time_ms"],
+            tags={key: _cut(text, _LONGEST["tag"]) for key, text in tags.items()},
+        )
+        self._state.write(self.run_dir)
 
     def _finish(self, store: Store, event: Mapping[str, Any]) -> None:
-        tags = {}
+        # The parent may have been sent since the start, by another process.
+        tags = self._parent_tag(store)
         if event["reason"]:
             tags["bakeoff.reason"] = event["reason"]
-        # The parent may have been sent since the start, by another process.
-        parent = self._parent and store.find(self._parent)
-        if parent:
-            tags["mlflow.parentRunId"] = parent
         self._send_entries(store, [("tag", key, text, 0, 0) for key, text in tags.items()])
         store.finish(self._run(), event["status"], event["end_time_ms"])
         self._state.status = event["status"]
+
+    def _parent_tag(self, store: Store) -> dict[str, str]:
+        parent = self._parent and store.find(self._parent)
+        return {"mlflow.parentRunId": parent} if parent else {}
 
     def _send_entries(self, store: Store, entries: Iterable[Entry]) -> None:
         for batch in batches(entries):
@@ -336,11 +325,11 @@ class Follower:
 
     def _register(self, store: Store, event: Mapping[str, Any], card: str) -> None:
         name = event["name"]
-        version = store.register(self._run(), name, event["digest"], card)
         # A version that is sent late, or again, must not take the alias from a later champion.
         champion = Champion.read(self.run_dir.parents[1], event["data"])
-        if champion is not None and champion.run_id == event["run_id"]:
-            store.set_alias(name, event["alias"], version)
+        reigns = champion is not None and champion.run_id == event["run_id"]
+        alias = event["alias"] if reigns else None
+        version = store.register(self._run(), name, event["digest"], card, alias)
         self._state.versions[name] = version
         self._state.write(self.run_dir)
 
@@ -379,15 +368,6 @@ class Follower:
 
 def _state_path(run_dir: Path) -> Path:
     return run_dir / "tracking" / "mirror.json"
-
-
-def _all_sent(run_dir: Path, state: MirrorState) -> bool:
-    if state.status is None or state.pending:
-        return False
-    try:
-        return state.offset == spool_path(run_dir).stat().st_size
-    except FileNotFoundError:
-        return False
 
 
 def _entries(event: Mapping[str, Any]) -> Iterator[Entry]:

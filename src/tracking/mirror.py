@@ -5,8 +5,8 @@ takes the training's time. It reads commands from standard input, one JSON objec
 reports to standard output likewise, and ends when standard input does: the trainings are then over
 or dead.
 
-Commands (`command`): `prepare` (uri), `follow` (run_dir, uri, target), `replay` (output_dir, uri,
-target), `flush`, `end`. Reports (`report`): `created`, `done`, `warning`, `away`, all with run_dir.
+Commands (`command`): `follow` (run_dir, uri, target), `replay` (output_dir, uri, target), `flush`,
+`end`. Reports (`report`): `created`, `done`, `warning`, `away`, all with run_dir.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,45 +39,21 @@ _AFTERLIFE_SECONDS = 60.0
 _NICENESS = 10
 
 
+@dataclass
 class _Server:
     """One tracking URI: its store, once opened, and when to try again after a failure."""
 
-    def __init__(self, uri: str, clock: Callable[[], float]) -> None:
-        self.uri = uri
-        self._clock = clock
-        self._store: Store | None = None
-        self._delay = 0.0
-        self._next_try = 0.0
+    uri: str
+    delay: float = 0.0
+    next_try: float = 0.0
 
-    @property
-    def away(self) -> bool:
-        return self._delay > 0
-
-    def ready(self) -> bool:
-        return self._clock() >= self._next_try
-
+    @cached_property
     def store(self) -> Store:
-        if self._store is None:
-            self._store = Store(self.uri)
-        return self._store
-
-    def failed(self, longest_delay: float) -> None:
-        self._delay = min(max(2 * self._delay, _FIRST_DELAY_SECONDS), longest_delay)
-        self._next_try = self._clock() + self._delay
-
-    def answered(self) -> None:
-        self._delay = 0.0
-
-    def hurry(self) -> None:
-        self._next_try = 0.0
+        return Store(self.uri)
 
 
 class Mirror:
     """The work of the process: takes commands, sends a slice of each run at a time, reports.
-
-    Args:
-        report: called with each report.
-        clock: monotonic seconds.
 
     Attributes:
         closing: the trainings are gone, and only the rest is to be sent.
@@ -87,7 +65,6 @@ class Mirror:
         self._report = report
         self._clock = clock
         self._servers: dict[str, _Server] = {}
-        self._unopened: list[str] = []
         self._followed: dict[Path, Follower] = {}
         self._earlier: deque[Iterator[Follower]] = deque()
         self._replaying: Follower | None = None
@@ -103,14 +80,12 @@ class Mirror:
     def command(self, message: dict[str, Any]) -> None:
         """Execute a command; servers that were away are tried again at once."""
         match message.get("command"):
-            case "prepare":
-                self._unopened.append(message["uri"])
             case "follow":
                 run_dir = Path(message["run_dir"])
                 self._forget(run_dir)
                 self._followed[run_dir] = self._follower(run_dir, message["uri"], message["target"])
             case "end":
-                self.close()
+                self.closing = True
             case "replay":
                 output_dir = Path(message["output_dir"])
                 self._earlier.append(
@@ -118,21 +93,15 @@ class Mirror:
                 )
         self._reported_away.clear()
         for server in self._servers.values():
-            server.hurry()
+            server.next_try = 0.0
 
     def close(self) -> None:
         """Begin to close: the trainings are gone, and runs without an end were killed."""
-        if self.closing:
-            return
-        self.closing = True
-        for server in self._servers.values():
-            server.hurry()
+        if not self.closing:
+            self.command({"command": "end"})
 
     def work(self) -> bool:
         """Send a slice of each followed run and of one earlier run; return whether any was sent."""
-        while self._unopened:
-            with suppress(ServerAway):  # reported for the first run that needs it
-                self._server(self._unopened.pop()).store()
         sent = False
         for run_dir, follower in list(self._followed.items()):
             sent |= self._advance(follower)
@@ -156,8 +125,8 @@ class Mirror:
         return sent
 
     def _advance(self, follower: Follower) -> bool:
-        server = self._server(follower.uri)
-        if not server.ready():
+        server = self._servers.setdefault(follower.uri, _Server(follower.uri))
+        if self._clock() < server.next_try:
             return False
         run_dir = str(follower.run_dir)
         try:
@@ -165,9 +134,11 @@ class Mirror:
                 return False
             if self.closing:
                 follower.close_lost()
-            sent = follower.step(server.store())
+            sent = follower.step(server.store)
         except ServerAway as error:
-            server.failed(_FIRST_DELAY_SECONDS if self.closing else _LONGEST_DELAY_SECONDS)
+            longest = _FIRST_DELAY_SECONDS if self.closing else _LONGEST_DELAY_SECONDS
+            server.delay = min(max(2 * server.delay, _FIRST_DELAY_SECONDS), longest)
+            server.next_try = self._clock() + server.delay
             if follower.run_dir not in self._reported_away:
                 self._reported_away.add(follower.run_dir)
                 self._report({"report": "away", "run_dir": run_dir, "text": str(error)})
@@ -175,7 +146,7 @@ class Mirror:
         except OSError as error:  # of the run folder: gone, unreadable, on a full disk
             follower.given_up = f"{run_dir} cannot be read: {error}"
             return False
-        server.answered()
+        server.delay = 0.0
         if follower.mlflow_run_id and follower.run_dir not in self._created:
             self._created.add(follower.run_dir)
             self._report(
@@ -225,9 +196,6 @@ class Mirror:
 
     def _follower(self, run_dir: Path, uri: str, target: str | None) -> Follower:
         return Follower(run_dir, uri, target, lambda text: self._warn(run_dir, text))
-
-    def _server(self, uri: str) -> _Server:
-        return self._servers.setdefault(uri, _Server(uri, self._clock))
 
     def _warn(self, run_dir: Path, text: str) -> None:
         self._report({"report": "warning", "run_dir": str(run_dir), "text": text})
@@ -284,12 +252,10 @@ def main() -> int:
         now = time.monotonic()
         if not mirror.closing:
             last_open = now
-        elif now - last_open > _AFTERLIFE_SECONDS:  # a replay sends the rest
-            return 1
         if busy or not mirror.closing:
             last_progress = now
-        elif now - last_progress > _LINGER_SECONDS:
-            return 1
+        if now - last_open > _AFTERLIFE_SECONDS or now - last_progress > _LINGER_SECONDS:
+            return 1  # a replay sends the rest
     return 0
 
 

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from src.machine.subprocesses import import_environment
 
@@ -21,13 +21,8 @@ __all__ = ["MirrorProcess", "MirrorStatus"]
 _MOST_STARTS = 3
 # Time for what is being sent; there is no waiting for a server that does not answer.
 _CLOSE_SECONDS = 5.0
-_ENVIRONMENT = {
-    # Without this the current folder would come first, and it may have a `src` of its own.
-    "PYTHONSAFEPATH": "1",
-    # It computes nothing: no accelerator, no thread pools.
-    "CUDA_VISIBLE_DEVICES": "",
-    "OMP_NUM_THREADS": "1",
-}
+# It computes nothing: no accelerator, no thread pools.
+_ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
 @dataclass
@@ -35,7 +30,6 @@ class MirrorStatus:
     """The state of one run in the mirror, by its reports.
 
     Attributes:
-        mlflow_run_id: once the run exists in MLflow.
         done: all of it is in MLflow, or it was given up.
         away: why the server could not be reached since the last command, or None.
         warnings: not yet shown.
@@ -52,23 +46,16 @@ class MirrorProcess:
 
     To be used by one thread. It may be started before the slow imports of a training, as its own
     take seconds. If it dies it is started again with the next command; nothing is lost, as it only
-    reads run folders.
-
-    Args:
-        log: file for the output of the process (usually none); None to drop it.
+    reads run folders. Its output, usually none, goes to the file `log`.
     """
 
-    def __init__(self, log: Path | None = None) -> None:
+    def __init__(self, log: Path) -> None:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
         self._open: dict[Path, dict[str, Any]] = {}
         self._runs: dict[Path, MirrorStatus] = {}
         self._changed = threading.Condition()
-
-    def prepare(self, uri: str) -> None:
-        """Open the database, or create a new SQLite file, so that it is ready when needed."""
-        self._send({"command": "prepare", "uri": uri})
 
     def follow(self, run_dir: Path, uri: str, target: str | None) -> None:
         """Send this run's spool from now on until the end of the run."""
@@ -80,9 +67,8 @@ class MirrorProcess:
 
     def replay(self, output_dir: Path, uri: str, target: str | None) -> None:
         """Send incomplete earlier runs under `output_dir` to `target`, when idle."""
-        self._send(
-            {"command": "replay", "output_dir": str(output_dir), "uri": uri, "target": target}
-        )
+        about = {"output_dir": str(output_dir), "uri": uri, "target": target}
+        self._send({"command": "replay", **about})
 
     def warnings(self, run_dir: Path) -> list[str]:
         """Return the warnings since the last call."""
@@ -112,13 +98,10 @@ class MirrorProcess:
         return run
 
     def close(self, seconds: float = _CLOSE_SECONDS) -> bool:
-        """End the process; return whether it had sent everything.
+        """End the process within `seconds`; return whether it had sent everything.
 
         The rest is in the run folders for the next run or for a replay: no process outlives the
         command that started it.
-
-        Args:
-            seconds: in which it may send the rest.
         """
         if self._alive():
             # The end of the pipe is not enough: children that the trainer forked hold it open.
@@ -159,11 +142,8 @@ class MirrorProcess:
         if self._starts == _MOST_STARTS:
             return False
         self._starts += 1
-        log: IO[bytes] | int = subprocess.DEVNULL
-        if self._log is not None:
-            self._log.parent.mkdir(parents=True, exist_ok=True)
-            log = self._log.open("ab")  # the process has its own copy: closed below
-        try:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "src.tracking.mirror"],
                 stdin=subprocess.PIPE,
@@ -172,9 +152,6 @@ class MirrorProcess:
                 env=os.environ | _ENVIRONMENT | import_environment(),
                 start_new_session=True,  # Ctrl-C is the trainer's, not the mirror's
             )
-        finally:
-            if not isinstance(log, int):
-                log.close()
         threading.Thread(target=self._read_reports, args=(self._process,), daemon=True).start()
         return True
 
@@ -185,24 +162,16 @@ class MirrorProcess:
             with self._changed:
                 run = self._runs.get(Path(report["run_dir"]))
                 if run is not None:
-                    _apply(run, report)
+                    run.mlflow_run_id = report.get("mlflow_run_id", run.mlflow_run_id)
+                    run.done = run.done or report["report"] == "done"
+                    if report["report"] == "warning":
+                        run.warnings.append(report["text"])
+                    elif report["report"] == "away":
+                        run.away = away = report["text"]
+                        run.warnings.append(f"MLflow does not report ({away}); the run goes on")
                     self._changed.notify_all()
                     if run.done:  # a sweep's process has thousands of them
                         self._open.pop(Path(report["run_dir"]), None)
         process.wait()
         with self._changed:
             self._changed.notify_all()
-
-
-def _apply(run: MirrorStatus, report: dict[str, Any]) -> None:
-    match report["report"]:
-        case "created":
-            run.mlflow_run_id = report["mlflow_run_id"]
-        case "done":
-            run.mlflow_run_id = report["mlflow_run_id"]
-            run.done = True
-        case "away":
-            run.away = report["text"]
-            run.warnings.append(f"MLflow does not report ({report['text']}); the run goes on")
-        case "warning":
-            run.warnings.append(report["text"])

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -76,14 +77,11 @@ def link(site: str, experiment_id: str | None) -> str:
 class OwnPages:
     """An ASGI application that passes on requests of its own pages, and refuses others.
 
-    Args:
-        load: returns the application behind it; called at the first message, as its import takes
-            seconds.
+    `load` returns the application behind it, whose import takes seconds.
     """
 
     def __init__(self, load: Callable[[], Application]) -> None:
-        self._load = load
-        self._behind: Application | None = None
+        self._load = cache(load)
 
     async def __call__(
         self,
@@ -97,9 +95,7 @@ class OwnPages:
             if not _is_own(headers, scope.get("method", "GET"), os.environ.get(HOSTS, "")):
                 await _refuse(scope["type"], send)
                 return
-        if self._behind is None:
-            self._behind = self._load()
-        await self._behind(scope, receive, send)
+        await self._load()(scope, receive, send)
 
 
 @contextmanager
@@ -111,9 +107,8 @@ def found_by_mlflow() -> Iterator[Path]:
     with TemporaryDirectory() as place:
         metadata = Path(place, f"{APP_NAME}_pages-0.dist-info")
         metadata.mkdir()
-        (metadata / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {APP_NAME}-pages\nVersion: 0\n"
-        )
+        about = f"Metadata-Version: 2.1\nName: {APP_NAME}-pages\nVersion: 0\n"
+        (metadata / "METADATA").write_text(about)
         (metadata / "entry_points.txt").write_text(f"[mlflow.app]\n{APP_NAME} = {__name__}:app\n")
         yield Path(place)
 

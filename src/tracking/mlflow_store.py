@@ -10,19 +10,18 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.tracking.addresses import sqlite_path, without_password
 from src.tracking.database import artifacts_of, limit_retries, make_database, remove_decoy
-from src.tracking.mlflow_models import pack, register
 from src.tracking.mlflow_pages import view_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Param, Run, RunTag
+    from mlflow.tracking import MlflowClient
 
-__all__ = ["FoundRun", "NoSuchExperiment", "Rejected", "ServerAway", "Store"]
+__all__ = ["LONGEST_DESCRIPTION", "NoSuchExperiment", "Rejected", "ServerAway", "Store", "pack"]
 
 # MLflow's codes of requests that will never succeed; others may.
 _FINAL = {
@@ -44,6 +43,10 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _RUNS_A_PAGE = 1000
+LONGEST_DESCRIPTION = 5000  # of a version, in databases that check it
+_CUT = "\n\n[cut here: the whole card is model_card.md among the run's artifacts]\n"
+# Where MLflow's page of a model looks for its versions.
+_VERSIONS_TAG = "mlflow.modelVersions"
 
 
 class ServerAway(Exception):
@@ -58,23 +61,10 @@ class NoSuchExperiment(Rejected):
     """There is no experiment of this name."""
 
 
-@dataclass(frozen=True)
-class FoundRun:
-    """A run in MLflow: its id there, the project's own id, its name, and its run folder."""
-
-    mlflow_run_id: str
-    run_id: str | None
-    name: str
-    run_dir: Path | None
-
-
 class Store:
-    """One tracking database or server.
+    """One tracking database or server, of an absolute URI.
 
     A missing SQLite file is created with its schema; see `make_database`.
-
-    Args:
-        uri: absolute (see `addresses.absolute_uri`).
 
     Raises:
         ServerAway: the database cannot be opened or made.
@@ -99,31 +89,22 @@ class Store:
     def find(self, run_id: str) -> str | None:
         """Return the MLflow id of the run with the project's id `run_id`, or None."""
         with self._translated():
-            runs = self._search(f"tags.`bakeoff.run_id` = '{run_id}'")
+            experiments = [e.experiment_id for e in self._client.search_experiments()]
+            condition = f"tags.`bakeoff.run_id` = '{run_id}'"
+            runs = self._client.search_runs(experiments, condition, max_results=1)
         return runs[0].info.run_id if runs else None
 
-    def look_up(self, reference: str) -> list[FoundRun]:
-        """Return the runs of a project's id, an MLflow id, or a name; newest first."""
-        quote = '"' if "'" in reference else "'"
-        with self._translated():
-            runs = self._search(f"tags.`bakeoff.run_id` = {quote}{reference}{quote}")
-            runs = runs or self._search(f"attributes.run_id = {quote}{reference}{quote}")
-            runs = runs or self._search(f"attributes.run_name = {quote}{reference}{quote}")
-        return [_found(run) for run in runs]
+    def search(self, experiment: str | None, condition: str) -> list[Path]:
+        """Return the run folders of an experiment, or of all, that satisfy a filter; newest first.
 
-    def search(self, experiment: str | None, condition: str) -> list[FoundRun]:
-        """Return the runs of an experiment, or of all of them, that satisfy a filter of MLflow.
-
-        Args:
-            experiment: its name; None for all experiments.
-            condition: as `MlflowClient.search_runs` takes it; empty for every run.
+        The condition is as `MlflowClient.search_runs` takes it; empty for every run.
 
         Raises:
             NoSuchExperiment: there is none of this name.
             Rejected: MLflow does not understand the condition.
             ServerAway: not now.
         """
-        found: list[FoundRun] = []
+        found: list[Path] = []
         with self._translated():
             known = {e.name: e.experiment_id for e in self._client.search_experiments()}
             if experiment is not None and experiment not in known:
@@ -134,7 +115,8 @@ class Store:
             while page := self._client.search_runs(
                 places, condition, max_results=_RUNS_A_PAGE, page_token=token
             ):
-                found += map(_found, page)
+                noted = (run.data.tags.get("bakeoff.run_dir") for run in page)
+                found += [Path(run_dir) for run_dir in noted if run_dir is not None]
                 token = page.token
                 if not token:
                     break
@@ -204,10 +186,7 @@ class Store:
     def log_model(self, mlflow_run_id: str, bundle: Path, digest: str, name: str = "model") -> None:
         """Log the bundle as a model of the run, once; an interrupted call is completed.
 
-        Args:
-            digest: of the bundle. A bundle with another digest has replaced it since, and is logged
-                in a call of its own.
-            name: of the model within the run.
+        A bundle with another digest has replaced it since, and is logged in a call of its own.
 
         Raises:
             Rejected: the bundle cannot be packed.
@@ -238,13 +217,12 @@ class Store:
                 self._client.log_outputs(mlflow_run_id, [output])
             self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
-    def register(self, mlflow_run_id: str, name: str, digest: str, card: str) -> str:
-        """Register the run's model as a version of a registered model, once; return the version.
+    def register(
+        self, mlflow_run_id: str, name: str, digest: str, card: str, alias: str | None
+    ) -> str:
+        """Make the model of a bundle a version of a registered model, once; return the number.
 
-        Args:
-            name: of the registered model, which is created where it is missing.
-            digest: of the bundle that was logged.
-            card: description of the version, as Markdown.
+        The description is the card, cut at the end of a line where it is too long.
 
         Raises:
             Rejected: MLflow refuses it.
@@ -256,12 +234,10 @@ class Store:
             model = self._logged(self._client.get_run(mlflow_run_id), digest)
             if model is None or model.status != LoggedModelStatus.READY:
                 raise ServerAway("the model itself is not there yet")
-            return register(self._client, model, name, card)
-
-    def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Set an alias of a registered model to a version."""
-        with self._translated():
-            self._client.set_registered_model_alias(name, alias, version)
+            version = _registered(self._client, model, name, card)
+            if alias is not None:
+                self._client.set_registered_model_alias(name, alias, version)
+            return version
 
     def resume(self, mlflow_run_id: str) -> None:
         """Set the run to RUNNING, without the reason of an earlier end."""
@@ -292,9 +268,9 @@ class Store:
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                self._client.create_experiment(
-                    name, artifact_location=self._artifact_location(), tags=view_tags()
-                )
+                # A server has a place of its own for artifacts.
+                place = None if self._database is None else artifacts_of(self._database)
+                self._client.create_experiment(name, artifact_location=place, tags=view_tags())
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -306,14 +282,6 @@ class Store:
             )
         self._experiments[name] = str(experiment.experiment_id)
         return self._experiments[name]
-
-    def _artifact_location(self) -> str | None:
-        """Return a folder beside a SQLite file; None for a server, which has its own."""
-        return None if self._database is None else artifacts_of(self._database)
-
-    def _search(self, condition: str) -> list[Any]:
-        experiments = [e.experiment_id for e in self._client.search_experiments()]
-        return list(self._client.search_runs(experiments, condition, max_results=100))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -328,6 +296,72 @@ class Store:
             raise ServerAway(_plain(error)) from error
 
 
+def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
+    """Write a bundle as MLflow stores `model`: code and safetensors, nothing that is pickled."""
+    import pandas as pd
+    from mlflow import pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types.schema import AnyType, ColSpec, DataType, Map, Schema
+
+    answers: dict[str, DataType | Map] = {
+        "label": DataType.string,
+        "probability": DataType.double,
+        "probabilities": Map(DataType.double),
+    }
+    signature = ModelSignature(
+        # Bytes or an array of any size: MLflow has no type for either-or.
+        inputs=Schema([ColSpec(AnyType(), "image")]),
+        outputs=Schema([ColSpec(kind, name) for name, kind in answers.items()]),
+    )
+    pyfunc.save_model(
+        target,
+        python_model=str(bundle / "code" / "src" / "serving" / "mlflow_model.py"),
+        artifacts={"bundle": bundle.as_uri()},
+        pip_requirements=(bundle / "requirements.txt").read_text().split(),
+        signature=signature,
+        input_example=pd.DataFrame({"image": [(bundle / "example.png").read_bytes()]}),
+        mlflow_model=Model(
+            artifact_path=model.artifact_location,
+            model_uuid=model.model_id,
+            run_id=model.source_run_id,
+            model_id=model.model_id,
+        ),
+    )
+
+
+def _registered(client: MlflowClient, model: LoggedModel, name: str, card: str) -> str:
+    """Make `model` a version of the registered model `name`, unless it is one; return it."""
+    from mlflow.exceptions import MlflowException
+
+    if len(card) > LONGEST_DESCRIPTION:
+        card = card[: LONGEST_DESCRIPTION - len(_CUT)].rpartition("\n")[0] + _CUT
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    own = f"name = '{name}' AND run_id = '{model.source_run_id}'"
+    known = [v for v in client.search_model_versions(own) if v.source == model.artifact_location]
+    if known:
+        version = str(known[0].version)
+        client.update_model_version(name, version, description=card)
+        return version
+    made = client.create_model_version(
+        name,
+        # Not models:/ID, which a local registry looks up in whatever database is MLflow's default.
+        model.artifact_location,
+        run_id=model.source_run_id,
+        model_id=model.model_id,
+        description=card,
+    )
+    versions = json.loads(model.tags.get(_VERSIONS_TAG, "[]"))
+    entry = {"name": name, "version": str(made.version)}
+    if entry not in versions:  # a server has noted it itself
+        tags = {_VERSIONS_TAG: json.dumps([*versions, entry])}
+        client.set_logged_model_tags(model.model_id, tags)
+    return str(made.version)
+
+
 def _digest(bundle: Path) -> str:
     try:
         return (bundle / "digest.txt").read_text().strip()
@@ -337,13 +371,7 @@ def _digest(bundle: Path) -> str:
 
 def _pack(bundle: Path, target: Path, model: LoggedModel) -> None:
     try:
-        pack(
-            bundle,
-            target,
-            model_id=model.model_id,
-            run_id=model.source_run_id,
-            place=model.artifact_location,
-        )
+        pack(bundle, target, model)
     except OSError as error:
         if bundle.is_dir() and not isinstance(error, FileNotFoundError):
             raise  # a full disk may be emptied
@@ -362,14 +390,3 @@ def _plain(error: Exception) -> str:
         case ConnectionError():
             return "no connection"
     return without_password(str(error).strip().partition("\n")[0])[:300] or type(error).__name__
-
-
-def _found(run: Any) -> FoundRun:
-    tags = run.data.tags
-    run_dir = tags.get("bakeoff.run_dir")
-    return FoundRun(
-        mlflow_run_id=run.info.run_id,
-        run_id=tags.get("bakeoff.run_id"),
-        name=run.info.run_name,
-        run_dir=None if run_dir is None else Path(run_dir),
-    )

@@ -9,8 +9,8 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,8 @@ __all__ = ["Git", "Provenance", "command_line", "read_git", "read_machine", "rea
 _GIT_SECONDS = 10
 _LONGEST_DIFF_BYTES = 1 << 20
 _PACKAGES = (
-    "torch",
-    "torchvision",
-    "pytorch-lightning",
-    "timm",
-    "numpy",
-    "scikit-learn",
-    "scikit-image",
-    "pillow",
-    "hydra-core",
-    "omegaconf",
-    "optuna",
-    "mlflow",
+    *("torch", "torchvision", "pytorch-lightning", "timm", "numpy", "scikit-learn"),
+    *("scikit-image", "pillow", "hydra-core", "omegaconf", "optuna", "mlflow"),
 )
 
 
@@ -55,14 +45,7 @@ class Git:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The provenance of a run.
-
-    Attributes:
-        command: the command line that repeats the run.
-        git: None where the code is no checkout, or git is missing.
-        packages: versions by package name, and Python's.
-        machine: plain values, see `read_machine`.
-    """
+    """The provenance of a run; `git` is None where the code is no checkout, or git is missing."""
 
     command: str
     git: Git | None
@@ -94,12 +77,8 @@ class Provenance:
         Raises:
             OSError: the folder cannot be written.
         """
-        content: Mapping[str, Any] = {
-            "command": self.command,
-            "git": self.git and {"commit": self.git.commit, "dirty": self.git.dirty},
-            "packages": self.packages,
-            "machine": self.machine,
-        }
+        git = self.git and {"commit": self.git.commit, "dirty": self.git.dirty}
+        content = asdict(self) | {"git": git}
         files = [folder / "provenance.json"]
         write_atomically(files[0], json.dumps(content, indent=2) + "\n")
         if self.git is not None and self.git.dirty:
@@ -110,8 +89,7 @@ class Provenance:
 
 def command_line() -> str:
     """Return this process's command line, without passwords in URIs."""
-    words = ["python", *sys.orig_argv[1:]]
-    return without_password(shlex.join(words))
+    return without_password(shlex.join(["python", *sys.orig_argv[1:]]))
 
 
 def read_git(root: Path) -> Git | None:
@@ -135,10 +113,8 @@ def read_packages() -> dict[str, str]:
     """Return versions of Python and of the installed main dependencies, without importing them."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return versions
 
 
@@ -147,6 +123,8 @@ def read_machine() -> dict[str, Any]:
 
     GPUs are named only where torch is imported already, as its import takes seconds.
     """
+    import psutil
+
     torch = sys.modules.get("torch")
     gpus = []
     if torch is not None and torch.cuda.is_available():
@@ -155,7 +133,7 @@ def read_machine() -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": processor(),
         "cores": available_cores(),
-        "memory_gb": _memory_gb(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpus": gpus,
     }
 
@@ -177,12 +155,6 @@ def _git(root: Path, *words: str) -> bytes | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
-
-
-def _memory_gb() -> float:
-    import psutil
-
-    return round(float(psutil.virtual_memory().total) / 1e9, 1)
 
 
 def _user() -> str:

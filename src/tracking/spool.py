@@ -12,6 +12,8 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -20,7 +22,6 @@ from filelock import FileLock, Timeout
 from src.storage.digests import DamagedLine, checked_line, line_content
 
 __all__ = [
-    "STATUSES",
     "Spool",
     "find_runs",
     "forget_warnings",
@@ -31,18 +32,14 @@ __all__ = [
     "spool_path",
 ]
 
-STATUSES = ("FINISHED", "FAILED", "KILLED")
+_STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Folders below output_dir that hold no run folder, but perhaps very many files.
-_NO_RUNS = frozenset(
-    {
-        *("mlartifacts", "checkpoints", "predictions", "figures", "model", "exports"),
-        *("cache", "tracking"),
-    }
-)
+_NO_RUNS = {
+    *("mlartifacts", "checkpoints", "predictions", "figures", "model", "exports"),
+    *("cache", "tracking"),
+}
 _SLICE_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
-# Damaged lines of which this process has warned.
-_warned_of: set[tuple[Path, int]] = set()
 
 
 def spool_path(run_dir: Path) -> Path:
@@ -54,13 +51,9 @@ def is_being_written(run_dir: Path) -> bool:
     """Return whether a process has the spool of a run folder open for writing."""
     if not spool_path(run_dir).is_file():
         return False
-    lock = _writer_lock(run_dir)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    with suppress(Timeout), _writer_lock(run_dir).acquire(timeout=0):
+        return False
+    return True
 
 
 def find_runs(output_dir: Path) -> Iterator[Path]:
@@ -73,11 +66,8 @@ def find_runs(output_dir: Path) -> Iterator[Path]:
 
 def last_start(run_dir: Path) -> dict[str, Any]:
     """Return the event of a run's last start or resumption; empty where there is none."""
-    start: dict[str, Any] = {}
-    for event in _events(run_dir):
-        if event.get("event") == "start":
-            start = event
-    return start
+    starts = [event for event in _events(run_dir) if event.get("event") == "start"]
+    return starts[-1] if starts else {}
 
 
 def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]:
@@ -96,17 +86,20 @@ def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]
     for line in lines:
         if not line.endswith(b"\n"):
             break
-        events.append((_event(line, path, offset), offset + len(line)))
+        try:
+            event = line_content(line)
+        except DamagedLine as error:
+            _warn_of_line(path, offset, str(error))
+            event = {}
         offset += len(line)
+        events.append((event, offset))
     return events
 
 
 def read_history(run_dir: Path, keys: Iterable[str]) -> dict[str, tuple[tuple[int, float], ...]]:
     """Return (step, value) pairs of some metrics, ordered by step; the last value of each step.
 
-    Args:
-        run_dir: folder of the run; without a spool in it there are no points.
-        keys: of the metrics; one that was never logged has no points.
+    Without a spool, or of a key that was never logged, there are none.
     """
     points: dict[str, dict[int, float]] = {key: {} for key in keys}
     for event in _events(run_dir):
@@ -118,7 +111,7 @@ def read_history(run_dir: Path, keys: Iterable[str]) -> dict[str, tuple[tuple[in
 
 def forget_warnings() -> None:
     """Warn again of damaged lines of which this process has warned already."""
-    _warned_of.clear()
+    _warn_of_line.cache_clear()
 
 
 class Spool:
@@ -132,10 +125,9 @@ class Spool:
     refuses stay in memory and are written with the next one; meanwhile `error` is the reason.
 
     Attributes:
-        run_dir: the run folder.
-        run_id: the project's id of the run, or None before the first `start`.
-        finished: whether the last event is `finish`.
-        error: the error that keeps events from being written, or None.
+        run_id: the project's id of the run; empty before the first `begin`.
+        finished: whether the last event is the run's end.
+        error: keeps events from being written, or None.
 
     Raises:
         ValueError: another process is writing this spool.
@@ -144,7 +136,7 @@ class Spool:
 
     def __init__(self, run_dir: Path, wait_seconds: float = 5.0) -> None:
         self.run_dir = run_dir
-        self.run_id: str | None = None
+        self.run_id = ""
         self.finished = False
         self.error: OSError | None = None
         self._began_ms = 0
@@ -162,7 +154,7 @@ class Spool:
         self._file = os.open(spool_path(run_dir), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         self._size = self._recover()
 
-    def start(
+    def begin(
         self,
         *,
         run_id: str,
@@ -177,15 +169,14 @@ class Spool:
         """Record that the run begins, or is resumed.
 
         Args:
-            run_id: the project's id, 32 hex digits.
+            run_id: the project's id, 32 hex digits, as is that of the parent.
             mirrored: False when the run is not meant for MLflow (yet).
             target: public tracking URI, None for the database in the output folder.
-            parent_run_id: the project's id of the parent run.
 
         Raises:
             ValueError: the spool belongs to another run.
         """
-        if self.run_id not in (None, run_id):
+        if self.run_id not in ("", run_id):
             raise ValueError(f"{self.run_dir} holds the run {self.run_id}, not {run_id}")
         self.run_id = run_id
         start_time_ms = _now_ms() if start_time_ms is None else start_time_ms
@@ -229,109 +220,70 @@ class Spool:
         final: bool = False,
         timestamp_ms: int | None = None,
     ) -> None:
-        """Record metrics of one step; NaN and infinities are kept as such.
+        """Record metrics of one step, by `{split}/{metric}`; NaN and infinities are kept as such.
 
-        Args:
-            final: the values at the end of the run. They are recorded even where the step has a
-                value already, unless it is the same.
+        Values at the end of the run (`final`) are recorded even where the step has another one.
         """
-        texts = {key: _written(float(value)) for key, value in values.items()}
-        new = {
-            key: text
-            for key, text in texts.items()
-            if (
-                self._latest.get((key, step)) != text if final else (key, step) not in self._earlier
-            )
-        }
+        # NaN and infinities, which JSON lacks, as text that `float` reads.
+        texts = {k: float(v) if math.isfinite(v) else str(float(v)) for k, v in values.items()}
+        if final:
+            new = {k: text for k, text in texts.items() if self._latest.get((k, step)) != text}
+        else:
+            new = {k: text for k, text in texts.items() if (k, step) not in self._earlier}
         if new:
             self._latest.update(((key, step), text) for key, text in new.items())
-            timestamp_ms = _now_ms() if timestamp_ms is None else timestamp_ms
-            self._write("metrics", values=new, step=step, timestamp_ms=timestamp_ms)
+            when = _now_ms() if timestamp_ms is None else timestamp_ms
+            self._write("metrics", values=new, step=step, timestamp_ms=when)
 
     def next_step(self, prefix: str) -> int:
         """Return the first step after those of the metrics whose keys begin with `prefix`."""
         return 1 + max((step for key, step in self._latest if key.startswith(prefix)), default=-1)
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Record a file or folder inside the run folder as an artifact of the run.
-
-        Args:
-            folder: of the artifacts, like `figures` or `a/b`; empty for the top.
+        """Record a file or folder inside the run folder as an artifact, under `folder` in MLflow.
 
         Raises:
             ValueError: it lies outside of the run folder, or `folder` outside of the artifacts.
         """
         parts = PurePosixPath(folder).parts
         if folder != "/".join(parts) or ".." in parts:
-            raise ValueError(
-                f"{folder!r} is no folder of artifacts: it must be like figures or a/b"
-            )
+            raise ValueError(f"{folder!r} is no folder of artifacts, like figures or a/b")
         self._write("artifact", path=self._relative(path), folder=folder)
 
     def model(self, path: Path, digest: str, name: str = "model") -> None:
         """Record a bundle inside the run folder as the run's trained model, or a variant of it.
 
-        Args:
-            path: the bundle's folder.
-            digest: of `write_bundle`; models of one run with equal digests are one model.
-            name: of the model within the run, as in `runs:/ID/NAME`.
+        Models of one run with equal digests (of `write_bundle`) are one model.
 
         Raises:
             ValueError: it lies outside of the run folder.
         """
         self._write("model", path=self._relative(path), digest=digest, name=name)
 
-    def registration(self, card: Path, *, name: str, alias: str, data: str, digest: str) -> None:
-        """Record that the run's model is registered, with an alias while it is its data's champion.
+    def register(self, card: Path, *, name: str, alias: str, data: str, digest: str) -> None:
+        """Register the run's model under a name, with an alias while it is its data's champion.
 
-        Args:
-            card: a text about it inside the run folder.
-            name: of the registered model.
-            data: name of the data set.
-            digest: of the bundle; see `model`.
+        The card is a text about it inside the run folder; for the digest see `model`.
 
         Raises:
             ValueError: the card lies outside of the run folder.
         """
-        self._write(
-            "registration",
-            path=self._relative(card),
-            name=name,
-            alias=alias,
-            data=data,
-            digest=digest,
-            run_id=self.run_id,
-        )
+        about = {"name": name, "alias": alias, "data": data, "digest": digest}
+        self._write("registration", path=self._relative(card), **about, run_id=self.run_id)
 
-    def dataset(
-        self,
-        *,
-        name: str,
-        digest: str,
-        source: str,
-        profile: Mapping[str, Any],
-        context: str = "training",
-    ) -> None:
+    def dataset(self, *, name: str, digest: str, source: str, profile: Mapping[str, Any]) -> None:
         """Record the data of the run: digest of at most 36 characters, profile of plain values."""
-        self._write(
-            "dataset",
-            name=name,
-            digest=digest[:36],
-            source=source,
-            profile=dict(profile),
-            context=context,
-        )
+        about = {"name": name, "digest": digest[:36], "source": source, "profile": dict(profile)}
+        self._write("dataset", **about, context="training")
 
-    def finish(
-        self, status: str, reason: str | None = None, end_time_ms: int | None = None
-    ) -> None:
+    def end(self, status: str, reason: str | None = None, end_time_ms: int | None = None) -> None:
         """Record the end of the run, until it is resumed.
 
         Raises:
             ValueError: a status that is not FINISHED, FAILED or KILLED.
         """
-        if status not in STATUSES:
-            raise ValueError(f"status is {status!r}: it must be one of {', '.join(STATUSES)}")
+        if status not in _STATUSES:
+            raise ValueError(f"status is {status!r}: it must be one of {', '.join(_STATUSES)}")
         if end_time_ms is None:  # not before its start, if the clock was set back
             end_time_ms = max(_now_ms(), self._began_ms)
         self._write("finish", status=status, reason=reason, end_time_ms=end_time_ms)
@@ -428,23 +380,13 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _written(value: float) -> float | str:
-    """Return NaN and infinities, which JSON lacks, as text that `float` reads."""
-    return value if math.isfinite(value) else str(value)
-
-
-def _event(line: bytes, path: Path, offset: int) -> dict[str, Any]:
-    try:
-        return line_content(line)
-    except DamagedLine as error:
-        if (path, offset) not in _warned_of:
-            _warned_of.add((path, offset))
-            _log.warning(
-                "a line of %s at byte %d is damaged (%s) and is left out: "
-                "python -m src.verify run=%s repair=true puts it aside",
-                path,
-                offset,
-                error,
-                path.parent.parent,
-            )
-        return {}
+@cache  # once a line
+def _warn_of_line(path: Path, offset: int, reason: str) -> None:
+    _log.warning(
+        "a line of %s at byte %d is damaged (%s) and is left out: "
+        "python -m src.verify run=%s repair=true puts it aside",
+        path,
+        offset,
+        reason,
+        path.parent.parent,
+    )

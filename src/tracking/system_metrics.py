@@ -15,9 +15,10 @@ from typing import Any
 
 import psutil
 
-__all__ = ["PREFIX", "SystemMonitor", "SystemSampler"]
+__all__ = ["PREFIX", "THREAD_NAME", "SystemMonitor", "SystemSampler"]
 
 PREFIX = "system/"
+THREAD_NAME = "system metrics"
 _MEGABYTE = 1e6
 # A share of processor time over a shorter span means little, and the shortest run takes longer.
 _FIRST_SECONDS = 1.0
@@ -28,10 +29,7 @@ class SystemSampler:
     """Measures the machine, and this process with all of its children.
 
     Shares of time, such as the processor's, are those since the last sample; counts, such as bytes
-    received, are those since the sampler was created.
-
-    Args:
-        folder: on the disk to measure.
+    received, are those since the sampler was created. The disk is that of `folder`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -92,12 +90,8 @@ class SystemSampler:
 class SystemMonitor:
     """Samples on a thread of its own, from its creation until `stop`.
 
-    Args:
-        take: called with each sample and its step, on that thread.
-        seconds: between two samples. The first is taken after one second and the last at the end,
-            so that short runs have some.
-        folder: see `SystemSampler`.
-        first_step: of the first sample; the following count on.
+    The first sample is taken after one second and the last at the end, so that short runs have
+    some. `take` is called with each one and its step, on that thread.
     """
 
     def __init__(
@@ -113,7 +107,7 @@ class SystemMonitor:
         self._folder = folder
         self._step = first_step
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="system metrics", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name=THREAD_NAME, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -123,11 +117,9 @@ class SystemMonitor:
 
     def _watch(self) -> None:
         sampler = SystemSampler(self._folder)
-        wait = min(_FIRST_SECONDS, self._seconds)
-        over = False
+        wait, over = min(_FIRST_SECONDS, self._seconds), False
         while not over:
-            over = self._over.wait(wait)
-            wait = self._seconds
+            over, wait = self._over.wait(wait), self._seconds
             try:
                 values = sampler.sample()
             except (psutil.Error, OSError):  # one sample less is no loss

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from src.config.checks import ConfigError
+from src.config.tracking import RUN_NAME
 from src.machine.disk import refusal
-from src.tracking.addresses import (
-    absolute_uri,
-    public_uri,
-    unused_address,
-    without_password,
-)
+from src.tracking.addresses import absolute_uri, public_uri, without_password
 from src.tracking.follower import MirrorState
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.spool import Spool
-from src.tracking.system_metrics import PREFIX, SystemMonitor
+from src.tracking.system_metrics import PREFIX, THREAD_NAME, SystemMonitor
 
 __all__ = ["Tracker", "dotted"]
 
@@ -29,47 +27,23 @@ __all__ = ["Tracker", "dotted"]
 _WAIT_SECONDS = 60.0
 
 
-class Tracker:
-    """Records one run. Only `finish` waits for MLflow, and no method fails because of it.
+class Tracker(Spool):
+    """The spool of a run that is mirrored; made by `start`, ended by `finish`.
 
-    Args:
-        spool: the run's spool, started.
-        mirror: the process that follows it, or None where the run is not mirrored from here.
-        owns_mirror: whether to close it with the run.
-        output_dir, uri: folder of all runs and absolute tracking URI, for the hint how to send the
-            run later.
-        warn: shows one line to the user.
-        monitor: samples the machine into the spool until the run is over, or None.
+    Only `finish` waits for MLflow, and no method fails because of it.
     """
 
     def __init__(
-        self,
-        spool: Spool,
-        mirror: MirrorProcess | None,
-        *,
-        owns_mirror: bool,
-        output_dir: Path,
-        uri: str,
-        warn: Callable[[str], None],
-        monitor: SystemMonitor | None = None,
+        self, run_dir: Path, output_dir: Path, uri: str | None, warn: Callable[[str], None] | None
     ) -> None:
-        self._spool = spool
-        self._mirror = mirror
-        self._owns_mirror = owns_mirror
+        super().__init__(run_dir)
         self._output_dir = output_dir
-        self._uri = uri
-        self._warn = warn
-        self._monitor = monitor
+        self._uri, self._target = absolute_uri(uri, output_dir), public_uri(uri, output_dir)
+        self._warn = warn or _to_standard_error
+        self._mirror: MirrorProcess | None = None
+        self._owns_mirror = False
+        self._monitor: SystemMonitor | None = None
         self._warned_of_disk = False
-
-    @property
-    def run_dir(self) -> Path:
-        return self._spool.run_dir
-
-    @property
-    def run_id(self) -> str:
-        """The project's own id of the run."""
-        return str(self._spool.run_id)
 
     @classmethod
     def start(
@@ -95,10 +69,8 @@ class Tracker:
         When idle, the mirror also sends earlier runs under `output_dir` that are incomplete.
 
         Args:
-            run_dir: the run's folder.
             output_dir: the folder that holds all runs and the default database.
             uri: tracking URI; None for the database in `output_dir`.
-            experiment: the MLflow experiment.
             run_id: the project's id, 32 hex digits; the same when the run is resumed.
             params: nested plain values; see `dotted`.
             tags: beside `bakeoff.run_id` and `bakeoff.run_dir`, which are always set.
@@ -114,129 +86,65 @@ class Tracker:
             OSError: the run folder cannot be written.
         """
         run_dir, output_dir = run_dir.absolute(), output_dir.absolute()
-        full_uri, target = absolute_uri(uri, output_dir), public_uri(uri, output_dir)
         try:
-            spool = Spool(run_dir)
+            tracker = cls(run_dir, output_dir, uri, warn)
         except ValueError as error:
             raise ConfigError(f"{error}: wait for it, or end it.") from None
+        own_name = os.environ.get(RUN_NAME, "").strip()
+        if own_name and parent_run_id is None and not tracker.run_id:
+            run_name = own_name
+            tracker._warn(f"from MLflow's environment variables: the run is called {run_name}")
         try:
-            spool.start(
+            tracker.begin(
                 run_id=run_id,
                 run_name=run_name,
                 experiment=experiment,
                 mirrored=enabled,
-                target=target,
+                target=tracker._target,
                 tags={key: without_password(text) for key, text in (tags or {}).items()},
                 parent_run_id=parent_run_id,
             )
         except ValueError as error:
-            spool.close()
+            tracker.close()
             raise ConfigError(f"{error}.") from None
-        follows = enabled and not mirrored_elsewhere
-        owns_mirror = follows and mirror is None
-        if owns_mirror:
-            mirror = MirrorProcess(run_dir / "tracking" / "mirror.log")
-        tracker = cls(
-            spool,
-            mirror if follows else None,
-            owns_mirror=owns_mirror,
-            output_dir=output_dir,
-            uri=full_uri,
-            warn=_to_standard_error if warn is None else warn,
-            monitor=_monitor(spool, system_metrics_seconds),
-        )
-        if enabled and parent_run_id is None and (hint := unused_address(uri, output_dir)):
-            tracker._warn(f"warning: {hint}")
+        if system_metrics_seconds is not None:
+            tracker._monitor = SystemMonitor(
+                tracker.metrics,
+                seconds=system_metrics_seconds,
+                folder=run_dir,
+                # A resumed run counts on: the spool keeps the first value of a step.
+                first_step=tracker.next_step(PREFIX),
+            )
         tracker.params(params or {})
-        if follows and mirror is not None:
-            mirror.follow(run_dir, full_uri, target)
-            if owns_mirror:  # the owner of a shared one asks for this itself
-                mirror.replay(output_dir, full_uri, target)
+        if enabled and not mirrored_elsewhere:
+            tracker._owns_mirror = mirror is None
+            mirror = mirror or MirrorProcess(run_dir / "tracking" / "mirror.log")
+            mirror.follow(run_dir, tracker._uri, tracker._target)
+            if tracker._owns_mirror:  # the owner of a shared one asks for this itself
+                mirror.replay(output_dir, tracker._uri, tracker._target)
+            tracker._mirror = mirror
         return tracker
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record parameters, nested plain values; see `dotted`."""
-        self._spool.params(dotted(values))
-        self._show_warnings()
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Record tags."""
-        self._spool.tags(values)
-        self._show_warnings()
-
-    def metrics(self, values: Mapping[str, float], step: int, *, final: bool = False) -> None:
-        """Record metrics of one step, by `{split}/{metric}`.
-
-        Args:
-            final: the values at the end of the run; see `Spool.metrics`.
-        """
-        self._spool.metrics(values, step, final=final)
-        self._show_warnings()
-
-    def artifact(self, path: Path, folder: str = "") -> None:
-        """Record a file or folder inside the run folder, under `folder` in MLflow.
-
-        Raises:
-            ValueError: it lies outside of the run folder.
-        """
-        self._spool.artifact(path, folder)
-        self._show_warnings()
-
-    def model(self, path: Path, digest: str, name: str = "model") -> None:
-        """Record the bundle of the trained model or of a variant; see `Spool.model`.
-
-        Raises:
-            ValueError: it lies outside of the run folder.
-        """
-        self._spool.model(path, digest, name)
-        self._show_warnings()
-
-    def register(self, card: Path, *, name: str, alias: str, data: str, digest: str) -> None:
-        """Register the run's model; see `Spool.registration`.
-
-        Raises:
-            ValueError: the card lies outside of the run folder.
-        """
-        self._spool.registration(card, name=name, alias=alias, data=data, digest=digest)
-        self._show_warnings()
+        super().params(dotted(values))
 
     def version(self, name: str) -> str | None:
         """Return the version of the run's model in a registered model, if it is known yet."""
-        target = public_uri(self._uri, self._output_dir)
-        return MirrorState.read(self.run_dir, target).versions.get(name)
-
-    def dataset(
-        self,
-        *,
-        name: str,
-        digest: str,
-        source: str,
-        profile: Mapping[str, Any],
-        context: str = "training",
-    ) -> None:
-        """Record the data of the run; `profile` has plain values and the whole fingerprint."""
-        self._spool.dataset(
-            name=name, digest=digest, source=source, profile=profile, context=context
-        )
-        self._show_warnings()
+        return MirrorState.read(self.run_dir, self._target).versions.get(name)
 
     def finish(
         self, status: str, reason: str | None = None, wait_seconds: float = _WAIT_SECONDS
     ) -> str | None:
         """End the run, and wait a while until MLflow has all of it, unless the server is away.
 
-        Args:
-            status: FINISHED, FAILED or KILLED.
-            reason: why it did not finish.
-            wait_seconds: at most.
-
         Returns:
             The run's id in MLflow, or None where it is not known (yet).
         """
         if self._monitor is not None:
             self._monitor.stop()
-        self._spool.finish(status, None if reason is None else without_password(reason))
-        self._spool.close()
+        self.end(status, None if reason is None else without_password(reason))
+        self.close()
         self._show_warnings()
         if self._mirror is None:
             return None
@@ -252,39 +160,30 @@ class Tracker:
                 self._warn(f"warning: {text}")
         else:
             state = f"does not answer ({run.away})" if run.away else "has not confirmed it yet"
+            replay = ["python", "-m", "src.tracking.replay", f"output_dir={self._output_dir}"]
             self._warn(
                 f"warning: the run is complete in {self.run_dir}, but MLflow at "
                 f"{without_password(self._uri)} {state}. The next run sends it, or: "
-                f"{self._replay_command()}"
+                f"{shlex.join(replay)}"
             )
         return run.mlflow_run_id
 
-    def _show_warnings(self) -> None:
+    def _write(self, event: str, **fields: Any) -> None:
+        super()._write(event, **fields)
         # In the training's own thread, so that no line is written into a progress bar.
-        error = self._spool.error
-        if error is not None and not self._warned_of_disk:
+        if threading.current_thread().name != THREAD_NAME:
+            self._show_warnings()
+
+    def _show_warnings(self) -> None:
+        if self.error is not None and not self._warned_of_disk:
             self._warned_of_disk = True
             self._warn(
                 f"warning: metrics wait in memory and are lost if the run ends before they can be "
-                f"written: {refusal(error, self.run_dir) or error.strerror}"
+                f"written: {refusal(self.error, self.run_dir) or self.error.strerror}"
             )
         if self._mirror is not None:
             for text in self._mirror.warnings(self.run_dir):
                 self._warn(f"warning: {text}")
-
-    def _replay_command(self) -> str:
-        words = ["python", "-m", "src.tracking.replay", f"output_dir={self._output_dir}"]
-        return shlex.join(words)
-
-
-def _monitor(spool: Spool, seconds: float | None) -> SystemMonitor | None:
-    """Return a monitor that writes to the spool from its own thread, or None."""
-    if seconds is None:
-        return None
-    # A resumed run counts on: the spool keeps the first value of a step.
-    return SystemMonitor(
-        spool.metrics, seconds=seconds, folder=spool.run_dir, first_step=spool.next_step(PREFIX)
-    )
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

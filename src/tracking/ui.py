@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from functools import partial
 from pathlib import Path
 
@@ -104,7 +105,8 @@ def _show(server: subprocess.Popen[str], port: int) -> None:
         _wait_until_ready(server, port)
         site = f"http://{_HOST}:{port}"
         print(f"MLflow: {link(site, _latest_experiment(site))}  (Ctrl-C ends it)", flush=True)
-        _drain(server)
+        assert server.stderr is not None
+        deque(server.stderr, maxlen=0)  # a line per request, dropped until it ends
         raise RuntimeError(f"the MLflow server ended with code {server.wait()}")
     except Interrupted as stop:
         if stop.signum != signal.SIGINT:  # Ctrl-C is how this is meant to end
@@ -155,13 +157,6 @@ def _wait_until_ready(server: subprocess.Popen[str], port: int) -> None:
     raise RuntimeError(f"the MLflow server did not answer within {_START_SECONDS:.0f} s")
 
 
-def _drain(server: subprocess.Popen[str]) -> None:
-    """Read and drop the server's output, a line per request, until it ends."""
-    assert server.stderr is not None
-    for _ in server.stderr:
-        continue
-
-
 def _stop(server: subprocess.Popen[str]) -> None:
     assert server.stdin is not None
     server.stdin.close()  # this ends it with its workers
@@ -175,7 +170,8 @@ def _stop(server: subprocess.Popen[str]) -> None:
 def main() -> int:
     """Run the command line and return its exit code: 0 after Ctrl-C."""
     read = partial(compose_settings, UISettings, config_name="ui")
-    return run_entry(__doc__ or "", read, lambda settings, _: show(settings))
+    keys = ["tracking.uri"]
+    return run_entry(__doc__ or "", read, lambda settings, _: show(settings), from_mlflow=keys)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Verification of runs: seals, files that cannot be read, and damaged lines of spools."""
+"""Faults of files; verification of runs: seals, unreadable files, damaged lines of spools."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -12,23 +13,88 @@ from src.config.schema import stored_settings
 from src.data.splitting.splits import Split
 from src.records.run import Predictions, RunSummary
 from src.runs.folder import RunFolder
-from src.runs.seal import Seal, read_seal
-from src.storage.digests import line_content, zip_is_whole
+from src.runs.seal import read_seal
+from src.storage.digests import DamagedLine, line_content, zip_is_whole
+from src.storage.files import write_atomically
 from src.tracking.spool import is_being_written, spool_path
-from src.verification.faults import Fault, find_damaged_lines
 
-__all__ = ["verify_run", "verify_spool"]
+__all__ = ["DamagedLines", "Fault", "find_damaged_lines", "verify_run", "verify_spool"]
+
+_ASIDE = ".damaged"
 
 _COPY = "put a copy of it back, or train again; changed=use takes it as it is"
 
 
-def verify_run(path: Path, *, repair: bool) -> Iterator[Fault]:
-    """Yield the faults of a run's folder.
+@dataclass(frozen=True)
+class Fault:
+    """A file or folder that differs from what was written.
 
-    Args:
-        path: of the folder.
-        repair: whether to put damaged lines of its spool aside.
+    Attributes:
+        what: what is wrong with it, in a clause.
+        remedy: what to do, or what was done (where it is `repaired`), in a clause.
     """
+
+    place: Path
+    what: str
+    remedy: str
+    repaired: bool = False
+
+
+@dataclass(frozen=True)
+class DamagedLines:
+    """The lines of a file with their ends, and what is wrong with damaged ones by number from 1."""
+
+    path: Path
+    lines: list[bytes]
+    reasons: dict[int, str]
+
+    @property
+    def what(self) -> str:
+        """The fault in a clause."""
+        numbers = ", ".join(map(str, self.reasons))
+        return f"line {numbers} is damaged ({next(iter(self.reasons.values()))})"
+
+    def put_aside(self, content: bytes) -> str:
+        """Give the file new content, and add the damaged lines to a file beside it.
+
+        Returns:
+            the name of the file with the damaged lines, each after its number.
+
+        Raises:
+            OSError: one of them cannot be written; the file is then unchanged.
+        """
+        aside = self.path.with_name(self.path.name + _ASIDE)
+        before = aside.read_bytes() if aside.exists() else b""
+        added = b"".join(
+            b"%d: %s\n" % (number, self.lines[number - 1].rstrip(b"\n")) for number in self.reasons
+        )
+        write_atomically(aside, before + added)
+        write_atomically(self.path, content)
+        return aside.name
+
+
+def find_damaged_lines(path: Path, read: Callable[[bytes], object]) -> DamagedLines | None:
+    """Return the damaged lines of a file; None where there are none, or no file.
+
+    A last line without its end is damaged, and one for which `read` raises DamagedLine.
+    """
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return None
+    reasons = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            if not line.endswith(b"\n"):
+                raise DamagedLine("it has no end")
+            read(line)
+        except DamagedLine as error:
+            reasons[number] = str(error)
+    return DamagedLines(path, lines, reasons) if reasons else None
+
+
+def verify_run(path: Path, *, repair: bool) -> Iterator[Fault]:
+    """Yield the faults of a run's folder; `repair` puts damaged lines of its spool aside."""
     try:
         folder = RunFolder.open(path)
     except ValueError as error:
@@ -36,21 +102,16 @@ def verify_run(path: Path, *, repair: bool) -> Iterator[Fault]:
         return
     if is_being_written(path):  # it is not sealed before its end
         return
+    sealed = None
     try:
         sealed = read_seal(path)
     except ValueError as error:
         yield Fault(path / "seal.json", str(error), _COPY)
-        sealed = None
-    if sealed is not None:
-        yield from _changed(folder, sealed)
-    else:
+    if sealed is None:
         yield from _unreadable(folder)
+    for name, fault in sealed.faults(path).items() if sealed else ():
+        yield Fault(path / name, fault, _remedy(folder, name))
     yield from verify_spool(path, repair=repair)
-
-
-def _changed(folder: RunFolder, sealed: Seal) -> Iterator[Fault]:
-    for name, fault in sealed.faults(folder.path).items():
-        yield Fault(folder.path / name, fault, _remedy(folder, name))
 
 
 def _remedy(folder: RunFolder, name: str) -> str:
@@ -96,11 +157,12 @@ def verify_spool(run_dir: Path, *, repair: bool) -> Iterator[Fault]:
     damaged = find_damaged_lines(spool_path(run_dir), line_content)
     if damaged is None:
         return
-    lost = "what it said is lost to MLflow"
+    lost = "what it held is lost to MLflow"
     if not repair:
         yield Fault(damaged.path, damaged.what, f"repair=true puts it aside; {lost}")
         return
-    aside = damaged.put_aside(b"".join(damaged.whole))
+    kept = [line for number, line in enumerate(damaged.lines, 1) if number not in damaged.reasons]
+    aside = damaged.put_aside(b"".join(kept))
     # Offsets in the spool have changed: it is sent again from its beginning, which changes nothing.
     (run_dir / "tracking" / "mirror.json").unlink(missing_ok=True)
-    yield Fault(damaged.path, damaged.what, f"put aside in {aside.name}; {lost}", True)
+    yield Fault(damaged.path, damaged.what, f"put aside in {aside}; {lost}", True)

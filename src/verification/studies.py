@@ -11,10 +11,9 @@ from filelock import FileLock, Timeout
 
 from src.search.storage import operation_of
 from src.storage.digests import DamagedLine, checked_line, line_content
-from src.verification.faults import Fault, find_damaged_lines
-from src.verification.runs import verify_spool
+from src.verification.runs import Fault, find_damaged_lines, verify_spool
 
-__all__ = ["verify_output", "verify_study"]
+__all__ = ["verify_json", "verify_output", "verify_study"]
 
 _CREATE_STUDY, _CREATE_TRIAL, _SET_STATE = 0, 4, 6
 _COMPLETE, _PRUNED, _FAILED = 1, 2, 3
@@ -22,12 +21,7 @@ _JOURNAL = "study.journal"
 
 
 def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
-    """Yield the faults of a study's folder.
-
-    Args:
-        folder: of the study.
-        repair: whether to put damaged lines aside.
-    """
+    """Yield the faults of a study's folder; `repair` puts damaged lines aside."""
     lock = FileLock(folder / "driver.lock")
     try:
         lock.acquire(timeout=0)
@@ -36,7 +30,7 @@ def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
     try:
         yield from _journal(folder / _JOURNAL, repair=repair)
         again = "the sweep's own command writes it anew"
-        yield from _json(folder / "sweep.json", again)
+        yield from verify_json(folder / "sweep.json", again)
         yield from verify_spool(folder, repair=repair)
     finally:
         lock.release()
@@ -50,10 +44,11 @@ def verify_output(output_dir: Path, *, repair: bool) -> Iterator[Fault]:
         counted = "it counts as a measurement of every test part; put a copy of the file back"
         yield Fault(path, f"line {number} is damaged ({reason})", counted)
     for file in sorted((output_dir / "champions").glob("*.json")):
-        yield from _json(file, "python -m src.select run=RUN writes it anew")
+        yield from verify_json(file, "python -m src.select run=RUN writes it anew")
 
 
-def _json(path: Path, remedy: str) -> Iterator[Fault]:
+def verify_json(path: Path, remedy: str) -> Iterator[Fault]:
+    """Yield the fault of a file of `checked_json` that is not what was written."""
     try:
         line_content(path.read_bytes())
     except FileNotFoundError:
@@ -78,7 +73,7 @@ def _journal(path: Path, *, repair: bool) -> Iterator[Fault]:
         yield Fault(path, damaged.what, remedy)
         return
     aside = damaged.put_aside(b"".join(map(checked_line, kept)))
-    yield Fault(path, damaged.what, f"put aside in {aside.name}; {trials} counts as failed", True)
+    yield Fault(path, damaged.what, f"put aside in {aside}; {trials} counts as failed", True)
 
 
 def _without(lines: list[bytes], damaged: Any) -> tuple[list[dict[str, Any]], list[int]]:
@@ -103,7 +98,8 @@ def _without(lines: list[bytes], damaged: Any) -> tuple[list[dict[str, Any]], li
             gaps = [place for place, one in enumerate(kept) if one is None]
             if not gaps:
                 raise ValueError("an operation names a trial that was never begun")
-            kept[gaps[-1]] = _bare_trial(kept)
+            study = next((one["study_id"] for one in kept if one and "study_id" in one), 0)
+            kept[gaps[-1]] = _operation(_CREATE_TRIAL, "datetime_start", study_id=study)
             places = [p for p, one in enumerate(kept) if _creates(one)]
         if operation["op_code"] == _CREATE_TRIAL:
             places.append(len(kept))
@@ -118,15 +114,10 @@ def _creates(operation: dict[str, Any] | None) -> bool:
     return operation is not None and operation["op_code"] == _CREATE_TRIAL
 
 
-def _bare_trial(kept: list[dict[str, Any] | None]) -> dict[str, Any]:
-    study = next((one["study_id"] for one in kept if one and "study_id" in one), 0)
-    began = datetime.now().astimezone().isoformat(timespec="microseconds")
-    return {
-        "op_code": _CREATE_TRIAL,
-        "worker_id": "verify",
-        "study_id": study,
-        "datetime_start": began,
-    }
+def _operation(code: int, when: str, **fields: Any) -> dict[str, Any]:
+    """Return an operation of now, whose time has the key `when`."""
+    now = datetime.now().astimezone().isoformat(timespec="microseconds")
+    return {"op_code": code, "worker_id": "verify", **fields, when: now}
 
 
 def _running_at_gaps(
@@ -145,11 +136,8 @@ def _running_at_gaps(
 
 
 def _ends(operation: dict[str, Any]) -> bool:
-    return operation["op_code"] == _SET_STATE and operation["state"] in (
-        _COMPLETE,
-        _PRUNED,
-        _FAILED,
-    )
+    final = (_COMPLETE, _PRUNED, _FAILED)
+    return operation["op_code"] == _SET_STATE and operation["state"] in final
 
 
 def _failing(kept: list[dict[str, Any]], lost: set[int]) -> Iterator[dict[str, Any]]:
@@ -160,13 +148,6 @@ def _failing(kept: list[dict[str, Any]], lost: set[int]) -> Iterator[dict[str, A
             still.discard(one["trial_id"])
             one = one | {"state": _FAILED, "values": None}
         yield one
+    ended = {"state": _FAILED, "values": None}
     for trial in sorted(still):
-        now = datetime.now().astimezone().isoformat(timespec="microseconds")
-        yield {
-            "op_code": _SET_STATE,
-            "worker_id": "verify",
-            "trial_id": trial,
-            "state": _FAILED,
-            "values": None,
-            "datetime_complete": now,
-        }
+        yield _operation(_SET_STATE, "datetime_complete", trial_id=trial, **ended)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
 from src.config.checks import ConfigError
 from src.config.finished import VerifySettings
+from src.data.quality.audit import Findings
 from src.runs.folder import FOLDS, RunFolder
-from src.storage.cache import cache_folder
-from src.verification.faults import Fault
-from src.verification.runs import verify_run
-from src.verification.stores import verify_stores
-from src.verification.studies import verify_output, verify_study
+from src.storage.cache import UNFINISHED, cache_folder, check_again, read_entry
+from src.verification.runs import Fault, verify_run
+from src.verification.studies import verify_json, verify_output, verify_study
 
 __all__ = ["verify_all"]
 
 _STUDY_FILES = ("study.journal", "sweep.json", "config.yaml")
+# The kinds of entries, each a folder of folders; see `src.storage.cache`.
+_ENTRIES = ("pictures", "features", "activations", "examined", "archives")
 
 
 def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
@@ -39,7 +41,7 @@ def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
         {p.parent for n in _STUDY_FILES for p in (output_dir / "sweeps").glob(f"*/{n}")}
     )
     cache = cache_folder(settings.cache_dir).absolute()
-    entries, stores = verify_stores(cache, repair=repair)
+    entries, stores = _stores(cache, repair=repair)
     faults = chain(
         verify_output(output_dir, repair=repair),
         *(verify_run(path, repair=repair) for path in runs),
@@ -73,3 +75,38 @@ def _study(study: str, output_dir: Path) -> Path:
             return folder.absolute()
     sweeps = output_dir / "sweeps"
     raise ConfigError(f"study is {study!r}: it is no folder of a study, nor a name in {sweeps}.")
+
+
+def _stores(cache_dir: Path, *, repair: bool) -> tuple[int, Iterator[Fault]]:
+    """Return how many entries the cache has, and their faults.
+
+    `repair` deletes damaged entries, which are made anew when they are needed.
+    """
+    check_again()
+    kinds: list[tuple[str, str, Callable[[Path], bool]]] = [
+        *((kind, "*/", lambda folder: read_entry(folder) is not None) for kind in _ENTRIES),
+        ("findings", "*.npz", lambda file: Findings.load(file) is not None),
+        ("plans", "*.json", lambda file: not any(verify_json(file, ""))),
+    ]
+    entries = [
+        (path, is_whole)
+        for folder, pattern, is_whole in kinds
+        for path in sorted((cache_dir / folder).glob(pattern))
+        if path.suffix != UNFINISHED
+    ]
+    return len(entries), _faults(entries, repair=repair)
+
+
+def _faults(entries: list[tuple[Path, Callable[[Path], bool]]], *, repair: bool) -> Iterator[Fault]:
+    for path, is_whole in entries:
+        if is_whole(path):
+            continue
+        what = "its content is not what was written"
+        if not repair:
+            yield Fault(path, what, "it is made anew when it is needed; repair=true deletes it")
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        yield Fault(path, what, "deleted; it is made anew when it is needed", True)

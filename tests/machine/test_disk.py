@@ -142,15 +142,11 @@ def test_a_write_that_fails_names_the_file_that_was_meant(
         write_atomically(tmp_path / "deep" / "file", "content")
 
 
-def test_a_copy_that_fails_names_where_to_and_not_where_from(tmp_path: Path) -> None:
-    error = OSError(errno.ENOSPC, "no space", "/from/file", None, str(tmp_path / "to"))
-    said = refusal(error)
-    assert said is not None and f"another file in {tmp_path}: " in said
-
-
-def test_of_a_disk_with_room_it_is_not_said_that_it_has_none(
+def test_a_copy_names_where_to_and_a_disk_with_room_is_not_said_to_have_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    copying = refusal(OSError(errno.ENOSPC, "no space", "/from/file", None, str(tmp_path / "to")))
+    assert copying is not None and f"another file in {tmp_path}: " in copying
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5 << 30))
     said = refusal(OSError(errno.ENOSPC, "no space"), tmp_path)
     assert said is not None and "on a disk; that of" in said and "temporary files" in said

@@ -36,6 +36,13 @@ def _alive(pid: int) -> bool:
         return False
 
 
+def _all_end(pids: list[int]) -> None:
+    deadline = time.monotonic() + 5
+    while any(map(_alive, pids)):
+        assert time.monotonic() < deadline, "something lives on"
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_nothing_outlives_who_started_it(signum: signal.Signals, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
@@ -46,10 +53,7 @@ def test_nothing_outlives_who_started_it(signum: signal.Signals, tmp_path: Path)
         assert last in family and len(family) == 3
         starter.send_signal(signum)
         starter.wait()
-    deadline = time.monotonic() + 5
-    while any(map(_alive, family)):
-        assert time.monotonic() < deadline, "something lives on"
-        time.sleep(0.02)
+    _all_end(family)
 
 
 def test_a_process_of_a_further_device_ends_with_the_first(tmp_path: Path) -> None:
@@ -66,10 +70,7 @@ def test_a_process_of_a_further_device_ends_with_the_first(tmp_path: Path) -> No
         time.sleep(1.2)
         assert _alive(pid), "it ends before there is a reason"
         starter.kill()
-    deadline = time.monotonic() + 5
-    while _alive(pid):
-        assert time.monotonic() < deadline, "it lives on"
-        time.sleep(0.02)
+    _all_end([pid])
 
 
 def _written(file: Path, process: subprocess.Popen[bytes]) -> str:

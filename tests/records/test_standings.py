@@ -12,7 +12,7 @@ from src.records.standings import (
     best_of_families,
     leaderboard,
 )
-from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
+from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, Finalist, SweepRecord, TrialRecord
 from tests.reporting.races import race
 
 
@@ -100,3 +100,32 @@ def test_nothing_has_ended() -> None:
     assert at_equal_trials(empty)[0] == 0
     assert at_equal_time(empty)[0] == 0.0
     assert [s.best for s in best_of_families(empty)] == [None, None]
+
+
+@given(st.lists(st.floats()), st.sampled_from(["maximize", "minimize"]))
+def test_ranking_is_by_what_is_finite(values: list[float], direction: str) -> None:
+    ranked = record(*(trial(i, "a", v) for i, v in enumerate(values)), direction=direction).ranked()
+    assert {t.number for t in ranked} == {i for i, v in enumerate(values) if math.isfinite(v)}
+    found = [values[t.number] for t in ranked]
+    assert found == sorted(found, reverse=direction == "maximize")
+
+
+def test_equal_trials_are_ranked_by_number_and_pruned_ones_not_at_all() -> None:
+    ranked = record(trial(2, "a", 0.5), trial(0, "a", 0.5), trial(1, "a", 0.9, PRUNED)).ranked()
+    assert [t.number for t in ranked] == [0, 2]
+
+
+def test_a_trial_is_judged_by_its_objective_or_else_by_its_last_value() -> None:
+    assert trial(0, "a", 0.9, PRUNED).value == 0.9
+    assert trial(0, "a", math.nan).value is None
+    assert TrialRecord(0, "cnn", COMPLETE, {}).value is None
+    whole = TrialRecord(0, "cnn", COMPLETE, {}, curve=((1, 0.7),), objectives=(0.0, 3.0))
+    assert whole.value == 0.0
+
+
+def test_a_finalist_is_described_by_the_seeds_that_ended_well() -> None:
+    finalist = Finalist(3, {0: 0.5, 1: None, 2: 0.7})
+    assert finalist.mean == 0.6
+    assert finalist.spread is not None and math.isclose(finalist.spread, 0.1414213562373095)
+    assert Finalist(3, {0: 0.5}).spread is None
+    assert Finalist(3, {0: None}).mean is None

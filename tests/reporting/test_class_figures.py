@@ -5,7 +5,6 @@ import io
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
@@ -14,17 +13,9 @@ from src.metrics.classification import confusion_matrix
 from src.metrics.intervals import wilson_interval
 from src.reporting.class_figures import class_figure, class_table, confusion_figure
 from src.reporting.style import plain_labels
+from tests.reporting.figures import texts
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-
-def texts(figure: Figure) -> list[str]:
-    """What is written in the figure, after a look whether any of it is cut off at the edges."""
-    figure.canvas.draw()
-    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    assert 0 <= drawn.x0 < drawn.x1 <= width
-    assert 0 <= drawn.y0 < drawn.y1 <= height
-    return [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
 
 
 def matrix_of(num_classes: int, count: int = 2000) -> NDArray[np.int64]:
@@ -55,12 +46,8 @@ def test_the_most_confused_pairs_come_first() -> None:
     pairs = [text for text in written if "→" in text]
     assert pairs == ["c7 → c2", "c2 → c7", "c3 → c4"]
     assert "30 times, 25% of the target's" in written
-
-
-def test_without_mistakes_nothing_is_confused() -> None:
-    assert "nothing" in texts(
-        confusion_figure(np.diag(np.full(20, 9)), list("abcdefghijklmnopqrst"))
-    )
+    perfect = np.diag(np.full(20, 9))
+    assert "nothing" in texts(confusion_figure(perfect, list("abcdefghijklmnopqrst")))
 
 
 def test_cells_are_coloured_by_their_share_of_the_row() -> None:
@@ -70,12 +57,10 @@ def test_cells_are_coloured_by_their_share_of_the_row() -> None:
     assert np.ma.getmaskarray(shares)[1].all()
 
 
-def test_large_counts_fit_their_cells() -> None:
-    assert "123k" in texts(confusion_figure(np.array([[123_456, 0], [0, 9999]]), ["a", "b"]))
-
-
-def test_labels_with_dollars_are_drawn_as_they_are() -> None:
-    written = texts(confusion_figure(np.eye(2, dtype=np.int64), ["$\\frac", "$1$"]))
+def test_large_counts_fit_their_cells_and_dollars_are_no_formulas() -> None:
+    matrix = np.array([[123_456, 0], [0, 9999]])
+    written = texts(confusion_figure(matrix, ["$\\frac", "$1$"]))
+    assert "123k" in written
     assert r"\$1\$" in written  # as matplotlib escapes it; a formula would have raised
 
 

@@ -7,12 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from src.records.guesses import Guess, GuessSample
-from src.records.suspects import Suspect
+from src.records.pictures import Guess, GuessSample, Suspect
 from src.reporting.contact_sheets import (
     batch_sheet,
     confident_mistakes,
@@ -25,12 +23,7 @@ from src.reporting.contact_sheets import (
     suspects_sheet,
 )
 from src.reporting.style import WARNING, save
-
-
-def texts(figure: Figure) -> list[str]:
-    """The captions in order, then the title."""
-    figure.canvas.draw()
-    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+from tests.reporting.figures import texts
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
@@ -53,20 +46,14 @@ def test_captions_say_what_was_predicted_and_what_it_is() -> None:
     probs = np.array([[0.1, 0.9], [0.8, 0.2]])
     written = texts(mistakes_sheet(images, probs, np.array([0, 1]), ["cat", "dog"]))
     assert written == ["dog 90%", "is cat", "cat 80%", "is dog", "Most confident mistakes"]
-
-
-def test_a_sheet_without_mistakes() -> None:
-    nothing = np.empty((0, 2))
-    figure = mistakes_sheet(
-        np.empty((0, 1, 8, 8), np.uint8), nothing, np.empty(0, np.int64), ["cat", "dog"]
-    )
-    assert texts(figure) == ["There are no mistakes"]
+    nothing = mistakes_sheet(images[:0], probs[:0], np.empty(0, np.int64), ["cat", "dog"])
+    assert texts(nothing) == ["There are no mistakes"]
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 40, 64), (2, 64, 40), (4, 5, 90), (3, 90, 5)])
 def test_pictures_keep_their_content_and_proportions(shape: tuple[int, int, int]) -> None:
     images = np.random.default_rng(0).integers(0, 256, (10, *shape), dtype=np.uint8)
-    figure = batch_sheet(images)
+    figure = batch_sheet(images, np.zeros(10, np.int64), ["cat"])
     figure.canvas.draw()
     (axes,) = figure.axes
     assert len(axes.images) == 10
@@ -84,8 +71,8 @@ def test_pictures_keep_their_content_and_proportions(shape: tuple[int, int, int]
 
 def test_a_batch_shows_its_first_64_with_their_names() -> None:
     images, targets = np.zeros((70, 1, 4, 4), np.uint8), np.arange(70) % 2
-    figure = batch_sheet(images, targets, ["cat", "dog"], title="A batch")
-    assert texts(figure) == [*["cat", "dog"] * 32, "A batch"]
+    figure = batch_sheet(images, targets, ["cat", "dog"])
+    assert texts(figure)[:-1] == ["cat", "dog"] * 32
     assert len(figure.axes[0].images) == 64
 
 
@@ -115,8 +102,7 @@ def test_a_sheet_shows_each_picture_once_with_its_label() -> None:
 
 def test_of_many_pictures_a_sheet_says_what_it_shows() -> None:
     figure = label_sheet(sample_of([i / 2000 for i in range(2000)]), small)
-    texts = [text.get_text() for text in figure.findobj(Text)]
-    assert "The 30 least certain of 2,000 pictures, then 30 drawn from the others" in texts
+    assert "The 30 least certain of 2,000 pictures, then 30 drawn from the others" in texts(figure)
     assert len(figure.axes[0].images) == 60
 
 
@@ -141,8 +127,7 @@ def test_a_mistake_shows_both_classes_and_a_right_picture_its_own() -> None:
     maps = np.stack([np.full((2, 8, 8), 0.25), np.stack([np.full((8, 8), v) for v in (0.5, 1)])])
     probs = np.array([[0.9, 0.1], [0.8, 0.2]])
     figure = map_sheet(images, maps, probs, np.array([0, 1]), ["cat", "dog"], "Maps")
-    texts = [text.get_text() for text in figure.findobj(Text) if text.get_text()]
-    assert texts[:6] == ["cat 90%", "cat here", "cat 80%", "is dog", "cat here", "dog here"]
+    assert texts(figure)[:6] == ["cat 90%", "cat here", "cat 80%", "is dog", "cat here", "dog here"]
     heats = [image for image in figure.axes[0].images if image.get_alpha() is not None]
     assert [float(heat.get_array().mean()) for heat in heats] == [0.25, 0.5, 1.0]
     assert all((heat.norm.vmin, heat.norm.vmax) == (0, 1) for heat in heats)
@@ -157,8 +142,7 @@ def test_a_picture_of_unknown_class_shows_its_two_likeliest() -> None:
     images = [np.zeros((3, 4, 9), np.uint8), np.zeros((1, 8, 8), np.uint8)]
     heats = np.arange(1, 5).reshape(2, 2, 1, 1) / 4 * np.ones((2, 2, 5, 5))
     figure = rivals_sheet(images, heats, probs, ["cat", "dog", "eel"], "Maps")
-    texts = [text.get_text() for text in figure.findobj(Text) if text.get_text()]
-    assert texts[:5] == ["dog 60%", "or eel 30%", "dog here", "eel here", "cat 40%"]
+    assert texts(figure)[:5] == ["dog 60%", "or eel 30%", "dog here", "eel here", "cat 40%"]
     drawn = figure.axes[0].images
     shown = [(i.get_extent(), float(i.get_array().mean())) for i in drawn if i.get_alpha()]
     assert [mean for _, mean in shown] == [0.25, 0.5, 0.75, 1.0]
@@ -184,9 +168,6 @@ def test_the_sheet_shows_the_worst_of_every_kind(tmp_path: Path) -> None:
     assert "label 0.90" in said and "rather dog" in said and "is cat" in said
     assert said.count("dark 0.50") == 3
     assert "burst 0.80" in said and "like a/old.png" in said
-
-
-def test_an_empty_sheet_says_so(tmp_path: Path) -> None:
-    figure = suspects_sheet([], lambda _: np.zeros((1, 8, 8), np.uint8))
-    save(figure, tmp_path / "suspects.png")
-    assert texts(figure) == ["There are no suspects"]
+    empty = suspects_sheet([], picture)
+    save(empty, tmp_path / "suspects.png")
+    assert texts(empty) == ["There are no suspects"]

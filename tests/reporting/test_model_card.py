@@ -8,18 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from src.records.run import Predictions, RunSummary
+from src.records.run import Predictions
 from src.reporting.model_card import CardFacts, model_card
+from tests.records import summaries
 
 NAMES = ("cat", "a|b", "dog")
-SUMMARY = RunSummary(
-    run_id="0f3a",
-    status="FINISHED",
+SUMMARY = replace(
+    summaries.SUMMARY,
     name="mlp-pets",
     model="mlp",
     data="my_pets",
     seed=3,
-    split_fingerprint="ab12" * 16,
     metrics={
         "test/accuracy": 0.75,
         "test/accuracy_low": 0.409,
@@ -27,9 +26,6 @@ SUMMARY = RunSummary(
         "test/calibration_error": 0.1,
         "cost/latency_ms": 1.25,
     },
-    num_parameters=1234,
-    duration_seconds=70.0,
-    run_dir="/runs/mlp-pets",
     command="python -m src.train model=mlp",
 )
 

@@ -5,33 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image
 
 from src.metrics.probabilistic import calibration_error, reliability_bins
-from src.records.class_maps import ClassMaps
+from src.records.pictures import ClassMaps
 from src.records.run import Predictions
 from src.reporting.run_figures import draw_run_figures, learning_curves, reliability_diagram
+from tests.reporting.figures import HISTORY, texts
 
 pytestmark = pytest.mark.filterwarnings("error")
-HISTORY = {
-    "train/loss": [(0, 2.0), (1, 1.0), (2, 0.5)],
-    "val/loss": [(0, 2.1), (1, 0.9), (2, 1.2)],
-    "train/accuracy": [(0, 0.3), (1, 0.7), (2, 0.9)],
-    "val/accuracy": [(0, 0.3), (1, 0.6), (2, 0.65)],
-    "train/lr": [(0, 0.1), (1, 0.1), (2, 0.1)],
-}
-
-
-def texts(figure: Figure) -> list[str]:
-    """What is written in the figure, after a look whether any of it is cut off at the edges."""
-    figure.canvas.draw()
-    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    assert 0 <= drawn.x0 < drawn.x1 <= width
-    assert 0 <= drawn.y0 < drawn.y1 <= height
-    return [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
 
 
 def test_curves_of_both_parts_with_the_best_epoch_named() -> None:

@@ -10,16 +10,10 @@ import pytest
 from PIL import Image
 
 from src.reporting.run_figures import learning_curves
-from src.reporting.style import new_figure, plain_labels, save
+from src.reporting.style import plain_labels, save
+from tests.reporting.figures import HISTORY
 
 pytestmark = pytest.mark.filterwarnings("error")
-HISTORY = {
-    "train/loss": [(0, 2.0), (1, 1.0), (2, 0.5)],
-    "val/loss": [(0, 2.1), (1, 0.9), (2, 1.2)],
-    "train/accuracy": [(0, 0.3), (1, 0.7), (2, 0.9)],
-    "val/accuracy": [(0, 0.3), (1, 0.6), (2, 0.65)],
-    "train/lr": [(0, 0.1), (1, 0.1), (2, 0.1)],
-}
 
 
 def test_labels_are_short_and_free_of_formulas() -> None:
@@ -60,8 +54,3 @@ def test_pyplot_is_never_imported() -> None:
         "sys.exit(not {'matplotlib.pyplot', 'torch', 'sklearn'}.isdisjoint(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_a_figure_that_arranges_itself_and_one_that_does_not() -> None:
-    assert new_figure(2, 1).get_layout_engine() is not None
-    assert new_figure(2, 1, arranged=False).get_layout_engine() is None

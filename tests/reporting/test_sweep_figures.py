@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 
 from src.records.trials import COMPLETE, FAILED, TrialRecord
@@ -23,18 +20,10 @@ from src.reporting.sweep_figures import (
     importance_figure,
     trade_offs_of,
 )
+from tests.reporting.figures import texts
 from tests.reporting.races import race
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-
-def texts(figure: Figure) -> set[str]:
-    """What is written in the figure, after a look whether any of it is cut off at the edges."""
-    figure.savefig(io.BytesIO())
-    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    assert 0 <= drawn.x0 < drawn.x1 <= width
-    assert 0 <= drawn.y0 < drawn.y1 <= height
-    return {text.get_text() for text in figure.findobj(Text) if text.get_visible()}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +58,7 @@ def test_the_history_shows_every_trial_once() -> None:
     (axes,) = figure.axes
     first = whole.ranked()[0]
     assert axes.get_title("left") == f"Best {100 * (first.value or 0):.2f} %: trial 24, cnn"
-    assert {"cnn", "pruned", "failed", "best so far"} <= texts(figure)
+    assert {"cnn", "pruned", "failed", "best so far"} <= set(texts(figure))
     low, high = axes.get_ylim()
     shown = {tuple(p) for c in axes.collections for p in np.round(c.get_offsets(), 6).tolist()}
     judged = [t for t in whole.trials if t.state != FAILED]
@@ -104,7 +93,7 @@ def test_families_are_compared_where_the_smallest_ends() -> None:
     assert left.get_title("left").startswith("After 7 trials each: ")
     lines = [line.get_xdata() for line in left.lines]
     assert [7, 7] in [list(xs) for xs in lines]
-    assert set(whole.families) <= texts(figure)
+    assert set(whole.families) <= set(texts(figure))
     seconds = [t.seconds or 0 for t in whole.trials if t.family == "gru"]
     ends = [line.get_xdata()[-1] for line in right.lines]
     assert any(math.isclose(end, sum(seconds)) for end in ends)
@@ -136,8 +125,6 @@ def test_importances_are_shown_largest_first() -> None:
     (axes,) = importance_figure(whole).axes
     widths = [bar.get_width() for bar in axes.patches]
     assert widths == sorted(shares.values(), reverse=True)[:8]
-    with pytest.raises(ValueError, match="No family has importances"):
-        importance_figure(dataclasses.replace(whole, importances={}))
 
 
 def test_the_front_joins_what_nobody_beats() -> None:

@@ -1,17 +1,28 @@
 from __future__ import annotations
 
+import base64
 import csv
 import dataclasses
+import hashlib
+import json
+import math
+import re
 from typing import Any
 
 import pytest
 
-from src.records.standings import (
-    leaderboard,
-)
+from src.records.standings import leaderboard
 from src.records.trials import COMPLETE, FAILED, PRUNED, Finalist, SweepRecord, TrialRecord
-from src.reporting.sweep_report import format_result, leaderboard_csv, leaderboard_table
+from src.reporting.sweep_report import (
+    format_result,
+    leaderboard_csv,
+    leaderboard_table,
+    sweep_page,
+)
+from tests.reporting.pages import EVIL, Tags, Visit, browser, in_a_browser, visit
 from tests.reporting.races import race
+
+__all__ = ["browser", "visit"]  # fixtures
 
 COMMAND = "python -m src.train model=cnn 'data.root=my  pics' optimizer.lr=0.003"
 
@@ -113,3 +124,132 @@ def test_the_table_for_programs_has_every_trial(trials: int) -> None:
         assert row["optimizer.momentum"] == "" or row["optimizer"] == "sgd"
         assert row["command"] == whole.commands[of.number]
         assert (row["reason"] == "") == (of.state == COMPLETE)
+
+
+def evil() -> SweepRecord:
+    whole = race(30, 2)
+    trials = tuple(
+        dataclasses.replace(
+            t,
+            family=EVIL,
+            reason=EVIL if t.state == FAILED else t.reason,
+            values=t.values | {EVIL: EVIL, "nan": math.nan},
+        )
+        for t in whole.trials
+    )
+    return dataclasses.replace(
+        whole, study=EVIL, families=(EVIL,), trials=trials,
+        commands={t.number: EVIL for t in trials},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("record", [race(0), race(1, 1), race(40, 12), evil()])
+def test_nothing_is_loaded_from_anywhere(record: SweepRecord) -> None:
+    page = sweep_page(record)
+    found = Tags(page)
+    assert not {"src", "href", "style", "onclick", "onerror", "action"} & set(found.attributes)
+    assert not {"link", "img", "iframe", "base", "object"} & set(found.tags)
+    assert set(re.findall(r"https?://[^\"' ]+", page)) <= {"http://www.w3.org/2000/svg"}
+    assert "url(" not in page and "@import" not in page
+
+
+def test_the_policy_allows_this_style_and_this_script_alone() -> None:
+    found = Tags(sweep_page(race(5)))
+    (policy,) = (text for text in found.attributes["content"] if "default-src" in text)
+    (style,) = (text for tag, text in found.inside if tag == "style")
+    script = [text for tag, text in found.inside if tag == "script" and "use strict" in text]
+    for kind, text in (("style", style), ("script", script[0])):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+
+
+def test_whatever_the_texts_hold_stays_text() -> None:
+    page = sweep_page(evil())
+    assert EVIL not in page
+    found = Tags(page)
+    assert found.tags.count("script") == 2
+    data = json.loads(found.inside[-2][1])
+    assert {trial["family"] for trial in data["trials"]} == {EVIL}
+
+
+def test_the_leaderboard_is_there_without_the_script() -> None:
+    whole = race(40, 3)
+    numbers = re.findall(r'<tr data-trial="(\d+)">', sweep_page(whole))
+    assert [int(number) for number in numbers] == [t.number for t in leaderboard(whole)]
+
+
+def test_a_thousand_trials_make_a_page_of_two_megabytes_at_most() -> None:
+    assert len(sweep_page(race(1000, 12))) < 2e6
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_a_click_on_a_header_sorts(visit: Visit) -> None:
+    whole = race(40, 3)
+    page = visit(sweep_page(whole))
+    page.get_by_role("button", name="time").click()
+    column = page.locator("#leaderboard tbody tr")
+    shown = [int(row.get_attribute("data-trial") or "") for row in column.all()]
+    by_time = sorted(whole.trials, key=lambda t: t.seconds or 0.0)
+    assert shown == [t.number for t in by_time]
+    page.get_by_role("button", name="rank").click()
+    page.get_by_role("button", name="rank").click()
+    shown = [int(row.get_attribute("data-trial") or "") for row in column.all()]
+    ranked = [t.number for t in whole.ranked()]
+    assert shown[: len(ranked)] == ranked[::-1]  # trials without a rank stay last
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_a_drag_along_an_axis_keeps_the_trials_that_cross_it(visit: Visit) -> None:
+    whole = race(60, 2)
+    page = visit(sweep_page(whole))
+    own = [t for t in whole.trials if t.family == "cnn" and t.state != FAILED]
+    assert page.locator("#space .line").count() == len(own)
+    zone = page.locator(".zone").nth(2)  # the optimizers: sgd, muon, adamw from below
+    zone.scroll_into_view_if_needed()
+    box = zone.bounding_box()
+    assert box is not None
+    x = box["x"] + box["width"] / 2
+    page.mouse.move(x, box["y"] + 1)
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + 40)
+    page.mouse.up()
+    kept = page.locator("#space .line:not(.out)")
+    numbers = {int(line.get_attribute("data-trial") or "") for line in kept.all()}
+    assert numbers == {t.number for t in own if t.values["optimizer"] == "adamw"}
+    assert page.locator("#kept").inner_text() == f"{len(numbers)} of {len(own)} trials"
+    page.locator("#clear").click()
+    assert kept.count() == len(own)
+    page.locator("#tabs button", has_text="mlp").click()
+    mlp = [t for t in whole.trials if t.family == "mlp" and t.state != FAILED]
+    assert page.locator("#space .line").count() == len(mlp)
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_the_pointer_names_a_trial_and_a_click_tells_all_of_it(visit: Visit) -> None:
+    whole = race(30, 3)
+    page = visit(sweep_page(whole))
+    best = whole.ranked()[0]
+    page.locator(f"#history [data-trial='{best.number}']").hover()
+    assert page.locator("#tip").inner_text().startswith(f"trial {best.number}, {best.family}: ")
+    page.locator(f"#history [data-trial='{best.number}']").click()
+    assert whole.commands[best.number] in page.locator("#card").inner_text()
+    assert page.locator(f".line.chosen[data-trial='{best.number}']").count() == 1
+    drawn = page.locator("#history circle, #history path:not(.best-so-far)")
+    assert drawn.count() == len(whole.trials)
+
+
+@pytest.mark.slow
+@in_a_browser
+@pytest.mark.parametrize(
+    "record", [race(0), race(1, 1), race(5, 1, lost=1.0), race(60, 12), evil()]
+)
+def test_a_narrow_dark_screen_is_enough(visit: Visit, record: SweepRecord) -> None:
+    page = visit(sweep_page(record), 400, "dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == "rgb(20, 24, 28)"
+    assert page.locator("#history svg").count() == 1

@@ -12,17 +12,11 @@ from src.models.weights import Published
 from src.records.combination import Combination
 from src.records.comparison import Interval, McNemar
 from src.records.export import ExportRecord, VariantRecord
-from src.records.run import RunSummary
 from src.reporting.terminal import format_combination, format_export, format_summary, format_weights
+from tests.records import summaries
 
-SUMMARY = RunSummary(
-    run_id="0f3a",
-    status="FINISHED",
-    name="calm-otter",
-    model="cnn",
-    data="digits",
-    seed=1,
-    split_fingerprint="ab12",
+SUMMARY = dataclasses.replace(
+    summaries.SUMMARY,
     metrics={
         "val/accuracy": 0.98611,
         "val/accuracy_low": 0.968,
@@ -34,9 +28,6 @@ SUMMARY = RunSummary(
     },
     num_parameters=1_234_567,
     duration_seconds=24.3,
-    test_measurements=3,
-    run_dir="/runs/calm-otter",
-    command="python -m src.train",
 )
 
 
@@ -134,16 +125,16 @@ def test_where_the_run_is_best_left_alone() -> None:
     assert "chosen: the run as it is" in format_export(refused, "a-run", None)
 
 
-LITE = Published(
-    *("timm", "tf_efficientnet_lite0", "package", 224, 4_652_008, "apache-2.0", 75.1),
-    Path("a.pth"),
-)
-OLD = Published(
-    "torchvision", "resnet18", "torch cache", None, 11_689_512, None, None, Path("b.pth")
-)
-DINO = Published(
-    *("timm", "vit_small_patch16_dinov3.lvd1689m", "hugging face cache", 256, 21_586_944),
-    *("dinov3-license", None, Path("c.safetensors")),
+LITE, OLD, DINO = (
+    dataclasses.asdict(Published(*fields, Path("file")))
+    for fields in (
+        ("timm", "tf_efficientnet_lite0", "package", 224, 4_652_008, "apache-2.0", 75.1),
+        ("torchvision", "resnet18", "torch cache", None, 11_689_512, None, None),
+        (
+            *("timm", "vit_small_patch16_dinov3.lvd1689m", "hugging face cache"),
+            *(256, 21_586_944, "dinov3-license", None),
+        ),
+    )
 )
 
 
@@ -156,7 +147,7 @@ def test_a_row_for_each_network() -> None:
         *("torchvision", "resnet18", "torch cache", "-", "11.7 M", "-", "-")
     ]
     # Names are whole, since they are to be typed; the licence gives way.
-    assert DINO.name in lines[4] and "hub cache" in lines[4] and "dinov3-lic" in lines[4]
+    assert DINO["name"] in lines[4] and "hub cache" in lines[4] and "dinov3-lic" in lines[4]
     assert max(map(len, lines)) <= 100
 
 

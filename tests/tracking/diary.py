@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +45,16 @@ class Diary:
             "target": None,
             "tags": {},
         }
-        spool.start(**{**start, **changes})
+        spool.begin(**{**start, **changes})
         return spool
+
+    def ended(self, steps: int = 1, **changes: Any) -> Diary:
+        """Write a whole run of so many steps."""
+        with self.open(**changes) as spool:
+            for step in range(steps):
+                spool.metrics({"loss": float(step)}, step)
+            spool.end("FINISHED")
+        return self
 
     def follower(self, store: Store) -> Follower:
         follower = Follower(self.run_dir, store.uri, None, self.warnings.append)
@@ -67,10 +78,12 @@ def client(store: Store) -> MlflowClient:
 
 
 def run_of(store: Store, run_id: str) -> Run:
-    """The run in MLflow with the project's own id `run_id`."""
-    found = store.find(run_id)
-    assert found is not None
-    return client(store).get_run(found)
+    """The one run in MLflow with the project's own id `run_id`."""
+    mlflow = client(store)
+    experiments = [experiment.experiment_id for experiment in mlflow.search_experiments()]
+    (run,) = mlflow.search_runs(experiments, f"tags.`bakeoff.run_id` = '{run_id}'")
+    assert run.info.run_id == store.find(run_id)
+    return mlflow.get_run(run.info.run_id)
 
 
 def history(store: Store, mlflow_run_id: str) -> dict[str, list[tuple[int, int, float]]]:
@@ -98,3 +111,20 @@ def wait_until(true: Callable[[], Any], seconds: float = 60.0) -> Any:
             return result
         time.sleep(0.05)
     raise AssertionError(f"it did not come to {true} within {seconds} s")
+
+
+@contextmanager
+def ui(output_dir: Path, port: int) -> Iterator[str]:
+    """The second line that `src.tracking.ui` prints; it ends with Ctrl-C as it should."""
+    words = ["-m", "src.tracking.ui", f"output_dir={output_dir}", f"port={port}"]
+    process = python(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("starting MLflow")
+        yield process.stdout.readline()
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and err == ""
+    with socket.socket() as probe:  # the server is gone with it
+        assert probe.connect_ex(("127.0.0.1", port)) != 0

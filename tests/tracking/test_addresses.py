@@ -15,7 +15,6 @@ from src.tracking.addresses import (
     serve_command,
     sqlite_path,
     sqlite_uri,
-    unused_address,
     without_password,
 )
 
@@ -78,33 +77,3 @@ def test_the_command_that_serves_names_where_the_model_is_and_no_password(tmp_pa
     )
     told = serve_command("runs:/1/onnx", "postgresql://me:secret@host/name", tmp_path)
     assert told.startswith("MLFLOW_TRACKING_URI='postgresql://me:***@host/name' ")
-
-
-@pytest.mark.parametrize(
-    ("exported", "said"),
-    [
-        ("http://work:5000", "tracking.uri=http://work:5000 to send"),
-        ("http://me:secret@work:5000", "tracking.uri=ADDRESS to send"),
-        ("HERE", None),
-        ("", None),
-    ],
-)
-def test_an_exported_address_is_not_ignored_in_silence(
-    exported: str, said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = exported.replace("HERE", default_uri(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
-    told = unused_address(None, tmp_path)
-    assert unused_address("http://named:1", tmp_path) is None
-    if said is None:
-        assert told is None
-        return
-    assert told is not None and said in told and default_uri(tmp_path) in told
-    assert "secret" not in told
-
-
-def test_without_the_variable_nothing_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert unused_address(None, tmp_path) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,37 +16,22 @@ from src.tracking.mlflow_store import ServerAway, Store
 from tests.tracking.diary import Diary, client, history, run_of
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Away:
-    """Stands between the mirror and its stores: makes them unreachable at will, and counts."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, stores: dict[str, Store]) -> None:
-        self.away = False
-        self.tries = 0
-
-        def open_store(uri: str) -> Any:
-            self.tries += 1
-            if self.away:
-                raise ServerAway("connection refused")
-            return stores[uri]
-
-        monkeypatch.setattr(mirror_module, "Store", open_store)
-
-
 class Scene:
-    def __init__(self, output_dir: Path, away: Away) -> None:
-        self.output_dir, self.away = output_dir, away
+    """A mirror with a clock, and a store that can be made unreachable; tries are counted."""
+
+    def __init__(self, output_dir: Path, store: Store) -> None:
+        self.output_dir, self._store = output_dir, store
         self.reports: list[dict[str, Any]] = []
-        self.clock = Clock()
-        self.mirror = Mirror(self.reports.append, self.clock)
+        self.now, self.tries, self.away = 0.0, 0, False
+        self.mirror = Mirror(self.reports.append, lambda: self.now)
         self.uri = default_uri(output_dir)
+
+    def open_store(self, uri: str) -> Store:
+        self.tries += 1
+        if self.away:
+            raise ServerAway("connection refused")
+        assert uri == self.uri
+        return self._store
 
     def follow(self, run_dir: Path) -> None:
         self.mirror.command(
@@ -68,16 +52,9 @@ class Scene:
 
 @pytest.fixture
 def scene(output_dir: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    return Scene(output_dir, Away(monkeypatch, {default_uri(output_dir): store}))
-
-
-def ended(run_dir: Path, steps: int = 1, **start: Any) -> Diary:
-    diary = Diary(run_dir)
-    with diary.open(**start) as spool:
-        for step in range(steps):
-            spool.metrics({"loss": float(step)}, step)
-        spool.finish("FINISHED")
-    return diary
+    scene = Scene(output_dir, store)
+    monkeypatch.setattr(mirror_module, "Store", scene.open_store)
+    return scene
 
 
 def test_a_followed_run_is_created_sent_and_done(scene: Scene, store: Store, diary: Diary) -> None:
@@ -90,7 +67,7 @@ def test_a_followed_run_is_created_sent_and_done(scene: Scene, store: Store, dia
         (created,) = scene.reported("created")
         assert created["mlflow_run_id"] == store.find(diary.run_id)
         assert scene.reported("done") == []
-        spool.finish("FAILED", "because")
+        spool.end("FAILED", "because")
     scene.work()
     assert scene.reported("done") == [
         {**created, "report": "done", "status": "FAILED"},
@@ -99,21 +76,21 @@ def test_a_followed_run_is_created_sent_and_done(scene: Scene, store: Store, dia
 
 
 def test_a_server_that_is_away_is_asked_less_and_less_often(scene: Scene, diary: Diary) -> None:
-    scene.away.away = True
-    diary = ended(diary.run_dir)
+    scene.away = True
+    diary.ended()
     scene.follow(diary.run_dir)
     times = []
     for second in range(200):
-        scene.clock.now = float(second)
-        before = scene.away.tries
+        scene.now = float(second)
+        before = scene.tries
         scene.work()
-        if scene.away.tries > before:
+        if scene.tries > before:
             times.append(second)
     gaps = [b - a for a, b in pairwise(times)]
     assert gaps[:5] == [1, 2, 4, 8, 16] and set(gaps[5:]) == {30}
     assert len(scene.reported("away")) == 1  # said once, not with every try
     scene.mirror.command({"command": "flush"})  # the run is over: now is the time
-    scene.away.away = False
+    scene.away = False
     scene.work()
     assert len(scene.reported("done")) == 1
 
@@ -123,7 +100,7 @@ def test_an_absence_in_the_middle_leaves_no_gap(scene: Scene, store: Store, diar
         scene.follow(diary.run_dir)
         real = store.log
         for step in range(12):
-            scene.clock.now += 100
+            scene.now += 100
             if step == 4:
 
                 def refuse(*_: Any, **__: Any) -> None:
@@ -134,7 +111,7 @@ def test_an_absence_in_the_middle_leaves_no_gap(scene: Scene, store: Store, diar
                 store.log = real  # type: ignore[method-assign]
             spool.metrics({"loss": float(step)}, step)
             scene.work()
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     scene.work()
     found = store.find(diary.run_id)
     assert found is not None
@@ -143,12 +120,12 @@ def test_an_absence_in_the_middle_leaves_no_gap(scene: Scene, store: Store, diar
 
 
 def test_earlier_runs_are_sent_in_the_gaps(scene: Scene, store: Store, output_dir: Path) -> None:
-    earlier = [ended(output_dir / "runs" / name, steps=3) for name in ("a", "b", "c")]
+    earlier = [Diary(output_dir / "runs" / name).ended(3) for name in ("a", "b", "c")]
     lost = Diary(output_dir / "runs" / "lost")
     with lost.open() as spool:
         spool.metrics({"loss": 0.0}, 0)
-    elsewhere = ended(output_dir / "runs" / "elsewhere", target="http://other")
-    private = ended(output_dir / "runs" / "private", mirrored=False)
+    elsewhere = Diary(output_dir / "runs" / "elsewhere").ended(target="http://other")
+    private = Diary(output_dir / "runs" / "private").ended(mirrored=False)
     living = Diary(output_dir / "runs" / "living")
     with living.open():
         scene.replay()
@@ -173,14 +150,14 @@ def test_the_run_that_trains_goes_before_those_that_wait(
     scene: Scene, output_dir: Path, diary: Diary
 ) -> None:
     for index in range(5):
-        ended(output_dir / "runs" / f"old{index}")
+        Diary(output_dir / "runs" / f"old{index}").ended()
     with diary.open() as spool:
         scene.replay()
         scene.follow(diary.run_dir)
         scene.mirror.work()
         assert scene.reports[0]["report"] == "created"
         assert scene.reports[0]["run_dir"] == str(diary.run_dir)
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     scene.mirror.work()
     assert scene.reported("done")[0]["run_dir"] == str(diary.run_dir)
 
@@ -188,7 +165,7 @@ def test_the_run_that_trains_goes_before_those_that_wait(
 def test_a_run_that_another_process_follows_is_not_touched(
     scene: Scene, store: Store, output_dir: Path
 ) -> None:
-    diary = ended(output_dir / "runs" / "theirs")
+    diary = Diary(output_dir / "runs" / "theirs").ended()
     theirs = diary.follower(store)
     scene.replay()
     scene.work()
@@ -210,24 +187,8 @@ def test_at_the_end_runs_without_a_last_word_are_killed(
     statuses = {m["run_dir"]: m["status"] for m in scene.reported("done")}
     assert statuses == {str(dead.run_dir): "KILLED"}
     assert not scene.mirror.idle  # an orphan still writes
-    spool.finish("FINISHED")
+    spool.end("FINISHED")
     spool.close()
     scene.work()
     assert scene.mirror.idle
     assert run_of(store, living.run_id).info.status == "FINISHED"
-
-
-def test_a_database_can_be_prepared_before_any_run(scene: Scene) -> None:
-    scene.mirror.command({"command": "prepare", "uri": scene.uri})
-    scene.away.away = True
-    scene.mirror.work()
-    assert scene.away.tries == 1 and scene.reports == []  # said when a run needs it
-
-
-def test_memory_of_a_thousand_runs_is_not_kept(scene: Scene, output_dir: Path) -> None:
-    for index in range(30):
-        diary = ended(output_dir / "runs" / f"{index}-{uuid.uuid4().hex[:4]}")
-        scene.follow(diary.run_dir)
-        scene.work()
-    assert len(scene.reported("done")) == 30
-    assert not (scene.mirror._followed or scene.mirror._created or scene.mirror._reported_away)

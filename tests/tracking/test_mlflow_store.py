@@ -1,15 +1,24 @@
-"""Making databases: in odd places, in broken ones, and by several at once."""
+"""Databases in odd places and broken ones, what is read of them, and models that exist once."""
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
+import mlflow
+import pandas as pd
 import pytest
+from mlflow.tracking import MlflowClient
 
-from src.tracking.addresses import default_uri
-from src.tracking.mlflow_store import ServerAway, Store
-from tests.tracking.diary import client
+from src.records.champions import ALIAS, Champion
+from src.tracking.addresses import default_uri, sqlite_uri
+from src.tracking.database import run_folders
+from src.tracking.follower import MirrorState, is_complete
+from src.tracking.mlflow_store import LONGEST_DESCRIPTION, ServerAway, Store
+from tests.serving.bundles import bundle
+from tests.tracking.diary import Diary, client, run_of
 
 
 def test_a_broken_database_is_said_to_be_away_at_once(tmp_path: Path) -> None:
@@ -57,3 +66,286 @@ def test_a_fresh_database_in_an_odd_place(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {folder.name, "f.txt"}
     default = client(store).get_experiment_by_name("Default")
     assert default.artifact_location.startswith((folder / "mlartifacts").as_uri())
+
+
+def test_an_experiments_runs_are_those_that_mlflow_finds_the_oldest_first(tmp_path: Path) -> None:
+    database = tmp_path / "a b?.db"
+    store = Store(sqlite_uri(database))
+    made = {}
+    for time, (experiment, name) in enumerate(
+        [("mine", "first"), ("other", "x"), ("mine", "deleted"), ("mine", "second"), ("gone", "y")]
+    ):
+        tags = {"bakeoff.run_dir": f"/runs/{name}", "other": "/no"}
+        made[name] = store.create_run(
+            experiment=experiment, name=name, start_time_ms=time + 1, tags=tags
+        )
+    store.create_run(experiment="mine", name="not ours", start_time_ms=9, tags={})
+    client(store).delete_run(made["deleted"])
+    gone = client(store).get_experiment_by_name("gone")
+    client(store).delete_experiment(gone.experiment_id)
+    assert run_folders(database, "mine") == [Path("/runs/first"), Path("/runs/second")]
+    assert store.search("mine", "")[::-1] == run_folders(database, "mine")
+    assert run_folders(database, "gone") == run_folders(database, "never") == []
+
+
+def test_of_a_file_with_other_tables_nothing_is_read_and_nothing_made(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE runs (id TEXT)")
+    assert run_folders(other, "mine") == []
+    assert run_folders(tmp_path / "none.db", "mine") == []
+    assert not (tmp_path / "none.db").exists()
+
+
+def models(store: Store) -> list[Any]:
+    mlflow_client = client(store)
+    experiments = [e.experiment_id for e in mlflow_client.search_experiments()]
+    return list(mlflow_client.search_logged_models(experiments))
+
+
+def the_model(store: Store, diary: Diary) -> Any:
+    """The one model, which is whole, and which the run names as its own once."""
+    (model,) = models(store)
+    assert str(model.status) == "READY" and model.source_run_id == store.find(diary.run_id)
+    outputs = client(store).get_run(model.source_run_id).outputs.model_outputs
+    assert [output.model_id for output in outputs] == [model.model_id]
+    return model
+
+
+def files_of(model: Any) -> dict[str, bytes]:
+    place = Path(model.artifact_location.removeprefix("file://"))
+    return {
+        p.relative_to(place).as_posix(): p.read_bytes() for p in place.rglob("*") if p.is_file()
+    }
+
+
+def write(diary: Diary, *, seed: int = 0) -> str:
+    """A finished run with a model."""
+    digest = bundle(diary.run_dir / "model", seed=seed)
+    with diary.open() as spool:
+        spool.model(diary.run_dir / "model", digest)
+        spool.metrics({"loss": 1.0}, 1)
+        spool.end("FINISHED")
+    return digest
+
+
+def test_it_arrives_once_however_often_it_is_sent(store: Store, diary: Diary) -> None:
+    write(diary)
+    assert diary.send(store).finished and diary.warnings == []
+    first = the_model(store, diary)
+    assert first.name == "model"
+    files = files_of(first)
+    stored = diary.run_dir / "model" / "network.safetensors"
+    assert files["artifacts/model/network.safetensors"] == stored.read_bytes()
+    assert b"cloudpickle" not in files["requirements.txt"]
+    # All memory of what was sent is lost: everything goes again.
+    (diary.run_dir / "tracking" / "mirror.json").unlink()
+    diary.send(store)
+    assert the_model(store, diary).model_id == first.model_id
+    assert files_of(first) == files
+
+
+STEPS = (
+    "create_logged_model",
+    "log_model_artifacts",
+    "log_outputs",
+    "finalize_logged_model",
+)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_around_any_step_leaves_one_whole_model(
+    store: Store, diary: Diary, step: str, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dying(BaseException):
+        """Stands for a kill: nothing after it is done."""
+
+    real = getattr(MlflowClient, step)
+
+    def dying(*args: Any, **kwargs: Any) -> None:
+        if after:
+            real(*args, **kwargs)
+        raise Dying
+
+    write(diary)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, step, dying)
+        patch.setattr(MirrorState, "write", lambda *_: None)
+        with pytest.raises(Dying):
+            diary.send(store)
+    assert diary.send(store).finished
+    assert "MLmodel" in files_of(the_model(store, diary))
+
+
+def test_a_lost_database_gets_it_again(store: Store, diary: Diary, template: Path) -> None:
+    write(diary)
+    diary.send(store)
+    database = diary.run_dir.parents[1] / "mlflow.db"
+    shutil.copy(template, database)
+    fresh = Store(default_uri(database.parent))
+    follower = diary.follower(fresh)
+    follower.restart_if_missing(fresh)
+    while follower.step(fresh):
+        continue
+    follower.release()
+    the_model(fresh, diary)
+
+
+def test_a_resumed_run_that_learnt_more_has_a_second_model(store: Store, diary: Diary) -> None:
+    first = write(diary)
+    diary.send(store)
+    assert write(diary) == first  # nothing new was learnt
+    diary.send(store)
+    assert [m.tags["bakeoff.model"] for m in models(store)] == [first]
+    second = write(diary, seed=1)
+    diary.send(store)
+    assert {m.tags["bakeoff.model"] for m in models(store)} == {first, second}
+    assert {str(m.status) for m in models(store)} == {"READY"} and diary.warnings == []
+
+
+def test_a_bundle_that_was_replaced_before_it_was_sent_is_not_sent_twice(
+    store: Store, diary: Diary
+) -> None:
+    write(diary)
+    second = write(diary, seed=1)
+    assert diary.send(store).finished and diary.warnings == []
+    assert the_model(store, diary).tags["bakeoff.model"] == second
+
+
+@pytest.mark.parametrize("lost", ["digest.txt", "requirements.txt", "code", "example.png"])
+def test_what_is_not_whole_is_left_out_with_a_word(store: Store, diary: Diary, lost: str) -> None:
+    write(diary)
+    path = diary.run_dir / "model" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    follower = diary.send(store)
+    assert follower.finished and follower.status == "FINISHED"
+    (warning,) = diary.warnings
+    assert "MLflow refuses the model" in warning
+    assert [m for m in models(store) if str(m.status) == "READY"] == []
+
+
+def test_a_variant_is_a_model_of_the_run_under_its_own_name(store: Store, diary: Diary) -> None:
+    first = write(diary)
+    second = bundle(diary.run_dir / "exports" / "onnx", seed=1)
+    with diary.open() as spool:
+        spool.model(diary.run_dir / "exports" / "onnx", second, "onnx")
+        spool.end("FINISHED")
+    assert diary.send(store).finished and diary.warnings == []
+    assert {m.name: m.tags["bakeoff.model"] for m in models(store)} == {
+        "model": first,
+        "onnx": second,
+    }
+
+
+NAME = "bakeoff-pictures"
+
+
+def write_registered(diary: Diary, card: str = "# A card\n") -> None:
+    """A finished run with a model that is to be registered."""
+    digest = bundle(diary.run_dir / "model")
+    (diary.run_dir / "model_card.md").write_text(card)
+    with diary.open() as spool:
+        spool.model(diary.run_dir / "model", digest)
+        spool.register(
+            diary.run_dir / "model_card.md",
+            name=NAME,
+            alias=ALIAS,
+            data="pictures",
+            digest=digest,
+        )
+        spool.end("FINISHED")
+
+
+def crown(output_dir: Path, diary: Diary) -> None:
+    Champion("pictures", diary.run_dir.name, diary.run_id).write(output_dir)
+
+
+def versions(store: Store) -> list[str]:
+    return [str(v.version) for v in client(store).search_model_versions(f"name = '{NAME}'")]
+
+
+def test_a_registered_model_is_one_version_however_often_it_is_sent(
+    store: Store, diary: Diary, output_dir: Path
+) -> None:
+    write_registered(diary)
+    crown(output_dir, diary)
+    diary.send(store)
+    (diary.run_dir / "tracking" / "mirror.json").unlink()
+    assert diary.send(store).finished and diary.warnings == []
+    assert versions(store) == ["1"]
+    found = client(store).get_model_version_by_alias(NAME, ALIAS)
+    assert found.run_id == store.find(diary.run_id) and found.description == "# A card\n"
+    assert MirrorState.read(diary.run_dir, None).versions == {NAME: "1"}
+    (model,) = client(store).search_logged_models(["1"])
+    assert NAME in model.tags["mlflow.modelVersions"]
+
+
+def test_the_champion_loads_and_labels(
+    store: Store, diary: Diary, output_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_registered(diary)
+    crown(output_dir, diary)
+    diary.send(store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    model = mlflow.pyfunc.load_model(f"models:/{NAME}@{ALIAS}")
+    picture = (diary.run_dir / "model" / "example.png").read_bytes()
+    answer = model.predict(pd.DataFrame({"image": [picture]}))
+    assert len(answer) == 1 and 0 < answer["probability"][0] <= 1
+
+
+def test_what_is_sent_late_does_not_take_the_alias_from_a_later_champion(
+    store: Store, diary: Diary, output_dir: Path
+) -> None:
+    later = Diary(output_dir / "runs" / "second")
+    write_registered(diary)
+    write_registered(later)
+    crown(output_dir, later)
+    later.send(store)
+    diary.send(store)
+    assert sorted(versions(store)) == ["1", "2"]
+    found = client(store).get_model_version_by_alias(NAME, ALIAS)
+    assert found.run_id == store.find(later.run_id)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        *("log_model_artifacts", "create_registered_model", "create_model_version"),
+        "set_registered_model_alias",
+    ],
+)
+def test_what_cannot_be_sent_is_sent_later(
+    store: Store, diary: Diary, output_dir: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise ConnectionError("no route")
+
+    write_registered(diary)
+    crown(output_dir, diary)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, step, away)
+        with pytest.raises(ServerAway):  # tried again at the end, as in vain
+            diary.send(store)
+    run = run_of(store, diary.run_id)
+    assert run.info.status == "FINISHED" and not is_complete(diary.run_dir, None)
+    of_model = step == "log_model_artifacts"
+    assert ("the model 'model' cannot be sent yet: no route" in diary.warnings) == of_model
+    reason = "the model itself is not there yet" if of_model else "no route"
+    assert f"the registration 'model_card.md' cannot be sent yet: {reason}" in diary.warnings
+    assert versions(store) == ([] if step != "set_registered_model_alias" else ["1"])
+    assert diary.send(store).finished and is_complete(diary.run_dir, None)
+    the_model(store, diary)
+    assert versions(store) == ["1"]
+    assert str(client(store).get_model_version_by_alias(NAME, ALIAS).version) == "1"
+
+
+def test_a_long_card_is_cut_at_the_end_of_a_line(
+    store: Store, diary: Diary, output_dir: Path
+) -> None:
+    write_registered(diary, "# A card\n" + "a line of it\n" * 1000)
+    crown(output_dir, diary)
+    diary.send(store)
+    text = client(store).get_model_version(NAME, "1").description
+    assert len(text) <= LONGEST_DESCRIPTION
+    assert "a line of it\n\n[cut here: the whole card is model_card.md" in text

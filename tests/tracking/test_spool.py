@@ -27,7 +27,7 @@ def events(run_dir: Path, offset: int = 0) -> list[dict[str, Any]]:
 
 
 def start(spool: Spool, run_id: str = "a" * 32) -> None:
-    spool.start(
+    spool.begin(
         run_id=run_id, run_name="r", experiment="e", mirrored=True, target=None, tags={"k": "v"}
     )
 
@@ -41,6 +41,15 @@ def points(run_dir: Path) -> list[tuple[str, int, float]]:
     ]
 
 
+def writing(run_dir: Path, code: str) -> subprocess.Popen[str]:
+    """A process that does something with the open `spool` of a run folder."""
+    opened = (
+        "import os, sys, time\nfrom pathlib import Path\nfrom src.tracking.spool import Spool\n"
+        "spool = Spool(Path(sys.argv[1]))\n"
+    )
+    return python("-c", opened + code, str(run_dir), stdout=subprocess.PIPE)
+
+
 def test_each_event_is_one_line_and_comes_back(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with Spool(tmp_path) as spool:
@@ -50,19 +59,27 @@ def test_each_event_is_one_line_and_comes_back(tmp_path: Path) -> None:
         spool.metrics({"val/accuracy": 0.5}, step=1, timestamp_ms=7)
         spool.artifact(tmp_path / "a.txt", "texts")
         spool.dataset(name="digits", digest="d" * 64, source="/x", profile={"n": 5})
-        spool.finish("FAILED", "it broke", end_time_ms=9)
+        spool.model(tmp_path / "model", "abc")
+        spool.register(tmp_path / "a.txt", name="n", alias="a", data="d", digest="x")
+        spool.end("FAILED", "it broke", end_time_ms=9)
     lines = spool_path(tmp_path).read_bytes().splitlines()
     assert all(b'"check":"' in line for line in lines)
     read = [{k: v for k, v in json.loads(line).items() if k != "check"} for line in lines]
     assert read == events(tmp_path)
     assert [event["event"] for event in events(tmp_path)] == [
-        "start", "params", "tags", "metrics", "artifact", "dataset", "finish",
+        "start", "params", "tags", "metrics", "artifact", "dataset", "model", "registration",
+        "finish",
     ]  # fmt: skip
     assert events(tmp_path)[3:5] == [
         {"event": "metrics", "values": {"val/accuracy": 0.5}, "step": 1, "timestamp_ms": 7},
         {"event": "artifact", "path": "a.txt", "folder": "texts"},
     ]
     assert len(events(tmp_path)[5]["digest"]) == 36
+    about = {"name": "n", "alias": "a", "data": "d", "digest": "x", "run_id": "a" * 32}
+    assert events(tmp_path)[6:8] == [
+        {"event": "model", "path": "model", "digest": "abc", "name": "model"},
+        {"event": "registration", "path": "a.txt", **about},
+    ]
 
 
 @settings(max_examples=50, deadline=None)
@@ -105,7 +122,7 @@ def test_a_line_destroyed_by_a_power_cut_is_passed_over(tmp_path: Path) -> None:
     with spool_path(tmp_path).open("ab") as file:
         file.write(b"\0" * 50 + b"\n[1]\n")
     with Spool(tmp_path) as spool:
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     assert [event.get("event") for event in events(tmp_path)] == ["start", None, None, "finish"]
 
 
@@ -151,28 +168,28 @@ def test_bad_use_is_refused(tmp_path: Path) -> None:
     with Spool(tmp_path / "run") as spool:
         start(spool)
         with pytest.raises(ValueError, match="DONE"):
-            spool.finish("DONE")
+            spool.end("DONE")
         for folder in ("..", "a/../b", "/a", "a//b", "a/", "."):
             with pytest.raises(ValueError, match="no folder of artifacts"):
                 spool.artifact(tmp_path / "run" / "tracking", folder)
-        for outside in (tmp_path / "secret", tmp_path / "run" / ".." / "secret"):
-            with pytest.raises(ValueError, match="does not lie in the run folder"):
-                spool.artifact(outside)
-        with pytest.raises(ValueError, match="does not lie in the run folder"):
-            spool.artifact(tmp_path / "run" / "link")
+        about = {"name": "n", "alias": "a", "data": "d", "digest": "x"}
+        for outside in ("secret", "run/../secret", "run/link"):
+            for record in (
+                spool.artifact,
+                lambda path: spool.model(path, "abc"),
+                lambda path: spool.register(path, **about),
+            ):
+                with pytest.raises(ValueError, match="does not lie in the run folder"):
+                    record(tmp_path / outside)
         with pytest.raises(ValueError, match=r"holds the run a+, not b+"):
             start(spool, "b" * 32)
 
 
 def test_a_second_writer_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
-    writer = python(
-        "-c",
-        "import sys, time\nfrom pathlib import Path\nfrom src.tracking.spool import Spool\n"
-        "spool = Spool(Path(sys.argv[1]))\n"
+    writer = writing(
+        tmp_path,
         "for step in range(10**9):\n    spool.metrics({'loss': 1.0}, step)\n"
         "    if step == 100: print('ready', flush=True)\n",
-        str(tmp_path),
-        stdout=subprocess.PIPE,
     )
     assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
     with pytest.raises(ValueError, match="written by another process"):
@@ -187,16 +204,8 @@ def test_a_second_writer_is_refused_until_the_first_is_dead(tmp_path: Path) -> N
 
 def test_a_child_of_the_writer_does_not_keep_the_spool(tmp_path: Path) -> None:
     """DataLoader workers are forked, and may outlive a trainer that was killed."""
-    writer = python(
-        "-c",
-        "import os, sys, time\nfrom pathlib import Path\nfrom src.tracking.spool import Spool\n"
-        "spool = Spool(Path(sys.argv[1]))\n"
-        "child = os.fork()\n"
-        "if child: print(child, flush=True)\n"
-        "time.sleep(60)\n",
-        str(tmp_path),
-        stdout=subprocess.PIPE,
-    )
+    fork = "child = os.fork()\nif child: print(child, flush=True)\ntime.sleep(60)\n"
+    writer = writing(tmp_path, fork)
     assert writer.stdout is not None
     child = int(writer.stdout.readline())
     try:
@@ -255,7 +264,8 @@ def test_threads_share_a_spool(tmp_path: Path) -> None:
 
 def test_runs_are_found_wherever_they_lie_but_not_among_artifacts(tmp_path: Path) -> None:
     wanted = [tmp_path / "runs/a", tmp_path / "sweep", tmp_path / "sweep/trials/0001"]
-    for run_dir in [*wanted, tmp_path / "mlartifacts/x", tmp_path / ".hidden/y"]:
+    others = [tmp_path / name for name in ("mlartifacts/x", ".hidden/y", "runs/a/model/b")]
+    for run_dir in [*wanted, *others]:
         with Spool(run_dir) as spool:
             start(spool)
     (tmp_path / "runs" / "empty").mkdir()
@@ -268,21 +278,18 @@ def test_the_last_start_tells_where_a_run_goes(tmp_path: Path) -> None:
     with Spool(tmp_path) as spool:
         start(spool)
         spool.metrics({"x": 1.0}, 1)
-        spool.start(
+        spool.begin(
             run_id="a" * 32, run_name="r", experiment="e", mirrored=True, target="http://x", tags={}
         )
-        spool.finish("KILLED")
+        spool.end("KILLED")
     assert last_start(tmp_path)["target"] == "http://x"
 
 
 def test_reading_while_another_writes_never_shows_a_part(tmp_path: Path) -> None:
-    writer = python(
-        "-c",
-        "import sys\nfrom pathlib import Path\nfrom src.tracking.spool import Spool\n"
-        "with Spool(Path(sys.argv[1])) as spool:\n"
-        "    for step in range(3000):\n"
-        "        spool.metrics({f'metric{i}': i / 3 for i in range(30)}, step)\n",
-        str(tmp_path),
+    writer = writing(
+        tmp_path,
+        "for step in range(3000):\n"
+        "    spool.metrics({f'metric{i}': i / 3 for i in range(30)}, step)\n",
     )
     offset, steps = 0, []
     wait_until(spool_path(tmp_path).exists)
@@ -305,7 +312,7 @@ def test_a_run_never_ends_before_it_began_whatever_the_clock_is_set_to(
     monkeypatch.setattr(time, "time_ns", lambda: now - 86_400 * 10**9)
     with Spool(tmp_path) as spool:
         start(spool)
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     first, again, last = events(tmp_path)
     assert again["start_time_ms"] < first["start_time_ms"] <= last["end_time_ms"]
 
@@ -316,7 +323,7 @@ def test_a_flipped_byte_takes_its_line_out_with_a_word(
     with Spool(tmp_path) as spool:
         start(spool)
         spool.metrics({"val/accuracy": 0.9125}, step=1)
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     whole = events(tmp_path)
     path = spool_path(tmp_path)
     path.write_bytes(path.read_bytes().replace(b"0.9125", b"0.9135"))
@@ -334,12 +341,7 @@ def test_the_last_value_of_each_step_in_order(tmp_path: Path) -> None:
     found = read_history(tmp_path, ("val/accuracy", "val/loss", "val/none"))
     assert found["val/accuracy"] == ((1, 0.25), (2, 0.75), (3, math.inf))
     assert found["val/loss"] == ((2, 1.0),) and found["val/none"] == ()
-
-
-def test_a_torn_line_is_no_value_and_no_record_is_no_history(tmp_path: Path) -> None:
-    with Spool(tmp_path) as spool:
-        spool.metrics({"a": 1.0}, step=0)
     with spool_path(tmp_path).open("a") as file:
-        file.write('nonsense\n{"event": "metrics", "values": {"a": 2.0}, "st')
-    assert read_history(tmp_path, ("a",)) == {"a": ((0, 1.0),)}
+        file.write('nonsense\n{"event": "metrics", "values": {"val/loss": 2.0}, "st')
+    assert read_history(tmp_path, ("val/loss",)) == {"val/loss": ((2, 1.0),)}
     assert read_history(tmp_path / "nobody", ("a",)) == {"a": ()}

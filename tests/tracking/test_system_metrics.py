@@ -6,9 +6,9 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -19,49 +19,41 @@ from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
 from src.tracking.spool import Spool
 from src.tracking.system_metrics import PREFIX, SystemMonitor, SystemSampler
-from src.tracking.tracker import Tracker
 from tests.tracking.test_spool import points
+from tests.tracking.test_tracker import start
 
 
-class FakeNVML(types.ModuleType):
+class NVMLError(Exception):
+    pass
+
+
+def nvml(*, driver: bool = True) -> SimpleNamespace:
     """NVIDIA's management library on a machine with two GPUs, the second of which has no meter."""
 
-    class NVMLError(Exception):
-        pass
+    def start() -> None:
+        if not driver:
+            raise NVMLError("no driver")
 
-    def __init__(self, *, driver: bool = True) -> None:
-        super().__init__("pynvml")
-        self._driver = driver
-
-    def nvmlInit(self) -> None:
-        if not self._driver:
-            raise self.NVMLError("no driver")
-
-    def nvmlDeviceGetCount(self) -> int:
-        return 2
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        return index
-
-    def nvmlDeviceGetMemoryInfo(self, gpu: int) -> types.SimpleNamespace:
-        return types.SimpleNamespace(used=(gpu + 1) * 2_000_000_000, total=8_000_000_000)
-
-    def nvmlDeviceGetUtilizationRates(self, gpu: int) -> types.SimpleNamespace:
-        return types.SimpleNamespace(gpu=70 + gpu)
-
-    def nvmlDeviceGetPowerUsage(self, gpu: int) -> int:
+    def power(gpu: int) -> int:
         if gpu == 1:
-            raise self.NVMLError("not supported")
+            raise NVMLError("not supported")
         return 150_000
 
-    def nvmlDeviceGetEnforcedPowerLimit(self, gpu: int) -> int:
-        return 600_000
+    return SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlInit=start,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetMemoryInfo=lambda gpu: SimpleNamespace(used=(gpu + 1) * 2e9, total=8e9),
+        nvmlDeviceGetUtilizationRates=lambda gpu: SimpleNamespace(gpu=70 + gpu),
+        nvmlDeviceGetPowerUsage=power,
+        nvmlDeviceGetEnforcedPowerLimit=lambda gpu: 600_000,
+    )
 
 
 @pytest.fixture
-def gpus(monkeypatch: pytest.MonkeyPatch) -> FakeNVML:
-    module = FakeNVML()
-    monkeypatch.setitem(sys.modules, "pynvml", module)
+def gpus(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    monkeypatch.setitem(sys.modules, "pynvml", module := nvml())
     return module
 
 
@@ -78,7 +70,7 @@ def busy_child() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_the_keys_are_mlflows_own(
-    tmp_path: Path, gpus: FakeNVML, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, gpus: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlflow.system_metrics.metrics.gpu_monitor.pynvml", gpus, raising=False)
     expected: set[str] = set()
@@ -93,7 +85,7 @@ def test_the_keys_are_mlflows_own(
     assert expected <= ours
 
 
-def test_gpus_tell_what_they_know(tmp_path: Path, gpus: FakeNVML) -> None:
+def test_gpus_tell_what_they_know(tmp_path: Path, gpus: SimpleNamespace) -> None:
     values = SystemSampler(tmp_path).sample()
     assert {key: value for key, value in values.items() if "/gpu_" in key} == {
         "system/gpu_0_memory_usage_megabytes": 2000.0,
@@ -110,7 +102,7 @@ def test_gpus_tell_what_they_know(tmp_path: Path, gpus: FakeNVML) -> None:
 def test_a_machine_without_a_driver_has_no_gpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNVML(driver=False))
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(driver=False))
     assert not [key for key in SystemSampler(tmp_path).sample() if "gpu" in key]
 
 
@@ -162,36 +154,23 @@ def test_a_monitor_samples_off_the_callers_thread_until_it_is_stopped(tmp_path: 
     assert {name for _, name in taken} == {"system metrics"}
 
 
-def test_the_shortest_of_runs_has_a_sample(tmp_path: Path) -> None:
-    taken: list[int] = []
-    SystemMonitor(lambda values, step: taken.append(step), seconds=10, folder=tmp_path).stop()
-    assert taken == [0]
-
-
-def test_a_sample_that_fails_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[int] = []
-
+def test_the_shortest_of_runs_has_a_sample_and_one_that_fails_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(self: SystemSampler) -> dict[str, float]:
         raise OSError("no such file")
 
-    monkeypatch.setattr(SystemSampler, "sample", fails)
-    SystemMonitor(lambda values, step: taken.append(step), seconds=10, folder=tmp_path).stop()
-    assert taken == []
+    taken: list[int] = []
+    for _ in range(2):
+        SystemMonitor(lambda values, step: taken.append(step), seconds=10, folder=tmp_path).stop()
+        assert taken == [0]
+        monkeypatch.setattr(SystemSampler, "sample", fails)
 
 
 def test_a_resumed_run_counts_its_samples_on(tmp_path: Path) -> None:
-    run_dir = tmp_path / "runs" / "r"
     for _ in range(2):
-        tracker = Tracker.start(
-            run_dir,
-            output_dir=tmp_path,
-            uri=None,
-            experiment="e",
-            run_id="a" * 32,
-            run_name="r",
-            enabled=False,
-            system_metrics_seconds=10.0,
-        )
+        tracker = start(tmp_path, "a" * 32, enabled=False, system_metrics_seconds=10.0)
+        run_dir = tracker.run_dir
         tracker.metrics({"val/loss": 1.0}, step=40)
         tracker.finish("FINISHED")
     memory = [
@@ -199,8 +178,4 @@ def test_a_resumed_run_counts_its_samples_on(tmp_path: Path) -> None:
     ]
     assert memory == [0, 1]
     with Spool(run_dir) as spool:
-        assert (spool.next_step(PREFIX), spool.next_step("val/"), spool.next_step("no/")) == (
-            2,
-            41,
-            0,
-        )
+        assert [spool.next_step(key) for key in (PREFIX, "val/", "no/")] == [2, 41, 0]

@@ -63,7 +63,7 @@ def start(
     output_dir: Path, run_id: str, warn: Callable[[str], None] | None = None, **changes: Any
 ) -> Tracker:
     options: dict[str, Any] = {"uri": None, "experiment": "bakeoff", **changes}
-    run_dir = output_dir / "runs" / run_id[:6]
+    run_dir = options.pop("run_dir", output_dir / "runs" / run_id[:6])
     return Tracker.start(
         run_dir, output_dir=output_dir, run_id=run_id, run_name=run_dir.name, warn=warn, **options
     )
@@ -139,15 +139,7 @@ def test_a_folder_of_another_run_is_refused(output_dir: Path) -> None:
     first = start(output_dir, "a" * 32, enabled=False)
     first.finish("FINISHED")
     with pytest.raises(ConfigError, match="holds the run"):
-        Tracker.start(
-            first.run_dir,
-            output_dir=output_dir,
-            uri=None,
-            experiment="x",
-            run_id="b" * 32,
-            run_name="r",
-            enabled=False,
-        )
+        start(output_dir, "b" * 32, run_dir=first.run_dir, enabled=False)
     start(output_dir, "a" * 32, enabled=False).finish("FINISHED")
 
 

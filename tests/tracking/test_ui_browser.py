@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from src.tracking.mlflow_pages import CURVES
-from tests.tracking.diary import python
+from tests.tracking.diary import python, ui
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -86,38 +85,15 @@ def runs(outputs: Path) -> list[Trained]:
 
 @pytest.fixture(scope="module")
 def link(outputs: Path, runs: list[Trained]) -> Iterator[str]:
-    """The address that the UI prints; the UI ends with Ctrl-C as it should."""
+    """The address that the UI prints."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = ["-m", "src.tracking.ui", f"output_dir={outputs}", f"port={port}"]
-    process = python(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        lines = [process.stdout.readline(), process.stdout.readline()]
-        found = re.search(r"MLflow: (\S+)", lines[-1])
-        assert found is not None and f"http://127.0.0.1:{port}/" in found[1], lines
+    with ui(outputs, port) as line:
+        found = re.search(r"MLflow: (\S+)", line)
+        assert found is not None and f"http://127.0.0.1:{port}/" in found[1], line
         color(f"http://127.0.0.1:{port}", runs)
         yield found[1]
-    finally:
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 0 and err == ""
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-@pytest.fixture
-def picture(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
-    """Leaves what a page shows under a name, where `--pictures FOLDER` was given."""
-    folder: Path | None = request.config.getoption("--pictures")
-
-    def take(page: Page, name: str) -> None:
-        if folder is not None:
-            page.mouse.move(0, 0)  # a button under the pointer looks different
-            page.screenshot(path=folder / f"{name}.png")
-
-    return take
 
 
 def trained(outputs: Path, model: str) -> Trained:
@@ -156,24 +132,41 @@ def ask(site: str, what: str, **body: Any) -> dict[str, Any]:
     return found
 
 
-@contextmanager
-def visit(
-    browser: Browser, address: str, height: int, tmp_path: Path, visitor: str = _REGULAR
-) -> Iterator[Page]:
-    """A visitor's page; what it looked like if something fails."""
-    page = browser.new_page(viewport={"width": 1400, "height": height})
-    page.set_default_timeout(_PATIENCE_MS)
-    page.add_init_script(visitor)
-    try:
-        page.goto(address)
-        yield page
-    except BaseException as error:
-        picture = tmp_path / "page.png"
-        page.screenshot(path=picture, full_page=True)
-        error.add_note(f"{page.url} looked like {picture}")
-        raise
-    finally:
-        page.close()
+@dataclass
+class Visitor:
+    """Opens pages in a browser, and keeps what they show where `--pictures FOLDER` was given."""
+
+    browser: Browser
+    link: str
+    folder: Path
+    pictures: Path | None
+
+    @contextmanager
+    def visit(self, height: int, view: str = "", visitor: str = _REGULAR) -> Iterator[Page]:
+        """A visitor's page; what it looked like if something fails."""
+        page = self.browser.new_page(viewport={"width": 1400, "height": height})
+        page.set_default_timeout(_PATIENCE_MS)
+        page.add_init_script(visitor)
+        try:
+            page.goto(self.link + view)
+            yield page
+        except BaseException as error:
+            picture = self.folder / "page.png"
+            page.screenshot(path=picture, full_page=True)
+            error.add_note(f"{page.url} looked like {picture}")
+            raise
+        finally:
+            page.close()
+
+    def take(self, page: Page, name: str) -> None:
+        if self.pictures is not None:
+            page.mouse.move(0, 0)  # a button under the pointer looks different
+            page.screenshot(path=self.pictures / f"{name}.png")
+
+
+@pytest.fixture
+def visitor(browser: Browser, link: str, tmp_path: Path, request: pytest.FixtureRequest) -> Visitor:
+    return Visitor(browser, link, tmp_path, request.config.getoption("--pictures"))
 
 
 def close_notice(page: Page) -> None:
@@ -196,14 +189,8 @@ def wait_for_curves(page: Page) -> None:
         page.wait_for_timeout(500)
 
 
-def test_the_printed_link_lists_every_run_best_first(
-    browser: Browser,
-    link: str,
-    runs: list[Trained],
-    tmp_path: Path,
-    picture: Callable[[Page, str], None],
-) -> None:
-    with visit(browser, link, 520, tmp_path, _NEWCOMER) as page:
+def test_the_printed_link_lists_every_run_best_first(visitor: Visitor, runs: list[Trained]) -> None:
+    with visitor.visit(520, visitor=_NEWCOMER) as page:
         page.get_by_text("3 matching runs").wait_for()
         close_notice(page)
         for column in ("model.name", "val/accuracy", "test/accuracy", "optimizer.lr", "seed"):
@@ -212,32 +199,20 @@ def test_the_printed_link_lists_every_run_best_first(
         best_first = sorted(runs, key=lambda run: -run.metrics["val/accuracy"])
         names = page.get_by_role("link", name=re.compile(r"-digits-"))
         playwright_api.expect(names).to_have_text([run.name for run in best_first])
-        picture(page, "mlflow-runs")
+        visitor.take(page, "mlflow-runs")
 
 
-def test_a_run_shows_its_five_curves(
-    browser: Browser,
-    link: str,
-    runs: list[Trained],
-    tmp_path: Path,
-    picture: Callable[[Page, str], None],
-) -> None:
-    with visit(browser, link, 1130, tmp_path) as page:
+def test_a_run_shows_its_five_curves(visitor: Visitor, runs: list[Trained]) -> None:
+    with visitor.visit(1130) as page:
         page.get_by_role("link", name=runs[0].name).click()
         page.get_by_role("tab", name="Model metrics").click()
         page.get_by_placeholder("Search metric charts").fill(CURVES)
         wait_for_curves(page)
-        picture(page, "mlflow-run")
+        visitor.take(page, "mlflow-run")
 
 
-def test_a_run_shows_what_it_took_of_its_machine(
-    browser: Browser,
-    link: str,
-    runs: list[Trained],
-    tmp_path: Path,
-    picture: Callable[[Page, str], None],
-) -> None:
-    with visit(browser, link, 1130, tmp_path) as page:
+def test_a_run_shows_what_it_took_of_its_machine(visitor: Visitor, runs: list[Trained]) -> None:
+    with visitor.visit(1130) as page:
         page.get_by_role("link", name=runs[0].name).click()
         page.get_by_role("tab", name="System metrics").click()
         for name in ("cpu_utilization_percentage", "system_memory_usage_percentage"):
@@ -248,19 +223,13 @@ def test_a_run_shows_what_it_took_of_its_machine(
             assert path is not None and path.count("L") + path.count("C") >= 1  # two points or more
         page.get_by_placeholder("Search metric charts").fill("")
         playwright_api.expect(page.get_by_text("run_memory_usage_megabytes").first).to_be_visible()
-        picture(page, "mlflow-system")
+        visitor.take(page, "mlflow-system")
 
 
-def test_learning_curves_stand_side_by_side(
-    browser: Browser,
-    link: str,
-    runs: list[Trained],
-    tmp_path: Path,
-    picture: Callable[[Page, str], None],
-) -> None:
-    with visit(browser, f"{link}&compareRunsMode=CHART", 1130, tmp_path) as page:
+def test_learning_curves_stand_side_by_side(visitor: Visitor, runs: list[Trained]) -> None:
+    with visitor.visit(1130, "&compareRunsMode=CHART") as page:
         wait_for_curves(page)
-        picture(page, "mlflow-compare")
+        visitor.take(page, "mlflow-compare")
         colors = "lines => lines.map(line => getComputedStyle(line).stroke)"
         shown = page.locator(".js-plotly-plot").first.locator(".js-line").evaluate_all(colors)
         assert {shade for shade in shown if shade != "none"} == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 
+from benchmarks.faults import flip_bytes, own_cache
+from benchmarks.recorded_world import World
+from src import verify
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.finished import VerifySettings
@@ -21,14 +25,14 @@ from src.search.storage import Journal
 from src.storage.cache import Record, load_record, store_record
 from src.storage.digests import checked_json
 from src.tracking.spool import Spool, read_events, spool_path
-from src.verification.faults import Fault
+from src.verification.runs import Fault
 from src.verification.targets import verify_all
 from tests.data.pictures import opened, tree
 from tests.selection.comparison.runs import finished_run
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
 
 
@@ -50,11 +54,11 @@ def flip(file: Path, place: int) -> None:
 def sealed_run(output_dir: Path) -> RunFolder:
     folder = finished_run(output_dir, "mlp", 3)
     with Spool(folder.path) as spool:
-        spool.start(
+        spool.begin(
             run_id=folder.run_id, run_name="r", experiment="e", mirrored=False, target=None, tags={}
         )
         spool.metrics({"val/accuracy": 0.5}, 1)
-        spool.finish("FINISHED")
+        spool.end("FINISHED")
     seal(folder.path, run_id=folder.run_id, name=folder.name)
     return folder
 
@@ -198,3 +202,36 @@ def test_a_damaged_store_is_deleted_and_made_anew(tmp_path: Path) -> None:
         assert [fault.repaired for fault in found] == ([] if repaired is None else [repaired] * 2)
     again = opened(root, tmp_path / "cache", image_size=8)
     assert not again.from_cache and np.array_equal(again.images, before)
+
+
+def test_exit_codes_say_whether_all_is_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def code(*words: str) -> int:
+        place = [f"output_dir={tmp_path / 'out'}", f"cache_dir={tmp_path / 'cache'}"]
+        monkeypatch.setattr(sys, "argv", ["verify", *place, *words])
+        return verify.main()
+
+    folder = sealed_run(tmp_path / "out")
+    assert code() == 0
+    assert "checked 1 runs and 0 studies" in capsys.readouterr().out
+    assert code("run=nobody") == code("runs=1") == 2
+    flip(folder.path / "tracking" / "spool.jsonl", 30)
+    assert code() == 1 and "line 1 is damaged" in capsys.readouterr().out
+    assert code("repair=true") == 0 and "put aside" in capsys.readouterr().out
+    assert code() == 0
+    flip(folder.summary, 30)
+    capsys.readouterr()
+    assert code(f"run={folder.name}", "repair=true") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and lines[0].startswith(f"damaged  {folder.summary}: ")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_no_flipped_byte_gives_a_wrong_answer_silently(tmp_path: Path) -> None:
+    with own_cache(tmp_path / "cache"):
+        world = World.made(tmp_path)
+        tally = flip_bytes(world, 80, seed=3)
+    assert tally.wrong == tally.crashed == tally.unnamed == []
+    assert tally.counts["refused"] > 10 and tally.counts["said"] > 3

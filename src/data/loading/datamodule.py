@@ -25,7 +25,7 @@ from src.data.sources.source import Source
 from src.data.splitting.folds import assign_folds, hold_out
 from src.data.splitting.splits import Split, make_split
 from src.machine.parallel import available_cores
-from src.records.suspects import Suspect
+from src.records.pictures import Suspect
 from src.storage.cache import cache_folder
 
 __all__ = ["PictureData"]

@@ -12,7 +12,7 @@ from src.data.decoding.depth import range_remark
 from src.data.decoding.picture_store import PictureStore
 from src.data.quality.suspects import Examination
 from src.data.splitting.splits import PARTS, Split
-from src.records.suspects import Suspect
+from src.records.pictures import Suspect
 
 __all__ = ["remarks_on", "summary_lines"]
 

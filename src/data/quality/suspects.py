@@ -20,7 +20,7 @@ from src.data.quality.near_duplicates import NearPairs, burst_pairs, near_pairs
 from src.data.sources.source import Source
 from src.data.splitting.splits import PARTS, Split
 from src.machine.parallel import in_order
-from src.records.suspects import Suspect
+from src.records.pictures import Suspect
 from src.storage.cache import cached, key_of
 
 __all__ = ["Examination", "examine", "list_suspects"]

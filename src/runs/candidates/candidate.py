@@ -14,7 +14,7 @@ from src.config.metrics import further_metrics
 from src.data.loading.datamodule import PictureData
 from src.machine.interruption import Interruption
 from src.metrics.summary import evaluate, metric_key
-from src.records.class_maps import ClassMaps
+from src.records.pictures import ClassMaps
 from src.records.run import Predictions
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved

@@ -22,7 +22,7 @@ from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed
 from src.explain.grad_cam import find_map_layer, grad_cam
 from src.explain.score_maps import HasScoreMaps, class_maps
-from src.records.class_maps import ClassMaps
+from src.records.pictures import ClassMaps
 from src.runs import build
 from src.runs.build import feature_table
 from src.runs.candidates.candidate import Answers, FitContext, Fitted

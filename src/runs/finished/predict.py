@@ -22,8 +22,7 @@ from src.data.decoding.decode import PICTURE_ENDINGS, PictureError, thumbnail
 from src.data.sources.files import Listing
 from src.machine.disk import named_file, refusal
 from src.machine.text import csv_cell
-from src.records.class_maps import ClassMaps
-from src.records.guesses import Guess, GuessSample
+from src.records.pictures import ClassMaps, Guess, GuessSample
 from src.serving.predictor import DamagedModel, Labelled, Predictor
 from src.storage.files import replacing
 

@@ -155,7 +155,7 @@ def _searched(uri: str, settings: ComparisonSettings) -> list[Path]:
             f"MLflow at {without_password(uri)} does not answer ({error}): start it, or name the "
             "runs by folder (runs=[...]) or study (sweep=...)."
         ) from error
-    return [run.run_dir for run in reversed(known) if run.run_dir is not None]
+    return known[::-1]
 
 
 def _folder_of(noted: Path, output_dir: Path) -> Path | None:

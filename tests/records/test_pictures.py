@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.records.guesses import Guess, GuessSample
+from src.records.pictures import Guess, GuessSample, Suspect, write_suspects
 
 
 def sample_of(probabilities: list[float], limit: int = 30) -> GuessSample:
@@ -54,3 +57,19 @@ def test_a_few_are_the_least_certain_and_some_of_all_the_others(count: int, odd:
     if len(sample.others) == 30:
         drawn = [sample.others.index(guess) for guess in few if guess in sample.others]
         assert len(drawn) >= 12 and drawn[0] < 3 and drawn[-1] > 24
+
+
+def test_the_table_reads_back(tmp_path: Path) -> None:
+    suspects = [
+        Suspect("test", 7, 'a, "b"/ü.png', "cat", "near-duplicate", 0.98765, "dog", "c/d.png"),
+        Suspect("train", 1, None, "dog", "dark", 0.5),
+    ]
+    write_suspects(tmp_path / "suspects.csv", suspects)
+    with (tmp_path / "suspects.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "part", "index", "path", "label", "kind", "score", "suggested_label", "like",
+    ]  # fmt: skip
+    first = ["test", "7", 'a, "b"/ü.png', "cat", "near-duplicate", "0.9877", "dog", "c/d.png"]
+    assert list(rows[0].values()) == first
+    assert list(rows[1].values()) == ["train", "1", "", "dog", "dark", "0.5000", "", ""]

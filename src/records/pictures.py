@@ -1,25 +1,42 @@
-"""A small sample of any number of labelled pictures, for inspection."""
+"""Labelled pictures for inspection: a sample of guesses, suspects and class maps."""
 
 from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Guess", "GuessSample"]
+import numpy as np
+from numpy.typing import NDArray
+
+from src.machine.text import csv_text
+from src.storage.files import write_atomically
+
+__all__ = ["ClassMaps", "Guess", "GuessSample", "Suspect", "write_suspects"]
+
+_SUSPECT_COLUMNS = ("part", "index", "path", "label", "kind", "score", "suggested_label", "like")
+
+
+@dataclass(frozen=True)
+class ClassMaps:
+    """Maps of a trained model.
+
+    Attributes:
+        of: pictures (B, C, H, W) uint8 and classes (B, M) int64 to look for in each
+            -> (B, M, H, W) in [0, 1].
+        title: of the maps, and the meaning of bright places.
+    """
+
+    of: Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
+    title: str
 
 
 @dataclass(frozen=True, order=True)
 class Guess:
-    """A predicted label of a picture; sorts by probability, ascending.
-
-    Attributes:
-        probability: of the label, in [0, 1].
-        path: of the picture.
-        label: the class's name.
-    """
+    """A predicted label of a picture, with its probability in [0, 1], by which guesses sort."""
 
     probability: float
     path: str
@@ -83,3 +100,43 @@ def _keep_largest(heap: list[Any], item: Any, limit: int) -> None:
         heapq.heappush(heap, item)
     else:
         heapq.heappushpop(heap, item)
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A picture that should be inspected; it is used all the same.
+
+    Attributes:
+        part: "train", "val" or "test".
+        index: in the data set.
+        path: None where the pictures are no files.
+        label, suggested: names of its class and of a more plausible one; "" for none.
+        kind: what is suspicious about it.
+        score: in [0, 1], 1 the worst; comparable within a kind.
+        like: path or number of the picture that it is nearly equal to; "" for none.
+    """
+
+    part: str
+    index: int
+    path: str | None
+    label: str
+    kind: str
+    score: float
+    suggested: str = ""
+    like: str = ""
+
+
+def write_suspects(path: Path, suspects: Sequence[Suspect]) -> None:
+    """Write a CSV file with a line for each suspect, atomically.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    rows = (
+        (
+            *(s.part, s.index, s.path or "", s.label, s.kind),
+            *(f"{s.score:.4f}", s.suggested, s.like),
+        )
+        for s in suspects
+    )
+    write_atomically(path, csv_text(_SUSPECT_COLUMNS, rows))

@@ -1,0 +1,75 @@
+"""MLflow's environment variables say where a run goes and what it is called, in real processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from src.tracking.mlflow_store import Store
+from tests.tracking.diary import ENVIRONMENT, ROOT, client
+
+VARIABLES = {
+    "MLFLOW_TRACKING_URI": "http://work:5000",
+    "MLFLOW_EXPERIMENT_NAME": "ours, too",
+    "MLFLOW_RUN_NAME": "the first",
+}
+
+
+def run(entry: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"src.{entry}", *words],
+        env=ENVIRONMENT | variables,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("entry", ["train", "sweep"])
+def test_they_fill_what_nothing_else_sets(entry: str) -> None:
+    done = run(entry, "--cfg", "job", **VARIABLES)
+    assert done.stderr == (
+        "from MLflow's environment variables: "
+        "tracking.uri=http://work:5000 tracking.experiment=ours, too\n"
+    )
+    tracking = yaml.safe_load(done.stdout)["tracking"]
+    assert (tracking["uri"], tracking["experiment"]) == ("http://work:5000", "ours, too")
+    done = run(entry, "--cfg", "job", "tracking.uri=null", "tracking.experiment=mine", **VARIABLES)
+    tracking = yaml.safe_load(done.stdout)["tracking"]
+    assert (tracking["uri"], tracking["experiment"], done.stderr) == (None, "mine", "")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("MLFLOW_TRACKING_URI", "http://me:s3cret@work:5000", "set MLFLOW_TRACKING_USERNAME"),
+        ("MLFLOW_TRACKING_URI", "./mlruns", "it must be the address of a database or server"),
+        ("MLFLOW_EXPERIMENT_NAME", "x" * 501, "it must be a name of 1 to 500 characters"),
+        ("MLFLOW_RUN_NAME", "http://me:s3cret@work:5000", "it holds a password or token"),
+    ],
+)
+def test_what_no_setting_may_hold_is_refused(variable: str, value: str, said: str) -> None:
+    done = run("train", **{variable: value})
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"error: {variable}: ") and said in done.stderr
+    assert "s3cret" not in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_training_goes_where_they_say(tmp_path: Path) -> None:
+    uri, output_dir = f"sqlite:///{tmp_path}/elsewhere.db", f"output_dir={tmp_path / 'outputs'}"
+    words = ["model=mlp", "trainer.max_epochs=1", "trainer.progress=false", output_dir]
+    done = run("train", *words, **(VARIABLES | {"MLFLOW_TRACKING_URI": uri}))
+    assert done.returncode == 0, done.stderr
+    assert "the run is called the first" in done.stderr
+    run("tracking.replay", output_dir)  # where the run says, should its mirror have been too slow
+    assert not (tmp_path / "outputs" / "mlflow.db").exists()
+    mlflow = client(Store(uri))
+    ours = mlflow.get_experiment_by_name("ours, too")
+    (found,) = mlflow.search_runs([ours.experiment_id])
+    assert (found.info.run_name, found.info.status) == ("the first", "FINISHED")
