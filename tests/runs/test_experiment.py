@@ -25,7 +25,7 @@ from src.runs.seal import break_seal
 from src.training.task import ClassificationTask
 
 SMALL = [
-    *("model=mlp", "runtime=float32", "trainer.max_epochs=4"),
+    *("model=mlp", "runtime=float32", "trainer.max_epochs=4", "data.batch_size=128"),
     # To draw a run's pictures takes five times as long as its training.
     *("tracking=none", "trainer.progress=false", "tracking.figures=false"),
 ]

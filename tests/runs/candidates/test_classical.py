@@ -173,9 +173,10 @@ def test_wrong_settings_are_explained(words: list[str], part: str) -> None:
 
 
 def network(tmp_path: Path, *words: str) -> RunSummary:
-    small = ["model=cnn", "model.widths=[8,16]", "runtime=float32", "tracking=none"]
-    settings = [*small, "trainer.max_epochs=3", "trainer.progress=false", "evaluate_test=false"]
-    found = run_experiment(read_run_settings([*settings, f"output_dir={tmp_path}", *words]))
+    small = ["model=cnn", "model.widths=[8,16]", "runtime=float32", "trainer.max_epochs=3"]
+    quiet = ["tracking=none", "tracking.figures=false", "trainer.progress=false"]
+    settings = [*small, *quiet, "evaluate_test=false", f"output_dir={tmp_path}", *words]
+    found = run_experiment(read_run_settings(settings))
     assert found is not None
     return found
 
@@ -189,7 +190,7 @@ def test_an_own_network_describes_pictures_for_a_classifier(tmp_path: Path) -> N
 
 
 def test_a_network_that_has_seen_the_other_parts_is_refused(tmp_path: Path) -> None:
-    trained = network(tmp_path, "data.split_seed=1")
+    trained = network(tmp_path, "data.split_seed=1", "trainer.max_epochs=1")
     with pytest.raises(ConfigError, match="validated or tested on here: split both alike"):
         fit(tmp_path, "model=embedding", f"model.run={trained.run_id}")
     with pytest.raises(ConfigError, match=r"say data\.image_size=\[8,8\] data\.channels=1"):
