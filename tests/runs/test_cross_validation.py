@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
@@ -25,6 +24,7 @@ from src.runs.experiment import run_experiment
 from src.runs.folds import fold_means
 from src.runs.resume import read_resumed_settings
 from src.training.task import ClassificationTask
+from tests.data.pictures import tree
 
 SMALL = [
     *("model=mlp", "runtime=float32", "runtime.threads=1", "trainer.max_epochs=1"),
@@ -180,9 +180,9 @@ def test_hand_crafted_features_are_computed_once_for_all_folds(
     calls: list[int] = []
     original = features.described
 
-    def described(extractor, read, indices, workers):  # type: ignore[no-untyped-def]
+    def described(extractor, read, indices, workers, *late):  # type: ignore[no-untyped-def]
         calls.append(len(indices))
-        return original(extractor, read, indices, 1)
+        return original(extractor, read, indices, 1, *late)
 
     monkeypatch.setattr(features, "described", described)
     words = ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"]
@@ -193,20 +193,10 @@ def test_hand_crafted_features_are_computed_once_for_all_folds(
     assert len(said(whole).sample_ids) == calls[0]
 
 
-def folder_of_noise(path: Path, **classes: int) -> Path:
-    rng = np.random.default_rng(0)
-    for name, count in classes.items():
-        (path / name).mkdir(parents=True)
-        for i in range(count):
-            noise = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-            Image.fromarray(noise).save(path / name / f"x{i}.png")
-    return path
-
-
 def test_what_cannot_be_cross_validated_is_refused_before_there_is_a_folder(
     tmp_path: Path,
 ) -> None:
-    pictures = folder_of_noise(tmp_path / "pictures", cats=20, newts=6)
+    pictures = tree(tmp_path / "pictures", {"cats": 20, "newts": 6})
     words = ["data=folder", f"data.root={pictures}", "data.batch_size=8"]
     with pytest.raises(ConfigError, match=r"cv\.folds: .*8 folds, but only \d .*class 'newts'"):
         train(tmp_path / "out", *words, "cv.folds=8")
@@ -224,8 +214,8 @@ def test_what_cannot_be_cross_validated_is_refused_before_there_is_a_folder(
 
 
 def test_groups_stay_in_one_fold(tmp_path: Path) -> None:
-    pictures = folder_of_noise(tmp_path / "pictures", a=30, b=30)
-    names = [f"{label}/x{i}.png" for label in "ab" for i in range(30)]
+    pictures = tree(tmp_path / "pictures", {"a": 30, "b": 30})
+    names = [f"{'ab'[i // 30]}/{i:03d}.png" for i in range(60)]
     camera = [f"c{i % 9}" for i in range(60)]
     rows = [f"{name},{name[0]},{group}" for name, group in zip(names, camera, strict=True)]
     table = pictures / "pictures.csv"
@@ -250,9 +240,9 @@ def test_what_looks_at_the_held_out_fold_says_so(
 
 
 def test_one_that_goes_on_wants_its_own_pictures(tmp_path: Path) -> None:
-    pictures = folder_of_noise(tmp_path / "pictures", a=12, b=12)
+    pictures = tree(tmp_path / "pictures", {"a": 12, "b": 12})
     words = ["data=folder", f"data.root={pictures}", "data.batch_size=8", "cv.folds=2"]
     whole = train(tmp_path / "out", *words)
-    (pictures / "a" / "x3.png").unlink()
+    (pictures / "a" / "003.png").unlink()
     with pytest.raises(ConfigError, match="are others than those"):
         run_experiment(read_resumed_settings([f"resume={whole.run_dir}"]))

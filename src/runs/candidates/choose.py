@@ -105,7 +105,6 @@ class Preparation:
 
     Attributes:
         epochs: of a whole fit; 1 for candidates without epochs.
-        seconds_per_epoch: estimated.
         notes: sentences on how the settings were chosen.
     """
 

@@ -85,7 +85,6 @@ class NetworkChoice:
 
     Attributes:
         networks: timm's names; the features of several stand one after another.
-        notes: lines on how they were chosen.
         input_size: pixels of a side that they take pictures at; None for their native size.
         seconds: that describing all pictures takes, where it takes more than there is; else 0.
     """

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
 from src.data.decoding.decode import PictureFormat
 from src.runs.build import extractors
 from src.runs.build.data import build_data
+from tests.data.pictures import tree
 
 LITE = "tf_efficientnet_lite0"
 
@@ -21,25 +20,14 @@ LITE = "tf_efficientnet_lite0"
 def made(tmp_path_factory: pytest.TempPathFactory):
     """A set of ten pictures, and what gives the features of a network of some size for it."""
     folder = tmp_path_factory.mktemp("set")
-    for number in range(10):
-        path = folder / "pictures" / "ab"[number % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (48, 48, 3), np.uint8)
-        Image.fromarray(pixels).save(path)
-    words = [
-        "model=embedding",
-        "model.input_size=32",
-        "data=folder",
-        f"data.root={folder / 'pictures'}",
-        f"data.cache_dir={folder / 'cache'}",
-    ]
-    settings = compose_settings(RunSettings, words)
+    root = tree(folder / "pictures", {"a": 5, "b": 5}, height=48, width=48)
+    words = ["model=embedding", "model.input_size=32", "data=folder", f"data.root={root}"]
+    settings = compose_settings(RunSettings, [*words, f"data.cache_dir={folder / 'cache'}"])
     data = build_data(settings)
 
     def network(side: int):
-        return extractors.frozen_network(
-            settings, LITE, data, PictureFormat((side, side), 3, "squeeze")
-        )
+        wanted = PictureFormat((side, side), 3, "squeeze")
+        return extractors.frozen_network(settings, LITE, data, wanted)
 
     return network
 
