@@ -11,10 +11,10 @@ from unittest.mock import Mock
 import psutil
 import pytest
 
+from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
 from src.machine.failures import OutOfMemory
 from src.records.run import RunSummary
-from src.runs.resume_settings import read_run_settings
 from src.search.jobs import Ending, Job, NoReports, Note
 from src.search.loop import Pool
 from src.search.workers.local import LocalEngine
