@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from src.config.sweep import read_sweep_settings
+from optuna.pruners import NopPruner
+
 from src.records.trials import TrialRecord
 from src.search.loop import Observer
-from src.search.pruning import make_pruner
 from src.search.space import Family, StudySpec, parse_space
 from src.search.study import SweepStudy
 
@@ -26,9 +24,7 @@ _SPACE = {
 }
 
 
-def open_study(
-    folder: Path, sampler: str = "random", pruner: Literal["none", "median", "asha"] = "none"
-) -> SweepStudy:
+def open_study(folder: Path, sampler: str = "random") -> SweepStudy:
     """A study of two families with six keys each."""
     space = tuple(parse_space(_SPACE))
     families = [Family(name, (f"model={name}",), space, {}) for name in ("cnn", "mlp")]
@@ -40,7 +36,7 @@ def open_study(
         sampler=sampler,
         startup_trials=10,
         seed=0,
-        pruner=make_pruner(replace(read_sweep_settings([], "default").pruner, name=pruner), 5),
+        pruner=NopPruner(),
     )
     return SweepStudy(folder, spec)
 

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from src.records.trials import COMPLETE, FAILED, PRUNED, TrialRecord
+from src.records.trials import FAILED, RUNNING, TrialRecord
 from src.search.jobs import Ending, Job, Report
 from src.search.loop import JobLoop, Observer, Pool, TooManyFailures
 from src.search.study import SweepStudy
@@ -19,7 +19,6 @@ _ACCOUNT_SECONDS = 10.0
 # Enough to distinguish a faulty sweep from bad luck.
 _ENOUGH_TRIALS = 10
 _ALL_FAILED = 3
-_ENDED = (COMPLETE, PRUNED, FAILED)
 
 
 class Driver(JobLoop[int]):
@@ -70,17 +69,14 @@ class Driver(JobLoop[int]):
         self._began = self._noted_at = time.monotonic()
 
     def race(self) -> bool:
-        """Run trials until the budget is spent, from where an earlier driver ended.
-
-        Returns:
-            whether it is spent; False after an interruption.
+        """Go on until the budget is spent; return whether it is, False after an interruption.
 
         Raises:
             TooManyFailures, WorkersFail: the sweep cannot go on.
         """
         for trial in self._study.trials():
             self._epochs += trial.epochs
-            if trial.state in _ENDED:
+            if trial.state != RUNNING:
                 self._counts[trial.state] += 1
         # Trials whose first metric is known at their end alone have no curves to count.
         self._epochs = max(self._epochs, int(self._study.recall("epochs") or 0))

@@ -151,10 +151,8 @@ class Engine(Protocol):
     def messages(self, seconds: float) -> Iterator[tuple[int, Message | str]]:
         """Yield slots with what their workers sent, waiting at most this long for the first.
 
-        In place of a message comes how a worker ended; its slot then has none.
-
-        Raises:
-            WorkersFail: no worker can be started any more.
+        In place of a message comes how a worker ended; its slot then has none. WorkersFail if none
+        can be started any more.
         """
 
     def stop(self, slot: int) -> str:

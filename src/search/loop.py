@@ -121,9 +121,8 @@ class Pool:
     def events(self, seconds: float) -> Iterator[Event]:
         """Yield what workers sent, waiting at most this long for the first message.
 
-        Raises:
-            WorkersFail: a slot's workers die again and again before they are ready, or none can
-                start any more.
+        WorkersFail if a slot's workers die again and again before they are ready, or none can start
+        any more.
         """
         for slot, message in self._engine.messages(seconds):
             match message:
@@ -184,8 +183,8 @@ class JobLoop(ABC, Generic[K]):
     """Runs jobs in the free slots of a pool. Races, finals and single jobs are its subclasses.
 
     A subclass gives jobs, each known by a key, and keeps what comes of them. A job that is lost
-    with its worker, or ends as interrupted by itself, or that names what to do
-    differently, is tried once more. Everything happens on the thread that calls `run_jobs`.
+    with its worker, ends as interrupted by itself, or names what to do differently, is tried once
+    more. Everything happens on the thread that calls `run_jobs`.
 
     Args:
         pool: started; without other jobs.

@@ -1,8 +1,7 @@
-"""A study's pages in optuna-dashboard, read-only.
+"""A study's pages in optuna-dashboard, read-only: the driver is the only writer of a study.
 
-The dashboard can also rename and delete studies, and end trials. The driver is the only writer of a
-study, so here it may not; and it answers to this machine's own names alone, or a page elsewhere
-could read the study through its visitor's browser (DNS rebinding).
+They answer to this machine's own names alone, or a page elsewhere could read the study through its
+visitor's browser (DNS rebinding).
 """
 
 from __future__ import annotations

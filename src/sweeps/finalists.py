@@ -41,7 +41,6 @@ class Finals(JobLoop[tuple[int, int]]):
     with that one. A training is known by (trial, seed).
 
     Args:
-        jobs: of the sweep.
         pool, observers, interrupted: see `JobLoop`.
         show, check: see `Preparation`.
         seconds_left: of the sweep's budget; None for no limit. Fewer finalists, or fewer seeds, are

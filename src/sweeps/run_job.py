@@ -197,10 +197,10 @@ class TrialRunner:
     def _pictures(self, settings: RunSettings) -> PictureData:
         """Return the pictures of these settings: those of an earlier job if they are the same.
 
-        Candidates of several sizes take turns, so that the last few sets stay open, mapped and not
-        read. A single fold divides the pictures for itself.
+        As candidates of several sizes take turns, the last few sets stay open, mapped and not read.
         """
         plain = {k: v for k, v in to_plain(settings.data).items() if k != "batch_size"}
+        # A single fold divides the pictures for itself.
         fold = to_plain(settings.cv) if settings.cv.fold is not None else None
         side = build.native_side(settings.model) if settings.data.image_size is None else None
         key = json.dumps([plain, fold, side], sort_keys=True)

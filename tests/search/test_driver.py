@@ -101,6 +101,7 @@ def test_a_race_ends_with_its_trials_and_goes_on_with_a_larger_number(
 ) -> None:
     assert race(lambda trial: {"overrides": [f"n={trial.number}"]}, trials=5)
     assert sorted(trial.number for trial in watch.ends) == [0, 1, 2, 3, 4]
+    assert {best.number for best in watch.bests if best is not None} == {watch.ends[0].number}
     assert race(lambda trial: {}, trials=5) and len(watch.ends) == 5
     assert race(lambda trial: {}, trials=7)
     found = records(tmp_path)
@@ -108,7 +109,6 @@ def test_a_race_ends_with_its_trials_and_goes_on_with_a_larger_number(
     assert [trial.overrides for trial in found[:5]] == [(f"n={n}",) for n in range(5)]
     assert found[0].curve == ((1, 0.5), (2, 1.0), (3, 1.5), (4, 2.0))
     assert found[0].objectives == (0.5,) and found[0].figures["other"] == 1.0
-    assert {best.number for best in watch.bests if best is not None} == {watch.ends[0].number}
     assert watch.left == "0 trials left"
 
 

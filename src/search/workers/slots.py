@@ -27,10 +27,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Share:
-    """So many slots of a cluster, with threads for each process of a trial.
-
-    Ray reserves `cpus` and `gpus`, possibly fractions, for each slot.
-    """
+    """So many slots with threads each, for which Ray reserves CPUs and GPUs, maybe fractions."""
 
     count: int
     threads: int

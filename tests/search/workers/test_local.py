@@ -21,7 +21,11 @@ ROOT = Path(__file__).resolve().parents[3]
 _DRIVER = """
 import sys, time
 from pathlib import Path
-from tests.search.workers.test_local import *
+from src.search.jobs import Job
+from src.search.loop import Pool
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import Slot
+from tests.search.workers.pools import RUNNER, begun, wait_free
 
 pool = Pool(LocalEngine([Slot(None, 1)] * 2, RUNNER, Path(sys.argv[1])))
 pool.start()
