@@ -73,7 +73,7 @@ def workers(process: Command) -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process(process.pid).children()
-        if "src.search.workers.process" in child.cmdline()
+        if "src.search.workers.local" in child.cmdline()
     ]
 
 
