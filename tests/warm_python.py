@@ -20,7 +20,7 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 _IMPORTED = (
@@ -33,39 +33,92 @@ _IMPORTED = (
 _MOST_BYTES = 1 << 20
 
 
+class Command:
+    """A module that runs in a process and process group of its own.
+
+    It has what the tests use of `subprocess.Popen`, without time limits: those are pytest's.
+    """
+
+    def __init__(self, python: WarmPython, pid: int, out: IO[bytes], err: IO[bytes]) -> None:
+        self._python = python
+        self._out = out
+        self._err = err
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self, block: bool = False) -> int | None:
+        """Return its exit code, or None while it runs."""
+        if self.returncode is None:
+            code = self._python.ask({"pid": self.pid, "block": block})
+            self.returncode = int(code) if code else None
+        return self.returncode
+
+    def wait(self) -> int:
+        self.poll(block=True)
+        assert self.returncode is not None
+        return self.returncode
+
+    def communicate(self) -> tuple[str, str]:
+        """Return what it printed until it ended."""
+        self.wait()
+        return _text(self._out), _text(self._err)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 class WarmPython:
-    """Runs modules of the project one after another, each in a process of its own."""
+    """Runs modules of the project, each in a process of its own."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._server: subprocess.Popen[bytes] | None = None
 
+    def begin(
+        self, module: str, words: Sequence[str], environment: Mapping[str, str], place: Path = ROOT
+    ) -> Command:
+        """Start `python -m module words` in a folder."""
+        asked: dict[str, Any] = {"module": module, "words": list(words), "place": str(place)}
+        asked["environment"] = dict(environment)
+        # They are the command's as long as it is looked at.
+        out, err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115
+        pid = int(self.ask(asked, out.fileno(), err.fileno()))
+        return Command(self, pid, out, err)
+
     def run(
-        self, module: str, words: Sequence[str], environment: Mapping[str, str]
+        self, module: str, words: Sequence[str], environment: Mapping[str, str], place: Path = ROOT
     ) -> subprocess.CompletedProcess[str]:
-        """Return what `python -m module words` in the checkout gives."""
+        """Return what `python -m module words` in a folder gives."""
+        begun = self.begin(module, words, environment, place)
+        try:
+            out, err = begun.communicate()
+        except BaseException:  # as when the test took too long
+            os.killpg(begun.pid, signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess([module, *words], begun.wait(), out, err)
+
+    def ask(self, message: Mapping[str, object], *files: int) -> str:
+        """Send the server a message and return its answer."""
         line = self._connected()
-        asked = {"module": module, "words": list(words), "environment": dict(environment)}
-        pid = None
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            try:
-                files = [out.fileno(), err.fileno()]
-                socket.send_fds(line, [json.dumps(asked).encode()], files)
-                pid = int(line.recv(_MOST_BYTES))
-                code = int(line.recv(_MOST_BYTES))
-            except BaseException:  # as when the test took too long
-                if pid is not None:
-                    os.kill(pid, signal.SIGKILL)
-                # Its exit code would be taken for that of the next command.
-                self.close()
-                raise
-            command = [sys.executable, "-m", module, *words]
-            return subprocess.CompletedProcess(command, code, _text(out), _text(err))
+        try:
+            socket.send_fds(line, [json.dumps(message).encode()], files)
+            return line.recv(_MOST_BYTES).decode().strip()
+        except BaseException:  # the answer would be taken for that to the next message
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the server."""
         if self._socket is not None and self._server is not None:
             self._socket.close()
+            self._server.kill()
             self._server.wait()
         self._socket = None
 
@@ -83,9 +136,9 @@ class WarmPython:
         return self._socket
 
 
-def _text(file: Any) -> str:
+def _text(file: IO[bytes]) -> str:
     file.seek(0)
-    return str(file.read().decode("utf-8", "backslashreplace"))
+    return file.read().decode("utf-8", "backslashreplace")
 
 
 def _serve(line: socket.socket) -> dict[str, Any]:
@@ -94,20 +147,24 @@ def _serve(line: socket.socket) -> dict[str, Any]:
         message, files, _, _ = socket.recv_fds(line, _MOST_BYTES, 2)
         if not message:
             os._exit(0)
+        asked: dict[str, Any] = json.loads(message)
+        if "pid" in asked:
+            ended, status = os.waitpid(asked["pid"], 0 if asked["block"] else os.WNOHANG)
+            line.send(str(os.waitstatus_to_exitcode(status) if ended else " ").encode())
+            continue
         pid = os.fork()
         if pid == 0:
             line.close()
+            os.setsid()
             with open(os.devnull) as nothing:
                 os.dup2(nothing.fileno(), 0)
             for file, number in zip(files, (1, 2), strict=True):
                 os.dup2(file, number)
                 os.close(file)
-            return dict(json.loads(message))
+            return asked
         for file in files:
             os.close(file)
         line.send(str(pid).encode())
-        _, status = os.waitpid(pid, 0)
-        line.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
 def _main() -> None:
@@ -118,6 +175,7 @@ def _main() -> None:
     gc.freeze()
     asked = _serve(socket.socket(fileno=int(sys.argv[1])))
     gc.enable()
+    os.chdir(asked["place"])
     os.environ.clear()
     os.environ.update(asked["environment"])
     sys.argv[:] = [asked["module"], *asked["words"]]

@@ -16,7 +16,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.warm_python import ROOT, Command
+
 Found = TypeVar("Found")
 
 
@@ -31,7 +32,7 @@ def complete(
 
 def wait_until(
     moment: Callable[[], Found],
-    process: subprocess.Popen[str],
+    process: Command | subprocess.Popen[str],
     pause: float = 0.001,
     seconds: float = 400,
 ) -> Found:
@@ -45,7 +46,7 @@ def wait_until(
     return found
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: Command | subprocess.Popen[str]) -> None:
     """End a process and its whole group by SIGKILL."""
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL

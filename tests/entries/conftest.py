@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.entries.commands import ROOT
-from tests.warm_python import WarmPython
+from tests.warm_python import Command, WarmPython
 
 # Enough for the default recipe, whose averaged weights need some steps.
 EPOCHS = 5
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Begin = Callable[..., "subprocess.Popen[str]"]
+Begin = Callable[..., Command]
 Train = Callable[..., Path]
 
 
@@ -53,28 +52,19 @@ def train(run: Run) -> Train:
 
 
 @pytest.fixture
-def begin(environment: dict[str, str]) -> Iterator[Begin]:
+def begin(environment: dict[str, str], warm_python: WarmPython) -> Iterator[Begin]:
     """`begin("src.train", "seed=1")` does not wait; its process group ends with the test."""
-    begun: list[subprocess.Popen[str]] = []
+    begun: list[Command] = []
 
-    def typed(module: str, *words: str, **variables: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *words],
-            cwd=ROOT,
-            env=environment | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        begun.append(process)
-        return process
+    def typed(module: str, *words: str, **variables: str) -> Command:
+        begun.append(warm_python.begin(module, words, environment | variables))
+        return begun[-1]
 
     yield typed
-    for process in begun:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    for command in begun:
+        if command.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(command.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

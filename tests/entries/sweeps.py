@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
 from tests.entries.commands import wait_until
+from tests.warm_python import Command
 
 STUDY = "s"
 # One small family, trials of a second, nothing measured that need not be.
@@ -45,7 +45,7 @@ def states(output_dir: Path) -> list[str]:
 
 
 def wait_for(
-    moment: Callable[[list[FrozenTrial]], bool], output_dir: Path, process: subprocess.Popen[str]
+    moment: Callable[[list[FrozenTrial]], bool], output_dir: Path, process: Command
 ) -> list[FrozenTrial]:
     """The trials, as soon as `moment(trials)` is true."""
 
@@ -69,7 +69,7 @@ def trains(number: int, epochs: int = 1) -> Callable[[list[FrozenTrial]], bool]:
     return moment
 
 
-def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def workers(process: Command) -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process(process.pid).children()
@@ -77,7 +77,7 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     ]
 
 
-def worker_of(process: subprocess.Popen[str], run_dir: str) -> psutil.Process:
+def worker_of(process: Command, run_dir: str) -> psutil.Process:
     """The worker that writes this run's folder."""
     for worker in workers(process):
         if any(file.path.startswith(f"{run_dir}/") for file in worker.open_files()):

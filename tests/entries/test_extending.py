@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.entries.conftest import Run
 from tests.warm_python import WarmPython
 
 EXAMPLES = ROOT / "docs" / "extending"
+Start = Callable[..., "subprocess.CompletedProcess[str]"]
 QUIET = ("tracking=none", "trainer.max_epochs=1", "runtime=float32")
 
 
@@ -32,9 +34,17 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLES, tmp_path / "my plugins"))
 
 
-def start(place: Path, entry: str, *words: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def start(warm_python: WarmPython) -> Start:
+    """`start(place, "train", "seed=1")` types `python -m src.train seed=1` in a folder."""
     environment = os.environ | import_environment()
-    return complete([sys.executable, "-m", f"src.{entry}", *words], environment, cwd=place)
+
+    def typed(
+        place: Path, entry: str, *words: str, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        return warm_python.run(f"src.{entry}", words, environment | variables, place)
+
+    return typed
 
 
 def summary_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -45,12 +55,12 @@ def summary_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("by_variable", [False, True])
 def test_its_keys_are_typed_and_have_defaults(
-    warm_python: WarmPython, environment: dict[str, str], folder: Path, by_variable: bool
+    start: Start, folder: Path, by_variable: bool
 ) -> None:
     named = [] if by_variable else [f"plugins={folder}"]
-    variables = {"BAKEOFF_PLUGINS": str(folder)} if by_variable else {}
     words = [*named, "model=mixer", "augment=inverting", "--cfg", "job"]
-    done = warm_python.run("src.train", words, environment | variables)
+    variables = {"BAKEOFF_PLUGINS": str(folder)} if by_variable else {}
+    done = start(folder.parent, "train", *words, **variables)
     assert done.returncode == 0, done.stderr
     plain = yaml.safe_load(done.stdout)
     assert plain["model"]["width"] == 64 and plain["model"]["frozen_stages"] == 0
@@ -73,7 +83,9 @@ def test_a_wrong_value_is_named(run: Run, folder: Path, words: list[str], parts:
 
 def test_what_is_not_named_is_not_imported(folder: Path) -> None:
     (folder / "mixer.py").write_text("raise SystemExit('imported')\n")
-    done = start(folder, "train", "model=mixer")  # not even where the command runs
+    # Not even where the command runs.
+    command, environment = [sys.executable, "-m", "src.train"], os.environ | import_environment()
+    done = complete([*command, "model=mixer"], environment, cwd=folder)
     assert done.returncode == 2 and "imported" not in done.stderr
     assert "it must be one of cnn" in done.stderr
 
@@ -115,7 +127,7 @@ def test_a_file_named_as_another_module_is_refused(run: Run, folder: Path) -> No
 
 @pytest.mark.slow
 def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
-    folder: Path, tmp_path: Path
+    start: Start, folder: Path, tmp_path: Path
 ) -> None:
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
@@ -155,7 +167,9 @@ def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
 
 
 @pytest.mark.slow
-def test_a_descriptor_and_a_classifier_of_ones_own(folder: Path, tmp_path: Path) -> None:
+def test_a_descriptor_and_a_classifier_of_ones_own(
+    start: Start, folder: Path, tmp_path: Path
+) -> None:
     out = f"output_dir={tmp_path}/out"
     words = ("model=projections", "model.projections.bins=6", "tracking=none", out)
     summary = summary_of(start(tmp_path, "train", f"plugins={folder}", *words))
@@ -167,7 +181,7 @@ def test_a_descriptor_and_a_classifier_of_ones_own(folder: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_sweep_races_over_them(folder: Path, tmp_path: Path) -> None:
+def test_a_sweep_races_over_them(start: Start, folder: Path, tmp_path: Path) -> None:
     words = (
         "families=[mixer,projections]",
         "budget.trials=4",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from tests.entries.commands import is_a_speed, kill, rows, summary_of, wait_until
 from tests.entries.conftest import Begin, Run, Train
+from tests.warm_python import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # Dropout, augmentation and averaged weights: everything that has a state or draws.
@@ -32,7 +32,7 @@ def whole(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("whole"), *WORDS)
 
 
-def wait_for(moment: Moment, output_dir: Path, process: subprocess.Popen[str]) -> Path:
+def wait_for(moment: Moment, output_dir: Path, process: Command) -> Path:
     """The run's folder, as soon as `moment(folder)` is true."""
     runs = output_dir / "runs"
     return wait_until(lambda: next(filter(moment, runs.glob("*")), None), process, pause=0.0005)
@@ -132,7 +132,7 @@ def test_who_asks_to_stop_gets_a_run_that_goes_on(
     process = begin("src.train", *WORDS, f"output_dir={tmp_path}")
     folder = wait_for(is_in_the_middle, tmp_path, process)
     os.killpg(process.pid, signum)
-    _, error = process.communicate(timeout=100)
+    _, error = process.communicate()
     assert process.returncode == 128 + signum
     assert "Traceback" not in error
     assert f"go on with: python -m src.train resume={folder}" in error

@@ -42,11 +42,6 @@ from tests.entries.conftest import Run
         ("export run=RUN batch_sizes=[]", ["at least one size"]),
         ("export run=RUN batch_sizes=[0]", ["at least 1"]),
         ("export run=nobody", ["there is no run 'nobody'"]),
-        ("compare 'filter=no such thing' output_dir=OUTPUTS", ["filter is 'no such thing': "]),
-        (
-            "compare 'experiment=no such' output_dir=OUTPUTS",
-            ["experiment is 'no such': there is none in MLflow but"],
-        ),
         ("compare sweep=none output_dir=OUTPUTS", ["sweep is 'none': there is no "]),
         ("compare part=train", ["part is 'train': it must be one of val, test"]),
         ("select", ["no finished run"]),

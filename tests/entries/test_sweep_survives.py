@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from optuna.trial import FrozenTrial
 from tests.entries.commands import mlflow_runs
 from tests.entries.conftest import Begin, Run
 from tests.entries.sweeps import WORDS, folder, gone, trials, wait_for
+from tests.warm_python import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 # One after another, so that what is proposed depends on nothing but what was before.
@@ -30,11 +30,11 @@ STEADY = [
 _SECONDS_AFTER_SIGKILL = 60.0
 
 
-def _kill_driver(sweep: subprocess.Popen[str]) -> None:
+def _kill_driver(sweep: Command) -> None:
     sweep.kill()
 
 
-def _kill_all(sweep: subprocess.Popen[str]) -> None:
+def _kill_all(sweep: Command) -> None:
     processes = [psutil.Process(sweep.pid), *psutil.Process(sweep.pid).children(recursive=True)]
     for process in processes:  # nobody is left to notice anything
         process.suspend()
@@ -42,21 +42,21 @@ def _kill_all(sweep: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def _terminate(sweep: subprocess.Popen[str]) -> None:
+def _terminate(sweep: Command) -> None:
     sweep.terminate()
 
 
-def _insist(sweep: subprocess.Popen[str]) -> None:
+def _insist(sweep: Command) -> None:
     sweep.send_signal(signal.SIGINT)
     time.sleep(0.1)
     sweep.send_signal(signal.SIGINT)
 
 
-def _close_terminal(sweep: subprocess.Popen[str]) -> None:
+def _close_terminal(sweep: Command) -> None:
     os.killpg(sweep.pid, signal.SIGHUP)
 
 
-_WAYS: list[tuple[Callable[[subprocess.Popen[str]], None], int]] = [
+_WAYS: list[tuple[Callable[[Command], None], int]] = [
     (_kill_driver, -signal.SIGKILL),
     (_terminate, 128 + signal.SIGTERM),
     (_insist, 128 + signal.SIGINT),
@@ -78,7 +78,7 @@ def test_stopped_five_times_it_has_the_same_trials_and_the_same_winner(
         children = [child.pid for child in psutil.Process(sweep.pid).children(recursive=True)]
         assert len(children) >= 2, "a worker and the mirror"
         stop(sweep)
-        _, error = sweep.communicate(timeout=200)
+        _, error = sweep.communicate()
         ended = time.monotonic()
         assert sweep.returncode == code, (stop.__name__, error)
         assert "Traceback" not in error, error

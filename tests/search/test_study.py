@@ -113,7 +113,7 @@ def test_trials_go_on_where_they_were_left(tmp_path: Path, kind: str) -> None:
         assert study.trial(1).reason == "too large" and study.trial(2).reason == "behind"
 
 
-@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+@pytest.mark.parametrize("kind", ["journal", pytest.param("sqlite", marks=pytest.mark.slow)])
 def test_a_killed_driver_loses_nothing_and_leaves_no_number_out(
     tmp_path: Path, start: Start, kind: str
 ) -> None:

@@ -160,6 +160,7 @@ def test_a_server_that_is_away_costs_a_warning_and_nothing_else(output_dir: Path
     assert "Traceback" not in (run_dir / "tracking" / "mirror.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_training_is_killed_in_mlflow_and_its_mirror_ends(
     output_dir: Path, store: Store
 ) -> None:
