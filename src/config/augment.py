@@ -23,7 +23,7 @@ def _rising(value: list[float]) -> str | None:
 
 @dataclass(frozen=True)
 class AugmentSettings(Settings):
-    """The arguments of `src.data.augmentation.augment.Augment`; 0 turns an operation off."""
+    """What `src.data.augmentation.augment.Augment` does; 0 turns an operation off."""
 
     flip: bool | None = setting(
         "mirror every other picture left and right; null: as the data set says is harmless",
@@ -33,10 +33,12 @@ class AugmentSettings(Settings):
         "largest shift as a fraction of the side, rounded down to whole pixels",
         at_least=0,
         at_most=0.5,
+        default=0.0,
     )
     padding: str = setting(
         "what comes in at the edges of a moved, turned or shrunk picture",
         options=("zero", "reflect"),
+        default="zero",
     )
     warp_probability: float = setting(
         "share of pictures that are turned and zoomed", at_least=0, at_most=1, default=0.0
@@ -97,13 +99,17 @@ class AugmentSettings(Settings):
         default=0.0,
     )
     erase_probability: float = setting(
-        "share of pictures in which a rectangle is painted over", at_least=0, at_most=1
+        "share of pictures in which a rectangle is painted over",
+        at_least=0,
+        at_most=1,
+        default=0.0,
     )
     erase_area: list[float] = setting(
         "smallest and largest area painted over, as a fraction of the picture",
         above=0,
         at_most=1,
         check=_rising,
+        default=[0.02, 0.33],
     )
     mix_probability: float = setting(
         "share of batches that are mixed (mixup or cutmix)", at_least=0, at_most=1, default=0.0

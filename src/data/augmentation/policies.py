@@ -20,7 +20,7 @@ from torch import Tensor
 from src.data.augmentation import affine, photometric
 from src.data.augmentation.transforms import change_chosen_
 
-__all__ = ["LARGEST_MAGNITUDE", "OPERATIONS", "POLICIES", "Policy", "Step"]
+__all__ = ["OPERATIONS", "Policy", "Step"]
 
 # What a draw stands for. Append only: an operation that moves changes every run.
 OPERATIONS = (
@@ -28,9 +28,8 @@ OPERATIONS = (
     *("brightness", "saturation", "contrast", "sharpness"),
     *("posterize", "solarize", "autocontrast", "equalize"),
 )
-POLICIES = ("none", "trivial", "rand")
 # Magnitudes are whole numbers from 0 to 30 in both papers.
-LARGEST_MAGNITUDE = 30
+_LARGEST_MAGNITUDE = 30
 _GEOMETRIC = (OPERATIONS.index("shear_x"), OPERATIONS.index("rotate"))
 # Draws of a step: which operation, how strong, in which direction.
 _DRAWS = 3
@@ -88,7 +87,7 @@ class Policy:
     def __init__(self, name: str, operations: int, magnitude: float) -> None:
         self._ranges = _RANGES[name]
         self._steps = operations if name == "rand" else 1
-        self._level = magnitude / LARGEST_MAGNITUDE if name == "rand" else None
+        self._level = magnitude / _LARGEST_MAGNITUDE if name == "rand" else None
 
     @property
     def streams(self) -> int:
@@ -101,7 +100,7 @@ class Policy:
 
     def _step(self, kind: Tensor, level: Tensor, sign: Tensor) -> Step:
         if self._level is None:
-            levels = (level * (LARGEST_MAGNITUDE + 1)).floor() / LARGEST_MAGNITUDE
+            levels = (level * (_LARGEST_MAGNITUDE + 1)).floor() / _LARGEST_MAGNITUDE
         else:
             levels = torch.full_like(level, self._level)
         return Step((kind * len(OPERATIONS)).long(), levels, torch.where(sign < 0.5, 1.0, -1.0))

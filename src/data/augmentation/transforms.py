@@ -27,7 +27,6 @@ __all__ = [
     "normalize",
     "resample",
     "translate",
-    "warp",
 ]
 
 # Weights of red, green and blue in luminance (ITU-R BT.601).
@@ -98,22 +97,6 @@ def translate(
     moved = images.reshape(-1, images.shape[3]).index_select(0, picked)
     columns = columns[:, None, None].expand(batch, channels, height, width)
     return moved.view(batch, channels, height, -1).gather(3, columns)
-
-
-def warp(images: Tensor, radians: Tensor, zoom: Tensor, *, padding: str) -> Tensor:
-    """Turn and magnify each picture about its centre, with bilinear interpolation.
-
-    Args:
-        images: (B, C, H, W).
-        radians: (B,) float32, counter-clockwise.
-        zoom: (B,) float32 above 0; above 1 magnifies.
-        padding: what comes in at the edge, "zero" or "reflect" (the edge row repeated).
-
-    Returns:
-        (B, C, H, W) float32.
-    """
-    height, width = images.shape[2:]
-    return resample(images, affine.turn(radians, zoom, height, width), padding=padding)
 
 
 def resample(images: Tensor, to_source: Tensor, *, padding: str) -> Tensor:
