@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decoding.picture_store import PictureOptions, PictureStore, open_pictures
+from src.config.data import DataSettings
+from src.data.decoding.decode import PictureFormat, decode_picture
+from src.data.decoding.opening import open_pictures
+from src.data.decoding.picture_store import PictureStore
 from src.data.sources.folder import load
 
 
@@ -54,15 +57,22 @@ def tree(root: Path, counts: dict[str, int], seed: int = 0, **size: int) -> Path
     return root
 
 
-def opened(root: Path, cache: Path, **options: Any) -> PictureStore:
-    settings: dict[str, Any] = {
-        "image_size": None,
-        "channels": None,
-        "cache_limit_bytes": 10**9,
-        "on_bad_image": "error",
-        "workers": 2,
-    }
-    source = load(root, cache, False)
-    check = options.pop("check_content", False)
-    wanted = PictureOptions(cache_dir=cache, **(settings | options))
-    return open_pictures(source, wanted, check_content=check)
+def settings_of(cache: Path, **options: Any) -> DataSettings:
+    given = {"_target_": "src.data.sources.folder.load", "name": "folder", "num_workers": 2}
+    return DataSettings(**(given | {"cache_dir": str(cache)} | options))
+
+
+def opened(
+    root: Path, cache: Path, *, native_side: int | None = None, **options: Any
+) -> PictureStore:
+    settings = settings_of(cache, **options)
+    return open_pictures(load(root, cache, False), settings, native_side=native_side)
+
+
+def decoded(
+    data: bytes | Path | Image.Image,
+    size: tuple[int, int] = (12, 16),
+    channels: int = 3,
+    fit: str = "squeeze",
+) -> NDArray[np.uint8]:
+    return decode_picture(data, PictureFormat(size, channels, fit), own_range=True)

@@ -16,7 +16,8 @@ from src.config.checks import ConfigError
 from src.config.data import DataSettings
 from src.data.decoding.decode import PictureFormat
 from src.data.decoding.depth import chosen_range
-from src.data.decoding.picture_store import PictureOptions, PictureStore, open_pictures
+from src.data.decoding.opening import open_pictures
+from src.data.decoding.picture_store import PictureStore
 from src.data.loading.loaders import Batch, BatchLoader, BatchOrder, StreamLoader
 from src.data.quality.measures import channel_statistics
 from src.data.quality.summary import remarks_on, summary_lines
@@ -113,7 +114,7 @@ class PictureData(pl.LightningDataModule):
         Args:
             source: the pictures.
             settings: how they are decoded and split.
-            native_side: see `PictureOptions`.
+            native_side: as of `chosen_size`.
             batch_size: pictures a training step and device.
             seed: of the training order.
 
@@ -123,30 +124,11 @@ class PictureData(pl.LightningDataModule):
         """
         cache_dir = cache_folder(settings.cache_dir).absolute()
         workers = settings.num_workers or available_cores()
-        values = settings.value_range
-        options = PictureOptions(
-            image_size=settings.image_size,
-            channels=settings.channels,
-            fit=settings.fit,
-            value_range="found" if values is None else (values[0], values[1]),
-            native_side=native_side,
-            cache_dir=cache_dir,
-            cache_limit_bytes=int(settings.cache_limit_gb * 1e9),
-            on_bad_image=settings.on_bad_image,
-            workers=workers,
-        )
 
-        def reopen(wanted: PictureFormat) -> PictureStore:
-            changed = replace(
-                options,
-                image_size=wanted.image_size,
-                channels=wanted.channels,
-                fit=wanted.fit,
-                value_range=wanted.value_range,
-            )
-            return open_pictures(source, changed, check_content=settings.check_content)
+        def reopen(form: PictureFormat) -> PictureStore:
+            return open_pictures(source, settings, form=form)
 
-        pictures = open_pictures(source, options, check_content=settings.check_content)
+        pictures = open_pictures(source, settings, native_side=native_side)
         found = examine(pictures, cache_dir=cache_dir, workers=workers)
         split = make_split(
             pictures.targets,
@@ -164,7 +146,7 @@ class PictureData(pl.LightningDataModule):
         )
         if settings.train_on_val:
             split = split.with_val_training()
-        if values is None and pictures.pixel_bounds is not None:
+        if settings.value_range is None and pictures.pixel_bounds is not None:
             # Until now all pictures counted, as parts were not known; now those that train alone.
             chosen = chosen_range(pictures.pixel_bounds[split.train])
             if chosen != pictures.format.value_range:

@@ -20,6 +20,8 @@ from src.data.randomness import permutation
 
 __all__ = ["Batch", "BatchLoader", "BatchOrder", "Reader", "StreamLoader"]
 
+# Batches that each worker reads ahead.
+_PREFETCH = 2
 # Picture number i as (C, H, W) uint8.
 Reader = Callable[[int], NDArray[np.uint8]]
 
@@ -177,10 +179,7 @@ class BatchLoader(_Loader):
     """
 
     def __init__(
-        self,
-        images: NDArray[np.uint8] | Tensor,
-        targets: NDArray[np.int64],
-        order: BatchOrder,
+        self, images: NDArray[np.uint8] | Tensor, targets: NDArray[np.int64], order: BatchOrder
     ) -> None:
         super().__init__(order)
         self._images = images
@@ -202,7 +201,7 @@ class BatchLoader(_Loader):
 class StreamLoader(_Loader):
     """Batches of pictures that are read one by one, by workers, ahead of their use.
 
-    Memory stays flat: no more than `prefetch` batches a worker exist at any time.
+    Memory stays flat: no more than two batches a worker exist at any time.
 
     Args:
         read: picture number i as (C, H, W) uint8; it goes to the workers, so it must be picklable
@@ -210,19 +209,10 @@ class StreamLoader(_Loader):
         targets: (N,) int64.
         order: which pictures, and when.
         workers: processes that read; 0 reads in this one.
-        prefetch: batches that each worker reads ahead, at least 1.
-        pin_memory: put batches in page-locked memory, from which a GPU copies faster.
     """
 
     def __init__(
-        self,
-        read: Reader,
-        targets: NDArray[np.int64],
-        order: BatchOrder,
-        *,
-        workers: int,
-        prefetch: int = 2,
-        pin_memory: bool = False,
+        self, read: Reader, targets: NDArray[np.int64], order: BatchOrder, *, workers: int
     ) -> None:
         super().__init__(order)
         self._pass = _Pass(order)
@@ -233,8 +223,7 @@ class StreamLoader(_Loader):
             collate_fn=_as_it_is,
             num_workers=workers,
             persistent_workers=workers > 0,
-            prefetch_factor=prefetch if workers > 0 else None,
-            pin_memory=pin_memory,
+            prefetch_factor=_PREFETCH if workers > 0 else None,
         )
 
     def close(self) -> None:
@@ -251,8 +240,7 @@ class _Pass:
 
     def __init__(self, order: BatchOrder) -> None:
         self._order = order
-        self.epoch = 0
-        self.first_step = 0
+        self.epoch = self.first_step = 0
 
     def __iter__(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         for step, ids in self._order.batches(self.epoch, self.first_step):

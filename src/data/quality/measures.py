@@ -139,8 +139,7 @@ def faults(
         size"): its name, the indices (M,), worst first, and scores (M,) in [0, 1], 1 the worst.
     """
     taken = np.zeros(len(measures), np.bool_)
-    for kind, severity in _SEVERITIES.items():
-        scores = severity(measures, sizes, image_size)
+    for kind, scores in _severities(measures, sizes, image_size).items():
         indices = np.flatnonzero((scores > 0) & ~taken)
         if not len(indices):
             continue
@@ -155,62 +154,26 @@ def _value_counts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
 
 
-# Each returns (N,) float64 above 0 where a picture is at fault, 1 where nothing could be worse.
-_Severity = Callable[[NDArray[np.void], NDArray[np.int64], tuple[int, int]], NDArray[np.float64]]
-
-
-def _blank(measures: NDArray[np.void], *_: object) -> NDArray[np.float64]:
-    return 1 - measures["spread"].astype(np.float64) / _BLANK
-
-
-def _dark(measures: NDArray[np.void], *_: object) -> NDArray[np.float64]:
-    return 1 - measures["lit"].astype(np.float64) / _HARDLY
-
-
-def _bright(measures: NDArray[np.void], *_: object) -> NDArray[np.float64]:
-    return 1 - measures["unlit"].astype(np.float64) / _HARDLY
-
-
-def _blurred(
-    measures: NDArray[np.void], _: NDArray[np.int64], image_size: tuple[int, int]
-) -> NDArray[np.float64]:
-    if min(image_size) < _SMALLEST_TO_JUDGE:
-        return np.zeros(len(measures))
-    sharpness = np.log(np.maximum(measures["sharpness"].astype(np.float64), 1e-6))
-    usual = np.median(sharpness)
-    deviation = _MAD_TO_STD * np.median(np.abs(sharpness - usual))
-    limit = usual - max(_OUTSIDE * deviation, _LEAST_LOSS)
-    return 1 - np.exp(sharpness - limit)
-
-
-def _tiny(
-    _: NDArray[np.void], sizes: NDArray[np.int64], image_size: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Return the severity of enlarging more than twice, by which most pixels are interpolated."""
-    return 1 - _TINY * (sizes / np.array(image_size)).min(axis=1)
-
-
-def _odd_shape(
-    _: NDArray[np.void], sizes: NDArray[np.int64], __: tuple[int, int]
-) -> NDArray[np.float64]:
-    shape = np.log(sizes[:, 1] / sizes[:, 0])
-    return 1 - _ODD / np.exp(np.abs(shape - np.median(shape)))
-
-
-def _odd_size(
-    _: NDArray[np.void], sizes: NDArray[np.int64], __: tuple[int, int]
-) -> NDArray[np.float64]:
-    size = np.log(sizes).mean(axis=1)
-    return 1 - _ODD / np.exp(np.abs(size - np.median(size)))
-
-
-# From the gravest on.
-_SEVERITIES: dict[str, _Severity] = {
-    "blank": _blank,
-    "dark": _dark,
-    "bright": _bright,
-    "blurred": _blurred,
-    "tiny": _tiny,
-    "odd shape": _odd_shape,
-    "odd size": _odd_size,
-}
+def _severities(
+    measures: NDArray[np.void], sizes: NDArray[np.int64], image_size: tuple[int, int]
+) -> dict[str, NDArray[np.float64]]:
+    """Return of each kind of fault, the gravest first, (N,) above 0 where a picture has it."""
+    spread, lit, unlit, sharp = (measures[name].astype(np.float64) for name in MEASURES.names or ())
+    blur = np.zeros(len(measures))
+    if min(image_size) >= _SMALLEST_TO_JUDGE:
+        sharpness = np.log(np.maximum(sharp, 1e-6))
+        usual = np.median(sharpness)
+        deviation = _MAD_TO_STD * np.median(np.abs(sharpness - usual))
+        limit = usual - max(_OUTSIDE * deviation, _LEAST_LOSS)
+        blur = 1 - np.exp(sharpness - limit)
+    shape, size = np.log(sizes[:, 1] / sizes[:, 0]), np.log(sizes).mean(axis=1)
+    return {
+        "blank": 1 - spread / _BLANK,
+        "dark": 1 - lit / _HARDLY,
+        "bright": 1 - unlit / _HARDLY,
+        "blurred": blur,
+        # Enlarged more than twice, by which most pixels are interpolated.
+        "tiny": 1 - _TINY * (sizes / np.array(image_size)).min(axis=1),
+        "odd shape": 1 - _ODD / np.exp(np.abs(shape - np.median(shape))),
+        "odd size": 1 - _ODD / np.exp(np.abs(size - np.median(size))),
+    }

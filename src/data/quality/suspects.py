@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
 from src.data.decoding.decode import PictureError, PictureFormat
-from src.data.decoding.decoded import picture
-from src.data.decoding.picture_store import PictureStore
+from src.data.decoding.picture_store import PictureStore, picture
 from src.data.quality.measures import MEASURES, faults, grey, measure
 from src.data.quality.near_duplicates import NearPairs, burst_pairs, near_pairs
 from src.data.sources.source import Source

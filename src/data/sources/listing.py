@@ -1,44 +1,18 @@
-"""From the settings of a data set to its list of pictures, and where published sets may lie."""
+"""Whether a root is there, and where the files of published sets may lie."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from src.config.checks import ConfigError, own_fields
-from src.config.data import DataSettings
-from src.machine.imports import import_object
-from src.storage.cache import cache_folder
+from src.config.checks import ConfigError
 
-if TYPE_CHECKING:  # a command checks its root before it pays for NumPy
-    from src.data.sources.source import Source
-
-__all__ = ["download_once", "existing_root", "list_pictures", "missing_files"]
+__all__ = ["download_once", "existing_root", "missing_files"]
 
 _log = logging.getLogger(__name__)
-
-
-def list_pictures(data: DataSettings) -> Source:
-    """Return the labelled pictures of a data set; nothing is decoded.
-
-    Raises:
-        ConfigError: they are not there, or not what they should be.
-    """
-    load = import_object(data._target_)
-    root = None if data.root is None else Path(data.root).absolute()
-    cache = cache_folder(data.cache_dir).absolute()
-    if data.check_content and root is not None and root.is_file():
-        from src.data.sources.archive import forget_archive
-
-        forget_archive(root, cache / "archives")
-    source: Source = load(root, cache, data.download, **own_fields(data, DataSettings))
-    if not hasattr(source, "class_names"):
-        raise ConfigError(f"data: {data._target_} returned {type(source).__name__}, no Source.")
-    return source
 
 
 def existing_root(root: Path) -> Path:

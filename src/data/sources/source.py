@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +113,25 @@ class Source:
     def sample_name(self, index: int) -> str:
         """Return the name of sample `index` for messages: its path, or its number."""
         return f"picture {index}" if self.sample_paths is None else self.sample_paths[index]
+
+    def only(self, kept: npt.NDArray[np.int64]) -> Source:
+        """Return the source reduced to some of its pictures, and to the classes that these have."""
+        if len(kept) == len(self):
+            return self
+        present, targets = np.unique(self.targets[kept], return_inverse=True)
+
+        def reduced(column: tuple[str, ...] | None) -> tuple[str, ...] | None:
+            return None if column is None else tuple(column[i] for i in kept)
+
+        return replace(
+            self,
+            class_names=tuple(self.class_names[label] for label in present),
+            targets=targets.astype(np.int64),
+            arrays=None if self.arrays is None else self.arrays[kept],
+            sample_paths=reduced(self.sample_paths),
+            given_parts=None if self.given_parts is None else self.given_parts[kept],
+            groups=reduced(self.groups),
+        )
 
     def file(self, index: int) -> str:
         """Return the file of sample `index`, of a source that has files."""

@@ -28,7 +28,8 @@ SIDE = 16
 def eight(values: NDArray[Any], scale: ScaleBy = "own") -> NDArray[np.uint8]:
     """Pixels (H, W), saved in a TIFF file and decoded at their own size."""
     data = encoded(Image.fromarray(values), "TIFF")
-    return decode_picture(data, image_size=values.shape, channels=1, value_range=scale)[0]
+    form = PictureFormat(values.shape, 1, value_range=None if scale == "own" else scale)
+    return decode_picture(data, form, own_range=scale == "own")[0]
 
 
 def noise(seed: int, low: float, high: float, kind: type = np.uint16) -> NDArray[Any]:

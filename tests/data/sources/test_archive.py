@@ -16,10 +16,10 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.data import DataSettings
 from src.config.schema import RunSettings
+from src.data.decoding.opening import list_pictures
 from src.data.sources import archive as module
 from src.data.sources.archive import ARCHIVE_ENDINGS, extract_archive
 from src.data.sources.folder import load
-from src.data.sources.listing import list_pictures
 from tests.data.pictures import png, tree, write
 from tests.data.quality.test_audit import exchanged
 

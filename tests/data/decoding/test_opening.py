@@ -20,20 +20,13 @@ import pytest
 from PIL import Image
 
 from src.config.checks import ConfigError
-from src.data.decoding import decode
-from src.data.decoding import decoded as module
-from src.data.decoding.decode import MAX_FILE_BYTES, PictureError, decode_picture
-from src.data.decoding.decoded import decoded
-from src.data.decoding.picture_store import (
-    PictureOptions,
-    PictureStore,
-    chosen_size,
-    open_pictures,
-)
+from src.data.decoding import decode, opening
+from src.data.decoding.decode import MAX_FILE_BYTES, PictureError
+from src.data.decoding.picture_store import PictureStore, chosen_size
 from src.data.quality.audit import content_hash
 from src.data.sources.archive import extract_archive
 from src.data.sources.source import Source
-from tests.data.pictures import age, encoded, opened, pixels, png, tree, write
+from tests.data.pictures import age, decoded, encoded, opened, pixels, png, settings_of, tree, write
 from tests.data.sources.test_archive import long_header, pack
 
 REPOSITORY = Path(__file__).parents[3]
@@ -41,17 +34,13 @@ REPOSITORY = Path(__file__).parents[3]
 
 def forbid(patch: pytest.MonkeyPatch) -> None:
     """Whoever decodes or checks a whole set from now on, fails."""
-    patch.setattr(module, "_write", lambda *_: pytest.fail("decoded again"))
+    patch.setattr(opening, "_decode_all", lambda *_: pytest.fail("decoded again"))
 
 
 def expected(store: PictureStore, root: Path) -> np.ndarray:
     assert store.sample_paths is not None
-    return np.stack(
-        [
-            decode_picture(root / path, image_size=store.image_size, channels=store.channels)
-            for path in store.sample_paths
-        ]
-    )
+    form = store.image_size, store.channels
+    return np.stack([decoded(root / path, *form) for path in store.sample_paths])
 
 
 def images_file(cache: Path) -> Path:
@@ -154,9 +143,7 @@ def test_pictures_are_kept_once_for_each_way_of_fitting_them(tmp_path: Path) -> 
         for fit in ("squeeze", "crop", "pad")
     }
     for fit, store in stores.items():
-        first = decode_picture(
-            tmp_path / "root" / "a" / "0.png", image_size=(16, 16), channels=3, fit=fit
-        )
+        first = decoded(tmp_path / "root" / "a" / "0.png", (16, 16), fit=fit)
         np.testing.assert_array_equal(store.read(0), first)
         assert opened(tmp_path / "root", cache, image_size=16, fit=fit).from_cache
     assert len({store.read(0).tobytes() for store in stores.values()}) == 3
@@ -186,11 +173,11 @@ def spoiled(root: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("limit", [10**9, 0])
+@pytest.mark.parametrize("limit", [1, 0])
 def test_bad_pictures(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, cache = spoiled(tmp_path / "root"), tmp_path / "cache"
     with pytest.raises(ConfigError, match="4 of 9 pictures cannot be used") as error:
-        opened(root, cache, cache_limit_bytes=limit)
+        opened(root, cache, cache_limit_gb=limit)
     for part in (
         "cat/empty.jpg is empty (0 bytes); ",
         "dog/cut.png is cut short; dog/text.jpg is no picture",
@@ -200,8 +187,8 @@ def test_bad_pictures(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert part in str(error.value)
     forbid(monkeypatch)
     with pytest.raises(ConfigError, match="4 of 9 pictures cannot be used"):
-        opened(root, cache, cache_limit_bytes=limit)
-    store = opened(root, cache, cache_limit_bytes=limit, on_bad_image="skip")
+        opened(root, cache, cache_limit_gb=limit)
+    store = opened(root, cache, cache_limit_gb=limit, on_bad_image="skip")
     assert store.from_cache and len(store) == 5
     assert store.class_names == ("cat", "dog")
     assert store.targets.tolist() == [0, 0, 0, 1, 1]
@@ -242,7 +229,7 @@ def test_nothing_left(tmp_path: Path) -> None:
 
 
 CHANGES: dict[str, Callable[[Path, int], object]] = {
-    "has just been changed": lambda file, seed: file.write_bytes(png(seed)),
+    "has been changed since": lambda file, seed: file.write_bytes(png(seed)),
     "cannot be opened: No such file": lambda file, seed: file.unlink(missing_ok=True),
 }
 
@@ -257,10 +244,11 @@ def test_what_changes_whenever_it_is_decoded_is_not_kept(
 
     def late(*args: Any, **options: Any) -> object:
         CHANGES[message](file, next(seeds))
-        return decoded(*args, **options)
+        return decode_all(*args, **options)
 
+    decode_all = opening._decoded
     with monkeypatch.context() as patch:
-        patch.setattr("src.data.decoding.picture_store.decoded", late)
+        patch.setattr(opening, "_decoded", late)
         with pytest.raises(ConfigError, match=f"cat/001.png .*{message}"):
             opened(root, cache)
     write(file, png(1))
@@ -311,10 +299,10 @@ def test_copies_and_single_colours_are_named(tmp_path: Path) -> None:
         ]
 
 
-@pytest.mark.parametrize("limit", [10**9, 0])
+@pytest.mark.parametrize("limit", [1, 0])
 def test_a_store_can_be_pickled_without_its_pixels(limit: int, tmp_path: Path) -> None:
     root = tree(tmp_path / "root", {"cat": 4, "dog": 4})
-    store = opened(root, tmp_path / "cache", image_size=512, cache_limit_bytes=limit)
+    store = opened(root, tmp_path / "cache", image_size=512, cache_limit_gb=limit)
     data = pickle.dumps(store)
     assert len(data) < 10_000
     other: PictureStore = pickle.loads(data)
@@ -329,20 +317,20 @@ def test_what_is_too_large_is_decoded_on_the_fly(
 ) -> None:
     root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
     size = 6 * 3 * 12 * 16
-    store = opened(root, cache, cache_limit_bytes=size - 1)
+    store = opened(root, cache, cache_limit_gb=(size - 1) / 1e9)
     assert store.images is None and not store.from_cache
     assert images_file(cache).stat().st_size == 0
     images = np.stack([store.read(index) for index in range(6)])
     np.testing.assert_array_equal(images, expected(store, root))
     with monkeypatch.context() as patch:
         forbid(patch)
-        again = opened(root, cache, cache_limit_bytes=size - 1)
+        again = opened(root, cache, cache_limit_gb=(size - 1) / 1e9)
         assert again.from_cache and again.fingerprint == store.fingerprint
     # With more room the pixels are kept after all, and without a warning.
-    stored = opened(root, cache, cache_limit_bytes=size)
+    stored = opened(root, cache, cache_limit_gb=(size + 0.5) / 1e9)
     assert stored.images is not None and not stored.from_cache
     np.testing.assert_array_equal(stored.images, images)
-    assert opened(root, cache, cache_limit_bytes=0).from_cache
+    assert opened(root, cache, cache_limit_gb=0).from_cache
     (root / "cat" / "001.png").write_bytes(b"")
     with pytest.raises(PictureError, match=r"cat/001.png has been changed since"):
         store.read(1)
@@ -356,9 +344,7 @@ def array_source(**options: Any) -> Source:
 
 
 def open_arrays(cache: Path, **options: Any) -> PictureStore:
-    settings: dict[str, Any] = {"image_size": None, "channels": None, "cache_limit_bytes": 10**9}
-    settings |= {"on_bad_image": "error", "workers": 1}
-    return open_pictures(array_source(), PictureOptions(cache_dir=cache, **(settings | options)))
+    return opening.open_pictures(array_source(), settings_of(cache, **options))
 
 
 def test_arrays_stay_in_memory(tmp_path: Path) -> None:
@@ -372,16 +358,16 @@ def test_arrays_stay_in_memory(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("limit", [10**9, 0])
+@pytest.mark.parametrize("limit", [1, 0])
 def test_arrays_are_resized_like_files(limit: int, tmp_path: Path) -> None:
-    store = open_arrays(tmp_path, image_size=16, channels=3, cache_limit_bytes=limit)
+    store = open_arrays(tmp_path, image_size=16, channels=3, cache_limit_gb=limit)
     assert (store.images is None) == (limit == 0)
     for index in range(6):
         image = store.read(index)
         assert image.shape == (3, 16, 16) and (image[0] == image[2]).all()
     assert (store.read(4) == 7).all()
     assert store.fingerprint == open_arrays(tmp_path).fingerprint
-    assert open_arrays(tmp_path, image_size=16, channels=3, cache_limit_bytes=limit).from_cache
+    assert open_arrays(tmp_path, image_size=16, channels=3, cache_limit_gb=limit).from_cache
 
 
 def damaged_in_the_middle(file: Path) -> None:
@@ -468,7 +454,7 @@ def test_a_file_too_large_for_a_picture_is_not_read(tmp_path: Path) -> None:
     with (root / "a" / "big.png").open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
     with pytest.raises(PictureError, match="the limit of a picture is 500 MB"):
-        decode_picture(root / "a" / "big.png", image_size=(8, 8), channels=1)
+        decoded(root / "a" / "big.png", (8, 8))
     with pytest.raises(ConfigError, match=r"1 of 5 .*a/big.png has 500 MB; the limit"):
         opened(root, tmp_path / "cache")
 
@@ -483,9 +469,9 @@ def test_what_the_machine_lacks_is_no_fault_of_what_is_read(
     def lacks(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    for place in (decode, module):
+    for place in ("decode._converted", "opening.content"):
         with monkeypatch.context() as patch:
-            patch.setattr(place, "_converted" if place is decode else "_surveyed", lacks)
+            patch.setattr(f"src.data.decoding.{place}", lacks)
             with pytest.raises(ConfigError, match=r"too many files|not enough memory"):
                 opened(root, tmp_path / "cache", on_bad_image="skip")
     with monkeypatch.context() as patch:
@@ -510,7 +496,7 @@ def test_too_little_memory_is_no_fault_of_a_picture(
     with monkeypatch.context() as patch:
         patch.setattr(decode, "_converted", short)
         with pytest.raises(MemoryError):
-            decode_picture(png(0), image_size=(8, 8), channels=1)
+            decoded(png(0), (8, 8))
         with pytest.raises(ConfigError, match="not enough memory"):
             opened(root, tmp_path / "cache", on_bad_image="skip")
     assert len(opened(root, tmp_path / "cache", on_bad_image="skip")) == 6
@@ -523,7 +509,7 @@ resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 from src.config.checks import ConfigError
 from tests.data.pictures import opened
 try:
-    print(len(opened(Path(sys.argv[1]), Path(sys.argv[2]), image_size=32, workers=4)))
+    print(len(opened(Path(sys.argv[1]), Path(sys.argv[2]), image_size=32, num_workers=4)))
 except ConfigError as error:
     print(f"refused: {error}")
 """
