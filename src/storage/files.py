@@ -1,8 +1,6 @@
-"""Files that are written whole or not at all.
+"""Files that are written whole or not at all, whenever a process is killed or a disk is full.
 
-A process may be killed and a disk may fill at any moment. Content is written to a temporary file
-beside the target and flushed to the disk before it takes the target's name, so a reader finds the
-old content or the new one, and never a part of it.
+Content is flushed to the disk in a temporary file before that takes the target's name.
 """
 
 from __future__ import annotations

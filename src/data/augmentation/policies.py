@@ -37,21 +37,13 @@ _DRAWS = 3
 
 @dataclass(frozen=True)
 class _Ranges:
-    """What the operations do at full strength.
+    """What the operations do at full strength."""
 
-    Attributes:
-        shear: pixels to the side a pixel up or down.
-        translate: share of the side.
-        degrees: of a turn.
-        factor: largest change of brightness, saturation, contrast and sharpness.
-        bits: the fewest that posterizing keeps.
-    """
-
-    shear: float
-    translate: float
+    shear: float  # pixels to the side a pixel up or down
+    translate: float  # share of the side
     degrees: float
-    factor: float
-    bits: int
+    factor: float  # largest change of brightness, saturation, contrast and sharpness
+    bits: int  # the fewest that posterizing keeps
 
 
 _RANGES = {
@@ -96,21 +88,20 @@ class Policy:
 
     def steps(self, draws: Tensor) -> list[Step]:
         """Return the operations that numbers (`streams`, B) in [0, 1) stand for, in their order."""
-        return [self._step(*three) for three in draws.view(self._steps, _DRAWS, -1)]
-
-    def _step(self, kind: Tensor, level: Tensor, sign: Tensor) -> Step:
-        if self._level is None:
-            levels = (level * (_LARGEST_MAGNITUDE + 1)).floor() / _LARGEST_MAGNITUDE
-        else:
-            levels = torch.full_like(level, self._level)
-        return Step((kind * len(OPERATIONS)).long(), levels, torch.where(sign < 0.5, 1.0, -1.0))
+        steps = []
+        for kind, level, sign in draws.view(self._steps, _DRAWS, -1):
+            if self._level is None:
+                levels = (level * (_LARGEST_MAGNITUDE + 1)).floor() / _LARGEST_MAGNITUDE
+            else:
+                levels = torch.full_like(level, self._level)
+            kinds = (kind * len(OPERATIONS)).long()
+            steps.append(Step(kinds, levels, torch.where(sign < 0.5, 1.0, -1.0)))
+        return steps
 
     def geometry(self, steps: Sequence[Step], height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Return how the steps move the pictures.
+        """Return how the steps move the pictures, and whether they move each at all, (B,) bool.
 
-        Returns:
-            (B, 2, 3) float32, from output to source as in `src.data.augmentation.affine`; and (B,)
-            bool, whether a picture is moved at all.
+        The maps are (B, 2, 3) float32, from output to source as in `src.data.augmentation.affine`.
         """
         maps = [self._map(step, height, width) for step in steps]
         first, last = _GEOMETRIC

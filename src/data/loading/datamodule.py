@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -77,8 +78,9 @@ class PictureData(pl.LightningDataModule):
         self.seed = seed
         self.workers = workers
         self._found = found
-        suspects: list[Suspect] = [] if found is None else list_suspects(pictures, split, found)
-        self.suspects = tuple(suspects)
+        self.suspects: tuple[Suspect, ...] = ()
+        if found is not None:
+            self.suspects = tuple(list_suspects(pictures, split, found))
         self.remarks: tuple[str, ...] = ()
         self._reopen = reopen
         self._others: dict[PictureFormat, PictureData] = {}
@@ -87,12 +89,10 @@ class PictureData(pl.LightningDataModule):
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and deviation of each channel in the training part, in units of [0, 1].
 
-        Computed on first use: a network with published weights brings its own, and large
-        pictures take seconds to read.
+        Computed on first use: a network with published weights brings its own.
         """
-        pictures = self.pictures
-        readable = pictures.images if pictures.images is not None else pictures.read
-        return channel_statistics(readable, self.split.train)
+        images, read = self.pictures.images, self.pictures.read
+        return channel_statistics(read if images is None else images, self.split.train)
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -112,9 +112,7 @@ class PictureData(pl.LightningDataModule):
         """Decode (or find decoded), examine and split the pictures of a source.
 
         Args:
-            source: the pictures.
-            settings: how they are decoded and split.
-            native_side: as of `chosen_size`.
+            source, settings, native_side: as of `open_pictures`.
             batch_size: pictures a training step and device.
             seed: of the training order.
 
@@ -153,23 +151,15 @@ class PictureData(pl.LightningDataModule):
                 pictures = reopen(replace(pictures.format, value_range=chosen))
                 measures = examine(pictures, cache_dir=cache_dir, workers=workers).measures
                 found = replace(found, measures=measures)
-        opened = cls(
-            pictures,
-            split,
-            batch_size=batch_size,
-            seed=seed,
-            workers=workers,
-            found=found,
-            reopen=reopen,
-        )
+        options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "workers": workers}
+        opened = cls(pictures, split, found=found, reopen=reopen, **options)
         opened.remarks = remarks_on(pictures, split, found, opened.suspects)
         return opened
 
     def fold(self, number: int, folds: int, *, split_seed: int, seed: int) -> PictureData:
-        """Return the same pictures, of which one fold of a cross-validation is held out.
+        """Return the same pictures, with one fold of a cross-validation as the `val` part.
 
-        The fold is the `val` part, the others train, and the test part stays what it is. The
-        decoded pictures, and those on a GPU, are shared.
+        The others train, and the test part stays. The decoded pictures are shared.
 
         Args:
             number: from 1, counted on over the repeats: with 5 folds, 6 is the second repeat's

@@ -56,9 +56,8 @@ class BatchOrder:
         indices: (n,) int64, the pictures to go through.
         batch_size: pictures a batch on each device, at least 1.
         training: see above.
-        seed: seed of the random order.
-        rank: this device, from 0.
-        world_size: number of devices.
+        seed: of the random order.
+        rank, world_size: this device, from 0, and the number of devices.
 
     Raises:
         ValueError: an argument is out of its range, or there are fewer pictures than devices.
@@ -189,13 +188,12 @@ class BatchLoader(_Loader):
     def _batches(self, first_step: int) -> Iterator[Batch]:
         for step, ids in self.order.batches(self.epoch, first_step):
             ids = ids.to(self._device)
-            yield Batch(self._gathered(ids), self._targets[ids], ids, step)
-
-    def _gathered(self, ids: Tensor) -> Tensor:
-        if isinstance(self._images, Tensor):
-            return self._images.index_select(0, ids)
-        # NumPy copies in this thread alone: as fast, and it waits for no other on a busy machine.
-        return torch.from_numpy(self._images.take(ids.numpy(), axis=0))
+            if isinstance(self._images, Tensor):
+                images = self._images.index_select(0, ids)
+            else:
+                # NumPy copies in this thread alone: as fast, and it waits for no other.
+                images = torch.from_numpy(self._images.take(ids.numpy(), axis=0))
+            yield Batch(images, self._targets[ids], ids, step)
 
 
 class StreamLoader(_Loader):

@@ -1,14 +1,9 @@
-"""Measures of pixels: the mean and deviation of a data set, and the quality of each picture.
-
-Quality is measured picture by picture (`measure`); which pictures stand out as blank, dark, bright,
-blurred, tiny or of an odd shape depends on the others (`faults`).
-"""
+"""Measures of pixels: the mean and deviation of a data set, and the quality of each picture."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,18 +53,16 @@ def channel_statistics(
     *,
     seed: int = 0,
 ) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of each channel, as fractions of 255.
+    """Return mean and standard deviation of each channel, C numbers each, as fractions of 255.
 
-    Sums are whole numbers, so the result is exact and does not depend on the order.
+    Sums are whole numbers, so the result is exact and does not depend on the order. A channel that
+    never varies has the deviation 1.
 
     Args:
         pictures: (N, C, H, W) uint8, or a function that reads picture i as (C, H, W) uint8; of
             the latter, at most 10,000 pictures are read, the same ones for the same seed.
         indices: (n,) int64, n at least 1: the training part.
         seed: chooses the pictures that are read.
-
-    Returns:
-        mean and std, C numbers each. A channel that never varies has the std 1.
 
     Raises:
         ValueError: there are no pictures.
@@ -83,7 +76,10 @@ def channel_statistics(
     else:
         size = max(_CHUNK_BYTES // pictures[0].nbytes, 1)
         chunks = (pictures[indices[i : i + size]] for i in range(0, len(indices), size))
-    counts = reduce(np.add, map(_value_counts, chunks))
+    counts = np.zeros((1, 256), np.int64)  # how often each channel has each value
+    for chunk in chunks:
+        channels = chunk.swapaxes(0, 1)
+        counts = counts + np.stack([np.bincount(c.ravel(), minlength=256) for c in channels])
     pixels = int(counts[0].sum())
     sums = [int(channel @ _VALUES) for channel in counts]
     squares = [int(channel @ _VALUES**2) for channel in counts]
@@ -123,20 +119,17 @@ def measure(images: Pictures) -> NDArray[np.void]:
 
 
 def faults(
-    measures: NDArray[np.void],
-    sizes: NDArray[np.int64],
-    image_size: tuple[int, int],
+    measures: NDArray[np.void], sizes: NDArray[np.int64], image_size: tuple[int, int]
 ) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float64]]]:
     """Yield the pictures that stand out, by kind; each picture is of its gravest kind alone.
+
+    Of each kind that occurs, such as "blank" or "odd size": its name, the indices (M,), worst
+    first, and scores (M,) in [0, 1], 1 the worst.
 
     Args:
         measures: (N,) of `MEASURES`.
         sizes: (N, 2) height and width in pixels of the originals.
         image_size: (H, W) in pixels that they are resized to.
-
-    Yields:
-        For each kind that occurs ("blank", "dark", "bright", "blurred", "tiny", "odd shape", "odd
-        size"): its name, the indices (M,), worst first, and scores (M,) in [0, 1], 1 the worst.
     """
     taken = np.zeros(len(measures), np.bool_)
     for kind, scores in _severities(measures, sizes, image_size).items():
@@ -146,12 +139,6 @@ def faults(
         taken[indices] = True
         worst = np.argsort(-scores[indices], kind="stable")
         yield kind, indices[worst], np.minimum(scores[indices[worst]], 1)
-
-
-def _value_counts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return (C, 256): how often each channel has each value."""
-    channels = images.swapaxes(0, 1)
-    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
 
 
 def _severities(

@@ -41,11 +41,10 @@ Columns = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """The examination of the pictures of a store.
+    """What is found in the pictures of a store.
 
     Attributes:
-        near: pairs that are nearly equal.
-        bursts: pairs that show one subject, taken one after the other.
+        near, bursts: pairs that are nearly equal, or that show one subject, one after the other.
         measures: (N,) of `quality.MEASURES`.
     """
 
@@ -77,15 +76,10 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
 
     def compare(place: Path) -> Columns:
         prints = _prints(pictures, source, place, workers)
-        near, bursts = near_pairs(prints), _no_pairs()
-        if names is not None:
-            bursts = _bursts(prints, names, pictures)
-        return {
-            "near": near.pairs,
-            "near_likeness": near.likeness,
-            "bursts": bursts.pairs,
-            "burst_likeness": bursts.likeness,
-        }
+        near = near_pairs(prints)
+        bursts = NearPairs() if names is None else _bursts(prints, names, pictures)
+        found: Columns = {"near": near.pairs, "near_likeness": near.likeness}
+        return found | {"bursts": bursts.pairs, "burst_likeness": bursts.likeness}
 
     def look(place: Path) -> Columns:
         seen = pictures.images
@@ -165,10 +159,6 @@ def _torn(
 
 def _name(pictures: PictureStore, index: int) -> str:
     return f"picture {index}" if pictures.sample_paths is None else pictures.sample_paths[index]
-
-
-def _no_pairs() -> NearPairs:
-    return NearPairs(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
 
 
 def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureStore) -> NearPairs:

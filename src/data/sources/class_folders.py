@@ -108,7 +108,8 @@ class FolderTree:
     ) -> None:
         name = entry.name
         hidden = is_left_behind(name)
-        if not name.isascii() and not _is_unicode(name):
+        # Bytes that are no UTF-8 come as lone surrogates.
+        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
             self.note(ascii(path), "has a name that is no valid UTF-8; left out, please rename it")
         elif entry.is_dir():
             if hidden:
@@ -213,7 +214,12 @@ def _chosen_parts(
         if name.kind == "unlabelled":
             continue
         if name.kind == "unclear" or name.rest != train.rest:
-            _refuse_unclear(tree, train, name, shown)
+            if _shared(tree, [train.folder, name.folder]):  # it is no class of its own either
+                raise ConfigError(
+                    f"{shown} has the folders {train.folder} and {name.folder} with the same "
+                    "folders in them, and it is not clear which part the second one is: call it "
+                    "val or test, or move it away."
+                )
             continue
         if name.kind in parts:
             raise ConfigError(
@@ -222,16 +228,6 @@ def _chosen_parts(
         parts[name.kind] = name.folder
     unlabelled = any(name.kind == "unlabelled" for name in names)
     return parts if len(parts) > 1 or unlabelled else {}
-
-
-def _refuse_unclear(tree: FolderTree, train: _Name, other: _Name, shown: str) -> None:
-    """Refuse a folder that is neither the part that it is called nor a class of its own."""
-    if _shared(tree, [train.folder, other.folder]):
-        raise ConfigError(
-            f"{shown} has the folders {train.folder} and {other.folder} with the same folders in "
-            "them, and it is not clear which part the second one is: call it val or test, or move "
-            "it away."
-        )
 
 
 def _refuse_folds(tree: FolderTree, inside: Sequence[str], shown: str) -> None:
@@ -267,13 +263,10 @@ def _parts_within_classes(tree: FolderTree, inside: Sequence[str], shown: str) -
 
 def _note_left_out(tree: FolderTree, folder: str) -> None:
     name = _read(folder)
-    count = len(tree.pictures_below(folder))
+    reason = "stands beside the train folder and is no part"
     if name is not None and name.kind == "unlabelled":
-        tree.note(folder, f"holds pictures without labels; left out ({count} pictures)")
-    else:
-        tree.note(
-            folder, f"stands beside the train folder and is no part; left out ({count} pictures)"
-        )
+        reason = "holds pictures without labels"
+    tree.note(folder, f"{reason}; left out ({len(tree.pictures_below(folder))} pictures)")
 
 
 def _note_if_alike(tree: FolderTree, inside: Sequence[str]) -> None:
@@ -336,11 +329,3 @@ def _base(folder: str) -> str:
 def _listed(folders: Sequence[str]) -> str:
     shown = ", ".join(_base(folder) for folder in folders[:_NAMED])
     return shown if len(folders) <= _NAMED else f"{shown}, ... ({len(folders)})"
-
-
-def _is_unicode(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -54,19 +54,14 @@ def group_pictures(
     seed: int,
     near: Integers | None = None,
 ) -> Groups:
-    """Return the groups of N pictures.
-
-    Args:
-        targets: (N,) integers, the classes.
-        content_hashes: (N,) fixed-width bytes; equal hashes mean equal pictures.
-        names: N names of groups, or None where there are none.
-        seed: key of the ranks.
-        near: (P, 2) pairs of pictures that are nearly equal, or None.
-    """
+    """Return the groups of N pictures; arguments as of `make_split`, with the seed of the ranks."""
     hashes, content = np.unique(content_hashes, return_inverse=True)
     group_of_content = np.arange(len(hashes))
     if names is not None:
-        group_of_content = _linked(content, np.unique(np.asarray(names), return_inverse=True)[1])
+        group = np.unique(np.asarray(names), return_inverse=True)[1]
+        nodes = len(hashes) + int(group.max()) + 1
+        joined = components(nodes, content, len(hashes) + group)[: len(hashes)]
+        group_of_content = np.unique(joined, return_inverse=True)[1]
     if near is not None and len(near):
         ends = group_of_content[content[near]]
         count = int(group_of_content.max()) + 1
@@ -90,13 +85,6 @@ def components(nodes: int, first: Integers, second: Integers) -> Integers:
     edges = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(nodes, nodes))
     found: Integers = connected_components(edges, directed=False)[1].astype(np.int64)
     return found
-
-
-def _linked(content: Integers, name: Integers) -> Integers:
-    """Return (contents,) int64: the component of each content, joined through group names."""
-    contents, names = content.max() + 1, name.max() + 1
-    joined = components(contents + names, content, contents + name)[:contents]
-    return np.unique(joined, return_inverse=True)[1]
 
 
 def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers:

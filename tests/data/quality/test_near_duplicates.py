@@ -11,7 +11,12 @@ from PIL import Image
 from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter, shift
 
-from src.data.quality.near_duplicates import burst_pairs, near_pairs, perceptual_hashes
+from src.data.quality.near_duplicates import (
+    burst_pairs,
+    low_frequencies,
+    near_pairs,
+    perceptual_hashes,
+)
 
 
 def photos(count: int, seed: int = 0, side: int = 32) -> NDArray[np.uint8]:
@@ -34,7 +39,7 @@ def saved_anew(picture: NDArray[np.uint8], quality: int, scale: float = 1) -> ND
 @given(seed=st.integers(0, 1000), side=st.sampled_from([(32, 32), (28, 28), (40, 24)]))
 def test_hashes_are_those_of_the_plain_cosine_transform(seed: int, side: tuple[int, int]) -> None:
     images = np.random.default_rng(seed).integers(0, 256, (5, *side), np.uint8)
-    for image, found in zip(images, perceptual_hashes(images), strict=True):
+    for image, found in zip(images, perceptual_hashes(low_frequencies(images)), strict=True):
         low = dctn(image.astype(float), type=2, norm=None)[:8, :8].ravel()
         middle = np.median(low)
         clear = np.abs(low - middle) > 1e-3 * np.abs(low).max()
@@ -109,10 +114,8 @@ def test_bursts_are_neighbours_by_number_that_look_alike() -> None:
     expected = [[i, i + 1] for i in range(99) if i % 5 != 4]
     assert found.pairs.tolist() == expected
     # In other words: by other names, or in another order, nothing is said.
-    assert (
-        len(burst_pairs(images, [f"{n}x{n}.jpg"[::-1] for n in "abcde" * 20], [""] * 100).pairs)
-        == 0
-    )
+    others = [f"{n}x{n}.jpg"[::-1] for n in "abcde" * 20]
+    assert len(burst_pairs(images, others, [""] * 100).pairs) == 0
     apart = [f"IMG_{number * 3}.jpg" for number in range(100)]
     assert len(burst_pairs(images, apart, ["cat"] * 100).pairs) == 0
     series = [str(number % 2) for number in range(100)]
