@@ -1,7 +1,4 @@
-"""Calibrated classifiers on features: a fitted pipeline whose scores become probabilities.
-
-The calibration is fitted to the scores of pictures in held-out folds of the training part.
-"""
+"""Calibrated classifiers on features: a fitted pipeline whose scores become probabilities."""
 
 from __future__ import annotations
 
@@ -195,10 +192,7 @@ def scores_of(pipeline: Any, features: Floats, classes: int) -> NDArray[np.float
 def of_all_classes(
     found: NDArray[np.float64], known: Integers, classes: int
 ) -> NDArray[np.float64]:
-    """Return scores (N, classes) from those (N, K') of the known ones.
-
-    A class that is not known gets the score of the least likely one.
-    """
+    """Return scores (N, classes) from those (N, K') of the known; others get the least of these."""
     if len(known) == classes:
         return found
     scores = np.repeat(found.min(axis=1, keepdims=True), classes, axis=1)

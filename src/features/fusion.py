@@ -101,9 +101,12 @@ def extractors_of(
     for name in names:
         given = settings[name]
         if name == "hog":
-            found += [Described(name, one, Hog(**one)) for one in _each(given, "cells")]
+            for cells in given["cells"]:
+                one = given | {"cells": cells}
+                found.append(Described(name, one, Hog(**one)))
         elif name in _MAKERS:
-            found.append(Described(name, given, _MAKERS[name](**_tuples(given))))
+            frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+            found.append(Described(name, given, _MAKERS[name](**frozen)))
         elif plugins and name in plugins:
             make = import_object(plugins[name])
             found.append(Described(name, given, make(**given)))
@@ -120,11 +123,3 @@ _MAKERS: dict[str, Callable[..., Callable[[Floats], Floats]]] = {
     "scattering": Scattering,
     "raw": Raw,
 }
-
-
-def _each(settings: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    return [settings | {key: value} for value in settings[key]]
-
-
-def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}

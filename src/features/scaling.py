@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from src.features.descriptors.picture import Floats
@@ -35,25 +34,23 @@ class BlockScaler(TransformerMixin, BaseEstimator):
         if sum(self.sizes) != features.shape[1]:
             raise ValueError(f"{features.shape[1]} features are no blocks of {list(self.sizes)}")
         self.mean_ = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        variances = features.var(axis=0, dtype=np.float64)
-        self.scale_ = np.concatenate(
-            [self._scales(block) for block in np.split(variances, np.cumsum(self.sizes)[:-1])]
-        ).astype(np.float32)
+        scales = []
+        blocks = np.split(features.var(axis=0, dtype=np.float64), np.cumsum(self.sizes)[:-1])
+        for variances in blocks:
+            varied = variances > 1e-12
+            if not varied.any():
+                scales.append(np.zeros_like(variances))
+            elif self.each:
+                scales.append(varied / np.sqrt(np.where(varied, variances, 1.0) * varied.sum()))
+            else:
+                scales.append(varied / np.sqrt(variances.sum()))
+        self.scale_ = np.concatenate(scales).astype(np.float32)
         return self
 
     def transform(self, features: Floats) -> Floats:
         """Return features (N, D) scaled, (N, D)."""
         scaled: Floats = (features - self.mean_) * self.scale_
         return scaled
-
-    def _scales(self, variances: NDArray[np.float64]) -> NDArray[np.float64]:
-        varied = variances > 1e-12
-        if not varied.any():
-            return np.zeros_like(variances)
-        if not self.each:
-            return varied / np.sqrt(variances.sum())
-        spread = np.sqrt(np.where(varied, variances, 1.0) * varied.sum())
-        return varied / spread
 
 
 class PartWhitening(TransformerMixin, BaseEstimator):

@@ -1,7 +1,7 @@
 """The features of a data set: computed once on all cores and stored in the cache by content.
 
-An entry is named after the pictures' content hashes and the extractor, in an order of its own:
-other names, other parts and other folders find it, and so do the folds of a cross-validation.
+An entry is named after the pictures' content hashes and the extractor: other names, parts and
+folders find it, and so do the folds of a cross-validation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +149,9 @@ def described(
     _log.info("describing %d pictures once", len(indices))
     chunks = [indices[at : at + _AT_ONCE] for at in range(0, len(indices), _AT_ONCE)]
     # What is read one by one is decoded in threads, ahead of its use.
-    pictures = in_order(partial(_pictures, read), chunks, workers)
+    pictures = in_order(
+        lambda chunk: np.stack([read(index) for index in chunk.tolist()]), chunks, workers
+    )
     started = time.perf_counter()
     yield extractor(next(pictures))
     remaining = (time.perf_counter() - started) * (len(chunks) - 1)
@@ -160,7 +161,11 @@ def described(
     if alone or remaining < _WORTH_PROCESSES_SECONDS or multiprocessing.current_process().daemon:
         blocks = map(extractor, pictures)
     else:
-        blocks = _in_processes(extractor, pictures, min(workers, len(chunks)))
+        # Not forked: torch has threads by now, and a fork would copy their locks. What a process is
+        # given at its start is small, or one that dies there would keep its parent waiting.
+        count, context = min(workers, len(chunks)), multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(extractor,))
+        blocks = a_window(pool, _work, pictures, 2 * count)
     logged = time.monotonic()
     for number, block in enumerate(blocks, start=2):
         if time.monotonic() - logged > _PROGRESS_SECONDS:
@@ -171,21 +176,6 @@ def described(
         yield block
 
 
-def _pictures(read: Reader, chunk: NDArray[np.int64]) -> NDArray[np.uint8]:
-    return np.stack([read(index) for index in chunk.tolist()])
-
-
-def _in_processes(
-    extractor: Extractor, pictures: Iterator[NDArray[np.uint8]], workers: int
-) -> Iterator[Floats]:
-    # Not forked: torch has threads by now, and a fork would copy their locks. What a new process is
-    # given at its start is small, or a process that dies there would keep its parent waiting.
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(extractor,)
-    )
-    yield from a_window(pool, _work, pictures, 2 * workers)
-
-
 _extractor: Extractor
 
 
@@ -194,14 +184,14 @@ def _start(extractor: Extractor) -> None:
     global _extractor  # noqa: PLW0603 - a worker is its process
     _extractor = extractor
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
 
+    def follow() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
 
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _work(images: NDArray[np.uint8]) -> Floats:

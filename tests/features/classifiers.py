@@ -40,10 +40,10 @@ def classifier(*words: str, extractors: Sequence[Extractor] | None = None) -> Fe
         folds=2,
         seed=0,
     )
-    passport = {
+    metadata = {
         "settings": plain,
         "class_names": [str(k) for k in range(10)],
         "image_size": [8, 8],
         "channels": 1,
     }
-    return FeatureClassifier(tuple(extractors), fitted, passport)
+    return FeatureClassifier(tuple(extractors), fitted, metadata)

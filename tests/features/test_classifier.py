@@ -32,7 +32,7 @@ def test_what_was_saved_answers_to_the_bit(words: list[str], tmp_path: Path) -> 
     made = classifier(*words)
     made.save(tmp_path / "model.skops")
     loaded = FeatureClassifier.load(tmp_path / "model.skops")
-    assert loaded.passport == made.passport
+    assert loaded.metadata == made.metadata
     np.testing.assert_array_equal(loaded(IMAGES), made(IMAGES))
     with zipfile.ZipFile(tmp_path / "model.skops") as archive:
         assert {Path(name).suffix for name in archive.namelist()} <= {".json", ".npy", ".npz"}
@@ -42,7 +42,7 @@ def test_what_was_saved_answers_to_the_bit(words: list[str], tmp_path: Path) -> 
 def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     arguments = {"widths": [8, 16], "blocks": 1, "dropout": 0.0}
-    passport = {
+    metadata = {
         "target": "src.models.cnn.CNN",
         "arguments": arguments,
         "channels": 1,
@@ -52,7 +52,7 @@ def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
         "std": [0.4],
     }
     network = CNN(1, 10, (8, 8), **arguments)
-    features = NetworkFeatures(network, passport, torch.device("cpu"))
+    features = NetworkFeatures(network, metadata, torch.device("cpu"))
     assert features(IMAGES).shape == (200, 16)
     made = classifier(extractors=[features])
     made.save(tmp_path / "model.skops")
@@ -60,11 +60,11 @@ def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded(IMAGES), made(IMAGES))
     restored = loaded.extractors[0]
     assert restored.identity == features.identity
-    stranger = {**passport, "target": "os.system"}
+    stranger = {**metadata, "target": "os.system"}
     with pytest.raises(ValueError, match="not of a plugin"):
         NetworkFeatures.restored(stranger, features.weights(), torch.device("cpu"))
     with pytest.raises(ValueError, match="do not fit"):
-        NetworkFeatures.restored(passport, {}, torch.device("cpu"))
+        NetworkFeatures.restored(metadata, {}, torch.device("cpu"))
 
 
 def rewritten(source: Path, target: Path, change) -> Path:

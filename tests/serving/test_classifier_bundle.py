@@ -17,7 +17,7 @@ def bundle(folder: Path, *words: str) -> tuple[FeatureClassifier, str]:
     made = classifier(*words)
     made.save(folder / "model.skops")
     digest = write_classifier_bundle(
-        folder / "model", folder / "model.skops", made.passport, IMAGES[0]
+        folder / "model", folder / "model.skops", made.metadata, IMAGES[0]
     )
     return made, digest
 

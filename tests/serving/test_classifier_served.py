@@ -42,10 +42,10 @@ def asked(
     extractors = [_network()] if request.param == "embedding" else None
     made = classifier(*KINDS[request.param], extractors=extractors)
     if extractors is not None:
-        made.passport["networks"] = [extractors[0].passport]
+        made.metadata["networks"] = [extractors[0].metadata]
     made.save(folder / "model.skops")
     bundle = folder / "bundle"
-    write_classifier_bundle(bundle, folder / "model.skops", made.passport, IMAGES[0])
+    write_classifier_bundle(bundle, folder / "model.skops", made.metadata, IMAGES[0])
     place = folder / "packed"
     pack(bundle, place, model_id="m-1", run_id=None, place=place.as_uri())
     (folder / "elsewhere" / "src").mkdir(parents=True)  # a stranger's package of that name
@@ -73,7 +73,7 @@ def test_bytes_and_arrays_get_the_answers_of_predict(
 ) -> None:
     made, address = asked
     files = sorted(pictures.iterdir())
-    predictor = Predictor(made, made.passport)
+    predictor = Predictor(made, made.metadata)
     expected = made(np.stack([predictor.pixels(file) for file in files]))
     rows = [[text(file.read_bytes())] for file in files]
     status, answers = ask(address, {"dataframe_split": {"columns": ["image"], "data": rows}})

@@ -69,7 +69,7 @@ class TrainedClassifier:
 
     @property
     def passport(self) -> dict[str, Any]:
-        return self.classifier.passport
+        return self.classifier.metadata
 
     @property
     def num_parameters(self) -> int:
@@ -292,7 +292,7 @@ class ClassicalCandidate:
 
     def _passport(self) -> dict[str, Any]:
         data, pictures = self._data, self._data.pictures
-        networks = [e.passport for e in self._extractors if hasattr(e, "passport")]
+        networks = [e.metadata for e in self._extractors if hasattr(e, "metadata")]
         return {
             "settings": to_plain(self._settings) | {"resume": None},
             "class_names": list(pictures.class_names),
