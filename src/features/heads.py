@@ -66,11 +66,8 @@ class Choice:
         calibration: of its scores of held-out pictures.
         accuracy: of these pictures, in [0, 1]; too high by the luck of the best of many.
         log_loss: of their calibrated probabilities, in nats.
-        tried: heads.
-        folds: that the last of them were judged by.
-        seconds: that the search took.
-        complete: whether no head was left out for lack of time, so that another search would find
-            the same.
+        tried, folds, seconds: heads, folds that the last of them were judged by, and time.
+        complete: whether none was left out for lack of time: another search would find the same.
     """
 
     head: Head
@@ -162,11 +159,9 @@ def choose_head(
     """Return the head with the smallest out-of-fold log-loss; deterministic within the limit.
 
     Args:
-        features: (N, D) float32 of the training part.
+        features, contents, folds: as of `CalibratedModel.fit`.
         labels: (N,) in [0, K), each class at least once.
-        contents: (N,) equal where pictures are, which then share a fold.
         sizes: features of each descriptor, D in all.
-        folds: at least 2.
         seed: of the folds and of samples.
         seconds: after which no further head is tried, nor a fold begun; the first group of heads
             is tried in any case.
@@ -183,7 +178,7 @@ def choose_head(
             break
         seen = race.seen + len(held)
         held = held[:: max(1, len(held) * (int(labels.max()) + 1) // _MOST_SCORES)]
-        fold = _Fold(features, labels, sizes, train, held, seed)
+        fold = _Fold(features, labels, sizes, train, held, seed=seed)
         found, complete = _fold_scores(race.groups, fold, limit)
         race.complete = race.complete and complete
         if race.folds and not complete:
@@ -264,15 +259,10 @@ class _Fold:
     """One division of the training pictures, and its features in each normalisation in use."""
 
     def __init__(
-        self,
-        features: Floats,
-        labels: Integers,
-        sizes: Sequence[int],
-        train: Integers,
-        held: Integers,
-        seed: int,
+        self, features: Floats, labels: Integers, sizes: Sequence[int], *parts: Integers, seed: int
     ) -> None:
         self.seed = seed
+        train, held = parts
         self.known, self._labels = np.unique(labels[train], return_inverse=True)
         self.classes = int(labels.max()) + 1
         self._features, self._train, self._held = features, train, held

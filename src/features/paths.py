@@ -62,12 +62,7 @@ class View:
 
     @classmethod
     def of(
-        cls,
-        train: Floats,
-        held: Floats,
-        labels: Integers,
-        classes: int,
-        dims: int | None = None,
+        cls, train: Floats, held: Floats, labels: Integers, classes: int, dims: int | None = None
     ) -> View:
         """Return the view of normalised features (N, D) and (M, D); `dims` is D unless given."""
         mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -263,9 +258,8 @@ class LinearPath:
             return value, (gradient * scale).ravel()
 
         options = {"maxiter": _MOST_ITERATIONS, "ftol": self.tolerance, "gtol": 1e-7}
-        found = minimize(
-            objective, (start / scale).ravel(), jac=True, method="L-BFGS-B", options=options
-        )
+        first = (start / scale).ravel()
+        found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
         return found.x.reshape(start.shape) * scale, max(last, 1e-3 / self.view.classes)
 
     def _loss(self, point: Floats, hits: Floats) -> tuple[float, Floats, float]:

@@ -47,11 +47,9 @@ class FeatureTable:
     The features of a part, the test part above all, are computed when they are first needed.
 
     Args:
-        pictures: the decoded pictures.
-        split: the part of each.
+        pictures, split: the decoded pictures, and the part of each.
         extractors: whose features stand one after another.
-        cache_dir: the project's cache folder.
-        cache_limit_bytes: largest array to be kept on disk.
+        cache_dir, cache_limit_bytes: the project's cache folder, and the largest array in it.
         workers: processes that describe.
 
     Attributes:
@@ -136,9 +134,7 @@ class FeatureTable:
 def described(
     extractor: Extractor, read: Reader, indices: NDArray[np.int64], workers: int
 ) -> Iterator[Floats]:
-    """Describe pictures; yields blocks of rows (n, D) in the order of `indices`.
-
-    The rows do not depend on the number of processes.
+    """Yield the features of pictures in blocks of rows (n, D), in the order of `indices`.
 
     Args:
         extractor: computes the features.

@@ -29,15 +29,14 @@ def logme(features: Floats, targets: Integers, num_classes: int) -> float:
 
     The evidence p(y | F) of Bayesian linear regression on each class's indicator y, its weights
     N(0, 1 / alpha) and its noise N(0, 1 / beta), is maximised over alpha and beta by MacKay's fixed
-    point, and its logarithms are averaged over classes: You et al., "LogME: Practical Assessment of
-    Pre-trained Models for Transfer Learning" (ICML 2021); the iteration by way of the singular
-    values follows You et al., "Ranking and Tuning Pre-trained Models" (JMLR 2022). Higher is
-    better; values compare for the same pictures only.
+    point, and its logarithms are averaged over the classes that have pictures: You et al., "LogME:
+    Practical Assessment of Pre-trained Models for Transfer Learning" (ICML 2021); the iteration by
+    way of the singular values follows You et al., "Ranking and Tuning Pre-trained Models" (JMLR
+    2022). Higher is better; values compare for the same pictures only.
 
     Args:
         features: (N, D), N at least 2.
         targets: (N,) in [0, num_classes).
-        num_classes: classes without a picture are left out of the mean.
 
     Raises:
         ValueError: lengths differ, or there are fewer than two pictures.
@@ -106,9 +105,8 @@ def cross_validated_accuracy(
 ) -> tuple[float, float]:
     """Return the held-out accuracy of a quick head, and its standard error, both in [0, 1].
 
-    Features are centred and their rows scaled to length 1; ridge regression and nearest means are
-    tried, each along a path of strengths, and the best of them counts. So the accuracy is a little
-    too high, by the same luck for every network.
+    Features are centred and their rows scaled to length 1. The best of ridge regressions and
+    nearest means counts, so the accuracy is a little too high, by the same luck for every network.
 
     Args:
         features: (N, D) float32 of some hundred pictures.
@@ -146,16 +144,11 @@ def _right(
     """Return (heads, M): which held-out pictures each head is right about."""
     known, own = np.unique(labels[train], return_inverse=True)
     mean = features[train].mean(axis=0, dtype=np.float64).astype(np.float32)
-    view = View.of(
-        unit_rows(features[train] - mean), unit_rows(features[held] - mean), own, len(known)
-    )
+    rows = unit_rows(features[train] - mean), unit_rows(features[held] - mean)
+    view = View.of(*rows, own, len(known))
     classes = int(labels.max()) + 1
     if len(known) == 1:
         return np.tile(labels[held] == known[0], (len(_RIDGES) + len(_SHRINKAGES), 1))
     scores = [*ridge_scores(view, _RIDGES), *mean_scores(view, _SHRINKAGES)]
-    return np.stack(
-        [
-            of_all_classes(one.astype(np.float64), known, classes).argmax(axis=1) == labels[held]
-            for one in scores
-        ]
-    )
+    found = [of_all_classes(one.astype(np.float64), known, classes) for one in scores]
+    return np.stack([one.argmax(axis=1) == labels[held] for one in found])

@@ -21,7 +21,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +99,7 @@ def cached(
     what: str,
     usable: Callable[[Entry], bool] = lambda _: True,
 ) -> Entry:
-    """Return the entry of a folder, built now unless it is there, whole and usable.
-
-    Of several processes that want the same entry, one builds it and the others wait.
+    """Return the entry of a folder, built now by one of all processes unless it is there.
 
     Args:
         folder: of the entry; its parents are created.
@@ -172,10 +169,10 @@ class Record:
 
 
 def load_record(kind: str, known: dict[str, Any], cache_dir: str | None = None) -> Record | None:
-    """Return the measurement for these circumstances; None where there is no readable one.
+    """Return a measurement of this kind; None where there is no readable one.
 
     Args:
-        kind: of measurement, part of the file's name.
+        kind: part of the file's name.
         known: all that the measurement depends on, as plain values for JSON.
         cache_dir: see `cache_folder`.
     """
@@ -266,14 +263,14 @@ def _complete(folder: Path, values: dict[str, Any]) -> None:
 
 def _checksums(file: Path) -> list[int]:
     """Return the CRC-32 of each block of a file."""
+
+    def checksum(start: int) -> int:
+        with file.open("rb") as stream:
+            stream.seek(start)
+            return zlib.crc32(stream.read(_BLOCK_BYTES))
+
     starts = range(0, file.stat().st_size, _BLOCK_BYTES)
-    return [*in_order(partial(_checksum, file), starts, available_cores())]
-
-
-def _checksum(file: Path, start: int) -> int:
-    with file.open("rb") as stream:
-        stream.seek(start)
-        return zlib.crc32(stream.read(_BLOCK_BYTES))
+    return [*in_order(checksum, starts, available_cores())]
 
 
 def _state(file: Path) -> tuple[int, int, int, int]:

@@ -31,15 +31,10 @@ class PictureStore:
     A store can be pickled; the array is then mapped anew where it arrives, not sent.
 
     Attributes:
-        name: the data set's name.
+        name, targets, class_names, sample_paths, given_parts, groups: as of `Source`.
         images: (N, C, H, W) uint8, read-only; None if too large, then there is only `read`.
-        targets: (N,) int64 in [0, K).
-        class_names: K names.
         content_hashes: (N,) bytes, 32 hexadecimal digits: hash of the file's bytes or of the array
             row, the same for every image size.
-        sample_paths: N posix paths, as the source lists them; None for sets that come as arrays.
-        given_parts: (N,) of "train" | "val" | "test"; None where the set brings no parts.
-        groups: N names; None where there are none.
         original_sizes: (N, 2) int64, height and width in pixels before any resizing.
         format: that they are decoded to; `image_size` and `channels` are its own.
         problems: faults of single pictures, those of pictures that were left out included.

@@ -183,15 +183,7 @@ class PictureData(pl.LightningDataModule):
             # Folds are not published with a set, as parts are: what is alike always stays together.
             near=None if found is None else found.belong_together,
         )
-        held_out = PictureData(
-            pictures,
-            hold_out(self.split, assigned, fold),
-            batch_size=self.batch_size,
-            seed=seed,
-            workers=self.workers,
-            found=found,
-            reopen=self._reopen,
-        )
+        held_out = self._like(pictures, hold_out(self.split, assigned, fold), found, seed)
         held_out._on_device = self._on_device
         return held_out
 
@@ -214,21 +206,19 @@ class PictureData(pl.LightningDataModule):
                     f"{pictures.name}: other pictures can be decoded to {wanted.image_size} than "
                     f"to {self.pictures.image_size}: repair or remove those that are damaged."
                 )
-            self._others[wanted] = PictureData(
-                pictures,
-                self.split,
-                batch_size=self.batch_size,
-                seed=self.seed,
-                workers=self.workers,
-                reopen=self._reopen,
-            )
+            self._others[wanted] = self._like(pictures, self.split, None, self.seed)
         return self._others[wanted]
+
+    def _like(
+        self, pictures: PictureStore, split: Split, found: Examination | None, seed: int
+    ) -> PictureData:
+        options: dict[str, Any] = {"batch_size": self.batch_size, "workers": self.workers}
+        return PictureData(pictures, split, seed=seed, found=found, reopen=self._reopen, **options)
 
     def live_on(self, device: torch.device) -> bool:
         """Move the array of pictures to a GPU where it fits into a quarter of the free memory.
 
-        Batches are then gathered there and nothing but their indices crosses over. Returns whether
-        they do; on the CPU, and for what is streamed, nothing changes.
+        Returns whether batches are gathered there; not on the CPU, nor where they are streamed.
         """
         images = self.pictures.images
         if device.type == "cuda" and images is not None:

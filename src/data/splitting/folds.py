@@ -55,22 +55,16 @@ def assign_folds(
     """Divide the N pictures of a split into folds; test and dropped pictures get -1.
 
     The largest groups go first, each to the fold that has the least of the group's classes, every
-    class measured by its own size: where the squares of the shares grow least. So single pictures
-    come last and fill up what larger groups left uneven. Groups of equal size go class by class in
-    an order drawn by seed and repeat. Then a group moves wherever that makes the squares smaller
-    still and leaves no fold without a class that it had, until none does.
+    class measured by its own size: where the squares of the shares grow least. Groups of equal size
+    go class by class in an order drawn by seed and repeat. Then a group moves wherever that makes
+    the squares smaller still and leaves no fold without a class that it had, until none does.
 
     Args:
         split: the part of each picture; training and validation are pooled.
         count: folds, at least 2.
-        seed: of the split into parts.
+        seed, groups, near: as of `make_split`.
         repeat: from 0; each has folds of its own.
         class_names: K names, for messages.
-        groups: N names of groups, or None.
-        near: (P, 2) pairs of pictures that must stay in one fold, or None.
-
-    Returns:
-        (N,) in [-1, count).
 
     Raises:
         ValueError: a class has fewer groups than there are folds; it is named.
