@@ -178,7 +178,7 @@ def choose_head(
             break
         seen = race.seen + len(held)
         held = held[:: max(1, len(held) * (int(labels.max()) + 1) // _MOST_SCORES)]
-        fold = _Fold(features, labels, sizes, train, held, seed=seed)
+        fold = _Fold(features, labels, sizes, train, held, seed)
         found, complete = _fold_scores(race.groups, fold, limit)
         race.complete = race.complete and complete
         if race.folds and not complete:
@@ -259,10 +259,15 @@ class _Fold:
     """One division of the training pictures, and its features in each normalisation in use."""
 
     def __init__(
-        self, features: Floats, labels: Integers, sizes: Sequence[int], *parts: Integers, seed: int
+        self,
+        features: Floats,
+        labels: Integers,
+        sizes: Sequence[int],
+        train: Integers,
+        held: Integers,
+        seed: int,
     ) -> None:
         self.seed = seed
-        train, held = parts
         self.known, self._labels = np.unique(labels[train], return_inverse=True)
         self.classes = int(labels.max()) + 1
         self._features, self._train, self._held = features, train, held

@@ -28,12 +28,7 @@ def store(images: NDArray[np.uint8], targets: NDArray[np.int64], cache: Path) ->
     return open_pictures(Source("test", names, targets, arrays=images), settings_of(cache))
 
 
-def split(pictures: PictureStore, seed: int = 0) -> Split:
+def split(pictures: PictureStore) -> Split:
     """A division of them into three parts."""
-    return make_split(
-        pictures.targets,
-        pictures.content_hashes,
-        seed=seed,
-        val_fraction=0.2,
-        test_fraction=0.2,
-    )
+    fractions = {"val_fraction": 0.2, "test_fraction": 0.2}
+    return make_split(pictures.targets, pictures.content_hashes, seed=0, **fractions)
