@@ -96,17 +96,13 @@ def log_votes(votes: NDArray[np.floating]) -> NDArray[np.float64]:
 class CalibratedModel:
     """Features (N, D) to probabilities (N, K).
 
-    Attributes:
-        pipeline: scikit-learn's, fitted to all training pictures.
-        calibration: of its scores.
-        classes: (K',) int64, ascending: the classes that were there to learn.
-        num_classes: K; a class that was not there to learn has probability 0.
+    A class that was not there to learn has probability 0.
     """
 
-    pipeline: Any
-    calibration: Calibration
-    classes: Integers
-    num_classes: int
+    pipeline: Any  # scikit-learn's, fitted to all training pictures
+    calibration: Calibration  # of its scores
+    classes: Integers  # (K',) ascending: the classes that were there to learn
+    num_classes: int  # K
 
     @classmethod
     def fit(

@@ -1,7 +1,7 @@
 """The classifier on features, from pictures to probabilities, and its file.
 
-The file is of skops' format: arrays and the names of scikit-learn's classes, no pickle. Only what
-a model of this project is made of is read back; anything else is refused before it is built.
+The file is of skops' format: arrays and names of classes, no pickle. Only what a model of this
+project is made of is read back; anything else is refused before it is built.
 """
 
 from __future__ import annotations
@@ -26,19 +26,9 @@ __all__ = ["FeatureClassifier", "check_trees", "numbers_in"]
 
 _FORMAT = 2
 _STEPS = {
-    "BlockScaler",
-    "KeepBest",
-    "PCA",
-    "PartWhitening",
-    "LinearSVC",
-    "RbfMachine",
-    "LogisticRegression",
-    "NearestMean",
-    "Normalizer",
-    "RidgeClassifier",
-    "RandomForestClassifier",
-    "HistGradientBoostingClassifier",
-    "KNeighborsClassifier",
+    *("BlockScaler", "KeepBest", "PCA", "PartWhitening", "Normalizer"),
+    *("LinearSVC", "RbfMachine", "LogisticRegression", "NearestMean", "RidgeClassifier"),
+    *("RandomForestClassifier", "HistGradientBoostingClassifier", "KNeighborsClassifier"),
 }
 # What skops does not take for harmless by itself.
 _TRUSTED = (
@@ -61,8 +51,7 @@ class FeatureClassifier:
     """A fitted model together with the extractors of its features.
 
     Attributes:
-        extractors: whose features the model takes, one after another.
-        model: fitted.
+        extractors, model: the features that the fitted model takes, one after another.
         metadata: plain containers: settings of the run, `class_names`, `image_size`, `channels`.
     """
 

@@ -21,10 +21,7 @@ __all__ = ["NetworkFeatures"]
 # What changes no feature: how they lie in memory, and what comes after them.
 _NO_DIFFERENCE = ("memory_format", "classes")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-MEMORY_FORMATS = {
-    "contiguous": torch.contiguous_format,
-    "channels_last": torch.channels_last,
-}
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 class NetworkFeatures:
@@ -35,11 +32,10 @@ class NetworkFeatures:
 
     Args:
         network: of src.models; it is changed.
-        metadata: plain values, how it was built: `target`, `arguments`, `channels`,
-            `classes`, `image_size`, the `mean` and `std` that its pictures are normalised with,
-            and the `precision` ("float32", "bfloat16", "float16") and `memory_format`
-            ("contiguous", "channels_last") that it computes in; without them float32 in contiguous
-            memory.
+        metadata: plain values, how it was built: `target`, `arguments`, `channels`, `classes`,
+            `image_size`, the `mean` and `std` of its pictures, and the `precision` ("float32" by
+            default, "bfloat16", "float16") and `memory_format` ("contiguous" by default,
+            "channels_last") that it computes in.
         device: where to compute.
     """
 
@@ -58,9 +54,8 @@ class NetworkFeatures:
         self._network = network.requires_grad_(False).eval().cpu()
         self._device = device
         self._compute: nn.Module | None = None
-        shape = (1, -1, 1, 1)
-        self._mean = torch.tensor(metadata["mean"], device=device).view(shape)
-        self._std = torch.tensor(metadata["std"], device=device).view(shape)
+        self._mean = torch.tensor(metadata["mean"], device=device).view(1, -1, 1, 1)
+        self._std = torch.tensor(metadata["std"], device=device).view(1, -1, 1, 1)
 
     @classmethod
     def restored(

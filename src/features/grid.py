@@ -22,19 +22,12 @@ _WHOLE_NUMBERS = ("neighbours", "exact_up_to", "components")
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is done with features before they are classified; see `make_pipeline`.
+    """What is done with features before they are classified; see `make_pipeline`."""
 
-    Attributes:
-        scaling: "blocks" or "features".
-        rows: whether rows are scaled to length 1 at the end.
-        keep: principal components kept; None for the features as they are.
-        whitening: power of their deviations that components are divided by.
-    """
-
-    scaling: str
-    rows: bool
-    keep: int | None = None
-    whitening: float = 0.0
+    scaling: str  # "blocks" or "features"
+    rows: bool  # whether rows are scaled to length 1 at the end
+    keep: int | None = None  # principal components; None for the features as they are
+    whitening: float = 0.0  # power of their deviations that components are divided by
 
     # Where there are more features and pictures than can be decomposed.
     MOST_KEPT: ClassVar[int] = 400
@@ -58,13 +51,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Head:
-    """A classifier, its settings, and the normalisation of its features.
-
-    Attributes:
-        kind: one of `CLASSIFIERS`.
-        normalisation: of the features.
-        values: (name, value) of the classifier's own settings.
-    """
+    """A kind of `CLASSIFIERS`, its own settings, and the normalisation of its features."""
 
     kind: str
     normalisation: Normalisation

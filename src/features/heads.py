@@ -179,7 +179,12 @@ def choose_head(
         seen = race.seen + len(held)
         held = held[:: max(1, len(held) * (int(labels.max()) + 1) // _MOST_SCORES)]
         fold = _Fold(features, labels, sizes, train, held, seed)
-        found, complete = _fold_scores(race.groups, fold, limit)
+        found: dict[Head, Floats] = {}
+        for group in race.groups:
+            if found and time.perf_counter() > limit:
+                break
+            found.update(zip(group.heads, _group_scores(group, fold)))
+        complete = len(found) == sum(len(group.heads) for group in race.groups)
         race.complete = race.complete and complete
         if race.folds and not complete:
             break  # heads are compared on the same folds
@@ -187,18 +192,6 @@ def choose_head(
         if seen >= ENOUGH_UNSEEN:
             break
     return race.result(started)
-
-
-def _fold_scores(
-    groups: Sequence[Group], fold: _Fold, limit: float
-) -> tuple[dict[Head, Floats], bool]:
-    """Return the scores of the heads that were computed in time, and whether these are all."""
-    found: dict[Head, Floats] = {}
-    for group in groups:
-        if found and time.perf_counter() > limit:
-            return found, False
-        found.update(zip(group.heads, _group_scores(group, fold)))
-    return found, True
 
 
 @dataclass(eq=False)

@@ -56,11 +56,10 @@ class BlockScaler(TransformerMixin, BaseEstimator):
 class PartWhitening(TransformerMixin, BaseEstimator):
     """A transformer that whitens principal components in part.
 
-    The first components of pictures are mostly light and size, with many times the variance of
-    those in which classes differ. Divided by a power of their deviations, they keep some of their
-    weight, and the last, which are mostly noise, are not raised to that of the first as by
-    whitening (Jegou & Chum, "Negative Evidences and Co-occurrences in Image Retrieval: The Benefit
-    of PCA and Whitening", ECCV 2012).
+    Divided by a power of their deviations, the first, mostly light and size, keep some of their
+    weight, and the last, mostly noise, are not raised to that of the first as by whitening (Jegou &
+    Chum, "Negative Evidences and Co-occurrences in Image Retrieval: The Benefit of PCA and
+    Whitening", ECCV 2012).
 
     Args:
         power: of the deviations; 0 leaves all as it is, and 1 is whitening.

@@ -132,12 +132,9 @@ def line_content(line: bytes, *, strict: bool = False) -> dict[str, Any]:
 
 
 class HashingWriter:
-    """A file to write a zip archive to, which gets the digest of its content as its comment.
+    """An empty file to write a zip archive to, which gets its content's digest as its comment.
 
     A reader of archives sees the same archive; `zip_is_whole` sees whether it still is.
-
-    Args:
-        file: open for writing, empty.
     """
 
     def __init__(self, file: IO[bytes]) -> None:

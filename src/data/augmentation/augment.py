@@ -167,7 +167,9 @@ class Augment:
                 flips=flips,
                 padding=self.settings.padding,
             )
-        return images if flips is None else transforms.flip_horizontal(images, flips)
+        if flips is None:
+            return images
+        return torch.where(flips[:, None, None, None], images.flip(3), images)
 
     def _turns(self, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Angles in radians and zooms, (B,): 0 and 1 for the pictures that are not chosen."""
@@ -187,7 +189,17 @@ class Augment:
         boxes = self._boxes(draws, *images.shape[2:])
         if not self.warp_probability and not steps:
             return transforms.crop(images, boxes, flips=flips)
-        to_source, oblique = self._maps(draws, steps, boxes, flips, images.shape[2:])
+        # Maps to the source, (B, 2, 3), and whether each is more than a crop.
+        sides = images.shape[2:]
+        maps = [affine.crop(boxes, *sides), affine.mirror(flips)]
+        oblique = draws[_WARPED] < self.warp_probability
+        if self.warp_probability:
+            maps.append(affine.turn(*self._turns(draws), *sides))
+        if self.policy:
+            motion, moved = self.policy.geometry(steps, *sides)
+            maps.append(motion)
+            oblique = oblique | moved
+        to_source = reduce(affine.compose, maps)
 
         def cropped(rows: Tensor | slice) -> Tensor:
             return transforms.crop(images[rows], boxes[:, rows], flips=flips[rows])
@@ -202,25 +214,6 @@ class Augment:
         transforms.change_chosen_(placed, ~oblique, cropped)
         transforms.change_chosen_(placed, oblique, sampled)
         return placed
-
-    def _maps(
-        self,
-        draws: Tensor,
-        steps: Sequence[Step],
-        boxes: Tensor,
-        flips: Tensor,
-        sides: Sequence[int],
-    ) -> tuple[Tensor, Tensor]:
-        """Return maps to the source, (B, 2, 3), and (B,) bool, whether each is more than a crop."""
-        maps = [affine.crop(boxes, *sides), affine.mirror(flips)]
-        oblique = draws[_WARPED] < self.warp_probability
-        if self.warp_probability:
-            maps.append(affine.turn(*self._turns(draws), *sides))
-        if self.policy:
-            motion, moved = self.policy.geometry(steps, *sides)
-            maps.append(motion)
-            oblique = oblique | moved
-        return reduce(affine.compose, maps), oblique
 
     def _boxes(self, draws: Tensor, height: int, width: int) -> Tensor:
         """Top, left, height and width, (4, B) int64 pixels: of the whole where none is cropped."""

@@ -54,17 +54,11 @@ _RANGES = {
 
 @dataclass(frozen=True)
 class Step:
-    """One operation for each picture of a batch.
+    """One operation for each picture of a batch."""
 
-    Attributes:
-        kinds: (B,) int64, places in `OPERATIONS`.
-        levels: (B,) float32 from 0, nothing, to 1, full strength.
-        signs: (B,) float32, 1 or -1: the direction of what has one.
-    """
-
-    kinds: Tensor
-    levels: Tensor
-    signs: Tensor
+    kinds: Tensor  # (B,) int64, places in `OPERATIONS`
+    levels: Tensor  # (B,) float32 from 0, nothing, to 1, full strength
+    signs: Tensor  # (B,) float32, 1 or -1: the direction of what has one
 
 
 class Policy:

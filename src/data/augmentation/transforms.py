@@ -21,7 +21,6 @@ __all__ = [
     "crop_by_sampling",
     "cutmix",
     "erase",
-    "flip_horizontal",
     "grey",
     "mixup",
     "normalize",
@@ -51,11 +50,6 @@ def normalize(
     return floats.sub_(mean.mul(255)[:, None, None]).mul_(scale[:, None, None])
 
 
-def flip_horizontal(images: Tensor, flips: Tensor) -> Tensor:
-    """Mirror left and right the pictures whose entry of `flips`, (B,) bool, is true."""
-    return torch.where(flips[:, None, None, None], images.flip(3), images)
-
-
 def translate(
     images: Tensor, down: Tensor, right: Tensor, *, flips: Tensor | None = None, padding: str
 ) -> Tensor:
@@ -78,9 +72,11 @@ def translate(
     if padding == "zero":
         # One black row and column, to which all positions outside lead: cheaper than a mask.
         images = F.pad(images, (0, 1, 0, 1))
-        rows, columns = _last_if_outside(rows, height), _last_if_outside(columns, width)
-    else:
-        rows, columns = _reflected(rows, height), _reflected(columns, width)
+        rows = rows.clamp(-1, height) % (height + 1)
+        columns = columns.clamp(-1, width) % (width + 1)
+    else:  # mirrored back at the first and last pixel
+        rows = height - 1 - (height - 1 - rows.abs()).abs()
+        columns = width - 1 - (width - 1 - columns.abs()).abs()
 
     # Whole rows first, then pixels inside them: four times faster than one gather in two axes.
     planes = torch.arange(batch * channels, device=images.device) * images.shape[2]
@@ -272,14 +268,3 @@ def _resized(images: Tensor, boxes: Sequence[Sequence[int]], flips: Sequence[boo
             (picture,) = F.interpolate(box, sides, mode="bilinear", antialias=True)
         resized[index] = picture.flip(2) if flip else picture
     return resized
-
-
-def _last_if_outside(positions: Tensor, side: int) -> Tensor:
-    """Positions from 0 to `side` - 1 as they are, all others as `side`."""
-    return positions.clamp(-1, side) % (side + 1)
-
-
-def _reflected(positions: Tensor, side: int) -> Tensor:
-    """Positions up to one side beyond the edges, mirrored back at the first and last pixel."""
-    last = side - 1
-    return last - (last - positions.abs()).abs()

@@ -32,11 +32,8 @@ from src.data.decoding.depth import (
 from src.machine.disk import OF_THE_PROCESS
 
 __all__ = [
-    "FITS",
     "MAX_FILE_BYTES",
-    "MAX_PIXELS",
     "PICTURE_ENDINGS",
-    "Header",
     "PictureError",
     "PictureFormat",
     "decode_picture",
@@ -157,20 +154,13 @@ class PictureError(ValueError):
 
 
 class Header(NamedTuple):
-    """The header of a picture file, read without decoding it.
+    """The header of a picture file, read without decoding it."""
 
-    Attributes:
-        height, width: pixels, after the turn of the EXIF orientation.
-        grey: whether its pixel format has no colour.
-        deep: whether it is grey of more than 8 bits, of which all are read.
-        deep_colour: whether it has 16 bits a colour, of which the upper 8 are read.
-    """
-
-    height: int
+    height: int  # pixels, after the turn of the EXIF orientation
     width: int
-    grey: bool
-    deep: bool
-    deep_colour: bool
+    grey: bool  # its pixel format has no colour
+    deep: bool  # it is grey of more than 8 bits, of which all are read
+    deep_colour: bool  # it has 16 bits a colour, of which the upper 8 are read
 
 
 def decode_picture(

@@ -99,11 +99,9 @@ def chosen_range(bounds: npt.NDArray[np.float64]) -> ValueRange | None:
 
 
 def range_remark(bounds: npt.NDArray[np.float64], used: ValueRange) -> str | None:
-    """Return a remark where few pictures need the range that all are scaled by; else None.
+    """Return a remark where few pictures need the black and white that all are scaled by.
 
-    Args:
-        bounds: (N, 2) as of `chosen_range`.
-        used: black and white.
+    `bounds` are as of `chosen_range`; None where there is nothing to say.
     """
     highest = bounds[~np.isnan(bounds[:, 1]), 1]
     black, white = used
@@ -146,8 +144,7 @@ def scaled_to_8_bits(image: Image.Image, scale: ScaleBy) -> Image.Image:
 def unused_depth(highest: npt.NDArray[np.float64]) -> bool:
     """Return whether colour pictures of 16 bits leave so much unused that 8 bits show little.
 
-    Args:
-        highest: (N,) largest pixels in units of 16 bits, NaN for other pictures.
+    `highest` are (N,) the largest pixels in units of 16 bits, NaN for other pictures.
     """
     known = highest[~np.isnan(highest)]
     return bool(len(known)) and bool(known.max() <= _AMBIGUOUS)

@@ -268,6 +268,10 @@ def _store(
     hashes = found.hashes[kept]
     names = [source.sample_name(i) for i in kept]
     problems += copies(hashes, usable.targets, names, usable.class_names)
+    order = np.lexsort((usable.targets, hashes))
+    fingerprint = hashlib.blake2b(json.dumps(usable.class_names).encode(), digest_size=16)
+    fingerprint.update(hashes[order].tobytes())
+    fingerprint.update(usable.targets[order].astype("<i8").tobytes())
     return PictureStore(
         name=source.name,
         images=images,
@@ -280,7 +284,7 @@ def _store(
         original_sizes=found.sizes[kept],
         format=form,
         problems=tuple(problems),
-        fingerprint=_fingerprint(hashes, usable.targets, usable.class_names),
+        fingerprint=fingerprint.hexdigest(),
         from_cache=from_cache,
         source=usable,
         pixel_bounds=_grey_bounds(found, kept),
@@ -321,16 +325,6 @@ def _chosen_channels(source: Source, found: Survey, values: ValueRange | None) -
         if (image.max(axis=0) - image.min(axis=0)).max() > _GREY_TOLERANCE:
             return 3
     return 1
-
-
-def _fingerprint(
-    hashes: NDArray[np.bytes_], targets: NDArray[np.int64], class_names: tuple[str, ...]
-) -> str:
-    order = np.lexsort((targets, hashes))
-    digest = hashlib.blake2b(json.dumps(class_names).encode(), digest_size=16)
-    digest.update(hashes[order].tobytes())
-    digest.update(targets[order].astype("<i8").tobytes())
-    return digest.hexdigest()
 
 
 def _bad_pictures(source: Source, reasons: dict[int, str]) -> ConfigError:

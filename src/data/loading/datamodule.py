@@ -44,8 +44,7 @@ class PictureData(pl.LightningDataModule):
     The test part is read by `batches("test")` alone.
 
     Args:
-        pictures: the decoded pictures.
-        split: the part of each.
+        pictures, split: the decoded pictures, and the part of each.
         batch_size: pictures a training step and device.
         seed: of the training order.
         workers: processes that decode pictures too many to be cached.
@@ -53,8 +52,7 @@ class PictureData(pl.LightningDataModule):
         reopen: returns the same pictures in another format; None where there is only this one.
 
     Attributes:
-        suspects: pictures that should be looked at.
-        remarks: what the user should know about the data before training.
+        suspects, remarks: pictures to look at, and what the user should know before training.
     """
 
     def __init__(
@@ -162,11 +160,9 @@ class PictureData(pl.LightningDataModule):
         The others train, and the test part stays. The decoded pictures are shared.
 
         Args:
-            number: from 1, counted on over the repeats: with 5 folds, 6 is the second repeat's
-                first.
+            number: from 1, counted on over the repeats: with 5 folds, 6 is the second's first.
             folds: of one repeat.
-            split_seed: of the division, with the number of the repeat.
-            seed: of the training order.
+            split_seed, seed: of the division, with the number of the repeat; of the training order.
 
         Raises:
             ValueError: a class has fewer pictures than there are folds.

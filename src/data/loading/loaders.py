@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,19 +27,12 @@ Reader = Callable[[int], NDArray[np.uint8]]
 
 
 class Batch(NamedTuple):
-    """One batch; Lightning moves its tensors to the device.
+    """One batch; Lightning moves its tensors to the device."""
 
-    Attributes:
-        images: (B, C, H, W) uint8, contiguous.
-        targets: (B,) int64.
-        sample_ids: (B,) int64, each picture's place in the array it comes from.
-        step: the batch's place in its epoch, from 0.
-    """
-
-    images: Tensor
-    targets: Tensor
-    sample_ids: Tensor
-    step: int
+    images: Tensor  # (B, C, H, W) uint8, contiguous
+    targets: Tensor  # (B,) int64
+    sample_ids: Tensor  # (B,) int64, each picture's place in the array it comes from
+    step: int  # its place in its epoch, from 0
 
 
 class BatchOrder:
@@ -47,10 +40,8 @@ class BatchOrder:
 
     Training: full batches in random order; what is left over waits for another epoch.
     A set smaller than one batch makes one short batch. Evaluation: every picture once, in order,
-    in batches whose sizes differ by at most one, so that none is nearly empty.
-
-    Several devices share each batch: rank r gets the r-th part of a global batch of
-    `batch_size * world_size`, so W devices see together what one with W times the batch sees.
+    in batches whose sizes differ by at most one. Of several devices, rank r gets the r-th part of
+    each global batch of `batch_size * world_size`.
 
     Args:
         indices: (n,) int64, the pictures to go through.
@@ -141,10 +132,9 @@ class _Loader(ABC):
         return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Return one pass over the epoch.
+        """Return one pass over the epoch, which is read at the first batch.
 
-        The epoch is read at the first batch, not by `iter`: Lightning makes the iterator of its
-        first epoch before it sets the epoch.
+        Lightning makes the iterator of its first epoch before it sets the epoch.
         """
         first_step, self._first_step = self._first_step, 0
         for batch in self._batches(first_step):
@@ -218,7 +208,6 @@ class StreamLoader(_Loader):
             _ReadBatches(read, targets),
             sampler=self._pass,
             batch_size=None,
-            collate_fn=_as_it_is,
             num_workers=workers,
             persistent_workers=workers > 0,
             prefetch_factor=_PREFETCH if workers > 0 else None,
@@ -260,7 +249,3 @@ class _ReadBatches(Dataset[Batch]):
         step, ids = item[0], torch.from_numpy(item[1])
         images = np.stack([self._read(index) for index in ids.tolist()])
         return Batch(torch.from_numpy(images), self._targets[ids], ids, step)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

@@ -1,7 +1,6 @@
 """The audit of a data set: content hash, size and format of each picture, and its faults.
 
-Results are stored on disk by path and by what `stat` says of the file (size, times and inode), so
-that opening the same files once more costs one `stat` each.
+Results are stored by path and by what `stat` says of the file (size, times and inode).
 """
 
 from __future__ import annotations
@@ -60,25 +59,15 @@ _FILES_AT_A_TIME = 64
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """The audit of N pictures before they are decoded.
+    """The audit of N pictures before they are decoded."""
 
-    Attributes:
-        hashes: (N,) bytes, 32 hexadecimal digits each: blake2b of the file's bytes, or of the
-            array row. Empty where a file could not be read.
-        sizes: (N, 2) int64, height and width in pixels after the EXIF turn; 0 where unknown.
-        grey: (N,) bool, whether the pixel format has no colour.
-        bounds: (N, 2) float64, smallest and largest pixel where those have more than 8 bits; NaN
-            elsewhere.
-        deep_colour: (N,) bool, whether there are 16 bits a colour, of which 8 are read.
-        reasons: index -> why this picture cannot be used.
-    """
-
+    # (N,) 32 hexadecimal digits: blake2b of the file's bytes or the array row; empty if unreadable.
     hashes: npt.NDArray[np.bytes_]
-    sizes: npt.NDArray[np.int64]
-    grey: npt.NDArray[np.bool_]
-    bounds: npt.NDArray[np.float64]
-    deep_colour: npt.NDArray[np.bool_]
-    reasons: dict[int, str]
+    sizes: npt.NDArray[np.int64]  # (N, 2) height and width after the EXIF turn; 0 where unknown
+    grey: npt.NDArray[np.bool_]  # (N,) whether the pixel format has no colour
+    bounds: npt.NDArray[np.float64]  # (N, 2) smallest and largest pixel of more than 8 bits, or NaN
+    deep_colour: npt.NDArray[np.bool_]  # (N,) whether there are 16 bits a colour
+    reasons: dict[int, str]  # index -> why this picture cannot be used
 
 
 def content_hash(data: bytes | npt.NDArray[np.uint8]) -> bytes:
@@ -158,10 +147,7 @@ def copies(
 ) -> tuple[Problem, ...]:
     """Return a problem for each picture whose content appeared before, with its labels.
 
-    Args:
-        hashes: (N,) content hashes.
-        targets: (N,) indices into `class_names`.
-        names: N names of the pictures, for messages.
+    `hashes` and `targets` are (N,), the latter indices into `class_names`; `names` are of pictures.
     """
     problems = []
     for first, *others in duplicate_groups(hashes):
@@ -215,12 +201,9 @@ class Findings:
     def of(
         self, paths: tuple[str, ...], states: npt.NDArray[np.int64], *, forget: bool
     ) -> Findings:
-        """Return the rows of these paths, known only where the files' state is the same.
+        """Return the rows of M distinct paths, known where the files' `states` (M, 4) are the same.
 
-        Args:
-            paths: M distinct paths.
-            states: (M, 4) their present `file_state`.
-            forget: return all as unknown.
+        With `forget`, all are unknown.
         """
         rows = np.zeros(len(paths), _ROW)
         if paths == self.paths:

@@ -91,15 +91,11 @@ def channel_statistics(
 
 
 def measure(images: Pictures) -> NDArray[np.void]:
-    """Return measures of the quality of each picture by itself.
+    """Return (N,) of `MEASURES`, the quality of pictures (N, C, H, W) uint8 of at least 3x3 pixels.
 
-    Args:
-        images: (N, C, H, W) uint8, C 1 or 3, at least 3x3 pixels.
-
-    Returns:
-        (N,) of `MEASURES`: spread, the deviation in grey levels; lit and unlit, the shares of
-        pixels above 50 and below 205; sharpness, the variance of the Laplacian (Pech-Pacheco et
-        al., ICPR 2000) over that of the picture, so that low contrast does not count as blur.
+    They are spread, the deviation in grey levels; lit and unlit, the shares of pixels above 50 and
+    below 205; and sharpness, the variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) over
+    that of the picture, so that low contrast does not count as blur.
     """
     measures = np.zeros(len(images), MEASURES)
     size = max(_CHUNK_BYTES // max(images[0].nbytes, 1), 1) if len(images) else 1

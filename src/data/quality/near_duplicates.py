@@ -62,8 +62,7 @@ class NearPairs:
 def near_pairs(images: Grey) -> NearPairs:
     """Return the pairs of pictures that are one photo, in any size, encoding or light.
 
-    How alike is too alike depends on the data: photos that correlate by 0.9 are one photo, two
-    pairs of trousers on black may by chance. Chance resemblances multiply when the tolerance
+    How alike is too alike depends on the data. Chance resemblances multiply when the tolerance
     doubles (in D effective dimensions by 2^(D/2)), true copies do not. So the tolerance starts
     where pictures cannot be told apart and is doubled for as long as the pairs found stay few or
     grow by less than strangers would, and do not chain a good part of the data set together; it is
@@ -92,9 +91,8 @@ def near_pairs(images: Grey) -> NearPairs:
 def burst_pairs(images: Grey, names: Sequence[str], series: Sequence[str]) -> NearPairs:
     """Return neighbours by number (IMG_0001, IMG_0002) that show one subject, a moment later.
 
-    Numbers alone are no evidence: many data sets count through unrelated pictures. So the pixels
-    have to correlate by 0.7, and neighbours have to do so at least three times as often as
-    pictures of one series that are far from each other.
+    The pixels have to correlate by 0.7, and neighbours have to do so at least three times as often
+    as pictures of one series that are far from each other.
 
     Args:
         images: (N, H, W) uint8, grey.

@@ -41,16 +41,11 @@ Columns = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """What is found in the pictures of a store.
+    """What is found in the pictures of a store."""
 
-    Attributes:
-        near, bursts: pairs that are nearly equal, or that show one subject, one after the other.
-        measures: (N,) of `quality.MEASURES`.
-    """
-
-    near: NearPairs
-    bursts: NearPairs
-    measures: NDArray[np.void]
+    near: NearPairs  # nearly equal
+    bursts: NearPairs  # of one subject, one taken after the other
+    measures: NDArray[np.void]  # (N,) of `MEASURES`
 
     @property
     def belong_together(self) -> NDArray[np.int64]:
@@ -118,7 +113,7 @@ def list_suspects(pictures: PictureStore, split: Split, found: Examination) -> l
             kind=kind,
             score=float(score),
             suggested="" if other == label else other,
-            like="" if like is None else _name(pictures, like),
+            like="" if like is None else f"picture {like}" if names is None else names[like],
         )
 
     used = split.parts != PARTS.index("dropped")
@@ -157,10 +152,6 @@ def _torn(
         yield one, other, float(near.likeness[pair])
 
 
-def _name(pictures: PictureStore, index: int) -> str:
-    return f"picture {index}" if pictures.sample_paths is None else pictures.sample_paths[index]
-
-
 def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureStore) -> NearPairs:
     """Return bursts within a folder and, where parts are given, those that were divided."""
     found = burst_pairs(prints, names, [name.rpartition("/")[0] for name in names])
@@ -176,7 +167,10 @@ def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureSt
 
 def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> NDArray[np.uint8]:
     """Return (N, H, W) uint8: small grey versions of all pictures; arrays in their own size."""
-    size = _print_size(pictures)
+    sizes, size = pictures.original_sizes, _PRINT_SIZE
+    least, most = _OWN_SIZE
+    if (sizes == sizes[0]).all() and least <= sizes.min() <= sizes.max() <= most:
+        size = int(sizes[0, 0]), int(sizes[0, 1])
     form = PictureFormat(size, 1, value_range=pictures.format.value_range)
     ready = pictures.images if pictures.image_size == size else source.arrays
     if ready is None:
@@ -203,14 +197,6 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
         for prints in in_order(block, range(0, len(source), _BLOCK), workers):
             stream.write(np.ascontiguousarray(prints).data)
     return np.memmap(file, np.uint8, mode="r", shape=(len(source), *size))
-
-
-def _print_size(pictures: PictureStore) -> tuple[int, int]:
-    sizes = pictures.original_sizes
-    least, most = _OWN_SIZE
-    if (sizes == sizes[0]).all() and least <= sizes.min() <= sizes.max() <= most:
-        return int(sizes[0, 0]), int(sizes[0, 1])
-    return _PRINT_SIZE
 
 
 def _stored(folder: Path, find: Callable[[Path], Columns], pictures: PictureStore) -> Columns:

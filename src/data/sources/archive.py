@@ -1,7 +1,6 @@
 """Archives of pictures: extracted once into the cache, without trusting them.
 
-Nothing but plain files is ever created, each below the new folder, so neither `../` nor links can
-lead out of it. That holds for .zip and .tar alike, where `tarfile`'s filters know but the one.
+Nothing but plain files is ever created, each below the new folder, for .zip and .tar alike.
 """
 
 from __future__ import annotations
@@ -43,33 +42,23 @@ _MAX_DEPTH = 64
 _MAX_PATH = 1024
 _NO_PATHS = frozenset((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG))
 _EXTRA_KINDS = (
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
 )
 _CHUNK_BYTES = 1 << 20
 _Member = tuple[str, IO[bytes]]  # a plain file's name and content
 _SHOWN = 200
 _TOO_LARGE_HEADER = "it has a header of many megabytes, as no picture has"
 _TAR_END = tarfile.EOFHeaderError  # type: ignore[attr-defined]  # which the stubs leave out
+# A RuntimeError is zipfile's: encrypted, or a compression that it does not know.
 _DAMAGE = (
-    OSError,
-    EOFError,
-    RuntimeError,  # of zipfile: encrypted, or a compression that it does not know
-    zlib.error,
-    lzma.LZMAError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
+    *(OSError, EOFError, RuntimeError, zlib.error),
+    *(lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile),
 )
 
 
 def extract_archive(archive: Path, folder: Path) -> Path:
-    """Return the folder with the files of `archive`, extracted now or found again below `folder`.
-
-    It is found again by the archive's content, which is known as long as its path, size, times and
-    inode stay what they were.
+    """Return the folder with the files of an archive, extracted now or found by its content.
 
     Args:
         archive: a .zip, or a .tar, plain or compressed with gzip, xz or bzip2.

@@ -70,10 +70,8 @@ def _sorted_out(matches: list[str]) -> Listing:
     found = Listing()
     walk = _Walk(found)
     # `**` matches folders and what is in them: every file once.
-    files = sorted({file for match in sorted(matches) for file in walk.files(match)})
-    for file in files:
-        reason = _no_picture(file)
-        if reason is None:
+    for file in sorted({file for match in sorted(matches) for file in walk.files(match)}):
+        if (reason := _no_picture(file)) is None:
             found.pictures.append(file)
         else:
             found.left_out.append(Problem(file, reason))

@@ -23,7 +23,7 @@ from src.data.sources.source import (
 )
 from src.data.sources.table import list_table
 
-__all__ = ["list_tree", "load"]
+__all__ = ["load"]
 
 # (part, label) -> paths of pictures; the part is "" where none are given.
 _Paths = dict[tuple[str, str], list[str]]
@@ -72,8 +72,11 @@ def list_tree(root: Path, *, shown: str) -> Source:
         ConfigError: there are no two classes with pictures, a folder cannot be listed, or parts
             and classes cannot be told apart.
     """
-    tree = FolderTree(str(root))
-    top = _below_wrappers(tree)
+    tree, top = FolderTree(str(root)), ""
+    while len(inside := tree.folders(top)) == 1 and not tree.pictures(top):
+        if not tree.folders(inside[0]):
+            break
+        top = inside[0]
     paths: _Paths = {}
     spellings: dict[str, set[str]] = {}
     for part, label_name, folder in class_folders(tree, top, shown):
@@ -110,16 +113,6 @@ def list_tree(root: Path, *, shown: str) -> Source:
         given_parts=given,
         problems=(*(Problem(shown, remark) for remark in remarks), *tree.noticed()),
     )
-
-
-def _below_wrappers(tree: FolderTree) -> str:
-    """Return the folder with the parts or classes: the root, or the one inside single folders."""
-    top = ""
-    while len(inside := tree.folders(top)) == 1 and not tree.pictures(top):
-        if not tree.folders(inside[0]):
-            break
-        top = inside[0]
-    return top
 
 
 def _leave_out_unlabelled(tree: FolderTree, paths: _Paths) -> None:

@@ -30,11 +30,9 @@ class IdxSet:
     """A data set of four idx files, each plain or as .gz.
 
     Attributes:
-        name: of the data set.
-        class_names: K names.
+        name, class_names: of the data set, and K of its classes.
         system: the folder where the operating system's package puts the files.
-        torchvision_name: its class in `torchvision.datasets`, which is the folder below downloads/
-            that this class writes raw/ into.
+        torchvision_name: its class in `torchvision.datasets`, which writes into a raw/ below that.
     """
 
     name: str

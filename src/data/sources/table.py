@@ -32,9 +32,8 @@ _MAX_BYTES = 500_000_000
 def list_table(file: Path) -> Source:
     """Return the pictures that a CSV file names, in its order.
 
-    The first line names the columns: path (relative to the file's folder, or absolute), label, and
-    optionally split (train, val or test) and group (whose pictures never stand in different
-    parts), in any order. Other columns are left alone.
+    The first line names the columns in any order: path (relative to the file's folder, or
+    absolute), label, and optionally split (train, val or test) and group. Others are left alone.
 
     Raises:
         ConfigError: the file is empty or malformed, a picture is missing or named twice, a value

@@ -1,9 +1,8 @@
 """Groups: the sets of pictures that stay together in a split, and their random order.
 
 Two pictures of equal content, of one named group (a patient, a camera), or of one subject shot
-twice are not independent: a model trained on one of them is tested on what it has seen. So parts
-and folds are made of groups, the connected components of "equal content, equal group name or nearly
-equal", as in scikit-learn's `GroupKFold`.
+twice are not independent, so parts and folds are made of groups, the connected components of "equal
+content, equal group name or nearly equal", as in scikit-learn's `GroupKFold`.
 """
 
 from __future__ import annotations

@@ -36,19 +36,12 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The part of each of N pictures.
+    """The part of each of N pictures."""
 
-    Attributes:
-        parts: (N,) int8, indices into `PARTS`.
-        targets: (N,) int64, the classes.
-        content_hashes: (N,) fixed-width ASCII bytes.
-        names: N names (paths), or None where the pictures have none.
-    """
-
-    parts: NDArray[np.int8]
-    targets: Integers
-    content_hashes: NDArray[np.bytes_]
-    names: tuple[str, ...] | None = None
+    parts: NDArray[np.int8]  # (N,) indices into `PARTS`
+    targets: Integers  # (N,) the classes
+    content_hashes: NDArray[np.bytes_]  # (N,) fixed-width ASCII
+    names: tuple[str, ...] | None = None  # N paths; None where the pictures have none
 
     @cached_property
     def train(self) -> Integers:

@@ -54,14 +54,6 @@ def test_translate_equals_pad_and_crop(padding: str, flipped: bool, channels: in
         assert np.array_equal(moved[i].numpy(), expected)
 
 
-def test_flip_mirrors_the_chosen_pictures() -> None:
-    images = pictures(3)
-    flipped = transforms.flip_horizontal(images, torch.tensor([True, False, True]))
-    assert torch.equal(flipped[0], tv.horizontal_flip(images[0]))
-    assert torch.equal(flipped[1], images[1])
-    assert torch.equal(flipped[2], tv.horizontal_flip(images[2]))
-
-
 @pytest.mark.parametrize("shape", [(9, 12), (12, 9), (8, 8)])
 def test_warp_equals_torchvision(shape: tuple[int, int]) -> None:
     images = pictures(5, 3, *shape)
