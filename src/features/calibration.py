@@ -123,9 +123,7 @@ class CalibratedModel:
             features: (N, D) of the training part.
             targets: (N,) in [0, num_classes), of at least two classes.
             contents: (N,) equal where pictures are, which then share a fold.
-            num_classes: K.
-            folds: at least 2.
-            seed: of the folds.
+            num_classes, folds, seed: K; at least 2; of the folds.
         """
         classes, labels = np.unique(targets, return_inverse=True)
         scores, held_out = [], []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import time
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,9 @@ from src.data.decoding.decode import PictureFormat, decode_picture
 from src.data.decoding.opening import open_pictures
 from src.data.decoding.picture_store import PictureStore
 from src.data.sources.folder import load
+
+if TYPE_CHECKING:
+    from src.data.loading.datamodule import PictureData
 
 
 def pixels(seed: int, height: int = 12, width: int = 16, channels: int = 3) -> NDArray[np.uint8]:
@@ -67,6 +72,29 @@ def opened(
 ) -> PictureStore:
     settings = settings_of(cache, **options)
     return open_pictures(load(root, cache, False), settings, native_side=native_side)
+
+
+def data_of(root: Path, *words: str) -> PictureData:
+    """The pictures of a folder as a run with these overrides opens them."""
+    # Not needed by the processes that open pictures in little memory.
+    from src.config.compose import compose_settings
+    from src.config.schema import RunSettings
+    from src.runs import build
+
+    words = ("data=folder", f"data.root={root}", f"data.cache_dir={root.parent / 'cache'}", *words)
+    return build.build_data(compose_settings(RunSettings, words))
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    check = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+
+def png_file(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
+    """A PNG file of what its header says, with these rows, also such as Pillow cannot write."""
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
 def decoded(

@@ -50,8 +50,6 @@ def grey(images: Pictures) -> Pictures:
 def channel_statistics(
     pictures: NDArray[np.uint8] | Callable[[int], NDArray[np.uint8]],
     indices: NDArray[np.int64],
-    *,
-    seed: int = 0,
 ) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation of each channel, C numbers each, as fractions of 255.
 
@@ -60,9 +58,8 @@ def channel_statistics(
 
     Args:
         pictures: (N, C, H, W) uint8, or a function that reads picture i as (C, H, W) uint8; of
-            the latter, at most 10,000 pictures are read, the same ones for the same seed.
+            the latter, at most 10,000 pictures are read, always the same ones.
         indices: (n,) int64, n at least 1: the training part.
-        seed: chooses the pictures that are read.
 
     Raises:
         ValueError: there are no pictures.
@@ -71,7 +68,7 @@ def channel_statistics(
         raise ValueError("there are no pictures to take a mean of.")
     indices = np.sort(indices)
     if callable(pictures):
-        chosen = permutation(len(indices), seed, 0)[:_READ_AT_MOST].numpy()
+        chosen = permutation(len(indices), 0, 0)[:_READ_AT_MOST].numpy()
         chunks = (pictures(int(index))[None] for index in indices[chosen])
     else:
         size = max(_CHUNK_BYTES // pictures[0].nbytes, 1)

@@ -54,10 +54,9 @@ class CifarSet:
         """Return the set as arrays (60000, 3, 32, 32) with its parts train and test.
 
         Args:
-            root: the .tar.gz, the folder of the batches, or a folder with either; when given,
-                nothing else is looked at.
-            cache_dir: the project's cache, whose downloads/ is looked at otherwise.
-            download: whether to fetch what is nowhere on this machine.
+            root: the .tar.gz, the folder of the batches, or a folder with either.
+            cache_dir: the project's cache, whose downloads/ is looked at without a root.
+            download: whether to fetch what is not there.
 
         Raises:
             ConfigError: the files are not to be had, or one is damaged.

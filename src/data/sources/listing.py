@@ -30,11 +30,9 @@ def existing_root(root: Path) -> Path:
         raise ConfigError(
             f"data.root is {str(root)!r}, which cannot be read: {error.strerror}."
         ) from None
-    hint = (
-        " A path is taken literally: write out what ~ stands for."
-        if root.parts and root.parts[0].startswith("~")
-        else ""
-    )
+    hint = ""
+    if root.parts and root.parts[0].startswith("~"):
+        hint = " A path is taken literally: write out what ~ stands for."
     raise ConfigError(f"data.root is {str(root)!r}: there is no such file or folder.{hint}")
 
 

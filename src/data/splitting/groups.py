@@ -21,20 +21,15 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """G groups of N pictures.
+    """G groups of N pictures."""
 
-    Attributes:
-        of_sample: (N,) int64 in [0, G), the group of each picture.
-        sizes: (G,) int64, pictures in each group.
-        strata: (G,) int64, the class that a group is stratified by: of its pictures' classes the
-            one that the fewest groups have, so that rare classes are spread first.
-        ranks: (G,) int64, a keyed hash of the group's smallest content hash. Sorting by it is a
-            random order in which a group's place does not depend on the other groups.
-    """
-
-    of_sample: Integers
-    sizes: Integers
+    of_sample: Integers  # (N,) in [0, G), the group of each picture
+    sizes: Integers  # (G,) pictures in each group
+    # (G,) the class that a group is stratified by: of its pictures' classes the one that the fewest
+    # groups have, so that rare classes are spread first.
     strata: Integers
+    # (G,) a keyed hash of the group's smallest content hash. Sorting by it is a random order in
+    # which a group's place does not depend on the other groups.
     ranks: Integers
 
     @cached_property

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from src.data.decoding.decode import (
     read_header,
     thumbnail,
 )
-from tests.data.pictures import decoded, encoded, pixels, png
+from tests.data.pictures import decoded, encoded, pixels, png, png_file
 
 # As the module itself asks for, which pytest undoes.
 pytestmark = pytest.mark.filterwarnings(r"ignore::Warning:PIL\.")
@@ -164,17 +162,6 @@ def test_decoding_a_large_photo_smaller_changes_little() -> None:
     assert np.abs(image.astype(int) - whole).max() <= 4
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A PNG that claims a size."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        checksum = zlib.crc32(kind + body)
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
-
-
 JPEG = encoded(Image.fromarray(pixels(8, 64, 64)), "JPEG")
 
 
@@ -186,8 +173,8 @@ JPEG = encoded(Image.fromarray(pixels(8, 64, 64)), "JPEG")
         (JPEG[: len(JPEG) // 2], "cut short"),
         (JPEG[:100], "cut short|damaged|no picture"),
         (png(9, 64, 64)[:3000], "cut short"),
-        (bomb(10_001, 10_000), "100 megapixels; the limit is 100"),
-        (bomb(40_000, 40_000), "larger than 100 megapixels"),
+        (png_file(10_001, 10_000, 8, 0, bytes(99)), "100 megapixels; the limit is 100"),
+        (png_file(40_000, 40_000, 8, 0, bytes(99)), "larger than 100 megapixels"),
         (b"%PDF-1.4\n%%EOF", "no picture"),
         (encoded(Image.new("RGB", (16, 12)), "EPS"), "no picture"),  # not given to Ghostscript
     ],

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.config.checks import ConfigError
-from src.config.compose import compose_settings
-from src.config.schema import RunSettings
 from src.data.decoding.decode import PictureError, PictureFormat, decode_picture
 from src.data.decoding.depth import ScaleBy, chosen_range
-from src.data.loading.datamodule import PictureData
-from src.runs import build
 from src.serving.inputs import as_picture
 from src.serving.predictor import Predictor
-from tests.data.pictures import encoded, opened, write
+from tests.data.pictures import data_of, encoded, opened, png_file, write
 
 SIDE = 16
 
@@ -44,13 +38,6 @@ def deep_set(root: Path, low: float, high: float, kind: type = np.uint16, count:
     for number in range(2 * count):
         save(root / "ab"[number % 2] / f"{number:02}.tif", noise(number, low, high, kind))
     return root
-
-
-def data_of(root: Path, *words: str) -> PictureData:
-    cache = f"data.cache_dir={root.parent / 'cache'}"
-    return build.build_data(
-        compose_settings(RunSettings, ["data=folder", f"data.root={root}", cache, *words])
-    )
 
 
 @pytest.mark.parametrize(
@@ -172,31 +159,14 @@ def test_metadata_without_a_range_mean_all_16_bits() -> None:
     assert PictureFormat.of(metadata).value_range == (0, 65535)
 
 
-def png_of_16_bit_colours(values: NDArray[np.uint16]) -> bytes:
-    """A PNG file of (H, W, 3) 16-bit pixels, which Pillow cannot write."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
-
-    height, width, _ = values.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
-
-
 def test_colours_of_16_bits_that_use_few_of_them_are_refused(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for kind, most in (("full", 65536), ("few", 4096)):
         for number in range(6):
-            values = generator.integers(0, most, (SIDE, SIDE, 3)).astype(np.uint16)
+            values = generator.integers(0, most, (SIDE, SIDE, 3)).astype(">u2")
+            rows = b"".join(b"\0" + row.tobytes() for row in values)
             path = tmp_path / kind / "ab"[number % 2] / f"{number}.png"
-            write(path, png_of_16_bit_colours(values))
+            write(path, png_file(SIDE, SIDE, 16, 2, rows))
     assert opened(tmp_path / "full", tmp_path / "cache").channels == 3
     with pytest.raises(ConfigError, match="no more than 14 of them"):
         opened(tmp_path / "few", tmp_path / "cache")

@@ -57,13 +57,6 @@ def test_the_second_order_is_the_same_of_the_first() -> None:
     np.testing.assert_allclose(found, around_cells(waves), atol=1e-3)
 
 
-@pytest.mark.parametrize("octaves", [1, 2])
-@pytest.mark.parametrize("orientations", [2, 3, 8])
-def test_there_are_as_many_planes_as_paths(octaves: int, orientations: int) -> None:
-    paths = 1 + octaves * orientations + (octaves * (octaves - 1) // 2) * orientations**2
-    assert described(noise(), octaves, orientations).shape == (paths, 7, 7)
-
-
 def test_a_plain_picture_has_its_brightness_and_no_waves() -> None:
     found = np.exp(described(np.full((28, 28), 0.6, np.float32))) - FLOOR
     np.testing.assert_allclose(found[0], 0.6, atol=1e-5)
