@@ -137,12 +137,6 @@ def test_the_batch_itself_is_left_alone(wanted: dict[str, Any]) -> None:
     assert torch.equal(batch[0], before)
 
 
-def test_nothing_asked_for_is_nothing_done() -> None:
-    images, targets, ids = batch_of(8)
-    out, same_targets = doing(flip=False)(images, targets, ids, seed=0, epoch=0, step=0)
-    assert torch.equal(out, images) and torch.equal(same_targets, targets)
-
-
 @pytest.mark.parametrize(
     ("flip", "flip_ok", "flips"),
     [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],

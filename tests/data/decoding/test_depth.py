@@ -142,6 +142,7 @@ def test_the_scale_is_part_of_the_metadata_and_of_the_settings(tmp_path: Path) -
     form = data.pictures.format
     assert form.value_range is not None
     assert PictureFormat.of(form.plain()) == form
+    assert PictureFormat.of({"image_size": [8, 8], "channels": 1}).value_range == (0, 65535)
     # What is stated counts, so that folds, refits and repeats have the scale of the first run.
     stated = data_of(tmp_path / "deep", "data.value_range=[500,2000]")
     assert stated.pictures.format.value_range == (500, 2000)
@@ -152,11 +153,6 @@ def test_the_scale_is_part_of_the_metadata_and_of_the_settings(tmp_path: Path) -
     )
     with pytest.raises(ConfigError, match=r"value_range is .*black below white"):
         data_of(tmp_path / "deep", "data.value_range=[5,5]")
-
-
-def test_metadata_without_a_range_mean_all_16_bits() -> None:
-    metadata = {"image_size": [8, 8], "channels": 1}
-    assert PictureFormat.of(metadata).value_range == (0, 65535)
 
 
 def test_colours_of_16_bits_that_use_few_of_them_are_refused(tmp_path: Path) -> None:

@@ -186,11 +186,8 @@ def test_what_is_not_given_is_cut_from_train(
 def test_given_parts_that_overlap_are_refused_with_names() -> None:
     contents = [*range(30), 3, 4, 40]
     names = [f"train/{i}.png" for i in range(30)] + ["test/x.png", "test/y.png", "test/z.png"]
-    arguments = {
-        "given_parts": ["train"] * 30 + ["test"] * 3,
-        "names": names,
-        "test_fraction": 0.0,
-    }
+    parts = ["train"] * 30 + ["test"] * 3
+    arguments = {"given_parts": parts, "names": names, "test_fraction": 0.0}
     with pytest.raises(ValueError, match="overlap") as caught:
         split_of(np.zeros(33, np.int64), digests(contents), **arguments)
     lines = str(caught.value).splitlines()[1:]
@@ -202,9 +199,7 @@ def test_given_parts_that_overlap_are_refused_with_names() -> None:
     split = split_of(np.zeros(33, np.int64), digests(contents), on_duplicates="drop", **arguments)
     assert split.dropped.tolist() == [3, 4]
     assert split.test.tolist() == [30, 31, 32]
-
-
-def test_of_three_copies_the_one_in_test_stays() -> None:
+    # Of three copies the one in test stays.
     contents = [*range(20), 0, 1, 0, 22]
     given_parts = ["train"] * 20 + ["val"] * 2 + ["test"] * 2
     split = split_of(

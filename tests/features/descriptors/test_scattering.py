@@ -73,13 +73,6 @@ def test_a_mirrored_picture_has_mirrored_cells_and_directions() -> None:
     np.testing.assert_allclose(mirrored, expected, atol=1e-4)
 
 
-def test_a_picture_on_its_side_has_cells_and_directions_on_their_side() -> None:
-    turned = np.array([2, 1, 0, 3])
-    found = described(noise().T.copy())[1:5]
-    expected = described(noise())[1 + turned].transpose(0, 2, 1)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-
-
 @pytest.mark.parametrize(("wavelength", "octave"), [(8 / 3, 0), (16 / 3, 1)])
 def test_a_wave_is_found_at_its_octave_and_direction(wavelength: float, octave: int) -> None:
     wave = 0.5 + 0.5 * np.sin(2 * np.pi * np.arange(28) / wavelength)
