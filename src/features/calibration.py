@@ -39,14 +39,10 @@ class Calibration:
     Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), with the biases of
     Alexandari et al., "Maximum Likelihood With Bias-Corrected Calibration is Hard-To-Beat at Label
     Shift Adaptation" (ICML 2020).
-
-    Attributes:
-        slope: above 0, so that within a class the order of the pictures stays.
-        shift: (K,) float64, which sum to 0.
     """
 
-    slope: float
-    shift: NDArray[np.float64]
+    slope: float  # above 0, so that within a class the order of the pictures stays
+    shift: NDArray[np.float64]  # (K,) which sum to 0
 
     @classmethod
     def fit(cls, scores: NDArray[np.floating], targets: NDArray[np.int64]) -> Self:

@@ -59,25 +59,16 @@ _SAMPLE = 5_000
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The result of a search among heads.
+    """The result of a search among heads."""
 
-    Attributes:
-        head: the one with the smallest log-loss.
-        calibration: of its scores of held-out pictures.
-        accuracy: of these pictures, in [0, 1]; too high by the luck of the best of many.
-        log_loss: of their calibrated probabilities, in nats.
-        tried, folds, seconds: heads, folds that the last of them were judged by, and time.
-        complete: whether none was left out for lack of time: another search would find the same.
-    """
-
-    head: Head
-    calibration: Calibration
-    accuracy: float
-    log_loss: float
-    tried: int
-    folds: int
+    head: Head  # the one with the smallest log-loss
+    calibration: Calibration  # of its scores of held-out pictures
+    accuracy: float  # of these, in [0, 1]; too high by the luck of the best of many
+    log_loss: float  # of their calibrated probabilities, in nats
+    tried: int  # heads
+    folds: int  # that the last of them were judged by
     seconds: float
-    complete: bool
+    complete: bool  # none was left out for lack of time: another search would find the same
 
     def __str__(self) -> str:
         return f"{self.head}; chosen from {self.tried} heads in {self.seconds:.0f} s"

@@ -42,11 +42,7 @@ _PROGRESS_SECONDS = 10.0
 
 
 class TooSlow(Exception):
-    """Describing the pictures will not end in time.
-
-    Attributes:
-        seconds: that it would still take.
-    """
+    """Describing the pictures will not end in time; it would take `seconds` more."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"describing the pictures would take another {seconds:.0f} s")
@@ -127,9 +123,8 @@ class FeatureTable:
         entry = read_entry(folder)
         if entry is None:
             started = time.perf_counter()
-            found = described(
-                extractor, self._pictures.read, indices, self._workers, self._deadline
-            )
+            read, workers = self._pictures.read, self._workers
+            found = described(extractor, read, indices, workers, self._deadline)
             first = next(found)
 
             def table() -> Floats:

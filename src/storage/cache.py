@@ -139,8 +139,7 @@ def cached(
 def read_entry(folder: Path) -> Entry | None:
     """Return the entry of a folder; None where it is missing or is not what was written.
 
-    A file that this process has checked is not read again while its inode, size and time of change
-    stay the same.
+    Files are read once by each process, until their inode, size or time of change differ.
     """
     try:
         content = line_content((folder / _ENTRY).read_bytes(), strict=True)

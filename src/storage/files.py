@@ -24,7 +24,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
     The temporary file lies in the same folder, because only within one file system is a rename
     atomic; it keeps the suffix, from which some writers guess the format. The folder is made where
-    it is missing. On an exception the temporary file goes and `path` stays as it was.
+    it is missing.
 
     Raises:
         OSError: the folder or the file cannot be written; `path` is then as it was.

@@ -122,9 +122,7 @@ class Augment:
             images: (B, C, H, W) uint8.
             targets: (B,) int64.
             sample_ids: (B,) int64, the same for a picture in every epoch.
-            seed: the seed of the run.
-            epoch: from 0.
-            step: the batch's place in its epoch, from 0.
+            seed, epoch, step: of the run, and the batch's place in it, both from 0.
 
         Returns:
             images (B, C, H, W), 0 to 255: float32 where they were coloured or blended, or turned

@@ -64,10 +64,7 @@ class Step:
 class Policy:
     """Operations drawn for each picture.
 
-    Args:
-        name: "trivial" or "rand".
-        operations: how many a picture; "trivial" has one.
-        magnitude: strength of "rand" from 0 to 30; "trivial" draws its own.
+    "trivial" has one of any magnitude, "rand" has `operations` of one `magnitude` from 0 to 30.
     """
 
     def __init__(self, name: str, operations: int, magnitude: float) -> None:

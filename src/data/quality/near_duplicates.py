@@ -48,11 +48,9 @@ S = TypeVar("S", bound=np.generic)
 
 @dataclass(frozen=True, eq=False)
 class NearPairs:
-    """P pairs of pictures; none by default.
+    """P pairs of pictures, (P, 2) indices, the lower one first, sorted; none by default.
 
-    Attributes:
-        pairs: (P, 2) int64 indices, the lower one first, sorted.
-        likeness: (P,) float32, the correlation of their pixels, at most 1.
+    `likeness` is (P,) the correlation of their pixels, at most 1.
     """
 
     pairs: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))

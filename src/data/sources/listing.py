@@ -49,8 +49,7 @@ def find_published(
     """Return what is found of a published data set, downloaded by way of torchvision if need be.
 
     Args:
-        name: of the data set.
-        torchvision_name: the class of `torchvision.datasets`.
+        name, torchvision_name: of the data set, and of its class in `torchvision.datasets`.
         find: from a place to what is in it; None where the set is not there.
         places: where to look.
         folder: to download into, while no other process does; None to download nothing.

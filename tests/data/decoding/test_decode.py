@@ -38,11 +38,7 @@ def test_pixels_of_the_right_size_are_kept(tmp_path: Path) -> None:
     path.write_bytes(data)
     np.testing.assert_array_equal(decoded(path, channels=1), grey[None])
     np.testing.assert_array_equal(decoded(Image.fromarray(grey), channels=1), grey[None])
-
-
-def test_grey_is_the_luminance_of_itu_r_601() -> None:
-    colour = pixels(2)
-    luminance = colour @ np.array([0.299, 0.587, 0.114])
+    luminance = pixels(2) @ np.array([0.299, 0.587, 0.114])  # of ITU-R 601
     assert np.abs(decoded(png(2), channels=1)[0] - luminance).max() <= 1
 
 

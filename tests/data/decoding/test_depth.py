@@ -84,9 +84,7 @@ def test_fewer_bits_are_scaled_by_their_own_number() -> None:
     signed = np.arange(-1000, 1001, 8, dtype=np.int16)[:250].reshape(10, 25)
     found = eight(signed.astype(np.int32))
     assert found.min() == 0 and found.max() == 255 and (np.diff(found.ravel()) >= 0).all()
-
-
-def test_values_outside_the_range_are_cut_off() -> None:
+    # What lies outside of a range is cut off.
     values = np.array([[0, 100, 150, 200, 5000]] * 8, np.uint16)
     assert eight(values, (100.0, 200.0))[0].tolist() == [0, 0, 128, 255, 255]
 

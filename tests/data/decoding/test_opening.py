@@ -373,13 +373,6 @@ def test_too_little_room_is_said_before_decoding(
     assert not list((tmp_path / "cache" / "pictures").glob("*.unfinished"))
 
 
-def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    root = tree(tmp_path / "root", {"cat": 3, "dog": 3})
-    in_the_way = write(tmp_path / "cache", b"a file")
-    with pytest.raises(ConfigError, match=r"findings cannot be made: a file is .*data.cache_dir"):
-        opened(root, in_the_way)
-
-
 def test_memory_stays_flat_while_decoding(tmp_path: Path) -> None:
     root = tree(tmp_path / "root", {"cat": 150, "dog": 150})
     code = (

@@ -233,9 +233,7 @@ def test_epochs_and_seeds_differ_and_an_epoch_can_be_taken_up_anywhere() -> None
     assert ids_of(first, 0) != ids_of(other, 0)
     assert ids_of(first, 3, 4) == ids_of(first, 3)[4:]
     assert [step for step, _ in first.batches(3, 4)] == [4, 5]
-
-
-def test_indices_may_change_afterwards() -> None:
+    # The indices may change afterwards.
     indices = np.arange(10)
     order = BatchOrder(indices, batch_size=10, training=False)
     indices[:] = 0
