@@ -59,10 +59,6 @@ def classifier(*words: str, extractors: Sequence[Extractor] | None = None) -> Fe
     sizes = [block.shape[1] for block in blocks]
     features = np.concatenate(blocks, axis=1)
     model = fitted(run.model, features, CLASSES[:200], sizes=sizes, folds=2)
-    metadata = {
-        "settings": plain,
-        "class_names": [str(k) for k in range(10)],
-        "image_size": [8, 8],
-        "channels": 1,
-    }
+    names = [str(k) for k in range(10)]
+    metadata = {"settings": plain, "class_names": names, "image_size": [8, 8], "channels": 1}
     return FeatureClassifier(tuple(extractors), model, metadata)
