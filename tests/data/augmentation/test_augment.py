@@ -425,4 +425,4 @@ def test_presets_are_valid_and_run(name: str, shape: tuple[int, int]) -> None:
 )
 def test_settings_out_of_range_are_refused(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=name):
-        AugmentSettings(**{name: value})
+        from_plain(AugmentSettings, {name: value})
