@@ -17,7 +17,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision.transforms import v2
 
 from benchmarks.table import Row, spread
+from src.config.augment import AugmentSettings
 from src.data.augmentation.augment import Augment
 from src.data.augmentation.transforms import normalize
 from src.data.loading.loaders import BatchLoader, BatchOrder
@@ -94,7 +95,7 @@ def per_batch(
     """Epoch -> batches, (B, C, H, W) float32, of this project."""
     order = BatchOrder(np.arange(len(images)), batch_size=BATCH_SIZE, training=True, seed=0)
     loader = BatchLoader(images, targets, order)
-    augment = Augment(flip=True, translate=SHIFT / images.shape[2])
+    augment = Augment(AugmentSettings(flip=True, translate=SHIFT / images.shape[2]))
     mean, std = torch.full((images.shape[1],), MEAN), torch.full((images.shape[1],), STD)
 
     def batches(epoch: int) -> Iterator[Tensor]:
@@ -146,15 +147,15 @@ def photo_ways() -> dict[str, tuple[Augment, v2.Transform]]:
     """What is done to photos -> ours on a batch, and torchvision's on a picture."""
     resized = v2.RandomResizedCrop(PHOTOS[2:], scale=CROP_SCALE)
     trivial = v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR)
-    cropping = partial(Augment, crop_probability=1.0, crop_scale=CROP_SCALE, flip=True)
+    cropping = AugmentSettings(crop_probability=1.0, crop_scale=list(CROP_SCALE), flip=True)
     return {
         "cropped and mirrored": (
-            cropping(),
+            Augment(cropping),
             v2.Compose([resized, v2.RandomHorizontalFlip()]),
         ),
-        "TrivialAugment": (Augment(policy="trivial"), trivial),
+        "TrivialAugment": (Augment(AugmentSettings(policy="trivial")), trivial),
         "cropped, mirrored, TrivialAugment": (
-            cropping(policy="trivial"),
+            Augment(replace(cropping, policy="trivial")),
             v2.Compose([resized, v2.RandomHorizontalFlip(), trivial]),
         ),
     }

@@ -31,7 +31,7 @@ def measure() -> list[Row]:
     """Ratios of images a second, over interleaved rounds."""
     images = np.random.default_rng(0).integers(0, 256, (_PICTURES, 3, _SIDE, _SIDE), np.uint8)
     own = _own()
-    plan = own.passport["precision"], own.passport["memory_format"]
+    plan = own.metadata["precision"], own.metadata["memory_format"]
     network = timm.create_model(_NETWORK, num_classes=0).eval()
     fastest = _bare(network, images, *plan)
     usual = _bare(network, images, "float32", "contiguous")

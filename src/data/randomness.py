@@ -31,63 +31,36 @@ _ORDER_STREAM = 0x6F72646572
 
 
 def derive_seed(*numbers: int) -> int:
-    """Return a seed made of several whole numbers: any one changed, or two swapped, gives another.
-
-    Args:
-        numbers: any integers; only their lowest 64 bits count.
-
-    Returns:
-        A seed in [0, 2**63), as torch and NumPy take it.
-    """
+    """Return a seed in [0, 2**63) of the lowest 64 bits of several integers, in order."""
     return _fold(*numbers) >> 1
 
 
 def uniform(seed: int, epoch: int, sample_ids: Tensor, stream: int) -> Tensor:
-    """Return one uniform number per sample.
+    """Return one uniform number per sample: (B,) float32 in [0, 1), multiples of 2**-24.
 
     Args:
         seed: the seed of the run.
         epoch: the epoch, from 0.
-        sample_ids: (B,) int64, on any device.
+        sample_ids: (B,) int64, on any device, which is that of the numbers.
         stream: what the number is for; numbers of different streams are independent.
-
-    Returns:
-        (B,) float32 in [0, 1), on the device of `sample_ids`: multiples of 2**-24, the same on
-        every device.
     """
     return _unit_interval(_mix(_signed(_fold(seed, epoch, stream)) + sample_ids * _signed(_STEP)))
 
 
 def uniforms(seed: int, epoch: int, sample_ids: Tensor, streams: int) -> Tensor:
-    """Return the numbers of streams 0 to `streams` - 1 in one go, equal to those of `uniform`.
-
-    Returns:
-        (streams, B) float32 in [0, 1), on the device of `sample_ids`.
-    """
+    """Return the numbers of `uniform` of streams 0 to `streams` - 1, (streams, B), in one go."""
     keys = _stream_keys(seed, epoch, streams, sample_ids.device)
     return _unit_interval(_mix(keys + sample_ids * _signed(_STEP)))
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
-    """Return a random order of 0 to n - 1.
-
-    Returns:
-        (n,) int64, on the CPU.
-    """
+    """Return a random order of 0 to n - 1: (n,) int64, on the CPU."""
     key = _signed(_fold(seed, epoch, _ORDER_STREAM))
     return torch.argsort(_mix(key + torch.arange(n) * _signed(_STEP)), stable=True)
 
 
 def hash_words(words: Tensor, seed: int) -> Tensor:
-    """Return a keyed hash of every row.
-
-    Args:
-        words: (N, W) int64.
-        seed: the key.
-
-    Returns:
-        (N,) int64 in [0, 2**63).
-    """
+    """Return a keyed hash of every row of words (N, W) int64: (N,) int64 in [0, 2**63)."""
     state = torch.full((len(words),), _signed(_fold(seed)), dtype=torch.int64)
     for column in words.unbind(1):
         state = _mix((state ^ column) + _signed(_STEP))

@@ -1,7 +1,4 @@
-"""Calibrated classifiers on features: a fitted pipeline whose scores become probabilities.
-
-The calibration is fitted to the scores of pictures in held-out folds of the training part.
-"""
+"""Calibrated classifiers on features: a fitted pipeline whose scores become probabilities."""
 
 from __future__ import annotations
 
@@ -42,14 +39,10 @@ class Calibration:
     Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), with the biases of
     Alexandari et al., "Maximum Likelihood With Bias-Corrected Calibration is Hard-To-Beat at Label
     Shift Adaptation" (ICML 2020).
-
-    Attributes:
-        slope: above 0, so that within a class the order of the pictures stays.
-        shift: (K,) float64, which sum to 0.
     """
 
-    slope: float
-    shift: NDArray[np.float64]
+    slope: float  # above 0, so that within a class the order of the pictures stays
+    shift: NDArray[np.float64]  # (K,) which sum to 0
 
     @classmethod
     def fit(cls, scores: NDArray[np.floating], targets: NDArray[np.int64]) -> Self:
@@ -99,17 +92,13 @@ def log_votes(votes: NDArray[np.floating]) -> NDArray[np.float64]:
 class CalibratedModel:
     """Features (N, D) to probabilities (N, K).
 
-    Attributes:
-        pipeline: scikit-learn's, fitted to all training pictures.
-        calibration: of its scores.
-        classes: (K',) int64, ascending: the classes that were there to learn.
-        num_classes: K; a class that was not there to learn has probability 0.
+    A class that was not there to learn has probability 0.
     """
 
-    pipeline: Any
-    calibration: Calibration
-    classes: Integers
-    num_classes: int
+    pipeline: Any  # scikit-learn's, fitted to all training pictures
+    calibration: Calibration  # of its scores
+    classes: Integers  # (K',) ascending: the classes that were there to learn
+    num_classes: int  # K
 
     @classmethod
     def fit(
@@ -130,9 +119,7 @@ class CalibratedModel:
             features: (N, D) of the training part.
             targets: (N,) in [0, num_classes), of at least two classes.
             contents: (N,) equal where pictures are, which then share a fold.
-            num_classes: K.
-            folds: at least 2.
-            seed: of the folds.
+            num_classes, folds, seed: K; at least 2; of the folds.
         """
         classes, labels = np.unique(targets, return_inverse=True)
         scores, held_out = [], []
@@ -195,10 +182,7 @@ def scores_of(pipeline: Any, features: Floats, classes: int) -> NDArray[np.float
 def of_all_classes(
     found: NDArray[np.float64], known: Integers, classes: int
 ) -> NDArray[np.float64]:
-    """Return scores (N, classes) from those (N, K') of the known ones.
-
-    A class that is not known gets the score of the least likely one.
-    """
+    """Return scores (N, classes) from those (N, K') of the known; others get the least of these."""
     if len(known) == classes:
         return found
     scores = np.repeat(found.min(axis=1, keepdims=True), classes, axis=1)

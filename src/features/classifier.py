@@ -1,7 +1,7 @@
 """The classifier on features, from pictures to probabilities, and its file.
 
-The file is of skops' format: arrays and the names of scikit-learn's classes, no pickle. Only what
-a model of this project is made of is read back; anything else is refused before it is built.
+The file is of skops' format: arrays and names of classes, no pickle. Only what a model of this
+project is made of is read back; anything else is refused before it is built.
 """
 
 from __future__ import annotations
@@ -26,19 +26,9 @@ __all__ = ["FeatureClassifier", "check_trees", "numbers_in"]
 
 _FORMAT = 2
 _STEPS = {
-    "BlockScaler",
-    "KeepBest",
-    "PCA",
-    "PartWhitening",
-    "LinearSVC",
-    "RbfMachine",
-    "LogisticRegression",
-    "NearestMean",
-    "Normalizer",
-    "RidgeClassifier",
-    "RandomForestClassifier",
-    "HistGradientBoostingClassifier",
-    "KNeighborsClassifier",
+    *("BlockScaler", "KeepBest", "PCA", "PartWhitening", "Normalizer"),
+    *("LinearSVC", "RbfMachine", "LogisticRegression", "NearestMean", "RidgeClassifier"),
+    *("RandomForestClassifier", "HistGradientBoostingClassifier", "KNeighborsClassifier"),
 }
 # What skops does not take for harmless by itself.
 _TRUSTED = (
@@ -61,14 +51,13 @@ class FeatureClassifier:
     """A fitted model together with the extractors of its features.
 
     Attributes:
-        extractors: whose features the model takes, one after another.
-        model: fitted.
-        passport: plain containers: settings of the run, `class_names`, `image_size`, `channels`.
+        extractors, model: the features that the fitted model takes, one after another.
+        metadata: plain containers: settings of the run, `class_names`, `image_size`, `channels`.
     """
 
     extractors: tuple[Extractor, ...]
     model: CalibratedModel
-    passport: dict[str, Any]
+    metadata: dict[str, Any]
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (N, K) float32 of pictures (N, C, H, W) uint8, N at least 1."""
@@ -86,8 +75,8 @@ class FeatureClassifier:
         networks: list[Any] = [e for e in self.extractors if hasattr(e, "weights")]
         content = {
             "format": _FORMAT,
-            "passport": json.dumps(self.passport),
-            "networks": json.dumps([network.passport for network in networks]),
+            "passport": json.dumps(self.metadata),
+            "networks": json.dumps([network.metadata for network in networks]),
             "weights": [network.weights() for network in networks],
             "pipeline": self.model.pipeline,
             "slope": self.model.calibration.slope,
@@ -105,18 +94,18 @@ class FeatureClassifier:
         """
         content = _content(path)
         try:
-            passport = json.loads(content["passport"])
+            metadata = json.loads(content["passport"])
             model = CalibratedModel(
                 pipeline=content["pipeline"],
                 calibration=Calibration(float(content["slope"]), np.asarray(content["shift"])),
                 classes=np.asarray(content["classes"]),
-                num_classes=len(passport["class_names"]),
+                num_classes=len(metadata["class_names"]),
             )
-            extractors = _extractors(passport, content)
+            extractors = _extractors(metadata, content)
             check_trees(model.pipeline.steps[-1][1])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not the model of a run: {error!r}") from error
-        return cls(tuple(extractors), model, passport)
+        return cls(tuple(extractors), model, metadata)
 
 
 def numbers_in(path: Path) -> int:
@@ -160,11 +149,11 @@ def _content(path: Path) -> dict[str, Any]:
     return found
 
 
-def _extractors(passport: dict[str, Any], content: dict[str, Any]) -> Sequence[Extractor]:
+def _extractors(metadata: dict[str, Any], content: dict[str, Any]) -> Sequence[Extractor]:
     networks = json.loads(content["networks"])
     if not networks:
-        settings = passport["settings"]["model"]
-        return extractors_of(settings["features"], settings, passport.get("descriptors"))
+        settings = metadata["settings"]["model"]
+        return extractors_of(settings["features"], settings, metadata.get("descriptors"))
     import torch
 
     from src.features.embedding import NetworkFeatures

@@ -21,10 +21,7 @@ __all__ = ["NetworkFeatures"]
 # What changes no feature: how they lie in memory, and what comes after them.
 _NO_DIFFERENCE = ("memory_format", "classes")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-MEMORY_FORMATS = {
-    "contiguous": torch.contiguous_format,
-    "channels_last": torch.channels_last,
-}
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 class NetworkFeatures:
@@ -35,11 +32,10 @@ class NetworkFeatures:
 
     Args:
         network: of src.models; it is changed.
-        passport: plain values, how it was built: `target`, `arguments`, `channels`,
-            `classes`, `image_size`, the `mean` and `std` that its pictures are normalised with,
-            and the `precision` ("float32", "bfloat16", "float16") and `memory_format`
-            ("contiguous", "channels_last") that it computes in; without them float32 in contiguous
-            memory.
+        metadata: plain values, how it was built: `target`, `arguments`, `channels`, `classes`,
+            `image_size`, the `mean` and `std` of its pictures, and the `precision` ("float32" by
+            default, "bfloat16", "float16") and `memory_format` ("contiguous" by default,
+            "channels_last") that it computes in.
         device: where to compute.
     """
 
@@ -47,25 +43,24 @@ class NetworkFeatures:
     _AT_ONCE = 16  # the activations of more large pictures leave the caches of a processor
 
     def __init__(
-        self, network: nn.Module, passport: Mapping[str, Any], device: torch.device
+        self, network: nn.Module, metadata: Mapping[str, Any], device: torch.device
     ) -> None:
         for prefix in network.head_prefixes:  # type: ignore[union-attr]
             owner, _, leaf = str(prefix).rstrip(".").rpartition(".")
             setattr(network.get_submodule(owner), leaf, nn.Identity())
-        self.passport = dict(passport)
-        self._layout = MEMORY_FORMATS[passport.get("memory_format", "contiguous")]
-        self._dtype = PRECISIONS[passport.get("precision", "float32")]
+        self.metadata = dict(metadata)
+        self._layout = MEMORY_FORMATS[metadata.get("memory_format", "contiguous")]
+        self._dtype = PRECISIONS[metadata.get("precision", "float32")]
         self._network = network.requires_grad_(False).eval().cpu()
         self._device = device
         self._compute: nn.Module | None = None
-        shape = (1, -1, 1, 1)
-        self._mean = torch.tensor(passport["mean"], device=device).view(shape)
-        self._std = torch.tensor(passport["std"], device=device).view(shape)
+        self._mean = torch.tensor(metadata["mean"], device=device).view(1, -1, 1, 1)
+        self._std = torch.tensor(metadata["std"], device=device).view(1, -1, 1, 1)
 
     @classmethod
     def restored(
         cls,
-        passport: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         weights: Mapping[str, NDArray[np.generic]],
         device: torch.device,
     ) -> NetworkFeatures:
@@ -74,19 +69,19 @@ class NetworkFeatures:
         Raises:
             ValueError: they do not belong together, or name no network of the project.
         """
-        network = import_object(str(passport["target"]), within="src.models.")(
-            passport["channels"],
-            passport["classes"],
-            tuple(passport["image_size"]),
-            **passport["arguments"],
+        network = import_object(str(metadata["target"]), within="src.models.")(
+            metadata["channels"],
+            metadata["classes"],
+            tuple(metadata["image_size"]),
+            **metadata["arguments"],
         )
-        features = cls(network, passport, device)
+        features = cls(network, metadata, device)
         try:
             features._network.load_state_dict(
                 {key: torch.from_numpy(np.array(value)) for key, value in weights.items()}
             )
         except (RuntimeError, TypeError) as error:
-            raise ValueError(f"the weights do not fit {passport['target']}: {error}") from error
+            raise ValueError(f"the weights do not fit {metadata['target']}: {error}") from error
         return features
 
     @property
@@ -95,7 +90,7 @@ class NetworkFeatures:
         for name, value in sorted(self.weights().items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(value).tobytes())
-        stated = {k: v for k, v in self.passport.items() if k not in _NO_DIFFERENCE}
+        stated = {k: v for k, v in self.metadata.items() if k not in _NO_DIFFERENCE}
         stated["arguments"] = stated["arguments"] | {"drop_rate": 0.0}
         return {"network": json.dumps(stated, sort_keys=True), "weights": digest.hexdigest()}
 
@@ -113,10 +108,9 @@ class NetworkFeatures:
         )
 
     def _ready(self) -> nn.Module:
-        """Return the network as it computes fastest, made on first use: weights may be loaded
-        after the constructor."""
-        if self._compute is None:
-            channels, size = self.passport["channels"], self.passport["image_size"]
+        """Return the network as it computes fastest."""
+        if self._compute is None:  # on first use: weights may be loaded after the constructor
+            channels, size = self.metadata["channels"], self.metadata["image_size"]
             noise = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0))
             example = (noise - self._mean.cpu()) / self._std.cpu()
             folded = fold_batch_norms(self._network, example)

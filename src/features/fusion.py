@@ -23,18 +23,13 @@ __all__ = ["Described", "Extractor", "Mirrored", "extractors_of"]
 
 
 class Extractor(Protocol):
-    """A function from pictures to features.
-
-    Attributes:
-        identity: plain values; extractors with equal ones give equal numbers.
-        in_processes: whether it keeps only one core busy, and can be sent to other processes.
-    """
+    """A function from pictures to features."""
 
     @property
-    def identity(self) -> dict[str, Any]: ...
+    def identity(self) -> dict[str, Any]: ...  # extractors with equal ones give equal numbers
 
     @property
-    def in_processes(self) -> bool: ...
+    def in_processes(self) -> bool: ...  # it keeps one core busy, and can be sent to processes
 
     def __call__(self, images: NDArray[np.uint8]) -> Floats:
         """Return (N, D) float32 of pictures (N, C, H, W) uint8, a row a picture."""
@@ -42,17 +37,11 @@ class Extractor(Protocol):
 
 @dataclass(frozen=True)
 class Described:
-    """A descriptor of one picture, applied to many.
-
-    Args:
-        name: of the descriptor.
-        settings: its arguments, as plain values.
-        descriptor: picture (H, W, C) float32 in [0, 1] -> (D,) float32.
-    """
+    """A descriptor of one picture, applied to many."""
 
     name: str
-    settings: dict[str, Any]
-    descriptor: Callable[[Floats], Floats]
+    settings: dict[str, Any]  # its arguments, as plain values
+    descriptor: Callable[[Floats], Floats]  # picture (H, W, C) float32 in [0, 1] -> (D,) float32
     in_processes: bool = True
 
     @property
@@ -101,9 +90,12 @@ def extractors_of(
     for name in names:
         given = settings[name]
         if name == "hog":
-            found += [Described(name, one, Hog(**one)) for one in _each(given, "cells")]
+            for cells in given["cells"]:
+                one = given | {"cells": cells}
+                found.append(Described(name, one, Hog(**one)))
         elif name in _MAKERS:
-            found.append(Described(name, given, _MAKERS[name](**_tuples(given))))
+            frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+            found.append(Described(name, given, _MAKERS[name](**frozen)))
         elif plugins and name in plugins:
             make = import_object(plugins[name])
             found.append(Described(name, given, make(**given)))
@@ -120,11 +112,3 @@ _MAKERS: dict[str, Callable[..., Callable[[Floats], Floats]]] = {
     "scattering": Scattering,
     "raw": Raw,
 }
-
-
-def _each(settings: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    return [settings | {key: value} for value in settings[key]]
-
-
-def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}

@@ -22,19 +22,12 @@ _WHOLE_NUMBERS = ("neighbours", "exact_up_to", "components")
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is done with features before they are classified; see `make_pipeline`.
+    """What is done with features before they are classified; see `make_pipeline`."""
 
-    Attributes:
-        scaling: "blocks" or "features".
-        rows: whether rows are scaled to length 1 at the end.
-        keep: principal components kept; None for the features as they are.
-        whitening: power of their deviations that components are divided by.
-    """
-
-    scaling: str
-    rows: bool
-    keep: int | None = None
-    whitening: float = 0.0
+    scaling: str  # "blocks" or "features"
+    rows: bool  # whether rows are scaled to length 1 at the end
+    keep: int | None = None  # principal components; None for the features as they are
+    whitening: float = 0.0  # power of their deviations that components are divided by
 
     # Where there are more features and pictures than can be decomposed.
     MOST_KEPT: ClassVar[int] = 400
@@ -58,13 +51,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Head:
-    """A classifier, its settings, and the normalisation of its features.
-
-    Attributes:
-        kind: one of `CLASSIFIERS`.
-        normalisation: of the features.
-        values: (name, value) of the classifier's own settings.
-    """
+    """A kind of `CLASSIFIERS`, its own settings, and the normalisation of its features."""
 
     kind: str
     normalisation: Normalisation
@@ -72,12 +59,8 @@ class Head:
 
     def settings(self, base: ClassicalSettings) -> ClassicalSettings:
         """Return the settings that fit this head; all else is as in `base`."""
-        own = {k: int(v) if k in _WHOLE_NUMBERS else v for k, v in self.values}
-        changed: dict[str, Any] = {
-            "classifier": self.kind,
-            **self.normalisation.plain(),
-            self.kind: replace(getattr(base, self.kind), **own),
-        }
+        changed = self.plain()
+        changed[self.kind] = replace(getattr(base, self.kind), **changed[self.kind])
         return replace(base, **changed)
 
     def plain(self) -> dict[str, Any]:
@@ -122,31 +105,21 @@ def head_groups(pictures: int, features: int) -> list[Group]:
     """
     whole = None if min(pictures, features) <= 2_000 else Normalisation.MOST_KEPT
     exact = pictures <= _MOST_EXACT
-    plain = [
-        Normalisation(scaling, rows, whole)
-        for scaling, rows in (
-            ("blocks", True),
-            ("blocks", False),
-            ("features", True),
-            ("features", False),
-        )
-    ]
+    scalings = ("blocks", "features")
+    plain = [Normalisation(one, rows, whole) for one in scalings for rows in (True, False)]
     part = Normalisation("blocks", False, 200, 0.5)
-    whitened = [
-        Normalisation("blocks", True, 400, 0.25),
-        Normalisation("blocks", True, 400, 0.5),
-        Normalisation("features", True, 400, 0.25),
-        Normalisation("features", True, 400, 0.5),
-    ]
+    whitened = [Normalisation(one, True, 400, power) for one in scalings for power in (0.25, 0.5)]
     if not exact:  # each normalisation is another copy of all features
         plain, whitened = plain[:3], whitened[:1]
     found = _linear(plain[:2])
     found.append(_kernel(part, exact))
     found += _linear(plain[2:]) + _linear(whitened)
-    found += [_hinge(one) for one in plain[:2]]
+    hinge = [{"strength": one} for one in _powers(-1, 1, 9)]
+    found += [Group.of("linear_svm", one, hinge) for one in plain[:2]]
     found += [_kernel(one, exact) for one in (plain[:3] if exact else plain[:1])]
     if exact:
-        found += [_neighbours(one) for one in (plain[0], plain[2], whitened[1], part)]
+        counts: list[dict[str, float]] = [{"neighbours": count} for count in _COUNTS]
+        found += [Group.of("knn", n, counts) for n in (plain[0], plain[2], whitened[1], part)]
     return found
 
 
@@ -167,24 +140,12 @@ def _linear(normalisations: Sequence[Normalisation]) -> list[Group]:
     return groups
 
 
-def _hinge(normalisation: Normalisation) -> Group:
-    strengths = [{"strength": one} for one in _powers(-1, 1, 9)]
-    return Group.of("linear_svm", normalisation, strengths)
-
-
 def _kernel(normalisation: Normalisation, exact: bool) -> Group:
     gammas, strengths = ((0.25, 0.5, 1.0, 2.0), (1.0, 10.0)) if exact else ((0.5, 1.0), (10.0,))
     beyond: dict[str, float] = {"exact_up_to": 0, "components": _COMPONENTS}
     further: dict[str, float] = {"exact_up_to": 2 * _MOST_EXACT} if exact else beyond
-    return Group.of(
-        "rbf_svm",
-        normalisation,
-        [{"gamma": g, "strength": c, **further} for g in gammas for c in strengths],
-    )
-
-
-def _neighbours(normalisation: Normalisation) -> Group:
-    return Group.of("knn", normalisation, [{"neighbours": k} for k in _COUNTS])
+    values = [{"gamma": g, "strength": c, **further} for g in gammas for c in strengths]
+    return Group.of("rbf_svm", normalisation, values)
 
 
 def _powers(low: float, high: float, count: int) -> list[float]:

@@ -1,15 +1,12 @@
 """The best of hundreds of classifiers on features, chosen on held-out folds of the training part.
 
-A head is a classifier with its strength and the normalisation of what it gets. Every one is judged
-on the same held-out pictures. Fold by fold, heads that are clearly worse than the best so far drop
-out (Maron & Moore, "Hoeffding Races", NIPS 1993, with a paired normal test in the place of
-Hoeffding's bound). Of those that stay to the end, the one with the smallest log-loss after
-calibration is chosen; its calibration is fitted to the same held-out scores, so that only its fit
-to all training pictures is left to do.
+Fold by fold, heads that are clearly worse than the best so far drop out (Maron & Moore, "Hoeffding
+Races", NIPS 1993, with a paired normal test in the place of Hoeffding's bound). Of those that stay,
+the one with the smallest log-loss after calibration is chosen, with this calibration.
 
-Log-loss rather than accuracy decides, because it knows more of few pictures: over six subsamples of
-300 and 1,000 photos the two choices were as accurate on unseen ones (81.4 and 81.5 %), and the
-log-loss of the first was smaller (0.541 and 0.553 nats).
+Log-loss rather than accuracy decides: over six subsamples of 300 and 1,000 photos the two choices
+were as accurate on unseen ones (81.4 and 81.5 %), and the log-loss of the first was smaller (0.541
+and 0.553 nats).
 """
 
 from __future__ import annotations
@@ -62,28 +59,16 @@ _SAMPLE = 5_000
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The result of a search among heads.
+    """The result of a search among heads."""
 
-    Attributes:
-        head: the one with the smallest log-loss.
-        calibration: of its scores of held-out pictures.
-        accuracy: of these pictures, in [0, 1]; too high by the luck of the best of many.
-        log_loss: of their calibrated probabilities, in nats.
-        tried: heads.
-        folds: that the last of them were judged by.
-        seconds: that the search took.
-        complete: whether no head was left out for lack of time, so that another search would find
-            the same.
-    """
-
-    head: Head
-    calibration: Calibration
-    accuracy: float
-    log_loss: float
-    tried: int
-    folds: int
+    head: Head  # the one with the smallest log-loss
+    calibration: Calibration  # of its scores of held-out pictures
+    accuracy: float  # of these, in [0, 1]; too high by the luck of the best of many
+    log_loss: float  # of their calibrated probabilities, in nats
+    tried: int  # heads
+    folds: int  # that the last of them were judged by
     seconds: float
-    complete: bool
+    complete: bool  # none was left out for lack of time: another search would find the same
 
     def __str__(self) -> str:
         return f"{self.head}; chosen from {self.tried} heads in {self.seconds:.0f} s"
@@ -142,9 +127,7 @@ def fit_chosen(
         choice: of `choose_head` on the same features.
         settings: all else of the classifier.
         features, targets, num_classes: as of `CalibratedModel.fit`.
-        sizes: features of each descriptor, D in all.
-        seed: of every draw.
-        threads: that a classifier may use.
+        sizes, seed, threads: as of `make_pipeline`.
     """
     classes, labels = np.unique(targets, return_inverse=True)
     chosen = choice.head.settings(settings)
@@ -167,11 +150,9 @@ def choose_head(
     """Return the head with the smallest out-of-fold log-loss; deterministic within the limit.
 
     Args:
-        features: (N, D) float32 of the training part.
+        features, contents, folds: as of `CalibratedModel.fit`.
         labels: (N,) in [0, K), each class at least once.
-        contents: (N,) equal where pictures are, which then share a fold.
         sizes: features of each descriptor, D in all.
-        folds: at least 2.
         seed: of the folds and of samples.
         seconds: after which no further head is tried, nor a fold begun; the first group of heads
             is tried in any case.
@@ -189,7 +170,12 @@ def choose_head(
         seen = race.seen + len(held)
         held = held[:: max(1, len(held) * (int(labels.max()) + 1) // _MOST_SCORES)]
         fold = _Fold(features, labels, sizes, train, held, seed)
-        found, complete = _fold_scores(race.groups, fold, limit)
+        found: dict[Head, Floats] = {}
+        for group in race.groups:
+            if found and time.perf_counter() > limit:
+                break
+            found.update(zip(group.heads, _group_scores(group, fold)))
+        complete = len(found) == sum(len(group.heads) for group in race.groups)
         race.complete = race.complete and complete
         if race.folds and not complete:
             break  # heads are compared on the same folds
@@ -197,18 +183,6 @@ def choose_head(
         if seen >= ENOUGH_UNSEEN:
             break
     return race.result(started)
-
-
-def _fold_scores(
-    groups: Sequence[Group], fold: _Fold, limit: float
-) -> tuple[dict[Head, Floats], bool]:
-    """Return the scores of the heads that were computed in time, and whether these are all."""
-    found: dict[Head, Floats] = {}
-    for group in groups:
-        if found and time.perf_counter() > limit:
-            return found, False
-        found.update(zip(group.heads, _group_scores(group, fold)))
-    return found, True
 
 
 @dataclass(eq=False)
@@ -233,7 +207,9 @@ class _Race:
         self.seen = seen
         self.targets.append(targets)
         self.scores = {head: [*self.scores.get(head, []), one] for head, one in found.items()}
-        right = self._right()
+        known = np.concatenate(self.targets)
+        joined = {head: np.concatenate(parts) for head, parts in self.scores.items()}
+        right = {head: scores.argmax(axis=1) == known for head, scores in joined.items()}
         shares = {head: one.mean() for head, one in right.items()}
         best = right[max(shares, key=lambda head: shares[head])]
         for head, one in right.items():
@@ -259,16 +235,8 @@ class _Race:
         assert best is not None, "the first group is always tried"
         loss, head, calibration, accuracy = best
         seconds = time.perf_counter() - started
-        return Choice(
-            head, calibration, accuracy, loss, self.tried, self.folds, seconds, self.complete
-        )
-
-    def _right(self) -> dict[Head, NDArray[np.bool_]]:
-        targets = np.concatenate(self.targets)
-        return {
-            head: np.concatenate(parts).argmax(axis=1) == targets
-            for head, parts in self.scores.items()
-        }
+        tried, folds, complete = self.tried, self.folds, self.complete
+        return Choice(head, calibration, accuracy, loss, tried, folds, seconds, complete)
 
 
 class _Fold:
@@ -307,13 +275,8 @@ class _Fold:
             dims = min(dims, wanted.keep, len(train))
         if wanted.rows:
             return View.of(unit_rows(train), unit_rows(held), self._labels, len(self.known), dims)
-        return replace(
-            view,
-            train=train,
-            held=held,
-            variances=view.variances[kept] ** (1 - wanted.whitening),
-            dims=dims,
-        )
+        variances = view.variances[kept] ** (1 - wanted.whitening)
+        return replace(view, train=train, held=held, variances=variances, dims=dims)
 
     def _of_scaling(self, scaling: str) -> View:
         if scaling not in self._scaled:
@@ -362,12 +325,9 @@ def _path(group: Group, view: View, seed: int) -> Iterator[NDArray[np.float64]]:
         case _ if values[0]["exact_up_to"] > 0:
             return svm_scores(view, [(one["gamma"], one["strength"]) for one in values])
         case _:
-            return _sampled_svm_scores(view, values, seed)
-
-
-def _sampled_svm_scores(
-    view: View, values: Sequence[dict[str, float]], seed: int
-) -> Iterator[NDArray[np.float64]]:
-    for one in values:
-        machine = RbfMachine(one["strength"], one["gamma"], 0, int(one["components"]), seed)
-        yield scores_of(machine.fit(view.train, view.labels), view.held, view.classes)
+            machines = (
+                RbfMachine(one["strength"], one["gamma"], 0, int(one["components"]), seed)
+                for one in values
+            )
+            fitted = (machine.fit(view.train, view.labels) for machine in machines)
+            return (scores_of(machine, view.held, view.classes) for machine in fitted)

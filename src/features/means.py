@@ -39,12 +39,8 @@ class NearestMean(ClassifierMixin, BaseEstimator):
     def fit(self, features: Floats, targets: NDArray[np.int64]) -> Self:
         """Fit to features (N, D) and targets (N,)."""
         self.classes_, labels = np.unique(targets, return_inverse=True)
-        means = np.stack(
-            [
-                features[labels == k].mean(axis=0, dtype=np.float64)
-                for k in range(len(self.classes_))
-            ]
-        )
+        rows = [features[labels == k] for k in range(len(self.classes_))]
+        means = np.stack([own.mean(axis=0, dtype=np.float64) for own in rows])
         centre = means.mean(axis=0)
         weights = self._inverse(features - means.astype(np.float32)[labels], means - centre)
         self.coef_ = weights.astype(np.float32)

@@ -42,32 +42,18 @@ _BLOCK = 1024
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Normalised features along the principal axes of the training pictures.
+    """Normalised features along the principal axes of the training pictures."""
 
-    Attributes:
-        train: (N, D) float32, centred and without correlations.
-        held: (M, D) float32.
-        variances: (D,) of the columns of `train`, float64, above 0.
-        labels: (N,) of the training pictures, in [0, K); each class is there.
-        classes: K, at least 2.
-        dims: features that there were before those without variance were left out.
-    """
-
-    train: Floats
-    held: Floats
-    variances: Doubles
-    labels: Integers
-    classes: int
-    dims: int
+    train: Floats  # (N, D), centred and without correlations
+    held: Floats  # (M, D)
+    variances: Doubles  # (D,) of the columns of `train`, above 0
+    labels: Integers  # (N,) of the training pictures, in [0, K); each class is there
+    classes: int  # K, at least 2
+    dims: int  # features that there were before those without variance were left out
 
     @classmethod
     def of(
-        cls,
-        train: Floats,
-        held: Floats,
-        labels: Integers,
-        classes: int,
-        dims: int | None = None,
+        cls, train: Floats, held: Floats, labels: Integers, classes: int, dims: int | None = None
     ) -> View:
         """Return the view of normalised features (N, D) and (M, D); `dims` is D unless given."""
         mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -206,8 +192,7 @@ class LinearPath:
     The objective of strength C over weights W (D, K) and intercepts b (K,) is
     mean(loss) + |W|^2 / (2 C N): that of scikit-learn's LogisticRegression, or of LinearSVC without
     its penalty of the intercept, divided by C N. L-BFGS minimises it from the solution before, in
-    single precision but for the sums. Weights are scaled by the curvature along their axis, which
-    takes a few dozen iterations where features as they come take hundreds.
+    single precision but for the sums, with weights scaled by the curvature along their axis.
 
     Attributes:
         view: the features.
@@ -263,9 +248,8 @@ class LinearPath:
             return value, (gradient * scale).ravel()
 
         options = {"maxiter": _MOST_ITERATIONS, "ftol": self.tolerance, "gtol": 1e-7}
-        found = minimize(
-            objective, (start / scale).ravel(), jac=True, method="L-BFGS-B", options=options
-        )
+        first = (start / scale).ravel()
+        found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
         return found.x.reshape(start.shape) * scale, max(last, 1e-3 / self.view.classes)
 
     def _loss(self, point: Floats, hits: Floats) -> tuple[float, Floats, float]:

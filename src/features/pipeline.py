@@ -42,10 +42,7 @@ def make_pipeline(
         steps.append(("select", KeepBest(settings.selection, keep, seed)))
     if settings.normalise == "rows":
         steps.append(("normalise", Normalizer()))
-    return Pipeline([*steps, ("classify", _classifier(settings, pictures, seed, threads))])
-
-
-def _classifier(settings: ClassicalSettings, pictures: int, seed: int, threads: int) -> Any:
     make = import_object(CLASSIFIERS[settings.classifier])
     own = own_fields(getattr(settings, settings.classifier), Settings)
-    return make(**own, seed=seed, threads=threads, pictures=pictures)
+    classifier = make(**own, seed=seed, threads=threads, pictures=pictures)
+    return Pipeline([*steps, ("classify", classifier)])

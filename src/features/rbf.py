@@ -23,8 +23,7 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
 
     The latter minimises the squared error of one machine a class (Suykens & Vandewalle 1999; Rifkin
     et al. 2003) among the functions that a sample of the pictures spans (Nyström's method,
-    Williams & Seeger 2001). It takes time in proportion to the pictures, and memory that does not
-    grow with them.
+    Williams & Seeger 2001), in memory that does not grow with the pictures.
 
     Args:
         strength: C, the weight of the errors.
@@ -65,12 +64,8 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
         if len(features) <= self.exact_up_to:
             from sklearn.svm import SVC
 
-            machine = SVC(
-                C=self.strength,
-                gamma=self.width_,
-                cache_size=_CACHE_MB,
-                decision_function_shape="ovo",
-            )
+            options = {"cache_size": _CACHE_MB, "decision_function_shape": "ovo"}
+            machine = SVC(C=self.strength, gamma=self.width_, **options)
             self.exact_ = machine.fit(features, targets)
         else:
             self._fit_sample(features, targets)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from src.features.descriptors.picture import Floats
@@ -35,10 +34,17 @@ class BlockScaler(TransformerMixin, BaseEstimator):
         if sum(self.sizes) != features.shape[1]:
             raise ValueError(f"{features.shape[1]} features are no blocks of {list(self.sizes)}")
         self.mean_ = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        variances = features.var(axis=0, dtype=np.float64)
-        self.scale_ = np.concatenate(
-            [self._scales(block) for block in np.split(variances, np.cumsum(self.sizes)[:-1])]
-        ).astype(np.float32)
+        scales = []
+        blocks = np.split(features.var(axis=0, dtype=np.float64), np.cumsum(self.sizes)[:-1])
+        for variances in blocks:
+            varied = variances > 1e-12
+            if not varied.any():
+                scales.append(np.zeros_like(variances))
+            elif self.each:
+                scales.append(varied / np.sqrt(np.where(varied, variances, 1.0) * varied.sum()))
+            else:
+                scales.append(varied / np.sqrt(variances.sum()))
+        self.scale_ = np.concatenate(scales).astype(np.float32)
         return self
 
     def transform(self, features: Floats) -> Floats:
@@ -46,24 +52,14 @@ class BlockScaler(TransformerMixin, BaseEstimator):
         scaled: Floats = (features - self.mean_) * self.scale_
         return scaled
 
-    def _scales(self, variances: NDArray[np.float64]) -> NDArray[np.float64]:
-        varied = variances > 1e-12
-        if not varied.any():
-            return np.zeros_like(variances)
-        if not self.each:
-            return varied / np.sqrt(variances.sum())
-        spread = np.sqrt(np.where(varied, variances, 1.0) * varied.sum())
-        return varied / spread
-
 
 class PartWhitening(TransformerMixin, BaseEstimator):
     """A transformer that whitens principal components in part.
 
-    The first components of pictures are mostly light and size, with many times the variance of
-    those in which classes differ. Divided by a power of their deviations, they keep some of their
-    weight, and the last, which are mostly noise, are not raised to that of the first as by
-    whitening (Jegou & Chum, "Negative Evidences and Co-occurrences in Image Retrieval: The Benefit
-    of PCA and Whitening", ECCV 2012).
+    Divided by a power of their deviations, the first, mostly light and size, keep some of their
+    weight, and the last, mostly noise, are not raised to that of the first as by whitening (Jegou &
+    Chum, "Negative Evidences and Co-occurrences in Image Retrieval: The Benefit of PCA and
+    Whitening", ECCV 2012).
 
     Args:
         power: of the deviations; 0 leaves all as it is, and 1 is whitening.

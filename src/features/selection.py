@@ -37,11 +37,7 @@ class KeepBest(TransformerMixin, BaseEstimator):
         self.seed = seed
 
     def fit(self, features: Floats, targets: NDArray[np.int64]) -> Self:
-        """Fit to features (N, D) and targets (N,).
-
-        Raises:
-            ValueError: an unknown criterion.
-        """
+        """Fit to features (N, D) and targets (N,); an unknown criterion is a ValueError."""
         rng = np.random.default_rng(self.seed)
         some = np.sort(rng.permutation(len(features))[:_LOOKED_AT])
         scores = self._scores(features[some], targets[some])

@@ -1,7 +1,7 @@
 """The features of a data set: computed once on all cores and stored in the cache by content.
 
-An entry is named after the pictures' content hashes and the extractor, in an order of its own:
-other names, other parts and other folders find it, and so do the folds of a cross-validation.
+An entry is named after the pictures' content hashes and the extractor: other names, parts and
+folders find it, and so do the folds of a cross-validation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +42,7 @@ _PROGRESS_SECONDS = 10.0
 
 
 class TooSlow(Exception):
-    """Describing the pictures will not end in time.
-
-    Attributes:
-        seconds: that it would still take.
-    """
+    """Describing the pictures will not end in time; it would take `seconds` more."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"describing the pictures would take another {seconds:.0f} s")
@@ -60,11 +55,9 @@ class FeatureTable:
     The features of a part, the test part above all, are computed when they are first needed.
 
     Args:
-        pictures: the decoded pictures.
-        split: the part of each.
+        pictures, split: the decoded pictures, and the part of each.
         extractors: whose features stand one after another.
-        cache_dir: the project's cache folder.
-        cache_limit_bytes: largest array to be kept on disk.
+        cache_dir, cache_limit_bytes: the project's cache folder, and the largest array in it.
         workers: processes that describe.
         deadline: on `time.perf_counter`, for describing; None for no limit.
 
@@ -130,9 +123,8 @@ class FeatureTable:
         entry = read_entry(folder)
         if entry is None:
             started = time.perf_counter()
-            found = described(
-                extractor, self._pictures.read, indices, self._workers, self._deadline
-            )
+            read, workers = self._pictures.read, self._workers
+            found = described(extractor, read, indices, workers, self._deadline)
             first = next(found)
 
             def table() -> Floats:
@@ -159,9 +151,7 @@ def described(
     workers: int,
     deadline: float | None = None,
 ) -> Iterator[Floats]:
-    """Describe pictures; yields blocks of rows (n, D) in the order of `indices`.
-
-    The rows do not depend on the number of processes.
+    """Yield the features of pictures in blocks of rows (n, D), in the order of `indices`.
 
     Args:
         extractor: computes the features.
@@ -176,7 +166,9 @@ def described(
     _log.info("describing %d pictures once", len(indices))
     chunks = [indices[at : at + _AT_ONCE] for at in range(0, len(indices), _AT_ONCE)]
     # What is read one by one is decoded in threads, ahead of its use.
-    pictures = in_order(partial(_pictures, read), chunks, workers)
+    pictures = in_order(
+        lambda chunk: np.stack([read(index) for index in chunk.tolist()]), chunks, workers
+    )
     started = time.perf_counter()
     yield extractor(next(pictures))
     remaining = (time.perf_counter() - started) * (len(chunks) - 1)
@@ -186,7 +178,11 @@ def described(
     if alone or remaining < _WORTH_PROCESSES_SECONDS or multiprocessing.current_process().daemon:
         blocks = map(extractor, pictures)
     else:
-        blocks = _in_processes(extractor, pictures, min(workers, len(chunks)))
+        # Not forked: torch has threads by now, and a fork would copy their locks. What a process is
+        # given at its start is small, or one that dies there would keep its parent waiting.
+        count, context = min(workers, len(chunks)), multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(extractor,))
+        blocks = in_order(_work, pictures, count, pool)
     logged = time.monotonic()
     for number, block in enumerate(blocks, start=2):
         done = min(number * _AT_ONCE, len(indices))
@@ -199,21 +195,6 @@ def described(
         yield block
 
 
-def _pictures(read: Reader, chunk: NDArray[np.int64]) -> NDArray[np.uint8]:
-    return np.stack([read(index) for index in chunk.tolist()])
-
-
-def _in_processes(
-    extractor: Extractor, pictures: Iterator[NDArray[np.uint8]], workers: int
-) -> Iterator[Floats]:
-    # Not forked: torch has threads by now, and a fork would copy their locks. What a new process is
-    # given at its start is small, or a process that dies there would keep its parent waiting.
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(extractor,)
-    )
-    yield from in_order(_work, pictures, workers, pool)
-
-
 _extractor: Extractor
 
 
@@ -222,14 +203,14 @@ def _start(extractor: Extractor) -> None:
     global _extractor  # noqa: PLW0603 - a worker is its process
     _extractor = extractor
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
 
+    def follow() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
 
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _work(images: NDArray[np.uint8]) -> Floats:

@@ -1,7 +1,6 @@
-"""Estimates of how well a frozen network's features suit a task, without fitting a head.
+"""Estimates of how well a frozen network's features suit a task, to rank networks by.
 
-Two estimates that take well under a second for a thousand pictures, to rank networks by: a score
-that needs no held-out pictures, and an accuracy by cross-validation with its standard error.
+Each takes well under a second for a thousand pictures.
 """
 
 from __future__ import annotations
@@ -30,15 +29,14 @@ def logme(features: Floats, targets: Integers, num_classes: int) -> float:
 
     The evidence p(y | F) of Bayesian linear regression on each class's indicator y, its weights
     N(0, 1 / alpha) and its noise N(0, 1 / beta), is maximised over alpha and beta by MacKay's fixed
-    point, and its logarithms are averaged over classes: You et al., "LogME: Practical Assessment of
-    Pre-trained Models for Transfer Learning" (ICML 2021); the iteration by way of the singular
-    values follows You et al., "Ranking and Tuning Pre-trained Models" (JMLR 2022). Higher is
-    better; values compare for the same pictures only.
+    point, and its logarithms are averaged over the classes that have pictures: You et al., "LogME:
+    Practical Assessment of Pre-trained Models for Transfer Learning" (ICML 2021); the iteration by
+    way of the singular values follows You et al., "Ranking and Tuning Pre-trained Models" (JMLR
+    2022). Higher is better; values compare for the same pictures only.
 
     Args:
         features: (N, D), N at least 2.
         targets: (N,) in [0, num_classes).
-        num_classes: classes without a picture are left out of the mean.
 
     Raises:
         ValueError: lengths differ, or there are fewer than two pictures.
@@ -74,14 +72,7 @@ def _spectrum(
 
 
 def _evidence(squares: Doubles, along: Doubles, total: float, count: int, dims: int) -> float:
-    """Return the largest log evidence of one class's indicator.
-
-    Args:
-        squares: (r,) squared singular values of the features.
-        along: (r,) squares of the indicator along their left singular vectors.
-        total: the indicator's own square.
-        count, dims: N and D.
-    """
+    """Return the largest log evidence of one class's indicator, of `_spectrum`, of N and D."""
     outside = max(total - float(along.sum()), 0.0)
     ratio = 1.0  # alpha / beta
     for _ in range(_MOST_ITERATIONS):
@@ -114,9 +105,8 @@ def cross_validated_accuracy(
 ) -> tuple[float, float]:
     """Return the held-out accuracy of a quick head, and its standard error, both in [0, 1].
 
-    Features are centred and their rows scaled to length 1; ridge regression and nearest means are
-    tried, each along a path of strengths, and the best of them counts. So the accuracy is a little
-    too high, by the same luck for every network.
+    Features are centred and their rows scaled to length 1. The best of ridge regressions and
+    nearest means counts, so the accuracy is a little too high, by the same luck for every network.
 
     Args:
         features: (N, D) float32 of some hundred pictures.
@@ -133,15 +123,13 @@ def cross_validated_accuracy(
         raise ValueError(
             f"{len(classes)} classes in {distinct} pictures that differ: at least 2 of each"
         )
-    right: list[NDArray[np.bool_]] = []
-    sources: list[Integers] = []
-    for train, held in folds_of(labels, contents, _FOLDS, seed):
-        right.append(_right(features, labels, train, held))
-        sources.append(held)
+    folds = list(folds_of(labels, contents, _FOLDS, seed))
+    right = [_right(features, labels, train, held) for train, held in folds]
     correct = np.concatenate(right, axis=1)
     best = correct[correct.mean(axis=1).argmax()]
     # Copies of a picture are one observation.
-    _, group = np.unique(contents[np.concatenate(sources)], return_inverse=True)
+    held_out = np.concatenate([held for _, held in folds])
+    _, group = np.unique(contents[held_out], return_inverse=True)
     accuracy = float(best.mean())
     sums = np.bincount(group, best - accuracy)
     spread = float(np.sqrt(np.square(sums).sum())) / len(best)
@@ -156,16 +144,11 @@ def _right(
     """Return (heads, M): which held-out pictures each head is right about."""
     known, own = np.unique(labels[train], return_inverse=True)
     mean = features[train].mean(axis=0, dtype=np.float64).astype(np.float32)
-    view = View.of(
-        unit_rows(features[train] - mean), unit_rows(features[held] - mean), own, len(known)
-    )
+    rows = unit_rows(features[train] - mean), unit_rows(features[held] - mean)
+    view = View.of(*rows, own, len(known))
     classes = int(labels.max()) + 1
     if len(known) == 1:
         return np.tile(labels[held] == known[0], (len(_RIDGES) + len(_SHRINKAGES), 1))
     scores = [*ridge_scores(view, _RIDGES), *mean_scores(view, _SHRINKAGES)]
-    return np.stack(
-        [
-            of_all_classes(one.astype(np.float64), known, classes).argmax(axis=1) == labels[held]
-            for one in scores
-        ]
-    )
+    found = [of_all_classes(one.astype(np.float64), known, classes) for one in scores]
+    return np.stack([one.argmax(axis=1) == labels[held] for one in found])

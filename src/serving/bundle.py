@@ -292,7 +292,7 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
         from src.features.classifier import FeatureClassifier
 
         classifier = FeatureClassifier.load(folder / _CLASSIFIER)
-        return Predictor(classifier, classifier.passport, batch_size=batch_size)
+        return Predictor(classifier, classifier.metadata, batch_size=batch_size)
 
     if (folder / _MEMBERS).is_dir():
         return _open_ensemble(folder, device, batch_size)

@@ -135,7 +135,7 @@ class Predictor:
         Raises:
             PictureError: as `decode_picture`.
         """
-        return decode_picture(picture, **vars(self.formats[0]))
+        return decode_picture(picture, self.formats[0])
 
     def _submitted(
         self, pool: ThreadPoolExecutor, picture: bytes | Path | Image.Image
@@ -153,7 +153,7 @@ class Predictor:
 
     def _all_pixels(self, picture: bytes | Path | Image.Image, pixels: int) -> list[Pixels]:
         with self._limit.reserved(pixels):
-            return [decode_picture(picture, **vars(wanted)) for wanted in self.formats]
+            return [decode_picture(picture, wanted) for wanted in self.formats]
 
     def _named(self, path: str, probs: NDArray[np.float32], top_k: int) -> Labelled:
         best = np.argsort(-probs, kind="stable")[:top_k]

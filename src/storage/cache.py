@@ -1,12 +1,10 @@
 """The cache: a folder of everything that can be made anew, made once and verified when read.
 
 An entry is a folder `KIND/KEY` whose key is a hash of all that its content depends on. It is built
-under another name and renamed when complete, under a lock that all processes share, so that it is
-there whole or not at all and never has to be brought up to date. Its `entry.json` holds plain
-values and a CRC-32 for each block of 4 MB of each file: at several GB/s, the check takes less than
-the first pass over the data, and it finds every changed byte and every block of zeros that a disk
-gives in place of what was written. A damaged entry is built anew. Records are single JSON files of
-the same kind.
+under another name and renamed when complete, under a lock that all processes share. Its
+`entry.json` holds plain values and a CRC-32 for each block of 4 MB of each file: at several GB/s,
+the check takes less than the first pass over the data. A damaged entry is built anew. Records are
+single JSON files of the same kind.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +73,7 @@ def cache_folder(cache_dir: str | None) -> Path:
 
 
 def key_of(plan: object, *contents: bytes | memoryview) -> str:
-    """Return the name of an entry, 32 hex digits: a hash of what its content depends on.
-
-    Args:
-        plan: plain values for JSON.
-        contents: bytes, such as the content hashes of pictures.
-    """
+    """Return the name of an entry, 32 hex digits: a hash of plain values for JSON, and of bytes."""
     digest = hashlib.blake2b(json.dumps(plan, sort_keys=True).encode(), digest_size=16)
     for content in contents:
         digest.update(content)
@@ -90,12 +82,9 @@ def key_of(plan: object, *contents: bytes | memoryview) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry that is there and whole.
+    """An entry that is there and whole: its files, and the plain values stored with them.
 
-    Attributes:
-        folder: of its files.
-        values: plain values that were stored with them.
-        built: whether it was built by the call that returned it.
+    `built` says whether it was built by the call that returned it.
     """
 
     folder: Path
@@ -110,9 +99,7 @@ def cached(
     what: str,
     usable: Callable[[Entry], bool] = lambda _: True,
 ) -> Entry:
-    """Return the entry of a folder, built now unless it is there, whole and usable.
-
-    Of several processes that want the same entry, one builds it and the others wait.
+    """Return the entry of a folder, built now by one of all processes unless it is there.
 
     Args:
         folder: of the entry; its parents are created.
@@ -126,16 +113,12 @@ def cached(
             program changes the folder meanwhile.
     """
 
-    def found() -> Entry | None:
-        entry = read_entry(folder)
-        return entry if entry is not None and usable(entry) else None
-
-    if (entry := found()) is not None:
+    if (entry := read_entry(folder)) is not None and usable(entry):
         return entry
     with cache_errors(what, folder.parent), locked(folder, what):
-        if (entry := found()) is not None:
+        if (entry := read_entry(folder)) is not None and usable(entry):
             return entry
-        if folder.exists() and read_entry(folder) is None:
+        if folder.exists() and entry is None:
             _log.warning("%s in %s are damaged: they are made anew", what, folder)
         # Only the holder of the lock writes here, so this was left by a process that died.
         unfinished = folder.with_name(folder.name + UNFINISHED)
@@ -148,7 +131,7 @@ def cached(
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
-    if (entry := found()) is None:
+    if (entry := read_entry(folder)) is None or not usable(entry):
         raise ConfigError(f"{folder} is being changed by another program: run again.")
     return replace(entry, built=True)
 
@@ -156,8 +139,7 @@ def cached(
 def read_entry(folder: Path) -> Entry | None:
     """Return the entry of a folder; None where it is missing or is not what was written.
 
-    A file that this process has checked is not read again while its inode, size and time of change
-    stay the same.
+    Files are read once by each process, until their inode, size or time of change differ.
     """
     try:
         content = line_content((folder / _ENTRY).read_bytes(), strict=True)
@@ -179,22 +161,17 @@ def check_again() -> None:
 
 @dataclass(frozen=True)
 class Record:
-    """A measurement of an earlier start.
-
-    Attributes:
-        found: what was measured, as plain values.
-        disturbed: whether other programs used the cores meanwhile.
-    """
+    """What an earlier start measured, and whether other programs used the cores meanwhile."""
 
     found: dict[str, Any]
     disturbed: bool
 
 
 def load_record(kind: str, known: dict[str, Any], cache_dir: str | None = None) -> Record | None:
-    """Return the measurement for these circumstances; None where there is no readable one.
+    """Return a measurement of this kind; None where there is no readable one.
 
     Args:
-        kind: of measurement, part of the file's name.
+        kind: part of the file's name.
         known: all that the measurement depends on, as plain values for JSON.
         cache_dir: see `cache_folder`.
     """
@@ -215,14 +192,11 @@ def store_record(
 
 
 def shortage(error: BaseException, doing: str) -> ConfigError | None:
-    """Return a message for an error that means too little memory or too many open files.
+    """Return a message for too little memory or too many open files; None for any other error.
 
     Args:
         error: of any kind.
         doing: what was being done, to be read after "while".
-
-    Returns:
-        None for any other error.
     """
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, MemoryError) or number == errno.ENOMEM:
@@ -242,9 +216,7 @@ def shortage(error: BaseException, doing: str) -> ConfigError | None:
 def cache_errors(what: str, folder: Path) -> Iterator[None]:
     """Turn errors of a disk, of memory and of open files into a `ConfigError` with a remedy.
 
-    Args:
-        what: what is made in the cache, in the plural.
-        folder: where, for errors that name no file.
+    It says `what` is made, in the plural, and in which `folder` where the error names no file.
     """
     try:
         yield
@@ -290,14 +262,14 @@ def _complete(folder: Path, values: dict[str, Any]) -> None:
 
 def _checksums(file: Path) -> list[int]:
     """Return the CRC-32 of each block of a file."""
+
+    def checksum(start: int) -> int:
+        with file.open("rb") as stream:
+            stream.seek(start)
+            return zlib.crc32(stream.read(_BLOCK_BYTES))
+
     starts = range(0, file.stat().st_size, _BLOCK_BYTES)
-    return [*in_order(partial(_checksum, file), starts, available_cores())]
-
-
-def _checksum(file: Path, start: int) -> int:
-    with file.open("rb") as stream:
-        stream.seek(start)
-        return zlib.crc32(stream.read(_BLOCK_BYTES))
+    return [*in_order(checksum, starts, available_cores())]
 
 
 def _state(file: Path) -> tuple[int, int, int, int]:

@@ -28,9 +28,8 @@ __all__ = [
     "zip_is_whole",
 ]
 
-_ALGORITHM = (
-    "sha256"  # of those in the standard library, the fastest on processors with its own code
-)
+# Of those in the standard library, the fastest on processors with its own code.
+_ALGORITHM = "sha256"
 # The end of a line that carries the checksum of all before it.
 _CHECK = re.compile(rb',\s?"check": ?"([0-9a-f]{8})"\n?\}\n?\Z')
 # A zip archive ends with a record whose last two bytes are the length of a comment behind it.
@@ -88,12 +87,9 @@ class DamagedLine(ValueError):
 
 
 def checked_line(values: Mapping[str, Any]) -> bytes:
-    """Return a JSON object as one line that ends with its own checksum (CRC-32), `check`.
+    """Return a JSON object as one line that ends with its own checksum (CRC-32), the key `check`.
 
-    Other readers of JSON see one more key.
-
-    Args:
-        values: not empty, plain values without the key `check`.
+    `values` are plain, not empty, and without that key.
     """
     text = json.dumps(values, separators=(",", ":")).encode()
     return b'%s,"check":"%08x"}\n' % (text[:-1], zlib.crc32(text[:-1]))
@@ -136,12 +132,9 @@ def line_content(line: bytes, *, strict: bool = False) -> dict[str, Any]:
 
 
 class HashingWriter:
-    """A file to write a zip archive to, which gets the digest of its content as its comment.
+    """An empty file to write a zip archive to, which gets its content's digest as its comment.
 
     A reader of archives sees the same archive; `zip_is_whole` sees whether it still is.
-
-    Args:
-        file: open for writing, empty.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -149,12 +142,10 @@ class HashingWriter:
         self._hash = hashlib.new(_ALGORITHM)
 
     def write(self, data: Any) -> int:
-        """Write bytes; returns how many."""
         self._hash.update(data)
         return self._file.write(data)
 
     def flush(self) -> None:
-        """Flush the file."""
         self._file.flush()
 
     def close_archive(self) -> None:

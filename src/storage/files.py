@@ -1,8 +1,6 @@
-"""Files that are written whole or not at all.
+"""Files that are written whole or not at all, whenever a process is killed or a disk is full.
 
-A process may be killed and a disk may fill at any moment. Content is written to a temporary file
-beside the target and flushed to the disk before it takes the target's name, so a reader finds the
-old content or the new one, and never a part of it.
+Content is flushed to the disk in a temporary file before that takes the target's name.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
     The temporary file lies in the same folder, because only within one file system is a rename
     atomic; it keeps the suffix, from which some writers guess the format. The folder is made where
-    it is missing. On an exception the temporary file goes and `path` stays as it was.
+    it is missing.
 
     Raises:
         OSError: the folder or the file cannot be written; `path` is then as it was.

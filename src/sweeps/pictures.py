@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
 from src.config.sweep import SweepSettings
+from src.data.decoding.opening import list_pictures
 from src.data.quality.audit import Survey, survey
-from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
 from src.machine.parallel import available_cores
 from src.search.study import SweepStudy

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import time
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decoding.picture_store import PictureOptions, PictureStore, open_pictures
+from src.config.data import DataSettings
+from src.data.decoding.decode import PictureFormat, decode_picture
+from src.data.decoding.opening import open_pictures
+from src.data.decoding.picture_store import PictureStore
 from src.data.sources.folder import load
+
+if TYPE_CHECKING:
+    from src.data.loading.datamodule import PictureData
 
 
 def pixels(seed: int, height: int = 12, width: int = 16, channels: int = 3) -> NDArray[np.uint8]:
@@ -54,15 +62,45 @@ def tree(root: Path, counts: dict[str, int], seed: int = 0, **size: int) -> Path
     return root
 
 
-def opened(root: Path, cache: Path, **options: Any) -> PictureStore:
-    settings: dict[str, Any] = {
-        "image_size": None,
-        "channels": None,
-        "cache_limit_bytes": 10**9,
-        "on_bad_image": "error",
-        "workers": 2,
-    }
-    source = load(root, cache, False)
-    check = options.pop("check_content", False)
-    wanted = PictureOptions(cache_dir=cache, **(settings | options))
-    return open_pictures(source, wanted, check_content=check)
+def settings_of(cache: Path, **options: Any) -> DataSettings:
+    given = {"_target_": "src.data.sources.folder.load", "name": "folder", "num_workers": 2}
+    return DataSettings(**(given | {"cache_dir": str(cache)} | options))
+
+
+def opened(
+    root: Path, cache: Path, *, native_side: int | None = None, **options: Any
+) -> PictureStore:
+    settings = settings_of(cache, **options)
+    return open_pictures(load(root, cache, False), settings, native_side=native_side)
+
+
+def data_of(root: Path, *words: str) -> PictureData:
+    """The pictures of a folder as a run with these overrides opens them."""
+    # Not needed by the processes that open pictures in little memory.
+    from src.config.compose import compose_settings
+    from src.config.schema import RunSettings
+    from src.runs import build
+
+    words = ("data=folder", f"data.root={root}", f"data.cache_dir={root.parent / 'cache'}", *words)
+    return build.build_data(compose_settings(RunSettings, words))
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    check = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+
+def png_file(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
+    """A PNG file of what its header says, with these rows, also such as Pillow cannot write."""
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+def decoded(
+    data: bytes | Path | Image.Image,
+    size: tuple[int, int] = (12, 16),
+    channels: int = 3,
+    fit: str = "squeeze",
+) -> NDArray[np.uint8]:
+    return decode_picture(data, PictureFormat(size, channels, fit), own_range=True)

@@ -43,9 +43,6 @@ def test_a_draw_depends_on_its_own_sample_alone() -> None:
     drawn = uniform(3, 1, IDS, 0)
     some = torch.tensor([512, 3, 99_999])
     assert torch.equal(uniform(3, 1, some, 0), drawn[some])
-
-
-def test_streams_at_once_equal_streams_one_by_one() -> None:
     together = uniforms(3, 1, IDS[:50], 4)
     assert torch.equal(together, torch.stack([uniform(3, 1, IDS[:50], s) for s in range(4)]))
 

@@ -16,34 +16,49 @@ from src.features.classifier import FeatureClassifier
 from src.features.fusion import Extractor, extractors_of
 from src.features.pipeline import make_pipeline
 
+DIGITS = (load_digits().data / 16).astype(np.float32)
+CLASSES = load_digits().target.astype(np.int64)
 IMAGES = (load_digits().images[:200, None] * 15.9).astype(np.uint8)
-TARGETS = load_digits().target[:200].astype(np.int64)
 FAST = ("model.random_forest.trees=5", "model.gradient_boosting.rounds=3", "model.keep=8")
+
+
+def settings(*words: str) -> ClassicalSettings:
+    """Those of `model=handcrafted WORDS`."""
+    model = compose_settings(RunSettings, ["model=handcrafted", *words]).model
+    assert isinstance(model, ClassicalSettings)
+    return model
+
+
+def fitted(
+    model: ClassicalSettings,
+    features: np.ndarray,
+    targets: np.ndarray,
+    *,
+    sizes: Sequence[int] = (64,),
+    num_classes: int = 10,
+    folds: int = 3,
+) -> CalibratedModel:
+    return CalibratedModel.fit(
+        lambda n: make_pipeline(model, sizes, pictures=n, seed=0, threads=1),
+        features,
+        targets,
+        np.arange(len(targets)),
+        num_classes=num_classes,
+        folds=folds,
+        seed=0,
+    )
 
 
 def classifier(*words: str, extractors: Sequence[Extractor] | None = None) -> FeatureClassifier:
     """One fitted to 200 digits with the settings of `model=handcrafted WORDS`."""
-    settings = compose_settings(RunSettings, ["model=handcrafted", *FAST, *words])
-    model = settings.model
-    assert isinstance(model, ClassicalSettings)
-    plain = to_plain(settings)
+    run = compose_settings(RunSettings, ["model=handcrafted", *FAST, *words])
+    assert isinstance(run.model, ClassicalSettings)
+    plain = to_plain(run)
     extractors = extractors or extractors_of(plain["model"]["features"], plain["model"])
-    features = [e(IMAGES) for e in extractors]
-    fitted = CalibratedModel.fit(
-        lambda n: make_pipeline(
-            model, [f.shape[1] for f in features], pictures=n, seed=0, threads=1
-        ),
-        np.concatenate(features, axis=1),
-        TARGETS,
-        np.arange(200),
-        num_classes=10,
-        folds=2,
-        seed=0,
-    )
-    passport = {
-        "settings": plain,
-        "class_names": [str(k) for k in range(10)],
-        "image_size": [8, 8],
-        "channels": 1,
-    }
-    return FeatureClassifier(tuple(extractors), fitted, passport)
+    blocks = [e(IMAGES) for e in extractors]
+    sizes = [block.shape[1] for block in blocks]
+    features = np.concatenate(blocks, axis=1)
+    model = fitted(run.model, features, CLASSES[:200], sizes=sizes, folds=2)
+    names = [str(k) for k in range(10)]
+    metadata = {"settings": plain, "class_names": names, "image_size": [8, 8], "channels": 1}
+    return FeatureClassifier(tuple(extractors), model, metadata)

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.decoding.picture_store import PictureOptions, PictureStore, open_pictures
+from src.data.decoding.opening import open_pictures
+from src.data.decoding.picture_store import PictureStore
 from src.data.sources.source import Source
 from src.data.splitting.splits import Split, make_split
+from tests.data.pictures import settings_of
 
 
 def pictures(count: int = 6, channels: int = 3, size: tuple[int, int] = (20, 28)) -> NDArray:
@@ -23,25 +25,10 @@ def pictures(count: int = 6, channels: int = 3, size: tuple[int, int] = (20, 28)
 def store(images: NDArray[np.uint8], targets: NDArray[np.int64], cache: Path) -> PictureStore:
     """These pictures, as a run opens them."""
     names = tuple(str(k) for k in range(int(targets.max()) + 1))
-    return open_pictures(
-        Source("test", names, targets, arrays=images),
-        PictureOptions(
-            image_size=None,
-            channels=None,
-            cache_dir=cache,
-            cache_limit_bytes=10**9,
-            on_bad_image="error",
-            workers=1,
-        ),
-    )
+    return open_pictures(Source("test", names, targets, arrays=images), settings_of(cache))
 
 
-def split(pictures: PictureStore, seed: int = 0) -> Split:
+def split(pictures: PictureStore) -> Split:
     """A division of them into three parts."""
-    return make_split(
-        pictures.targets,
-        pictures.content_hashes,
-        seed=seed,
-        val_fraction=0.2,
-        test_fraction=0.2,
-    )
+    fractions = {"val_fraction": 0.2, "test_fraction": 0.2}
+    return make_split(pictures.targets, pictures.content_hashes, seed=0, **fractions)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
-from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.kernel_approximation import Nystroem
@@ -18,43 +17,21 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from src.config.compose import compose_settings
-from src.config.features import CLASSIFIERS, SELECTIONS, ClassicalSettings
-from src.config.schema import RunSettings
-from src.features.calibration import CalibratedModel, Calibration, folds_of
-from src.features.pipeline import make_pipeline
+from src.config.features import CLASSIFIERS, SELECTIONS
+from src.features.calibration import Calibration, folds_of
 from src.features.rbf import RbfMachine
 from src.features.scaling import BlockScaler, PartWhitening
 from src.features.selection import KeepBest
+from tests.features.classifiers import CLASSES, DIGITS, fitted, settings
 
-DIGITS, CLASSES = load_digits(return_X_y=True)
-DIGITS = DIGITS.astype(np.float32) / 16
-CLASSES = CLASSES.astype(np.int64)
 TRAIN, HELD = slice(0, 1000), slice(1000, None)
-
-
-def settings(*words: str) -> ClassicalSettings:
-    model = compose_settings(RunSettings, ["model=handcrafted", *words]).model
-    assert isinstance(model, ClassicalSettings)
-    return model
-
-
-def fitted(model: ClassicalSettings, folds: int = 3) -> CalibratedModel:
-    return CalibratedModel.fit(
-        lambda n: make_pipeline(model, [64], pictures=n, seed=0, threads=1),
-        DIGITS[TRAIN],
-        CLASSES[TRAIN],
-        np.arange(1000),
-        num_classes=10,
-        folds=folds,
-        seed=0,
-    )
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_every_classifier_learns_the_digits_and_means_its_probabilities(classifier: str) -> None:
     small = ["model.random_forest.trees=50", "model.gradient_boosting.rounds=15"]
-    model = fitted(settings(f"model.classifier={classifier}", *small))
+    wanted = settings(f"model.classifier={classifier}", *small)
+    model = fitted(wanted, DIGITS[TRAIN], CLASSES[TRAIN])
     probs = model.probabilities(DIGITS[HELD])
     assert probs.dtype == np.float32 and probs.shape == (797, 10)
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
@@ -66,7 +43,7 @@ def test_every_classifier_learns_the_digits_and_means_its_probabilities(classifi
 @pytest.mark.parametrize("selection", SELECTIONS)
 def test_every_selection_keeps_what_tells_digits_apart(selection: str) -> None:
     words = [f"model.selection={selection}", "model.keep=30", "model.classifier=rbf_svm"]
-    model = fitted(settings(*words))
+    model = fitted(settings(*words), DIGITS[TRAIN], CLASSES[TRAIN])
     probs = model.probabilities(DIGITS[HELD])
     assert (probs.argmax(axis=1) == CLASSES[HELD]).mean() > 0.9
     seen = model.pipeline.named_steps["classify"].exact_.n_features_in_
@@ -217,15 +194,8 @@ def test_folds_hold_every_picture_out_once_and_never_its_copy(
 
 def test_a_class_that_was_not_there_to_learn_has_no_probability() -> None:
     some = CLASSES[TRAIN] != 3
-    model = CalibratedModel.fit(
-        lambda n: make_pipeline(settings(), [64], pictures=n, seed=0, threads=1),
-        DIGITS[TRAIN][some],
-        CLASSES[TRAIN][some],
-        np.arange(some.sum()),
-        num_classes=12,
-        folds=2,
-        seed=0,
-    )
+    learnt = DIGITS[TRAIN][some], CLASSES[TRAIN][some]
+    model = fitted(settings(), *learnt, num_classes=12, folds=2)
     probs = model.probabilities(DIGITS[HELD])
     assert probs.shape == (797, 12) and (probs[:, [3, 10, 11]] == 0).all()
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
@@ -234,21 +204,13 @@ def test_a_class_that_was_not_there_to_learn_has_no_probability() -> None:
 
 def test_a_class_of_one_picture_is_learnt_too() -> None:
     kept = np.concatenate([np.flatnonzero(CLASSES < 2)[:60], np.flatnonzero(CLASSES == 2)[:1]])
-    model = CalibratedModel.fit(
-        lambda n: make_pipeline(settings(), [64], pictures=n, seed=0, threads=1),
-        DIGITS[kept],
-        CLASSES[kept],
-        np.arange(len(kept)),
-        num_classes=3,
-        folds=5,
-        seed=0,
-    )
+    model = fitted(settings(), DIGITS[kept], CLASSES[kept], num_classes=3, folds=5)
     assert (model.probabilities(DIGITS[kept]) > 0).all()
 
 
 def test_the_seed_decides() -> None:
     model = settings("model.classifier=random_forest", "model.random_forest.trees=10")
-    first, again = fitted(model), fitted(replace(model))
+    first, again = (fitted(one, DIGITS[TRAIN], CLASSES[TRAIN]) for one in (model, replace(model)))
     np.testing.assert_array_equal(first.probabilities(DIGITS), again.probabilities(DIGITS))
 
 

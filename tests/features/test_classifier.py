@@ -32,7 +32,7 @@ def test_what_was_saved_answers_to_the_bit(words: list[str], tmp_path: Path) -> 
     made = classifier(*words)
     made.save(tmp_path / "model.skops")
     loaded = FeatureClassifier.load(tmp_path / "model.skops")
-    assert loaded.passport == made.passport
+    assert loaded.metadata == made.metadata
     np.testing.assert_array_equal(loaded(IMAGES), made(IMAGES))
     with zipfile.ZipFile(tmp_path / "model.skops") as archive:
         assert {Path(name).suffix for name in archive.namelist()} <= {".json", ".npy", ".npz"}
@@ -42,7 +42,7 @@ def test_what_was_saved_answers_to_the_bit(words: list[str], tmp_path: Path) -> 
 def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     arguments = {"widths": [8, 16], "blocks": 1, "dropout": 0.0}
-    passport = {
+    metadata = {
         "target": "src.models.cnn.CNN",
         "arguments": arguments,
         "channels": 1,
@@ -52,7 +52,7 @@ def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
         "std": [0.4],
     }
     network = CNN(1, 10, (8, 8), **arguments)
-    features = NetworkFeatures(network, passport, torch.device("cpu"))
+    features = NetworkFeatures(network, metadata, torch.device("cpu"))
     assert features(IMAGES).shape == (200, 16)
     made = classifier(extractors=[features])
     made.save(tmp_path / "model.skops")
@@ -60,11 +60,11 @@ def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded(IMAGES), made(IMAGES))
     restored = loaded.extractors[0]
     assert restored.identity == features.identity
-    stranger = {**passport, "target": "os.system"}
+    stranger = {**metadata, "target": "os.system"}
     with pytest.raises(ValueError, match="not of a plugin"):
         NetworkFeatures.restored(stranger, features.weights(), torch.device("cpu"))
     with pytest.raises(ValueError, match="do not fit"):
-        NetworkFeatures.restored(passport, {}, torch.device("cpu"))
+        NetworkFeatures.restored(metadata, {}, torch.device("cpu"))
 
 
 def rewritten(source: Path, target: Path, change) -> Path:
@@ -122,16 +122,13 @@ def test_harmless_parts_that_no_model_has_are_refused_too(tmp_path: Path) -> Non
         FeatureClassifier.load(tmp_path / "bad.skops")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x04code", b"PK\x03\x04" + b"\0" * 99])
-def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "model.skops").write_bytes(content)
-    with pytest.raises(ValueError, match=r"model\.skops cannot be read as a model"):
-        FeatureClassifier.load(tmp_path / "model.skops")
-
-
-def test_files_of_other_things_are_named(tmp_path: Path) -> None:
+def test_damaged_files_and_those_of_other_things_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no model"):
         FeatureClassifier.load(tmp_path / "model.skops")
+    for content in (b"", b"\x80\x04code", b"PK\x03\x04" + b"\0" * 99):
+        (tmp_path / "model.skops").write_bytes(content)
+        with pytest.raises(ValueError, match=r"model\.skops cannot be read as a model"):
+            FeatureClassifier.load(tmp_path / "model.skops")
     skops.io.dump({"some": 1}, tmp_path / "model.skops")
     with pytest.raises(ValueError, match=r"model\.skops"):
         FeatureClassifier.load(tmp_path / "model.skops")

@@ -9,16 +9,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy.special import log_softmax
-from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.svm import LinearSVC
 
-from src.config.compose import compose_settings
-from src.config.features import ClassicalSettings
-from src.config.schema import RunSettings
-from src.features.calibration import CalibratedModel, scores_of
+from src.features.calibration import scores_of
 from src.features.grid import Group, Normalisation, head_groups
 from src.features.heads import Choice, choose_head, fit_chosen
 from src.features.means import NearestMean
@@ -31,19 +27,11 @@ from src.features.paths import (
     ridge_scores,
 )
 from src.features.pipeline import make_pipeline
+from tests.features.classifiers import CLASSES, DIGITS, fitted, settings
 
-DIGITS, CLASSES = load_digits(return_X_y=True)
-DIGITS = DIGITS.astype(np.float32) / 16
-CLASSES = CLASSES.astype(np.int64)
 TRAIN, HELD = slice(0, 500), slice(500, 900)
 BLOCKS = Normalisation("blocks", False)
 ROWS = Normalisation("features", True)
-
-
-def settings(*words: str) -> ClassicalSettings:
-    model = compose_settings(RunSettings, ["model=handcrafted", *words]).model
-    assert isinstance(model, ClassicalSettings)
-    return model
 
 
 def view(classes: int = 10, dims: int = 64) -> tuple[View, np.ndarray, np.ndarray, np.ndarray]:
@@ -202,35 +190,15 @@ def test_every_head_of_the_search_is_what_its_settings_fit(count: int, classes: 
 
 
 def test_the_choice_is_as_good_on_unseen_pictures_as_any_one_kind() -> None:
-    choice = choose_head(
-        DIGITS[TRAIN], CLASSES[TRAIN], np.arange(500), [64], folds=5, seed=0, seconds=100.0
-    )
-    model = fit_chosen(
-        choice,
-        settings("model.classifier=auto"),
-        DIGITS[TRAIN],
-        CLASSES[TRAIN],
-        [64],
-        num_classes=12,
-        seed=0,
-        threads=1,
-    )
+    choice, digits = _choice(), (DIGITS[TRAIN], CLASSES[TRAIN])
+    auto = settings("model.classifier=auto")
+    model = fit_chosen(choice, auto, *digits, [64], num_classes=12, seed=0, threads=1)
     probs = model.probabilities(DIGITS[HELD])
     assert probs.shape == (400, 12) and (probs[:, 10:] == 0).all()
     right = probs.argmax(axis=1) == CLASSES[HELD]
     assert abs(probs.max(axis=1).mean() - right.mean()) < 0.04, "as sure as it is right"
     for kind in ("rbf_svm", "logistic", "nearest_mean"):
-        other = CalibratedModel.fit(
-            lambda n, kind=kind: make_pipeline(
-                settings(f"model.classifier={kind}"), [64], pictures=n, seed=0, threads=1
-            ),
-            DIGITS[TRAIN],
-            CLASSES[TRAIN],
-            np.arange(500),
-            num_classes=12,
-            folds=5,
-            seed=0,
-        )
+        other = fitted(settings(f"model.classifier={kind}"), *digits, num_classes=12, folds=5)
         theirs = other.probabilities(DIGITS[HELD]).argmax(axis=1) == CLASSES[HELD]
         assert right.mean() > theirs.mean() - 0.01, kind
     assert choice.tried > 100 and choice.folds == 5
@@ -245,16 +213,8 @@ def _few() -> list[Group]:
 
 
 def _choice(seconds: float = 100.0, groups: list[Group] | None = None):
-    return choose_head(
-        DIGITS[TRAIN],
-        CLASSES[TRAIN],
-        np.arange(500),
-        [64],
-        folds=5,
-        seed=0,
-        seconds=seconds,
-        groups=groups,
-    )
+    options = {"folds": 5, "seed": 0, "seconds": seconds, "groups": groups}
+    return choose_head(DIGITS[TRAIN], CLASSES[TRAIN], np.arange(500), [64], **options)
 
 
 def test_the_same_search_finds_the_same() -> None:

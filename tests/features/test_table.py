@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from src.data.decoding.picture_store import PictureStore
 from src.features import table as parallel
 from src.features.fusion import Described, extractors_of
 from src.features.table import FeatureTable, TooSlow, described
@@ -24,18 +25,16 @@ TARGETS = np.arange(COUNT) % 3
 LBP = {"lbp": {"radius": 1, "grid": 2}, "raw": {"side": 8}}
 
 
-def table(tmp_path: Path, order: np.ndarray | None = None, seed: int = 0, limit: int = 10**9):
+def table_of(opened: PictureStore, cache: Path, extractors: list, limit: int = 10**9):
+    options = {"cache_dir": cache, "cache_limit_bytes": limit, "workers": 1}
+    return FeatureTable(opened, split(opened), extractors, **options)
+
+
+def table(tmp_path: Path, order: np.ndarray | None = None, limit: int = 10**9):
     order = np.arange(COUNT) if order is None else order
     opened = store(IMAGES[order], TARGETS[order], tmp_path / "pictures")
-    made = FeatureTable(
-        opened,
-        split(opened, seed),
-        extractors_of(["lbp", "raw"], LBP),
-        cache_dir=tmp_path,
-        cache_limit_bytes=limit,
-        workers=1,
-    )
-    return made, opened, split(opened, seed)
+    made = table_of(opened, tmp_path, extractors_of(["lbp", "raw"], LBP), limit)
+    return made, opened, split(opened)
 
 
 def entries(tmp_path: Path) -> list[Path]:
@@ -86,29 +85,15 @@ def test_what_is_kept_is_found_in_any_order_and_split(
         again.part("test")
 
 
-def test_what_is_damaged_is_made_anew(tmp_path: Path) -> None:
-    made, _, _ = table(tmp_path)
-    expected = made.part("val")
-    file = entries(tmp_path)[0]
-    content = file.read_bytes()
-    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    np.testing.assert_array_equal(table(tmp_path)[0].part("val"), expected)
-    assert entries(tmp_path)[0].read_bytes() == content
-
-
-def test_other_settings_have_an_entry_of_their_own(tmp_path: Path) -> None:
-    made, opened, parts = table(tmp_path)
+def test_other_settings_and_formats_have_entries_of_their_own(tmp_path: Path) -> None:
+    made, opened, _ = table(tmp_path)
     made.part("val")
-    other = {"lbp": {"radius": 2, "grid": 2}}
-    FeatureTable(
-        opened,
-        parts,
-        extractors_of(["lbp"], other),
-        cache_dir=tmp_path,
-        cache_limit_bytes=10**9,
-        workers=1,
-    ).part("val")
+    other = extractors_of(["lbp"], {"lbp": {"radius": 2, "grid": 2}})
+    table_of(opened, tmp_path, other).part("val")
     assert len(entries(tmp_path)) == 3
+    cropped = replace(opened, format=replace(opened.format, fit="crop"))
+    table_of(cropped, tmp_path, extractors_of(["lbp", "raw"], LBP)).part("train")
+    assert len(entries(tmp_path)) == 5
 
 
 def read(index: int) -> np.ndarray:
@@ -140,23 +125,6 @@ def test_a_process_that_dies_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(parallel, "_WORTH_PROCESSES_SECONDS", 0.0)
     with pytest.raises(BrokenProcessPool):
         list(described(Mortal(), read, np.arange(COUNT), workers=2))
-
-
-def test_pictures_that_are_fitted_otherwise_are_described_apart(tmp_path: Path) -> None:
-    made, opened, parts = table(tmp_path)
-    made.part("train")
-    count = len(entries(tmp_path))
-    cropped = replace(opened, format=replace(opened.format, fit="crop"))
-    other = FeatureTable(
-        cropped,
-        parts,
-        extractors_of(["lbp", "raw"], LBP),
-        cache_dir=tmp_path,
-        cache_limit_bytes=10**9,
-        workers=1,
-    )
-    other.part("train")
-    assert len(entries(tmp_path)) == 2 * count
 
 
 @pytest.mark.parametrize("limit", [10**9, 0])

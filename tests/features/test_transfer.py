@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
-from sklearn.datasets import load_digits
 
 from src.features.transfer import cross_validated_accuracy, logme
+from tests.features.classifiers import CLASSES, DIGITS
 
-DIGITS, CLASSES = load_digits(return_X_y=True)
-DIGITS = (DIGITS[:400] / 16).astype(np.float32)
-CLASSES = CLASSES[:400].astype(np.int64)
+DIGITS, CLASSES = DIGITS[:400], CLASSES[:400]
 
 
 def maximum_evidence(features: np.ndarray, target: np.ndarray) -> float:
@@ -61,11 +59,6 @@ def test_both_prefer_features_that_tell_more() -> None:
     assert accuracy[0] > 0.9 > accuracy[1] > accuracy[2]
 
 
-def test_logme_wants_a_target_for_each_row() -> None:
-    with pytest.raises(ValueError, match="400 rows of features for 3 targets"):
-        logme(DIGITS, CLASSES[:3], 10)
-
-
 def test_the_standard_error_is_that_of_a_share() -> None:
     accuracy, error = cross_validated_accuracy(DIGITS[:, 20:28], CLASSES, np.arange(400), 0)
     assert error == pytest.approx(np.sqrt(accuracy * (1 - accuracy) / 400), rel=1e-6)
@@ -84,12 +77,13 @@ def test_a_copy_is_no_further_evidence() -> None:
 def test_all_right_is_not_quite_certain() -> None:
     targets = np.arange(40) % 2
     features = np.eye(2, dtype=np.float32)[targets] + np.linspace(0, 0.1, 40)[:, None]
-    accuracy, error = cross_validated_accuracy(
-        features.astype(np.float32), targets, np.arange(40), 0
-    )
+    features = features.astype(np.float32)
+    accuracy, error = cross_validated_accuracy(features, targets, np.arange(40), 0)
     assert accuracy == 1 and 0.01 < error < 0.1
 
 
-def test_one_class_cannot_be_ranked() -> None:
+def test_what_cannot_be_ranked_is_refused() -> None:
+    with pytest.raises(ValueError, match="400 rows of features for 3 targets"):
+        logme(DIGITS, CLASSES[:3], 10)
     with pytest.raises(ValueError, match="1 classes"):
         cross_validated_accuracy(DIGITS, np.zeros(400, np.int64), np.arange(400), 0)

@@ -22,7 +22,7 @@ def write(folder: Path, made: FeatureClassifier) -> str:
     folder.mkdir(exist_ok=True)
     made.save(folder / "model.skops")
     return write_classifier_bundle(
-        folder / "model", folder / "model.skops", made.passport, IMAGES[0]
+        folder / "model", folder / "model.skops", made.metadata, IMAGES[0]
     )
 
 
@@ -63,7 +63,7 @@ def test_it_brings_the_networks_that_compute_its_features(tmp_path: Path) -> Non
     stated = metadata["network"] | kept | {"classes": 4}
     features = NetworkFeatures(network, stated, torch.device("cpu"))
     made = classifier("model.classifier=logistic", extractors=[features])
-    made.passport["networks"] = [stated]
+    made.metadata["networks"] = [stated]
     write(tmp_path, made)
     said, _ = a_stranger_asks(tmp_path / "model", IMAGES[:9])
     np.testing.assert_allclose(said, made(IMAGES[:9]), atol=1e-6)

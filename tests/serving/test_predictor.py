@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decoding.decode import decode_picture
+from src.data.decoding.decode import PictureFormat, decode_picture
 from src.serving.predictor import DamagedModel, Labelled, Predictor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,9 +119,9 @@ def test_transparent_pictures_are_white_in_every_band(monkeypatch: pytest.Monkey
         picture = Image.fromarray(values, mode)
         for wanted in (1, 3):
             monkeypatch.setattr("src.data.decoding.decode._BAND_PIXELS", 10_000)
-            whole = decode_picture(picture, image_size=(23, 17), channels=wanted)
+            whole = decode_picture(picture, PictureFormat((23, 17), wanted))
             monkeypatch.setattr("src.data.decoding.decode._BAND_PIXELS", 40)  # two lines
-            bands = decode_picture(picture, image_size=(23, 17), channels=wanted)
+            bands = decode_picture(picture, PictureFormat((23, 17), wanted))
             np.testing.assert_array_equal(whole, bands)
         white = Image.new("RGBA", picture.size, "white")
         over = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")

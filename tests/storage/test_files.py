@@ -17,6 +17,8 @@ def test_writes_text_and_bytes_as_they_are(tmp_path: Path, content: str | bytes)
     write_atomically(path, content)
     assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
     assert os.listdir(path.parent) == ["file.txt"]
+    (tmp_path / "plain").write_text("")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_an_interrupted_write_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
@@ -30,6 +32,8 @@ def test_an_interrupted_write_leaves_the_old_content_and_nothing_else(tmp_path: 
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
+    with pytest.raises(FileNotFoundError), replacing(path):
+        pass  # a block that writes nothing
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.txt"]
 
@@ -63,20 +67,6 @@ def test_content_reaches_the_disk_before_the_name(
         monkeypatch.setattr(os, name, recorded(name))
     write_atomically(tmp_path / "file.txt", "new")
     assert calls[:2] == ["fsync", "replace"]
-
-
-def test_the_file_has_the_usual_permissions(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "atomic", "")
-    (tmp_path / "plain").write_text("")
-    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    write_atomically(path, "old")
-    with pytest.raises(FileNotFoundError), replacing(path):
-        pass
-    assert path.read_text() == "old"
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from src.config.augment import AugmentSettings
 from src.data.augmentation.augment import Augment
 from src.data.loading.loaders import Batch
 from src.models.zoo import TimmNet
@@ -50,7 +51,7 @@ def task_of(
         loss=CrossEntropy(label_smoothing=0.0, class_weights=None),
         mean=[0.5] * 3,
         std=[0.5] * 3,
-        augment=Augment(flip=True, translate=0.1),
+        augment=Augment(AugmentSettings(flip=True, translate=0.1)),
         make_optimizer=lambda network: sgd(
             parameter_groups(network, lr=0.005, weight_decay=0.0), momentum=0.9, nesterov=True
         ),

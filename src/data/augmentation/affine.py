@@ -27,10 +27,10 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
 
 
 def turn(radians: Tensor, zoom: Tensor, height: int, width: int) -> Tensor:
-    """Turn and magnify about the centre.
+    """Turn counter-clockwise and magnify about the centre.
 
     Args:
-        radians: (B,) float32, counter-clockwise.
+        radians: (B,) float32.
         zoom: (B,) float32 above 0; above 1 magnifies.
         height, width: of the pictures in pixels.
     """
@@ -41,12 +41,7 @@ def turn(radians: Tensor, zoom: Tensor, height: int, width: int) -> Tensor:
 
 
 def crop(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Magnify a box to the whole picture.
-
-    Args:
-        boxes: (4, B), top, left, height and width of each box in pixels.
-        height, width: of the pictures in pixels.
-    """
+    """Magnify boxes (4, B), top, left, height and width in pixels, to the whole picture."""
     top, left, box_height, box_width = boxes.to(torch.float32)
     none = torch.zeros_like(top)
     return _map(
@@ -65,12 +60,8 @@ def shear(along_x: Tensor, along_y: Tensor, height: int, width: int) -> Tensor:
     """Slant rows or columns, the corner at the top left staying where it is.
 
     The corner rather than the centre, as in AutoAugment (Cubuk et al., CVPR 2019) and all that
-    followed it.
-
-    Args:
-        along_x: (B,) float32; a row is shown from this many pixels to the right a pixel down.
-        along_y: (B,) float32; a column is shown from this many pixels down a pixel to the right.
-        height, width: of the pictures in pixels.
+    followed it. `along_x` and `along_y`, (B,) float32, are pixels to the right a pixel down, and
+    down a pixel to the right, from where a row and a column are shown.
     """
     one = torch.ones_like(along_x)
     across, down = along_x * (height / width), along_y * (width / height)

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from src.config.augment import AugmentSettings
 from src.data.augmentation import affine, transforms
-from src.data.augmentation.policies import LARGEST_MAGNITUDE, POLICIES, Policy, Step
+from src.data.augmentation.policies import Policy, Step
 from src.data.randomness import derive_seed, uniforms
 
 __all__ = ["Augment", "Operation"]
@@ -60,120 +61,41 @@ class Augment:
     """Augment a batch: move, crop, flip, turn, zoom, apply a policy, change colours, erase, mix.
 
     Cropping, turning, zooming and what a policy moves are one interpolation together. What a turn
-    brings in from outside the crop is the picture around it, as far as there is any.
+    brings in from outside the crop is the picture around it, as far as there is any. Crops are
+    those of Szegedy et al. ("Going deeper with convolutions", CVPR 2015).
 
     Args:
-        flip: mirror every other picture left and right; None where `flip_ok` decides.
-        flip_ok: whether a mirrored picture of these data keeps its class.
-        translate: largest shift in either direction as a fraction of the side, in [0, 0.5]; whole
-            pixels, rounded down: on 8x8 digits a shift of one pixel is already a loss.
-        padding: what comes in at the edges, "zero" or "reflect".
-        warp_probability: share of pictures that are turned and zoomed.
-        rotate_degrees: largest angle in either direction, in [0, 180].
-        zoom: pictures are magnified by up to 1 + zoom and shrunk by up to 1 / (1 + zoom).
-        crop_probability: share of pictures of which a box is magnified to the whole, as Szegedy et
-            al. train Inception ("Going deeper with convolutions", CVPR 2015).
-        crop_scale: smallest and largest area of the box as a fraction of the picture.
-        crop_ratio: smallest and largest ratio of the box's width to its height, as a multiple of
-            the picture's own; drawn evenly on the scale of ratios, and cut to those with which a
-            box of its area fits.
-        policy: "none", "trivial" (TrivialAugment) or "rand" (RandAugment); see
-            `src.data.augmentation.policies`.
-        policy_operations: how many each picture gets of "rand".
-        policy_magnitude: how strong those of "rand" are, in [0, 30].
-        color_probability: share of pictures whose colours change.
-        brightness, contrast, saturation: factors are drawn from 1 - x to 1 + x, x in [0, 1].
-        erase_probability: share of pictures in which a rectangle is painted over.
-        erase_area: smallest and largest area of the rectangle as a fraction of the picture.
-        mix_probability: share of batches that are mixed.
-        mixup_alpha, cutmix_alpha: the shares come from Beta(alpha, alpha); 0 for never. Where
-            both are above 0, each has half of the mixed batches.
+        settings: what is done, how often and how strongly.
+        flip_ok: whether a mirrored picture of these data keeps its class; decides where
+            `settings.flip` is None.
         num_classes: K; needed for mixing alone.
         further: operations of plugins, done one after another before pictures are mixed.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: pictures are to be mixed without classes.
     """
 
     def __init__(
         self,
+        settings: AugmentSettings,
         *,
-        flip: bool | None = None,
         flip_ok: bool = False,
-        translate: float = 0.0,
-        padding: str = "zero",
-        warp_probability: float = 0.0,
-        rotate_degrees: float = 0.0,
-        zoom: float = 0.0,
-        crop_probability: float = 0.0,
-        crop_scale: Sequence[float] = (0.35, 1.0),
-        crop_ratio: Sequence[float] = (3 / 4, 4 / 3),
-        policy: str = "none",
-        policy_operations: int = 2,
-        policy_magnitude: float = 9.0,
-        color_probability: float = 0.0,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        saturation: float = 0.0,
-        erase_probability: float = 0.0,
-        erase_area: Sequence[float] = (0.02, 0.33),
-        mix_probability: float = 0.0,
-        mixup_alpha: float = 0.0,
-        cutmix_alpha: float = 0.0,
         num_classes: int = 0,
         further: Sequence[Operation] = (),
     ) -> None:
-        for name, value, highest in (
-            ("translate", translate, 0.5),
-            ("warp_probability", warp_probability, 1),
-            ("rotate_degrees", rotate_degrees, 180),
-            ("zoom", zoom, math.inf),
-            ("crop_probability", crop_probability, 1),
-            ("policy_magnitude", policy_magnitude, LARGEST_MAGNITUDE),
-            ("color_probability", color_probability, 1),
-            ("brightness", brightness, 1),
-            ("contrast", contrast, 1),
-            ("saturation", saturation, 1),
-            ("erase_probability", erase_probability, 1),
-            ("mix_probability", mix_probability, 1),
-            ("mixup_alpha", mixup_alpha, math.inf),
-            ("cutmix_alpha", cutmix_alpha, math.inf),
-        ):
-            if not 0 <= value <= highest:
-                raise ValueError(f"{name} is {value}: it must be from 0 to {highest}.")
-        if padding not in ("zero", "reflect"):
-            raise ValueError(f"padding is {padding!r}: it must be zero or reflect.")
-        if policy not in POLICIES:
-            raise ValueError(f"policy is {policy!r}: it must be {', '.join(POLICIES)}.")
-        if policy_operations < 1:
-            raise ValueError(f"policy_operations is {policy_operations}: it must be at least 1.")
-        for name, (low, high), highest in (
-            ("erase_area", _pair(erase_area), 1),
-            ("crop_scale", _pair(crop_scale), 1),
-            ("crop_ratio", _pair(crop_ratio), math.inf),
-        ):
-            if not 0 < low <= high <= highest:
-                raise ValueError(f"{name} is {[low, high]}: it must rise within 0 to {highest}.")
-        self.flip = flip_ok if flip is None else flip
-        self.translate = translate
-        self.padding = padding
-        self.warp_probability = warp_probability if rotate_degrees or zoom else 0.0
-        self.rotate_degrees = rotate_degrees
-        self.zoom = zoom
-        self.crop_probability = crop_probability
-        self.crop_scale, self.crop_ratio = _pair(crop_scale), _pair(crop_ratio)
+        self.settings = settings
+        self.flip = flip_ok if settings.flip is None else settings.flip
         self.policy: Policy | None = None
-        if policy != "none":
-            self.policy = Policy(policy, policy_operations, policy_magnitude)
-        self.color_probability = color_probability if brightness or contrast or saturation else 0.0
-        self.brightness = brightness
-        self.contrast = contrast
-        self.saturation = saturation
-        self.erase_probability = erase_probability
-        self.erase_area = _pair(erase_area)
-        self.mix_probability = mix_probability if mixup_alpha or cutmix_alpha else 0.0
-        self.mixup_alpha = mixup_alpha
-        self.cutmix_alpha = cutmix_alpha
+        if settings.policy != "none":
+            self.policy = Policy(
+                settings.policy, settings.policy_operations, settings.policy_magnitude
+            )
+        turned = settings.rotate_degrees or settings.zoom
+        self.warp_probability = settings.warp_probability if turned else 0.0
+        coloured = settings.brightness or settings.contrast or settings.saturation
+        self.color_probability = settings.color_probability if coloured else 0.0
+        mixed = settings.mixup_alpha or settings.cutmix_alpha
+        self.mix_probability = settings.mix_probability if mixed else 0.0
         self.num_classes = num_classes
         self.further = tuple(further)
         if self.soft_targets and num_classes < 2:
@@ -200,9 +122,7 @@ class Augment:
             images: (B, C, H, W) uint8.
             targets: (B,) int64.
             sample_ids: (B,) int64, the same for a picture in every epoch.
-            seed: the seed of the run.
-            epoch: from 0.
-            step: the batch's place in its epoch, from 0.
+            seed, epoch, step: of the run, and the batch's place in it, both from 0.
 
         Returns:
             images (B, C, H, W), 0 to 255: float32 where they were coloured or blended, or turned
@@ -214,17 +134,18 @@ class Augment:
         count = own + sum(operation.streams for operation in self.further)
         draws = uniforms(seed, epoch, sample_ids, count)
         steps = self.policy.steps(draws[_STREAMS:own]) if self.policy else []
-        if self.crop_probability or steps:
+        if self.settings.crop_probability or steps:
             images = self._placed(images, draws, steps)
         else:
             images = self._moved(images, draws, draws[_FLIP] < 0.5 if self.flip else None)
             if self.warp_probability:
-                images = transforms.warp(images, *self._turns(draws), padding=self.padding)
+                to_source = affine.turn(*self._turns(draws), *images.shape[2:])
+                images = transforms.resample(images, to_source, padding=self.settings.padding)
         if self.policy:
             self.policy.recolor_(images, steps)
         if self.color_probability:
             images = self._colored(images, draws)
-        if self.erase_probability:
+        if self.settings.erase_probability:
             images = self._erased(images, draws)
         for operation in self.further:
             images = operation(images, draws[own : own + operation.streams])
@@ -235,23 +156,25 @@ class Augment:
 
     def _moved(self, images: Tensor, draws: Tensor, flips: Tensor | None) -> Tensor:
         # The small number takes back what 0.29 * 100 loses as a binary fraction.
-        down, right = (int(self.translate * side + 1e-9) for side in images.shape[2:])
+        down, right = (int(self.settings.translate * side + 1e-9) for side in images.shape[2:])
         if down or right:
             return transforms.translate(
                 images,
                 down=_whole(draws[_DOWN], down),
                 right=_whole(draws[_RIGHT], right),
                 flips=flips,
-                padding=self.padding,
+                padding=self.settings.padding,
             )
-        return images if flips is None else transforms.flip_horizontal(images, flips)
+        if flips is None:
+            return images
+        return torch.where(flips[:, None, None, None], images.flip(3), images)
 
     def _turns(self, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Angles in radians and zooms, (B,): 0 and 1 for the pictures that are not chosen."""
         chosen = draws[_WARPED] < self.warp_probability
-        angle = _signed(draws[_ANGLE]) * math.radians(self.rotate_degrees)
+        angle = _signed(draws[_ANGLE]) * math.radians(self.settings.rotate_degrees)
         # Drawn evenly on the scale of ratios: twice as large is as likely as half as large.
-        zoom = torch.exp(_signed(draws[_ZOOM]) * math.log1p(self.zoom))
+        zoom = torch.exp(_signed(draws[_ZOOM]) * math.log1p(self.settings.zoom))
         return (
             torch.where(chosen, angle, torch.zeros_like(angle)),
             torch.where(chosen, zoom, torch.ones_like(zoom)),
@@ -264,29 +187,8 @@ class Augment:
         boxes = self._boxes(draws, *images.shape[2:])
         if not self.warp_probability and not steps:
             return transforms.crop(images, boxes, flips=flips)
-        to_source, oblique = self._maps(draws, steps, boxes, flips, images.shape[2:])
-
-        def cropped(rows: Tensor | slice) -> Tensor:
-            return transforms.crop(images[rows], boxes[:, rows], flips=flips[rows])
-
-        def sampled(rows: Tensor | slice) -> Tensor:
-            floats = transforms.resample(images[rows], to_source[rows], padding=self.padding)
-            return floats.round_().to(torch.uint8)
-
-        placed = torch.empty_like(images)
-        transforms.change_chosen_(placed, ~oblique, cropped)
-        transforms.change_chosen_(placed, oblique, sampled)
-        return placed
-
-    def _maps(
-        self,
-        draws: Tensor,
-        steps: Sequence[Step],
-        boxes: Tensor,
-        flips: Tensor,
-        sides: Sequence[int],
-    ) -> tuple[Tensor, Tensor]:
-        """Return maps to the source, (B, 2, 3), and (B,) bool, whether each is more than a crop."""
+        # Maps to the source, (B, 2, 3), and whether each is more than a crop.
+        sides = images.shape[2:]
         maps = [affine.crop(boxes, *sides), affine.mirror(flips)]
         oblique = draws[_WARPED] < self.warp_probability
         if self.warp_probability:
@@ -295,18 +197,35 @@ class Augment:
             motion, moved = self.policy.geometry(steps, *sides)
             maps.append(motion)
             oblique = oblique | moved
-        return reduce(affine.compose, maps), oblique
+        to_source = reduce(affine.compose, maps)
+
+        def cropped(rows: Tensor | slice) -> Tensor:
+            return transforms.crop(images[rows], boxes[:, rows], flips=flips[rows])
+
+        def sampled(rows: Tensor | slice) -> Tensor:
+            floats = transforms.resample(
+                images[rows], to_source[rows], padding=self.settings.padding
+            )
+            return floats.round_().to(torch.uint8)
+
+        placed = torch.empty_like(images)
+        transforms.change_chosen_(placed, ~oblique, cropped)
+        transforms.change_chosen_(placed, oblique, sampled)
+        return placed
 
     def _boxes(self, draws: Tensor, height: int, width: int) -> Tensor:
         """Top, left, height and width, (4, B) int64 pixels: of the whole where none is cropped."""
-        smallest, largest = self.crop_scale
+        smallest, largest = self.settings.crop_scale
         area = smallest + (largest - smallest) * draws[_CROP_AREA]
-        area = torch.where(draws[_CROPPED] < self.crop_probability, area, torch.ones_like(area))
+        area = torch.where(
+            draws[_CROPPED] < self.settings.crop_probability, area, torch.ones_like(area)
+        )
         # A box fits if its ratio is between its area and one over it. The paper draws area and
         # ratio again where one does not, which makes large boxes rarer than small ones.
         widest = -area.log()
         low, high = (
-            torch.maximum(widest.clamp(max=math.log(ratio)), -widest) for ratio in self.crop_ratio
+            torch.maximum(widest.clamp(max=math.log(ratio)), -widest)
+            for ratio in self.settings.crop_ratio
         )
         ratio = torch.exp(torch.lerp(low, high, draws[_CROP_RATIO]))
         box_height = (height * (area / ratio).sqrt()).round().long().clamp(1, height)
@@ -320,16 +239,16 @@ class Augment:
         brightness, contrast, saturation = (
             1 + chosen * strength * _signed(draws[stream])
             for strength, stream in (
-                (self.brightness, _BRIGHTNESS),
-                (self.contrast, _CONTRAST),
-                (self.saturation, _SATURATION),
+                (self.settings.brightness, _BRIGHTNESS),
+                (self.settings.contrast, _CONTRAST),
+                (self.settings.saturation, _SATURATION),
             )
         )
         return transforms.adjust_color(images, brightness, contrast, saturation)
 
     def _erased(self, images: Tensor, draws: Tensor) -> Tensor:
         sides = images.shape[2:]
-        smallest, largest = self.erase_area
+        smallest, largest = self.settings.erase_area
         area = (smallest + (largest - smallest) * draws[_AREA]) * (sides[0] * sides[1])
         aspect = torch.exp(_signed(draws[_ASPECT]) * math.log(_MAX_ASPECT))
         # A rectangle that would stick out is cut to the picture, where the paper draws again: a
@@ -340,7 +259,7 @@ class Augment:
             images,
             top=(draws[_TOP] * (sides[0] - height + 1)).long(),
             left=(draws[_LEFT] * (sides[1] - width + 1)).long(),
-            height=height * (draws[_ERASED] < self.erase_probability),
+            height=height * (draws[_ERASED] < self.settings.erase_probability),
             width=width,
         )
 
@@ -352,17 +271,12 @@ class Augment:
         if chosen >= self.mix_probability or len(images) < 2:
             return images, probs
         partner = int(generator.integers(1, len(images)))
-        if not self.mixup_alpha or (self.cutmix_alpha and cut < 0.5):
-            area = generator.beta(self.cutmix_alpha, self.cutmix_alpha)
+        if not self.settings.mixup_alpha or (self.settings.cutmix_alpha and cut < 0.5):
+            area = generator.beta(self.settings.cutmix_alpha, self.settings.cutmix_alpha)
             box = _box(images.shape[2], images.shape[3], area, *generator.random(2))
             return transforms.cutmix(images, probs, partner, box)
-        share = generator.beta(self.mixup_alpha, self.mixup_alpha)
+        share = generator.beta(self.settings.mixup_alpha, self.settings.mixup_alpha)
         return transforms.mixup(images, probs, partner, share)
-
-
-def _pair(values: Sequence[float]) -> tuple[float, float]:
-    """Two numbers; not a number twice where they are not two."""
-    return (float(values[0]), float(values[1])) if len(values) == 2 else (math.nan, math.nan)
 
 
 def _signed(draws: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from src.data.augmentation import affine, photometric
 from src.data.augmentation.transforms import change_chosen_
 
-__all__ = ["LARGEST_MAGNITUDE", "OPERATIONS", "POLICIES", "Policy", "Step"]
+__all__ = ["OPERATIONS", "Policy", "Step"]
 
 # What a draw stands for. Append only: an operation that moves changes every run.
 OPERATIONS = (
@@ -28,9 +28,8 @@ OPERATIONS = (
     *("brightness", "saturation", "contrast", "sharpness"),
     *("posterize", "solarize", "autocontrast", "equalize"),
 )
-POLICIES = ("none", "trivial", "rand")
 # Magnitudes are whole numbers from 0 to 30 in both papers.
-LARGEST_MAGNITUDE = 30
+_LARGEST_MAGNITUDE = 30
 _GEOMETRIC = (OPERATIONS.index("shear_x"), OPERATIONS.index("rotate"))
 # Draws of a step: which operation, how strong, in which direction.
 _DRAWS = 3
@@ -38,21 +37,13 @@ _DRAWS = 3
 
 @dataclass(frozen=True)
 class _Ranges:
-    """What the operations do at full strength.
+    """What the operations do at full strength."""
 
-    Attributes:
-        shear: pixels to the side a pixel up or down.
-        translate: share of the side.
-        degrees: of a turn.
-        factor: largest change of brightness, saturation, contrast and sharpness.
-        bits: the fewest that posterizing keeps.
-    """
-
-    shear: float
-    translate: float
+    shear: float  # pixels to the side a pixel up or down
+    translate: float  # share of the side
     degrees: float
-    factor: float
-    bits: int
+    factor: float  # largest change of brightness, saturation, contrast and sharpness
+    bits: int  # the fewest that posterizing keeps
 
 
 _RANGES = {
@@ -63,32 +54,23 @@ _RANGES = {
 
 @dataclass(frozen=True)
 class Step:
-    """One operation for each picture of a batch.
+    """One operation for each picture of a batch."""
 
-    Attributes:
-        kinds: (B,) int64, places in `OPERATIONS`.
-        levels: (B,) float32 from 0, nothing, to 1, full strength.
-        signs: (B,) float32, 1 or -1: the direction of what has one.
-    """
-
-    kinds: Tensor
-    levels: Tensor
-    signs: Tensor
+    kinds: Tensor  # (B,) int64, places in `OPERATIONS`
+    levels: Tensor  # (B,) float32 from 0, nothing, to 1, full strength
+    signs: Tensor  # (B,) float32, 1 or -1: the direction of what has one
 
 
 class Policy:
     """Operations drawn for each picture.
 
-    Args:
-        name: "trivial" or "rand".
-        operations: how many a picture; "trivial" has one.
-        magnitude: strength of "rand" from 0 to 30; "trivial" draws its own.
+    "trivial" has one of any magnitude, "rand" has `operations` of one `magnitude` from 0 to 30.
     """
 
     def __init__(self, name: str, operations: int, magnitude: float) -> None:
         self._ranges = _RANGES[name]
         self._steps = operations if name == "rand" else 1
-        self._level = magnitude / LARGEST_MAGNITUDE if name == "rand" else None
+        self._level = magnitude / _LARGEST_MAGNITUDE if name == "rand" else None
 
     @property
     def streams(self) -> int:
@@ -97,21 +79,20 @@ class Policy:
 
     def steps(self, draws: Tensor) -> list[Step]:
         """Return the operations that numbers (`streams`, B) in [0, 1) stand for, in their order."""
-        return [self._step(*three) for three in draws.view(self._steps, _DRAWS, -1)]
-
-    def _step(self, kind: Tensor, level: Tensor, sign: Tensor) -> Step:
-        if self._level is None:
-            levels = (level * (LARGEST_MAGNITUDE + 1)).floor() / LARGEST_MAGNITUDE
-        else:
-            levels = torch.full_like(level, self._level)
-        return Step((kind * len(OPERATIONS)).long(), levels, torch.where(sign < 0.5, 1.0, -1.0))
+        steps = []
+        for kind, level, sign in draws.view(self._steps, _DRAWS, -1):
+            if self._level is None:
+                levels = (level * (_LARGEST_MAGNITUDE + 1)).floor() / _LARGEST_MAGNITUDE
+            else:
+                levels = torch.full_like(level, self._level)
+            kinds = (kind * len(OPERATIONS)).long()
+            steps.append(Step(kinds, levels, torch.where(sign < 0.5, 1.0, -1.0)))
+        return steps
 
     def geometry(self, steps: Sequence[Step], height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Return how the steps move the pictures.
+        """Return how the steps move the pictures, and whether they move each at all, (B,) bool.
 
-        Returns:
-            (B, 2, 3) float32, from output to source as in `src.data.augmentation.affine`; and (B,)
-            bool, whether a picture is moved at all.
+        The maps are (B, 2, 3) float32, from output to source as in `src.data.augmentation.affine`.
         """
         maps = [self._map(step, height, width) for step in steps]
         first, last = _GEOMETRIC

@@ -21,13 +21,11 @@ __all__ = [
     "crop_by_sampling",
     "cutmix",
     "erase",
-    "flip_horizontal",
     "grey",
     "mixup",
     "normalize",
     "resample",
     "translate",
-    "warp",
 ]
 
 # Weights of red, green and blue in luminance (ITU-R BT.601).
@@ -39,15 +37,12 @@ _CACHED_NUMBERS = 2**18
 def normalize(
     images: Tensor, mean: Tensor | Sequence[float], std: Tensor | Sequence[float]
 ) -> Tensor:
-    """Scale to zero mean and unit deviation: (images / 255 - mean) / std.
+    """Return (images / 255 - mean) / std, float32 in the memory format of `images`.
 
     Args:
-        images: (B, C, H, W) uint8 or float32, 0 to 255.
+        images: (B, C, H, W).
         mean: (C,) in [0, 1]. A tensor on the images' device spares a copy to it.
         std: (C,) above 0, likewise.
-
-    Returns:
-        (B, C, H, W) float32 in the memory format of `images`.
     """
     mean = torch.as_tensor(mean, dtype=torch.float32, device=images.device)
     scale = torch.as_tensor(std, dtype=torch.float32, device=images.device).mul(255).reciprocal()
@@ -55,18 +50,8 @@ def normalize(
     return floats.sub_(mean.mul(255)[:, None, None]).mul_(scale[:, None, None])
 
 
-def flip_horizontal(images: Tensor, flips: Tensor) -> Tensor:
-    """Mirror left and right the pictures whose entry of `flips`, (B,) bool, is true."""
-    return torch.where(flips[:, None, None, None], images.flip(3), images)
-
-
 def translate(
-    images: Tensor,
-    down: Tensor,
-    right: Tensor,
-    *,
-    flips: Tensor | None = None,
-    padding: str,
+    images: Tensor, down: Tensor, right: Tensor, *, flips: Tensor | None = None, padding: str
 ) -> Tensor:
     """Mirror, then move each picture by whole pixels: what padding and cropping does, exactly.
 
@@ -75,8 +60,7 @@ def translate(
 
     Args:
         images: (B, C, H, W).
-        down: (B,) int64, pixels from -(H - 1) to H - 1.
-        right: (B,) int64, pixels from -(W - 1) to W - 1.
+        down, right: (B,) int64, pixels from -(H - 1) to H - 1 and from -(W - 1) to W - 1.
         flips: (B,) bool: mirrored left and right first; None for none.
         padding: what comes in at the edge, "zero" or "reflect" (the edge row itself not repeated).
     """
@@ -88,9 +72,11 @@ def translate(
     if padding == "zero":
         # One black row and column, to which all positions outside lead: cheaper than a mask.
         images = F.pad(images, (0, 1, 0, 1))
-        rows, columns = _last_if_outside(rows, height), _last_if_outside(columns, width)
-    else:
-        rows, columns = _reflected(rows, height), _reflected(columns, width)
+        rows = rows.clamp(-1, height) % (height + 1)
+        columns = columns.clamp(-1, width) % (width + 1)
+    else:  # mirrored back at the first and last pixel
+        rows = height - 1 - (height - 1 - rows.abs()).abs()
+        columns = width - 1 - (width - 1 - columns.abs()).abs()
 
     # Whole rows first, then pixels inside them: four times faster than one gather in two axes.
     planes = torch.arange(batch * channels, device=images.device) * images.shape[2]
@@ -100,32 +86,13 @@ def translate(
     return moved.view(batch, channels, height, -1).gather(3, columns)
 
 
-def warp(images: Tensor, radians: Tensor, zoom: Tensor, *, padding: str) -> Tensor:
-    """Turn and magnify each picture about its centre, with bilinear interpolation.
-
-    Args:
-        images: (B, C, H, W).
-        radians: (B,) float32, counter-clockwise.
-        zoom: (B,) float32 above 0; above 1 magnifies.
-        padding: what comes in at the edge, "zero" or "reflect" (the edge row repeated).
-
-    Returns:
-        (B, C, H, W) float32.
-    """
-    height, width = images.shape[2:]
-    return resample(images, affine.turn(radians, zoom, height, width), padding=padding)
-
-
 def resample(images: Tensor, to_source: Tensor, *, padding: str) -> Tensor:
-    """Show each picture through an affine map, with bilinear interpolation.
+    """Return each picture through an affine map, interpolated bilinearly, (B, C, H, W) float32.
 
     Args:
         images: (B, C, H, W).
         to_source: (B, 2, 3) float32, from output to source as in `src.data.augmentation.affine`.
         padding: what comes in at the edge, "zero" or "reflect" (the edge row repeated).
-
-    Returns:
-        (B, C, H, W) float32.
     """
     mode = "zeros" if padding == "zero" else "reflection"
     if not _host_knows(images):
@@ -143,21 +110,16 @@ def resample(images: Tensor, to_source: Tensor, *, padding: str) -> Tensor:
 
 
 def crop(images: Tensor, boxes: Tensor, *, flips: Tensor) -> Tensor:
-    """Magnify a box of each picture to the picture's size, bilinearly, then mirror.
+    """Magnify a box of each picture to the picture's size, bilinearly, then mirror; uint8, rounded.
 
-    Boxes are no larger than pictures, so nothing is ever shrunk and antialiasing has nothing to do.
-    A box that is the whole picture returns the picture. On the CPU torch's own kernel for uint8
-    resizes picture by picture, which is faster than any computation on the whole batch; other
-    devices interpolate the batch in one go, which needs no box on the host. The two differ by 1 at
-    most.
+    On the CPU torch's own kernel for uint8 resizes picture by picture, which is faster than any
+    computation on the whole batch; other devices interpolate the batch in one go, which needs no
+    box on the host. The two differ by 1 at most.
 
     Args:
         images: (B, C, H, W) uint8.
         boxes: (4, B) int64, top, left, height and width of each box in pixels; within the picture.
         flips: (B,) bool: mirrored left and right.
-
-    Returns:
-        (B, C, H, W) uint8, rounded.
     """
     if _host_knows(images):
         return _resized(images, boxes.T.tolist(), flips.tolist())
@@ -213,14 +175,8 @@ def adjust_color(
 ) -> Tensor:
     """Change brightness, then contrast (about the picture's mean grey), then saturation.
 
-    Args:
-        images: (B, C, H, W).
-        brightness: (B,) float32 at least 0; 1 changes nothing, as in the two that follow.
-        contrast: (B,) likewise.
-        saturation: (B,) likewise; does nothing unless the pictures have three channels.
-
-    Returns:
-        (B, C, H, W) float32, cut off at 0 and 255.
+    Returns (B, C, H, W) float32, cut off at 0 and 255. Each factor is (B,) float32 at least 0, and
+    1 changes nothing; saturation does nothing unless there are three channels.
     """
     floats = images * brightness[:, None, None, None]
     middle = grey(floats).mean(dim=(1, 2, 3), keepdim=True)
@@ -239,14 +195,10 @@ def grey(floats: Tensor) -> Tensor:
 
 
 def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """Paint a rectangle of each picture in the picture's own mean colour.
+    """Paint a rectangle of each picture, (B,) int64 pixels, in the picture's own mean colour.
 
     After Zhong et al., "Random erasing data augmentation" (AAAI 2020). The mean, because it is
-    close to 0 after normalisation whatever the data.
-
-    Args:
-        images: (B, C, H, W).
-        top, left, height, width: (B,) int64 pixels; a height of 0 paints nothing.
+    close to 0 after normalisation whatever the data. A height of 0 paints nothing.
     """
     mean = images.to(torch.float32).mean(dim=(2, 3), keepdim=True)
     mean = mean if images.is_floating_point() else mean.round()
@@ -259,18 +211,15 @@ def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tens
 
 
 def mixup(images: Tensor, probs: Tensor, partner: int, share: float) -> tuple[Tensor, Tensor]:
-    """Blend each picture, and its target, with that of the sample `partner` places before it.
+    """Blend each picture (B, C, H, W), and its target, with those of another sample; both float32.
 
     Zhang et al., "mixup: Beyond empirical risk minimization" (ICLR 2018).
 
     Args:
         images: (B, C, H, W).
         probs: (B, K) float32, target distributions.
-        partner: how far to look back, around the end of the batch.
+        partner: how many places before it the other is, around the end of the batch.
         share: what is kept of the picture itself, in [0, 1].
-
-    Returns:
-        images (B, C, H, W) float32, and targets (B, K) float32.
     """
     floats = images.to(torch.float32)
     return (
@@ -282,18 +231,13 @@ def mixup(images: Tensor, probs: Tensor, partner: int, share: float) -> tuple[Te
 def cutmix(
     images: Tensor, probs: Tensor, partner: int, box: tuple[int, int, int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Paste a box of the sample `partner` places before into each picture; mix targets by area.
+    """Paste a box of another sample into each picture, in its dtype; mix targets by area.
 
     Yun et al., "CutMix: Regularization strategy to train strong classifiers" (ICCV 2019).
 
     Args:
-        images: (B, C, H, W).
-        probs: (B, K) float32, target distributions.
-        partner: how far to look back, around the end of the batch.
+        images, probs, partner: as of `mixup`.
         box: top, left, bottom, right in pixels, the last two exclusive.
-
-    Returns:
-        images (B, C, H, W) as they came, and targets (B, K) float32.
     """
     top, left, bottom, right = box
     mixed = images.clone()
@@ -324,14 +268,3 @@ def _resized(images: Tensor, boxes: Sequence[Sequence[int]], flips: Sequence[boo
             (picture,) = F.interpolate(box, sides, mode="bilinear", antialias=True)
         resized[index] = picture.flip(2) if flip else picture
     return resized
-
-
-def _last_if_outside(positions: Tensor, side: int) -> Tensor:
-    """Positions from 0 to `side` - 1 as they are, all others as `side`."""
-    return positions.clamp(-1, side) % (side + 1)
-
-
-def _reflected(positions: Tensor, side: int) -> Tensor:
-    """Positions up to one side beyond the edges, mirrored back at the first and last pixel."""
-    last = side - 1
-    return last - (last - positions.abs()).abs()

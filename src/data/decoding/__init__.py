@@ -1,6 +1,6 @@
-"""From a picture file to an array: `decode` one picture, `picture_store` all of a source.
+"""From a picture file to an array: `decode` one picture, `opening` all of a data set.
 
-A `Source` comes in; a `PictureStore` goes out, whose array is decoded once for every size and
+Settings come in; a `PictureStore` goes out, whose array is decoded once for every size and
 memory-mapped from the cache. `depth` chooses black and white of pixels of more than 8 bits. Calls
 `sources`, the audit of `quality`, and storage.
 """

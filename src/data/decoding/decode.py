@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from src.data.decoding.depth import (
@@ -24,6 +24,7 @@ from src.data.decoding.depth import (
     PixelError,
     ScaleBy,
     ValueRange,
+    has_deep_colour,
     is_deep,
     pixel_bounds,
     scaled_to_8_bits,
@@ -31,26 +32,21 @@ from src.data.decoding.depth import (
 from src.machine.disk import OF_THE_PROCESS
 
 __all__ = [
-    "FITS",
     "MAX_FILE_BYTES",
-    "MAX_PIXELS",
     "PICTURE_ENDINGS",
-    "Header",
     "PictureError",
     "PictureFormat",
     "decode_picture",
-    "looks_grey",
+    "file_errors",
     "read_bounds",
     "read_header",
     "thumbnail",
 ]
 
-PICTURE_ENDINGS = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif"),
-        *(".webp", ".avif", ".jp2", ".j2k", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
-    )
-)
+PICTURE_ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif")) | {
+    *(".bmp", ".dib", ".webp", ".avif", ".jp2", ".j2k", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+}
 # Pillow reads the several pictures of an MPO file as JPEG; what it has other programs read for it
 # (EPS, for instance) is not read.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "JPEG2000", "TIFF", "PPM")
@@ -73,7 +69,6 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _EXIF_ORIENTATION = 0x0112
-_TIFF_BITS_PER_SAMPLE = 258
 # What undoes each orientation; Pillow's exif_transpose also rewrites the metadata, and fails where
 # they are damaged.
 _TURNS = {
@@ -86,10 +81,9 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ON_THEIR_SIDE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
+_Box = tuple[float, float, float, float]  # left, upper, right, lower
 # How Pillow words a decoder's IMAGING_CODEC_MEMORY.
 _NO_MEMORY_IN_DECODER = "out of memory when reading image file"
-# Differences between red, green and blue that the compression of a grey photo leaves.
-_GREY_TOLERANCE = 8
 
 
 @dataclass(frozen=True)
@@ -98,16 +92,27 @@ class PictureFormat:
 
     Attributes:
         image_size: (H, W) in pixels.
-        channels: 1 for luminance, 3 for RGB.
-        fit: "squeeze", "crop" or "pad"; see `decode_picture`.
+        channels: 1 for luminance (ITU-R 601), 3 for RGB.
+        fit: what becomes of other proportions: "squeeze" resizes the whole picture and distorts;
+            "crop" keeps the proportions and cuts off what sticks out, alike on both sides; "pad"
+            keeps them and adds grey bars.
         value_range: black and white of pixels of more than 8 bits; None for a model that has seen
-            8 bits only, to which darker ones of 16 bits are not shown.
+            8 bits only: what may be dark, or may have fewer bits than its file, is refused.
+
+    Raises:
+        ValueError: there are no such channels, or is no such fit.
     """
 
     image_size: tuple[int, int]
     channels: int
     fit: str = "squeeze"
     value_range: ValueRange | None = None
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels is {self.channels}: it must be 1 or 3")
+        if self.fit not in FITS:
+            raise ValueError(f"fit is {self.fit!r}: it must be one of {', '.join(FITS)}")
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> PictureFormat:
@@ -148,87 +153,62 @@ class PictureError(ValueError):
     """A picture cannot be decoded; the message says why, to be read after the picture's name."""
 
 
-@dataclass(frozen=True)
-class Header:
-    """The header of a picture file, read without decoding it.
+class Header(NamedTuple):
+    """The header of a picture file, read without decoding it."""
 
-    Attributes:
-        height, width: pixels, after the turn of the EXIF orientation.
-        grey: whether its pixel format has no colour.
-        deep: whether it is grey of more than 8 bits, of which all are read.
-        deep_colour: whether it has 16 bits a colour, of which the upper 8 are read.
-    """
-
-    height: int
+    height: int  # pixels, after the turn of the EXIF orientation
     width: int
-    grey: bool
-    deep: bool = False
-    deep_colour: bool = False
+    grey: bool  # its pixel format has no colour
+    deep: bool  # it is grey of more than 8 bits, of which all are read
+    deep_colour: bool  # it has 16 bits a colour, of which the upper 8 are read
 
 
 def decode_picture(
-    data: bytes | Path | Image.Image,
-    *,
-    image_size: tuple[int, int],
-    channels: int,
-    fit: str = "squeeze",
-    value_range: ScaleBy = "own",
-) -> npt.NDArray[np.uint8]:
+    data: bytes | Path | Image.Image, form: PictureFormat, *, own_range: bool = False
+) -> NDArray[np.uint8]:
     """Return a picture as an array (channels, *image_size), uint8.
 
-    `fit` treats proportions other than those of `image_size`: "squeeze" resizes the whole picture
-    to it and distorts; "crop" keeps the proportions and cuts off what sticks out,
-    alike on both sides; "pad" keeps them and adds grey bars. Resizing is bicubic with
-    antialiasing; a picture that already has the size keeps its pixels. Pictures are turned as
-    EXIF says; what is transparent becomes white; grey of more than 8 bits is scaled to 8; of
-    several frames the first counts; colour profiles are ignored.
+    Resizing is bicubic with antialiasing; a picture that already has the size keeps its pixels.
+    Pictures are turned as EXIF says; what is transparent becomes white; grey of more than 8 bits is
+    scaled to 8; of several frames the first counts; colour profiles are ignored.
 
     Args:
         data: the bytes of a file, its path, or an open picture.
-        image_size: (H, W) in pixels.
-        channels: 1 for luminance (ITU-R 601), 3 for RGB.
-        fit: one of `FITS`.
-        value_range: which values of more than 8 bits become 0 and 255; "own" for what
-            `chosen_range` makes of the picture alone, None to refuse what may be dark or may have
-            fewer bits than its file.
+        form: the format of the array.
+        own_range: take black and white from the picture alone, as `chosen_range` does.
 
     Raises:
         PictureError: it is no picture, damaged, cut short or larger than 100 megapixels.
         MemoryError, OSError: memory or open files run short, which is no fault of the picture.
     """
-    if channels not in (1, 3):
-        raise ValueError(f"channels is {channels}: it must be 1 or 3")
-    if fit not in FITS:
-        raise ValueError(f"fit is {fit!r}: it must be one of {', '.join(FITS)}")
-    wanted = PictureFormat(image_size, channels, fit)
+    scale: ScaleBy = "own" if own_range else form.value_range
     with _decoder_errors():
         if isinstance(data, Image.Image):
-            return _converted(data, wanted, value_range)
+            return _converted(data, form, scale)
         with _opened(data) as stream:
             image = _identified(stream)
             if image.width * image.height > _LARGE_PIXELS:
                 with _LARGE_TURN:
-                    return _converted(image, wanted, value_range)
+                    return _converted(image, form, scale)
             # Lets libjpeg decode at 1/2, 1/4 or 1/8; twice the size leaves antialiasing its work.
             # Which side will be the height is not known before the turn.
-            longer = 2 * max(image_size)
+            longer = 2 * max(form.image_size)
             scaled = image.draft(None, (longer, longer))
-            return _converted(image, wanted, value_range, box=scaled[1] if scaled else None)
+            return _converted(image, form, scale, box=scaled[1] if scaled else None)
 
 
-def thumbnail(path: Path | str, longest: int = 180) -> npt.NDArray[np.uint8]:
+def thumbnail(path: Path | str, longest: int = 180) -> NDArray[np.uint8]:
     """Return a picture file as (3, H, W) uint8, its longer side at most `longest` pixels.
 
     Raises:
         PictureError: as `decode_picture`.
         OSError: the file cannot be opened.
     """
-    path = Path(path)
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         header = read_header(file)
     scale = min(1.0, longest / max(header.height, header.width))
     size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
-    return decode_picture(path, image_size=size, channels=3)
+    return decode_picture(Path(path), PictureFormat(size, 3), own_range=True)
 
 
 def read_header(stream: BinaryIO) -> Header:
@@ -239,7 +219,7 @@ def read_header(stream: BinaryIO) -> Header:
     """
     with _decoder_errors():
         image = _identified(stream)
-        deep_colour = _has_deep_colour(image)  # before anything is decoded, which EXIF may ask for
+        deep_colour = has_deep_colour(image)  # before anything is decoded, which EXIF may ask for
         width, height = image.size
         # Pillow turns the size of a TIFF already when it opens it.
         if image.format != "TIFF" and _TURNS.get(_orientation(image)) in _ON_THEIR_SIDE:
@@ -250,7 +230,7 @@ def read_header(stream: BinaryIO) -> Header:
 def read_bounds(stream: BinaryIO) -> ValueRange:
     """Return the smallest and largest pixel of a picture of more than 8 bits, in an open file.
 
-    Those of a colour picture of 16 bits are what their upper 8 bits stand for.
+    Of a colour picture of 16 bits, what the upper 8 stand for.
 
     Raises:
         PictureError: it cannot be decoded.
@@ -264,17 +244,22 @@ def read_bounds(stream: BinaryIO) -> ValueRange:
         return 257.0 * float(values.min()), 257.0 * float(values.max())
 
 
-def looks_grey(image: npt.NDArray[np.uint8]) -> bool:
-    """Return whether a picture (3, H, W) has no colour that is more than a trace of compression."""
-    low, high = image.min(axis=0), image.max(axis=0)
-    return bool((high - low).max() <= _GREY_TOLERANCE)
-
-
 def _opened(data: bytes | Path) -> BinaryIO:
     if isinstance(data, bytes):
         return io.BytesIO(data)
-    try:
+    with file_errors():
         return data.open("rb")
+
+
+@contextmanager
+def file_errors() -> Iterator[None]:
+    """Turn the error of a file that cannot be read into a `PictureError`.
+
+    Raises:
+        OSError: memory or open files run short, which is no fault of the file.
+    """
+    try:
+        yield
     except OSError as error:
         if error.errno in OF_THE_PROCESS:
             raise
@@ -316,54 +301,32 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _eight_bit(image: Image.Image, scale: ScaleBy) -> Image.Image:
-    """Return grey of more than 8 bits scaled to 8, and other pictures unchanged."""
-    return scaled_to_8_bits(image, scale) if is_deep(image) else image
-
-
-def _has_deep_colour(image: Image.Image) -> bool:
-    """Return whether a colour has 16 bits, of which Pillow reads the upper 8."""
-    if image.mode not in ("RGB", "RGBA", "LA", "CMYK"):
-        return False
-    if image.format == "TIFF":
-        return 16 in tuple(getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, ()))
-    tiles = getattr(image, "tile", []) if image.format == "PNG" else []
-    return any(";16" in str(tile[3]) for tile in tiles)
-
-
 def _converted(
-    image: Image.Image,
-    wanted: PictureFormat,
-    scale: ScaleBy,
-    box: tuple[float, float, float, float] | None = None,
-) -> npt.NDArray[np.uint8]:
-    """Return the picture inside `box` (left, upper, right, lower), by default all, as an array.
-
-    A picture decoded at 1/8 may end in a fraction of a pixel, and so does its box.
-    """
+    image: Image.Image, form: PictureFormat, scale: ScaleBy, box: _Box | None = None
+) -> NDArray[np.uint8]:
+    """Return the picture inside `box`, by default all, as an array."""
     image.load()
     # Asked after loading: Pillow turns a TIFF by itself.
     turn = _TURNS.get(_orientation(image))
-    image = _eight_bit(image, scale)
-    mode = "L" if wanted.channels == 1 else "RGB"
+    if is_deep(image):
+        image = scaled_to_8_bits(image, scale)
+    mode = "L" if form.channels == 1 else "RGB"
     image = _on_white(image, mode) if image.has_transparency_data else image.convert(mode)
-    height, width = wanted.image_size
+    height, width = form.image_size
     size = (height, width) if turn in _ON_THEIR_SIDE else (width, height)
     if image.size != size:
-        image = _resized(image, size, wanted.fit, box or (0, 0, *image.size))
+        image = _resized(image, size, form.fit, box or (0, 0, *image.size))
     if turn is not None:
         image = image.transpose(turn)
     pixels = np.array(image, np.uint8)
-    return pixels[None] if wanted.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels[None] if form.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _on_white(image: Image.Image, mode: str) -> Image.Image:
-    """Return the picture in this mode, with white where it is transparent.
-
-    In bands, for a large picture would need four copies of itself.
-    """
+    """Return the picture in this mode, with white where it is transparent."""
     width, height = image.size
     whole = Image.new(mode, image.size)
+    # In bands, for a large picture would need four copies of itself.
     lines = max(1, _BAND_PIXELS // width)
     for top in range(0, height, lines):
         band = image.crop((0, top, width, min(top + lines, height))).convert("RGBA")
@@ -372,13 +335,8 @@ def _on_white(image: Image.Image, mode: str) -> Image.Image:
     return whole
 
 
-def _resized(
-    image: Image.Image,
-    size: tuple[int, int],
-    fit: str,
-    box: tuple[float, float, float, float],
-) -> Image.Image:
-    """Return the part inside `box` (left, upper, right, lower) resized to `size` (W, H)."""
+def _resized(image: Image.Image, size: tuple[int, int], fit: str, box: _Box) -> Image.Image:
+    """Return the part inside `box` resized to `size` (W, H)."""
     left, upper, right, lower = box
     across, down = size[0] / (right - left), size[1] / (lower - upper)
     if fit == "crop":

@@ -18,6 +18,7 @@ __all__ = [
     "ScaleBy",
     "ValueRange",
     "chosen_range",
+    "has_deep_colour",
     "is_deep",
     "pixel_bounds",
     "range_remark",
@@ -38,6 +39,7 @@ _AMBIGUOUS = 16383
 _ROWS_BYTES = 8 << 20
 # Pictures that use less than this part of the range show little.
 _FEW = 8
+_TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLE_FORMAT = 258, 339
 
 
 class PixelError(ValueError):
@@ -47,6 +49,16 @@ class PixelError(ValueError):
 def is_deep(image: Image.Image) -> bool:
     """Return whether an open picture is grey with more than 8 bits a pixel."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def has_deep_colour(image: Image.Image) -> bool:
+    """Return whether a colour of an open picture has 16 bits, of which Pillow reads the upper 8."""
+    if image.mode not in ("RGB", "RGBA", "LA", "CMYK"):
+        return False
+    if image.format == "TIFF":
+        return 16 in tuple(getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, ()))
+    tiles = getattr(image, "tile", []) if image.format == "PNG" else []
+    return any(";16" in str(tile[3]) for tile in tiles)
 
 
 def pixel_bounds(image: Image.Image) -> ValueRange:
@@ -87,11 +99,9 @@ def chosen_range(bounds: npt.NDArray[np.float64]) -> ValueRange | None:
 
 
 def range_remark(bounds: npt.NDArray[np.float64], used: ValueRange) -> str | None:
-    """Return a remark where few pictures need the range that all are scaled by; else None.
+    """Return a remark where few pictures need the black and white that all are scaled by.
 
-    Args:
-        bounds: (N, 2) as of `chosen_range`.
-        used: black and white.
+    `bounds` are as of `chosen_range`; None where there is nothing to say.
     """
     highest = bounds[~np.isnan(bounds[:, 1]), 1]
     black, white = used
@@ -134,8 +144,7 @@ def scaled_to_8_bits(image: Image.Image, scale: ScaleBy) -> Image.Image:
 def unused_depth(highest: npt.NDArray[np.float64]) -> bool:
     """Return whether colour pictures of 16 bits leave so much unused that 8 bits show little.
 
-    Args:
-        highest: (N,) largest pixels in units of 16 bits, NaN for other pictures.
+    `highest` are (N,) the largest pixels in units of 16 bits, NaN for other pictures.
     """
     known = highest[~np.isnan(highest)]
     return bool(len(known)) and bool(known.max() <= _AMBIGUOUS)
@@ -144,4 +153,4 @@ def unused_depth(highest: npt.NDArray[np.float64]) -> bool:
 def _has_no_sign(image: Image.Image) -> bool:
     """Return whether a TIFF's pixels have no sign; Pillow reads them as if they had one."""
     tags = getattr(image, "tag_v2", None)
-    return tags is not None and tuple(tags.get(339, (1,)))[:1] == (1,)
+    return tags is not None and tuple(tags.get(_TIFF_SAMPLE_FORMAT, (1,)))[:1] == (1,)

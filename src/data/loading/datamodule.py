@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,7 +17,8 @@ from src.config.checks import ConfigError
 from src.config.data import DataSettings
 from src.data.decoding.decode import PictureFormat
 from src.data.decoding.depth import chosen_range
-from src.data.decoding.picture_store import PictureOptions, PictureStore, open_pictures
+from src.data.decoding.opening import open_pictures
+from src.data.decoding.picture_store import PictureStore
 from src.data.loading.loaders import Batch, BatchLoader, BatchOrder, StreamLoader
 from src.data.quality.measures import channel_statistics
 from src.data.quality.summary import remarks_on, summary_lines
@@ -42,8 +44,7 @@ class PictureData(pl.LightningDataModule):
     The test part is read by `batches("test")` alone.
 
     Args:
-        pictures: the decoded pictures.
-        split: the part of each.
+        pictures, split: the decoded pictures, and the part of each.
         batch_size: pictures a training step and device.
         seed: of the training order.
         workers: processes that decode pictures too many to be cached.
@@ -51,8 +52,7 @@ class PictureData(pl.LightningDataModule):
         reopen: returns the same pictures in another format; None where there is only this one.
 
     Attributes:
-        suspects: pictures that should be looked at.
-        remarks: what the user should know about the data before training.
+        suspects, remarks: pictures to look at, and what the user should know before training.
     """
 
     def __init__(
@@ -76,8 +76,9 @@ class PictureData(pl.LightningDataModule):
         self.seed = seed
         self.workers = workers
         self._found = found
-        suspects: list[Suspect] = [] if found is None else list_suspects(pictures, split, found)
-        self.suspects = tuple(suspects)
+        self.suspects: tuple[Suspect, ...] = ()
+        if found is not None:
+            self.suspects = tuple(list_suspects(pictures, split, found))
         self.remarks: tuple[str, ...] = ()
         self._reopen = reopen
         self._others: dict[PictureFormat, PictureData] = {}
@@ -86,12 +87,10 @@ class PictureData(pl.LightningDataModule):
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and deviation of each channel in the training part, in units of [0, 1].
 
-        Computed on first use: a network with published weights brings its own, and large
-        pictures take seconds to read.
+        Computed on first use: a network with published weights brings its own.
         """
-        pictures = self.pictures
-        readable = pictures.images if pictures.images is not None else pictures.read
-        return channel_statistics(readable, self.split.train)
+        images, read = self.pictures.images, self.pictures.read
+        return channel_statistics(read if images is None else images, self.split.train)
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -111,9 +110,7 @@ class PictureData(pl.LightningDataModule):
         """Decode (or find decoded), examine and split the pictures of a source.
 
         Args:
-            source: the pictures.
-            settings: how they are decoded and split.
-            native_side: see `PictureOptions`.
+            source, settings, native_side: as of `open_pictures`.
             batch_size: pictures a training step and device.
             seed: of the training order.
 
@@ -123,30 +120,11 @@ class PictureData(pl.LightningDataModule):
         """
         cache_dir = cache_folder(settings.cache_dir).absolute()
         workers = settings.num_workers or available_cores()
-        values = settings.value_range
-        options = PictureOptions(
-            image_size=settings.image_size,
-            channels=settings.channels,
-            fit=settings.fit,
-            value_range="found" if values is None else (values[0], values[1]),
-            native_side=native_side,
-            cache_dir=cache_dir,
-            cache_limit_bytes=int(settings.cache_limit_gb * 1e9),
-            on_bad_image=settings.on_bad_image,
-            workers=workers,
-        )
 
-        def reopen(wanted: PictureFormat) -> PictureStore:
-            changed = replace(
-                options,
-                image_size=wanted.image_size,
-                channels=wanted.channels,
-                fit=wanted.fit,
-                value_range=wanted.value_range,
-            )
-            return open_pictures(source, changed, check_content=settings.check_content)
+        def reopen(form: PictureFormat) -> PictureStore:
+            return open_pictures(source, settings, form=form)
 
-        pictures = open_pictures(source, options, check_content=settings.check_content)
+        pictures = open_pictures(source, settings, native_side=native_side)
         found = examine(pictures, cache_dir=cache_dir, workers=workers)
         split = make_split(
             pictures.targets,
@@ -164,37 +142,27 @@ class PictureData(pl.LightningDataModule):
         )
         if settings.train_on_val:
             split = split.with_val_training()
-        if values is None and pictures.pixel_bounds is not None:
+        if settings.value_range is None and pictures.pixel_bounds is not None:
             # Until now all pictures counted, as parts were not known; now those that train alone.
             chosen = chosen_range(pictures.pixel_bounds[split.train])
             if chosen != pictures.format.value_range:
                 pictures = reopen(replace(pictures.format, value_range=chosen))
                 measures = examine(pictures, cache_dir=cache_dir, workers=workers).measures
                 found = replace(found, measures=measures)
-        opened = cls(
-            pictures,
-            split,
-            batch_size=batch_size,
-            seed=seed,
-            workers=workers,
-            found=found,
-            reopen=reopen,
-        )
+        options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "workers": workers}
+        opened = cls(pictures, split, found=found, reopen=reopen, **options)
         opened.remarks = remarks_on(pictures, split, found, opened.suspects)
         return opened
 
     def fold(self, number: int, folds: int, *, split_seed: int, seed: int) -> PictureData:
-        """Return the same pictures, of which one fold of a cross-validation is held out.
+        """Return the same pictures, with one fold of a cross-validation as the `val` part.
 
-        The fold is the `val` part, the others train, and the test part stays what it is. The
-        decoded pictures, and those on a GPU, are shared.
+        The others train, and the test part stays. The decoded pictures are shared.
 
         Args:
-            number: from 1, counted on over the repeats: with 5 folds, 6 is the second repeat's
-                first.
+            number: from 1, counted on over the repeats: with 5 folds, 6 is the second's first.
             folds: of one repeat.
-            split_seed: of the division, with the number of the repeat.
-            seed: of the training order.
+            split_seed, seed: of the division, with the number of the repeat; of the training order.
 
         Raises:
             ValueError: a class has fewer pictures than there are folds.
@@ -211,15 +179,7 @@ class PictureData(pl.LightningDataModule):
             # Folds are not published with a set, as parts are: what is alike always stays together.
             near=None if found is None else found.belong_together,
         )
-        held_out = PictureData(
-            pictures,
-            hold_out(self.split, assigned, fold),
-            batch_size=self.batch_size,
-            seed=seed,
-            workers=self.workers,
-            found=found,
-            reopen=self._reopen,
-        )
+        held_out = self._like(pictures, hold_out(self.split, assigned, fold), found, seed)
         held_out._on_device = self._on_device
         return held_out
 
@@ -242,21 +202,19 @@ class PictureData(pl.LightningDataModule):
                     f"{pictures.name}: other pictures can be decoded to {wanted.image_size} than "
                     f"to {self.pictures.image_size}: repair or remove those that are damaged."
                 )
-            self._others[wanted] = PictureData(
-                pictures,
-                self.split,
-                batch_size=self.batch_size,
-                seed=self.seed,
-                workers=self.workers,
-                reopen=self._reopen,
-            )
+            self._others[wanted] = self._like(pictures, self.split, None, self.seed)
         return self._others[wanted]
+
+    def _like(
+        self, pictures: PictureStore, split: Split, found: Examination | None, seed: int
+    ) -> PictureData:
+        options: dict[str, Any] = {"batch_size": self.batch_size, "workers": self.workers}
+        return PictureData(pictures, split, seed=seed, found=found, reopen=self._reopen, **options)
 
     def live_on(self, device: torch.device) -> bool:
         """Move the array of pictures to a GPU where it fits into a quarter of the free memory.
 
-        Batches are then gathered there and nothing but their indices crosses over. Returns whether
-        they do; on the CPU, and for what is streamed, nothing changes.
+        Returns whether batches are gathered there; not on the CPU, nor where they are streamed.
         """
         images = self.pictures.images
         if device.type == "cuda" and images is not None:

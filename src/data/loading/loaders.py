@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,24 +20,19 @@ from src.data.randomness import permutation
 
 __all__ = ["Batch", "BatchLoader", "BatchOrder", "Reader", "StreamLoader"]
 
+# Batches that each worker reads ahead.
+_PREFETCH = 2
 # Picture number i as (C, H, W) uint8.
 Reader = Callable[[int], NDArray[np.uint8]]
 
 
 class Batch(NamedTuple):
-    """One batch; Lightning moves its tensors to the device.
+    """One batch; Lightning moves its tensors to the device."""
 
-    Attributes:
-        images: (B, C, H, W) uint8, contiguous.
-        targets: (B,) int64.
-        sample_ids: (B,) int64, each picture's place in the array it comes from.
-        step: the batch's place in its epoch, from 0.
-    """
-
-    images: Tensor
-    targets: Tensor
-    sample_ids: Tensor
-    step: int
+    images: Tensor  # (B, C, H, W) uint8, contiguous
+    targets: Tensor  # (B,) int64
+    sample_ids: Tensor  # (B,) int64, each picture's place in the array it comes from
+    step: int  # its place in its epoch, from 0
 
 
 class BatchOrder:
@@ -45,18 +40,15 @@ class BatchOrder:
 
     Training: full batches in random order; what is left over waits for another epoch.
     A set smaller than one batch makes one short batch. Evaluation: every picture once, in order,
-    in batches whose sizes differ by at most one, so that none is nearly empty.
-
-    Several devices share each batch: rank r gets the r-th part of a global batch of
-    `batch_size * world_size`, so W devices see together what one with W times the batch sees.
+    in batches whose sizes differ by at most one. Of several devices, rank r gets the r-th part of
+    each global batch of `batch_size * world_size`.
 
     Args:
         indices: (n,) int64, the pictures to go through.
         batch_size: pictures a batch on each device, at least 1.
         training: see above.
-        seed: seed of the random order.
-        rank: this device, from 0.
-        world_size: number of devices.
+        seed: of the random order.
+        rank, world_size: this device, from 0, and the number of devices.
 
     Raises:
         ValueError: an argument is out of its range, or there are fewer pictures than devices.
@@ -140,10 +132,9 @@ class _Loader(ABC):
         return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Return one pass over the epoch.
+        """Return one pass over the epoch, which is read at the first batch.
 
-        The epoch is read at the first batch, not by `iter`: Lightning makes the iterator of its
-        first epoch before it sets the epoch.
+        Lightning makes the iterator of its first epoch before it sets the epoch.
         """
         first_step, self._first_step = self._first_step, 0
         for batch in self._batches(first_step):
@@ -177,10 +168,7 @@ class BatchLoader(_Loader):
     """
 
     def __init__(
-        self,
-        images: NDArray[np.uint8] | Tensor,
-        targets: NDArray[np.int64],
-        order: BatchOrder,
+        self, images: NDArray[np.uint8] | Tensor, targets: NDArray[np.int64], order: BatchOrder
     ) -> None:
         super().__init__(order)
         self._images = images
@@ -190,19 +178,18 @@ class BatchLoader(_Loader):
     def _batches(self, first_step: int) -> Iterator[Batch]:
         for step, ids in self.order.batches(self.epoch, first_step):
             ids = ids.to(self._device)
-            yield Batch(self._gathered(ids), self._targets[ids], ids, step)
-
-    def _gathered(self, ids: Tensor) -> Tensor:
-        if isinstance(self._images, Tensor):
-            return self._images.index_select(0, ids)
-        # NumPy copies in this thread alone: as fast, and it waits for no other on a busy machine.
-        return torch.from_numpy(self._images.take(ids.numpy(), axis=0))
+            if isinstance(self._images, Tensor):
+                images = self._images.index_select(0, ids)
+            else:
+                # NumPy copies in this thread alone: as fast, and it waits for no other.
+                images = torch.from_numpy(self._images.take(ids.numpy(), axis=0))
+            yield Batch(images, self._targets[ids], ids, step)
 
 
 class StreamLoader(_Loader):
     """Batches of pictures that are read one by one, by workers, ahead of their use.
 
-    Memory stays flat: no more than `prefetch` batches a worker exist at any time.
+    Memory stays flat: no more than two batches a worker exist at any time.
 
     Args:
         read: picture number i as (C, H, W) uint8; it goes to the workers, so it must be picklable
@@ -210,19 +197,10 @@ class StreamLoader(_Loader):
         targets: (N,) int64.
         order: which pictures, and when.
         workers: processes that read; 0 reads in this one.
-        prefetch: batches that each worker reads ahead, at least 1.
-        pin_memory: put batches in page-locked memory, from which a GPU copies faster.
     """
 
     def __init__(
-        self,
-        read: Reader,
-        targets: NDArray[np.int64],
-        order: BatchOrder,
-        *,
-        workers: int,
-        prefetch: int = 2,
-        pin_memory: bool = False,
+        self, read: Reader, targets: NDArray[np.int64], order: BatchOrder, *, workers: int
     ) -> None:
         super().__init__(order)
         self._pass = _Pass(order)
@@ -230,11 +208,9 @@ class StreamLoader(_Loader):
             _ReadBatches(read, targets),
             sampler=self._pass,
             batch_size=None,
-            collate_fn=_as_it_is,
             num_workers=workers,
             persistent_workers=workers > 0,
-            prefetch_factor=prefetch if workers > 0 else None,
-            pin_memory=pin_memory,
+            prefetch_factor=_PREFETCH if workers > 0 else None,
         )
 
     def close(self) -> None:
@@ -251,8 +227,7 @@ class _Pass:
 
     def __init__(self, order: BatchOrder) -> None:
         self._order = order
-        self.epoch = 0
-        self.first_step = 0
+        self.epoch = self.first_step = 0
 
     def __iter__(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         for step, ids in self._order.batches(self.epoch, self.first_step):
@@ -274,7 +249,3 @@ class _ReadBatches(Dataset[Batch]):
         step, ids = item[0], torch.from_numpy(item[1])
         images = np.stack([self._read(index) for index in ids.tolist()])
         return Batch(torch.from_numpy(images), self._targets[ids], ids, step)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

@@ -1,7 +1,6 @@
 """The audit of a data set: content hash, size and format of each picture, and its faults.
 
-Results are stored on disk by path and by what `stat` says of the file (size, times and inode), so
-that opening the same files once more costs one `stat` each.
+Results are stored by path and by what `stat` says of the file (size, times and inode).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,25 +59,15 @@ _FILES_AT_A_TIME = 64
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """The audit of N pictures before they are decoded.
+    """The audit of N pictures before they are decoded."""
 
-    Attributes:
-        hashes: (N,) bytes, 32 hexadecimal digits each: blake2b of the file's bytes, or of the
-            array row. Empty where a file could not be read.
-        sizes: (N, 2) int64, height and width in pixels after the EXIF turn; 0 where unknown.
-        grey: (N,) bool, whether the pixel format has no colour.
-        bounds: (N, 2) float64, smallest and largest pixel where those have more than 8 bits; NaN
-            elsewhere.
-        deep_colour: (N,) bool, whether there are 16 bits a colour, of which 8 are read.
-        reasons: index -> why this picture cannot be used.
-    """
-
+    # (N,) 32 hexadecimal digits: blake2b of the file's bytes or the array row; empty if unreadable.
     hashes: npt.NDArray[np.bytes_]
-    sizes: npt.NDArray[np.int64]
-    grey: npt.NDArray[np.bool_]
-    bounds: npt.NDArray[np.float64]
-    deep_colour: npt.NDArray[np.bool_]
-    reasons: dict[int, str]
+    sizes: npt.NDArray[np.int64]  # (N, 2) height and width after the EXIF turn; 0 where unknown
+    grey: npt.NDArray[np.bool_]  # (N,) whether the pixel format has no colour
+    bounds: npt.NDArray[np.float64]  # (N, 2) smallest and largest pixel of more than 8 bits, or NaN
+    deep_colour: npt.NDArray[np.bool_]  # (N,) whether there are 16 bits a colour
+    reasons: dict[int, str]  # index -> why this picture cannot be used
 
 
 def content_hash(data: bytes | npt.NDArray[np.uint8]) -> bytes:
@@ -105,6 +94,7 @@ def survey(
         return _survey_arrays(source.arrays)
     if source.root is None or source.sample_paths is None:
         raise ValueError(f"{source.name} has neither arrays nor files")
+    paths = source.sample_paths
     files = [source.file(index) for index in range(len(source))]
     root = os.fsencode(source.root.absolute())
     path = findings_dir / f"{content_hash(root).decode()}.npz"
@@ -113,13 +103,10 @@ def survey(
     def known() -> tuple[Findings, Findings]:
         """Return what is stored, and the part of it that holds for these files."""
         stored = Findings.load(path) or Findings()
-        findings = _refreshed(stored, source.sample_paths or (), files)
-        if check_content:
-            findings.forget()
-        return stored, findings
+        return stored, stored.of(paths, _states(files), forget=check_content)
 
     _, findings = known()
-    if findings.unknown().size:
+    if not findings.rows["known"].all():
         with cache_errors(what, findings_dir), locked(path, what):
             # Another process may have read them while this one waited.
             stored, findings = known()
@@ -160,10 +147,7 @@ def copies(
 ) -> tuple[Problem, ...]:
     """Return a problem for each picture whose content appeared before, with its labels.
 
-    Args:
-        hashes: (N,) content hashes.
-        targets: (N,) indices into `class_names`.
-        names: N names of the pictures, for messages.
+    `hashes` and `targets` are (N,), the latter indices into `class_names`; `names` are of pictures.
     """
     problems = []
     for first, *others in duplicate_groups(hashes):
@@ -174,30 +158,6 @@ def copies(
                 reason += f", but is labelled {labels[0]}, not {labels[1]}"
             problems.append(Problem(names[index], reason))
     return tuple(problems)
-
-
-class Finding(NamedTuple):
-    """What was found in one file; see `Survey` for what most fields mean.
-
-    Attributes:
-        settled: whether a change of the file from now on would show in its `FILE_STATE`.
-        low, high: smallest and largest pixel of more than 8 bits.
-        reason: why the picture cannot be used; "" where it can.
-    """
-
-    settled: bool
-    hash: bytes = b""
-    height: int = 0
-    width: int = 0
-    grey: bool = False
-    low: float = np.nan
-    high: float = np.nan
-    deep_colour: bool = False
-    reason: str = ""
-
-
-def _no_rows() -> npt.NDArray[np.void]:
-    return np.zeros(0, _ROW)
 
 
 @dataclass(eq=False)
@@ -212,7 +172,7 @@ class Findings:
     """
 
     paths: tuple[str, ...] = ()
-    rows: npt.NDArray[np.void] = field(default_factory=_no_rows)
+    rows: npt.NDArray[np.void] = field(default_factory=lambda: np.zeros(0, _ROW))
     reasons: list[str] = field(default_factory=lambda: [""])
 
     @classmethod
@@ -238,48 +198,34 @@ class Findings:
         with replacing(file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, rows=self.rows, paths=_blob(self.paths), reasons=_blob(self.reasons))
 
-    def of(self, paths: tuple[str, ...], state: npt.NDArray[np.int64]) -> Findings:
-        """Return the rows of these paths, known only where the files' state is the same.
+    def of(
+        self, paths: tuple[str, ...], states: npt.NDArray[np.int64], *, forget: bool
+    ) -> Findings:
+        """Return the rows of M distinct paths, known where the files' `states` (M, 4) are the same.
 
-        Args:
-            paths: M distinct paths.
-            state: (M, 4) their present `file_state`.
+        With `forget`, all are unknown.
         """
+        rows = np.zeros(len(paths), _ROW)
         if paths == self.paths:
-            rows = self.rows.copy()
+            rows[:] = self.rows
         else:
-            rows = np.zeros(len(paths), _ROW)
             places = {path: row for row, path in enumerate(self.paths)}
             found = np.array([places.get(path, -1) for path in paths], np.int64)
             rows[found >= 0] = self.rows[found[found >= 0]]
-        known = rows["known"].copy()
-        for name, present in zip(FILE_STATE, state.T, strict=True):
-            known &= rows[name] == present
+        same = [rows[name] == now for name, now in zip(FILE_STATE, states.T, strict=True)]
+        known = np.logical_and.reduce([rows["known"], *same]) & (not forget)
         rows[~known] = np.zeros((), _ROW)
-        rows["known"] = known
-        for name, present in zip(FILE_STATE, state.T, strict=True):
-            rows[name] = present
+        for name, now in zip(FILE_STATE, states.T, strict=True):
+            rows[name] = now
         return Findings(paths, rows, list(self.reasons))
 
-    def forget(self) -> None:
-        """Mark all rows as unknown."""
-        self.rows["known"] = False
-
-    def unknown(self) -> npt.NDArray[np.int64]:
-        """Return the indices of the unknown rows."""
-        return np.flatnonzero(~self.rows["known"])
-
-    def fill(self, index: int, found: Finding) -> None:
-        """Write a row; one that is not settled is written for now, and not known next time."""
-        if found.reason not in self.reasons:
-            self.reasons.append(found.reason)
-        row = self.rows[index]
-        for name, value in found._asdict().items():
-            if name not in ("settled", "reason"):
-                row[name] = value
-        row["known"], row["reason"] = True, self.reasons.index(found.reason)
-        if not found.settled:
-            row["mtime_ns"] = NEVER
+    def fill(self, index: int, columns: dict[str, Any], reason: str) -> None:
+        """Write a row that was unknown."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        columns = columns | {"known": True, "reason": self.reasons.index(reason)}
+        for name, value in columns.items():
+            self.rows[index][name] = value
 
     def joined(self, before: Findings) -> Findings:
         """Return these findings and, after them, those of other paths in earlier ones.
@@ -309,62 +255,61 @@ def _survey_arrays(arrays: npt.NDArray[np.uint8]) -> Survey:
     )
 
 
-def _refreshed(findings: Findings, paths: tuple[str, ...], files: list[str]) -> Findings:
-    """Return the findings about these files, known where the files did not change."""
-    missing = (NEVER, NEVER, NEVER, NEVER)
-    state = []
+def _states(files: list[str]) -> npt.NDArray[np.int64]:
+    """Return (N, 4) the present state of each file, of one that is missing what no file has."""
+    states = []
     for file in files:
         try:
-            state.append(file_state(os.stat(file)))
+            states.append(file_state(os.stat(file)))
         except OSError:
-            state.append(missing)
-    return findings.of(paths, np.array(state, np.int64))
+            states.append((NEVER, NEVER, NEVER, NEVER))
+    return np.array(states, np.int64)
 
 
 def _look(findings: Findings, files: list[str], workers: int) -> None:
     """Read the files of unknown rows, and fill these in."""
-    unknown = findings.unknown()
+    rows = findings.rows
+    unknown = np.flatnonzero(~rows["known"]).tolist()
     batches = [
         unknown[at : at + _FILES_AT_A_TIME] for at in range(0, len(unknown), _FILES_AT_A_TIME)
     ]
 
-    def look(batch: npt.NDArray[np.int64]) -> list[Finding]:
-        rows = findings.rows
+    def look(batch: list[int]) -> list[tuple[dict[str, Any], str]]:
         return [
             _look_at(files[i], (int(rows["mtime_ns"][i]), int(rows["ctime_ns"][i]))) for i in batch
         ]
 
     for batch, seen in zip(batches, in_order(look, batches, workers), strict=True):
         for index, one in zip(batch, seen, strict=True):
-            findings.fill(int(index), one)
+            findings.fill(index, *one)
 
 
-def _look_at(file: str, times_ns: tuple[int, int]) -> Finding:
-    # Not settled: whatever is found is true now, but may not be found again by time of change.
-    settled = was_settled(*times_ns)
+def _look_at(file: str, times_ns: tuple[int, int]) -> tuple[dict[str, Any], str]:
+    """Return what is found in a file, by column, and why it cannot be used; "" where it can."""
+    found: dict[str, Any] = {"low": np.nan, "high": np.nan}
+    # What is found is true now, but a later change might not show: not known the next time.
+    unsettled = {"mtime_ns": NEVER}
+    if not was_settled(*times_ns):
+        found |= unsettled
     try:
         with open(file, "rb") as stream:
             if os.fstat(stream.fileno()).st_size > MAX_FILE_BYTES:
                 read_header(stream)  # which says so
             digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=_HASH_BYTES))
-            found = digest.hexdigest().encode()
+            found["hash"] = digest.hexdigest().encode()
             stream.seek(0)
-            try:
-                header = read_header(stream)
-                low = high = np.nan
-                if header.deep or header.deep_colour:
-                    stream.seek(0)
-                    low, high = read_bounds(stream)
-            except PictureError as error:
-                return Finding(settled, found, reason=str(error))
+            header = read_header(stream)
+            if header.deep or header.deep_colour:
+                stream.seek(0)
+                found["low"], found["high"] = read_bounds(stream)
     except PictureError as error:
-        return Finding(settled, reason=str(error))
+        return found, str(error)
     except OSError as error:
         if error.errno in OF_THE_PROCESS:
             raise
-        return Finding(False, reason=f"cannot be opened: {error.strerror}")
-    size = header.height, header.width
-    return Finding(settled, found, *size, header.grey, low, high, header.deep_colour)
+        return found | unsettled | {"hash": b""}, f"cannot be opened: {error.strerror}"
+    shown = ("height", "width", "grey", "deep_colour")
+    return found | {name: getattr(header, name) for name in shown}, ""
 
 
 def _blob(texts: tuple[str, ...] | list[str]) -> npt.NDArray[np.uint8]:

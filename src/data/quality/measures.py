@@ -1,14 +1,9 @@
-"""Measures of pixels: the mean and deviation of a data set, and the quality of each picture.
-
-Quality is measured picture by picture (`measure`); which pictures stand out as blank, dark, bright,
-blurred, tiny or of an odd shape depends on the others (`faults`).
-"""
+"""Measures of pixels: the mean and deviation of a data set, and the quality of each picture."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,21 +50,16 @@ def grey(images: Pictures) -> Pictures:
 def channel_statistics(
     pictures: NDArray[np.uint8] | Callable[[int], NDArray[np.uint8]],
     indices: NDArray[np.int64],
-    *,
-    seed: int = 0,
 ) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of each channel, as fractions of 255.
+    """Return mean and standard deviation of each channel, C numbers each, as fractions of 255.
 
-    Sums are whole numbers, so the result is exact and does not depend on the order.
+    Sums are whole numbers, so the result is exact and does not depend on the order. A channel that
+    never varies has the deviation 1.
 
     Args:
         pictures: (N, C, H, W) uint8, or a function that reads picture i as (C, H, W) uint8; of
-            the latter, at most 10,000 pictures are read, the same ones for the same seed.
+            the latter, at most 10,000 pictures are read, always the same ones.
         indices: (n,) int64, n at least 1: the training part.
-        seed: chooses the pictures that are read.
-
-    Returns:
-        mean and std, C numbers each. A channel that never varies has the std 1.
 
     Raises:
         ValueError: there are no pictures.
@@ -78,12 +68,15 @@ def channel_statistics(
         raise ValueError("there are no pictures to take a mean of.")
     indices = np.sort(indices)
     if callable(pictures):
-        chosen = permutation(len(indices), seed, 0)[:_READ_AT_MOST].numpy()
+        chosen = permutation(len(indices), 0, 0)[:_READ_AT_MOST].numpy()
         chunks = (pictures(int(index))[None] for index in indices[chosen])
     else:
         size = max(_CHUNK_BYTES // pictures[0].nbytes, 1)
         chunks = (pictures[indices[i : i + size]] for i in range(0, len(indices), size))
-    counts = reduce(np.add, map(_value_counts, chunks))
+    counts = np.zeros((1, 256), np.int64)  # how often each channel has each value
+    for chunk in chunks:
+        channels = chunk.swapaxes(0, 1)
+        counts = counts + np.stack([np.bincount(c.ravel(), minlength=256) for c in channels])
     pixels = int(counts[0].sum())
     sums = [int(channel @ _VALUES) for channel in counts]
     squares = [int(channel @ _VALUES**2) for channel in counts]
@@ -95,15 +88,11 @@ def channel_statistics(
 
 
 def measure(images: Pictures) -> NDArray[np.void]:
-    """Return measures of the quality of each picture by itself.
+    """Return (N,) of `MEASURES`, the quality of pictures (N, C, H, W) uint8 of at least 3x3 pixels.
 
-    Args:
-        images: (N, C, H, W) uint8, C 1 or 3, at least 3x3 pixels.
-
-    Returns:
-        (N,) of `MEASURES`: spread, the deviation in grey levels; lit and unlit, the shares of
-        pixels above 50 and below 205; sharpness, the variance of the Laplacian (Pech-Pacheco et
-        al., ICPR 2000) over that of the picture, so that low contrast does not count as blur.
+    They are spread, the deviation in grey levels; lit and unlit, the shares of pixels above 50 and
+    below 205; and sharpness, the variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) over
+    that of the picture, so that low contrast does not count as blur.
     """
     measures = np.zeros(len(images), MEASURES)
     size = max(_CHUNK_BYTES // max(images[0].nbytes, 1), 1) if len(images) else 1
@@ -123,24 +112,20 @@ def measure(images: Pictures) -> NDArray[np.void]:
 
 
 def faults(
-    measures: NDArray[np.void],
-    sizes: NDArray[np.int64],
-    image_size: tuple[int, int],
+    measures: NDArray[np.void], sizes: NDArray[np.int64], image_size: tuple[int, int]
 ) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float64]]]:
     """Yield the pictures that stand out, by kind; each picture is of its gravest kind alone.
+
+    Of each kind that occurs, such as "blank" or "odd size": its name, the indices (M,), worst
+    first, and scores (M,) in [0, 1], 1 the worst.
 
     Args:
         measures: (N,) of `MEASURES`.
         sizes: (N, 2) height and width in pixels of the originals.
         image_size: (H, W) in pixels that they are resized to.
-
-    Yields:
-        For each kind that occurs ("blank", "dark", "bright", "blurred", "tiny", "odd shape", "odd
-        size"): its name, the indices (M,), worst first, and scores (M,) in [0, 1], 1 the worst.
     """
     taken = np.zeros(len(measures), np.bool_)
-    for kind, severity in _SEVERITIES.items():
-        scores = severity(measures, sizes, image_size)
+    for kind, scores in _severities(measures, sizes, image_size).items():
         indices = np.flatnonzero((scores > 0) & ~taken)
         if not len(indices):
             continue
@@ -149,68 +134,26 @@ def faults(
         yield kind, indices[worst], np.minimum(scores[indices[worst]], 1)
 
 
-def _value_counts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return (C, 256): how often each channel has each value."""
-    channels = images.swapaxes(0, 1)
-    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
-
-
-# Each returns (N,) float64 above 0 where a picture is at fault, 1 where nothing could be worse.
-_Severity = Callable[[NDArray[np.void], NDArray[np.int64], tuple[int, int]], NDArray[np.float64]]
-
-
-def _blank(measures: NDArray[np.void], *_: object) -> NDArray[np.float64]:
-    return 1 - measures["spread"].astype(np.float64) / _BLANK
-
-
-def _dark(measures: NDArray[np.void], *_: object) -> NDArray[np.float64]:
-    return 1 - measures["lit"].astype(np.float64) / _HARDLY
-
-
-def _bright(measures: NDArray[np.void], *_: object) -> NDArray[np.float64]:
-    return 1 - measures["unlit"].astype(np.float64) / _HARDLY
-
-
-def _blurred(
-    measures: NDArray[np.void], _: NDArray[np.int64], image_size: tuple[int, int]
-) -> NDArray[np.float64]:
-    if min(image_size) < _SMALLEST_TO_JUDGE:
-        return np.zeros(len(measures))
-    sharpness = np.log(np.maximum(measures["sharpness"].astype(np.float64), 1e-6))
-    usual = np.median(sharpness)
-    deviation = _MAD_TO_STD * np.median(np.abs(sharpness - usual))
-    limit = usual - max(_OUTSIDE * deviation, _LEAST_LOSS)
-    return 1 - np.exp(sharpness - limit)
-
-
-def _tiny(
-    _: NDArray[np.void], sizes: NDArray[np.int64], image_size: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Return the severity of enlarging more than twice, by which most pixels are interpolated."""
-    return 1 - _TINY * (sizes / np.array(image_size)).min(axis=1)
-
-
-def _odd_shape(
-    _: NDArray[np.void], sizes: NDArray[np.int64], __: tuple[int, int]
-) -> NDArray[np.float64]:
-    shape = np.log(sizes[:, 1] / sizes[:, 0])
-    return 1 - _ODD / np.exp(np.abs(shape - np.median(shape)))
-
-
-def _odd_size(
-    _: NDArray[np.void], sizes: NDArray[np.int64], __: tuple[int, int]
-) -> NDArray[np.float64]:
-    size = np.log(sizes).mean(axis=1)
-    return 1 - _ODD / np.exp(np.abs(size - np.median(size)))
-
-
-# From the gravest on.
-_SEVERITIES: dict[str, _Severity] = {
-    "blank": _blank,
-    "dark": _dark,
-    "bright": _bright,
-    "blurred": _blurred,
-    "tiny": _tiny,
-    "odd shape": _odd_shape,
-    "odd size": _odd_size,
-}
+def _severities(
+    measures: NDArray[np.void], sizes: NDArray[np.int64], image_size: tuple[int, int]
+) -> dict[str, NDArray[np.float64]]:
+    """Return of each kind of fault, the gravest first, (N,) above 0 where a picture has it."""
+    spread, lit, unlit, sharp = (measures[name].astype(np.float64) for name in MEASURES.names or ())
+    blur = np.zeros(len(measures))
+    if min(image_size) >= _SMALLEST_TO_JUDGE:
+        sharpness = np.log(np.maximum(sharp, 1e-6))
+        usual = np.median(sharpness)
+        deviation = _MAD_TO_STD * np.median(np.abs(sharpness - usual))
+        limit = usual - max(_OUTSIDE * deviation, _LEAST_LOSS)
+        blur = 1 - np.exp(sharpness - limit)
+    shape, size = np.log(sizes[:, 1] / sizes[:, 0]), np.log(sizes).mean(axis=1)
+    return {
+        "blank": 1 - spread / _BLANK,
+        "dark": 1 - lit / _HARDLY,
+        "bright": 1 - unlit / _HARDLY,
+        "blurred": blur,
+        # Enlarged more than twice, by which most pixels are interpolated.
+        "tiny": 1 - _TINY * (sizes / np.array(image_size)).min(axis=1),
+        "odd shape": 1 - _ODD / np.exp(np.abs(shape - np.median(shape))),
+        "odd size": 1 - _ODD / np.exp(np.abs(size - np.median(size))),
+    }

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.data.splitting.groups import components
 
-__all__ = ["NearPairs", "burst_pairs", "near_pairs", "perceptual_hashes"]
+__all__ = ["NearPairs", "burst_pairs", "low_frequencies", "near_pairs", "perceptual_hashes"]
 
 _LOW = 8  # frequencies a side that the hash looks at
 _BITS = _LOW * _LOW
@@ -42,40 +43,24 @@ _BURST = 0.7
 _BURST_RATIO = 3
 
 Grey = NDArray[np.uint8]
+S = TypeVar("S", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
 class NearPairs:
-    """P pairs of pictures.
+    """P pairs of pictures, (P, 2) indices, the lower one first, sorted; none by default.
 
-    Attributes:
-        pairs: (P, 2) int64 indices, the lower one first, sorted.
-        likeness: (P,) float32, the correlation of their pixels, at most 1.
+    `likeness` is (P,) the correlation of their pixels, at most 1.
     """
 
-    pairs: NDArray[np.int64]
-    likeness: NDArray[np.float32]
-
-
-def perceptual_hashes(images: Grey) -> NDArray[np.uint64]:
-    """Return (N,) hashes of 64 bits that hardly change when a picture is resized or saved anew.
-
-    Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section
-    3.2.1: which of the 8x8 lowest frequencies of the cosine transform lie above their median. Of
-    pictures of 32x32 pixels these are the bits that ImageHash's `phash` computes, row by row.
-
-    Args:
-        images: (N, H, W) uint8, grey, at least 8x8 pixels.
-    """
-    hashes = [_hashes(_frequencies(chunk)) for chunk in _chunks(images)]
-    return np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
+    pairs: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    likeness: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 def near_pairs(images: Grey) -> NearPairs:
     """Return the pairs of pictures that are one photo, in any size, encoding or light.
 
-    How alike is too alike depends on the data: photos that correlate by 0.9 are one photo, two
-    pairs of trousers on black may by chance. Chance resemblances multiply when the tolerance
+    How alike is too alike depends on the data. Chance resemblances multiply when the tolerance
     doubles (in D effective dimensions by 2^(D/2)), true copies do not. So the tolerance starts
     where pictures cannot be told apart and is doubled for as long as the pairs found stay few or
     grow by less than strangers would, and do not chain a good part of the data set together; it is
@@ -86,15 +71,15 @@ def near_pairs(images: Grey) -> NearPairs:
     Args:
         images: (N, H, W) uint8, grey, at least 8x8 pixels.
     """
-    low = np.concatenate([_frequencies(chunk) for chunk in _chunks(images)] or [_nothing()])
-    pairs = _candidates(_hashes(low))
+    low = np.concatenate([low_frequencies(chunk) for chunk in _chunks(images)])
+    pairs = _candidates(perceptual_hashes(low))
     spread = np.concatenate([c.std(axis=(1, 2), dtype=np.float32) for c in _chunks(images)])
     pairs = pairs[(spread[pairs] > _BLANK).all(axis=1)]
     # The transform keeps lengths, so the distance in its low part bounds that of the pictures.
     low = low.reshape(len(low), _BITS)
     low[:, 0] = 0
     low /= np.maximum(spread * np.sqrt(images[0].size), 1e-6)[:, None]
-    gaps = [((low[a] - low[b]) ** 2).sum(axis=1) / 2 for a, b in _columns(pairs)]
+    gaps = [((low[p[:, 0]] - low[p[:, 1]]) ** 2).sum(axis=1) / 2 for p in _chunks(pairs)]
     pairs = pairs[np.concatenate([*gaps, np.zeros(0)]) <= _LOOSEST]
     likeness = _correlation(images, pairs)
     kept = 1 - likeness <= _tolerance(pairs, 1 - likeness, len(images))
@@ -104,9 +89,8 @@ def near_pairs(images: Grey) -> NearPairs:
 def burst_pairs(images: Grey, names: Sequence[str], series: Sequence[str]) -> NearPairs:
     """Return neighbours by number (IMG_0001, IMG_0002) that show one subject, a moment later.
 
-    Numbers alone are no evidence: many data sets count through unrelated pictures. So the pixels
-    have to correlate by 0.7, and neighbours have to do so at least three times as often as
-    pictures of one series that are far from each other.
+    The pixels have to correlate by 0.7, and neighbours have to do so at least three times as often
+    as pictures of one series that are far from each other.
 
     Args:
         images: (N, H, W) uint8, grey.
@@ -118,43 +102,41 @@ def burst_pairs(images: Grey, names: Sequence[str], series: Sequence[str]) -> Ne
     alike = likeness >= _BURST
     by_chance = (_correlation(images, far) >= _BURST).mean() if len(far) else 0.0
     if not alike.any() or alike.mean() < _BURST_RATIO * by_chance:
-        return NearPairs(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
+        return NearPairs()
     order = np.lexsort(near[alike].T[::-1])
     return NearPairs(near[alike][order], likeness[alike][order])
 
 
-def _chunks(images: Grey) -> Iterator[Grey]:
-    for start in range(0, len(images), _CHUNK):
-        yield images[start : start + _CHUNK]
+def _chunks(rows: NDArray[S]) -> Iterator[NDArray[S]]:
+    for start in range(0, len(rows), _CHUNK):
+        yield rows[start : start + _CHUNK]
 
 
-def _columns(pairs: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    for start in range(0, len(pairs), _CHUNK):
-        yield pairs[start : start + _CHUNK, 0], pairs[start : start + _CHUNK, 1]
-
-
-def _nothing() -> NDArray[np.float32]:
-    return np.zeros((0, _LOW, _LOW), np.float32)
-
-
-def _frequencies(images: Grey) -> NDArray[np.float32]:
-    """Return the lowest frequencies (n, 8, 8) float32 of the orthonormal cosine transform (DCT-II).
+def low_frequencies(images: Grey) -> NDArray[np.float32]:
+    """Return the lowest 8x8 frequencies of the orthonormal cosine transform (DCT-II), float32.
 
     Two small matrix products: only these 64 of all frequencies are wanted.
+
+    Args:
+        images: (N, H, W) uint8, grey, at least 8x8 pixels.
     """
-    rows, columns = (_cosines(side) for side in images.shape[1:])
-    low: NDArray[np.float32] = rows @ images.astype(np.float32) @ columns.T
+    waves = []
+    for side in images.shape[1:]:
+        places = (np.arange(side) + 0.5) * np.pi / side
+        wave = np.cos(np.arange(_LOW)[:, None] * places) * np.sqrt(2 / side)
+        wave[0] /= np.sqrt(2)
+        waves.append(wave.astype(np.float32))
+    low: NDArray[np.float32] = waves[0] @ images.astype(np.float32) @ waves[1].T
     return low
 
 
-def _cosines(side: int) -> NDArray[np.float32]:
-    places = (np.arange(side) + 0.5) * np.pi / side
-    waves = np.cos(np.arange(_LOW)[:, None] * places) * np.sqrt(2 / side)
-    waves[0] /= np.sqrt(2)
-    return waves.astype(np.float32)
+def perceptual_hashes(low: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """Return (N,) hashes of 64 bits that hardly change when a picture is resized or saved anew.
 
-
-def _hashes(low: NDArray[np.float32]) -> NDArray[np.uint64]:
+    Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section
+    3.2.1: which of the lowest frequencies (N, 8, 8) of the cosine transform lie above their median.
+    Of pictures of 32x32 pixels these are the bits that ImageHash's `phash` computes, row by row.
+    """
     # Orthonormal scaling halves the first row and column's weight against the plain transform,
     # whose bits other implementations publish.
     weights = np.ones(_LOW, np.float32)
@@ -169,8 +151,7 @@ def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Return (P, 2) pairs whose hashes differ in few bits; nearly all where hashes are sparse.
 
     Differing bits leave a run of equal ones somewhere. Sorted by the bits from there on, the two
-    stand close together, so comparing each hash with the next few of 16 rotations finds them, in
-    time that does not depend on how crowded the hashes are.
+    stand close together, so comparing each hash with the next few of 16 rotations finds them.
     """
     count = np.uint64(len(hashes))
     found: list[NDArray[np.uint64]] = []
@@ -189,9 +170,9 @@ def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
 def _correlation(images: Grey, pairs: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return (P,) float32: the Pearson correlation of each pair's pixels; 0 of a single colour."""
     values = [np.zeros(0, np.float32)]
-    for start in range(0, len(pairs), _CHUNK):
+    for chunk in _chunks(pairs):
         # Each picture once, however many partners it has: a mapped array is read in order.
-        used, places = np.unique(pairs[start : start + _CHUNK], return_inverse=True)
+        used, places = np.unique(chunk, return_inverse=True)
         pixels = images[used].reshape(len(used), -1).astype(np.float32)
         pixels -= pixels.mean(axis=1, keepdims=True)
         pixels /= np.maximum(np.linalg.norm(pixels, axis=1, keepdims=True), 1e-6)
@@ -205,17 +186,13 @@ def _tolerance(pairs: NDArray[np.int64], gaps: NDArray[np.float32], count: int) 
     tolerance = _STRICTEST
     while tolerance < _LOOSEST:
         now, doubled = (gaps <= tolerance).sum(), (gaps <= 2 * tolerance).sum()
-        chained = _longest_chain(pairs[gaps <= 2 * tolerance], count)
+        joined = components(count, *pairs[gaps <= 2 * tolerance].T)
+        chained = np.bincount(joined).max()  # pictures in the largest set that pairs join
         if doubled > max(_GROWTH * now, few) or chained > max(_CHAINED * count, _CHAINED_AT_LEAST):
             # Pairs of strangers, whose number the next step multiplies, begin here already.
             return tolerance / 2
         tolerance *= 2
     return _LOOSEST
-
-
-def _longest_chain(pairs: NDArray[np.int64], count: int) -> int:
-    """Return the size of the largest set of pictures that pairs join."""
-    return int(np.bincount(components(count, pairs[:, 0], pairs[:, 1])).max())
 
 
 def _numbered(
@@ -237,8 +214,4 @@ def _numbered(
             if two - one <= 1:
                 near.append((min(i, j), max(i, j)))
         far += [(row[at][1], row[at + half][1]) for at in range(len(row) - half) if half > 1]
-    return _as_pairs(near), _as_pairs(far)
-
-
-def _as_pairs(pairs: list[tuple[int, int]]) -> NDArray[np.int64]:
-    return np.array(pairs, np.int64).reshape(-1, 2)
+    return np.array(near, np.int64).reshape(-1, 2), np.array(far, np.int64).reshape(-1, 2)

@@ -35,21 +35,19 @@ def summary_lines(pictures: PictureStore, split: Split) -> tuple[str, str, str]:
 def remarks_on(
     pictures: PictureStore, split: Split, found: Examination, suspects: Sequence[Suspect]
 ) -> tuple[str, ...]:
-    """Return what the user should know about a data set, a sentence each; often nothing.
-
-    Args:
-        pictures: the data set.
-        split: the part of each picture.
-        found: the examination of the pictures.
-        suspects: as `list_suspects` gives them.
-    """
+    """Return what the user should know about a data set, a sentence each; often nothing."""
     remarks = [str(problem) for problem in pictures.problems]
     remarks += _missing_classes(pictures, split)
     if pictures.pixel_bounds is not None and pictures.format.value_range is not None:
         training = pictures.pixel_bounds[split.train]
         remark = range_remark(training, pictures.format.value_range)
         remarks += [] if remark is None else [remark]
-    return (*remarks, *_suspicions(suspects, split), *_kept_together(pictures, split, found))
+    remarks += _suspicions(suspects, split)
+    pairs = found.belong_together
+    together = int((split.parts[pairs[:, 0]] == split.parts[pairs[:, 1]]).sum())
+    if together and pictures.sample_paths is not None:
+        remarks.append(f"{together:,} pairs of nearly equal pictures were kept in one part each")
+    return tuple(remarks)
 
 
 def _missing_classes(pictures: PictureStore, split: Split) -> Iterator[str]:
@@ -79,13 +77,6 @@ def _suspicions(suspects: Sequence[Suspect], split: Split) -> Iterator[str]:
                 f"of another part or label, most of all {name} and {worst.like} "
                 f"({worst.score:.1%}); see suspects.csv"
             )
-
-
-def _kept_together(pictures: PictureStore, split: Split, found: Examination) -> Iterator[str]:
-    pairs = found.belong_together
-    together = int((split.parts[pairs[:, 0]] == split.parts[pairs[:, 1]]).sum())
-    if together and pictures.sample_paths is not None:
-        yield f"{together:,} pairs of nearly equal pictures were kept in one part each"
 
 
 def _parts(pictures: PictureStore, split: Split) -> str:
@@ -121,13 +112,12 @@ def _format(pictures: PictureStore) -> str:
     areas = sizes.prod(axis=1)
     smallest, largest = sizes[areas.argmin()].tolist(), sizes[areas.argmax()].tolist()
     wanted = list(form.image_size)
-    if (sizes == sizes[0]).all():
-        text = f"all {_pixels(smallest)} pixels (height x width)"
-        text += ", kept so" if smallest == wanted else f", resized to {_pixels(wanted)}"
-    else:
-        text = f"{_pixels(smallest)} to {_pixels(largest)} pixels (height x width)"
-        text += f", resized to {_pixels(wanted)}"
-    if not _same_proportions(sizes, form.image_size):
+    alike = bool((sizes == sizes[0]).all())
+    shown = f"all {_pixels(smallest)}" if alike else f"{_pixels(smallest)} to {_pixels(largest)}"
+    done = "kept so" if alike and smallest == wanted else f"resized to {_pixels(wanted)}"
+    text = f"{shown} pixels (height x width), {done}"
+    height, width = form.image_size
+    if (np.abs(sizes[:, 0] * width / sizes[:, 1] - height) > 0.5).any():  # half a pixel
         text += f" and {_FITS[form.fit]}"
     if smallest != wanted or largest != wanted:
         text += " (data.image_size sets another size)"
@@ -141,12 +131,6 @@ def _depth(pictures: PictureStore) -> str:
     black, white = pictures.format.value_range or (0.0, 65535.0)
     which = "all" if count == len(pictures) else f"{count:,}"
     return f"{which} of more than 8 bits, {black:g} black and {white:g} white"
-
-
-def _same_proportions(sizes: NDArray[np.int64], wanted: tuple[int, int]) -> bool:
-    """Return whether resizing distorts nothing by more than half a pixel."""
-    height, width = wanted
-    return bool((np.abs(sizes[:, 0] * width / sizes[:, 1] - height) <= 0.5).all())
 
 
 def _pixels(size: Sequence[int]) -> str:

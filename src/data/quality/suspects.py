@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
 from src.data.decoding.decode import PictureError, PictureFormat
-from src.data.decoding.decoded import picture
-from src.data.decoding.picture_store import PictureStore
+from src.data.decoding.picture_store import PictureStore, picture
 from src.data.quality.measures import MEASURES, faults, grey, measure
 from src.data.quality.near_duplicates import NearPairs, burst_pairs, near_pairs
 from src.data.sources.source import Source
@@ -42,17 +41,11 @@ Columns = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """The examination of the pictures of a store.
+    """What is found in the pictures of a store."""
 
-    Attributes:
-        near: pairs that are nearly equal.
-        bursts: pairs that show one subject, taken one after the other.
-        measures: (N,) of `quality.MEASURES`.
-    """
-
-    near: NearPairs
-    bursts: NearPairs
-    measures: NDArray[np.void]
+    near: NearPairs  # nearly equal
+    bursts: NearPairs  # of one subject, one taken after the other
+    measures: NDArray[np.void]  # (N,) of `MEASURES`
 
     @property
     def belong_together(self) -> NDArray[np.int64]:
@@ -78,15 +71,10 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
 
     def compare(place: Path) -> Columns:
         prints = _prints(pictures, source, place, workers)
-        near, bursts = near_pairs(prints), _no_pairs()
-        if names is not None:
-            bursts = _bursts(prints, names, pictures)
-        return {
-            "near": near.pairs,
-            "near_likeness": near.likeness,
-            "bursts": bursts.pairs,
-            "burst_likeness": bursts.likeness,
-        }
+        near = near_pairs(prints)
+        bursts = NearPairs() if names is None else _bursts(prints, names, pictures)
+        found: Columns = {"near": near.pairs, "near_likeness": near.likeness}
+        return found | {"bursts": bursts.pairs, "burst_likeness": bursts.likeness}
 
     def look(place: Path) -> Columns:
         seen = pictures.images
@@ -125,7 +113,7 @@ def list_suspects(pictures: PictureStore, split: Split, found: Examination) -> l
             kind=kind,
             score=float(score),
             suggested="" if other == label else other,
-            like="" if like is None else _name(pictures, like),
+            like="" if like is None else f"picture {like}" if names is None else names[like],
         )
 
     used = split.parts != PARTS.index("dropped")
@@ -164,14 +152,6 @@ def _torn(
         yield one, other, float(near.likeness[pair])
 
 
-def _name(pictures: PictureStore, index: int) -> str:
-    return f"picture {index}" if pictures.sample_paths is None else pictures.sample_paths[index]
-
-
-def _no_pairs() -> NearPairs:
-    return NearPairs(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
-
-
 def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureStore) -> NearPairs:
     """Return bursts within a folder and, where parts are given, those that were divided."""
     found = burst_pairs(prints, names, [name.rpartition("/")[0] for name in names])
@@ -187,7 +167,10 @@ def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureSt
 
 def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> NDArray[np.uint8]:
     """Return (N, H, W) uint8: small grey versions of all pictures; arrays in their own size."""
-    size = _print_size(pictures)
+    sizes, size = pictures.original_sizes, _PRINT_SIZE
+    least, most = _OWN_SIZE
+    if (sizes == sizes[0]).all() and least <= sizes.min() <= sizes.max() <= most:
+        size = int(sizes[0, 0]), int(sizes[0, 1])
     form = PictureFormat(size, 1, value_range=pictures.format.value_range)
     ready = pictures.images if pictures.image_size == size else source.arrays
     if ready is None:
@@ -214,14 +197,6 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
         for prints in in_order(block, range(0, len(source), _BLOCK), workers):
             stream.write(np.ascontiguousarray(prints).data)
     return np.memmap(file, np.uint8, mode="r", shape=(len(source), *size))
-
-
-def _print_size(pictures: PictureStore) -> tuple[int, int]:
-    sizes = pictures.original_sizes
-    least, most = _OWN_SIZE
-    if (sizes == sizes[0]).all() and least <= sizes.min() <= sizes.max() <= most:
-        return int(sizes[0, 0]), int(sizes[0, 1])
-    return _PRINT_SIZE
 
 
 def _stored(folder: Path, find: Callable[[Path], Columns], pictures: PictureStore) -> Columns:

@@ -1,7 +1,6 @@
 """Archives of pictures: extracted once into the cache, without trusting them.
 
-Nothing but plain files is ever created, each below the new folder, so neither `../` nor links can
-lead out of it. That holds for .zip and .tar alike, where `tarfile`'s filters know but the one.
+Nothing but plain files is ever created, each below the new folder, for .zip and .tar alike.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import errno
 import hashlib
 import json
 import lzma
+import math
 import os
 import shutil
 import stat
@@ -18,7 +18,6 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tarfile import HeaderError, ReadError
 from typing import IO, Any, Self
@@ -30,16 +29,7 @@ from src.storage.files import write_atomically
 
 __all__ = ["ARCHIVE_ENDINGS", "extract_archive", "forget_archive"]
 
-ARCHIVE_ENDINGS = (
-    ".zip",
-    ".tar",
-    ".tar.gz",
-    ".tgz",
-    ".tar.xz",
-    ".txz",
-    ".tar.bz2",
-    ".tbz2",
-)
+ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 _CONTENT = "content"
 # Pictures hardly shrink in an archive: what grows past both of these is made to fill a disk.
 _MAX_RATIO = 200
@@ -52,40 +42,23 @@ _MAX_DEPTH = 64
 _MAX_PATH = 1024
 _NO_PATHS = frozenset((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG))
 _EXTRA_KINDS = (
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
 )
 _CHUNK_BYTES = 1 << 20
+_Member = tuple[str, IO[bytes]]  # a plain file's name and content
 _SHOWN = 200
 _TOO_LARGE_HEADER = "it has a header of many megabytes, as no picture has"
 _TAR_END = tarfile.EOFHeaderError  # type: ignore[attr-defined]  # which the stubs leave out
+# A RuntimeError is zipfile's: encrypted, or a compression that it does not know.
 _DAMAGE = (
-    OSError,
-    EOFError,
-    RuntimeError,  # of zipfile: encrypted, or a compression that it does not know
-    zlib.error,
-    lzma.LZMAError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
+    *(OSError, EOFError, RuntimeError, zlib.error),
+    *(lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile),
 )
 
 
-@dataclass(frozen=True)
-class _Member:
-    """A plain file in an archive."""
-
-    name: str
-    stream: IO[bytes]
-
-
 def extract_archive(archive: Path, folder: Path) -> Path:
-    """Return the folder with the files of `archive`, extracted now or found again below `folder`.
-
-    It is found again by the archive's content, which is known as long as its path, size, times and
-    inode stay what they were.
+    """Return the folder with the files of an archive, extracted now or found by its content.
 
     Args:
         archive: a .zip, or a .tar, plain or compressed with gzip, xz or bzip2.
@@ -95,11 +68,19 @@ def extract_archive(archive: Path, folder: Path) -> Path:
         ConfigError: the archive is damaged or encrypted, holds links, devices or paths that lead
             out of it, or unpacks to suspiciously much or to more than the disk has room for.
     """
+
+    def complete(entry: Entry) -> bool:
+        """Return whether all files are still there; systems clean up caches file by file."""
+        places = os.walk(entry.folder / _CONTENT)
+        files = [os.path.join(where, name) for where, _, names in places for name in names]
+        total = sum(os.stat(file).st_size for file in files)
+        return bool(entry.values == {"files": len(files), "bytes": total})
+
     entry = cached(
         folder / _content_of(archive, folder),
         lambda unfinished: _extract(archive, unfinished),
         what=f"the files of {archive}",
-        usable=_is_complete,
+        usable=complete,
     )
     return entry.folder / _CONTENT
 
@@ -136,16 +117,6 @@ def _content_of(archive: Path, folder: Path) -> str:
     return content
 
 
-def _is_complete(entry: Entry) -> bool:
-    """Return whether all files are still there; systems clean up caches file by file."""
-    sizes = [
-        os.stat(os.path.join(where, name)).st_size
-        for where, _, names in os.walk(entry.folder / _CONTENT)
-        for name in names
-    ]
-    return bool(entry.values == {"files": len(sizes), "bytes": sum(sizes)})
-
-
 def _extract(archive: Path, target: Path) -> dict[str, Any]:
     content = target / _CONTENT
     content.mkdir()
@@ -154,11 +125,11 @@ def _extract(archive: Path, target: Path) -> dict[str, Any]:
     by_ratio = max(_FREE_OF_RATIO_BYTES, _MAX_RATIO * size)
     written: dict[str, int] = {}
     total = 0
-    for member in _members(archive):
-        inside = _inside(archive, member.name)
+    for name, stream in _members(archive):
+        inside = _inside(archive, name)
         with _created(archive, content / inside) as file:
             before = total
-            for chunk in _chunks(archive, member):
+            while chunk := _chunk(archive, stream):
                 total += len(chunk)
                 if total > by_ratio:
                     raise ConfigError(
@@ -211,21 +182,18 @@ def _shown(name: str) -> str:
     return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}...")
 
 
-def _chunks(archive: Path, member: _Member) -> Iterator[bytes]:
+def _chunk(archive: Path, stream: IO[bytes]) -> bytes:
     try:
-        while chunk := member.stream.read(_CHUNK_BYTES):
-            yield chunk
+        return stream.read(_CHUNK_BYTES)
     except _DAMAGE as error:
         raise _damaged(archive, error) from error
 
 
 def _members(archive: Path) -> Iterator[_Member]:
     """Yield the plain files, in order; folders follow from them, and anything else is refused."""
+    is_zip = archive.name.lower().endswith(".zip")
     try:
-        if archive.name.lower().endswith(".zip"):
-            yield from _zip_members(archive)
-        else:
-            yield from _tar_members(archive)
+        yield from _zip_members(archive) if is_zip else _tar_members(archive)
     except _DAMAGE as error:
         raise _damaged(archive, error) from error
 
@@ -243,7 +211,7 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
             if kind not in (0, stat.S_IFREG):
                 raise _no_plain_file(archive, info.filename)
             with opened.open(info) as stream:
-                yield _Member(info.filename, stream)
+                yield info.filename, stream
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:
@@ -260,34 +228,20 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             stream = opened.extractfile(info) if info.isreg() else None
             if stream is None:
                 raise _no_plain_file(archive, info.name)
-            yield _Member(info.name, stream)
+            yield info.name, stream
 
 
 class _Headers:
-    """A stream of which no more than some megabytes are read between two members' data.
-
-    Args:
-        stream: the decompressed bytes of an archive.
-    """
+    """The decompressed bytes of an archive, of which `left` may be read before the next data."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._left = _MAX_HEADER_BYTES
-        self._data = False
-
-    def start(self) -> None:
-        """Begin to count: a header comes next."""
-        self._left, self._data = _MAX_HEADER_BYTES, False
-
-    def stop(self) -> None:
-        """Count no more: data come next."""
-        self._data = True
+        self.left = float(_MAX_HEADER_BYTES)
 
     def read(self, size: int) -> bytes:
-        if not self._data:
-            self._left -= size
-            if self._left < 0:
-                raise ReadError(_TOO_LARGE_HEADER)
+        self.left -= size
+        if self.left < 0:
+            raise ReadError(_TOO_LARGE_HEADER)
         data: bytes = self._stream.read(size)
         return data
 
@@ -307,9 +261,9 @@ class _CheckedTar(tarfile.TarFile):
         super().__init__(name, mode, self.headers, **options)
 
     def next(self) -> tarfile.TarInfo | None:
-        self.headers.start()
+        self.headers.left = _MAX_HEADER_BYTES
         found = super().next()
-        self.headers.stop()
+        self.headers.left = math.inf  # data come next
         return found
 
 

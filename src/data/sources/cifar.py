@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from src.config.checks import ConfigError
-from src.data.sources.listing import download_once, existing_root, missing_files
+from src.data.sources.listing import existing_root, find_published
 from src.data.sources.source import Source
 
 __all__ = ["CifarSet"]
@@ -29,14 +29,11 @@ class CifarSet:
     """One of the two data sets.
 
     Attributes:
-        name: of the data set.
-        torchvision_name: its class in `torchvision.datasets`.
-        archive: the name of the file that is published.
-        folder: the folder in it.
+        name, torchvision_name: of the data set, and of its class in `torchvision.datasets`.
+        archive, folder: the file that is published, and the folder in it.
         train, test: names of the batches of each part.
         labels_key: of a batch's labels.
-        names: name of the file with the class names.
-        names_key: of these names.
+        names, names_key: the file with the class names, and their key in it.
     """
 
     name: str
@@ -57,30 +54,33 @@ class CifarSet:
         """Return the set as arrays (60000, 3, 32, 32) with its parts train and test.
 
         Args:
-            root: the .tar.gz, the folder of the batches, or a folder with either; when given,
-                nothing else is looked at.
-            cache_dir: the project's cache, whose downloads/ is looked at otherwise.
-            download: whether to fetch what is nowhere on this machine.
+            root: the .tar.gz, the folder of the batches, or a folder with either.
+            cache_dir: the project's cache, whose downloads/ is looked at without a root.
+            download: whether to fetch what is not there.
 
         Raises:
             ConfigError: the files are not to be had, or one is damaged.
         """
         downloads = cache_dir / "downloads"
         place = downloads if root is None else existing_root(root)
-        read = _reader(place, self)
         wanted = f"{self.archive} or the folder {self.folder}"
-        if read is None and root is None and download:
-            download_once(self.name, downloads, self.torchvision_name, files=wanted, put=downloads)
-            read = _reader(downloads, self)
-        if read is None:
-            if root is not None and (root / "train").is_dir():
-                raise ConfigError(
-                    f"data.root is {str(root)!r}, which has folders of pictures in place of "
-                    f"{wanted}: say data=folder."
-                )
-            raise missing_files(self.name, wanted, places=[place], put=place)
+        if (place / "train").is_dir() and root is not None and self._reader(root) is None:
+            raise ConfigError(
+                f"data.root is {str(root)!r}, which has folders of pictures in place of "
+                f"{wanted}: say data=folder."
+            )
+        read = find_published(
+            self.name,
+            self.torchvision_name,
+            self._reader,
+            places=[place],
+            folder=downloads if root is None and download else None,
+            files=wanted,
+            put=place,
+        )
         tables = {file: _unpickled(read(file), place, file) for file in self.files}
-        names = tuple(_plain(name) for name in tables[self.names].get(self.names_key, ()))
+        names = tables[self.names].get(self.names_key, ())
+        names = tuple(name.decode() if isinstance(name, bytes) else name for name in names)
         batches = [
             _batch(tables[file], self.labels_key, place, file) for file in (*self.train, *self.test)
         ]
@@ -97,17 +97,15 @@ class CifarSet:
             given_parts=np.repeat(parts, counts),
         )
 
-
-def _reader(place: Path, wanted: CifarSet) -> Callable[[str], bytes] | None:
-    """Return a function from a file's name to its bytes; None where `place` lacks the set."""
-    for folder in (place, place / wanted.folder):
-        if all((folder / file).is_file() for file in wanted.files):
-            return lambda file: (folder / file).read_bytes()
-    for archive in (place, place / wanted.archive):
-        if archive.is_file():
-            members = _members(archive, wanted)
-            return lambda file: members[file]
-    return None
+    def _reader(self, place: Path) -> Callable[[str], bytes] | None:
+        """Return a function from a file's name to its bytes; None where `place` lacks the set."""
+        for folder in (place, place / self.folder):
+            if all((folder / file).is_file() for file in self.files):
+                return lambda file: (folder / file).read_bytes()
+        for archive in (place, place / self.archive):
+            if archive.is_file():
+                return _members(archive, self).__getitem__
+        return None
 
 
 def _members(archive: Path, wanted: CifarSet) -> dict[str, bytes]:
@@ -175,7 +173,3 @@ def _batch(
     ):
         raise ConfigError(f"{file} in {place} is damaged: no 32x32 pictures with their labels.")
     return images.reshape(-1, 3, 32, 32), np.asarray(labels, np.int64)
-
-
-def _plain(name: bytes | str) -> str:
-    return name.decode() if isinstance(name, bytes) else name

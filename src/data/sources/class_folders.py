@@ -13,18 +13,12 @@ from src.config.checks import ConfigError
 from src.data.decoding.decode import PICTURE_ENDINGS
 from src.data.sources.source import PARTS, Problem, is_left_behind
 
-__all__ = ["ClassFolder", "FolderTree", "class_folders"]
+__all__ = ["FolderTree", "class_folders"]
 
 _KINDS = {
-    "train": "train",
-    "training": "train",
-    "trainval": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
     # Held out, for an unknown one of the two purposes.
     **dict.fromkeys(("eval", "evaluation", "holdout", "heldout", "query", "gallery"), "unclear"),
     **dict.fromkeys(
@@ -108,7 +102,8 @@ class FolderTree:
     ) -> None:
         name = entry.name
         hidden = is_left_behind(name)
-        if not name.isascii() and not _is_unicode(name):
+        # Bytes that are no UTF-8 come as lone surrogates.
+        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
             self.note(ascii(path), "has a name that is no valid UTF-8; left out, please rename it")
         elif entry.is_dir():
             if hidden:
@@ -149,23 +144,29 @@ def class_folders(tree: FolderTree, top: str, shown: str) -> list[ClassFolder]:
     training_set, seg_train, train2017, Train; val, valid, dev; test, seg_test, ...), the names
     say nothing else that differs, and the train folder holds folders. A folder of the same meaning
     inside a part (seg_train/seg_train) is looked through. So are parts inside every class folder.
-    Elsewhere those are names of classes like any other.
-
-    Args:
-        top: the folder that holds parts or classes.
-        shown: the root as the user gave it, for messages.
+    Elsewhere those are names of classes like any other. Messages name the root as `shown`.
 
     Raises:
         ConfigError: folders look like parts or folds, but not clearly so.
     """
     inside = tree.folders(top)
     names = [name for name in map(_read, inside) if name is not None]
-    _refuse_folds(tree, inside, shown)
+    folds = [folder for folder in inside if _FOLD.fullmatch(_base(folder))]
+    if len(folds) > 1 and _shared(tree, folds):
+        raise ConfigError(
+            f"{shown} has the folders {_listed(folds)} with the same folders in them, which are "
+            "folds and no classes: put the pictures of each class into one folder and say "
+            f"cv.folds={len(folds)}, or call the folders train, val and test."
+        )
     parts = _chosen_parts(tree, inside, names, shown)
     if parts:
         for folder in inside:
             if folder not in parts.values():
-                _note_left_out(tree, folder)
+                reason, name = "stands beside the train folder and is no part", _read(folder)
+                if name is not None and name.kind == "unlabelled":
+                    reason = "holds pictures without labels"
+                count = len(tree.pictures_below(folder))
+                tree.note(folder, f"{reason}; left out ({count} pictures)")
         return [
             ClassFolder(part, _base(folder), folder)
             for part in PARTS
@@ -175,7 +176,14 @@ def class_folders(tree: FolderTree, top: str, shown: str) -> list[ClassFolder]:
     within = _parts_within_classes(tree, inside, shown)
     if within:
         return within
-    _note_if_alike(tree, inside)
+    # The inner names might be the classes where they are the same in all.
+    inner = [{_base(folder) for folder in tree.folders(outer)} for outer in inside]
+    if len(inner) > 1 and len(inner[0]) > 1 and all(one == inner[0] for one in inner):
+        tree.note(
+            inside[0],
+            f"holds the same folders as all others ({_listed(sorted(inner[0]))}); the classes are "
+            f"called after the outer folders ({_listed(inside)})",
+        )
     return [ClassFolder("", _base(folder), folder) for folder in _classes_of(tree, top)]
 
 
@@ -213,7 +221,12 @@ def _chosen_parts(
         if name.kind == "unlabelled":
             continue
         if name.kind == "unclear" or name.rest != train.rest:
-            _refuse_unclear(tree, train, name, shown)
+            if _shared(tree, [train.folder, name.folder]):  # it is no class of its own either
+                raise ConfigError(
+                    f"{shown} has the folders {train.folder} and {name.folder} with the same "
+                    "folders in them, and it is not clear which part the second one is: call it "
+                    "val or test, or move it away."
+                )
             continue
         if name.kind in parts:
             raise ConfigError(
@@ -222,27 +235,6 @@ def _chosen_parts(
         parts[name.kind] = name.folder
     unlabelled = any(name.kind == "unlabelled" for name in names)
     return parts if len(parts) > 1 or unlabelled else {}
-
-
-def _refuse_unclear(tree: FolderTree, train: _Name, other: _Name, shown: str) -> None:
-    """Refuse a folder that is neither the part that it is called nor a class of its own."""
-    if _shared(tree, [train.folder, other.folder]):
-        raise ConfigError(
-            f"{shown} has the folders {train.folder} and {other.folder} with the same folders in "
-            "them, and it is not clear which part the second one is: call it val or test, or move "
-            "it away."
-        )
-
-
-def _refuse_folds(tree: FolderTree, inside: Sequence[str], shown: str) -> None:
-    folds = [folder for folder in inside if _FOLD.fullmatch(_base(folder))]
-    if len(folds) < 2 or not _shared(tree, folds):
-        return
-    raise ConfigError(
-        f"{shown} has the folders {_listed(folds)} with the same folders in them, which are folds "
-        "and no classes: put the pictures of each class into one folder and say "
-        f"cv.folds={len(folds)}, or call the folders train, val and test."
-    )
 
 
 def _parts_within_classes(tree: FolderTree, inside: Sequence[str], shown: str) -> list[ClassFolder]:
@@ -263,28 +255,6 @@ def _parts_within_classes(tree: FolderTree, inside: Sequence[str], shown: str) -
             "them: leave nothing but train, val and test in each class folder."
         )
     return sorted(found, key=lambda one: PARTS.index(one.part))
-
-
-def _note_left_out(tree: FolderTree, folder: str) -> None:
-    name = _read(folder)
-    count = len(tree.pictures_below(folder))
-    if name is not None and name.kind == "unlabelled":
-        tree.note(folder, f"holds pictures without labels; left out ({count} pictures)")
-    else:
-        tree.note(
-            folder, f"stands beside the train folder and is no part; left out ({count} pictures)"
-        )
-
-
-def _note_if_alike(tree: FolderTree, inside: Sequence[str]) -> None:
-    """Say that outer names were taken for the classes where the inner ones might be them."""
-    inner = [{_base(folder) for folder in tree.folders(outer)} for outer in inside]
-    if len(inner) > 1 and len(inner[0]) > 1 and all(one == inner[0] for one in inner):
-        tree.note(
-            inside[0],
-            f"holds the same folders as all others ({_listed(sorted(inner[0]))}); the classes are "
-            f"called after the outer folders ({_listed(inside)})",
-        )
 
 
 def _shared(tree: FolderTree, folders: Sequence[str]) -> bool:
@@ -336,11 +306,3 @@ def _base(folder: str) -> str:
 def _listed(folders: Sequence[str]) -> str:
     shown = ", ".join(_base(folder) for folder in folders[:_NAMED])
     return shown if len(folders) <= _NAMED else f"{shown}, ... ({len(folders)})"
-
-
-def _is_unicode(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -16,8 +16,6 @@ from src.data.sources.source import Source
 
 __all__ = ["load"]
 
-_CLASSES = tuple(str(digit) for digit in range(10))
-
 
 def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
     """Return the digits as arrays (1797, 1, 8, 8), with no parts of their own.
@@ -33,7 +31,7 @@ def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
     table = _table()
     # The file counts ink from 0 to 16 in every pixel.
     images = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    return Source("digits", _CLASSES, table[:, 64].astype(np.int64), arrays=images)
+    return Source("digits", tuple("0123456789"), table[:, 64].astype(np.int64), arrays=images)
 
 
 def _table() -> np.ndarray:

@@ -24,16 +24,13 @@ _KINDS = (
 
 @dataclass
 class Listing:
-    """The files that a path stands for, each once and in a fixed order.
+    """The files that a path stands for, each once and in a fixed order."""
 
-    Attributes:
-        pictures: paths of files that are pictures by their ending, or by their first bytes.
-        left_out: all the other files and folders that cannot be listed, with the reason.
-        hidden: how many files and folders were not looked at, for they are hidden or the system's.
-    """
-
+    # Of files that are pictures by their ending, or by their first bytes.
     pictures: list[str] = field(default_factory=list)
+    # All other files, and folders that cannot be listed.
     left_out: list[Problem] = field(default_factory=list)
+    # How many files and folders were not looked at, for they are hidden or the system's.
     hidden: int = 0
 
 
@@ -73,10 +70,8 @@ def _sorted_out(matches: list[str]) -> Listing:
     found = Listing()
     walk = _Walk(found)
     # `**` matches folders and what is in them: every file once.
-    files = sorted({file for match in sorted(matches) for file in walk.files(match)})
-    for file in files:
-        reason = _no_picture(file)
-        if reason is None:
+    for file in sorted({file for match in sorted(matches) for file in walk.files(match)}):
+        if (reason := _no_picture(file)) is None:
             found.pictures.append(file)
         else:
             found.left_out.append(Problem(file, reason))

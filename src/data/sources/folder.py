@@ -23,7 +23,7 @@ from src.data.sources.source import (
 )
 from src.data.sources.table import list_table
 
-__all__ = ["list_tree", "load"]
+__all__ = ["load"]
 
 # (part, label) -> paths of pictures; the part is "" where none are given.
 _Paths = dict[tuple[str, str], list[str]]
@@ -33,10 +33,8 @@ def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
     """Return the pictures below, in or named by `root`, taken literally (no ~, no $, no patterns).
 
     Args:
-        root: one of
-            a folder root/class/..., root/{train,test}/class/... or root/{train,val,test}/class/...
-            (see `list_tree`), a .zip or .tar (.gz, .xz, .bz2) of such a folder, which is extracted
-            into the cache once, or a CSV file path,label[,split[,group]] (see `list_table`).
+        root: a folder as of `list_tree`, a .zip or .tar (.gz, .xz, .bz2) of one, which is extracted
+            once, or a CSV file as of `list_table`.
         cache_dir: the project's cache folder.
         download: not needed, as with every set that is no published one.
 
@@ -68,18 +66,17 @@ def list_tree(root: Path, *, shown: str) -> Source:
     Which folders are parts and which are classes is decided by `class_folders`. A single folder
     that wraps all the others is looked through. Pictures may lie deeper inside a class folder.
     Hidden files and folders are left out, and so is, with a problem, what is no picture by its
-    name.
-
-    Args:
-        root: an existing folder.
-        shown: the root as the user gave it, for messages.
+    name. Messages name the root as `shown`.
 
     Raises:
         ConfigError: there are no two classes with pictures, a folder cannot be listed, or parts
             and classes cannot be told apart.
     """
-    tree = FolderTree(str(root))
-    top = _below_wrappers(tree)
+    tree, top = FolderTree(str(root)), ""
+    while len(inside := tree.folders(top)) == 1 and not tree.pictures(top):
+        if not tree.folders(inside[0]):
+            break
+        top = inside[0]
     paths: _Paths = {}
     spellings: dict[str, set[str]] = {}
     for part, label_name, folder in class_folders(tree, top, shown):
@@ -93,7 +90,8 @@ def list_tree(root: Path, *, shown: str) -> Source:
     _leave_out_unlabelled(tree, paths)
     class_names = tuple(sorted({label for _, label in paths}, key=natural_order))
     if len(class_names) < 2:
-        raise ConfigError(" ".join([_too_few(class_names, shown), *_merged(spellings)]))
+        merged = [f" {remark[0].upper()}{remark[1:]}." for remark in merged_remarks(spellings)]
+        raise ConfigError(_too_few(class_names, shown) + "".join(merged))
     _check_case(paths, class_names, shown)
     index = {label: number for number, label in enumerate(class_names)}
     parts = [part for part in ("", *PARTS) if any(key[0] == part for key in paths)]
@@ -115,16 +113,6 @@ def list_tree(root: Path, *, shown: str) -> Source:
         given_parts=given,
         problems=(*(Problem(shown, remark) for remark in remarks), *tree.noticed()),
     )
-
-
-def _below_wrappers(tree: FolderTree) -> str:
-    """Return the folder with the parts or classes: the root, or the one inside single folders."""
-    top = ""
-    while len(inside := tree.folders(top)) == 1 and not tree.pictures(top):
-        if not tree.folders(inside[0]):
-            break
-        top = inside[0]
-    return top
 
 
 def _leave_out_unlabelled(tree: FolderTree, paths: _Paths) -> None:
@@ -154,10 +142,6 @@ def _check_case(
                 f"{shown} has the class {usual} in the train part and {label} in another: they "
                 "differ only in capitals, so rename the folders alike."
             )
-
-
-def _merged(spellings: Mapping[str, set[str]]) -> list[str]:
-    return [f"{remark[0].upper()}{remark[1:]}." for remark in merged_remarks(spellings)]
 
 
 def _too_few(class_names: tuple[str, ...], shown: str) -> str:

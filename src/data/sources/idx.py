@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from src.config.checks import ConfigError
-from src.data.sources.listing import download_once, existing_root, missing_files
+from src.data.sources.listing import existing_root, find_published
 from src.data.sources.source import Source
 
 __all__ = ["IdxSet", "read_idx"]
@@ -30,11 +30,9 @@ class IdxSet:
     """A data set of four idx files, each plain or as .gz.
 
     Attributes:
-        name: of the data set.
-        class_names: K names.
+        name, class_names: of the data set, and K of its classes.
         system: the folder where the operating system's package puts the files.
-        torchvision_name: its class in `torchvision.datasets`, which is the folder below downloads/
-            that this class writes raw/ into.
+        torchvision_name: its class in `torchvision.datasets`, which writes into a raw/ below that.
     """
 
     name: str
@@ -60,14 +58,15 @@ class IdxSet:
             places = [root, root / "raw", root / self.torchvision_name / "raw"]
         else:
             places = [self.system, fetched]
-        folder = _complete(places)
-        if folder is None and root is None and download:
-            download_once(
-                self.name, downloads, self.torchvision_name, files=_described(), put=fetched
-            )
-            folder = _complete([fetched])
-        if folder is None:
-            raise missing_files(self.name, _described(), places=places, put=root or fetched)
+        folder = find_published(
+            self.name,
+            self.torchvision_name,
+            _complete,
+            places=places,
+            folder=downloads if root is None and download else None,
+            files=f"{', '.join(_FILES)} (each plain or as .gz)",
+            put=root or fetched,
+        )
         parts = [_part(folder, "train"), _part(folder, "t10k")]
         images = np.concatenate([images for images, _ in parts])[:, None]
         targets = np.concatenate([targets for _, targets in parts]).astype(np.int64)
@@ -109,20 +108,11 @@ def _part(folder: Path, prefix: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray
     return images, targets
 
 
-def _complete(places: list[Path]) -> Path | None:
-    """Return the first folder that has all four files."""
-    for place in places:
-        if all(_found(place, file) for file in _FILES):
-            return place
-    return None
+def _complete(place: Path) -> Path | None:
+    """Return a folder that has all four files; None for others."""
+    return place if all(_found(place, file) for file in _FILES) else None
 
 
 def _found(folder: Path, file: str) -> Path | None:
-    for path in (folder / file, folder / f"{file}.gz"):
-        if path.is_file():
-            return path
-    return None
-
-
-def _described() -> str:
-    return f"{', '.join(_FILES)} (each plain or as .gz)"
+    paths = (folder / file, folder / f"{file}.gz")
+    return next((path for path in paths if path.is_file()), None)

@@ -1,44 +1,20 @@
-"""From the settings of a data set to its list of pictures, and where published sets may lie."""
+"""Whether a root is there, and where the files of published sets may lie."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from filelock import FileLock
 
-from src.config.checks import ConfigError, own_fields
-from src.config.data import DataSettings
-from src.machine.imports import import_object
-from src.storage.cache import cache_folder
+from src.config.checks import ConfigError
 
-if TYPE_CHECKING:  # a command checks its root before it pays for NumPy
-    from src.data.sources.source import Source
+__all__ = ["existing_root", "find_published"]
 
-__all__ = ["download_once", "existing_root", "list_pictures", "missing_files"]
-
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
-
-
-def list_pictures(data: DataSettings) -> Source:
-    """Return the labelled pictures of a data set; nothing is decoded.
-
-    Raises:
-        ConfigError: they are not there, or not what they should be.
-    """
-    load = import_object(data._target_)
-    root = None if data.root is None else Path(data.root).absolute()
-    cache = cache_folder(data.cache_dir).absolute()
-    if data.check_content and root is not None and root.is_file():
-        from src.data.sources.archive import forget_archive
-
-        forget_archive(root, cache / "archives")
-    source: Source = load(root, cache, data.download, **own_fields(data, DataSettings))
-    if not hasattr(source, "class_names"):
-        raise ConfigError(f"data: {data._target_} returned {type(source).__name__}, no Source.")
-    return source
 
 
 def existing_root(root: Path) -> Path:
@@ -54,47 +30,53 @@ def existing_root(root: Path) -> Path:
         raise ConfigError(
             f"data.root is {str(root)!r}, which cannot be read: {error.strerror}."
         ) from None
-    hint = (
-        " A path is taken literally: write out what ~ stands for."
-        if root.parts and root.parts[0].startswith("~")
-        else ""
-    )
+    hint = ""
+    if root.parts and root.parts[0].startswith("~"):
+        hint = " A path is taken literally: write out what ~ stands for."
     raise ConfigError(f"data.root is {str(root)!r}: there is no such file or folder.{hint}")
 
 
-def missing_files(name: str, files: str, *, places: Sequence[Path], put: Path) -> ConfigError:
-    """Return the error that a data set is not on this machine: which files to put where."""
-    looked = " and ".join(str(place) for place in places)
-    return ConfigError(
-        f"{name} is not on this machine (looked in {looked}). Put {files} into {put}, "
-        "or name the folder that has them with data.root=FOLDER."
-    )
-
-
-def download_once(name: str, folder: Path, torchvision_name: str, *, files: str, put: Path) -> None:
-    """Download a published data set by way of torchvision, while no other process does.
+def find_published(
+    name: str,
+    torchvision_name: str,
+    find: Callable[[Path], T | None],
+    *,
+    places: Sequence[Path],
+    folder: Path | None,
+    files: str,
+    put: Path,
+) -> T:
+    """Return what is found of a published data set, downloaded by way of torchvision if need be.
 
     Args:
-        name: of the data set.
-        folder: to download into.
-        torchvision_name: the class of `torchvision.datasets`.
-        files: what is downloaded, for messages.
-        put: where these files may be put instead, for messages.
+        name, torchvision_name: of the data set, and of its class in `torchvision.datasets`.
+        find: from a place to what is in it; None where the set is not there.
+        places: where to look.
+        folder: to download into, while no other process does; None to download nothing.
+        files: what is looked for, for messages.
+        put: where it is after a download, and may be put instead.
 
     Raises:
-        ConfigError: it failed; says which files to put where instead.
+        ConfigError: it is nowhere, or the download failed; says which files to put where instead.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{name}.lock"):
-            from torchvision import datasets
+    advice = f"Put {files} into {put}, or name the folder that has them with data.root=FOLDER."
+    found = next((one for place in places if (one := find(place)) is not None), None)
+    if found is None and folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f"{name}.lock"):
+                from torchvision import datasets
 
-            _log.info("fetching %s into %s", name, folder)
-            getattr(datasets, torchvision_name)(folder, download=True)
-    # URLError, timeouts and full disks are OSErrors; torchvision adds RuntimeError of its own.
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(
-            f"{name} is not on this machine and could not be downloaded "
-            f"({' '.join(str(error).split()) or type(error).__name__}). Put {files} into {put}, "
-            "or name the folder that has them with data.root=FOLDER."
-        ) from None
+                _log.info("fetching %s into %s", name, folder)
+                getattr(datasets, torchvision_name)(folder, download=True)
+        # URLError, timeouts and full disks are OSErrors; torchvision adds RuntimeError of its own.
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(
+                f"{name} is not on this machine and could not be downloaded ({reason}). {advice}"
+            ) from None
+        found = find(put)
+    if found is None:
+        looked = " and ".join(map(str, places))
+        raise ConfigError(f"{name} is not on this machine (looked in {looked}). {advice}")
+    return found

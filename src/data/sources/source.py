@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +36,7 @@ _UNSEEN = ("Cc", "Cf")
 
 @dataclass(frozen=True)
 class Problem:
-    """A fault of the data that the user should know.
-
-    Attributes:
-        path: the picture or folder, as in `Source.sample_paths`.
-        reason: what is wrong with it, to be read after the path.
-    """
+    """A fault of a picture or folder that the user should know: its path, and what is wrong."""
 
     path: str
     reason: str
@@ -59,8 +54,8 @@ class Source:
         class_names: K names in natural order.
         targets: (N,) int64 in [0, K).
         arrays: (N, C, H, W) uint8, C 1 or 3, for sets that come as arrays; else None.
-        root: what `sample_paths` are relative to, for sets that come as files; else None.
-        sample_paths: N posix paths relative to `root` (or absolute), for sets that come as files.
+        root, sample_paths: for sets that come as files, a folder, and N posix paths relative to it
+            or absolute; else None.
         given_parts: (N,) str of "train" | "val" | "test" where the set brings its own parts.
         groups: N names; samples of one group never stand in different parts.
         problems: faults that were found while listing.
@@ -80,32 +75,27 @@ class Source:
     problems: tuple[Problem, ...] = ()
 
     def __post_init__(self) -> None:
+        if (fault := self._fault()) is not None:
+            raise ValueError(f"{self.name}: {fault}")
+
+    def _fault(self) -> str | None:
         if (self.arrays is None) == (self.sample_paths is None):
-            raise ValueError(f"{self.name}: a source has either arrays or files")
+            return "a source has either arrays or files"
         if (self.root is None) != (self.sample_paths is None):
-            raise ValueError(f"{self.name}: root and sample_paths go together")
+            return "root and sample_paths go together"
         for field in ("arrays", "sample_paths", "given_parts", "groups"):
             column = getattr(self, field)
             if column is not None and len(column) != len(self.targets):
-                raise ValueError(
-                    f"{self.name}: {len(column)} {field} for {len(self.targets)} targets"
-                )
-        if self.arrays is not None and (
-            self.arrays.dtype != np.uint8
-            or self.arrays.ndim != 4
-            or self.arrays.shape[1] not in (1, 3)
-        ):
-            raise ValueError(
-                f"{self.name}: arrays are {self.arrays.dtype} {self.arrays.shape}, "
-                "not uint8 (N, 1 or 3, H, W)"
-            )
+                return f"{len(column)} {field} for {len(self.targets)} targets"
+        images = np.zeros((0, 1, 1, 1), np.uint8) if self.arrays is None else self.arrays
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            return f"arrays are {images.dtype} {images.shape}, not uint8 (N, 1 or 3, H, W)"
         if len(self.targets) == 0:
-            raise ValueError(f"{self.name}: there are no pictures")
-        if self.targets.min() < 0 or self.targets.max() >= len(self.class_names):
-            raise ValueError(
-                f"{self.name}: targets reach from {self.targets.min()} to {self.targets.max()} "
-                f"with {len(self.class_names)} classes"
-            )
+            return "there are no pictures"
+        low, high = self.targets.min(), self.targets.max()
+        if low < 0 or high >= len(self.class_names):
+            return f"targets reach from {low} to {high} with {len(self.class_names)} classes"
+        return None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -113,6 +103,25 @@ class Source:
     def sample_name(self, index: int) -> str:
         """Return the name of sample `index` for messages: its path, or its number."""
         return f"picture {index}" if self.sample_paths is None else self.sample_paths[index]
+
+    def only(self, kept: npt.NDArray[np.int64]) -> Source:
+        """Return the source reduced to some of its pictures, and to the classes that these have."""
+        if len(kept) == len(self):
+            return self
+        present, targets = np.unique(self.targets[kept], return_inverse=True)
+
+        def reduced(column: tuple[str, ...] | None) -> tuple[str, ...] | None:
+            return None if column is None else tuple(column[i] for i in kept)
+
+        return replace(
+            self,
+            class_names=tuple(self.class_names[label] for label in present),
+            targets=targets.astype(np.int64),
+            arrays=None if self.arrays is None else self.arrays[kept],
+            sample_paths=reduced(self.sample_paths),
+            given_parts=None if self.given_parts is None else self.given_parts[kept],
+            groups=reduced(self.groups),
+        )
 
     def file(self, index: int) -> str:
         """Return the file of sample `index`, of a source that has files."""
@@ -139,10 +148,9 @@ def is_left_behind(name: str) -> bool:
 
 
 def clean_label(label: str) -> str:
-    """Return a label without invisible characters.
+    """Return a label in Unicode's normal form C, without invisible characters.
 
-    It is brought into Unicode's normal form C, invisible characters and controls are taken out, a
-    run of white space becomes one space, and there is none at the ends.
+    A run of white space becomes one space, and there is none at the ends.
     """
     visible = (
         " " if letter.isspace() else letter

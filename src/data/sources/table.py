@@ -32,9 +32,8 @@ _MAX_BYTES = 500_000_000
 def list_table(file: Path) -> Source:
     """Return the pictures that a CSV file names, in its order.
 
-    The first line names the columns: path (relative to the file's folder, or absolute), label, and
-    optionally split (train, val or test) and group (whose pictures never stand in different
-    parts), in any order. Other columns are left alone.
+    The first line names the columns in any order: path (relative to the file's folder, or
+    absolute), label, and optionally split (train, val or test) and group. Others are left alone.
 
     Raises:
         ConfigError: the file is empty or malformed, a picture is missing or named twice, a value
@@ -47,6 +46,10 @@ def list_table(file: Path) -> Source:
         raise ConfigError(f"{file}: a classifier needs at least 2 labels, and there is 1.")
     _check_paths(file, lines, [row["path"] for row in rows])
     index = {label: number for number, label in enumerate(class_names)}
+    spellings: dict[str, set[str]] = {}
+    for label, row in zip(labels, rows, strict=True):
+        spellings.setdefault(label, set()).add(row["label"])
+    remarks = [*merged_remarks(spellings), *case_remarks(class_names)]
     given = None
     if "split" in rows[0]:
         for line, row in zip(lines, rows, strict=True):
@@ -64,18 +67,8 @@ def list_table(file: Path) -> Source:
         sample_paths=tuple(row["path"].replace(os.sep, "/") for row in rows),
         given_parts=given,
         groups=tuple(row["group"] for row in rows) if "group" in rows[0] else None,
-        problems=(*problems, *_label_problems(file, rows, class_names)),
+        problems=(*problems, *(Problem(file.name, remark) for remark in remarks)),
     )
-
-
-def _label_problems(
-    file: Path, rows: list[dict[str, str]], class_names: tuple[str, ...]
-) -> list[Problem]:
-    spellings: dict[str, set[str]] = {}
-    for row in rows:
-        spellings.setdefault(clean_label(row["label"]), set()).add(row["label"])
-    remarks = [*merged_remarks(spellings), *case_remarks(class_names)]
-    return [Problem(file.name, remark) for remark in remarks]
 
 
 def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, ...]]:

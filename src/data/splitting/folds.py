@@ -34,10 +34,7 @@ def training_seed(seed: int, fold: int | None) -> int:
 def hold_out(split: Split, folds: NDArray[np.int16], fold: int) -> Split:
     """Return the split in which one fold validates and the others train; test and dropped stay.
 
-    Args:
-        split: that the folds were made of.
-        folds: (N,) as `assign_folds` gives them.
-        fold: from 0.
+    `folds` are (N,) as `assign_folds` gives them of this split, and `fold` counts from 0.
     """
     parts = split.parts.copy()
     parts[folds >= 0] = _TRAIN
@@ -58,22 +55,16 @@ def assign_folds(
     """Divide the N pictures of a split into folds; test and dropped pictures get -1.
 
     The largest groups go first, each to the fold that has the least of the group's classes, every
-    class measured by its own size: where the squares of the shares grow least. So single pictures
-    come last and fill up what larger groups left uneven. Groups of equal size go class by class in
-    an order drawn by seed and repeat. Then a group moves wherever that makes the squares smaller
-    still and leaves no fold without a class that it had, until none does.
+    class measured by its own size: where the squares of the shares grow least. Groups of equal size
+    go class by class in an order drawn by seed and repeat. Then a group moves wherever that makes
+    the squares smaller still and leaves no fold without a class that it had, until none does.
 
     Args:
         split: the part of each picture; training and validation are pooled.
         count: folds, at least 2.
-        seed: of the split into parts.
+        seed, groups, near: as of `make_split`.
         repeat: from 0; each has folds of its own.
         class_names: K names, for messages.
-        groups: N names of groups, or None.
-        near: (P, 2) pairs of pictures that must stay in one fold, or None.
-
-    Returns:
-        (N,) in [-1, count).
 
     Raises:
         ValueError: a class has fewer groups than there are folds; it is named.
@@ -81,26 +72,22 @@ def assign_folds(
     pool = np.concatenate([split.train, split.val])
     pool.sort()
     targets = split.targets[pool]
+    if near is not None:  # those within the pool, by position in it
+        position = np.full(len(split.parts), -1, np.int64)
+        position[pool] = np.arange(len(pool))
+        near = position[near]
+        near = near[(near >= 0).all(axis=1)]
     found = group_pictures(
         targets,
         split.content_hashes[pool],
         None if groups is None else [groups[i] for i in pool.tolist()],
         seed=derive_seed(seed, repeat),
-        near=None if near is None else _within(near, pool, len(split.parts)),
+        near=near,
     )
     _check(found, targets, count, class_names)
     folds = np.full(len(split.parts), -1, np.int16)
     folds[pool] = _dealt(found, targets, count)[found.of_sample]
     return folds
-
-
-def _within(near: Integers, pool: Integers, total: int) -> Integers:
-    """Return the pairs that lie within the pool, by position in it."""
-    position = np.full(total, -1, np.int64)
-    position[pool] = np.arange(len(pool))
-    pairs = position[near]
-    inside: Integers = pairs[(pairs >= 0).all(axis=1)]
-    return inside
 
 
 def _check(groups: Groups, targets: Integers, count: int, class_names: Sequence[str]) -> None:

@@ -1,9 +1,8 @@
 """Groups: the sets of pictures that stay together in a split, and their random order.
 
 Two pictures of equal content, of one named group (a patient, a camera), or of one subject shot
-twice are not independent: a model trained on one of them is tested on what it has seen. So parts
-and folds are made of groups, the connected components of "equal content, equal group name or nearly
-equal", as in scikit-learn's `GroupKFold`.
+twice are not independent, so parts and folds are made of groups, the connected components of "equal
+content, equal group name or nearly equal", as in scikit-learn's `GroupKFold`.
 """
 
 from __future__ import annotations
@@ -22,20 +21,15 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """G groups of N pictures.
+    """G groups of N pictures."""
 
-    Attributes:
-        of_sample: (N,) int64 in [0, G), the group of each picture.
-        sizes: (G,) int64, pictures in each group.
-        strata: (G,) int64, the class that a group is stratified by: of its pictures' classes the
-            one that the fewest groups have, so that rare classes are spread first.
-        ranks: (G,) int64, a keyed hash of the group's smallest content hash. Sorting by it is a
-            random order in which a group's place does not depend on the other groups.
-    """
-
-    of_sample: Integers
-    sizes: Integers
+    of_sample: Integers  # (N,) in [0, G), the group of each picture
+    sizes: Integers  # (G,) pictures in each group
+    # (G,) the class that a group is stratified by: of its pictures' classes the one that the fewest
+    # groups have, so that rare classes are spread first.
     strata: Integers
+    # (G,) a keyed hash of the group's smallest content hash. Sorting by it is a random order in
+    # which a group's place does not depend on the other groups.
     ranks: Integers
 
     @cached_property
@@ -54,19 +48,14 @@ def group_pictures(
     seed: int,
     near: Integers | None = None,
 ) -> Groups:
-    """Return the groups of N pictures.
-
-    Args:
-        targets: (N,) integers, the classes.
-        content_hashes: (N,) fixed-width bytes; equal hashes mean equal pictures.
-        names: N names of groups, or None where there are none.
-        seed: key of the ranks.
-        near: (P, 2) pairs of pictures that are nearly equal, or None.
-    """
+    """Return the groups of N pictures; arguments as of `make_split`, with the seed of the ranks."""
     hashes, content = np.unique(content_hashes, return_inverse=True)
     group_of_content = np.arange(len(hashes))
     if names is not None:
-        group_of_content = _linked(content, np.unique(np.asarray(names), return_inverse=True)[1])
+        group = np.unique(np.asarray(names), return_inverse=True)[1]
+        nodes = len(hashes) + int(group.max()) + 1
+        joined = components(nodes, content, len(hashes) + group)[: len(hashes)]
+        group_of_content = np.unique(joined, return_inverse=True)[1]
     if near is not None and len(near):
         ends = group_of_content[content[near]]
         count = int(group_of_content.max()) + 1
@@ -90,13 +79,6 @@ def components(nodes: int, first: Integers, second: Integers) -> Integers:
     edges = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(nodes, nodes))
     found: Integers = connected_components(edges, directed=False)[1].astype(np.int64)
     return found
-
-
-def _linked(content: Integers, name: Integers) -> Integers:
-    """Return (contents,) int64: the component of each content, joined through group names."""
-    contents, names = content.max() + 1, name.max() + 1
-    joined = components(contents + names, content, contents + name)[:contents]
-    return np.unique(joined, return_inverse=True)[1]
 
 
 def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers:

@@ -36,19 +36,12 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The part of each of N pictures.
+    """The part of each of N pictures."""
 
-    Attributes:
-        parts: (N,) int8, indices into `PARTS`.
-        targets: (N,) int64, the classes.
-        content_hashes: (N,) fixed-width ASCII bytes.
-        names: N names (paths), or None where the pictures have none.
-    """
-
-    parts: NDArray[np.int8]
-    targets: Integers
-    content_hashes: NDArray[np.bytes_]
-    names: tuple[str, ...] | None = None
+    parts: NDArray[np.int8]  # (N,) indices into `PARTS`
+    targets: Integers  # (N,) the classes
+    content_hashes: NDArray[np.bytes_]  # (N,) fixed-width ASCII
+    names: tuple[str, ...] | None = None  # N paths; None where the pictures have none
 
     @cached_property
     def train(self) -> Integers:
@@ -89,14 +82,9 @@ class Split:
 
     @cached_property
     def test_fingerprint(self) -> str:
-        """64 hex digits that name the pictures of the test part, with their classes.
-
-        The division of the other pictures does not matter.
-        """
-        return replace(
-            self,
-            parts=np.where(self.parts == _TEST, self.parts, np.int8(_DROPPED)),
-        ).fingerprint
+        """64 hex digits that name the pictures of the test part alone, with their classes."""
+        parts = np.where(self.parts == _TEST, self.parts, np.int8(_DROPPED))
+        return replace(self, parts=parts).fingerprint
 
     def with_val_training(self) -> Split:
         """Return the split in which the validation pictures train as well; test stays."""
@@ -104,17 +92,13 @@ class Split:
 
     def write(self, path: Path) -> None:
         """Write the manifest: a CSV file with part, target, content hash and path per picture."""
-        names = self.names or ("",) * len(self.parts)
+        names = map(csv_cell, self.names or ("",) * len(self.parts))
         parts = [PARTS[part] for part in self.parts.tolist()]
         hashes = self.content_hashes.astype(str).tolist()
-        shown = map(csv_cell, names)
-        with (
-            replacing(path) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as file,
-        ):
+        with replacing(path) as new, new.open("w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(_COLUMNS)
-            rows.writerows(zip(parts, self.targets.tolist(), hashes, shown, strict=True))
+            rows.writerows(zip(parts, self.targets.tolist(), hashes, names, strict=True))
 
     @classmethod
     def read(cls, path: Path) -> Split:
@@ -132,10 +116,10 @@ class Split:
         if unknown := set(parts) - set(codes):
             raise ValueError(f"{path} has the part {unknown.pop()!r}: it must be one of {PARTS}.")
         return cls(
-            parts=np.array([codes[part] for part in parts], np.int8),
-            targets=np.array(targets, np.int64),
-            content_hashes=np.array(hashes, "S"),
-            names=tuple(map(from_csv_cell, names)) if any(names) else None,
+            np.array([codes[part] for part in parts], np.int8),
+            np.array(targets, np.int64),
+            np.array(hashes, "S"),
+            tuple(map(from_csv_cell, names)) if any(names) else None,
         )
 
 
@@ -165,9 +149,9 @@ def make_split(
     Args:
         targets: (N,) integers, the classes.
         content_hashes: (N,) fixed-width ASCII bytes.
-        seed: the seed of the split; not that of the training.
-        val_fraction: share of the training pictures, in [0, 1); ignored where val is given.
-        test_fraction: share of the training pictures, in [0, 1); ignored where test is given.
+        seed: of the split; not that of the training.
+        val_fraction, test_fraction: shares of the training pictures, in [0, 1); ignored where the
+            part is given.
         given_parts: N times "train", "val" or "test"; None where all are "train".
         groups: N names of groups, or None.
         on_duplicates: what to do with a group that lies in several given parts: "error", or "drop"
@@ -181,7 +165,14 @@ def make_split(
     """
     if on_duplicates not in ("error", "drop"):
         raise ValueError(f"on_duplicates is {on_duplicates!r}: it must be error or drop.")
-    parts = _given_codes(given_parts, len(targets))
+    parts = np.zeros(len(targets), np.int8)
+    if given_parts is not None:
+        found, inverse = np.unique(np.asarray(given_parts), return_inverse=True)
+        if unknown := set(found.tolist()) - set(PARTS[:_DROPPED]):
+            raise ValueError(
+                f"a picture is in the part {min(unknown)!r}: it must be train, val or test."
+            )
+        parts = np.array([PARTS.index(part) for part in found.tolist()], np.int8)[inverse]
     val_fraction = 0.0 if (parts == _VAL).any() else val_fraction
     test_fraction = 0.0 if (parts == _TEST).any() else test_fraction
     if val_fraction < 0 or test_fraction < 0 or val_fraction + test_fraction >= 1:
@@ -189,28 +180,24 @@ def make_split(
             f"val_fraction is {val_fraction:g} and test_fraction {test_fraction:g}: neither may be "
             "below 0 and their sum must be below 1, or nothing is left to train on."
         )
-    found = group_pictures(targets, content_hashes, groups, seed=seed)
-    last = _last_parts(found, parts)
-    astray = parts != last[found.of_sample]
+    grouped = group_pictures(targets, content_hashes, groups, seed=seed)
+    last = _last_parts(grouped, parts)
+    astray = parts != last[grouped.of_sample]
     if astray.any() and on_duplicates == "error":
         raise ValueError(
-            _overlap_message(np.flatnonzero(astray), parts, found, content_hashes, names)
+            _overlap_message(np.flatnonzero(astray), parts, grouped, content_hashes, names)
         )
 
     # Groups that lie in a given val or test part stay there; the others are divided.
     if near is not None:
-        free = (last == _TRAIN)[found.of_sample]
+        free = (last == _TRAIN)[grouped.of_sample]
         near = near[free[near].all(axis=1)]
-        found = group_pictures(targets, content_hashes, groups, seed=seed, near=near)
-        last = _last_parts(found, parts)
-    cut = _cut(found, last == _TRAIN, val_fraction, test_fraction)
-    parts = np.where(astray, np.int8(_DROPPED), np.maximum(last, cut)[found.of_sample])
-    split = Split(
-        parts=parts,
-        targets=np.asarray(targets, np.int64),
-        content_hashes=content_hashes,
-        names=None if names is None else tuple(names),
-    )
+        grouped = group_pictures(targets, content_hashes, groups, seed=seed, near=near)
+        last = _last_parts(grouped, parts)
+    cut = _cut(grouped, last == _TRAIN, val_fraction, test_fraction)
+    parts = np.where(astray, np.int8(_DROPPED), np.maximum(last, cut)[grouped.of_sample])
+    known = None if names is None else tuple(names)
+    split = Split(parts, np.asarray(targets, np.int64), content_hashes, known)
     for part, indices in (("training", split.train), ("validation", split.val)):
         if len(indices) == 0:
             raise ValueError(
@@ -220,16 +207,6 @@ def make_split(
                 "and shots of one subject count as one."
             )
     return split
-
-
-def _given_codes(given_parts: Sequence[str] | None, n: int) -> NDArray[np.int8]:
-    if given_parts is None:
-        return np.zeros(n, np.int8)
-    found, inverse = np.unique(np.asarray(given_parts), return_inverse=True)
-    for part in found.tolist():
-        if part not in PARTS[:_DROPPED]:
-            raise ValueError(f"a picture is in the part {part!r}: it must be train, val or test.")
-    return np.array([PARTS.index(part) for part in found.tolist()], np.int8)[inverse]
 
 
 def _last_parts(groups: Groups, parts: NDArray[np.int8]) -> NDArray[np.int8]:

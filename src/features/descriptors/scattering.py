@@ -54,17 +54,13 @@ class Scattering:
         if size != grey.shape:
             grey = resize(grey, size, anti_aliasing=True)
         cells = [max(1, min(self.grid, side // _SMALLEST_CELL)) for side in size]
-        octaves = _fitting(self.octaves, min(size) / min(cells))
+        # The widest wavelet is about 2^octaves pixels wide.
+        octaves = max(1, min(self.octaves, round(np.log2(min(size) / min(cells)))))
         planes = _planes(grey, octaves, self.orientations)
         down, across = (_windows(side, count) for side, count in zip(size, cells, strict=True))
         amounts = down @ planes @ across.T
         found: Floats = np.log(np.maximum(amounts, 0) + _FLOOR).astype(np.float32)
         return found.ravel()
-
-
-def _fitting(octaves: int, cell: float) -> int:
-    """Return at most so many octaves; the widest wavelet is about 2^octaves pixels wide."""
-    return max(1, min(octaves, round(np.log2(cell))))
 
 
 def _planes(grey: Floats, octaves: int, orientations: int) -> Floats:

@@ -8,8 +8,8 @@ from src.config.checks import input_of, to_plain
 from src.config.features import EmbeddingSettings
 from src.config.models import ModelSettings, ZooSettings
 from src.config.schema import RunSettings
+from src.data.decoding.opening import list_pictures
 from src.data.loading.datamodule import PictureData
-from src.data.sources.listing import list_pictures
 from src.data.splitting.folds import training_seed
 from src.models.weights import native_size
 

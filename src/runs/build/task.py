@@ -64,13 +64,12 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         balanced = settings.loss.class_weights == "balanced"
         weights = balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None
     loss = _made(settings.loss, LossSettings, class_weights=weights)
-    fields = own_fields(settings.augment, Settings)
-    further = {name: fields.pop(name) for name in OPERATIONS if name in fields}
     augment = Augment(
-        **fields,
+        settings.augment,
         further=[
-            import_object(OPERATIONS[name])(**own_fields(group, Settings))
-            for name, group in further.items()
+            import_object(make)(**own_fields(getattr(settings.augment, name), Settings))
+            for name, make in OPERATIONS.items()
+            if hasattr(settings.augment, name)
         ],
         flip_ok=settings.data.mirror_ok,
         num_classes=len(pictures.class_names),

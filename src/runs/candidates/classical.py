@@ -64,7 +64,7 @@ class TrainedClassifier:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        return self.classifier.passport
+        return self.classifier.metadata
 
     @property
     def num_parameters(self) -> int:
@@ -267,7 +267,7 @@ class ClassicalCandidate:
         """Return the metadata; what of the model is a plugin's stands there as import paths."""
         model = self._model
         found = {**model_metadata(self._settings, self._data), "epochs": 0}
-        if networks := [e.passport for e in self._extractors if hasattr(e, "passport")]:
+        if networks := [e.metadata for e in self._extractors if hasattr(e, "metadata")]:
             found["networks"] = networks
         if isinstance(model, HandcraftedSettings) and (made := foreign_descriptors(model)):
             found["descriptors"] = made

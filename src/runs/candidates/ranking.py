@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from src.config.features import EmbeddingSettings
 from src.config.schema import RunSettings
 from src.data.decoding.decode import PictureFormat
-from src.data.decoding.decoded import picture
-from src.data.decoding.picture_store import chosen_size
+from src.data.decoding.picture_store import chosen_size, picture
 from src.data.loading.datamodule import PictureData
 from src.data.randomness import permutation
 from src.features.descriptors.picture import Floats

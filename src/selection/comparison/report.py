@@ -15,8 +15,8 @@ from src.config.checks import from_plain
 from src.config.data import DataSettings
 from src.config.finished import ComparisonSettings
 from src.data.decoding.decode import PictureError, thumbnail
+from src.data.decoding.opening import list_pictures
 from src.data.quality.audit import content_hash
-from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
 from src.data.splitting.splits import Split
 from src.metrics.classification import confusion_matrix, per_class_recall

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -23,30 +24,17 @@ FACTOR = {"trivial": 0.99, "rand": 0.9}
 BITS = {"trivial": 6, "rand": 4}
 
 
-def affine(image: Tensor, *, degrees: float = 0, move: tuple[int, int] = (0, 0)) -> Tensor:
-    moved: Tensor = tv.affine(
-        image.float(),
-        angle=degrees,
-        translate=list(move),
-        scale=1.0,
-        shear=[0.0, 0.0],
-        interpolation=tv.InterpolationMode.BILINEAR,
-    )
+def affine(image: Tensor, **change: Any) -> Tensor:
+    usual = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
+    bilinear = tv.InterpolationMode.BILINEAR
+    moved: Tensor = tv.affine(image.float(), interpolation=bilinear, **(usual | change))
     return moved
 
 
-def sheared(image: Tensor, x: float, y: float) -> Tensor:
+def sheared(image: Tensor, *slopes: float) -> Tensor:
     # torchvision takes angles, and the corner as the centre, where the papers take slopes.
-    slanted: Tensor = tv.affine(
-        image.float(),
-        angle=0.0,
-        translate=[0, 0],
-        scale=1.0,
-        shear=[math.degrees(math.atan(x)), math.degrees(math.atan(y))],
-        interpolation=tv.InterpolationMode.BILINEAR,
-        center=[0, 0],
-    )
-    return slanted
+    angles = [math.degrees(math.atan(slope)) for slope in slopes]
+    return affine(image, shear=angles, center=[0, 0])
 
 
 def references(name: str, level: float, sign: float) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -57,10 +45,10 @@ def references(name: str, level: float, sign: float) -> dict[str, Callable[[Tens
         "identity": lambda image: image,
         "shear_x": lambda image: sheared(image, amount * SHEAR[name], 0.0),
         "shear_y": lambda image: sheared(image, 0.0, amount * SHEAR[name]),
-        "translate_x": lambda image: affine(image, move=(right, 0)),
-        "translate_y": lambda image: affine(image, move=(0, down)),
+        "translate_x": lambda image: affine(image, translate=[right, 0]),
+        "translate_y": lambda image: affine(image, translate=[0, down]),
         # Counter-clockwise, where torchvision's affine turns clockwise.
-        "rotate": lambda image: affine(image, degrees=-amount * DEGREES[name]),
+        "rotate": lambda image: affine(image, angle=-amount * DEGREES[name]),
         "brightness": lambda image: tv.adjust_brightness(image, factor),
         "saturation": lambda image: tv.adjust_saturation(image, factor),
         "contrast": lambda image: tv.adjust_contrast(image, factor),

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.config.checks import ConfigError
-from src.config.compose import compose_settings
-from src.config.schema import RunSettings
 from src.data.decoding.decode import PictureError, PictureFormat, decode_picture
 from src.data.decoding.depth import ScaleBy, chosen_range
-from src.data.loading.datamodule import PictureData
-from src.runs import build
 from src.serving.inputs import as_picture
 from src.serving.predictor import Predictor
-from tests.data.pictures import encoded, opened, write
+from tests.data.pictures import data_of, encoded, opened, png_file, write
 
 SIDE = 16
 
@@ -28,7 +22,8 @@ SIDE = 16
 def eight(values: NDArray[Any], scale: ScaleBy = "own") -> NDArray[np.uint8]:
     """Pixels (H, W), saved in a TIFF file and decoded at their own size."""
     data = encoded(Image.fromarray(values), "TIFF")
-    return decode_picture(data, image_size=values.shape, channels=1, value_range=scale)[0]
+    form = PictureFormat(values.shape, 1, value_range=None if scale == "own" else scale)
+    return decode_picture(data, form, own_range=scale == "own")[0]
 
 
 def noise(seed: int, low: float, high: float, kind: type = np.uint16) -> NDArray[Any]:
@@ -43,13 +38,6 @@ def deep_set(root: Path, low: float, high: float, kind: type = np.uint16, count:
     for number in range(2 * count):
         save(root / "ab"[number % 2] / f"{number:02}.tif", noise(number, low, high, kind))
     return root
-
-
-def data_of(root: Path, *words: str) -> PictureData:
-    cache = f"data.cache_dir={root.parent / 'cache'}"
-    return build.build_data(
-        compose_settings(RunSettings, ["data=folder", f"data.root={root}", cache, *words])
-    )
 
 
 @pytest.mark.parametrize(
@@ -96,9 +84,7 @@ def test_fewer_bits_are_scaled_by_their_own_number() -> None:
     signed = np.arange(-1000, 1001, 8, dtype=np.int16)[:250].reshape(10, 25)
     found = eight(signed.astype(np.int32))
     assert found.min() == 0 and found.max() == 255 and (np.diff(found.ravel()) >= 0).all()
-
-
-def test_values_outside_the_range_are_cut_off() -> None:
+    # What lies outside of a range is cut off.
     values = np.array([[0, 100, 150, 200, 5000]] * 8, np.uint16)
     assert eight(values, (100.0, 200.0))[0].tolist() == [0, 0, 128, 255, 255]
 
@@ -154,6 +140,7 @@ def test_the_scale_is_part_of_the_metadata_and_of_the_settings(tmp_path: Path) -
     form = data.pictures.format
     assert form.value_range is not None
     assert PictureFormat.of(form.plain()) == form
+    assert PictureFormat.of({"image_size": [8, 8], "channels": 1}).value_range == (0, 65535)
     # What is stated counts, so that folds, refits and repeats have the scale of the first run.
     stated = data_of(tmp_path / "deep", "data.value_range=[500,2000]")
     assert stated.pictures.format.value_range == (500, 2000)
@@ -166,36 +153,14 @@ def test_the_scale_is_part_of_the_metadata_and_of_the_settings(tmp_path: Path) -
         data_of(tmp_path / "deep", "data.value_range=[5,5]")
 
 
-def test_metadata_without_a_range_mean_all_16_bits() -> None:
-    metadata = {"image_size": [8, 8], "channels": 1}
-    assert PictureFormat.of(metadata).value_range == (0, 65535)
-
-
-def png_of_16_bit_colours(values: NDArray[np.uint16]) -> bytes:
-    """A PNG file of (H, W, 3) 16-bit pixels, which Pillow cannot write."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
-
-    height, width, _ = values.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
-
-
 def test_colours_of_16_bits_that_use_few_of_them_are_refused(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for kind, most in (("full", 65536), ("few", 4096)):
         for number in range(6):
-            values = generator.integers(0, most, (SIDE, SIDE, 3)).astype(np.uint16)
+            values = generator.integers(0, most, (SIDE, SIDE, 3)).astype(">u2")
+            rows = b"".join(b"\0" + row.tobytes() for row in values)
             path = tmp_path / kind / "ab"[number % 2] / f"{number}.png"
-            write(path, png_of_16_bit_colours(values))
+            write(path, png_file(SIDE, SIDE, 16, 2, rows))
     assert opened(tmp_path / "full", tmp_path / "cache").channels == 3
     with pytest.raises(ConfigError, match="no more than 14 of them"):
         opened(tmp_path / "few", tmp_path / "cache")

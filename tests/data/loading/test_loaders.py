@@ -209,19 +209,8 @@ def test_evaluation_sees_everything_in_order_in_even_batches(n: int, batch_size:
 def test_devices_together_see_what_one_sees(
     world: int, batch_size: int, n: int, training: bool
 ) -> None:
-    shards = [
-        ids_of(
-            BatchOrder(
-                np.arange(n),
-                batch_size=batch_size,
-                training=training,
-                seed=2,
-                rank=rank,
-                world_size=world,
-            )
-        )
-        for rank in range(world)
-    ]
+    options = {"batch_size": batch_size, "training": training, "seed": 2, "world_size": world}
+    shards = [ids_of(BatchOrder(np.arange(n), rank=rank, **options)) for rank in range(world)]
     assert len({len(shard) for shard in shards}) == 1
     together = [joined(parts) for parts in zip(*shards, strict=True)]
     lengths = {len(batch) for shard in shards for batch in shard}
@@ -236,22 +225,15 @@ def test_devices_together_see_what_one_sees(
         assert together == one or batch_size == 1
 
 
-def test_epochs_and_seeds_differ() -> None:
-    def of(seed: int, epoch: int) -> list[list[int]]:
-        return ids_of(BatchOrder(np.arange(50), batch_size=5, training=True, seed=seed), epoch)
-
-    assert of(0, 0) == of(0, 0)
-    assert of(0, 0) != of(0, 1)
-    assert of(0, 0) != of(1, 0)
-
-
-def test_an_epoch_can_be_taken_up_anywhere() -> None:
-    order = BatchOrder(np.arange(50), batch_size=8, training=True, seed=1)
-    assert ids_of(order, 3, 4) == ids_of(order, 3)[4:]
-    assert [step for step, _ in order.batches(3, 4)] == [4, 5]
-
-
-def test_indices_may_change_afterwards() -> None:
+def test_epochs_and_seeds_differ_and_an_epoch_can_be_taken_up_anywhere() -> None:
+    first, other = (
+        BatchOrder(np.arange(50), batch_size=8, training=True, seed=seed) for seed in (0, 1)
+    )
+    assert ids_of(first, 0) == ids_of(first, 0) != ids_of(first, 1)
+    assert ids_of(first, 0) != ids_of(other, 0)
+    assert ids_of(first, 3, 4) == ids_of(first, 3)[4:]
+    assert [step for step, _ in first.batches(3, 4)] == [4, 5]
+    # The indices may change afterwards.
     indices = np.arange(10)
     order = BatchOrder(indices, batch_size=10, training=False)
     indices[:] = 0

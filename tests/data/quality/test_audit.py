@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
@@ -13,12 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.config.checks import ConfigError
 from src.data.quality import audit
 from src.data.quality.audit import Findings, Survey, content_hash, copies, duplicate_groups, survey
 from src.data.sources.folder import load
 from src.data.sources.source import Source
-from src.storage.digests import FILE_STATE
 from tests.data.pictures import age, encoded, pixels, png, tree, write
 
 
@@ -93,6 +90,14 @@ def test_a_file_that_has_just_been_written_is_not_trusted(
     assert looked == ["000.png"]
 
 
+def table_of(folder: Path, rows: tuple[int, ...]) -> Source:
+    """The pictures x/00ROW.png by way of a CSV file of their own."""
+    lines = "".join(f"x/00{row}.png,{'abba'[row]}\n" for row in rows)
+    (folder / "table.csv").write_text("path,label\n" + lines)
+    time.sleep(0.03)  # past the tick of the clock in which the pictures were written
+    return load(folder / "table.csv", folder, False)
+
+
 def exchanged(one: Path, other: Path) -> None:
     """Let two files of equal size change their content, but neither size nor time of change."""
     contents = one.read_bytes(), other.read_bytes()
@@ -123,49 +128,16 @@ def test_checking_content_reads_all_files_and_keeps_what_other_lists_found(
     tmp_path: Path, looked: list[str]
 ) -> None:
     tree(tmp_path, {"x": 3})
-    write(tmp_path / "x" / "damaged.png", b"")
-    names = ("000", "001", "damaged", "002")
-    tables = []
-    for name, rows in (("one", (0, 1, 2)), ("two", (2, 3, 1))):
-        lines = "".join(f"x/{names[row]}.png,{'ab'[row % 2]}\n" for row in rows)
-        (tmp_path / f"{name}.csv").write_text("path,label\n" + lines)
-        tables.append(load(tmp_path / f"{name}.csv", tmp_path, False))
-    time.sleep(0.03)
+    write(tmp_path / "x" / "003.png", b"")
+    tables = [table_of(tmp_path, rows) for rows in ((0, 1, 3), (3, 2, 1))]
     for table in tables:
         survey(table, findings_dir=tmp_path / "f", workers=1)
     looked.clear()
     again = survey(tables[1], findings_dir=tmp_path / "f", workers=1, check_content=True)
-    assert sorted(looked) == ["001.png", "002.png", "damaged.png"] and again.reasons.keys() == {0}
+    assert sorted(looked) == ["001.png", "002.png", "003.png"] and again.reasons.keys() == {0}
     looked.clear()
     assert survey(tables[0], findings_dir=tmp_path / "f", workers=1).reasons.keys() == {2}
     assert looked == []
-
-
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-def test_what_the_machine_lacks_is_no_fault_of_a_picture(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = tree(tmp_path / "root", {"a": 1, "b": 1})
-    first = root / "a" / "000.png"
-
-    def refuse(file: str, times_ns: tuple[int, int]) -> object:
-        raise OSError(number, os.strerror(number), file)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(audit, "_look_at", refuse)
-        with pytest.raises(ConfigError, match=r"while .* pictures in .*/root were") as caught:
-            surveyed(root)
-    assert str(first) not in str(caught.value)
-    assert surveyed(root).reasons == {}
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may read everything")
-def test_a_file_that_may_not_be_read_is_tried_again(tmp_path: Path) -> None:
-    root = tree(tmp_path / "root", {"a": 1, "b": 1})
-    (root / "a" / "000.png").chmod(0)
-    assert surveyed(root).reasons == {0: "cannot be opened: Permission denied"}
-    (root / "a" / "000.png").chmod(0o600)
-    assert surveyed(root).reasons == {}
 
 
 def test_a_file_that_vanishes_is_named_and_tried_again(tmp_path: Path) -> None:
@@ -181,17 +153,10 @@ def test_a_file_that_vanishes_is_named_and_tried_again(tmp_path: Path) -> None:
 
 def test_lists_that_share_a_folder_share_what_was_found(tmp_path: Path, looked: list[str]) -> None:
     tree(tmp_path, {"x": 4})
-    for name, rows in (("one", (0, 1)), ("two", (2, 3)), ("both", (3, 0, 1, 2))):
-        lines = "".join(f"x/00{row}.png,{'ab'[row % 2]}\n" for row in rows)
-        (tmp_path / f"{name}.csv").write_text("path,label\n" + lines)
-    time.sleep(0.03)
-    tables = {
-        name: load(tmp_path / f"{name}.csv", tmp_path, False) for name in ("one", "two", "both")
-    }
-    for name in ("one", "two"):
-        survey(tables[name], findings_dir=tmp_path / "f", workers=1)
+    for rows in ((0, 1), (2, 3)):
+        survey(table_of(tmp_path, rows), findings_dir=tmp_path / "f", workers=1)
     assert len(looked) == 4
-    found = survey(tables["both"], findings_dir=tmp_path / "f", workers=1)
+    found = survey(table_of(tmp_path, (3, 0, 1, 2)), findings_dir=tmp_path / "f", workers=1)
     assert len(looked) == 4
     expected = [content_hash(png(row)) for row in (3, 0, 1, 2)]
     assert found.hashes.tolist() == expected
@@ -202,6 +167,7 @@ def test_damaged_findings_are_found_anew(data: bytes, tmp_path: Path, looked: li
     root = tree(tmp_path / "root", {"a": 1, "b": 1})
     first = surveyed(root)
     (file,) = (tmp_path / "findings").glob("*.npz")
+    assert Findings.load(file) is not None and Findings.load(tmp_path / "missing.npz") is None
     whole = file.read_bytes()
     for content in (data, whole[:-40], whole[:200]):
         file.write_bytes(content)
@@ -215,12 +181,6 @@ def test_findings_are_kept_apart_by_place_but_agree_on_content(tmp_path: Path) -
     shutil.copytree(root, tmp_path / "copy")
     assert (surveyed(root).hashes == surveyed(tmp_path / "copy").hashes).all()
     assert len(list((tmp_path / "findings").glob("*.npz"))) == 2
-
-
-def test_an_empty_record_knows_nothing(tmp_path: Path) -> None:
-    assert Findings.load(tmp_path / "missing.npz") is None
-    findings = Findings().of(("a", "b"), np.zeros((2, len(FILE_STATE)), np.int64))
-    assert findings.unknown().tolist() == [0, 1]
 
 
 def test_arrays_are_surveyed_row_by_row(tmp_path: Path) -> None:

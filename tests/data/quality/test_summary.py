@@ -7,16 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.config.compose import compose_settings
-from src.config.schema import RunSettings
-from src.runs import build
-from tests.data.pictures import encoded, tree, write
+from tests.data.pictures import data_of, encoded, tree, write
 
 
 def summary(root: Path, *words: str) -> tuple[str, ...]:
-    cache = f"data.cache_dir={root.parent / 'cache'}"
-    settings = compose_settings(RunSettings, ["data=folder", f"data.root={root}", cache, *words])
-    return build.build_data(settings).summary
+    return data_of(root, *words).summary
 
 
 def test_three_lines_say_parts_classes_and_format(tmp_path: Path) -> None:

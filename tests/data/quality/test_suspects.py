@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +8,17 @@ import pytest
 from PIL import Image
 
 from src.config.checks import ConfigError
-from src.config.compose import compose_settings
-from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.data.quality import suspects as module
 from src.data.sources.folder import load
 from src.data.sources.source import Source
-from tests.data.pictures import encoded, write
+from tests.data.pictures import encoded, settings_of, write
 from tests.data.quality.test_near_duplicates import photos, saved_anew
 
 
 def gathered(source: Source, cache: Path, **options: Any) -> PictureData:
-    settings = compose_settings(RunSettings, ["data=folder", "data.root=."]).data
-    settings = replace(
-        settings,
-        cache_dir=str(cache),
-        val_fraction=0.25,
-        test_fraction=0.25,
-        on_duplicates="error",
-        num_workers=2,
-        **options,
-    )
+    fractions = {"val_fraction": 0.25, "test_fraction": 0.25}
+    settings = settings_of(cache, **fractions, on_duplicates="error", **options)
     return PictureData.open(source, settings, native_side=None, batch_size=16, seed=0)
 
 

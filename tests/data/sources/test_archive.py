@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import shutil
 import tarfile
 import tracemalloc
@@ -13,14 +12,11 @@ from pathlib import Path
 import pytest
 
 from src.config.checks import ConfigError
-from src.config.compose import compose_settings
-from src.config.data import DataSettings
-from src.config.schema import RunSettings
+from src.data.decoding.opening import list_pictures
 from src.data.sources import archive as module
 from src.data.sources.archive import ARCHIVE_ENDINGS, extract_archive
 from src.data.sources.folder import load
-from src.data.sources.listing import list_pictures
-from tests.data.pictures import png, tree, write
+from tests.data.pictures import settings_of, tree, write
 from tests.data.quality.test_audit import exchanged
 
 REPOSITORY = Path(__file__).parents[3]
@@ -64,6 +60,7 @@ def test_archives_hold_what_folders_do(ending: str, tmp_path: Path) -> None:
     around = tmp_path / "packed"
     tree(around / "my pets", {"train/cat": 2, "train/dog": 1, "test/cat": 1, "test/dog": 1})
     write(around / "__MACOSX" / "my pets" / "._x.png", b"resource fork")
+    write(around / "my pets" / "train" / "cat" / "nested.zip", b"PK")
     archive = pack(around, tmp_path / f"pets{ending}").rename(tmp_path / f"Pets{ending.upper()}")
     source = load(archive, tmp_path / "cache", False)
     plain = load(around / "my pets", tmp_path / "cache", False)
@@ -116,11 +113,7 @@ def test_paths_that_lead_out_are_refused(name: str, kind: str, tmp_path: Path) -
             opened.writestr(name, b"abc")
     with pytest.raises(ConfigError, match="leads out of the archive"):
         extract_archive(archive, tmp_path / "deep" / "cache")
-    assert not any("escaped" in name or name == "a.png" for name in all_files(tmp_path))
-
-
-def all_files(folder: Path) -> list[str]:
-    return [file for _, _, files in os.walk(folder) for file in files]
+    assert not [name for name in files_below(tmp_path) if "escaped" in name or "a.png" in name]
 
 
 @pytest.mark.parametrize(
@@ -240,14 +233,6 @@ def test_no_part_of_a_damaged_archive_is_taken_for_the_whole(
     }
 
 
-def test_other_contents_than_pictures_do_no_harm(tmp_path: Path) -> None:
-    folder = tree(tmp_path / "x", {"cat": 1, "dog": 1})
-    write(folder / "nested.zip", b"PK")
-    write(folder / "cat" / "a.png.txt", png(0))
-    source = load(pack(folder, tmp_path / "x.zip"), tmp_path / "cache", False)
-    assert len(source) == 2
-
-
 def long_header(kind: bytes, size: int) -> bytes:
     """A tar file, compressed, whose first member has `size` bytes of name or of pax records."""
     info = tarfile.TarInfo("././@LongLink")
@@ -349,10 +334,5 @@ def test_an_archive_is_told_by_its_content(tmp_path: Path, monkeypatch: pytest.M
     assert extract_archive(moved, cache) == second
     exchanged(moved, other)
     assert extract_archive(moved, cache) == second
-    settings = _settings(moved, tmp_path / "cache")
+    settings = settings_of(tmp_path / "cache", root=str(moved), check_content=True)
     assert list_pictures(settings).root == first
-
-
-def _settings(root: Path, cache: Path) -> DataSettings:
-    words = [f"data.root={root}", f"data.cache_dir={cache}", "data.check_content=true"]
-    return compose_settings(RunSettings, ["data=folder", *words]).data

@@ -37,8 +37,10 @@ def test_a_folder_means_the_pictures_below_it_in_order(folder: Path) -> None:
     assert names(found, folder) == ["a.JPG", "b.jpg", "cat/e.jpg", "more/c.png", "more/deep/d.webp"]
 
 
-def test_a_file_means_itself_whatever_its_ending(folder: Path) -> None:
-    assert find_pictures(str(folder / "notes.txt")).pictures == [str(folder / "notes.txt")]
+def test_a_file_means_itself_whatever_its_ending_or_name(folder: Path) -> None:
+    (folder / "[ab].jpg").touch()
+    for name in ("notes.txt", "[ab].jpg"):
+        assert find_pictures(str(folder / name)).pictures == [str(folder / name)]
 
 
 @pytest.mark.parametrize(
@@ -61,11 +63,6 @@ def test_a_pattern_means_the_pictures_that_it_matches(
     if pattern == "**":  # which also meets what a folder's listing leaves out
         found.pictures = [path for path in found.pictures if "__MACOSX" not in path]
     assert names(found, plain) == expected
-
-
-def test_what_exists_is_no_pattern(folder: Path) -> None:
-    (folder / "[ab].jpg").touch()
-    assert find_pictures(str(folder / "[ab].jpg")).pictures == [str(folder / "[ab].jpg")]
 
 
 def test_nothing_to_be_found_is_said_as_it_is(folder: Path) -> None:

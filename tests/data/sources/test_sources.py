@@ -107,6 +107,8 @@ def test_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
     np.testing.assert_allclose(source.arrays[:, 0] / 255 * 16, bunch.images, atol=0.04)
     assert source.arrays.max() == 255
     assert source.class_names == tuple("0123456789")
+    with pytest.raises(ConfigError, match="say data=folder"):
+        digits.load(tmp_path, tmp_path, False)
 
 
 def test_digits_do_without_importing_scikit_learn() -> None:
@@ -114,19 +116,8 @@ def test_digits_do_without_importing_scikit_learn() -> None:
         "import sys; from src.data.sources.digits import load; load(None, None, False); "
         "print([m for m in ('sklearn', 'torch', 'torchvision') if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=CONF.parents[1],
-    )
-    assert done.stdout.strip() == "[]"
-
-
-def test_digits_have_no_root(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="say data=folder"):
-        digits.load(tmp_path, tmp_path, False)
+    said = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=CONF.parents[1])
+    assert said.strip() == "[]"
 
 
 # ---- idx files: MNIST and Fashion-MNIST

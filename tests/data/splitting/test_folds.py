@@ -91,24 +91,6 @@ def test_groups_stay_whole_and_none_would_be_better_elsewhere(
             assert without.any() or ((found / totals) ** 2).sum() > squares - 1e-9
 
 
-def test_what_dealing_left_uneven_is_moved() -> None:
-    """Dealt by size, the five of class 1 lie with the most of class 1; they change places."""
-    targets = np.array([0, 0, 1, 0, 1, 1, 1, 1, 1, 1, 0, 1, 0])
-    groups = np.array([0, 0, 1, 1, 2, 2, 2, 2, 2, 3, 3, 4, 4])
-    folds = folds_of(split_of(targets), 2, groups=[f"g{g}" for g in groups.tolist()])
-    assert sorted(counts(folds, targets, 2).tolist()) == [[2, 5], [3, 3]]
-
-
-def test_no_move_takes_a_folds_last_pictures_of_a_class() -> None:
-    """More even would be group d beside the large one, which has all else of class 0."""
-    large = [0] * 32
-    large[11], large[28] = 1, 2
-    targets = np.array([2, 2, 1, *large, 2, 0, 0, 1])
-    groups = [*"aab", *"c" * 32, *"ddde"]
-    folds = folds_of(split_of(targets), 2, groups=groups)
-    assert (counts(folds, targets, 2) > 0).all()
-
-
 def test_of_many_groupings_ours_is_the_more_even_on_average() -> None:
     rng, ours, theirs = np.random.default_rng(0), [], []
     for seed in range(40):

@@ -31,24 +31,22 @@ def split_of(targets: NDArray[np.int64], hashes: NDArray[np.bytes_], **options: 
 @st.composite
 def listings(draw: st.DrawFn) -> dict[str, object]:
     """Pictures with copies, conflicting labels and maybe groups, in any order."""
-    n = draw(st.integers(20, 80))
+    n, names = draw(st.integers(20, 80)), st.sampled_from([f"g{i}" for i in range(30)])
     contents = draw(st.lists(st.integers(0, n), min_size=n, max_size=n))
     return {
         "targets": np.array(draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))),
-        "hashes": digests(list(contents)),
-        "groups": draw(
-            st.none()
-            | st.lists(st.sampled_from([f"g{i}" for i in range(30)]), min_size=n, max_size=n)
-        ),
+        "content_hashes": digests(list(contents)),
+        "groups": draw(st.none() | st.lists(names, min_size=n, max_size=n)),
         "seed": draw(st.integers(0, 2**31 - 1)),
         "order": np.array(draw(st.permutations(range(n)))),
     }
 
 
-def try_split(**arguments: object) -> Split | None:
+def try_split(listing: dict[str, object], **options: object) -> Split | None:
     """The split, or None where the listing is one lump that cannot be divided."""
+    fractions = {"val_fraction": 0.2, "test_fraction": 0.15}
     try:
-        return make_split(**arguments)  # type: ignore[arg-type]
+        return make_split(**{**fractions, **listing, **options})  # type: ignore[arg-type]
     except ValueError as error:
         if "part would be empty" not in str(error):
             raise
@@ -58,9 +56,8 @@ def try_split(**arguments: object) -> Split | None:
 @settings(deadline=None, max_examples=60)
 @given(listings())
 def test_parts_are_disjoint_complete_and_tear_nothing_apart(listing: dict[str, object]) -> None:
-    hashes, groups, order = listing["hashes"], listing["groups"], listing["order"]
-    options = {"seed": listing["seed"], "val_fraction": 0.2, "test_fraction": 0.15}
-    split = try_split(targets=listing["targets"], content_hashes=hashes, groups=groups, **options)
+    hashes, groups, order = listing["content_hashes"], listing["groups"], listing.pop("order")
+    split = try_split(listing)
     if split is None:
         return
     everything = np.concatenate([split.train, split.val, split.test])
@@ -70,12 +67,9 @@ def test_parts_are_disjoint_complete_and_tear_nothing_apart(listing: dict[str, o
         inside = [set(column[part].tolist()) for part in (split.train, split.val, split.test)]
         assert not (inside[0] & inside[1] or inside[0] & inside[2] or inside[1] & inside[2])
 
-    shuffled = try_split(
-        targets=listing["targets"][order],
-        content_hashes=hashes[order],
-        groups=None if groups is None else [groups[i] for i in order],
-        **options,
-    )
+    mixed = {"targets": listing["targets"][order], "content_hashes": hashes[order]}
+    mixed["groups"] = None if groups is None else [groups[i] for i in order]
+    shuffled = try_split(listing | mixed)
     assert shuffled is not None
     assert np.array_equal(shuffled.parts, split.parts[order])
     assert shuffled.fingerprint == split.fingerprint
@@ -93,9 +87,8 @@ def test_every_class_is_dealt_by_its_fractions(
     counts: list[int], val: float, test: float, seed: int
 ) -> None:
     targets, hashes = distinct(counts)
-    split = try_split(
-        targets=targets, content_hashes=hashes, seed=seed, val_fraction=val, test_fraction=test
-    )
+    fractions = {"val_fraction": val, "test_fraction": test}
+    split = try_split({"targets": targets, "content_hashes": hashes, "seed": seed}, **fractions)
     if split is None:
         assert max(counts) < 10
         return
@@ -171,21 +164,13 @@ def test_a_group_of_two_classes_is_dealt_with_the_rarer_one() -> None:
         assert sorted(split.parts[40:].tolist()) == [0, 1, 2]
 
 
-def test_given_parts_stay() -> None:
-    targets, hashes = distinct([60])
-    given_parts = ["train"] * 40 + ["val"] * 10 + ["test"] * 10
-    split = split_of(targets, hashes, given_parts=given_parts)
-    assert split.train.tolist() == list(range(40))
-    assert split.val.tolist() == list(range(40, 50))
-    assert split.test.tolist() == list(range(50, 60))
-
-
 @pytest.mark.parametrize(
     ("given_parts", "sizes"),
     [
         (["train"] * 100, (60, 20, 20)),
         (["train"] * 80 + ["test"] * 20, (64, 16, 20)),
         (["train"] * 80 + ["val"] * 20, (64, 20, 16)),
+        (["train"] * 70 + ["val"] * 20 + ["test"] * 10, (70, 20, 10)),
     ],
 )
 def test_what_is_not_given_is_cut_from_train(
@@ -201,11 +186,8 @@ def test_what_is_not_given_is_cut_from_train(
 def test_given_parts_that_overlap_are_refused_with_names() -> None:
     contents = [*range(30), 3, 4, 40]
     names = [f"train/{i}.png" for i in range(30)] + ["test/x.png", "test/y.png", "test/z.png"]
-    arguments = {
-        "given_parts": ["train"] * 30 + ["test"] * 3,
-        "names": names,
-        "test_fraction": 0.0,
-    }
+    parts = ["train"] * 30 + ["test"] * 3
+    arguments = {"given_parts": parts, "names": names, "test_fraction": 0.0}
     with pytest.raises(ValueError, match="overlap") as caught:
         split_of(np.zeros(33, np.int64), digests(contents), **arguments)
     lines = str(caught.value).splitlines()[1:]
@@ -217,9 +199,7 @@ def test_given_parts_that_overlap_are_refused_with_names() -> None:
     split = split_of(np.zeros(33, np.int64), digests(contents), on_duplicates="drop", **arguments)
     assert split.dropped.tolist() == [3, 4]
     assert split.test.tolist() == [30, 31, 32]
-
-
-def test_of_three_copies_the_one_in_test_stays() -> None:
+    # Of three copies the one in test stays.
     contents = [*range(20), 0, 1, 0, 22]
     given_parts = ["train"] * 20 + ["val"] * 2 + ["test"] * 2
     split = split_of(
@@ -263,6 +243,8 @@ def test_the_fingerprint_names_contents_classes_and_parts() -> None:
     targets, hashes = distinct([30, 30])
     split = split_of(targets, hashes, names=[f"a/{i}" for i in range(60)])
     assert split.fingerprint == split_of(targets, hashes).fingerprint
+    nothing = np.zeros((0, 2), np.int64)
+    assert split.fingerprint == split_of(targets, hashes, near=nothing).fingerprint
     assert split.fingerprint != split_of(targets, hashes, seed=1).fingerprint
     assert split.fingerprint != split_of(1 - targets, hashes).fingerprint
     assert split.fingerprint != split_of(targets, digests(list(range(1, 61)))).fingerprint
@@ -284,7 +266,9 @@ def test_a_dropped_copy_is_not_in_the_fingerprint() -> None:
 
 def test_the_manifest_can_be_read_by_people_and_back(tmp_path: Path) -> None:
     targets, hashes = distinct([10, 10])
-    names = ['with, comma "and quotes".png', "图片 = [1].png", *(f"{i}.png" for i in range(18))]
+    odd = ['with, comma "and quotes".png', "图片 = [1].png"]
+    formulas = ["=1+1/a.png", "'-x/b.png"]
+    names = [*odd, *(f"{i}.png" for i in range(16)), *formulas]
     split = split_of(targets, hashes, names=names)
     path = tmp_path / "split.csv"
     split.write(path)
@@ -296,12 +280,9 @@ def test_the_manifest_can_be_read_by_people_and_back(tmp_path: Path) -> None:
     assert np.array_equal(read.targets, split.targets)
     assert read.names == split.names
     assert read.fingerprint == split.fingerprint
-
-
-def test_a_manifest_without_names(tmp_path: Path) -> None:
-    split = split_of(*distinct([10]))
-    split.write(tmp_path / "split.csv")
-    assert Split.read(tmp_path / "split.csv").names is None
+    assert [line.rsplit(",", 1)[1] for line in lines[-2:]] == ["'=1+1/a.png", "''-x/b.png"]
+    split_of(targets, hashes).write(path)
+    assert Split.read(path).names is None
 
 
 @pytest.mark.parametrize(
@@ -327,24 +308,10 @@ def test_a_million_pictures_in_groups_of_three() -> None:
 def test_near_pairs_are_not_torn_apart(
     listing: dict[str, object], pairs: list[tuple[int, int]]
 ) -> None:
-    split = try_split(
-        targets=listing["targets"],
-        content_hashes=listing["hashes"],
-        groups=listing["groups"],
-        seed=listing["seed"],
-        val_fraction=0.2,
-        test_fraction=0.15,
-        near=np.array(pairs, np.int64).reshape(-1, 2),
-    )
+    del listing["order"]
+    split = try_split(listing, near=np.array(pairs, np.int64).reshape(-1, 2))
     if split is not None:
         assert all(split.parts[one] == split.parts[other] for one, other in pairs)
-
-
-def test_without_near_pairs_the_split_is_what_it_was() -> None:
-    targets, hashes = distinct([30, 20])
-    nothing = np.zeros((0, 2), np.int64)
-    split = split_of(targets, hashes, near=nothing)
-    assert split.fingerprint == split_of(targets, hashes).fingerprint
 
 
 def test_near_pairs_do_not_move_given_parts() -> None:
@@ -372,15 +339,3 @@ def test_the_test_part_keeps_its_name_whatever_becomes_of_the_others() -> None:
     # Another label of the same picture makes it another test.
     relabelled = dataclasses.replace(split, targets=1 - split.targets)
     assert relabelled.test_fingerprint != split.test_fingerprint
-
-
-def test_a_manifest_keeps_names_that_look_like_formulas(tmp_path: Path) -> None:
-    names = ["=1+1/a.png", "'-x/b.png", "cat/c.png"]
-    hashes = np.array([f"{index:064x}" for index in range(3)], "S64")
-    split = make_split(
-        np.array([0, 0, 0]), hashes, seed=0, val_fraction=0.3, test_fraction=0.0, names=names
-    )
-    split.write(tmp_path / "split.csv")
-    lines = (tmp_path / "split.csv").read_text().splitlines()[1:]
-    assert [line.rsplit(",", 1)[1] for line in lines] == ["'=1+1/a.png", "''-x/b.png", "cat/c.png"]
-    assert Split.read(tmp_path / "split.csv").names == tuple(names)

@@ -57,13 +57,6 @@ def test_the_second_order_is_the_same_of_the_first() -> None:
     np.testing.assert_allclose(found, around_cells(waves), atol=1e-3)
 
 
-@pytest.mark.parametrize("octaves", [1, 2])
-@pytest.mark.parametrize("orientations", [2, 3, 8])
-def test_there_are_as_many_planes_as_paths(octaves: int, orientations: int) -> None:
-    paths = 1 + octaves * orientations + (octaves * (octaves - 1) // 2) * orientations**2
-    assert described(noise(), octaves, orientations).shape == (paths, 7, 7)
-
-
 def test_a_plain_picture_has_its_brightness_and_no_waves() -> None:
     found = np.exp(described(np.full((28, 28), 0.6, np.float32))) - FLOOR
     np.testing.assert_allclose(found[0], 0.6, atol=1e-5)
@@ -78,13 +71,6 @@ def test_a_mirrored_picture_has_mirrored_cells_and_directions() -> None:
     second = 9 + (4 * turned[:, None] + turned).ravel()
     expected = described(noise())[np.concatenate([[0], first, second])][:, :, ::-1]
     np.testing.assert_allclose(mirrored, expected, atol=1e-4)
-
-
-def test_a_picture_on_its_side_has_cells_and_directions_on_their_side() -> None:
-    turned = np.array([2, 1, 0, 3])
-    found = described(noise().T.copy())[1:5]
-    expected = described(noise())[1 + turned].transpose(0, 2, 1)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(("wavelength", "octave"), [(8 / 3, 0), (16 / 3, 1)])

@@ -1,0 +1,341 @@
+"""From the settings of a data set to its pictures: listed, checked, and decoded once.
+
+The decoded pictures are an entry of the cache that is mapped into memory. It is named after the
+content of the pictures and the format that they are decoded to, so it is found from wherever the
+pictures lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.config.checks import ConfigError, own_fields
+from src.config.data import DataSettings
+from src.data.decoding.decode import PictureError, PictureFormat, decode_picture
+from src.data.decoding.depth import ValueRange, chosen_range, unused_depth
+from src.data.decoding.picture_store import PictureStore, chosen_size, content, picture
+from src.data.quality.audit import Survey, copies, survey
+from src.data.sources.source import Problem, Source
+from src.machine.imports import import_object
+from src.machine.parallel import available_cores, in_order
+from src.storage.cache import Entry, cache_folder, cached, check_again, key_of, shortage
+
+__all__ = ["list_pictures", "open_pictures"]
+
+_log = logging.getLogger(__name__)
+
+# Part of every key: to be raised when the same file would decode to other pixels.
+_VERSION = 3
+_FILE = "images.bin"
+_BLOCK_BYTES = 4 << 20
+_PROGRESS_SECONDS = 10.0
+_NAMED = 20
+_GREY_SIDE = 64
+_GREY_SAMPLE = 64
+# Differences between red, green and blue that the compression of a grey photo leaves.
+_GREY_TOLERANCE = 8
+
+
+class _ContentChanged(ConfigError):
+    """A file was changed after the audit; another audit helps, unless the changes go on."""
+
+
+def list_pictures(data: DataSettings) -> Source:
+    """Return the labelled pictures of a data set; nothing is decoded.
+
+    Raises:
+        ConfigError: they are not there, or not what they should be.
+    """
+    load = import_object(data._target_)
+    root = None if data.root is None else Path(data.root).absolute()
+    cache = cache_folder(data.cache_dir).absolute()
+    if data.check_content and root is not None and root.is_file():
+        from src.data.sources.archive import forget_archive
+
+        forget_archive(root, cache / "archives")
+    source: Source = load(root, cache, data.download, **own_fields(data, DataSettings))
+    if not hasattr(source, "class_names"):
+        raise ConfigError(f"data: {data._target_} returned {type(source).__name__}, no Source.")
+    return source
+
+
+def open_pictures(
+    source: Source,
+    settings: DataSettings,
+    *,
+    native_side: int | None = None,
+    form: PictureFormat | None = None,
+) -> PictureStore:
+    """Check, decode and label the pictures of a source, now or from what is in the cache.
+
+    Args:
+        source: what to open.
+        settings: the format, as far as they state it, and all else.
+        native_side: as of `chosen_size`.
+        form: the format; None for what the settings state and, where they state nothing, what
+            suits the pictures: grey if a sample of them shows no colour, and the range of values
+            that `chosen_range` makes of the train part where parts are given, else of all.
+
+    Raises:
+        ConfigError: pictures cannot be used (and are not to be skipped), fewer than two classes
+            are left, or the cache cannot be written.
+    """
+    opened = partial(_opened, source, settings, native_side, form)
+    try:
+        return opened(check_content=settings.check_content)
+    except (OSError, MemoryError) as error:
+        if (short := shortage(error, f"the pictures of {source.name} were read")) is not None:
+            raise short from error
+        raise
+    except _ContentChanged as error:
+        # What was found earlier is not true any more, though `stat` shows no change.
+        _log.info("%s Looking at all pictures again.", error)
+        return opened(check_content=True)
+
+
+def _opened(
+    source: Source,
+    settings: DataSettings,
+    native_side: int | None,
+    form: PictureFormat | None,
+    *,
+    check_content: bool,
+) -> PictureStore:
+    cache_dir = cache_folder(settings.cache_dir).absolute()
+    workers = settings.num_workers or available_cores()
+    found = survey(
+        source, findings_dir=cache_dir / "findings", workers=workers, check_content=check_content
+    )
+    if check_content:
+        check_again()
+    if len(found.reasons) == len(source):
+        raise _bad_pictures(source, found.reasons)
+    form = form or _chosen_format(source, found, settings, native_side)
+    if source.arrays is not None and source.arrays.shape[1:] == (form.channels, *form.image_size):
+        # Already the array that is wanted, and no faster to be had from the disk.
+        flat = np.flatnonzero(np.ptp(source.arrays.reshape(len(source), -1), axis=1) == 0)
+        images = source.arrays.view()
+        images.flags.writeable = False
+        return _store(source, found, images, form, flat.tolist(), from_cache=False)
+    usable = len(source) - len(found.reasons)
+    row_bytes = form.channels * form.image_size[0] * form.image_size[1]
+    stored = usable * row_bytes <= int(settings.cache_limit_gb * 1e9)
+    entry = _decoded(source, found, form, stored, cache_dir / "pictures", workers)
+    found = replace(found, reasons=found.reasons | dict(entry.values["reasons"]))
+    if found.reasons and (settings.on_bad_image == "error" or len(found.reasons) == len(source)):
+        raise _bad_pictures(source, found.reasons)
+    mapped = None
+    if stored:
+        shape = tuple(entry.values["shape"])
+        mapped = np.memmap(entry.folder / _FILE, np.uint8, mode="r", shape=shape)
+    return _store(source, found, mapped, form, entry.values["flat"], from_cache=not entry.built)
+
+
+def _chosen_format(
+    source: Source, found: Survey, settings: DataSettings, native_side: int | None
+) -> PictureFormat:
+    sizes = np.delete(found.sizes, sorted(found.reasons), axis=0)
+    values: ValueRange | None
+    if settings.value_range is None:
+        values = _found_range(source, found)
+    else:
+        values = settings.value_range[0], settings.value_range[1]
+    return PictureFormat(
+        chosen_size(sizes, settings.image_size, native_side),
+        settings.channels or _chosen_channels(source, found, values),
+        settings.fit,
+        values,
+    )
+
+
+def _decoded(
+    source: Source, found: Survey, form: PictureFormat, stored: bool, folder: Path, workers: int
+) -> Entry:
+    """Return the decoded pictures of a source; several processes decode them once.
+
+    Its values are the shape of the array, index -> why a picture cannot be used, and the indices of
+    those of a single colour. Unless pixels are `stored`, all are decoded once to find these.
+    """
+    return cached(
+        folder / key_of([_VERSION, form.identity(), len(source)], found.hashes.tobytes()),
+        lambda unfinished: _decode_all(source, found, form, stored, unfinished, workers),
+        what="the decoded pictures",
+        usable=lambda entry: bool(entry.values["stored"]) or not stored,
+    )
+
+
+class _Block(NamedTuple):
+    """Some pictures decoded one after another; indices are those of the source."""
+
+    images: NDArray[np.uint8]
+    reasons: list[tuple[int, str]]
+    flat: list[int]
+
+
+def _decode_all(
+    source: Source, found: Survey, form: PictureFormat, stored: bool, target: Path, workers: int
+) -> dict[str, Any]:
+    """Decode block by block into `target`. Written, not mapped: a full disk is then an error."""
+    indices = [index for index in range(len(source)) if index not in found.reasons]
+    row_shape = (form.channels, *form.image_size)
+    row_bytes = int(np.prod(row_shape))
+    per_block = max(1, min(256, _BLOCK_BYTES // row_bytes))
+    blocks = [indices[at : at + per_block] for at in range(0, len(indices), per_block)]
+    room = shutil.disk_usage(target).free
+    if stored and len(indices) * row_bytes > room:
+        raise ConfigError(
+            f"the decoded pictures take {len(indices) * row_bytes / 1e9:.1f} GB, and "
+            f"{target.parent} has {room / 1e9:.1f} GB free: make room, name another folder with "
+            "data.cache_dir, or lower data.cache_limit_gb to have them decoded whenever they are "
+            "read."
+        )
+    doing, size = "decoding" if stored else "checking", "x".join(map(str, form.image_size))
+    _log.info("%s %d pictures at %s once, with %d threads", doing, len(indices), size, workers)
+    reasons: list[tuple[int, str]] = []
+    flat: list[int] = []
+    count = 0
+    logged = time.monotonic()
+    with (target / _FILE).open("wb") as stream:
+        for block in in_order(partial(_decode_block, source, found, form), blocks, workers):
+            reasons += block.reasons
+            flat += block.flat
+            count += len(block.images)
+            if stored:
+                stream.write(block.images.data)
+            if time.monotonic() - logged > _PROGRESS_SECONDS:
+                logged = time.monotonic()
+                _log.info("%d of %d pictures", count + len(reasons), len(indices))
+    return {"stored": stored, "shape": [count, *row_shape], "reasons": reasons, "flat": flat}
+
+
+def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: list[int]) -> _Block:
+    images = np.empty((len(indices), form.channels, *form.image_size), np.uint8)
+    block = _Block(images, [], [])
+    count = 0
+    for index in indices:
+        try:
+            data = content(source, index, bytes(found.hashes[index]))
+        except PictureError as error:
+            # Pixels of anything else than what the key names, or a reason that holds for a moment
+            # only, would stay in the cache under that key.
+            raise _ContentChanged(
+                f"{source.sample_name(index)} {error}: let whatever writes it end, and run again."
+            ) from error
+        try:
+            image = decode_picture(data, form)
+        except PictureError as error:
+            block.reasons.append((index, str(error)))
+            continue
+        if image.min() == image.max():
+            block.flat.append(index)
+        images[count] = image
+        count += 1
+    return block._replace(images=images[:count])
+
+
+def _store(
+    source: Source,
+    found: Survey,
+    images: NDArray[np.uint8] | None,
+    form: PictureFormat,
+    flat: Sequence[int],
+    *,
+    from_cache: bool,
+) -> PictureStore:
+    """Return the store of the pictures that can be used."""
+    bad = found.reasons
+    problems = [*source.problems]
+    problems += [Problem(source.sample_name(i), f"{bad[i]}; left out") for i in sorted(bad)]
+    problems += [Problem(source.sample_name(i), "is of a single colour") for i in flat]
+    kept = np.array([i for i in range(len(source)) if i not in bad], np.int64)
+    usable = source.only(kept)
+    for label in sorted(set(source.class_names) - set(usable.class_names)):
+        problems.append(Problem(label, "is a class of which no picture is left"))
+    if len(usable.class_names) < 2:
+        raise ConfigError(f"{source.name}: {usable.class_names[0]} is the only class left.")
+    hashes = found.hashes[kept]
+    names = [source.sample_name(i) for i in kept]
+    problems += copies(hashes, usable.targets, names, usable.class_names)
+    order = np.lexsort((usable.targets, hashes))
+    fingerprint = hashlib.blake2b(json.dumps(usable.class_names).encode(), digest_size=16)
+    fingerprint.update(hashes[order].tobytes())
+    fingerprint.update(usable.targets[order].astype("<i8").tobytes())
+    return PictureStore(
+        name=source.name,
+        images=images,
+        targets=usable.targets,
+        class_names=usable.class_names,
+        content_hashes=hashes,
+        sample_paths=usable.sample_paths,
+        given_parts=usable.given_parts,
+        groups=usable.groups,
+        original_sizes=found.sizes[kept],
+        format=form,
+        problems=tuple(problems),
+        fingerprint=fingerprint.hexdigest(),
+        from_cache=from_cache,
+        source=usable,
+        pixel_bounds=_grey_bounds(found, kept),
+    )
+
+
+def _grey_bounds(found: Survey, kept: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    bounds = np.where(found.deep_colour[:, None], np.nan, found.bounds)[kept]
+    return None if np.isnan(bounds).all() else bounds
+
+
+def _found_range(source: Source, found: Survey) -> ValueRange | None:
+    """Black and white of more than 8 bits, of what may train as far as that is known."""
+    training = np.ones(len(source), np.bool_)
+    if source.given_parts is not None:
+        training = source.given_parts == "train"
+    training[sorted(found.reasons)] = False
+    if unused_depth(np.where(found.deep_colour & training, found.bounds[:, 1], np.nan)):
+        example = source.sample_name(int(np.flatnonzero(found.deep_colour & training)[0]))
+        raise ConfigError(
+            f"{source.name}: the colour pictures of 16 bits, such as {example}, use no more than "
+            "14 of them, and only the upper 8 can be read: save them with 8 bits a colour."
+        )
+    bounds = _grey_bounds(found, np.flatnonzero(training))
+    return None if bounds is None else chosen_range(bounds)
+
+
+def _chosen_channels(source: Source, found: Survey, values: ValueRange | None) -> int:
+    """1 if no picture of an even sample shows a colour. Most sets are decided by the first."""
+    small = PictureFormat((_GREY_SIDE, _GREY_SIDE), 3, value_range=values)
+    coloured = [i for i in np.flatnonzero(~found.grey).tolist() if i not in found.reasons]
+    step = max(1, len(coloured) // _GREY_SAMPLE)
+    for index in coloured[::step]:
+        try:
+            image = picture(source, index, small)
+        except PictureError:
+            continue
+        if (image.max(axis=0) - image.min(axis=0)).max() > _GREY_TOLERANCE:
+            return 3
+    return 1
+
+
+def _bad_pictures(source: Source, reasons: dict[int, str]) -> ConfigError:
+    named = [f"{source.sample_name(i)} {reasons[i]}" for i in sorted(reasons)[:_NAMED]]
+    more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
+    advice = (
+        "Repair or remove them, or say data.on_bad_image=skip to leave them out."
+        if len(reasons) < len(source)
+        else "There is no picture left to work with."
+    )
+    return ConfigError(
+        f"{len(reasons)} of {len(source)} pictures cannot be used: "
+        f"{'; '.join(named)}{more}. {advice}"
+    )
