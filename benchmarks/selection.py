@@ -141,7 +141,7 @@ def kept(setting: Setting, seed: int, draws: int = 1000) -> Kept:
         difference=float(field.truth[0] - field.truth[1]) in pair,
         best=best in {one.name for one in verdict.tied},
         measured=verdict.winner.accuracy - winner,
-        corrected=verdict.winner_accuracy - winner,
+        corrected=verdict.corrected - winner,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from src.config.checks import ConfigError, Settings, setting
@@ -90,6 +90,21 @@ class ComparisonSettings(Settings):
     )
     data: str | None = setting("name of a data set, to leave out the runs on others")
     part: str = setting("the part whose stored predictions are compared", options=("val", "test"))
+    metric: str | None = setting(
+        "what candidates are ranked by; null for that of the study that is compared, else accuracy",
+        options=("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "cost", None),
+    )
+    costs: str | None = setting(
+        "CSV file for metric=cost: a header of class names, and a row for each class with its name "
+        "and the cost of each prediction",
+        literal=True,
+    )
+    gap: float = setting(
+        "difference between candidates that matters, in the units of the metric (0.01 is one "
+        "point): how probable it is that the comparison shows one, and what it takes",
+        above=0,
+    )
+    band: float = setting("difference that counts as equal, in the units of the metric", at_least=0)
     changed: str = setting(
         "runs whose files were changed after they had been sealed: refuse them (named ones end the "
         "command, others are left out and named), or use them as they are",
@@ -110,6 +125,10 @@ class ComparisonSettings(Settings):
         said = [name for name, given in ways.items() if given]
         if len(said) > 1:
             raise ConfigError(f"{' and '.join(said)} each say which runs to compare: say one.")
+        if (self.metric == "cost") != (self.costs is not None):
+            raise ConfigError(
+                "metric=cost and costs=FILE.csv go together: the file says what each mistake costs."
+            )
 
 
 @dataclass(frozen=True)
@@ -147,10 +166,7 @@ class SelectSettings(ComparisonSettings):
                 "part is 'test': a model that is chosen on the test part cannot be measured there "
                 "any more; leave part=val."
             )
-        compared = [field.name for field in fields(ComparisonSettings)]
-        beside = [
-            name for name in compared if name not in ("part", "changed", "output_dir", "tracking")
-        ]
+        beside = ("runs", "sweep", "experiment", "filter", "data", "metric", "costs")
         given = [name for name in beside if getattr(self, name) is not None]
         if self.run is not None and given:
             raise ConfigError(

@@ -3,6 +3,8 @@
   const byRank = new Map(data.candidates.map((one) => [one.rank, one]));
   const color = (family) => data.colors[family] || "#7b8794";
   const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
+  // Shares in percent, other figures as they are.
+  const figure = (value, digits) => (data.percent ? percent(value, digits) : `${Number(value.toPrecision(3))}`);
   const told = (one) => `${one.rank}. ${one.name}`;
   const { choose, mark } = choosing(byRank, told);
 
@@ -11,7 +13,7 @@
       const one = nearest(event, svg, points);
       if (!one) return tip(event);
       const cost = one.cost === null ? "" : `, ${one.cost.toPrecision(3)} ms`;
-      tip(event, told(one), `${percent(one.accuracy, 2)}${cost}${one.tied ? ", tied with the best" : ""}`);
+      tip(event, told(one), `${figure(one.figure, 2)}${cost}${one.tied ? ", tied with the best" : ""}`);
     };
     svg.addEventListener("pointermove", show);
     svg.addEventListener("pointerleave", (event) => tip(event));
@@ -43,11 +45,11 @@
     const height = top + row * shown.length + bottom;
     const low = Math.min(...shown.map((one) => one.low)), high = Math.max(...shown.map((one) => one.high));
     const x = (share) => left + (width - left - right) * ((share - low) / (high - low || 1));
-    const svg = make("svg", { width, height, role: "img", "aria-label": "Accuracy with intervals" });
+    const svg = make("svg", { width, height, role: "img", "aria-label": "Figures with intervals" });
     const axis = ticks(low, high, width / 90);
     for (const share of axis.found) {
       make("line", { class: "rule", x1: x(share), x2: x(share), y1: top, y2: height - bottom }, null, svg);
-      make("text", { x: x(share), y: height - 8, "text-anchor": "middle" }, percent(share, axis.digits), svg);
+      make("text", { x: x(share), y: height - 8, "text-anchor": "middle" }, figure(share, axis.digits), svg);
     }
     const points = [];
     shown.forEach((one, index) => {
@@ -57,9 +59,9 @@
       make("text", { class: "name halo", x: left, y: y - 11 }, label, svg);
       const stroke = color(one.family);
       make("line", { class: "whisker", x1: x(one.low), x2: x(one.high), y1: y, y2: y, stroke }, null, svg);
-      const dot = { cx: x(one.accuracy), cy: y, r: 5, stroke, "stroke-width": 1.6, "data-trial": one.rank };
+      const dot = { cx: x(one.figure), cy: y, r: 5, stroke, "stroke-width": 1.6, "data-trial": one.rank };
       make("circle", one.tied ? { ...dot, fill: stroke } : { ...dot, class: "open" }, null, svg);
-      points.push([[x(one.accuracy), y], one]);
+      points.push([[x(one.figure), y], one]);
     });
     pointed(svg, points);
     place.replaceChildren(svg);
@@ -70,17 +72,18 @@
     if (!place || !shown.length) return;
     const width = place.clientWidth, height = Math.min(380, Math.max(260, width * 0.45));
     const left = 56, right = 16, top = 12, bottom = 40;
+    const figures = shown.map((one) => one.figure);
     const costs = shown.map((one) => Math.log10(one.cost));
     const pad = (low, high) => [low - 0.06 * (high - low || 1), high + 0.06 * (high - low || 1)];
     const [from, to] = pad(Math.min(...costs), Math.max(...costs));
-    const [low, high] = pad(...worthShowing(shown.map((one) => one.accuracy), 0.9));
+    const [low, high] = pad(...(data.percent ? worthShowing(figures, 0.9) : [Math.min(...figures), Math.max(...figures)]));
     const x = (cost) => left + (width - left - right) * ((Math.log10(cost) - from) / (to - from));
     const y = (share) => top + (height - top - bottom) * (1 - (Math.max(share, low) - low) / (high - low));
-    const svg = make("svg", { width, height, role: "img", "aria-label": "Accuracy against latency" });
+    const svg = make("svg", { width, height, role: "img", "aria-label": "Figures against latency" });
     const axis = ticks(low, high, 5);
     for (const share of axis.found) {
       make("line", { class: "rule", x1: left, x2: width - right, y1: y(share), y2: y(share) }, null, svg);
-      make("text", { x: left - 8, y: y(share) + 4, "text-anchor": "end" }, percent(share, axis.digits), svg);
+      make("text", { x: left - 8, y: y(share) + 4, "text-anchor": "end" }, figure(share, axis.digits), svg);
     }
     let last = -Infinity;
     for (let power = Math.floor(from); power <= to; power++) {
@@ -98,12 +101,12 @@
     for (const rank of data.front) {
       const one = byRank.get(rank);
       if (!(one.cost > 0)) continue;
-      path += path ? `H${x(one.cost)}V${y(one.accuracy)}` : `M${x(one.cost)} ${y(one.accuracy)}`;
+      path += path ? `H${x(one.cost)}V${y(one.figure)}` : `M${x(one.cost)} ${y(one.figure)}`;
     }
     if (path) make("path", { class: "front", d: `${path}H${width - right}` }, null, svg);
     const points = [];
     for (const one of [...shown].reverse()) {
-      const stroke = color(one.family), at = [x(one.cost), y(one.accuracy)];
+      const stroke = color(one.family), at = [x(one.cost), y(one.figure)];
       const dot = { cx: at[0], cy: at[1], r: 5, stroke, "stroke-width": 1.6, "data-trial": one.rank };
       make("circle", one.tied ? { ...dot, fill: stroke } : { ...dot, class: "open" }, null, svg);
       points.push([at, one]);

@@ -8,7 +8,8 @@ import pytest
 
 from src.records.comparison import ReportData
 from src.reporting.comparison_page import comparison_page
-from src.reporting.comparison_report import closing_remarks, verdict_sentences
+from src.reporting.comparison_report import closing_remarks
+from src.reporting.comparison_verdict import verdict_sentences
 from tests.reporting.comparisons import report_data
 from tests.reporting.pages import EVIL, Tags, Visit, browser, in_a_browser, visit
 

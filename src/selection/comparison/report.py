@@ -32,7 +32,7 @@ from src.records.comparison import (
 )
 from src.records.run import Predictions
 from src.runs.folder import RunFolder
-from src.selection.comparison.read_runs import sweep_file
+from src.selection.comparison.find_runs import sweep_file
 from src.storage.digests import line_content
 from src.tracking.spool import read_history
 
