@@ -24,6 +24,7 @@ def greedy_soup(
     *,
     folds: int = 5,
     seed: int = 0,
+    groups: NDArray[np.int64] | None = None,
 ) -> Combination:
     """Return the greedy soup, measured on pictures that it was not chosen on.
 
@@ -36,8 +37,9 @@ def greedy_soup(
         members: M names.
         ask: predicts the N pictures; called once for every soup that is tried.
         targets: (N,).
-        folds: at least 2, at most N.
+        folds: at least 2, at most as many as groups.
         seed: of the folds.
+        groups: (N,) of the pictures, as for `combine`.
 
     Returns:
         Of the weights, those of the members in the soup are equal and the others 0.
@@ -69,9 +71,10 @@ def greedy_soup(
         return soup
 
     held_out = np.empty_like(said((0,)))
-    for outside in dealt(len(targets), folds, seed):
+    folded = dealt(len(targets), folds, seed, groups)
+    for outside in folded:
         held_out[outside] = said(made(~outside))[outside]
     weights = np.zeros(len(members))
     chosen = list(made(np.ones(len(targets), np.bool_)))
     weights[chosen] = 1 / len(chosen)
-    return judged("soup", members, weights, held_out, right, targets, folds=folds, seed=seed)
+    return judged("soup", members, weights, held_out, right, targets, folded, groups)

@@ -60,7 +60,8 @@ class McNemar:
     """The outcome of McNemar's exact test.
 
     Attributes:
-        first_alone, second_alone: pictures that only the one network had right.
+        first_alone, second_alone: pictures that only the one network had right; of pictures in
+            groups, the groups of which it had more right.
         p_value: two-sided.
     """
 

@@ -11,7 +11,7 @@ from scipy.special import betaincinv
 from src.records.comparison import Interval
 from src.statistics.candidates import Candidate
 
-__all__ = ["collapsed_trainings", "share_interval"]
+__all__ = ["collapsed_trainings", "exact_interval"]
 
 # Of what the best repeat knows more than a constant answer: who lacks more than that collapsed.
 _LOST = 0.25
@@ -53,7 +53,7 @@ def collapsed_trainings(
     return found
 
 
-def share_interval(events: int, trials: int, confidence: float = 0.95) -> Interval:
+def exact_interval(events: int, trials: int, confidence: float = 0.95) -> Interval:
     """Return the exact interval of a share (Clopper & Pearson, Biometrika 1934).
 
     Args:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.records.comparison import Interval
+from src.statistics.candidates import Candidate
 from src.statistics.evidence import Evidence, normal_quantile, student_quantile
 from src.statistics.resampling import Errors
 
@@ -15,6 +16,7 @@ __all__ = [
     "difference_interval",
     "figure_interval",
     "score",
+    "share_interval",
     "simultaneous_intervals",
     "simultaneous_quantile",
 ]
@@ -73,6 +75,27 @@ def simultaneous_quantile(errors: Errors, confidence: float = 0.95) -> float:
     alone = normal_quantile(confidence)
     largest = np.maximum(errors.standard.max(axis=0), -errors.standard.min(axis=0))
     return max(alone, float(np.quantile(largest, confidence, method="higher")))
+
+
+def share_interval(
+    right: NDArray[np.bool_], groups: NDArray[np.int64] | None = None, confidence: float = 0.95
+) -> Interval:
+    """Return the interval of the share of right answers, of one network alone.
+
+    Wilson's where each picture is a group of its own.
+
+    Args:
+        right: (N,) bool.
+        groups: (N,) of the pictures, or None.
+        confidence: within 0 and 1.
+
+    Raises:
+        ValueError: confidence is not within 0 and 1, or groups that do not fit.
+    """
+    alone = Candidate(
+        name="", run_ids=("",), right=right[None], losses=np.zeros(len(right), np.float32)
+    )
+    return figure_interval(Evidence.of([alone], groups), 0, normal_quantile(confidence))
 
 
 def difference_interval(

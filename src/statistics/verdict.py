@@ -10,14 +10,19 @@ from numpy.typing import NDArray
 
 from src.records.comparison import MEASURES, Collapses, FoldTest, Interval, Standing, Verdict
 from src.statistics.candidates import Candidate
-from src.statistics.chances import chances_of
-from src.statistics.collapse import collapsed_trainings, share_interval
+from src.statistics.chances import Chances, chances_of
+from src.statistics.collapse import collapsed_trainings, exact_interval
 from src.statistics.evidence import Evidence, normal_quantile
-from src.statistics.intervals import difference_interval, simultaneous_intervals
+from src.statistics.intervals import (
+    difference_interval,
+    figure_interval,
+    simultaneous_quantile,
+)
 from src.statistics.mcb import BestComparison, compare_with_best, control_quantile
 from src.statistics.power import power_of_pair
 from src.statistics.resampling import Errors, resample
-from src.statistics.winner_bias import winner_bias
+from src.statistics.screening import Screening
+from src.statistics.winner_bias import expected_figure
 
 __all__ = ["judge"]
 
@@ -32,6 +37,7 @@ def judge(
     measure: str = "accuracy",
     constant: float = 0.0,
     over_folds: tuple[str, FoldTest] | None = None,
+    screening: Screening | None = None,
     gap: float = 0.01,
     band: float = 0.0,
     draws: int = 2000,
@@ -51,6 +57,7 @@ def judge(
         over_folds: of two candidates that were cross-validated on the same folds, the name of the
             first one of the test and its outcome: they are tied if either of pictures and folds
             cannot tell them.
+        screening: what the candidates were chosen from on the same pictures; None for nothing.
         gap: a difference that matters, above 0, in the units of the measure.
         band: a difference that counts as equal, at least 0, in the same units.
         draws: of the joint errors.
@@ -67,10 +74,14 @@ def judge(
     sound = [_without(one, collapsed[one.name]) for one in candidates]
     ranked = sorted(sound, key=lambda one: (-one.values.mean(), one.log_loss, one.name))
     evidence = Evidence.of(ranked, groups, is_share=MEASURES[measure])
-    errors = resample(evidence, draws, seed)
+    screened = () if screening is None else screening.others
+    drawn = resample(_joined(ranked, screened, groups, measure), draws, seed)
+    errors = Errors(drawn.drawn[: len(ranked)])
+    quantile = simultaneous_quantile(drawn)
     difference = _difference(ranked, evidence, over_folds) if len(ranked) == 2 else None
     best = compare_with_best(evidence, errors) if difference is None else _of_two(difference)
-    standings = _standings(ranked, evidence, errors, best, measure, band, collapsed)
+    chances = chances_of(evidence, errors, band)
+    standings = _standings(ranked, evidence, quantile, best, chances, measure, collapsed)
     winner, known = standings[0], evidence.seeds is not None
     tied = tuple(one for one in standings if one.tied)
     power = None
@@ -79,11 +90,15 @@ def judge(
         critical = control_quantile(evidence, errors, 1, alone)
         power = power_of_pair(evidence, 0, 1, critical, gap)
     sign = 1 if MEASURES[measure] else -1
+    expected = expected_figure(evidence, errors, 0)
+    if screening is not None:
+        whole = _joined(list(map(screening.with_trial, ranked)), screened, groups, measure)
+        expected = expected_figure(whole, resample(whole, draws, seed), 0)
     return Verdict(
         measure=measure,
         standings=standings,
         winner=winner,
-        corrected=_within(winner.interval, winner.figure - sign * winner_bias(evidence, errors, 0)),
+        corrected=_within(winner.interval, sign * expected),
         tied=tied,
         cheapest=_cheapest(tied),
         choice=_choice(standings, evidence),
@@ -95,7 +110,10 @@ def judge(
         of_configurations=known,
         seed_share=_seed_share(evidence) if known else None,
         borrowed=tuple(one.name for one in ranked if known and len(one.right) == 1),
-        collapses=_collapses(ranked, candidates, collapsed, evidence, errors, measure),
+        collapses=_collapses(
+            ranked, candidates, collapsed, evidence, simultaneous_quantile(drawn, _OF_TWO), measure
+        ),
+        screened=len(screened),
     )
 
 
@@ -105,6 +123,15 @@ def _check_names(candidates: Sequence[Candidate]) -> None:
         if one.name in names:
             raise ValueError(f"Two candidates are called {one.name}: each needs its own name.")
         names.add(one.name)
+
+
+def _joined(
+    ranked: Sequence[Candidate],
+    screened: Sequence[Candidate],
+    groups: NDArray[np.int64] | None,
+    measure: str,
+) -> Evidence:
+    return Evidence.of([*ranked, *screened], groups, is_share=MEASURES[measure])
 
 
 def _without(one: Candidate, collapsed: NDArray[np.bool_]) -> Candidate:
@@ -145,14 +172,12 @@ def _of_two(difference: Interval) -> BestComparison:
 def _standings(
     ranked: Sequence[Candidate],
     evidence: Evidence,
-    errors: Errors,
+    quantile: float,
     best: BestComparison,
+    chances: Chances,
     measure: str,
-    band: float,
     collapsed: dict[str, NDArray[np.bool_]],
 ) -> tuple[Standing, ...]:
-    intervals = simultaneous_intervals(evidence, errors)
-    chances = chances_of(evidence, errors, band)
     return tuple(
         Standing(
             rank=index + 1,
@@ -161,7 +186,7 @@ def _standings(
             accuracy=float(evidence.accuracy[index]),
             figure=float(evidence.figure[index]) * (1 if MEASURES[measure] else -1),
             spread=_spread(one.values),
-            interval=_shown(intervals[index], measure),
+            interval=_shown(figure_interval(evidence, index, quantile), measure),
             behind=Interval(float(best.lowest[index]), float(best.highest[index])),
             tied=bool(best.tied[index]),
             best=float(chances.best[index]),
@@ -217,7 +242,7 @@ def _collapses(
     candidates: Sequence[Candidate],
     collapsed: dict[str, NDArray[np.bool_]],
     evidence: Evidence,
-    errors: Errors,
+    quantile: float,
     measure: str,
 ) -> Collapses | None:
     """Return what collapsed, and what follows for the winner's mean over all trainings.
@@ -235,8 +260,8 @@ def _collapses(
     )
     winner = None
     if measure == "accuracy":
-        share = share_interval(trainings, among, _OF_TWO)
-        sound = simultaneous_intervals(evidence, errors, _OF_TWO)[0]
+        share = exact_interval(trainings, among, _OF_TWO)
+        sound = figure_interval(evidence, 0, quantile)
         winner = Interval(
             (1 - share.high) * sound.low + share.high * min(accuracy, sound.low),
             (1 - share.low) * sound.high + share.low * min(accuracy, sound.high),
@@ -245,7 +270,7 @@ def _collapses(
         names=tuple(one.name for one in ranked if collapsed[one.name].any()),
         trainings=trainings,
         among=among,
-        share=share_interval(trainings, among),
+        share=exact_interval(trainings, among),
         accuracy=accuracy,
         winner=winner,
     )

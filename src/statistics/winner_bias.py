@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from src.statistics.evidence import Evidence
 from src.statistics.resampling import Errors
 
-__all__ = ["expected_figures", "winner_bias"]
+__all__ = ["expected_figure", "expected_figures"]
 
 Floats = NDArray[np.float64]
 
@@ -28,22 +28,21 @@ _POINTS, _STEPS = 120, 20
 _BY_CHANCE = 0.5
 
 
-def winner_bias(evidence: Evidence, errors: Errors, winner: int) -> float:
-    """Return the expected error of the winner's figure, at least 0.
+def expected_figure(evidence: Evidence, errors: Errors, winner: int) -> float:
+    """Return what is expected of the true figure of a candidate that was picked.
 
     Args:
         evidence: of C candidates.
         errors: drawn from `evidence`.
-        winner: index of the one with the highest figure.
+        winner: index of the one.
     """
     if len(evidence.scores) == 1:
-        return 0.0
+        return float(evidence.figure[winner])
     apart = errors.drawn - errors.drawn.mean(axis=0)
     # Errors that all candidates share move none of them ahead; the mean holds a share of each.
     count = len(apart)
     variance = np.einsum("cb,cb->c", apart, apart, dtype=np.float64) / apart.shape[1]
-    expected = expected_figures(evidence.figure, variance * count / (count - 1))
-    return max(0.0, float(evidence.figure[winner] - expected[winner]))
+    return float(expected_figures(evidence.figure, variance * count / (count - 1))[winner])
 
 
 def expected_figures(measured: Floats, variance: Floats) -> Floats:

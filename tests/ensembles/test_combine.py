@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from src.ensembles.combine import combine
+from src.ensembles.combine import combine, dealt
 from src.ensembles.mixing import Way, combined_probabilities
 from src.statistics.paired_tests import mcnemar
 from tests.ensembles.test_weights import library
@@ -82,3 +82,34 @@ def test_refuses() -> None:
         combine(["a", "b"], probs, targets, at_most=0)
     with pytest.raises(ValueError, match="folds is 1"):
         combine(["a", "b"], probs, targets, folds=1)
+
+
+def test_groups_are_dealt_whole_and_their_answers_count_as_one() -> None:
+    """Ten times the same picture is one picture: folds, interval and test are those of one."""
+    folds = dealt(40, 4, 3, np.repeat(np.arange(4), 10))
+    assert [int(one.sum()) for one in folds] == [10] * 4
+    assert all(one.reshape(4, 10).sum(axis=1).max() == 10 for one in folds)
+    generator = np.random.default_rng(0)
+    targets = generator.integers(0, 2, 60)
+    probs = generator.random((3, 60, 2)).astype(np.float32)
+    probs[:, np.arange(60), targets] += 0.4
+    probs /= probs.sum(axis=2, keepdims=True)
+    once = combine(["a", "b", "c"], probs, targets, ways=["greedy"], groups=np.arange(60))
+    tenfold = combine(
+        ["a", "b", "c"],
+        np.repeat(probs, 10, axis=1),
+        np.repeat(targets, 10),
+        ways=["greedy"],
+        groups=np.repeat(np.arange(60), 10),
+    )
+    assert tenfold.weights == pytest.approx(once.weights)
+    assert tenfold.probs[::10] == pytest.approx(once.probs, abs=1e-5)
+    assert tenfold.test == once.test
+    # Of groups the variance divides by one of them less, and the quantile is Student's.
+    width = tenfold.interval.high - tenfold.interval.low
+    assert width == pytest.approx(once.interval.high - once.interval.low, rel=0.05)
+
+
+def test_more_folds_than_groups_are_refused() -> None:
+    with pytest.raises(ValueError, match="within 2 and the 3 groups"):
+        dealt(30, 4, 0, np.repeat(np.arange(3), 10))

@@ -67,6 +67,15 @@ def test_predictions_come_back_as_written(
     assert os.listdir(path.parent) == ["val.parquet"]
 
 
+def test_groups_come_back_and_must_be_as_many_as_pictures(tmp_path: Path) -> None:
+    plain = predictions(7, 3)
+    grouped = dataclasses.replace(plain, groups=np.array([0, 0, 1, 2, 2, 2, 9]))
+    grouped.write(tmp_path / "p.parquet")
+    assert_same(grouped, Predictions.read(tmp_path / "p.parquet", with_paths=True))
+    with pytest.raises(ValueError, match=r"groups has shape \(2,\)"):
+        dataclasses.replace(plain, groups=np.array([0, 1]))
+
+
 def test_no_predictions_come_back_too(tmp_path: Path) -> None:
     predictions(0, 3, with_paths=False).write(tmp_path / "p.parquet")
     assert_same(predictions(0, 3, with_paths=False), Predictions.read(tmp_path / "p.parquet"))

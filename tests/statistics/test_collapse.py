@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from src.statistics.collapse import collapsed_trainings, share_interval
+from src.statistics.collapse import collapsed_trainings, exact_interval
 from tests.statistics.fields import candidate, random_field
 
 
@@ -44,5 +44,5 @@ def test_hardly_better_than_a_constant_answer_is_no_collapse_by_chance() -> None
 @pytest.mark.parametrize(("events", "trials"), [(0, 12), (1, 15), (7, 15), (9, 9)])
 def test_the_share_has_the_exact_interval(events: int, trials: int) -> None:
     expected = binomtest(events, trials).proportion_ci(method="exact")
-    found = share_interval(events, trials)
+    found = exact_interval(events, trials)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))

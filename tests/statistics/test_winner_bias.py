@@ -5,7 +5,7 @@ import pytest
 
 from src.statistics.evidence import Evidence
 from src.statistics.resampling import Errors, resample
-from src.statistics.winner_bias import expected_figures, winner_bias
+from src.statistics.winner_bias import expected_figure, expected_figures
 from tests.statistics.fields import candidate, random_field
 
 
@@ -39,24 +39,23 @@ def test_what_does_not_vary_is_what_it_is() -> None:
     assert expected_figures(measured, np.zeros(3)) == pytest.approx(measured)
 
 
-def test_of_two_that_seem_equal_the_bias_is_half_their_difference() -> None:
+def test_of_two_that_seem_equal_it_is_their_mean() -> None:
     right = np.arange(400) % 10 > 1
     ahead = right.copy()
     ahead[:3] = True
     evidence = Evidence.of([candidate("a", ahead), candidate("b", np.roll(right, 3))])
     drawn = 0.02 * np.random.default_rng(0).standard_normal((2, 20_000))
-    half = float(evidence.figure[0] - evidence.figure[1]) / 2
-    assert winner_bias(evidence, Errors(drawn.astype(np.float32)), 0) == pytest.approx(
-        half, rel=0.02
-    )
+    found = expected_figure(evidence, Errors(drawn.astype(np.float32)), 0)
+    assert found == pytest.approx(float(evidence.figure.mean()), abs=1e-4)
 
 
 def test_far_ahead_or_alone_there_is_nothing() -> None:
     field = random_field([0.95, 0.6, 0.5], [1] * 3, 2000)
     evidence = Evidence.of(field)
-    assert winner_bias(evidence, resample(evidence), 0) < 5e-4
+    expected = expected_figure(evidence, resample(evidence), 0)
+    assert expected == pytest.approx(evidence.figure[0], abs=5e-4)
     alone = Evidence.of(field[:1])
-    assert winner_bias(alone, resample(alone), 0) == 0
+    assert expected_figure(alone, resample(alone), 0) == alone.figure[0]
 
 
 def test_among_equals_the_corrected_figure_is_right_on_the_average_and_nearer_each_time() -> None:
@@ -65,7 +64,7 @@ def test_among_equals_the_corrected_figure_is_right_on_the_average_and_nearer_ea
         evidence = Evidence.of(random_field([0.8] * 12, [1] * 12, 300, seed=seed))
         first = int(evidence.figure.argmax())
         measured = float(evidence.figure[first])
-        corrected = measured - winner_bias(evidence, resample(evidence, 300, seed), first)
+        corrected = expected_figure(evidence, resample(evidence, 300, seed), first)
         errors.append((measured - 0.8, corrected - 0.8))
     naive, ours = np.array(errors).T
     assert naive.mean() > 0.02 and abs(ours.mean()) < 0.006

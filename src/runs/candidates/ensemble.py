@@ -206,6 +206,7 @@ def choose_members(
         ways=[way for way in WAYS if model.way in (way, "best")],
         at_most=model.at_most,
         seed=settings.seed,
+        groups=library[0].held_out.groups,
     )
 
 

@@ -22,8 +22,9 @@ from src.runs.folder import RunFolder
 from src.selection.comparison.costs import CostTable
 from src.selection.comparison.find_runs import FoundRuns, find_runs, study_metric
 from src.selection.comparison.read_runs import FinishedRun, read_runs
-from src.statistics.candidates import MeasuredRun, candidates_of
+from src.statistics.candidates import Candidate, MeasuredRun, candidates_of
 from src.statistics.paired_tests import corrected_resampled_t
+from src.statistics.screening import Screening
 from src.statistics.verdict import judge
 
 __all__ = ["compared", "names_of", "pair_of"]
@@ -76,13 +77,16 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
         measured = [
             replace(one, name=names[one.configuration]) for run in runs for one in run.repeats
         ]
+        candidates = candidates_of(measured)
+        screening = _screening(candidates, runs, found, settings, measure, costs)
         tested = _over_folds(runs, measure)
         verdict = judge(
-            candidates_of(measured),
+            candidates,
             groups=_groups(measured),
             measure=measure,
             constant=measured[0].constant,
             over_folds=None if tested is None else (measured[0].name, tested),
+            screening=screening,
             gap=settings.gap,
             band=settings.band,
         )
@@ -112,6 +116,31 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
         test_measurements=_test_measurements(runs),
         folds=folds,
     )
+
+
+def _screening(
+    candidates: Sequence[Candidate],
+    runs: Sequence[FinishedRun],
+    found: FoundRuns,
+    settings: ComparisonSettings,
+    measure: str,
+    costs: CostTable | None,
+) -> Screening | None:
+    """Return the trials of the study whose finalists are judged; None where it has none.
+
+    Trials whose predictions no longer exist do not count, and of a cross-validated one its first
+    repeat does.
+    """
+    trials, _ = read_runs(found.screened, settings, measure, costs)
+    same = {run.measured.configuration: run for run in trials if run.pictures == runs[0].pictures}
+    if not same:
+        return None
+    place = {configuration: index for index, configuration in enumerate(same)}
+    singles = [replace(run.measured, name=configuration) for configuration, run in same.items()]
+    own = {run.folder.run_id: run.measured.configuration for run in runs}
+    chosen_by = {one.name: place.get(own[one.run_ids[0]]) for one in candidates}
+    known = {name: index for name, index in chosen_by.items() if index is not None}
+    return Screening(candidates_of(singles), known)
 
 
 def _measure(settings: ComparisonSettings, output_dir: Path) -> str:

@@ -101,6 +101,7 @@ def _in_order(said: Predictions) -> Predictions:
         targets=said.targets[order],
         probs=said.probs[order],
         class_names=said.class_names,
+        groups=None if said.groups is None else said.groups[order],
     )
 
 

@@ -111,6 +111,10 @@ def test_the_field_of_a_study_is_its_finalists_without_the_trials_that_chose_the
     (only,) = found.verdict.standings
     assert only.name == "cnn" and set(only.run_ids) == {one.run_id for one in refits.values()}
     assert only.figure == pytest.approx(1 - 12 / len(TARGETS))
+    assert found.verdict.screened == 1
+    # Two trials were looked at: an interval for one alone would be shorter.
+    alone = compared(compare_settings(tmp_path, runs=list(only.run_ids))).verdict.winner
+    assert only.interval.low < alone.interval.low and alone.interval.high < only.interval.high
 
 
 def test_the_test_part_is_counted_in_the_ledger_too(tmp_path: Path) -> None:
