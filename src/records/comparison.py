@@ -20,6 +20,7 @@ __all__ = [
     "Disagreement",
     "Entrant",
     "FoldTest",
+    "GroupScore",
     "Interval",
     "Leader",
     "McNemar",
@@ -299,6 +300,23 @@ class Comparison:
     folds: int | None = None
 
 
+@dataclass(frozen=True)
+class GroupScore:
+    """How much of a group of pictures a candidate has right.
+
+    Attributes:
+        shown: path of its first picture, or that picture's number in the data set.
+        pictures: in the group.
+        accuracy: share of right answers, mean over the repeats.
+        interval: 95 %, as if other pictures of the same group were drawn.
+    """
+
+    shown: str
+    pictures: int
+    accuracy: float
+    interval: Interval
+
+
 @dataclass(frozen=True, eq=False)
 class Leader:
     """One of the candidates that a report shows in detail.
@@ -307,6 +325,9 @@ class Leader:
         rank, name, family: of the candidate.
         matrix: (K, K) counts over all its repeats, targets in rows.
         recall: (K,) in [0, 1], NaN for a class without pictures.
+        recall_intervals: K intervals of it, each 95 % by itself; None where it cannot be told,
+            for a class of one picture or one group.
+        groups: the groups that it has least right, () where pictures stand for themselves.
         calibration_error: over all its repeats, in [0, 1].
         confidence, accuracy, shares: (M,) of its pictures grouped by confidence: mean confidence,
             share that is right, and share of all pictures; groups without pictures are left out.
@@ -321,6 +342,8 @@ class Leader:
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
     shares: NDArray[np.float64]
+    recall_intervals: tuple[Interval | None, ...] = ()
+    groups: tuple[GroupScore, ...] = ()
 
     @property
     def weakest_first(self) -> NDArray[np.int64]:

@@ -59,6 +59,7 @@ def comparison_page(report: ReportData) -> str:
         "disagreements": report.disagreements,
         "addresses": [_address(one.picture) for one in report.disagreements],
         "classes": _classes_table(report),
+        "groups": _groups_table(report),
         "importance_of": report.importance_of,
         "importances": {
             family: sorted(shares.items(), key=lambda one: (-one[1], one[0]))
@@ -112,14 +113,41 @@ def _classes_table(report: ReportData) -> Table:
     for index in leaders[0].weakest_first[:_MOST_CLASSES_LISTED].tolist():
         one = scores[index]
         other = "" if one.confused_with is None else names[one.confused_with]
-        recall = [f"{100 * leader.recall[index]:.1f} %" for leader in leaders]
+        recall = [_recall(leader, index) for leader in leaders]
         rows.append((names[index], f"{one.pictures:,}", *recall, other))
     places = [f"{place}. {one.family}" for place, one in enumerate(leaders, 1)]
     return Table(
-        "Recall of each class, the winner's weakest first",
+        "Recall of each class with its own 95 % interval, the winner's weakest first",
         ("class", "pictures", *places, "the winner confuses it with"),
         tuple(rows),
         frozenset(range(1, 2 + len(leaders))),
+    )
+
+
+def _recall(leader: Leader, index: int) -> str:
+    """Return the recall of a class with its interval, as in "81.2 % (70.1 to 88.9)"."""
+    share = f"{100 * leader.recall[index]:.1f} %"
+    interval = leader.recall_intervals[index] if leader.recall_intervals else None
+    return share if interval is None else f"{share} ({str(interval).removesuffix(' %')})"
+
+
+def _groups_table(report: ReportData) -> Table | None:
+    """Return the groups that the winner has least right; None where there are no groups."""
+    rows = [
+        (
+            one.shown,
+            f"{one.pictures:,}",
+            f"{100 * one.accuracy:.1f} % ({str(one.interval).removesuffix(' %')})",
+        )
+        for one in report.leaders[0].groups
+    ]
+    if not rows:
+        return None
+    return Table(
+        "Groups that the winner has least right",
+        ("first picture", "pictures", "right (95 % interval, within the group)"),
+        tuple(rows),
+        frozenset({1, 2}),
     )
 
 

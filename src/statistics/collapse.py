@@ -13,8 +13,13 @@ from src.statistics.candidates import Candidate
 
 __all__ = ["collapsed_trainings", "exact_interval"]
 
-# Of what the best repeat knows more than a constant answer: who lacks more than that collapsed.
-_LOST = 0.25
+Floats = NDArray[np.float64]
+
+# Of what the best repeat knows more than a constant answer: one that lacks so much has collapsed,
+# and one that lacks less may be far off among repeats that are close together.
+_LOST, _FAR_OFF = 0.75, 0.25
+# Times the range of the other repeats.
+_CLOSE = 3.0
 # Standard errors of the paired difference to the best repeat, which finite pictures explain.
 _BY_CHANCE = 5.0
 # Times the median loss of all repeats of the field, which unstable trainings explain.
@@ -28,9 +33,11 @@ def collapsed_trainings(
     """Return for each candidate, (R,) bool, which of its trainings collapsed.
 
     A mean and a spread say nothing about trainings of which most reach 88 % and one in ten ends at
-    a tenth of the classes. A training counts as collapsed if it lost more than a quarter of what
-    the best of its repeats is ahead of a constant answer, and more than both finite pictures and
-    the usual spread of the field's trainings explain.
+    a tenth of that. A training counts as collapsed if it lost three quarters of what the best of
+    its repeats is ahead of a constant answer, or more than one quarter while most of its repeats
+    are close together; in both cases more than finite pictures and the usual spread of the field's
+    trainings explain. Repeats that lie anywhere between are unstable, which the effect of seeds
+    covers.
 
     Args:
         candidates: of a field.
@@ -48,9 +55,19 @@ def collapsed_trainings(
     found = []
     for one, lost, error in zip(candidates, losses, errors):
         known = max(0.0, float(one.right.mean(axis=1).max()) - constant)
-        most = np.maximum(_BY_CHANCE * error, max(_LOST * known, _BEYOND_OTHERS * usual))
-        found.append(lost > most)
+        explained = np.maximum(_BY_CHANCE * error, _BEYOND_OTHERS * usual)
+        found.append((lost > explained) & _far_behind(lost, known))
     return found
+
+
+def _far_behind(lost: Floats, known: float) -> NDArray[np.bool_]:
+    """Return (R,) bool: which repeats lost nearly all, or are far off from most of the others."""
+    behind = lost > _LOST * known
+    far_off = lost > _FAR_OFF * known
+    kept = lost[~far_off]
+    if far_off.sum() < len(kept) and lost[far_off].min(initial=np.inf) > _CLOSE * kept.max():
+        return far_off
+    return behind
 
 
 def exact_interval(events: int, trials: int, confidence: float = 0.95) -> Interval:

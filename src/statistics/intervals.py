@@ -80,20 +80,24 @@ def simultaneous_quantile(errors: Errors, confidence: float = 0.95) -> float:
 def share_interval(
     right: NDArray[np.bool_], groups: NDArray[np.int64] | None = None, confidence: float = 0.95
 ) -> Interval:
-    """Return the interval of the share of right answers, of one network alone.
+    """Return the interval of the share of right answers, of one candidate alone.
 
-    Wilson's where each picture is a group of its own.
+    Wilson's for a single training where each picture is a group of its own.
 
     Args:
-        right: (N,) bool.
+        right: (N,) bool, or (R, N) of repeats.
         groups: (N,) of the pictures, or None.
         confidence: within 0 and 1.
 
     Raises:
         ValueError: confidence is not within 0 and 1, or groups that do not fit.
     """
+    right = np.atleast_2d(right)
     alone = Candidate(
-        name="", run_ids=("",), right=right[None], losses=np.zeros(len(right), np.float32)
+        name="",
+        run_ids=("",) * len(right),
+        right=right,
+        losses=np.zeros(right.shape[1], np.float32),
     )
     return figure_interval(Evidence.of([alone], groups), 0, normal_quantile(confidence))
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr
 
 from src.records.comparison import Power
 from src.statistics.evidence import Evidence, student_quantile
 from src.statistics.roots import root
 
-__all__ = ["Design", "power_of_pair"]
+__all__ = ["Design", "power_of_tied"]
 
 _TARGET = 0.8
 # More pictures are out of reach.
@@ -78,18 +80,19 @@ class Design:
         return math.sqrt(variance), 1 / inverse if inverse > 0 else math.inf
 
 
-def power_of_pair(
-    evidence: Evidence, first: int, second: int, critical: float, gap: float
+def power_of_tied(
+    evidence: Evidence, tied: NDArray[np.bool_], critical: float, gap: float
 ) -> Power:
-    """Return what a true difference of two candidates needs to be found.
+    """Return what a true difference of two candidates among the best needs to be found.
 
     The variances are those measured; the difference is the user's own, for a power that is
     computed from the measured difference says nothing that its p-value did not say (Hoenig &
     Heisey, "The Abuse of Power", The American Statistician 2001).
 
     Args:
-        evidence: of the candidates.
-        first, second: which two.
+        evidence: of the candidates, the best first.
+        tied: (C,) bool, those whose differences are averaged over; where it is one alone, that of
+            the first two counts.
         critical: normal quantile of the test.
         gap: true difference, above 0, in the units of the figures.
 
@@ -98,10 +101,14 @@ def power_of_pair(
     """
     if not gap > 0:
         raise ValueError(f"gap is {gap}: it must be above 0.")
-    pair = [first, second]
+    pair = [0, 1]
     repeats = int(evidence.repeats[pair].min())
     seeds = float(evidence.seed_variance[pair].sum())
-    of_pictures = float(evidence.difference_variance[second, first]) - seeds
+    among = np.flatnonzero(tied) if tied.sum() > 1 else np.array(pair)
+    # Those of the first two alone would be too small: they are first by having few errors.
+    variance = evidence.difference_variance[np.ix_(among, among)]
+    of_seeds = 2 * float(evidence.seed_variance[among].mean())
+    of_pictures = float(variance[~np.eye(len(among), dtype=bool)].mean()) - of_seeds
     known = evidence.seeds is not None and seeds > 0
     design = Design(
         critical=critical,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from src.statistics.intervals import (
     simultaneous_quantile,
 )
 from src.statistics.mcb import BestComparison, compare_with_best, control_quantile
-from src.statistics.power import power_of_pair
+from src.statistics.power import power_of_tied
 from src.statistics.resampling import Errors, resample
 from src.statistics.screening import Screening
 from src.statistics.winner_bias import expected_figure
@@ -38,6 +39,7 @@ def judge(
     constant: float = 0.0,
     over_folds: tuple[str, FoldTest] | None = None,
     screening: Screening | None = None,
+    before: str | None = None,
     gap: float = 0.01,
     band: float = 0.0,
     draws: int = 2000,
@@ -58,6 +60,8 @@ def judge(
             first one of the test and its outcome: they are tied if either of pictures and folds
             cannot tell them.
         screening: what the candidates were chosen from on the same pictures; None for nothing.
+        before: name of the candidate that comes first of those that are level, such as the winner
+            of the study that they come from.
         gap: a difference that matters, above 0, in the units of the measure.
         band: a difference that counts as equal, at least 0, in the same units.
         draws: of the joint errors.
@@ -72,10 +76,11 @@ def judge(
         zip([one.name for one in candidates], collapsed_trainings(candidates, constant))
     )
     sound = [_without(one, collapsed[one.name]) for one in candidates]
-    ranked = sorted(sound, key=lambda one: (-one.values.mean(), one.log_loss, one.name))
+    ranked = sorted(sound, key=partial(_place, before))
     evidence = Evidence.of(ranked, groups, is_share=MEASURES[measure])
     screened = () if screening is None else screening.others
-    drawn = resample(_joined(ranked, screened, groups, measure), draws, seed)
+    wide = _joined(ranked, screened, groups, measure) if screened else evidence
+    drawn = resample(wide, draws, seed)
     errors = Errors(drawn.drawn[: len(ranked)])
     quantile = simultaneous_quantile(drawn)
     difference = _difference(ranked, evidence, over_folds) if len(ranked) == 2 else None
@@ -88,7 +93,7 @@ def judge(
     if len(ranked) > 1:
         alone = normal_quantile(0.95)
         critical = control_quantile(evidence, errors, 1, alone)
-        power = power_of_pair(evidence, 0, 1, critical, gap)
+        power = power_of_tied(evidence, best.tied, critical, gap)
     sign = 1 if MEASURES[measure] else -1
     expected = expected_figure(evidence, errors, 0)
     if screening is not None:
@@ -115,6 +120,11 @@ def judge(
         ),
         screened=len(screened),
     )
+
+
+def _place(before: str | None, one: Candidate) -> tuple[float, bool, float, str]:
+    # Means of as many answers in other orders differ in their last digits.
+    return -round(float(one.values.mean()), 9), one.name != before, one.log_loss, one.name
 
 
 def _check_names(candidates: Sequence[Candidate]) -> None:
@@ -184,7 +194,7 @@ def _standings(
             name=one.name,
             run_ids=one.run_ids,
             accuracy=float(evidence.accuracy[index]),
-            figure=float(evidence.figure[index]) * (1 if MEASURES[measure] else -1),
+            figure=float(one.values.mean(dtype=np.float64)) * (1 if MEASURES[measure] else -1),
             spread=_spread(one.values),
             interval=_shown(figure_interval(evidence, index, quantile), measure),
             behind=Interval(float(best.lowest[index]), float(best.highest[index])),

@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 _POINTS, _STEPS = 120, 20
 # Of the standard error of a variance.
 _BY_CHANCE = 0.5
+_LEAST = 1e-6
 
 
 def expected_figure(evidence: Evidence, errors: Errors, winner: int) -> float:
@@ -42,7 +43,16 @@ def expected_figure(evidence: Evidence, errors: Errors, winner: int) -> float:
     # Errors that all candidates share move none of them ahead; the mean holds a share of each.
     count = len(apart)
     variance = np.einsum("cb,cb->c", apart, apart, dtype=np.float64) / apart.shape[1]
-    return float(expected_figures(evidence.figure, variance * count / (count - 1))[winner])
+    variance *= count / (count - 1)
+    expected = expected_figures(evidence.figure, variance)
+    if evidence.is_share:
+        # The first have few errors by luck, so that they seem to vary less than they do.
+        own, likely = (np.clip(p * (1 - p), _LEAST, None) for p in (evidence.figure, expected))
+        for repeats in np.unique(evidence.repeats):
+            alike = evidence.repeats == repeats
+            variance[alike] = likely[alike] * variance[alike].sum() / own[alike].sum()
+        expected = expected_figures(evidence.figure, variance)
+    return float(expected[winner])
 
 
 def expected_figures(measured: Floats, variance: Floats) -> Floats:

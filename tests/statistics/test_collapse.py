@@ -26,6 +26,8 @@ def test_finds_the_trainings_that_learnt_little() -> None:
 
 def test_a_whole_field_that_is_unstable_has_not_collapsed() -> None:
     field = [candidate(str(i), answers([0.9, 0.6, 0.5, 0.55], i)) for i in range(3)]
+    field += [candidate("wild", answers([0.95, 0.65, 0.7, 0.6], 9))]
+    field += [candidate(f"steady {i}", answers([0.9, 0.9, 0.9], i)) for i in range(6)]
     assert not any(one.any() for one in collapsed_trainings(field, 0.1))
 
 

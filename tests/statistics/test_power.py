@@ -8,8 +8,10 @@ from scipy.stats import norm
 
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval
-from src.statistics.power import Design, power_of_pair
+from src.statistics.power import Design, power_of_tied
 from tests.statistics.fields import candidate, random_field
+
+BOTH = np.ones(2, np.bool_)
 
 
 def plain(per_picture: float, per_repeat: float = 0.0) -> Design:
@@ -48,7 +50,7 @@ def test_so_many_pictures_do_find_it_four_times_out_of_five() -> None:
         kinds = generator.choice(3, pictures, p=cells)
         return Evidence.of([candidate("a", kinds != 1), candidate("b", kinds != 0)])
 
-    needed = [power_of_pair(drawn(300), 0, 1, 1.959964, gap).pictures for _ in range(40)]
+    needed = [power_of_tied(drawn(300), BOTH, 1.959964, gap).pictures for _ in range(40)]
     pictures = round(float(np.mean([one for one in needed if one is not None])))
     found = [difference_interval(drawn(pictures), 0, 1).low > 0 for _ in range(600)]
     assert np.mean(found) == pytest.approx(0.8, abs=0.05)
@@ -61,7 +63,7 @@ def test_the_measured_difference_does_not_matter() -> None:
     level[[*range(10), *range(300, 310)]] = [False] * 10 + [True] * 10
     behind[:20] = False
     found = [
-        power_of_pair(Evidence.of([candidate("a", right), candidate("b", one)]), 0, 1, 1.96, 0.02)
+        power_of_tied(Evidence.of([candidate("a", right), candidate("b", one)]), BOTH, 1.96, 0.02)
         for one in (level, behind)
     ]
     assert found[0].pictures == pytest.approx(found[1].pictures, rel=0.06)
@@ -72,12 +74,12 @@ def test_groups_weigh_by_their_number() -> None:
     """Ten times the same picture: ten times as many pictures are needed."""
     field = random_field([0.8, 0.75], [1, 1], 100)
     tenfold = [candidate(one.name, np.repeat(one.right, 10, axis=1)) for one in field]
-    once = power_of_pair(Evidence.of(field), 0, 1, 1.96, 0.02)
-    grouped = power_of_pair(Evidence.of(tenfold, np.repeat(np.arange(100), 10)), 0, 1, 1.96, 0.02)
+    once = power_of_tied(Evidence.of(field), BOTH, 1.96, 0.02)
+    grouped = power_of_tied(Evidence.of(tenfold, np.repeat(np.arange(100), 10)), BOTH, 1.96, 0.02)
     assert once.pictures is not None and grouped.pictures is not None
     assert grouped.pictures == pytest.approx(10 * once.pictures, rel=0.1)
 
 
 def test_refuses_a_gap_that_is_none() -> None:
     with pytest.raises(ValueError, match="gap is 0"):
-        power_of_pair(Evidence.of(random_field([0.8, 0.7], [1, 1])), 0, 1, 1.96, 0.0)
+        power_of_tied(Evidence.of(random_field([0.8, 0.7], [1, 1])), BOTH, 1.96, 0.0)

@@ -16,7 +16,7 @@ from src.config.checks import ConfigError
 from src.config.finished import ComparisonSettings
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import anything_measured, past_test_measurements
-from src.records.comparison import Comparison, Entrant, FoldTest, Pair, Standing
+from src.records.comparison import Comparison, Entrant, FoldTest, Pair, Standing, Verdict
 from src.reporting.formatting import settings_text
 from src.runs.folder import RunFolder
 from src.selection.comparison.costs import CostTable
@@ -87,6 +87,7 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
             constant=measured[0].constant,
             over_folds=None if tested is None else (measured[0].name, tested),
             screening=screening,
+            before=_of_runs(candidates, found.winner),
             gap=settings.gap,
             band=settings.band,
         )
@@ -105,6 +106,7 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
         pair=pair_of(runs, [names[run.measured.configuration] for run in runs]),
         remarks=(
             *_left_out(left_out, found),
+            *_other_winner(verdict, found.winner, settings),
             *_held_out(runs),
             *_changed(runs),
             *found.damaged,
@@ -116,6 +118,26 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
         test_measurements=_test_measurements(runs),
         folds=folds,
     )
+
+
+def _of_runs(candidates: Sequence[Candidate], run_ids: Sequence[str]) -> str | None:
+    """Return the name of the candidate with one of these runs; None where there is none."""
+    names = (one.name for one in candidates if set(one.run_ids) & set(run_ids))
+    return next(names, None)
+
+
+def _other_winner(
+    verdict: Verdict, run_ids: Sequence[str], settings: ComparisonSettings
+) -> list[str]:
+    """Return that the study ended with another winner, where it did."""
+    theirs = [one for one in verdict.standings if set(one.run_ids) & set(run_ids)]
+    if not theirs or theirs[0] is verdict.winner:
+        return []
+    tied = "; it cannot be told from the first here" if theirs[0].tied else ""
+    return [
+        f"The study {settings.sweep}, which goes by the mean of its own metric over all trainings, "
+        f"ended with {theirs[0].name}{tied}."
+    ]
 
 
 def _screening(

@@ -111,10 +111,29 @@ def test_the_field_of_a_study_is_its_finalists_without_the_trials_that_chose_the
     (only,) = found.verdict.standings
     assert only.name == "cnn" and set(only.run_ids) == {one.run_id for one in refits.values()}
     assert only.figure == pytest.approx(1 - 12 / len(TARGETS))
-    assert found.verdict.screened == 1
+    assert found.verdict.screened == 1 and found.remarks == ()
     # Two trials were looked at: an interval for one alone would be shorter.
     alone = compared(compare_settings(tmp_path, runs=list(only.run_ids))).verdict.winner
     assert only.interval.low < alone.interval.low and alone.interval.high < only.interval.high
+
+
+def test_of_level_finalists_the_winner_of_the_study_comes_first(tmp_path: Path) -> None:
+    refits = {
+        name: finished_run(tmp_path, name, 12, seed=1) for name in ("cnn", "mlp", "vit", "better")
+    }
+    better = finished_run(tmp_path, "fcn", 4, seed=1)
+    finalists = [
+        {"trial": number, "run_dirs": {"1": str(run.path)}}
+        for number, run in enumerate([*refits.values(), better])
+    ]
+    write_study(tmp_path, trials=[], finalists=finalists[:4], metrics=["val/accuracy"], winner=2)
+    assert compared(compare_settings(tmp_path, sweep="s")).verdict.winner.name == "vit"
+    record = tmp_path / "sweeps" / "s" / "sweep.json"
+    plain = json.loads(record.read_text()) | {"finalists": finalists}
+    record.write_text(json.dumps(plain))
+    found = compared(compare_settings(tmp_path, sweep="s"))
+    assert found.verdict.winner.name == "fcn"
+    assert any("ended with vit" in remark for remark in found.remarks)
 
 
 def test_the_test_part_is_counted_in_the_ledger_too(tmp_path: Path) -> None:
