@@ -11,10 +11,18 @@ from typing import Any
 import yaml
 
 from src.config.checks import ConfigError, nearest
-from src.config.compose import SWEEPS, chosen_options, compose_plain, groups, leaves, override_of
+from src.config.compose import (
+    SWEEPS,
+    chosen_options,
+    compose_plain,
+    effective_overrides,
+    groups,
+    leaves,
+    override_of,
+    read_run_settings,
+)
 from src.config.plugins import plugin_folders
 from src.machine.imports import is_foreign
-from src.runs.resume_settings import effective_overrides, read_run_settings
 from src.search.space import Family, Parameter, Value, parse_space
 
 __all__ = ["default_values", "load_families", "overrides_of"]

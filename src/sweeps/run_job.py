@@ -14,7 +14,13 @@ from typing import Any
 import torch
 
 from src.config.checks import ConfigError, to_plain
-from src.config.compose import compose_settings, leaves, override_of
+from src.config.compose import (
+    compose_settings,
+    effective_overrides,
+    leaves,
+    override_of,
+    read_run_settings,
+)
 from src.config.features import ClassicalSettings
 from src.config.finished import EvaluateSettings
 from src.config.schema import RunSettings
@@ -29,7 +35,7 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
 from src.runs.folder import RunFolder
 from src.runs.lifecycle import ParentLink
-from src.runs.resume_settings import effective_overrides, read_run_settings
+from src.runs.resume import read_resumed_settings
 from src.search.jobs import Channel, Ending, Job, NoReports
 from src.search.workers.process import run_in_process
 from src.sweeps.tasks import (
@@ -46,7 +52,7 @@ __all__ = ["TrialRunner", "device_runner"]
 
 _CHOSEN = (
     *("runtime.", "data.batch_size", "trainer.max_epochs"),
-    *("model.networks", "model.input_size"),
+    *("model.networks", "model.input_size", "model.auto.seconds"),
 )
 _MOST_OPEN = 4
 
@@ -230,7 +236,7 @@ def _settings(
     # A run whose folder is gone, or was moved with its study, is begun anew.
     if resume is not None and Path(resume).is_dir():
         kept = [w for w in places if w.startswith(("output_dir=", "tracking.uri="))]
-        return read_run_settings([f"resume={resume}", *kept])
+        return read_resumed_settings([f"resume={resume}", *kept])
     return read_run_settings([*overrides, *effective_overrides(places, overrides)])
 
 

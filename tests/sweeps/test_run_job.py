@@ -11,10 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
+from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
 from src.machine.failures import OutOfMemory
 from src.records.run import RunSummary
-from src.runs.resume_settings import read_run_settings
 from src.search.jobs import Ending, Job, NoReports, Note, Report
 from src.search.pool import Pool
 from src.search.workers.local import LocalEngine, Slot

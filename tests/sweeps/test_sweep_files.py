@@ -9,9 +9,8 @@ import pytest
 import yaml
 
 from src.config.checks import ConfigError
-from src.config.compose import SWEEPS, groups
+from src.config.compose import SWEEPS, groups, read_run_settings
 from src.config.sweep import SweepSettings, base_overrides, read_sweep_settings
-from src.runs.resume_settings import read_run_settings
 from src.search.samplers import check_sampler
 from src.search.space import Family, Value
 from src.sweeps import families as spaces
