@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 # A candidate so far behind that even Bonferroni's bound at a tenth of the level leaves it out
 # needs no closer look, which spares most of a large field.
 _CLEARLY_BEHIND = 0.1
-# Candidates worked on at a time: with 2,000 draws they stay in a core's own cache.
-_BLOCK = 64
+# Candidates worked on at a time: with 1,000 draws they stay in a core's own cache.
+_BLOCK = 128
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,7 @@ class Errors:
         return self.drawn / np.where(scale > 0, scale, 1.0).astype(np.float32)[:, None]
 
 
-def resample(evidence: Evidence, draws: int = 2000, seed: int = 0) -> Errors:
+def resample(evidence: Evidence, draws: int = 1000, seed: int = 0) -> Errors:
     """Draw the errors of all figures from the normal law with the covariances of the evidence.
 
     It is the bootstrap of groups with normal weights, the same ones for all candidates (the

@@ -42,7 +42,7 @@ def judge(
     before: str | None = None,
     gap: float = 0.01,
     band: float = 0.0,
-    draws: int = 2000,
+    draws: int = 1000,
     seed: int = 0,
 ) -> Verdict:
     """Rank the candidates and estimate the uncertainty of the ranking.
