@@ -132,7 +132,7 @@ def kept(draw: Callable[[np.random.Generator], Field], seed: int) -> Kept:
     # Of equally good ones any may count as the best: the last is as good as another.
     best = max(reversed(truth), key=truth.__getitem__)
     winner, choice = verdict.winner, verdict.choice
-    pair = difference_interval(Evidence.of(field.candidates[:2], field.groups), 0, 1)
+    pair = difference_interval(Evidence.of(field.candidates, field.groups), 0, 1)
     equal = len(set(truth.values())) == 1
     return Kept(
         winner=truth[winner.name] in winner.interval,
