@@ -8,7 +8,8 @@ picture once, and are compared picture by picture. The weights returned are fitt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from src.records.combination import Combination
 from src.statistics.intervals import share_interval
 from src.statistics.paired_tests import mcnemar
 
-__all__ = ["WAYS", "combine", "dealt", "judged"]
+__all__ = ["WAYS", "combine", "dealt", "greedy_soup"]
 
 Floats = NDArray[np.float64]
 Probs = NDArray[np.float32]
@@ -39,7 +40,7 @@ def combine(
     targets: NDArray[np.int64],
     *,
     ways: Sequence[Way] = WAYS,
-    at_most: int = 8,
+    at_most: int,
     folds: int = 5,
     seed: int = 0,
     groups: NDArray[np.int64] | None = None,
@@ -69,16 +70,65 @@ def combine(
             f"probs has shape {probs.shape}, for {len(members)} members and targets of shape "
             f"{targets.shape}: it must be (M, N, K) for M members and (N,) targets."
         )
-    if at_most < 1:
-        raise ValueError(f"at_most is {at_most}: it must be at least 1.")
     held_out = _held_out(ways, probs, targets, at_most, folds, seed, groups)
     way, weights = _made(ways, probs, targets, at_most, seed, groups)
     right = probs.argmax(axis=2) == targets
     outside = dealt(len(targets), folds, seed, groups)
-    return judged(way, members, weights, held_out, right, targets, outside, groups)
+    return _judged(way, members, weights, held_out, right, targets, outside, groups)
 
 
-def judged(
+def greedy_soup(
+    members: Sequence[str],
+    predict: Callable[[tuple[int, ...]], Probs],
+    targets: NDArray[np.int64],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    groups: NDArray[np.int64] | None = None,
+) -> Combination:
+    """Return the greedy soup, measured on pictures that it was not chosen on.
+
+    Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves
+    accuracy without increasing inference time", ICML 2022, recipe 1: from the best member to the
+    worst, each is put in if the accuracy does not fall. As in `combine`, the soup and its best
+    member are chosen anew for every fold, from the pictures of the other folds.
+
+    Args:
+        members: M names, at least one.
+        predict: ascending indices of some members -> (N, K) of the mean of their weights; called
+            once for every soup that is tried.
+        targets: (N,).
+        folds, seed, groups: see `dealt`, whose errors it raises.
+
+    Returns:
+        Of the weights, those of the members in the soup are equal and the others 0.
+    """
+    predicted = cache(predict)
+    right = np.stack([predicted((i,)).argmax(axis=1) == targets for i in range(len(members))])
+
+    def made(kept: NDArray[np.bool_]) -> tuple[int, ...]:
+        def accuracy(soup: tuple[int, ...]) -> float:
+            return float((predicted(soup)[kept].argmax(axis=1) == targets[kept]).mean())
+
+        first, *others = np.argsort(-right[:, kept].mean(axis=1), kind="stable").tolist()
+        soup: tuple[int, ...] = (first,)
+        for other in others:
+            larger = tuple(sorted((*soup, other)))
+            if accuracy(larger) >= accuracy(soup):
+                soup = larger
+        return soup
+
+    held_out = np.empty_like(predicted((0,)))
+    folded = dealt(len(targets), folds, seed, groups)
+    for outside in folded:
+        held_out[outside] = predicted(made(~outside))[outside]
+    weights = np.zeros(len(members))
+    chosen = list(made(np.ones(len(targets), np.bool_)))
+    weights[chosen] = 1 / len(chosen)
+    return _judged("soup", members, weights, held_out, right, targets, folded, groups)
+
+
+def _judged(
     way: Way | Literal["soup"],
     members: Sequence[str],
     weights: Floats,
@@ -91,10 +141,8 @@ def judged(
     """Compare a combination with the best single member, both on held-out pictures.
 
     Args:
-        way, members, weights: of the combination.
         held_out: (N, K) predictions for each picture of a combination fitted on the other folds.
         right: (M, N) which member has which picture right.
-        targets: (N,).
         outside: of each fold of `held_out`, (N,) bool, which pictures it holds out.
         groups: (N,) of the pictures, or None.
     """
@@ -171,13 +219,8 @@ def _made(
     way = ways[0]
     units = len(targets) if groups is None else len(np.unique(groups))
     if len(ways) > 1 and units > 1:
-
-        def loss(one: Way) -> float:
-            folds = _FOLDS_FOR_THE_WAY
-            held_out = _held_out((one,), probs, targets, at_most, folds, seed, groups)
-            return log_loss(held_out, targets)
-
-        way = min(ways, key=loss)
+        given = probs, targets, at_most, _FOLDS_FOR_THE_WAY, seed, groups
+        way = min(ways, key=lambda one: log_loss(_held_out((one,), *given), targets))
     return way, _weights(way, probs, targets, at_most, seed)
 
 
@@ -193,9 +236,8 @@ def _weights(way: Way, probs: Probs, targets: NDArray[np.int64], at_most: int, s
 def _of_these(
     chosen: NDArray[np.int64], way: Way, probs: Probs, targets: NDArray[np.int64], seed: int
 ) -> Floats:
-    """(M,) weights, 0 for all but the chosen members."""
-    kept = np.sort(chosen)
-    weights = np.zeros(len(probs))
+    """Return (M,) weights, 0 for all but the chosen members."""
+    kept, weights = np.sort(chosen), np.zeros(len(probs))
     if way == "stacking":
         weights[kept] = stacking_weights(probs[kept], targets)
     else:

@@ -48,5 +48,4 @@ def mean_of_logs(probs: Probs, weights: Floats) -> Probs:
 
 def logs_of(probs: Probs) -> Floats:
     """Return logarithms of probabilities, none below that of `SMALLEST_PROBABILITY`."""
-    logs: Floats = np.log(probs.astype(np.float64).clip(SMALLEST_PROBABILITY, 1.0))
-    return logs
+    return np.log(probs.astype(np.float64).clip(SMALLEST_PROBABILITY, 1.0))

@@ -41,35 +41,28 @@ def greedy_weights(
         probs: (M, N, K) of M members.
         targets: (N,).
         bags: random parts of the members to select from; 0 selects once from all of them.
-        bag_share: of the members, in each bag; at least one.
+        bag_share: of the members, in each bag, in (0, 1]; at least one.
         max_steps: members added after the start, at most.
         seed: of the bags.
 
     Returns:
         (M,) weights, at least 0, that sum to one.
-
-    Raises:
-        ValueError: no members or pictures, or a share that is none.
     """
-    _check(probs, targets)
-    if not 0 < bag_share <= 1:
-        raise ValueError(f"bag_share is {bag_share}: it must be above 0 and at most 1.")
     likelihood = np.take_along_axis(probs, targets[None, :, None], axis=2)[:, :, 0]
     likelihood = likelihood.clip(SMALLEST_PROBABILITY, 1.0)
     members = len(probs)
     if bags == 0:
         return _climb(likelihood, max_steps)
-    weights = np.zeros(members)
-    generator = np.random.default_rng(seed)
+    weights, generator = np.zeros(members), np.random.default_rng(seed)
+    size = max(1, round(bag_share * members))
     for _ in range(bags):
-        size = max(1, round(bag_share * members))
         bag = np.sort(generator.choice(members, size, replace=False))
         weights[bag] += _climb(likelihood[bag], max_steps)
     return weights / bags
 
 
 def stacking_weights(probs: Probs, targets: NDArray[np.int64]) -> Floats:
-    """Return the weights, none below 0, with which `mean_of_logs` has the smallest log-loss.
+    """Return weights (M,), none below 0, with which `mean_of_logs` has the smallest log-loss.
 
     Wolpert, "Stacked Generalization", Neural Networks 1992, with Breiman's constraint ("Stacked
     Regressions", Machine Learning 1996) that no member may count against itself. It is multinomial
@@ -77,16 +70,9 @@ def stacking_weights(probs: Probs, targets: NDArray[np.int64]) -> Floats:
     parameters as members and is convex; with a single member it is temperature scaling.
 
     Args:
-        probs: (M, N, K).
+        probs: (M, N, K) of M members.
         targets: (N,).
-
-    Returns:
-        (M,) at least 0.
-
-    Raises:
-        ValueError: no members or pictures.
     """
-    _check(probs, targets)
     logs = logs_of(probs)
     of_targets = np.take_along_axis(logs, targets[None, :, None], axis=2)[:, :, 0]
     reached = of_targets.mean(axis=1)
@@ -110,23 +96,15 @@ def stacking_weights(probs: Probs, targets: NDArray[np.int64]) -> Floats:
     return np.asarray(found.x, np.float64)
 
 
-def _check(probs: Probs, targets: NDArray[np.int64]) -> None:
-    if probs.ndim != 3 or 0 in probs.shape or targets.shape != probs.shape[1:2]:
-        raise ValueError(
-            f"probs has shape {probs.shape} and targets {targets.shape}: they must be (M, N, K) "
-            "and (N,), with at least one member and one picture."
-        )
-
-
 def _climb(likelihood: NDArray[np.float32], max_steps: int) -> Floats:
-    """Weights of the best ensemble met on the way, for (M, N) probabilities of the targets."""
+    """Return weights of the best ensemble found, for (M, N) probabilities of the targets."""
     counts = np.zeros(len(likelihood))
     order = np.argsort(-np.log(likelihood).mean(axis=1, dtype=np.float64), kind="stable")
     sums = np.zeros_like(likelihood[0])
     best, start = np.inf, 0
     for size, member in enumerate(order, start=1):
         sums = sums + likelihood[member]
-        loss = _mean_log_loss(sums / size)
+        loss = float(-np.log(sums / size).mean(dtype=np.float64))
         if loss < best:
             best, start, start_sums = loss, size, sums
     counts[order[:start]] = 1
@@ -139,7 +117,3 @@ def _climb(likelihood: NDArray[np.float32], max_steps: int) -> Floats:
         if losses[member] < best:
             best, best_counts = float(losses[member]), counts.copy()
     return best_counts / best_counts.sum()
-
-
-def _mean_log_loss(likelihood: NDArray[np.float32]) -> float:
-    return float(-np.log(likelihood).mean(dtype=np.float64))

@@ -1,20 +1,26 @@
 """Metrics of decisions, the most probable classes: accuracy, confusion matrix, recall, F1.
 
-Metrics of single classes are functions of the confusion matrix, which is counted once.
+Metrics of single classes are functions of the confusion matrix (K, K), which is counted once, of at
+least one sample.
 A class without a target has no recall and a class never predicted has no precision: both are NaN,
 and the averages leave them out as scikit-learn does.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from src.metrics.intervals import wilson_interval
 from src.metrics.validation import checked
 
 __all__ = [
+    "ClassScores",
     "accuracy",
     "balanced_accuracy",
+    "class_scores",
     "confusion_matrix",
     "macro_f1",
     "per_class_f1",
@@ -66,58 +72,71 @@ def confusion_matrix(probs: ArrayLike, targets: ArrayLike) -> Counts:
 
 
 def per_class_recall(matrix: Counts) -> Floats:
-    """Compute the recall of each class: (K,) in [0, 1], NaN without samples of it.
-
-    Args:
-        matrix: (K, K) counts, targets in rows, as `confusion_matrix` returns it.
-    """
+    """Compute the recall of each class: (K,) in [0, 1], NaN without samples of it."""
     return _ratio(np.diagonal(matrix), matrix.sum(axis=1))
 
 
 def per_class_precision(matrix: Counts) -> Floats:
-    """Compute the precision of each class: (K,) in [0, 1], NaN without predictions of it.
-
-    Args:
-        matrix: (K, K) counts, targets in rows, as `confusion_matrix` returns it.
-    """
+    """Compute the precision of each class: (K,) in [0, 1], NaN without predictions of it."""
     return _ratio(np.diagonal(matrix), matrix.sum(axis=0))
 
 
 def per_class_f1(matrix: Counts) -> Floats:
-    """Compute the F1 of each class: (K,) in [0, 1], NaN without samples and predictions of it.
-
-    Args:
-        matrix: (K, K) counts, targets in rows, as `confusion_matrix` returns it.
-    """
+    """Compute the F1 of each class: (K,) in [0, 1], NaN without samples and predictions of it."""
     return _ratio(2 * np.diagonal(matrix), matrix.sum(axis=0) + matrix.sum(axis=1))
 
 
 def macro_f1(matrix: Counts) -> float:
-    """Compute the mean F1 of the classes among targets or predictions, in [0, 1].
-
-    Raises:
-        ValueError: the matrix counts no samples.
-    """
-    return _mean_of_defined(per_class_f1(matrix))
+    """Compute the mean F1 of the classes among targets or predictions, in [0, 1]."""
+    return float(np.nanmean(per_class_f1(matrix)))
 
 
 def balanced_accuracy(matrix: Counts) -> float:
-    """Compute the mean recall of the classes among the targets, in [0, 1].
+    """Compute the mean recall of the classes among the targets, in [0, 1]."""
+    return float(np.nanmean(per_class_recall(matrix)))
 
-    Raises:
-        ValueError: the matrix counts no samples.
+
+@dataclass(frozen=True)
+class ClassScores:
+    """The scores of one class and the number of its pictures.
+
+    Attributes:
+        index: of the class, in [0, K).
+        recall, precision, f1: in [0, 1], NaN where they are not defined.
+        recall_low, recall_high: the recall's 95 % Wilson interval, likewise.
+        confused_with: index of the class most often predicted for it wrongly, or None.
+        confused: how often.
     """
-    return _mean_of_defined(per_class_recall(matrix))
+
+    index: int
+    pictures: int
+    recall: float
+    precision: float
+    f1: float
+    recall_low: float
+    recall_high: float
+    confused_with: int | None
+    confused: int
+
+
+def class_scores(matrix: Counts) -> list[ClassScores]:
+    """Return the scores of each class, in order."""
+    scores = (per_class_recall(matrix), per_class_precision(matrix), per_class_f1(matrix))
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    rows = []
+    for index, shares in enumerate(zip(*scores, strict=True)):
+        recall, precision, f1 = map(float, shares)
+        pictures, right = int(matrix[index].sum()), int(matrix[index, index])
+        low, high = wilson_interval(right, pictures) if pictures else (np.nan, np.nan)
+        confused = int(wrong[index].max())
+        other = int(wrong[index].argmax()) if confused else None
+        own = ClassScores(index, pictures, recall, precision, f1, low, high, other, confused)
+        rows.append(own)
+    return rows
 
 
 def _ratio(part: Counts, whole: Counts) -> Floats:
     ratio = np.full(len(whole), np.nan)
     np.divide(part, whole, out=ratio, where=whole > 0)
     return ratio
-
-
-def _mean_of_defined(values: Floats) -> float:
-    defined = values[~np.isnan(values)]
-    if len(defined) == 0:
-        raise ValueError("There are no samples: a metric needs at least one.")
-    return float(defined.mean())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +12,7 @@ from src.metrics.validation import checked
 __all__ = ["LabelSuspects", "label_suspects"]
 
 
-@dataclass(frozen=True, eq=False)
-class LabelSuspects:
+class LabelSuspects(NamedTuple):
     """M samples whose label is probably wrong, the most certain first.
 
     Attributes:
@@ -41,10 +40,7 @@ def label_suspects(probs: ArrayLike, targets: ArrayLike) -> LabelSuspects:
 
     Args:
         probs: (N, K), of samples that the model was not trained on.
-        targets: (N,) the labels.
-
-    Raises:
-        ValueError: as `validation.checked`.
+        targets: (N,) the labels. Raises as `validation.checked`.
     """
     probs, targets = checked(probs, targets)
     probs = probs.astype(np.float64, copy=False)

@@ -21,14 +21,10 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
         confidence: coverage, within 0 and 1, both excluded.
 
     Raises:
-        ValueError: a value outside of these.
+        ValueError: a number of successes or trials outside of these.
     """
-    if trials < 1:
-        raise ValueError(f"trials is {trials}: it must be at least 1.")
-    if not 0 <= successes <= trials:
-        raise ValueError(f"successes is {successes}: it must be within 0 and {trials}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}: it must be above 0 and below 1.")
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"{successes} successes of {trials} trials have no interval.")
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     share = successes / trials
     shrink = 1 + z**2 / trials

@@ -20,14 +20,10 @@ def pareto_front(points: Sequence[Sequence[float]], directions: Sequence[str]) -
         directions: M times "maximize" or "minimize".
 
     Raises:
-        ValueError: a point of another length, or another direction.
+        ValueError: a point of another length.
+        KeyError: another direction.
     """
-    if unknown := set(directions) - {"maximize", "minimize"}:
-        raise ValueError(f"{sorted(unknown)[0]!r} is no direction: say maximize or minimize.")
-    for point in points:
-        if len(point) != len(directions):
-            raise ValueError(f"{tuple(point)} has {len(point)} numbers for {len(directions)}.")
-    signs = [-1.0 if direction == "maximize" else 1.0 for direction in directions]
+    signs = [{"maximize": -1.0, "minimize": 1.0}[direction] for direction in directions]
     costs = np.array(points, dtype=np.float64).reshape(len(points), len(signs)) * signs
     known = ~np.isnan(costs).any(axis=1)
     front = []

@@ -71,11 +71,7 @@ class ReliabilityBins:
 
 
 def reliability_bins(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) -> ReliabilityBins:
-    """Compute the table of a reliability diagram.
-
-    Raises:
-        ValueError: num_bins is below 1, or as `validation.checked`.
-    """
+    """Compute the table of a reliability diagram. Raises as `validation.checked`."""
     probs, targets = checked(probs, targets)
     preds = probs.argmax(axis=1)  # by rows a quarter of the time of the highest value itself
     return binned(_of(preds, probs), preds == targets, num_bins)
@@ -84,18 +80,12 @@ def reliability_bins(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) -
 def binned(
     confidence: NDArray[np.float64], right: NDArray[np.bool_], num_bins: int = 15
 ) -> ReliabilityBins:
-    """Compute `reliability_bins` from the confidence of each prediction and whether it is right.
+    """Compute `reliability_bins` of M bins from the confidence of N predictions, right or not.
 
     Args:
         confidence: (N,) in [0, 1], of the most probable class of each sample.
         right: (N,) whether it is the target.
-        num_bins: M.
-
-    Raises:
-        ValueError: num_bins is below 1.
     """
-    if num_bins < 1:
-        raise ValueError(f"num_bins is {num_bins}: it must be at least 1.")
     edges = np.linspace(0, 1, num_bins + 1)
     # The outer edges stay out, so that rounding just past 1 still lands in the last bin.
     bins = np.searchsorted(edges[1:-1], confidence, side="left")

@@ -27,9 +27,7 @@ class CNN(nn.Module):
     network and bears a high learning rate.
 
     Args:
-        in_channels: C of the pictures.
-        num_classes: K, at least 2.
-        image_size: height and width in pixels; sets the strides. Other sizes are accepted later.
+        image_size: sets the strides; other sizes are accepted later.
         widths: channels of each stage; the stem has half of the first.
         blocks: residual blocks a stage.
         dropout: probability before the classifier, in [0, 1).
@@ -48,9 +46,8 @@ class CNN(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        if not widths:
-            raise ValueError("widths is empty: it must name the channels of at least one stage.")
-        stride = _stem_stride(min(image_size))
+        side = min(image_size)
+        stride = 2 ** max(0, math.ceil(math.log2(side / _LARGEST_MAP)))
         kernel = max(3, 2 * stride - 1)
         width_in = max(1, widths[0] // 2)
         self.stem = nn.Sequential(
@@ -58,7 +55,7 @@ class CNN(nn.Module):
             nn.BatchNorm2d(width_in),
             nn.ReLU(inplace=True),
         )
-        unhalved = len(widths) - _halvings(min(image_size) // stride)
+        unhalved = len(widths) - max(0, int(math.log2(side // stride / _SMALLEST_MAP)))
         stages: list[nn.Module] = []
         for stage, width in enumerate(widths):
             for block in range(blocks):
@@ -68,20 +65,16 @@ class CNN(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width_in, num_classes)
-        self._initialise()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised pictures (B, C, H, W) to logits (B, K)."""
-        features = self.stages(self.stem(images)).mean((2, 3))
-        logits: Tensor = self.head(self.dropout(features))
-        return logits
-
-    def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, _ResidualBlock):
                 nn.init.zeros_(module.norm2.weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised pictures (B, C, H, W) to logits (B, K)."""
+        features = self.stages(self.stem(images)).mean((2, 3))
+        return self.head(self.dropout(features))
 
 
 class _ResidualBlock(nn.Module):
@@ -104,15 +97,3 @@ class _ResidualBlock(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         branch = F.relu(self.norm1(self.conv1(maps)), inplace=True)
         return F.relu(self.norm2(self.conv2(branch)) + self.shortcut(maps), inplace=True)
-
-
-def _stem_stride(side: int) -> int:
-    stride = 1
-    while side > _LARGEST_MAP * stride:
-        stride *= 2
-    return stride
-
-
-def _halvings(side: int) -> int:
-    """How often a map of this many pixels a side can be halved and keep two."""
-    return max(0, int(math.log2(side / _SMALLEST_MAP)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import urllib.request
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
@@ -21,17 +21,10 @@ _PATIENCE = 6.0
 
 
 def from_hub(repository: str, names: Sequence[str]) -> Path:
-    """Fetch the first of these files that the repository of the Hugging Face hub has.
+    """Return the first of the named files that a repository has, in the local Hugging Face cache.
 
     The hub's client would try again for most of a minute; a request beforehand shows within a few
-    seconds that the hub cannot be reached.
-
-    Args:
-        repository: "owner/name", or "owner/name@revision".
-        names: of files in it.
-
-    Returns:
-        The file's place in the local Hugging Face cache.
+    seconds that the hub cannot be reached. `repository` is "owner/name" or "owner/name@revision".
 
     Raises:
         OSError: no connection, no such repository or file, or no permission.
@@ -43,12 +36,10 @@ def from_hub(repository: str, names: Sequence[str]) -> Path:
     for name in names:
         address = hub.hf_hub_url(repository, name, revision=revision or None)
         try:
-            _within_patience(partial(hub.get_hf_file_metadata, address, timeout=_PATIENCE))
-        except EntryNotFoundError:
-            continue
-        except Exception as error:
-            raise OSError(reason_of(error)) from error
-        try:
+            try:
+                _within_patience(partial(hub.get_hf_file_metadata, address, timeout=_PATIENCE))
+            except EntryNotFoundError:
+                continue
             return Path(hub.hf_hub_download(repository, name, revision=revision or None))
         except Exception as error:
             raise OSError(reason_of(error)) from error
@@ -56,10 +47,7 @@ def from_hub(repository: str, names: Sequence[str]) -> Path:
 
 
 def from_address(address: str, file: Path) -> Path:
-    """Fetch a file into torch's cache, checked against the digest in its name where it has one.
-
-    Returns:
-        `file`.
+    """Fetch `file` into torch's cache, checked against the digest in its name where it has one.
 
     Raises:
         OSError: no connection, no such address, or content with another digest.
@@ -67,14 +55,9 @@ def from_address(address: str, file: Path) -> Path:
     from torch import hub
 
     request = urllib.request.Request(address, method="HEAD")
-
-    def ask() -> None:
-        with urllib.request.urlopen(request, timeout=_PATIENCE):
-            pass
-
     digest = hub.HASH_REGEX.search(file.name)
     try:
-        _within_patience(ask)
+        _within_patience(partial(urllib.request.urlopen, request, timeout=_PATIENCE)).close()
         file.parent.mkdir(parents=True, exist_ok=True)
         hub.download_url_to_file(address, str(file), digest[1] if digest else None)
     except Exception as error:
@@ -84,19 +67,15 @@ def from_address(address: str, file: Path) -> Path:
 
 def _within_patience(ask: Callable[[], T]) -> T:
     """Return the result of `ask`, or raise TimeoutError, as looking up a host name has no limit."""
-    answers: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
+    answer: Future[T] = Future()
 
     def run() -> None:
         try:
-            answers.put((ask(), None))
+            answer.set_result(ask())
         except Exception as error:
-            answers.put((None, error))
+            answer.set_exception(error)
 
     Thread(target=run, daemon=True).start()
-    try:
-        answer, error = answers.get(timeout=_PATIENCE)
-    except Empty:
-        raise TimeoutError(f"no answer within {_PATIENCE:g} seconds") from None
-    if error is not None:
-        raise error
-    return answer  # type: ignore[return-value]
+    if not wait([answer], timeout=_PATIENCE).done:
+        raise TimeoutError(f"no answer within {_PATIENCE:g} seconds")
+    return answer.result()

@@ -18,10 +18,8 @@ class FCN(nn.Module):
     arXiv:1312.4400): no layer depends on the picture's size, so a trained network takes any.
 
     Args:
-        in_channels: C of the pictures.
-        num_classes: K, at least 2.
-        image_size: height and width in pixels of the training pictures. Each block halves them, so
-            there are at most log2(shorter side) blocks, whatever `channels` asks for.
+        image_size: each block halves it, so there are at most log2(shorter side) blocks, whatever
+            `channels` asks for.
         channels: output channels of each block, first to last.
         dropout: probability before the 1x1 convolution, in [0, 1).
 
@@ -41,8 +39,6 @@ class FCN(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        if not channels:
-            raise ValueError("channels is empty: it must name the channels of at least one block.")
         channels = channels[: max(1, int(math.log2(min(image_size))))]
         self.stride = 2 ** len(channels)
         widths = [in_channels, *channels]
@@ -55,8 +51,7 @@ class FCN(nn.Module):
 
         h = ceil(H / stride), w likewise; their mean over the places is the logits.
         """
-        maps: Tensor = self.head(self.dropout(self.blocks(images)))
-        return maps
+        return self.head(self.dropout(self.blocks(images)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) of any size to logits (B, K)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +35,10 @@ def fold_batch_norms(network: nn.Module, images: Tensor) -> nn.Module:
     folded = copy.deepcopy(network)
     for convolution, norm in pairs:
         layer, batch_norm = folded.get_submodule(convolution), folded.get_submodule(norm)
-        assert isinstance(layer, nn.Conv2d) and isinstance(batch_norm, nn.BatchNorm2d)
-        _replace(folded, convolution, fuse_conv_bn_eval(layer, batch_norm))
-        _replace(folded, norm, _what_follows(batch_norm))
+        rest = _what_follows(batch_norm)
+        assert isinstance(layer, nn.Conv2d) and isinstance(batch_norm, nn.BatchNorm2d) and rest
+        folded.set_submodule(convolution, fuse_conv_bn_eval(layer, batch_norm))
+        folded.set_submodule(norm, rest)
     with torch.inference_mode():
         right, found = network(images), folded(images)
     alike = torch.allclose(found, right, rtol=0.0, atol=_TOLERANCE * float(right.abs().max()))
@@ -43,52 +46,30 @@ def fold_batch_norms(network: nn.Module, images: Tensor) -> nn.Module:
 
 
 def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:
-    """Names of each convolution and of the normalisation that takes its output, each used once."""
+    """Return each convolution and the normalisation that takes its output, each used once."""
     made_by: dict[int, tuple[str, Tensor]] = {}
     pairs: list[tuple[str, str]] = []
     uses: Counter[str] = Counter()
-    hooks = []
 
-    def note_output(name: str, output: Tensor) -> None:
+    def note(name: str, module: nn.Module, taken: tuple[Tensor, ...], output: Tensor) -> None:
         uses[name] += 1
-        made_by[id(output)] = name, output  # kept, or another tensor may get its id
-
-    def note_input(name: str, taken: Tensor) -> None:
-        uses[name] += 1
-        if id(taken) in made_by:
-            pairs.append((made_by[id(taken)][0], name))
-
-    for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
-            hooks.append(
-                module.register_forward_hook(
-                    lambda _, taken, output, name=name: note_output(name, output)
-                )
-            )
-        elif isinstance(module, nn.BatchNorm2d) and _what_follows(module) is not None:
-            hooks.append(
-                module.register_forward_pre_hook(
-                    lambda _, taken, name=name: note_input(name, taken[0])
-                )
-            )
-    try:
-        with torch.inference_mode():
-            network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+            made_by[id(output)] = name, output  # kept, or another tensor may get its id
+        elif id(taken[0]) in made_by:
+            pairs.append((made_by[id(taken[0])][0], name))
+
+    with ExitStack() as hooks, torch.inference_mode():
+        for name, module in network.named_modules():
+            if isinstance(module, nn.Conv2d) or _what_follows(module) is not None:
+                hooks.enter_context(module.register_forward_hook(partial(note, name)))
+        network(images)
     return [pair for pair in pairs if all(uses[name] == 1 for name in pair)]
 
 
 def _what_follows(norm: nn.Module) -> nn.Module | None:
-    """What a normalisation layer does beside normalising; None for a kind that is not known."""
+    """Return what a layer does beside normalising; None for one that is no known normalisation."""
     if type(norm) is nn.BatchNorm2d:
         return nn.Identity()
     if type(norm).__name__ == "BatchNormAct2d":  # of timm: dropout and activation within
         return nn.Sequential(norm.drop, norm.act)  # type: ignore[arg-type]
     return None
-
-
-def _replace(network: nn.Module, name: str, module: nn.Module | None) -> None:
-    owner, _, leaf = name.rpartition(".")
-    setattr(network.get_submodule(owner), leaf, module)

@@ -11,12 +11,9 @@ __all__ = ["MLP"]
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU, optional batch norm and dropout.
+    """Linear layers with ReLU, optional batch norm and dropout, for pictures of one size.
 
     Args:
-        in_channels: C of the pictures.
-        num_classes: K, at least 2.
-        image_size: height and width in pixels; fixed from here on.
         hidden: units of each hidden layer; empty for logistic regression.
         batch_norm: normalise each hidden layer before its ReLU.
         dropout: probability after each hidden layer, in [0, 1).
@@ -51,5 +48,4 @@ class MLP(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) to logits (B, K)."""
-        logits: Tensor = self.head(self.layers(images.flatten(1)))
-        return logits
+        return self.head(self.layers(images.flatten(1)))

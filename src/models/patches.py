@@ -39,13 +39,12 @@ def to_patches(images: Tensor, patch: tuple[int, int]) -> Tensor:
 
 
 def grid_size(image_size: tuple[int, int], patch: tuple[int, int]) -> tuple[int, int]:
-    """How many patches cover a picture: rows, columns."""
+    """Return how many patches cover a picture: rows, columns."""
     return math.ceil(image_size[0] / patch[0]), math.ceil(image_size[1] / patch[1])
 
 
 def default_patch_size(image_size: tuple[int, int]) -> int:
-    """Side of a square patch in pixels: the smallest power of two, 2 or more, that gives at most 64
-    patches. 8x8 pictures get 2, 28x28 and 32x32 get 4, 64x64 gets 8."""
+    """Return the smallest side of square patches, a power of two above 1, that gives at most 64."""
     size = 2
     while math.prod(grid_size(image_size, (size, size))) > _MOST_PATCHES:
         size *= 2

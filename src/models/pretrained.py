@@ -7,9 +7,8 @@ import pickle
 import textwrap
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +36,8 @@ _ZOO_PREFIX = "backbone."
 _COUNTED = "num_batches_tracked"
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """The result of loading weights.
-
-    Attributes:
-        used: number of tensors that are now in the network.
-        fresh: names of the network's own tensors that keep their initial values.
-    """
+class Loaded(NamedTuple):
+    """How many tensors were loaded, and the names of those that keep their initial values."""
 
     used: int
     fresh: tuple[str, ...]
@@ -74,11 +67,7 @@ def load_weights(network: nn.Module, pretrained: bool | str | None) -> Loaded | 
     first = next((name for name, tensor in own.items() if tensor.ndim == 4), None)
     if first in weights and weights[first].ndim == 4:
         weights[first] = adapt_input(weights[first], own[first].shape[1])
-    fitting = {
-        name: tensor
-        for name, tensor in weights.items()
-        if name in own and own[name].shape == tensor.shape
-    }
+    fitting = {n: t for n, t in weights.items() if n in own and own[n].shape == t.shape}
     heads = tuple(getattr(network, "head_prefixes", ()))
     body = [name for name in own if not name.startswith(heads) and not name.endswith(_COUNTED)]
     if not any(name in fitting for name in body):
@@ -95,7 +84,7 @@ def load_weights(network: nn.Module, pretrained: bool | str | None) -> Loaded | 
 
 
 def adapt_input(weight: Tensor, channels: int) -> Tensor:
-    """A convolution's weight (D, C, h, w) for another number of channels, as timm does it.
+    """Return a convolution's weight (D, C, h, w) for another number of channels, as timm does it.
 
     One channel gets the sum, so a grey picture is answered as it was in RGB; other numbers repeat
     the channels, scaled so that answers keep their size.
@@ -110,7 +99,7 @@ def adapt_input(weight: Tensor, channels: int) -> Tensor:
 
 
 def _renamed(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`weights` with that prefix taken off or put on which matches the most names of `own`."""
+    """Return `weights` with the prefix taken off or put on that matches the most names of `own`."""
     candidates = [
         {put_on + name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
         for wrapper in _WRAPPERS
@@ -127,20 +116,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: no such file, damaged, no weights, or more than weights.
     """
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        content = _opened(path, lambda: load_file(path))
-    else:
-        content = _opened(path, lambda: torch.load(path, map_location="cpu", weights_only=True))
-    return _network_tensors(path, content)
+    return _network_tensors(path, _content(path))
 
 
 def tensor_shapes(path: Path) -> dict[str, torch.Size] | None:
     """Read the names and shapes of a file's tensors, not their values.
 
-    Returns:
-        None for torch's format before version 1.6, which can only be read whole.
+    None for torch's format before version 1.6, which can only be read whole.
 
     Raises:
         ValueError: as `read_weights`, except for a damage among the values.
@@ -149,25 +131,18 @@ def tensor_shapes(path: Path) -> dict[str, torch.Size] | None:
         return _opened(path, lambda: _safetensors_shapes(path))
     if not zipfile.is_zipfile(path):
         return None
-    content = _opened(
-        path, lambda: torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    )
-    return {name: tensor.shape for name, tensor in _network_tensors(path, content).items()}
+    tensors = _network_tensors(path, _content(path, mmap=True))
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def check_weights(path: Path) -> None:
-    """Read as much of a file as it takes to know that it holds weights and no code.
-
-    Raises:
-        ValueError: as `tensor_shapes`.
-    """
+    """Raise a ValueError unless a file holds weights and no code."""
     if tensor_shapes(path) is None:
         read_weights(path)
 
 
 def reason_of(error: Exception) -> str:
-    """Return an error's kind and the first line of its message that says what is wrong, cut short:
-    torch lists hundreds of tensors in one."""
+    """Return an error's kind and the first line that says what is wrong, cut short."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Error(s) in loading state_dict"):
         lines = lines[1:]
@@ -183,8 +158,17 @@ def _safetensors_shapes(path: Path) -> dict[str, torch.Size]:
         return {name: torch.Size(file.get_slice(name).get_shape()) for name in names}
 
 
+def _content(path: Path, *, mmap: bool = False) -> Any:
+    """Return what a file of weights holds, on the CPU."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return _opened(path, lambda: load_file(path))
+    return _opened(path, lambda: torch.load(path, map_location="cpu", weights_only=True, mmap=mmap))
+
+
 def _opened(path: Path, read: Callable[[], T]) -> T:
-    """What `read` returns; its errors as one sentence."""
+    """Return what `read` returns; its errors as one sentence."""
     if not path.is_file():
         raise ValueError(f"pretrained is {str(path)!r}, and there is no such file")
     try:
@@ -204,16 +188,12 @@ def _opened(path: Path, read: Callable[[], T]) -> T:
 
 def _network_tensors(path: Path, content: Any) -> dict[str, Tensor]:
     state: Any = content.get("state_dict", content) if isinstance(content, dict) else {}
-    if not isinstance(state, dict):
-        state = {}
-    weights = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    pairs = state.items() if isinstance(state, dict) else ()
+    weights = {str(name): value for name, value in pairs if isinstance(value, Tensor)}
     if not weights:
         raise ValueError(f"{path} holds no weights")
     for prefix in _RUN_PREFIXES:
-        if any(name.startswith(prefix) for name in weights):
-            return {
-                name.removeprefix(prefix): value
-                for name, value in weights.items()
-                if name.startswith(prefix)
-            }
+        own = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
+        if own:
+            return own
     return weights

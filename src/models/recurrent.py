@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +14,12 @@ from src.models.patches import default_patch_size, to_patches
 __all__ = ["RecurrentNet", "recurrent_layers"]
 
 _CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-_READINGS = ("rows", "columns", "patches")
-_POOLINGS = ("last", "mean")
 
 
 class RecurrentNet(nn.Module):
-    """A picture as a sequence of T steps, read by an Elman RNN, an LSTM or a GRU.
+    """A picture of one size as a sequence of T steps, read by an Elman RNN, an LSTM or a GRU.
 
     Args:
-        in_channels: C of the pictures.
-        num_classes: K, at least 2.
-        image_size: height and width in pixels; fixed from here on.
         cell: 'rnn' (tanh), 'lstm' (Hochreiter & Schmidhuber 1997) or 'gru' (arXiv:1406.1078).
         reading: 'rows' from top to bottom, 'columns' from left to right, or square 'patches' line
             by line.
@@ -34,9 +30,6 @@ class RecurrentNet(nn.Module):
         bidirectional: read the sequence backwards as well.
         pooling: classify the 'last' state (of both directions) or the 'mean' over the T states.
         dropout: probability between layers and before the classifier, in [0, 1).
-
-    Raises:
-        ValueError: an unknown cell, reading or pooling.
     """
 
     head_prefixes = ("head.",)
@@ -53,13 +46,14 @@ class RecurrentNet(nn.Module):
         hidden_size: int,
         layers: int,
         bidirectional: bool,
-        pooling: str,
+        pooling: Literal["last", "mean"],
         dropout: float,
     ) -> None:
         super().__init__()
-        if pooling not in _POOLINGS:
-            raise ValueError(f"pooling is {pooling!r}: it must be one of {', '.join(_POOLINGS)}.")
-        self.patch = _step_shape(reading, step_size, image_size)
+        side = step_size or (default_patch_size(image_size) if reading == "patches" else 1)
+        height, width = image_size
+        shapes = {"rows": (side, width), "columns": (height, side), "patches": (side, side)}
+        self.patch = shapes[reading]
         self.pooling = pooling
         self.recurrence = recurrent_layers(
             cell,
@@ -83,8 +77,7 @@ class RecurrentNet(nn.Module):
             # The last layer's final states come last: one, or forward and backward.
             directions = 2 if self.recurrence.bidirectional else 1
             features = hidden[-directions:].transpose(0, 1).flatten(1)
-        logits: Tensor = self.head(self.dropout(features))
-        return logits
+        return self.head(self.dropout(features))
 
 
 def recurrent_layers(
@@ -100,12 +93,7 @@ def recurrent_layers(
 
     Recurrent weights start orthogonal (arXiv:1312.6120), the forget gates of an LSTM open
     (Jozefowicz et al. 2015): gradients then survive the length of a picture.
-
-    Raises:
-        ValueError: an unknown cell.
     """
-    if cell not in _CELLS:
-        raise ValueError(f"cell is {cell!r}: it must be one of {', '.join(_CELLS)}.")
     recurrence = _CELLS[cell](
         input_size,
         hidden_size,
@@ -127,18 +115,3 @@ def recurrent_layers(
             for gate in parameter.split(hidden_size):
                 start(gate)
     return recurrence
-
-
-def _step_shape(
-    reading: str, step_size: int | None, image_size: tuple[int, int]
-) -> tuple[int, int]:
-    """Height and width in pixels of what one time step reads."""
-    height, width = image_size
-    if reading == "rows":
-        return step_size or 1, width
-    if reading == "columns":
-        return height, step_size or 1
-    if reading == "patches":
-        side = step_size or default_patch_size(image_size)
-        return side, side
-    raise ValueError(f"reading is {reading!r}: it must be one of {', '.join(_READINGS)}.")

@@ -16,17 +16,12 @@ class ReNet(nn.Module):
     """Visin et al. (2015, arXiv:1505.00393), with an average over the last map for its classifier.
 
     Args:
-        in_channels: C of the pictures.
-        num_classes: K, at least 2.
-        image_size: height and width in pixels; nothing depends on it.
+        image_size: nothing depends on it.
         cell: 'rnn', 'lstm' or 'gru'.
         patch_sizes: one layer per entry: the side in cells of the patches of its input map that it
             reads as one step.
         hidden_size: units of each of a layer's four recurrent networks.
         dropout: probability before the classifier, in [0, 1).
-
-    Raises:
-        ValueError: an unknown cell, or no patch sizes.
     """
 
     head_prefixes = ("head.",)
@@ -43,10 +38,6 @@ class ReNet(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        if not patch_sizes:
-            raise ValueError(
-                "patch_sizes is empty: it must name the patches of at least one layer."
-            )
         layers: list[nn.Module] = []
         channels = in_channels
         for patch_size in patch_sizes:
@@ -59,8 +50,7 @@ class ReNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) of any size to logits (B, K)."""
         features = self.layers(images).mean((2, 3))
-        logits: Tensor = self.head(self.dropout(features))
-        return logits
+        return self.head(self.dropout(features))
 
 
 class _Sweep(nn.Module):

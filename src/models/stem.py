@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,20 +16,19 @@ __all__ = ["keep_detail", "takes_pictures"]
 _SMALLEST_LAST_MAP = 4
 
 
-@dataclass(frozen=True)
-class _Reduction:
+class _Reduction(NamedTuple):
     """A layer that makes maps smaller, and the sizes (height, width) that it took and gave."""
 
     name: str
     layer: nn.Module
-    before: tuple[int, int]
-    after: tuple[int, int]
+    before: torch.Size
+    after: torch.Size
 
 
 def takes_pictures(
     network: nn.Module, in_channels: int, num_classes: int, image_size: tuple[int, int]
 ) -> bool:
-    """Whether the network turns a picture of this size into K logits."""
+    """Return whether the network turns a picture of this size into K logits."""
     try:
         logits = _forward(network, in_channels, image_size)
     except Exception:  # libraries refuse a size with any kind of error
@@ -36,7 +37,7 @@ def takes_pictures(
 
 
 def keep_detail(network: nn.Module, in_channels: int, image_size: tuple[int, int]) -> None:
-    """Undo the earliest reductions until the last map has 4 pixels on its shorter side. In place.
+    """Undo the earliest reductions, in place, until the last map has 4 pixels on its shorter side.
 
     A strided convolution gets half its stride, a strided pooling goes; layers that run side by
     side (a block and its shortcut) are changed together. For a ResNet and 32x32 pictures that is
@@ -62,25 +63,22 @@ def keep_detail(network: nn.Module, in_channels: int, image_size: tuple[int, int
 def _trace(
     network: nn.Module, in_channels: int, image_size: tuple[int, int]
 ) -> tuple[list[_Reduction], bool]:
-    """The reductions in the order they run, and whether the picture came through."""
+    """Return the reductions in the order they run, and whether the picture came through."""
     reductions: list[_Reduction] = []
 
-    def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            before, after = _size(inputs[0]), _size(output)
-            if after != before:
-                reductions.append(_Reduction(name, layer, before, after))
+    def note(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        before, after = inputs[0].shape[-2:], output.shape[-2:]
+        if after != before:
+            reductions.append(_Reduction(name, layer, before, after))
 
-        return layer.register_forward_hook(note)
-
-    hooks = [watch(name, layer) for name, layer in network.named_modules() if _stride(layer) > 1]
-    try:
-        _forward(network, in_channels, image_size)
-    except Exception:  # libraries refuse a size with any kind of error
-        return reductions, False
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks:
+        for name, layer in network.named_modules():
+            if _stride(layer) > 1:
+                hooks.enter_context(layer.register_forward_hook(partial(note, name)))
+        try:
+            _forward(network, in_channels, image_size)
+        except Exception:  # libraries refuse a size with any kind of error
+            return reductions, False
     return reductions, True
 
 
@@ -105,16 +103,12 @@ def _stride(layer: nn.Module) -> int:
 
 
 def _forward(network: nn.Module, in_channels: int, image_size: tuple[int, int]) -> Tensor:
-    """One black picture through the network, which stays as it was."""
+    """Run one black picture through the network, which stays as it was."""
     was_training = network.training
-    device = next(network.parameters()).device
+    image = torch.zeros(1, in_channels, *image_size, device=next(network.parameters()).device)
     try:
         with torch.no_grad():
-            logits: Tensor = network.eval()(torch.zeros(1, in_channels, *image_size, device=device))
+            logits: Tensor = network.eval()(image)
     finally:
         network.train(was_training)
     return logits
-
-
-def _size(maps: Tensor) -> tuple[int, int]:
-    return maps.shape[-2], maps.shape[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,6 @@ from torch.nn import functional as F
 from src.models.patches import default_patch_size, grid_size
 
 __all__ = ["ViT"]
-
-_POOLINGS = ("mean", "token")
 
 
 class ViT(nn.Module):
@@ -24,9 +23,6 @@ class ViT(nn.Module):
     needs far more pictures.
 
     Args:
-        in_channels: C of the pictures.
-        num_classes: K, at least 2.
-        image_size: height and width in pixels; fixed from here on.
         patch_size: side of a patch in pixels; None for one that gives at most 64 patches.
         width: features of a patch; a multiple of `heads`, and of 4 for the positions.
         depth: transformer blocks.
@@ -34,9 +30,6 @@ class ViT(nn.Module):
         mlp_ratio: units of a block's perceptron, as a multiple of `width`.
         pooling: classify the 'mean' over the patches, or a class 'token' added to them.
         dropout: probability after each attention and perceptron, in [0, 1).
-
-    Raises:
-        ValueError: an unknown pooling, or a width that `heads` or 4 does not divide.
     """
 
     head_prefixes = ("head.",)
@@ -52,14 +45,10 @@ class ViT(nn.Module):
         depth: int,
         heads: int,
         mlp_ratio: float,
-        pooling: str,
+        pooling: Literal["mean", "token"],
         dropout: float,
     ) -> None:
         super().__init__()
-        if pooling not in _POOLINGS:
-            raise ValueError(f"pooling is {pooling!r}: it must be one of {', '.join(_POOLINGS)}.")
-        if width % heads or width % 4:
-            raise ValueError(f"width is {width}: it must be a multiple of 4 and of heads={heads}.")
         side = patch_size or default_patch_size(image_size)
         self.embed = _embedding(in_channels, width, side)
         self.positions = nn.Parameter(_sine_positions(grid_size(image_size, (side, side)), width))
@@ -81,8 +70,7 @@ class ViT(nn.Module):
             tokens = torch.cat([self.token.expand(len(tokens), -1, -1), tokens], 1)
         tokens = self.norm(self.blocks(tokens))
         features = tokens.mean(1) if self.token is None else tokens[:, 0]
-        logits: Tensor = self.head(features)
-        return logits
+        return self.head(features)
 
 
 class _Block(nn.Module):
@@ -117,8 +105,7 @@ class _Attention(nn.Module):
         qkv = self.qkv(tokens).reshape(batch, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
-        return out
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
 
 
 def _embedding(in_channels: int, width: int, patch_size: int) -> nn.Sequential:
@@ -140,14 +127,10 @@ def _embedding(in_channels: int, width: int, patch_size: int) -> nn.Sequential:
 
 
 def _prime_factors(number: int) -> list[int]:
-    factors = []
-    divisor = 2
-    while number > 1:
-        while number % divisor == 0:
-            factors.append(divisor)
-            number //= divisor
-        divisor += 1
-    return factors
+    for divisor in range(2, number + 1):
+        if number % divisor == 0:
+            return [divisor, *_prime_factors(number // divisor)]
+    return []
 
 
 def _sine_positions(grid: tuple[int, int], width: int) -> Tensor:

@@ -1,8 +1,7 @@
-"""Published weights and their sources: an installed package, a local cache, or the hub.
+"""Published weights, searched in an installed package, the Hugging Face cache, torch's cache, and
+then on the Hugging Face hub or at the address that timm or torchvision names.
 
-Those of timm are searched in this order: the package, the Hugging Face cache, torch's cache, the
-Hugging Face hub or the address that timm names. Those of torchvision are in torch's cache or at the
-address that torchvision names. Files on this machine are used without a connection.
+Files on this machine are used without a connection.
 """
 
 from __future__ import annotations
@@ -57,14 +56,11 @@ class Published:
     """Published weights that this machine can load without a connection.
 
     Attributes:
-        library: "timm" or "torchvision".
         name: of the network, as `model.name` takes it.
         source: "package", "hugging face cache" or "torch cache".
         input_size: side in pixels of the pictures that they were trained for; None if unknown.
         parameters: number of trained values; estimated from the file's size where it has no shapes.
-        licence: as the library states it; None if it does not.
         accuracy: published top-1 accuracy on ImageNet-1k in percent; None if not stated.
-        file: with the weights.
     """
 
     library: str
@@ -79,10 +75,9 @@ class Published:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file with a network's published weights.
+    """A file with a network's published weights, not yet looked into.
 
     Attributes:
-        file: readable; not yet looked into.
         source: "package", "hugging face cache" or "torch cache".
         custom: whether it is in its authors' own format, which timm's network itself reads.
     """
@@ -112,20 +107,13 @@ class _Listing:
 
 
 def native_size(library: str, name: str) -> int | None:
-    """Return the side in pixels of the pictures that a published network was trained for.
+    """Return the longer side in pixels of the pictures that a published network was trained for.
 
     For timm that is `input_size`, not the larger `test_input_size` that some networks are
     evaluated at: batch statistics and features were learnt at the former, fine-tuning is a
     training, and the latter costs up to twice as much. torchvision states only the crop that its
-    figures were measured with.
-
-    Args:
-        library: "timm" or "torchvision".
-        name: of the network there.
-
-    Returns:
-        The side (the longer one where the two differ); None if the library does not know the
-        network or its size.
+    figures were measured with. None if the library ("timm" or "torchvision") does not know the
+    network or its size.
     """
     listing = _listing(library, name)
     return None if listing is None else listing.input_size
@@ -134,18 +122,23 @@ def native_size(library: str, name: str) -> int | None:
 def loadable(architectures: Collection[str] | None = None) -> list[Published]:
     """Return what this machine can load now without a connection, by library and name.
 
-    No network is built. Files that are visibly damaged are left out.
-
-    Args:
-        architectures: names, without what follows a dot, to look for alone; None for all, which
-            takes about a second.
+    No network is built. Files that are visibly damaged are left out. `architectures` are names,
+    without what follows a dot, to look for alone; all of them take about a second.
     """
+    import timm
+    from torchvision import models
+
+    names = [("timm", name) for name in timm.list_pretrained()]
+    names += [("torchvision", name) for name in models.list_models(module=models)]
     found = []
-    for listing in _listings(architectures):
-        weights = _on_this_machine(listing)
-        if weights is None:
+    for library, name in names:
+        if architectures is not None and name.partition(".")[0] not in architectures:
             continue
-        parameters = _parameters(listing, weights.file)
+        listing = _listing(library, name)
+        weights = None if listing is None else _on_this_machine(listing)
+        if listing is None or weights is None:
+            continue
+        parameters = _parameters(listing.parameters, weights.file)
         if parameters is None:
             continue
         packaged = weights.source == _PACKAGE
@@ -170,7 +163,7 @@ def find_weights(library: str, name: str) -> WeightsFile | None:
     return None if listing is None else _on_this_machine(listing)
 
 
-def get_weights(library: str, name: str, pretrained: bool | str) -> WeightsFile:
+def get_weights(library: str, name: str, pretrained: bool | str | None) -> WeightsFile:
     """Return a network's published weights, fetched where they are not on this machine.
 
     Args:
@@ -183,18 +176,22 @@ def get_weights(library: str, name: str, pretrained: bool | str) -> WeightsFile:
         ValueError: they are not available; the message names networks whose weights are.
     """
     listing = _listing(library, name)
-    if pretrained == "package":
-        return _from_package(library, name, listing)
+    if pretrained == "package" and (listing is None or listing.package is None):
+        raise ValueError(
+            f"no installed package has weights for {library}'s {name}: packages hold "
+            f"{', '.join(_PACKAGES)}; model.pretrained=true looks elsewhere too"
+        )
     if listing is None or not (listing.package or listing.hub_id or listing.url):
         raise ValueError(f"{library} knows no published weights of {name}; {_instead(name)}")
-    found = _on_this_machine(listing, packages=pretrained is True)
+    packages, elsewhere = pretrained != "hub", pretrained != "package"
+    found = _on_this_machine(listing, packages=packages, caches=elsewhere)
     if found is not None:
         return found
     try:
-        if listing.hub_id is not None:
+        if elsewhere and listing.hub_id is not None:
             file = from_hub(listing.hub_id, listing.hub_files)
             return WeightsFile(file, _HUB_CACHE, listing.custom_in_hub)
-        if listing.url is not None:
+        if elsewhere and listing.url is not None:
             file = from_address(listing.url, _torch_cache() / listing.url_file)
             return WeightsFile(file, _TORCH_CACHE, listing.custom_at_url)
     except OSError as error:
@@ -202,7 +199,11 @@ def get_weights(library: str, name: str, pretrained: bool | str) -> WeightsFile:
             f"the weights of {name} are not on this machine and cannot be fetched ({error}): give "
             f"a file with model.pretrained=PATH, or take another network; {_instead(name)}"
         ) from error
-    raise ValueError(f"{_not_installed(str(listing.package))}: run make install")
+    package = _PACKAGES[str(listing.package)][0].replace("_", "-")
+    raise ValueError(
+        f"the package {package} with the weights of {listing.package} is not installed: "
+        "run make install"
+    )
 
 
 def package_state(weights: WeightsFile, names: Iterator[str]) -> dict[str, Tensor]:
@@ -220,10 +221,7 @@ def package_state(weights: WeightsFile, names: Iterator[str]) -> dict[str, Tenso
 def unknown_network(
     library: str, name: str, known: list[str], pretrained: bool | str | None
 ) -> str:
-    """Return the message for the name of a network that the library does not have.
-
-    It suggests similar names and, where weights are wanted, networks that this machine can load.
-    """
+    """Return the message for a name that the library does not have, with those to take instead."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"; near are {', '.join(near)}" if near else ""
     weights = f"; {_instead(name)}" if pretrained else ""
@@ -234,36 +232,17 @@ def _instead(name: str) -> str:
     """Name the loadable networks that are nearest in name."""
     models = {f"{one.library}'s {one.name}": one.name for one in loadable()}
     near = difflib.get_close_matches(name, models.values(), n=3, cutoff=0.0)
-    some = [text for wanted in near for text, known in models.items() if known == wanted]
-    if not some:
+    listed = ", ".join(
+        text for wanted in dict.fromkeys(near) for text in models if models[text] == wanted
+    )
+    if not listed:
         return "this machine can load none without a connection"
-    listed = ", ".join(dict.fromkeys(some))
     return f"this machine can load {listed} (python -m src.weights lists all)"
-
-
-def _listings(architectures: Collection[str] | None) -> Iterator[_Listing]:
-    import timm
-    from torchvision import models
-
-    for library, names in (
-        ("timm", timm.list_pretrained()),
-        ("torchvision", models.list_models(module=models)),
-    ):
-        for name in names:
-            if architectures is not None and name.partition(".")[0] not in architectures:
-                continue
-            listing = _listing(library, name)
-            if listing is not None:
-                yield listing
 
 
 def _listing(library: str, name: str) -> _Listing | None:
     """Return the library's entry of a network's weights; None if it has no such network."""
-    if library == "timm":
-        return _of_timm(name)
-    if library == "torchvision":
-        return _of_torchvision(name)
-    raise ValueError(f"library is {library!r}: it must be timm or torchvision")
+    return {"timm": _of_timm, "torchvision": _of_torchvision}[library](name)
 
 
 def _of_timm(name: str) -> _Listing | None:
@@ -312,13 +291,18 @@ def _of_torchvision(name: str) -> _Listing | None:
     )
 
 
-def _on_this_machine(listing: _Listing, *, packages: bool = True) -> WeightsFile | None:
+def _on_this_machine(
+    listing: _Listing, *, packages: bool = True, caches: bool = True
+) -> WeightsFile | None:
     from huggingface_hub import try_to_load_from_cache
 
     if packages and listing.package is not None:
-        packaged = _package_file(listing.package)
-        if packaged is not None:
-            return WeightsFile(packaged, _PACKAGE)
+        package, file_name, _ = _PACKAGES[listing.package]
+        spec = importlib.util.find_spec(package)
+        if spec and spec.origin and (file := Path(spec.origin).parent / file_name).is_file():
+            return WeightsFile(file, _PACKAGE)
+    if not caches:
+        return None
     if listing.hub_id is not None:
         repository, _, revision = listing.hub_id.partition("@")
         for name in listing.hub_files:
@@ -330,48 +314,21 @@ def _on_this_machine(listing: _Listing, *, packages: bool = True) -> WeightsFile
     return None
 
 
-def _from_package(library: str, name: str, listing: _Listing | None) -> WeightsFile:
-    if listing is None or listing.package is None:
-        raise ValueError(
-            f"no installed package has weights for {library}'s {name}: packages hold "
-            f"{', '.join(_PACKAGES)}; model.pretrained=true looks elsewhere too"
-        )
-    file = _package_file(listing.package)
-    if file is None:
-        raise ValueError(f"{_not_installed(listing.package)}: run make install")
-    return WeightsFile(file, _PACKAGE)
-
-
-def _not_installed(architecture: str) -> str:
-    package = _PACKAGES[architecture][0].replace("_", "-")
-    return f"the package {package} with the weights of {architecture} is not installed"
-
-
-def _package_file(architecture: str) -> Path | None:
-    package, name, _ = _PACKAGES[architecture]
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        return None
-    file = Path(found.origin).parent / name
-    return file if file.is_file() else None
-
-
 def _torch_cache() -> Path:
     from torch import hub
 
     return Path(hub.get_dir()) / "checkpoints"
 
 
-def _parameters(listing: _Listing, file: Path) -> int | None:
-    """Number of trained values in the file; None if it is damaged."""
-    if file.suffix == ".npz":
-        return file.stat().st_size // 4
+def _parameters(stated: int | None, file: Path) -> int | None:
+    """Return the number of trained values in the file; None if it is damaged."""
     try:
-        shapes = tensor_shapes(file)
+        # Those of an older format are known only after reading all of it.
+        shapes = None if file.suffix == ".npz" else tensor_shapes(file)
     except ValueError:
         return None
-    if listing.parameters is not None:
-        return listing.parameters
-    if shapes is None:  # an older format, whose shapes are known only after reading all of it
+    if stated is not None:
+        return stated
+    if shapes is None:
         return file.stat().st_size // 4
     return sum(shape.numel() for name, shape in shapes.items() if not name.endswith(_BUFFERS))

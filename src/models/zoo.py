@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,13 +31,21 @@ _PUBLISHED = (True, "hub", "package")
 Statistics = tuple[list[float], list[float]]
 
 
+class _Wanted(NamedTuple):
+    """Arguments of a network that its library needs."""
+
+    in_channels: int
+    num_classes: int
+    name: str
+    pretrained: bool | str | None
+    input_size: int | None
+    drop_rate: float
+
+
 class _ZooNet(nn.Module):
     """A library's network, with pictures resized for it where it needs that.
 
     Args:
-        in_channels: C of the pictures.
-        num_classes: K, at least 2.
-        image_size: height and width in pixels of the pictures.
         name: the library's name of the network.
         pretrained: True for published weights, wherever they can be had; "hub" and "package" for
             those alone; a path announces weights that are put in later; None or False for none.
@@ -77,9 +84,8 @@ class _ZooNet(nn.Module):
         self.input_statistics: Statistics | None = None
         if input_size is None and pretrained:
             input_size = native_size(self.library, name)
-        self.backbone = self._make(
-            in_channels, num_classes, name, pretrained, input_size, drop_rate
-        )
+        wanted = _Wanted(in_channels, num_classes, name, pretrained, input_size, drop_rate)
+        self.backbone = self._make(wanted)
         self.head_prefixes = tuple(f"backbone.{head}." for head in self._heads())
         size = image_size if input_size is None else (input_size, input_size)
         small = max(size) <= _SMALL and not pretrained
@@ -93,7 +99,7 @@ class _ZooNet(nn.Module):
                     f"{name} takes no pictures of {size[0]}x{size[1]} pixels with a finer stem: "
                     "model.stem must be auto or keep"
                 )
-        self.input_size = self._fitting_size(in_channels, num_classes, image_size, input_size, name)
+        self.input_size = self._fitting_size(image_size, wanted)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) to logits (B, K)."""
@@ -101,34 +107,18 @@ class _ZooNet(nn.Module):
             images = F.interpolate(
                 images, self.input_size, mode="bilinear", align_corners=False, antialias=True
             )
-        logits: Tensor = self.backbone(images)
-        return logits
+        return self.backbone(images)
 
     @abstractmethod
-    def _make(
-        self,
-        in_channels: int,
-        num_classes: int,
-        name: str,
-        pretrained: bool | str | None,
-        input_size: int | None,
-        drop_rate: float,
-    ) -> nn.Module: ...
+    def _make(self, wanted: _Wanted) -> nn.Module: ...
 
-    @abstractmethod
-    def _heads(self) -> Sequence[str]: ...
+    def _heads(self) -> Sequence[str]:
+        return [_last_layer(self.backbone)]
 
-    def _fitting_size(
-        self,
-        channels: int,
-        classes: int,
-        image_size: tuple[int, int],
-        input_size: int | None,
-        name: str,
-    ) -> tuple[int, int] | None:
-        """What to resize pictures to, None for nothing; found by trying."""
-        if input_size is not None:
-            sizes = [(input_size, input_size)]
+    def _fitting_size(self, image_size: tuple[int, int], wanted: _Wanted) -> tuple[int, int] | None:
+        """Return what to resize pictures to, None for nothing; found by trying."""
+        if wanted.input_size is not None:
+            sizes = [(wanted.input_size, wanted.input_size)]
         else:
             # The nearest from above, so that no detail is lost; else the largest.
             longer = max(image_size)
@@ -137,12 +127,14 @@ class _ZooNet(nn.Module):
             near = sorted(sides, key=lambda side: (side < longer, abs(side - longer)))
             sizes = [image_size, *((side, side) for side in near)]
         for size in sizes:
-            if takes_pictures(self.backbone, channels, classes, size):
+            if takes_pictures(self.backbone, wanted.in_channels, wanted.num_classes, size):
                 return None if size == image_size else size
         tried = ", ".join(f"{height}x{width}" for height, width in sizes)
+        side = native_size(self.library, wanted.name)
+        hint = "" if side is None else f", such as the network's own {side}"
         raise ValueError(
-            f"{name} takes pictures of none of these sizes: {tried}; model.input_size must be "
-            f"larger{_native_hint(self.library, name)}"
+            f"{wanted.name} takes pictures of none of these sizes: {tried}; model.input_size must "
+            f"be larger{hint}"
         )
 
 
@@ -152,40 +144,31 @@ class TorchvisionNet(_ZooNet):
     __doc__ = f"{__doc__}\n{_ZooNet.__doc__}"
     library = "torchvision"
 
-    def _make(
-        self,
-        in_channels: int,
-        num_classes: int,
-        name: str,
-        pretrained: bool | str | None,
-        input_size: int | None,
-        drop_rate: float,
-    ) -> nn.Module:
+    def _make(self, wanted: _Wanted) -> nn.Module:
         from torchvision import models
 
-        known = models.list_models(module=models)
+        name, known = wanted.name, models.list_models(module=models)
         if name not in known:
-            raise ValueError(unknown_network(self.library, name, known, pretrained))
-        if pretrained in _PUBLISHED:
-            network = self._published(in_channels, num_classes, name, pretrained)
+            raise ValueError(unknown_network(self.library, name, known, wanted.pretrained))
+        published = wanted.pretrained in _PUBLISHED
+        if published:
+            network = self._published(wanted)
         else:
-            options: dict[str, object] = {"num_classes": num_classes}
+            options: dict[str, object] = {"num_classes": wanted.num_classes}
             if name in ("googlenet", "inception_v3"):
                 options |= {"aux_logits": False, "init_weights": True}
             network = _made(lambda: models.get_model(name, **options), name)
-        if in_channels != 3:
-            _replace_first_convolution(network, in_channels, keep_weights=pretrained in _PUBLISHED)
+        if wanted.in_channels != 3:
+            _adapt_first_convolution(network, wanted.in_channels, keep_weights=published)
         for module in network.modules():
-            if isinstance(module, nn.Dropout) and drop_rate > 0:
-                module.p = drop_rate
+            if isinstance(module, nn.Dropout) and wanted.drop_rate > 0:
+                module.p = wanted.drop_rate
         return network
 
-    def _published(
-        self, in_channels: int, num_classes: int, name: str, pretrained: bool | str
-    ) -> nn.Module:
+    def _published(self, wanted: _Wanted) -> nn.Module:
         from torchvision import models
 
-        found = get_weights(self.library, name, pretrained)
+        name, found = wanted.name, get_weights(self.library, wanted.name, wanted.pretrained)
         weights = models.get_model_weights(name).DEFAULT
         # torchvision would run code that is in the file; `_filled` looks for it before.
         network = _filled(lambda: models.get_model(name, weights=weights), name, found)
@@ -195,18 +178,15 @@ class TorchvisionNet(_ZooNet):
             # These would bring ImageNet's statistics to 0.5 themselves, for RGB alone.
             network.transform_input = False  # type: ignore[assignment]
             expected = [0.5] * 3, [0.5] * 3
-        self.input_statistics = _for_channels(expected, in_channels)
+        self.input_statistics = _for_channels(expected, wanted.in_channels)
         # What is not ImageNet's number of classes cannot be asked for together with its weights.
-        _replace_head(network, num_classes)
+        _replace_head(network, wanted.num_classes)
         for auxiliary in ("aux1", "aux2", "AuxLogits"):
             if hasattr(network, auxiliary):
                 setattr(network, auxiliary, None)
         if hasattr(network, "aux_logits"):
             network.aux_logits = False  # type: ignore[assignment]
         return network
-
-    def _heads(self) -> Sequence[str]:
-        return [_last_layer(self.backbone)]
 
 
 class TimmNet(_ZooNet):
@@ -215,42 +195,41 @@ class TimmNet(_ZooNet):
     __doc__ = f"{__doc__}\n{_ZooNet.__doc__}"
     library = "timm"
 
-    def _make(
-        self,
-        in_channels: int,
-        num_classes: int,
-        name: str,
-        pretrained: bool | str | None,
-        input_size: int | None,
-        drop_rate: float,
-    ) -> nn.Module:
+    def _make(self, wanted: _Wanted) -> nn.Module:
         import timm
 
+        name = wanted.name
         if not timm.is_model(name) or ("." in name and name not in timm.list_pretrained()):
             known = [*timm.list_models(), *timm.list_pretrained()]
-            raise ValueError(unknown_network(self.library, name, known, pretrained))
-        options: dict[str, Any] = {"in_chans": in_channels}
+            raise ValueError(unknown_network(self.library, name, known, wanted.pretrained))
+        options: dict[str, Any] = {"in_chans": wanted.in_channels}
         described = timm.get_pretrained_cfg(name)
-        if input_size is not None and described is not None and described.fixed_input_size:
-            options["img_size"] = input_size
-        found = get_weights(self.library, name, pretrained) if pretrained in _PUBLISHED else None
-        dropout: dict[str, Any] = {"drop_rate": drop_rate} if drop_rate > 0 else {}
-        network: nn.Module = _made(
-            lambda: timm.create_model(name, num_classes=num_classes, **options, **dropout), name
-        )
+        if wanted.input_size and described is not None and described.fixed_input_size:
+            options["img_size"] = wanted.input_size
+        published = wanted.pretrained in _PUBLISHED
+        found = get_weights(self.library, name, wanted.pretrained) if published else None
+        further: dict[str, Any] = {"num_classes": wanted.num_classes}
+        if wanted.drop_rate > 0:
+            further["drop_rate"] = wanted.drop_rate
+        network: nn.Module = _made(lambda: timm.create_model(name, **options, **further), name)
         if found is not None:
-            overlay = _overlay(network, name, found)
             # With the classes of its weights: for others timm would not mind missing tensors.
             whole = _filled(
                 lambda: timm.create_model(
-                    name, pretrained=True, pretrained_cfg_overlay=overlay, **options
+                    name,
+                    pretrained=True,
+                    pretrained_cfg_overlay=_overlay(network, found),
+                    **options,
                 ),
                 name,
                 found,
             )
-            _take_over(network, whole)
+            own = network.state_dict()  # of which a head of another size stays
+            fitting = {n: t for n, t in whole.state_dict().items() if own[n].shape == t.shape}
+            network.load_state_dict(fitting, strict=False)
             expected: dict[str, Any] = network.default_cfg  # type: ignore[assignment]
-            self.input_statistics = _for_channels((expected["mean"], expected["std"]), in_channels)
+            statistics = expected["mean"], expected["std"]
+            self.input_statistics = _for_channels(statistics, wanted.in_channels)
         return network
 
     def _heads(self) -> Sequence[str]:
@@ -259,11 +238,6 @@ class TimmNet(_ZooNet):
         names = [heads] if isinstance(heads, str) else list(heads)
         present = [n for n, _ in self.backbone.named_parameters()]
         return [name for name in names if any(p.startswith(f"{name}.") for p in present)]
-
-
-def _native_hint(library: str, name: str) -> str:
-    side = native_size(library, name)
-    return "" if side is None else f", such as the network's own {side}"
 
 
 def _made(make: Callable[[], nn.Module], name: str) -> nn.Module:
@@ -275,7 +249,7 @@ def _made(make: Callable[[], nn.Module], name: str) -> nn.Module:
 
 
 def _filled(make: Callable[[], nn.Module], name: str, found: WeightsFile) -> nn.Module:
-    """Make a network with the weights that were found; what is wrong with them is said."""
+    """Make a network with weights that were found; a ValueError says what is wrong with them."""
     remedy = "install it again" if found.source == "package" else "delete it to fetch it again"
     try:
         if not found.custom:
@@ -289,60 +263,34 @@ def _filled(make: Callable[[], nn.Module], name: str, found: WeightsFile) -> nn.
         ) from error
 
 
-def _overlay(network: nn.Module, name: str, found: WeightsFile) -> dict[str, Any]:
-    """What tells timm where a network's weights are."""
+def _overlay(network: nn.Module, found: WeightsFile) -> dict[str, Any]:
+    """Return the entries of timm's configuration that state where a network's weights are."""
     if found.source != "package":
         return {"file": str(found.file), "custom_load": found.custom}
-    try:
-        return {"state_dict": package_state(found, iter(network.state_dict()))}
-    except ValueError as error:
-        raise ValueError(f"the weights of {name} (package): {error}; install it again") from error
+    return {"state_dict": package_state(found, iter(network.state_dict()))}
 
 
 def _last_layer(network: nn.Module) -> str:
-    """Name of the layer that gives the logits: the last linear layer or convolution."""
-    layers = [n for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    return layers[-1]
-
-
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    owner, _, leaf = name.rpartition(".")
-    setattr(network.get_submodule(owner), leaf, module)
+    """Return the name of the layer that gives the logits: the last linear layer or convolution."""
+    return [n for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
 
 
 def _replace_head(network: nn.Module, num_classes: int) -> None:
     name = _last_layer(network)
     old = network.get_submodule(name)
     if isinstance(old, nn.Linear):
-        _replace(network, name, nn.Linear(old.in_features, num_classes))
+        network.set_submodule(name, nn.Linear(old.in_features, num_classes))
     else:
         assert isinstance(old, nn.Conv2d)
-        _replace(network, name, nn.Conv2d(old.in_channels, num_classes, 1))
+        network.set_submodule(name, nn.Conv2d(old.in_channels, num_classes, 1))
 
 
-def _replace_first_convolution(network: nn.Module, channels: int, *, keep_weights: bool) -> None:
-    name, old = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
-    new = nn.Conv2d(
-        channels,
-        old.out_channels,
-        old.kernel_size,  # type: ignore[arg-type]
-        old.stride,  # type: ignore[arg-type]
-        old.padding,  # type: ignore[arg-type]
-        bias=old.bias is not None,
-    )
-    if keep_weights:
-        with torch.no_grad():
-            new.weight.copy_(adapt_input(old.weight, channels))
-            if old.bias is not None and new.bias is not None:
-                new.bias.copy_(old.bias)
-    _replace(network, name, new)
-
-
-def _take_over(network: nn.Module, whole: nn.Module) -> None:
-    """Copy all weights but those of a head of another size."""
-    own, weights = network.state_dict(), whole.state_dict()
-    fitting = {n: t for n, t in weights.items() if n in own and own[n].shape == t.shape}
-    network.load_state_dict(fitting, strict=False)
+def _adapt_first_convolution(network: nn.Module, channels: int, *, keep_weights: bool) -> None:
+    layer = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    layer.in_channels = channels
+    layer.weight = nn.Parameter(adapt_input(layer.weight.detach(), channels))
+    if not keep_weights:
+        layer.reset_parameters()
 
 
 def _for_channels(

@@ -15,8 +15,7 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from src.machine.text import csv_row
-from src.metrics.class_scores import ClassScores, class_scores
-from src.metrics.classification import balanced_accuracy, macro_f1
+from src.metrics.classification import ClassScores, balanced_accuracy, class_scores, macro_f1
 from src.reporting.style import (
     ACCENT,
     ACCENT_SOFT,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.metrics.class_scores import class_scores
+from src.metrics.classification import class_scores
 from src.metrics.pareto import pareto_front
 from src.records.comparison import Comparison, Entrant, Leader, ReportData
 from src.reporting.comparison_report import closing_remarks, comparison_table, pictures_compared

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.metrics.class_scores import class_scores
-from src.metrics.classification import confusion_matrix
+from src.metrics.classification import class_scores, confusion_matrix
 from src.metrics.probabilistic import reliability_bins
 from src.records.run import Predictions, RunSummary
 from src.reporting.formatting import Table, count, duration, measured, one_line, share_with_interval

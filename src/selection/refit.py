@@ -132,7 +132,7 @@ def refit_settings(settings: RunSettings, epochs: int) -> RunSettings:
 def _epochs(chosen: RunFolder, settings: RunSettings) -> int:
     """Return the epochs of the chosen weights; of a cross-validation, the median of its folds."""
     runs = fold_runs(chosen) if settings.cv.is_whole else [chosen]
-    found = [load_trained(run.chosen_checkpoint()).passport["epochs"] for run in runs]
+    found = [load_trained(run.chosen_checkpoint()).metadata["epochs"] for run in runs]
     if not found:
         raise ConfigError(f"refit: the runs of the folds of {chosen.name} are gone.")
     return int(median_high(found))

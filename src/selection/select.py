@@ -188,7 +188,7 @@ def _facts(
     model: Chosen, chosen: Chosen, predictions: Predictions | None, split: Split, count: int
 ) -> CardFacts:
     folder, data = model.folder, model.settings.data
-    passport = load_trained(folder.chosen_checkpoint()).passport
+    metadata = load_trained(folder.chosen_checkpoint()).metadata
     validation = {k: v for k, v in chosen.summary.metrics.items() if k.startswith("val/")}
     parts = {} if predictions is None else {"test": predictions}
     if predictions is None and (own := folder.predictions / "val.parquet").is_file():
@@ -198,12 +198,12 @@ def _facts(
         summary=model.summary,
         chosen=None if chosen.folder == folder else chosen.summary,
         reasons=chosen.reasons,
-        class_names=passport["class_names"],
+        class_names=metadata["class_names"],
         source=data.root or data.name,
-        picture=(*passport["image_size"], passport["channels"]),
+        picture=(*metadata["image_size"], metadata["channels"]),
         parts={part: len(getattr(split, part)) for part in ("train", "val", "test")},
         split_seed=data.split_seed,
-        epochs=int(passport["epochs"]),
+        epochs=int(metadata["epochs"]),
         predictions=parts,
         validation=validation,
         test_measurements=count,

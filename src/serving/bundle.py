@@ -57,38 +57,29 @@ _DIGEST = "digest.txt"
 # The package's own `src/`; the modules that a prediction imports are shipped, and no others.
 _SOURCES = Path(__file__).resolve().parents[1]
 _SHIPPED = (
-    "__init__.py",
-    *(f"machine/{name}.py" for name in ("__init__", "disk", "imports", "openmp", "text")),
-    *("storage/__init__.py", "storage/files.py", "data/__init__.py"),
-    *(f"data/decoding/{name}.py" for name in ("__init__", "decode", "depth")),
-    *("data/sources/__init__.py", "data/sources/source.py"),
-    *(
-        f"serving/{name}.py"
-        for name in ("__init__", "bundle", "exported", "inputs", "mlflow_model", "predictor")
-    ),
+    *("__init__", "machine/__init__", "machine/disk", "machine/imports", "machine/openmp"),
+    *("machine/text", "storage/__init__", "storage/files", "data/__init__"),
+    *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),
+    *("data/sources/__init__", "data/sources/source", "serving/__init__", "serving/bundle"),
+    *("serving/exported", "serving/inputs", "serving/mlflow_model", "serving/predictor"),
 )
 _SHIPPED_FOR_NETWORKS = (
-    "serving/whole_network.py",
-    *(f"data/augmentation/{name}.py" for name in ("__init__", "affine", "transforms")),
-    "models/*.py",
-    *("training/__init__.py", "training/inference.py"),
+    *("serving/whole_network", "data/augmentation/__init__", "data/augmentation/affine"),
+    *("data/augmentation/transforms", "models/*", "training/__init__", "training/inference"),
 )
 _SHIPPED_FOR_CLASSIFIERS = (
-    *(f"features/{name}.py" for name in ("__init__", "calibration", "classifier", "embedding")),
-    *(f"features/{name}.py" for name in ("fusion", "means", "rbf", "scaling", "selection")),
-    "features/descriptors/*.py",
+    *("features/__init__", "features/calibration", "features/classifier", "features/embedding"),
+    *("features/fusion", "features/means", "features/rbf", "features/scaling"),
+    *("features/selection", "features/descriptors/*"),
 )
 _SHIPPED_FOR_ENSEMBLES = (
-    *("metrics/__init__.py", "metrics/validation.py", "metrics/probabilistic.py"),
-    *("ensembles/__init__.py", "ensembles/mixing.py"),
+    *("metrics/__init__", "metrics/validation", "metrics/probabilistic"),
+    *("ensembles/__init__", "ensembles/mixing"),
 )
 # What a plugin's file may import of the settings, beside the code of its own.
-_SHIPPED_FOR_PLUGINS = tuple(
-    f"config/{name}.py"
-    for name in (
-        *("__init__", "augment", "checks", "credentials"),
-        *("data", "features", "models", "training"),
-    )
+_SHIPPED_FOR_PLUGINS = (
+    *("config/__init__", "config/augment", "config/checks", "config/credentials"),
+    *("config/data", "config/features", "config/models"),
 )
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors")
 _CLASSIFIER_PACKAGES = ("numpy", "pillow", "scipy", "scikit-image", "scikit-learn", "skops")
@@ -127,7 +118,7 @@ def write_bundle(
     }
     with replacing(folder / _WEIGHTS) as temporary:
         save_file(weights, temporary)
-    packages = (*_PACKAGES, *_library(metadata["network"]["target"]))
+    packages = (*_PACKAGES, *_libraries([metadata["network"]["target"]]))
     return _complete(folder, _WEIGHTS, metadata, example, _SHIPPED_FOR_NETWORKS, packages)
 
 
@@ -137,19 +128,15 @@ def write_classifier_bundle(
     """Write the bundle of a classifier on features; otherwise as `write_bundle`.
 
     Args:
-        folder: to write to.
         file: that `FeatureClassifier.save` wrote.
         metadata: of the classifier, with the `networks` that compute features, if any.
-        example: a picture (C, H, W) uint8.
     """
     _empty(folder)
     shutil.copyfile(file, folder / _CLASSIFIER)
     shipped, packages = list(_SHIPPED_FOR_CLASSIFIERS), list(_CLASSIFIER_PACKAGES)
-    networks = metadata.get("networks", [])
-    if networks:
-        shipped.append("models/*.py")
-        libraries = [name for one in networks for name in _library(one["target"])]
-        packages += ["torch", *dict.fromkeys(libraries)]
+    if networks := metadata.get("networks"):
+        shipped.append("models/*")
+        packages += ["torch", *_libraries(one["target"] for one in networks)]
     return _complete(folder, _CLASSIFIER, metadata, example, shipped, packages)
 
 
@@ -162,10 +149,8 @@ def write_ensemble_bundle(
     """Write the bundle of an ensemble; otherwise as `write_bundle`.
 
     Args:
-        folder: to write to.
         members: each writes its own bundle into a folder and returns the digest.
         metadata: `ensemble` has the `way` of combination and of each of its `members` the `weight`.
-        example: a picture (C, H, W) uint8.
     """
     _empty(folder)
     digests: list[str] = []
@@ -189,10 +174,8 @@ def write_exported_bundle(
     """Write the bundle of an exported network; otherwise as `write_bundle`.
 
     Args:
-        folder: to write to.
         file: the network, .onnx or .pt2: decoded pictures to logits.
         metadata: of the run's checkpoints, and the name of the variant.
-        example: a picture (C, H, W) uint8.
     """
     name = {".onnx": ONNX_FILE, ".pt2": PT2_FILE}[file.suffix]
     _empty(folder)
@@ -205,10 +188,10 @@ def _empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _library(target: str) -> tuple[str, ...]:
-    """Return the package of a network with this import path, beside torch."""
-    library = _FURTHER.get(target.rpartition(".")[2])
-    return () if library is None else (library,)
+def _libraries(targets: Iterable[str]) -> list[str]:
+    """Return the packages, beside torch, of networks with these import paths."""
+    names = (target.rpartition(".")[2] for target in targets)
+    return [_FURTHER[name] for name in names if name in _FURTHER]
 
 
 def _complete(
@@ -222,8 +205,7 @@ def _complete(
     """Write everything but the model's own file and return the digest."""
     content = json.dumps(dict(metadata), ensure_ascii=False, indent=1).encode()
     write_atomically(folder / _METADATA, content)
-    own = (source for pattern in (*_SHIPPED, *shipped) for source in _SOURCES.glob(pattern))
-    _ship(_SOURCES.parent, sorted(own), folder / "code")
+    _ship_own((*_SHIPPED, *shipped), folder / "code")
     packages = [*packages, *_ship_plugins(folder / "code", metadata)]
     # Without the build's own suffix (+cpu, +cu128): the machine that serves may need another.
     pinned = [f"{name}=={version(name).partition('+')[0]}" for name in dict.fromkeys(packages)]
@@ -243,14 +225,17 @@ def _ship(root: Path, sources: Iterable[Path], code: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def _ship_own(patterns: Iterable[str], code: Path) -> None:
+    own = (source for pattern in patterns for source in _SOURCES.glob(f"{pattern}.py"))
+    _ship(_SOURCES.parent, own, code)
+
+
 def _ship_plugins(code: Path, metadata: Mapping[str, Any]) -> list[str]:
     """Write the code of the plugins that a model is made of; return the packages it imports."""
-    targets = [metadata.get("network", {}).get("target", "src.")]
-    targets += [network["target"] for network in metadata.get("networks", [])]
-    targets += [
-        *metadata.get("descriptors", {}).values(),
-        metadata.get("classifier_target", "src."),
-    ]
+    networks = [metadata.get("network", {}), *metadata.get("networks", [])]
+    targets = [network.get("target", "src.") for network in networks]
+    targets += metadata.get("descriptors", {}).values()
+    targets.append(metadata.get("classifier_target", "src."))
     foreign = [target for target in targets if is_foreign(target)]
     if not foreign:
         return []
@@ -265,7 +250,7 @@ def _ship_plugins(code: Path, metadata: Mapping[str, Any]) -> list[str]:
         _ship(plugin.root, files, code)
         modules += plugin.modules
         packages += _imported_packages(files)
-    _ship(_SOURCES.parent, (s for one in _SHIPPED_FOR_PLUGINS for s in _SOURCES.glob(one)), code)
+    _ship_own(_SHIPPED_FOR_PLUGINS, code)
     write_atomically(code / SHIPPED_PLUGINS, "\n".join(modules) + "\n")
     return packages
 
@@ -382,11 +367,8 @@ def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -
 
 
 def _network(metadata: Mapping[str, Any]) -> nn.Module:
-    target, arguments = metadata["network"]["target"], metadata["network"]["arguments"]
-    network: nn.Module = import_object(target, within="src.models.")(
-        metadata["channels"],
-        len(metadata["class_names"]),
-        tuple(metadata["image_size"]),
-        **arguments,
+    channels, classes = metadata["channels"], len(metadata["class_names"])
+    make = import_object(metadata["network"]["target"], within="src.models.")
+    return make(
+        channels, classes, tuple(metadata["image_size"]), **metadata["network"]["arguments"]
     )
-    return network

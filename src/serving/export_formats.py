@@ -42,9 +42,9 @@ class CannotExport(Exception):
 def exportable(
     network: nn.Module, metadata: Mapping[str, Any], memory_format: str | None = None
 ) -> WholeNetwork:
-    """Return a copy of a network on the CPU, in single precision, with its normalisation.
+    """Return a copy of a network on the CPU, with its normalisation; arguments as `WholeNetwork`.
 
-    Half precision is rounded differently from machine to machine. Arguments as of `WholeNetwork`.
+    In single precision: half precision is rounded differently from machine to machine.
     """
     return WholeNetwork(copy.deepcopy(network).to("cpu"), metadata, memory_format)
 
@@ -56,13 +56,10 @@ def traced(network: WholeNetwork, shape: tuple[int, int, int]) -> torch.export.E
         CannotExport: its code cannot be traced, or only for batches of one size.
     """
     images = torch.zeros(_TRACED_WITH, *shape, dtype=torch.uint8)
-    try:
-        with torch.no_grad(), _quiet():
-            program = torch.export.export(
-                network, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
-            )
-    except Exception as error:  # tracing has an exception for every kind of code it cannot follow
-        raise CannotExport(error) from error
+    with torch.no_grad(), _exporting(writes=False):
+        program = torch.export.export(
+            network, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+        )
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine do not belong into a file
     return program
@@ -79,13 +76,8 @@ def write_pt2(program: torch.export.ExportedProgram, file: Path) -> None:
         OSError: the file cannot be written.
     """
     program.example_inputs = None  # they would be pickled
-    try:
-        with _quiet():
-            torch.export.save(program, file)
-    except OSError:
-        raise
-    except Exception as error:
-        raise CannotExport(error) from error
+    with _exporting():
+        torch.export.save(program, file)
 
 
 def write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
@@ -95,23 +87,18 @@ def write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
         CannotExport: ONNX has no operation for a part of it, or it is above ONNX's 2 GB.
         OSError: the file cannot be written.
     """
-    try:
-        with _quiet():
-            made = torch.onnx.export(
-                program,
-                (),
-                dynamo=True,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                optimize=True,
-                verbose=False,
-            )
-            assert made is not None
-            made.save(file, external_data=False)
-    except OSError:
-        raise
-    except Exception as error:  # the exporter, its optimiser and protobuf have own ones
-        raise CannotExport(error) from error
+    with _exporting():
+        made = torch.onnx.export(
+            program,
+            (),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            optimize=True,
+            verbose=False,
+        )
+        assert made is not None
+        made.save(file, external_data=False)
 
 
 def write_int8(source: Path, file: Path, pictures: Sequence[NDArray[np.uint8]]) -> None:
@@ -134,27 +121,22 @@ def write_int8(source: Path, file: Path, pictures: Sequence[NDArray[np.uint8]]) 
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, _exporting():
         prepared = Path(folder) / "prepared.onnx"
-        try:
-            # Folds normalisation into convolutions, so that they are rounded as one.
-            quant_pre_process(source, prepared, skip_symbolic_shape=True)
-            model = onnx.load(prepared)
-            _divide_by_covered(model.graph)
-            quantization.quantize_static(
-                model,
-                file,
-                _Reader(pictures),
-                quant_format=quantization.QuantFormat.QDQ,
-                activation_type=quantization.QuantType.QUInt8,
-                weight_type=quantization.QuantType.QInt8,
-                per_channel=True,
-                nodes_to_exclude=_exact(model.graph),
-            )
-        except (CannotExport, OSError):
-            raise
-        except Exception as error:
-            raise CannotExport(error) from error
+        # Folds normalisation into convolutions, so that they are rounded as one.
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        model = onnx.load(prepared)
+        _divide_by_covered(model.graph)
+        quantization.quantize_static(
+            model,
+            file,
+            _Reader(pictures),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            nodes_to_exclude=_exact(model.graph),
+        )
 
 
 def _divide_by_covered(graph: onnx.GraphProto) -> None:
@@ -201,24 +183,28 @@ class _Reader:
     """Batches for onnxruntime's calibration, one by one and then None."""
 
     def __init__(self, pictures: Sequence[NDArray[np.uint8]]) -> None:
-        self._batches = iter(range(0, len(pictures), _CALIBRATION_BATCH))
-        self._pictures = pictures
+        starts = range(0, len(pictures), _CALIBRATION_BATCH)
+        self._batches = (np.stack(pictures[at : at + _CALIBRATION_BATCH]) for at in starts)
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        start = next(self._batches, None)
-        if start is None:
-            return None
-        return {INPUT: np.stack(self._pictures[start : start + _CALIBRATION_BATCH])}
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT: batch}
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporters' advice to their own developers."""
+def _exporting(*, writes: bool = True) -> Iterator[None]:
+    """Silence the exporters' advice to developers; turn their own errors into `CannotExport`."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except CannotExport:
+        raise
+    except Exception as error:  # tracers, optimisers and protobuf have one for every kind of fault
+        if writes and isinstance(error, OSError):
+            raise
+        raise CannotExport(error) from error
     finally:
         logging.disable(before)

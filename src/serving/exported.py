@@ -9,7 +9,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,7 @@ _SIZE = re.compile(
 
 
 def open_logits(bundle: Path, threads: int | None = None) -> Logits | None:
-    """Return the exported network of a bundle, on the CPU; None where it has none.
-
-    Args:
-        bundle: a folder.
-        threads: see `open_onnx`; torch uses the threads of the process.
+    """Return the exported network of a bundle's folder, on the CPU; None where it has none.
 
     Raises:
         ValueError: its file is damaged.
@@ -75,8 +71,7 @@ def classifier_of(logits: Logits) -> Classify:
     def classify(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         raw = logits(images).astype(np.float64)
         powers = np.exp(raw - raw.max(axis=1, keepdims=True))
-        probs: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-        return probs
+        return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
     return classify
 
@@ -112,8 +107,7 @@ def open_onnx(file: Path, threads: int | None = None) -> Logits:
         raise ValueError(f"{file} holds no network that can be loaded: {error}") from error
 
     def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = session.run([OUTPUT], {INPUT: images})[0]
-        return found
+        return session.run([OUTPUT], {INPUT: images})[0]
 
     return logits
 
@@ -153,26 +147,15 @@ def _require_data(file: Path) -> None:
             if part.endswith(".pt") and item.file_size:
                 raise ValueError(f"{part} is pickled")
             if part.endswith(".json"):
-                _require_plain(json.loads(archive.read(item)))
+                json.loads(archive.read(item), object_pairs_hook=_require_plain)
 
 
-def _require_plain(content: Any) -> None:
-    for key, value in _entries(content):
+def _require_plain(entries: list[tuple[str, Any]]) -> None:
+    """Check the entries of an object in JSON, one of any depth."""
+    for key, value in entries:
         if key == "use_pickle" and value:
             raise ValueError("its weights are pickled")
         if key == "target" and isinstance(value, str) and not _OPERATIONS.fullmatch(value):
             raise ValueError(f"it calls {value}")
         if key == "expr_str" and not _SIZE.fullmatch(str(value)):
             raise ValueError(f"a size in it is {value}")
-
-
-def _entries(content: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every key with its value, at every depth."""
-    waiting = [content]
-    while waiting:
-        match waiting.pop():
-            case dict() as found:
-                yield from found.items()
-                waiting += found.values()
-            case list() as found:
-                waiting += found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +26,6 @@ _MOST_PIXELS_OF_ONE = 40_000_000
 _JPEG = b"\xff\xd8"
 # Decoding a JPEG to a smaller size needs at most the coefficients of the whole one.
 _JPEG_SHARE = 4
-_BLANKS = re.compile(r"\s+")
 
 
 def as_picture(value: object) -> bytes | Image.Image:
@@ -47,15 +45,13 @@ def as_picture(value: object) -> bytes | Image.Image:
         case str():
             try:
                 # MIME's kind of it, which MLflow writes, has line ends.
-                return base64.b64decode(_BLANKS.sub("", value), validate=True)
+                return base64.b64decode("".join(value.split()), validate=True)
             except ValueError:
                 raise PictureError("is text, and not the bytes of a picture in base64") from None
         case np.ndarray() | list() | tuple():
             return _image(value)
-        case None:
-            raise PictureError("is missing")
-        case float() if math.isnan(value):  # what tables make of None
-            raise PictureError("is missing")
+        case _ if value is None or (isinstance(value, float) and math.isnan(value)):
+            raise PictureError("is missing")  # tables make NaN of None
         case _:
             raise PictureError(
                 f"is of type {type(value).__name__}: bytes of a picture file or an array is needed"
@@ -65,12 +61,9 @@ def as_picture(value: object) -> bytes | Image.Image:
 def check_request(rows: Sequence[object]) -> None:
     """Refuse a request that would take too much memory or time; nothing is decoded.
 
-    Args:
-        rows: as `as_picture` takes them; rows that are no pictures are not counted.
-
     Raises:
-        ValueError: there are too many pictures, bytes or pixels; names the picture that is too
-            large, counted from 0.
+        ValueError: `rows`, as `as_picture` takes them, are too many pictures, bytes or pixels;
+            names the picture that is too large, counted from 0.
     """
     if len(rows) > _MOST_PICTURES:
         raise ValueError(

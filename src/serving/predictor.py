@@ -135,7 +135,7 @@ class Predictor:
         Raises:
             PictureError: as `decode_picture`.
         """
-        return _decoded(picture, self.formats[0])
+        return decode_picture(picture, **vars(self.formats[0]))
 
     def _submitted(
         self, pool: ThreadPoolExecutor, picture: bytes | Path | Image.Image
@@ -153,7 +153,7 @@ class Predictor:
 
     def _all_pixels(self, picture: bytes | Path | Image.Image, pixels: int) -> list[Pixels]:
         with self._limit.reserved(pixels):
-            return [_decoded(picture, wanted) for wanted in self.formats]
+            return [decode_picture(picture, **vars(wanted)) for wanted in self.formats]
 
     def _named(self, path: str, probs: NDArray[np.float32], top_k: int) -> Labelled:
         best = np.argsort(-probs, kind="stable")[:top_k]
@@ -181,14 +181,8 @@ def ensemble_predictor(
         method, weights: see `src.ensembles.mixing`.
         metadata: of the ensemble.
         batch_size: pictures at once.
-
-    Raises:
-        ValueError: there are no members, or not as many weights.
     """
     from src.ensembles.mixing import combined_probabilities  # in bundles of ensembles alone
-
-    if not members or len(members) != len(weights):
-        raise ValueError(f"There are {len(weights)} weights for {len(members)} members.")
 
     formats = list(dict.fromkeys(member.formats[0] for member in members))
 
@@ -246,16 +240,6 @@ def _of_file(path: Path, pixels: Future[list[Pixels]]) -> list[Pixels] | Problem
         return pixels.result()
     except PictureError as error:
         return Problem(str(path), str(error))
-
-
-def _decoded(picture: bytes | Path | Image.Image, wanted: PictureFormat) -> Pixels:
-    return decode_picture(
-        picture,
-        image_size=wanted.image_size,
-        channels=wanted.channels,
-        fit=wanted.fit,
-        value_range=wanted.value_range,
-    )
 
 
 def _stacked(pictures: Sequence[Sequence[Pixels]]) -> list[Pixels]:

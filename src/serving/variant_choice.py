@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from timeit import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,9 @@ _TURN_SECONDS = 0.02
 
 
 def agreement(reference: NDArray[np.floating], logits: NDArray[np.floating]) -> tuple[float, float]:
-    """Compare logits (N, K) with those of a reference, N at least 1.
+    """Return the largest difference of logits (N, K), N at least 1, and the share of equal classes.
 
-    Returns:
-        the largest difference of any logit, infinite where one is not finite, and the share of
-        pictures with the same most probable class; a row that is not finite counts as different.
+    The difference is infinite where a logit is not finite, and such a row counts as different.
 
     Raises:
         ValueError: shapes that differ, or no rows.
@@ -51,7 +50,7 @@ def times_in_turns(
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             calls[name]()  # what ran before has filled the processor's caches
-            seconds[name].append(statistics.median(_timed(calls[name]) for _ in range(often[name])))
+            seconds[name].append(statistics.median(_seconds(calls[name], often[name])))
     return seconds
 
 
@@ -62,9 +61,7 @@ def fastest_within(
 
     Args:
         seconds: of one call, by name.
-        equal: share of equal labels, by name; not needed of the original.
-        least_equal: the least share of a variant.
-        original: its name; returned where no variant is faster.
+        equal: share of equal labels of a variant, by name, of which it needs `least_equal`.
     """
     fitting = [name for name in seconds if equal.get(name, 0.0) >= least_equal]
     return min([original, *fitting], key=seconds.__getitem__)
@@ -76,11 +73,9 @@ def ratios(reference: Sequence[float], seconds: Sequence[float]) -> list[float]:
 
 
 def _calls_a_turn(call: Callable[[], object]) -> int:
-    call()
-    return max(3, round(_TURN_SECONDS / max(_timed(call), 1e-6)))
+    _, once = _seconds(call, 2)
+    return max(3, round(_TURN_SECONDS / max(once, 1e-6)))
 
 
-def _timed(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+def _seconds(call: Callable[[], object], often: int) -> list[float]:
+    return repeat(call, timer=time.perf_counter, repeat=often, number=1)

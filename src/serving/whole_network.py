@@ -52,12 +52,7 @@ def network_classifier(
 ) -> Classify:
     """Return a function from pictures (N, C, H, W) uint8 to probabilities (N, K) float32.
 
-    It computes in the number format of the run.
-
-    Args:
-        network: trained, normalised pictures (B, C, H, W) -> logits (B, K); moved to `device`.
-        metadata: of the run's checkpoints; see `ClassificationTask`.
-        device: where to compute.
+    It computes in the number format of the run, on `device`; other arguments as of `WholeNetwork`.
     """
     whole = WholeNetwork(network, metadata).to(device)
     precision = metadata["settings"]["runtime"]["precision"]

@@ -95,12 +95,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 def network_difference(
     checkpoint: Mapping[str, Any], state: Mapping[str, torch.Tensor]
 ) -> str | None:
-    """Return how the weights of a checkpoint differ from a network; None where they fit.
-
-    Args:
-        checkpoint: of `read_checkpoint`.
-        state: state dict of the network.
-    """
+    """Return how the weights of a checkpoint differ from a network's state; None where they fit."""
     stored = checkpoint.get("state_dict")
     if not isinstance(stored, dict):
         return "it holds no weights"

@@ -32,11 +32,7 @@ def is_complete(
     stop_after: int | None,
     max_seconds: float | None,
 ) -> bool:
-    """Return whether a training resumed from a checkpoint would end without a step.
-
-    Args:
-        checkpoint: written by a fit with an `EpochKeeper`.
-        max_epochs, patience, stop_after, max_seconds: of the resumed training.
+    """Return whether a training resumed from a checkpoint of `EpochKeeper` would end at once.
 
     Raises:
         KeyError: the checkpoint is of another kind.
@@ -71,15 +67,12 @@ class EpochKeeper(pl.Callback):
 
     Args:
         checkpoints: folder for `last.ckpt` and `best.ckpt`.
-        interruption: checked after every batch.
         monitor: "val/accuracy" or "val/loss".
         patience: validations without improvement before stopping; None for never.
-        stop_after: epochs after which training ends, however many it was planned for; None for
-            all of them.
+        stop_after: epochs after which training ends, of more that are planned; None for all.
         max_seconds: of training, all starts of the run together; None for no limit.
         log: records the metrics of an epoch; None for no record.
         on_epoch: called with (epoch, metrics) at the end of every epoch; may raise to stop.
-        progress: shown on the terminal, or None.
     """
 
     def __init__(
@@ -88,12 +81,12 @@ class EpochKeeper(pl.Callback):
         *,
         interruption: Interruption,
         monitor: str,
-        patience: int | None = None,
-        stop_after: int | None = None,
-        max_seconds: float | None = None,
-        log: LogMetrics | None = None,
-        on_epoch: Callable[[int, dict[str, float]], None] | None = None,
-        progress: Progress | None = None,
+        patience: int | None,
+        stop_after: int | None,
+        max_seconds: float | None,
+        log: LogMetrics | None,
+        on_epoch: Callable[[int, dict[str, float]], None] | None,
+        progress: Progress | None,
     ) -> None:
         self.last = checkpoints / "last.ckpt"
         self.best = checkpoints / "best.ckpt"
@@ -178,17 +171,18 @@ class EpochKeeper(pl.Callback):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._progress is not None:
-            self._progress.close()
-        self._interruption.defer(False)
+        self._end()
         self._interruption.check()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        self._interruption.defer(False)
+        self._end()
+
+    def _end(self) -> None:
         if self._progress is not None:
             self._progress.close()
+        self._interruption.defer(False)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock = time.perf_counter()

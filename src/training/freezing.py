@@ -101,30 +101,20 @@ class Freezing:
         self.apply(head_alone=False)
 
     def apply(self, *, head_alone: bool) -> None:
-        """Set `requires_grad` of every parameter and the mode of every module for training.
-
-        Args:
-            head_alone: train nothing but the head.
-        """
-        frozen = set()
+        """Set `requires_grad` of every parameter and the mode of every module for training."""
         for name, parameter in self._network.named_parameters():
             still = name in self._never or (head_alone and not name.startswith(self._heads))
             parameter.requires_grad_(not still)
-            if still:
-                frozen.add(name)
         self._network.train()
         for name, module in self._network.named_modules():
-            within = f"{name}." if name else ""
-            inner = [f"{within}{own}" for own, _ in module.named_parameters()]
+            trained = [parameter.requires_grad for parameter in module.parameters()]
             keeps = self._norm and isinstance(module, nn.modules.batchnorm._BatchNorm)
-            if (inner and frozen.issuperset(inner)) or (
-                keeps and not within.startswith(self._heads)
-            ):
+            if (trained and not any(trained)) or (keeps and not f"{name}.".startswith(self._heads)):
                 module.eval()
 
 
 def _blocks(module: nn.Module, prefix: str, stages: bool) -> Iterator[tuple[str, nn.Module]]:
-    """The modules with parameters that make up a network, from its input to its output."""
+    """Yield the modules with parameters that make up a network, from its input to its output."""
     for name, child in module.named_children():
         nested = any(isinstance(inner, _CONTAINERS) for inner in child.children())
         if isinstance(child, _CONTAINERS) and (nested or not stages):

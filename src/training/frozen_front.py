@@ -6,6 +6,8 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,35 +29,27 @@ _FILE = "activations.npy"
 _VERSION = 3
 
 
+@dataclass(frozen=True, eq=False)
 class StoredFront:
     """Stored outputs of a network's frozen part for training pictures, and its trained rest.
 
-    Args:
+    Attributes:
         activations: (V, n, ...) float16, of V views of n pictures.
         ids: (n,) int64, ascending: the pictures' sample ids.
         rest: activations (B, ...) -> logits (B, K), with the network's own parameters.
     """
 
-    def __init__(
-        self, activations: NDArray[np.float16], ids: NDArray[np.int64], rest: nn.Module
-    ) -> None:
-        self._activations = activations
-        self._ids = ids
-        self._rest = rest
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on the disk."""
-        return self._activations.nbytes
+    activations: NDArray[np.float16]
+    ids: NDArray[np.int64]
+    rest: nn.Module
 
     def logits(self, sample_ids: Tensor, view: int) -> Tensor:
         """Return logits (B, K) of one view of pictures by sample ids, on the device of these."""
-        rows = np.searchsorted(self._ids, sample_ids.cpu().numpy())
-        found = torch.from_numpy(self._activations[view][rows]).to(sample_ids.device).float()
+        rows = np.searchsorted(self.ids, sample_ids.cpu().numpy())
+        found = torch.from_numpy(self.activations[view][rows]).to(sample_ids.device).float()
         if found.ndim == 4:
             found = found.contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self._rest(found)
-        return logits
+        return self.rest(found)
 
 
 def store_front(
@@ -73,7 +67,9 @@ def store_front(
     """Compute, or find in the cache, the frozen part's outputs for all views of all pictures.
 
     View v of a picture is the one that epoch v would train on. They are kept as float16, which
-    holds every bfloat16 number of usual size.
+    holds every bfloat16 number of usual size. None where the array would be too large, or where the
+    rest of the network needs more than the output of the last frozen module; the frozen part is
+    then computed in every epoch.
 
     Args:
         task: with frozen stages; moved to `device`.
@@ -83,12 +79,7 @@ def store_front(
         identity: plain values that determine the views of pictures.
         cache_dir: the project's cache folder.
         limit_bytes: size of the largest array to keep.
-        device: where to compute.
-        precision: see `autocast`.
-
-    Returns:
-        None where the array would be too large, or where the rest of the network needs more than
-        the output of the last frozen module; the frozen part is then computed in every epoch.
+        device, precision: of the computation, see `autocast`.
 
     Raises:
         ConfigError: the disk is full or cannot be written.
@@ -151,8 +142,7 @@ class _Rest(nn.Module):
         for original, twin in self._originals:
             twin.training = original.training
         self._given.activations = activations
-        logits: Tensor = self._twin(activations)
-        return logits
+        return self._twin(activations)
 
     def _shared(
         self, module: nn.Module, prefix: str, replacements: Mapping[str, nn.Module]
@@ -184,24 +174,19 @@ def _frozen_modules(network: nn.Module) -> list[str]:
 def _last_frozen(network: nn.Module, batch: Batch, task: ClassificationTask) -> str | None:
     """Return the last frozen module; None where the rest needs more than its output."""
     called: list[str] = []
-    frozen = _frozen_modules(network)
-    hooks = [
-        network.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
-        for name in frozen
-    ]
     images = task.normalized(batch.images[:2].to(task.device))
-    try:
-        with torch.no_grad(), evaluating(network):
+    with ExitStack() as hooks, torch.no_grad(), evaluating(network):
+        for name in _frozen_modules(network):
+            note = network.get_submodule(name).register_forward_hook
+            hooks.enter_context(note(lambda *_, name=name: called.append(name)))
+        try:
             right = network(images)
             last = called[-1]
             found = _front_of(network, last, images)
             same = torch.equal(_rest_of(network, last)(found), right)
-    except Exception:
-        # A network's own operations between modules can fail in any way once these are replaced.
-        same = False
-    finally:
-        for hook in hooks:
-            hook.remove()
+        except Exception:
+            # Own operations between modules can fail in any way once these are replaced.
+            return None
     return last if same else None
 
 
@@ -230,13 +215,8 @@ def _front_of(network: nn.Module, last: str, images: Tensor) -> Tensor:
         found.append(output)
         raise _Reached
 
-    hook = network.get_submodule(last).register_forward_hook(stop)
-    try:
+    with network.get_submodule(last).register_forward_hook(stop), suppress(_Reached):
         network(images)
-    except _Reached:
-        pass
-    finally:
-        hook.remove()
     return found[0]
 
 

@@ -61,11 +61,10 @@ def memory_formats(network: nn.Module) -> list[str]:
 
 
 def require_finite(network: nn.Module) -> None:
-    """Refuse a network whose outputs cannot be finite.
+    """Raise a ValueError for a network whose outputs cannot be finite.
 
-    Raises:
-        ValueError: a parameter or a running statistic is NaN or infinite, or another buffer NaN (a
-            mask may be infinite).
+    A parameter or a running statistic is NaN or infinite, or another buffer NaN (a mask may be
+    infinite).
     """
     parameters = dict(network.named_parameters())
     for name, tensor in network.state_dict().items():
@@ -84,17 +83,12 @@ def predict(
     precision: str = "float32",
     tta: str = "none",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Compute class probabilities of every picture.
+    """Compute probabilities (N, K) float32, targets and sample ids (N,) int64 of all batches.
 
     Args:
         task: on `device`; its training mode is kept.
-        batches: the pictures.
-        device: where to compute.
         precision: see `autocast`.
         tta: test-time augmentation, see `views`.
-
-    Returns:
-        probabilities (N, K) float32, targets (N,) int64, sample ids (N,) int64.
     """
     probs, targets, ids = [], [], []
     was_training = task.training
@@ -127,14 +121,10 @@ def views(images: Tensor, kind: str) -> Iterator[Tensor]:
     """
     if kind not in VIEWS:
         raise ValueError(f"views are {kind!r}: one of {', '.join(VIEWS)} is needed.")
-    yield images
-    if kind in ("shift", "flip_shift"):
-        yield from _shifted(images)
-    if kind in ("flip", "flip_shift"):
-        mirrored = images.flip(-1)
-        yield mirrored
-        if kind == "flip_shift":
-            yield from _shifted(mirrored)
+    for seen in (images, images.flip(-1)) if "flip" in kind else (images,):
+        yield seen
+        if "shift" in kind:
+            yield from _shifted(seen)
 
 
 def averaged_logits(network: Callable[[Tensor], Tensor], images: Tensor, kind: str) -> Tensor:
@@ -145,10 +135,7 @@ def averaged_logits(network: Callable[[Tensor], Tensor], images: Tensor, kind: s
     Args:
         network: pictures (B, C, H, W) -> logits (B, K), in evaluation mode.
         images: (B, C, H, W) float, normalised for the network.
-        kind: see `views`.
-
-    Raises:
-        ValueError: an unknown kind.
+        kind: see `views`, whose errors it raises.
     """
     if kind == "none":
         return network(images)

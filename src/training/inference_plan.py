@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,9 @@ from src.machine.hardware import machine, precisions
 from src.storage.cache import Record, load_record, store_record
 from src.training.inference import MEMORY_FORMATS, autocast, memory_formats
 
-__all__ = ["InferencePlan", "forward", "inference_plan"]
+__all__ = ["InferencePlan", "fastest", "forward", "inference_plan"]
+
+T = TypeVar("T")
 
 # Seconds by the clock for all of it, checked between two forward passes.
 _ALLOWANCE = 2.0
@@ -40,12 +43,7 @@ _WORTHWHILE = 0.95
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """The arithmetic of a forward pass.
-
-    Attributes:
-        precision: see `src.training.inference.autocast`.
-        memory_format: a key of `src.training.inference.MEMORY_FORMATS`.
-    """
+    """The arithmetic of a forward pass, by the names of the runtime settings."""
 
     precision: str
     memory_format: str
@@ -94,7 +92,8 @@ def inference_plan(
     Raises:
         RuntimeError: the network does not run in single precision on such pictures.
     """
-    plans = _candidates(network, device)
+    # The first is the reference, the second the one to take where time is short.
+    plans = [InferencePlan(p, f) for f in memory_formats(network) for p in precisions(device)]
     if len(plans) == 1:
         return plans[0]
     known = {
@@ -106,18 +105,12 @@ def inference_plan(
     found = load_record("inference", known, cache_dir)
     if found is not None and found.found in known["plans"]:
         return InferencePlan(**found.found)
+    examples = _pictures(shape) if images is None else images
     with _one_thread(device):
-        plan, complete = _Comparison(
-            network, _pictures(shape) if images is None else images, device
-        ).choose(plans)
+        plan, complete = _Comparison(network, examples, device).choose(plans)
     if complete:
         store_record("inference", known, Record(asdict(plan), disturbed=False), cache_dir)
     return plan
-
-
-def _candidates(network: nn.Module, device: torch.device) -> list[InferencePlan]:
-    """Return the plans to compare: the reference, then the one to take where time is short."""
-    return [InferencePlan(p, f) for f in memory_formats(network) for p in precisions(device)]
 
 
 class _Comparison:
@@ -142,13 +135,11 @@ class _Comparison:
                 seconds[plan] = math.inf
         for turn, plan in product(range(_MOST_ROUNDS), tuple(seconds)):
             if self._late():
-                return (
-                    (_fastest(seconds), True)
-                    if turn >= _LEAST_ROUNDS
-                    else (_default(seconds), False)
-                )
+                if turn < _LEAST_ROUNDS:
+                    return _default(seconds), False
+                break
             seconds[plan] = min(seconds[plan], self._passed(plan)[1])
-        return _fastest(seconds), True
+        return fastest(seconds), True
 
     def _late(self) -> bool:
         return time.perf_counter() > self._deadline
@@ -200,12 +191,11 @@ def _pictures(shape: tuple[int, int, int]) -> Tensor:
 
 def _default(sound: Iterable[InferencePlan]) -> InferencePlan:
     """Return the plan that is usually the fastest: half precision, else the first."""
-    plans = list(sound)
-    return next((plan for plan in plans if plan.precision != "float32"), plans[0])
+    return min(sound, key=lambda plan: plan.precision == "float32")
 
 
-def _fastest(seconds: Mapping[InferencePlan, float]) -> InferencePlan:
-    """Return the fastest plan; an earlier one unless a later one is clearly faster."""
+def fastest(seconds: Mapping[T, float]) -> T:
+    """Return the fastest plan; an earlier, simpler one unless a later one is clearly faster."""
     best, *others = seconds
     for plan in others:
         if seconds[plan] < _WORTHWHILE * seconds[best]:

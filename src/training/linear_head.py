@@ -20,16 +20,12 @@ _PENALTIES = tuple(10.0 ** (-step / 2) for step in range(11))
 _ITERATIONS = 300
 _SMALLEST_DEVIATION = 1e-6
 
-Fold = tuple[Tensor, Tensor]
-
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A linear classifier, its penalty and its scores on held-out folds.
+    """A linear classifier, weight (K, D) and bias (K,) float32, and its scores on held-out folds.
 
     Attributes:
-        weight: (K, D) float32.
-        bias: (K,) float32.
         penalty: of the squared weights of standardised features, beside the mean cross-entropy.
         held_out_loss: mean cross-entropy of held-out pictures.
         held_out_accuracy: of the same pictures, in [0, 1].
@@ -49,12 +45,8 @@ class FittedHead:
 def final_linear(network: nn.Module, pictures: Tensor) -> nn.Linear | None:
     """Return the layer that is the whole head, from a row of features per picture to logits.
 
-    Args:
-        network: run in eval mode; its mode is kept.
-        pictures: (B, C, H, W) normalised, on the network's device.
-
-    Returns:
-        None for any other head.
+    None for any other head. The network runs in eval mode on `pictures` (B, C, H, W), normalised
+    and on its device; its mode is kept.
     """
     heads = [prefix.rstrip(".") for prefix in head_prefixes(network)]
     layer = network.get_submodule(heads[0]) if len(heads) == 1 else None
@@ -62,11 +54,8 @@ def final_linear(network: nn.Module, pictures: Tensor) -> nn.Linear | None:
         return None
     seen: list[tuple[Tensor, Tensor]] = []
     hook = layer.register_forward_hook(lambda _, given, found: seen.append((given[0], found)))
-    try:
-        with torch.no_grad(), evaluating(network):
-            logits = network(pictures)
-    finally:
-        hook.remove()
+    with hook, torch.no_grad(), evaluating(network):
+        logits = network(pictures)
     alone = len(seen) == 1 and seen[0][0].ndim == 2
     return layer if alone and torch.equal(seen[0][1], logits) else None
 
@@ -76,7 +65,7 @@ def fit_linear_head(
     targets: Tensor,
     *,
     num_classes: int,
-    folds: Sequence[Fold],
+    folds: Sequence[tuple[Tensor, Tensor]],
     class_weights: Tensor | None = None,
 ) -> FittedHead:
     """Fit a multinomial logistic regression, its penalty chosen on held-out folds.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,16 +14,10 @@ __all__ = ["CrossEntropy", "Focal", "balanced_weights"]
 
 
 def balanced_weights(class_counts: Tensor) -> Tensor:
-    """Return class weights N / (K * count), 1 on average over the training pictures.
-
-    Args:
-        class_counts: (K,) training pictures of each class, each at least 1.
-
-    Returns:
-        (K,) float32, positive.
+    """Return class weights (K,) N / (K * count), float32, 1 on average over the training pictures.
 
     Raises:
-        ConfigError: a class without training pictures.
+        ConfigError: `class_counts` (K,) has a class without training pictures.
     """
     empty = torch.nonzero(class_counts <= 0).flatten().tolist()
     if empty:
@@ -43,19 +39,12 @@ class CrossEntropy(nn.Module):
         label_smoothing: share of every target spread evenly over all classes, in [0, 1)
             (Szegedy et al. 2016).
         class_weights: (K,) positive floats, or None for equal weights.
-
-    Raises:
-        ValueError: label_smoothing out of its range.
     """
 
     class_weights: Tensor | None
 
-    def __init__(
-        self, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
-    ) -> None:
+    def __init__(self, *, label_smoothing: float, class_weights: Tensor | None = None) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}: it must be in [0, 1).")
         self.label_smoothing = label_smoothing
         # Not persistent: a property of the training data, not of the network.
         self.register_buffer("class_weights", class_weights, persistent=False)
@@ -68,21 +57,15 @@ class CrossEntropy(nn.Module):
             targets: (B,) int64 in [0, K), or (B, K) float rows that sum to 1.
         """
         logits, targets = _comparable(logits, targets)
-        if self.class_weights is None or not targets.is_floating_point():
-            return F.cross_entropy(
-                logits, targets, weight=self.class_weights, label_smoothing=self.label_smoothing
-            )
-        total = F.cross_entropy(
-            logits,
-            targets,
-            weight=self.class_weights,
-            label_smoothing=self.label_smoothing,
-            reduction="sum",
+        entropy = partial(
+            F.cross_entropy, weight=self.class_weights, label_smoothing=self.label_smoothing
         )
-        return total / (targets @ self.class_weights).sum()
+        if self.class_weights is None or not targets.is_floating_point():
+            return entropy(logits, targets)
+        return entropy(logits, targets, reduction="sum") / (targets @ self.class_weights).sum()
 
 
-class Focal(nn.Module):
+class Focal(CrossEntropy):
     """Focal loss (Lin et al. 2017) over K classes: sum_k t_k (1 - p_k)^gamma (-log p_k).
 
     With gamma 0 it is `CrossEntropy` of the same arguments, class weights included.
@@ -91,28 +74,13 @@ class Focal(nn.Module):
         gamma: how fast the weight of well-classified pictures falls, at least 0.
         label_smoothing: as in `CrossEntropy`.
         class_weights: as in `CrossEntropy`; the paper's alpha.
-
-    Raises:
-        ValueError: gamma or label_smoothing out of its range.
     """
 
-    class_weights: Tensor | None
-
     def __init__(
-        self,
-        *,
-        gamma: float = 2.0,
-        label_smoothing: float = 0.0,
-        class_weights: Tensor | None = None,
+        self, *, gamma: float, label_smoothing: float, class_weights: Tensor | None = None
     ) -> None:
-        super().__init__()
-        if gamma < 0:
-            raise ValueError(f"gamma is {gamma}: it must be at least 0.")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}: it must be in [0, 1).")
+        super().__init__(label_smoothing=label_smoothing, class_weights=class_weights)
         self.gamma = gamma
-        self.label_smoothing = label_smoothing
-        self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the scalar loss; arguments as in `CrossEntropy.forward`."""

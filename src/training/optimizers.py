@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,6 @@ Built = TypeVar("Built", bound=torch.optim.Optimizer)
 _TABLE_NAME = re.compile(r"token|embed|pos(ition)?_|bias|mask|scale|gamma")
 _TABLE_OWNERS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 _MATRIX_OWNERS = (nn.Linear, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.modules.conv._ConvNd)
-_FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
 
 
 def parameter_groups(
@@ -95,15 +94,9 @@ def parameter_groups(
 
 
 def adamw(params: Sequence[Group], *, betas: Sequence[float], eps: float) -> torch.optim.AdamW:
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019).
+    """Return Adam with decoupled weight decay (Loshchilov & Hutter 2019).
 
-    Args:
-        params: groups of `parameter_groups`.
-        betas: decays of the two averages, each in [0, 1).
-        eps: added to the denominator, above 0.
-
-    Raises:
-        ValueError: a value out of its range.
+    The decays of the two averages, `betas`, are in [0, 1); `eps` is above 0.
     """
     beta1, beta2 = betas
     return _portable(
@@ -112,23 +105,13 @@ def adamw(params: Sequence[Group], *, betas: Sequence[float], eps: float) -> tor
 
 
 def sgd(params: Sequence[Group], *, momentum: float, nesterov: bool) -> torch.optim.SGD:
-    """Stochastic gradient descent with (Nesterov's) momentum (Sutskever et al. 2013).
+    """Return stochastic gradient descent with (Nesterov's) momentum (Sutskever et al. 2013).
 
-    Weight decay is the classical one, a part of the gradient.
-
-    Args:
-        params: groups of `parameter_groups`.
-        momentum: in [0, 1).
-        nesterov: needs a momentum above 0.
-
-    Raises:
-        ValueError: a value out of its range.
+    Weight decay is the classical one, a part of the gradient. `momentum` is in [0, 1); Nesterov's
+    is above 0.
     """
-    return _portable(
-        torch.optim.SGD(
-            params, momentum=momentum, nesterov=nesterov, fused=_can_fuse(params) or None
-        )
-    )
+    fused = _can_fuse(params) or None
+    return _portable(torch.optim.SGD(params, momentum=momentum, nesterov=nesterov, fused=fused))
 
 
 class Muon(torch.optim.Optimizer):
@@ -144,19 +127,12 @@ class Muon(torch.optim.Optimizer):
         params: groups of `parameter_groups`.
         momentum: decay of the gradient average, in [0, 1); the look-ahead is Nesterov's.
         betas, eps: of AdamW.
-
-    Raises:
-        ValueError: a value out of its range.
     """
 
     def __init__(
         self, params: Sequence[Group], *, momentum: float, betas: Sequence[float], eps: float
     ) -> None:
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum is {momentum}: it must be in [0, 1).")
-        beta1, beta2 = betas
-        defaults = {"momentum": momentum, "betas": (beta1, beta2), "eps": eps}
-        super().__init__(params, defaults)
+        super().__init__(params, {"momentum": momentum, "betas": tuple(betas), "eps": eps})
         self._adamw = self._other_half()
         _portable(self)
 
@@ -174,12 +150,8 @@ class Muon(torch.optim.Optimizer):
         super().__setstate__(state)
         self._adamw = self._other_half()
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Any = None) -> Any:
         """Make one step of both halves; `closure`, if given, computes gradients and loss."""
         loss = None
         if closure is not None:
@@ -205,7 +177,9 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(averages, grads, 1 - momentum)
         ahead = torch._foreach_lerp(grads, averages, momentum)
         torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-        for members in _of_one_shape(params):
+        shapes = [(p.shape[0], p.numel(), p.device) for p in params]
+        for shape in dict.fromkeys(shapes):
+            members = [i for i, other in enumerate(shapes) if other == shape]
             matrices = torch.stack([ahead[i].flatten(1) for i in members])
             scale = 0.2 * max(matrices.shape[1:]) ** 0.5
             for i, update in zip(members, orthogonalize(matrices), strict=True):
@@ -219,16 +193,10 @@ def _is_hidden(group: Group) -> bool:
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Replace singular values by values near 1 with five Newton-Schulz steps.
+    """Return matrices (N, m, n) float with singular values near 1, as bfloat16.
 
-    The quintic of Jordan et al. (2024) does not converge to 1 but into about [0.7, 1.2] quickly;
-    bfloat16 is enough for it.
-
-    Args:
-        matrices: (N, m, n) float.
-
-    Returns:
-        (N, m, n) bfloat16 with the singular vectors of `matrices`.
+    Five Newton-Schulz steps with the quintic of Jordan et al. (2024), which does not converge to 1
+    but into about [0.7, 1.2] quickly; bfloat16 is enough for it.
     """
     x = matrices.bfloat16()
     tall = x.shape[1] > x.shape[2]
@@ -241,14 +209,6 @@ def orthogonalize(matrices: Tensor) -> Tensor:
             x, torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445
         )
     return x.mT if tall else x
-
-
-def _of_one_shape(params: Sequence[Tensor]) -> Iterator[list[int]]:
-    """Yield the positions in `params` of those with the same matrix shape and device."""
-    positions: dict[Any, list[int]] = defaultdict(list)
-    for i, p in enumerate(params):
-        positions[p.shape[0], p.numel(), p.device].append(i)
-    yield from positions.values()
 
 
 def _is_matrix(network: nn.Module, name: str, parameter: Tensor) -> bool:
@@ -273,7 +233,7 @@ def _declared_tables(network: nn.Module) -> Iterator[str]:
 def _can_fuse(groups: Iterable[Group]) -> bool:
     """Return whether the fused step is possible: 3 times as fast on the CPU for small networks."""
     return all(
-        p.device.type in _FUSED_DEVICES and p.is_floating_point()
+        p.device.type in ("cpu", "cuda", "mps") and p.is_floating_point()
         for g in groups
         for p in g["params"]
     )

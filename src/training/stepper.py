@@ -28,12 +28,10 @@ _SAFETY = 10.0
 
 
 class Stepper:
-    """Training steps of a task, computed as Lightning does.
+    """Training steps of a task, computed as Lightning does; the task is trained by them.
 
     Args:
-        task: is trained, so not to be used afterwards.
         precision: see `autocast`.
-        device: where to compute.
         gradient_clip: largest norm of the gradient, or None.
     """
 
@@ -96,11 +94,9 @@ class Stepper:
 
 @dataclass(frozen=True)
 class RangeTest:
-    """Result of a range test.
+    """Growing learning rates of a range test, and the smoothed loss after a step with each.
 
     Attributes:
-        rates: learning rate of each step, growing.
-        losses: smoothed loss after each.
         given: the rate that the optimizer began with.
         suggestion: a tenth of the rate with the lowest loss, a peak rate for a training.
     """

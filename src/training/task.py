@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -16,40 +16,17 @@ from src.data.randomness import derive_seed
 from src.training.freezing import Freezing
 from src.training.weight_averages import WeightAverage
 
-__all__ = ["Augmentation", "ClassificationTask", "Front", "RunningTotals", "head_prefixes"]
+if TYPE_CHECKING:
+    from src.training.frozen_front import StoredFront
+
+__all__ = ["ClassificationTask", "RunningTotals", "head_prefixes"]
 
 _DROPOUT_STREAM = 7  # separates the seeds of dropout from those of other random numbers
 
 
 def head_prefixes(network: nn.Module) -> tuple[str, ...]:
-    """Return the name prefixes of the parameters of a network's classifier head."""
-    return tuple(cast("Sequence[str]", network.head_prefixes))
-
-
-def _heads_if_any(network: nn.Module) -> tuple[str, ...]:
-    """Return `head_prefixes`, or none of a network without them, all of which is trained."""
-    return head_prefixes(network) if hasattr(network, "head_prefixes") else ()
-
-
-class Augmentation(Protocol):
-    """Changes a batch of uint8 pictures; see src/data/augmentation/augment.py."""
-
-    def __call__(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        sample_ids: Tensor,
-        *,
-        seed: int,
-        epoch: int,
-        step: int,
-    ) -> tuple[Tensor, Tensor]: ...
-
-
-class Front(Protocol):
-    """Stored outputs of a frozen part; see src/training/frozen_front.py."""
-
-    def logits(self, sample_ids: Tensor, view: int) -> Tensor: ...
+    """Return the name prefixes of a network's head; none where it has none, and all is trained."""
+    return tuple(cast("Sequence[str]", getattr(network, "head_prefixes", ())))
 
 
 class RunningTotals:
@@ -88,15 +65,12 @@ class RunningTotals:
         return {"loss": loss / samples, "accuracy": correct / samples}
 
     def reset(self) -> None:
-        self._sums = None
-        self.samples = 0
+        self._sums, self.samples = None, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sums so far, for a checkpoint in the middle of an epoch."""
         return {"sums": self._sums, "samples": self.samples}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
         self._sums, self.samples = state["sums"], state["samples"]
 
 
@@ -107,7 +81,7 @@ class ClassificationTask(pl.LightningModule):
         network: plain module, normalised float pictures -> logits.
         loss: module, (logits (B, K), targets (B,) int64 or (B, K) probabilities) -> scalar.
         mean, std: of the normalisation, per channel, in units of [0, 1].
-        augment: changes the training batches, or None.
+        augment: changes the training batches, as src/data/augmentation/augment.py; or None.
         make_optimizer: network -> optimizer.
         make_schedule: total number of steps -> (step -> factor of the learning rate).
         seed: of all random numbers of the training.
@@ -122,7 +96,7 @@ class ClassificationTask(pl.LightningModule):
 
     mean: Tensor
     std: Tensor
-    front: Front | None = None  # computes logits of training pictures instead of the network
+    front: StoredFront | None = None  # computes logits of training pictures instead of the network
 
     def __init__(
         self,
@@ -131,7 +105,7 @@ class ClassificationTask(pl.LightningModule):
         loss: nn.Module,
         mean: list[float],
         std: list[float],
-        augment: Augmentation | None,
+        augment: Callable[..., tuple[Tensor, Tensor]] | None,
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         make_schedule: Callable[[int], Callable[[int], float]],
         seed: int,
@@ -157,9 +131,8 @@ class ClassificationTask(pl.LightningModule):
         self._seed = seed
         self.stored_views = stored_views
         self._freeze_epochs = freeze_epochs
-        self._freezing = Freezing(
-            network, _heads_if_any(network), stages=frozen_stages, norm=freeze_norm
-        )
+        heads = head_prefixes(network)
+        self._freezing = Freezing(network, heads, stages=frozen_stages, norm=freeze_norm)
         self._memory_format = memory_format
 
     @property
@@ -180,20 +153,17 @@ class ClassificationTask(pl.LightningModule):
         """Return the batch augmented for `epoch`: pictures in [0, 255], targets (B,) or (B, K)."""
         if self._augment is None:
             return batch.images, batch.targets
-        return self._augment(
-            batch.images,
-            batch.targets,
-            batch.sample_ids,
-            seed=self._seed,
-            epoch=epoch,
-            step=batch.step,
-        )
+        images, targets, ids, step = batch
+        return self._augment(images, targets, ids, seed=self._seed, epoch=epoch, step=step)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         epoch = self.current_epoch
         # Dropout draws from torch's generator: seeded every step, it is the same after resuming.
         seed = derive_seed(self._seed, epoch, batch_index, _DROPOUT_STREAM)
-        _generator(batch.images.device).manual_seed(seed)
+        generator, device = torch.default_generator, batch.images.device
+        if device.type == "cuda":
+            generator = torch.cuda.default_generators[device.index or 0]
+        generator.manual_seed(seed)  # `torch.manual_seed` is 150 times slower
         view = epoch % self.stored_views if self.stored_views else epoch
         if self.front is None:
             images, targets = self.augmented(batch, view)
@@ -224,17 +194,7 @@ class ClassificationTask(pl.LightningModule):
         optimizer = self.make_optimizer(self.network)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._make_schedule(steps))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["bakeoff"] = self.metadata
-
-
-def _generator(device: torch.device) -> torch.Generator:
-    """Return the device's default generator; `torch.manual_seed` is 150 times slower."""
-    if device.type == "cuda":
-        return torch.cuda.default_generators[device.index or 0]
-    return torch.default_generator

@@ -1,10 +1,7 @@
 """The choice of the fastest arithmetic for a training, by timing a few steps of each plan.
 
-A plan is a way to compute the same training: number format, memory layout, compiled or not, CPU
-threads. None is fastest everywhere, so the sensible ones take turns on the user's own network and
-pictures; a plan whose gradient differs too much from that of single precision is excluded. The
-comparison may cost a small share of the training: where even a few steps of each plan would take
-longer, the usual plan is taken without one.
+None is fastest everywhere, so the sensible plans take turns on the user's own network and pictures;
+one whose gradient differs too much from that of single precision is excluded.
 
 `torch.utils.benchmark` is not used, as it times one statement after another by the wall clock;
 here plans take turns within a deadline, and one thread's processor time counts.
@@ -24,10 +21,11 @@ from torch import Tensor, nn
 from src.data.loading.loaders import Batch
 from src.machine.hardware import precisions
 from src.training.inference import memory_formats
+from src.training.inference_plan import InferencePlan, fastest
 from src.training.stepper import Stepper
 from src.training.task import ClassificationTask
 
-__all__ = ["Choice", "Timing", "TrainingPlan", "fastest", "sensible_plans", "time_plans"]
+__all__ = ["Choice", "Timing", "TrainingPlan", "sensible_plans", "time_plans"]
 
 # Of the training that the comparison serves; one second is no wait, however short the training.
 _SHARE, _LEAST_ALLOWANCE, _MOST_ALLOWANCE = 0.05, 1.0, 20.0
@@ -41,8 +39,6 @@ _LEAST_PICTURES = 16
 _LONG_STEP = 0.5
 # A plan this much slower than the fastest in its first timed steps needs no more of them.
 _HOPELESS = 1.5
-# What a plan must gain before it replaces a simpler one: less is noise.
-_WORTHWHILE = 0.95
 # What fewer threads may cost: they leave cores to others and depend less on them.
 _FEWER_THREADS = 1.05
 # Directions this close to single precision's are far closer than those of two batches are.
@@ -55,17 +51,14 @@ MakeTask = Callable[["TrainingPlan"], ClassificationTask]
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class TrainingPlan(InferencePlan):
     """The arithmetic of a training; the fields are those of the runtime settings."""
 
-    precision: str
-    memory_format: str
     compile: bool
     threads: int
 
     def __str__(self) -> str:
-        words = [self.precision, self.memory_format]
-        return ", ".join(words + ["compiled"] * self.compile)
+        return super().__str__() + ", compiled" * self.compile
 
 
 @dataclass(frozen=True)
@@ -90,12 +83,9 @@ class Timing:
 
     def plain(self) -> dict[str, Any]:
         """Return plain values for JSON; `seconds` is None where the plan is excluded."""
-        return {
-            **asdict(self.plan),
-            "seconds": self.seconds if math.isfinite(self.seconds) else None,
-            "pictures": self.pictures,
-            "reason": self.reason,
-        }
+        seconds = self.seconds if math.isfinite(self.seconds) else None
+        own = {"seconds": seconds, "pictures": self.pictures, "reason": self.reason}
+        return asdict(self.plan) | own
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Timing:
@@ -106,11 +96,9 @@ class Timing:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen plan.
+    """The chosen plan, the timings of those compared, and why the usual one is excluded, if it is.
 
-    Attributes:
-        timings: of the compared plans; empty where comparing would have taken too long.
-        reason: why the usual plan is excluded where nothing was timed, or None.
+    Nothing is timed where that would have taken too long.
     """
 
     plan: TrainingPlan
@@ -139,20 +127,19 @@ def time_plans(
 
     A first step of few pictures estimates the duration of the training. The comparison may cost a
     twentieth of that, within one second and twenty, and uses as many pictures of the batch as fit;
-    where it would cost more, `usual_plan` is taken. The number of threads is chosen for the
+    where it would cost more, the usual plan is taken. The number of threads is chosen for the
     fastest plan alone, and compiling is tried for it on a GPU where the allowance pays for it.
 
     Args:
         plans: the first is the reference of the others.
         make_task: builds the task for a plan, with the same weights every time.
         batch: a training batch on the CPU.
-        device: where to train.
         allowed: which further plans may be tried.
-        gradient_clip: as in the training.
         total_steps: steps that the training would take.
         announce: called with a line about what is measured and for how long, before it begins.
     """
-    halves = [n for n in _halves(plans[0].threads)[1:] if device.type == "cpu"]
+    threads = plans[0].threads if device.type == "cpu" else 1
+    halves = [threads >> shift for shift in range(1, threads.bit_length())]
     further = [n for n in halves if allowed(replace(plans[0], threads=n))]
     if len(plans) == 1 and not further:
         return Choice(plans[0])
@@ -176,54 +163,38 @@ def time_plans(
     timings = comparison.race(plans, deadline)
     if timings is None:
         return comparison.usual(plans)
-    best = fastest(timings)
+    best = _fastest(timings)
     others = [replace(best.plan, threads=n) for n in further]
     if device.type == "cuda" and allowance >= _COMPILE_SECONDS:
         others = [replace(best.plan, compile=True)]
     again = comparison.race([best.plan, *filter(allowed, others)], deadline) if others else None
     if again is not None:
         timings = [timing for timing in timings if timing.plan != best.plan] + again
-        best = _fewest_threads(again) if further else fastest(again)
+        best = _fewest_threads(again) if further else _fastest(again)
     return Choice(best.plan, tuple(timings))
 
 
-def usual_plan(plans: Sequence[TrainingPlan]) -> TrainingPlan:
+def _usual_plan(plans: Sequence[TrainingPlan]) -> TrainingPlan:
     """Return the plan that is usually the fastest: half precision, channels last."""
     return min(plans, key=lambda p: (p.precision == "float32", p.memory_format != "channels_last"))
 
 
-def fastest(timings: Iterable[Timing]) -> Timing:
-    """Return the fastest timing; an earlier, simpler plan unless a later one is clearly faster."""
-    best, *others = timings
-    for other in others:
-        if other.seconds < _WORTHWHILE * best.seconds:
-            best = other
-    return best
+def _fastest(timings: Iterable[Timing]) -> Timing:
+    return fastest({timing: timing.seconds for timing in timings})
 
 
-def _fewest_threads(timings: Iterable[Timing]) -> Timing:
+def _fewest_threads(timings: Sequence[Timing]) -> Timing:
     """Return the timing with the fewest threads that is hardly slower than the fastest."""
-    timings = list(timings)
     least = min(timing.seconds for timing in timings)
-    return min(
-        (timing for timing in timings if timing.seconds <= _FEWER_THREADS * least),
-        key=lambda timing: timing.plan.threads,
-    )
+    near = (timing for timing in timings if timing.seconds <= _FEWER_THREADS * least)
+    return min(near, key=lambda timing: timing.plan.threads)
 
 
 class _Comparison:
-    """Steppers of the plans, and the gradient that all of them must approximate.
-
-    Attributes:
-        batch: of the timed steps.
-    """
+    """Steppers of the plans, and the gradient that all of them must approximate."""
 
     def __init__(
-        self,
-        make_task: MakeTask,
-        batch: Batch,
-        device: torch.device,
-        gradient_clip: float | None,
+        self, make_task: MakeTask, batch: Batch, device: torch.device, gradient_clip: float | None
     ) -> None:
         self.batch = batch
         self._few = batch  # whose gradient is compared
@@ -241,23 +212,18 @@ class _Comparison:
 
     def usual(self, plans: Sequence[TrainingPlan]) -> Choice:
         """Return the usually fastest plan, if its gradient is accurate, without timing."""
-        plan = usual_plan(plans)
+        plan = _usual_plan(plans)
         try:
             self._started(plan)
         except _Unsound as unsound:
             single = [p for p in plans if p.precision == "float32"]
-            return Choice(usual_plan(single or plans[:1]), reason=f"{plan} {unsound}")
+            return Choice(_usual_plan(single or plans[:1]), reason=f"{plan} {unsound}")
         return Choice(plan)
 
     def race(self, plans: Sequence[TrainingPlan], deadline: float) -> list[Timing] | None:
         """Return timings of the plans, in their order; much slower ones are timed in fewer rounds.
 
-        Args:
-            plans: take turns.
-            deadline: of `time.perf_counter`.
-
-        Returns:
-            None where the deadline passed before each plan had taken enough steps.
+        None where the deadline passed before each plan had taken enough steps.
         """
         seconds: dict[TrainingPlan, float] = {}
         reasons: dict[TrainingPlan, str] = {}
@@ -327,10 +293,6 @@ def _require_sound(loss: float, gradient: Tensor, right_loss: float, right: Tens
 
 
 def _part(batch: Batch, count: int) -> Batch:
-    """The first pictures of a batch."""
+    """Return the first pictures of a batch."""
     images, targets, ids, step = batch
     return Batch(images[:count], targets[:count], ids[:count], step)
-
-
-def _halves(count: int) -> list[int]:
-    return [count >> shift for shift in range(count.bit_length())]

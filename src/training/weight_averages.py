@@ -1,8 +1,7 @@
 """Averages of weights: along one training (EMA), and over several trained networks (a soup).
 
-The arithmetic is that of `torch.optim.swa_utils`. Its `AveragedModel` is not used: its state dict
-has other names than the checkpoints that users have, and it would compute a decay that grows from a
-counter on the device, which costs a synchronisation per step. The tests compare the two.
+`AveragedModel` of `torch.optim.swa_utils` is not used: its state dict has other names than the
+checkpoints that users have, and a counter on the device would cost a synchronisation per step.
 """
 
 from __future__ import annotations
@@ -36,40 +35,29 @@ class WeightAverage(nn.Module):
     Args:
         network: the network to average; its structure and values are copied.
         decay: share of the average kept in each update, in [0, 1).
-
-    Raises:
-        ValueError: decay out of its range.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         super().__init__()
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay is {decay}: it must be in [0, 1).")
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.decay = decay
         self.updates = 0
-
-    @property
-    def next_decay(self) -> float:
-        """The decay that the next update uses."""
-        return min(self.decay, self.updates / (self.updates + _WARMUP))
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Add the current weights and buffers of `network`; call once after an optimizer step."""
         floats, others = _by_kind(self.network)
         new_floats, new_others = _by_kind(network)
-        get_ema_multi_avg_fn(self.next_decay)(floats, new_floats, self.updates)
+        decay = min(self.decay, self.updates / (self.updates + _WARMUP))
+        get_ema_multi_avg_fn(decay)(floats, new_floats, self.updates)
         for tensor, new in zip(others, new_others, strict=True):
             tensor.copy_(new)
         self.updates += 1
 
     def get_extra_state(self) -> int:
-        """Return the number of updates, which is stored beside the averaged network."""
         return self.updates
 
     def set_extra_state(self, state: Any) -> None:
-        """Restore the number of updates."""
         self.updates = int(state)
 
 
@@ -77,13 +65,11 @@ def mean_of_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
     """Return the mean of several state dicts; tensors of whole numbers are those of the first.
 
     Raises:
-        ValueError: no states, or some with other names or shapes than the first.
+        ValueError: some states have other names or shapes than the first.
     """
-    if not states:
-        raise ValueError("There are no weights to average.")
-    first = states[0]
+    first, *others = states
     shapes = {name: tensor.shape for name, tensor in first.items()}
-    for state in states[1:]:
+    for state in others:
         if {name: tensor.shape for name, tensor in state.items()} != shapes:
             raise ValueError("The networks have tensors of other names or shapes.")
     return {
@@ -98,12 +84,8 @@ def renew_batch_statistics(network: nn.Module, batches: Iterable[Tensor], seed: 
     """Measure means and variances of batch norms anew, as averaged weights need.
 
     Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI 2018.
-    A network without batch norm is not changed.
-
-    Args:
-        network: its training mode is kept.
-        batches: of training pictures, normalised, on the network's device.
-        seed: of dropout.
+    The network keeps its training mode. `batches` are of training pictures, normalised, on its
+    device; `seed` is that of dropout.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from src.ensembles.combine import combine, dealt
+from src.ensembles.combine import combine, dealt, greedy_soup
 from src.ensembles.mixing import Way, combined_probabilities
 from src.statistics.paired_tests import mcnemar
 from tests.ensembles.test_weights import library
@@ -14,7 +14,7 @@ WAYS: list[Way] = ["greedy", "stacking"]
 @pytest.mark.parametrize("way", WAYS)
 def test_members_that_err_apart_are_better_together(way: Way) -> None:
     probs, targets = library(0, 8, 1500)
-    found = combine([f"m{i}" for i in range(8)], probs, targets, ways=[way])
+    found = combine([f"m{i}" for i in range(8)], probs, targets, ways=[way], at_most=8)
     assert found.accuracy > found.best_accuracy
     assert found.test.p_value < 0.01 and found.test.first_alone > found.test.second_alone
     assert found.accuracy in found.interval
@@ -40,8 +40,8 @@ def test_a_picture_has_no_say_in_its_own_answer(way: Way) -> None:
     turned = targets.copy()
     turned[17] = (turned[17] + 1) % 3
     names = [f"m{i}" for i in range(5)]
-    one = combine(names, probs, targets, ways=[way])
-    other = combine(names, probs, turned, ways=[way])
+    one = combine(names, probs, targets, ways=[way], at_most=8)
+    other = combine(names, probs, turned, ways=[way], at_most=8)
     np.testing.assert_array_equal(one.probs[17], other.probs[17])
     assert not np.array_equal(one.probs, other.probs)
 
@@ -51,8 +51,8 @@ def test_of_two_ways_the_better_one_is_taken() -> None:
     # Far too sure of themselves: powers below one repair that, and no mean can.
     probs = probs**4 / (probs**4).sum(axis=2, keepdims=True)
     names = [f"m{i}" for i in range(4)]
-    both = combine(names, probs, targets)
-    greedy, stacking = (combine(names, probs, targets, ways=[way]) for way in WAYS)
+    both = combine(names, probs, targets, at_most=8)
+    greedy, stacking = (combine(names, probs, targets, ways=[way], at_most=8) for way in WAYS)
     assert stacking.log_loss < greedy.log_loss - 0.01
     assert both.way == "stacking"
     np.testing.assert_array_equal(both.weights, stacking.weights)
@@ -62,7 +62,7 @@ def test_of_two_ways_the_better_one_is_taken() -> None:
 def test_the_test_is_mcnemars_and_copies_are_level() -> None:
     probs, targets = library(2, 1, 200)
     probs = np.repeat(probs, 3, axis=0)
-    found = combine(["a", "b", "c"], probs, targets)
+    found = combine(["a", "b", "c"], probs, targets, at_most=8)
     assert found.test == mcnemar(np.ones(3, bool), np.ones(3, bool))
     assert found.accuracy == found.best_accuracy and found.best == "a"
 
@@ -77,11 +77,70 @@ def test_the_worst_members_are_let_go() -> None:
 def test_refuses() -> None:
     probs, targets = library(0, 2)
     with pytest.raises(ValueError, match="for 1 members"):
-        combine(["a"], probs, targets)
-    with pytest.raises(ValueError, match="at_most is 0"):
-        combine(["a", "b"], probs, targets, at_most=0)
+        combine(["a"], probs, targets, at_most=8)
     with pytest.raises(ValueError, match="folds is 1"):
-        combine(["a", "b"], probs, targets, folds=1)
+        combine(["a", "b"], probs, targets, folds=1, at_most=8)
+
+
+TARGETS = np.arange(400) % 4
+
+
+def answers(right: np.ndarray) -> np.ndarray:
+    """Probabilities (N, 4) that have these pictures right, and the others one class too high."""
+    said = np.where(right, TARGETS, (TARGETS + 1) % 4)
+    probs = np.full((len(TARGETS), 4), 0.1, np.float32)
+    probs[np.arange(len(TARGETS)), said] = 0.7
+    return probs
+
+
+def share(accuracy: float, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(len(TARGETS)) < accuracy
+
+
+class Kitchen:
+    """Means of weights with given accuracies; any other one knows nothing."""
+
+    def __init__(self, known: dict[tuple[int, ...], float]) -> None:
+        self.known = known
+        self.asked: list[tuple[int, ...]] = []
+
+    def __call__(self, soup: tuple[int, ...]) -> np.ndarray:
+        self.asked.append(soup)
+        return answers(share(self.known.get(soup, 0.1)))
+
+
+def test_a_member_is_put_in_unless_it_spoils_the_soup() -> None:
+    # By accuracy 2, 0, 1: 0 helps, 1 would spoil.
+    kitchen = Kitchen({(0,): 0.7, (1,): 0.6, (2,): 0.8, (0, 2): 0.9, (0, 1, 2): 0.85})
+    found = greedy_soup(["a", "b", "c"], kitchen, TARGETS)
+    assert found.weights.tolist() == [0.5, 0, 0.5] and found.best == "c" and found.way == "soup"
+    assert len(kitchen.asked) == len(set(kitchen.asked)), "a network was asked twice"
+    np.testing.assert_array_equal(found.probs, answers(share(0.9)))
+    assert found.accuracy > found.best_accuracy and found.test.p_value < 0.01
+
+
+def test_weights_that_do_not_average_leave_the_best_alone() -> None:
+    found = greedy_soup(["a", "b"], Kitchen({(0,): 0.7, (1,): 0.8}), TARGETS)
+    assert found.weights.tolist() == [0, 1] and found.accuracy == found.best_accuracy
+
+
+def test_a_picture_has_no_say_in_whether_a_soup_answers_it() -> None:
+    """One label decides whether the second is put in, but not for the picture that bears it."""
+    (outside,) = [fold for fold in dealt(len(TARGETS), 5, 0) if fold[17]]
+    elsewhere = int(np.flatnonzero(~outside)[0])
+    alone, mean = np.ones((2, len(TARGETS)), bool)
+    alone[17] = mean[elsewhere] = False  # as good as the best, by the label of picture 17
+    said = {(0,): alone, (1,): share(0.5), (0, 1): mean}
+    turned = TARGETS.copy()
+    turned[17] = answers(alone)[17].argmax()
+
+    def ask(soup: tuple[int, ...]) -> np.ndarray:
+        return answers(said[soup])
+
+    one, other = (greedy_soup(["a", "b"], ask, targets) for targets in (TARGETS, turned))
+    assert one.weights.tolist() == [0.5, 0.5] and other.weights.tolist() == [1, 0]
+    np.testing.assert_array_equal(one.probs[17], answers(alone)[17])
+    np.testing.assert_array_equal(other.probs[17], answers(alone)[17])
 
 
 def test_groups_are_dealt_whole_and_their_answers_count_as_one() -> None:
@@ -94,12 +153,15 @@ def test_groups_are_dealt_whole_and_their_answers_count_as_one() -> None:
     probs = generator.random((3, 60, 2)).astype(np.float32)
     probs[:, np.arange(60), targets] += 0.4
     probs /= probs.sum(axis=2, keepdims=True)
-    once = combine(["a", "b", "c"], probs, targets, ways=["greedy"], groups=np.arange(60))
+    once = combine(
+        ["a", "b", "c"], probs, targets, ways=["greedy"], at_most=8, groups=np.arange(60)
+    )
     tenfold = combine(
         ["a", "b", "c"],
         np.repeat(probs, 10, axis=1),
         np.repeat(targets, 10),
         ways=["greedy"],
+        at_most=8,
         groups=np.repeat(np.arange(60), 10),
     )
     assert tenfold.weights == pytest.approx(once.weights)

@@ -73,7 +73,7 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process(process.pid).children()
-        if "src.search.workers.process" in child.cmdline()
+        if "src.search.workers.local" in child.cmdline()
     ]
 
 

@@ -62,12 +62,6 @@ def test_who_has_score_maps() -> None:
     assert not isinstance(mlp, HasScoreMaps)
 
 
-def test_the_stride_is_that_of_the_maps() -> None:
-    network = FCN(1, 2, (64, 48), channels=[4] * 9, dropout=0.0).eval()
-    assert network.stride == 32
-    assert network.score_maps(torch.zeros(1, 1, 64, 48)).shape[2:] == (2, 2)
-
-
 def test_a_mirrored_picture_has_the_mirrored_map() -> None:
     images = torch.randn(2, 1, 24, 24)
     classes = torch.tensor([[0], [1]])

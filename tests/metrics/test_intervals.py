@@ -22,16 +22,7 @@ def test_ends_are_exact() -> None:
     assert wilson_interval(7, 7)[1] == 1.0
 
 
-@pytest.mark.parametrize(
-    ("successes", "trials", "confidence", "message"),
-    [
-        (0, 0, 0.95, "trials is 0"),
-        (-1, 5, 0.95, "successes is -1"),
-        (6, 5, 0.95, "successes is 6"),
-        (1, 5, 1.0, "confidence is 1.0"),
-        (1, 5, 0.0, "confidence is 0.0"),
-    ],
-)
-def test_refuses(successes: int, trials: int, confidence: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        wilson_interval(successes, trials, confidence)
+@pytest.mark.parametrize(("successes", "trials"), [(0, 0), (-1, 5), (6, 5)])
+def test_refuses(successes: int, trials: int) -> None:
+    with pytest.raises(ValueError, match=f"{successes} successes of {trials} trials"):
+        wilson_interval(successes, trials)

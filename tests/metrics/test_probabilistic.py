@@ -73,13 +73,6 @@ def test_bins_hold_every_sample_within_their_edges(drawn: Samples, num_bins: int
     assert 0 <= bins.calibration_error <= 1
 
 
-@given(samples())
-def test_one_bin_compares_mean_confidence_with_accuracy(drawn: Samples) -> None:
-    probs, targets = drawn
-    gap = abs(probs.max(axis=1).mean(dtype=float) - (probs.argmax(axis=1) == targets).mean())
-    assert calibration_error(probs, targets, num_bins=1) == pytest.approx(gap)
-
-
 def test_a_confidence_on_an_edge_belongs_below_it() -> None:
     # Guo et al. 2017: bin m holds ((m - 1) / M, m / M].
     probs = np.array([[0.5, 0.5], [1.0, 0.0]])
@@ -94,8 +87,3 @@ def test_perfect_and_worst_predictions_have_known_scores() -> None:
     assert log_loss(probs, [1, 2, 0]) == pytest.approx(-np.log(SMALLEST_PROBABILITY))
     assert brier(probs, [1, 2, 0]) == pytest.approx(2)
     assert calibration_error(probs, [1, 2, 0]) == 1
-
-
-def test_refuses_no_bins() -> None:
-    with pytest.raises(ValueError, match="num_bins is 0"):
-        reliability_bins(np.eye(2), [0, 1], num_bins=0)

@@ -69,10 +69,6 @@ def test_refuses_names_that_do_not_fit() -> None:
         evaluate(np.eye(2), [0, 1], ["a"])
 
 
-def test_metric_key() -> None:
-    assert metric_key("val", "accuracy") == "val/accuracy"
-
-
 @settings(deadline=None)
 @given(st.lists(st.text(max_size=300), min_size=1, max_size=20))
 @example(["a/b", "a:b", "a_b", "..", ".", "", " x ", "A_B", "图片", "图/片", "a_b_2", "x" * 400])

@@ -49,8 +49,3 @@ def test_each_residual_branch_starts_at_zero() -> None:
 def test_blocks_and_widths_count() -> None:
     network = CNN(1, 2, (28, 28), widths=[4, 8, 12], blocks=3, dropout=0.0)
     assert [block.conv2.out_channels for block in network.stages] == [4] * 3 + [8] * 3 + [12] * 3
-
-
-def test_no_stages_are_refused() -> None:
-    with pytest.raises(ValueError, match="widths is empty"):
-        CNN(1, 2, (8, 8), widths=[], blocks=1, dropout=0.0)

@@ -42,8 +42,3 @@ def test_scores_stand_where_their_part_of_the_picture_is() -> None:
         changed = (network.score_maps(marked) - network.score_maps(plain)).abs().sum(1)[0] > 1e-6
     assert changed[6:, 6:].all()
     assert not changed[:5].any() and not changed[:, :5].any()
-
-
-def test_no_blocks_are_refused() -> None:
-    with pytest.raises(ValueError, match="channels is empty"):
-        FCN(1, 2, (8, 8), channels=[], dropout=0.0)

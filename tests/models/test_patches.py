@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,13 +26,6 @@ def test_patches_are_the_windows_of_the_padded_picture(
             seen = images[:, :, top : top + patch_height, left : left + patch_width]
             window[:, :, : seen.shape[2], : seen.shape[3]] = seen
             torch.testing.assert_close(patches[:, row, column], window.flatten(1))
-
-
-@pytest.mark.parametrize(
-    ("image_size", "side"), [((8, 8), 2), ((28, 28), 4), ((32, 32), 4), ((64, 64), 8)]
-)
-def test_usual_pictures_get_the_documented_patches(image_size: tuple[int, int], side: int) -> None:
-    assert default_patch_size(image_size) == side
 
 
 @given(height=st.integers(1, 300), width=st.integers(1, 300))

@@ -12,6 +12,7 @@ from src.models.cnn import CNN
 from src.models.mlp import MLP
 from src.models.pretrained import adapt_input, load_weights
 from src.models.zoo import TorchvisionNet
+from tests.models.code import Code
 
 
 def cnn(channels: int = 3, classes: int = 4, seed: int = 0) -> CNN:
@@ -114,16 +115,6 @@ def test_without_weights_nothing_changes(nothing: bool | None) -> None:
     network = cnn()
     assert load_weights(network, nothing) is None
     torch.testing.assert_close(network.state_dict(), cnn().state_dict(), rtol=0, atol=0)
-
-
-class Code:
-    """Runs when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.target,)
 
 
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:

@@ -63,20 +63,6 @@ def test_the_picture_is_read_step_by_step(cell: str, reading: str) -> None:
         torch.testing.assert_close(network(images), network.head(features))
 
 
-def test_columns_are_the_rows_of_the_transposed_picture() -> None:
-    options = {"layers": 2, "bidirectional": True}
-    rows = build((6, 9), reading="rows", **options)
-    columns = build((9, 6), reading="columns", **options)
-    columns.load_state_dict(rows.state_dict())
-    images = torch.randn(4, 2, 6, 9)
-    torch.testing.assert_close(rows(images), columns(images.transpose(2, 3)))
-    square = torch.randn(4, 2, 6, 6)
-    other = build((6, 6), reading="columns")
-    same = build((6, 6), reading="rows")
-    same.load_state_dict(other.state_dict())
-    assert not torch.allclose(other(square), same(square))
-
-
 def test_both_directions_are_two_networks_that_read_towards_each_other() -> None:
     both = build(bidirectional=True)
     weights = both.recurrence.state_dict()
@@ -113,9 +99,3 @@ def test_one_layer_with_dropout_does_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         build(dropout=0.5)
-
-
-@pytest.mark.parametrize("name", ["cell", "reading", "pooling"])
-def test_unknown_words_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is 'x': it must be one of"):
-        build(**{name: "x"})

@@ -47,20 +47,3 @@ def test_it_does_what_the_paper_says(name: str, cell: type[nn.RNNCellBase]) -> N
         grid = [sweep(cell, layer.horizontal, row) for row in rows]
     features = torch.stack([place for row in grid for place in row]).mean(0)
     torch.testing.assert_close(network(images), network.head(features))
-
-
-def test_every_place_has_seen_the_whole_picture() -> None:
-    network = ReNet(1, 2, (8, 8), cell="gru", patch_sizes=[2], hidden_size=3, dropout=0.0)
-    images = torch.randn(1, 1, 8, 8, requires_grad=True)
-    maps = network.layers(images)
-    for row in range(4):
-        for column in range(4):
-            (gradient,) = torch.autograd.grad(
-                maps[0, :, row, column].sum(), images, retain_graph=True
-            )
-            assert (gradient != 0).all()
-
-
-def test_no_layers_are_refused() -> None:
-    with pytest.raises(ValueError, match="patch_sizes is empty"):
-        ReNet(1, 2, (8, 8), cell="gru", patch_sizes=[], hidden_size=4, dropout=0.0)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,13 +39,6 @@ def test_attention_is_the_published_formula() -> None:
     torch.testing.assert_close(attention(tokens), attention.out(mixed))
 
 
-@given(order=st.permutations(range(6)))
-def test_blocks_know_tokens_by_content_not_by_place(order: list[int]) -> None:
-    blocks = build().blocks
-    tokens = torch.randn(2, 6, 16)
-    torch.testing.assert_close(blocks(tokens[:, order]), blocks(tokens)[:, order])
-
-
 def test_places_are_told_apart() -> None:
     network = build((12, 20))
     positions = network.positions[0]
@@ -72,16 +64,3 @@ def test_the_class_token_is_read_in_its_place() -> None:
     expected = network.head(network.norm(network.blocks(tokens))[:, 0])
     torch.testing.assert_close(network(images), expected)
     assert build(pooling="mean").token is None
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"width": 18, "heads": 3}, "width is 18"),
-        ({"width": 16, "heads": 3}, "width is 16"),
-        ({"pooling": "max"}, "pooling is 'max'"),
-    ],
-)
-def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        build(**changes)

@@ -20,12 +20,8 @@ from torch.nn import functional as F
 
 from src.models.weights import find_weights, get_weights, loadable, native_size
 from src.models.zoo import TimmNet, TorchvisionNet
-from tests.models.caches import (
-    in_hub_cache,
-    in_torch_cache,
-    timm_network,
-    use_empty_caches,
-)
+from tests.models.caches import in_hub_cache, in_torch_cache, timm_network, use_empty_caches
+from tests.models.code import Code
 
 PACKAGED = ["tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"]
 SQUEEZENET = "squeezenet1_1-b8a52dc0.pth"  # as torchvision calls the file
@@ -259,10 +255,6 @@ def test_the_size_that_a_network_was_trained_for(library: str, name: str, side: 
     assert native_size(library, name) == side
 
 
-def test_without_weights_the_pictures_keep_their_size() -> None:
-    assert pretrained(TimmNet, "test_resnet", weights=False).input_size is None
-
-
 def test_what_this_machine_cannot_load_names_what_it_can() -> None:
     in_hub_cache("timm/test_resnet.r160_in1k", timm_network("test_resnet").state_dict())
     for name in ("resnet18", "resnet18.a1_in1k"):
@@ -329,16 +321,6 @@ def test_damaged_weights_of_timm_are_named_in_one_sentence(
     assert str(file) in str(error.value) and "\n" not in str(error.value)
     assert file.exists()
     assert pretrained(TimmNet, PACKAGED[0], classes=5)(torch.zeros(1, 3, 8, 8)).shape == (1, 5)
-
-
-class Code:
-    """Runs when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.target,)
 
 
 @pytest.mark.parametrize("archive", [True, False])

@@ -120,8 +120,8 @@ def test_its_record_is_that_of_any_run(runs: tuple[RunFolder, ...], ensemble: Ru
 def test_it_answers_with_the_weighted_mean_of_its_members(
     runs: tuple[RunFolder, ...], ensemble: RunFolder
 ) -> None:
-    passport = load_trained(ensemble.chosen_checkpoint()).passport
-    weights = {one["run"]: one["weight"] for one in passport["ensemble"]["members"]}
+    metadata = load_trained(ensemble.chosen_checkpoint()).metadata
+    weights = {one["run"]: one["weight"] for one in metadata["ensemble"]["members"]}
     assert set(weights) == {one.name for one in runs} and sum(weights.values()) == pytest.approx(1)
     predictor = load_trained(ensemble.chosen_checkpoint()).predictor(64)
     pictures = load(None, ensemble.path, False).arrays[val(runs[0]).sample_ids]
@@ -237,7 +237,7 @@ def test_cross_validations_are_combined_out_of_fold(runs: tuple[RunFolder, ...])
     assert together.runs == 3 and together.folds == 2
     assert "each when it was held out as one of 2 folds" in verdict_sentences(together)[0]
     assert compared(asked(pair.output_dir, f"runs=[{made.name},two]")).pair is None
-    members = load_trained(made.chosen_checkpoint()).passport["ensemble"]["members"]
+    members = load_trained(made.chosen_checkpoint()).metadata["ensemble"]["members"]
     weights = {Path(one["file"]).stem: one["weight"] for one in members}
     assert set(weights) == {one.name for one in runs} and sum(weights.values()) == pytest.approx(1)
     assert weights[runs[0].name] == weights[runs[1].name]
@@ -319,7 +319,7 @@ def test_members_that_take_pictures_of_other_sizes_answer_together(
     words = f"runs=[{runs[0].name},{larger.name}]"
     both = combined((runs[0], larger), "ensemble=greedy", words)
     trained = load_trained(both.chosen_checkpoint())
-    weights = {one["run"]: one["weight"] for one in trained.passport["ensemble"]["members"]}
+    weights = {one["run"]: one["weight"] for one in trained.metadata["ensemble"]["members"]}
     expected = sum(
         share * val(one).probs.astype(np.float64)
         for one in (runs[0], larger)

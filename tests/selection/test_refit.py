@@ -66,7 +66,7 @@ def test_it_learns_from_both_parts_as_long_as_the_chosen_one(tmp_path: Path) -> 
     assert not any(key.startswith(("val/", "test/")) for key in summary.metrics)
     assert not (tmp_path / "test_measurements.jsonl").exists()
     model = load_trained(folder.chosen_checkpoint())
-    assert model.passport["epochs"] == 2
+    assert model.metadata["epochs"] == 2
     assert (folder.path / "model" / "digest.txt").is_file()
     # The same command, typed, is the same training.
     words = shlex.split(summary.command)
@@ -97,10 +97,10 @@ def test_the_schedule_stays_and_the_refit_ends_where_the_chosen_weights_are_from
 ) -> None:
     words = ("trainer.max_epochs=20", "trainer.early_stopping=1", "trainer.final_weights=best")
     chosen = trained(tmp_path, *MLP, *words, "optimizer.lr=0.01")
-    best = load_trained(chosen.chosen_checkpoint()).passport["epochs"]
+    best = load_trained(chosen.chosen_checkpoint()).metadata["epochs"]
     assert best < 20
     folder = refitted(chosen)
-    assert load_trained(folder.chosen_checkpoint()).passport["epochs"] == best
+    assert load_trained(folder.chosen_checkpoint()).metadata["epochs"] == best
     rates = [_rates(one)[:best] for one in (chosen, folder)]
     # Not exactly: an epoch of more pictures has more steps.
     np.testing.assert_allclose(rates[0], rates[1], rtol=0.05)
@@ -126,7 +126,7 @@ def test_a_killed_refit_goes_on_in_its_folder(
     assert RunSummary.read(begun.summary).status == "KILLED"
     assert refitted(chosen) == begun
     assert RunSummary.read(begun.summary).status == "FINISHED"
-    assert load_trained(begun.chosen_checkpoint()).passport["epochs"] == 3
+    assert load_trained(begun.chosen_checkpoint()).metadata["epochs"] == 3
     epochs = (begun.path / "tracking" / "spool.jsonl").read_text().count('"train/loss"')
     assert epochs == 3
 
@@ -149,7 +149,7 @@ def test_a_cross_validation_becomes_one_model_of_all_its_pictures(tmp_path: Path
     assert split.fingerprint == Split.read(chosen.split).with_val_training().fingerprint
     settings = settings_of(folder)
     assert settings.cv.folds is None and settings.data.train_on_val
-    assert load_trained(folder.chosen_checkpoint()).passport["epochs"] == 2
+    assert load_trained(folder.chosen_checkpoint()).metadata["epochs"] == 2
     with pytest.raises(ConfigError, match=r"train_on_val holds nothing out, and cv\.folds does"):
         compose_settings(RunSettings, ["cv.folds=3", "data.train_on_val=true"])
 

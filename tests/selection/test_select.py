@@ -208,8 +208,8 @@ def test_a_run_without_a_bundle_gets_one(output_dir: Path) -> None:
     folder = run_of(output_dir, "mlp")
     shutil.rmtree(folder.path / "model")  # as of a trial, which logs no model
     select(settings(output_dir, f"run={folder.run_id}"))
-    passport = json.loads((folder.path / "model" / "passport.json").read_text())
-    assert passport["class_names"] == [str(digit) for digit in range(10)]
+    metadata = json.loads((folder.path / "model" / "passport.json").read_text())
+    assert metadata["class_names"] == [str(digit) for digit in range(10)]
 
 
 @pytest.mark.parametrize(

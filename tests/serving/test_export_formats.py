@@ -19,8 +19,9 @@ from src.serving.export_formats import (
 )
 from src.serving.exported import open_pt2
 from src.serving.whole_network import WholeNetwork, network_classifier
+from tests.models.test_conformance import OWN
 from tests.serving.bundles import network_and_metadata
-from tests.serving.test_bundle import OWN, ZOO
+from tests.serving.test_bundle import ZOO
 
 SHAPE = (3, 16, 24)
 # One of each kind of layers is quick enough for every day; each takes seconds to be traced.

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
@@ -170,17 +167,6 @@ def _png(file: Path) -> bool:
     return file.suffix == ".png"
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of some bytes that says it is huge."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        checked = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checked)
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-
-
 def test_what_is_no_picture_is_named_and_the_server_lives(address: str, pictures: Path) -> None:
     good = text((pictures / "grey0.png").read_bytes())
     cut_short = (pictures / "grey3.jpg").read_bytes()[:-300]
@@ -188,7 +174,6 @@ def test_what_is_no_picture_is_named_and_the_server_lives(address: str, pictures
         (text(b""), "empty (0 bytes)"),
         (text(b"not a picture"), "is no picture"),
         (text(cut_short), "is cut short"),
-        (text(bomb(20_000, 20_000)), "100 megapixels"),
         ("no base64!", "is text"),
         (str(ROOT / "pyproject.toml"), "row 1 is"),  # a path is never opened
         ([[0, 300], [1, 2]] * 5, "whole numbers from 0 to 255"),
@@ -206,35 +191,11 @@ def nested(depth: int) -> bytes:
     return b'{"dataframe_records": [{"image": ' + b"[" * depth + b"]" * depth + b"}]}"
 
 
-def resident_mb(port: int) -> float:
-    """Peak memory of the processes that listen on a port, the parents of none of them."""
-    listening = [
-        psutil.Process(one.pid)
-        for one in psutil.net_connections("tcp")
-        if one.laddr.port == port and one.status == psutil.CONN_LISTEN and one.pid
-    ]
-    assert listening
-    return max(
-        int(line.split()[1]) / 1e3
-        for process in listening
-        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
-        if line.startswith("VmHWM")
-    )
-
-
-def test_a_hostile_request_is_refused_and_takes_little_memory(address: str, pictures: Path) -> None:
+def test_a_hostile_request_is_refused(address: str, pictures: Path) -> None:
     large = io.BytesIO()
     Image.new("L", (9900, 9900)).save(large, "PNG")  # 98 megapixels in some 100 KB
-    allowed = io.BytesIO()
-    Image.new("RGB", (6300, 6300)).save(allowed, "PNG", compress_level=1)  # 39.7 megapixels
-    records = [{"image": text(large.getvalue())}] * 8
-    status, said = ask(address, {"dataframe_records": records})
+    status, said = ask(address, {"dataframe_records": [{"image": text(large.getvalue())}]})
     assert status == 400 and "98 megapixels; the limit is 40" in said
-    status, said = ask(address, {"dataframe_records": [{"image": text(allowed.getvalue())}] * 8})
-    assert status == 200 and len(said) == 8
-    port = int(address.split(":")[2].split("/", maxsplit=1)[0])
-    if sys.platform == "linux":
-        assert resident_mb(port) < 2000
     deep = (nested(5_000), nested(500_000))
     for body in (
         *deep, nested(60), b"", b"{", b"[]", b"null", b"\xff",

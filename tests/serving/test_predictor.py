@@ -17,7 +17,7 @@ from src.data.decoding.decode import decode_picture
 from src.serving.predictor import DamagedModel, Labelled, Predictor
 
 ROOT = Path(__file__).resolve().parents[2]
-PASSPORT = {"class_names": ["dark", "light"], "image_size": [8, 8], "channels": 3}
+METADATA = {"class_names": ["dark", "light"], "image_size": [8, 8], "channels": 3}
 
 
 def by_light(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -40,7 +40,7 @@ def claiming(width: int, height: int) -> bytes:
 
 @pytest.fixture
 def predictor() -> Predictor:
-    return Predictor(by_light, PASSPORT, batch_size=4)
+    return Predictor(by_light, METADATA, batch_size=4)
 
 
 def test_large_and_small_pictures_are_answered_in_their_order(
@@ -70,7 +70,7 @@ def test_answers_that_are_no_numbers_are_refused(number: float, tmp_path: Path) 
         probs[-1, 1] = number
         return probs
 
-    predictor = Predictor(damaged, PASSPORT)
+    predictor = Predictor(damaged, METADATA)
     (tmp_path / "a.png").write_bytes(png(8, 8))
     with pytest.raises(DamagedModel, match="no number"):
         predictor.answer([png(8, 8)])

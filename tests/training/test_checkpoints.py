@@ -4,22 +4,12 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from src.training.checkpoints import read_checkpoint
-
-
-class Code:
-    """Runs when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.target,)
+from tests.models.code import Code
 
 
 def test_tensors_and_plain_values_come_back(tmp_path: Path) -> None:

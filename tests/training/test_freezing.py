@@ -20,9 +20,15 @@ class Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
-        self.middle = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+        self.stem = self._stage(1)
+        self.middle = self._stage(4)
         self.head = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 3))
+
+    @staticmethod
+    def _stage(channels: int) -> nn.Sequential:
+        # A bias before the norm would have no gradient but rounding.
+        conv = nn.Conv2d(channels, 4, 3, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm2d(4), nn.Dropout(0.5))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.head(self.middle(self.stem(images)))

@@ -64,21 +64,6 @@ def test_no_augmentation_is_the_network_itself(images: Tensor, network: nn.Modul
     assert torch.equal(averaged_logits(network, images, "none"), network(images))
 
 
-def test_a_network_that_pools_everything_is_not_changed_by_a_flip(images: Tensor) -> None:
-    torch.manual_seed(2)
-    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
-    plain = network(images).log_softmax(dim=1)
-    torch.testing.assert_close(averaged_logits(network, images, "flip"), plain)
-
-
-def test_a_prediction_does_not_depend_on_the_direction_of_a_picture(
-    images: Tensor, network: nn.Module
-) -> None:
-    for kind in ("flip", "flip_shift"):
-        one, other = (averaged_logits(network, i, kind) for i in (images, images.flip(-1)))
-        torch.testing.assert_close(one, other)
-
-
 def test_half_precision_and_certain_networks_stay_finite(images: Tensor) -> None:
     certain = torch.tensor([[100.0, -100.0]], dtype=torch.bfloat16)
     logits = averaged_logits(lambda x: certain.expand(len(x), 2), images, "flip")

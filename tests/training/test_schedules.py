@@ -122,27 +122,3 @@ def test_up_to_the_peak_then_down(
     if total_steps > 1:
         assert factors[-1] == pytest.approx(1 / final_divisor)
         assert schedule(total_steps) == schedule(10 * total_steps) == factors[-1]
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"total_steps": 0},
-        {"warmup_fraction": 1.0},
-        {"warmup_fraction": -0.1},
-        {"start_divisor": 0.5},
-        {"final_divisor": math.inf},
-    ],
-)
-def test_values_out_of_range_are_named(
-    shape: Callable[..., Schedule], wrong: dict[str, float]
-) -> None:
-    right = {"total_steps": 9, "warmup_fraction": 0.1, "start_divisor": 2, "final_divisor": 2}
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        shape(**(right | wrong))
-
-
-def test_constant_needs_a_step() -> None:
-    with pytest.raises(ValueError, match="total_steps"):
-        constant(0)

@@ -181,8 +181,8 @@ def _own_network(
     with input_of("model.run"):
         folder = RunFolder.find(str(model.run), Path(settings.output_dir))
         task = load_task(folder.chosen_checkpoint())
-        passport, pictures = task.metadata, data.pictures
-        takes = (passport["channels"], *passport["image_size"])
+        metadata, pictures = task.metadata, data.pictures
+        takes = (metadata["channels"], *metadata["image_size"])
         if takes != (pictures.channels, *pictures.image_size):
             raise ValueError(
                 f"{folder.name} takes pictures of {takes[1]}x{takes[2]}x{takes[0]}: say "
@@ -192,16 +192,16 @@ def _own_network(
         seen = earlier.content_hashes[np.concatenate([earlier.train, earlier.val])]
         judged = np.concatenate([data.split.val, data.split.test])
         known = int(np.isin(pictures.content_hashes[judged], seen).sum())
-        if passport["split_fingerprint"] != data.split.fingerprint and known:
+        if metadata["split_fingerprint"] != data.split.fingerprint and known:
             raise ValueError(
                 f"{folder.name} was trained or chosen with {known} of the pictures that are "
                 "validated or tested on here: split both alike (data.split_seed and fractions)"
             )
     return task.evaluated, {
-        **passport["network"],
-        "channels": passport["channels"],
-        "classes": len(passport["class_names"]),
-        "image_size": passport["image_size"],
-        "mean": passport["mean"],
-        "std": passport["std"],
+        **metadata["network"],
+        "channels": metadata["channels"],
+        "classes": len(metadata["class_names"]),
+        "image_size": metadata["image_size"],
+        "mean": metadata["mean"],
+        "std": metadata["std"],
     }

@@ -42,7 +42,7 @@ class Trained(Protocol):
     """A fitted model, fresh from its fit or loaded from a file."""
 
     @property
-    def passport(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Metadata in plain containers, such as the `settings` of its run and its `epochs`."""
 
     @property

@@ -88,9 +88,9 @@ def load_trained(checkpoint: Path) -> Trained:
     if checkpoint.suffix == ENSEMBLE_SUFFIX:
         from src.runs.candidates.ensemble import TrainedEnsemble, member_files, read_metadata
 
-        passport = read_metadata(checkpoint)
-        members = [load_trained(file) for file in member_files(passport, checkpoint)]
-        return TrainedEnsemble(passport, checkpoint, tuple(members))
+        metadata = read_metadata(checkpoint)
+        members = [load_trained(file) for file in member_files(metadata, checkpoint)]
+        return TrainedEnsemble(metadata, checkpoint, tuple(members))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = load_task(checkpoint)
     if "soup" in task.metadata:

@@ -63,7 +63,7 @@ class TrainedClassifier:
     file: Path
 
     @property
-    def passport(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return self.classifier.passport
 
     @property
@@ -71,8 +71,8 @@ class TrainedClassifier:
         return numbers_in(self.file)
 
     def predict(self, data: PictureData, part: str) -> Answers:
-        settings = stored_settings(self.passport["settings"])
-        data = data.formatted(PictureFormat.of(self.passport))
+        settings = stored_settings(self.metadata["settings"])
+        data = data.formatted(PictureFormat.of(self.metadata))
         table = feature_table(settings, data, self.classifier.extractors)
         ids = getattr(data.split, part)
         with threadpool_limits(_threads(settings)):
@@ -80,15 +80,15 @@ class TrainedClassifier:
         return probs, data.pictures.targets[ids], ids
 
     def predictor(self, batch_size: int) -> Predictor:
-        return Predictor(self.classifier, self.passport, batch_size=batch_size)
+        return Predictor(self.classifier, self.metadata, batch_size=batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
-        data = data.formatted(PictureFormat.of(self.passport))
+        data = data.formatted(PictureFormat.of(self.metadata))
         ids = np.concatenate([data.split.val, data.split.train])[:_AT_ONCE]
         pictures = np.stack([data.pictures.read(int(i)) for i in ids])
         # Before the measurements, whose own batches are no part of what the fit needed.
         peak_bytes = cost.peak_memory_bytes(torch.device("cpu"))
-        settings = stored_settings(self.passport["settings"])
+        settings = stored_settings(self.metadata["settings"])
 
         def seconds(images: NDArray[np.uint8]) -> float:
             started = time.perf_counter()
@@ -109,7 +109,7 @@ class TrainedClassifier:
         }
 
     def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
-        return write_classifier_bundle(folder, self.file, self.passport, example)
+        return write_classifier_bundle(folder, self.file, self.metadata, example)
 
     def class_maps(self) -> None:
         return None
@@ -173,11 +173,11 @@ class ClassicalCandidate:
             indices = np.tile(indices, 2)  # with its copy, a picture is held out or neither is
         with threadpool_limits(threads):
             model, choice, seconds = self._fitted(features, indices, table.sizes, seed, threads)
-        passport = self._passport()
+        metadata = self._metadata()
         if choice is not None:
             print(f"classifier: {choice}")
-            passport["classifier"] = choice.record()
-        classifier = FeatureClassifier(self._extractors, model, passport)
+            metadata["classifier"] = choice.record()
+        classifier = FeatureClassifier(self._extractors, model, metadata)
         file = context.folder.checkpoints / _MODEL
         classifier.save(file)
         trained = TrainedClassifier(classifier, file)
@@ -263,7 +263,7 @@ class ClassicalCandidate:
         )
         return model, None, time.perf_counter() - started
 
-    def _passport(self) -> dict[str, Any]:
+    def _metadata(self) -> dict[str, Any]:
         """Return the metadata; what of the model is a plugin's stands there as import paths."""
         model = self._model
         found = {**model_metadata(self._settings, self._data), "epochs": 0}

@@ -40,23 +40,23 @@ class TrainedEnsemble:
     cross-validations returns those of the training part as well, out of fold.
 
     Attributes:
-        passport: metadata; `ensemble` has the `way`, and of each of its `members` the run, the
+        metadata: `ensemble` has the `way`, and of each of its `members` the run, the
             `file` and the `weight`.
         members: the models, in the same order.
     """
 
-    passport: dict[str, Any]
+    metadata: dict[str, Any]
     file: Path
     members: tuple[Trained, ...]
 
     @property
     def way(self) -> Way:
-        way: Way = self.passport["ensemble"]["way"]
+        way: Way = self.metadata["ensemble"]["way"]
         return way
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        return np.array([entry["weight"] for entry in self.passport["ensemble"]["members"]])
+        return np.array([entry["weight"] for entry in self.metadata["ensemble"]["members"]])
 
     @property
     def num_parameters(self) -> int:
@@ -73,12 +73,12 @@ class TrainedEnsemble:
     def predictor(self, batch_size: int) -> Predictor:
         members = [member.predictor(batch_size) for member in self.members]
         return ensemble_predictor(
-            members, self.way, self.weights.tolist(), self.passport, batch_size=batch_size
+            members, self.way, self.weights.tolist(), self.metadata, batch_size=batch_size
         )
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         """Sum the costs of the members, each measured alone: they predict one after another."""
-        pairs = zip(self.members, member_files(self.passport, self.file), strict=True)
+        pairs = zip(self.members, member_files(self.metadata, self.file), strict=True)
         costs = [member.cost(data, file) for member, file in pairs]
         known = [name for name in costs[0] if all(name in cost for cost in costs)]
         total = {name: sum(cost[name] for cost in costs) for name in known}
@@ -88,7 +88,7 @@ class TrainedEnsemble:
 
     def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
         writers = [partial(member.write_bundle, example=example) for member in self.members]
-        return write_ensemble_bundle(folder, writers, self.passport, example)
+        return write_ensemble_bundle(folder, writers, self.metadata, example)
 
     def class_maps(self) -> None:
         return None
@@ -123,15 +123,15 @@ class EnsembleCandidate(CombinationCandidate):
                 _link_or_copy(checkpoint, checkpoints / _MEMBERS / name)
                 share = weight / len(member.checkpoints)
                 entries.append({"run": member.name, "file": name, "weight": share})
-        passport = {
+        metadata = {
             **model_metadata(self.resolved.settings, self.data),
             "epochs": 0,
             "ensemble": {"way": self.found.way, "members": entries},
         }
         file = checkpoints / f"ensemble{ENSEMBLE_SUFFIX}"
-        write_atomically(file, json.dumps(passport, indent=1) + "\n")
+        write_atomically(file, json.dumps(metadata, indent=1) + "\n")
         models = tuple(trained for models in self.models for trained in models)
-        return self.fitted(context, TrainedEnsemble(passport, file, models), file, started)
+        return self.fitted(context, TrainedEnsemble(metadata, file, models), file, started)
 
 
 def read_metadata(file: Path) -> dict[str, Any]:
@@ -141,19 +141,19 @@ def read_metadata(file: Path) -> dict[str, Any]:
         ConfigError: the file is damaged, or one of its members is gone.
     """
     try:
-        passport: dict[str, Any] = json.loads(file.read_bytes())
-        missing = [path.name for path in member_files(passport, file) if not path.is_file()]
+        metadata: dict[str, Any] = json.loads(file.read_bytes())
+        missing = [path.name for path in member_files(metadata, file) if not path.is_file()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"run: {file} cannot be read as an ensemble: {error!r}.") from error
     if missing:
         raise ConfigError(f"run: of the ensemble {file} the member {missing[0]} is gone.")
-    return passport
+    return metadata
 
 
-def member_files(passport: dict[str, Any], file: Path) -> list[Path]:
+def member_files(metadata: dict[str, Any], file: Path) -> list[Path]:
     """Return the files of an ensemble's members, which lie beside its own file."""
     # The name alone counts: nothing outside of the run's folder is ever opened.
-    members = passport["ensemble"]["members"]
+    members = metadata["ensemble"]["members"]
     return [file.parent / _MEMBERS / Path(entry["file"]).name for entry in members]
 
 

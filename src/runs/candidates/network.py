@@ -20,8 +20,7 @@ from src.config.schema import RunSettings, seconds_of, stored_settings
 from src.data.decoding.decode import PictureFormat
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed
-from src.explain.feature_maps import find_map_layer
-from src.explain.grad_cam import grad_cam
+from src.explain.grad_cam import find_map_layer, grad_cam
 from src.explain.score_maps import HasScoreMaps, class_maps
 from src.records.class_maps import ClassMaps
 from src.runs import build
@@ -62,12 +61,12 @@ class TrainedNetwork:
     device: torch.device
 
     def __post_init__(self) -> None:
-        settings = stored_settings(self.passport["settings"])
+        settings = stored_settings(self.metadata["settings"])
         self.precision, self.tta = settings.runtime.precision, settings.trainer.tta
         self.task.to(self.device)
 
     @property
-    def passport(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return self.task.metadata
 
     @property
@@ -77,7 +76,7 @@ class TrainedNetwork:
     @property
     def format(self) -> PictureFormat:
         """The format of the pictures that the network takes."""
-        return PictureFormat.of(self.passport)
+        return PictureFormat.of(self.metadata)
 
     def predict(self, data: PictureData, part: str) -> Answers:
         return predict(
@@ -89,8 +88,8 @@ class TrainedNetwork:
         )
 
     def predictor(self, batch_size: int) -> Predictor:
-        classify = network_classifier(self.task.evaluated, self.passport, self.device)
-        return Predictor(classify, self.passport, batch_size=batch_size)
+        classify = network_classifier(self.task.evaluated, self.metadata, self.device)
+        return Predictor(classify, self.metadata, batch_size=batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         shape = (self.format.channels, *self.format.image_size)
@@ -98,7 +97,7 @@ class TrainedNetwork:
             return cost.measure_cost(self.task.evaluated.eval(), shape, checkpoint=checkpoint)
 
     def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
-        return write_bundle(folder, self.task.evaluated, self.passport, example)
+        return write_bundle(folder, self.task.evaluated, self.metadata, example)
 
     def class_maps(self) -> ClassMaps | None:
         network = self.task.evaluated.eval()
@@ -252,7 +251,8 @@ class NetworkCandidate:
         if front is None:
             print("frozen stages: computed anew in every epoch, for what they give cannot be kept")
         else:
-            print(f"frozen stages: {front.nbytes / 1e9:.2f} GB of {model.stored_views} views kept")
+            size = front.activations.nbytes / 1e9
+            print(f"frozen stages: {size:.2f} GB of {model.stored_views} views kept")
         self._task.front = front
 
     def training_batch(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
@@ -324,12 +324,12 @@ def _features(
     """Return the input of the network's head for each picture."""
     from src.features.embedding import NetworkFeatures
 
-    passport = task.metadata
-    described = passport["network"] | {
+    metadata = task.metadata
+    described = metadata["network"] | {
         **data.pictures.format.plain(),
-        "classes": len(passport["class_names"]),
-        "mean": passport["mean"],
-        "std": passport["std"],
+        "classes": len(metadata["class_names"]),
+        "mean": metadata["mean"],
+        "std": metadata["std"],
         "precision": settings.runtime.precision,
         "memory_format": settings.runtime.memory_format,
     }

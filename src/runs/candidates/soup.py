@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from src.config.checks import ConfigError
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
-from src.ensembles.soup import greedy_soup
+from src.ensembles.combine import greedy_soup
 from src.records.combination import Combination
 from src.runs.candidates.candidate import Answers, FitContext, Fitted, Trained
 from src.runs.candidates.members import CombinationCandidate, Member, NothingGained, read_held_out
@@ -85,7 +85,7 @@ def networks_of(
             raise ConfigError(f"runs: {member.name} is no network, and only weights have a mean.")
         found.append(trained)
         for key in _SAME:
-            if trained.passport.get(key) != found[0].passport.get(key):
+            if trained.metadata.get(key) != found[0].metadata.get(key):
                 raise ConfigError(
                     f"runs: {member.name} and {library[0].name} are networks of different "
                     f"architectures ({key} differs), whose weights have no mean."

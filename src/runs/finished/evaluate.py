@@ -51,7 +51,7 @@ def measure_again(
     if folder.summary.is_file():
         summary = RunSummary.read(folder.summary)
         tracker = reopen(folder, again.settings, settings.tracking.uri)
-        send_final(tracker, measured.metrics, _WITH_CURVES, again.trained.passport["epochs"])
+        send_final(tracker, measured.metrics, _WITH_CURVES, again.trained.metadata["epochs"])
         tracker.artifact(folder.predictions / f"{settings.split}.parquet", "predictions")
         tracker.finish(summary.status, summary.reason)
     return measured.metrics, measurements
@@ -64,9 +64,9 @@ def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
         ConfigError: the pictures are not those that the run was trained and split on.
     """
     trained = load_trained(checkpoint)
-    settings = stored_settings(trained.passport["settings"])
+    settings = stored_settings(trained.metadata["settings"])
     data = build_data(settings)
-    if data.split.fingerprint != trained.passport["split_fingerprint"]:
+    if data.split.fingerprint != trained.metadata["split_fingerprint"]:
         raise ConfigError(
             f"the pictures of {settings.data.name} have changed since {folder.name} was trained, "
             "so its parts are no longer the same: train again."

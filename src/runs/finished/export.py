@@ -83,13 +83,13 @@ def export_run(
             f"run: {folder.name} is no single network, and only networks are exported: its own "
             "MLflow model serves it."
         )
-    network = exportable(trained.task.evaluated, trained.passport)
+    network = exportable(trained.task.evaluated, trained.metadata)
     size = sum(tensor.nbytes for tensor in network.state_dict().values()) / _BYTES_PER_MB
     models = {ORIGINAL: _Model(eager(network), size)}
     if trained.precision != "float32":
         models[f"{ORIGINAL} {trained.precision}"] = _Model(eager(network, trained.precision), size)
     # Contiguous whatever the run's layout: ONNX has none, and .pt2 stores no other completely.
-    plain = exportable(trained.task.evaluated, trained.passport, "contiguous")
+    plain = exportable(trained.task.evaluated, trained.metadata, "contiguous")
     with amending(folder.path, f"{folder.exports.name}/*"):
         shutil.rmtree(folder.exports, ignore_errors=True)
         made, missing = _made(again, settings, plain)
@@ -117,7 +117,7 @@ def _made(
     again: Revisited, settings: ExportSettings, network: WholeNetwork
 ) -> tuple[dict[str, _Model], dict[str, str]]:
     """Return the variants, and why others cannot be made, by name."""
-    data, metadata = again.data, again.trained.passport
+    data, metadata = again.data, again.trained.metadata
     example = data.pictures.read(int(data.split.train[0]))
     models: dict[str, _Model] = {}
     missing: dict[str, str] = {}

@@ -185,7 +185,7 @@ def _opened(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMap
     maps = trained.class_maps() if settings.explain else None
     if settings.explain and maps is None:
         raise ConfigError(
-            f"explain: in {trained.passport['settings']['model']['name']} no value belongs to a "
+            f"explain: in {trained.metadata['settings']['model']['name']} no value belongs to a "
             "place of the picture, so there is nothing to show: leave explain=true out."
         )
     return trained.predictor(settings.batch_size), maps

@@ -101,7 +101,7 @@ def test_a_chosen_classifier_is_named_and_fits_again_by_its_settings(
 ) -> None:
     words = ["model.features=[raw]", "evaluate_test=false"]
     summary = fit(tmp_path, "model.classifier=auto", "model.auto.seconds=200", *words)
-    chosen = FeatureClassifier.load(Path(str(summary.checkpoint))).passport["classifier"]
+    chosen = FeatureClassifier.load(Path(str(summary.checkpoint))).metadata["classifier"]
     assert chosen["summary"] in capsys.readouterr().out
     assert summary.metrics["val/accuracy"] > 0.95
     explicit = []
