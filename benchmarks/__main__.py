@@ -18,6 +18,7 @@ _NOT_MEASUREMENTS = (
     *("__main__", "table", "commands", "rival"),
     *("photo_sets", "stand_ins", "studies", "fashion_part", "record_curves", "simulated_pool"),
     "recorded_world",
+    "simulated_fields",
 )
 
 

@@ -23,7 +23,7 @@ from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import past_test_measurements
 from src.features.table import FeatureTable
 from src.records.champions import Champion
-from src.reporting.comparison_report import verdict_sentences
+from src.reporting.comparison_verdict import verdict_sentences
 from src.runs.build import build_data, build_extractors
 from src.runs.candidates.choose import load_trained
 from src.runs.experiment import run_experiment

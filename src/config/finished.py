@@ -134,6 +134,28 @@ class ComparisonSettings(Settings):
     )
     data: str | None = setting("name of a data set, to leave out the runs on others", None)
     part: Literal["val", "test"] = setting("the part whose stored predictions are compared", "val")
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "cost"] | None = (
+        setting(
+            "what candidates are ranked by; null for that of the study that is compared, else "
+            "accuracy",
+            None,
+        )
+    )
+    costs: str | None = setting(
+        "CSV file for metric=cost: a header of class names, and a row for each class with its name "
+        "and the cost of each prediction",
+        None,
+        literal=True,
+    )
+    gap: float = setting(
+        "difference between candidates that matters, in the units of the metric (0.01 is one "
+        "point): how probable it is that the comparison shows one, and what it takes",
+        0.01,
+        above=0,
+    )
+    band: float = setting(
+        "difference that counts as equal, in the units of the metric", 0.005, at_least=0
+    )
     changed: Literal["refuse", "use"] = setting(
         "runs whose files were changed after they had been sealed: refuse them (named ones end the "
         "command, others are left out and named), or use them as they are",
@@ -153,6 +175,10 @@ class ComparisonSettings(Settings):
         named = [name for name in ("runs", "sweep", in_mlflow) if getattr(self, name) is not None]
         if len(named) > 1:
             raise ConfigError(f"{' and '.join(named)} each say which runs to compare: say one.")
+        if (self.metric == "cost") != (self.costs is not None):
+            raise ConfigError(
+                "metric=cost and costs=FILE.csv go together: the file says what each mistake costs."
+            )
 
 
 @dataclass(frozen=True)
@@ -192,7 +218,7 @@ class SelectSettings(ComparisonSettings):
                 "part is 'test': a model that is chosen on the test part cannot be measured there "
                 "any more; leave part=val."
             )
-        several = ("runs", "sweep", "experiment", "filter", "data")
+        several = ("runs", "sweep", "experiment", "filter", "data", "metric", "costs")
         given = [name for name in several if getattr(self, name) is not None]
         if self.run is not None and given:
             raise ConfigError(

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from src.ensembles.mixing import Way, combined_probabilities
 from src.ensembles.weights import greedy_weights, stacking_weights
 from src.metrics.classification import accuracy
-from src.metrics.intervals import wilson_interval
 from src.metrics.probabilistic import calibration_error, log_loss
 from src.records.combination import Combination
-from src.records.comparison import Interval
+from src.statistics.intervals import share_interval
 from src.statistics.paired_tests import mcnemar
 
 __all__ = ["WAYS", "combine", "dealt", "greedy_soup"]
@@ -44,6 +43,7 @@ def combine(
     at_most: int,
     folds: int = 5,
     seed: int = 0,
+    groups: NDArray[np.int64] | None = None,
 ) -> Combination:
     """Fit a combination and measure it on held-out pictures.
 
@@ -57,8 +57,10 @@ def combine(
             heaviest stay and are weighed again; before, all but the 50 best by log-loss are let
             go, as in Caruana, Munson & Niculescu-Mizil, "Getting the Most Out of Ensemble
             Selection", ICDM 2006. Both choices are made anew for every fold.
-        folds: at least 2, at most N.
+        folds: at least 2, at most as many as groups.
         seed: of the folds and of the bags.
+        groups: (N,) of the pictures, each of which is dealt as a whole; None where each picture is
+            a group of its own.
 
     Raises:
         ValueError: shapes that do not fit, no such number of folds, or what the metrics refuse.
@@ -68,10 +70,11 @@ def combine(
             f"probs has shape {probs.shape}, for {len(members)} members and targets of shape "
             f"{targets.shape}: it must be (M, N, K) for M members and (N,) targets."
         )
-    held_out = _held_out(ways, probs, targets, at_most, folds, seed)
-    way, weights = _made(ways, probs, targets, at_most, seed)
+    held_out = _held_out(ways, probs, targets, at_most, folds, seed, groups)
+    way, weights = _made(ways, probs, targets, at_most, seed, groups)
     right = probs.argmax(axis=2) == targets
-    return _judged(way, members, weights, held_out, right, targets, folds=folds, seed=seed)
+    outside = dealt(len(targets), folds, seed, groups)
+    return _judged(way, members, weights, held_out, right, targets, outside, groups)
 
 
 def greedy_soup(
@@ -81,6 +84,7 @@ def greedy_soup(
     *,
     folds: int = 5,
     seed: int = 0,
+    groups: NDArray[np.int64] | None = None,
 ) -> Combination:
     """Return the greedy soup, measured on pictures that it was not chosen on.
 
@@ -94,7 +98,7 @@ def greedy_soup(
         predict: ascending indices of some members -> (N, K) of the mean of their weights; called
             once for every soup that is tried.
         targets: (N,).
-        folds, seed: see `dealt`, whose errors it raises.
+        folds, seed, groups: see `dealt`, whose errors it raises.
 
     Returns:
         Of the weights, those of the members in the soup are equal and the others 0.
@@ -115,12 +119,13 @@ def greedy_soup(
         return soup
 
     held_out = np.empty_like(predicted((0,)))
-    for outside in dealt(len(targets), folds, seed):
+    folded = dealt(len(targets), folds, seed, groups)
+    for outside in folded:
         held_out[outside] = predicted(made(~outside))[outside]
     weights = np.zeros(len(members))
     chosen = list(made(np.ones(len(targets), np.bool_)))
     weights[chosen] = 1 / len(chosen)
-    return _judged("soup", members, weights, held_out, right, targets, folds=folds, seed=seed)
+    return _judged("soup", members, weights, held_out, right, targets, folded, groups)
 
 
 def _judged(
@@ -130,20 +135,20 @@ def _judged(
     held_out: Probs,
     right: NDArray[np.bool_],
     targets: NDArray[np.int64],
-    *,
-    folds: int,
-    seed: int,
+    outside: Sequence[NDArray[np.bool_]],
+    groups: NDArray[np.int64] | None,
 ) -> Combination:
     """Compare a combination with the best single member, both on held-out pictures.
 
     Args:
         held_out: (N, K) predictions for each picture of a combination fitted on the other folds.
         right: (M, N) which member has which picture right.
-        folds, seed: that `dealt` was given for `held_out`.
+        outside: of each fold of `held_out`, (N,) bool, which pictures it holds out.
+        groups: (N,) of the pictures, or None.
     """
     single = np.empty(len(targets), np.bool_)
-    for outside in dealt(len(targets), folds, seed):
-        single[outside] = right[int(right[:, ~outside].mean(axis=1).argmax()), outside]
+    for held in outside:
+        single[held] = right[int(right[:, ~held].mean(axis=1).argmax()), held]
     hits = held_out.argmax(axis=1) == targets
     return Combination(
         way=way,
@@ -153,22 +158,34 @@ def _judged(
         accuracy=accuracy(held_out, targets),
         log_loss=log_loss(held_out, targets),
         calibration_error=calibration_error(held_out, targets),
-        interval=Interval(*wilson_interval(int(hits.sum()), len(targets))),
+        interval=share_interval(hits, groups),
         best=members[int(right.mean(axis=1).argmax())],
         best_accuracy=float(single.mean()),
-        test=mcnemar(hits, single),
+        test=mcnemar(hits, single, groups),
     )
 
 
-def dealt(count: int, folds: int, seed: int) -> list[NDArray[np.bool_]]:
+def dealt(
+    count: int, folds: int, seed: int, groups: NDArray[np.int64] | None = None
+) -> list[NDArray[np.bool_]]:
     """Return for each fold, (N,) bool, which of `count` pictures are held out.
 
+    Args:
+        count: N.
+        folds: at least 2.
+        seed: of the order in which they are dealt.
+        groups: (N,) of the pictures, each of which is held out as a whole; None where each picture
+            is a group of its own.
+
     Raises:
-        ValueError: there are fewer than 2 folds, or more than pictures.
+        ValueError: there are fewer than 2 folds, or more than groups.
     """
-    if not 2 <= folds <= count:
-        raise ValueError(f"folds is {folds}: it must be within 2 and the {count} pictures.")
-    fold_of = np.random.default_rng(seed).permutation(count) % folds
+    own = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = int(own.max(initial=-1)) + 1
+    if not 2 <= folds <= units:
+        what = "pictures" if groups is None else "groups of pictures"
+        raise ValueError(f"folds is {folds}: it must be within 2 and the {units} {what}.")
+    fold_of = (np.random.default_rng(seed).permutation(units) % folds)[own]
     return [fold_of == fold for fold in range(folds)]
 
 
@@ -179,22 +196,30 @@ def _held_out(
     at_most: int,
     folds: int,
     seed: int,
+    groups: NDArray[np.int64] | None,
 ) -> Probs:
     """Return (N, K) predictions for each picture of a combination fitted on the other folds."""
     found = np.empty(probs.shape[1:], np.float32)
-    for outside in dealt(len(targets), folds, seed):
+    for outside in dealt(len(targets), folds, seed, groups):
         inside = ~outside
-        way, weights = _made(ways, probs[:, inside], targets[inside], at_most, seed)
+        kept = None if groups is None else groups[inside]
+        way, weights = _made(ways, probs[:, inside], targets[inside], at_most, seed, kept)
         found[outside] = combined_probabilities(way, probs[:, outside], weights)
     return found
 
 
 def _made(
-    ways: Sequence[Way], probs: Probs, targets: NDArray[np.int64], at_most: int, seed: int
+    ways: Sequence[Way],
+    probs: Probs,
+    targets: NDArray[np.int64],
+    at_most: int,
+    seed: int,
+    groups: NDArray[np.int64] | None,
 ) -> tuple[Way, Floats]:
     way = ways[0]
-    if len(ways) > 1 and len(targets) > 1:
-        given = probs, targets, at_most, _FOLDS_FOR_THE_WAY, seed
+    units = len(targets) if groups is None else len(np.unique(groups))
+    if len(ways) > 1 and units > 1:
+        given = probs, targets, at_most, _FOLDS_FOR_THE_WAY, seed, groups
         way = min(ways, key=lambda one: log_loss(_held_out((one,), *given), targets))
     return way, _weights(way, probs, targets, at_most, seed)
 

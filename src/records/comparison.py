@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "MEASURES",
     "Agreement",
     "Answer",
+    "Collapses",
     "Comparison",
     "Disagreement",
     "Entrant",
     "FoldTest",
+    "GroupScore",
     "Interval",
     "Leader",
     "McNemar",
@@ -27,6 +30,16 @@ __all__ = [
     "Standing",
     "Verdict",
 ]
+
+# What candidates can be ranked by: whether its figures are shares, of which higher ones are better,
+# or costs, of which lower ones are.
+MEASURES = {
+    "accuracy": True,
+    "balanced_accuracy": True,
+    "macro_f1": True,
+    "log_loss": False,
+    "cost": False,
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,8 @@ class McNemar:
     """The outcome of McNemar's exact test.
 
     Attributes:
-        first_alone, second_alone: pictures that only the one network had right.
+        first_alone, second_alone: pictures that only the one network had right; of pictures in
+            groups, the groups of which it had more right.
         p_value: two-sided.
     """
 
@@ -74,20 +88,47 @@ class FoldTest:
 
 @dataclass(frozen=True)
 class Power:
-    """Which difference between two candidates the pictures suffice to find.
+    """Which true difference between the best two the comparison would find, and what it needs.
+
+    Found means: the worse one of the two is left out of the tied set.
 
     Attributes:
-        gap: measured accuracy of the better one minus that of the other.
-        smallest_gap: a true difference of this size would be found with the power asked for.
-        pictures: number needed to find a true difference of the size of `gap`, with as many
-            repeats of each candidate as `repeats`; None where `gap` is 0.
-        repeats: the fewest, from those there are upwards, with which seeds leave room for that.
+        gap: a difference that matters to the user, in the units of the figures.
+        probability: of finding it, of the test that the verdict goes by.
+        smallest_gap: the difference that is found with that probability now.
+        pictures: number needed to find `gap` with as many repeats as `repeats`; None where no
+            number suffices.
+        repeats: trainings of each, the fewest from those there are upwards with which seeds leave
+            room for that.
     """
 
     gap: float
+    probability: float
     smallest_gap: float
     pictures: int | None
     repeats: int
+
+
+@dataclass(frozen=True)
+class Collapses:
+    """Trainings that collapsed, and are left out of all figures.
+
+    Attributes:
+        names: of the candidates that have any, the best first.
+        trainings: how many collapsed.
+        among: so many trainings of candidates with repeats.
+        share: of all trainings like these, 95 % interval.
+        accuracy: mean of the collapsed ones.
+        winner: the winner's mean figure if collapsed trainings count as often as they come, an
+            interval; None where the figures are not accuracies.
+    """
+
+    names: tuple[str, ...]
+    trainings: int
+    among: int
+    share: Interval
+    accuracy: float
+    winner: Interval | None
 
 
 @dataclass(frozen=True)
@@ -95,29 +136,39 @@ class Standing:
     """One line of the leaderboard.
 
     Attributes:
-        rank: from 1, by accuracy; level ones by log-loss, then by name.
+        rank: from 1, by the figure; level ones by log-loss, then by name.
         name: of the candidate.
-        run_ids: of its repeats.
+        run_ids: of its repeats, without those that collapsed.
         accuracy: mean over pictures and repeats, as measured.
-        spread: standard deviation of the accuracies of its repeats, None for a single one.
-        interval: of the true accuracy, 95 %; the winner's is corrected for selection bias.
-        behind: of the true accuracy minus that of the best of the others, for all candidates
-            simultaneously; at most 0 for one that is certainly not the best.
+        figure: by the measure that ranks, likewise; the accuracy itself unless another is chosen.
+        spread: standard deviation of the figures of its repeats, None for a single one.
+        interval: of the true figure; those of all candidates hold at once with 95 % confidence.
+        behind: of the true figure minus that of the best of the others (of costs the other way
+            round), for all candidates at once; at most 0 for one that is certainly not the best.
         tied: whether it cannot be told from the best.
+        best: probability that it is the best.
+        equal: probability that it is behind the best by no more than the band that counts as equal.
+        loss: expected difference to the best, at least 0.
         log_loss, calibration_error, cost: as the candidate has them.
+        collapsed: number of its trainings that collapsed.
     """
 
     rank: int
     name: str
     run_ids: tuple[str, ...]
     accuracy: float
+    figure: float
     spread: float | None
     interval: Interval
     behind: Interval
     tied: bool
+    best: float
+    equal: float
+    loss: float
     log_loss: float
     calibration_error: float
     cost: float | None
+    collapsed: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,40 +176,58 @@ class Verdict:
     """Which candidate to use, and how sure that is.
 
     Attributes:
+        measure: of `MEASURES`, that the figures are of and that ranks.
         standings: of all candidates, the best first.
         winner: the first of them.
-        winner_accuracy: corrected for selection bias; `winner.interval` goes with it.
+        corrected: its figure corrected for having been picked; within `winner.interval`.
         tied: the candidates that cannot be told from the best, the best first. The truly best is
             among them with 95 % confidence.
         cheapest: the one of them with the lowest cost, None where a cost is missing.
         choice: of those of them that are behind the winner by no more than the standard error of
-            the difference the one with the lowest cost, or the winner where a cost is missing. With
-            little data the tied set holds many that are probably worse, and this rule leaves them
-            out: the one standard error rule of Breiman, Friedman, Olshen & Stone, "Classification
-            and Regression Trees", 1984, section 3.4.3, on paired answers.
-        difference: of two candidates that are the whole field, and so were not picked for their
-            figures, the true accuracy of the first minus that of the second; else None.
-        power: which difference between the best two would be found; None for a single candidate.
+            the difference, and that have no collapsed training, the one with the lowest cost, or
+            the winner where a cost is missing. With little data the tied set holds many that are
+            probably worse, and this rule leaves them out: the one standard error rule of Breiman,
+            Friedman, Olshen & Stone, "Classification and Regression Trees", 1984, section 3.4.3,
+            on paired answers.
+        difference: of two candidates that are the whole field, the true figure of the first minus
+            that of the second (of costs the other way round): 0 is in it where they are tied, and
+            nowhere else; None for more candidates.
+        power: None for a single candidate.
+        band: difference that counts as equal, in the units of the figures.
         pictures: number of pictures that the candidates were measured on.
+        groups: number of independent groups that these make; None where each stands for itself.
         of_configurations: whether the verdict is about configurations. If not, it is about the
             trained networks alone: without repeats, the effect of other seeds is unknown.
-        seed_share: of the variance of the winner's accuracy, what comes from seeds, in [0, 1];
+        seed_share: of the variance of the winner's figure, what comes from seeds, in [0, 1];
             None where no candidate has repeats.
         borrowed: names of the candidates with one repeat, whose spread is that of the others.
+        collapses: None where no training collapsed.
+        screened: number of other candidates that these were chosen from on the same pictures, by
+            a single training each; they have no standing.
     """
 
+    measure: str
     standings: tuple[Standing, ...]
     winner: Standing
-    winner_accuracy: float
+    corrected: float
     tied: tuple[Standing, ...]
     cheapest: Standing | None
     choice: Standing
     difference: Interval | None
     power: Power | None
+    band: float
     pictures: int
+    groups: int | None
     of_configurations: bool
     seed_share: float | None
     borrowed: tuple[str, ...]
+    collapses: Collapses | None = None
+    screened: int = 0
+
+    @property
+    def is_share(self) -> bool:
+        """Whether figures are shares, of which higher ones are better."""
+        return MEASURES[self.measure]
 
 
 @dataclass(frozen=True)
@@ -189,19 +258,18 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs by name, and the test of their difference.
+    """Two trained networks by name, and the pictures on which they differ.
 
     Attributes:
         first, second: their names.
-        test: of two trained networks.
-        over_folds: of two cross-validations; one of the two tests is there.
+        first_alone, second_alone: pictures that only the one has right.
         repeats: whether both are of one configuration and differ in the seed alone.
     """
 
     first: str
     second: str
-    test: McNemar | None
-    over_folds: FoldTest | None
+    first_alone: int
+    second_alone: int
     repeats: bool = False
 
 
@@ -232,6 +300,23 @@ class Comparison:
     folds: int | None = None
 
 
+@dataclass(frozen=True)
+class GroupScore:
+    """How much of a group of pictures a candidate has right.
+
+    Attributes:
+        shown: path of its first picture, or that picture's number in the data set.
+        pictures: in the group.
+        accuracy: share of right answers, mean over the repeats.
+        interval: 95 %, as if other pictures of the same group were drawn.
+    """
+
+    shown: str
+    pictures: int
+    accuracy: float
+    interval: Interval
+
+
 @dataclass(frozen=True, eq=False)
 class Leader:
     """One of the candidates that a report shows in detail.
@@ -240,6 +325,9 @@ class Leader:
         rank, name, family: of the candidate.
         matrix: (K, K) counts over all its repeats, targets in rows.
         recall: (K,) in [0, 1], NaN for a class without pictures.
+        recall_intervals: K intervals of it, each 95 % by itself; None where it cannot be told,
+            for a class of one picture or one group.
+        groups: the groups that it has least right, () where pictures stand for themselves.
         calibration_error: over all its repeats, in [0, 1].
         confidence, accuracy, shares: (M,) of its pictures grouped by confidence: mean confidence,
             share that is right, and share of all pictures; groups without pictures are left out.
@@ -254,6 +342,8 @@ class Leader:
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
     shares: NDArray[np.float64]
+    recall_intervals: tuple[Interval | None, ...] = ()
+    groups: tuple[GroupScore, ...] = ()
 
     @property
     def weakest_first(self) -> NDArray[np.int64]:

@@ -27,6 +27,7 @@ _STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Where parquet keeps what belongs to the whole table.
 _CLASS_NAMES_KEY = b"class_names"
 _COLUMNS = ("index", "path", "target", "probabilities")
+_GROUP = "group"  # which runs without groups, and those of older versions, do not have
 _WITH_REPEATS = ["path", "target", "target_name", "prediction", "prediction_name"]
 
 
@@ -40,6 +41,8 @@ class Predictions:
         targets: (N,) int64 in [0, K).
         probs: (N, K) float32.
         class_names: K names.
+        groups: (N,) int64, equal for pictures that go together (copies, shots of one subject, a
+            named group); None where every picture stands for itself.
 
     Raises:
         ValueError: lengths that do not fit together, or a target that names no class.
@@ -50,6 +53,7 @@ class Predictions:
     targets: NDArray[np.int64]
     probs: NDArray[np.float32]
     class_names: tuple[str, ...]
+    groups: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         count, num_classes = len(self.sample_ids), len(self.class_names)
@@ -62,6 +66,8 @@ class Predictions:
             raise ValueError(f"targets has shape {np.shape(self.targets)}: it must be ({count},).")
         if self.paths is not None and len(self.paths) != count:
             raise ValueError(f"There are {len(self.paths)} paths for {count} samples.")
+        if self.groups is not None and np.shape(self.groups) != (count,):
+            raise ValueError(f"groups has shape {np.shape(self.groups)}: it must be ({count},).")
         if count and not (self.targets.min() >= 0 and self.targets.max() < num_classes):
             raise ValueError(f"targets must stay within 0 and {num_classes - 1}.")
 
@@ -69,8 +75,9 @@ class Predictions:
         r"""Write a parquet file that explains itself to any other reader, atomically.
 
         Columns: index, path (null where there is none), target, target_name, prediction,
-        prediction_name, probabilities (list of K float32). A byte of a path that is no UTF-8,
-        which parquet cannot hold, is written as an escape (`\udcff`).
+        prediction_name, probabilities (list of K float32), and group where pictures go together. A
+        byte of a path that is no UTF-8, which parquet cannot hold, is written as an escape
+        (`\udcff`).
 
         Raises:
             OSError: the file cannot be written; one that was there before stays.
@@ -92,6 +99,8 @@ class Predictions:
             "prediction_name": names.take(predictions),
             "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(names)),
         }
+        if self.groups is not None:
+            columns["group"] = pa.array(self.groups, pa.int64())
         metadata = {_CLASS_NAMES_KEY: json.dumps(names.to_pylist()).encode()}
         table = pa.table(columns).replace_schema_metadata(metadata)
         with replacing(path) as temporary:
@@ -119,7 +128,10 @@ class Predictions:
             # From bytes, because read_table takes the name of a folder like `seed=1` for a column,
             # and outside of `try`, because a file that is not there is no rubbish.
             columns = [name for name in _COLUMNS if with_paths or name != "path"]
-            table = pq.ParquetFile(content).read(columns=columns, use_threads=False)
+            file = pq.ParquetFile(content)
+            grouped = _GROUP in file.schema_arrow.names
+            columns += [_GROUP] if grouped else []
+            table = file.read(columns=columns, use_threads=False)
             class_names = json.loads(table.schema.metadata[_CLASS_NAMES_KEY])
             probs = _numbers(table["probabilities"].combine_chunks().flatten())
             paths = table["path"].to_pylist() if with_paths else []
@@ -129,6 +141,7 @@ class Predictions:
                 targets=_numbers(table["target"].combine_chunks()),
                 probs=probs.astype(np.float32, copy=False).reshape(len(table), len(class_names)),
                 class_names=tuple(class_names),
+                groups=_numbers(table[_GROUP].combine_chunks()) if grouped else None,
             )
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no predictions of a run: {error}") from error

@@ -14,6 +14,7 @@ from src.records.comparison import Comparison, Leader, ReportData
 from src.reporting.charts import FamilyCurves, TradeOff, curves_figure, pareto_figure
 from src.reporting.class_figures import confusion_figure
 from src.reporting.comparison_report import pictures_compared
+from src.reporting.comparison_verdict import MEASURE_NAMES
 from src.reporting.formatting import metric_text, tick_text
 from src.reporting.scales import family_colors
 from src.reporting.style import (
@@ -61,7 +62,8 @@ def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
     colors = family_colors(list(dict.fromkeys(one.family for one in data.comparison.entrants)))
     yield saved(ranking_figure(data.comparison), "leaderboard")
     if trade_offs := trade_offs_of(data.comparison):
-        yield saved(pareto_figure(trade_offs, metric, colors), "trade_offs")
+        key = f"{data.comparison.part}/{data.comparison.verdict.measure}"
+        yield saved(pareto_figure(trade_offs, key, colors), "trade_offs")
     if curves := curves_of(data):
         yield saved(curves_figure(curves, metric, colors), "learning_curves")
     yield saved(reliability_figure(data.leaders), "reliability")
@@ -73,7 +75,7 @@ def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
 
 
 def trade_offs_of(comparison: Comparison) -> list[TradeOff]:
-    """Return accuracy against each cost that is known of two candidates or more."""
+    """Return the figure against each cost that is known of two candidates or more."""
     costs: dict[str, list[float | None]] = {
         "cost/parameters": [one.parameters for one in comparison.entrants],
         "cost/latency_ms": [one.standing.cost for one in comparison.entrants],
@@ -81,7 +83,7 @@ def trade_offs_of(comparison: Comparison) -> list[TradeOff]:
     found = []
     for key, known in costs.items():
         points = [
-            (float(cost), one.standing.accuracy, one.family)
+            (float(cost), one.standing.figure, one.family)
             for one, cost in zip(comparison.entrants, known)
             if cost is not None
         ]
@@ -106,7 +108,7 @@ def curves_of(data: ReportData) -> list[FamilyCurves]:
 
 
 def ranking_figure(comparison: Comparison) -> Figure:
-    """Draw accuracy and 95 % interval of the best candidates; those tied with the best filled.
+    """Draw figure and 95 % interval of the best candidates; those tied with the best filled.
 
     Args:
         comparison: of any number of candidates; the first thirty are drawn.
@@ -116,20 +118,22 @@ def ranking_figure(comparison: Comparison) -> Figure:
     labels = plain_labels(names, _LONGEST)
     families = list(dict.fromkeys(one.family for one in comparison.entrants))
     colors = family_colors(families)
+    verdict = comparison.verdict
+    scale = 100 if verdict.is_share else 1
     left, height = 0.4 + inches(labels, 8), _LINE_INCHES * len(shown)
     figure = new_figure(left + 5.3, height + 1.4, arranged=False)
     axes = axes_at(figure, left, 0.75, 5.0, height)
     for line, one in enumerate(shown):
         color, standing = colors[one.family], one.standing
-        ends = [100 * standing.interval.low, 100 * standing.interval.high]
+        ends = [scale * standing.interval.low, scale * standing.interval.high]
         axes.plot(ends, [line, line], color=color, lw=1.6, solid_capstyle="butt")
         fill = color if standing.tied else "white"
-        axes.plot(100 * standing.accuracy, line, "o", color=color, mfc=fill, ms=6)
+        axes.plot(scale * standing.figure, line, "o", color=color, mfc=fill, ms=6)
     of = f"the best {len(shown)} of " if len(shown) < len(comparison.entrants) else ""
-    tidy(axes, title=f"Accuracy of {of}{len(comparison.entrants):,} candidates")
+    tidy(axes, title=f"{_title(verdict.measure)} of {of}{len(comparison.entrants):,} candidates")
     axes.set_xlabel(
-        f"percent of {pictures_compared(comparison)}, with 95 % intervals, the first one corrected "
-        "for the selection;\nfilled: cannot be told from the best",
+        f"{'percent, ' if verdict.is_share else ''}{pictures_compared(comparison)}, with 95 % "
+        "intervals that hold all at once;\nfilled: cannot be told from the best",
         fontsize=7.5, color=MUTED,
     )  # fmt: skip
     axes.set_yticks(range(len(shown)), labels)
@@ -137,6 +141,11 @@ def ranking_figure(comparison: Comparison) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=GRID, lw=0.8)
     return figure
+
+
+def _title(measure: str) -> str:
+    name = MEASURE_NAMES[measure]
+    return name[0].upper() + name[1:]
 
 
 def reliability_figure(leaders: Sequence[Leader]) -> Figure:

@@ -2,13 +2,15 @@
 (() => {
   const byRank = new Map(data.candidates.map((one) => [one.rank, one]));
   const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
+  // Shares in percent, other figures as they are.
+  const figure = (value, digits) => (data.percent ? percent(value, digits) : `${Number(value.toPrecision(3))}`);
   const told = (one) => `${one.rank}. ${one.name}`;
   const { choose, mark } = choosing(byRank, told);
 
   function lines(one) {
     if (!one) return [];
     const cost = one.cost === null ? "" : `, ${one.cost.toPrecision(3)} ms`;
-    return [told(one), `${percent(one.accuracy, 2)}${cost}${one.tied ? ", tied with the best" : ""}`];
+    return [told(one), `${figure(one.figure, 2)}${cost}${one.tied ? ", tied with the best" : ""}`];
   }
 
   function show(place, svg, points) {
@@ -22,7 +24,7 @@
     const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
     const digits = Math.max(0, -Math.floor(Math.log10(100 * step) + 1e-9));
     const found = Array.from({ length: last - first + 1 }, (_, k) => (first + k) * step);
-    return found.map((share) => [share, percent(share, digits)]);
+    return found.map((share) => [share, figure(share, digits)]);
   }
 
   // Of many values, all but a few that would flatten the others: those that learnt nothing.
@@ -38,7 +40,7 @@
     const height = top + row * shown.length + bottom;
     const low = Math.min(...shown.map((one) => one.low)), high = Math.max(...shown.map((one) => one.high));
     const x = (share) => left + (width - left - right) * ((share - low) / (high - low || 1));
-    const svg = make("svg", { width, height, role: "img", "aria-label": "Accuracy with intervals" });
+    const svg = make("svg", { width, height, role: "img", "aria-label": "Figures with intervals" });
     for (const [share, text] of ticks(low, high, width / 90)) {
       make("line", { class: "rule", x1: x(share), x2: x(share), y1: top, y2: height - bottom }, null, svg);
       make("text", { x: x(share), y: height - 8, "text-anchor": "middle" }, text, svg);
@@ -49,9 +51,9 @@
       make("text", { class: "name halo", x: left, y: y - 11 }, name, svg);
       const stroke = familyColor(one.family);
       make("line", { class: "whisker", x1: x(one.low), x2: x(one.high), y1: y, y2: y, stroke }, null, svg);
-      const dot = { cx: x(one.accuracy), cy: y, r: 5, stroke, "stroke-width": 1.6, "data-trial": one.rank };
+      const dot = { cx: x(one.figure), cy: y, r: 5, stroke, "stroke-width": 1.6, "data-trial": one.rank };
       make("circle", one.tied ? { ...dot, fill: stroke } : { ...dot, class: "open" }, null, svg);
-      points.push([[x(one.accuracy), y], one]);
+      points.push([[x(one.figure), y], one]);
     });
     show(place, svg, points);
   }
@@ -61,13 +63,14 @@
     if (!place || !shown.length) return;
     const width = place.clientWidth, height = Math.min(380, Math.max(260, width * 0.45));
     const left = 56, right = 16, top = 12, bottom = 40;
+    const figures = shown.map((one) => one.figure);
     const costs = shown.map((one) => Math.log10(one.cost));
     const pad = (low, high) => [low - 0.06 * (high - low || 1), high + 0.06 * (high - low || 1)];
     const [from, to] = pad(Math.min(...costs), Math.max(...costs));
-    const [low, high] = pad(...worthShowing(shown.map((one) => one.accuracy), 0.9));
+    const [low, high] = pad(...(data.percent ? worthShowing(figures, 0.9) : [Math.min(...figures), Math.max(...figures)]));
     const x = (cost) => left + (width - left - right) * ((Math.log10(cost) - from) / (to - from));
     const y = (share) => top + (height - top - bottom) * (1 - (Math.max(share, low) - low) / (high - low));
-    const svg = make("svg", { width, height, role: "img", "aria-label": "Accuracy against latency" });
+    const svg = make("svg", { width, height, role: "img", "aria-label": "Figures against latency" });
     levels(svg, ticks(low, high, 5), y, left, width - right);
     let last = -Infinity;
     for (let power = Math.floor(from); power <= to; power++) {
@@ -85,12 +88,12 @@
     for (const rank of data.front) {
       const one = byRank.get(rank);
       if (!(one.cost > 0)) continue;
-      path += path ? `H${x(one.cost)}V${y(one.accuracy)}` : `M${x(one.cost)} ${y(one.accuracy)}`;
+      path += path ? `H${x(one.cost)}V${y(one.figure)}` : `M${x(one.cost)} ${y(one.figure)}`;
     }
     if (path) make("path", { class: "front", d: `${path}H${width - right}` }, null, svg);
     const points = [];
     for (const one of [...shown].reverse()) {
-      const stroke = familyColor(one.family), at = [x(one.cost), y(one.accuracy)];
+      const stroke = familyColor(one.family), at = [x(one.cost), y(one.figure)];
       const dot = { cx: at[0], cy: at[1], r: 5, stroke, "stroke-width": 1.6, "data-trial": one.rank };
       make("circle", one.tied ? { ...dot, fill: stroke } : { ...dot, class: "open" }, null, svg);
       points.push([at, one]);

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,13 @@ from PIL import Image
 
 from src.metrics.classification import class_scores
 from src.metrics.pareto import pareto_front
-from src.records.comparison import Comparison, Entrant, Interval, Leader, ReportData
-from src.reporting.comparison_report import (
-    closing_remarks,
-    comparison_table,
-    pictures_compared,
+from src.records.comparison import Comparison, Entrant, Leader, ReportData
+from src.reporting.comparison_report import closing_remarks, comparison_table, pictures_compared
+from src.reporting.comparison_verdict import (
+    MEASURE_NAMES,
+    difference_text,
+    interval_text,
+    pictures_text,
     verdict_sentences,
 )
 from src.reporting.formatting import Table, metric_text
@@ -45,9 +46,10 @@ def comparison_page(report: ReportData) -> str:
         "headline": _headline(comparison),
         "sentences": verdict_sentences(comparison),
         "closing": " ".join(closing_remarks(comparison)),
+        "measure": MEASURE_NAMES[comparison.verdict.measure],
         "has_latencies": any(one.standing.cost is not None for one in entrants),
         "leaderboard": comparison_table(comparison),
-        "sort_values": [_sort_values(one) for one in entrants],
+        "sort_values": [_sort_values(one, comparison.verdict.is_share) for one in entrants],
         "ranks": [one.standing.rank for one in entrants],
         "has_curves": bool(report.curves),
         "leaders": report.leaders,
@@ -57,6 +59,7 @@ def comparison_page(report: ReportData) -> str:
         "disagreements": report.disagreements,
         "addresses": [_address(one.picture) for one in report.disagreements],
         "classes": _classes_table(report),
+        "groups": _groups_table(report),
         "importance_of": report.importance_of,
         "importances": {
             family: sorted(shares.items(), key=lambda one: (-one[1], one[0]))
@@ -72,19 +75,20 @@ def _headline(comparison: Comparison) -> str:
     runs = f"{comparison.runs:,} runs" if comparison.runs != 1 else "one run"
     several = len(comparison.entrants) != 1
     candidates = f"{len(comparison.entrants):,} candidates" if several else "one candidate"
-    pictures = f"{comparison.verdict.pictures:,} pictures"
+    pictures = pictures_text(comparison.verdict)
     return f"{candidates} in {runs}, judged by {pictures} ({pictures_compared(comparison)})"
 
 
-def _sort_values(one: Entrant) -> tuple[Any, ...]:
+def _sort_values(one: Entrant, is_share: bool) -> tuple[Any, ...]:
     """Return what the cells of its row of the leaderboard sort by."""
     standing = one.standing
+    worst = standing.interval.low if is_share else standing.interval.high
     return (
-        *(standing.rank, standing.accuracy, standing.interval.low, len(standing.run_ids)),
+        *(standing.rank, standing.figure, worst, len(standing.run_ids)),
         *(standing.log_loss, standing.calibration_error),
         *(None if one.size is None else one.size[0] * one.size[1], one.start),
         *(one.parameters, standing.cost, one.training_seconds),
-        *(int(not standing.tied), standing.name),
+        *(int(not standing.tied), standing.best, standing.name),
     )
 
 
@@ -109,45 +113,80 @@ def _classes_table(report: ReportData) -> Table:
     for index in leaders[0].weakest_first[:_MOST_CLASSES_LISTED].tolist():
         one = scores[index]
         other = "" if one.confused_with is None else names[one.confused_with]
-        recall = [f"{100 * leader.recall[index]:.1f} %" for leader in leaders]
+        recall = [_recall(leader, index) for leader in leaders]
         rows.append((names[index], f"{one.pictures:,}", *recall, other))
     places = [f"{place}. {one.family}" for place, one in enumerate(leaders, 1)]
     return Table(
-        "Recall of each class, the winner's weakest first",
+        "Recall of each class with its own 95 % interval, the winner's weakest first",
         ("class", "pictures", *places, "the winner confuses it with"),
         tuple(rows),
         frozenset(range(1, 2 + len(leaders))),
     )
 
 
+def _recall(leader: Leader, index: int) -> str:
+    """Return the recall of a class with its interval, as in "81.2 % (70.1 to 88.9)"."""
+    share = f"{100 * leader.recall[index]:.1f} %"
+    interval = leader.recall_intervals[index] if leader.recall_intervals else None
+    return share if interval is None else f"{share} ({str(interval).removesuffix(' %')})"
+
+
+def _groups_table(report: ReportData) -> Table | None:
+    """Return the groups that the winner has least right; None where there are no groups."""
+    rows = [
+        (
+            one.shown,
+            f"{one.pictures:,}",
+            f"{100 * one.accuracy:.1f} % ({str(one.interval).removesuffix(' %')})",
+        )
+        for one in report.leaders[0].groups
+    ]
+    if not rows:
+        return None
+    return Table(
+        "Groups that the winner has least right",
+        ("first picture", "pictures", "right (95 % interval, within the group)"),
+        tuple(rows),
+        frozenset({1, 2}),
+    )
+
+
 def _data(report: ReportData) -> dict[str, Any]:
-    entrants = report.comparison.entrants
+    comparison, entrants = report.comparison, report.comparison.entrants
     families = list(dict.fromkeys(one.family for one in entrants))
     return {
         "ranked": _MOST_RANKED,
         "command": _COMMAND,
         "colors": family_colors(families),
-        "front": _front(entrants),
-        "candidates": [_candidate(one) for one in entrants],
+        "front": _front(comparison),
+        "percent": comparison.verdict.is_share,
+        "candidates": [_candidate(one, comparison.verdict.measure) for one in entrants],
         "curves": _curves(report),
         "classes": list(report.class_names),
         "leaders": [_leader(one) for one in report.leaders],
     }
 
 
-def _front(entrants: Sequence[Entrant]) -> list[int]:
-    """Return ranks of the Pareto-optimal candidates in accuracy and latency, cheapest first."""
+def _front(comparison: Comparison) -> list[int]:
+    """Return ranks of the Pareto-optimal candidates in figure and latency, cheapest first."""
+    entrants = comparison.entrants
     costs = [math.nan if one.standing.cost is None else one.standing.cost for one in entrants]
-    points = [(cost, one.standing.accuracy) for cost, one in zip(costs, entrants)]
-    chosen = [entrants[place] for place in pareto_front(points, ("minimize", "maximize"))]
+    points = [(cost, one.standing.figure) for cost, one in zip(costs, entrants)]
+    direction = "maximize" if comparison.verdict.is_share else "minimize"
+    chosen = [entrants[place] for place in pareto_front(points, ("minimize", direction))]
     return [one.standing.rank for one in sorted(chosen, key=lambda one: one.standing.cost or 0.0)]
 
 
-def _candidate(one: Entrant) -> dict[str, Any]:
+def _candidate(one: Entrant, measure: str) -> dict[str, Any]:
     standing = one.standing
+    figure, ends = metric_text(measure, standing.figure), interval_text(standing.interval, measure)
     about = {
-        "accuracy": f"{metric_text('accuracy', standing.accuracy)}, {standing.interval}",
-        "ahead of the best of the others": _points(standing.behind),
+        MEASURE_NAMES[measure]: f"{figure}, {ends}",
+        "ahead of the best of the others": difference_text(standing.behind, measure),
+        "probability to be the best": f"{100 * standing.best:.0f} %",
+        "expected loss": f"{100 * standing.loss:.2f} points"
+        if measure not in ("log_loss", "cost")
+        else f"{standing.loss:.2g}",
         "latency": None if standing.cost is None else f"{standing.cost:.3g} ms a picture",
         "runs": " ".join(one.run_dirs),
         _COMMAND: one.command,
@@ -156,17 +195,13 @@ def _candidate(one: Entrant) -> dict[str, Any]:
         "rank": standing.rank,
         "name": standing.name,
         "family": one.family,
-        "accuracy": standing.accuracy,
+        "figure": standing.figure,
         "low": standing.interval.low,
         "high": standing.interval.high,
         "tied": standing.tied,
         "cost": standing.cost,
         "about": [pair for pair in about.items() if pair[1]],
     }
-
-
-def _points(difference: Interval) -> str:
-    return f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"
 
 
 def _curves(report: ReportData) -> list[dict[str, Any]]:

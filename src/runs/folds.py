@@ -96,6 +96,7 @@ def joined(folds: Sequence[Predictions]) -> Predictions:
     ids, order = np.unique(unordered, return_index=True)
     if len(ids) < len(unordered):
         raise ValueError("a picture is held out by two folds of one repeat")
+    groups = [one.groups for one in folds if one.groups is not None]
     paths = [path for one in folds for path in one.paths or ()]
     return Predictions(
         sample_ids=ids,
@@ -103,6 +104,7 @@ def joined(folds: Sequence[Predictions]) -> Predictions:
         targets=np.concatenate([one.targets for one in folds])[order],
         probs=np.concatenate([one.probs for one in folds])[order],
         class_names=folds[0].class_names,
+        groups=np.concatenate(groups)[order] if len(groups) == len(folds) else None,
     )
 
 

@@ -15,7 +15,7 @@ from src.config.checks import ConfigError
 from src.config.finished import SelectSettings
 from src.config.schema import RunSettings, stored_settings
 from src.records.run import RunSummary
-from src.reporting.comparison_report import verdict_sentences
+from src.reporting.comparison_verdict import verdict_sentences
 from src.runs.folder import RunFolder
 from src.runs.seal import refuse_changed
 from src.selection.comparison import compared

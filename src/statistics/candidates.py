@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from src.metrics.probabilistic import SMALLEST_PROBABILITY, binned
 from src.metrics.validation import checked
 from src.records.run import Predictions
+from src.statistics.measures import Measure
 
 __all__ = ["Candidate", "MeasuredRun", "candidates_of"]
 
@@ -30,7 +31,11 @@ class MeasuredRun:
         part: what was predicted: "val", "out-of-fold" or "test".
         split_fingerprint: of the split that the run was trained on, None where it is not known.
         pictures, labels: what the network was measured on, each as a hash.
-        right: (N,) bool, by ascending sample id.
+        groups: (N,) int64 of the pictures, by ascending sample id: those of one number go
+            together; None where each picture stands for itself, or groups were not kept.
+        right: (N,) bool, in the same order.
+        scores: (N,) float32 by the measure, in the same order; None for accuracy, where they are
+            `right`.
         losses: (N,) float32, the log-loss of each picture in nats, in the same order.
         calibration_error: in [0, 1].
         cost: per use, such as the latency in milliseconds; None where not measured.
@@ -48,6 +53,9 @@ class MeasuredRun:
     losses: NDArray[np.float32]
     calibration_error: float
     cost: float | None = None
+    groups: NDArray[np.int64] | None = None
+    scores: NDArray[np.float32] | None = None
+    constant: float = 0.0
 
     @classmethod
     def of(
@@ -61,11 +69,18 @@ class MeasuredRun:
         part: str,
         split_fingerprint: str | None,
         cost: float | None = None,
+        measure: Measure | None = None,
     ) -> MeasuredRun:
         """Reduce the predictions of one part; the order of their pictures does not matter.
 
+        Args:
+            predictions: of the part.
+            run_id, configuration, name, seed, part, split_fingerprint, cost: see the attributes.
+            measure: that candidates are ranked by; None for accuracy.
+
         Raises:
-            ValueError: there are no pictures, one is predicted twice, or what the metrics refuse.
+            ValueError: there are no pictures, one is predicted twice, or what the metrics and the
+                measure refuse.
         """
         ids = predictions.sample_ids
         order = np.argsort(ids, kind="stable")
@@ -79,6 +94,9 @@ class MeasuredRun:
             np.take_along_axis(probs, labels[:, None], axis=1)[:, 0] for labels in (preds, targets)
         )
         losses = -np.log(likelihood.clip(SMALLEST_PROBABILITY, 1.0))
+        scores = None
+        if measure is not None and measure.name != "accuracy":
+            scores = measure.scores(probs, preds, targets)[order]
         return cls(
             run_id=run_id,
             configuration=configuration,
@@ -92,6 +110,9 @@ class MeasuredRun:
             losses=losses[order],
             calibration_error=binned(of_preds.astype(np.float64), right).calibration_error,
             cost=cost,
+            groups=None if predictions.groups is None else predictions.groups[order],
+            scores=scores,
+            constant=float(np.bincount(targets).max() / len(targets)),
         )
 
 
@@ -106,6 +127,8 @@ class Candidate:
         losses: (N,) float32, log-loss of each picture, in nats, mean over the repeats.
         calibration_error: mean over the repeats.
         cost: mean over the repeats that know it, or None.
+        scores: (R, N) float32 by the measure that the candidates are ranked by, higher for better;
+            None for accuracy, where they are `right`.
     """
 
     name: str
@@ -114,6 +137,7 @@ class Candidate:
     losses: NDArray[np.float32]
     calibration_error: float = float("nan")
     cost: float | None = None
+    scores: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.right.ndim != 2 or 0 in self.right.shape or self.right.dtype != np.bool_:
@@ -131,6 +155,11 @@ class Candidate:
     def log_loss(self) -> float:
         """Mean over pictures and repeats, in nats."""
         return float(self.losses.mean(dtype=np.float64))
+
+    @property
+    def values(self) -> NDArray[np.bool_] | NDArray[np.float32]:
+        """(R, N) scores by the measure."""
+        return self.right if self.scores is None else self.scores
 
 
 def candidates_of(runs: Iterable[MeasuredRun]) -> tuple[Candidate, ...]:
@@ -168,7 +197,13 @@ def _candidate(runs: list[MeasuredRun], *, alone: bool) -> Candidate:
         losses=np.mean([run.losses for run in runs], axis=0, dtype=np.float32),
         calibration_error=float(np.mean([run.calibration_error for run in runs])),
         cost=float(np.mean(costs)) if costs else None,
+        scores=_stacked([run.scores for run in runs]),
     )
+
+
+def _stacked(scores: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    known = [one for one in scores if one is not None]
+    return np.stack(known) if known else None
 
 
 def _check_comparable(first: MeasuredRun, run: MeasuredRun) -> None:

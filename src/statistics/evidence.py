@@ -1,7 +1,7 @@
-"""Measured accuracies of all candidates, with variances and covariances due to pictures and seeds.
+"""Measured figures of all candidates, with variances and covariances due to pictures and seeds.
 
-The accuracy of a configuration is its share of right answers over all pictures and all seeds. The
-measured one is a mean over a crossed sample of both, so it errs twice: with the pictures, which
+The figure of a configuration is its mean score over all pictures and all seeds. The measured one
+is a mean over a crossed sample of both, so it errs twice: with the pictures, drawn in groups, which
 all candidates share (their errors go together, which is why paired comparisons are sharp), and
 with the seeds, which each candidate draws for itself. Every interval and every test of this room
 takes its errors from here.
@@ -16,38 +16,59 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri, stdtrit
 
 from src.statistics.candidates import Candidate
+from src.statistics.groups import PictureGroups
 from src.statistics.seeds import SeedSpread, seed_spread
 
-__all__ = ["Evidence"]
+__all__ = ["Evidence", "normal_quantile", "student_quantile"]
 
 Floats = NDArray[np.float64]
+
+# Of a variance of differences: nothing is divided by 0.
+_LEAST = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The answers of C candidates to the same N pictures.
+    """The scores of C candidates on the same N pictures in G groups.
 
     Attributes:
-        right: (C, N) float32 in [0, 1], the share of its trainings that had the picture right.
-        losses: (C, N) float32, their mean log-loss for the picture, in nats.
+        scores: (C, N) float32, mean over its trainings, higher for better.
+        accuracy: (C,) share of right answers.
         repeats: (C,) trainings of each.
+        groups: of the pictures.
         seeds: the effect of other seeds, or None where no candidate has repeats; then
             everything is about the trained networks alone, not about their configurations.
+        is_share: whether figures lie in [0, 1].
     """
 
-    right: NDArray[np.float32]
-    losses: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    accuracy: Floats
     repeats: NDArray[np.int64]
+    groups: PictureGroups
     seeds: SeedSpread | None
+    is_share: bool = True
 
     @classmethod
-    def of(cls, candidates: Sequence[Candidate]) -> Evidence:
+    def of(
+        cls,
+        candidates: Sequence[Candidate],
+        groups: NDArray[np.int64] | None = None,
+        *,
+        is_share: bool = True,
+    ) -> Evidence:
         """Build it from the candidates.
 
+        Args:
+            candidates: measured on the same pictures.
+            groups: (N,) group of each picture; None where each is a group of its own.
+            is_share: see the attributes.
+
         Raises:
-            ValueError: no candidates, fewer than two pictures, or different numbers of them.
+            ValueError: no candidates, fewer than two pictures, different numbers of them, or groups
+                that do not fit.
         """
         if not candidates:
             raise ValueError("There are no candidates to compare.")
@@ -58,94 +79,137 @@ class Evidence:
                 f"The candidates were measured on {found} pictures: it must be the same pictures "
                 "for all, and at least two."
             )
+        grouped = PictureGroups.of(groups, counts.pop())
         return cls(
-            right=np.stack([one.right.mean(axis=0, dtype=np.float32) for one in candidates]),
-            losses=np.stack([one.losses for one in candidates]),
+            scores=np.stack([one.values.mean(axis=0, dtype=np.float32) for one in candidates]),
+            accuracy=np.array([one.right.mean() for one in candidates]),
             repeats=np.array([len(one.right) for one in candidates]),
-            seeds=seed_spread([one.right for one in candidates]),
+            groups=grouped,
+            seeds=seed_spread([one.values for one in candidates], grouped),
+            is_share=is_share,
         )
 
     @property
     def pictures(self) -> int:
         """N, the number of pictures."""
-        return self.right.shape[1]
+        return self.scores.shape[1]
 
     @cached_property
-    def accuracy(self) -> Floats:
-        """(C,) mean over pictures and repeats."""
-        return self.right.mean(axis=1, dtype=np.float64)
+    def figure(self) -> Floats:
+        """(C,) mean score over pictures and repeats."""
+        return self.scores.mean(axis=1, dtype=np.float64)
 
     @cached_property
-    def seed_variance(self) -> Floats:
-        """(C,) variance of `accuracy` due to the seeds."""
-        if self.seeds is None:
-            return np.zeros(len(self.right))
-        return self.seeds.variance / self.repeats
+    def influence(self) -> NDArray[np.float32]:
+        """(C, G) by how much each group moves the figure: the sum of squares is its variance."""
+        centred = self.scores - self.figure[:, None].astype(np.float32)
+        scale = math.sqrt(self.groups.count / (self.groups.count - 1)) / self.pictures
+        return (self.groups.totals(centred) * np.float32(scale)).astype(np.float32, copy=False)
+
+    @cached_property
+    def shared(self) -> NDArray[np.float32]:
+        """(C, C) covariances of the figures due to the pictures."""
+        return self.influence @ self.influence.T
 
     @cached_property
     def picture_variance(self) -> Floats:
-        """(C,) variance of `accuracy` due to the pictures."""
-        squares = np.einsum("cn,cn->c", self.right, self.right, dtype=np.float64)
-        spread = np.maximum(squares / self.pictures - self.accuracy**2, 0.0)
-        return spread / (self.pictures - 1)
+        """(C,) variance of `figure` due to the pictures."""
+        return np.diagonal(self.shared).astype(np.float64)
+
+    @cached_property
+    def seed_variance(self) -> Floats:
+        """(C,) variance of `figure` due to the seeds."""
+        if self.seeds is None:
+            return np.zeros(len(self.scores))
+        return self.seeds.variance / self.repeats
 
     @cached_property
     def variance(self) -> Floats:
-        """(C,) variance of `accuracy`, of pictures and seeds together."""
+        """(C,) variance of `figure`, of pictures and seeds together."""
         return self.picture_variance + self.seed_variance
 
     @cached_property
-    def freedom(self) -> Floats:
-        """(C,) degrees of freedom of `variance`, as the seeds leave them."""
-        return np.array([self._freedom(self.variance[c], c) for c in range(len(self.right))])
+    def design_effect(self) -> float:
+        """Variance due to the pictures in units of that of independent right and wrong answers.
+
+        One for all candidates, as they share the pictures: 1 for the accuracy of single trainings
+        on pictures that are independent, and more where groups answer alike.
+        """
+        bernoulli = self.accuracy * (1 - self.accuracy) / self.pictures
+        if bernoulli.sum() == 0:
+            return self.pictures / self.groups.count if self.is_share else 0.0
+        found = float(self.picture_variance.sum() / bernoulli.sum())
+        return max(1.0, found) if self.is_share else found
 
     @cached_property
-    def together(self) -> NDArray[np.float32]:
-        """(C, C) on how many pictures two candidates are both right, in shares of trainings."""
-        return self.right @ self.right.T
-
-    def covariance(self, candidate: int) -> Floats:
-        """(C,) covariance of its `accuracy` with that of every candidate, itself included."""
-        both = self.together[candidate].astype(np.float64) / self.pictures
-        shared = (both - self.accuracy * self.accuracy[candidate]) / (self.pictures - 1)
-        shared[candidate] = self.variance[candidate]
-        return shared
+    def freedom(self) -> Floats:
+        """(C,) degrees of freedom of `variance`, as groups and seeds leave them."""
+        return np.array([self._freedom(self.variance[c], c) for c in range(len(self.scores))])
 
     @cached_property
     def difference(self) -> Floats:
-        """(C, C) accuracy of the column's candidate minus that of the row's, after two pictures.
+        """(C, C) figure of the column's candidate minus that of the row's.
 
-        Two pictures more are counted, one that each of the two alone has right: with trainings
-        that hardly ever disagree this keeps intervals honest, and with single trainings it is the
-        interval of Bonett & Price, "Adjusted Wald Confidence Interval for a Difference of Binomial
-        Proportions Based on Paired Data", J. Educ. Behav. Stat. 2012.
+        Of shares after two pictures more, one that each of the two alone has right: with
+        trainings that hardly ever disagree this keeps intervals honest, and with single trainings
+        on independent pictures it is the interval of Bonett & Price, "Adjusted Wald Confidence
+        Interval for a Difference of Binomial Proportions Based on Paired Data", J. Educ. Behav.
+        Stat. 2012.
         """
-        apart = self.accuracy[None, :] - self.accuracy[:, None]
-        return apart * (self.pictures / (self.pictures + 2))
+        apart = self.figure[None, :] - self.figure[:, None]
+        return apart * (self.pictures / (self.pictures + 2)) if self.is_share else apart
 
     @cached_property
     def difference_variance(self) -> Floats:
         """(C, C) variance of `difference`, never 0."""
-        squares = np.diagonal(self.together).astype(np.float64)
-        apart = squares[None, :] + squares[:, None] - 2.0 * self.together
-        np.maximum(apart, 0.0, out=apart)
-        enlarged = self.pictures + 2
-        of_pictures = ((apart + 2) / enlarged - self.difference**2) / enlarged
-        return of_pictures + self.seed_variance[None, :] + self.seed_variance[:, None]
+        shared = self.shared.astype(np.float64)
+        own = np.diagonal(shared)
+        apart = np.maximum(own[None, :] + own[:, None] - 2.0 * shared, 0.0)
+        if self.is_share:
+            # The pictures that are counted more weigh as much as one of a group of the others.
+            more = 2 * self.design_effect * (1 + self.difference**2 * (1 + 2 / self.pictures))
+            apart = (apart * self.pictures**2 + more) / (self.pictures + 2) ** 2
+        return np.maximum(apart, _LEAST) + self.seed_variance[None, :] + self.seed_variance[:, None]
 
     def difference_freedom(self, first: int, second: int) -> float:
-        """Degrees of freedom of the variance of a difference, as the seeds leave them."""
+        """Degrees of freedom of the variance of a difference, as groups and seeds leave them."""
         return self._freedom(float(self.difference_variance[second, first]), first, second)
 
     def _freedom(self, variance: float, *involved: int) -> float:
         """Satterthwaite, "An Approximate Distribution of Estimates of Variance Components", 1946.
 
-        The pictures' part of the variance counts as known, being a mean over hundreds of them.
+        The variance between independent pictures counts as known, being a mean over hundreds.
         """
-        if self.seeds is None:
-            return math.inf
+        inverse = 0.0
         chosen = list(involved)
-        uncertain = float((self.seeds.excess * self.seeds.luck / self.repeats)[chosen].sum())
-        if uncertain == 0:
-            return math.inf
-        return float(self.seeds.freedom[chosen].min()) * max(1.0, variance / uncertain) ** 2
+        seeds = float(self.seed_variance[chosen].sum())
+        if self.groups.order is not None and variance > 0:
+            inverse += ((variance - seeds) / variance) ** 2 / max(1.0, self.groups.effective - 1)
+        if self.seeds is not None and variance > 0:
+            moved = self.seeds.excess * self.seeds.luck / self.repeats
+            share = min(1.0, float(moved[chosen].sum()) / variance)
+            inverse += share**2 / float(self.seeds.freedom[chosen].min())
+        return 1 / inverse if inverse > 0 else math.inf
+
+
+def student_quantile(normal: float, freedom: float) -> float:
+    """Return the quantile of Student's law that is as rare as the normal law's quantile `normal`.
+
+    Args:
+        normal: at least 0.
+        freedom: degrees of freedom; infinite gives `normal` itself.
+    """
+    if not math.isfinite(freedom):
+        return normal
+    return float(-stdtrit(freedom, ndtr(-normal)))
+
+
+def normal_quantile(confidence: float) -> float:
+    """Return the quantile of the normal law that errors of both signs exceed in 1 - confidence.
+
+    Raises:
+        ValueError: confidence is not within 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}: it must be above 0 and below 1.")
+    return float(ndtri((1 + confidence) / 2))

@@ -1,7 +1,4 @@
-"""Confidence intervals of a candidate and of a pair that were chosen independently of the results.
-
-For the winner, which was chosen by its result, see `winner`.
-"""
+"""Confidence intervals of figures, one or all of them at once, and of a difference."""
 
 from __future__ import annotations
 
@@ -9,87 +6,120 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtrit
 
 from src.records.comparison import Interval
-from src.statistics.evidence import Evidence
-from src.statistics.roots import root
-from src.statistics.seed_effects import Belief, pair_effects
+from src.statistics.candidates import Candidate
+from src.statistics.evidence import Evidence, normal_quantile, student_quantile
+from src.statistics.resampling import Errors
 
 __all__ = [
-    "accuracy_interval",
     "difference_interval",
-    "effective_pictures",
+    "figure_interval",
     "score",
-    "student_quantile",
+    "share_interval",
+    "simultaneous_intervals",
+    "simultaneous_quantile",
 ]
 
 Floats = NDArray[np.float64]
 
-# Chosen on fields like those of `benchmarks/selection.py`, of other draws.
-_BELIEF = Belief(median=0.5, unlike=2.5)
 
+def figure_interval(evidence: Evidence, candidate: int, quantile: float) -> Interval:
+    """Return the confidence interval of a candidate's true figure; it holds the measured one.
 
-def accuracy_interval(evidence: Evidence, candidate: int, confidence: float = 0.95) -> Interval:
-    """Return the confidence interval of a candidate's true accuracy.
+    Of a share it is the score interval with as many pictures as would, independently answered, give
+    the measured variance (Korn & Graubard, "Confidence Intervals for Proportions with Small
+    Expected Number of Positive Counts Estimated from Survey Data", Survey Methodology 1998, who do
+    it with another exact interval). With single trainings on independent pictures it is Wilson's.
+    Of other figures it is Student's.
 
-    The score interval with as many pictures as would, independently answered, give the measured
-    variance (Korn & Graubard, "Confidence Intervals for Proportions with Small Expected Number of
-    Positive Counts Estimated from Survey Data", Survey Methodology 1998, who do it with another
-    exact interval). With single trainings and nothing known of seeds it is Wilson's.
+    Args:
+        evidence: of the candidates.
+        candidate: index of the one.
+        quantile: of the normal law; Student's quantile that is as rare is taken.
     """
-    quantile = _quantile(evidence.freedom[candidate], confidence)
-    share = float(evidence.accuracy[candidate])
-    seeds = evidence.seed_variance[candidate]
-    return score(share, float(effective_pictures(evidence, candidate, seeds)), quantile)
+    figure = float(evidence.figure[candidate])
+    reach = student_quantile(quantile, float(evidence.freedom[candidate]))
+    if not evidence.is_share:
+        half = reach * math.sqrt(evidence.variance[candidate])
+        return Interval(figure - half, figure + half)
+    return score(figure, _effective_pictures(evidence, candidate), reach)
+
+
+def simultaneous_intervals(
+    evidence: Evidence, errors: Errors, confidence: float = 0.95
+) -> list[Interval]:
+    """Return intervals that hold the true figures of all candidates at once.
+
+    So the interval of whichever candidate is picked holds with that confidence, however it was
+    picked: as the first, as the cheapest of the tied, or by hand.
+
+    Raises:
+        ValueError: confidence is not within 0 and 1.
+    """
+    quantile = simultaneous_quantile(errors, confidence)
+    return [figure_interval(evidence, one, quantile) for one in range(len(evidence.scores))]
+
+
+def simultaneous_quantile(errors: Errors, confidence: float = 0.95) -> float:
+    """Return the normal quantile that no standardised error exceeds, with this confidence.
+
+    Each candidate gets the same share of the error (Beran, "Balanced Simultaneous Confidence Sets",
+    JASA 1988), and how the errors go together is that of their joint normal law: less is needed
+    than by counting candidates (Bonferroni, Sidak), as far as they err on the same pictures.
+
+    Raises:
+        ValueError: confidence is not within 0 and 1.
+    """
+    # Never less than what one candidate alone would need.
+    alone = normal_quantile(confidence)
+    largest = np.maximum(errors.standard.max(axis=0), -errors.standard.min(axis=0))
+    return max(alone, float(np.quantile(largest, confidence, method="higher")))
+
+
+def share_interval(
+    right: NDArray[np.bool_], groups: NDArray[np.int64] | None = None, confidence: float = 0.95
+) -> Interval:
+    """Return the interval of the share of right answers, of one candidate alone.
+
+    Wilson's for a single training where each picture is a group of its own.
+
+    Args:
+        right: (N,) bool, or (R, N) of repeats.
+        groups: (N,) of the pictures, or None.
+        confidence: within 0 and 1.
+
+    Raises:
+        ValueError: confidence is not within 0 and 1, or groups that do not fit.
+    """
+    right = np.atleast_2d(right)
+    alone = Candidate(
+        name="",
+        run_ids=("",) * len(right),
+        right=right,
+        losses=np.zeros(right.shape[1], np.float32),
+    )
+    return figure_interval(Evidence.of([alone], groups), 0, normal_quantile(confidence))
 
 
 def difference_interval(
     evidence: Evidence, first: int, second: int, confidence: float = 0.95
 ) -> Interval:
-    """Return the confidence interval of the true accuracy of `first` minus that of `second`.
+    """Return the confidence interval of the true figure of `first` minus that of `second`.
 
-    The error is a mean of normal laws, over all that the seeds of both might do (`seed_effects`).
-    With single trainings and nothing known of seeds it is Bonett & Price's (see `Evidence`).
+    For two that were named in advance. With single trainings on independent pictures it is Bonett
+    & Price's (see `Evidence`), otherwise Student's with the freedom that groups and seeds leave.
+
+    Raises:
+        ValueError: confidence is not within 0 and 1.
     """
     middle = float(evidence.difference[second, first])
-    passed = (1 - _checked(confidence)) / 2
-    spread, weights = _spread_of_difference(evidence, first, second)
-    quantile = float(-ndtri(passed))
-    low, high = 0.999 * quantile * spread.min(), 1.001 * quantile * spread.max()
-    half = root(lambda half: float(np.vdot(weights, ndtr(-half / spread))) - passed, low, high)
+    error = math.sqrt(evidence.difference_variance[second, first])
+    freedom = evidence.difference_freedom(first, second)
+    half = student_quantile(normal_quantile(confidence), freedom) * error
+    if not evidence.is_share:
+        return Interval(middle - half, middle + half)
     return Interval(max(-1.0, middle - half), min(1.0, middle + half))
-
-
-def _spread_of_difference(evidence: Evidence, first: int, second: int) -> tuple[Floats, Floats]:
-    """Return possible standard deviations of the error, and the probability of each."""
-    variance = float(evidence.difference_variance[second, first])
-    if evidence.seeds is None:
-        return np.sqrt([variance]), np.ones(1)
-    chosen = [first, second]
-    pictures = max(0.0, variance - float(evidence.seed_variance[chosen].sum()))
-    one, other, weights = pair_effects(evidence.seeds, first, second, _BELIEF)
-    one, other = one / evidence.repeats[first], other / evidence.repeats[second]
-    return np.sqrt(pictures + one[:, None] + other), weights
-
-
-def effective_pictures(evidence: Evidence, candidate: int, seed_variance: Floats) -> Floats:
-    """Return the number of pictures that would, predicted once, give the measured variance.
-
-    Args:
-        evidence: of the candidates.
-        candidate: index of the one.
-        seed_variance: of its accuracy, of any shape, which is that of the result.
-    """
-    count, share = evidence.pictures, float(evidence.accuracy[candidate])
-    # An unbiased variance divides by N - 1; Wilson's has N, and N is what single trainings have.
-    variance = (evidence.picture_variance[candidate] + seed_variance) * (count - 1) / count
-    # All right or all wrong shows no variance. Half an answer short of that does.
-    inside = min(max(share, 0.5 / count), 1 - 0.5 / count)
-    bernoulli = inside * (1 - inside)
-    if inside != share:
-        variance = bernoulli / count + seed_variance
-    return bernoulli / variance
 
 
 def score(share: float, trials: float, quantile: float) -> Interval:
@@ -101,19 +131,19 @@ def score(share: float, trials: float, quantile: float) -> Interval:
     centre = (share + quantile**2 / (2 * trials)) / shrink
     spread = share * (1 - share) / trials + quantile**2 / (4 * trials**2)
     half = quantile / shrink * math.sqrt(spread)
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+    # At both ends the bound is exact on paper and off by a rounding error in floating point.
+    low = min(share, max(0.0, centre - half))
+    return Interval(low, max(share, min(1.0, centre + half)))
 
 
-def _quantile(freedom: float, confidence: float) -> float:
-    return student_quantile((1 + _checked(confidence)) / 2, freedom)
-
-
-def _checked(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}: it must be above 0 and below 1.")
-    return confidence
-
-
-def student_quantile(share: float, freedom: float) -> float:
-    """Return a quantile of Student's law, and of the normal law if `freedom` is infinite."""
-    return float(stdtrit(freedom, share) if math.isfinite(freedom) else ndtri(share))
+def _effective_pictures(evidence: Evidence, candidate: int) -> float:
+    """Return the number of pictures that would, predicted once, give the measured variance."""
+    count, share = evidence.pictures, float(evidence.figure[candidate])
+    # All right or all wrong shows no variance. Half an answer short of that does.
+    inside = min(max(share, 0.5 / count), 1 - 0.5 / count)
+    bernoulli = inside * (1 - inside)
+    # An unbiased variance divides by N - 1; Wilson's has N, and N is what single trainings have.
+    of_pictures = float(evidence.picture_variance[candidate]) * (count - 1) / count
+    if inside != share:
+        of_pictures = bernoulli / count * evidence.design_effect
+    return bernoulli / (of_pictures + float(evidence.seed_variance[candidate]))

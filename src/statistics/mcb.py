@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.statistics.evidence import Evidence
-from src.statistics.intervals import student_quantile
+from src.statistics.evidence import Evidence, normal_quantile, student_quantile
 from src.statistics.resampling import Errors
 
-__all__ = ["BestComparison", "compare_with_best"]
+__all__ = ["BestComparison", "compare_with_best", "control_quantile"]
 
 Floats = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class BestComparison:
     Attributes:
         tied: (C,) bool, those that cannot be told from the best. The truly best is among them
             with the confidence asked for.
-        lowest, highest: (C,) within which each true accuracy minus that of the best of the others
+        lowest, highest: (C,) within which each true figure minus that of the best of the others
             lies, all of them at once with that confidence; 0 where it lies on one side.
     """
 
@@ -46,33 +46,34 @@ def compare_with_best(
     Hsu, "Constrained Simultaneous Confidence Intervals for Multiple Comparisons with the Best",
     Annals of Statistics 1984: each candidate is held against all others as Dunnett holds them
     against a control, and is left out if one of them is better beyond the control's critical
-    value. The critical values are quantiles of the largest of the paired, studentised errors, as
-    resampled: how the candidates hang together is in them, which a correction by counting
-    (Bonferroni's) would not know. As only the truly best must be kept, no further correction for
-    the number of candidates is due (Hsu 1981).
+    value. How the candidates' errors go together is in the critical values, which a correction by
+    counting (Bonferroni's) would not know. As only the truly best must be kept, no further
+    correction for the number of candidates is due (Hsu 1981).
+
+    Half of the error is allowed, as in a test with two sides: of two equal candidates either may be
+    the one that is left out, and they are to be told apart no more often than the level says. Of
+    two candidates it is the test by `intervals.difference_interval`.
 
     Raises:
         ValueError: confidence is not within 0 and 1.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}: it must be above 0 and below 1.")
-    count = len(evidence.right)
+    alone = normal_quantile(confidence)
+    count = len(evidence.scores)
     if count == 1:
         return BestComparison(np.ones(1, np.bool_), np.zeros(1), np.zeros(1))
     tied, highest = np.ones(count, np.bool_), np.zeros(count)
     reach = np.full((count, count), -np.inf)
-    hopeless = _CLEARLY_BEHIND * (1 - confidence) / (count - 1)
+    hopeless = normal_quantile(1 - _CLEARLY_BEHIND * (1 - confidence) / (count - 1))
     for control in range(count):
         ahead = evidence.difference[control]
         error = np.sqrt(evidence.difference_variance[control])
         others = np.arange(count) != control
         rival = int(np.argmax(np.where(others, ahead / error, -np.inf)))
         freedom = evidence.difference_freedom(rival, control)
-        if ahead[rival] / error[rival] > -student_quantile(hopeless, freedom):
+        if ahead[rival] / error[rival] > student_quantile(max(hopeless, alone), freedom):
             tied[control] = False
             continue
-        largest = _largest(errors.drawn, control, error) * errors.student(freedom)
-        critical = float(np.quantile(largest, confidence, method="higher"))
+        critical = student_quantile(control_quantile(evidence, errors, control, alone), freedom)
         reach[control] = ahead - critical * error
         margin = float((critical * error - ahead)[others].min())
         tied[control], highest[control] = margin >= 0, max(0.0, margin)
@@ -85,11 +86,22 @@ def compare_with_best(
     return BestComparison(tied, lowest, highest)
 
 
-def _largest(drawn: NDArray[np.float32], control: int, error: Floats) -> NDArray[np.float32]:
-    """(B,) the largest of all errors against the control's, in standard errors."""
-    largest = np.zeros(drawn.shape[1], np.float32)
-    for start in range(0, len(drawn), _BLOCK):
-        block = drawn[start : start + _BLOCK] - drawn[control]
+def control_quantile(evidence: Evidence, errors: Errors, control: int, alone: float) -> float:
+    """Return the normal quantile that no rival's error against the control's exceeds by chance.
+
+    Args:
+        evidence, errors: of the candidates.
+        control: index of the one.
+        alone: the quantile for a single rival, whose tail is the error that is allowed.
+    """
+    count = len(evidence.scores)
+    if count == 2:
+        return alone
+    error = np.sqrt(evidence.difference_variance[control])
+    allowed = 1 - 0.5 * math.erfc(alone / math.sqrt(2))
+    largest = np.zeros(errors.drawn.shape[1], np.float32)
+    for start in range(0, count, _BLOCK):
+        block = errors.drawn[start : start + _BLOCK] - errors.drawn[control]
         block /= error[start : start + _BLOCK, None].astype(np.float32)
         np.maximum(largest, block.max(axis=0), out=largest)
-    return largest
+    return max(alone, float(np.quantile(largest, allowed, method="higher")))

@@ -9,18 +9,26 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr, stdtr, stdtrit
 
 from src.records.comparison import FoldTest, Interval, McNemar
+from src.statistics.groups import PictureGroups
 
 __all__ = ["corrected_resampled_t", "mcnemar"]
 
 
-def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
+def mcnemar(
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    groups: NDArray[np.int64] | None = None,
+) -> McNemar:
     """Test whether two networks have equally many pictures right, up to chance.
 
     McNemar, "Note on the Sampling Error of the Difference Between Correlated Proportions or
-    Percentages", Psychometrika 1947, with the exact binomial law instead of its chi-square.
+    Percentages", Psychometrika 1947, with the exact binomial law instead of its chi-square. Of
+    pictures in groups it is the sign test on groups, each counted for the network that has more of
+    its pictures right.
 
     Args:
         first, second: (N,) bool, which pictures each had right, in the same order.
+        groups: (N,) of the pictures; None where each is a group of its own.
 
     Raises:
         ValueError: shapes that are not (N,) or not equal.
@@ -28,7 +36,8 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f"The answers have shapes {first.shape} and {second.shape}: both (N,).")
-    ahead, behind = int((first & ~second).sum()), int((second & ~first).sum())
+    more = PictureGroups.of(groups, len(first)).totals(first.astype(np.float64) - second)
+    ahead, behind = int((more > 0).sum()), int((more < 0).sum())
     tail = float(bdtr(min(ahead, behind), ahead + behind, 0.5)) if ahead + behind else 1.0
     return McNemar(ahead, behind, min(1.0, 2 * tail))
 

@@ -1,100 +1,135 @@
-"""The power of a paired comparison: detectable differences, and pictures needed."""
+"""The power of the comparison: differences it finds, and the pictures and seeds it needs."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri, stdtr
 
 from src.records.comparison import Power
-from src.statistics.evidence import Evidence
+from src.statistics.evidence import Evidence, student_quantile
 from src.statistics.roots import root
 
-__all__ = ["pictures_needed", "power_of_pair", "smallest_detectable_gap"]
+__all__ = ["Design", "power_of_tied"]
+
+_TARGET = 0.8
+# More pictures are out of reach.
+_MOST_PICTURES = 1e15
 
 
-def power_of_pair(
-    evidence: Evidence, first: int, second: int, level: float = 0.05, power: float = 0.8
-) -> Power:
-    """Return the pictures and repeats needed to detect the measured difference of two candidates.
+@dataclass(frozen=True)
+class Design:
+    """How a paired difference of two candidates errs, for any number of pictures and repeats.
 
-    Args:
-        evidence: of the candidates.
-        first, second: which two.
-        level: two-sided, of the test.
-        power: probability that the test finds the difference.
+    Attributes:
+        critical: quantile of the normal law that the test asks for; of Student's the one as rare.
+        per_picture: variance of the difference due to the pictures, times their number.
+        per_repeat: variance of the difference due to the seeds, times the number of repeats.
+        pictures, repeats: that the degrees of freedom below belong to.
+        group_freedom: behind `per_picture`, infinite for independent pictures.
+        seed_freedom: behind `per_repeat`, infinite where seeds are not known to do anything.
     """
-    apart = (evidence.right[first] - evidence.right[second]).astype(np.float64)
-    gap, changed = abs(float(apart.mean())), float(np.mean(apart**2))
-    repeats = int(min(evidence.repeats[[first, second]]))
-    seeds = float(evidence.seed_variance[[first, second]].sum())
-    smallest = smallest_detectable_gap(changed, evidence.pictures, seeds, level, power)
-    if gap == 0:
-        return Power(0.0, smallest, None, repeats)
-    # Half of what the test can bear goes to the seeds at most; the other half is for the pictures.
-    bearable = (gap / (ndtri(1 - level / 2) + ndtri(power))) ** 2 / 2
-    wanted = repeats if seeds <= bearable else math.ceil(repeats * seeds / bearable)
-    pictures = pictures_needed(gap, changed, seeds * repeats / wanted, level, power)
-    return Power(gap, smallest, pictures, wanted)
+
+    critical: float
+    per_picture: float
+    per_repeat: float
+    pictures: float
+    repeats: float
+    group_freedom: float = math.inf
+    seed_freedom: float = math.inf
+
+    def power(self, gap: float, pictures: float, repeats: float) -> float:
+        """Return the probability that the test finds a true difference of this size."""
+        error, freedom = self._error(pictures, repeats)
+        beyond = gap / error - student_quantile(self.critical, freedom)
+        return float(stdtr(freedom, beyond) if math.isfinite(freedom) else ndtr(beyond))
+
+    def detectable(self, pictures: float, repeats: float) -> float:
+        """Return the true difference that is found four times out of five."""
+        error, freedom = self._error(pictures, repeats)
+        reach = student_quantile(self.critical, freedom)
+        return (reach + student_quantile(float(ndtri(_TARGET)), freedom)) * error
+
+    def pictures_needed(self, gap: float, repeats: float) -> int | None:
+        """Return the pictures that find a difference four times out of five; None if no number."""
+
+        def beyond(logarithm: float) -> float:
+            return self.detectable(math.exp(logarithm), repeats) - gap
+
+        most = math.log(_MOST_PICTURES)
+        if beyond(math.log(2)) <= 0:
+            return 2
+        if beyond(most) > 0:
+            return None
+        return math.ceil(math.exp(root(beyond, math.log(2), most)) * (1 - 1e-9))
+
+    def repeats_needed(self, gap: float) -> int:
+        """Return the fewest repeats, from those there are, whose seeds leave half of the error."""
+        bearable = (gap / (self.critical + float(ndtri(_TARGET)))) ** 2 / 2
+        return max(int(self.repeats), math.ceil(self.per_repeat / bearable - 1e-9))
+
+    def _error(self, pictures: float, repeats: float) -> tuple[float, float]:
+        of_pictures, of_seeds = self.per_picture / pictures, self.per_repeat / repeats
+        variance = of_pictures + of_seeds
+        groups = max(1.0, self.group_freedom * pictures / self.pictures)
+        seeds = max(1.0, self.seed_freedom * repeats / self.repeats)
+        inverse = (of_pictures / variance) ** 2 / groups + (of_seeds / variance) ** 2 / seeds
+        return math.sqrt(variance), 1 / inverse if inverse > 0 else math.inf
 
 
-def pictures_needed(
-    gap: float, changed: float, seed_variance: float = 0.0, level: float = 0.05, power: float = 0.8
-) -> int | None:
-    """Return the pictures with which a paired test finds a difference; None if no number suffices.
+def power_of_tied(
+    evidence: Evidence, tied: NDArray[np.bool_], critical: float, gap: float
+) -> Power:
+    """Return what a true difference of two candidates among the best needs to be found.
 
-    Connor, "Sample Size for Testing Differences in Proportions for the Paired-Sample Design",
-    Biometrics 1987, and for single trainings exactly that.
+    The variances are those measured; the difference is the user's own, for a power that is
+    computed from the measured difference says nothing that its p-value did not say (Hoenig &
+    Heisey, "The Abuse of Power", The American Statistician 2001).
 
     Args:
-        gap: true difference of the accuracies, above 0.
-        changed: mean squared difference of the two answers to a picture; of single trainings the
-            share of pictures that only one of them has right. At least `gap` squared.
-        seed_variance: of the measured difference, which more pictures do not take away.
-        level: two-sided, of the test.
-        power: probability of finding the difference, at least 0.5.
+        evidence: of the candidates, the best first.
+        tied: (C,) bool, those whose differences are averaged over; where it is one alone, that of
+            the first two counts.
+        critical: normal quantile of the test.
+        gap: true difference, above 0, in the units of the figures.
 
     Raises:
-        ValueError: `gap` or `changed` outside of these.
+        ValueError: `gap` is not above 0.
     """
-    if not 0 < gap <= 1 or not gap**2 <= changed <= 1:
-        raise ValueError(
-            f"gap is {gap} and changed {changed}: gap must be above 0 and at most 1, and changed "
-            "within its square and 1."
-        )
-    if (ndtri(1 - level / 2) + ndtri(power)) * math.sqrt(seed_variance) >= gap:
-        return None
-
-    def beyond(logarithm: float) -> float:
-        return _detectable_gap(gap, changed, math.exp(logarithm), seed_variance, level, power) - gap
-
-    # At least one picture is needed, and more than 1e15 are out of reach.
-    if beyond(0.0) <= 0:
-        return 1
-    if beyond(34.5) > 0:
-        return None
-    return math.ceil(math.exp(root(beyond, 0.0, 34.5)) * (1 - 1e-9))
-
-
-def smallest_detectable_gap(
-    changed: float, pictures: int, seed_variance: float, level: float = 0.05, power: float = 0.8
-) -> float:
-    """Return the true difference that so many pictures find with this power, at most 1."""
-
-    def beyond(gap: float) -> float:
-        return gap - _detectable_gap(
-            gap, max(changed, gap**2), pictures, seed_variance, level, power
-        )
-
-    changed = max(changed, 1 / pictures)
-    return 1.0 if beyond(1.0) < 0 else root(beyond, 0.0, 1.0)
-
-
-def _detectable_gap(
-    gap: float, changed: float, pictures: float, seed_variance: float, level: float, power: float
-) -> float:
-    """Return the detectable difference if the errors are those of this gap."""
-    without = math.sqrt(changed / pictures + seed_variance)
-    within = math.sqrt((changed - gap**2) / pictures + seed_variance)
-    return float(ndtri(1 - level / 2) * without + ndtri(power) * within)
+    if not gap > 0:
+        raise ValueError(f"gap is {gap}: it must be above 0.")
+    pair = [0, 1]
+    repeats = int(evidence.repeats[pair].min())
+    seeds = float(evidence.seed_variance[pair].sum())
+    among = np.flatnonzero(tied) if tied.sum() > 1 else np.array(pair)
+    # Those of the first two alone would be too small: they are first by having few errors.
+    variance = evidence.difference_variance[np.ix_(among, among)]
+    of_seeds = 2 * float(evidence.seed_variance[among].mean())
+    of_pictures = float(variance[~np.eye(len(among), dtype=bool)].mean()) - of_seeds
+    known = evidence.seeds is not None and seeds > 0
+    design = Design(
+        critical=critical,
+        per_picture=of_pictures * evidence.pictures,
+        per_repeat=seeds * repeats,
+        pictures=evidence.pictures,
+        repeats=repeats,
+        group_freedom=(
+            math.inf if evidence.groups.order is None else max(1.0, evidence.groups.effective - 1)
+        ),
+        seed_freedom=(
+            float(evidence.seeds.freedom[pair].min())
+            if known and evidence.seeds is not None
+            else math.inf
+        ),
+    )
+    wanted = design.repeats_needed(gap)
+    return Power(
+        gap=gap,
+        probability=design.power(gap, evidence.pictures, repeats),
+        smallest_gap=design.detectable(evidence.pictures, repeats),
+        pictures=design.pictures_needed(gap, wanted),
+        repeats=wanted,
+    )

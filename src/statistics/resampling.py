@@ -1,61 +1,48 @@
-"""Errors of the measured accuracies, resampled jointly for all candidates."""
+"""Errors of the measured figures, drawn jointly for all candidates."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
 
 from src.statistics.evidence import Evidence
 
-__all__ = ["Errors", "resample"]
+__all__ = ["Errors", "joint_normal", "resample"]
 
 Floats = NDArray[np.float64]
 
-# So many weights are held at a time: 32 MB.
-_WEIGHTS_AT_ONCE = 1 << 23
-# With more degrees of freedom than this, Student's quantiles are the normal ones within 0.5 %.
-_AS_GOOD_AS_NORMAL = 300.0
+# Of a variance: copies of a candidate leave a matrix of covariances without an inverse.
+_JITTER = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """B joint draws of the errors of all accuracies.
+    """B joint draws of the errors of all figures.
 
     Attributes:
-        drawn: (C, B) float32, by how much each accuracy might be too high.
-        uniforms: (B,) in (0, 1), by which `student` draws.
+        drawn: (C, B) float32, by how much each figure might be too high.
+        standard: (C, B) float32, the same in standard errors; 0 for one that does not vary.
     """
 
     drawn: NDArray[np.float32]
-    uniforms: Floats
-    _factors: dict[int, Floats] = field(default_factory=dict, init=False)
 
-    def student(self, freedom: float) -> Floats:
-        """(B,) factors that turn normal errors into Student's with this many degrees of freedom."""
-        if freedom > _AS_GOOD_AS_NORMAL:
-            return np.ones_like(self.uniforms)
-        # The quantiles take longer than all the rest, and pairs differ little in their freedom:
-        # those within 5 % of each other share the lowest of them.
-        steps = math.floor(math.log(freedom) / 0.05)
-        if steps not in self._factors:
-            lowest = math.exp(0.05 * steps)
-            chi_squares = 2 * gammaincinv(lowest / 2, self.uniforms)
-            self._factors[steps] = np.sqrt(lowest / chi_squares)
-        return self._factors[steps]
+    @cached_property
+    def standard(self) -> NDArray[np.float32]:
+        scale = np.sqrt(np.einsum("cb,cb->c", self.drawn, self.drawn) / self.drawn.shape[1])
+        return self.drawn / np.where(scale > 0, scale, 1.0).astype(np.float32)[:, None]
 
 
 def resample(evidence: Evidence, draws: int = 1000, seed: int = 0) -> Errors:
-    """Resample the errors of all accuracies by a bootstrap of pictures and seeds.
+    """Draw the errors of all figures from the normal law with the covariances of the evidence.
 
-    Owen, "The Pigeonhole Bootstrap", Ann. Appl. Stat. 2007: the two factors of a crossed sample
-    are drawn independently of each other. Pictures are resampled, the same ones for all
-    candidates. Seeds are not: of two or three, resampling shows a half or two thirds of the
-    variance, and of one it shows none. Their errors come from a normal law with the variance that
-    `seeds` found, and `Errors.student` adds what that variance itself is unsure of.
+    It is the bootstrap of groups with normal weights, the same ones for all candidates (the
+    multiplier bootstrap: Chernozhukov, Chetverikov & Kato, "Gaussian Approximations and Multiplier
+    Bootstrap for Maxima of Sums of High-Dimensional Random Vectors", Annals of Statistics 2013).
+    Seeds are not resampled: of two or three, that shows a half or two thirds of their variance, and
+    of one none. Their errors have the variance that `seeds` found.
 
     Args:
         evidence: of C candidates.
@@ -63,18 +50,31 @@ def resample(evidence: Evidence, draws: int = 1000, seed: int = 0) -> Errors:
         seed: of the draws.
     """
     generator = np.random.default_rng(seed)
-    count = evidence.pictures
-    centred = evidence.right - evidence.accuracy[:, None].astype(np.float32)
-    drawn = np.empty((len(centred), draws), np.float32)
-    step = max(1, _WEIGHTS_AT_ONCE // count)
-    for start in range(0, draws, step):
-        size = min(step, draws - start)
-        weights = np.empty((size, count), np.float32)
-        for row in weights:
-            row[:] = np.bincount(generator.integers(count, size=count), minlength=count)
-        drawn[:, start : start + size] = centred @ weights.T
-    drawn /= count
+    if evidence.groups.count > len(evidence.scores):
+        drawn = joint_normal(evidence.shared, draws, generator)
+    else:
+        weights = generator.standard_normal((evidence.groups.count, draws), np.float32)
+        drawn = np.asarray(evidence.influence @ weights, np.float32)
     if evidence.seed_variance.any():
         noise = generator.standard_normal(drawn.shape, dtype=np.float32)
         drawn += noise * np.sqrt(evidence.seed_variance)[:, None].astype(np.float32)
-    return Errors(drawn, generator.random(draws))
+    return Errors(drawn)
+
+
+def joint_normal(
+    covariance: NDArray[np.floating], draws: int, generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return (C, B) float32 draws from the normal law with a mean of 0.
+
+    Args:
+        covariance: (C, C), of any rank.
+        draws: B.
+        generator: of the draws.
+    """
+    scale = float(np.diagonal(covariance).max(initial=0.0))
+    if scale == 0:
+        return np.zeros((len(covariance), draws), np.float32)
+    regular = covariance.astype(np.float64) / scale + _JITTER * np.eye(len(covariance))
+    root = (np.linalg.cholesky(regular) * np.sqrt(scale)).astype(np.float32)
+    weights = generator.standard_normal((len(covariance), draws), np.float32)
+    return np.asarray(root @ weights, np.float32)

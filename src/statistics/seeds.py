@@ -23,11 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma, polygamma
 
+from src.statistics.groups import PictureGroups
 from src.statistics.roots import root
 
 __all__ = ["SeedSpread", "moderated", "seed_spread"]
 
 Floats = NDArray[np.float64]
+
+# Degrees of freedom of the law that candidates' effects of seeds are taken to follow, at most, and
+# for each that the repeats have: a few never show that all candidates are equally steady. Chosen
+# on fields like those of `benchmarks/selection.py`, of other draws.
+_LEAST_ALIKE, _PER_FREEDOM = 4.0, 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +62,9 @@ class SeedSpread:
         return (self.excess - 1) * self.luck
 
 
-def seed_spread(right: Sequence[NDArray[np.bool_]]) -> SeedSpread | None:
+def seed_spread(
+    scores: Sequence[NDArray[np.bool_] | NDArray[np.float32]], groups: PictureGroups | None = None
+) -> SeedSpread | None:
     """Estimate the effect of seeds on C candidates; None where it cannot be estimated.
 
     A candidate with one repeat borrows both numbers from those with more. One whose repeats all
@@ -64,15 +72,18 @@ def seed_spread(right: Sequence[NDArray[np.bool_]]) -> SeedSpread | None:
     and none can lend, the result is None.
 
     Args:
-        right: C arrays (R, N), which training had which picture right.
+        scores: C arrays (R, N), of each training on each picture, such as which it had right.
+        groups: of the pictures; None where each is a group of its own.
     """
-    repeats = np.array([len(one) for one in right])
-    shares = np.array([one.mean() for one in right])
-    squares = [_mean_squares(one) for one in right]
-    count = right[0].shape[1]
-    luck = np.array([chance / count for _, chance in squares])
+    count = scores[0].shape[1]
+    groups = groups or PictureGroups.of(None, count)
+    repeats = np.array([len(one) for one in scores])
+    parts = np.array([_variances(one, groups) for one in scores])
+    between, luck, single = parts.T
     # Accuracies are multiples of 1 / N. A variance below that of rounding to them cannot be seen.
-    between = np.array([max(seeds, 1 / (12 * count)) / count for seeds, _ in squares])
+    between = np.maximum(between, 1 / (12 * count**2))
+    # The same for a single training that has everything right: half an answer short of it.
+    single = np.maximum(single, 0.5 * (1 - 0.5 / count) / count**2)
     lends = (repeats > 1) & (luck > 0)
     alone = repeats == 1
     if not lends.any():
@@ -81,11 +92,12 @@ def seed_spread(right: Sequence[NDArray[np.bool_]]) -> SeedSpread | None:
         return None if alone.any() else nothing
     freedom = (repeats[lends] - 1).astype(np.float64)
     # One training cannot show how often another would answer differently; that it does so in
-    # proportion to the Bernoulli variance is the assumption.
-    per_bernoulli = np.average(luck[lends] / _bernoulli(shares[lends], count), weights=freedom)
-    luck[alone] = per_bernoulli * _bernoulli(shares[alone], count)
+    # proportion to the variance between pictures is the assumption.
+    luck[alone] = np.average(luck[lends] / single[lends], weights=freedom) * single[alone]
     ratios = between[lends] / luck[lends]
-    prior, prior_freedom, excess, total = moderated(ratios, freedom)
+    prior, prior_freedom, excess, total = moderated(
+        ratios, freedom, max(_LEAST_ALIKE, freedom.sum() * _PER_FREEDOM)
+    )
     spread = SeedSpread(
         luck,
         excess=np.where(alone, max(1.0, prior), 1.0),
@@ -99,12 +111,15 @@ def seed_spread(right: Sequence[NDArray[np.bool_]]) -> SeedSpread | None:
     return spread
 
 
-def moderated(ratios: Floats, freedom: Floats) -> tuple[float, float, Floats, Floats]:
+def moderated(
+    ratios: Floats, freedom: Floats, most: float = math.inf
+) -> tuple[float, float, Floats, Floats]:
     """Shrink G estimated variances (or ratios of them) towards each other (Smyth 2004).
 
     Args:
         ratios: (G,) above 0, each `scale * chi2 / freedom`.
         freedom: (G,) degrees of freedom, at least 1.
+        most: degrees of freedom of the common value, at most.
 
     Returns:
         The common value; its degrees of freedom, infinite where the G differ by no more than they
@@ -118,32 +133,37 @@ def moderated(ratios: Floats, freedom: Floats) -> tuple[float, float, Floats, Fl
         beyond_chance = float(np.mean((logs - logs.mean()) ** 2 * group / (group - 1)))
         beyond_chance -= float(np.mean(polygamma(1, freedom / 2)))
     everything = float(freedom.sum())
-    if beyond_chance <= 0:
-        common = float(np.average(ratios, weights=freedom))
-        return common, math.inf, np.full(group, common), np.full(group, everything)
-    half = root(lambda x: float(polygamma(1, x)) - beyond_chance, 1e-4, 1e8)
-    common = math.exp(float(logs.mean()) + float(digamma(half)) - math.log(half))
-    prior = 2 * half
+    common, prior = float(np.average(ratios, weights=freedom)), math.inf
+    if beyond_chance > 0:
+        half = root(lambda x: float(polygamma(1, x)) - beyond_chance, 1e-4, 1e8)
+        common = math.exp(float(logs.mean()) + float(digamma(half)) - math.log(half))
+        prior = 2 * half
+    prior = min(prior, most)
+    if not math.isfinite(prior):
+        return common, prior, np.full(group, common), np.full(group, everything)
     shrunken = (prior * common + freedom * ratios) / (prior + freedom)
     return common, prior, shrunken, np.minimum(prior + freedom, everything)
 
 
-def _mean_squares(right: NDArray[np.bool_]) -> tuple[float, float]:
-    """Mean squares of seeds and of pictures x seeds, of (R, N) answers; 0 for one repeat."""
-    repeats, count = right.shape
-    if repeats < 2 or count < 2:
-        return 0.0, 0.0
-    of_seeds, of_pictures = right.mean(axis=1), right.mean(axis=0)
-    mean = float(of_seeds.mean())
-    seeds = count * float(((of_seeds - mean) ** 2).sum())
-    pictures = repeats * float(((of_pictures - mean) ** 2).sum())
-    total = repeats * count * mean * (1 - mean)
-    chance = max(0.0, total - seeds - pictures) / ((repeats - 1) * (count - 1))
+def _variances(
+    scores: NDArray[np.bool_] | NDArray[np.float32], groups: PictureGroups
+) -> tuple[float, float, float]:
+    """Return three variances of (R, N) scores.
+
+    Returns:
+        between the means of trainings, 0 for one; of one training's mean due to its scores
+        changing by chance on finite groups, 0 for one; of one training's mean due to the groups.
+    """
+    repeats, count = scores.shape
+    means = scores.mean(axis=1, dtype=np.float64)
+    centred = scores - means[:, None].astype(np.float32)
+    totals = groups.totals(centred)
+    scale = groups.count / max(1, groups.count - 1) / count**2
+    single = scale * float(np.einsum("rg,rg->", totals, totals, dtype=np.float64)) / repeats
+    if repeats < 2 or groups.count < 2:
+        return 0.0, 0.0, single
+    totals = totals - totals.mean(axis=0)
+    squares = float(np.einsum("rg,rg->", totals, totals, dtype=np.float64))
+    luck = scale * squares / (repeats - 1)
     # What is left of rounding is no spread.
-    return seeds / (repeats - 1), chance if chance > 1e-12 else 0.0
-
-
-def _bernoulli(shares: Floats, count: int) -> Floats:
-    """Variance of a mean of `count` answers, kept off 0 by half an answer."""
-    inside = np.clip(shares, 0.5 / count, 1 - 0.5 / count)
-    return inside * (1 - inside) / count
+    return float(means.var(ddof=1)), luck if luck > 1e-12 * single else 0.0, single

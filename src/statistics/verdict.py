@@ -3,86 +3,232 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.records.comparison import Interval, Standing, Verdict
+from src.records.comparison import MEASURES, Collapses, FoldTest, Interval, Standing, Verdict
 from src.statistics.candidates import Candidate
-from src.statistics.evidence import Evidence
-from src.statistics.intervals import accuracy_interval, difference_interval
-from src.statistics.mcb import compare_with_best
-from src.statistics.power import power_of_pair
-from src.statistics.resampling import resample
-from src.statistics.winner import winners_accuracy
+from src.statistics.chances import Chances, chances_of
+from src.statistics.collapse import collapsed_trainings, exact_interval
+from src.statistics.evidence import Evidence, normal_quantile
+from src.statistics.intervals import (
+    difference_interval,
+    figure_interval,
+    simultaneous_quantile,
+)
+from src.statistics.mcb import BestComparison, compare_with_best, control_quantile
+from src.statistics.power import power_of_tied
+from src.statistics.resampling import Errors, resample
+from src.statistics.screening import Screening
+from src.statistics.winner_bias import expected_figure
 
 __all__ = ["judge"]
 
+# Halves of the error of an interval that is made of two.
+_OF_TWO = 0.975
 
-def judge(candidates: Sequence[Candidate], *, draws: int = 1000, seed: int = 0) -> Verdict:
+
+def judge(
+    candidates: Sequence[Candidate],
+    *,
+    groups: NDArray[np.int64] | None = None,
+    measure: str = "accuracy",
+    constant: float = 0.0,
+    over_folds: tuple[str, FoldTest] | None = None,
+    screening: Screening | None = None,
+    before: str | None = None,
+    gap: float = 0.01,
+    band: float = 0.0,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Verdict:
     """Rank the candidates and estimate the uncertainty of the ranking.
 
     The order in which they come does not matter. 1,000 candidates with 10,000 pictures each take
     some seconds and 300 MB.
 
     Args:
-        candidates: measured on the same pictures (`candidates_of` checks that).
-        draws: of the bootstrap.
+        candidates: measured on the same pictures (`candidates_of` checks that), with scores by the
+            measure.
+        groups: (N,) group of each picture, by ascending sample id; None where each is its own.
+        measure: of `MEASURES`, that the scores are by.
+        constant: accuracy of the best constant answer, by which collapsed trainings are found.
+        over_folds: of two candidates that were cross-validated on the same folds, the name of the
+            first one of the test and its outcome: they are tied if either of pictures and folds
+            cannot tell them.
+        screening: what the candidates were chosen from on the same pictures; None for nothing.
+        before: name of the candidate that comes first of those that are level, such as the winner
+            of the study that they come from.
+        gap: a difference that matters, above 0, in the units of the measure.
+        band: a difference that counts as equal, at least 0, in the same units.
+        draws: of the joint errors.
         seed: of the draws.
 
     Raises:
-        ValueError: no candidates, two of one name, or different numbers of pictures.
+        ValueError: no candidates, two of one name, different numbers of pictures, or groups that do
+            not fit.
     """
+    _check_names(candidates)
+    collapsed = dict(
+        zip([one.name for one in candidates], collapsed_trainings(candidates, constant))
+    )
+    sound = [_without(one, collapsed[one.name]) for one in candidates]
+    ranked = sorted(sound, key=partial(_place, before))
+    evidence = Evidence.of(ranked, groups, is_share=MEASURES[measure])
+    screened = () if screening is None else screening.others
+    wide = _joined(ranked, screened, groups, measure) if screened else evidence
+    drawn = resample(wide, draws, seed)
+    errors = Errors(drawn.drawn[: len(ranked)])
+    quantile = simultaneous_quantile(drawn)
+    difference = _difference(ranked, evidence, over_folds) if len(ranked) == 2 else None
+    best = compare_with_best(evidence, errors) if difference is None else _of_two(difference)
+    chances = chances_of(evidence, errors, band)
+    standings = _standings(ranked, evidence, quantile, best, chances, measure, collapsed)
+    winner, known = standings[0], evidence.seeds is not None
+    tied = tuple(one for one in standings if one.tied)
+    power = None
+    if len(ranked) > 1:
+        alone = normal_quantile(0.95)
+        critical = control_quantile(evidence, errors, 1, alone)
+        power = power_of_tied(evidence, best.tied, critical, gap)
+    sign = 1 if MEASURES[measure] else -1
+    expected = expected_figure(evidence, errors, 0)
+    if screening is not None:
+        whole = _joined(list(map(screening.with_trial, ranked)), screened, groups, measure)
+        expected = expected_figure(whole, resample(whole, draws, seed), 0)
+    return Verdict(
+        measure=measure,
+        standings=standings,
+        winner=winner,
+        corrected=_within(winner.interval, sign * expected),
+        tied=tied,
+        cheapest=_cheapest(tied),
+        choice=_choice(standings, evidence),
+        difference=difference,
+        power=power,
+        band=band,
+        pictures=evidence.pictures,
+        groups=None if evidence.groups.order is None else evidence.groups.count,
+        of_configurations=known,
+        seed_share=_seed_share(evidence) if known else None,
+        borrowed=tuple(one.name for one in ranked if known and len(one.right) == 1),
+        collapses=_collapses(
+            ranked, candidates, collapsed, evidence, simultaneous_quantile(drawn, _OF_TWO), measure
+        ),
+        screened=len(screened),
+    )
+
+
+def _place(before: str | None, one: Candidate) -> tuple[float, bool, float, str]:
+    # Means of as many answers in other orders differ in their last digits.
+    return -round(float(one.values.mean()), 9), one.name != before, one.log_loss, one.name
+
+
+def _check_names(candidates: Sequence[Candidate]) -> None:
     names: set[str] = set()
     for one in candidates:
         if one.name in names:
             raise ValueError(f"Two candidates are called {one.name}: each needs its own name.")
         names.add(one.name)
-    ranked = sorted(candidates, key=lambda one: (-one.right.mean(), one.log_loss, one.name))
-    evidence = Evidence.of(ranked)
-    errors = resample(evidence, draws, seed)
-    best = compare_with_best(evidence, errors)
-    first = winners_accuracy(evidence, 0, errors)
-    standings = tuple(
+
+
+def _joined(
+    ranked: Sequence[Candidate],
+    screened: Sequence[Candidate],
+    groups: NDArray[np.int64] | None,
+    measure: str,
+) -> Evidence:
+    return Evidence.of([*ranked, *screened], groups, is_share=MEASURES[measure])
+
+
+def _without(one: Candidate, collapsed: NDArray[np.bool_]) -> Candidate:
+    if not collapsed.any():
+        return one
+    kept = ~collapsed
+    return replace(
+        one,
+        run_ids=tuple(run for run, stays in zip(one.run_ids, kept) if stays),
+        right=one.right[kept],
+        scores=None if one.scores is None else one.scores[kept],
+    )
+
+
+def _difference(
+    ranked: Sequence[Candidate], evidence: Evidence, over_folds: tuple[str, FoldTest] | None
+) -> Interval:
+    """Return the interval of the first one's figure minus the second's."""
+    found = difference_interval(evidence, 0, 1)
+    if over_folds is None:
+        return found
+    name, test = over_folds
+    ends = sorted((1 if name == ranked[0].name else -1) * end for end in _ends(test.interval))
+    return Interval(min(found.low, ends[0]), max(found.high, ends[1]))
+
+
+def _ends(interval: Interval) -> tuple[float, float]:
+    return interval.low, interval.high
+
+
+def _of_two(difference: Interval) -> BestComparison:
+    """Return what the interval of their difference says of two candidates."""
+    low, high = min(0.0, difference.low), max(0.0, difference.high)
+    tied = np.array([True, 0 in difference])
+    return BestComparison(tied, np.array([low, -high]), np.array([high, -low]))
+
+
+def _standings(
+    ranked: Sequence[Candidate],
+    evidence: Evidence,
+    quantile: float,
+    best: BestComparison,
+    chances: Chances,
+    measure: str,
+    collapsed: dict[str, NDArray[np.bool_]],
+) -> tuple[Standing, ...]:
+    return tuple(
         Standing(
             rank=index + 1,
             name=one.name,
             run_ids=one.run_ids,
             accuracy=float(evidence.accuracy[index]),
-            spread=_spread(one.right),
-            interval=first.interval if index == 0 else accuracy_interval(evidence, index),
+            figure=float(one.values.mean(dtype=np.float64)) * (1 if MEASURES[measure] else -1),
+            spread=_spread(one.values),
+            interval=_shown(figure_interval(evidence, index, quantile), measure),
             behind=Interval(float(best.lowest[index]), float(best.highest[index])),
             tied=bool(best.tied[index]),
+            best=float(chances.best[index]),
+            equal=float(chances.equal[index]),
+            loss=float(chances.loss[index]),
             log_loss=one.log_loss,
             calibration_error=one.calibration_error,
             cost=one.cost,
+            collapsed=int(collapsed[one.name].sum()),
         )
         for index, one in enumerate(ranked)
     )
-    tied = tuple(one for one in standings if one.tied)
-    power = power_of_pair(evidence, 0, 1) if len(ranked) > 1 else None
-    known = evidence.seeds is not None
-    borrowed = tuple(one.name for one in ranked if known and len(one.right) == 1)
-    errors_of_difference = np.sqrt(evidence.difference_variance[0])
+
+
+def _shown(interval: Interval, measure: str) -> Interval:
+    """Return an interval of scores, higher for better, as one of figures."""
+    return interval if MEASURES[measure] else Interval(-interval.high, -interval.low)
+
+
+def _within(interval: Interval, value: float) -> float:
+    return min(max(value, interval.low), interval.high)
+
+
+def _choice(standings: Sequence[Standing], evidence: Evidence) -> Standing:
+    error = np.sqrt(evidence.difference_variance[0])
+    behind = evidence.figure[0] - evidence.figure
     near = [
         one
-        for one, error in zip(standings, errors_of_difference.tolist())
-        if one.tied and standings[0].accuracy - one.accuracy <= error
+        for one, within in zip(standings[1:], (behind <= error)[1:].tolist())
+        if one.tied and within and not one.collapsed
     ]
-    return Verdict(
-        standings=standings,
-        winner=standings[0],
-        winner_accuracy=first.accuracy,
-        tied=tied,
-        cheapest=_cheapest(tied),
-        choice=_cheapest([standings[0], *near[1:]]) or standings[0],
-        difference=difference_interval(evidence, 0, 1) if len(ranked) == 2 else None,
-        power=power,
-        pictures=evidence.pictures,
-        of_configurations=known,
-        seed_share=_seed_share(evidence) if known else None,
-        borrowed=borrowed,
-    )
+    return _cheapest([standings[0], *near]) or standings[0]
 
 
 def _cheapest(tied: Sequence[Standing]) -> Standing | None:
@@ -97,5 +243,44 @@ def _seed_share(evidence: Evidence) -> float:
     return float(evidence.seed_variance[0]) / variance if variance > 0 else 0.0
 
 
-def _spread(right: NDArray[np.bool_]) -> float | None:
-    return float(right.mean(axis=1).std(ddof=1)) if len(right) > 1 else None
+def _spread(scores: NDArray[np.bool_] | NDArray[np.float32]) -> float | None:
+    return float(scores.mean(axis=1).std(ddof=1)) if len(scores) > 1 else None
+
+
+def _collapses(
+    ranked: Sequence[Candidate],
+    candidates: Sequence[Candidate],
+    collapsed: dict[str, NDArray[np.bool_]],
+    evidence: Evidence,
+    quantile: float,
+    measure: str,
+) -> Collapses | None:
+    """Return what collapsed, and what follows for the winner's mean over all trainings.
+
+    That one collapses is taken to be as probable for all candidates: of three trainings each,
+    nobody could say whose collapse more often. The two intervals that the winner's is made of hold
+    with 97.5 % each.
+    """
+    trainings = sum(int(one.sum()) for one in collapsed.values())
+    if not trainings:
+        return None
+    among = sum(len(one) for one in collapsed.values() if len(one) > 1)
+    accuracy = float(
+        np.mean(np.concatenate([one.right[collapsed[one.name]].mean(axis=1) for one in candidates]))
+    )
+    winner = None
+    if measure == "accuracy":
+        share = exact_interval(trainings, among, _OF_TWO)
+        sound = figure_interval(evidence, 0, quantile)
+        winner = Interval(
+            (1 - share.high) * sound.low + share.high * min(accuracy, sound.low),
+            (1 - share.low) * sound.high + share.low * min(accuracy, sound.high),
+        )
+    return Collapses(
+        names=tuple(one.name for one in ranked if collapsed[one.name].any()),
+        trainings=trainings,
+        among=among,
+        share=exact_interval(trainings, among),
+        accuracy=accuracy,
+        winner=winner,
+    )

@@ -141,3 +141,37 @@ def test_a_picture_has_no_say_in_whether_a_soup_answers_it() -> None:
     assert one.weights.tolist() == [0.5, 0.5] and other.weights.tolist() == [1, 0]
     np.testing.assert_array_equal(one.probs[17], answers(alone)[17])
     np.testing.assert_array_equal(other.probs[17], answers(alone)[17])
+
+
+def test_groups_are_dealt_whole_and_their_answers_count_as_one() -> None:
+    """Ten times the same picture is one picture: folds, interval and test are those of one."""
+    folds = dealt(40, 4, 3, np.repeat(np.arange(4), 10))
+    assert [int(one.sum()) for one in folds] == [10] * 4
+    assert all(one.reshape(4, 10).sum(axis=1).max() == 10 for one in folds)
+    generator = np.random.default_rng(0)
+    targets = generator.integers(0, 2, 60)
+    probs = generator.random((3, 60, 2)).astype(np.float32)
+    probs[:, np.arange(60), targets] += 0.4
+    probs /= probs.sum(axis=2, keepdims=True)
+    once = combine(
+        ["a", "b", "c"], probs, targets, ways=["greedy"], at_most=8, groups=np.arange(60)
+    )
+    tenfold = combine(
+        ["a", "b", "c"],
+        np.repeat(probs, 10, axis=1),
+        np.repeat(targets, 10),
+        ways=["greedy"],
+        at_most=8,
+        groups=np.repeat(np.arange(60), 10),
+    )
+    assert tenfold.weights == pytest.approx(once.weights)
+    assert tenfold.probs[::10] == pytest.approx(once.probs, abs=1e-5)
+    assert tenfold.test == once.test
+    # Of groups the variance divides by one of them less, and the quantile is Student's.
+    width = tenfold.interval.high - tenfold.interval.low
+    assert width == pytest.approx(once.interval.high - once.interval.low, rel=0.05)
+
+
+def test_more_folds_than_groups_are_refused() -> None:
+    with pytest.raises(ValueError, match="within 2 and the 3 groups"):
+        dealt(30, 4, 0, np.repeat(np.arange(3), 10))

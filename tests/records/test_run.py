@@ -53,6 +53,15 @@ def test_predictions_come_back_as_written(
     assert os.listdir(path.parent) == ["val.parquet"]
 
 
+def test_groups_come_back_and_must_be_as_many_as_pictures(tmp_path: Path) -> None:
+    plain = predictions(7, 3)
+    grouped = dataclasses.replace(plain, groups=np.array([0, 0, 1, 2, 2, 2, 9]))
+    grouped.write(tmp_path / "p.parquet")
+    assert_same(grouped, Predictions.read(tmp_path / "p.parquet", with_paths=True))
+    with pytest.raises(ValueError, match=r"groups has shape \(2,\)"):
+        dataclasses.replace(plain, groups=np.array([0, 1]))
+
+
 def test_other_readers_find_a_table_that_explains_itself(tmp_path: Path) -> None:
     Predictions(
         sample_ids=np.array([4, 2]),

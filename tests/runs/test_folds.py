@@ -32,6 +32,16 @@ def test_folds_are_joined_in_the_order_of_their_pictures(paths: bool) -> None:
     np.testing.assert_array_equal(whole.probs[[0, 3]], folds[1].probs)
 
 
+def test_groups_stay_with_their_pictures() -> None:
+    folds = [
+        replace(predictions([4, 1]), groups=np.array([40, 10])),
+        replace(predictions([0]), groups=np.array([10])),
+    ]
+    groups = joined(folds).groups
+    assert groups is not None and groups.tolist() == [10, 10, 40]
+    assert joined([folds[0], predictions([0])]).groups is None
+
+
 def test_a_picture_that_two_folds_hold_out_is_a_fault() -> None:
     with pytest.raises(ValueError, match="held out by two folds"):
         joined([predictions([1, 2]), predictions([2, 3])])

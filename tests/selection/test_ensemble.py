@@ -23,7 +23,7 @@ from src.data.sources.digits import load
 from src.data.sources.files import find_pictures
 from src.data.splitting.splits import Split
 from src.records.run import Predictions, RunSummary
-from src.reporting.comparison_report import verdict_sentences
+from src.reporting.comparison_verdict import verdict_sentences
 from src.runs.candidates.choose import load_trained
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again

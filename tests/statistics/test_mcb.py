@@ -17,9 +17,9 @@ def compared(evidence: Evidence, draws: int = 1000) -> BestComparison:
     return compare_with_best(evidence, resample(evidence, draws))
 
 
-@pytest.mark.parametrize(("rivals", "critical"), [(1, 1.645), (2, 1.916), (4, 2.160), (8, 2.407)])
+@pytest.mark.parametrize(("rivals", "critical"), [(1, 1.960), (2, 2.212), (4, 2.442), (8, 2.668)])
 def test_critical_values_are_dunnetts(rivals: int, critical: float) -> None:
-    """Answers that are exactly uncorrelated: the one-sided table of Dunnett (1955), 5 %, infinite.
+    """Answers that are exactly uncorrelated: Dunnett's one-sided table of 1955, 2.5 %, infinite.
 
     Equally good ones may be better than the best of the others by the critical value times the
     standard error of a difference.
@@ -56,25 +56,25 @@ def test_one_candidate_is_the_best() -> None:
     assert outcome.lowest[0] == outcome.highest[0] == 0
 
 
-def test_two_candidates_are_the_one_sided_paired_test() -> None:
-    """Left out exactly where the paired z statistic passes 1.645, up to resampling."""
+def test_two_candidates_are_the_paired_test_with_two_sides() -> None:
+    """Left out exactly where the paired z statistic passes 1.96."""
     for seed in range(40):
         field = random_field([0.86, 0.82], [1, 1], 500, seed=seed)
         evidence = Evidence.of(field)
         statistic = evidence.difference[1, 0] / np.sqrt(evidence.difference_variance[1, 0])
-        if abs(statistic - 1.645) > 0.15:
-            assert compared(evidence).tied[1] == (statistic <= 1.645)
+        assert compared(evidence).tied[1] == (statistic <= 1.959964)
 
 
 @given(st.permutations(range(5)))
 @settings(max_examples=20, deadline=None)
 def test_the_order_does_not_matter(order: list[int]) -> None:
     field = random_field([0.8, 0.81, 0.82, 0.78, 0.75], [1] * 5)
-    straight = compared(Evidence.of(field))
-    turned = compared(Evidence.of([field[i] for i in order]))
+    straight = compared(Evidence.of(field), 20_000)
+    turned = compared(Evidence.of([field[i] for i in order]), 20_000)
     assert turned.tied == pytest.approx(straight.tied[order])
-    assert turned.highest == pytest.approx(straight.highest[order], abs=1e-5)
-    assert turned.lowest == pytest.approx(straight.lowest[order], abs=1e-5)
+    # The draws are others.
+    assert turned.highest == pytest.approx(straight.highest[order], abs=2e-3)
+    assert turned.lowest == pytest.approx(straight.lowest[order], abs=2e-3)
 
 
 @given(st.integers(0, 4))

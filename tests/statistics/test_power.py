@@ -1,76 +1,85 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import norm
 
 from src.statistics.evidence import Evidence
-from src.statistics.power import pictures_needed, power_of_pair, smallest_detectable_gap
+from src.statistics.intervals import difference_interval
+from src.statistics.power import Design, power_of_tied
 from tests.statistics.fields import candidate, random_field
 
-
-def test_is_connors_formula() -> None:
-    """Connor 1987, written out: 80 % power, 5 % two-sided, cells of 0.25 and 0.15."""
-    gap, changed = 0.10, 0.40
-    root = 1.959964 * changed**0.5 + 0.841621 * (changed - gap**2) ** 0.5
-    assert pictures_needed(gap, changed) == int(np.ceil((root / gap) ** 2)) == 312
+BOTH = np.ones(2, np.bool_)
 
 
-def test_so_many_pictures_do_find_it() -> None:
-    """By simulation: the paired z test finds the difference in four cases of five."""
-    gap, changed = 0.02, 0.06
-    count = pictures_needed(gap, changed)
-    assert count is not None
-    cells = [(changed + gap) / 2, (changed - gap) / 2, 1 - changed]
-    ahead, behind, _ = np.random.default_rng(0).multinomial(count, cells, 20_000).T
-    found = np.abs(ahead - behind) / np.sqrt(ahead + behind) > 1.96
-    assert found.mean() == pytest.approx(0.8, abs=0.02)
+def plain(per_picture: float, per_repeat: float = 0.0) -> Design:
+    return Design(1.959964, per_picture, per_repeat, pictures=500, repeats=3)
 
 
-@given(st.floats(0.001, 0.05), st.floats(0.05, 0.5), st.integers(100, 100_000))
-def test_gap_and_pictures_are_two_ways_to_ask(gap: float, changed: float, count: int) -> None:
-    needed = pictures_needed(gap, changed)
-    assert needed is not None
-    found = smallest_detectable_gap(changed, needed, 0.0)
-    assert found <= gap * 1.0001
-    assert smallest_detectable_gap(changed, 4 * count, 0.0) < smallest_detectable_gap(
-        changed, count, 0.0
-    )
+def test_is_the_formula_of_a_z_test() -> None:
+    needed = plain(0.1).pictures_needed(0.02, 3)
+    assert needed == math.ceil(0.1 * ((1.959964 + norm.ppf(0.8)) / 0.02) ** 2)
+    assert plain(0.1).power(0.02, needed, 3) == pytest.approx(0.8, abs=1e-3)
+    assert plain(0.1).detectable(needed, 3) == pytest.approx(0.02, rel=1e-3)
 
 
 def test_seeds_can_drown_a_difference() -> None:
-    assert pictures_needed(0.01, 0.1, seed_variance=0.01**2) is None
-    some, none = pictures_needed(0.01, 0.1, seed_variance=0.002**2), pictures_needed(0.01, 0.1)
-    assert some is not None and none is not None and some > none
-    # With so many pictures, the errors of pictures and seeds together are what a test can bear.
-    together = 0.1 / some + 0.002**2
-    assert 0.01 / together**0.5 == pytest.approx(norm.ppf(0.975) + norm.ppf(0.8), rel=1e-3)
+    assert plain(0.1, 3 * 0.01**2).pictures_needed(0.01, 3) is None
+    design = plain(0.1, 0.005**2)
+    repeats = design.repeats_needed(0.01)
+    # Half of what the test can bear is left to the seeds.
+    assert design.per_repeat / repeats <= (0.01 / 2.8016) ** 2 / 2
+    assert design.pictures_needed(0.01, repeats) is not None
+    assert plain(0.1, 0.02**2).repeats_needed(0.01) > 3
 
 
-def test_of_two_candidates() -> None:
-    field = random_field([0.85, 0.82], [1, 1], 500, seed=3)
-    found = power_of_pair(Evidence.of(field), 0, 1)
-    apart = field[0].right[0].astype(float) - field[1].right[0]
-    assert found.gap == pytest.approx(abs(apart.mean()))
-    assert found.pictures == pictures_needed(found.gap, float((apart**2).mean()))
-    assert found.repeats == 1
+def test_few_repeats_need_more_than_the_normal_law_says() -> None:
+    sure, unsure = plain(0.1, 1e-4), Design(1.959964, 0.1, 1e-4, 500, 3, seed_freedom=4)
+    assert unsure.detectable(1e6, 3) > 1.2 * sure.detectable(1e6, 3)
 
 
-def test_asks_for_repeats_where_pictures_do_not_help() -> None:
-    field = random_field([0.80, 0.79], [3, 3], 5000, seed=1, seed_effect=0.3)
-    found = power_of_pair(Evidence.of(field), 0, 1)
-    assert found.repeats > 3 and found.pictures is not None
+def test_so_many_pictures_do_find_it_four_times_out_of_five() -> None:
+    """By simulation, of the test that tells two candidates apart."""
+    generator = np.random.default_rng(0)
+    gap, changed = 0.05, 0.15
+    cells = np.array([(changed + gap) / 2, (changed - gap) / 2, 1 - changed])
+
+    def drawn(pictures: int) -> Evidence:
+        kinds = generator.choice(3, pictures, p=cells)
+        return Evidence.of([candidate("a", kinds != 1), candidate("b", kinds != 0)])
+
+    needed = [power_of_tied(drawn(300), BOTH, 1.959964, gap).pictures for _ in range(40)]
+    pictures = round(float(np.mean([one for one in needed if one is not None])))
+    found = [difference_interval(drawn(pictures), 0, 1).low > 0 for _ in range(600)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.05)
 
 
-def test_level_candidates() -> None:
-    same = candidate("a", np.arange(100) < 80), candidate("b", np.arange(100) < 80)
-    found = power_of_pair(Evidence.of(same), 0, 1)
-    assert found.gap == 0 and found.pictures is None and 0 < found.smallest_gap < 0.2
+def test_the_measured_difference_does_not_matter() -> None:
+    """The same disagreements, dealt the other way: level, and apart."""
+    right = np.arange(400) < 300
+    level, behind = right.copy(), right.copy()
+    level[[*range(10), *range(300, 310)]] = [False] * 10 + [True] * 10
+    behind[:20] = False
+    found = [
+        power_of_tied(Evidence.of([candidate("a", right), candidate("b", one)]), BOTH, 1.96, 0.02)
+        for one in (level, behind)
+    ]
+    assert found[0].pictures == pytest.approx(found[1].pictures, rel=0.06)
+    assert found[0].gap == found[1].gap == 0.02
 
 
-@pytest.mark.parametrize(("gap", "changed"), [(0.0, 0.1), (0.5, 0.1), (0.1, 1.5)])
-def test_refuses(gap: float, changed: float) -> None:
-    with pytest.raises(ValueError, match="gap is"):
-        pictures_needed(gap, changed)
+def test_groups_weigh_by_their_number() -> None:
+    """Ten times the same picture: ten times as many pictures are needed."""
+    field = random_field([0.8, 0.75], [1, 1], 100)
+    tenfold = [candidate(one.name, np.repeat(one.right, 10, axis=1)) for one in field]
+    once = power_of_tied(Evidence.of(field), BOTH, 1.96, 0.02)
+    grouped = power_of_tied(Evidence.of(tenfold, np.repeat(np.arange(100), 10)), BOTH, 1.96, 0.02)
+    assert once.pictures is not None and grouped.pictures is not None
+    assert grouped.pictures == pytest.approx(10 * once.pictures, rel=0.1)
+
+
+def test_refuses_a_gap_that_is_none() -> None:
+    with pytest.raises(ValueError, match="gap is 0"):
+        power_of_tied(Evidence.of(random_field([0.8, 0.7], [1, 1])), BOTH, 1.96, 0.0)

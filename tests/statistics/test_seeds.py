@@ -38,7 +38,7 @@ def test_finds_the_variance_of_seeds() -> None:
 
     skills = 1.0 + 0.2 * np.random.default_rng(1).standard_normal(200_000)
     expected = norm.cdf(skills / math.sqrt(2)).var()
-    assert spread.variance == pytest.approx(np.full(4, expected), rel=0.15)
+    assert spread.variance == pytest.approx(np.full(4, expected), rel=0.2)
 
 
 def test_without_an_effect_there_is_no_excess() -> None:

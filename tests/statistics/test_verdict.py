@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from src.records.comparison import FoldTest, Interval
 from src.statistics.evidence import Evidence
-from src.statistics.intervals import accuracy_interval, difference_interval
+from src.statistics.intervals import difference_interval
 from src.statistics.verdict import judge
 from tests.statistics.fields import candidate, random_field
 
@@ -24,14 +25,15 @@ def test_joins_what_the_parts_say() -> None:
     assert verdict.of_configurations and verdict.borrowed == ("c3",)
     single = judge(random_field([0.80, 0.81], [1, 1]))
     assert not single.of_configurations and single.borrowed == ()
-    assert verdict.winner_accuracy in verdict.winner.interval
+    assert verdict.corrected in verdict.winner.interval
     assert verdict.pictures == 800 and verdict.power is not None
     assert verdict.cheapest is None
     by_name = {one.name: one for one in verdict.standings}
     assert by_name["c3"].spread is None
     assert by_name["c0"].spread == pytest.approx(field[0].right.mean(axis=1).std(ddof=1))
-    ranked = [field[int(one.name[1])] for one in verdict.standings]
-    assert by_name["c2"].interval == accuracy_interval(Evidence.of(ranked), 3)
+    for one in by_name.values():
+        assert one.figure == pytest.approx(one.accuracy) and one.figure in one.interval
+    assert sum(one.best for one in by_name.values()) == pytest.approx(1.0)
 
 
 @given(st.permutations(range(5)))
@@ -95,6 +97,62 @@ def test_two_have_a_difference_and_more_have_none() -> None:
         (expected.low, expected.high)
     )
     assert judge(field).difference is None
+
+
+def test_two_that_are_called_different_have_a_difference_that_says_so() -> None:
+    """One story: tied, the difference and what is behind the best are one statement."""
+    for seed in range(60):
+        verdict = judge(random_field([0.86, 0.82], [1 + seed % 3] * 2, 400, seed=seed), draws=100)
+        assert verdict.difference is not None
+        alone = len(verdict.tied) == 1
+        assert alone == (0 not in verdict.difference) == (verdict.standings[1].behind.high == 0)
+
+
+def test_folds_and_pictures_must_agree_that_two_differ() -> None:
+    field = random_field([0.9, 0.8], [1, 1], 1000)
+    apart = judge(field)
+    assert len(apart.tied) == 1 and apart.difference is not None
+    wide = FoldTest(0.1, Interval(-0.02, 0.22), 0.1)
+    tied = judge(field, over_folds=("c0", wide))
+    assert len(tied.tied) == 2 and tied.difference == Interval(-0.02, 0.22)
+    turned = judge(field, over_folds=("c1", FoldTest(-0.1, Interval(-0.22, 0.02), 0.1)))
+    assert turned.difference == tied.difference
+    narrow = judge(field, over_folds=("c0", FoldTest(0.1, Interval(0.09, 0.11), 0.0)))
+    assert narrow.difference == apart.difference
+
+
+def test_collapsed_trainings_are_named_and_left_out() -> None:
+    sound = random_field([0.88] * 3, [4, 4, 4], 600)
+    right = sound[1].right.copy()
+    right[2] = np.arange(600) % 10 == 0
+    field = [sound[0], candidate("c1", right, losses=sound[1].losses), sound[2]]
+    verdict = judge(field, constant=0.1)
+    assert verdict.collapses is not None
+    assert verdict.collapses.names == ("c1",)
+    assert (verdict.collapses.trainings, verdict.collapses.among) == (1, 12)
+    assert verdict.collapses.accuracy == pytest.approx(0.1)
+    (found,) = (one for one in verdict.standings if one.name == "c1")
+    assert found.collapsed == 1 and found.run_ids == ("c1-0", "c1-1", "c1-3")
+    assert found.figure == pytest.approx(np.delete(right, 2, axis=0).mean()) and found.tied
+    # Ninety times 88 % and ten times 10 % are 80 %.
+    assert verdict.collapses.winner is not None
+    assert verdict.collapses.winner.low < 0.80 < verdict.collapses.winner.high
+
+
+def test_costs_rank_the_other_way_round() -> None:
+    field = [
+        candidate(one.name, one.right, scores=-np.where(one.right, 0.2, 1.5).astype(np.float32))
+        for one in random_field([0.7, 0.9], [2, 2], 800)
+    ]
+    verdict = judge(field, measure="cost")
+    assert verdict.winner.name == "c1" and not verdict.is_share
+    shares = [one.accuracy for one in verdict.standings]
+    assert [one.figure for one in verdict.standings] == pytest.approx(
+        [1.5 - 1.3 * share for share in shares]
+    )
+    for one in verdict.standings:
+        assert one.interval.low < one.figure < one.interval.high
+    assert verdict.difference is not None and verdict.difference.low > 0
 
 
 def test_seeds_explain_more_of_the_variance_where_they_move_accuracies() -> None:

@@ -25,6 +25,7 @@ from src.data.quality.summary import remarks_on, summary_lines
 from src.data.quality.suspects import Examination, examine, list_suspects
 from src.data.sources.source import Source
 from src.data.splitting.folds import assign_folds, hold_out
+from src.data.splitting.groups import group_pictures
 from src.data.splitting.splits import Split, make_split
 from src.machine.parallel import available_cores
 from src.records.pictures import Suspect
@@ -50,6 +51,8 @@ class PictureData(pl.LightningDataModule):
         workers: processes that decode pictures too many to be cached.
         found: the examination of the pictures; None where there was none.
         reopen: returns the same pictures in another format; None where there is only this one.
+        groups: (N,) group of each picture, of those that stay in one part; None where each picture
+            is a group of its own.
 
     Attributes:
         suspects, remarks: pictures to look at, and what the user should know before training.
@@ -65,10 +68,12 @@ class PictureData(pl.LightningDataModule):
         workers: int,
         found: Examination | None = None,
         reopen: Callable[[PictureFormat], PictureStore] | None = None,
+        groups: NDArray[np.int64] | None = None,
     ) -> None:
         super().__init__()
         self.pictures = pictures
         self.split = split
+        self.groups = groups
         self.batch_size = batch_size
         self._streams: list[StreamLoader] = []
         self._on_device: dict[torch.device, torch.Tensor] = {}
@@ -126,6 +131,9 @@ class PictureData(pl.LightningDataModule):
 
         pictures = open_pictures(source, settings, native_side=native_side)
         found = examine(pictures, cache_dir=cache_dir, workers=workers)
+        # Sets that come as arrays are published ones, and published figures are measured on
+        # their parts: there, what is alike is reported but moves nothing.
+        near = None if pictures.sample_paths is None else found.belong_together
         split = make_split(
             pictures.targets,
             pictures.content_hashes,
@@ -136,9 +144,14 @@ class PictureData(pl.LightningDataModule):
             groups=pictures.groups,
             on_duplicates=settings.on_duplicates,
             names=pictures.sample_paths,
-            # Sets that come as arrays are published ones, and published figures are measured on
-            # their parts: there, what is alike is reported but moves nothing.
-            near=None if pictures.sample_paths is None else found.belong_together,
+            near=near,
+        )
+        groups = group_pictures(
+            pictures.targets,
+            pictures.content_hashes,
+            pictures.groups,
+            seed=settings.split_seed,
+            near=near,
         )
         if settings.train_on_val:
             split = split.with_val_training()
@@ -150,6 +163,7 @@ class PictureData(pl.LightningDataModule):
                 measures = examine(pictures, cache_dir=cache_dir, workers=workers).measures
                 found = replace(found, measures=measures)
         options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "workers": workers}
+        options["groups"] = None if (groups.sizes == 1).all() else groups.of_sample
         opened = cls(pictures, split, found=found, reopen=reopen, **options)
         opened.remarks = remarks_on(pictures, split, found, opened.suspects)
         return opened
@@ -209,6 +223,7 @@ class PictureData(pl.LightningDataModule):
         self, pictures: PictureStore, split: Split, found: Examination | None, seed: int
     ) -> PictureData:
         options: dict[str, Any] = {"batch_size": self.batch_size, "workers": self.workers}
+        options["groups"] = self.groups
         return PictureData(pictures, split, seed=seed, found=found, reopen=self._reopen, **options)
 
     def live_on(self, device: torch.device) -> bool:

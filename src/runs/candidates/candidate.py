@@ -153,6 +153,7 @@ def measure_part(data: PictureData, part: str, answers: Answers) -> Measured:
         targets=targets,
         probs=probs,
         class_names=tuple(pictures.class_names),
+        groups=None if data.groups is None else data.groups[ids],
     )
     scores = evaluate(probs, targets, pictures.class_names) | further_metrics(probs, targets)
     return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})

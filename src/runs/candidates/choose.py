@@ -67,6 +67,7 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
         ways=[way for way in WAYS if model.way in (way, "best")],
         at_most=model.at_most,
         seed=settings.seed,
+        groups=library[0].held_out.groups,
     )
     used = zip(library, found.weights, strict=True)
     models = [[*map(load_trained, member.checkpoints)] for member, weight in used if weight]

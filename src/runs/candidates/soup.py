@@ -107,7 +107,8 @@ def choose_soup(
     averaged = _Averaged(networks, library, data)
     targets = library[0].held_out.targets
     names = [member.name for member in library]
-    found = greedy_soup(names, averaged.probabilities, targets, seed=settings.seed)
+    groups = library[0].held_out.groups
+    found = greedy_soup(names, averaged.probabilities, targets, seed=settings.seed, groups=groups)
     chosen = tuple(np.flatnonzero(found.weights).tolist())
     accuracies = [float((m.probs.argmax(axis=1) == targets).mean()) for m in library]
     best = int(np.argmax(accuracies))

@@ -9,22 +9,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from src.config.checks import ConfigError
 from src.config.finished import ComparisonSettings
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import anything_measured, past_test_measurements
-from src.records.comparison import Comparison, Entrant, Pair, Standing
+from src.records.comparison import Comparison, Entrant, FoldTest, Pair, Standing, Verdict
 from src.reporting.formatting import settings_text
 from src.runs.folder import RunFolder
-from src.selection.comparison.read_runs import FinishedRun, FoundRuns, find_runs, read_runs
-from src.statistics.candidates import candidates_of
-from src.statistics.paired_tests import corrected_resampled_t, mcnemar
+from src.selection.comparison.costs import CostTable
+from src.selection.comparison.find_runs import FoundRuns, find_runs, study_metric
+from src.selection.comparison.read_runs import FinishedRun, read_runs
+from src.statistics.candidates import Candidate, MeasuredRun, candidates_of
+from src.statistics.paired_tests import corrected_resampled_t
+from src.statistics.screening import Screening
 from src.statistics.verdict import judge
 
 __all__ = ["compared", "names_of", "pair_of"]
 
 _ACCURACY = "val/accuracy"
 _MOST_DIFFERENCES = 3
+# A study's metric, and the measure that ranks its finalists alike.
+_OF_STUDY = {
+    "val/accuracy": "accuracy",
+    "val/macro_f1": "macro_f1",
+    "val/loss": "log_loss",
+    "val/log_loss": "log_loss",
+}
 
 
 def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparison:
@@ -41,7 +54,9 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
     output_dir = Path(settings.output_dir).absolute()
     found = find_runs(settings, output_dir)
     folders = dict.fromkeys([*found.folders, *(RunFolder.open(Path(path)) for path in made)])
-    runs, damaged = read_runs(folders, settings)
+    measure = _measure(settings, output_dir)
+    costs = None if settings.costs is None else CostTable.read(Path(settings.costs))
+    runs, damaged = read_runs(folders, settings, measure, costs)
     if damaged and settings.runs is not None:
         raise ConfigError(f"runs: {damaged[0]}")
     if not runs:
@@ -62,7 +77,20 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
         measured = [
             replace(one, name=names[one.configuration]) for run in runs for one in run.repeats
         ]
-        verdict = judge(candidates_of(measured))
+        candidates = candidates_of(measured)
+        screening = _screening(candidates, runs, found, settings, measure, costs)
+        tested = _over_folds(runs, measure)
+        verdict = judge(
+            candidates,
+            groups=_groups(measured),
+            measure=measure,
+            constant=measured[0].constant,
+            over_folds=None if tested is None else (measured[0].name, tested),
+            screening=screening,
+            before=_of_runs(candidates, found.winner),
+            gap=settings.gap,
+            band=settings.band,
+        )
     except ValueError as error:
         raise ConfigError(f"compare: {error}") from error
     by_id = {run.folder.run_id: run for run in runs}
@@ -78,6 +106,7 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
         pair=pair_of(runs, [names[run.measured.configuration] for run in runs]),
         remarks=(
             *_left_out(left_out, found),
+            *_other_winner(verdict, found.winner, settings),
             *_held_out(runs),
             *_changed(runs),
             *found.damaged,
@@ -89,6 +118,64 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
         test_measurements=_test_measurements(runs),
         folds=folds,
     )
+
+
+def _of_runs(candidates: Sequence[Candidate], run_ids: Sequence[str]) -> str | None:
+    """Return the name of the candidate with one of these runs; None where there is none."""
+    names = (one.name for one in candidates if set(one.run_ids) & set(run_ids))
+    return next(names, None)
+
+
+def _other_winner(
+    verdict: Verdict, run_ids: Sequence[str], settings: ComparisonSettings
+) -> list[str]:
+    """Return that the study ended with another winner, where it did."""
+    theirs = [one for one in verdict.standings if set(one.run_ids) & set(run_ids)]
+    if not theirs or theirs[0] is verdict.winner:
+        return []
+    tied = "; it cannot be told from the first here" if theirs[0].tied else ""
+    return [
+        f"The study {settings.sweep}, which goes by the mean of its own metric over all trainings, "
+        f"ended with {theirs[0].name}{tied}."
+    ]
+
+
+def _screening(
+    candidates: Sequence[Candidate],
+    runs: Sequence[FinishedRun],
+    found: FoundRuns,
+    settings: ComparisonSettings,
+    measure: str,
+    costs: CostTable | None,
+) -> Screening | None:
+    """Return the trials of the study whose finalists are judged; None where it has none.
+
+    Trials whose predictions no longer exist do not count, and of a cross-validated one its first
+    repeat does.
+    """
+    trials, _ = read_runs(found.screened, settings, measure, costs)
+    same = {run.measured.configuration: run for run in trials if run.pictures == runs[0].pictures}
+    if not same:
+        return None
+    place = {configuration: index for index, configuration in enumerate(same)}
+    singles = [replace(run.measured, name=configuration) for configuration, run in same.items()]
+    own = {run.folder.run_id: run.measured.configuration for run in runs}
+    chosen_by = {one.name: place.get(own[one.run_ids[0]]) for one in candidates}
+    known = {name: index for name, index in chosen_by.items() if index is not None}
+    return Screening(candidates_of(singles), known)
+
+
+def _measure(settings: ComparisonSettings, output_dir: Path) -> str:
+    """Return what candidates are ranked by: as asked for, or as the study was."""
+    if settings.metric is not None:
+        return settings.metric
+    metric = None if settings.sweep is None else study_metric(output_dir, settings.sweep)
+    return _OF_STUDY.get(metric or "", "accuracy")
+
+
+def _groups(runs: Sequence[MeasuredRun]) -> NDArray[np.int64] | None:
+    """Return the groups of the pictures, which runs of older versions did not keep."""
+    return next((run.groups for run in runs if run.groups is not None), None)
 
 
 def _names(runs: Sequence[FinishedRun]) -> dict[str, str]:
@@ -208,36 +295,46 @@ def _missing(key: str, settings: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def pair_of(runs: Sequence[FinishedRun], names: Sequence[str]) -> Pair | None:
-    """Test two trained networks by McNemar's exact test, two cross-validations over their folds.
+    """Return on which pictures two trained networks differ; None unless there are exactly two.
 
     Args:
         runs: measured on the same pictures.
         names: of their candidates.
-
-    Returns:
-        None unless there are exactly two, and of cross-validations both have the same folds; a
-        combination of cross-validations has no folds of its own.
-
-    Raises:
-        ConfigError: the table of a cross-validation's folds is gone.
     """
-    if len(runs) != 2:
+    if len(runs) != 2 or any(run.folds is not None for run in runs):
         return None
     first, second = runs
     if names[0] == names[1]:
         ends = [f"seed {run.summary.seed}, {run.folder.run_id[:6]}" for run in runs]
         names = [f"{name} ({end})" for name, end in zip(names, ends)]
-    repeats = first.measured.configuration == second.measured.configuration
-    pair = Pair(names[0], names[1], None, None, repeats)
-    if (first.folds is None) != (second.folds is None):
+    ours, theirs = first.measured.right, second.measured.right
+    return Pair(
+        names[0],
+        names[1],
+        first_alone=int((ours & ~theirs).sum()),
+        second_alone=int((theirs & ~ours).sum()),
+        repeats=first.measured.configuration == second.measured.configuration,
+    )
+
+
+def _over_folds(runs: Sequence[FinishedRun], measure: str) -> FoldTest | None:
+    """Return the difference of two cross-validations over their folds; None for anything else.
+
+    A combination of cross-validations has no folds of its own.
+
+    Raises:
+        ConfigError: the table of a cross-validation's folds is gone.
+    """
+    if len(runs) != 2 or measure != "accuracy" or None in (runs[0].folds, runs[1].folds):
         return None
-    if first.folds is None:
-        return replace(pair, test=mcnemar(first.measured.right, second.measured.right))
+    first, second = runs
+    if first.measured.configuration == second.measured.configuration:
+        return None
     ours, theirs = (_accuracies(run) for run in runs)
-    if first.folds != second.folds or len(ours) != len(theirs):
+    if first.folds != second.folds or len(ours) != len(theirs) or first.folds is None:
         return None
     differences = [one - other for one, other in zip(ours, theirs)]
-    return replace(pair, over_folds=corrected_resampled_t(differences, 1 / first.folds))
+    return corrected_resampled_t(differences, 1 / first.folds)
 
 
 def _accuracies(run: FinishedRun) -> list[float]:

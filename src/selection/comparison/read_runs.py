@@ -1,4 +1,4 @@
-"""Find finished runs and read what comparing needs of them."""
+"""Read what comparing needs of finished runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,16 +19,14 @@ from src.config.checks import ConfigError, from_plain
 from src.config.compose import leaves
 from src.config.finished import ComparisonSettings
 from src.config.models import ModelSettings
-from src.machine.failures import RunFailed
 from src.records.run import Predictions, RunSummary
 from src.runs.folder import RunFolder
 from src.runs.seal import Seal, read_checked, read_seal
+from src.selection.comparison.costs import CostTable
 from src.statistics.candidates import MeasuredRun
-from src.storage.digests import DamagedLine, line_content
-from src.tracking.addresses import absolute_uri, sqlite_path, without_password
-from src.tracking.database import run_folders
+from src.statistics.measures import Measure
 
-__all__ = ["FinishedRun", "FoundRuns", "find_runs", "read_runs", "read_settings", "sweep_file"]
+__all__ = ["FinishedRun", "read_runs", "read_settings"]
 
 # The C reader takes a tenth of the time, which a thousand runs show.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -43,127 +41,6 @@ _NOT_THE_CANDIDATE = (
 )
 _NO_SETTINGS = "its config.yaml holds no settings"
 _MODELS: dict[str, _Model | None] = {}  # by what decides which keys are idle
-
-
-@dataclass(frozen=True)
-class FoundRuns:
-    """The runs that were found.
-
-    Attributes:
-        folders: of the runs.
-        elsewhere: how many of the runs that MLflow knows have no folder on this machine.
-        damaged: a sentence for each folder whose run.json cannot be read.
-    """
-
-    folders: tuple[RunFolder, ...]
-    elsewhere: int = 0
-    damaged: tuple[str, ...] = ()
-
-
-def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
-    """Return the runs that are named, of a study, or found by MLflow; all there are by default.
-
-    Raises:
-        ConfigError: there is no such run, study or experiment, or MLflow rejects the filter.
-        RunFailed: MLflow does not answer.
-    """
-    try:
-        if settings.runs is not None:
-            named = dict.fromkeys(RunFolder.find(run, output_dir) for run in settings.runs)
-            return FoundRuns(tuple(named))
-        if settings.sweep is not None:
-            return FoundRuns(tuple(map(RunFolder.open, _of_sweep(output_dir, settings.sweep))))
-        if settings.experiment is not None or settings.filter is not None:
-            return _in_mlflow(settings, output_dir)
-        return _all_runs(output_dir)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"runs: {error}.") from error
-
-
-def _all_runs(output_dir: Path) -> FoundRuns:
-    folders, damaged = [], []
-    for place in sorted((output_dir / "runs").glob("*/run.json")):
-        try:
-            folders.append(RunFolder.open(place.parent))
-        except ValueError as error:
-            damaged.append(f"{place.parent} is left out: {error}.")
-    return FoundRuns(tuple(folders), damaged=tuple(damaged))
-
-
-def sweep_file(output_dir: Path, study: str) -> Path:
-    """Return the file with a study's record."""
-    return output_dir / "sweeps" / study / "sweep.json"
-
-
-def _of_sweep(output_dir: Path, study: str) -> Iterator[Path]:
-    """Yield the folders of a study's trials and finalists that still exist."""
-    record = sweep_file(output_dir, study)
-    try:
-        plain = line_content(record.read_bytes())
-    except DamagedLine as error:
-        raise ConfigError(
-            f"sweep is {study!r}: {record} is damaged ({error}): the sweep's own command writes it "
-            "anew."
-        ) from error
-    except OSError as error:
-        raise ConfigError(f"sweep is {study!r}: there is no {record} to read.") from error
-    named = [trial["run_dir"] for trial in plain["trials"]]
-    named += [path for finalist in plain["finalists"] for path in finalist["run_dirs"].values()]
-    for path in filter(None, named):
-        if found := _folder_of(Path(path), output_dir):
-            yield found
-
-
-def _in_mlflow(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
-    uri = absolute_uri(settings.tracking.uri, output_dir)
-    database = sqlite_path(uri)
-    if database is not None and not database.is_file():  # which asking for it would make
-        raise ConfigError(
-            f"there is no tracking database {database}: name another output_dir or tracking.uri."
-        )
-    noted: list[Path] = []
-    if database is not None and settings.experiment is not None and settings.filter is None:
-        noted = run_folders(database, settings.experiment)
-    folders, elsewhere = [], 0
-    for run_dir in noted or _searched(uri, settings):
-        # Sweeps and comparisons are runs in MLflow too, with folders that are no run's.
-        if run_dir.parent.name != "runs":
-            continue
-        if found := _folder_of(run_dir, output_dir):
-            folders.append(RunFolder.open(found))
-        else:
-            elsewhere += 1
-    if not folders and elsewhere:
-        raise ConfigError(f"none of the {elsewhere} runs that MLflow finds is on this machine.")
-    return FoundRuns(tuple(folders), elsewhere)
-
-
-def _searched(uri: str, settings: ComparisonSettings) -> list[Path]:
-    """Return the folders of the runs that MLflow finds, the oldest first."""
-    from src.tracking.mlflow_store import NoSuchExperiment, Rejected, ServerAway, Store
-
-    try:
-        known = Store(uri).search(settings.experiment, settings.filter or "")
-    except NoSuchExperiment as error:
-        raise ConfigError(f"experiment is {settings.experiment!r}: {error}.") from error
-    except Rejected as error:
-        raise ConfigError(f"filter is {settings.filter!r}: {str(error).rstrip('.')}.") from error
-    except ServerAway as error:
-        raise RunFailed(
-            f"MLflow at {without_password(uri)} does not answer ({error}): start it, or name the "
-            "runs by folder (runs=[...]) or study (sweep=...)."
-        ) from error
-    return known[::-1]
-
-
-def _folder_of(noted: Path, output_dir: Path) -> Path | None:
-    """Return the current folder of a recorded run: there, or moved with its output folder."""
-    for path in (noted, output_dir / "runs" / noted.name):
-        if (path / "run.json").is_file():
-            return path
-    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,14 +80,26 @@ class FinishedRun:
 
 
 def read_runs(
-    folders: Iterable[RunFolder], settings: ComparisonSettings
+    folders: Iterable[RunFolder],
+    settings: ComparisonSettings,
+    measure: str = "accuracy",
+    costs: CostTable | None = None,
 ) -> tuple[list[FinishedRun], list[str]]:
     """Read the runs that finished and have predictions of the part that is compared.
 
+    Args:
+        folders: of the runs.
+        settings: of the comparison.
+        measure: that candidates are ranked by.
+        costs: for the measure "cost".
+
     Returns:
         the runs, and a sentence for each that is damaged.
+
+    Raises:
+        ConfigError: the costs are of other classes.
     """
-    found = [_read(folder, settings) for folder in folders]
+    found = [_read(folder, settings, measure, costs) for folder in folders]
     runs = [run for run in found if isinstance(run, FinishedRun)]
     return runs, [problem for problem in found if isinstance(problem, str)]
 
@@ -295,7 +184,9 @@ def _configuration(known: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
-def _read(folder: RunFolder, settings: ComparisonSettings) -> FinishedRun | str | None:
+def _read(
+    folder: RunFolder, settings: ComparisonSettings, name: str, costs: CostTable | None
+) -> FinishedRun | str | None:
     """Return None for a run that did not finish, lacks the predictions or has other data."""
     record = _Record(folder, settings.changed)
     try:
@@ -307,9 +198,14 @@ def _read(folder: RunFolder, settings: ComparisonSettings) -> FinishedRun | str 
         if settings.runs is None and _is_fold(plain):
             return None
         known = _candidate_settings(groups)
+        predictions = [
+            Predictions.parse(record.read(file), file, with_paths=False)
+            for file in _predictions(folder, settings.part)
+        ]
+        measure = Measure(name, None if costs is None else costs.of(predictions[0].class_names))
         repeats = tuple(
             MeasuredRun.of(
-                Predictions.parse(record.read(file), file, with_paths=False),
+                one,
                 run_id=folder.run_id,
                 configuration=_configuration(known),
                 name=summary.model,
@@ -317,11 +213,14 @@ def _read(folder: RunFolder, settings: ComparisonSettings) -> FinishedRun | str 
                 part=settings.part,
                 split_fingerprint=summary.split_fingerprint,
                 cost=_finite(summary.metrics.get("cost/latency_ms")),
+                measure=measure,
             )
-            for repeat, file in enumerate(_predictions(folder, settings.part))
+            for repeat, one in enumerate(predictions)
         )
     except FileNotFoundError:
         return None
+    except ConfigError:  # the same for all runs of the data
+        raise
     except (OSError, ValueError, yaml.YAMLError) as error:
         return f"{folder.path} is left out, as it cannot be read: {str(error).rstrip('.')}."
     return FinishedRun(folder, summary, plain, known, repeats, tuple(record.changes))

@@ -27,12 +27,15 @@ from src.records.comparison import (
     Comparison,
     Disagreement,
     Entrant,
+    GroupScore,
+    Interval,
     Leader,
     ReportData,
 )
 from src.records.run import Predictions
 from src.runs.folder import RunFolder
-from src.selection.comparison.read_runs import sweep_file
+from src.selection.comparison.find_runs import sweep_file
+from src.statistics.intervals import share_interval
 from src.storage.digests import line_content
 from src.tracking.spool import read_history
 
@@ -41,6 +44,7 @@ __all__ = ["PicturesGone", "gather", "leaders_of", "read_pictures"]
 
 _LEADERS = 3
 _DISAGREEMENTS = 12
+_WEAKEST_GROUPS = 20
 _CURVES_A_FAMILY = 10
 _CURVE = "val/accuracy"
 
@@ -101,6 +105,7 @@ def _in_order(said: Predictions) -> Predictions:
         targets=said.targets[order],
         probs=said.probs[order],
         class_names=said.class_names,
+        groups=None if said.groups is None else said.groups[order],
     )
 
 
@@ -108,6 +113,7 @@ def _leader(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
     probs = np.concatenate([said.probs for said in repeats])
     targets = np.concatenate([said.targets for said in repeats])
     matrix, bins = confusion_matrix(probs, targets), reliability_bins(probs, targets)
+    right = np.stack([said.probs.argmax(axis=1) == said.targets for said in repeats])
     filled = bins.counts > 0
     return Leader(
         rank=one.standing.rank,
@@ -119,7 +125,45 @@ def _leader(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
         confidence=bins.confidence[filled],
         accuracy=bins.accuracy[filled],
         shares=bins.counts[filled] / len(targets),
+        recall_intervals=_of_classes(right, repeats[0]),
+        groups=_of_groups(right, repeats[0]),
     )
+
+
+def _of_classes(right: NDArray[np.bool_], said: Predictions) -> tuple[Interval | None, ...]:
+    """Return the interval of each class's recall, of (R, N) answers."""
+    found: list[Interval | None] = []
+    for label in range(len(said.class_names)):
+        own = said.targets == label
+        groups = None if said.groups is None else said.groups[own]
+        independent = int(own.sum()) if groups is None else len(np.unique(groups))
+        found.append(share_interval(right[:, own], groups) if independent > 1 else None)
+    return tuple(found)
+
+
+def _of_groups(right: NDArray[np.bool_], said: Predictions) -> tuple[GroupScore, ...]:
+    """Return the groups of two pictures or more with the least right answers."""
+    if said.groups is None:
+        return ()
+    _, first, codes, sizes = np.unique(
+        said.groups, return_index=True, return_inverse=True, return_counts=True
+    )
+    accuracy = np.bincount(codes, right.mean(axis=0)) / sizes
+    order = np.lexsort((-sizes, accuracy))
+    weakest = order[sizes[order] > 1][:_WEAKEST_GROUPS].tolist()
+    return tuple(
+        GroupScore(
+            shown=_shown(said, int(first[group])),
+            pictures=int(sizes[group]),
+            accuracy=float(accuracy[group]),
+            interval=share_interval(right[:, codes == group]),
+        )
+        for group in weakest
+    )
+
+
+def _shown(said: Predictions, place: int) -> str:
+    return f"picture {said.sample_ids[place]}" if said.paths is None else said.paths[place]
 
 
 def _agreement(said: Sequence[Predictions]) -> Agreement:
@@ -146,7 +190,7 @@ def _disagreements(
         target = int(said[0].targets[place])
         found.append(
             Disagreement(
-                shown=f"picture {index}" if said[0].paths is None else said[0].paths[place],
+                shown=_shown(said[0], place),
                 target=names[target],
                 answers=tuple(_answer(one, place, target) for one in said),
                 picture=pictures.get(index),

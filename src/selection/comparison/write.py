@@ -16,12 +16,8 @@ from src.config.checks import to_plain
 from src.config.finished import ComparisonSettings
 from src.records.comparison import Comparison
 from src.reporting.comparison_page import comparison_page
-from src.reporting.comparison_report import (
-    closing_remarks,
-    comparison_csv,
-    comparison_plain,
-    verdict_sentences,
-)
+from src.reporting.comparison_report import closing_remarks, comparison_csv, comparison_plain
+from src.reporting.comparison_verdict import verdict_sentences
 from src.selection.comparison.read_runs import read_settings
 from src.selection.comparison.report import gather
 from src.storage.files import write_atomically
@@ -73,6 +69,8 @@ def comparison_folder(settings: ComparisonSettings) -> Path:
         asked.append(f"runs-{hashlib.sha256(chosen.encode()).hexdigest()[:6]}")
     if settings.part != "val":
         asked.append(settings.part)
+    if settings.metric is not None:
+        asked.append(settings.metric)
     name = "-".join(re.sub(r"[^\w.-]+", "_", one) for one in asked if one)
     return Path(settings.output_dir).absolute() / "compare" / (name or "all")
 
@@ -125,9 +123,9 @@ def tracked(
         warn=warn,
     )
     figures = {
-        "winner/accuracy": verdict.winner_accuracy,
-        "winner/accuracy_low": verdict.winner.interval.low,
-        "winner/accuracy_high": verdict.winner.interval.high,
+        f"winner/{verdict.measure}": verdict.corrected,
+        f"winner/{verdict.measure}_low": verdict.winner.interval.low,
+        f"winner/{verdict.measure}_high": verdict.winner.interval.high,
         "compared/candidates": float(len(verdict.standings)),
         "compared/pictures": float(verdict.pictures),
         "compared/runs": float(comparison.runs),

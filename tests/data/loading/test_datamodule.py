@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from src.config.compose import read_run_settings
 from src.data.loading import datamodule
 from src.data.loading.datamodule import PictureData
 from src.runs import build
+from src.runs.candidates.candidate import measure_part
 
 GPU = torch.device("cuda")
 
@@ -72,3 +74,34 @@ def test_statistics_are_those_of_the_training_part_alone(data: PictureData) -> N
     mean, std = data.channel_statistics
     np.testing.assert_allclose(mean, train.mean(axis=(0, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(std, train.std(axis=(0, 2, 3)), rtol=1e-6)
+
+
+def test_what_stays_in_one_part_is_a_group_beside_the_predictions(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    lines = []
+    for number in range(24):
+        pixels = generator.integers(0, 256, (24, 24, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{'ab'[number // 3 % 2]},patient {number // 3}\n")
+    table = tmp_path / "pictures.csv"
+
+    def opened(text: str, name: str) -> PictureData:
+        table.write_text(text)
+        words = [f"data.cache_dir={tmp_path / name}", "data=folder", f"data.root={table}"]
+        return build.build_data(read_run_settings(words))
+
+    grouped = opened("path,label,group\n" + "".join(lines), "grouped")
+    paths = grouped.pictures.sample_paths
+    assert grouped.groups is not None and paths is not None
+    patients = [int(Path(path).stem) // 3 for path in paths]
+    together = grouped.groups[:, None] == grouped.groups
+    assert np.array_equal(together, np.equal.outer(patients, patients))
+    ids = grouped.split.val
+    probs = np.full((len(ids), 2), 0.5, np.float32)
+    measured = measure_part(grouped, "val", (probs, grouped.pictures.targets[ids], ids))
+    groups = measured.predictions.groups
+    assert groups is not None and np.array_equal(groups, grouped.groups[ids])
+    alone = opened(
+        "path,label\n" + "".join(line.rpartition(",")[0] + "\n" for line in lines), "alone"
+    )
+    assert alone.groups is None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from src.config.finished import CompareSettings
 from src.config.tracking import TrackingSwitch
@@ -21,6 +22,10 @@ def compare_settings(output_dir: Path, **changes: object) -> CompareSettings:
     plain: dict[str, object] = dict.fromkeys(["runs", "sweep", "experiment", "filter", "data"])
     plain |= {
         "part": "val",
+        "metric": None,
+        "costs": None,
+        "gap": 0.01,
+        "band": 0.005,
         "changed": "refuse",
         "ensemble": False,
         "tracking": TrackingSwitch(enabled=False, uri=None),
@@ -42,10 +47,12 @@ def finished_run(
     cv: dict[str, int | None] | None = None,
     tracked: bool = False,
     repeats: int = 0,
+    groups: NDArray[np.int64] | None = None,
 ) -> RunFolder:
     """A run that had its first `wrong` pictures wrong, moved on a little by its seed.
 
-    `shift` is added to the ids of its pictures; `repeats` is how often it went over its folds.
+    `shift` is added to the ids of its pictures; `repeats` is how often it went over its folds;
+    `groups` are those of its pictures.
     """
     folder = RunFolder.create(output_dir, model, "pictures")
     plain = {
@@ -64,7 +71,7 @@ def finished_run(
     probs = np.full((len(TARGETS), 2), 0.1, np.float32)
     probs[np.arange(len(TARGETS)), np.where(right, TARGETS, 1 - TARGETS)] = 0.9
     ids = np.arange(len(TARGETS), dtype=np.int64) + shift
-    predictions = Predictions(ids, None, TARGETS, probs, CLASSES)
+    predictions = Predictions(ids, None, TARGETS, probs, CLASSES, groups)
     predictions.write(folder.predictions / "val.parquet")
     for repeat in range(repeats):
         moved = replace(predictions, probs=np.roll(probs, 2 * repeat, axis=0))

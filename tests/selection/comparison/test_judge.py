@@ -12,7 +12,8 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_plain
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import count_test_measurement
-from src.reporting.comparison_report import format_comparison, verdict_sentences
+from src.reporting.comparison_report import format_comparison
+from src.reporting.comparison_verdict import verdict_sentences
 from src.selection.comparison import compared
 from src.selection.comparison.judge import names_of
 from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run
@@ -76,17 +77,63 @@ def test_named_runs_of_two_splits_are_refused(tmp_path: Path) -> None:
         compared(compare_settings(tmp_path, sweep="none"))
 
 
-def test_a_sweeps_runs_are_those_of_its_record(tmp_path: Path) -> None:
-    trial, refit = finished_run(tmp_path, "cnn", 10), finished_run(tmp_path, "cnn", 12, seed=1)
+def write_study(output_dir: Path, **record: object) -> None:
+    (output_dir / "sweeps" / "s").mkdir(parents=True)
+    (output_dir / "sweeps" / "s" / "sweep.json").write_text(json.dumps(record))
+
+
+def test_a_study_without_finalists_is_its_trials(tmp_path: Path) -> None:
+    trial = finished_run(tmp_path, "cnn", 10)
     finished_run(tmp_path, "mlp", 1)
-    record = {
-        "trials": [{"run_dir": str(trial.path)}, {"run_dir": None}, {"run_dir": "/gone"}],
-        "finalists": [{"run_dirs": {"1": str(refit.path)}}],
-    }
-    (tmp_path / "sweeps" / "s").mkdir(parents=True)
-    (tmp_path / "sweeps" / "s" / "sweep.json").write_text(json.dumps(record))
+    trials = [{"run_dir": str(trial.path)}, {"run_dir": None}, {"run_dir": "/gone"}]
+    write_study(tmp_path, trials=trials, finalists=[], metrics=["val/loss"])
     found = compared(compare_settings(tmp_path, sweep="s"))
-    assert [(one.name, len(one.run_ids)) for one in found.verdict.standings] == [("cnn", 2)]
+    assert [(one.name, len(one.run_ids)) for one in found.verdict.standings] == [("cnn", 1)]
+    assert found.verdict.measure == "log_loss"
+
+
+def test_the_field_of_a_study_is_its_finalists_without_the_trials_that_chose_them(
+    tmp_path: Path,
+) -> None:
+    trials = [finished_run(tmp_path, "cnn", 10), finished_run(tmp_path, "mlp", 8)]
+    refits = {seed: finished_run(tmp_path, "cnn", 12, seed=seed) for seed in (1, 2)}
+    write_study(
+        tmp_path,
+        trials=[
+            {"number": number, "state": "complete", "run_dir": str(one.path)}
+            for number, one in enumerate(trials)
+        ],
+        finalists=[{"trial": 0, "run_dirs": {s: str(r.path) for s, r in refits.items()}}],
+        metrics=["val/accuracy"],
+        winner=0,
+    )
+    found = compared(compare_settings(tmp_path, sweep="s"))
+    (only,) = found.verdict.standings
+    assert only.name == "cnn" and set(only.run_ids) == {one.run_id for one in refits.values()}
+    assert only.figure == pytest.approx(1 - 12 / len(TARGETS))
+    assert found.verdict.screened == 1 and found.remarks == ()
+    # Two trials were looked at: an interval for one alone would be shorter.
+    alone = compared(compare_settings(tmp_path, runs=list(only.run_ids))).verdict.winner
+    assert only.interval.low < alone.interval.low and alone.interval.high < only.interval.high
+
+
+def test_of_level_finalists_the_winner_of_the_study_comes_first(tmp_path: Path) -> None:
+    refits = {
+        name: finished_run(tmp_path, name, 12, seed=1) for name in ("cnn", "mlp", "vit", "better")
+    }
+    better = finished_run(tmp_path, "fcn", 4, seed=1)
+    finalists = [
+        {"trial": number, "run_dirs": {"1": str(run.path)}}
+        for number, run in enumerate([*refits.values(), better])
+    ]
+    write_study(tmp_path, trials=[], finalists=finalists[:4], metrics=["val/accuracy"], winner=2)
+    assert compared(compare_settings(tmp_path, sweep="s")).verdict.winner.name == "vit"
+    record = tmp_path / "sweeps" / "s" / "sweep.json"
+    plain = json.loads(record.read_text()) | {"finalists": finalists}
+    record.write_text(json.dumps(plain))
+    found = compared(compare_settings(tmp_path, sweep="s"))
+    assert found.verdict.winner.name == "fcn"
+    assert any("ended with vit" in remark for remark in found.remarks)
 
 
 def test_the_test_part_is_counted_in_the_ledger_too(tmp_path: Path) -> None:
@@ -117,16 +164,73 @@ def test_a_damaged_run_is_named_and_left_out_unless_it_was_asked_for(tmp_path: P
         compared(compare_settings(tmp_path, runs=[damaged.run_id]))
 
 
-def test_two_runs_are_tested_exactly_and_more_are_not(tmp_path: Path) -> None:
-    """20 pictures only the one has right: twice the binomial tail of 0 of 20."""
+def test_two_runs_have_a_difference_and_the_pictures_behind_it(tmp_path: Path) -> None:
+    """20 pictures only the one has right, and none the other."""
     one, other = finished_run(tmp_path, "cnn", 10), finished_run(tmp_path, "mlp", 30)
     found = compared(compare_settings(tmp_path, runs=[one.name, other.name]))
     assert found.pair is not None and (found.pair.first, found.pair.second) == ("cnn", "mlp")
-    assert (found.pair.test.first_alone, found.pair.test.second_alone) == (20, 0)
-    assert found.pair.test.p_value == pytest.approx(2 * 0.5**20)
-    assert "This compares two trained networks" in format_comparison(found)
+    assert (found.pair.first_alone, found.pair.second_alone) == (20, 0)
+    assert found.verdict.difference is not None and found.verdict.difference.low > 0
+    assert [one.name for one in found.verdict.tied] == ["cnn"]
+    assert "20 pictures only the first has right" in format_comparison(found)
     finished_run(tmp_path, "vit", 5)
     assert compared(compare_settings(tmp_path)).pair is None
+
+
+def test_pictures_of_one_group_are_one_piece_of_evidence(tmp_path: Path) -> None:
+    groups = np.arange(len(TARGETS)) // 20
+    for model, wrong in (("cnn", 20), ("mlp", 40)):
+        finished_run(tmp_path / "alone", model, wrong)
+        finished_run(tmp_path / "grouped", model, wrong, groups=groups)
+    alone = compared(compare_settings(tmp_path / "alone")).verdict
+    grouped = compared(compare_settings(tmp_path / "grouped")).verdict
+    assert (alone.groups, grouped.groups) == (None, 20)
+    assert len(alone.tied) == 1 and len(grouped.tied) == 2
+    for one, other in zip(alone.standings, grouped.standings):
+        assert other.interval.low < one.interval.low and one.interval.high < other.interval.high
+    assert (
+        "400 pictures in 20 groups"
+        in verdict_sentences(compared(compare_settings(tmp_path / "grouped")))[0]
+    )
+
+
+def test_candidates_are_ranked_by_the_metric_that_is_asked_for(tmp_path: Path) -> None:
+    """Of class a the one is always right, the other always of class b and half of the time of a."""
+    finished_run(tmp_path, "cnn", 10)
+    costly = finished_run(tmp_path, "mlp", 4)
+    for metric in ("balanced_accuracy", "macro_f1", "log_loss"):
+        found = compared(compare_settings(tmp_path, metric=metric))
+        assert found.verdict.measure == metric and found.verdict.winner.name == "mlp"
+    file = tmp_path / "costs.csv"
+    file.write_text(",b,a\nb,0,1\na,5,0\n")
+    verdict = compared(compare_settings(tmp_path, metric="cost", costs=str(file))).verdict
+    # Two pictures of each class are wrong: five for each of a, one for each of b.
+    (found,) = (one for one in verdict.standings if one.run_ids == (costly.run_id,))
+    assert found.figure == pytest.approx((2 * 5 + 2 * 1) / len(TARGETS))
+    file.write_text(",b,c\nb,0,1\nc,5,0\n")
+    with pytest.raises(ConfigError, match="a, c is on one side alone"):
+        compared(compare_settings(tmp_path, metric="cost", costs=str(file)))
+    with pytest.raises(ConfigError, match="go together"):
+        compare_settings(tmp_path, metric="cost")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "first line"),
+        (",a,a\na,0,1\na,1,0\n", "each once"),
+        (",a,b\nb,0,1\na,1,0\n", "same order"),
+        (",a,b\na,0,1\nb,1\n", "2 costs"),
+        (",a,b\na,0,x\nb,1,0\n", "'x' in the line 'a'"),
+        (",a,b\na,0,inf\nb,1,0\n", "'inf' in the line 'a'"),
+    ],
+)
+def test_a_table_of_costs_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    file = tmp_path / "costs.csv"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        compared(compare_settings(tmp_path, metric="cost", costs=str(file)))
 
 
 def test_two_seeds_of_one_configuration_are_a_pair_as_well(tmp_path: Path) -> None:
@@ -161,16 +265,14 @@ def test_two_cross_validations_are_tested_over_their_folds(tmp_path: Path) -> No
         rows = "".join(f"{n},{value}\n" for n, value in enumerate(values, 1))
         (folder.path / "folds.csv").write_text(f"fold,val/accuracy\n{rows}")
     found = compared(compare_settings(tmp_path))
-    assert found.pair is not None and found.pair.test is None
-    assert found.pair.over_folds is not None
     differences = [one - other for one, other in zip(ours, theirs)]
-    sign = 1 if found.pair.first == "cnn" else -1
-    assert found.pair.over_folds.difference == pytest.approx(sign * mean(differences))
     error = (variance(differences) * (1 / 4 + 1 / 3)) ** 0.5
     half = 3.182446 * error  # Student's quantile with three degrees of freedom
-    low = found.pair.over_folds.interval.low
-    assert found.pair.over_folds.difference - low == pytest.approx(half, rel=1e-5)
-    assert "corrected resampled t" in verdict_sentences(found)[-1]
+    difference = found.verdict.difference
+    assert found.pair is None and difference is not None
+    assert difference.low == pytest.approx(mean(differences) - half, rel=1e-5)
+    assert difference.high == pytest.approx(mean(differences) + half, rel=1e-5)
+    assert len(found.verdict.tied) == 2
     (Path(found.entrants[0].run_dirs[0]) / "folds.csv").unlink()
     with pytest.raises(ConfigError, match=r"folds\.csv does not hold"):
         compared(compare_settings(tmp_path))

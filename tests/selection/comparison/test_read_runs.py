@@ -15,7 +15,8 @@ from src.config.tracking import TrackingSwitch
 from src.machine.failures import RunFailed
 from src.runs.folder import RunFolder
 from src.selection.comparison import compared
-from src.selection.comparison.read_runs import find_runs, read_settings
+from src.selection.comparison.find_runs import find_runs
+from src.selection.comparison.read_runs import read_settings
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
 from tests.selection.comparison.runs import compare_settings, finished_run

@@ -44,6 +44,9 @@ def test_counts_are_over_all_repeats_of_a_leader(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         finished_run(tmp_path, "cnn", 10, seed=seed)
     (leader,) = gather(compared(compare_settings(tmp_path)), compare_settings(tmp_path)).leaders
+    for recall, interval in zip(leader.recall, leader.recall_intervals, strict=True):
+        assert interval is not None and recall in interval
+    assert leader.groups == ()
     assert leader.matrix.sum() == 3 * len(TARGETS)
     assert np.trace(leader.matrix) == 3 * (len(TARGETS) - 10)
     probs = np.full((len(TARGETS), 2), 0.1, np.float32)
@@ -71,6 +74,24 @@ def test_they_disagree_where_their_answers_differ_and_the_surest_come_first(
         assert [answer.right for answer in disagreement.answers] == [True, False]
         assert disagreement.picture is None
     assert found.no_pictures is not None and one.name != other.name
+
+
+def test_the_groups_that_are_least_right_are_listed_and_widen_the_classes(tmp_path: Path) -> None:
+    groups = np.arange(400) // 20
+    alone = finished_run(tmp_path / "alone", "cnn", 30)
+    finished_run(tmp_path / "grouped", "cnn", 30, groups=groups)
+    found = {}
+    for kind in ("alone", "grouped"):
+        asked = compare_settings(tmp_path / kind)
+        (found[kind],) = gather(compared(asked), asked).leaders
+    assert alone.run_id and found["alone"].groups == ()
+    first, second, third = found["grouped"].groups[:3]
+    assert (first.shown, first.pictures, first.accuracy) == ("picture 0", 20, 0.0)
+    assert (second.shown, second.accuracy) == ("picture 20", 0.5) and third.accuracy == 1.0
+    assert 0.5 in second.interval
+    for one, other in zip(found["alone"].recall_intervals, found["grouped"].recall_intervals):
+        assert one is not None and other is not None
+        assert other.high - other.low > 1.5 * (one.high - one.low)
 
 
 def test_curves_are_read_from_the_runs_and_importances_from_the_study(tmp_path: Path) -> None:

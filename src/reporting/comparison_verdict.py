@@ -1,0 +1,261 @@
+"""The verdict of a comparison in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from src.records.comparison import Collapses, Comparison, Interval, Pair, Standing, Verdict
+from src.reporting.formatting import metric_text
+
+__all__ = [
+    "MEASURE_NAMES",
+    "difference_text",
+    "interval_text",
+    "pair_sentence",
+    "pictures_text",
+    "verdict_sentences",
+]
+
+MEASURE_NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "log_loss": "log-loss",
+    "cost": "mean cost",
+}
+# A longer list of names helps nobody: the leaderboard has them all, by rank.
+_NAMED_AT_MOST, _LETTERS_AT_MOST = 5, 120
+# Half of the last digit that is shown.
+_NOT_WORTH_SAYING = 0.0005
+_TRAININGS = ("the trained networks", "these folds and trainings")
+_ONCE = ("Trained once", "Cross-validated once")
+
+
+def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
+    """Return the verdict in sentences: winner, doubt, choice, data needed and scope."""
+    verdict, folds = comparison.verdict, comparison.folds
+    said = [_winner(verdict, folds), _corrected(verdict)]
+    if verdict.collapses is not None:
+        said.append(_collapsed(verdict, verdict.collapses))
+    if len(verdict.standings) > 1:
+        said += [_tied(verdict), _chances(verdict), _difference(verdict)]
+        said += [_choice(verdict), _need(verdict)]
+    said += [_seeds(verdict), _about(verdict, folds)]
+    if comparison.pair is not None:
+        said.append(pair_sentence(comparison.pair))
+    return tuple(filter(None, said))
+
+
+def pair_sentence(pair: Pair) -> str:
+    """Return on which pictures two trained networks differ; how sure that is says the verdict."""
+    scope = "They are repeats of one configuration and differ in the seed alone." * pair.repeats
+    return (
+        f"Of the trained networks {pair.first} and {pair.second}, {pair.first_alone} pictures only "
+        f"the first has right and {pair.second_alone} only the second. {scope}"
+    ).rstrip()
+
+
+def pictures_text(verdict: Verdict) -> str:
+    """Return how many pictures there were, as in "600 pictures in 60 independent groups"."""
+    pictures = f"{verdict.pictures:,} pictures"
+    return pictures if verdict.groups is None else f"{pictures} in {verdict.groups:,} groups"
+
+
+def interval_text(interval: Interval, measure: str) -> str:
+    """Return an interval of figures in the units of the measure, as in "86.1 to 89.0 %"."""
+    if _is_percent(measure):
+        return str(interval)
+    return f"{metric_text(measure, interval.low)} to {metric_text(measure, interval.high)}"
+
+
+def difference_text(difference: Interval, measure: str) -> str:
+    """Return an interval of differences, as in "-0.2 to +1.3 points"."""
+    if _is_percent(measure):
+        return f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"
+    return f"{difference.low:+.3g} to {difference.high:+.3g}"
+
+
+def _is_percent(measure: str) -> bool:
+    return measure not in ("log_loss", "cost")
+
+
+def _size(value: float, measure: str, digits: int = 1) -> str:
+    """Return the size of a difference, as in "1.2 points"."""
+    return f"{100 * value:.{digits}f} points" if _is_percent(measure) else f"{value:.2g}"
+
+
+def _figure(value: float, measure: str) -> str:
+    return f"{100 * value:.1f} %" if _is_percent(measure) else metric_text(measure, value)
+
+
+def _winner(verdict: Verdict, folds: int | None) -> str:
+    winner, repeats = verdict.winner, len(verdict.winner.run_ids)
+    field = len(verdict.standings)
+    first = "is the only candidate" if field == 1 else f"comes first of {field} candidates"
+    if verdict.screened:
+        first += f", chosen from {verdict.screened + field} trials on the same pictures"
+    trained = "trained once" if repeats == 1 else f"the mean of {repeats} trainings"
+    if folds is not None:
+        trained = f"each when it was held out as one of {folds} folds"
+        trained += "" if repeats == 1 else f", the mean of {repeats} repeats"
+    figure, pictures = _figure(winner.figure, verdict.measure), pictures_text(verdict)
+    if verdict.measure == "accuracy":
+        return f"{winner.name} {first}: {figure} of {pictures} right, {trained}."
+    name = MEASURE_NAMES[verdict.measure]
+    return f"{winner.name} {first} by {name}: {figure} on {pictures}, {trained}."
+
+
+def _corrected(verdict: Verdict) -> str:
+    winner, measure = verdict.winner, verdict.measure
+    name = MEASURE_NAMES[measure]
+    ends = interval_text(winner.interval, measure).replace(" to ", " and ")
+    within = f"{ends} (95 % interval, for all candidates at once)"
+    if abs(winner.figure - verdict.corrected) < _NOT_WORTH_SAYING:
+        return f"Its true {name} lies between {within}."
+    return (
+        f"The first of many is partly first by luck: corrected for that its {name} is "
+        f"{_figure(verdict.corrected, measure)}, and the true one lies between {within}."
+    )
+
+
+def _collapsed(verdict: Verdict, found: Collapses) -> str:
+    some = "One training" if found.trainings == 1 else f"{found.trainings} trainings"
+    names = [one for one in verdict.standings if one.name in found.names]
+    follows = ""
+    if found.winner is not None:
+        follows = (
+            f"; counted as often as they come, the mean accuracy of trainings of "
+            f"{verdict.winner.name} lies between "
+            f"{str(found.winner).replace(' to ', ' and ')}"
+        )
+    share = "one" if found.trainings == 1 else "ones"
+    return (
+        f"{some} of {found.among} collapsed, to {100 * found.accuracy:.1f} % ({_which(names)}): "
+        f"all figures leave the collapsed {share} out, and of trainings like these "
+        f"{found.share} are to be expected to collapse{follows}. Look at the result of a training "
+        "before it is used, and repeat one that collapsed."
+    )
+
+
+def _tied(verdict: Verdict) -> str:
+    others = [one for one in verdict.tied if one.name != verdict.winner.name]
+    if not others:
+        return "It is better than every other candidate, with 95 % confidence for all at once."
+    return (
+        f"It cannot be told from {_which(others)}: with 95 % confidence the truly best is one of "
+        f"these {len(verdict.tied)}."
+    )
+
+
+def _chances(verdict: Verdict) -> str:
+    if len(verdict.tied) == 1:
+        return ""
+    winner, measure = verdict.winner, verdict.measure
+    equal = ""
+    if verdict.band > 0:
+        equal = (
+            f", and with {100 * winner.equal:.0f} % within "
+            f"{_size(verdict.band, measure)} of the best, which counts as equal"
+        )
+    return (
+        f"It is the best with a probability of {100 * winner.best:.0f} %{equal}; choosing it is "
+        f"expected to lose {_size(winner.loss, measure, 2)} to the best."
+    )
+
+
+def _difference(verdict: Verdict) -> str:
+    if verdict.difference is None:
+        return ""
+    measure = verdict.measure
+    ahead = abs(verdict.standings[0].figure - verdict.standings[1].figure)
+    measured = f"It is {_size(ahead, measure)} ahead" if ahead else "The two are level"
+    low, _, high = difference_text(verdict.difference, measure).partition(" to ")
+    return f"{measured}; the true difference lies between {low} and {high} (95 % interval)."
+
+
+def _choice(verdict: Verdict) -> str:
+    cheapest = verdict.cheapest
+    if cheapest is None or len(verdict.tied) == 1:
+        return ""
+    if cheapest.name == verdict.winner.name:
+        return "It is also the cheapest of them."
+    if cheapest.name == verdict.choice.name:
+        return f"The cheapest of them is {cheapest.name}, within one standard error of it."
+    behind = _size(abs(verdict.winner.figure - cheapest.figure), verdict.measure)
+    near = verdict.choice.name
+    if near == verdict.winner.name:
+        near = f"{near} itself"
+    return (
+        f"The cheapest of them is {cheapest.name}, {behind} behind; of those within one "
+        f"standard error of the winner it is {near}."
+    )
+
+
+def _need(verdict: Verdict) -> str:
+    power = verdict.power
+    if power is None or len(verdict.tied) == 1:
+        return ""
+    measure = verdict.measure
+    gap, smallest = _size(power.gap, measure), _size(power.smallest_gap, measure)
+    now = (
+        f"If one of the best two were {gap} better, this comparison would show it with a "
+        f"probability of {100 * power.probability:.0f} %, and one of {smallest} four times out of "
+        "five"
+    )
+    if power.probability >= 0.8:
+        return f"{now}."
+    repeats = f" and {power.repeats} repeats of each" if power.repeats > 1 else ""
+    if power.pictures is None:
+        return f"{now}; no number of pictures{repeats} shows {gap} so often."
+    return f"{now}; {gap} need some {_rounded(power.pictures):,} pictures{repeats} for that."
+
+
+def _seeds(verdict: Verdict) -> str:
+    if verdict.seed_share is None or verdict.seed_share <= 0.5:
+        return ""
+    return (
+        f"Seeds make most of what is unsure about {verdict.winner.name} "
+        f"({100 * verdict.seed_share:.0f} %): more repeats would tell more than more pictures."
+    )
+
+
+def _about(verdict: Verdict, folds: int | None) -> str:
+    if not verdict.of_configurations:
+        return (
+            f"Without repeats to judge by, all of this is about {_TRAININGS[folds is not None]}: "
+            "what the same configurations give with other seeds is not known."
+        )
+    if verdict.borrowed:
+        borrowed = [one for one in verdict.standings if one.name in verdict.borrowed]
+        return (
+            f"{_ONCE[folds is not None]}: {_which(borrowed)}; what another seed would "
+            "change there is judged by the candidates with repeats."
+        )
+    return ""
+
+
+def _which(standings: Sequence[Standing]) -> str:
+    """Their names, or where there are too many to read their ranks."""
+    names = [one.name for one in standings]
+    if len(names) <= _NAMED_AT_MOST and sum(map(len, names)) <= _LETTERS_AT_MOST:
+        return _listed(names)
+    runs: list[list[int]] = []
+    for rank in sorted(one.rank for one in standings):
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    spans: list[str] = []
+    for run in runs:
+        spans += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run)
+    return f"those ranked {_listed(spans)}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _rounded(count: int) -> int:
+    """To two digits, as a forecast of this kind has no more."""
+    step = 10 ** max(0, len(str(count)) - 2)
+    return -(-count // step) * step

@@ -1,0 +1,82 @@
+"""What each mistake costs, read from the user's CSV file."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.config.checks import ConfigError
+
+__all__ = ["CostTable"]
+
+
+@dataclass(frozen=True, eq=False)
+class CostTable:
+    """The costs of predictions, by the names of classes.
+
+    Attributes:
+        file: that they were read from.
+        names: K names of classes.
+        matrix: (K, K) cost of each prediction (column) for each true class (row), finite.
+    """
+
+    file: Path
+    names: tuple[str, ...]
+    matrix: NDArray[np.float64]
+
+    @classmethod
+    def read(cls, file: Path) -> CostTable:
+        """Read a header of class names after an empty cell, and a row for each class.
+
+        Raises:
+            ConfigError: the file cannot be read, or is no square table of numbers.
+        """
+        try:
+            with file.open(encoding="utf-8-sig", newline="") as stream:
+                rows = [row for row in csv.reader(stream) if row]
+        except (OSError, ValueError, csv.Error) as error:
+            raise ConfigError(f"costs: {file} cannot be read: {error}.") from error
+        names = tuple(cell.strip() for cell in rows[0][1:]) if rows else ()
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ConfigError(
+                f"costs: the first line of {file} must be an empty cell and the names of the "
+                "classes, each once."
+            )
+        if tuple(row[0].strip() for row in rows[1:]) != names:
+            raise ConfigError(
+                f"costs: the lines of {file} must begin with the names of its header, in the same "
+                "order."
+            )
+        matrix = [[_number(cell, file, row[0]) for cell in row[1:]] for row in rows[1:]]
+        if any(len(row) != len(names) for row in matrix):
+            raise ConfigError(f"costs: each line of {file} must have {len(names)} costs.")
+        return cls(file, names, np.array(matrix))
+
+    def of(self, class_names: tuple[str, ...]) -> NDArray[np.float64]:
+        """Return the (K, K) costs in the order of these classes.
+
+        Raises:
+            ConfigError: they are not the classes of the table.
+        """
+        if sorted(class_names) != sorted(self.names):
+            missing = sorted(set(class_names) ^ set(self.names))
+            raise ConfigError(
+                f"costs: {self.file} must name the classes of the data, {', '.join(class_names)}: "
+                f"{', '.join(missing)} is on one side alone."
+            )
+        order = [self.names.index(name) for name in class_names]
+        return self.matrix[np.ix_(order, order)]
+
+
+def _number(cell: str, file: Path, name: str) -> float:
+    try:
+        cost = float(cell)
+    except ValueError:
+        cost = float("nan")
+    if not np.isfinite(cost):
+        raise ConfigError(f"costs: {cell!r} in the line {name!r} of {file} is no cost.")
+    return cost

@@ -1,0 +1,173 @@
+"""Find finished runs: named ones, those of a study or an experiment, or all there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.config.checks import ConfigError
+from src.config.finished import ComparisonSettings
+from src.machine.failures import RunFailed
+from src.records.trials import COMPLETE
+from src.runs.folder import RunFolder
+from src.storage.digests import DamagedLine, line_content
+from src.tracking.addresses import absolute_uri, sqlite_path, without_password
+from src.tracking.database import run_folders
+
+__all__ = ["FoundRuns", "find_runs", "study_metric", "sweep_file"]
+
+
+@dataclass(frozen=True)
+class FoundRuns:
+    """The runs that were found.
+
+    Attributes:
+        folders: of the runs.
+        screened: of the trials of a study that these were chosen from, by a single training each.
+        winner: ids of the runs of the study's own winner; () where there is none.
+        elsewhere: how many of the runs that MLflow knows have no folder on this machine.
+        damaged: a sentence for each folder whose run.json cannot be read.
+    """
+
+    folders: tuple[RunFolder, ...]
+    screened: tuple[RunFolder, ...] = ()
+    winner: tuple[str, ...] = ()
+    elsewhere: int = 0
+    damaged: tuple[str, ...] = ()
+
+
+def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
+    """Return the runs that are named, of a study, or found by MLflow; all there are by default.
+
+    Raises:
+        ConfigError: there is no such run, study or experiment, or MLflow rejects the filter.
+        RunFailed: MLflow does not answer.
+    """
+    try:
+        if settings.runs is not None:
+            named = dict.fromkeys(RunFolder.find(run, output_dir) for run in settings.runs)
+            return FoundRuns(tuple(named))
+        if settings.sweep is not None:
+            return _of_sweep(output_dir, settings.sweep)
+        if settings.experiment is not None or settings.filter is not None:
+            return _in_mlflow(settings, output_dir)
+        return _all_runs(output_dir)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"runs: {error}.") from error
+
+
+def _all_runs(output_dir: Path) -> FoundRuns:
+    folders, damaged = [], []
+    for place in sorted((output_dir / "runs").glob("*/run.json")):
+        try:
+            folders.append(RunFolder.open(place.parent))
+        except ValueError as error:
+            damaged.append(f"{place.parent} is left out: {error}.")
+    return FoundRuns(tuple(folders), damaged=tuple(damaged))
+
+
+def sweep_file(output_dir: Path, study: str) -> Path:
+    """Return the file with a study's record."""
+    return output_dir / "sweeps" / study / "sweep.json"
+
+
+def study_metric(output_dir: Path, study: str) -> str | None:
+    """Return the first metric of a study, such as "val/accuracy"; None where it has no record."""
+    try:
+        return str(line_content(sweep_file(output_dir, study).read_bytes())["metrics"][0])
+    except (OSError, DamagedLine, LookupError):
+        return None
+
+
+def _of_sweep(output_dir: Path, study: str) -> FoundRuns:
+    """Return the folders of a study's finalists that still exist, and of the trials behind them.
+
+    The field is the finalists, by their trainings with seeds that did not choose them: the best of
+    many trials is in front by luck as well, and by the same luck in each later comparison that
+    counts its trial. Where there are no finalists, the field is the trials.
+    """
+    record = sweep_file(output_dir, study)
+    try:
+        plain = line_content(record.read_bytes())
+    except DamagedLine as error:
+        raise ConfigError(
+            f"sweep is {study!r}: {record} is damaged ({error}): the sweep's own command writes it "
+            "anew."
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"sweep is {study!r}: there is no {record} to read.") from error
+    trials = _folders(
+        [trial["run_dir"] for trial in plain["trials"] if trial.get("state") in (None, COMPLETE)],
+        output_dir,
+    )
+    finalists = {
+        one.get("trial"): _folders(one["run_dirs"].values(), output_dir)
+        for one in plain["finalists"]
+    }
+    field = [folder for folders in finalists.values() for folder in folders]
+    if not field:
+        return FoundRuns(tuple(trials))
+    winner = finalists.get(plain.get("winner"), [])
+    return FoundRuns(
+        tuple(dict.fromkeys(field)),
+        screened=tuple(trials),
+        winner=tuple(folder.run_id for folder in winner),
+    )
+
+
+def _folders(named: Iterable[str | None], output_dir: Path) -> list[RunFolder]:
+    found = (_folder_of(Path(path), output_dir) for path in named if path)
+    return [RunFolder.open(path) for path in found if path is not None]
+
+
+def _in_mlflow(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
+    uri = absolute_uri(settings.tracking.uri, output_dir)
+    database = sqlite_path(uri)
+    if database is not None and not database.is_file():  # which asking for it would make
+        raise ConfigError(
+            f"there is no tracking database {database}: name another output_dir or tracking.uri."
+        )
+    noted: list[Path] = []
+    if database is not None and settings.experiment is not None and settings.filter is None:
+        noted = run_folders(database, settings.experiment)
+    folders, elsewhere = [], 0
+    for run_dir in noted or _searched(uri, settings):
+        # Sweeps and comparisons are runs in MLflow too, with folders that are no run's.
+        if run_dir.parent.name != "runs":
+            continue
+        if found := _folder_of(run_dir, output_dir):
+            folders.append(RunFolder.open(found))
+        else:
+            elsewhere += 1
+    if not folders and elsewhere:
+        raise ConfigError(f"none of the {elsewhere} runs that MLflow finds is on this machine.")
+    return FoundRuns(tuple(folders), elsewhere=elsewhere)
+
+
+def _searched(uri: str, settings: ComparisonSettings) -> list[Path]:
+    """Return the folders of the runs that MLflow finds, the oldest first."""
+    from src.tracking.mlflow_store import NoSuchExperiment, Rejected, ServerAway, Store
+
+    try:
+        known = Store(uri).search(settings.experiment, settings.filter or "")
+    except NoSuchExperiment as error:
+        raise ConfigError(f"experiment is {settings.experiment!r}: {error}.") from error
+    except Rejected as error:
+        raise ConfigError(f"filter is {settings.filter!r}: {str(error).rstrip('.')}.") from error
+    except ServerAway as error:
+        raise RunFailed(
+            f"MLflow at {without_password(uri)} does not answer ({error}): start it, or name the "
+            "runs by folder (runs=[...]) or study (sweep=...)."
+        ) from error
+    return known[::-1]
+
+
+def _folder_of(noted: Path, output_dir: Path) -> Path | None:
+    """Return the current folder of a recorded run: there, or moved with its output folder."""
+    for path in (noted, output_dir / "runs" / noted.name):
+        if (path / "run.json").is_file():
+            return path
+    return None

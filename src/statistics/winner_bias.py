@@ -1,0 +1,87 @@
+"""The winner's curse: by how much the figure of a candidate that was picked is too good.
+
+The largest of many measured figures is, on the average, too large. How much depends on how close
+the others came, and on how far their errors go together with the winner's. What is expected of the
+true figure, given all measured ones, does not depend on how one of them was picked, if the field's
+true figures follow a law that is known (Efron, "Tweedie's Formula and Selection Bias", JASA 2011).
+That law is estimated from the field, as a mixture of any shape (Kiefer & Wolfowitz, Ann. Math.
+Statist. 1956; Koenker & Mizera, JASA 2014): among equals it is a point, and all that is measured
+apart is luck; a search's long tail of bad trials does not make its best ones any less alike.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.statistics.evidence import Evidence
+from src.statistics.resampling import Errors
+
+__all__ = ["expected_figure", "expected_figures"]
+
+Floats = NDArray[np.float64]
+
+_POINTS, _STEPS = 120, 20
+# Of the standard error of a variance.
+_BY_CHANCE = 0.5
+_LEAST = 1e-6
+
+
+def expected_figure(evidence: Evidence, errors: Errors, winner: int) -> float:
+    """Return what is expected of the true figure of a candidate that was picked.
+
+    Args:
+        evidence: of C candidates.
+        errors: drawn from `evidence`.
+        winner: index of the one.
+    """
+    if len(evidence.scores) == 1:
+        return float(evidence.figure[winner])
+    apart = errors.drawn - errors.drawn.mean(axis=0)
+    # Errors that all candidates share move none of them ahead; the mean holds a share of each.
+    count = len(apart)
+    variance = np.einsum("cb,cb->c", apart, apart, dtype=np.float64) / apart.shape[1]
+    variance *= count / (count - 1)
+    expected = expected_figures(evidence.figure, variance)
+    if evidence.is_share:
+        # The first have few errors by luck, so that they seem to vary less than they do.
+        own, likely = (np.clip(p * (1 - p), _LEAST, None) for p in (evidence.figure, expected))
+        for repeats in np.unique(evidence.repeats):
+            alike = evidence.repeats == repeats
+            variance[alike] = likely[alike] * variance[alike].sum() / own[alike].sum()
+        expected = expected_figures(evidence.figure, variance)
+    return float(expected[winner])
+
+
+def expected_figures(measured: Floats, variance: Floats) -> Floats:
+    """Return (C,) posterior means of the true figures under the law that suits the field best.
+
+    Args:
+        measured: (C,) figures.
+        variance: (C,) of the errors by which they stand apart.
+    """
+    spread = float(measured.max() - measured.min())
+    if spread == 0 or not (variance > 0).any():
+        return measured.copy()
+    least = np.maximum(variance, 1e-6 * float(variance.max()))
+    grid = np.linspace(measured.min(), measured.max(), _POINTS)
+    logs = -((measured[:, None] - grid) ** 2) / (2 * least[:, None])
+    likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
+    # From the normal law with the moments of the field: with few candidates, the law that suits
+    # best would take luck for a shape.
+    centre = float(measured.mean())
+    # A spread that errors alone might well have is taken for theirs.
+    of_errors = float(least.mean()) * (1 + _BY_CHANCE * math.sqrt(2 / (len(measured) - 1)))
+    of_truths = max(float(measured.var(ddof=1)) - of_errors, (spread / _POINTS) ** 2)
+    weights = np.exp(-((grid - centre) ** 2) / (2 * of_truths))
+    weights /= weights.sum()
+    for _ in range(_STEPS):
+        given = likelihood * weights
+        given /= given.sum(axis=1, keepdims=True)
+        weights = given.mean(axis=0)
+    given = likelihood * weights
+    given /= given.sum(axis=1, keepdims=True)
+    expected: Floats = given @ grid
+    return expected
