@@ -61,6 +61,19 @@ class PredictSettings(Settings):
         "also show what the network looked at in some of the pictures, in a PNG beside out"
     )
     top_k: int = setting("classes named for each picture, most probable first", at_least=1)
+    coverage: float | None = setting(
+        "name for each picture a set of labels that holds the true one with this probability, such "
+        "as 0.9; null for none",
+        above=0,
+        below=1,
+    )
+    classwise: bool = setting("the coverage holds for the pictures of each class, not just of all")
+    max_error: float | None = setting(
+        "answer only where at most this share of the answers is wrong, such as 0.02, and leave the "
+        "other pictures to a person; null to answer all",
+        above=0,
+        below=1,
+    )
     batch_size: int = setting("pictures at once", at_least=1)
     changed: str = setting(
         "a run whose files were changed after it had been sealed: refuse it, or use it as it is",
@@ -68,6 +81,11 @@ class PredictSettings(Settings):
     )
     output_dir: str = setting("folder under which the run is looked for", literal=True)
     tracking: TrackingPlace = setting("where the run is mirrored")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.classwise and self.coverage is None:
+            raise ConfigError("classwise is about the sets of labels: say coverage=0.9 as well.")
 
 
 @dataclass(frozen=True)

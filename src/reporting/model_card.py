@@ -15,6 +15,7 @@ from src.metrics.class_scores import class_scores
 from src.metrics.classification import confusion_matrix
 from src.metrics.probabilistic import reliability_bins
 from src.records.run import Predictions, RunSummary
+from src.reporting.certainty_report import CardCertainty, card_lines
 from src.reporting.formatting import Table, count, duration, measured, one_line, share_with_interval
 
 __all__ = ["CardFacts", "model_card"]
@@ -53,6 +54,7 @@ class CardFacts:
         provenance: of the run: `git` (`commit`, `dirty`) or None, and `packages` by name.
         commands: what to type, by what it does.
         registered: the name in MLflow's registry, or None.
+        certainty: of single answers; None for a model without calibration.
     """
 
     summary: RunSummary
@@ -70,6 +72,7 @@ class CardFacts:
     provenance: Mapping[str, object]
     commands: Mapping[str, str]
     registered: str | None = None
+    certainty: CardCertainty | None = None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -188,6 +191,8 @@ def _analyses(facts: CardFacts) -> list[str]:
     for part, predictions in facts.predictions.items():
         for table in (_classes(part, predictions), _calibration(part, predictions)):
             lines += ["", table.markdown().replace("## ", "### ", 1)]
+    if facts.certainty is not None:
+        lines += ["", "### Certainty of single answers", "", *card_lines(facts.certainty)]
     lines += ["", _costs(facts.summary).markdown().replace("## ", "### ", 1)]
     return lines
 

@@ -93,7 +93,15 @@ def register(client: MlflowClient, model: LoggedModel, name: str, card: str) -> 
 
 def _signature() -> ModelSignature:
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import AnyType, ColSpec, DataType, Map, Schema
+    from mlflow.types.schema import (
+        AnyType,
+        ColSpec,
+        DataType,
+        Map,
+        ParamSchema,
+        ParamSpec,
+        Schema,
+    )
 
     return ModelSignature(
         # Bytes or an array of any size: MLflow has no type for either-or.
@@ -103,6 +111,13 @@ def _signature() -> ModelSignature:
                 ColSpec(DataType.string, "label"),
                 ColSpec(DataType.double, "probability"),
                 ColSpec(Map(DataType.double), "probabilities"),
+            ]
+        ),
+        params=ParamSchema(
+            [
+                ParamSpec("coverage", DataType.double, None),
+                ParamSpec("classwise", DataType.boolean, False),
+                ParamSpec("max_error", DataType.double, None),
             ]
         ),
     )

@@ -23,6 +23,7 @@ from src.data.quality.summary import remarks_on, summary_lines
 from src.data.quality.suspects import Examination, examine, list_suspects
 from src.data.sources.source import Source
 from src.data.splitting.folds import assign_folds, hold_out
+from src.data.splitting.groups import group_pictures
 from src.data.splitting.splits import Split, make_split
 from src.machine.parallel import available_cores
 from src.records.suspects import Suspect
@@ -251,6 +252,16 @@ class PictureData(pl.LightningDataModule):
                 reopen=self._reopen,
             )
         return self._others[wanted]
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """(N,) the group of each picture, as the split keeps them together."""
+        pictures, found = self.pictures, self._found
+        near = None if pictures.sample_paths is None or found is None else found.belong_together
+        grouped = group_pictures(
+            pictures.targets, pictures.content_hashes, pictures.groups, seed=0, near=near
+        )
+        return grouped.of_sample
 
     def live_on(self, device: torch.device) -> bool:
         """Move the array of pictures to a GPU where it fits into a quarter of the free memory.

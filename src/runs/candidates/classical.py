@@ -84,8 +84,22 @@ class TrainedClassifier:
             probs = self.classifier.model.probabilities(table.part(part))
         return probs, data.pictures.targets[ids], ids
 
+    def features(
+        self, data: PictureData, part: str, rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        settings = stored_settings(self.passport["settings"])
+        data = data.formatted(PictureFormat.of(self.passport))
+        table = feature_table(settings, data, self.classifier.extractors)
+        found: NDArray[np.float32] = table.part(part)[rows]
+        return found
+
     def predictor(self, batch_size: int) -> Predictor:
-        return Predictor(self.classifier, self.passport, batch_size=batch_size)
+        return Predictor(
+            self.classifier,
+            self.passport,
+            describe=self.classifier.describe,
+            batch_size=batch_size,
+        )
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         data = data.formatted(PictureFormat.of(self.passport))

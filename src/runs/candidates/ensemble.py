@@ -23,7 +23,7 @@ from src.ensembles.combine import WAYS, combine
 from src.ensembles.mixing import Way, combined_probabilities
 from src.machine.interruption import Interruption
 from src.records.combination import Combination
-from src.runs.candidates.candidate import Answers, Fitted, OnEpoch, Trained
+from src.runs.candidates.candidate import Answers, Fitted, OnEpoch, Trained, described_features
 from src.runs.candidates.members import (
     ENSEMBLE_SUFFIX,
     Member,
@@ -89,6 +89,11 @@ class TrainedEnsemble:
         probs = np.stack([probs for probs, _, _ in answers])
         _, targets, ids = answers[0]
         return combined_probabilities(self.way, probs, self.weights), targets, ids
+
+    def features(
+        self, data: PictureData, part: str, rows: NDArray[np.int64]
+    ) -> NDArray[np.float32] | None:
+        return described_features(self.predictor(128), data, getattr(data.split, part)[rows])
 
     def predictor(self, batch_size: int) -> Predictor:
         members = [member.predictor(batch_size) for member in self.members]

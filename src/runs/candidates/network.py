@@ -25,13 +25,13 @@ from src.explain.score_maps import HasScoreMaps, class_maps
 from src.machine.interruption import Interruption
 from src.records.class_maps import ClassMaps
 from src.runs import build
-from src.runs.candidates.candidate import Answers, Fitted, OnEpoch
+from src.runs.candidates.candidate import Answers, Fitted, OnEpoch, described_features
 from src.runs.candidates.head_start import start_head
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved, use_threads
 from src.serving.bundle import write_bundle
 from src.serving.predictor import Predictor
-from src.serving.whole_network import network_classifier
+from src.serving.whole_network import network_classifier, network_describer
 from src.storage.cache import cache_folder
 from src.tracking.tracker import Tracker
 from src.training import cost
@@ -90,9 +90,16 @@ class TrainedNetwork:
             tta=self.tta,
         )
 
+    def features(
+        self, data: PictureData, part: str, rows: NDArray[np.int64]
+    ) -> NDArray[np.float32] | None:
+        return described_features(self.predictor(128), data, getattr(data.split, part)[rows])
+
     def predictor(self, batch_size: int) -> Predictor:
-        classify = network_classifier(self.task.evaluated, self.passport, self.device)
-        return Predictor(classify, self.passport, batch_size=batch_size)
+        network, classes = self.task.evaluated, len(self.passport["class_names"])
+        classify = network_classifier(network, self.passport, self.device)
+        describe = network_describer(network, classify, classes)
+        return Predictor(classify, self.passport, describe=describe, batch_size=batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         shape = (self.format.channels, *self.format.image_size)

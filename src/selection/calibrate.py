@@ -1,0 +1,186 @@
+"""The calibration of a champion: its answers on pictures that neither trained nor chose it.
+
+In the order of preference:
+
+1. The test part, from the one measurement that is made of it anyway. It chose nothing, and what is
+   read off it changes no label, so that the test figure stays what it is. Where the test part was
+   measured before, whoever looked may have chosen by it: as many models count as candidates.
+2. The held-out folds of a cross-validation, where the test part has fewer than 300 pictures to draw
+   on, or there is none. The answers are those of models that were trained on fewer pictures.
+3. The validation part, where there is nothing else. It chose among the runs that were judged on it,
+   and the promises are corrected for that number (see `src.statistics.conformal` and
+   `src.statistics.risk_control`).
+
+Of each group of pictures one is drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.data.splitting.splits import Split
+from src.records.certainty import Certainty, FeatureSample
+from src.records.run import Predictions, RunSummary
+from src.reporting.certainty_report import CardCertainty
+from src.runs.finished.evaluate import Revisited
+from src.selection.choose import Chosen
+from src.serving.trust import familiar
+from src.statistics.conformal import fewest_pictures, one_of_each_group
+from src.statistics.novelty import feature_scale, neighbour_distances, standardised
+from src.statistics.risk_control import answering_rule, risk_coverage
+
+__all__ = ["Basis", "calibrate", "calibration_basis", "card_certainty"]
+
+# With which an error of 1 % can be promised if no answer is wrong.
+_ENOUGH_TEST_PICTURES = 300
+_REFERENCE_PICTURES = 2000
+_REFERENCE_BYTES = 16_000_000
+_ERRORS = (0.005, 0.01, 0.02, 0.05, 0.1)
+_COVERAGES = (0.9, 0.95, 0.99)
+_SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Answers to calibrate by; see `src.records.certainty.Certainty` for the attributes."""
+
+    source: str
+    predictions: Predictions
+    refitted: bool
+    candidates: int
+
+
+def calibration_basis(
+    model: Chosen, chosen: Chosen, tested: Predictions | None, looks: int
+) -> Basis | None:
+    """Return the answers that calibrate a champion; None where no picture was held out.
+
+    Args:
+        model: what becomes the champion.
+        chosen: the run that it is a refit of, or the same.
+        tested: its predictions of the test part, if there is one.
+        looks: measurements of that test part, this one included.
+    """
+    known = chosen.folder.predictions / "val.parquet"
+    held_out = Predictions.read(known) if known.is_file() else None
+    folds = chosen.settings.cv.is_whole
+    enough = tested is not None and len(tested.targets) >= _ENOUGH_TEST_PICTURES
+    if tested is not None and (enough or not folds or held_out is None):
+        return Basis("test", tested, refitted=False, candidates=max(1, looks))
+    if held_out is None or not len(held_out.targets):
+        return None
+    return Basis(
+        "out-of-fold" if folds else "val",
+        held_out,
+        refitted=folds or model.folder != chosen.folder,
+        candidates=_judged_on(chosen.folder.output_dir, chosen.summary.split_fingerprint),
+    )
+
+
+def calibrate(again: Revisited, basis: Basis) -> Certainty:
+    """Return a champion's answers on one calibration picture of each group, with its features.
+
+    Args:
+        again: the champion, with its pictures.
+        basis: the answers.
+    """
+    found, groups = basis.predictions, again.data.groups
+    kept = one_of_each_group(groups[found.sample_ids])
+    targets, probs = found.targets[kept], found.probs[kept]
+    return Certainty(
+        source=basis.source,
+        refitted=basis.refitted,
+        candidates=basis.candidates,
+        pictures=len(found.targets),
+        num_classes=len(found.class_names),
+        targets=targets,
+        label_probs=np.take_along_axis(probs, targets[:, None], axis=1)[:, 0],
+        confidences=probs.max(axis=1),
+        correct=probs.argmax(axis=1) == targets,
+        sample=_feature_sample(again, found.sample_ids[kept], groups),
+    )
+
+
+def _judged_on(output_dir: Path, fingerprint: str | None) -> int:
+    """Return how many finished runs were judged on the held-out pictures of a split."""
+    count = 0
+    for path in (output_dir / "runs").glob("*/summary.json"):
+        try:
+            summary = RunSummary.read(path)
+        except (OSError, ValueError):  # of another version, or being written
+            continue
+        count += summary.status == "FINISHED" and summary.split_fingerprint == fingerprint
+    return max(1, count)
+
+
+def _feature_sample(
+    again: Revisited, ids: NDArray[np.int64], groups: NDArray[np.int64]
+) -> FeatureSample | None:
+    """Return a sample of the training features, and how far calibration pictures lie from it."""
+    split, trained = again.data.split, again.trained
+    part, places = _places(split, ids)
+    chance = np.random.default_rng(0)
+    first = trained.features(again.data, part, places[:1])
+    if first is None:
+        return None
+    size = min(_REFERENCE_PICTURES, max(1, _REFERENCE_BYTES // (2 * first.shape[1])))
+    drawn = np.sort(chance.permutation(len(split.train))[:size])
+    known = trained.features(again.data, "train", drawn)
+    features = trained.features(again.data, part, places)
+    if known is None or features is None:
+        return None
+    mean, scale = feature_scale(known)
+    rows = standardised(known, mean, scale)
+    own, others = groups[ids], groups[split.train[drawn]]
+    distances = neighbour_distances(
+        standardised(features, mean, scale),
+        # As they are stored, so that new pictures are compared with the same numbers.
+        rows.astype(np.float16),
+        same=lambda part: own[part][:, None] == others[None, :],
+    )
+    return FeatureSample(mean, scale, rows.astype(np.float16), distances)
+
+
+def _places(split: Split, ids: NDArray[np.int64]) -> tuple[str, NDArray[np.int64]]:
+    """Return the part of the split that pictures are in, all of them in one, and their places."""
+    for part in ("test", "val", "train"):
+        own = getattr(split, part)
+        places = np.searchsorted(own, ids)
+        if len(own) and (own[np.minimum(places, len(own) - 1)] == ids).all():
+            return part, places.astype(np.int64)
+    raise ValueError("the calibration pictures are in several parts of the split")
+
+
+def card_certainty(certainty: Certainty) -> CardCertainty:
+    """Return what the model card says about the certainty of single answers."""
+    counted = familiar(certainty)
+    confidences, correct = certainty.confidences[counted], certainty.correct[counted]
+    curve = risk_coverage(certainty.confidences, certainty.correct)
+    rules = {
+        error: answering_rule(confidences, correct, error, candidates=certainty.candidates)
+        for error in _ERRORS
+    }
+    at = [
+        min(int(np.searchsorted(curve.shares, share)), len(curve.shares) - 1) for share in _SHARES
+    ]
+    return CardCertainty(
+        source=certainty.source,
+        refitted=certainty.refitted,
+        candidates=certainty.candidates,
+        calibration=len(certainty.targets),
+        answered={
+            error: None if rule is None else rule.answered / len(certainty.targets)
+            for error, rule in rules.items()
+        },
+        coverages=[
+            coverage
+            for coverage in _COVERAGES
+            if fewest_pictures(coverage, certainty.candidates) <= len(certainty.targets)
+        ],
+        errors={share: float(curve.errors[i]) for share, i in zip(_SHARES, at, strict=True)},
+        novelty=certainty.sample is not None,
+    )
