@@ -279,6 +279,8 @@ def _costs(summary: RunSummary) -> Table:
         "training": ("training_seconds", duration),
     }
     rows = tuple((name, text(known[key])) for name, (key, text) in texts.items() if key in known)
+    if others := known.get("latency_others"):
+        rows += (("the latency was measured beside other programs", f"{others:.1f} cores"),)
     return Table(
         "Costs, on the machine that trained it", ("what", "measured"), rows, frozenset({1})
     )

@@ -59,6 +59,8 @@ def format_summary(summary: RunSummary, ui_command: str) -> str:
         f"{_ENDINGS[summary.status]} {duration(summary.duration_seconds)}"
     ]
     latency = summary.metrics.get(metric_key("cost", "latency_ms"))
+    disturbed = metric_key("cost", "latency_others") in summary.metrics
+    beside = ", measured beside other programs" if disturbed else ""
     rows = {
         "reason": summary.reason,
         "validation accuracy": _accuracy(summary, "val"),
@@ -66,7 +68,7 @@ def format_summary(summary: RunSummary, ui_command: str) -> str:
         "test accuracy": _accuracy(summary, "test"),
         "test part measured": _text_of(measured, summary.test_measurements),
         "parameters": _text_of(count, summary.num_parameters),
-        "latency": None if latency is None else f"{latency:.3g} ms for one picture",
+        "latency": None if latency is None else f"{latency:.3g} ms for one picture{beside}",
         "run folder": summary.run_dir,
         "open the UI": ui_command,
     }

@@ -115,13 +115,13 @@ class TrainedClassifier:
             return time.perf_counter() - started
 
         with threadpool_limits(_threads(settings)):
-            alone = cost.median_seconds(partial(seconds, pictures[:1]))
+            alone = cost.timed(partial(seconds, pictures[:1]))
             # A batch that takes seconds would measure no better, and take longer.
-            count = max(1, min(len(pictures), int(_BATCH_SECONDS / alone)))
+            count = max(1, min(len(pictures), int(_BATCH_SECONDS / alone.seconds)))
             together = cost.median_seconds(partial(seconds, pictures[:count]))
         return {
             "parameters": self.num_parameters,
-            "latency_ms": 1e3 * alone,
+            **cost.timing_figures(alone),
             "throughput": count / together,
             "peak_memory_mb": peak_bytes / _BYTES_PER_MB,
             "checkpoint_mb": checkpoint.stat().st_size / _BYTES_PER_MB,

@@ -107,6 +107,9 @@ class TrainedEnsemble:
         costs = [member.cost(data, file) for member, file in pairs]
         known = [name for name in costs[0] if all(name in cost for cost in costs)]
         total = {name: sum(cost[name] for cost in costs) for name in known}
+        # Measured one after another: what one of them was measured beside marks the sum.
+        if others := max(cost.get("latency_others", 0.0) for cost in costs):
+            total["latency_others"] = others
         total["throughput"] = 1 / sum(1 / cost["throughput"] for cost in costs)
         total["peak_memory_mb"] = max(cost["peak_memory_mb"] for cost in costs)
         return total
