@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from src.storage.files import replacing
 
-__all__ = ["SOURCES", "Certainty", "FeatureSample"]
+__all__ = ["SOURCES", "Certainty", "FeatureSample", "FeatureScale"]
 
 # Where the calibration pictures come from: the test part; the held-out folds of a cross-validation;
 # the validation part.
@@ -22,17 +22,31 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
+class FeatureScale:
+    """How features vary among training pictures.
+
+    Attributes:
+        mean, deviation: (F,) float32, of each feature.
+        length: (2,) float32, mean and deviation of the logarithm of the length of features that are
+            centred and scaled by these.
+    """
+
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    length: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
 class FeatureSample:
     """Features of R training pictures, and how far calibration pictures lie from them.
 
     Attributes:
-        mean, scale: (F,) float32, of each feature in training.
-        rows: (R, F) float16, features that are centred, scaled and of unit length.
-        distances: (n,) float32, of the calibration pictures, see `src.statistics.novelty`.
+        scale: of the features.
+        rows: (R, F + 1) float16, see `src.statistics.novelty.feature_rows`.
+        distances: (n,) float32, of the calibration pictures, see there.
     """
 
-    mean: NDArray[np.float32]
-    scale: NDArray[np.float32]
+    scale: FeatureScale
     rows: NDArray[np.float16]
     distances: NDArray[np.float32]
 
@@ -79,13 +93,7 @@ class Certainty:
         ]
         if self.sample is not None:
             columns.append(self.sample.distances)
-            features = self.sample.mean.shape
-            fits = len(features) == 1 and self.sample.scale.shape == features
-            if not fits or self.sample.rows.shape[1:] != features or not len(self.sample.rows):
-                raise ValueError("the sample of features has shapes that do not fit together")
-            arrays = (self.sample.mean, self.sample.scale, self.sample.rows, self.sample.distances)
-            if not all(np.isfinite(array).all() for array in arrays):
-                raise ValueError("the sample of features is not finite")
+            _check_sample(self.sample)
         if any(column.shape != (count,) for column in columns):
             raise ValueError("the columns of the calibration pictures differ in length")
         if not (np.isfinite(self.label_probs).all() and np.isfinite(self.confidences).all()):
@@ -118,8 +126,9 @@ class Certainty:
         }
         if self.sample is not None:
             arrays |= {
-                "feature_mean": self.sample.mean,
-                "feature_scale": self.sample.scale,
+                "feature_mean": self.sample.scale.mean,
+                "feature_deviation": self.sample.scale.deviation,
+                "feature_length": self.sample.scale.length,
                 "feature_rows": self.sample.rows,
                 "distances": self.sample.distances,
             }
@@ -157,12 +166,27 @@ class Certainty:
             raise ValueError(f"{path} holds no calibration that can be read: {error}") from error
 
 
+def _check_sample(sample: FeatureSample) -> None:
+    scale, features = sample.scale, len(sample.scale.mean)
+    shapes = (scale.mean.shape, scale.deviation.shape, scale.length.shape, sample.rows.shape)
+    if shapes != ((features,), (features,), (2,), (len(sample.rows), features + 1)):
+        raise ValueError("the sample of features has shapes that do not fit together")
+    if not len(sample.rows) or (scale.deviation <= 0).any() or scale.length[1] <= 0:
+        raise ValueError("the sample of features is empty, or has no scale")
+    arrays = (scale.mean, scale.deviation, scale.length, sample.rows, sample.distances)
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("the sample of features is not finite")
+
+
 def _sample(arrays: dict[str, NDArray[Any]]) -> FeatureSample | None:
     if "feature_rows" not in arrays:
         return None
     return FeatureSample(
-        mean=arrays["feature_mean"].astype(np.float32),
-        scale=arrays["feature_scale"].astype(np.float32),
+        scale=FeatureScale(
+            mean=arrays["feature_mean"].astype(np.float32),
+            deviation=arrays["feature_deviation"].astype(np.float32),
+            length=arrays["feature_length"].astype(np.float32),
+        ),
         rows=arrays["feature_rows"].astype(np.float16),
         distances=arrays["distances"].astype(np.float32),
     )

@@ -30,7 +30,7 @@ from src.runs.finished.evaluate import Revisited
 from src.selection.choose import Chosen
 from src.serving.trust import familiar
 from src.statistics.conformal import fewest_pictures, one_of_each_group
-from src.statistics.novelty import feature_scale, neighbour_distances, standardised
+from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
 from src.statistics.risk_control import answering_rule, risk_coverage
 
 __all__ = ["Basis", "calibrate", "calibration_basis", "card_certainty"]
@@ -133,16 +133,16 @@ def _feature_sample(
     features = trained.features(again.data, part, places)
     if known is None or features is None:
         return None
-    mean, scale = feature_scale(known)
-    rows = standardised(known, mean, scale)
+    scale = feature_scale(known)
+    # As it is stored, so that new pictures are compared with the same numbers.
+    reference = feature_rows(known, scale).astype(np.float16)
     own, others = groups[ids], groups[split.train[drawn]]
     distances = neighbour_distances(
-        standardised(features, mean, scale),
-        # As they are stored, so that new pictures are compared with the same numbers.
-        rows.astype(np.float16),
+        feature_rows(features, scale),
+        reference,
         same=lambda part: own[part][:, None] == others[None, :],
     )
-    return FeatureSample(mean, scale, rows.astype(np.float16), distances)
+    return FeatureSample(scale, reference, distances)
 
 
 def _places(split: Split, ids: NDArray[np.int64]) -> tuple[str, NDArray[np.int64]]:

@@ -18,10 +18,10 @@ from src.statistics.conformal import coverage_rank, fewest_pictures, set_thresho
 from src.statistics.novelty import (
     FALSE_ALARMS,
     Shift,
+    feature_rows,
     neighbour_distances,
     novelty_p_values,
     shift_test,
-    standardised,
 )
 from src.statistics.risk_control import CONFIDENCE, Answering, answering_rule, fewest_answers
 
@@ -177,8 +177,7 @@ class Trust:
         sample = self.certainty.sample
         novelty = unlike = distances = None
         if sample is not None and features is not None:
-            rows = standardised(features, sample.mean, sample.scale)
-            distances = neighbour_distances(rows, sample.rows)
+            distances = neighbour_distances(feature_rows(features, sample.scale), sample.rows)
             novelty = novelty_p_values(distances, sample.distances)
             unlike = novelty <= _flagged_below(len(sample.distances))
         answered = None

@@ -250,7 +250,8 @@ def timing_figures(timing: Timing) -> dict[str, float]:
 def _least_median(once: Callable[[], float], budget: float) -> float:
     """Return the least median of rounds: at least one, within budget and count."""
     calls = _MOST_REPEATS // _ROUNDS
-    medians, spent = [], 0.0
+    medians: list[float] = []
+    spent = 0.0
     while not medians or (len(medians) < _ROUNDS and spent < budget):
         seconds = _repeat(once, budget / _ROUNDS, calls)
         medians.append(statistics.median(seconds))

@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.records.certainty import Certainty, FeatureSample
+from src.records.certainty import Certainty, FeatureSample, FeatureScale
 
 
 def certainty(count: int = 6, *, sample: bool = True) -> Certainty:
     chance = np.random.default_rng(0)
     features = FeatureSample(
-        mean=chance.random(4).astype(np.float32),
-        scale=chance.random(4).astype(np.float32),
-        rows=chance.random((3, 4)).astype(np.float16),
+        scale=FeatureScale(
+            mean=chance.random(4).astype(np.float32),
+            deviation=chance.random(4).astype(np.float32),
+            length=chance.random(2).astype(np.float32),
+        ),
+        rows=chance.random((3, 5)).astype(np.float16),
         distances=chance.random(count).astype(np.float32),
     )
     return Certainty(
@@ -41,6 +44,7 @@ def test_what_is_written_is_read(tmp_path: Path, sample: bool) -> None:
     assert (read.sample is None) is not sample
     if read.sample is not None and written.sample is not None:
         _assert_equal(read.sample, written.sample)
+        _assert_equal(read.sample.scale, written.sample.scale)
 
 
 def _assert_equal(read: object, written: object) -> None:
