@@ -37,7 +37,7 @@ __all__ = ["Basis", "calibrate", "calibration_basis", "card_certainty"]
 
 # With which an error of 1 % can be promised if no answer is wrong.
 _ENOUGH_TEST_PICTURES = 300
-_REFERENCE_PICTURES = 2000
+_REFERENCE_PICTURES = 1000
 _REFERENCE_BYTES = 16_000_000
 _ERRORS = (0.005, 0.01, 0.02, 0.05, 0.1)
 _COVERAGES = (0.9, 0.95, 0.99)

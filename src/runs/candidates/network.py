@@ -93,13 +93,21 @@ class TrainedNetwork:
     def features(
         self, data: PictureData, part: str, rows: NDArray[np.int64]
     ) -> NDArray[np.float32] | None:
-        return described_features(self.predictor(128), data, getattr(data.split, part)[rows])
+        # They are those of the picture itself: further views would be computed for nothing.
+        settings = self.passport["settings"]
+        trainer = {**settings["trainer"], "tta": "none"}
+        passport = {**self.passport, "settings": {**settings, "trainer": trainer}}
+        predictor = self._predictor(passport, 128)
+        return described_features(predictor, data, getattr(data.split, part)[rows])
 
     def predictor(self, batch_size: int) -> Predictor:
-        network, classes = self.task.evaluated, len(self.passport["class_names"])
-        classify = network_classifier(network, self.passport, self.device)
+        return self._predictor(self.passport, batch_size)
+
+    def _predictor(self, passport: dict[str, Any], batch_size: int) -> Predictor:
+        network, classes = self.task.evaluated, len(passport["class_names"])
+        classify = network_classifier(network, passport, self.device)
         describe = network_describer(network, classify, classes)
-        return Predictor(classify, self.passport, describe=describe, batch_size=batch_size)
+        return Predictor(classify, passport, describe=describe, batch_size=batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         shape = (self.format.channels, *self.format.image_size)
