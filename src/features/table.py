@@ -28,7 +28,7 @@ from src.features.fusion import Extractor, Mirrored
 from src.machine.parallel import a_window, in_order
 from src.storage.cache import cached, key_of, read_entry
 
-__all__ = ["FeatureTable", "described"]
+__all__ = ["FeatureTable", "TooSlow", "described"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +40,18 @@ _AT_ONCE = 128
 # Starting processes takes a second or two: shorter work is done in this process.
 _WORTH_PROCESSES_SECONDS = 6.0
 _PROGRESS_SECONDS = 10.0
+
+
+class TooSlow(Exception):
+    """Describing the pictures will not end in time.
+
+    Attributes:
+        seconds: that it would still take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"describing the pictures would take another {seconds:.0f} s")
+        self.seconds = seconds
 
 
 class FeatureTable:
@@ -54,6 +66,7 @@ class FeatureTable:
         cache_dir: the project's cache folder.
         cache_limit_bytes: largest array to be kept on disk.
         workers: processes that describe.
+        deadline: on `time.perf_counter`, for describing; None for no limit.
 
     Attributes:
         sizes: numbers of features of each extractor; known after the first call of `part`.
@@ -69,6 +82,7 @@ class FeatureTable:
         cache_dir: Path,
         cache_limit_bytes: int,
         workers: int,
+        deadline: float | None = None,
     ) -> None:
         self._pictures = pictures
         self._split = split
@@ -76,6 +90,7 @@ class FeatureTable:
         self._folder = cache_dir / "features"
         self._limit = cache_limit_bytes
         self._workers = workers
+        self._deadline = deadline
         self.sizes: tuple[int, ...] = ()
         self._took: dict[str, float] = {}
 
@@ -92,6 +107,7 @@ class FeatureTable:
 
         Raises:
             ConfigError: the disk is full or cannot be written.
+            TooSlow: as soon as it is clear that the deadline cannot be met.
         """
         wanted = getattr(self._split, name)
         # Training and validation share an entry: to move pictures between them costs nothing.
@@ -114,7 +130,9 @@ class FeatureTable:
         entry = read_entry(folder)
         if entry is None:
             started = time.perf_counter()
-            found = described(extractor, self._pictures.read, indices, self._workers)
+            found = described(
+                extractor, self._pictures.read, indices, self._workers, self._deadline
+            )
             first = next(found)
 
             def table() -> Floats:
@@ -135,7 +153,11 @@ class FeatureTable:
 
 
 def described(
-    extractor: Extractor, read: Reader, indices: NDArray[np.int64], workers: int
+    extractor: Extractor,
+    read: Reader,
+    indices: NDArray[np.int64],
+    workers: int,
+    deadline: float | None = None,
 ) -> Iterator[Floats]:
     """Describe pictures; yields blocks of rows (n, D) in the order of `indices`.
 
@@ -146,6 +168,10 @@ def described(
         read: returns picture number i as (C, H, W) uint8; called in threads.
         indices: (N,) which pictures, N at least 1.
         workers: threads that read, and processes where the work is worth them.
+        deadline: on `time.perf_counter`; None for no limit.
+
+    Raises:
+        TooSlow: as soon as it is clear that the deadline cannot be met.
     """
     _log.info("describing %d pictures once", len(indices))
     chunks = [indices[at : at + _AT_ONCE] for at in range(0, len(indices), _AT_ONCE)]
@@ -163,10 +189,12 @@ def described(
         blocks = _in_processes(extractor, pictures, min(workers, len(chunks)))
     logged = time.monotonic()
     for number, block in enumerate(blocks, start=2):
+        done = min(number * _AT_ONCE, len(indices))
+        left = (time.perf_counter() - started) * (len(indices) / done - 1)
+        if deadline is not None and time.perf_counter() + left > deadline:
+            raise TooSlow(left)
         if time.monotonic() - logged > _PROGRESS_SECONDS:
             logged = time.monotonic()
-            done = min(number * _AT_ONCE, len(indices))
-            left = (time.perf_counter() - started) * (len(indices) / done - 1)
             _log.info("%d of %d pictures described, %.0f s left", done, len(indices), left)
         yield block
 

@@ -141,8 +141,9 @@ class Preparation:
         for family in families:
             name = family.name
             ready = any(one.affordable for one in found.values())
-            if name not in known and ready and self.clock.trials_wait:
-                self.show(f"{name}: left out, so that the others have time for trials")
+            if name not in known and self.clock.trials_wait and (ready or not self.clock.race_left):
+                reason = "so that the others have time for trials" if ready else "for time is up"
+                self.show(f"{name}: left out, {reason}")
                 continue
             if name not in known:
                 self.show(f"{name}: finding out how to train it on this machine")

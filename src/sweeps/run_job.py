@@ -46,7 +46,7 @@ __all__ = ["TrialRunner", "device_runner"]
 
 _CHOSEN = (
     *("runtime.", "data.batch_size", "trainer.max_epochs"),
-    *("model.networks", "model.input_size"),
+    *("model.networks", "model.input_size", "model.auto.seconds"),
 )
 _MOST_OPEN = 4
 

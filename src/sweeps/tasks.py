@@ -191,7 +191,10 @@ class SweepJobs:
         return self._job(trial, task, *_NO_FOLDS, f"seed={seed}")
 
     def _job(self, trial: TrialRecord, task: Task, *changes: str) -> Job:
-        base = (*self.base, *self.prepared[trial.family].words)
+        prepared = self.prepared[trial.family].words
+        if trial.values.get("model.classifier", "auto") != "auto":  # there is nothing to search for
+            prepared = [word for word in prepared if not word.startswith("model.auto.")]
+        base = (*self.base, *prepared)
         overrides = overrides_of(self.families[trial.family], base, trial.values)
         return Job(
             plain_task(task),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from src.records.run import Predictions
-from tests.entries.conftest import Run
+from tests.entries.conftest import Begin, Run
 
 SAME = [
     *("runtime=float32", "runtime.threads=1", "trainer.accelerator=cpu", "trainer.max_epochs=3"),
@@ -67,3 +70,23 @@ def history(summary: dict[str, Any]) -> dict[tuple[str, int], float]:
         for key, value in (event["values"].items() if "step" in event else ())
         if event["step"] and not key.endswith("images_per_second") and not key.startswith("cost/")
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
+def test_the_processes_of_further_devices_end_with_the_first(
+    begin: Begin, tmp_path: Path, kill: signal.Signals
+) -> None:
+    words = ["trainer.devices=2", "model=mlp", "trainer.max_epochs=1000", f"output_dir={tmp_path}"]
+    first = begin("src.train", *words, *SAME[:3], "tracking=none")
+    epochs = tmp_path / "runs"
+    deadline = time.monotonic() + 200
+    while not list(epochs.glob("*/checkpoints/*")) and time.monotonic() < deadline:
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.2)
+    others = psutil.Process(first.pid).children(recursive=True)
+    ranks = [one for one in others if "src.train" in one.cmdline()]
+    assert ranks, "there is no second device's process"
+    first.send_signal(kill)
+    _, alive = psutil.wait_procs(others, timeout=60)
+    assert not alive

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from src.features import table as parallel
 from src.features.fusion import Described, extractors_of
-from src.features.table import FeatureTable, described
+from src.features.table import FeatureTable, TooSlow, described
 from tests.features.pictures import pictures, split, store
 
 COUNT = 300
@@ -172,3 +173,25 @@ def test_the_time_that_describing_took_counts_whoever_took_it(tmp_path: Path, li
         assert made.seconds == took and later.seconds == took
     else:
         assert later.seconds > 0
+
+
+def test_describing_that_cannot_end_in_time_is_given_up_and_nothing_is_kept(tmp_path: Path) -> None:
+    class Slow(Described):
+        in_processes = False
+
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            self.calls += 1
+            time.sleep(0.05)
+            return np.zeros((len(images), 2), np.float32)
+
+    opened = store(IMAGES, TARGETS, tmp_path / "pictures")
+    slow = Slow()
+    whole = list(described(slow, opened.read, np.arange(COUNT), 1, time.perf_counter() + 60))
+    assert sum(len(rows) for rows in whole) == COUNT and slow.calls == 3
+    slow.calls = 0
+    with pytest.raises(TooSlow) as late:
+        list(described(slow, opened.read, np.arange(COUNT), 1, time.perf_counter() + 0.05))
+    assert slow.calls == 2 and late.value.seconds > 0

@@ -14,7 +14,7 @@ from src.search.jobs import Ending, Job
 from src.search.pool import Event
 from src.search.space import Family
 from src.sweeps.prepare import Clock, Preparation
-from src.sweeps.tasks import SweepJobs
+from src.sweeps.tasks import Prepared, SweepJobs
 
 
 class Answers:
@@ -114,6 +114,47 @@ def test_pictures_that_cannot_be_described_in_time_leave_the_frozen_networks_out
     found = preparation(pool, 100).measure(family("embedding"))
     assert pool.jobs[0].task["seconds"] == pytest.approx(60)
     assert len(pool.jobs) == 1 and not found.affordable and "left out" in found.notes[-1]
+
+
+class _Memory:
+    """What a study remembers."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
+    def recall(self, key: str) -> Any:
+        return self.kept.get(key)
+
+    def remember(self, key: str, value: Any) -> None:
+        self.kept[key] = value
+
+    def trials(self) -> list[Any]:
+        return []
+
+
+def test_once_time_is_up_nothing_more_is_measured() -> None:
+    time = Time()
+
+    class Late(Answers):
+        def gather(self, *_: object) -> None: ...
+
+        def give(self, slot: int, job: Job) -> None:
+            super().give(slot, job)
+            time.seconds += 60
+
+    pool = Late(of_size(90, 90))
+    clock = Clock(100, finals=False, earlier=0, note=lambda _: None, now=time)
+    shown: list[str] = []
+    settings = read_sweep_settings(["study=s", "output_dir=out"], "default")
+    jobs = SweepJobs(settings, {}, (), {}, "0" * 32, lambda _: ())
+    study: Any = _Memory()
+    pool_: Any = pool
+    whole = Preparation(study, pool_, clock, jobs, shown.append, lambda: None)
+    found: dict[str, Prepared] = {}
+    whole.run([family("cnn"), family("fcn"), family("gru")], found, lambda name: None)
+    assert len(pool.jobs) == 2  # cnn as it is, and smaller
+    assert list(found) == ["cnn"] and not found["cnn"].affordable
+    assert [line.partition(":")[0] for line in shown if "time is up" in line] == ["fcn", "gru"]
 
 
 def test_wrong_input_is_told_as_such() -> None:

@@ -64,9 +64,18 @@ def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extracto
 
 
 def feature_table(
-    settings: RunSettings, data: PictureData, extractors: Sequence[Extractor]
+    settings: RunSettings,
+    data: PictureData,
+    extractors: Sequence[Extractor],
+    deadline: float | None = None,
 ) -> FeatureTable:
-    """Return the cached features of a run's pictures, computed when a part is first read."""
+    """Return the cached features of a run's pictures, computed when a part is first read.
+
+    Args:
+        settings, data: of the run.
+        extractors: whose features stand one after another.
+        deadline: see `FeatureTable`.
+    """
     from src.features.table import FeatureTable
 
     return FeatureTable(
@@ -76,6 +85,7 @@ def feature_table(
         cache_dir=cache_folder(settings.data.cache_dir).absolute(),
         cache_limit_bytes=int(settings.data.cache_limit_gb * 1e9),
         workers=settings.data.num_workers or available_cores(),
+        deadline=deadline,
     )
 
 

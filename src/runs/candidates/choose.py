@@ -24,6 +24,10 @@ __all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of",
 _CLASSIFIER_SUFFIX = ".skops"
 # Values of `pretrained` that mean the weights of a library.
 _PUBLISHED = (True, "hub", "package")
+# Of the time for choosing and describing, what the search for a classifier may take after it.
+_HEADS_SHARE = 0.5
+# Choices of networks, where the first turns out too slow once other work has begun.
+_TRIES = 2
 
 
 def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
@@ -136,21 +140,41 @@ def prepared(
         return Preparation(settings, epochs, seconds_per_epoch(settings, data))
     if not isinstance(model, ClassicalSettings):
         return Preparation(settings, 1, 0.0)
+    from src.features.table import TooSlow
     from src.runs.candidates.classical import ClassicalCandidate
 
-    notes: tuple[str, ...] = ()
-    if networks and isinstance(model, EmbeddingSettings) and model.run is None:
-        from src.runs.candidates.ranking import choose_networks
+    deadline = None if seconds is None else time.perf_counter() + seconds
+    if seconds is not None and model.classifier == "auto":
+        shortest = min(model.auto.seconds, _HEADS_SHARE * seconds)
+        model = replace(model, auto=replace(model.auto, seconds=round(shortest, 1)))
+        settings = replace(settings, model=model)
+    if not (networks and isinstance(model, EmbeddingSettings) and model.run is None):
+        candidate = ClassicalCandidate(settings, model, data)
+        try:
+            return Preparation(settings, 1, candidate.describe_seconds(deadline))
+        except TooSlow as late:
+            return Preparation(settings, 1, late.seconds)
+    from src.runs.candidates.ranking import choose_networks
 
-        choice = choose_networks(settings, data, seconds)
-        size = choice.input_size or model.input_size
-        model = replace(model, networks=list(choice.networks), input_size=size)
-        settings, notes = replace(settings, model=model), choice.notes
+    notes: tuple[str, ...] = ()
+    late_by = 0.0
+    for _ in range(_TRIES):
+        left = None if deadline is None else deadline - time.perf_counter()
+        choice = choose_networks(settings, data, left)
+        notes += choice.notes
         if choice.seconds:  # nothing is described that cannot end
             return Preparation(settings, 1, choice.seconds, notes)
-        data = build_data(settings)
-    candidate = ClassicalCandidate(settings, model, data)
-    return Preparation(settings, 1, candidate.describe_seconds(), notes)
+        size = choice.input_size or model.input_size
+        chosen = replace(model, networks=list(choice.networks), input_size=size)
+        found = replace(settings, model=chosen)
+        candidate = ClassicalCandidate(found, chosen, build_data(found))
+        try:
+            candidate.describe_seconds(deadline)
+            return Preparation(found, 1, 0.0, notes)
+        except TooSlow as late:
+            late_by = late.seconds
+            notes += (f"given up: {late}, for the machine is slower than it was a moment ago",)
+    return Preparation(settings, 1, late_by, notes)
 
 
 @dataclass(frozen=True)

@@ -226,11 +226,17 @@ class ClassicalCandidate:
         # Features from the cache count as if they were computed now.
         return Fitted(trained, file, seconds + table.seconds, metrics)
 
-    def describe_seconds(self) -> float:
-        """Compute the features that a fit needs and keep them; return the seconds that it took.
+    def describe_seconds(self, deadline: float | None = None) -> float:
+        """Compute the features that a fit needs, or return the seconds that a fit takes for them.
 
-        Those of a network take most of a fit's time and are computed here; hand-crafted ones are
-        timed on a small sample, and none is kept.
+        Those of a network take most of a fit's time and are computed here and kept; hand-crafted
+        ones are timed on a small sample, and none is kept.
+
+        Args:
+            deadline: for computing them, on `time.perf_counter`; None for no limit.
+
+        Raises:
+            TooSlow: as soon as it is clear that the deadline cannot be met.
         """
         data = self._data
         if isinstance(self._model, HandcraftedSettings):
@@ -242,7 +248,7 @@ class ClassicalCandidate:
             each = (time.perf_counter() - started) / len(ids)
             count = (1 + self._mirrors) * len(data.split.train) + len(data.split.val)
             return each * count / (self._settings.data.num_workers or available_cores())
-        table = feature_table(self._settings, data, self._extractors)
+        table = feature_table(self._settings, data, self._extractors, deadline)
         table.part("train")
         table.part("val")
         if self._mirrors:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ from src.models.weights import loadable
 from src.runs.build import frozen_network, native_side
 from src.storage.cache import Record, load_record, store_record
 
+if TYPE_CHECKING:
+    from src.features.fusion import Extractor
+
 __all__ = ["NetworkChoice", "RankedNetwork", "choose_networks"]
 
 _SAMPLE = 500
@@ -35,14 +39,18 @@ _MOST_NETWORKS = 12
 _MOST_TOGETHER = 3
 # Of the time that ranking and describing may take: for ranking, and for describing by several
 # networks, of which each adds less than the one before it.
-_SHARE, _TOGETHER_SHARE = 0.25, 0.6
-# Of the same time, for finding a network that can be afforded at all.
-_FINDING_SHARE = 0.5
-# Pictures enough to measure whether a network is too slow.
-_PROBE = 16
+_SHARE, _TOGETHER_SHARE = 0.25, 0.8
+# Of the time that is left, what describing may take as it was measured: other work comes and goes.
+_SURE = 0.75
+# Pictures that a speed is measured on, and the seconds that it takes at least: a moment's load on
+# the machine must not decide.
+_PROBE, _PROBE_SECONDS = 16, 1.5
 # Smaller pictures for the fastest network, where none can be afforded at its own size.
 _STEP, _SMALLEST = 32, 96
-_UNKNOWN_ACCURACY = 75.0
+_UNKNOWN_ACCURACY, _UNKNOWN_SIDE, _UNKNOWN_PARAMETERS = 75.0, 224, 25_000_000
+# Parameters times pixels tell a network's speed within such a factor (EfficientNet-Lite0 to 2:
+# within 1.2).
+_COST_ERROR = 2.0
 
 
 @dataclass(frozen=True)
@@ -111,16 +119,18 @@ def choose_networks(
     """
     model = settings.model
     assert isinstance(model, EmbeddingSettings)
-    began = time.perf_counter()
+    deadline = None if seconds is None else time.perf_counter() + seconds
     train = data.split.train
     chosen = train[permutation(len(train), data.seed, 0)[:_SAMPLE].numpy()]
     views = 2 if model.mirror or (model.mirror is None and settings.data.mirror_ok) else 1
     count = views * len(train) + len(data.split.val)
-    ranking = _ranking(settings, data, chosen, count, seconds)
-    left = None if seconds is None else seconds - (time.perf_counter() - began)
+    sample = _Sample(settings, data, chosen)
+    ranking = _ranking(settings, data, sample, count, deadline)
+    left = None if deadline is None else _SURE * (deadline - time.perf_counter())
     fitting = [one for one in ranking.networks if left is None or one.seconds(count) <= left]
     if not fitting:
-        return _fastest(settings, ranking, count, left or 0.0)
+        assert deadline is not None
+        return _fastest(settings, sample, ranking, count, deadline)
     groups = _affordable(fitting, count, None if left is None else _TOGETHER_SHARE * left)
     accuracies = [ranking.together.get(_joined(group), group[0].accuracy) for group in groups]
     # Several networks together are nearly always better than the best of them (clothing photos,
@@ -143,7 +153,8 @@ class _Ranking:
     """Networks, the best first, and the accuracy of the features of the first few together.
 
     Attributes:
-        slow: pictures a second of the networks that were not ranked, for they are too slow.
+        slow: pictures a second of the networks that were not ranked, for they are too slow, or for
+            there is no other to compare them with.
     """
 
     networks: tuple[RankedNetwork, ...]
@@ -155,67 +166,92 @@ class _Ranking:
         if not self.slow:
             return ()
         named = (f"{name} (about {count / speed:.0f} s)" for name, speed in self.slow.items())
-        return (f"too slow for the time there is: {', '.join(named)}",)
+        return (f"not ranked, for lack of time: {', '.join(named)}",)
 
 
 def _ranking(
     settings: RunSettings,
     data: PictureData,
-    chosen: NDArray[np.int64],
+    sample: _Sample,
     count: int,
-    seconds: float | None,
+    deadline: float | None,
 ) -> _Ranking:
     """Rank on the sample, or load the ranking of the same networks on the same sample.
 
     Args:
         settings, data: see `choose_networks`.
-        chosen: indices of the sample.
+        sample: of the training part.
         count: of the pictures to describe.
-        seconds: for ranking and describing; None for no limit.
+        deadline: of ranking and describing, on `time.perf_counter`; None for no limit.
     """
     model = settings.model
     assert isinstance(model, EmbeddingSettings)
-    names = _known(model.networks)
+    costs = _known(model.networks)
     known = {
-        "networks": names,
+        "networks": list(costs),
         "weights": model.pretrained,
         "size": [model.input_size, settings.data.image_size, data.pictures.format.plain()],
-        "pictures": hashlib.sha256(data.pictures.content_hashes[chosen].tobytes()).hexdigest(),
-        "labels": data.pictures.targets[chosen].tolist(),
+        "pictures": hashlib.sha256(sample.contents.tobytes()).hexdigest(),
+        "labels": sample.targets.tolist(),
         "machine": machine(torch.device("cpu")),
     }
     kept = load_record("networks", known, settings.data.cache_dir)
     if kept is not None:
         networks = tuple(RankedNetwork(**plain) for plain in kept.found["networks"])
         return _Ranking(networks, kept.found["together"])
-    began = time.perf_counter()
-    sample = _Sample(settings, data, chosen)
-    ranked: list[RankedNetwork] = []
+    names = list(costs)
     slow: dict[str, float] = {}
-    waiting = list(names)
-    while waiting:
-        # Once one is too slow, the least accurate ones come first, which are the fastest mostly,
-        # until one can be afforded.
-        name = waiting.pop(-1 if slow and not ranked else 0)
-        if seconds is not None:
-            spent = time.perf_counter() - began
-            if (ranked or slow) and spent > (_SHARE if ranked else _FINDING_SHARE) * seconds:
-                break
-            speed = sample.speed(name)
-            if (count + len(chosen)) / speed > seconds - spent:  # the sample is described as well
-                slow[name] = speed
-                continue
+    if deadline is not None:
+        names, slow = _within(costs, sample, count, deadline)
+    seconds = None if deadline is None else deadline - time.perf_counter()
+    began = time.perf_counter()
+    ranked: list[RankedNetwork] = []
+    for name in names:
+        if seconds is not None and ranked and time.perf_counter() - began > _SHARE * seconds:
+            break
         ranked.append(sample.rank(name))
     ranked.sort(key=lambda one: (-one.accuracy, -one.images_per_second))
     groups = [ranked[:size] for size in range(2, min(_MOST_TOGETHER, len(ranked)) + 1)]
     together = {_joined(group): sample.accuracy([one.name for one in group]) for group in groups}
-    if len(ranked) == len(names):
+    if len(ranked) == len(costs):
         found = {"networks": [asdict(one) for one in ranked], "together": together}
         store_record("networks", known, Record(found, disturbed=False), settings.data.cache_dir)
     return _Ranking(tuple(ranked), together, slow)
 
 
-def _fastest(settings: RunSettings, ranking: _Ranking, count: int, seconds: float) -> NetworkChoice:
+def _within(
+    costs: Mapping[str, float], sample: _Sample, count: int, deadline: float
+) -> tuple[list[str], dict[str, float]]:
+    """Return the networks to rank, which describe all pictures in time, and the others' speeds.
+
+    The cheapest network is measured first. What its cost says of the others decides which of them
+    are worth a measurement. Where fewer than two fit, none is ranked.
+    """
+    cheapest = min(costs, key=lambda name: costs[name])
+    speed = sample.speed(cheapest)
+    speeds = {name: speed * costs[cheapest] / cost for name, cost in costs.items()}
+    pictures = count + len(sample.targets)  # the sample is described as well
+
+    def left() -> float:
+        return _SURE * (deadline - time.perf_counter())
+
+    fitting = []
+    measuring_ends = time.perf_counter() + _SHARE * left()
+    for name in costs:
+        if pictures / (_COST_ERROR * speeds[name]) > left():
+            continue
+        if name != cheapest and time.perf_counter() < measuring_ends:
+            speeds[name] = sample.speed(name)
+        if pictures / speeds[name] <= left():
+            fitting.append(name)
+    if len(fitting) < 2:
+        fitting = []
+    return fitting, {name: speeds[name] for name in costs if name not in fitting}
+
+
+def _fastest(
+    settings: RunSettings, sample: _Sample, ranking: _Ranking, count: int, deadline: float
+) -> NetworkChoice:
     """Return the fastest network, at a size at which it describes so many pictures in time."""
     speeds = {one.name: one.images_per_second for one in ranking.networks} | ranking.slow
     name, speed = max(speeds.items(), key=lambda item: item[1])
@@ -224,31 +260,41 @@ def _fastest(settings: RunSettings, ranking: _Ranking, count: int, seconds: floa
     assert isinstance(model, EmbeddingSettings)
     native = native_side(replace(model, networks=[name]))
     if native and model.input_size is None and settings.data.image_size is None:
-        # What a picture costs grows with its pixels. To measure it at another size as well would
-        # take time that describing needs.
-        side = native * math.sqrt(min(1.0, max(0.0, seconds) * speed / count))
-        if side < native:
-            size = max(_SMALLEST, int(side) // _STEP * _STEP)
-            speed *= (native / size) ** 2
+        side = native
+        while (left := _SURE * (deadline - time.perf_counter())) < count / speed:
+            if side <= _SMALLEST or left <= 0:
+                break
+            # What a picture costs grows with its pixels, though less: it is decoded as well.
+            wanted = int(side * math.sqrt(left * speed / count)) // _STEP * _STEP
+            size = side = max(_SMALLEST, min(wanted, side - _STEP // 2))
+            speed = sample.speed(name, size)
     took = count / speed
     at = "" if size is None else f" at {size} pixels (model.input_size={size})"
     notes = (
         *ranking.slow_note(count),
         f"takes {name}{at}, for lack of time: {count:,} pictures to describe, about {took:.0f} s",
     )
-    return NetworkChoice((name,), notes, size, 0.0 if took <= seconds else took)
+    late = took > deadline - time.perf_counter()
+    return NetworkChoice((name,), notes, size, took if late else 0.0)
 
 
 def _joined(group: Sequence[RankedNetwork]) -> str:
     return " + ".join(one.name for one in group)
 
 
-def _known(configured: Sequence[str]) -> list[str]:
-    """Return networks that load without a connection, the highest published accuracy first."""
+def _known(configured: Sequence[str]) -> dict[str, float]:
+    """Return networks that load without a connection, the highest published accuracy first.
+
+    With the cost of a picture, about in proportion: parameters times pixels.
+    """
     found = [one for one in loadable() if one.library == "timm"]
     found.sort(key=lambda one: -(one.accuracy or _UNKNOWN_ACCURACY))
-    names = [*configured, *(one.name for one in found)]
-    return list(dict.fromkeys(names))[:_MOST_NETWORKS]
+    costs = {
+        one.name: float(one.parameters * (one.input_size or _UNKNOWN_SIDE) ** 2) for one in found
+    }
+    unknown = float(_UNKNOWN_PARAMETERS * _UNKNOWN_SIDE**2)
+    names = list(dict.fromkeys([*configured, *costs]))[:_MOST_NETWORKS]
+    return {name: costs.get(name, unknown) for name in names}
 
 
 def _affordable(
@@ -272,47 +318,61 @@ class _Sample:
         self._settings = settings
         self._data = data
         self._indices = indices
-        self._targets = data.pictures.targets[indices]
-        self._contents = data.pictures.content_hashes[indices]
+        self.targets = data.pictures.targets[indices]
+        self.contents = data.pictures.content_hashes[indices]
         self._features: dict[str, Floats] = {}
 
-    def speed(self, name: str) -> float:
-        """Return about how many pictures a second the network describes, from a few of them."""
-        wanted = self._format(name)
-        extractor = frozen_network(self._settings, name, self._data, wanted)
-        images = self._pictures(wanted, self._indices[:_PROBE])
-        extractor(images[:1])
-        started = time.perf_counter()
-        extractor(images)
-        return len(images) / (time.perf_counter() - started)
+    def speed(self, name: str, size: int | None = None) -> float:
+        """Return about how many pictures a second are decoded and described by the network.
+
+        Args:
+            name: timm's.
+            size: pixels of a side; None for those that the settings or the network ask for.
+        """
+        wanted = self._format(name, size)
+        extractor = self._extractor(name, size, wanted)
+        extractor(self._pictures(wanted, self._indices[:1]))  # what is done once
+        done, started = 0, time.perf_counter()
+        while done < len(self._indices) and time.perf_counter() < started + _PROBE_SECONDS:
+            extractor(self._pictures(wanted, self._indices[done : done + _PROBE]))
+            done += _PROBE
+        return min(done, len(self._indices)) / (time.perf_counter() - started)
 
     def rank(self, name: str) -> RankedNetwork:
         wanted = self._format(name)
-        extractor = frozen_network(self._settings, name, self._data, wanted)
-        images = self._pictures(wanted, self._indices)
-        extractor(images[:1])  # what is done once is not part of the speed
+        extractor = self._extractor(name, None, wanted)
+        extractor(self._pictures(wanted, self._indices[:1]))
         started = time.perf_counter()
-        found = extractor(images)
-        speed = len(images) / (time.perf_counter() - started)
+        found = extractor(self._pictures(wanted, self._indices))
+        speed = len(self._indices) / (time.perf_counter() - started)
         self._features[name] = found
         accuracy, error = self._judged(found)
         classes = len(self._data.pictures.class_names)
-        return RankedNetwork(name, accuracy, error, logme(found, self._targets, classes), speed)
+        return RankedNetwork(name, accuracy, error, logme(found, self.targets, classes), speed)
 
     def accuracy(self, names: Sequence[str]) -> float:
         return self._judged(np.concatenate([_scaled(self._features[n]) for n in names], axis=1))[0]
 
     def _judged(self, features: Floats) -> tuple[float, float]:
         seed = self._settings.seed
-        return cross_validated_accuracy(features, self._targets, self._contents, seed)
+        return cross_validated_accuracy(features, self.targets, self.contents, seed)
 
-    def _format(self, name: str) -> PictureFormat:
-        model = self._settings.model
-        assert isinstance(model, EmbeddingSettings)
+    def _extractor(self, name: str, size: int | None, wanted: PictureFormat) -> Extractor:
+        settings = self._settings
+        if size is not None:
+            settings = replace(settings, model=replace(self._model, input_size=size))
+        return frozen_network(settings, name, self._data, wanted)
+
+    @property
+    def _model(self) -> EmbeddingSettings:
+        assert isinstance(self._settings.model, EmbeddingSettings)
+        return self._settings.model
+
+    def _format(self, name: str, size: int | None = None) -> PictureFormat:
         pictures = self._data.pictures
-        side = native_side(replace(model, networks=[name]))
-        size = chosen_size(pictures.original_sizes, self._settings.data.image_size, side)
-        return replace(pictures.format, image_size=size)
+        side = size or native_side(replace(self._model, networks=[name]))
+        shape = chosen_size(pictures.original_sizes, self._settings.data.image_size, side)
+        return replace(pictures.format, image_size=shape)
 
     def _pictures(self, wanted: PictureFormat, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         source = self._data.pictures.source

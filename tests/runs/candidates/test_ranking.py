@@ -13,6 +13,7 @@ from skimage import data as photos
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
+from src.features.table import TooSlow
 from src.runs.build import build_data
 from src.runs.candidates import ranking
 from src.runs.candidates.choose import prepared
@@ -58,7 +59,7 @@ TOGETHER = {"a + b": 0.79, "a + b + c": 0.81}
         ({"a + b": 0.70, "a + b + c": 0.70}, None, ("a",)),
         (TOGETHER, 2.6, ("a", "b")),  # the third would take half as long again
         (TOGETHER, 2.0, ("a",)),  # two may take but a part of the time that one may
-        (TOGETHER, 0.6, ("b",)),  # the best one cannot be afforded, half as slow ones can
+        (TOGETHER, 0.7, ("b",)),  # the best one cannot be afforded, half as slow ones can
         (TOGETHER, 0.1, ("b",)),  # none can: the fastest
     ],
 )
@@ -82,32 +83,52 @@ def test_as_many_as_help_and_can_be_afforded(
 class _Clocked:
     """A sample whose pictures take a network's seconds for a picture of 224 pixels a side."""
 
-    def __init__(self, seconds: dict[str, float]) -> None:
+    def __init__(self, pictures: PictureData, seconds: dict[str, float]) -> None:
         self._seconds = seconds
+        self.targets = pictures.split.train[:1]
+        self.contents = pictures.pictures.content_hashes[:1]
         self.ranked: list[str] = []
+        self.measured: list[str] = []
 
-    def __call__(self, settings: RunSettings, *_: object) -> _Clocked:
-        self._side = settings.model.input_size or 224
+    def __call__(self, *_: object) -> _Clocked:
         return self
 
-    def speed(self, name: str) -> float:
-        return 1 / (self._seconds[name] * (self._side / 224) ** 2)
+    def speed(self, name: str, size: int | None = None) -> float:
+        self.measured.append(name)
+        return 1 / (self._seconds[name] * ((size or 224) / 224) ** 2)
 
     def rank(self, name: str) -> RankedNetwork:
         self.ranked.append(name)
-        return RankedNetwork(name, 0.8, 0.02, 0.3, self.speed(name))
+        return RankedNetwork(name, 0.8, 0.02, 0.3, 1 / self._seconds[name])
 
     def accuracy(self, names: list[str]) -> float:
         return 0.8
+
+
+def choose_of(
+    settings: RunSettings,
+    data: PictureData,
+    monkeypatch: pytest.MonkeyPatch,
+    sample: _Clocked,
+    costs: dict[str, float],
+    budget: float | None,
+) -> NetworkChoice:
+    """Choose, with a budget in seconds for each picture to be described."""
+    settings = replace(settings, data=replace(settings.data, image_size=None))
+    monkeypatch.setattr(ranking, "_Sample", sample)
+    monkeypatch.setattr(ranking, "_known", lambda *_: costs)
+    monkeypatch.setattr(ranking, "native_side", lambda *_: 224)
+    pictures = len(data.split.train) + len(data.split.val)
+    return choose_networks(settings, data, None if budget is None else budget * pictures)
 
 
 @pytest.mark.parametrize(
     ("budget", "ranked", "taken", "size"),
     [
         (None, ["a", "b"], ("b", "a"), None),
-        (1.5, ["b"], ("b",), None),  # the better one cannot be afforded, so it is not ranked
-        (1.2, [], ("b",), None),  # after ranking there would be too little time left
-        (0.55, [], ("b",), 160),  # half of the pixels: 224 * sqrt(0.55) = 166
+        (6.0, ["a", "b"], ("b",), None),  # both, one after another, would take too long
+        (2.0, [], ("b",), None),  # the better one cannot be afforded: there is nothing to rank
+        (0.8, [], ("b",), 160),  # 0.75 of it: 224 * sqrt(0.6) = 173 pixels of a side
         (0.01, [], ("b",), 96),  # nothing fits, and that is told
     ],
 )
@@ -120,29 +141,31 @@ def test_what_cannot_be_afforded_is_not_ranked_and_the_fastest_gets_smaller_pict
     taken: tuple[str, ...],
     size: int | None,
 ) -> None:
-    """`budget` is in units of what the faster network, "b", takes for all pictures."""
-    settings = replace(settings, data=replace(settings.data, image_size=None))
-    pictures = len(digits.split.train) + len(digits.split.val)
-    sample = _Clocked({"a": 4.0, "b": 1.0})
-    monkeypatch.setattr(ranking, "_Sample", sample)
-    monkeypatch.setattr(ranking, "_known", lambda *_: ["a", "b"])
-    monkeypatch.setattr(ranking, "native_side", lambda *_: 224)
-    choice = choose_networks(settings, digits, None if budget is None else budget * pictures)
+    """Networks "a" and "b" take 4 seconds and 1 second for a picture."""
+    sample = _Clocked(digits, {"a": 4.0, "b": 1.0})
+    choice = choose_of(settings, digits, monkeypatch, sample, {"a": 4.0, "b": 1.0}, budget)
     assert sample.ranked == ranked
     assert (choice.networks, choice.input_size) == (taken, size)
     assert (choice.seconds > 0) is (budget == 0.01)
 
 
-def test_where_the_best_known_network_is_too_slow_the_fastest_is_found_first(
+def test_networks_that_must_be_too_slow_are_not_even_measured(
     digits: PictureData, settings: RunSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = len(digits.split.train) + len(digits.split.val)
-    sample = _Clocked({"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0})
-    monkeypatch.setattr(ranking, "_Sample", sample)
-    monkeypatch.setattr(ranking, "_known", lambda *_: ["a", "b", "c", "d"])
-    choice = choose_networks(settings, digits, 3.0 * pictures)
-    assert sample.ranked == ["d", "c"] and choice.networks[0] == "d"
+    seconds = {"a": 40.0, "b": 6.0, "c": 2.0, "d": 1.0}
+    sample = _Clocked(digits, seconds)
+    choice = choose_of(settings, digits, monkeypatch, sample, seconds, 4.5)
+    assert sample.measured == ["d", "b", "c"]
+    assert sample.ranked == ["c", "d"]
     assert all(name in choice.notes[1] for name in ("a", "b"))
+
+
+def test_a_network_that_is_faster_than_its_size_tells_is_ranked(
+    digits: PictureData, settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = _Clocked(digits, {"a": 2.0, "b": 1.0})
+    choose_of(settings, digits, monkeypatch, sample, {"a": 5.0, "b": 1.0}, 4.0)
+    assert sample.ranked == ["a", "b"]
 
 
 def test_nothing_is_described_that_cannot_end(
@@ -156,6 +179,35 @@ def test_nothing_is_described_that_cannot_end(
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", refuse)
     found = prepared(settings, digits, networks=True, seconds=10.0)
     assert found.epochs * found.seconds_per_epoch == 77.0 and found.notes == ("too slow",)
+
+
+def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
+    settings: RunSettings, digits: PictureData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures are described by a network that has become slower than it was measured to be."""
+    settings = replace(settings, data=replace(settings.data, image_size=None))
+    tried: list[int | None] = []
+    late = [True, False]
+
+    def choose(*_: object) -> NetworkChoice:
+        tried.append(64 if tried else None)
+        return NetworkChoice(("tf_efficientnet_lite0",), (f"takes {tried[-1]}",), tried[-1])
+
+    def describe(candidate: ClassicalCandidate, deadline: float | None) -> float:
+        if late[len(tried) - 1]:
+            raise TooSlow(9.0)
+        return 0.0
+
+    monkeypatch.setattr(ranking, "choose_networks", choose)
+    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", describe)
+    found = prepared(settings, digits, networks=True, seconds=20.0)
+    assert tried == [None, 64] and found.settings.model.input_size == 64
+    assert found.seconds_per_epoch == 0.0 and "given up" in found.notes[1]
+    assert found.settings.model.auto.seconds == 10.0  # the rest of the time has to do for a trial
+    tried.clear()
+    late[1] = True
+    found = prepared(settings, digits, networks=True, seconds=20.0)
+    assert found.seconds_per_epoch == 9.0 and len(tried) == 2
 
 
 def photo_folder(root: Path) -> Path:
