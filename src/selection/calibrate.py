@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.splitting.splits import Split
 from src.records.certainty import Certainty, FeatureSample
 from src.records.run import Predictions, RunSummary
 from src.reporting.certainty_report import CardCertainty
@@ -33,7 +32,7 @@ from src.statistics.conformal import fewest_pictures, one_of_each_group
 from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
 from src.statistics.risk_control import answering_rule, risk_coverage
 
-__all__ = ["Basis", "calibrate", "calibration_basis", "card_certainty"]
+__all__ = ["Basis", "calibrate", "calibration_basis", "card_certainty", "features_of"]
 
 # With which an error of 1 % can be promised if no answer is wrong.
 _ENOUGH_TEST_PICTURES = 300
@@ -121,22 +120,19 @@ def _feature_sample(
     again: Revisited, ids: NDArray[np.int64], groups: NDArray[np.int64]
 ) -> FeatureSample | None:
     """Return a sample of the training features, and how far calibration pictures lie from it."""
-    split, trained = again.data.split, again.trained
-    part, places = _places(split, ids)
-    chance = np.random.default_rng(0)
-    first = trained.features(again.data, part, places[:1])
+    train = again.data.split.train
+    first = features_of(again, train[:1])
     if first is None:
         return None
     size = min(_REFERENCE_PICTURES, max(1, _REFERENCE_BYTES // (2 * first.shape[1])))
-    drawn = np.sort(chance.permutation(len(split.train))[:size])
-    known = trained.features(again.data, "train", drawn)
-    features = trained.features(again.data, part, places)
+    drawn = np.sort(np.random.default_rng(0).permutation(train)[:size])
+    known, features = features_of(again, drawn), features_of(again, ids)
     if known is None or features is None:
         return None
     scale = feature_scale(known)
     # As it is stored, so that new pictures are compared with the same numbers.
     reference = feature_rows(known, scale).astype(np.float16)
-    own, others = groups[ids], groups[split.train[drawn]]
+    own, others = groups[ids], groups[drawn]
     distances = neighbour_distances(
         feature_rows(features, scale),
         reference,
@@ -145,14 +141,27 @@ def _feature_sample(
     return FeatureSample(scale, reference, distances)
 
 
-def _places(split: Split, ids: NDArray[np.int64]) -> tuple[str, NDArray[np.int64]]:
-    """Return the part of the split that pictures are in, all of them in one, and their places."""
-    for part in ("test", "val", "train"):
-        own = getattr(split, part)
-        places = np.searchsorted(own, ids)
-        if len(own) and (own[np.minimum(places, len(own) - 1)] == ids).all():
-            return part, places.astype(np.int64)
-    raise ValueError("the calibration pictures are in several parts of the split")
+def features_of(again: Revisited, ids: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """Return the features (n, F) of pictures of any parts; None for a model that gives none.
+
+    Args:
+        again: the model, with its pictures.
+        ids: (n,) their indices, n at least 1.
+    """
+    found: NDArray[np.float32] | None = None
+    for part in ("train", "val", "test"):
+        own = getattr(again.data.split, part)
+        inside = np.isin(ids, own)
+        if not inside.any():
+            continue
+        rows = np.searchsorted(own, ids[inside]).astype(np.int64)
+        features = again.trained.features(again.data, part, rows)
+        if features is None:
+            return None
+        if found is None:
+            found = np.empty((len(ids), features.shape[1]), np.float32)
+        found[inside] = features
+    return found
 
 
 def card_certainty(certainty: Certainty) -> CardCertainty:

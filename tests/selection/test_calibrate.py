@@ -25,7 +25,7 @@ from src.runs.finished.predict import label_pictures
 from src.runs.folder import RunFolder
 from src.runs.resume_settings import read_run_settings
 from src.runs.seal import changed_since
-from src.selection.calibrate import calibration_basis, card_certainty
+from src.selection.calibrate import calibration_basis, card_certainty, features_of
 from src.selection.choose import Chosen, choose
 from src.selection.select import CARD, select
 from src.serving.bundle import CERTAINTY, open_predictor
@@ -75,6 +75,13 @@ def test_the_bundle_measures_the_same_distances(
     images = np.stack([again.data.pictures.read(int(i)) for i in again.data.split.test])
     probs, features = predictor.described(images)
     assert features is not None
+    # Pictures of several parts, in any order.
+    split = again.data.split
+    mixed = np.concatenate([split.test[:3], split.train[:2], split.val[:2], split.train[5:6]])
+    own = np.stack([again.data.pictures.read(int(i)) for i in mixed])
+    of_mixed = features_of(again, mixed)
+    assert of_mixed is not None
+    np.testing.assert_allclose(of_mixed, predictor.described(own)[1], atol=1e-5)
     rows = feature_rows(features, found.sample.scale)
     np.testing.assert_allclose(
         neighbour_distances(rows, found.sample.rows), found.sample.distances, atol=1e-4
