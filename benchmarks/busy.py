@@ -35,7 +35,7 @@ import sys, time
 import src
 import torch
 from src.runs import build
-from src.runs.resume_settings import read_run_settings
+from src.config.compose import read_run_settings
 from src.machine.cpu_load import others_load, threads_beside
 from src.machine.hardware import has_bfloat16
 from src.training.stepper import Stepper

@@ -20,11 +20,11 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.photo_sets import photo_set
 from benchmarks.table import Row
+from src.config.compose import read_run_settings
 from src.records.run import Predictions
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import Revisited, revisit
 from src.runs.folder import RunFolder
-from src.runs.resume_settings import read_run_settings
 from src.statistics.conformal import set_thresholds
 from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
 from src.statistics.risk_control import answering_rule

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from benchmarks import rival
 from benchmarks.table import Row, spread
+from src.config.compose import read_run_settings
 from src.runs import build
 from src.runs.experiment import run_experiment
-from src.runs.resume_settings import read_run_settings
 
 __all__ = ["measure"]
 

@@ -14,13 +14,13 @@ import yaml
 from numpy.typing import NDArray
 
 from src.config.checks import to_plain
+from src.config.compose import read_run_settings
 from src.data.quality.audit import content_hash
 from src.data.sources.source import Source
 from src.data.splitting.splits import make_split
 from src.metrics.summary import evaluate, metric_key
 from src.records.run import Predictions, RunSummary
 from src.runs.folder import RunFolder
-from src.runs.resume_settings import read_run_settings
 from src.runs.seal import seal
 from src.tracking.tracker import Tracker
 

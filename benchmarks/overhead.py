@@ -25,13 +25,13 @@ from torch import nn
 
 from benchmarks.fashion_part import write_part
 from benchmarks.table import Row, spread
+from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.runs import build
 from src.runs.build.task import _make_schedule
 from src.runs.experiment import run_experiment
 from src.runs.resolve import resolve
-from src.runs.resume_settings import read_run_settings
 from src.tracking.tracker import Tracker
 from src.training.inference import autocast
 

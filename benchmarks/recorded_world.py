@@ -17,7 +17,7 @@ import optuna
 from optuna.storages import JournalStorage
 from PIL import Image
 
-from src.config.compose import compose_settings
+from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import CompareSettings
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import past_test_measurements
@@ -29,7 +29,6 @@ from src.runs.candidates.choose import load_trained
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
 from src.runs.resume import finished_summary
-from src.runs.resume_settings import read_run_settings
 from src.search.storage import Journal
 from src.selection.choose import read_chosen
 from src.selection.comparison import compared

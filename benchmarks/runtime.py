@@ -7,9 +7,9 @@ import statistics
 import torch
 
 from benchmarks.table import Row, spread
+from src.config.compose import read_run_settings
 from src.runs import build
 from src.runs.resolve import resolve
-from src.runs.resume_settings import read_run_settings
 from src.training.stepper import Stepper
 
 __all__ = ["measure"]

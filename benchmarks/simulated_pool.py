@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from src.search.jobs import Ending, Job, Report
-from src.search.pool import Event, Pool
+from src.search.loop import Event, Pool
 
 __all__ = ["SimulatedPool"]
 

@@ -20,7 +20,7 @@ _PICTURES, _CLASSES, _SIDE = 60_000, 10, 32
 
 _FIRST_BATCH = """
 import sys, time
-from src.runs.resume_settings import read_run_settings
+from src.config.compose import read_run_settings
 import src.runs.experiment
 from src.runs import build
 began = time.perf_counter()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+from src.config.sweep import read_sweep_settings
 from src.records.trials import TrialRecord
 from src.search.loop import Observer
 from src.search.pruning import make_pruner
-from src.search.space import Family, parse_space
-from src.search.study import StudySpec, SweepStudy
+from src.search.space import Family, StudySpec, parse_space
+from src.search.study import SweepStudy
 
 __all__ = ["Ends", "open_study"]
 
@@ -23,7 +26,9 @@ _SPACE = {
 }
 
 
-def open_study(folder: Path, sampler: str = "random", pruner: str = "none") -> SweepStudy:
+def open_study(
+    folder: Path, sampler: str = "random", pruner: Literal["none", "median", "asha"] = "none"
+) -> SweepStudy:
     """A study of two families with six keys each."""
     space = tuple(parse_space(_SPACE))
     families = [Family(name, (f"model={name}",), space, {}) for name in ("cnn", "mlp")]
@@ -35,9 +40,7 @@ def open_study(folder: Path, sampler: str = "random", pruner: str = "none") -> S
         sampler=sampler,
         startup_trials=10,
         seed=0,
-        pruner=make_pruner(
-            pruner, min_epochs=1, max_epochs=5, reduction_factor=3, across_families=False
-        ),
+        pruner=make_pruner(replace(read_sweep_settings([], "default").pruner, name=pruner), 5),
     )
     return SweepStudy(folder, spec)
 

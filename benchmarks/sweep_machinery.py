@@ -15,10 +15,11 @@ from typing import Any
 from benchmarks.studies import Ends, open_study
 from benchmarks.table import Row, spread
 from src.records.trials import TrialRecord
-from src.search.driver import Budget, Driver
+from src.search.driver import Driver
 from src.search.jobs import Job
-from src.search.pool import Pool
-from src.search.workers.local import LocalEngine, Slot
+from src.search.loop import Pool
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import Slot
 from src.tracking.mirror_process import MirrorProcess
 
 __all__ = ["measure"]
@@ -86,7 +87,7 @@ def _race(folder: Path, sampler: str, trials: int, watcher: Ends, runner: str, *
         Driver(
             study,
             pool,
-            budget=Budget(trials=trials),
+            trials=trials,
             metrics=("val/accuracy",),
             job_of=job_of,
             observers=[watcher],

@@ -27,12 +27,12 @@ from benchmarks.simulated_pool import SimulatedPool
 from benchmarks.table import Row
 from src.config.sweep import SweepSettings, read_sweep_settings
 from src.records.trials import TrialRecord
-from src.search.driver import Budget, Driver
+from src.search.driver import Driver
 from src.search.jobs import Job
 from src.search.loop import Observer
 from src.search.pruning import make_pruner
-from src.search.space import Family, Value
-from src.search.study import StudySpec, SweepStudy
+from src.search.space import Family, StudySpec, Value
+from src.search.study import SweepStudy
 from src.sweeps.families import load_families
 
 __all__ = ["measure"]
@@ -82,19 +82,13 @@ def _share(recorded: list[dict[str, Any]], seed: int, usual: SweepSettings) -> f
         sampler=usual.sampler.name,
         startup_trials=usual.sampler.startup_trials,
         seed=seed,
-        pruner=make_pruner(
-            usual.pruner.name,
-            min_epochs=usual.pruner.min_epochs,
-            max_epochs=EPOCHS,
-            reduction_factor=usual.pruner.reduction_factor,
-            across_families=usual.pruner.across_families,
-        ),
+        pruner=make_pruner(usual.pruner, EPOCHS),
     )
     with tempfile.TemporaryDirectory() as folder, SweepStudy(Path(folder), spec) as study:
         Driver(
             study,
             SimulatedPool(_SLOTS),
-            budget=Budget(trials=len(recorded)),
+            trials=len(recorded),
             metrics=("val/accuracy",),
             job_of=table.job_of,
             observers=[watcher],

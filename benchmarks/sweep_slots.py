@@ -11,11 +11,11 @@ from benchmarks.simulated_pool import SimulatedPool
 from benchmarks.studies import open_study
 from benchmarks.table import Row
 from src.records.trials import TrialRecord
-from src.search.driver import Budget, Driver
+from src.search.driver import Driver
 from src.search.jobs import Job
-from src.search.loop import Observer
-from src.search.pool import Pool
-from src.search.workers.local import LocalEngine, Slot
+from src.search.loop import Observer, Pool
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import Slot
 
 __all__ = ["measure"]
 
@@ -76,7 +76,7 @@ def _four_slots(folder: Path) -> float:
         Driver(
             study,
             pool,
-            budget=Budget(trials=_REAL_TRIALS),
+            trials=_REAL_TRIALS,
             metrics=("val/accuracy",),
             job_of=job_of,
             observers=[watcher],
@@ -100,7 +100,7 @@ def _many_slots(folder: Path) -> float:
         Driver(
             study,
             pool,
-            budget=Budget(trials=_MANY_TRIALS),
+            trials=_MANY_TRIALS,
             metrics=("val/accuracy",),
             job_of=job_of,
         ).race()

@@ -14,7 +14,7 @@ from pathlib import Path
 from src.config.checks import ConfigError
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings
-from src.config.export import ExportSettings
+from src.config.finished import ExportSettings
 from src.runs.folder import RunFolder
 from src.runs.seal import refuse_changed
 

@@ -12,11 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.config.command_line import ChildEnded, run_entry
+from src.config.compose import read_run_settings
 from src.config.plugins import plugin_overrides
 from src.config.schema import RunSettings
 from src.data.sources.listing import existing_root
 from src.machine.subprocesses import end_with_parent, run_bound
-from src.runs.resume_settings import read_run_settings
+
+
+def read_settings(overrides: Sequence[str]) -> RunSettings:
+    """Return the settings of a new run, or with `resume=RUN` those of RUN."""
+    given = dict(word.partition("=")[::2] for word in overrides)
+    if given.get("resume", "null") == "null":
+        return read_run_settings(overrides)
+    from src.runs.resume import read_resumed_settings
+
+    return read_resumed_settings(overrides)
 
 
 def train(settings: RunSettings, overrides: Sequence[str]) -> None:
@@ -45,7 +55,7 @@ def main() -> int:
     """The exit code of the command line."""
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a further device's process
         end_with_parent()
-    return run_entry(__doc__ or "", read_run_settings, train)
+    return run_entry(__doc__ or "", read_settings, train)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
-"""What all tests share."""
+"""What all tests share, and how files are dealt to processes."""
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 import src  # noqa: F401  (says how OpenMP's threads wait, before a test imports torch)
+from tests.warm_python import WarmPython
 
 # A busy machine is slow, not wrong.
 settings.register_profile("patient", deadline=None)
@@ -21,3 +25,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FOLDER",
         help="where tests/tracking/test_ui_browser.py leaves the README's pictures of MLflow",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Exempt the modules of all tests from garbage collection, which takes seconds of looking."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that hold slow tests: a long one at the end would keep one core busy."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+class _Scheduling(LoadFileScheduling):
+    """A file in one process, and quick tests of commands, which share trained runs, all in one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        quick = self.config.option.markexpr == "not slow"
+        return "commands" if quick and file.startswith("tests/entries/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Scheduling:
+    return _Scheduling(config, log)
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[WarmPython]:
+    """An interpreter that has imported what commands do; it starts with the first command."""
+    python = WarmPython()
+    yield python
+    python.close()

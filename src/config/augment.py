@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from src.config.checks import Settings, extend, setting
+from src.config.checks import Settings, fraction, group_of, positive, positive_int, setting
 
 __all__ = ["OPERATIONS", "AugmentSettings", "augmentation"]
 
-S = TypeVar("S", bound=Settings)
+T = TypeVar("T")
 
 # What makes the operations of plugins, by name; see `src.data.augmentation.augment.Operation`.
 OPERATIONS: dict[str, str] = {}
@@ -26,116 +26,84 @@ class AugmentSettings(Settings):
     """The arguments of `src.data.augmentation.augment.Augment`; 0 turns an operation off."""
 
     flip: bool | None = setting(
-        "mirror every other picture left and right; null: as the data set says is harmless",
-        default=None,
+        "mirror every other picture left and right; null: as the data set says is harmless", None
     )
     translate: float = setting(
         "largest shift as a fraction of the side, rounded down to whole pixels",
+        0.0,
         at_least=0,
         at_most=0.5,
     )
-    padding: str = setting(
-        "what comes in at the edges of a moved, turned or shrunk picture",
-        options=("zero", "reflect"),
+    padding: Literal["zero", "reflect"] = setting(
+        "what comes in at the edges of a moved, turned or shrunk picture", "zero"
     )
-    warp_probability: float = setting(
-        "share of pictures that are turned and zoomed", at_least=0, at_most=1, default=0.0
-    )
-    rotate_degrees: float = setting(
-        "largest angle in degrees", at_least=0, at_most=180, default=0.0
-    )
+    warp_probability: float = fraction("share of pictures that are turned and zoomed", 0.0)
+    rotate_degrees: float = setting("largest angle in degrees", 0.0, at_least=0, at_most=180)
     zoom: float = setting(
         "pictures are magnified by up to 1 + zoom, shrunk by up to 1 / (1 + zoom)",
+        0.0,
         at_least=0,
         at_most=3,
-        default=0.0,
     )
-    crop_probability: float = setting(
+    crop_probability: float = fraction(
         "share of pictures of which a random box is magnified to the whole (random resized crop)",
-        at_least=0,
-        at_most=1,
-        default=0.0,
+        0.0,
     )
-    crop_scale: list[float] = setting(
+    crop_scale: list[float] = positive(
         "smallest and largest area of that box, as a fraction of the picture",
-        above=0,
+        [0.35, 1.0],
         at_most=1,
         check=_rising,
-        default=[0.35, 1.0],
     )
-    crop_ratio: list[float] = setting(
+    crop_ratio: list[float] = positive(
         "smallest and largest width of that box by its height, as a multiple of the picture's own",
-        above=0,
+        [0.75, 1.333],
         at_most=100,
         check=_rising,
-        default=[0.75, 1.333],
     )
-    policy: str = setting(
+    policy: Literal["none", "trivial", "rand"] = setting(
         "operations of each picture's own on shape and colours: none; trivial (TrivialAugment: one "
         "of any strength); or rand (RandAugment: several of one strength)",
-        options=("none", "trivial", "rand"),
-        default="none",
+        "none",
     )
-    policy_operations: int = setting(
-        "how many operations a picture gets of policy rand", at_least=1, at_most=5, default=2
+    policy_operations: int = positive_int(
+        "how many operations a picture gets of policy rand", 2, at_most=5
     )
     policy_magnitude: float = setting(
         "strength of the operations of policy rand, 30 for the full one",
+        9.0,
         at_least=0,
         at_most=30,
-        default=9.0,
     )
-    color_probability: float = setting(
-        "share of pictures whose colours change", at_least=0, at_most=1, default=0.0
+    color_probability: float = fraction("share of pictures whose colours change", 0.0)
+    brightness: float = fraction("largest change of brightness", 0.0)
+    contrast: float = fraction("largest change of contrast", 0.0)
+    saturation: float = fraction(
+        "largest change of saturation; pictures in one channel have none", 0.0
     )
-    brightness: float = setting("largest change of brightness", at_least=0, at_most=1, default=0.0)
-    contrast: float = setting("largest change of contrast", at_least=0, at_most=1, default=0.0)
-    saturation: float = setting(
-        "largest change of saturation; pictures in one channel have none",
-        at_least=0,
-        at_most=1,
-        default=0.0,
+    erase_probability: float = fraction(
+        "share of pictures in which a rectangle is painted over", 0.0
     )
-    erase_probability: float = setting(
-        "share of pictures in which a rectangle is painted over", at_least=0, at_most=1
-    )
-    erase_area: list[float] = setting(
+    erase_area: list[float] = positive(
         "smallest and largest area painted over, as a fraction of the picture",
-        above=0,
+        [0.02, 0.33],
         at_most=1,
         check=_rising,
     )
-    mix_probability: float = setting(
-        "share of batches that are mixed (mixup or cutmix)", at_least=0, at_most=1, default=0.0
-    )
+    mix_probability: float = fraction("share of batches that are mixed (mixup or cutmix)", 0.0)
     mixup_alpha: float = setting(
-        "mixup blends in shares of Beta(alpha, alpha); 0 for no mixup",
-        at_least=0,
-        at_most=100,
-        default=0.0,
+        "mixup blends in shares of Beta(alpha, alpha); 0 for no mixup", 0.0, at_least=0, at_most=100
     )
     cutmix_alpha: float = setting(
-        "cutmix pastes areas of Beta(alpha, alpha); 0 for no cutmix",
-        at_least=0,
-        at_most=100,
-        default=0.0,
+        "cutmix pastes areas of Beta(alpha, alpha); 0 for no cutmix", 0.0, at_least=0, at_most=100
     )
 
 
-def augmentation(name: str, target: str) -> Callable[[type[S]], type[S]]:
+def augmentation(name: str, target: str) -> Callable[[type[T]], type[T]]:
     """Register an operation, whose settings are the decorated class and stand in `augment.NAME`.
 
-    With the defaults of its settings it must change nothing: every run has it.
-
-    Args:
-        name: of the group of settings.
-        target: import path of what makes it of the fields of its settings.
+    With the defaults of its settings it must change nothing, since every run has it. `target` is
+    the import path of what makes it of the fields of its settings.
     """
 
-    def register(cls: type[S]) -> type[S]:
-        meaning = (cls.__doc__ or "").strip().partition("\n")[0].rstrip(".")
-        extend(AugmentSettings, name, cls, meaning)
-        OPERATIONS[name] = target
-        return cls
-
-    return register
+    return group_of(AugmentSettings, name, OPERATIONS, target)

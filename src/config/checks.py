@@ -1,9 +1,8 @@
 """Typed settings that check themselves.
 
 A settings class is a dataclass derived from `Settings`; each field is declared with `setting(...)`,
-which holds its meaning and its allowed values. `from_plain` turns a plain nested dict into such an
-object and raises `ConfigError`, one plain sentence naming key, value and what is allowed. A field's
-default is stated there as well; conf/ names what is chosen and the values that differ from it.
+which holds its meaning, default and range. `from_plain` turns a plain nested dict into such an
+object, or raises `ConfigError`: one plain sentence naming key, value and what is allowed.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ import copy
 import dataclasses
 import difflib
 import math
+import operator
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -28,19 +27,23 @@ __all__ = [
     "ForeignCode",
     "Settings",
     "completed",
-    "extend",
+    "distinct",
+    "fraction",
     "from_plain",
+    "group_of",
     "input_of",
     "is_literal",
     "nearest",
-    "number_or_auto",
     "own_fields",
+    "positive",
+    "positive_int",
     "setting",
     "to_plain",
     "variant",
 ]
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class ConfigError(ValueError):
@@ -62,87 +65,72 @@ def input_of(group: str) -> Iterator[None]:
         raise ConfigError(f"{group}: {error}") from error
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """What a single value may be. Bounds are inclusive unless `above`/`below`."""
-
-    above: float | None = None
-    at_least: float | None = None
-    below: float | None = None
-    at_most: float | None = None
-    options: tuple[Any, ...] | None = None
-    check: Callable[[Any], str | None] | None = None
-
-    def allowed(self) -> str:
-        parts = [
-            f"{word} {bound:g}"
-            for word, bound in (
-                ("above", self.above),
-                ("at least", self.at_least),
-                ("below", self.below),
-                ("at most", self.at_most),
-            )
-            if bound is not None
-        ]
-        return " and ".join(parts)
-
-    def complaint(self, value: Any) -> str | None:
-        """What is wrong with `value`, or None."""
-        if self.options is not None and value not in self.options:
-            return _no_option(value, self.options)
-        for item in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(item, int | float) and not isinstance(item, bool):
-                outside = (
-                    not math.isfinite(item)
-                    or (self.above is not None and item <= self.above)
-                    or (self.at_least is not None and item < self.at_least)
-                    or (self.below is not None and item >= self.below)
-                    or (self.at_most is not None and item > self.at_most)
-                )
-                if outside:
-                    return f"it must be {self.allowed() or 'finite'}"
-        return self.check(value) if self.check is not None else None
+_BOUNDS = {
+    "above": operator.gt,
+    "at least": operator.ge,
+    "below": operator.lt,
+    "at most": operator.le,
+}
 
 
 def setting(
     meaning: str,
+    default: Any = dataclasses.MISSING,
     *,
     above: float | None = None,
     at_least: float | None = None,
     below: float | None = None,
     at_most: float | None = None,
-    options: Iterable[Any] | None = None,
     check: Callable[[Any], str | None] | None = None,
-    default: Any = dataclasses.MISSING,
     literal: bool = False,
 ) -> Any:
     """Declare a field of a `Settings` class: its meaning with unit, and what it may be.
 
     Args:
         meaning: one line for the help.
-        above, at_least, below, at_most: bounds of a number, or of each in a list. None itself is
-            checked by the type alone, so an optional field needs no exception in its bounds.
-        options: the values that are allowed.
-        check: returns what is wrong with a value ("it must ..."), or None.
         default: of a key that neither conf/ nor the command line gives; without one, one of them
             has to give it.
+        above, at_least, below, at_most: bounds of a number, or of each in a list. None itself is
+            checked by the type alone, so an optional field needs no exception in its bounds.
+        check: returns what is wrong with a value ("it must ..."), or None.
         literal: whether the command line's text is the value as it stands, as for paths.
     """
-    rule = _Rule(
-        above, at_least, below, at_most, None if options is None else tuple(options), check
-    )
+    limits = {"above": above, "at least": at_least, "below": below, "at most": at_most}
     return dataclasses.field(
         default_factory=dataclasses.MISSING
         if default is dataclasses.MISSING
         else partial(copy.copy, default),  # a list belongs to one object
         kw_only=True,
-        metadata={"meaning": meaning, "rule": rule, "literal": literal},
+        metadata={
+            "meaning": meaning,
+            "bounds": {word: bound for word, bound in limits.items() if bound is not None},
+            "check": check,
+            "literal": literal,
+        },
     )
 
 
-def number_or_auto(value: Any) -> str | None:
-    """What is wrong with a setting that is a number or `auto`: a `check` for `setting`."""
-    return None if value == "auto" or isinstance(value, int) else "it must be auto or a number"
+fraction = partial(setting, at_least=0, at_most=1)
+positive = partial(setting, above=0)
+positive_int = partial(setting, at_least=1)
+
+
+def distinct(values: Sequence[Any]) -> str | None:
+    """What is wrong with a list that must not be empty or repeat itself: a `check`."""
+    fine = values and len(set(values)) == len(values)
+    return None if fine else "it must name at least one, and each once"
+
+
+def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
+    """What is wrong with a field's value, or None."""
+    bounds, check = field.metadata.get("bounds", {}), field.metadata.get("check")
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(item, int | float) and not isinstance(item, bool):
+            within = (_BOUNDS[word](item, bound) for word, bound in bounds.items())
+            if not (math.isfinite(item) and all(within)):
+                allowed = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items())
+                return f"it must be {allowed or 'finite'}"
+    return None if check is None else check(value)
 
 
 # Names of fields whose values are taken literally from the command line.
@@ -173,8 +161,7 @@ class Settings:
             for text in texts_of(value):
                 if problem := credentials_problem(text, field.name):
                     raise ConfigError(f"{field.name}: {problem}.")
-            rule: _Rule | None = field.metadata.get("rule")
-            if rule is not None and value is not None and (problem := rule.complaint(value)):
+            if value is not None and (problem := _problem(field, value)):
                 raise ConfigError(f"{field.name} is {value!r}: {problem}.")
 
 
@@ -197,27 +184,33 @@ def variant(base: type, target: str) -> Callable[[type[T]], type[T]]:
     return register
 
 
-def extend(base: type, name: str, part: type, meaning: str) -> None:
-    """Add a group of settings to a class, and to what is derived from it.
+def group_of(
+    base: type, name: str, targets: dict[str, V], target: V
+) -> Callable[[type[T]], type[T]]:
+    """Register a settings class as the group `name` of `base`, and of what is derived from that.
 
-    `from_plain` then makes objects of a subclass that has the group as a further field.
-
-    Args:
-        base: a `Settings` class.
-        name: of the field.
-        part: the group's `Settings` class, in which every field has a default.
-        meaning: one line for the help.
+    `from_plain` then makes objects of a subclass that has the group as a further field. `targets`
+    gets `target`, the import path of what the group's settings make, by the name.
 
     Raises:
-        ConfigError: the class has such a field, or one of the group's has no default.
+        ConfigError: the base has such a field, or one of the group's has no default.
     """
-    if name in {field.name for field in dataclasses.fields(base)}:
-        raise ConfigError(f"{part.__name__}: {base.__name__} has a field {name} of its own.")
-    missing = [f.name for f in dataclasses.fields(part) if _default(f) is dataclasses.MISSING]
-    if missing:
-        raise ConfigError(f"{part.__name__}.{missing[0]}: give it a default, setting(default=...).")
-    _ADDED.setdefault(base, {})[name] = (part, meaning)
-    _extended.cache_clear()
+
+    def register(cls: type[T]) -> type[T]:
+        if name in {field.name for field in dataclasses.fields(base)}:
+            raise ConfigError(f"{cls.__name__}: {base.__name__} has a field {name} of its own.")
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            if _default(field) is dataclasses.MISSING:
+                raise ConfigError(
+                    f"{cls.__name__}.{field.name}: give it a default, setting(default=...)."
+                )
+        meaning = (cls.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+        _ADDED.setdefault(base, {})[name] = (cls, meaning)
+        _extended.cache_clear()
+        targets[name] = target
+        return cls
+
+    return register
 
 
 @cache
@@ -250,12 +243,11 @@ def completed(cls: type, plain: Mapping[str, Any]) -> dict[str, Any]:
 
     What is no setting of the class stays as it is, for `from_plain` to refuse.
     """
-    options = _VARIANTS.get(cls)
-    if options is not None:
-        if plain.get("_target_") not in options:
-            return dict(plain)
-        cls = options[plain["_target_"]]
-    cls = _extended(cls)
+    options: Mapping[Any, type] = _VARIANTS.get(cls, {None: cls})
+    target = plain.get("_target_")
+    if target not in options:
+        return dict(plain)
+    cls = _extended(options[target])
     hints = _hints(cls)
     found = dict(plain)
     for field in dataclasses.fields(cls):
@@ -307,11 +299,10 @@ def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
             raise ConfigError(f"{path} is not set: say {path}=VALUE.")
         values[field.name] = _typed(hints[field.name], given, path)
     try:
-        settings: T = made(**values)
+        return typing.cast(T, made(**values))
     except ConfigError as error:
         # A field's own complaint names the field; prefix it with where the field stands.
         raise ConfigError(f"{where}.{error}" if where else str(error)) from None
-    return settings
 
 
 def own_fields(settings: Settings, base: type[Settings]) -> dict[str, Any]:
@@ -367,8 +358,11 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
             except ConfigError:
                 continue
         options = [one for c in choices if get_origin(c) is Literal for one in get_args(c)]
-        if options and (isinstance(value, str) or len(options) == len(choices) - 1):
+        if all(get_origin(c) is Literal or c is type(None) for c in choices):
             raise ConfigError(f"{path} is {value!r}: {_no_option(value, options)}.")
+        if isinstance(value, str) and options:
+            what = f"{_described(hint)}{nearest(value, options)}"
+            raise ConfigError(f"{path} is {value!r}: it must be {what}.")
     elif get_origin(hint) is Literal:
         options = list(get_args(hint))
         if any(type(value) is type(one) and value == one for one in options):

@@ -10,7 +10,7 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,11 +40,11 @@ class ChildEnded(Exception):
         self.exit_code = exit_code
 
 
-@dataclass(frozen=True)
+@dataclass
 class Invocation:
     """A command line taken apart."""
 
-    overrides: list[str]
+    overrides: list[str] = dataclasses.field(default_factory=list)
     multirun: bool = False
     help: bool = False
     show_config: bool = False
@@ -56,34 +56,28 @@ def parse(argv: Sequence[str]) -> Invocation:
     Raises:
         ConfigError: an unknown flag.
     """
-    overrides: list[str] = []
-    flags = {"multirun": False, "help": False, "show_config": False}
+    found = Invocation()
     rest = iter(argv)
     for word in rest:
+        flag, equals, value = word.partition("=")
         if word in ("-h", "--help"):
-            flags["help"] = True
+            found.help = True
         elif word in ("-m", "--multirun"):
-            flags["multirun"] = True
-        elif word in ("-c", "--cfg"):
-            if next(rest, None) != "job":
-                raise ConfigError(f"{word} shows the run's settings: say {word} job.")
-            flags["show_config"] = True
-        elif word == "--cfg=job":
-            flags["show_config"] = True
-        elif word == "--resolve":
-            continue  # --cfg job always shows resolved values
-        elif word.startswith("-"):
+            found.multirun = True
+        elif flag in ("-c", "--cfg"):
+            if (value if equals else next(rest, None)) != "job":
+                raise ConfigError(f"{flag} shows the run's settings: say {flag} job.")
+            found.show_config = True
+        elif word.startswith("-") and word != "--resolve":  # what is shown is always resolved
             raise ConfigError(f"there is no flag {word}: the flags are {_FLAGS}.")
-        else:
-            overrides.append(word)
-    return Invocation(overrides, **flags)
+        elif word != "--resolve":
+            found.overrides.append(word)
+    return found
 
 
 def take_config_name(argv: Sequence[str], default: str) -> tuple[list[str], str]:
     """The overrides without `--config-name NAME` (or `-cn NAME`), and NAME, or `default`."""
-    overrides: list[str] = []
-    name = default
-    rest = iter(argv)
+    overrides, name, rest = list[str](), default, iter(argv)
     for word in rest:
         flag, equals, value = word.partition("=")
         if flag in ("--config-name", "-cn"):
@@ -112,7 +106,7 @@ def run_entry(
         description: first lines of the help.
         read_settings: `key=value` overrides of one job -> its settings; ConfigError where wrong.
         action: what to do with the settings of a job and the overrides they came from.
-        argv: the overrides after the program's name; None for the process's own.
+        argv: the overrides; None for those of the process.
     """
     todo: list[tuple[S, list[str]]] = []
 
@@ -121,8 +115,8 @@ def run_entry(
         if problem := problem_of_overrides([*sys.argv[1:], *(argv or ())]):
             raise ConfigError(problem)
         invocation = parse(sys.argv[1:] if argv is None else argv)
-        invocation = replace(invocation, overrides=take_plugins(invocation.overrides))
-        jobs = list(expand(invocation.overrides)) if invocation.multirun else [invocation.overrides]
+        overrides = take_plugins(invocation.overrides)
+        jobs = list(expand(overrides)) if invocation.multirun else [overrides]
         settings = [read_settings(job) for job in jobs]
         if invocation.help:
             print(_help(description, settings[0]))
@@ -136,9 +130,8 @@ def run_entry(
         worst = _guarded(read)
         for settings, overrides in todo:
             folder = Path(getattr(settings, "output_dir", Path.cwd()))
-            code = _guarded(partial(action, settings, overrides), folder)
-            worst = max(worst, code)
-            if code >= 128:  # a person stopped it: the later jobs are not wanted either
+            worst = max(worst, _guarded(partial(action, settings, overrides), folder))
+            if worst >= 128:  # a person stopped it: the later jobs are not wanted either
                 break
     return worst
 
@@ -164,12 +157,9 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
     try:
         with Interruption(), explained(folder or Path.cwd()):
             action()
-    except ConfigError as error:
+    except (ConfigError, RunFailed) as error:
         _complain(f"error: {error}")
-        return 2
-    except RunFailed as failure:
-        _complain(f"error: {failure}")
-        return 1
+        return 2 if isinstance(error, ConfigError) else 1
     except Interrupted as stop:
         _complain(str(stop))
         return stop.exit_code

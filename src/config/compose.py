@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,10 +27,13 @@ __all__ = [
     "chosen_options",
     "compose_plain",
     "compose_settings",
+    "effective_overrides",
     "expand",
     "groups",
     "leaves",
     "override_of",
+    "read_run_settings",
+    "refuse_idle",
     "value_of",
 ]
 
@@ -51,10 +53,9 @@ _PLAIN_TEXT = re.compile(r"[A-Za-z0-9_./@+-]+")
 
 
 def groups(*folders: Path) -> dict[str, list[str]]:
-    """Return config groups and their options, in alphabetical order.
+    """Return the config groups in these folders and their options, in alphabetical order.
 
-    Args:
-        folders: that hold them; without any, conf/ and those of the plugins.
+    Without folders they are those of conf/ and of the plugins.
     """
     found: dict[str, list[str]] = {}
     trees = folders or (CONF, *plugin_folders("conf"))
@@ -104,7 +105,7 @@ def compose_plain(
         overrides: as on the command line.
         config_name: of a file in the first folder.
         folders: hold the config groups, beside those of the plugins.
-        cls: the settings that it is about, which bring the defaults.
+        cls: the settings that bring the defaults.
 
     Raises:
         ConfigError: a word that is no override, an unknown key or option.
@@ -117,17 +118,20 @@ def compose_plain(
             literal[key] = value_of(word)
         else:
             parsed[word] = _parse(word)
+            if parsed[word].is_delete():
+                key = parsed[word].key_or_group
+                raise ConfigError(f"{word!r}: no setting can be taken away: say {key}=VALUE.")
             if parsed[word].is_sweep_override():
                 raise ConfigError(f"{word!r} names several values: add -m to run them one by one.")
     folders = _with_plugins(folders)
     options = groups(*folders)
-    chosen = [word for word, o in parsed.items() if o.key_or_group in options]
+    chosen = [word for word, o in parsed.items() if _chooses(o, options)]
     values = {word: o for word, o in parsed.items() if word not in chosen}
     try:
         plain = _completed(config_name, folders, tuple(chosen), cls)
         # Hydra would compose anew for every other value, a quarter of a second: a sweep, which
         # checks hundreds of configurations before it starts, would wait for a minute. So values of
-        # known keys are set here, and what says more (`+key`, `~key`, `${...}`, a dict) by Hydra.
+        # known keys are set here, and what says more (`+key`, `${...}`, a dict) by Hydra.
         further = [word for word, o in values.items() if not _is_plain(o, plain)]
         if further:
             # `++`, for Hydra does not know the keys that conf/ leaves to their defaults.
@@ -144,6 +148,11 @@ def compose_plain(
     return plain
 
 
+def _chooses(override: Override, options: Mapping[str, Any]) -> bool:
+    """Whether an override names an option of a group, and no values of its keys."""
+    return override.key_or_group in options and not isinstance(override.value(), dict)
+
+
 def _is_plain(override: Override, plain: Mapping[str, Any]) -> bool:
     """Whether an override does no more than replace one value by another."""
     simple = override.type is OverrideType.CHANGE and override.package is None
@@ -156,27 +165,22 @@ def _completed(
     config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...], cls: type
 ) -> dict[str, Any]:
     """What Hydra composes, with the defaults of the settings."""
-    return completed(cls, copy.deepcopy(_composed(config_name, folders, overrides).plain))
+    return completed(cls, copy.deepcopy(_composed(config_name, folders, overrides)[0]))
 
 
 def _with_plugins(folders: tuple[Path, ...]) -> tuple[Path, ...]:
-    if CONF not in folders:
-        return folders
-    return (*folders, *plugin_folders("conf"))
-
-
-class _Composition(NamedTuple):
-    plain: dict[str, Any]
-    choices: dict[str, str]
+    return (*folders, *plugin_folders("conf")) if CONF in folders else folders
 
 
 @lru_cache(maxsize=256)
 def _composed(
     config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
-) -> _Composition:
-    """What Hydra makes of it. It takes a quarter of a second, and the trials of a sweep differ in
-    values, not in the groups that they choose: hence the cache."""
-    further = ",".join(f"'file://{_quoted(folder)}'" for folder in folders[1:])
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What Hydra makes of it, and the option of each group."""
+    # It takes a quarter of a second, and trials differ in values, not in the groups they choose.
+    # Within single quotes of Hydra's grammar.
+    quoted = [re.sub(r"([\\'])", r"\\\1", str(folder)) for folder in folders[1:]]
+    further = ",".join(f"'file://{folder}'" for folder in quoted)
     path = [f"hydra.searchpath=[{further}]"] if further else []
     with initialize_config_dir(str(folders[0]), version_base="1.3"):
         composed = compose(config_name, [*path, *overrides], return_hydra_config=True)
@@ -185,12 +189,7 @@ def _composed(
         del composed["hydra"]
     plain = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(plain, dict)
-    return _Composition({str(key): value for key, value in plain.items()}, choices)
-
-
-def _quoted(path: Path) -> str:
-    """As it stands between single quotes in Hydra's grammar."""
-    return str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return {str(key): value for key, value in plain.items()}, choices
 
 
 def compose_settings(cls: type[T], overrides: Sequence[str], config_name: str = "config") -> T:
@@ -202,6 +201,39 @@ def compose_settings(cls: type[T], overrides: Sequence[str], config_name: str = 
     return from_plain(cls, compose_plain(overrides, config_name, cls=cls))
 
 
+def read_run_settings(overrides: Sequence[str], config_name: str = "config") -> RunSettings:
+    """Return the settings of a new run.
+
+    Raises:
+        ConfigError: an override is wrong, or would change nothing with the model.
+    """
+    settings = compose_settings(RunSettings, overrides, config_name)
+    refuse_idle((word.partition("=")[0] for word in overrides), settings)
+    return settings
+
+
+def refuse_idle(keys: Iterable[str], settings: RunSettings) -> None:
+    """Raise a ConfigError for a key that changes nothing with the model."""
+    for key in keys:
+        if settings.is_idle(key):
+            raise ConfigError(
+                f"{key}: it changes nothing with these settings of model={settings.model.name}; "
+                "leave it out."
+            )
+
+
+def effective_overrides(overrides: Sequence[str], beside: Sequence[str] = ()) -> list[str]:
+    """Return those of `overrides` that change something in a run that has those `beside` as well.
+
+    Families of a sweep share overrides, and not all of them concern each family.
+
+    Raises:
+        ConfigError: an override is wrong.
+    """
+    settings = compose_settings(RunSettings, [*beside, *overrides])
+    return [override for override in overrides if not settings.is_idle(override.partition("=")[0])]
+
+
 def chosen_options(
     overrides: Sequence[str], config_name: str, folders: tuple[Path, ...] = (CONF,)
 ) -> dict[str, str]:
@@ -209,7 +241,7 @@ def chosen_options(
     folders = _with_plugins(folders)
     known = groups(*folders)
     chosen = tuple(word for word in overrides if word.partition("=")[0] in known)
-    choices = _composed(config_name, folders, chosen).choices
+    _, choices = _composed(config_name, folders, chosen)
     return {group: option for group, option in choices.items() if group in known}
 
 
@@ -290,27 +322,21 @@ def _explained(
 ) -> ConfigError:
     """The first override that does not fit, in plain words; else Hydra's own first line."""
     options = groups(*folders)
-    values: list[Override] = []
-    chosen: list[str] = []
-    for word, override in overrides.items():
-        key = override.key_or_group
-        if key not in options:
-            values.append(override)
-        elif override.value() not in options[key]:
-            given = override.value()
+    chosen = {word: o for word, o in overrides.items() if _chooses(o, options)}
+    for override in chosen.values():
+        key, given = override.key_or_group, override.value()
+        if given not in options[key]:
             return ConfigError(
                 f"{key} is {given!r}: it must be one of {', '.join(options[key])}"
                 f"{nearest(str(given), options[key])}."
             )
-        else:
-            chosen.append(word)
     try:
         known = _keys(_completed(config_name, folders, tuple(chosen), cls))
     except (HydraException, OmegaConfBaseException):
         known = []
-    for override in values:
+    for word, override in overrides.items():
         key = override.key_or_group
-        if known and key not in known and not override.is_add():
+        if word not in chosen and known and key not in known and not override.is_add():
             hint = nearest(key, [*known, *options]) or _same_leaf(key, known)
             return ConfigError(f"{key}: there is no such key{hint}.")
     return ConfigError(str(error).strip().splitlines()[0])
@@ -319,18 +345,13 @@ def _explained(
 def _same_leaf(key: str, known: Sequence[str]) -> str:
     """`lr` -> ' (did you mean optimizer.lr?)'"""
     leaf = key.rpartition(".")[2]
-    same = [k for k in known if k.rpartition(".")[2] == leaf]
-    return (
-        f" (did you mean {same[0]}?)"
-        if same
-        else nearest(leaf, [k.rpartition(".")[2] for k in known])
-    )
+    leaves_known = {k.rpartition(".")[2]: k for k in reversed(known)}
+    same = leaves_known.get(leaf)
+    return f" (did you mean {same}?)" if same else nearest(leaf, leaves_known)
 
 
 def _keys(plain: Any, prefix: str = "") -> list[str]:
     keys: list[str] = []
-    if isinstance(plain, Mapping):
-        for name, value in plain.items():
-            path = f"{prefix}{name}"
-            keys += [path, *_keys(value, f"{path}{os.extsep}")]
+    for name, value in plain.items() if isinstance(plain, Mapping) else ():
+        keys += [f"{prefix}{name}", *_keys(value, f"{prefix}{name}.")]
     return keys

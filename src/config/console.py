@@ -1,8 +1,7 @@
 """Standard output and standard error that take any text and show nothing but text.
 
-Names of files and classes reach a terminal in many places: in results, remarks, error messages and
-tracebacks. Here, where all of them come through, escape sequences are made visible, and what the
-terminal's encoding lacks is written as an escape instead of ending the command.
+Names of files and classes reach a terminal in many places. Here, where all come through, escape
+sequences are made visible, and what the terminal's encoding lacks is written as an escape.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
@@ -32,14 +31,11 @@ class OutputLost(ConfigError):
         super().__init__(f"standard output cannot be written: {error.strerror}.")
 
 
-class _PlainText(io.TextIOBase):
+class _PlainText:
     """Writes to another stream with control characters as escapes; all else is the other's.
 
     A carriage return passes: libraries draw progress with it. Names lose theirs in `visible`.
-
-    Args:
-        stream: the other one.
-        needed: whether what is written must arrive; remarks for a person need not.
+    What is `needed` must arrive; remarks for a person need not.
     """
 
     def __init__(self, stream: TextIO, *, needed: bool) -> None:
@@ -57,22 +53,8 @@ class _PlainText(io.TextIOBase):
     def close(self) -> None:
         """Leave the other stream open: it is the process's own."""
 
-    def isatty(self) -> bool:
-        return self.stream.isatty()
-
-    def fileno(self) -> int:
-        return self.stream.fileno()
-
-    def writable(self) -> bool:
-        return True
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self.stream.encoding
-
-    @property
-    def errors(self) -> str | None:  # type: ignore[override]
-        return self.stream.errors
+    def writelines(self, lines: Iterable[str]) -> None:
+        self.write("".join(lines))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -80,13 +62,11 @@ class _PlainText(io.TextIOBase):
     def _try(self, write: Callable[[], object]) -> None:
         try:
             write()
-        except BrokenPipeError:
-            if self._needed:
-                give_up(self.stream)
-                raise
         except OSError as error:
             if self._needed:
                 give_up(self.stream)
+                if isinstance(error, BrokenPipeError):
+                    raise
                 raise OutputLost(error) from error
 
 
@@ -120,14 +100,9 @@ def on_plain_output(entry: Callable[P, int]) -> Callable[P, int]:
 
 @contextmanager
 def written_to(key: str, place: Path) -> Iterator[None]:
-    """Say which setting leads to a place that cannot be written.
+    """Turn an OSError of the block into a ConfigError about the setting `key`.
 
-    Args:
-        key: of the setting.
-        place: named where the error names no file.
-
-    Raises:
-        ConfigError: it cannot be written.
+    The message names `place` where the error names no file.
     """
     try:
         yield

@@ -1,8 +1,7 @@
 """Passwords and tokens in addresses: found, refused, and taken out of what is shown.
 
-Whatever a run or a sweep is told is written down in many places: its settings, the command that
-repeats it, MLflow, the study, pages, messages. Hence nothing with credentials is accepted at all;
-the libraries that need them read them from the environment.
+Settings are written down in many places (MLflow, studies, pages, messages), so nothing with
+credentials is accepted; the libraries that need them read them from the environment.
 """
 
 from __future__ import annotations
@@ -12,12 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = [
-    "credentials_problem",
-    "problem_of_overrides",
-    "texts_of",
-    "without_password",
-]
+__all__ = ["credentials_problem", "problem_of_overrides", "texts_of", "without_password"]
 
 # Parameters of an address that hold a secret: `?sslpassword=`, `&sig=`, `;PWD=`.
 _SECRET_KEY = (
@@ -41,14 +35,8 @@ _NO_SCHEME = re.compile(r"^\W*[^/\s:@]*:[^@]+@")
 # Databases are told a user's name by the address and the password by the environment; anywhere else
 # a name alone may be a token.
 _DATABASES = (
-    "postgresql",
-    "postgres",
-    "mysql",
-    "mariadb",
-    "mssql",
-    "oracle",
-    "sqlite",
-    "cockroach",
+    *("postgresql", "postgres", "mysql", "mariadb"),
+    *("mssql", "oracle", "sqlite", "cockroach"),
 )
 _ADDRESS_KEY = re.compile(r"(?:^|[._{+])(?:uri|url|storage|address)$", re.IGNORECASE)
 _KEY = re.compile(r"[\w./@~+-]+")
@@ -102,11 +90,8 @@ def texts_of(value: Any) -> Iterator[str]:
     """All texts in nested lists and dicts."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from texts_of(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from texts_of(item)
 
 
@@ -114,10 +99,7 @@ def _spellings(text: str) -> list[str]:
     """The text, and what decoding makes of it."""
     found = [text, text.replace("\\", "")]
     for _ in range(3):
-        decoded = unquote(found[-1])
-        if decoded == found[-1]:
-            break
-        found.append(decoded)
+        found.append(unquote(found[-1]))
     return found
 
 
@@ -147,18 +129,15 @@ def _is_database(scheme: str) -> bool:
 
 
 def _remedy(scheme: str, key: str) -> str:
-    name = scheme.partition("+")[0]
-    if name.startswith("postgres"):
+    mlflow = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    if scheme.startswith("postgres"):
         return "set PGPASSWORD (or PGPASSFILE) in the environment"
-    if name in ("mysql", "mariadb"):
+    if scheme.startswith(("mysql", "mariadb")):
         return "name a file that holds it: ?read_default_file=FILE"
-    if _is_database(name):
+    if _is_database(scheme):
         return "let the database's driver find it: an ODBC data source, a trusted connection"
     if key.endswith(("uri", "address", "url")) or not key:
-        return (
-            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, "
-            "in the environment"
-        )
+        return f"set {mlflow}, in the environment"
     if key == "storage":
         return "set PGPASSWORD (or what else the database's driver reads) in the environment"
     return "download what it names, then name the file or folder"

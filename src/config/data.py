@@ -6,8 +6,9 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from src.config.checks import ConfigError, Settings, number_or_auto, setting, variant
+from src.config.checks import ConfigError, Settings, positive, positive_int, setting, variant
 
 __all__ = ["DataSettings"]
 
@@ -15,15 +16,13 @@ _ENDINGS = re.compile(r"(\.(csv|zip|tar|tgz|txz|tbz2?|gz|xz|bz2))+$", re.IGNOREC
 
 
 def _size(value: int | list[int]) -> str | None:
-    if isinstance(value, list) and len(value) != 2:
-        return "it must be one number, or [height, width]"
-    return None
+    fine = isinstance(value, int) or len(value) == 2
+    return None if fine else "it must be one number, or [height, width]"
 
 
 def _two_values(value: list[float]) -> str | None:
-    if len(value) != 2 or value[0] >= value[1]:
-        return "it must be two numbers, black below white"
-    return None
+    fine = len(value) == 2 and value[0] < value[1]
+    return None if fine else "it must be two numbers, black below white"
 
 
 def _named_after(root: str | None) -> str:
@@ -44,104 +43,97 @@ class DataSettings(Settings):
     root: str | None = setting(
         "where the pictures are: a folder, an archive or a CSV file, taken literally; "
         "null for the data set's own places",
+        None,
         literal=True,
-        default=None,
     )
     image_size: int | list[int] | None = setting(
         "pixels of a side, or [height, width], that every picture is resized to; null for the size "
         "that the model was made for, and for a model of any size the pictures' own where they "
         "agree, of 128x128 pixels at most",
+        None,
         at_least=8,
         at_most=1024,
         check=_size,
-        default=None,
     )
     channels: int | None = setting(
-        "1 for grey, 3 for colour, null for what the pictures are", options=(1, 3), default=None
+        "1 for grey, 3 for colour, null for what the pictures are",
+        None,
+        check=lambda n: None if n in (1, 3) else "it must be one of 1, 3",
     )
     value_range: list[float] | None = setting(
         "the values [black, white] of pixels of more than 8 bits (integers or floating point); "
         "null for 0 and the largest number of 8, 10, 12, 14 or 16 bits where the training part "
         "uses half of that or more, else the least and the largest that it has",
+        None,
         check=_two_values,
-        default=None,
     )
-    fit: str = setting(
+    fit: Literal["squeeze", "crop", "pad"] = setting(
         "what becomes of a picture of other proportions: squeeze distorts it, crop cuts off what "
         "sticks out, pad adds grey bars; alike in training, prediction and the served model",
-        options=("squeeze", "crop", "pad"),
-        default="squeeze",
+        "squeeze",
     )
     mirror_ok: bool = setting(
         "whether a picture mirrored left to right still is what it was (not for text or digits)",
-        default=True,
+        True,
     )
-    batch_size: int | str = setting(
+    batch_size: int | Literal["auto"] = positive_int(
         "pictures a training step and device; auto for the smallest that keeps the device busy",
-        at_least=1,
+        256,
         at_most=65536,
-        check=number_or_auto,
-        default=256,
     )
-    on_bad_image: str = setting(
+    on_bad_image: Literal["error", "skip"] = setting(
         "what to do about pictures that cannot be read: stop and name them, or leave them out",
-        options=("error", "skip"),
-        default="error",
+        "error",
     )
-    on_duplicates: str = setting(
+    on_duplicates: Literal["error", "drop"] = setting(
         "what to do where given parts share a picture: stop and name it, or drop the copy that "
         "stands nearer to training",
-        options=("error", "drop"),
-        default="drop",
+        "drop",
     )
     split_seed: int = setting(
         "seed of the split into parts; independent of `seed`, so repeats share their parts",
+        0,
         at_least=0,
         below=2**31,
-        default=0,
     )
-    val_fraction: float = setting(
-        "share of the pictures for validation, where the data set brings no such part",
-        above=0,
-        below=1,
-        default=0.1,
+    val_fraction: float = positive(
+        "share of the pictures for validation, where the data set brings no such part", 0.1, below=1
     )
     test_fraction: float = setting(
         "share of the pictures for the test, where the data set brings no such part",
+        0.1,
         at_least=0,
         below=1,
-        default=0.1,
     )
     train_on_val: bool = setting(
         "train on the validation part as well, as a last training does: nothing is left to choose "
         "by, so its length and all else must be given",
-        default=False,
+        False,
     )
     cache_dir: str | None = setting(
         "folder of decoded, extracted and downloaded pictures; null for $BAKEOFF_CACHE, or else "
         "the user's cache folder",
+        None,
         literal=True,
-        default=None,
     )
     cache_limit_gb: float = setting(
         "largest array of decoded pictures kept on disk, in 10^9 bytes; a larger set is decoded "
         "anew whenever it is read",
+        20.0,
         at_least=0,
-        default=20.0,
     )
     check_content: bool = setting(
         "read every picture at every start; without, a file whose path, size, times and inode are "
         "what they were is taken to be what it was",
-        default=False,
+        False,
     )
-    num_workers: int | None = setting(
+    num_workers: int | None = positive_int(
         "threads that decode into the cache, processes that decode what is too large for it, and "
         "processes that compute features; null for the number of CPU cores",
-        at_least=1,
+        None,
         at_most=256,
-        default=None,
     )
-    download: bool = setting("fetch the data set where it is not on this machine", default=True)
+    download: bool = setting("fetch the data set where it is not on this machine", True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,15 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
-from src.config.checks import ConfigError, Settings, extend, nearest, setting, variant
+from src.config.checks import (
+    ConfigError,
+    Settings,
+    distinct,
+    fraction,
+    group_of,
+    nearest,
+    positive,
+    positive_int,
+    setting,
+    variant,
+)
 from src.config.models import ModelSettings
 
 __all__ = [
     "CLASSIFIERS",
     "DESCRIPTORS",
-    "AutoClassifierSettings",
     "ClassicalSettings",
     "EmbeddingSettings",
     "HandcraftedSettings",
@@ -23,7 +33,7 @@ __all__ = [
     "descriptor",
 ]
 
-S = TypeVar("S", bound=Settings)
+T = TypeVar("T")
 
 # The descriptors, and what makes those of plugins: callables of a picture (H, W, C) float32 in
 # [0, 1], which return (D,) float32. src/features/fusion.py makes the others.
@@ -31,14 +41,10 @@ DESCRIPTORS: dict[str, str | None] = {}
 # The classifiers, and what makes them: functions of the fields of their settings and of `seed`,
 # `threads` and `pictures` (that the smallest fit will see), which return a scikit-learn estimator.
 CLASSIFIERS: dict[str, str] = {}
-SELECTIONS = ("none", "variance", "anova", "mutual_information", "l1", "pca")
+_Selection = Literal["none", "variance", "anova", "mutual_information", "l1", "pca"]
+SELECTIONS = get_args(_Selection)
 # Chosen by the search for the best classifier.
 _SEARCHED = ("scaling", "selection", "keep", "whitening", "normalise")
-
-
-def _distinct(values: list[Any]) -> str | None:
-    fine = values and len(set(values)) == len(values)
-    return None if fine else "it must name at least one, and each once"
 
 
 def _known(names: list[str]) -> str | None:
@@ -46,24 +52,21 @@ def _known(names: list[str]) -> str | None:
     if unknown:
         hint = nearest(unknown[0], DESCRIPTORS)
         return f"it must be a list of some of {', '.join(DESCRIPTORS)}{hint}"
-    return _distinct(list(names))
+    return distinct(list(names))
 
 
 def _is_classifier(name: str) -> str | None:
     options = ("auto", *CLASSIFIERS)
-    if name in options:
-        return None
-    return f"it must be one of {', '.join(options)}{nearest(name, options)}"
+    wrong = f"it must be one of {', '.join(options)}{nearest(name, options)}"
+    return None if name in options else wrong
 
 
 @dataclass(frozen=True)
 class AutoClassifierSettings(Settings):
     """The search for classifier, its strength, and the normalisation of the features."""
 
-    seconds: float = setting(
-        "after which no further classifier is tried; the final fit comes on top",
-        above=0,
-        default=60.0,
+    seconds: float = positive(
+        "after which no further classifier is tried; the final fit comes on top", 60.0
     )
 
 
@@ -76,45 +79,38 @@ class ClassicalSettings(ModelSettings):
     mirror: bool | None = setting(
         "learn from every training picture mirrored left to right as well; null: where the data "
         "set says that this is harmless",
-        default=None,
+        None,
     )
-    scaling: str = setting(
+    scaling: Literal["blocks", "features"] = setting(
         "what is scaled to equal variance: blocks, each descriptor as a whole; features, also "
         "each of its numbers",
-        options=("blocks", "features"),
-        default="blocks",
+        "blocks",
     )
-    selection: str = setting(
-        "which features are kept, or pca for their principal components",
-        options=SELECTIONS,
-        default="pca",
+    selection: _Selection = setting(
+        "which features are kept, or pca for their principal components", "pca"
     )
-    keep: int = setting("features or components kept by the selection", at_least=1, default=200)
-    whitening: float = setting(
+    keep: int = positive_int("features or components kept by the selection", 200)
+    whitening: float = fraction(
         "power of their deviations that principal components are divided by: 0 leaves them as they "
         "are, 1 makes their spreads equal",
-        at_least=0,
-        at_most=1,
-        default=0.0,
+        0.0,
     )
-    normalise: str = setting(
-        "rows: scale the features of each picture to length 1; none: do not",
-        options=("none", "rows"),
-        default="none",
+    normalise: Literal["none", "rows"] = setting(
+        "rows: scale the features of each picture to length 1; none: do not", "none"
     )
     classifier: str = setting(
         "the classifier; auto: classifier, strength, scaling, selection and normalisation "
         "that are best on held-out folds of the training part",
+        "auto",
         check=_is_classifier,
-        default="auto",
     )
     auto: AutoClassifierSettings = setting("search for the best of them")
     calibration_folds: int = setting(
         "folds of the training part, so that probabilities are calibrated on pictures that the "
         "classifier has not seen",
+        5,
         at_least=2,
         at_most=20,
-        default=5,
     )
 
     def chosen_groups(self) -> tuple[str, ...]:
@@ -147,24 +143,24 @@ class EmbeddingSettings(ClassicalSettings):
 
     run: str | None = setting(
         "folder, id or name of a run, or champion, whose network is taken; null for one of timm",
+        None,
         literal=True,
-        default=None,
     )
     networks: list[str] = setting(
         "timm's names of the networks; the features of several stand one after another",
-        check=_distinct,
+        check=distinct,
     )
     pretrained: bool | str = setting(
         "their weights: true for the published ones from wherever this machine can load them, "
         "'package', 'hub', or the path of a file",
-        default=True,
+        True,
     )
     input_size: int | None = setting(
         "pixels of a side that the networks take pictures at; null for their native size, of "
         "several the largest",
+        None,
         at_least=8,
         at_most=1024,
-        default=None,
     )
 
     def __post_init__(self) -> None:
@@ -179,46 +175,24 @@ class EmbeddingSettings(ClassicalSettings):
         return (*super().unused(), *(published if self.run is not None else ()))
 
 
-def descriptor(name: str, target: str | None = None) -> Callable[[type[S]], type[S]]:
+def descriptor(name: str, target: str | None = None) -> Callable[[type[T]], type[T]]:
     """Register a descriptor, whose settings are the decorated class and stand in `model.NAME`.
 
-    Args:
-        name: by which `model.features` chooses it.
-        target: import path of what makes it; see `DESCRIPTORS`. None for those of the project.
+    `model.features` chooses it by its name; see `DESCRIPTORS` for the target.
     """
-
-    def register(cls: type[S]) -> type[S]:
-        extend(HandcraftedSettings, name, cls, _first_line(cls))
-        DESCRIPTORS[name] = target
-        return cls
-
-    return register
+    return group_of(HandcraftedSettings, name, DESCRIPTORS, target)
 
 
-def classifier(name: str, target: str) -> Callable[[type[S]], type[S]]:
+def classifier(name: str, target: str) -> Callable[[type[T]], type[T]]:
     """Register a classifier, whose settings are the decorated class and stand in `model.NAME`.
 
-    Args:
-        name: by which `model.classifier` chooses it.
-        target: import path of what makes it; see `CLASSIFIERS`.
+    `model.classifier` chooses it by its name; see `CLASSIFIERS` for the target.
     """
-
-    def register(cls: type[S]) -> type[S]:
-        extend(ClassicalSettings, name, cls, _first_line(cls))
-        CLASSIFIERS[name] = target
-        return cls
-
-    return register
-
-
-def _first_line(cls: type) -> str:
-    return (cls.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+    return group_of(ClassicalSettings, name, CLASSIFIERS, target)
 
 
 def _grid(default: int) -> Any:
-    return setting(
-        "cells along each side of the picture, each described apart", at_least=1, default=default
-    )
+    return positive_int("cells along each side of the picture, each described apart", default)
 
 
 @descriptor("hog")
@@ -226,15 +200,14 @@ def _grid(default: int) -> Any:
 class HogSettings(Settings):
     """Histograms of oriented gradients."""
 
-    orientations: int = setting("directions told apart", at_least=1, at_most=90, default=9)
-    cells: list[int] = setting(
+    orientations: int = positive_int("directions told apart", 9, at_most=90)
+    cells: list[int] = positive_int(
         "cells along the shorter side, each of at least 2x2 pixels; several numbers make several "
         "descriptors",
-        at_least=1,
-        check=_distinct,
-        default=[7],
+        [7],
+        check=distinct,
     )
-    block: int = setting("cells along a side of what is normalised together", at_least=1, default=2)
+    block: int = positive_int("cells along a side of what is normalised together", 2)
 
 
 @descriptor("lbp")
@@ -242,9 +215,7 @@ class HogSettings(Settings):
 class LbpSettings(Settings):
     """Uniform local binary patterns."""
 
-    radius: int = setting(
-        "pixels from the centre to its neighbours", at_least=1, at_most=16, default=1
-    )
+    radius: int = positive_int("pixels from the centre to its neighbours", 1, at_most=16)
     grid: int = _grid(4)
 
 
@@ -253,7 +224,7 @@ class LbpSettings(Settings):
 class ColourSettings(Settings):
     """Histograms of hue, saturation and value; of brightness where pictures are grey."""
 
-    bins: int = setting("bins a channel", at_least=2, at_most=256, default=8)
+    bins: int = setting("bins a channel", 8, at_least=2, at_most=256)
     grid: int = _grid(2)
 
 
@@ -262,10 +233,8 @@ class ColourSettings(Settings):
 class GaborSettings(Settings):
     """Mean and spread of the energy behind Gabor filters."""
 
-    wavelengths: list[float] = setting(
-        "pixels of a wave", at_least=2, check=_distinct, default=[3.0, 6.0]
-    )
-    orientations: int = setting("directions of waves", at_least=1, at_most=36, default=4)
+    wavelengths: list[float] = setting("pixels of a wave", [3.0, 6.0], at_least=2, check=distinct)
+    orientations: int = positive_int("directions of waves", 4, at_most=36)
     grid: int = _grid(4)
 
 
@@ -274,10 +243,8 @@ class GaborSettings(Settings):
 class HaralickSettings(Settings):
     """Texture statistics of grey-level co-occurrences."""
 
-    levels: int = setting("grey levels told apart", at_least=2, at_most=256, default=16)
-    distances: list[int] = setting(
-        "pixels between the two of a pair", at_least=1, check=_distinct, default=[1, 2]
-    )
+    levels: int = setting("grey levels told apart", 16, at_least=2, at_most=256)
+    distances: list[int] = positive_int("pixels between the two of a pair", [1, 2], check=distinct)
 
 
 @descriptor("scattering")
@@ -285,16 +252,15 @@ class HaralickSettings(Settings):
 class ScatteringSettings(Settings):
     """Wavelet scattering coefficients of first and second order."""
 
-    octaves: int = setting(
+    octaves: int = positive_int(
         "sizes of the wavelets, each twice the last; fewer where a cell is too small for them",
-        at_least=1,
+        3,
         at_most=6,
-        default=3,
     )
-    orientations: int = setting("directions of the wavelets", at_least=1, at_most=16, default=4)
+    orientations: int = positive_int("directions of the wavelets", 4, at_most=16)
     grid: int = _grid(7)
     side: int = setting(
-        "pixels of a side that larger pictures are shrunk to", at_least=4, at_most=512, default=64
+        "pixels of a side that larger pictures are shrunk to", 64, at_least=4, at_most=512
     )
 
 
@@ -303,9 +269,7 @@ class ScatteringSettings(Settings):
 class RawSettings(Settings):
     """The pixels themselves."""
 
-    side: int = setting(
-        "pixels of a side that larger pictures are shrunk to", at_least=1, at_most=256, default=16
-    )
+    side: int = positive_int("pixels of a side that larger pictures are shrunk to", 16, at_most=256)
 
 
 @classifier("linear_svm", "src.features.estimators.linear_svm")
@@ -313,9 +277,7 @@ class RawSettings(Settings):
 class LinearSvmSettings(Settings):
     """A linear support vector machine."""
 
-    strength: float = setting(
-        "C: weight of the errors against a simple boundary", above=0, default=10.0
-    )
+    strength: float = positive("C: weight of the errors against a simple boundary", 10.0)
 
 
 @classifier("rbf_svm", "src.features.estimators.rbf_svm")
@@ -323,21 +285,17 @@ class LinearSvmSettings(Settings):
 class RbfSvmSettings(Settings):
     """A support vector machine with a Gaussian kernel."""
 
-    strength: float = setting(
-        "C: weight of the errors against a smooth boundary", above=0, default=10.0
-    )
-    gamma: float = setting(
-        "narrowness of the kernel, in units of 1 over the features' total variance",
-        above=0,
-        default=1.0,
+    strength: float = positive("C: weight of the errors against a smooth boundary", 10.0)
+    gamma: float = positive(
+        "narrowness of the kernel, in units of 1 over the features' total variance", 1.0
     )
     exact_up_to: int = setting(
         "training pictures up to which the machine is solved exactly; beyond, a least-squares one "
         "over a sample of the pictures",
+        120000,
         at_least=0,
-        default=120000,
     )
-    components: int = setting("pictures in that sample", at_least=1, default=5000)
+    components: int = positive_int("pictures in that sample", 5000)
 
 
 @classifier("logistic", "src.features.estimators.logistic")
@@ -345,9 +303,7 @@ class RbfSvmSettings(Settings):
 class LogisticSettings(Settings):
     """Logistic regression."""
 
-    strength: float = setting(
-        "C: weight of the errors against a simple boundary", above=0, default=100.0
-    )
+    strength: float = positive("C: weight of the errors against a simple boundary", 100.0)
 
 
 @classifier("ridge", "src.features.estimators.ridge")
@@ -355,9 +311,7 @@ class LogisticSettings(Settings):
 class RidgeSettings(Settings):
     """Ridge regression on class indicators."""
 
-    strength: float = setting(
-        "C: weight of the errors against a simple boundary", above=0, default=1.0
-    )
+    strength: float = positive("C: weight of the errors against a simple boundary", 1.0)
 
 
 @classifier("nearest_mean", "src.features.estimators.nearest_mean")
@@ -365,12 +319,11 @@ class RidgeSettings(Settings):
 class NearestMeanSettings(Settings):
     """The nearest class mean, by a distance scaled with the covariance within classes."""
 
-    shrinkage: float = setting(
+    shrinkage: float = positive(
         "of the covariance within classes towards equal variances: 1 is the Euclidean distance, "
         "near 0 linear discriminant analysis",
-        above=0,
+        0.1,
         at_most=1,
-        default=0.1,
     )
 
 
@@ -379,8 +332,8 @@ class NearestMeanSettings(Settings):
 class ForestSettings(Settings):
     """A random forest."""
 
-    trees: int = setting("trees", at_least=1, at_most=100_000, default=300)
-    min_leaf: int = setting("fewest pictures in a leaf", at_least=1, default=1)
+    trees: int = positive_int("trees", 300, at_most=100_000)
+    min_leaf: int = positive_int("fewest pictures in a leaf", 1)
 
 
 @classifier("gradient_boosting", "src.features.estimators.gradient_boosting")
@@ -388,9 +341,9 @@ class ForestSettings(Settings):
 class GradientBoostingSettings(Settings):
     """Gradient boosting over binned features."""
 
-    rounds: int = setting("trees a class", at_least=1, at_most=100_000, default=100)
-    rate: float = setting("share of each tree that is added", above=0, at_most=1, default=0.1)
-    leaves: int = setting("most leaves of a tree", at_least=2, default=31)
+    rounds: int = positive_int("trees a class", 100, at_most=100_000)
+    rate: float = positive("share of each tree that is added", 0.1, at_most=1)
+    leaves: int = setting("most leaves of a tree", 31, at_least=2)
 
 
 @classifier("knn", "src.features.estimators.knn")
@@ -398,4 +351,4 @@ class GradientBoostingSettings(Settings):
 class KnnSettings(Settings):
     """Nearest neighbours, weighted by distance."""
 
-    neighbours: int = setting("pictures that vote", at_least=1, default=5)
+    neighbours: int = positive_int("pictures that vote", 5)

@@ -1,22 +1,27 @@
-"""Settings of the commands on finished runs: evaluate, predict, compare, select and verify."""
+"""Settings of the commands on finished runs: evaluate, predict, export, compare, select, verify."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from src.config.checks import ConfigError, Settings, setting
-from src.config.export import VARIANTS
+from src.config.checks import ConfigError, Settings, distinct, fraction, positive_int, setting
 from src.config.tracking import TrackingPlace, TrackingSwitch, experiment_problem
 
 __all__ = [
+    "ORIGINAL",
     "CompareSettings",
     "ComparisonSettings",
     "EvaluateSettings",
+    "ExportSettings",
     "PredictSettings",
     "SelectSettings",
     "VerifySettings",
 ]
+
+# The choice of a run that is best left as it is.
+ORIGINAL = "pytorch"
 
 
 def _out_problem(out: str) -> str | None:
@@ -26,61 +31,65 @@ def _out_problem(out: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class EvaluateSettings(Settings):
-    """`python -m src.evaluate`."""
+class _OneRunSettings(Settings):
+    """Which run a command is about, and where it is."""
 
     run: str = setting("folder, id or name of a run, or champion", literal=True)
-    split: str = setting("the part to measure", options=("train", "val", "test"))
-    changed: str = setting(
+    changed: Literal["refuse", "use"] = setting(
         "a run whose files were changed after it had been sealed: refuse it, or use it as it is",
-        options=("refuse", "use"),
+        "refuse",
     )
-    output_dir: str = setting("folder under which the run is looked for", literal=True)
+    output_dir: str = setting("folder under which the run is looked for", "outputs", literal=True)
     tracking: TrackingPlace = setting("where the run is mirrored")
 
 
 @dataclass(frozen=True)
-class PredictSettings(Settings):
+class EvaluateSettings(_OneRunSettings):
+    """`python -m src.evaluate`."""
+
+    split: Literal["train", "val", "test"] = setting("the part to measure", "val")
+
+
+@dataclass(frozen=True)
+class PredictSettings(_OneRunSettings):
     """`python -m src.predict`."""
 
-    run: str = setting("folder, id or name of a run, or champion", literal=True)
     images: str = setting(
         "a picture, a folder (with all below it), or a pattern like /a/**/*.jpg", literal=True
     )
     out: str | None = setting(
         "CSV file to write, with a contact sheet as PNG beside it; null for standard output",
+        None,
         check=_out_problem,
         literal=True,
     )
-    variant: str | None = setting(
+    variant: Literal["onnx", "int8", "pt2", "chosen"] | None = setting(
         "exported variant to ask: onnx, int8, pt2, or chosen for the one that src.export chose; "
         "null for the run as it was trained",
-        options=(*VARIANTS, "chosen"),
+        None,
     )
     explain: bool = setting(
-        "also show what the network looked at in some of the pictures, in a PNG beside out"
+        "also show what the network looked at in some of the pictures, in a PNG beside out", False
     )
-    top_k: int = setting("classes named for each picture, most probable first", at_least=1)
+    top_k: int = positive_int("classes named for each picture, most probable first", 5)
     coverage: float | None = setting(
         "name for each picture a set of labels that holds the true one with this probability, such "
         "as 0.9; null for none",
+        None,
         above=0,
         below=1,
     )
-    classwise: bool = setting("the coverage holds for the pictures of each class, not just of all")
+    classwise: bool = setting(
+        "the coverage holds for the pictures of each class, not just of all", False
+    )
     max_error: float | None = setting(
         "answer only where at most this share of the answers is wrong, such as 0.02, and leave the "
         "other pictures to a person; null to answer all",
+        None,
         above=0,
         below=1,
     )
-    batch_size: int = setting("pictures at once", at_least=1)
-    changed: str = setting(
-        "a run whose files were changed after it had been sealed: refuse it, or use it as it is",
-        options=("refuse", "use"),
-    )
-    output_dir: str = setting("folder under which the run is looked for", literal=True)
-    tracking: TrackingPlace = setting("where the run is mirrored")
+    batch_size: int = positive_int("pictures at once", 128)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,33 +98,73 @@ class PredictSettings(Settings):
 
 
 @dataclass(frozen=True)
+class ExportSettings(_OneRunSettings):
+    """`python -m src.export`."""
+
+    variants: list[Literal["onnx", "int8", "pt2"]] = setting(
+        "what to make, of onnx, int8, pt2; all but pt2 need the extra `export`",
+        ["onnx", "int8", "pt2"],
+        check=distinct,
+    )
+    choose: Literal["onnx", "int8", "pt2", "pytorch"] | None = setting(
+        "the variant to keep as the run's choice; null for the fastest within least_equal", None
+    )
+    least_equal: float = fraction(
+        "share of the validation pictures that a variant must label as the original does, to be "
+        "recommended",
+        0.999,
+    )
+    batch_sizes: list[int] = positive_int(
+        "pictures at once that are timed; the first size says what is fastest",
+        [1, 64],
+        at_most=1024,
+        check=lambda sizes: None if sizes else "it must name at least one size",
+    )
+    rounds: int = positive_int("times that each variant has its turn to be timed", 15)
+    check_pictures: int = positive_int("most validation pictures that are compared", 10_000)
+    calibration_pictures: int = positive_int(
+        "training pictures whose activations set the ranges of int8", 512
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.choose not in (None, ORIGINAL, *self.variants):
+            raise ConfigError(f"choose is {self.choose!r}: variants leaves it out.")
+
+
+@dataclass(frozen=True)
 class ComparisonSettings(Settings):
     """Which finished runs are compared."""
 
-    runs: list[str] | None = setting("folders, ids or names of the runs to compare; null for none")
+    runs: list[str] | None = setting(
+        "folders, ids or names of the runs to compare; null for none", None
+    )
     sweep: str | None = setting(
-        "name of a study whose finished runs are compared; null for no study"
+        "name of a study whose finished runs are compared; null for no study", None
     )
     experiment: str | None = setting(
         "name of an experiment in MLflow whose runs are compared; null for none",
+        None,
         check=experiment_problem,
         literal=True,
     )
     filter: str | None = setting(
         "which runs in MLflow are compared, in the words of its search, such as "
         "params.`model.name` = 'cnn'; null for all",
+        None,
         literal=True,
     )
-    data: str | None = setting("name of a data set, to leave out the runs on others")
-    part: str = setting("the part whose stored predictions are compared", options=("val", "test"))
-    changed: str = setting(
+    data: str | None = setting("name of a data set, to leave out the runs on others", None)
+    part: Literal["val", "test"] = setting("the part whose stored predictions are compared", "val")
+    changed: Literal["refuse", "use"] = setting(
         "runs whose files were changed after they had been sealed: refuse them (named ones end the "
         "command, others are left out and named), or use them as they are",
-        options=("refuse", "use"),
+        "refuse",
     )
     output_dir: str = setting(
         "folder under which the runs are looked for: all finished ones, if nothing above says "
         "which",
+        "outputs",
         literal=True,
     )
     tracking: TrackingSwitch = setting("where runs are looked up and the comparison is mirrored")
@@ -123,21 +172,19 @@ class ComparisonSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         in_mlflow = "experiment" if self.experiment is not None else "filter"
-        asked = self.experiment is not None or self.filter is not None
-        ways = {"runs": self.runs is not None, "sweep": self.sweep is not None, in_mlflow: asked}
-        said = [name for name, given in ways.items() if given]
-        if len(said) > 1:
-            raise ConfigError(f"{' and '.join(said)} each say which runs to compare: say one.")
+        named = [name for name in ("runs", "sweep", in_mlflow) if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise ConfigError(f"{' and '.join(named)} each say which runs to compare: say one.")
 
 
 @dataclass(frozen=True)
 class CompareSettings(ComparisonSettings):
     """`python -m src.compare`."""
 
-    ensemble: bool | str = setting(
+    ensemble: Literal[True, False, "greedy", "stacking", "soup"] = setting(
         "combine the runs and save what comes of it as a run: true by the better of greedy and "
         "stacking, soup by the mean of the weights of networks of one architecture",
-        options=(True, False, "greedy", "stacking", "soup"),
+        False,
     )
 
 
@@ -147,15 +194,17 @@ class SelectSettings(ComparisonSettings):
 
     run: str | None = setting(
         "folder, id or name of the run to take; null for the one that the comparison names",
+        None,
         literal=True,
     )
-    choose: str = setting(
+    choose: Literal["one_se", "cheapest", "winner"] = setting(
         "of the comparison: the cheapest within one standard error of the winner, the cheapest of "
         "all that cannot be told from the best, or the winner",
-        options=("one_se", "cheapest", "winner"),
+        "one_se",
     )
     refit: bool = setting(
-        "train it once more, as long and with the same settings, on training and validation part"
+        "train it once more, as long and with the same settings, on training and validation part",
+        False,
     )
 
     def __post_init__(self) -> None:
@@ -165,11 +214,8 @@ class SelectSettings(ComparisonSettings):
                 "part is 'test': a model that is chosen on the test part cannot be measured there "
                 "any more; leave part=val."
             )
-        compared = [field.name for field in fields(ComparisonSettings)]
-        beside = [
-            name for name in compared if name not in ("part", "changed", "output_dir", "tracking")
-        ]
-        given = [name for name in beside if getattr(self, name) is not None]
+        several = ("runs", "sweep", "experiment", "filter", "data")
+        given = [name for name in several if getattr(self, name) is not None]
         if self.run is not None and given:
             raise ConfigError(
                 f"run names one run and {given[0]} several to choose from: leave one of them out."
@@ -181,17 +227,19 @@ class VerifySettings(Settings):
     """`python -m src.verify`."""
 
     run: str | None = setting(
-        "folder, id or name of a run, or champion; null for all of output_dir", literal=True
+        "folder, id or name of a run, or champion; null for all of output_dir", None, literal=True
     )
-    study: str | None = setting("folder or name of a study; null for all of output_dir")
+    study: str | None = setting("folder or name of a study; null for all of output_dir", None)
     repair: bool = setting(
-        "put damaged lines of diaries and journals aside, and delete what stores make anew"
+        "put damaged lines of diaries and journals aside, and delete what stores make anew", False
     )
     output_dir: str = setting(
-        "folder whose runs and studies are checked, with the stores", literal=True
+        "folder whose runs and studies are checked, with the stores", "outputs", literal=True
     )
     cache_dir: str | None = setting(
-        "folder of the stores; null for $BAKEOFF_CACHE or the user's cache folder", literal=True
+        "folder of the stores; null for $BAKEOFF_CACHE or the user's cache folder",
+        None,
+        literal=True,
     )
 
     def __post_init__(self) -> None:

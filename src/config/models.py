@@ -1,34 +1,26 @@
 """Settings of the model group: one class per kind of model, selected by `_target_`.
 
-Those of classifiers on features are in src/config/features.py. Each class states which settings of
-a run it uses; every other key that trains networks is idle with it. Beside them: the settings of
-the list of pretrained networks.
+Each class states which settings of a run it uses; every other key that trains networks is idle.
+Those of classifiers on features are in src/config/features.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
-from src.config.checks import ConfigError, Settings, setting, variant
+from src.config.checks import ConfigError, Settings, positive, positive_int, setting, variant
 
 __all__ = [
-    "TRAINING",
-    "CNNSettings",
     "EnsembleSettings",
-    "FCNSettings",
-    "MLPSettings",
     "ModelSettings",
     "NetworkSettings",
     "OwnNetworkSettings",
-    "ReNetSettings",
-    "RecurrentSettings",
-    "ViTSettings",
     "WeightsSettings",
     "ZooSettings",
 ]
 
-
+_Cell = Literal["rnn", "lstm", "gru"]
 # Groups and keys of a run's settings that train a network, batch by batch. All others, such as the
 # pictures, are used with every kind of model.
 TRAINING = (
@@ -80,46 +72,36 @@ class NetworkSettings(ModelSettings):
         "weights to start from: null or false for none, true for the published ones wherever they "
         "can be had (an installed package, a local cache, the hub), 'package' or 'hub' for those "
         "from there alone, or the path of a weights file",
+        None,
         literal=True,
-        default=None,
     )
     freeze_epochs: int = setting(
-        "epochs at the start in which only the classifier head is trained",
-        at_least=0,
-        default=0,
+        "epochs at the start in which only the classifier head is trained", 0, at_least=0
     )
-    backbone_lr_scale: float = setting(
-        "learning rate of everything but the head, as a multiple of optimizer.lr",
-        above=0,
-        at_most=1,
-        default=1.0,
+    backbone_lr_scale: float = positive(
+        "learning rate of everything but the head, as a multiple of optimizer.lr", 1.0, at_most=1
     )
-    layer_decay: float = setting(
+    layer_decay: float = positive(
         "factor of the learning rate a level of depth, counted from the head down; 1 for none",
-        above=0,
+        1.0,
         at_most=1,
-        default=1.0,
     )
-    head_start: str = setting(
+    head_start: Literal["fitted", "random"] = setting(
         "the classifier head that training starts from: fitted for a logistic regression on the "
         "features of the pretrained weights, where the head is a single linear layer, or random",
-        options=("fitted", "random"),
-        default="fitted",
+        "fitted",
     )
     freeze_norm: bool = setting(
-        "batch normalisation outside of the head keeps the statistics that it starts with",
-        default=False,
+        "batch normalisation outside of the head keeps the statistics that it starts with", False
     )
     frozen_stages: int = setting(
-        "stages at the input side that are never trained; 0 for none",
-        at_least=0,
-        default=0,
+        "stages at the input side that are never trained; 0 for none", 0, at_least=0
     )
     stored_views: int = setting(
         "views of a training picture for which the frozen stages are computed once and kept, one "
         "an epoch in turn; 0 to compute them anew for another view in every epoch",
+        0,
         at_least=0,
-        default=0,
     )
 
     def unused(self) -> tuple[str, ...]:
@@ -132,11 +114,7 @@ class NetworkSettings(ModelSettings):
 
 
 def _dropout(where: str) -> Any:
-    return setting(f"dropout {where}", at_least=0, below=1)
-
-
-def _cell() -> Any:
-    return setting("recurrent cell", options=("rnn", "lstm", "gru"))
+    return setting(f"dropout {where}", 0.0, at_least=0, below=1)
 
 
 def _some(values: list[int]) -> str | None:
@@ -161,8 +139,8 @@ class OwnNetworkSettings(NetworkSettings):
 class CNNSettings(OwnNetworkSettings):
     """A small residual network."""
 
-    widths: list[int] = setting("channels of each stage", at_least=1, check=_some)
-    blocks: int = setting("residual blocks a stage", at_least=1, at_most=100)
+    widths: list[int] = positive_int("channels of each stage", check=_some)
+    blocks: int = positive_int("residual blocks a stage", at_most=100)
     dropout: float = _dropout("before the classifier")
 
 
@@ -171,10 +149,9 @@ class CNNSettings(OwnNetworkSettings):
 class FCNSettings(OwnNetworkSettings):
     """A fully convolutional network."""
 
-    channels: list[int] = setting(
+    channels: list[int] = positive_int(
         "channels of each convolution + pooling block; the last ones go where pictures are too "
         "small for all",
-        at_least=1,
         check=_some,
     )
     dropout: float = _dropout("before the classifier")
@@ -185,7 +162,7 @@ class FCNSettings(OwnNetworkSettings):
 class MLPSettings(OwnNetworkSettings):
     """A multi-layer perceptron."""
 
-    hidden: list[int] = setting("units of each hidden layer", at_least=1)
+    hidden: list[int] = positive_int("units of each hidden layer")
     batch_norm: bool = setting("normalise each hidden layer")
     dropout: float = _dropout("after each hidden layer")
 
@@ -195,18 +172,17 @@ class MLPSettings(OwnNetworkSettings):
 class RecurrentSettings(OwnNetworkSettings):
     """A recurrent network that reads the picture as a sequence."""
 
-    cell: str = _cell()
-    reading: str = setting(
-        "what one step of the sequence is", options=("rows", "columns", "patches")
+    cell: _Cell = setting("recurrent cell")
+    reading: Literal["rows", "columns", "patches"] = setting(
+        "what one step of the sequence is", "rows"
     )
-    step_size: int | None = setting(
-        "rows, columns or side of a patch a step; null for one, or for at most 64 patches",
-        at_least=1,
+    step_size: int | None = positive_int(
+        "rows, columns or side of a patch a step; null for one, or for at most 64 patches", None
     )
-    hidden_size: int = setting("units of a layer and direction", at_least=1)
-    layers: int = setting("stacked recurrent layers", at_least=1, at_most=20)
-    bidirectional: bool = setting("read the sequence backwards as well")
-    pooling: str = setting("which states are classified", options=("last", "mean"))
+    hidden_size: int = positive_int("units of a layer and direction", 128)
+    layers: int = positive_int("stacked recurrent layers", 2, at_most=20)
+    bidirectional: bool = setting("read the sequence backwards as well", True)
+    pooling: Literal["last", "mean"] = setting("which states are classified", "mean")
     dropout: float = _dropout("between layers and before the classifier")
 
 
@@ -215,11 +191,11 @@ class RecurrentSettings(OwnNetworkSettings):
 class ReNetSettings(OwnNetworkSettings):
     """Recurrent networks that sweep the picture in two dimensions."""
 
-    cell: str = _cell()
-    patch_sizes: list[int] = setting(
-        "one layer an entry: side of the patches it reads", at_least=1, check=_some
+    cell: _Cell = setting("recurrent cell")
+    patch_sizes: list[int] = positive_int(
+        "one layer an entry: side of the patches it reads", check=_some
     )
-    hidden_size: int = setting("units of each of a layer's four networks", at_least=1)
+    hidden_size: int = positive_int("units of each of a layer's four networks")
     dropout: float = _dropout("before the classifier")
 
 
@@ -228,14 +204,14 @@ class ReNetSettings(OwnNetworkSettings):
 class ViTSettings(OwnNetworkSettings):
     """A vision transformer."""
 
-    patch_size: int | None = setting(
-        "side of a patch in pixels; null for at most 64 patches", at_least=1
+    patch_size: int | None = positive_int(
+        "side of a patch in pixels; null for at most 64 patches", None
     )
     width: int = setting("features of a patch; a multiple of heads and of 4", at_least=4)
-    depth: int = setting("transformer blocks", at_least=1, at_most=100)
-    heads: int = setting("attention heads a block", at_least=1)
-    mlp_ratio: float = setting("units of a block's perceptron, as a multiple of width", above=0)
-    pooling: str = setting("what is classified", options=("mean", "token"))
+    depth: int = positive_int("transformer blocks", at_most=100)
+    heads: int = positive_int("attention heads a block")
+    mlp_ratio: float = positive("units of a block's perceptron, as a multiple of width")
+    pooling: Literal["mean", "token"] = setting("what is classified", "mean")
     dropout: float = _dropout("after each attention and perceptron")
 
     def __post_init__(self) -> None:
@@ -256,13 +232,14 @@ class ZooSettings(NetworkSettings):
         "pixels of a side that pictures are resized to inside the network; null for the size that "
         "its weights were trained for where it is pretrained, else for the pictures' own size, or "
         "the smallest that works",
+        None,
         at_least=8,
         at_most=1024,
     )
-    stem: str = setting(
+    stem: Literal["auto", "keep", "small"] = setting(
         "small: take early reductions out, so that small pictures keep their detail; keep: do "
         "not; auto: small for pictures up to 64 pixels where nothing is pretrained",
-        options=("auto", "keep", "small"),
+        "auto",
     )
     drop_rate: float = _dropout("before the classifier, where the network has one")
 
@@ -278,13 +255,13 @@ class EnsembleSettings(ModelSettings):
     """Several finished runs that predict together; nothing is trained again."""
 
     runs: list[str] = setting("folders, ids or names of the runs to choose from, two at least")
-    way: str = setting(
+    way: Literal["best", "greedy", "stacking", "soup"] = setting(
         "greedy: a weighted mean of probabilities; stacking: of their logarithms; best: the one of "
         "these two that does better; soup: one network whose weights are the mean of several's",
-        options=("best", "greedy", "stacking", "soup"),
+        "best",
     )
-    at_most: int = setting(
-        "runs that the ensemble is made of, at most; each has to answer every picture", at_least=1
+    at_most: int = positive_int(
+        "runs that the ensemble is made of, at most; each has to answer every picture", 8
     )
 
 
@@ -294,5 +271,6 @@ class WeightsSettings(Settings):
 
     filter: str | None = setting(
         "part of the names of the networks to list, upper and lower case alike; null for all",
+        None,
         literal=True,
     )

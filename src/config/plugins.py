@@ -22,17 +22,9 @@ from types import ModuleType
 from src.config.checks import ConfigError
 from src.machine.imports import allow_module
 
-__all__ = [
-    "VARIABLE",
-    "Plugin",
-    "loaded_plugins",
-    "plugin_folders",
-    "plugin_of",
-    "plugin_overrides",
-    "take_plugins",
-]
+__all__ = ["Plugin", "plugin_folders", "plugin_of", "plugin_overrides", "take_plugins"]
 
-VARIABLE = "BAKEOFF_PLUGINS"
+_VARIABLE = "BAKEOFF_PLUGINS"
 _KEY = "plugins"
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _NO_MODULES = ("test_", "conftest", "setup")
@@ -72,44 +64,40 @@ def take_plugins(overrides: Sequence[str]) -> list[str]:
     for value in named:
         if not value.strip(os.pathsep + " "):
             raise ConfigError(f"{_KEY} is empty: name a folder or a module, or leave it out.")
-    wanted = [name for value in [os.environ.get(VARIABLE, ""), *named] for name in _names(value)]
-    if wanted:
-        os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys(wanted))
-    loaded_plugins()
+    if wanted := dict.fromkeys([*_names(), *_names(os.pathsep.join(named))]):
+        os.environ[_VARIABLE] = os.pathsep.join(wanted)
+    _loaded()
     return [word for word in overrides if not word.startswith(prefix)]
 
 
 def plugin_overrides() -> list[str]:
     """Return the word that names this process's plugins on a command line; none without any."""
-    named = _names(os.environ.get(VARIABLE, ""))
+    named = _names()
     return [f"{_KEY}={os.pathsep.join(named)}"] if named else []
 
 
-def loaded_plugins() -> tuple[Plugin, ...]:
-    """Return the plugins that this process may use, imported once each.
-
-    Raises:
-        ConfigError: as `take_plugins`.
-    """
-    return tuple(_load(name) for name in _names(os.environ.get(VARIABLE, "")))
+def _loaded() -> tuple[Plugin, ...]:
+    """Return the plugins that this process may use, imported once each."""
+    return tuple(map(_load, _names()))
 
 
 def plugin_folders(*parts: str) -> tuple[Path, ...]:
     """Return this folder of every plugin that has it: `plugin_folders("sweeps", "spaces")`."""
-    folders = (plugin.folder.joinpath(*parts) for plugin in loaded_plugins())
+    folders = (plugin.folder.joinpath(*parts) for plugin in _loaded())
     return tuple(folder for folder in folders if folder.is_dir())
 
 
 def plugin_of(target: str) -> Plugin | None:
     """Return the plugin that an import path leads into, or None."""
-    for plugin in loaded_plugins():
+    for plugin in _loaded():
         if any(f"{target}.".startswith(f"{module}.") for module in plugin.modules):
             return plugin
     return None
 
 
-def _names(value: str) -> list[str]:
-    """Absolute paths of folders, and names of modules."""
+def _names(value: str | None = None) -> list[str]:
+    """Absolute paths of folders, and names of modules; None for those in the environment."""
+    value = os.environ.get(_VARIABLE, "") if value is None else value
     named = filter(None, (name.strip() for name in value.split(os.pathsep)))
     return [name if _is_module(name) else str(Path(name).expanduser().absolute()) for name in named]
 

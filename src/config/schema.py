@@ -1,29 +1,144 @@
-"""Settings of one run, and its groups that have no variants."""
+"""Settings of one run: its training, its groups without a module of their own, and all together."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import src.config.features  # noqa: F401 - registers the models that classify features
 from src.config.augment import AugmentSettings
-from src.config.checks import ConfigError, Settings, number_or_auto, setting, to_plain
+from src.config.checks import (
+    ConfigError,
+    ForeignCode,
+    Settings,
+    from_plain,
+    positive,
+    positive_int,
+    setting,
+    to_plain,
+    variant,
+)
 from src.config.data import DataSettings
 from src.config.models import ModelSettings
 from src.config.tracking import TrackingSettings
-from src.config.training import LossSettings, OptimizerSettings, SchedulerSettings
 
 __all__ = [
     "CrossValidationSettings",
+    "LossSettings",
+    "OptimizerSettings",
     "RunSettings",
-    "RuntimeSettings",
-    "TrainerSettings",
+    "SchedulerSettings",
     "seconds_of",
+    "stored_settings",
 ]
 
 _CLOCK = re.compile(r"(?:(?P<d>\d+):)?(?P<h>\d+):(?P<m>\d+):(?P<s>\d+)")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True)
+class OptimizerSettings(Settings):
+    """What every optimizer has; the fields of a subclass are its factory's own arguments."""
+
+    _target_: str = setting("import path of the optimizer's factory")
+    name: str = setting("the optimizer's name in run names, tables and plots")
+    lr: float = positive("peak learning rate; the schedule multiplies it")
+    weight_decay: float = setting(
+        "weight decay of matrices and convolution kernels", 0.02, at_least=0
+    )
+
+
+@variant(OptimizerSettings, "src.training.optimizers.adamw")
+@dataclass(frozen=True)
+class _AdamWSettings(OptimizerSettings):
+    """Adam with decoupled weight decay."""
+
+    betas: list[float] = setting(
+        "decays of AdamW's averages of the gradient and of its square",
+        [0.9, 0.99],
+        at_least=0,
+        below=1,
+        check=lambda betas: None if len(betas) == 2 else "it must be two numbers",
+    )
+    eps: float = positive("what AdamW adds to the denominator of its step", 1e-8)
+
+
+@variant(OptimizerSettings, "src.training.optimizers.sgd")
+@dataclass(frozen=True)
+class _SGDSettings(OptimizerSettings):
+    """Stochastic gradient descent with momentum."""
+
+    momentum: float = setting("share of the last step kept in the next", 0.9, at_least=0, below=1)
+    nesterov: bool = setting("look ahead along the momentum before stepping", True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and self.momentum == 0:
+            raise ConfigError("nesterov is True: it needs a momentum above 0.")
+
+
+@variant(OptimizerSettings, "src.training.optimizers.Muon")
+@dataclass(frozen=True)
+class _MuonSettings(_AdamWSettings):
+    """Orthogonalised momentum for hidden matrices and kernels, AdamW for everything else."""
+
+    momentum: float = setting("decay of the matrices' gradient average", 0.95, at_least=0, below=1)
+
+
+@dataclass(frozen=True)
+class SchedulerSettings(Settings):
+    """What every schedule has; the fields of a subclass are its factory's own arguments."""
+
+    _target_: str = setting("import path of the schedule's factory")
+    name: str = setting("the schedule's name in tables and plots")
+
+
+@variant(SchedulerSettings, "src.training.schedules.one_cycle")
+@variant(SchedulerSettings, "src.training.schedules.cosine")
+@variant(SchedulerSettings, "src.training.schedules.linear")
+@dataclass(frozen=True)
+class _WarmUpAndDecay(SchedulerSettings):
+    warmup_fraction: float = setting(
+        "share of the training in which the rate rises to optimizer.lr", 0.05, at_least=0, below=1
+    )
+    start_divisor: float = setting(
+        "the rate starts at optimizer.lr divided by this", 100.0, at_least=1
+    )
+    final_divisor: float = setting(
+        "the rate ends at optimizer.lr divided by this", 1000.0, at_least=1
+    )
+
+
+variant(SchedulerSettings, "src.training.schedules.constant")(SchedulerSettings)
+
+
+@dataclass(frozen=True)
+class LossSettings(Settings):
+    """What every loss has; the fields of a subclass are its module's own arguments."""
+
+    _target_: str = setting("import path of the loss's class")
+    name: str = setting("the loss's name in tables and plots")
+    class_weights: Literal["none", "balanced"] = setting(
+        "weights of the classes: none, or balanced (inverse to their training pictures)", "none"
+    )
+
+
+@variant(LossSettings, "src.training.losses.CrossEntropy")
+@dataclass(frozen=True)
+class _CrossEntropySettings(LossSettings):
+    label_smoothing: float = setting(
+        "share of each target spread evenly over all classes", 0.05, at_least=0, below=1
+    )
+
+
+@variant(LossSettings, "src.training.losses.Focal")
+@dataclass(frozen=True)
+class _FocalSettings(_CrossEntropySettings):
+    gamma: float = setting(
+        "how fast the weight falls; 0 is cross-entropy", 2.0, at_least=0, at_most=10
+    )
 
 
 def seconds_of(duration: float | str) -> float:
@@ -56,73 +171,63 @@ def _duration(value: float | str) -> str | None:
     return None
 
 
-def _devices(value: int | str) -> str | None:
-    fine = value == "auto" or (isinstance(value, int) and value >= 1)
-    return None if fine else "it must be auto or a number of devices of at least 1"
-
-
 @dataclass(frozen=True)
 class TrainerSettings(Settings):
     """Duration, devices and refinements of a network's training."""
 
-    max_epochs: int | str = setting(
+    max_epochs: int | Literal["auto"] = positive_int(
         "passes over the training part; auto for 10 to 30, fewer the more pictures there are",
-        at_least=1,
-        check=number_or_auto,
+        "auto",
     )
-    stop_after: int | None = setting(
-        "end after this many epochs of a schedule that is made for max_epochs; null for all",
-        at_least=1,
+    stop_after: int | None = positive_int(
+        "end after this many epochs of a schedule that is made for max_epochs; null for all", None
     )
     max_time: float | str | None = setting(
-        "training stops after this long: seconds, or like 90s, 10m, 2h, 00:30:00", check=_duration
+        "training stops after this long: seconds, or like 90s, 10m, 2h, 00:30:00",
+        None,
+        check=_duration,
     )
-    accelerator: str = setting("what to train on", options=("auto", "cpu", "gpu"))
-    devices: int | str = setting("how many devices, or auto for all of them", check=_devices)
-    gradient_clip: float | None = setting("largest norm of the gradient; null for none", above=0)
-    accumulate_batches: int = setting("batches a step of the optimizer", at_least=1)
+    accelerator: Literal["auto", "cpu", "gpu"] = setting("what to train on", "auto")
+    devices: int | Literal["auto"] = positive_int("how many devices, or auto for all of them", 1)
+    gradient_clip: float | None = positive("largest norm of the gradient; null for none", 1.0)
+    accumulate_batches: int = positive_int("batches a step of the optimizer", 1)
     ema_decay: float = setting(
-        "decay a step of the weights' moving average; 0 for none", at_least=0, below=1
+        "decay a step of the weights' moving average; 0 for none", 0.99, at_least=0, below=1
     )
-    early_stopping: int | None = setting(
-        "stop after this many validations without improvement; null for never", at_least=1
+    early_stopping: int | None = positive_int(
+        "stop after this many validations without improvement; null for never", None
     )
-    monitor: str = setting(
-        "what best.ckpt and early stopping look at", options=("val/accuracy", "val/loss")
+    monitor: Literal["val/accuracy", "val/loss"] = setting(
+        "what best.ckpt and early stopping look at", "val/accuracy"
     )
-    final_weights: str = setting(
+    final_weights: Literal["last", "best"] = setting(
         "the weights that are evaluated and kept: of the last epoch, or of the best by monitor",
-        options=("last", "best"),
+        "last",
     )
-    tta: str = setting(
-        "views that a prediction is the mean of: auto mirrors what training mirrored",
-        options=("auto", "none", "flip", "shift", "flip_shift"),
+    tta: Literal["auto", "none", "flip", "shift", "flip_shift"] = setting(
+        "views that a prediction is the mean of: auto mirrors what training mirrored", "auto"
     )
-    validate_every: int = setting("epochs between validations", at_least=1)
-    deterministic: bool = setting("use deterministic kernels where there are some")
-    progress: bool = setting("show the progress of an epoch on a terminal")
+    validate_every: int = positive_int("epochs between validations", 1)
+    deterministic: bool = setting("use deterministic kernels where there are some", True)
+    progress: bool = setting("show the progress of an epoch on a terminal", True)
 
 
 @dataclass(frozen=True)
 class RuntimeSettings(Settings):
     """Number format, memory layout, compilation and threads; they change speed, not meaning."""
 
-    precision: str = setting(
-        "number format of the network's arithmetic; auto for the fastest that is sound",
-        options=("auto", "float32", "bfloat16", "float16"),
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "number format of the network's arithmetic; auto for the fastest that is sound", "auto"
     )
-    memory_format: str = setting(
-        "layout of pictures and kernels in memory; auto for the faster",
-        options=("auto", "contiguous", "channels_last"),
+    memory_format: Literal["auto", "contiguous", "channels_last"] = setting(
+        "layout of pictures and kernels in memory; auto for the faster", "auto"
     )
-    compile: bool | str = setting(
-        "compile the network with torch.compile; auto where that pays",
-        options=(True, False, "auto"),
+    compile: Literal[True, False, "auto"] = setting(
+        "compile the network with torch.compile; auto where that pays", "auto"
     )
-    threads: int | str | None = setting(
+    threads: int | Literal["auto"] | None = positive_int(
         "CPU threads; null for torch's own choice, auto for the fastest that has free cores",
-        at_least=1,
-        check=number_or_auto,
+        "auto",
     )
 
 
@@ -133,12 +238,12 @@ class CrossValidationSettings(Settings):
     folds: int | None = setting(
         "parts that are held out in turn, of the training and validation pictures together; null "
         "for a single run on the parts as they are",
+        None,
         at_least=2,
     )
-    repeats: int = setting("cross-validations, each with folds of its own", at_least=1)
-    fold: int | None = setting(
-        "train this one alone, counted from 1 on over all repeats; null for all of them",
-        at_least=1,
+    repeats: int = positive_int("cross-validations, each with folds of its own", 1)
+    fold: int | None = positive_int(
+        "train this one alone, counted from 1 on over all repeats; null for all of them", None
     )
 
     def __post_init__(self) -> None:
@@ -167,13 +272,13 @@ class CrossValidationSettings(Settings):
 class RunSettings(Settings):
     """All settings of one run."""
 
-    seed: int = setting("seed of weights, order and augmentation", at_least=0, below=2**31)
-    evaluate_test: bool = setting("measure the test part at the end (and count that it was)")
-    find_lr: bool = setting("set optimizer.lr by a learning-rate range test before training")
+    seed: int = setting("seed of weights, order and augmentation", 0, at_least=0, below=2**31)
+    evaluate_test: bool = setting("measure the test part at the end (and count that it was)", True)
+    find_lr: bool = setting("set optimizer.lr by a learning-rate range test before training", False)
     output_dir: str = setting(
-        "folder under which runs, tracking database and counts are kept", literal=True
+        "folder under which runs, tracking database and counts are kept", "outputs", literal=True
     )
-    resume: str | None = setting("id or folder of a run to continue", literal=True)
+    resume: str | None = setting("id or folder of a run to continue", None, literal=True)
     cv: CrossValidationSettings = setting("cross-validation")
     data: DataSettings = setting("the pictures")
     model: ModelSettings = setting("the model")
@@ -218,3 +323,21 @@ class RunSettings(Settings):
 
         found: dict[str, Any] = kept(to_plain(self), "")
         return found
+
+
+def stored_settings(plain: Mapping[str, Any]) -> RunSettings:
+    """Return the settings of a run's config.yaml or of the metadata in its checkpoint.
+
+    Raises:
+        ConfigError: they are not what this version of the project writes, or name a plugin's code
+            that is not allowed here.
+    """
+    try:
+        return from_plain(RunSettings, plain)
+    except ForeignCode:
+        raise
+    except ConfigError as error:
+        raise ConfigError(
+            f"the settings of this run are damaged or of another version, so it cannot be used "
+            f"any more ({str(error).rstrip('.')}): train it again."
+        ) from error

@@ -7,36 +7,25 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from src.config.checks import ConfigError, Settings, from_plain, nearest, setting
-from src.config.compose import (
-    CONF,
-    SWEEPS,
-    chosen_options,
-    compose_plain,
-    leaves,
-    override_of,
+from src.config.checks import (
+    ConfigError,
+    Settings,
+    from_plain,
+    nearest,
+    positive,
+    positive_int,
+    setting,
 )
+from src.config.compose import CONF, SWEEPS, chosen_options, compose_plain, leaves, override_of
 from src.config.metrics import METRICS
 from src.config.schema import RunSettings
 
-__all__ = [
-    "AUTO",
-    "METRICS",
-    "BudgetSettings",
-    "DashboardSettings",
-    "PrunerSettings",
-    "SamplerSettings",
-    "SweepSettings",
-    "WorkersSettings",
-    "base_overrides",
-    "read_sweep_settings",
-]
+__all__ = ["DashboardSettings", "SweepSettings", "base_overrides", "read_sweep_settings"]
 
 # Known after every epoch, so that a trial can be judged before its end.
-REPORTED = ("val/accuracy", "val/loss")
-AUTO = "auto"
+_REPORTED = ("val/accuracy", "val/loss")
 _FOLDERS = (SWEEPS, CONF)
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Of a run, but not of its result: no part of the command that repeats a trial.
@@ -47,12 +36,11 @@ _PLACES = ("output_dir", "resume", "evaluate_test", "tracking.", "trainer.progre
 class BudgetSettings(Settings):
     """When no further trial begins: whichever comes first, over all starts of the study."""
 
-    trials: int | None = setting("trials in all; null for no limit", at_least=1)
-    minutes: float | None = setting(
-        "minutes from the first trial to the champion, the finalists included; null for no limit",
-        above=0,
+    trials: int | None = positive_int("trials in all; null for no limit")
+    minutes: float | None = positive(
+        "minutes from the first trial to the champion, the finalists included; null for no limit"
     )
-    epochs: int | None = setting("epochs of all trials together; null for no limit", at_least=1)
+    epochs: int | None = positive_int("epochs of all trials together; null for no limit")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,30 +52,25 @@ class BudgetSettings(Settings):
 class SamplerSettings(Settings):
     """The sampler, which proposes configurations."""
 
-    name: str = setting(
-        "Optuna's sampler",
-        options=("tpe", "gp", "random", "cmaes", "grid", "qmc", "nsga2"),
+    name: Literal["tpe", "gp", "random", "cmaes", "grid", "qmc", "nsga2"] = setting(
+        "Optuna's sampler"
     )
-    startup_trials: int = setting("random trials before it begins to learn", at_least=1)
+    startup_trials: int = positive_int("random trials before it begins to learn")
 
 
 @dataclass(frozen=True)
 class PrunerSettings(Settings):
     """The pruner, which stops trials that will not win."""
 
-    name: str = setting(
-        "Optuna's pruner", options=("asha", "hyperband", "median", "wilcoxon", "none")
-    )
-    min_epochs: int = setting(
+    name: Literal["asha", "hyperband", "median", "wilcoxon", "none"] = setting("Optuna's pruner")
+    min_epochs: int = positive_int(
         "epochs that every trial gets, with wilcoxon folds; a ninth of its whole length it gets in "
-        "any case",
-        at_least=1,
+        "any case"
     )
     reduction_factor: int = setting("one trial in so many goes on to the next rung", at_least=2)
-    p_threshold: float = setting(
+    p_threshold: float = positive(
         "wilcoxon stops a trial whose folds would be as bad as that by chance with less than this "
         "probability, were it no worse than the best",
-        above=0,
         below=1,
     )
     across_families: bool = setting(
@@ -99,14 +82,13 @@ class PrunerSettings(Settings):
 class WorkersSettings(Settings):
     """The processes that run trials."""
 
-    engine: str = setting("processes of this machine, or a Ray cluster", options=("local", "ray"))
-    count: int | None = setting(
-        "trials at the same time; null for one a GPU slot, without GPUs for what suits the cores",
-        at_least=1,
+    engine: Literal["local", "ray"] = setting("processes of this machine, or a Ray cluster")
+    count: int | None = positive_int(
+        "trials at the same time; null for one a GPU slot, without GPUs for what suits the cores"
     )
-    per_gpu: int = setting("trials that share a GPU", at_least=1)
-    threads: int | None = setting(
-        "CPU threads of a trial; null for an equal share of the cores", at_least=1
+    per_gpu: int = positive_int("trials that share a GPU")
+    threads: int | None = positive_int(
+        "CPU threads of a trial; null for an equal share of the cores"
     )
     address: str | None = setting("of the Ray cluster; null for the one that Ray finds, or starts")
 
@@ -122,14 +104,21 @@ def _metric_problem(names: Any) -> str | None:
     return None if names else "it must name at least one"
 
 
-def _families_problem(names: list[str] | str) -> str | None:
-    if isinstance(names, str):
-        return None if names == AUTO else "it must be auto or a list of names"
-    return None if names else "name at least one"
+@dataclass(frozen=True)
+class DashboardSettings(Settings):
+    """`python -m src.sweeps.dashboard`."""
 
+    study: str = setting("identifies the study under output_dir", check=_study_problem)
+    output_dir: str = setting("folder of the sweep", "outputs", literal=True)
+    storage: str | None = setting(
+        "any Optuna storage URL; null for a journal in the study's folder", None
+    )
+    port: int = positive_int("port on 127.0.0.1 to answer on", 8080, at_most=65535)
 
-def _study_folder(output_dir: str, study: str) -> Path:
-    return Path(output_dir).absolute() / "sweeps" / study
+    @property
+    def study_folder(self) -> Path:
+        """The folder of the study."""
+        return Path(self.output_dir).absolute() / "sweeps" / self.study
 
 
 @dataclass(frozen=True)
@@ -137,9 +126,9 @@ class SweepSettings(RunSettings):
     """The settings of a study; those of a run in it are the base of all trials."""
 
     study: str = setting("identifies the study under output_dir", check=_study_problem)
-    families: list[str] | str = setting(
+    families: list[str] | Literal["auto"] = setting(
         "what races: files of sweeps/spaces/, or auto for those that suit the pictures",
-        check=_families_problem,
+        check=lambda names: None if names else "name at least one",
     )
     metric: str | list[str] = setting(
         "what to go by; several for a Pareto front, without pruning", check=_metric_problem
@@ -152,9 +141,9 @@ class SweepSettings(RunSettings):
     pruner: PrunerSettings = setting("what stops trials that will not win")
     workers: WorkersSettings = setting("where trials run")
     finalists: int = setting("best configurations to train again over seeds", at_least=0)
-    finalist_seeds: int = setting("seeds of each finalist", at_least=1)
-    failure_limit: float = setting(
-        "share of failed trials that ends the sweep, once ten have ended", above=0, at_most=1
+    finalist_seeds: int = positive_int("seeds of each finalist")
+    failure_limit: float = positive(
+        "share of failed trials that ends the sweep, once ten have ended", at_most=1
     )
     storage: str | None = setting(
         "any Optuna storage URL; null for a journal in the study's folder"
@@ -162,16 +151,16 @@ class SweepSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.families != AUTO and len(set(self.families)) < len(self.families):
+        if self.families != "auto" and len(set(self.families)) < len(self.families):
             raise ConfigError(f"families is {self.families}: one is named twice.")
         if self.pruner.name != "none" and len(self.metrics) > 1:
             raise ConfigError("metric names several: say pruner=none, for no pruner can judge.")
         if self.cv.is_whole or self.pruner.name == "wilcoxon":
             self._check_folds()
-        elif self.pruner.name != "none" and self.metrics[0] not in REPORTED:
+        elif self.pruner.name != "none" and self.metrics[0] not in _REPORTED:
             raise ConfigError(
                 f"metric is {self.metrics[0]}, which is known at the end of a trial only: say "
-                f"pruner=none, or go by one of {', '.join(REPORTED)}."
+                f"pruner=none, or go by one of {', '.join(_REPORTED)}."
             )
 
     def _check_folds(self) -> None:
@@ -200,7 +189,7 @@ class SweepSettings(RunSettings):
     @property
     def study_folder(self) -> Path:
         """The folder of the study."""
-        return _study_folder(self.output_dir, self.study)
+        return Path(self.output_dir).absolute() / "sweeps" / self.study
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -211,21 +200,6 @@ class SweepSettings(RunSettings):
     def directions(self) -> tuple[str, ...]:
         """`maximize` or `minimize` for each of `metrics`."""
         return tuple(METRICS[name] for name in self.metrics)
-
-
-@dataclass(frozen=True)
-class DashboardSettings(Settings):
-    """`python -m src.sweeps.dashboard`."""
-
-    study: str = setting("which study of output_dir/sweeps/", check=_study_problem)
-    output_dir: str = setting("folder of the sweep", literal=True)
-    storage: str | None = setting("the sweep's, if it named one; null for its journal")
-    port: int = setting("port on 127.0.0.1 to answer on", at_least=1, at_most=65535)
-
-    @property
-    def study_folder(self) -> Path:
-        """The folder of the study."""
-        return _study_folder(self.output_dir, self.study)
 
 
 def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSettings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from src.config.checks import Settings, setting
+from src.config.checks import Settings, positive_int, setting
 
 __all__ = [
     "ReplaySettings",
@@ -48,6 +48,7 @@ class TrackingPlace(Settings):
 
     uri: str | None = setting(
         "tracking database or server; null for mlflow.db in output_dir",
+        None,
         check=uri_problem,
         literal=True,
     )
@@ -57,23 +58,28 @@ class TrackingPlace(Settings):
 class TrackingSwitch(TrackingPlace):
     """Which tracking database, for what is made of runs that it holds."""
 
-    enabled: bool = setting("mirror it in MLflow where the runs are; its files are there without")
+    enabled: bool = setting(
+        "mirror it in MLflow where the runs are; its files are there without", True
+    )
 
 
 @dataclass(frozen=True)
 class TrackingSettings(TrackingPlace):
     """Where a run is mirrored."""
 
-    enabled: bool = setting("mirror the run in MLflow; its own folder is complete without")
+    enabled: bool = setting("mirror the run in MLflow; its own folder is complete without", True)
     experiment: str = setting(
-        "the MLflow experiment that holds the run", check=experiment_problem, literal=True
+        "the MLflow experiment that holds the run",
+        "bakeoff",
+        check=experiment_problem,
+        literal=True,
     )
     log_model: bool = setting(
-        "log the trained network: its checkpoint, and a model that MLflow can serve"
+        "log the trained network: its checkpoint, and a model that MLflow can serve", True
     )
-    figures: bool = setting("draw the run's pictures: curves, confusion, mistakes, suspects")
+    figures: bool = setting("draw the run's pictures: curves, confusion, mistakes, suspects", True)
     system_metrics_seconds: float | None = setting(
-        "seconds between two looks at processor, memory and GPUs; null for none", at_least=1
+        "seconds between two looks at processor, memory and GPUs; null for none", 10, at_least=1
     )
 
 
@@ -82,13 +88,11 @@ class ReplaySettings(Settings):
     """`python -m src.tracking.replay`."""
 
     tracking: TrackingPlace = setting("where the run is mirrored")
-    output_dir: str = setting("folder under which the runs are looked for", literal=True)
+    output_dir: str = setting("folder under which the runs are looked for", "outputs", literal=True)
 
 
 @dataclass(frozen=True)
-class UISettings(Settings):
+class UISettings(ReplaySettings):
     """`python -m src.tracking.ui`."""
 
-    tracking: TrackingPlace = setting("where the run is mirrored")
-    output_dir: str = setting("folder whose runs are shown", literal=True)
-    port: int = setting("port on 127.0.0.1 to answer on", at_least=1, at_most=65535)
+    port: int = positive_int("port on 127.0.0.1 to answer on", 5000, at_most=65535)

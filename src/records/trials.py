@@ -21,7 +21,7 @@ class TrialRecord:
         family: what kind of candidate.
         state: "running", "complete", "pruned" or "failed".
         values: what was searched, by key of a run's settings.
-        words: that turn the base into this trial.
+        overrides: of the command line, which make its configuration.
         curve: the first metric after each epoch, (epoch from 1, value); of a cross-validated trial
             that of each fold.
         objectives: all metrics, of a complete trial.
@@ -37,7 +37,7 @@ class TrialRecord:
     family: str
     state: str
     values: Mapping[str, Any]
-    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     curve: tuple[tuple[int, float], ...] = ()
     objectives: tuple[float, ...] | None = None
     best: float | None = None
@@ -111,7 +111,7 @@ class SweepRecord:
         directions: "maximize" or "minimize" for each.
         families: in the order they were named.
         trials: by number.
-        base: words that all trials share.
+        base: overrides that all trials share.
         commands: by trial number, the command line that repeats it by hand; that of the winner
             repeats the run whose test is told.
         importances: by family, share of each key in how the first metric varies; sums to 1.

@@ -1,8 +1,7 @@
 """A cross-validation: one run for the whole, and a run of its own for each fold.
 
-Each fold's run is an ordinary one with `cv.fold` set, so it can be repeated by hand, and one that
-was interrupted goes on. The whole keeps the out-of-fold predictions of every training and
-validation picture.
+Each fold's run is an ordinary one with `cv.fold` set, which can be repeated by hand and resumed.
+The whole keeps the out-of-fold predictions of every training and validation picture.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ import csv
 import hashlib
 import io
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from src.config.checks import ConfigError, to_plain
 from src.config.compose import leaves, override_of
@@ -28,10 +27,8 @@ from src.runs.candidates.choose import candidate_of
 from src.runs.folder import RunFolder
 from src.runs.folds import FoldBook, fold_means, joined, mean_of
 from src.runs.lifecycle import ParentLink, Run, open_folder, show_finished
-from src.runs.resolve import Resolved
 from src.runs.resume import finished_before, finished_summary, with_format
 from src.runs.seal import changed_since
-from src.runs.single import run_single
 from src.statistics.label_errors import doubtful_labels
 from src.storage.files import write_atomically
 from src.tracking.addresses import absolute_uri, public_uri
@@ -48,21 +45,14 @@ def cross_validate(
     data: PictureData,
     on_fold: OnEpoch | None,
     *,
+    run_fold: Callable[..., RunSummary],
     command: str,
     parent: ParentLink | None,
 ) -> RunSummary:
     """Train every fold that has not ended yet, and join their results.
 
-    What the settings leave open is measured once, on the first fold.
-
-    Args:
-        settings: with `cv.folds`; with `resume` set to the folder of a cross-validation, that goes
-            on with the folds that are missing.
-        data: divided into its usual parts.
-        on_fold: called with (fold from 0, metrics) after each fold; an exception from it ends the
-            run.
-        command: the command line that repeats the whole.
-        parent: the larger run that the whole belongs to, or None.
+    What the settings leave open is measured once, on the first fold. The arguments are those of
+    `src.runs.experiment.run_experiment`; `run_fold` trains one fold, with the same arguments.
 
     Returns:
         The summary of the whole; its metrics are means over the folds.
@@ -81,42 +71,31 @@ def cross_validate(
     for note in resolved.notes:
         print(note)
     early = settings.trainer.early_stopping is not None
-    if not settings.is_idle("trainer.final_weights") and (
-        early or settings.trainer.final_weights == "best"
-    ):
+    chooses = early or settings.trainer.final_weights == "best"
+    if chooses and not settings.is_idle("trainer.final_weights"):
         print(
             f"trainer.{'early_stopping' if early else 'final_weights'}: it looks at the fold that "
             "is held out, so that the figures of the folds flatter a little"
         )
-    chosen = _differences(settings, resolved.settings)
+    # What was chosen, so that a fold that is repeated by hand does not choose again.
+    before, after = leaves(to_plain(settings)), leaves(to_plain(resolved.settings))
+    chosen = [override_of(key, value) for key, value in after.items() if before[key] != value]
     settings = replace(resolved.settings, cv=whole)
     folder = open_folder(settings)
     book = FoldBook.open(folder, [*shlex.split(command), *chosen])
-    resolved = replace(resolved, settings=settings)
-    return _CrossValidation(resolved, folder, data, book, parent, on_fold).carry_out()
+    resolved, command = replace(resolved, settings=settings), shlex.join(book.command)
+    return _CrossValidation(
+        resolved, folder, data, command, parent, book, on_fold, run_fold
+    ).carry_out()
 
 
-def _differences(asked: RunSettings, chosen: RunSettings) -> list[str]:
-    """Return overrides with what was chosen, so that a repeated fold does not choose again."""
-    before, after = leaves(to_plain(asked)), leaves(to_plain(chosen))
-    return [override_of(key, value) for key, value in after.items() if before[key] != value]
-
-
+@dataclass(eq=False)
 class _CrossValidation(Run):
-    def __init__(
-        self,
-        resolved: Resolved,
-        folder: RunFolder,
-        data: PictureData,
-        book: FoldBook,
-        parent: ParentLink | None,
-        on_fold: OnEpoch | None,
-    ) -> None:
-        super().__init__(resolved, folder, data, shlex.join(book.command), parent)
-        self._book = book
-        self._on_fold = on_fold
-        self._mirror: MirrorProcess | None = None
-        self._ended: dict[int, RunSummary] = {}
+    _book: FoldBook
+    _on_fold: OnEpoch | None
+    _run_fold: Callable[..., RunSummary]
+    _mirror: MirrorProcess | None = field(default=None, init=False)
+    _ended: dict[int, RunSummary] = field(default_factory=dict, init=False)
 
     @contextmanager
     def shared_mirror(self) -> Iterator[MirrorProcess | None]:
@@ -157,35 +136,40 @@ class _CrossValidation(Run):
 
     def completed(self, summary: RunSummary) -> RunSummary:
         ended = [self._ended[number] for number in sorted(self._ended)]
-        first = ended[0] if ended else None
-        fingerprint = None
         if len(ended) == self.settings.cv.count:
             # Of the division into folds: equal for runs that hold out the same pictures together.
             divisions = "\n".join(str(one.split_fingerprint) for one in ended)
             fingerprint = hashlib.sha256(divisions.encode()).hexdigest()
+            summary = replace(summary, split_fingerprint=fingerprint)
+        first = ended[0] if ended else summary
         return replace(
             summary,
-            split_fingerprint=fingerprint,
-            num_parameters=None if first is None else first.num_parameters,
+            num_parameters=first.num_parameters,
             folds=self._values(),
-            start=None if first is None else first.start,
-            weights=None if first is None else first.weights,
+            start=first.start,
+            weights=first.weights,
         )
 
     def _train_fold(self, number: int, tracker: Tracker) -> None:
         """Train one fold, or read the summary that it has from an earlier start."""
         before = self._book.run(number)
-        summary = None if before is None else _finished_fold(before)
+        summary = None
+        if before is not None:
+            summary = finished_summary(before)
+            if (changed := changed_since(before.path)) is not None:
+                raise ConfigError(f"resume: {changed}: put the original back, or begin anew.")
+            if not (before.predictions / "val.parquet").is_file():
+                summary = None
         if summary is None:
-            settings = self.settings
+            whole = self.settings
             settings = replace(
-                settings,
-                cv=replace(settings.cv, fold=number),
+                whole,
+                cv=replace(whole.cv, fold=number),
                 resume=None if before is None else str(before.path),
                 # Drawn once for all folds, of which none is the model to use.
-                tracking=replace(settings.tracking, log_model=False, figures=False),
+                tracking=replace(whole.tracking, log_model=False, figures=False),
             )
-            summary = run_single(
+            summary = self._run_fold(
                 settings,
                 build_fold(settings, self.data),
                 None,
@@ -193,11 +177,9 @@ class _CrossValidation(Run):
                 parent=self._link(number),
             )
         self._ended[number] = summary
+        right, count = 100 * summary.metrics["val/accuracy"], self.settings.cv.count
+        print(f"fold {number} of {count}: {right:.1f} % right", flush=True)
         measured = {k: v for k, v in summary.metrics.items() if k.startswith("val/")}
-        accuracy = summary.metrics["val/accuracy"]
-        print(
-            f"fold {number} of {self.settings.cv.count}: {100 * accuracy:.1f} % right", flush=True
-        )
         tracker.metrics({f"fold/{k.removeprefix('val/')}": v for k, v in measured.items()}, number)
 
     def _link(self, number: int) -> ParentLink:
@@ -257,11 +239,3 @@ class _CrossValidation(Run):
             row = [number, 1 + place // folds, self._book.runs[number]]
             rows.writerow([*row, *(one[place] for one in values.values())])
         return text.getvalue()
-
-
-def _finished_fold(run: RunFolder) -> RunSummary | None:
-    """Return the summary of a fold's run that is finished and whole; None where it must go on."""
-    summary = finished_summary(run)
-    if (changed := changed_since(run.path)) is not None:
-        raise ConfigError(f"resume: {changed}: put the original back, or begin anew.")
-    return summary if (run.predictions / "val.parquet").is_file() else None

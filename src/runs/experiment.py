@@ -1,26 +1,50 @@
-"""The way into this room: one run, or each fold of a cross-validation, from settings to summary.
+"""One run, from settings to summary: a single candidate, or each fold of a cross-validation.
 
 Knows no Hydra and no Optuna.
 """
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import yaml
+
 from src.config.checks import ConfigError
-from src.config.schema import RunSettings
+from src.config.schema import RunSettings, stored_settings
 from src.data.loading.datamodule import PictureData
+from src.data.splitting.test_usage import count_test_measurement
 from src.machine.disk import refusal_of_folder
-from src.records.run import RunSummary
+from src.machine.interruption import Interruption
+from src.metrics.summary import metric_key
+from src.records.run import Predictions, RunSummary
 from src.runs.build import build_data
-from src.runs.candidates.candidate import OnEpoch
+from src.runs.candidates.candidate import (
+    Candidate,
+    FitContext,
+    Fitted,
+    OnEpoch,
+    measure_part,
+    send_final,
+)
+from src.runs.candidates.choose import candidate_of, origin_of
+from src.runs.candidates.network import NetworkCandidate
 from src.runs.cross_validation import cross_validate
-from src.runs.lifecycle import ParentLink
-from src.runs.single import is_further_device, join_first_device, run_single
+from src.runs.folder import RunFolder
+from src.runs.lifecycle import ParentLink, Run, open_folder, show_finished
+from src.runs.resolve import Resolved
+from src.runs.resume import finished_before, finished_summary, with_format
+from src.statistics.label_errors import doubtful_labels
+from src.storage.files import remove_leftovers
 from src.tracking.provenance import command_line
+from src.tracking.tracker import Tracker
 from src.training.progress import quiet_lightning
 
 __all__ = ["OnEpoch", "run_experiment"]
+
+# Lightning starts a process for each further device; it finds the run of the first one by this.
+_FOLDER_VARIABLE = "BAKEOFF_RUN_FOLDER"
 
 
 def run_experiment(
@@ -42,8 +66,7 @@ def run_experiment(
             without epochs; of a cross-validation with (fold from 0, metrics) after each fold. An
             exception that it raises ends the run.
         command: the command line that repeats the run; None for that of this process.
-        data: the pictures that the settings mean, where they are open already; of a single fold
-            divided for it.
+        data: the pictures, where they are open already; of a single fold divided for it.
         parent: the larger run, such as a sweep, that the run belongs to, or None.
 
     Returns:
@@ -52,13 +75,12 @@ def run_experiment(
     Raises:
         ConfigError: the input is wrong.
         Interrupted: Ctrl-C or SIGTERM; the run can be resumed.
-        Stopped: `on_epoch` asked for it.
-        Exception: the run failed; its summary is written.
+        Exception: the run failed, or was `Stopped` by `on_epoch`; its summary is written.
     """
     quiet_lightning()
     command = command_line() if command is None else command
-    if is_further_device():
-        join_first_device()
+    if _FOLDER_VARIABLE in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        _join_first_device()
         return None
     unwritable = refusal_of_folder(Path(settings.output_dir).absolute())
     if unwritable and settings.resume is None:
@@ -67,5 +89,125 @@ def run_experiment(
         data = build_data(settings)
         for remark in (*data.summary, *data.remarks):
             print(f"data: {remark}")
-    carry_out = cross_validate if settings.cv.is_whole else run_single
-    return carry_out(settings, data, on_epoch, command=command, parent=parent)
+    if settings.cv.is_whole:
+        return cross_validate(
+            settings, data, on_epoch, run_fold=_run_single, command=command, parent=parent
+        )
+    return _run_single(settings, data, on_epoch, command=command, parent=parent)
+
+
+def _run_single(
+    settings: RunSettings,
+    data: PictureData,
+    on_epoch: OnEpoch | None,
+    *,
+    command: str,
+    parent: ParentLink | None,
+) -> RunSummary:
+    """Fit, measure and record one candidate, which may be that of a single fold."""
+    settings = with_format(settings, data)
+    finished = finished_before(settings, data)
+    if finished is not None:
+        return show_finished(finished, settings, parent)
+    candidate = candidate_of(settings, data)
+    if settings.resume is not None and isinstance(candidate, NetworkCandidate):
+        resumed = RunFolder.open(Path(settings.resume))
+        complete, finished = candidate.check_resumed(resumed), finished_summary(resumed)
+        if finished is not None and complete:
+            return show_finished(finished, settings, parent)
+    for note in candidate.resolved.notes:
+        print(note)
+    folder, resolved = open_folder(settings), candidate.resolved
+    run = _SingleRun(
+        resolved, folder, data, command, parent, candidate, on_epoch, batch_size=data.batch_size
+    )
+    os.environ[_FOLDER_VARIABLE] = str(run.folder.path)
+    return run.carry_out()
+
+
+def _join_first_device() -> None:
+    """Train on a further device in the run of the first one, with the settings chosen there."""
+    folder = RunFolder.open(Path(os.environ[_FOLDER_VARIABLE]))
+    settings = stored_settings(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+    candidate = NetworkCandidate(Resolved(settings), build_data(settings))
+    with Interruption() as interruption:
+        candidate.fit(FitContext(folder, None, interruption))
+
+
+@dataclass(eq=False)
+class _SingleRun(Run):
+    _candidate: Candidate
+    _on_epoch: OnEpoch | None
+    _fitted: Fitted | None = field(default=None, init=False)
+    _test_measurements: int | None = field(default=None, init=False)
+
+    def headline(self) -> str:
+        split, pictures = self.data.split, self.data.pictures
+        height, width = pictures.image_size
+        return (
+            f"{self.settings.model.name} on {self.settings.data.name}: "
+            f"{len(split.train):,} train, {len(split.val):,} val, {len(split.test):,} test "
+            f"pictures of {height}x{width}x{pictures.channels}, "
+            f"{len(pictures.class_names)} classes, "
+            f"{self._candidate.description()}\n"
+            f"run: {self.folder.path}"
+        )
+
+    def work(self, tracker: Tracker, interruption: Interruption) -> None:
+        """Fit, predict the parts, measure quality and cost, and draw the figures."""
+        remove_leftovers(self.folder.checkpoints)
+        context = FitContext(self.folder, tracker, interruption, self._on_epoch)
+        fitted = self._candidate.fit(context)
+        self._fitted = fitted
+        self.metrics |= fitted.metrics
+        settings, split = self.settings, self.data.split
+        if settings.tracking.log_model:  # first, so that it is sent while the rest is measured
+            bundle, ids = self.folder.path / "model", split.val if len(split.val) else split.train
+            example = self.data.pictures.read(int(ids[0]))
+            tracker.model(bundle, fitted.trained.write_bundle(bundle, example))
+        parts = {}
+        if len(split.val):
+            parts["val"] = self._measure(tracker, fitted, "val")
+        # Folds choose between candidates: what they choose by is never the test part.
+        if settings.evaluate_test and settings.cv.fold is None and len(split.test):
+            self._test_measurements = count_test_measurement(
+                self.folder.output_dir, split.test_fingerprint, self.folder.run_id
+            )
+            parts["test"] = self._measure(tracker, fitted, "test")
+        cost = fitted.trained.cost(self.data, fitted.checkpoint)
+        cost["training_seconds"] = fitted.seconds
+        self.metrics |= {metric_key("cost", name): value for name, value in cost.items()}
+        if settings.tracking.figures:
+            self.draw(
+                tracker,
+                parts,
+                doubtful_labels(parts),
+                history=fitted.history,
+                training_batch=self._candidate.training_batch(),
+                maps=fitted.trained.class_maps(),
+            )
+        if settings.tracking.log_model:
+            tracker.artifact(fitted.checkpoint, "checkpoints")
+        # Last of all: a run that was killed before measures its speed anew.
+        epochs = max((int(points[-1][0]) for points in fitted.history.values()), default=0)
+        send_final(tracker, self.metrics, fitted.history, epochs)
+
+    def completed(self, summary: RunSummary) -> RunSummary:
+        fitted, origin = self._fitted, origin_of(self.settings)
+        trained = self._candidate if fitted is None else fitted.trained
+        division = None if fitted is None else fitted.split_fingerprint
+        return replace(
+            summary,
+            split_fingerprint=division or self.data.split.fingerprint,
+            num_parameters=trained.num_parameters,
+            checkpoint=None if fitted is None else str(fitted.checkpoint),
+            test_measurements=self._test_measurements,
+            start=origin.start,
+            weights=origin.weights,
+        )
+
+    def _measure(self, tracker: Tracker, fitted: Fitted, part: str) -> Predictions:
+        measured = measure_part(self.data, part, fitted.trained.predict(self.data, part))
+        self.keep_predictions(part, measured.predictions, tracker)
+        self.metrics |= measured.metrics
+        return measured.predictions

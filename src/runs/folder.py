@@ -21,6 +21,16 @@ _RUNS = "runs"
 _IDENTITY = "run.json"
 
 
+class _Part:
+    """The path of a part of a run's folder, as an attribute."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: RunFolder, owner: type | None = None) -> Path:
+        return run.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """`<output_dir>/runs/<name>`; the name has no character that a shell or Hydra would read.
@@ -35,37 +45,14 @@ class RunFolder:
     run_id: str
     name: str
 
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def predictions(self) -> Path:
-        return self.path / "predictions"
-
-    @property
-    def figures(self) -> Path:
-        return self.path / "figures"
-
-    @property
-    def exports(self) -> Path:
-        return self.path / "exports"
-
-    @property
-    def split(self) -> Path:
-        return self.path / "split.csv"
-
-    @property
-    def suspects(self) -> Path:
-        return self.path / "suspects.csv"
-
-    @property
-    def summary(self) -> Path:
-        return self.path / "summary.json"
+    config = _Part("config.yaml")
+    checkpoints = _Part("checkpoints")
+    predictions = _Part("predictions")
+    figures = _Part("figures")
+    exports = _Part("exports")
+    split = _Part("split.csv")
+    suspects = _Part("suspects.csv")
+    summary = _Part("summary.json")
 
     @property
     def output_dir(self) -> Path:
@@ -79,9 +66,8 @@ class RunFolder:
             OSError: it cannot be made.
         """
         run_id = uuid.uuid4().hex
-        name = "-".join(
-            [plain_name(model), plain_name(data), time.strftime("%Y%m%d-%H%M%S"), run_id[:6]]
-        )
+        now = time.strftime("%Y%m%d-%H%M%S")
+        name = f"{plain_name(model)}-{plain_name(data)}-{now}-{run_id[:6]}"
         path = output_dir.absolute() / _RUNS / name
         path.mkdir(parents=True)
         write_atomically(path / _IDENTITY, json.dumps({"run_id": run_id, "name": name}) + "\n")
@@ -94,10 +80,10 @@ class RunFolder:
         Raises:
             ValueError: it is no run's folder.
         """
-        identity = _read_json(path / _IDENTITY)
-        if not isinstance(identity.get("run_id"), str) or not isinstance(identity.get("name"), str):
-            raise ValueError(f"{path} is not the folder of a run (it has no {_IDENTITY})")
-        return cls(path.absolute(), identity["run_id"], identity["name"])
+        match _read_json(path / _IDENTITY):
+            case {"run_id": str(run_id), "name": str(name)}:
+                return cls(path.absolute(), run_id, name)
+        raise ValueError(f"{path} is not the folder of a run (it has no {_IDENTITY})")
 
     @classmethod
     def find(cls, run: str, output_dir: Path) -> RunFolder:
@@ -108,9 +94,10 @@ class RunFolder:
         Raises:
             ValueError: there is none.
         """
-        if (Path(run) / _IDENTITY).is_file():
-            return cls.open(Path(run))
         runs = output_dir.absolute() / _RUNS
+        for path in (Path(run), runs / run):
+            if (path / _IDENTITY).is_file():
+                return cls.open(path)
         if (champion := find_champion(run, output_dir)) is not None:
             if not (runs / champion.run / _IDENTITY).is_file():
                 raise ValueError(
@@ -120,7 +107,7 @@ class RunFolder:
             return cls.open(runs / champion.run)
         folders = [path.parent for path in runs.glob(f"*/{_IDENTITY}")]
         for folder in folders:
-            if folder.name == run or _read_json(folder / _IDENTITY).get("run_id") == run:
+            if _read_json(folder / _IDENTITY).get("run_id") == run:
                 return cls.open(folder)
         for folder in folders:
             tracked = _read_json(folder / "tracking" / "mirror.json").get("mlflow_run_id")
@@ -152,9 +139,7 @@ class RunFolder:
     def model_file(self, variant: str | None) -> Path:
         """Return the chosen checkpoint for None, else the bundle of an exported variant.
 
-        Args:
-            variant: its name, or `chosen` for the one that the export chose, which may be the
-                checkpoint.
+        `chosen` is the variant that the export chose, which may be the checkpoint.
 
         Raises:
             ValueError: there is none.

@@ -24,13 +24,7 @@ _OF_ONE = ("_low", "_high")
 
 @dataclass
 class FoldBook:
-    """The content of folds.json, in the folder of a cross-validation.
-
-    Attributes:
-        file: that holds it.
-        command: argument list that repeats the whole.
-        runs: the name of each fold's run, by number from 1.
-    """
+    """The content of folds.json: the command of the whole, and the folds' runs by number."""
 
     file: Path
     command: list[str]
@@ -85,9 +79,9 @@ class FoldBook:
 
 def fold_runs(whole: RunFolder) -> list[RunFolder]:
     """Return the runs of a cross-validation's folds, in order, without those that are gone."""
-    book = FoldBook.read(whole)
-    numbers = [] if book is None else sorted(book.runs)
-    return [run for number in numbers if book and (run := book.run(number)) is not None]
+    if (book := FoldBook.read(whole)) is None:
+        return []
+    return [run for number in sorted(book.runs) if (run := book.run(number)) is not None]
 
 
 def joined(folds: Sequence[Predictions]) -> Predictions:
@@ -98,13 +92,13 @@ def joined(folds: Sequence[Predictions]) -> Predictions:
     """
     if len({one.class_names for one in folds}) != 1:
         raise ValueError("the folds know different classes")
-    ids = np.concatenate([one.sample_ids for one in folds])
-    order = np.argsort(ids, kind="stable")
-    if len(np.unique(ids)) < len(ids):
+    unordered = np.concatenate([one.sample_ids for one in folds])
+    ids, order = np.unique(unordered, return_index=True)
+    if len(ids) < len(unordered):
         raise ValueError("a picture is held out by two folds of one repeat")
     paths = [path for one in folds for path in one.paths or ()]
     return Predictions(
-        sample_ids=ids[order],
+        sample_ids=ids,
         paths=tuple(paths[i] for i in order.tolist()) if len(paths) == len(ids) else None,
         targets=np.concatenate([one.targets for one in folds])[order],
         probs=np.concatenate([one.probs for one in folds])[order],
@@ -121,8 +115,6 @@ def mean_of(repeats: Sequence[Predictions]) -> Predictions:
     first = repeats[0]
     if any(not np.array_equal(one.sample_ids, first.sample_ids) for one in repeats):
         raise ValueError("the repeats hold out different pictures")
-    if len(repeats) == 1:
-        return first
     probs = np.stack([one.probs for one in repeats]).mean(axis=0, dtype=np.float64)
     return replace(first, probs=probs.astype(np.float32))
 
@@ -132,11 +124,7 @@ def fold_means(values: Mapping[str, Sequence[float]], folds: int) -> dict[str, f
 
     `val/accuracy_low` and `val/accuracy_high` are the ends of the 95 % interval by the corrected
     resampled t (see `src.statistics.paired_tests`); `val/{metric}_sd` is the sample standard
-    deviation over folds.
-
-    Args:
-        values: a value a fold, of all repeats, by metric key.
-        folds: number of folds of one repeat.
+    deviation over folds. `values` has one of each fold of all repeats, `folds` those of one repeat.
     """
     found: dict[str, float] = {}
     for key, those in values.items():

@@ -1,7 +1,7 @@
 """The life of a run: its record is opened, its work is done, and its summary is written.
 
-`Run` holds what all runs have in common, however they end. `src.runs.single` fits and measures one
-candidate, `src.runs.cross_validation` carries out a run for each fold.
+`Run` holds what all runs have in common, however they end; `src.runs.experiment` has that of one
+candidate, `src.runs.cross_validation` that of many folds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +54,7 @@ class ParentLink:
 
     Attributes:
         parent_run_id: our own id of the larger run.
-        name: of the run in MLflow.
-        tags: of the run.
+        name, tags: of the run in MLflow.
         announce: called with the run's folder once its record is begun.
         announce_fold: the same with each fold's folder, where the run is a cross-validation.
         figures: returns the last metrics, by key, when the run ends.
@@ -89,9 +88,8 @@ def show_finished(
 ) -> RunSummary:
     """Print and return the summary of a finished run; nothing is measured or written."""
     if parent is None:
-        print(
-            f"{summary.name} is finished, and there is nothing left to do: its record is as it was"
-        )
+        name = summary.name
+        print(f"{name} is finished, and there is nothing left to do: its record is as it was")
         print(format_summary(summary, _ui_command(settings)))
     return summary
 
@@ -105,42 +103,28 @@ class _Outcome:
     state: str = "failed"
 
 
+@dataclass(eq=False)
 class Run(ABC):
     """A run between the first line of its record and its summary.
 
-    Args:
-        resolved: the settings without any `auto`, and how those left open were chosen.
-        folder: of the run; made where it is missing.
-        data: the pictures and their parts.
-        command: the command line that repeats the run.
-        parent: the larger run that it belongs to, or None.
-
     Attributes:
-        metrics: measured so far, by key.
+        folder: of the run; made where it is missing.
+        command: the command line that repeats the run.
         batch_size: images a step, for advice where memory runs out; None where there is none.
+        metrics: measured so far, by key.
     """
 
-    batch_size: int | None = None
-
-    def __init__(
-        self,
-        resolved: Resolved,
-        folder: RunFolder,
-        data: PictureData,
-        command: str,
-        parent: ParentLink | None = None,
-    ) -> None:
-        self.resolved = resolved
-        self.folder = folder
-        self.data = data
-        self.command = command
-        self.parent = parent
-        self.metrics: dict[str, float] = {}
-        self._started = time.perf_counter()
+    resolved: Resolved
+    folder: RunFolder
+    data: PictureData
+    command: str
+    parent: ParentLink | None
+    batch_size: int | None = field(default=None, kw_only=True)
+    metrics: dict[str, float] = field(default_factory=dict, init=False)
+    _started: float = field(default_factory=time.perf_counter, init=False)
 
     @property
     def settings(self) -> RunSettings:
-        """The settings without any `auto`."""
         return self.resolved.settings
 
     @abstractmethod
@@ -202,13 +186,8 @@ class Run(ABC):
     ) -> None:
         """Draw the run's figures, and list and show the pictures that deserve a look.
 
-        Args:
-            tracker: of the run.
-            parts: predictions by part.
-            doubtful: pictures whose labels the model contradicts.
-            history: (epoch from 1, value) pairs of metrics that have a curve, by key.
-            training_batch: images and targets as the fit saw them.
-            maps: what the model looked at.
+        Those are `doubtful`, whose labels the model contradicts, and the suspects of the data; the
+        other arguments are those of `src.reporting.run_figures.draw_run_figures`.
         """
         # matplotlib takes a second to import, which no training should wait for.
         from src.reporting.contact_sheets import suspects_sheet
@@ -249,9 +228,12 @@ class Run(ABC):
             run_id=folder.run_id,
             run_name=folder.name if parent is None else parent.name,
             params={k: v for k, v in settings.effective().items() if k not in _NO_PARAMS},
-            tags=provenance.tags()
-            | {"bakeoff.family": settings.model.name, "bakeoff.data": settings.data.name}
-            | dict({} if parent is None else parent.tags),
+            tags={
+                **provenance.tags(),
+                "bakeoff.family": settings.model.name,
+                "bakeoff.data": settings.data.name,
+                **({} if parent is None else parent.tags),
+            },
             parent_run_id=None if parent is None else parent.parent_run_id,
             mirror=mirror,
             mirrored_elsewhere=parent is not None,
@@ -262,10 +244,8 @@ class Run(ABC):
             name=settings.data.name,
             digest=data.split.fingerprint[:8],  # the whole one is in the profile
             source=settings.data.root or settings.data.name,
-            profile={
-                "train": len(data.split.train),
-                "val": len(data.split.val),
-                "test": len(data.split.test),
+            profile={part: len(getattr(data.split, part)) for part in ("train", "val", "test")}
+            | {
                 "classes": len(data.pictures.class_names),
                 "pictures": data.pictures.fingerprint,
                 "split": data.split.fingerprint,
@@ -286,49 +266,58 @@ class Run(ABC):
         try:
             yield outcome
             outcome.status, outcome.state = "FINISHED", "complete"
-        except Interrupted as stop:
-            outcome.status, outcome.reason, outcome.state = "KILLED", str(stop), "interrupted"
-            self._print_how_to_resume()
-            raise
-        except Stopped as stop:
-            outcome.status, outcome.reason, outcome.state = "KILLED", str(stop), "pruned"
-            raise
-        except RunFailed as failure:
-            outcome.reason = str(failure)
-            if isinstance(failure, DiskRefuses):
+        except (Interrupted, Stopped) as stop:
+            pruned = isinstance(stop, Stopped)
+            outcome.status, outcome.reason = "KILLED", str(stop)
+            outcome.state = "pruned" if pruned else "interrupted"
+            if not pruned:
                 self._print_how_to_resume()
             raise
         except BaseException as error:
-            outcome.reason = f"{type(error).__name__}: {error}"
+            known = isinstance(error, RunFailed)
+            outcome.reason = str(error) if known else f"{type(error).__name__}: {error}"
+            if isinstance(error, DiskRefuses):
+                self._print_how_to_resume()
             raise
 
     def _print_how_to_resume(self) -> None:
         if self.parent is not None:  # the larger run says how all of it goes on
             return
-        command = shlex.join(
-            ["python", "-m", "src.train", *plugin_overrides(), f"resume={self.folder.path}"]
-        )
+        overrides = [*plugin_overrides(), f"resume={self.folder.path}"]
+        command = shlex.join(["python", "-m", "src.train", *overrides])
         with suppress(OSError, ValueError):  # the terminal went away
             print(f"go on with: {command}", file=sys.stderr, flush=True)
 
     def _close(self, tracker: Tracker, outcome: _Outcome) -> RunSummary:
-        """Write the summary, seal a finished run's folder, and end its record.
-
-        The summary then has MLflow's id.
-
-        Raises:
-            OSError: a finished run's summary cannot be written, so that it is not finished.
-        """
+        """Write the summary, which gets MLflow's id, seal a finished run, and end its record."""
         folder = self.folder
         if self.parent is not None:
             tracker.metrics(self.parent.figures(), step=0, final=True)
             tracker.tags({"bakeoff.state": outcome.state})
-        summary = self._summary(outcome)
+        settings = self.settings
+        summary = self.completed(
+            RunSummary(
+                run_id=folder.run_id,
+                status=outcome.status,
+                name=folder.name,
+                model=settings.model.name,
+                data=settings.data.name,
+                seed=settings.seed,
+                split_fingerprint=None,
+                metrics=self.metrics,
+                num_parameters=None,
+                duration_seconds=time.perf_counter() - self._started,
+                reason=outcome.reason,
+                run_dir=str(folder.path),
+                command=self.command,
+                fold=settings.cv.fold,
+            )
+        )
         try:
             summary.write(folder.summary)
         except OSError as error:
             tracker.finish("FAILED", outcome.reason or f"{folder.summary}: {error.strerror}")
-            if outcome.status == "FINISHED":
+            if outcome.status == "FINISHED":  # it is not, without its summary
                 raise
             return summary  # the exception that ended the run is on its way already
         if outcome.status == "FINISHED":
@@ -339,34 +328,15 @@ class Run(ABC):
                 summary.write(folder.summary)
         return summary
 
-    def _summary(self, outcome: _Outcome) -> RunSummary:
-        settings = self.settings
-        return self.completed(
-            RunSummary(
-                run_id=self.folder.run_id,
-                status=outcome.status,
-                name=self.folder.name,
-                model=settings.model.name,
-                data=settings.data.name,
-                seed=settings.seed,
-                split_fingerprint=None,
-                metrics=self.metrics,
-                num_parameters=None,
-                duration_seconds=time.perf_counter() - self._started,
-                reason=outcome.reason,
-                run_dir=str(self.folder.path),
-                command=self.command,
-                fold=settings.cv.fold,
-            )
-        )
-
 
 def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
     """Write what was measured to choose the settings that were left open; return the files."""
     written = []
     if resolved.timings:
         written.append(folder / "runtime.json")
-        write_atomically(written[-1], json.dumps(resolved.runtime_record(), indent=1) + "\n")
+        chosen, timings = to_plain(resolved.settings.runtime), resolved.timings
+        record = {"chosen": chosen, "timings": [timing.plain() for timing in timings]}
+        write_atomically(written[-1], json.dumps(record, indent=1) + "\n")
     if resolved.rates is not None:
         from src.reporting.run_figures import range_figure
         from src.reporting.style import save
@@ -383,6 +353,5 @@ def _ui_command(settings: RunSettings) -> str:
         return "not tracked; the pictures are in figures/ of the run folder"
     places = {"output_dir": settings.output_dir, "tracking.uri": settings.tracking.uri}
     overrides = [f"{k}={v}" for k, v in places.items() if v not in (None, "outputs")]
-    if not overrides:
-        return "make ui"
-    return without_password(shlex.join(["python", "-m", "src.tracking.ui", *overrides]))
+    command = shlex.join(["python", "-m", "src.tracking.ui", *overrides])
+    return without_password(command) if overrides else "make ui"

@@ -1,10 +1,9 @@
 """The replacement of every `auto` in the settings by a value, before the run's folder exists.
 
-Measurements are cached by machine, network and shape, so that the same command computes the same
-numbers the next time; the run's own settings hold the values, so a resumed run has them too.
-Measurements taken while other programs used the cores are repeated on an idle machine.
-The number of threads depends on the load at the start as well, and then stays: with another number
-sums are rounded differently, and a resumed run would differ from an uninterrupted one.
+Measurements are cached by machine, network and shape, and the run's own settings hold the values,
+so that the same command and a resumed run compute the same numbers. Those taken while other
+programs used the cores are repeated on an idle machine. The number of threads depends on the load
+at the start and then stays: with another number sums are rounded differently.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -27,17 +26,12 @@ from src.machine.hardware import machine
 from src.runs import build
 from src.storage.cache import Record, load_record, store_record
 from src.training.stepper import RangeTest, Stepper, range_test
-from src.training.training_plan import (
-    Choice,
-    Timing,
-    TrainingPlan,
-    sensible_plans,
-    time_plans,
-)
+from src.training.training_plan import Choice, Timing, TrainingPlan, sensible_plans, time_plans
 
 __all__ = ["Resolved", "resolve", "seconds_per_epoch", "use_threads"]
 
 _AUTO = "auto"
+_EARLIER = ", as measured at an earlier start"
 _LEAST_BATCH, _MOST_BATCH = 16, 1024
 # Fewer steps an epoch are too few updates for the pictures seen.
 _LEAST_STEPS = 16
@@ -53,7 +47,6 @@ class Resolved:
     """A run's settings without any `auto`, and how their values were chosen.
 
     Attributes:
-        settings: of the run.
         notes: a line for each choice.
         timings: of the plans that were compared; empty where the runtime was given.
         rates: of the range test, where there was one.
@@ -64,13 +57,6 @@ class Resolved:
     timings: tuple[Timing, ...] = ()
     rates: RangeTest | None = None
 
-    def runtime_record(self) -> dict[str, Any]:
-        """Return the chosen plan and the timings of all plans, for JSON."""
-        return {
-            "chosen": to_plain(self.settings.runtime),
-            "timings": [timing.plain() for timing in self.timings],
-        }
-
 
 def resolve(settings: RunSettings, data: PictureData) -> Resolved:
     """Measure and choose what `settings` leaves open; sets the batch size of `data`.
@@ -79,9 +65,7 @@ def resolve(settings: RunSettings, data: PictureData) -> Resolved:
         ConfigError: the network cannot be made for these pictures, or no rate can be told.
     """
     choices = _Choices(settings, data)
-    choices.share_threads()
-    choices.views()
-    choices.epochs()
+    choices.without_timing()
     choices.threads()
     sized = settings.data.batch_size != _AUTO
     if _AUTO in to_plain(choices.settings.runtime).values() or not sized:
@@ -106,9 +90,9 @@ def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
     """
     device = _device(settings)
 
-    def measure() -> _Measurement:
+    def measure() -> dict[str, Any]:
         use_threads(settings)
-        return _Measurement({"seconds": _step_seconds(settings, data, device)})
+        return {"seconds": _step_seconds(settings, data, device)}
 
     asked = {
         "runtime": to_plain(settings.runtime),
@@ -131,32 +115,24 @@ class _Choices:
         self.timings: tuple[Timing, ...] = ()
         self.rates: RangeTest | None = None
 
-    def share_threads(self) -> None:
-        """Divide the cores among the processes of a training on several CPU devices."""
-        processes = self.settings.trainer.devices
-        shared = self.device.type == "cpu" and isinstance(processes, int) and processes > 1
-        if shared and self.settings.runtime.threads in (None, _AUTO):
+    def without_timing(self) -> None:
+        """Choose the threads of several processes, the views of a prediction and the epochs."""
+        trainer, augment = self.settings.trainer, self.settings.augment
+        processes = trainer.devices if isinstance(trainer.devices, int) else 1
+        free = self.settings.runtime.threads in (None, _AUTO)
+        if self.device.type == "cpu" and processes > 1 and free:
             # With more threads than cores, all of them wait for each other.
-            self._set("runtime", threads=max(1, torch.get_num_threads() // int(processes)))
-
-    def views(self) -> None:
-        """Predict mirrored views as well where training mirrored."""
-        settings = self.settings
-        if settings.trainer.tta == _AUTO:
+            self._set("runtime", threads=max(1, torch.get_num_threads() // processes))
+        if trainer.tta == _AUTO:
             # Mirrored views are unlike the training pictures of a network trained without.
-            flip = settings.augment.flip
-            mirrored = settings.data.mirror_ok if flip is None else flip
+            mirrored = self.settings.data.mirror_ok if augment.flip is None else augment.flip
             self._set("trainer", tta="flip" if mirrored else "none")
-
-    def epochs(self) -> None:
-        """Train for fewer epochs the more pictures there are."""
-        if self.settings.trainer.max_epochs == _AUTO:
+        if trainer.max_epochs == _AUTO:
             epochs = _PICTURES_SEEN // len(self.data.split.train)
             self._set("trainer", max_epochs=min(_MOST_EPOCHS, max(_LEAST_EPOCHS, epochs)))
 
     def threads(self) -> None:
-        """Take as many CPU threads as there are free cores, unless the settings or OMP_NUM_THREADS
-        state a number."""
+        """Take as many CPU threads as there are free cores, unless a number is stated."""
         most = torch.get_num_threads()
         stated = self.settings.runtime.threads != _AUTO or "OMP_NUM_THREADS" in os.environ
         if self.device.type != "cpu" or stated or most == 1:
@@ -176,12 +152,10 @@ class _Choices:
         steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
         total_steps = steps * int(settings.trainer.max_epochs)
 
-        def measure() -> _Measurement:
+        def measure() -> dict[str, Any]:
             choice = _compared(settings, data, device, total_steps)
             timings = [timing.plain() for timing in choice.timings]
-            found = {"plan": asdict(choice.plan), "timings": timings, "reason": choice.reason}
-            # Without timings there is nothing to keep: this training is too short for them.
-            return _Measurement(found, keep=bool(timings))
+            return {"plan": asdict(choice.plan), "timings": timings, "reason": choice.reason}
 
         key = {
             "runtime": to_plain(settings.runtime),
@@ -189,18 +163,20 @@ class _Choices:
             # Whether compiling was worth a try depends on the length of the training.
             "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
         }
-        found, known = _kept("plan", key, settings, data, device, measure)
+        # Without timings there is nothing to keep: this training is too short for them.
+        found, known = _kept("plan", key, settings, data, device, measure, needed="timings")
         plan = TrainingPlan(**found["plan"])
         self.timings = tuple(Timing.from_plain(plain) for plain in found["timings"])
         self._set("runtime", **asdict(plan))
-        self.notes.append(_plan_note(plan, self.timings, found["reason"], device, known))
+        note = _plan_note(plan, self.timings, found["reason"], on_cpu=device.type == "cpu")
+        self.notes.append(f"{note}{_EARLIER if known else ''}")
 
     def batch_size(self) -> None:
         """Take the smallest batch that is nearly as fast as any."""
         settings, data, device = self.settings, self.data, self.device
         most = max(_LEAST_BATCH, min(_MOST_BATCH, len(data.split.train) // _LEAST_STEPS))
 
-        def measure() -> _Measurement:
+        def measure() -> dict[str, Any]:
             print("batch size: measuring which is the fastest")
             use_threads(settings)
             speeds: dict[str, float] = {}
@@ -217,7 +193,7 @@ class _Choices:
                     f"data.batch_size is auto, but not even {_LEAST_BATCH} pictures fit in memory: "
                     "take a smaller network or data.image_size."
                 )
-            return _Measurement({"images_per_second": speeds})
+            return {"images_per_second": speeds}
 
         key = {"runtime": to_plain(settings.runtime), "most": most}
         found, known = _kept("batch", key, settings, data, device, measure)
@@ -227,7 +203,7 @@ class _Choices:
         data.batch_size = size
         self._set("data", batch_size=size)
         listed = ", ".join(f"{size}: {speed:,.0f}" for size, speed in speeds.items())
-        earlier = ", as measured at an earlier start" if known else ""
+        earlier = _EARLIER if known else ""
         self.notes.append(f"batch size: {size} (images/s: {listed}){earlier}")
 
     def rate(self) -> None:
@@ -256,7 +232,11 @@ def _compared(
     threads = settings.runtime.threads
     count = threads if isinstance(threads, int) else torch.get_num_threads()
     network = build.build_task(_concrete(settings, count), data).network
-    allowed = partial(_asked, settings)
+    stated = _stated(settings).items()
+
+    def allowed(plan: TrainingPlan) -> bool:
+        return all(getattr(plan, key) == value for key, value in stated)
+
     plans = [p for p in sensible_plans(network, device, threads=count) if allowed(p)]
     return time_plans(
         plans or [TrainingPlan(**to_plain(_concrete(settings, count).runtime))],
@@ -270,24 +250,16 @@ def _compared(
 
 
 def _plan_note(
-    plan: TrainingPlan,
-    timings: Sequence[Timing],
-    reason: str | None,
-    device: torch.device,
-    known: bool,
+    plan: TrainingPlan, timings: Sequence[Timing], reason: str | None, *, on_cpu: bool
 ) -> str:
     """Describe the chosen plan and the measured speeds in a line."""
-    threads = f", {_threads(plan.threads)}" if device.type == "cpu" else ""
-    speeds = [_speed(timing, plan) for timing in timings if timing.plan != plan]
-    for timing in timings:
-        if timing.plan == plan:
-            speeds = [_rate(timing), *speeds]
+    threads = f", {_threads(plan.threads)}" if on_cpu else ""
+    ordered = sorted(timings, key=lambda timing: timing.plan != plan)
+    speeds = [_speed(timing, plan) for timing in ordered]
     if not timings:
         speeds = ["not measured, which would take too long for this training"]
-        if reason is not None:
-            speeds.append(reason)
-    earlier = ", as measured at an earlier start" if known else ""
-    return f"runtime: {plan}{threads} ({'; '.join(speeds)}){earlier}"
+        speeds += filter(None, [reason])
+    return f"runtime: {plan}{threads} ({'; '.join(speeds)})"
 
 
 def _step_seconds(settings: RunSettings, data: PictureData, device: torch.device) -> float:
@@ -309,19 +281,9 @@ def _stepper(settings: RunSettings, data: PictureData, device: torch.device) -> 
 def _endless(data: PictureData) -> Iterator[Batch]:
     """Yield training batches, epoch after epoch."""
     loader: Any = data.batches("train", training=True)
-    epoch = 0
-    while True:
+    for epoch in count():
         loader.set_epoch(epoch)
         yield from loader
-        epoch += 1
-
-
-@dataclass(frozen=True)
-class _Measurement:
-    """The plain values of a measurement, and whether a later start may use them."""
-
-    found: dict[str, Any]
-    keep: bool = True
 
 
 def _kept(
@@ -330,9 +292,13 @@ def _kept(
     settings: RunSettings,
     data: PictureData,
     device: torch.device,
-    measure: Callable[[], _Measurement],
+    measure: Callable[[], dict[str, Any]],
+    needed: str | None = None,
 ) -> tuple[dict[str, Any], bool]:
-    """Return the result of `measure`, or of an earlier start, and whether it is the latter."""
+    """Return the result of `measure`, or of an earlier start, and whether it is the latter.
+
+    A result whose entry `needed` is empty is not kept for later starts.
+    """
     model = to_plain(settings.model)
     known = {
         **asked,
@@ -350,13 +316,13 @@ def _kept(
     threads, size = torch.get_num_threads(), data.batch_size
     try:
         with CpuLoad() as load:
-            measured = measure()
+            found = measure()
     finally:
         torch.set_num_threads(threads)
         data.batch_size = size
-    if measured.keep:
-        store_record(kind, known, Record(measured.found, load.disturbed), cache_dir)
-    return measured.found, False
+    if needed is None or found[needed]:
+        store_record(kind, known, Record(found, load.disturbed), cache_dir)
+    return found, False
 
 
 def _device(settings: RunSettings) -> torch.device:
@@ -368,19 +334,9 @@ def _with(settings: RunSettings, group: str, **values: Any) -> RunSettings:
     return replace(settings, **{group: replace(getattr(settings, group), **values)})
 
 
-def _asked(settings: RunSettings, plan: TrainingPlan) -> bool:
-    """Return whether a plan has the values that the settings state."""
-    return all(getattr(plan, key) == value for key, value in _stated(settings).items())
-
-
 def _concrete(settings: RunSettings, threads: int) -> RunSettings:
     """Return the settings with the simplest value for each `auto` of the runtime."""
-    simplest = {
-        "precision": "float32",
-        "memory_format": "channels_last",
-        "compile": False,
-        "threads": threads,
-    }
+    simplest = asdict(TrainingPlan("float32", "channels_last", False, threads))
     return _with(settings, "runtime", **(simplest | _stated(settings)))
 
 
@@ -393,11 +349,10 @@ def _threads(count: int) -> str:
 
 
 def _speed(timing: Timing, chosen: TrainingPlan) -> str:
-    name = str(timing.plan)
-    if timing.plan.threads != chosen.threads:
-        name += f", {_threads(timing.plan.threads)}"
-    return f"{name} {timing.reason or _rate(timing)}"
-
-
-def _rate(timing: Timing) -> str:
-    return f"{timing.images_per_second:,.0f} images/s"
+    """Name a plan, unless it is the chosen one, and its speed or why it is excluded."""
+    rate = f"{timing.images_per_second:,.0f} images/s"
+    if timing.plan == chosen:
+        return rate
+    same = timing.plan.threads == chosen.threads
+    threads = "" if same else f", {_threads(timing.plan.threads)}"
+    return f"{timing.plan}{threads} {timing.reason or rate}"

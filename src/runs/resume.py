@@ -1,42 +1,83 @@
-"""Resumed runs: whether one may go on, and whether anything is left to do.
+"""Resumed runs: their settings, whether one may go on, and whether anything is left to do.
 
-Nothing is written before both are known.
+Nothing is written before all of this is known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
 
-from src.config.checks import ConfigError, to_plain
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
-from src.data.loading.datamodule import PictureData
+from src.config.checks import ConfigError
+from src.config.compose import refuse_idle, value_of
+from src.config.schema import RunSettings, stored_settings
 from src.data.splitting.splits import Split
 from src.records.run import Predictions, RunSummary
 from src.runs.folder import RunFolder
 from src.runs.seal import break_seal, changed_since
 from src.tracking.spool import is_being_written
 
-__all__ = ["finished_before", "finished_summary", "reopen_record", "with_format"]
+if TYPE_CHECKING:  # torch takes seconds, which a wrong command should not wait for
+    from src.data.loading.datamodule import PictureData
 
+__all__ = [
+    "finished_before",
+    "finished_summary",
+    "read_resumed_settings",
+    "reopen_record",
+    "with_format",
+]
+
+_CHANGEABLE = ("output_dir", "tracking.uri", "trainer.max_epochs", "trainer.max_time")
 _BEGIN_ANEW = "bring the earlier ones back, or begin a new run without resume."
+
+
+def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
+    """Return the settings of the run that `resume=RUN` names.
+
+    Raises:
+        ConfigError: there is no such run, or an override would change it.
+    """
+    given = {override.partition("=")[0]: value_of(override) for override in overrides}
+    for key, value in given.items():
+        if isinstance(value, str) and not value.strip():
+            raise ConfigError(f"{key} is empty: give it a value or leave it out.")
+        if key not in ("resume", *_CHANGEABLE):
+            raise ConfigError(
+                f"{key}: a resumed run keeps its settings; beside resume only "
+                f"{', '.join(_CHANGEABLE)} may be given."
+            )
+    try:
+        folder = RunFolder.find(str(given["resume"]), Path(str(given.get("output_dir", "outputs"))))
+        plain = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"resume: {error}.") from error
+    plain |= {"resume": str(folder.path), "output_dir": str(folder.output_dir)}
+    for key, value in given.items():
+        group, _, name = key.partition(".")
+        if name:
+            plain[group][name] = value
+    settings = stored_settings(plain)
+    refuse_idle(given, settings)
+    lengths = [key for key in given if key.startswith("trainer.")]
+    if lengths and settings.cv.is_whole:
+        raise ConfigError(
+            f"{lengths[0]}: the folds that have ended keep theirs; begin a new cross-validation."
+        )
+    return settings
 
 
 def with_format(settings: RunSettings, data: PictureData) -> RunSettings:
     """Return the settings with the size, channels and value range that the pictures were given."""
-    pictures = data.pictures
-    values = pictures.format.value_range
-    stated = replace(
-        settings.data,
-        image_size=list(pictures.image_size),
-        channels=pictures.channels,
-        value_range=None if values is None else list(values),
-    )
+    form = data.pictures.format
+    values = None if form.value_range is None else list(form.value_range)
+    size, channels = list(form.image_size), form.channels
+    stated = replace(settings.data, image_size=size, channels=channels, value_range=values)
     return replace(settings, data=stated)
 
 
@@ -53,8 +94,10 @@ def finished_before(settings: RunSettings, data: PictureData) -> RunSummary | No
         return None
     folder = RunFolder.open(Path(settings.resume))
     _check_pictures(folder, data)
-    finished = finished_summary(folder)
-    return None if finished is None or _asks_for_more(folder, settings) else finished
+    kept = stored_settings(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+    place, tracking = settings.output_dir, settings.tracking
+    same = replace(kept, resume=settings.resume, output_dir=place, tracking=tracking) == settings
+    return finished_summary(folder) if same else None
 
 
 def finished_summary(folder: RunFolder) -> RunSummary | None:
@@ -70,9 +113,6 @@ def reopen_record(folder: RunFolder) -> None:
     """Break a run's seal, and write into a finished one's summary that it goes on.
 
     A kill then leaves no metrics of other weights than the run's.
-
-    Raises:
-        OSError: the summary cannot be written.
     """
     break_seal(folder.path)
     summary = finished_summary(folder)
@@ -102,7 +142,8 @@ def _check_pictures(folder: RunFolder, data: PictureData) -> None:
             f"resume: the pictures of {folder.name} are others than those that it began with "
             f"({_counted(before, now)}): {_BEGIN_ANEW}"
         )
-    if not _same_rows(before, now):
+    rows = ("parts", "targets", "content_hashes")
+    if not all(np.array_equal(getattr(before, row), getattr(now, row)) for row in rows):
         raise ConfigError(
             f"resume: the pictures of {folder.name} are in another order than when it began: "
             f"{_BEGIN_ANEW}"
@@ -115,43 +156,21 @@ def _check_pictures(folder: RunFolder, data: PictureData) -> None:
         )
 
 
-def _asks_for_more(folder: RunFolder, settings: RunSettings) -> bool:
-    """Return whether the settings differ from the run's own in more than where it is kept."""
-    kept = stored_settings(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
-    return _what_it_is(kept) != _what_it_is(settings)
-
-
-def _what_it_is(settings: RunSettings) -> dict[str, Any]:
-    plain = to_plain(settings)
-    elsewhere = ("resume", "output_dir", "tracking")
-    return {key: value for key, value in plain.items() if key not in elsewhere}
-
-
 def _counted(before: Split, now: Split) -> str:
-    counts = len(before.parts), len(now.parts)
-    if counts[0] != counts[1]:
-        return f"{counts[0]:,} then, {counts[1]:,} now"
+    if len(before.parts) != len(now.parts):
+        return f"{len(before.parts):,} then, {len(now.parts):,} now"
     classes = [len(np.unique(split.targets)) for split in (before, now)]
     if classes[0] != classes[1]:
         return f"{classes[0]} classes then, {classes[1]} now"
     return "other contents, labels or parts"
 
 
-def _same_rows(before: Split, now: Split) -> bool:
-    return (
-        np.array_equal(before.parts, now.parts)
-        and np.array_equal(before.targets, now.targets)
-        and np.array_equal(before.content_hashes, now.content_hashes)
-    )
-
-
 def _class_names(folder: RunFolder) -> tuple[str, ...] | None:
     """Return the names of the classes; None where no predictions have been written."""
     for part in ("val", "test"):
         try:
-            return Predictions.read(
-                folder.predictions / f"{part}.parquet", with_paths=False
-            ).class_names
+            file = folder.predictions / f"{part}.parquet"
+            return Predictions.read(file, with_paths=False).class_names
         except (OSError, ValueError):
             continue
     return None

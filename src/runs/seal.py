@@ -1,17 +1,17 @@
 """The seal of a folder: a manifest of its files with their sizes and digests, written at its end.
 
-A record that was changed afterwards no longer matches it. Commands that write into a sealed folder
-later do so within `amending`. Folders without a seal, of runs that have not finished, are not
-checked.
+Commands that write into a sealed folder later do so within `amending`. Folders without a seal, of
+runs that have not finished, are not checked.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,39 +55,31 @@ class Seal:
     open: tuple[str, ...] = ()
     identity: Mapping[str, Any] | None = None
 
-    def fault(self, name: str, content: bytes) -> str | None:
-        """Describe what is wrong with the content of a file; None if it is what was sealed."""
+    def fault(self, name: str, size: int, digest: Callable[[], str]) -> str | None:
+        """Describe what is wrong with a file of this size and digest; None if it was sealed so."""
         if _matches(name, self.open):
             return None
         if name not in self.files:
             return f"{name} was added"
-        size, digest = self.files[name]
-        if len(content) != size:
-            return f"{name} has {len(content):,} bytes in place of {size:,}"
-        return None if digest_of(content) == digest else f"{name} has other contents"
+        if size != self.files[name][0]:
+            return f"{name} has {size:,} bytes in place of {self.files[name][0]:,}"
+        return None if digest() == self.files[name][1] else f"{name} has other contents"
 
     def faults(self, folder: Path, patterns: Sequence[str] = ("*",)) -> dict[str, str]:
-        """Describe what is wrong with the files that match any of the patterns, by path.
-
-        Args:
-            folder: as it is now.
-            patterns: as of `fnmatch`, where `*` stands for slashes too.
-        """
+        """Describe what is wrong with files that match a pattern of `fnmatch`, by path."""
         found = {}
-        for name, (size, digest) in self.files.items():
+        for name in self.files:
             if not _matches(name, patterns) or _matches(name, self.open):
                 continue
             path = folder / name
             try:
-                now = path.stat().st_size
-                if now != size:
-                    found[name] = f"{name} has {now:,} bytes in place of {size:,}"
-                elif file_digest(path) != digest:
-                    found[name] = f"{name} has other contents"
+                fault = self.fault(name, path.stat().st_size, partial(file_digest, path))
             except FileNotFoundError:
-                found[name] = f"{name} is gone"
+                fault = f"{name} is gone"
             except OSError as error:
-                found[name] = f"{name} cannot be read: {error.strerror}"
+                fault = f"{name} cannot be read: {error.strerror}"
+            if fault is not None:
+                found[name] = fault
         return found
 
 
@@ -97,7 +89,8 @@ def seal(folder: Path, **identity: Any) -> None:
     Raises:
         OSError: a file cannot be read, or the manifest not be written.
     """
-    files = {name: _entry(folder / name) for name in _names(folder)}
+    paths = {name: folder / name for name in _names(folder)}
+    files = {name: (path.stat().st_size, file_digest(path)) for name, path in paths.items()}
     _write(folder, Seal(files, identity=identity))
 
 
@@ -130,19 +123,15 @@ def break_seal(folder: Path) -> None:
 
 
 def changed_since(folder: Path, patterns: Sequence[str] = RECORD) -> str | None:
-    """Describe in a clause what was changed in a folder since it was sealed; None if nothing was.
+    """Describe in a clause what was changed in a folder since it was sealed.
 
-    Args:
-        folder: of a run; None for one without a seal.
-        patterns: of the files that matter, as of `fnmatch`.
+    None if nothing was in the files that match the patterns, or if the folder has no seal.
     """
     try:
         sealed = read_seal(folder)
     except ValueError as error:
         return str(error)
-    if sealed is None:
-        return None
-    found = [*sealed.faults(folder, patterns).values()]
+    found = [] if sealed is None else [*sealed.faults(folder, patterns).values()]
     if not found:
         return None
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -152,13 +141,9 @@ def changed_since(folder: Path, patterns: Sequence[str] = RECORD) -> str | None:
 def refuse_changed(folder: Path, changed: str, patterns: Sequence[str] = RECORD) -> None:
     """Refuse a run whose files were changed after it had been sealed, or print a warning.
 
-    Args:
-        folder: of the run.
-        changed: "refuse" or "use".
-        patterns: of the files that matter.
-
     Raises:
-        ValueError: it was changed and is refused; the message is a clause with the remedy.
+        ValueError: it was changed and `changed` is not "use"; the message is a clause with the
+            remedy.
     """
     clause = changed_since(folder, patterns)
     if clause is None:
@@ -181,12 +166,12 @@ def read_checked(folder: Path, path: Path, sealed: Seal | None) -> tuple[bytes, 
     if sealed is None:
         return content, None
     name = path.relative_to(folder).as_posix()
-    fault = sealed.fault(name, content)
+    fault = sealed.fault(name, len(content), partial(digest_of, content))
     if fault is not None:  # another process may have sealed it anew between the two looks
         newer = read_seal(folder)
         if newer is not None and newer != sealed:
             content = path.read_bytes()
-            fault = newer.fault(name, content)
+            fault = newer.fault(name, len(content), partial(digest_of, content))
     return content, fault
 
 
@@ -199,8 +184,8 @@ def amending(folder: Path, *patterns: str, updated: Sequence[str] = ()) -> Itera
     Args:
         folder: without a seal it gets none.
         patterns: of the paths that are written anew, as of `fnmatch`.
-        updated: patterns of those that are read, changed and written back. One that had been
-            changed before, by others, stays changed: its entry is left alone.
+        updated: patterns of those that are read, changed and written back. One that others had
+            changed before keeps its entry, and so stays changed.
 
     Raises:
         ValueError: the manifest is damaged.
@@ -219,10 +204,9 @@ def amending(folder: Path, *patterns: str, updated: Sequence[str] = ()) -> Itera
         for name in sorted({*_names(folder), *files}):
             if not _matches(name, opened) or name in spoilt:
                 continue
-            if (folder / name).is_file():
-                files[name] = _entry(folder / name)
-            else:
-                files.pop(name, None)
+            files.pop(name, None)
+            if (path := folder / name).is_file():
+                files[name] = path.stat().st_size, file_digest(path)
         _write(folder, Seal(files, identity=before.identity))
 
 
@@ -235,10 +219,6 @@ def _names(folder: Path) -> list[str]:
         if path.is_file() and not hidden and relative.parts[0] not in (*_APART, SEAL):
             found.append(relative.as_posix())
     return sorted(found)
-
-
-def _entry(path: Path) -> tuple[int, str]:
-    return path.stat().st_size, file_digest(path)
 
 
 def _write(folder: Path, found: Seal) -> None:

@@ -6,16 +6,14 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, TrialRecord
 from src.search.jobs import Ending, Job, Report
-from src.search.loop import JobLoop, Observer, TooManyFailures
-from src.search.pool import Pool
+from src.search.loop import JobLoop, Observer, Pool, TooManyFailures
 from src.search.study import SweepStudy
 
-__all__ = ["Budget", "Driver", "TooManyFailures"]
+__all__ = ["Driver", "TooManyFailures"]
 
 _ACCOUNT_SECONDS = 10.0
 # Enough to distinguish a faulty sweep from bad luck.
@@ -24,33 +22,19 @@ _ALL_FAILED = 3
 _ENDED = (COMPLETE, PRUNED, FAILED)
 
 
-@dataclass(frozen=True)
-class Budget:
-    """When no further trial begins: at the first of these; None for no limit.
-
-    Attributes:
-        trials: in all, over all starts of the study.
-        seconds: of racing, over all starts; trials still running then are stopped.
-        epochs: of all trials together.
-    """
-
-    trials: int | None = None
-    seconds: float | None = None
-    epochs: int | None = None
-
-
 class Driver(JobLoop[int]):
     """Runs a study's trials in a pool.
 
     Args:
         study: only the driver writes to it.
         pool, observers, interrupted: see `JobLoop`.
-        budget: when to end.
         metrics: keys of the metrics to go by, in the study's order.
         job_of: a trial's job; called again before every attempt, because what was noted of the
             trial may have changed.
         affordable: names of the families of which a whole trial ends within so many seconds; None
             for no limit.
+        trials, seconds, epochs: of all starts together, at the first of which no further trial
+            begins; None for no limit. Trials that run after so many seconds are stopped.
         failure_limit: share of failed trials that ends the race, once enough have ended.
     """
 
@@ -59,17 +43,19 @@ class Driver(JobLoop[int]):
         study: SweepStudy,
         pool: Pool,
         *,
-        budget: Budget,
         metrics: tuple[str, ...],
         job_of: Callable[[TrialRecord], Job],
         observers: Sequence[Observer] = (),
         affordable: Callable[[float | None], frozenset[str]] | None = None,
+        trials: int | None = None,
+        seconds: float | None = None,
+        epochs: int | None = None,
         failure_limit: float = 0.5,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(pool, observers, interrupted)
         self._study = study
-        self._budget = budget
+        self._most_trials, self._most_seconds, self._most_epochs = trials, seconds, epochs
         self._metrics = metrics
         self._job_of = job_of
         self._affordable = affordable
@@ -83,26 +69,15 @@ class Driver(JobLoop[int]):
         self._earlier_seconds = float(study.recall("seconds") or 0.0)
         self._began = self._noted_at = time.monotonic()
 
-    def race(self) -> str:
-        """Run trials until the budget is spent.
+    def race(self) -> bool:
+        """Run trials until the budget is spent, from where an earlier driver ended.
 
         Returns:
-            why it ended: "finished" or "interrupted".
+            whether it is spent; False after an interruption.
 
         Raises:
             TooManyFailures, WorkersFail: the sweep cannot go on.
         """
-        self._take_up()
-        try:
-            finished = self.run_jobs()
-        except TooManyFailures:
-            self._keep_account()
-            raise
-        self._keep_account()
-        return "finished" if finished else "interrupted"
-
-    def _take_up(self) -> None:
-        """Go on where an earlier driver ended."""
         for trial in self._study.trials():
             self._epochs += trial.epochs
             if trial.state in _ENDED:
@@ -112,6 +87,13 @@ class Driver(JobLoop[int]):
         self._best = self._study.best()
         self._left.extend(trial.number for trial in self._study.unfinished())
         self._open = len(self._left)
+        try:
+            spent = self.run_jobs()
+        except TooManyFailures:
+            self._keep_account()
+            raise
+        self._keep_account()
+        return spent
 
     # What the loop calls.
 
@@ -120,7 +102,7 @@ class Driver(JobLoop[int]):
             return self._left.popleft()
         if self._is_spent:
             return None
-        families = None if self._affordable is None else self._affordable(self._time_left)
+        families = None if self._affordable is None else self._affordable(self.seconds_left())
         # Nothing that begins now would end in time, or nothing is left to propose.
         affordable = families is None or bool(families)
         trial = self._study.ask(families) if affordable else None
@@ -130,20 +112,20 @@ class Driver(JobLoop[int]):
         return trial.number
 
     def seconds_left(self) -> float | None:
-        return None if self._budget.seconds is None else self._budget.seconds - self._raced
+        return None if self._most_seconds is None else self._most_seconds - self._raced
 
     def job(self, key: int) -> Job:
         job = self._job_of(self._study.trial(key))
-        self._study.note(key, words=list(job.overrides))
+        self._study.note(key, overrides=list(job.overrides))
         return job
 
-    def lost(self, key: int) -> int:
-        return int(self._study.facts(key).get("lost", 0))
+    def facts(self, key: int) -> Mapping[str, Any]:
+        return self._study.facts(key)
 
     def trial(self, key: int) -> TrialRecord:
         return self._study.trial(key)
 
-    def noted(self, key: int, facts: Mapping[str, Any]) -> None:
+    def keep(self, key: int, facts: Mapping[str, Any]) -> None:
         self._study.note(key, **facts)
 
     def judge(self, key: int, job: Job, report: Report, seconds: float) -> str | None:
@@ -156,10 +138,10 @@ class Driver(JobLoop[int]):
             judged = len(self._metrics) == 1 and step < whole
             if judged and self._study.should_prune(key):
                 return f"pruned after {step} {name} at {self._metrics[0]} {value:.4g}"
-        left = self._time_left
+        left = self.seconds_left()
         if left is None:
             return None
-        if left == 0:
+        if left <= 0:
             return f"the time was over after {step} {name}"
         needed = seconds / step * (whole - step)
         if needed <= left:
@@ -168,11 +150,6 @@ class Driver(JobLoop[int]):
             f"stopped after {step} {name}: the other {whole - step} would take {needed:.0f} s, and "
             f"{left:.0f} s are left"
         )
-
-    def retried(self, key: int, lost: int, again: Mapping[str, Any] | None) -> None:
-        if again is not None:  # in a run of its own
-            self._study.note(key, run_id=None, run_dir=None, **again)
-        self._study.note(key, lost=lost)
 
     def ended(self, key: int, slot: int, ending: Ending, seconds: float) -> str | None:
         self._study.note(key, seconds=seconds)
@@ -196,23 +173,17 @@ class Driver(JobLoop[int]):
 
     @property
     def _is_spent(self) -> bool:
-        budget = self._budget
-        begun = self._counts.total() + self._open
+        begun, left = self._counts.total() + self._open, self.seconds_left()
         return (
-            (budget.trials is not None and begun >= budget.trials)
-            or (budget.epochs is not None and self._epochs >= budget.epochs)
-            or self._time_left == 0
+            (self._most_trials is not None and begun >= self._most_trials)
+            or (self._most_epochs is not None and self._epochs >= self._most_epochs)
+            or (left is not None and left <= 0)
         )
 
     @property
     def _raced(self) -> float:
         """Seconds of racing, over all starts."""
         return self._earlier_seconds + time.monotonic() - self._began
-
-    @property
-    def _time_left(self) -> float | None:
-        left = self.seconds_left()
-        return None if left is None else max(0.0, left)
 
     def _keep_account(self) -> None:
         """Keep what the budget limits for the next start."""
@@ -221,14 +192,14 @@ class Driver(JobLoop[int]):
         self._study.remember("epochs", self._epochs)
 
     def _describe_left(self) -> str:
-        budget, parts = self._budget, []
-        if budget.trials is not None:
-            left = max(0, budget.trials - self._counts.total())
+        parts = []
+        if self._most_trials is not None:
+            left = max(0, self._most_trials - self._counts.total())
             parts.append(f"{left} trial{'' if left == 1 else 's'}")
-        if budget.epochs is not None:
-            parts.append(f"{max(0, budget.epochs - self._epochs):,} epochs")
-        if (time_left := self._time_left) is not None:
-            minutes, seconds = divmod(int(time_left), 60)
+        if self._most_epochs is not None:
+            parts.append(f"{max(0, self._most_epochs - self._epochs):,} epochs")
+        if (time_left := self.seconds_left()) is not None:
+            minutes, seconds = divmod(max(0, int(time_left)), 60)
             parts.append(f"{minutes}:{seconds:02d}")
         return f"{', '.join(parts)} left" if parts else ""
 

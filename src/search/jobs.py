@@ -7,7 +7,7 @@ Each is a frozen dataclass of plain values and travels as one JSON object. To a 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
@@ -15,6 +15,7 @@ __all__ = [
     "Answer",
     "Channel",
     "Ending",
+    "Engine",
     "Interrupt",
     "Job",
     "Message",
@@ -23,6 +24,7 @@ __all__ = [
     "Ready",
     "Report",
     "Runner",
+    "WorkersFail",
     "decode",
     "encode",
 ]
@@ -87,11 +89,9 @@ class Ending:
         state: "complete", "pruned", "failed", "interrupted" (it can go on later), "lost" (its
             worker died; it can go on in another one) or "starved" (it can go on once there is what
             every job needs, such as room on a disk).
-        metrics: of a complete job, by key.
-        result: further plain values.
+        metrics, result: of a complete job: by key, and further plain values.
         reason: why it is not complete.
-        again: facts to keep with the job, with which another attempt may succeed; None where
-            none would.
+        again: facts to keep with the job, with which another attempt may succeed; None if none.
     """
 
     state: State
@@ -116,25 +116,52 @@ class Channel(Protocol):
         """Send metrics after an epoch or a fold (from 1); return the reason to stop, or None."""
 
 
+@dataclass(frozen=True)
 class NoReports:
-    """A channel without reports, so that nothing stops its job; notes go to another channel.
+    """A channel without reports, so that nothing stops its job; notes go to `channel`, if any."""
 
-    Args:
-        channel: for the notes; None to drop them as well.
-    """
-
-    def __init__(self, channel: Channel | None = None) -> None:
-        self._channel = channel
+    channel: Channel | None = None
 
     def note(self, **facts: Any) -> None:
-        if self._channel is not None:
-            self._channel.note(**facts)
+        if self.channel is not None:
+            self.channel.note(**facts)
 
     def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
         return None
 
 
 Runner = Callable[[Job, Channel], Ending]
+
+
+class WorkersFail(RuntimeError):
+    """Workers cannot be started, or are out of reach."""
+
+
+class Engine(Protocol):
+    """Runs workers, each in a slot of its own, and carries the messages to and from them."""
+
+    size: int  # the number of slots
+
+    def start(self, slot: int) -> None:
+        """Start a worker in a slot (from 0) that has none."""
+
+    def send(self, slot: int, message: Message) -> None:
+        """Send a message to the worker of a slot; it is lost where the worker has died."""
+
+    def messages(self, seconds: float) -> Iterator[tuple[int, Message | str]]:
+        """Yield slots with what their workers sent, waiting at most this long for the first.
+
+        In place of a message comes how a worker ended; its slot then has none.
+
+        Raises:
+            WorkersFail: no worker can be started any more.
+        """
+
+    def stop(self, slot: int) -> str:
+        """End the worker of a slot, whatever it does, and return how it ended."""
+
+    def close(self) -> None:
+        """End all workers, and release what is held."""
 
 
 def encode(message: Message) -> bytes:

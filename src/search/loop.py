@@ -1,18 +1,21 @@
-"""The one event loop: jobs go to free slots, reports are answered, and what was lost is retried."""
+"""Slots with warm workers, and the one event loop that gives them jobs and answers reports."""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from src.records.trials import TrialRecord
-from src.search.jobs import Ending, Job, Note, Report
-from src.search.pool import Event, Pool
+from src.search.jobs import Answer, Ending, Engine, Interrupt, Job, Note, Ready, Report, WorkersFail
 
-__all__ = ["JobLoop", "Observer", "TooManyFailures", "run_single"]
+__all__ = ["Event", "JobLoop", "Observer", "Pool", "TooManyFailures", "run_single"]
 
+# Workers that die this often in a row before they are ready will not do better the next time.
+_MOST_DEATHS = 3
 _MOST_ATTEMPTS = 2
 _POLL_SECONDS = 0.25
 # After the end of the time: until what reports nothing is interrupted, and until its worker ends.
@@ -23,6 +26,136 @@ K = TypeVar("K")
 
 class TooManyFailures(RuntimeError):
     """So many jobs fail, or one for want of what all need, that the search itself is at fault."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A message of the worker in a slot about its job, given so many seconds before.
+
+    A `Report` waits for `Pool.answer`; after an `Ending` the slot is free.
+    """
+
+    slot: int
+    job: Job
+    message: Note | Report | Ending
+    seconds: float
+
+
+@dataclass
+class _Place:
+    started: bool = False
+    ready: bool = False
+    deaths: int = 0
+    job: Job | None = None
+    since: float = 0.0
+
+
+class Pool:
+    """The slots of an engine. To be used by one thread.
+
+    A slot is free as soon as its worker is ready; one whose worker dies gets a new one.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._places = [_Place() for _ in range(engine.size)]
+
+    @property
+    def size(self) -> int:
+        """The number of slots, free or not."""
+        return len(self._places)
+
+    @property
+    def busy(self) -> list[int]:
+        """Slots with a job."""
+        return [number for number, place in enumerate(self._places) if place.job is not None]
+
+    def start(self, count: int | None = None) -> None:
+        """Start the workers of the first `count` slots (all, if None) that have none."""
+        for number, place in enumerate(self._places[:count]):
+            if not place.started:
+                place.started = True
+                self._engine.start(number)
+
+    def gather(self, seconds: float, check: Callable[[], None]) -> None:
+        """Wait until all workers are ready, but no longer than this after the first one is.
+
+        What is measured next then has the machine to itself; and all of them import in the time
+        that one takes. `check` is called all the time; what it raises ends the wait.
+        """
+        first: float | None = None
+        while len(self.free()) < self.size:
+            check()
+            if first is None and self.free():
+                first = time.monotonic()
+            if first is not None and time.monotonic() - first >= seconds:
+                return
+            for _ in self.events(_POLL_SECONDS):
+                pass
+
+    def free(self) -> list[int]:
+        """Slots whose worker waits for a job."""
+        return [n for n, place in enumerate(self._places) if place.ready and place.job is None]
+
+    def give(self, slot: int, job: Job) -> None:
+        """Let the worker of a free slot run this."""
+        place = self._places[slot]
+        assert place.ready and place.job is None
+        place.job, place.since = job, time.monotonic()
+        self._engine.send(slot, job)
+
+    def answer(self, slot: int, stop: str | None) -> None:
+        """Answer a `Report`: go on, or stop for this reason."""
+        self._engine.send(slot, Answer(stop))
+
+    def interrupt(self, slots: Iterable[int]) -> None:
+        """Ask the jobs of these slots to save and end."""
+        for slot in slots:
+            self._engine.send(slot, Interrupt())
+
+    def abandon(self, slot: int) -> Iterator[Event]:
+        """End the worker of a slot, whatever it does; its job is lost."""
+        if self._places[slot].job is not None:
+            yield from self._died(slot, self._engine.stop(slot))
+
+    def events(self, seconds: float) -> Iterator[Event]:
+        """Yield what workers sent, waiting at most this long for the first message.
+
+        Raises:
+            WorkersFail: a slot's workers die again and again before they are ready, or none can
+                start any more.
+        """
+        for slot, message in self._engine.messages(seconds):
+            match message:
+                case str():
+                    yield from self._died(slot, message)
+                case Ready():
+                    self._places[slot].ready, self._places[slot].deaths = True, 0
+                case Note() | Report() | Ending():
+                    yield self._event(slot, message)
+
+    def close(self) -> None:
+        """End all workers."""
+        self._engine.close()
+
+    def _event(self, slot: int, message: Note | Report | Ending) -> Event:
+        place = self._places[slot]
+        job = place.job
+        assert job is not None
+        if isinstance(message, Ending):
+            place.job = None
+        return Event(slot, job, message, time.monotonic() - place.since)
+
+    def _died(self, slot: int, how: str) -> Iterator[Event]:
+        place = self._places[slot]
+        place.ready = False
+        if place.job is not None:
+            yield self._event(slot, Ending("lost", reason=f"its worker {how}"))
+        else:
+            place.deaths += 1
+            if place.deaths >= _MOST_DEATHS:
+                raise WorkersFail(f"the worker of slot {slot} {how} before it was ready")
+        self._engine.start(slot)
 
 
 class Observer:
@@ -71,7 +204,7 @@ class JobLoop(ABC, Generic[K]):
         self._interrupted = interrupted
         self._running: dict[int, K] = {}  # by slot
         self._retries: deque[K] = deque()
-        self._lost: dict[K, int] = {}
+        self._facts: dict[K, dict[str, Any]] = {}
         self._seconds: dict[K, float] = {}  # of earlier attempts
         self._late: set[int] = set()  # slots
         self._fault: str | None = None
@@ -85,11 +218,15 @@ class JobLoop(ABC, Generic[K]):
 
     @abstractmethod
     def job(self, key: K) -> Job:
-        """Return the job. Called before every attempt, since `retried` may change it."""
+        """Return the job. Called before every attempt, since what is kept may change it."""
 
-    def lost(self, key: K) -> int:
-        """Return how many attempts earlier loops have lost."""
-        return 0
+    def facts(self, key: K) -> Mapping[str, Any]:
+        """Return what is kept with the job, of earlier loops as well."""
+        return self._facts.get(key, {})
+
+    def keep(self, key: K, facts: Mapping[str, Any]) -> None:
+        """Keep what the job noted, and what a further attempt at it is to know."""
+        self._facts.setdefault(key, {}).update(facts)
 
     def seconds_left(self) -> float | None:
         """Return the time in which jobs must end, negative after it; None for no limit.
@@ -102,15 +239,9 @@ class JobLoop(ABC, Generic[K]):
     def trial(self, key: K) -> TrialRecord:
         """Return the trial that the job is about, for observers."""
 
-    def noted(self, key: K, facts: Mapping[str, Any]) -> None:
-        """The job sent facts to keep."""
-
     def judge(self, key: K, job: Job, report: Report, seconds: float) -> str | None:
         """Return why the job is to stop after a report, in its so many seconds, or None."""
         return None
-
-    def retried(self, key: K, lost: int, again: Mapping[str, Any] | None) -> None:
-        """Another attempt follows, with these facts; `lost` attempts came to nothing so far."""
 
     def ended(self, key: K, slot: int, ending: Ending, seconds: float) -> str | None:
         """The job is over; return why the loop is to end as failed, or None."""
@@ -122,10 +253,7 @@ class JobLoop(ABC, Generic[K]):
     # The loop.
 
     def run_jobs(self) -> bool:
-        """Run all jobs.
-
-        Returns:
-            whether all ran; False after an interruption.
+        """Run all jobs; return whether all ran, False after an interruption.
 
         Raises:
             TooManyFailures: `ended` gave a reason, or a job lacks what every other would.
@@ -166,7 +294,7 @@ class JobLoop(ABC, Generic[K]):
         key = self._running[event.slot]
         match event.message:
             case Note(facts):
-                self.noted(key, facts)
+                self.keep(key, facts)
                 for observer in self.observers:
                     observer.noted(self.trial(key), facts)
             case Report() as report:
@@ -193,9 +321,11 @@ class JobLoop(ABC, Generic[K]):
             ending, lost = Ending("pruned", reason="the time was over"), False
         self._seconds[key] = self._seconds.get(key, 0.0) + event.seconds
         if lost or ending.again is not None:
-            self._lost[key] = self._lost.get(key, self.lost(key)) + 1
-            if self._lost[key] < _MOST_ATTEMPTS:
-                self.retried(key, self._lost[key], ending.again)
+            count = int(self.facts(key).get("lost", 0)) + 1
+            if count < _MOST_ATTEMPTS:
+                # What is to be done otherwise is done in a run of its own.
+                anew = {"run_id": None, "run_dir": None, **ending.again} if ending.again else {}
+                self.keep(key, {**anew, "lost": count})
                 self._retries.appendleft(key)
                 return
         fault = self.ended(key, event.slot, ending, self._seconds.pop(key))
@@ -221,45 +351,32 @@ def run_single(
     trial: TrialRecord | None = None,
     observers: Sequence[Observer] = (),
 ) -> Ending:
-    """Run one job, while no other runs, on the first worker to be ready.
+    """Run one job that no report stops, while no other runs, on the first worker to be ready.
 
-    Args:
-        pool: started; without other jobs.
-        job: that no report stops.
-        check: called all the time; what it raises ends the wait.
-        trial: that the job is about, for observers.
-        observers: called for the job.
-
-    Raises:
-        TooManyFailures, WorkersFail: see `JobLoop.run_jobs`.
+    `check` is called all the time; what it and `JobLoop.run_jobs` raise ends the wait. Observers
+    are called with the trial that the job is about, if any.
     """
-    loop = _Single(pool, observers if trial is not None else ())
-    loop.only_job, loop.only_trial, loop.check = job, trial, check
-    loop.run_jobs()
-    assert loop.ending is not None
-    return loop.ending
+    endings: list[Ending] = []
 
+    class Single(JobLoop[int]):
+        given = False
 
-class _Single(JobLoop[int]):
-    only_job: Job
-    only_trial: TrialRecord | None
-    check: Callable[[], None]
-    given = False
-    ending: Ending | None = None
+        def next(self) -> int | None:
+            given, self.given = self.given, True
+            return None if given else 0
 
-    def next(self) -> int | None:
-        given, self.given = self.given, True
-        return None if given else 0
+        def job(self, key: int) -> Job:
+            return job
 
-    def job(self, key: int) -> Job:
-        return self.only_job
+        def trial(self, key: int) -> TrialRecord:
+            assert trial is not None
+            return trial
 
-    def trial(self, key: int) -> TrialRecord:
-        assert self.only_trial is not None
-        return self.only_trial
+        def ended(self, key: int, slot: int, ending: Ending, seconds: float) -> None:
+            endings.append(ending)
 
-    def ended(self, key: int, slot: int, ending: Ending, seconds: float) -> None:
-        self.ending = ending
+        def tick(self, running: int) -> None:
+            check()
 
-    def tick(self, running: int) -> None:
-        self.check()
+    Single(pool, observers if trial is not None else ()).run_jobs()
+    return endings[0]

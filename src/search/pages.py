@@ -23,16 +23,10 @@ __all__ = ["study_pages"]
 def study_pages(
     study: str, folder: Path, url: str | None, *, hosts: Collection[str]
 ) -> tuple[WSGIApplication, str]:
-    """Return an application that shows a study.
+    """Return an application that shows a study, and the path of the study's page.
 
-    Args:
-        study: its name.
-        folder: of the study, with its journal.
-        url: of the database that holds it; None for the journal.
-        hosts: values of the Host header that are answered.
-
-    Returns:
-        the application, and the path of the study's page.
+    The study is in a database (`url`) or in the journal of its folder; `hosts` are the values of
+    the Host header that are answered.
 
     Raises:
         ValueError: there is no such study, its storage does not answer, or optuna-dashboard is not

@@ -18,8 +18,9 @@ from optuna.pruners import (
 )
 from optuna.study import Study, StudyDirection
 
+from src.config.sweep import PrunerSettings
 from src.search.space import FAMILY
-from src.search.subset import StudySubset
+from src.search.trials import StudySubset
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -32,48 +33,38 @@ __all__ = ["make_pruner"]
 _LEAST_SHARE = 9
 
 
-def make_pruner(
-    name: str,
-    *,
-    min_epochs: int,
-    max_epochs: int,
-    reduction_factor: int,
-    across_families: bool,
-    p_threshold: float = 0.1,
-) -> BasePruner:
+def make_pruner(settings: PrunerSettings, max_epochs: int) -> BasePruner:
     """Return the pruner of a study whose trials report every epoch or fold, counted from 1.
 
+    "asha" is Li et al. (2020), "A System for Massively Parallel Hyperparameter Tuning"; "hyperband"
+    Li et al. (2018); "median" Golovin et al. (2017); "wilcoxon" Wilcoxon (1945), "Individual
+    Comparisons by Ranking Methods", of folds, each paired with the same one of the best trial.
+
     Args:
-        name: "asha" (Li et al., 2020, "A System for Massively Parallel Hyperparameter Tuning"),
-            "hyperband" (Li et al., 2018), "median" (Golovin et al., 2017), "wilcoxon" (Wilcoxon,
-            1945, "Individual Comparisons by Ranking Methods"; of folds, each paired with the same
-            one of the best trial) or "none".
-        min_epochs: before which none is stopped, nor before a ninth of a whole trial; of
-            "wilcoxon" folds.
+        settings: none is stopped before `min_epochs`, nor before a ninth of a whole trial; of
+            "wilcoxon" they are folds.
         max_epochs: of a whole trial.
-        reduction_factor: one trial in so many goes on.
-        across_families: judge a trial by those of all families.
-        p_threshold: below which "wilcoxon" stops a trial.
     """
-    first = max(min_epochs, math.ceil(max_epochs / _LEAST_SHARE))
+    first = max(settings.min_epochs, math.ceil(max_epochs / _LEAST_SHARE))
+    factor = settings.reduction_factor
     inner: BasePruner
-    match name:
+    match settings.name:
         case "asha":
-            halving = SuccessiveHalvingPruner(min_resource=first, reduction_factor=reduction_factor)
+            halving = SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor)
             inner = _NeverFewerThanTwo(halving)
         case "hyperband":
-            inner = _Hyperband(first, max_epochs, reduction_factor)
+            inner = _Hyperband(first, max_epochs, factor)
         case "median":
             inner = MedianPruner(n_startup_trials=4, n_warmup_steps=first)
         case "wilcoxon":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                inner = WilcoxonPruner(p_threshold=p_threshold, n_startup_steps=min_epochs)
-        case "none":
-            return NopPruner()
+                inner = WilcoxonPruner(
+                    p_threshold=settings.p_threshold, n_startup_steps=settings.min_epochs
+                )
         case _:
-            raise ValueError(f"there is no pruner {name!r}")
-    return inner if across_families else _WithinFamily(inner)
+            return NopPruner()
+    return inner if settings.across_families else _WithinFamily(inner)
 
 
 class _NeverFewerThanTwo(BasePruner):
@@ -91,7 +82,7 @@ class _NeverFewerThanTwo(BasePruner):
         if step is None or not self._inner.prune(study, trial):
             return False
         value = trial.intermediate_values[step]
-        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+        sign = 1.0 if study.direction is StudyDirection.MAXIMIZE else -1.0
         known = [other.intermediate_values.get(step) for other in study.get_trials(deepcopy=False)]
         better = sum(other is not None and sign * other > sign * value for other in known)
         return math.isnan(value) or better >= 2

@@ -1,7 +1,6 @@
-"""Proposals: Optuna's samplers, made anew for each trial, and the families that they draw from.
+"""Optuna's samplers, made anew for each trial from (seed, number of the trial).
 
-A sampler that is made from (seed, number of the trial), and otherwise only reads the study, draws
-the same after an interruption as without one.
+They draw the same after an interruption as without one.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,8 @@ from optuna import samplers
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from src.search.space import FAMILY, Family
-from src.search.subset import StudySubset
+from src.search.space import FAMILY, Family, StudySpec
+from src.search.trials import StudySubset
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -37,28 +36,21 @@ _LEAST_STARTUP = 3
 
 
 def check_sampler(name: str, families: Sequence[Family], objectives: int) -> None:
-    """Refuse what a sampler cannot do.
-
-    Raises:
-        ValueError: the message says what, and the remedy.
-    """
+    """Raise ValueError for what a sampler cannot do; the message says what, and the remedy."""
     if name in _ONE_PLAIN_SPACE:
-        if len(families) > 1 or families[0].conditional:
+        if len(families) > 1 or any(parameter.when for parameter in families[0].parameters):
             raise ValueError(
                 f"sampler={name} takes a single family whose keys have no conditions: name one "
                 "family, fix the keys that others depend on, or say sampler=tpe"
             )
         if not families[0].parameters:
             raise ValueError(f"sampler={name} has nothing to choose: no key is searched")
-    if name == "grid":
         for parameter in families[0].parameters:
-            if not (parameter.choices or parameter.step or parameter.whole):
+            if name == "grid" and not (parameter.choices or parameter.step or parameter.whole):
                 raise ValueError(
                     f"sampler=grid needs choices or a step for {parameter.key}, a range of floats"
                 )
-    if name == "cmaes":
-        for parameter in families[0].parameters:
-            if parameter.choices:
+            if name == "cmaes" and parameter.choices:
                 raise ValueError(f"sampler=cmaes takes numbers only, and {parameter.key} is none")
     if objectives > 1 and name not in ("tpe", "nsga2", "random", "grid", "qmc"):
         raise ValueError(f"sampler={name} takes one metric: say sampler=nsga2 or sampler=tpe")
@@ -66,35 +58,20 @@ def check_sampler(name: str, families: Sequence[Family], objectives: int) -> Non
 
 @dataclass(frozen=True)
 class Proposer:
-    """Draws the configurations of a study's trials.
-
-    Attributes:
-        study: of the trials.
-        families: to choose from.
-        name: of the sampler, as in `check_sampler`.
-        seed: of all draws.
-        startup_trials: random ones before the sampler learns, of all families together.
-    """
+    """Draws the configurations of a study's trials."""
 
     study: Study
-    families: Sequence[Family]
-    name: str
-    seed: int
-    startup_trials: int
+    spec: StudySpec
 
     def prepare(self, families: frozenset[str] | None) -> bool:
         """Enqueue what the next trial must be, where the sampler is not free to choose.
 
-        Args:
-            families: names that the trial may have; None for all. Where some are left out and
-                nothing is enqueued, the others take turns.
-
-        Returns:
-            False where the sampler has nothing left to propose.
+        Where some families are left out and nothing is enqueued, those that the trial may have
+        (None for all) take turns. Return False where the sampler has nothing left to propose.
         """
-        if self.name == "grid":
+        if self.spec.sampler == "grid":
             return self._enqueue_untried()
-        names = {family.name for family in self.families}
+        names = {family.name for family in self.spec.families}
         if families is not None and not names <= families and len(names) > 1:
             trials = self.study.get_trials(deepcopy=False)
             if all(trial.state is not TrialState.WAITING for trial in trials):
@@ -105,18 +82,15 @@ class Proposer:
     def draw(self, trial: Trial, trial_id: int) -> None:
         """Draw a family, then its values by a sampler that reads that family's trials alone.
 
-        So what a proposal costs does not grow with the trials of other families.
-
-        Args:
-            trial: running; what it has already is kept.
-            trial_id: that the storage knows it by.
+        So what a proposal costs does not grow with the trials of other families. What the trial,
+        which the storage knows by `trial_id`, has already is kept.
         """
-        if len(self.families) == 1:  # no choice, and some samplers take none
+        if len(self.spec.families) == 1:  # no choice, and some samplers take none
             self.study.sampler = self._sampler(trial.number)
-            self.families[0].draw(trial)
+            self.spec.families[0].draw(trial)
             return
         self.study.sampler = self._family_sampler(trial.number)
-        by_name = {family.name: family for family in self.families}
+        by_name = {family.name: family for family in self.spec.families}
         name = trial.suggest_categorical(FAMILY, tuple(by_name))
         # Without this trial itself, which would be judged by its own half if it is half drawn.
         read = self._worth_reading(name) - {trial.number}
@@ -127,7 +101,7 @@ class Proposer:
 
     def _worth_reading(self, family: str) -> set[int]:
         """Return numbers of the family's trials; of very many, of the best and the latest."""
-        if self.name == "random":
+        if self.spec.sampler == "random":
             return set()
         known = self.study.get_trials(deepcopy=False)
         trials = [trial for trial in known if trial.params.get(FAMILY) == family]
@@ -148,7 +122,7 @@ class Proposer:
         if any(trial.state is TrialState.WAITING for trial in known):
             return True
         tried = [trial.system_attrs.get("fixed_params") for trial in known]
-        for values in _grid(self.families[0], self.seed):
+        for values in _grid(self.spec.families[0], self.spec.seed):
             if values not in tried:
                 self.study.enqueue_trial(values)
                 return True
@@ -160,11 +134,27 @@ class Proposer:
         TPE is the multivariate one of Bergstra et al. (2011) and Falkner et al. (2018), which takes
         each family's keys as a group of their own.
         """
-        startup, count = self.startup_trials, len(self.families)
+        spec = self.spec
+        startup, count = spec.startup_trials, len(spec.families)
         if count > 1:
             startup = max(_LEAST_STARTUP, startup // count)
-        make = partial(_make, self.name, study_seed=self.seed, startup_trials=startup)
-        return _PerParameter(make, _seed(self.seed, number))
+        make = partial(_make, spec.sampler, study_seed=spec.seed, startup_trials=startup)
+        draw = _seed(spec.seed, number)
+        sampler = make(draw)
+
+        def alone(
+            study: Study,
+            trial: FrozenTrial,
+            param_name: str,
+            param_distribution: BaseDistribution,
+        ) -> Any:
+            one = make(_seed(draw, param_name))
+            return one.sample_independent(study, trial, param_name, param_distribution)
+
+        # Each parameter that is drawn alone is drawn from a seed of its own, so that the rest of a
+        # trial, whose driver was killed while it was being drawn, comes out the same.
+        sampler.sample_independent = alone  # type: ignore[method-assign]
+        return sampler
 
     def _family_sampler(self, number: int) -> BaseSampler:
         """Return the sampler that chooses among families, for the trial with this number.
@@ -172,10 +162,10 @@ class Proposer:
         A single choice is nothing for a model of many dimensions: where the named sampler learns,
         TPE of one parameter does it here.
         """
-        draw = _seed(self.seed, number)
-        if self.name == "random":
+        draw = _seed(self.spec.seed, number)
+        if self.spec.sampler == "random":
             return samplers.RandomSampler(seed=draw)
-        return TPESampler(seed=draw, n_startup_trials=self.startup_trials, multivariate=False)
+        return TPESampler(seed=draw, n_startup_trials=self.spec.startup_trials, multivariate=False)
 
 
 def _make(name: str, draw: int, *, study_seed: int, startup_trials: int) -> BaseSampler:
@@ -195,48 +185,12 @@ def _make(name: str, draw: int, *, study_seed: int, startup_trials: int) -> Base
         case "qmc":
             # A sequence is one only if its scrambling stays the same.
             return samplers.QMCSampler(seed=study_seed, scramble=True)
-        case "nsga2":
+        case _:
             return samplers.NSGAIISampler(seed=draw)
-    raise ValueError(f"there is no sampler {name!r}")
 
 
 def _tpe(seed: int, startup_trials: int) -> BaseSampler:
     return TPESampler(seed=seed, n_startup_trials=startup_trials, multivariate=True, group=True)
-
-
-class _PerParameter(BaseSampler):
-    """Draws each parameter that is drawn alone from a seed of its own.
-
-    So the rest of a trial, whose driver was killed while it was being drawn, comes out the same.
-    """
-
-    def __init__(self, make: Callable[[int], BaseSampler], draw: int) -> None:
-        self._make = make
-        self._draw = draw
-        self._joint = make(draw)
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self._joint.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._joint.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        alone = self._make(_seed(self._draw, param_name))
-        return alone.sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._joint.before_trial(study, trial)
 
 
 def _grid(family: Family, seed: int) -> list[dict[str, Any]]:

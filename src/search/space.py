@@ -1,4 +1,4 @@
-"""Search spaces: the keys of a run that a family searches, with ranges, choices and conditions."""
+"""What is searched: the keys of a run by family, with ranges, choices and conditions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
     from optuna.trial import BaseTrial
 
-__all__ = ["FAMILY", "Family", "Parameter", "Value", "parse_space"]
+__all__ = ["FAMILY", "Family", "Parameter", "StudySpec", "Value", "parse_space"]
 
 # The study's parameter that names the family of a trial.
 FAMILY = "family"
 Value = bool | int | float | str | list[Any] | None
+_Conditions = tuple[tuple[str, tuple[Value, ...]], ...]
 _KEYS = {"low", "high", "log", "step", "choices", "when"}
 
 
@@ -30,7 +32,6 @@ class Parameter:
         low, high: bounds, both included.
         log: whether to draw the logarithm evenly.
         step: between values; None for any float, and for every whole number.
-        whole: whether the values are whole numbers.
         when: other keys of the family with the values that they must have; the parameter is unused
             where they have others.
     """
@@ -43,7 +44,7 @@ class Parameter:
     log: bool = False
     step: float | None = None
     whole: bool = False
-    when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+    when: _Conditions = ()
 
     def applies(self, values: Mapping[str, Value]) -> bool:
         """Return whether its conditions hold for these values of other keys."""
@@ -59,11 +60,7 @@ class Parameter:
         return trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step)
 
     def stored(self, value: Value) -> Any:
-        """Return a value as the study keeps it.
-
-        Raises:
-            ValueError: it is none that the parameter may have.
-        """
+        """Return a value as the study keeps it; ValueError if the parameter may not have it."""
         if self.choices:
             same = [choice for choice in self.choices if _equal(choice, value)]
             if not same:
@@ -99,24 +96,18 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of candidate: what all of its configurations share, and what is searched.
+    """A kind of candidate, named as its file in sweeps/spaces/ is.
 
     Attributes:
-        name: of its file in sweeps/spaces/.
-        words: overrides that all of its configurations share.
+        overrides: what all of its configurations share.
         parameters: each after those that its conditions read.
         constants: values of keys that conditions read and that are not searched.
     """
 
     name: str
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     constants: Mapping[str, Value]
-
-    @property
-    def conditional(self) -> bool:
-        """Whether some parameter is unused in some configurations."""
-        return any(parameter.when for parameter in self.parameters)
 
     def draw(self, trial: BaseTrial) -> dict[str, Value]:
         """Return what the trial's sampler chooses for each key that is used."""
@@ -131,8 +122,7 @@ class Family:
     def stored_values(self, values: Mapping[str, Value]) -> dict[str, Any]:
         """Return the study's parameters that stand for these values.
 
-        Raises:
-            ValueError: a value is missing, or none that its parameter may have.
+        ValueError if one is missing, or its parameter may not have it.
         """
         known = {**self.constants, **values}
         stored = {}
@@ -153,11 +143,33 @@ class Family:
     def plain(self) -> dict[str, Any]:
         """Return what identifies the family, as plain values."""
         parameters = {parameter.name: parameter.plain() for parameter in self.parameters}
-        return {"words": list(self.words), "space": parameters}
+        # The key is that of studies that were begun with earlier versions.
+        return {"words": list(self.overrides), "space": parameters}
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """What makes a study this study, and how it proposes.
+
+    Attributes:
+        directions: "maximize" or "minimize", one a metric.
+        identity: plain values that must not change between starts.
+        sampler: its name, as in `check_sampler`.
+        startup_trials: random ones before the sampler learns, of all families together.
+    """
+
+    name: str
+    families: Sequence[Family]
+    directions: Sequence[str]
+    identity: Mapping[str, Any]
+    sampler: str
+    startup_trials: int
+    seed: int
+    pruner: BasePruner
 
 
 def parse_space(plain: Mapping[str, Any]) -> list[Parameter]:
-    """Return the parameters of a space as it is written in sweeps/spaces/.
+    """Return the parameters of a space as sweeps/spaces/ has it.
 
     Args:
         plain: by key, `{choices: [...]}` or `{low, high, log, step}`, perhaps with
@@ -173,9 +185,11 @@ def parse_space(plain: Mapping[str, Any]) -> list[Parameter]:
         for option in options:
             if not isinstance(option, Mapping):
                 raise ValueError(f"{key} is {option!r}: it must be choices, or low and high")
-            name = key if len(options) == 1 else f"{key}@{_condition(option)}"
             try:
-                parameters.append(_parameter(key, name, option))
+                when = _conditions(option)
+                held = (f"{other}={'|'.join(map(_text, allowed))}" for other, allowed in when)
+                name = key if len(options) == 1 else f"{key}@{','.join(held)}"
+                parameters.append(_parameter(key, name, option, when))
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{key}: {error}") from None
     names = [parameter.name for parameter in parameters]
@@ -187,10 +201,9 @@ def parse_space(plain: Mapping[str, Any]) -> list[Parameter]:
     return _ordered(parameters)
 
 
-def _parameter(key: str, name: str, spec: Mapping[str, Any]) -> Parameter:
+def _parameter(key: str, name: str, spec: Mapping[str, Any], when: _Conditions) -> Parameter:
     if unknown := sorted(set(spec) - _KEYS):
         raise ValueError(f"{unknown[0]} is not known: there are {', '.join(sorted(_KEYS))}")
-    when = _conditions(spec)
     if "choices" in spec:
         return Parameter(key, name, choices=_choices(spec), when=when)
     low, high, step, log = (spec.get(word) for word in ("low", "high", "step", "log"))
@@ -215,7 +228,7 @@ def _parameter(key: str, name: str, spec: Mapping[str, Any]) -> Parameter:
     )
 
 
-def _conditions(spec: Mapping[str, Any]) -> tuple[tuple[str, tuple[Value, ...]], ...]:
+def _conditions(spec: Mapping[str, Any]) -> _Conditions:
     when = spec.get("when") or {}
     if not isinstance(when, Mapping):
         raise ValueError("when must name other keys with their values")
@@ -252,14 +265,6 @@ def _ordered(parameters: Sequence[Parameter]) -> list[Parameter]:
         ordered += ready
         waiting = [parameter for parameter in waiting if parameter not in ready]
     return ordered
-
-
-def _condition(spec: Mapping[str, Any]) -> str:
-    parts = []
-    for key, values in (spec.get("when") or {}).items():
-        listed = values if isinstance(values, list) else [values]
-        parts.append(f"{key}={'|'.join(map(_text, listed))}")
-    return ",".join(parts)
 
 
 def _is_step(value: float, low: float, step: float | None) -> bool:

@@ -1,9 +1,8 @@
-"""Where a study is kept: a journal file that stays whole whatever happens, or a database.
+"""Where a study is kept, a journal file that stays whole or a database, and by which driver.
 
-The format of the journal is that of `optuna.storages.journal.JournalFileBackend`, one JSON
-operation a line, so that Optuna's own tools open it; each line ends with its checksum, which they
-ignore. That class is poisoned for good by a torn last line (a power cut, a full disk); here such a
-line is cut off when the file is opened, and a failed write is taken back.
+The journal is that of `optuna.storages.journal.JournalFileBackend`, which Optuna's own tools open;
+each line ends with its checksum, which they ignore. That class is poisoned for good by a torn last
+line (a power cut, a full disk), which is cut off here; and a failed write is taken back.
 """
 
 from __future__ import annotations
@@ -11,20 +10,22 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend
 
 from src.machine.disk import named_file
-from src.search.lease import StudyBusy
 from src.storage.digests import DamagedLine, checked_line, line_content
 
-__all__ = ["Journal", "open_database", "operation_of", "translated_errors"]
+__all__ = ["Journal", "Lease", "StudyBusy", "open_database", "operation_of", "translated_errors"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,13 +33,17 @@ _log = logging.getLogger(__name__)
 _ENDS_TRIAL = 6
 # How long SQLite waits for another process that writes.
 _PATIENCE_SECONDS = 30
+_LEASE_KEY = "driver"
+_LASTS_SECONDS = 60.0
+_RENEW_SECONDS = 15.0
+_WATCH_SECONDS = 1.5 * _RENEW_SECONDS
+_LOOK_SECONDS = 1.0
 
 
 class Journal(BaseJournalBackend):
-    """The file behind Optuna's journal storage. One process writes; others may read.
+    """The file behind Optuna's journal storage, made where it is missing.
 
-    Args:
-        path: of the file; made where it is missing.
+    One process writes; others may read.
 
     Raises:
         ValueError: a line before the last is damaged.
@@ -65,11 +70,7 @@ class Journal(BaseJournalBackend):
                     raise self._damaged(log_number_from + number + 1, error) from error
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write operations, all of them or none.
-
-        Raises:
-            OSError: there is no room; the file is as it was.
-        """
+        """Write operations, all or none: OSError without room, and the file is as it was."""
         lines = [checked_line(log) for log in logs]
         content = b"".join(lines)
         try:
@@ -118,11 +119,7 @@ class Journal(BaseJournalBackend):
 
 
 def operation_of(line: bytes) -> dict[str, Any]:
-    """Return the operation of Optuna's that a whole line of a journal holds.
-
-    Raises:
-        DamagedLine: it is not what was written.
-    """
+    """Return Optuna's operation in a whole line of a journal; DamagedLine if it was changed."""
     operation = line_content(line)
     if "op_code" not in operation:
         raise DamagedLine("it is no operation of a study")
@@ -130,11 +127,7 @@ def operation_of(line: bytes) -> dict[str, Any]:
 
 
 def open_database(url: str) -> BaseStorage:
-    """Return the storage behind a URL, as SQLAlchemy takes it.
-
-    Raises:
-        ValueError: it cannot be opened.
-    """
+    """Return the storage behind a URL, as SQLAlchemy takes it; ValueError if it does not open."""
     if url.startswith("sqlite"):
         options: dict[str, Any] = {"connect_args": {"timeout": _PATIENCE_SECONDS}}
     else:  # a connection that was cut meanwhile is replaced before it is used
@@ -150,13 +143,84 @@ def open_database(url: str) -> BaseStorage:
         raise ValueError(f"storage: it cannot be opened ({_describe(error)})") from error
 
 
+class StudyBusy(ValueError):
+    """Another process drives this study, or its storage does not answer."""
+
+
+class Lease:
+    """A timestamp of the driver in a study that machines reach which do not share its folder.
+
+    A driver that died is known at once on its own machine, and elsewhere after a minute. Of two
+    that begin in the same moment the one that renews first steps back. Clocks of two machines
+    differ, and one that is set jumps: a driver that seems silent is watched before it counts as
+    dead. `recall` and `remember` read and write a plain value of the study.
+    """
+
+    def __init__(
+        self, name: str, recall: Callable[[str], Any], remember: Callable[[str, Any], None]
+    ) -> None:
+        self._name = name
+        self._recall = recall
+        self._remember = remember
+        self._me = {"host": socket.gethostname(), "pid": os.getpid()}
+        self._renewed: float | None = None
+
+    def take(self) -> None:
+        """Take the lease; StudyBusy if another process has it."""
+        other = self._other()
+        if other and not self._is_dead(other):
+            age = max(0.0, time.time() - other["at"])
+            raise StudyBusy(
+                f"the study {self._name} is being driven by process {other['pid']} on "
+                f"{other['host']} (heard of {age:.0f} s ago): end it, or wait a minute if it is "
+                "dead"
+            )
+        self._renew()
+
+    def renew(self) -> None:
+        """Renew the lease, if it is time to; StudyBusy if another process has it meanwhile."""
+        if self._renewed is None or time.monotonic() - self._renewed < _RENEW_SECONDS:
+            return
+        if other := self._other():
+            self._renewed = None
+            raise StudyBusy(
+                f"the study {self._name} has been taken over by process {other['pid']} on "
+                f"{other['host']}"
+            )
+        self._renew()
+
+    def give_back(self) -> None:
+        """Give the lease back."""
+        if self._renewed is not None:
+            self._renewed = None
+            with suppress(Exception):  # the storage may be away
+                self._remember(_LEASE_KEY, None)
+
+    def _renew(self) -> None:
+        self._remember(_LEASE_KEY, self._me | {"at": time.time()})
+        self._renewed = time.monotonic()
+
+    def _other(self) -> dict[str, Any] | None:
+        """Return what another process has kept, if it has."""
+        kept: dict[str, Any] | None = self._recall(_LEASE_KEY)
+        return None if not kept or self._me.items() <= kept.items() else kept
+
+    def _is_dead(self, other: dict[str, Any]) -> bool:
+        if other["host"] == self._me["host"] and not psutil.pid_exists(other["pid"]):
+            return True
+        if 0 <= time.time() - other["at"] < _LASTS_SECONDS:
+            return False
+        began = time.monotonic()  # of a clock that is never set
+        while time.monotonic() - began < _WATCH_SECONDS:
+            time.sleep(_LOOK_SECONDS)
+            if (now := self._recall(_LEASE_KEY)) != other:
+                return now is None
+        return True
+
+
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raise one sentence for what is wrong with a storage.
-
-    Raises:
-        StudyBusy: it does not answer, or not in time.
-    """
+    """Raise StudyBusy, in one sentence, where a storage does not answer, or not in time."""
     try:
         yield
     except StorageInternalError as error:
@@ -167,7 +231,7 @@ def translated_errors() -> Iterator[None]:
 
 
 def _describe(error: BaseException) -> str:
-    """Return the words of the database, without the statement and the links around them."""
+    """Return the message of the database, without the statement and the links around it."""
     # A connection that breaks within a transaction is reported by what the session refuses next.
     link: BaseException | None = error
     while link is not None and getattr(link, "orig", None) is None:

@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any, Self
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from src.records.trials import TrialRecord
-from src.search.lease import Lease, StudyBusy
-from src.search.results import STATES, importances, trial_record
 from src.search.samplers import Proposer
-from src.search.space import FAMILY, Family, Value
-from src.search.storage import Journal, open_database, translated_errors
+from src.search.space import FAMILY, StudySpec, Value
+from src.search.storage import Journal, Lease, StudyBusy, open_database, translated_errors
+from src.search.trials import STATES, importances, trial_record
 
-__all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "StudySpec", "SweepStudy"]
+__all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "SweepStudy"]
 
 JOURNAL = "study.journal"
 _MOST_DIFFERENCES = 5
@@ -33,36 +30,8 @@ class StudyChanged(ValueError):
     """The study was begun with another space, direction or base."""
 
 
-@dataclass(frozen=True)
-class StudySpec:
-    """What makes a study this study, and how it proposes.
-
-    Attributes:
-        name: of the study.
-        families: that race.
-        directions: "maximize" or "minimize", one a metric.
-        identity: plain values that must not change between starts.
-        sampler, startup_trials, seed: see `Proposer`.
-        pruner: see `make_pruner`.
-    """
-
-    name: str
-    families: Sequence[Family]
-    directions: Sequence[str]
-    identity: Mapping[str, Any]
-    sampler: str
-    startup_trials: int
-    seed: int
-    pruner: BasePruner
-
-
 class SweepStudy:
-    """The one writer of a study.
-
-    Args:
-        folder: of the study; made where it is missing.
-        spec: see `StudySpec`.
-        storage: URL of a database; None for a journal in `folder`.
+    """The one writer of a study, in the database with this URL or a journal in its folder.
 
     Raises:
         StudyBusy: another process drives it.
@@ -106,9 +75,7 @@ class SweepStudy:
         with translated_errors():
             self._study = self._load_or_create()
             self._study_id = self._storage.get_study_id_from_name(spec.name)
-        self._proposer = Proposer(
-            self._study, spec.families, spec.sampler, spec.seed, spec.startup_trials
-        )
+        self._proposer = Proposer(self._study, spec)
         if url is not None:  # other machines reach it too
             self._lease = Lease(spec.name, self.recall, self.remember)
             self._lease.take()
@@ -130,14 +97,15 @@ class SweepStudy:
     def _check_identity(self) -> None:
         known = self.recall("identity")
         given = json.loads(json.dumps(self.spec.identity))
+        if known == given:
+            return
         # A start that came to no trial, for wrong pictures perhaps, binds no later one.
         empty = not self._study.get_trials(deepcopy=False)
-        if known is None:
+        if known is None or (empty and known.get("direction") == given.get("direction")):
             self.remember("identity", given)
-        elif empty and known != given and known.get("direction") == given.get("direction"):
-            self.remember("identity", given)
-            self.remember("prepared", None)
-        elif known != given:
+            if known is not None:
+                self.remember("prepared", None)
+        else:
             found = list(_differences(known, given))
             more = len(found) - _MOST_DIFFERENCES
             shown = "; ".join(found[:_MOST_DIFFERENCES]) + (f" and {more} more" if more > 0 else "")
@@ -155,11 +123,7 @@ class SweepStudy:
         self._lock.release()
 
     def stay(self) -> None:
-        """Renew the claim on the study; to be called every few seconds.
-
-        Raises:
-            StudyBusy: another process has taken the study over meanwhile.
-        """
+        """Renew the claim on the study, every few seconds; StudyBusy if another process has it."""
         if self._lease is not None:
             self._lease.renew()
 
@@ -186,8 +150,7 @@ class SweepStudy:
     def enqueue(self, family: str, values: Mapping[str, Value]) -> None:
         """Try this configuration before anything that the sampler proposes; once, if asked again.
 
-        Raises:
-            ValueError: a value is none that its parameter may have.
+        ValueError if a value is none that its parameter may have.
         """
         stored = self._families[family].stored_values(values)
         chosen = {FAMILY: family} if len(self._families) > 1 else {}
@@ -199,9 +162,7 @@ class SweepStudy:
     def ask(self, families: frozenset[str] | None = None) -> TrialRecord | None:
         """Return a new trial, running; None where the sampler has nothing left to propose.
 
-        Args:
-            families: that it may be of, at least one; None for all. Where some are left out and
-                nothing is enqueued, the others take turns.
+        `families` as of `Proposer.prepare`.
         """
         with translated_errors():
             if not self._proposer.prepare(families):
@@ -252,10 +213,9 @@ class SweepStudy:
     def pruned(self, number: int, reason: str) -> None:
         """End a trial that was stopped."""
         self.note(number, reason=reason)
-        with translated_errors():
-            # What `Study.tell` does; a study of several objectives has no such value.
-            curve = self._frozen(number).intermediate_values
-            values = [curve[max(curve)]] if curve and len(self.spec.directions) == 1 else None
+        # What `Study.tell` does; a study of several objectives has no such value.
+        curve = self._frozen(number).intermediate_values
+        values = [curve[max(curve)]] if curve and len(self.spec.directions) == 1 else None
         self._end(number, TrialState.PRUNED, values)
 
     def failed(self, number: int, reason: str) -> None:
@@ -272,8 +232,7 @@ class SweepStudy:
 
     def trial(self, number: int) -> TrialRecord:
         """Return one trial as it stands."""
-        with translated_errors():
-            return self._record(self._frozen(number))
+        return self._record(self._frozen(number))
 
     def trials(self) -> list[TrialRecord]:
         """Return all that have begun, by number."""
@@ -281,8 +240,7 @@ class SweepStudy:
 
     def facts(self, number: int) -> dict[str, Any]:
         """Return what was noted of a trial."""
-        with translated_errors():
-            return dict(self._frozen(number).user_attrs)
+        return dict(self._frozen(number).user_attrs)
 
     def best(self) -> TrialRecord | None:
         """Return the best complete trial by the first metric, the first of equal ones."""
@@ -296,7 +254,7 @@ class SweepStudy:
         return trial if (gain if self.spec.directions[0] == "maximize" else -gain) > 0 else best
 
     def importances(self) -> dict[str, dict[str, float]]:
-        """Return the share of each family's keys; see `src.search.results.importances`."""
+        """Return the share of each family's keys; see `src.search.trials.importances`."""
         return importances(self._all(), self._families, self.spec.directions)
 
     def _all(self) -> list[FrozenTrial]:
@@ -304,7 +262,8 @@ class SweepStudy:
             return self._study.get_trials(deepcopy=False)
 
     def _frozen(self, number: int) -> FrozenTrial:
-        return self._storage.get_trial(self._id(number))
+        with translated_errors():
+            return self._storage.get_trial(self._id(number))
 
     def _id(self, number: int) -> int:
         if number not in self._ids:

@@ -13,8 +13,7 @@ import yaml
 
 from src.config.checks import ConfigError
 from src.config.finished import SelectSettings
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
+from src.config.schema import RunSettings, stored_settings
 from src.records.run import RunSummary
 from src.reporting.comparison_report import verdict_sentences
 from src.runs.folder import RunFolder

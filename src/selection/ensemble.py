@@ -14,8 +14,7 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_plain, override_of
 from src.config.finished import CompareSettings
 from src.config.models import ModelSettings, NetworkSettings
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
+from src.config.schema import RunSettings, stored_settings
 from src.records.run import RunSummary
 from src.runs.candidates.members import ENSEMBLE_SUFFIX, NothingGained
 from src.runs.experiment import run_experiment

@@ -33,11 +33,7 @@ class _Handler(WSGIRequestHandler):
 
 
 def show(settings: DashboardSettings) -> None:
-    """Serve until Ctrl-C.
-
-    Raises:
-        ConfigError: the port is taken, or there is no such study.
-    """
+    """Serve until Ctrl-C; ConfigError if the port is taken, or there is no such study."""
     from src.search.pages import study_pages
 
     hosts = [f"{name}:{settings.port}" for name in (_HOST, "localhost")]

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console, ConsoleDimensions, Group
@@ -48,9 +47,7 @@ class Display(Observer):
     are only noted, and `tick` draws, at most four times a second.
 
     Args:
-        stream: to write to; standard error by default.
         metric: key of the first metric.
-        families: in the race.
         best: the best trial of earlier starts.
         steps: what a trial reports after, "epochs" or "folds".
         clock: seconds of a clock that only moves forward.
@@ -96,12 +93,7 @@ class Display(Observer):
             self._write(self._live.start)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Take the live area off the terminal, for the result to stand there."""
         if self._live is not None:
             self._live.update(Text())

@@ -11,10 +11,18 @@ from typing import Any
 import yaml
 
 from src.config.checks import ConfigError, nearest
-from src.config.compose import SWEEPS, chosen_options, compose_plain, groups, leaves, override_of
+from src.config.compose import (
+    SWEEPS,
+    chosen_options,
+    compose_plain,
+    effective_overrides,
+    groups,
+    leaves,
+    override_of,
+    read_run_settings,
+)
 from src.config.plugins import plugin_folders
 from src.machine.imports import is_foreign
-from src.runs.resume_settings import effective_overrides, read_run_settings
 from src.search.space import Family, Parameter, Value, parse_space
 
 __all__ = ["default_values", "load_families", "overrides_of"]
@@ -56,8 +64,8 @@ def load_families(
 
 def overrides_of(family: Family, base: Sequence[str], values: Mapping[str, Value]) -> list[str]:
     """Return the overrides of a trial: the family's, those of the base that it uses, its values."""
-    shared = _shared(family.words, tuple(base))
-    return [*family.words, *shared, *(override_of(key, value) for key, value in values.items())]
+    shared = _shared(family.overrides, tuple(base))
+    return [*family.overrides, *shared, *(override_of(key, value) for key, value in values.items())]
 
 
 @cache  # composing takes a while, and is the same for every trial of a family
@@ -66,19 +74,17 @@ def _shared(overrides: tuple[str, ...], base: tuple[str, ...]) -> list[str]:
 
 
 def default_values(family: Family, base: Sequence[str]) -> dict[str, Value]:
-    """Return the values that the family's own configuration has for what is searched.
+    """Return what the family's own configuration has for what is searched.
 
-    Raises:
-        ValueError: one lies outside of its range.
+    ValueError if one of the values lies outside of its range.
     """
-    known = _known([*family.words, *base])
+    known = _known([*family.overrides, *base])
     values = {p.key: known[p.key] for p in family.parameters if p.key in known}
     family.stored_values(values)
     return values
 
 
 def _space_files() -> dict[str, Path]:
-    """The file of each family, of the project and of the plugins."""
     folders = (*plugin_folders("sweeps", "spaces"), _SPACES)  # a name of ours stays ours
     return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
 
@@ -98,15 +104,15 @@ def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Famil
     overrides = tuple(file.get("words") or ())
     given = {word.partition("=")[0] for word in base}
     known = _known([*overrides, *base])
-    for key in space:
-        if key not in known and not _somewhere(key, space, [*overrides, *base]):
+    parameters = []
+    for parameter in parse_space(space):
+        key = parameter.key
+        # A key may exist under the options alone that its conditions name.
+        chosen = [override_of(other, allowed[0]) for other, allowed in parameter.when]
+        if key not in known and not (chosen and key in _known([*overrides, *base, *chosen])):
             raise ValueError(f"{key}: there is no such key{nearest(key, known)}")
-    parameters = [
-        parameter
-        for parameter in parse_space(space)
-        if parameter.key not in given
-        and (search is None or any(fnmatchcase(parameter.key, one) for one in search))
-    ]
+        if key not in given and (search is None or any(fnmatchcase(key, one) for one in search)):
+            parameters.append(parameter)
     searched = {parameter.key for parameter in parameters}
     looked_at = {key for parameter in parameters for key, _ in parameter.when}
     constants = {key: known[key] for key in looked_at - searched if key in known}
@@ -118,32 +124,13 @@ def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Famil
     return Family(name, overrides, tuple(possible), constants)
 
 
-def _somewhere(key: str, space: Mapping[str, Any], overrides: Sequence[str]) -> bool:
-    """Return whether the key exists under the options that its conditions name."""
-    for spec in space[key] if isinstance(space[key], list) else [space[key]]:
-        when = spec.get("when") if isinstance(spec, Mapping) else None
-        if not when:
-            return False
-        chosen = [
-            override_of(other, value[0] if isinstance(value, list) else value)
-            for other, value in when.items()
-        ]
-        if key not in _known([*overrides, *chosen]):
-            return False
-    return True
-
-
 def _known(overrides: Sequence[str]) -> dict[str, Any]:
     """Return every key of a run with these overrides, config groups included, with its value."""
     return leaves(compose_plain(overrides, "config")) | chosen_options(overrides, "config")
 
 
 def _check(family: Family, base: Sequence[str]) -> None:
-    """Check that every choice and both bounds of every range make a valid run.
-
-    Raises:
-        ValueError: one does not, or the family's own configuration lies outside of its space.
-    """
+    """Check that every choice, both bounds of every range and the family's own values are valid."""
     own = default_values(family, base)
     settings = read_run_settings(overrides_of(family, base, {}))
     if is_foreign(settings.model._target_):
@@ -169,37 +156,32 @@ def _corners(family: Family, own: Mapping[str, Value]) -> Iterator[dict[str, Val
     Config groups change only where conditions ask for it: to compose them anew takes a while.
     """
     chosen_groups = groups().keys()
-    left = {p.name: [] if p.key in chosen_groups else list(p.extremes()) for p in family.parameters}
-    while any(left.values()):
-        values: dict[str, Value] = dict(family.constants)
-        chosen: dict[str, Value] = {}
-        progress = False
-        for parameter in family.parameters:
-            if not parameter.applies(values):
-                continue
-            if left[parameter.name]:
-                value = left[parameter.name].pop(0)
-                progress = True
+    corners: list[dict[str, Value]] = []
+    for parameter in family.parameters:
+        for value in () if parameter.key in chosen_groups else parameter.extremes():
+            wanted = _with_conditions(family, parameter) | {parameter.key: value}
+            fitting = (c for c in corners if all(c.get(key, v) == v for key, v in wanted.items()))
+            if (corner := next(fitting, None)) is None:
+                corners.append(wanted)
             else:
-                value = _towards_open(parameter, family, left, own)
-            values[parameter.key] = chosen[parameter.key] = value
-        yield chosen
-        if not progress:  # conditions that never hold: nothing more can be reached
-            return
+                corner |= wanted
+    for corner in corners:
+        values: dict[str, Value] = dict(family.constants)
+        for parameter in family.parameters:
+            if parameter.applies(values):
+                usual = own.get(parameter.key, parameter.extremes()[0])
+                values[parameter.key] = corner.get(parameter.key, usual)
+        yield {key: value for key, value in values.items() if key not in family.constants}
 
 
-def _towards_open(
-    parameter: Parameter,
-    family: Family,
-    left: Mapping[str, list[Value]],
-    own: Mapping[str, Value],
-) -> Value:
-    """Return a value under which a parameter that depends on this one has extremes left."""
-    for other in family.parameters:
-        for key, allowed in other.when:
-            if key == parameter.key and left[other.name]:
-                return allowed[0]
-    return own.get(parameter.key, parameter.extremes()[0])
+def _with_conditions(family: Family, parameter: Parameter) -> dict[str, Value]:
+    """Return values of other parameters under which this one applies."""
+    values: dict[str, Value] = {}
+    for key, allowed in parameter.when:
+        for other in family.parameters:
+            if other.key == key:
+                values |= _with_conditions(family, other) | {key: allowed[0]}
+    return values
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,13 +7,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from src.config.sweep import SweepSettings
 from src.machine.failures import RunFailed
 from src.records.trials import Finalist, TrialRecord
 from src.reporting.formatting import metric_text
 from src.search.jobs import Ending, Job
-from src.search.loop import JobLoop, Observer, run_single
-from src.search.pool import Pool
+from src.search.loop import JobLoop, Observer, Pool, run_single
 from src.search.study import SweepStudy
 from src.sweeps.tasks import SweepJobs
 
@@ -43,10 +41,9 @@ class Finals(JobLoop[tuple[int, int]]):
     with that one. A training is known by (trial, seed).
 
     Args:
-        settings, study, jobs: of the sweep.
+        jobs: of the sweep.
         pool, observers, interrupted: see `JobLoop`.
-        show: called with lines for a person.
-        check: called all the time; raises what `interrupted` is about.
+        show, check: see `Preparation`.
         seconds_left: of the sweep's budget; None for no limit. Fewer finalists, or fewer seeds, are
             trained where more would take longer; where there is no time for any, the best trial
             wins as it stands.
@@ -54,8 +51,6 @@ class Finals(JobLoop[tuple[int, int]]):
 
     def __init__(
         self,
-        settings: SweepSettings,
-        study: SweepStudy,
         pool: Pool,
         jobs: SweepJobs,
         *,
@@ -66,8 +61,8 @@ class Finals(JobLoop[tuple[int, int]]):
         seconds_left: float | None = None,
     ) -> None:
         super().__init__(pool, observers, interrupted)
-        self._settings = settings
-        self._study = study
+        self._settings = settings = jobs.settings
+        self._study = study = jobs.study
         self._jobs = jobs
         self._show = show
         self._check = check
@@ -86,7 +81,8 @@ class Finals(JobLoop[tuple[int, int]]):
             RunFailed: no trial came to its end, so there is nothing to choose from.
             TooManyFailures, WorkersFail: see `JobLoop.run_jobs`.
         """
-        if not self._settings.finalists:
+        settings = self._settings
+        if not settings.finalists:
             return
         known = self._study.trials()
         chosen = self._chosen(known)
@@ -96,17 +92,19 @@ class Finals(JobLoop[tuple[int, int]]):
         if count:
             self._trials = {trial.number: trial for trial in chosen[:finalists]}
             self._counts = Counter(trial.state for trial in known)
-            seeds = [self._settings.seed + 1 + i for i in range(count)]
+            seeds = [settings.seed + 1 + i for i in range(count)]
             self._show(
                 f"finalists: trials {', '.join(map(str, self._trials))}, "
                 f"each with seeds {', '.join(map(str, seeds))}"
             )
             keys = [(number, seed) for number in self._trials for seed in seeds]
-            self._todo.extend(key for key in keys if "value" not in self._found(key))
+            self._todo.extend(key for key in keys if "value" not in self.facts(key))
             self.run_jobs()
             self._check()
-        else:
-            self._take_as_it_stands(chosen[0])
+        else:  # for want of time the best trial's own run stands for the finalist
+            best = chosen[0]
+            value = (best.objectives or (None,))[0]
+            self.keep((best.number, settings.seed), {"value": value, "run_dir": best.run_dir})
         self._measure_winner()
 
     def _chosen(self, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -116,7 +114,7 @@ class Finals(JobLoop[tuple[int, int]]):
         complete.sort(key=lambda t: (sign * (t.objectives or (0.0,))[0], t.number))
         distinct: dict[tuple[str, ...], TrialRecord] = {}
         for trial in complete:
-            distinct.setdefault(trial.words, trial)
+            distinct.setdefault(trial.overrides, trial)
         return list(distinct.values())[: self._settings.finalists]
 
     def _describe_no_result(self) -> str:
@@ -131,8 +129,8 @@ class Finals(JobLoop[tuple[int, int]]):
     def _affordable(self, chosen: Sequence[TrialRecord]) -> tuple[int, int]:
         """Return how many finalists, and seeds of each, end within the time that is left.
 
-        The most trainings that do; of as many the more seeds, since one figure of each is little.
-        A later start goes on with the same numbers.
+        Of as many trainings the more seeds, since one figure of each is little. A later start goes
+        on with the same numbers.
         """
         known = self._study.recall(_SIZE)
         if known is not None and len(chosen) >= known[0]:
@@ -161,38 +159,30 @@ class Finals(JobLoop[tuple[int, int]]):
         slots = max(1, len(self.pool.free()))
         return seeds * max(sum(each) / slots, *each) <= self._seconds_left
 
-    def _take_as_it_stands(self, trial: TrialRecord) -> None:
-        """Let the best trial's own run stand for the finalist that there is no time to train."""
-        value = (trial.objectives or (None,))[0]
-        key = (trial.number, self._settings.seed)
-        self._keep(key, {"value": value, "run_dir": trial.run_dir})
-
     # What the loop calls.
 
     def next(self) -> tuple[int, int] | None:
         return self._todo.popleft() if self._todo else None
 
     def job(self, key: tuple[int, int]) -> Job:
-        found = self._found(key)
+        found = self.facts(key)
         changes, run_dir = found.get("changes", ()), found.get("run_dir")
         return self._jobs.finalist(self._trials[key[0]], key[1], changes, run_dir)
 
-    def lost(self, key: tuple[int, int]) -> int:
-        return int(self._found(key).get("lost", 0))
+    def facts(self, key: tuple[int, int]) -> Mapping[str, Any]:
+        return self._refits.get(str(key[0]), {}).get(str(key[1]), {})
+
+    def keep(self, key: tuple[int, int], facts: Mapping[str, Any]) -> None:
+        number, seed = map(str, key)
+        self._refits.setdefault(number, {}).setdefault(seed, {}).update(facts)
+        self._study.remember(_REFITS, self._refits)
 
     def trial(self, key: tuple[int, int]) -> TrialRecord:
         return self._trials[key[0]]
 
-    def noted(self, key: tuple[int, int], facts: Mapping[str, Any]) -> None:
-        self._keep(key, facts)
-
-    def retried(self, key: tuple[int, int], lost: int, again: Mapping[str, Any] | None) -> None:
-        anew = {} if again is None else {"run_dir": None, **again}  # in a run of its own
-        self._keep(key, {**anew, "lost": lost})
-
     def ended(self, key: tuple[int, int], slot: int, ending: Ending, seconds: float) -> None:
         value = ending.metrics.get(self._metric) if ending.state == "complete" else None
-        self._keep(key, {"value": value})
+        self.keep(key, {"value": value})
         outcome = (
             ending.reason if value is None else f"{self._metric} {metric_text(self._metric, value)}"
         )
@@ -204,14 +194,6 @@ class Finals(JobLoop[tuple[int, int]]):
         counts = {**self._counts, "running": 0}
         for observer in self.observers:
             observer.tick(counts, f"{len(self._todo) + running} trainings of finalists left")
-
-    def _found(self, key: tuple[int, int]) -> dict[str, Any]:
-        return self._refits.get(str(key[0]), {}).get(str(key[1]), {})
-
-    def _keep(self, key: tuple[int, int], facts: Mapping[str, Any]) -> None:
-        number, seed = map(str, key)
-        self._refits.setdefault(number, {}).setdefault(seed, {}).update(facts)
-        self._study.remember(_REFITS, self._refits)
 
     # The test part.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 
 from src.config.checks import to_plain
 from src.config.sweep import SweepSettings
-from src.records.trials import FAILED, SweepRecord, TrialRecord
+from src.records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
 from src.search.loop import Observer
 from src.search.study import SweepStudy
 from src.storage.digests import checked_json
@@ -32,14 +33,7 @@ _NOT_PARAMS = ("output_dir", "resume", "tracking", "model")
 
 
 class ParentRun(Observer):
-    """The run of a sweep, the parent of its trials' runs, and the mirror process of all of them.
-
-    It is opened when the sweep begins or goes on, and finished with what came of it.
-
-    Args:
-        settings, study, folder: of the sweep; the folder is the run's as well.
-        command: the command line of the sweep.
-    """
+    """The run of a sweep in its folder, and the mirror process of it and of its trials' runs."""
 
     def __init__(
         self, settings: SweepSettings, study: SweepStudy, folder: Path, command: str
@@ -100,12 +94,9 @@ class ParentRun(Observer):
             self._tracker.metrics({f"best/{name}": best.objectives[0]}, step=trial.number)
 
     def finish(self, status: str, reason: str | None, record: SweepRecord | None) -> None:
-        """End the run, with the leaderboard and the pictures of the race.
+        """End the run as FINISHED, FAILED or KILLED, with the leaderboard and the pictures.
 
-        Args:
-            status: FINISHED, FAILED or KILLED.
-            reason: why it did not finish.
-            record: what came of it; None where it is not known, or must not be waited for.
+        Without a record what came of it is not known, or must not be waited for.
         """
         tracker, self._tracker = self._tracker, None
         if tracker is None:
@@ -129,10 +120,9 @@ class ParentRun(Observer):
     def _show(self, tracker: Tracker, record: SweepRecord) -> None:
         for path in self._write(record):
             tracker.artifact(path, "" if path.parent == self.folder else path.parent.name)
-        counts = dict.fromkeys(("complete", "pruned", "failed"), 0.0)
-        for trial in record.trials:
-            counts[trial.state] = counts.get(trial.state, 0.0) + 1
-        figures = {f"trials/{state}": count for state, count in counts.items()}
+        counts = Counter(trial.state for trial in record.trials)
+        states = {COMPLETE, PRUNED, FAILED, *counts}
+        figures = {f"trials/{state}": float(counts[state]) for state in sorted(states)}
         tracker.metrics(figures | dict(record.test), step=0, final=True)
         if record.winner is not None:
             winner = {"bakeoff.winner": str(record.winner)}

@@ -6,15 +6,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
 from src.config.sweep import SweepSettings
-from src.data.quality.audit import survey
+from src.data.quality.audit import Survey, survey
 from src.data.sources.listing import list_pictures
+from src.data.sources.source import Source
 from src.machine.parallel import available_cores
 from src.search.study import SweepStudy
 from src.storage.cache import cache_folder
@@ -40,13 +40,7 @@ _FROM_SCRATCH = ("mlp", "cnn", "fcn", "gru", "handcrafted")
 
 @dataclass(frozen=True)
 class ChosenFamilies:
-    """The families of a sweep, and the reason.
-
-    Attributes:
-        names: of files in sweeps/spaces/.
-        reason: two or three lines for a person.
-        overrides: further overrides of the sweep.
-    """
+    """Names of files in sweeps/spaces/, why these, and further overrides of the sweep."""
 
     names: tuple[str, ...]
     reason: str
@@ -56,23 +50,15 @@ class ChosenFamilies:
 def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> ChosenFamilies:
     """Return the families that suit the size and the number of the pictures.
 
-    Where the validation part would be small, candidates are cross-validated, unless the sweep sets
-    how they are judged. What is found out about files is kept for the trainings.
-
-    Args:
-        settings: of the sweep.
-        overrides: what they came from.
+    Where the validation part would be small, candidates are cross-validated, unless the overrides
+    that the settings came from set how they are judged. What is found out about files is kept for
+    the trainings.
 
     Raises:
         ConfigError: the pictures are not there, or not what they should be.
     """
     source = list_pictures(settings.data)
-    sizes = survey(
-        source,
-        findings_dir=_findings_dir(settings),
-        workers=settings.data.num_workers or available_cores(),
-        check_content=settings.data.check_content,
-    ).sizes
+    sizes = _survey(settings, source, settings.data.check_content).sizes
     usable = sizes[sizes.min(axis=1) > 0]
     side = int(np.median(usable.min(axis=1))) if len(usable) else 0
     count = len(source)
@@ -86,27 +72,21 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
     )
     held_out = _validation_pictures(source.given_parts, count, settings)
     given = any(word.lstrip("+~").startswith(("cv.", "pruner")) for word in overrides)
-    if (
-        held_out >= _LEAST_VALIDATION
-        or given
-        or settings.cv.folds
-        or settings.pruner.name != "asha"
-    ):
+    usual = not settings.cv.folds and settings.pruner.name == "asha"
+    if held_out >= _LEAST_VALIDATION or given or not usual:
         return ChosenFamilies(names, reason)
-    return ChosenFamilies(
-        names,
-        f"{reason}\n  judged on five folds, for a validation part of {held_out} pictures tells "
-        "little; cv.folds=null judges on that part",
-        _FOLDS,
+    reason += (
+        f"\n  judged on five folds, for a validation part of {held_out} pictures tells "
+        "little; cv.folds=null judges on that part"
     )
+    return ChosenFamilies(names, reason, _FOLDS)
 
 
 def check_pictures(settings: SweepSettings, study: SweepStudy) -> None:
     """Refuse to go on with a study on other pictures than those that it began with.
 
-    Trials are compared on the same pictures, which are identified by their place in the list of
-    all. Workers of a cluster may be the only ones to have the pictures, so there nothing is
-    checked.
+    Trials are compared on the same pictures, identified by their place in the list of all. Workers
+    of a cluster may be the only ones to have the pictures, so there nothing is checked.
 
     Raises:
         ConfigError: contents, labels, classes or order are others, or the pictures are not there.
@@ -127,19 +107,20 @@ def check_pictures(settings: SweepSettings, study: SweepStudy) -> None:
 def _fingerprint(settings: SweepSettings) -> str:
     """Return 32 hex digits that identify the pictures with their labels and their order."""
     source = list_pictures(settings.data)
-    found = survey(
-        source,
-        findings_dir=_findings_dir(settings),
-        workers=settings.data.num_workers or available_cores(),
-    )
+    found = _survey(settings, source)
     digest = hashlib.blake2b(json.dumps(source.class_names).encode(), digest_size=16)
     digest.update(found.hashes.tobytes())
     digest.update(source.targets.astype("<i8").tobytes())
     return digest.hexdigest()
 
 
-def _findings_dir(settings: SweepSettings) -> Path:
-    return cache_folder(settings.data.cache_dir).absolute() / "findings"
+def _survey(settings: SweepSettings, source: Source, check_content: bool = False) -> Survey:
+    return survey(
+        source,
+        findings_dir=cache_folder(settings.data.cache_dir).absolute() / "findings",
+        workers=settings.data.num_workers or available_cores(),
+        check_content=check_content,
+    )
 
 
 def _validation_pictures(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from src.config.checks import ConfigError
 from src.machine.failures import RunFailed
 from src.reporting.formatting import duration
-from src.search.loop import run_single
-from src.search.pool import Pool
+from src.search.loop import Pool, run_single
 from src.search.space import Family
-from src.search.study import SweepStudy
 from src.sweeps.tasks import Prepared, SweepJobs
 
 __all__ = ["Clock", "Preparation"]
@@ -44,8 +42,7 @@ class Clock:
     """Counts the seconds of a sweep from its first start on, without pauses.
 
     Args:
-        budget: seconds in all; None for no limit.
-        finals: whether a share of them is kept for the finalists.
+        budget: seconds in all, of which `finals` keeps a share for finalists; None for no limit.
         earlier: seconds that earlier starts took.
         note: called with the seconds so far, every few seconds.
         now: seconds of a clock that only moves forward.
@@ -105,41 +102,28 @@ class Preparation:
     """Measures families, each alone in the pool, and fits their trials into the time that is left.
 
     Attributes:
-        study: keeps what was found.
         pool: started, with nothing to do.
-        clock, jobs: of the sweep.
         show: called with lines for a person.
         check: called all the time; what it raises ends the preparation.
     """
 
-    study: SweepStudy
     pool: Pool
     clock: Clock
     jobs: SweepJobs
     show: Callable[[str], None]
     check: Callable[[], None]
 
-    def run(
-        self,
-        families: Sequence[Family],
-        found: dict[str, Prepared],
-        begin: Callable[[str], None],
-    ) -> None:
+    def run(self) -> Iterator[str]:
         """Find out what the families take, one after another on an otherwise idle machine.
 
-        Where a trial takes next to nothing, as with the features of a frozen network that are known
-        by then, it begins before the others are measured.
-
-        Args:
-            families: of the sweep.
-            found: gets what was found, by family.
-            begin: called with the name of such a family, to run its first trial.
+        Yield a family of which the first trial is to run before the others are measured, since it
+        takes next to nothing, as with features of a frozen network that are known by then.
         """
-        known: dict[str, Any] = self.study.recall("prepared") or {}
-        if any(family.name not in known for family in families):
+        kept, found = self.jobs.study.recall("prepared") or {}, self.jobs.prepared
+        known = {name: _prepared(plain) for name, plain in kept.items()}
+        if not self.jobs.families.keys() <= known.keys():
             self.pool.gather(_GATHER_SECONDS, self.check)
-        for family in families:
-            name = family.name
+        for name, family in self.jobs.families.items():
             ready = any(one.affordable for one in found.values())
             if name not in known and self.clock.trials_wait and (ready or not self.clock.race_left):
                 reason = "so that the others have time for trials" if ready else "for time is up"
@@ -147,27 +131,24 @@ class Preparation:
                 continue
             if name not in known:
                 self.show(f"{name}: finding out how to train it on this machine")
-                measured = self.measure(family)
-                for note in measured.notes:
+                known[name] = self.measure(family)
+                for note in known[name].notes:
                     self.show(f"{name}: {note}")
-                known[name] = asdict(measured)
                 # What was left out may have its turn when the study gets more time.
-                kept = {n: plain for n, plain in known.items() if plain["affordable"]}
-                self.study.remember("prepared", kept)
+                fitting = {n: asdict(one) for n, one in known.items() if one.affordable}
+                self.jobs.study.remember("prepared", fitting)
             if not found:
-                for line in known[name]["data"]:
+                for line in known[name].data:
                     self.show(f"data: {line}")
-            found[name] = Prepared(**known[name])
-            if found[name].immediate and not self.study.trials():
-                begin(name)
+            found[name] = one = known[name]
+            immediate = one.affordable and one.published and one.seconds == 0
+            if immediate and not self.jobs.study.trials():
+                yield name
 
     def measure(self, family: Family) -> Prepared:
         """Return what the family's own configuration takes, made to fit where it does not.
 
         A network gets smaller pictures first, then fewer epochs.
-
-        Args:
-            family: of the sweep.
 
         Raises:
             ConfigError: the pictures or the settings are wrong.
@@ -175,16 +156,15 @@ class Preparation:
         """
         left = self.clock.race_left
         allowance = None if left is None else left * _ALLOWANCE
-        frozen = "model=embedding" in family.words
+        frozen = "model=embedding" in family.overrides
         measuring = None if left is None else left * (_DESCRIBING if frozen else _MEASURING)
         found = self._measured(family, (), measuring)
-        from_scratch = not _FROM_SCRATCH.isdisjoint(family.words)
+        from_scratch = not _FROM_SCRATCH.isdisjoint(family.overrides)
         if allowance is None or found.seconds <= allowance:
             return found
         if frozen:
             took = duration(found.seconds)
-            note = f"left out: describing the pictures would take {took} of this budget"
-            return replace(found, affordable=False, notes=[*found.notes, note])
+            return _left_out(found, f"describing the pictures would take {took} of this budget")
         smaller = self._smaller(family, found)
         if smaller is not None:
             found = self._measured(family, (smaller,), measuring)
@@ -195,12 +175,12 @@ class Preparation:
         cost = f"{times}{found.epochs} epochs would take {duration(found.seconds)}"
         epochs = int(allowance / (found.seconds_per_epoch * found.trainings))
         if epochs < min(_LEAST_EPOCHS if from_scratch else _LEAST_PRETRAINED, found.epochs):
-            note = f"left out: {cost}, and a trial may take {duration(allowance)} of this budget"
-            return replace(found, affordable=False, notes=[*found.notes, note])
+            limit = f"a trial may take {duration(allowance)} of this budget"
+            return _left_out(found, f"{cost}, and {limit}")
         return replace(
             found,
             epochs=epochs,
-            words=[*found.words, f"trainer.max_epochs={epochs}"],
+            overrides=[*found.overrides, f"trainer.max_epochs={epochs}"],
             notes=[*found.notes, f"trainer.max_epochs={epochs}, for {cost}"],
         )
 
@@ -211,13 +191,22 @@ class Preparation:
             raise ConfigError(f"{family.name}: {ending.reason}")
         if ending.state != "complete":
             raise RunFailed(f"the family {family.name} cannot be trained: {ending.reason}")
-        found = Prepared(**ending.result)
-        return replace(found, words=[*changes, *found.words])
+        found = _prepared(ending.result)
+        return replace(found, overrides=[*changes, *found.overrides])
 
     def _smaller(self, family: Family, found: Prepared) -> str | None:
         """Return the override for smaller pictures; None where their size is given or unused."""
         if any(word.startswith("data.image_size=") for word in self.jobs.base):
             return None
-        if not _FROM_SCRATCH.isdisjoint(family.words):
+        if not _FROM_SCRATCH.isdisjoint(family.overrides):
             return _SMALLER
         return _SMALLER_TUNED if found.published and found.seconds > 0 else None
+
+
+def _left_out(found: Prepared, why: str) -> Prepared:
+    return replace(found, affordable=False, notes=[*found.notes, f"left out: {why}"])
+
+
+def _prepared(plain: Mapping[str, Any]) -> Prepared:
+    """Read what a study keeps, of an earlier version as well."""
+    return Prepared(**{"overrides" if key == "words" else key: v for key, v in plain.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,14 +17,15 @@ from src.machine.failures import RunFailed
 from src.machine.interruption import Interrupted, Interruption
 from src.machine.parallel import available_cores
 from src.records.trials import SweepRecord
-from src.search.driver import Budget, Driver, TooManyFailures
-from src.search.pool import Pool, WorkersFail
+from src.search.driver import Driver, TooManyFailures
+from src.search.jobs import Engine, WorkersFail
+from src.search.loop import Pool
 from src.search.pruning import make_pruner
 from src.search.samplers import check_sampler
-from src.search.space import Family
-from src.search.study import StudyBusy, StudyChanged, StudySpec, SweepStudy
-from src.search.workers.engine import Engine
-from src.search.workers.local import LocalEngine, slots, visible_gpus
+from src.search.space import Family, StudySpec
+from src.search.study import StudyBusy, SweepStudy
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import slots, visible_gpus
 from src.sweeps.display import Display
 from src.sweeps.families import default_values, load_families
 from src.sweeps.finalists import TEST, Finals, kept_finalists
@@ -38,16 +40,7 @@ _RUNNER = "src.sweeps.run_job:TrialRunner"
 
 
 class _Sweep:
-    """The parts of one sweep, joined.
-
-    Args:
-        settings: of the sweep.
-        command: command line of the sweep.
-        study: open.
-        families: that race.
-        base: overrides that all trials share.
-        interruption: installed.
-    """
+    """The parts of one sweep, joined; the study is open, and the interruption installed."""
 
     def __init__(
         self,
@@ -82,13 +75,7 @@ class _Sweep:
         )
 
     def run(self) -> SweepRecord:
-        """Run the sweep from the first trial to the winner.
-
-        Raises:
-            ConfigError: the pictures are others than those that the study began with.
-            Interrupted: a signal asked to stop; the same command goes on.
-            RunFailed: the sweep cannot go on.
-        """
+        """Run the sweep from the first trial to the winner; raises what `run_sweep` does."""
         settings, study, interruption = self._settings, self._study, self._interruption
         if study.recall("over") == self._target():
             return self.record()
@@ -97,12 +84,7 @@ class _Sweep:
         if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
         jobs = SweepJobs(
-            settings,
-            self._families,
-            self._base,
-            self._prepared,
-            self._parent.run_id,
-            changes_of=lambda number: study.facts(number).get("changes", ()),
+            settings, study, self._families, self._base, self._prepared, self._parent.run_id
         )
         pool = Pool(engine)
         status, reason = "FAILED", None
@@ -127,7 +109,10 @@ class _Sweep:
             raise RunFailed(reason) from error
         finally:
             pool.close()
-            record = None if interruption.insisted else self._record_if_readable()
+            record = None
+            if not interruption.insisted:
+                with suppress(StudyBusy):  # its storage does not answer
+                    record = self.record()
             self._parent.finish(status, reason, record)
         return self.record()
 
@@ -139,16 +124,11 @@ class _Sweep:
 
     def _prepare(self, pool: Pool, jobs: SweepJobs) -> None:
         """Find out what the families take, and enqueue their own configurations."""
-
-        def begin(name: str) -> None:
+        preparation = Preparation(pool, self._clock, jobs, self._display.show, self._check)
+        for name in preparation.run():
             self._enqueue([name])
             # With all of the budget: an answer that is late for the race is better than none.
             self._race(pool, jobs, self._clock.left, 1)
-
-        preparation = Preparation(
-            self._study, pool, self._clock, jobs, self._display.show, self._check
-        )
-        preparation.run(list(self._families.values()), self._prepared, begin)
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         if not affordable:
             raise RunFailed(
@@ -166,11 +146,13 @@ class _Sweep:
         Driver(
             self._study,
             pool,
-            budget=Budget(trials, seconds, self._settings.budget.epochs),
             metrics=self._settings.metrics,
             job_of=jobs.trial,
             observers=(self._display, self._parent),
             affordable=self._affordable,
+            trials=trials,
+            seconds=seconds,
+            epochs=self._settings.budget.epochs,
             failure_limit=self._settings.failure_limit,
             interrupted=lambda: self._interruption.pending,
         ).race()
@@ -178,9 +160,7 @@ class _Sweep:
 
     def _finals(self, pool: Pool, jobs: SweepJobs) -> None:
         self._clock.settle()
-        finals = Finals(
-            self._settings,
-            self._study,
+        Finals(
             pool,
             jobs,
             show=self._display.show,
@@ -188,17 +168,13 @@ class _Sweep:
             observers=(self._display, self._parent),
             interrupted=lambda: self._interruption.pending,
             seconds_left=self._clock.left,
-        )
-        finals.run()
+        ).run()
         self._clock.settle()
 
     def _enqueue(self, names: Sequence[str]) -> None:
         """Let the families' own configurations come before all others, each once."""
-        done: list[str] = self._study.recall("families_enqueued") or []
         for name in names:
-            if name not in done:
-                self._study.enqueue(name, default_values(self._families[name], self._base))
-                self._study.remember("families_enqueued", done := [*done, name])
+            self._study.enqueue(name, default_values(self._families[name], self._base))
 
     def _affordable(self, seconds: float | None) -> frozenset[str]:
         """Return the families of which a whole trial ends in so many seconds; None for no limit."""
@@ -216,13 +192,6 @@ class _Sweep:
             "finalists": [settings.finalists, settings.finalist_seeds],
             "test": settings.evaluate_test,
         }
-
-    def _record_if_readable(self) -> SweepRecord | None:
-        """Return the study as it stands; None if its storage does not answer."""
-        try:
-            return self.record()
-        except StudyBusy:
-            return None
 
     def record(self) -> SweepRecord:
         """Return the study as it stands."""
@@ -252,10 +221,7 @@ class _Sweep:
 def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: str) -> SweepRecord:
     """Run a study, or go on with it, and return what came of it.
 
-    Args:
-        settings: as `read_sweep_settings` reads them.
-        overrides: overrides of the command line that they came from.
-        config_name: of the sweep's file.
+    The settings are those that `read_sweep_settings` makes of the other arguments.
 
     Raises:
         ConfigError: the input is wrong, or the study is another one's.
@@ -279,7 +245,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         check_sampler(settings.sampler.name, families, len(settings.metrics))
         spec = _study_spec(settings, families, base)
         study = SweepStudy(settings.study_folder, spec, settings.storage)
-    except (StudyBusy, StudyChanged, ValueError) as error:
+    except ValueError as error:  # StudyBusy and StudyChanged as well
         raise ConfigError(f"{str(error).rstrip('.')}.") from error
     except OSError as error:
         reason = refusal(error, settings.study_folder) or str(error)
@@ -294,7 +260,6 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
 def _study_spec(
     settings: SweepSettings, families: Sequence[Family], base: Sequence[str]
 ) -> StudySpec:
-    pruner = settings.pruner
     epochs = settings.trainer.max_epochs
     return StudySpec(
         name=settings.study,
@@ -309,51 +274,24 @@ def _study_spec(
         sampler=settings.sampler.name,
         startup_trials=settings.sampler.startup_trials,
         seed=settings.seed,
-        pruner=make_pruner(
-            pruner.name,
-            min_epochs=pruner.min_epochs,
-            max_epochs=epochs if isinstance(epochs, int) else 30,
-            reduction_factor=pruner.reduction_factor,
-            across_families=pruner.across_families,
-            p_threshold=pruner.p_threshold,
-        ),
+        pruner=make_pruner(settings.pruner, epochs if isinstance(epochs, int) else 30),
     )
 
 
 def _engine(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
-    """Return what starts the workers of a sweep, and the threads that each of them has.
-
-    Args:
-        settings: of the sweep.
-        folder: for the workers' output.
-
-    Raises:
-        ConfigError: the settings ask for more than there is.
-    """
+    """Return what runs the workers of a sweep, and the threads that each of them has."""
     workers, devices = settings.workers, settings.trainer.devices
+    use_gpus = settings.trainer.accelerator != "cpu"
     try:
         if workers.engine == "ray":
-            from src.search.workers.ray import RayEngine, share
+            from src.search.workers.ray import RayEngine
 
-            divide = partial(
-                share,
-                count=workers.count,
-                per_gpu=workers.per_gpu,
-                devices_per_trial=devices if isinstance(devices, int) else 1,
-                threads=workers.threads,
-                use_gpus=settings.trainer.accelerator != "cpu",
-            )
-            cluster = RayEngine(_RUNNER, address=workers.address, folder=folder, divide=divide)
-            return cluster, cluster.share.threads
-        gpus = [] if settings.trainer.accelerator == "cpu" else visible_gpus()
-        places = slots(
-            count=workers.count,
-            per_gpu=workers.per_gpu,
-            devices_per_trial=devices if isinstance(devices, int) else max(1, len(gpus)),
-            threads=workers.threads,
-            gpus=gpus,
-            cores=available_cores(),
-        )
+            count = devices if isinstance(devices, int) else 1
+            ray = RayEngine(workers, _RUNNER, folder, devices=count, use_gpus=use_gpus)
+            return ray, ray.share.threads
+        gpus = visible_gpus() if use_gpus else []
+        count = devices if isinstance(devices, int) else max(1, len(gpus))
+        places = slots(workers, count, gpus=gpus, cores=available_cores())
     except ValueError as error:
         raise ConfigError(f"{error}.") from error
     return LocalEngine(places, _RUNNER, folder), places[0].threads

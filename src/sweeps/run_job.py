@@ -8,13 +8,20 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from src.config.checks import ConfigError, to_plain
-from src.config.compose import compose_settings, leaves, override_of
+from src.config.compose import (
+    compose_settings,
+    effective_overrides,
+    leaves,
+    override_of,
+    read_run_settings,
+)
 from src.config.features import ClassicalSettings
 from src.config.finished import EvaluateSettings
 from src.config.schema import RunSettings
@@ -29,9 +36,9 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
 from src.runs.folder import RunFolder
 from src.runs.lifecycle import ParentLink
-from src.runs.resume_settings import effective_overrides, read_run_settings
+from src.runs.resume import read_resumed_settings
 from src.search.jobs import Channel, Ending, Job, NoReports
-from src.search.workers.process import run_in_process
+from src.search.workers.local import run_in_process
 from src.sweeps.tasks import (
     MeasureTest,
     Prepare,
@@ -54,10 +61,8 @@ _MOST_OPEN = 4
 class TrialRunner:
     """Runs jobs one after another in one process; see `src.sweeps.tasks`.
 
-    Args:
-        spawns: whether trainings on several devices run in a process of their own, as they must in
-            a worker: Lightning starts the processes of further devices by repeating the command
-            line of this one.
+    It `spawns` a process for a training on several devices, as it must in a worker: Lightning
+    starts the processes of further devices by repeating the command line of the first one.
     """
 
     def __init__(self, spawns: bool = True) -> None:
@@ -112,7 +117,7 @@ class TrialRunner:
             if key.startswith(_CHOSEN) and value != before[key]
         }
         result = Prepared(
-            words=[override_of(key, value) for key, value in chosen.items()],
+            overrides=[override_of(key, value) for key, value in chosen.items()],
             epochs=found.epochs,
             seconds_per_epoch=found.seconds_per_epoch,
             published=origin_of(settings).start in ("frozen", "fine-tuned"),
@@ -148,6 +153,12 @@ class TrialRunner:
             if reason is not None:
                 raise Stopped(reason)
 
+        def last_and_best() -> dict[str, float]:
+            if not curve:
+                return {}
+            best = max(curve) if task.direction == "maximize" else min(curve)
+            return {"objective/last": curve[-1], "objective/best": best}
+
         command = command_of(job.overrides)
         parent = ParentLink(
             parent_run_id=task.parent_run_id,
@@ -155,16 +166,11 @@ class TrialRunner:
             tags={**task.tags, "bakeoff.state": "running", "bakeoff.command": command},
             announce=announce,
             announce_fold=announce_fold,
-            figures=lambda: _last_and_best(curve, task.direction),
+            figures=last_and_best,
         )
         try:
-            summary = run_experiment(
-                settings,
-                on_epoch,
-                command=command,
-                data=self._pictures(settings),
-                parent=parent,
-            )
+            data = self._pictures(settings)
+            summary = run_experiment(settings, on_epoch, command=command, data=data, parent=parent)
         except Stopped as stop:
             for folder in begun:
                 shutil.rmtree(folder.checkpoints, ignore_errors=True)
@@ -209,9 +215,8 @@ class TrialRunner:
         return data
 
 
-def device_runner() -> TrialRunner:
-    """Return the runner of a process that trains on several devices."""
-    return TrialRunner(spawns=False)
+# The runner of a process that trains on several devices.
+device_runner = partial(TrialRunner, spawns=False)
 
 
 @contextmanager
@@ -230,15 +235,8 @@ def _settings(
     # A run whose folder is gone, or was moved with its study, is begun anew.
     if resume is not None and Path(resume).is_dir():
         kept = [w for w in places if w.startswith(("output_dir=", "tracking.uri="))]
-        return read_run_settings([f"resume={resume}", *kept])
+        return read_resumed_settings([f"resume={resume}", *kept])
     return read_run_settings([*overrides, *effective_overrides(places, overrides)])
-
-
-def _last_and_best(curve: Sequence[float], direction: str) -> dict[str, float]:
-    if not curve:
-        return {}
-    best = max(curve) if direction == "maximize" else min(curve)
-    return {"objective/last": curve[-1], "objective/best": best}
 
 
 def _smaller(settings: RunSettings) -> dict[str, Any] | None:

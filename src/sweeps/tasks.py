@@ -1,13 +1,12 @@
-"""What the workers of a sweep do: their tasks, and the jobs that carry them.
+"""What the workers of a sweep do: their tasks, and the jobs that carry them as plain values.
 
-A task travels in `Job.task` as plain values; the worker's runner reads it with `read_task`. The
-overrides of the run that it is about are those of the job.
+The overrides of the run that a task is about are those of its job.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +16,7 @@ from src.config.sweep import SweepSettings
 from src.records.trials import Finalist, TrialRecord
 from src.search.jobs import Job
 from src.search.space import Family
+from src.search.study import SweepStudy
 from src.sweeps.families import overrides_of
 
 __all__ = [
@@ -37,35 +37,31 @@ _NO_FOLDS = ("cv.folds=null", "cv.repeats=1")
 
 
 @dataclass(frozen=True)
-class Prepare:
-    """Measure and choose what a family's own configuration leaves open.
-
-    The result of the job is a `Prepared`.
-
-    Attributes:
-        places: overrides for where a run is kept, which do not change what it is.
-        seconds: that this may take; None for no limit.
-    """
+class _Task:
+    """A task; `places` are overrides for where a run is kept, which do not change what it is."""
 
     places: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Prepare(_Task):
+    """Measure and choose what a family's own configuration leaves open, in so many seconds.
+
+    The result of the job is a `Prepared`.
+    """
+
     seconds: float | None = None
 
 
 @dataclass(frozen=True)
-class Train:
-    """Train a trial or a finalist as a tracked run.
+class Train(_Task):
+    """Train a trial or a finalist as a tracked run, or go on with the one in `resume`.
 
     The job reports the run's metrics, notes `run_id`, `run_dir` and the `fold_dir` of each fold,
-    and its result has the `run_dir`.
-
-    Attributes:
-        places: as in `Prepare`.
-        name, tags, parent_run_id: of the run in MLflow.
-        metric, direction: the first metric, and whether to "maximize" or to "minimize" it.
-        resume: folder of the run that goes on; None to begin anew.
+    and its result has the `run_dir`. Name, tags and parent are those in MLflow, `metric` is the
+    first one, and `direction` "maximize" or "minimize".
     """
 
-    places: Sequence[str]
     name: str
     tags: Mapping[str, str]
     parent_run_id: str
@@ -75,16 +71,12 @@ class Train:
 
 
 @dataclass(frozen=True)
-class MeasureTest:
-    """Measure the test part with a run; the result of the job has `measurements` and `run_dir`.
+class MeasureTest(_Task):
+    """Measure the test part with the run in `run_dir`, or with the one that `train` gives.
 
-    Attributes:
-        places: as in `Prepare`.
-        run_dir: of the run.
-        train: what gives the run to measure instead; None for `run_dir` itself.
+    The result of the job has `measurements` and `run_dir`.
     """
 
-    places: Sequence[str]
     run_dir: str
     train: Train | None = None
 
@@ -98,17 +90,16 @@ class Prepared:
     """A family's own configuration with nothing left open.
 
     Attributes:
-        words: overrides that all its trials share, beside the family's own.
+        overrides: what all its trials share, beside the family's own.
         epochs: of a whole trial; 1 for what has no epochs.
         seconds_per_epoch: about what one of them takes in a slot.
-        trainings: that a trial consists of: its folds, where each costs as much as the first.
         published: whether it starts from published weights, which promise most a second.
         affordable: whether a trial fits into the time that the sweep has.
-        notes: what a person should know of it.
+        trainings: that a trial consists of: its folds, where each costs as much as the first.
         data: lines that describe the pictures at the size of this family.
     """
 
-    words: Sequence[str]
+    overrides: Sequence[str]
     epochs: int
     seconds_per_epoch: float
     published: bool = False
@@ -121,11 +112,6 @@ class Prepared:
     def seconds(self) -> float:
         """About what a whole trial takes."""
         return self.epochs * self.seconds_per_epoch * self.trainings
-
-    @property
-    def immediate(self) -> bool:
-        """Whether a trial takes next to nothing, and starts from published weights."""
-        return self.affordable and self.published and self.seconds == 0
 
 
 def plain_task(task: Task) -> dict[str, Any]:
@@ -147,20 +133,18 @@ class SweepJobs:
     """Makes the jobs of a sweep.
 
     Attributes:
-        settings: of the sweep.
         families: that race, by name.
         base: overrides that all trials share.
         prepared: by family, once it is known.
         parent_run_id: id of the sweep's own run.
-        changes_of: overrides that earlier attempts of a trial have shown to be needed.
     """
 
     settings: SweepSettings
+    study: SweepStudy
     families: Mapping[str, Family]
     base: Sequence[str]
-    prepared: Mapping[str, Prepared]
+    prepared: dict[str, Prepared]
     parent_run_id: str
-    changes_of: Callable[[int], Sequence[str]]
 
     def prepare(self, family: Family, changes: Sequence[str], seconds: float | None) -> Job:
         """Return the job that measures a family's own configuration with these changes."""
@@ -191,7 +175,7 @@ class SweepJobs:
         return self._job(trial, task, *_NO_FOLDS, f"seed={seed}")
 
     def _job(self, trial: TrialRecord, task: Task, *changes: str) -> Job:
-        prepared = self.prepared[trial.family].words
+        prepared = self.prepared[trial.family].overrides
         if trial.values.get("model.classifier", "auto") != "auto":  # there is nothing to search for
             prepared = [word for word in prepared if not word.startswith("model.auto.")]
         base = (*self.base, *prepared)
@@ -200,7 +184,10 @@ class SweepJobs:
             plain_task(task),
             epochs=trial.values.get("trainer.max_epochs", self.prepared[trial.family].epochs),
             folds=self.settings.cv.count if self.settings.cv.is_whole else None,
-            overrides=changed(overrides, [*self.changes_of(trial.number), *changes]),
+            # What earlier attempts have shown to be needed comes before what this one is for.
+            overrides=changed(
+                overrides, [*self.study.facts(trial.number).get("changes", ()), *changes]
+            ),
         )
 
     def _train(self, trial: TrialRecord, resume: str | None, seed: int | None = None) -> Train:
@@ -248,14 +235,11 @@ def commands(
 ) -> dict[int, str]:
     """Return, by trial, the command line that repeats it by hand.
 
-    Args:
-        trials: of a study.
-        winner: whose command repeats the first seed's run, unless there is none.
-        cross_validated: whether the trials are, unlike that run.
+    That of the winner repeats the first seed's run, which is not cross-validated as trials may be.
     """
-    found = {trial.number: command_of(trial.words) for trial in trials if trial.words}
+    found = {trial.number: command_of(trial.overrides) for trial in trials if trial.overrides}
     if winner is not None and winner.first_seed is not None:
-        overrides = next(trial.words for trial in trials if trial.number == winner.trial)
+        overrides = next(trial.overrides for trial in trials if trial.number == winner.trial)
         alone = _NO_FOLDS if cross_validated else ()
         found[winner.trial] = command_of(changed(overrides, [f"seed={winner.first_seed}", *alone]))
     return found

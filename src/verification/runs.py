@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from src.config.stored import stored_settings
+from src.config.schema import stored_settings
 from src.data.splitting.splits import Split
 from src.records.run import Predictions, RunSummary
 from src.runs.folder import RunFolder

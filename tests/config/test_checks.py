@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ class Circle(Shape):
 
 @dataclass(frozen=True)
 class Outer(Settings):
-    name: str = setting("a name", options=("red", "green"))
+    name: Literal["red", "green"] = setting("a name")
     count: int | None = setting("how many", at_least=1)
     either: int | str = setting("a number or a word")
     inner: Inner

@@ -58,33 +58,26 @@ def test_the_signal_handlers_are_put_back() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_every_job_is_read_before_the_first_starts() -> None:
-    done: list[int] = []
-    code = run_entry("", read, lambda s, w: done.append(s.seed), argv=["-m", "seed=1,2,-3"])
-    assert (code, done) == (2, [])
-
-
-def test_a_failed_job_does_not_stop_the_others_and_the_worst_code_is_returned() -> None:
-    done: list[int] = []
+@pytest.mark.parametrize(
+    ("flag", "jobs", "error", "code", "done"),
+    [
+        ("-m", "1,2,-3", ConfigError("no"), 2, []),  # every job is read before the first starts
+        ("--multirun", "1,2,3", ConfigError("no"), 2, [1, 2, 3]),
+        ("-m", "1,2", Interrupted(signal.SIGINT), 130, [1]),  # who stops one job stops them all
+    ],
+)
+def test_a_failed_job_stops_no_other_and_the_worst_code_is_returned(
+    flag: str, jobs: str, error: Exception, code: int, done: list[int]
+) -> None:
+    seen: list[int] = []
 
     def act(settings: Numbered, words: Sequence[str]) -> None:
-        done.append(settings.seed)
+        seen.append(settings.seed)
         if settings.seed == 1:
-            refuse(settings, words)
+            raise error
 
-    assert run_entry("", read, act, argv=["--multirun", "seed=1,2,3"]) == 2
-    assert done == [1, 2, 3]
-
-
-def test_a_person_who_stops_one_job_stops_them_all() -> None:
-    done: list[int] = []
-
-    def act(settings: Numbered, words: Sequence[str]) -> None:
-        done.append(settings.seed)
-        raise Interrupted(signal.SIGINT)
-
-    assert run_entry("", read, act, argv=["-m", "seed=1,2"]) == 130
-    assert done == [1]
+    assert run_entry("", read, act, argv=[flag, f"seed={jobs}"]) == code
+    assert seen == done
 
 
 def test_help_names_keys_values_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:

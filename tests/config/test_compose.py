@@ -10,25 +10,20 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.config.checks import ConfigError, from_plain, to_plain
-from src.config.compose import (
-    CONF,
-    compose_plain,
-    compose_settings,
-    expand,
-    groups,
-    leaves,
-)
-from src.config.schema import RunSettings, seconds_of
+from src.config.checks import ConfigError, to_plain
+from src.config.compose import CONF, compose_plain, compose_settings, expand, groups, leaves
+from src.config.schema import RunSettings, stored_settings
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_survives_a_round_trip(group: str, option: str) -> None:
-    settings = compose_settings(RunSettings, [f"{group}={option}"])
-    stored = yaml.safe_load(yaml.safe_dump(to_plain(settings)))
-    assert from_plain(RunSettings, stored) == settings
+    settings = compose_settings(RunSettings, [f"{group}={option}", "cv.folds=4"])
+    written = yaml.safe_dump(to_plain(settings))
+    stored = yaml.safe_load(written)
+    assert stored_settings(stored) == settings
+    assert yaml.safe_dump(stored) == written, "what was read stays as it is"
 
 
 @pytest.mark.parametrize("recipe", sorted(file.stem for file in (CONF / "recipe").glob("*.yaml")))
@@ -64,7 +59,7 @@ def test_overrides_reach_their_keys() -> None:
         (["optimizer.lr=fast"], ["optimizer.lr is 'fast'", "a number"]),
         (["seed=1,2"], ["seed=1,2", "-m"]),
         (["+new=1"], ["new", "no such key"]),
-        (["~seed"], ["seed is not set"]),
+        (["~seed"], ["~seed", "say seed=VALUE"]),
         (["model._target_=os.system"], ["os.system", "allowlist"]),
         (["data._target_=builtins.open"], ["builtins.open", "allowlist"]),
         (["+model._args_=[1]"], ["model._args_", "no such key"]),
@@ -87,7 +82,7 @@ def test_a_wrong_word_is_explained_in_one_sentence(words: list[str], parts: list
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
 def test_paths_are_taken_literally(path: str) -> None:
-    if path in ("null", "true", "false") or not path.strip():
+    if path in ("null", "true", "false", "???") or not path.strip():
         return
     words = [f"data.root={path}", f"output_dir={path}", f"tracking.uri=sqlite:///{path}.db"]
     settings = compose_settings(RunSettings, words)
@@ -116,28 +111,6 @@ def test_a_group_of_another_folder_is_listed(tmp_path: Path) -> None:
     for name in ("round", "flat"):
         (tmp_path / "shape" / f"{name}.yaml").write_text("size: 1\n")
     assert groups(tmp_path) == {"shape": ["flat", "round"]}
-
-
-@pytest.mark.parametrize(
-    ("duration", "seconds"),
-    [
-        (90, 90),
-        ("90s", 90),
-        ("10m", 600),
-        ("1.5h", 5400),
-        ("1d", 86400),
-        ("00:10:00", 600),
-        ("01:00:00:01", 86401),
-    ],
-)
-def test_durations(duration: float | str, seconds: float) -> None:
-    assert seconds_of(duration) == seconds
-
-
-@pytest.mark.parametrize("duration", ["", "s", "10", "10x", "1:2", 0, -1, "0s", "m10"])
-def test_what_is_no_duration_is_refused(duration: float | str) -> None:
-    with pytest.raises(ValueError, match="it must be"):
-        seconds_of(duration)
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,11 @@ import pytest
 
 from src.config.checks import ConfigError, to_plain
 from src.config.command_line import run_entry
-from src.config.compose import compose_settings
-from src.config.credentials import (
-    problem_of_overrides,
-    without_password,
-)
-from src.config.stored import stored_settings
+from src.config.compose import compose_settings, read_run_settings
+from src.config.credentials import problem_of_overrides, without_password
+from src.config.schema import stored_settings
 from src.config.sweep import read_sweep_settings
 from src.config.tracking import ReplaySettings, TrackingPlace, uri_problem
-from src.runs.resume_settings import read_run_settings
 
 SECRET = "s3cret"
 ADDRESSES = [

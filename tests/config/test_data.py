@@ -5,14 +5,11 @@ from pathlib import Path
 import pytest
 
 from src.config.checks import ConfigError, to_plain
-from src.config.compose import compose_settings
-from src.config.finished import CompareSettings, EvaluateSettings, PredictSettings, SelectSettings
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
+from src.config.compose import compose_settings, read_run_settings
+from src.config.schema import RunSettings, stored_settings
 from src.config.sweep import read_sweep_settings
 from src.data.sources.archive import ARCHIVE_ENDINGS
 from src.records.champions import Champion
-from src.runs.resume_settings import read_run_settings
 
 
 def named(*words: str) -> str:
@@ -66,24 +63,6 @@ def test_an_empty_path_is_refused_and_is_not_the_present_folder(key: str, blank:
     """As a shell variable that is not set would give it."""
     with pytest.raises(ConfigError, match=rf"^{key} is empty"):
         read_run_settings([f"{key}={blank}"])
-
-
-@pytest.mark.parametrize(
-    ("settings", "name", "words"),
-    [
-        (PredictSettings, "predict", ["run=x", "images="]),
-        (PredictSettings, "predict", ["run=", "images=x"]),
-        (PredictSettings, "predict", ["run=x", "images=x", "out="]),
-        (EvaluateSettings, "evaluate", ["run="]),
-        (CompareSettings, "compare", ["output_dir="]),
-        (SelectSettings, "select", ["sweep="]),
-    ],
-)
-def test_so_it_is_where_runs_and_pictures_are_named(
-    settings: type, name: str, words: list[str]
-) -> None:
-    with pytest.raises(ConfigError, match="is empty"):
-        compose_settings(settings, words, config_name=name)
 
 
 def test_an_empty_study_is_refused_and_is_not_the_default_one() -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.entries.commands import ROOT
 from tests.warm_python import WarmPython
 
-ROOT = Path(__file__).resolve().parents[2]
 # Enough for the default recipe, whose averaged weights need some steps.
 EPOCHS = 5
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Begin = Callable[..., "subprocess.Popen[str]"]
+Train = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -28,15 +29,27 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def run(environment: dict[str, str]) -> Iterator[Run]:
+def run(environment: dict[str, str], warm_python: WarmPython) -> Run:
     """`run("src.train", "seed=1")` types `python -m src.train seed=1` in the checkout."""
-    python = WarmPython(environment)
 
-    def typed(module: str, *words: str, timeout: float = 200) -> subprocess.CompletedProcess[str]:
-        return python.run(module, words, timeout)
+    def typed(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return warm_python.run(module, words, environment)
 
-    yield typed
-    python.close()
+    return typed
+
+
+@pytest.fixture(scope="session")
+def train(run: Run) -> Train:
+    """`train(output_dir, "seed=1")` is the folder of the finished run."""
+
+    def trained(output_dir: Path, *words: str) -> Path:
+        result = run("src.train", *words, f"output_dir={output_dir}")
+        assert result.returncode == 0, result.stderr
+        label, _, summary = result.stdout.splitlines()[-1].partition(": ")
+        assert label == "summary"
+        return Path(summary).parent
+
+    return trained
 
 
 @pytest.fixture
@@ -44,11 +57,11 @@ def begin(environment: dict[str, str]) -> Iterator[Begin]:
     """`begin("src.train", "seed=1")` does not wait; its process group ends with the test."""
     begun: list[subprocess.Popen[str]] = []
 
-    def typed(module: str, *words: str) -> subprocess.Popen[str]:
+    def typed(module: str, *words: str, **variables: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *words],
             cwd=ROOT,
-            env=environment,
+            env=environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -65,12 +78,12 @@ def begin(environment: dict[str, str]) -> Iterator[Begin]:
 
 
 @pytest.fixture(scope="session")
-def trained(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short run on the digits, finished and mirrored in MLflow."""
-    output_dir = tmp_path_factory.mktemp("a run")
-    words = ["model=cnn", f"trainer.max_epochs={EPOCHS}", f"output_dir={output_dir}"]
-    result = run("src.train", *words)
-    assert result.returncode == 0, result.stderr
-    label, _, summary = result.stdout.splitlines()[-1].partition(": ")
-    assert label == "summary"
-    return Path(summary).parent
+    return train(tmp_path_factory.mktemp("a run"), "model=cnn", f"trainer.max_epochs={EPOCHS}")
+
+
+@pytest.fixture(scope="session")
+def fitted(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a classifier on hand-crafted features."""
+    return train(tmp_path_factory.mktemp("hand crafted"), "model=handcrafted")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 import psutil
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
+
+from tests.entries.commands import wait_until
 
 STUDY = "s"
 # One small family, trials of a second, nothing measured that need not be.
@@ -49,15 +48,12 @@ def wait_for(
     moment: Callable[[list[FrozenTrial]], bool], output_dir: Path, process: subprocess.Popen[str]
 ) -> list[FrozenTrial]:
     """The trials, as soon as `moment(trials)` is true."""
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline:
-        found = trials(output_dir)
-        if moment(found):
-            return found
-        if process.poll() is not None:
-            raise AssertionError(f"it ended before the moment came: {process.communicate()[1]}")
-        time.sleep(0.01)
-    raise AssertionError("the moment did not come")
+
+    def found() -> list[FrozenTrial] | None:
+        known = trials(output_dir)
+        return known if moment(known) else None
+
+    return wait_until(found, process, pause=0.01) or []
 
 
 def trains(number: int, epochs: int = 1) -> Callable[[list[FrozenTrial]], bool]:
@@ -77,7 +73,7 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process(process.pid).children()
-        if "src.search.workers.process" in child.cmdline()
+        if "src.search.workers.local" in child.cmdline()
     ]
 
 
@@ -94,16 +90,3 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def mlflow_runs(output_dir: Path) -> dict[str, dict[str, Any]]:
-    """Runs by id: status and tags."""
-    with sqlite3.connect(output_dir / "mlflow.db") as database:
-        found = {
-            run_id: {"id": run_id, "status": status, "name": name}
-            for run_id, status, name in database.execute("select run_uuid, status, name from runs")
-        }
-        for run_id, key, value in database.execute("select run_uuid, key, value from tags"):
-            found[run_id][key] = value
-    database.close()
-    return found

@@ -3,56 +3,32 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import subprocess
-import sys
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.entries.conftest import ROOT
+from tests.entries.commands import rows
+from tests.entries.conftest import Begin, Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 COUNT = 8
 
 
-def test_each_of_them_finishes_as_if_it_were_alone(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    pictures = _pictures(tmp_path / "pictures")
-    outputs = tmp_path / "outputs"
-    words = ["data=folder", f"data.root={pictures}", "model=mlp", "model.hidden=[16]"]
-    words += ["trainer.max_epochs=1", "runtime=float32", "runtime.threads=1", "data.image_size=16"]
-    words += ["tracking.log_model=false", "tracking.figures=false", f"output_dir={outputs}"]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "src.train", *words],
-            cwd=ROOT,
-            env=environment | {"BAKEOFF_CACHE": str(tmp_path / "cache")},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(COUNT)
-    ]
-    for process in processes:
+def test_each_of_them_finishes_as_if_it_were_alone(begin: Begin, run: Run, tmp_path: Path) -> None:
+    outputs, cache = tmp_path / "outputs", tmp_path / "cache"
+    words = ["data=folder", f"data.root={_pictures(tmp_path / 'pictures')}", "model=mlp"]
+    words += ["model.hidden=[16]", "trainer.max_epochs=1", "runtime=float32", "runtime.threads=1"]
+    words += ["data.image_size=16", "tracking.log_model=false", "tracking.figures=false"]
+    words.append(f"output_dir={outputs}")
+    for process in [begin("src.train", *words, BAKEOFF_CACHE=str(cache)) for _ in range(COUNT)]:
         _, error = process.communicate(timeout=1000)
         assert process.returncode == 0 and "Traceback" not in error, error
         # MLflow may take longer than a run waits for it, on cores that eight of them share.
         warned = [line for line in error.splitlines() if line.startswith("warning: ")]
         assert all("has not confirmed it yet" in line for line in warned), error
-    sent = subprocess.run(
-        [sys.executable, "-m", "src.tracking.replay", f"output_dir={outputs}"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
+    sent = run("src.tracking.replay", f"output_dir={outputs}")
     assert sent.returncode == 0, sent.stdout + sent.stderr
     summaries = [json.loads(file.read_text()) for file in outputs.glob("runs/*/summary.json")]
     assert len(summaries) == COUNT and {s["status"] for s in summaries} == {"FINISHED"}
@@ -62,11 +38,10 @@ def test_each_of_them_finishes_as_if_it_were_alone(
     looks = (outputs / "test_measurements.jsonl").read_text().splitlines()
     assert len({json.loads(line)["run_id"] for line in looks}) == len(looks) == COUNT
     assert sorted(s["test_measurements"] for s in summaries)[-1] == COUNT
-    with closing(sqlite3.connect(outputs / "mlflow.db")) as database:
-        statuses = database.execute("select status from runs").fetchall()
-        names = database.execute("select distinct name from experiments").fetchall()
-    assert statuses == [("FINISHED",)] * COUNT and len(names) == 2  # and MLflow's own empty one
-    assert not list((tmp_path / "cache").rglob("*.unfinished"))
+    assert rows(outputs, "select status from runs") == ["FINISHED"] * COUNT
+    assert rows(outputs, "select step from metrics where key = 'train/loss'") == [1] * COUNT
+    assert len(rows(outputs, "select distinct name from experiments")) == 2  # and an empty one
+    assert not list(cache.rglob("*.unfinished"))
 
 
 def _pictures(folder: Path) -> Path:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.entries.conftest import ROOT, Run
+from tests.entries.commands import mlflow_runs, rows
+from tests.entries.conftest import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -25,7 +23,7 @@ def runs(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output folder with two networks, two seeds each, mirrored in MLflow."""
     output_dir = tmp_path_factory.mktemp("some runs")
     words = ["model=mlp,fcn", "seed=1,2", f"output_dir={output_dir}", *_QUICK]
-    result = run("src.train", "-m", *words, timeout=600)
+    result = run("src.train", "-m", *words)
     assert result.returncode == 0, result.stderr
     return output_dir
 
@@ -56,17 +54,11 @@ def test_the_command_prints_the_verdict_and_leaves_a_report(said: str, runs: Pat
 def test_mlflow_has_the_comparison_beside_the_runs(said: str, runs: Path) -> None:
     (line,) = (line for line in said.splitlines() if line.startswith("MLflow run: "))
     run_id = line.removeprefix("MLflow run: ")
-    with sqlite3.connect(runs / "mlflow.db") as database:
-        (name, status) = database.execute(
-            "select name, status from runs where run_uuid = ?", (run_id,)
-        ).fetchone()
-        tags = dict(
-            database.execute("select key, value from tags where run_uuid = ?", (run_id,)).fetchall()
-        )
-        experiments = database.execute("select distinct experiment_id from runs").fetchall()
-    assert (name, status) == ("compare-bakeoff", "FINISHED") and len(experiments) == 1
-    assert tags["bakeoff.kind"] == "compare"
-    assert "comes first of 2 candidates" in tags["mlflow.note.content"]
+    found = mlflow_runs(runs)[run_id]
+    assert (found["name"], found["status"]) == ("compare-bakeoff", "FINISHED")
+    assert found["bakeoff.kind"] == "compare"
+    assert "comes first of 2 candidates" in found["mlflow.note.content"]
+    assert len(rows(runs, "select distinct experiment_id from runs")) == 1
     artifacts = runs / "mlartifacts" / run_id / "artifacts"
     assert (artifacts / "report.html").is_file() and list((artifacts / "figures").glob("*.png"))
 
@@ -84,33 +76,3 @@ def test_two_runs_by_name_are_tested_exactly(runs: Path, run: Run) -> None:
     assert result.returncode == 0, result.stderr
     assert "McNemar's exact test" in result.stdout
     assert "This compares two trained networks" in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("word", "sentence"),
-    [
-        ("filter=no such thing", "error: filter is 'no such thing': "),
-        ("experiment=nobody's", 'error: experiment is "nobody\'s": there is none in MLflow but'),
-        ("sweep=none", "error: sweep is 'none': there is no "),
-        ("part=train", "error: part is 'train': it must be one of val, test"),
-    ],
-)
-def test_wrong_words_are_one_sentence(runs: Path, run: Run, word: str, sentence: str) -> None:
-    result = run("src.compare", f"output_dir={runs}", word)
-    assert result.returncode == 2 and result.stdout == ""
-    assert result.stderr.startswith(sentence) and len(result.stderr.splitlines()) == 1
-
-
-def test_help_needs_neither_torch_nor_mlflow() -> None:
-    code = (
-        "import runpy, sys; sys.argv = ['compare', '--help']\n"
-        "try: runpy.run_module('src.compare', run_name='__main__')\n"
-        "except SystemExit as end: assert end.code == 0\n"
-        "heavy = {'torch', 'mlflow', 'matplotlib', 'sklearn', 'scipy'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "filter=null" in done.stdout

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +11,9 @@ import numpy as np
 import pytest
 
 from src.records.run import Predictions, RunSummary
-from tests.entries.conftest import Begin, Run
-from tests.entries.sweeps import STUDY, folder, mlflow_runs, trials
+from tests.entries.commands import kill, mlflow_runs, wait_until
+from tests.entries.conftest import Begin, Run, Train
+from tests.entries.sweeps import STUDY, folder, trials
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -55,7 +53,7 @@ def in_the_second_fold(output_dir: Path) -> bool:
 @pytest.fixture(scope="module")
 def undisturbed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output_dir = tmp_path_factory.mktemp("whole")
-    result = run("src.train", *WORDS, f"output_dir={output_dir}", timeout=600)
+    result = run("src.train", *WORDS, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     assert "over folds" in result.stdout and "3 folds, " in result.stdout
     return output_dir
@@ -65,16 +63,12 @@ def test_one_that_was_killed_ends_with_the_same_numbers(
     undisturbed: Path, run: Run, begin: Begin, tmp_path: Path
 ) -> None:
     process = begin("src.train", *WORDS, "tracking=none", f"output_dir={tmp_path}")
-    deadline = time.monotonic() + 300
-    while not in_the_second_fold(tmp_path):
-        assert process.poll() is None and time.monotonic() < deadline, "the moment did not come"
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    wait_until(lambda: in_the_second_fold(tmp_path), process, pause=0.005)
+    kill(process)
     whole = whole_of(tmp_path)
     killed = runs_of(whole)[1]
     assert not (whole / "summary.json").exists() and not (killed / "summary.json").exists()
-    result = run("src.train", f"resume={whole.name}", f"output_dir={tmp_path}", timeout=600)
+    result = run("src.train", f"resume={whole.name}", f"output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     assert runs_of(whole)[1] == killed and len(runs_of(whole)) == 3, "the fold went on"
     same_answers(whole, whole_of(undisturbed))
@@ -122,7 +116,7 @@ SWEEP = [
 @pytest.fixture(scope="module")
 def swept(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     output_dir = tmp_path_factory.mktemp("swept")
-    result = run("src.sweep", *SWEEP, f"output_dir={output_dir}", timeout=800)
+    result = run("src.sweep", *SWEEP, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     assert "Warning" not in result.stderr
     record: dict[str, Any] = json.loads((folder(output_dir) / "sweep.json").read_text())
@@ -168,7 +162,7 @@ def test_the_winner_is_trained_once_more_for_its_test(
 
 
 def test_a_trials_command_repeats_its_folds(
-    swept: tuple[Path, dict[str, Any]], run: Run, tmp_path: Path
+    swept: tuple[Path, dict[str, Any]], train: Train, tmp_path: Path
 ) -> None:
     output_dir, record = swept
     number = next(t["number"] for t in record["trials"] if t["state"] == "pruned")
@@ -176,7 +170,5 @@ def test_a_trials_command_repeats_its_folds(
     second = runs_of(whole)[1]
     _, _, module, *words = shlex.split(RunSummary.read(second / "summary.json").command)
     assert "cv.fold=2" in words
-    result = run(module, *words, "tracking=none", f"output_dir={tmp_path}", timeout=300)
-    assert result.returncode == 0, result.stderr
-    (again,) = (tmp_path / "runs").iterdir()
-    same_answers(again, second)
+    assert module == "src.train"
+    same_answers(train(tmp_path, *words, "tracking=none"), second)

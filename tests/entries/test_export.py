@@ -6,8 +6,6 @@ import csv
 import importlib.util
 import json
 import shutil
-import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,21 +13,19 @@ import pytest
 from PIL import Image
 
 from src.data.sources.digits import load
-from tests.entries.conftest import ROOT, Run
+from tests.entries.commands import complete, rows, summary_of
+from tests.entries.conftest import Run, Train
 
+pytestmark = pytest.mark.slow
 WITH_EXTRA = importlib.util.find_spec("onnxruntime") is not None
 VARIANTS = ("onnx", "int8", "pt2") if WITH_EXTRA else ("pt2",)
 
 
 @pytest.fixture(scope="module")
-def short_run(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def short_run(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short run on the digits, whose predictions are means over shifted views."""
-    output_dir = tmp_path_factory.mktemp("a run, short")
     words = ["model=mlp", "runtime=bfloat16", "trainer.max_epochs=2", "trainer.tta=shift"]
-    words.append("tracking.figures=false")
-    result = run("src.train", *words, f"output_dir={output_dir}")
-    assert result.returncode == 0, result.stderr
-    return Path(result.stdout.splitlines()[-1].removeprefix("summary: ")).parent
+    return train(tmp_path_factory.mktemp("a run, short"), *words, "tracking.figures=false")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +33,7 @@ def exported(short_run: Path, run: Run) -> tuple[Path, str]:
     """The run's folder after `python -m src.export`, and what was printed."""
     words = [f"run={short_run}", f"variants=[{','.join(VARIANTS)}]", f"choose={VARIANTS[0]}"]
     words += ["rounds=2", "least_equal=0.97"]
-    result = run("src.export", *words, timeout=280)
+    result = run("src.export", *words)
     assert result.returncode == 0, result.stderr
     return short_run, result.stdout
 
@@ -59,7 +55,6 @@ def labels(run: Run, folder: Path, pictures: Path, out: Path, *words: str) -> li
         return [row[1:3] for row in csv.reader(file)][1:]
 
 
-@pytest.mark.slow
 def test_every_variant_is_compared_with_the_run(exported: tuple[Path, str]) -> None:
     folder, printed = exported
     record = json.loads((folder / "exports" / "export.json").read_text())
@@ -79,15 +74,13 @@ def test_every_variant_is_compared_with_the_run(exported: tuple[Path, str]) -> N
     assert "recommended:" in printed and f"variant={VARIANTS[0]}" in printed
 
 
-@pytest.mark.slow
 def test_accuracy_is_that_of_the_runs_own_record(exported: tuple[Path, str]) -> None:
     folder, _ = exported
     record = json.loads((folder / "exports" / "export.json").read_text())
-    metrics = json.loads((folder / "summary.json").read_text())["metrics"]
-    assert record["variants"][1]["accuracy"] == pytest.approx(metrics["val/accuracy"])
+    measured = summary_of(folder)["metrics"]["val/accuracy"]
+    assert record["variants"][1]["accuracy"] == pytest.approx(measured)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", [*VARIANTS, "chosen"])
 def test_predict_on_a_variant_gives_the_labels_of_the_run(
     exported: tuple[Path, str], run: Run, pictures: Path, tmp_path: Path, variant: str
@@ -102,18 +95,14 @@ def test_predict_on_a_variant_gives_the_labels_of_the_run(
     assert max(apart) < (0.3 if variant == "int8" else 0.05)
 
 
-@pytest.mark.slow
 def test_mlflow_has_the_choice_beside_the_runs_own_model(exported: tuple[Path, str]) -> None:
     folder, printed = exported
-    with sqlite3.connect(folder.parents[1] / "mlflow.db") as database:
-        names = database.execute("select name, status from logged_models").fetchall()
-        status = database.execute("select status from runs").fetchall()
-    assert sorted(name for name, _ in names) == sorted(["model", VARIANTS[0]])
-    assert len({status for _, status in names}) == 1 and status == [("FINISHED",)]
+    models = dict(rows(folder.parents[1], "select name, status from logged_models"))
+    assert models.keys() == {"model", VARIANTS[0]} and len(set(models.values())) == 1
+    assert rows(folder.parents[1], "select status from runs") == ["FINISHED"]
     assert f"/{VARIANTS[0]} --env-manager local" in printed
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS[-2:])
 def test_a_damaged_variant_is_refused_in_a_sentence(
     exported: tuple[Path, str], run: Run, pictures: Path, tmp_path: Path, variant: str
@@ -127,59 +116,23 @@ def test_a_damaged_variant_is_refused_in_a_sentence(
     assert len(result.stderr.splitlines()) == 1 and file.name in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["variants=[onyx]"], "onyx is none of onnx, int8, pt2 (did you mean onnx?)"),
-        (["variants=[pt2,pt2]"], "each once"),
-        (["variants=[pt2]", "choose=int8"], "variants leaves it out"),
-        (["least_equal=1.5"], "at most 1"),
-        (["batch_sizes=[]"], "at least one size"),
-        (["batch_sizes=[0]"], "at least 1"),
-        (["run=nobody"], "there is no run 'nobody'"),
-    ],
-)
-def test_wrong_words_are_refused(short_run: Path, run: Run, words: list[str], message: str) -> None:
-    result = run("src.export", *([] if words[0][:4] == "run=" else [f"run={short_run}"]), *words)
-    assert result.returncode == 2 and message in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-
-
-@pytest.mark.slow
 def test_without_the_extra_it_says_how_to_get_it(short_run: Path, environment: dict) -> None:
     hidden = (
         "import sys, runpy; sys.modules['onnxruntime'] = None\n"
         f"sys.argv = ['src.export', {f'run={short_run}'!r}, *sys.argv[1:]]\n"
         "runpy.run_module('src.export', run_name='__main__')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", hidden],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = complete([sys.executable, "-c", hidden], environment)
     assert done.returncode == 2 and "make install EXTRAS=export" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.slow
-def test_a_classifier_on_features_is_refused(run: Run, tmp_path: Path) -> None:
+def test_a_classifier_on_features_is_refused(run: Run, train: Train, tmp_path: Path) -> None:
     words = ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"]
-    fitted = run("src.train", *words, "tracking=none", f"output_dir={tmp_path}")
-    assert fitted.returncode == 0, fitted.stderr
-    (folder,) = (tmp_path / "runs").iterdir()
+    folder = train(tmp_path, *words, "tracking=none")
     result = run("src.export", f"run={folder.name}", f"output_dir={tmp_path}", "variants=[pt2]")
     assert (
         result.returncode == 2
         and "no single network, and only networks are exported" in result.stderr
     )
     assert len(result.stderr.splitlines()) == 1 and not (folder / "exports").exists()
-
-
-@pytest.mark.slow
-def test_a_variant_that_was_never_made_is_named(trained: Path, run: Run, pictures: Path) -> None:
-    for variant, words in (("int8", "has no variant int8"), ("chosen", "has not been exported")):
-        result = run("src.predict", f"run={trained}", f"images={pictures}", f"variant={variant}")
-        assert result.returncode == 2 and words in result.stderr

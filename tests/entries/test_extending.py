@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
@@ -17,7 +18,9 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import cohen_kappa_score
 
 from src.machine.subprocesses import ROOT, import_environment
+from tests.entries.commands import complete
 from tests.entries.conftest import Run
+from tests.warm_python import WarmPython
 
 EXAMPLES = ROOT / "docs" / "extending"
 QUIET = ("tracking=none", "trainer.max_epochs=1", "runtime=float32")
@@ -29,34 +32,25 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLES, tmp_path / "my plugins"))
 
 
-def start(
-    place: Path, entry: str, *words: str, variable: Path | None = None
-) -> subprocess.CompletedProcess[str]:
+def start(place: Path, entry: str, *words: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | import_environment()
-    environment.pop("BAKEOFF_PLUGINS", None)
-    if variable is not None:
-        environment["BAKEOFF_PLUGINS"] = str(variable)
-    return subprocess.run(
-        [sys.executable, "-m", f"src.{entry}", *words],
-        cwd=place,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return complete([sys.executable, "-m", f"src.{entry}", *words], environment, cwd=place)
 
 
-def summary_of(done: subprocess.CompletedProcess[str]) -> dict:
+def summary_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("summary: "))
     return json.loads(Path(line.removeprefix("summary: ")).read_text())
 
 
 @pytest.mark.parametrize("by_variable", [False, True])
-def test_its_keys_are_typed_and_have_defaults(folder: Path, by_variable: bool) -> None:
-    named = () if by_variable else (f"plugins={folder}",)
-    words = ("model=mixer", "augment=inverting", "--cfg", "job")
-    done = start(folder.parent, "train", *named, *words, variable=folder if by_variable else None)
+def test_its_keys_are_typed_and_have_defaults(
+    warm_python: WarmPython, environment: dict[str, str], folder: Path, by_variable: bool
+) -> None:
+    named = [] if by_variable else [f"plugins={folder}"]
+    variables = {"BAKEOFF_PLUGINS": str(folder)} if by_variable else {}
+    words = [*named, "model=mixer", "augment=inverting", "--cfg", "job"]
+    done = warm_python.run("src.train", words, environment | variables)
     assert done.returncode == 0, done.stderr
     plain = yaml.safe_load(done.stdout)
     assert plain["model"]["width"] == 64 and plain["model"]["frozen_stages"] == 0
@@ -153,13 +147,7 @@ def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
         "answer = open_predictor(Path('.')).answer([np.array(Image.open('example.png'))])\n"
         "print(answer.sum())\n"
     )
-    served = subprocess.start(
-        [sys.executable, "-I", "-c", program],
-        cwd=bundle,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    served = complete([sys.executable, "-I", "-c", program], os.environ, cwd=bundle)
     assert served.returncode == 0 and float(served.stdout) == pytest.approx(1, abs=1e-4)
     picture = bundle / "example.png"
     labelled = start(tmp_path, "predict", plugins, f"run={run_dir}", f"images={picture}", out)

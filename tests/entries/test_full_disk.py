@@ -8,22 +8,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.entries.conftest import Run
+from tests.entries.conftest import Train
 from tests.entries.small_disk import on_a_full_disk
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def finished(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the smallest finished run."""
-    output_dir = tmp_path_factory.mktemp("finished")
     words = ["model=mlp", "model.hidden=[32]", "trainer.max_epochs=1", "runtime=float32"]
-    words += ["tracking=none", f"output_dir={output_dir}"]
-    result = run("src.train", *words)
-    assert result.returncode == 0, result.stderr
-    (folder,) = (output_dir / "runs").iterdir()
-    return folder
+    return train(tmp_path_factory.mktemp("finished"), *words, "tracking=none")
 
 
 # 2 where the sentence names the setting that says where to write, 1 where a run's folder is full.
@@ -48,11 +43,13 @@ def test_it_is_one_sentence_and_what_was_there_is_whole(
     )
     folder = tmp_path / "mounted"
     folder.mkdir()
-    result, kept = on_a_full_disk(finished.parents[1], folder, environment, module, *words)
+    result, disk, kept = on_a_full_disk(
+        "300m", folder, environment, module, *words, outputs=finished.parents[1]
+    )
     assert result.returncode == code, result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: ") and "no room for another file in" in last, result.stderr
-    assert str(folder / "disk") in last and "Traceback" not in result.stderr
+    assert str(disk) in last and "Traceback" not in result.stderr
     before, after = _digests(finished.parents[1]), _digests(kept)
     assert {name: after.get(name) for name in before} == before
     left = [name for name in after.keys() - before.keys() if kept.joinpath(name).stat().st_size]

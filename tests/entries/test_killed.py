@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,40 +14,28 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.entries.conftest import Begin, Run
+from tests.entries.commands import is_a_speed, kill, rows, summary_of, wait_until
+from tests.entries.conftest import Begin, Run, Train
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # Dropout, augmentation and averaged weights: everything that has a state or draws.
 WORDS = [
-    "model=cnn",
-    "model.widths=[16,16,16]",
-    "model.dropout=0.2",
-    "trainer.ema_decay=0.9",
-    "trainer.max_epochs=4",
-    "data.batch_size=16",
+    *("model=cnn", "model.widths=[16,16,16]", "model.dropout=0.2", "trainer.ema_decay=0.9"),
+    *("trainer.max_epochs=4", "data.batch_size=16"),
 ]
 Moment = Callable[[Path], bool]
 
 
 @pytest.fixture(scope="module")
-def whole(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nobody disturbed."""
-    output_dir = tmp_path_factory.mktemp("whole")
-    result = run("src.train", *WORDS, f"output_dir={output_dir}")
-    assert result.returncode == 0, result.stderr
-    (folder,) = (output_dir / "runs").iterdir()
-    return folder
+    return train(tmp_path_factory.mktemp("whole"), *WORDS)
 
 
 def wait_for(moment: Moment, output_dir: Path, process: subprocess.Popen[str]) -> Path:
     """The run's folder, as soon as `moment(folder)` is true."""
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline:
-        for folder in (output_dir / "runs").glob("*"):
-            if moment(folder):
-                return folder
-        assert process.poll() is None, "it ended before the moment came"
-        time.sleep(0.0005)
-    raise AssertionError("the moment did not come")
+    runs = output_dir / "runs"
+    return wait_until(lambda: next(filter(moment, runs.glob("*")), None), process, pause=0.0005)
 
 
 def has_begun(folder: Path) -> bool:
@@ -83,38 +69,24 @@ def is_drawn(folder: Path) -> bool:
     return (folder / "figures").is_dir()
 
 
-def metrics(folder: Path) -> dict[str, float]:
-    """What the run measured, but for what depends on the machine's mood."""
-    summary = json.loads((folder / "summary.json").read_text())
-    assert summary["status"] == "FINISHED"
-    return {k: v for k, v in summary["metrics"].items() if not _is_a_speed(k)}
-
-
 def mlflow_history(folder: Path) -> list[tuple[str, int, float]]:
     """Every point that MLflow has of the only run in its database, sorted."""
-    with sqlite3.connect(folder.parents[1] / "mlflow.db") as database:
-        points = database.execute("select key, step, value from metrics order by key, step")
-        points = points.fetchall()
-        found = [point for point in points if not _is_a_speed(point[0])]
-        costs = [key for key, *_ in points if key.startswith("cost/")]
-        assert len(costs) == len(set(costs)) > 5
-        models = database.execute("select count(*) from logged_models").fetchall()
-        assert models == [(1,)]
-        runs = database.execute("select status from runs").fetchall()
-    assert runs == [("FINISHED",)]
-    return found
-
-
-def _is_a_speed(key: str) -> bool:
-    return key.startswith(("cost/", "system/")) or key.endswith("images_per_second")
-
-
-def predictions(folder: Path, part: str) -> dict[str, Any]:
-    return pq.ParquetFile(folder / "predictions" / f"{part}.parquet").read().to_pydict()
+    output_dir = folder.parents[1]
+    points = rows(output_dir, "select key, step, value from metrics order by key, step")
+    costs = [key for key, *_ in points if key.startswith("cost/")]
+    assert len(costs) == len(set(costs)) > 5
+    assert rows(output_dir, "select count(*) from logged_models") == [1]
+    assert rows(output_dir, "select status from runs") == ["FINISHED"]
+    return [point for point in points if not is_a_speed(point[0])]
 
 
 def assert_same_run(folder: Path, whole: Path) -> None:
-    assert metrics(folder) == metrics(whole)
+    """All that was measured is the same, but for speeds."""
+    ours, theirs = map(summary_of, (folder, whole))
+    assert ours["status"] == theirs["status"] == "FINISHED"
+    for summary in (ours, theirs):
+        summary["metrics"] = {k: v for k, v in summary["metrics"].items() if not is_a_speed(k)}
+    assert ours["metrics"] == theirs["metrics"]
     for part in ("val", "test"):
         assert predictions(folder, part) == predictions(whole, part)
     points = mlflow_history(folder)
@@ -123,8 +95,10 @@ def assert_same_run(folder: Path, whole: Path) -> None:
     assert not list((folder / "checkpoints").glob(".*")), "a torn checkpoint was left"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+def predictions(folder: Path, part: str) -> dict[str, Any]:
+    return pq.ParquetFile(folder / "predictions" / f"{part}.parquet").read().to_pydict()
+
+
 @pytest.mark.parametrize(
     "moments",
     [
@@ -137,18 +111,13 @@ def assert_same_run(folder: Path, whole: Path) -> None:
     ids=lambda moments: "+".join(moment.__name__ for moment in moments),
 )
 def test_killed_anywhere_it_ends_like_an_undisturbed_run(
-    moments: list[Moment],
-    begin: Begin,
-    run: Run,
-    whole: Path,
-    tmp_path: Path,
+    moments: list[Moment], begin: Begin, run: Run, whole: Path, tmp_path: Path
 ) -> None:
     words = [*WORDS, f"output_dir={tmp_path}"]
     for moment in moments:
         process = begin("src.train", *words)
         folder = wait_for(moment, tmp_path, process)
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        kill(process)
         words = [f"resume={folder}"]
     result = run("src.train", *words)
     assert result.returncode == 0, result.stderr
@@ -156,15 +125,9 @@ def test_killed_anywhere_it_ends_like_an_undisturbed_run(
     assert_same_run(folder, whole)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_who_asks_to_stop_gets_a_run_that_goes_on(
-    signum: signal.Signals,
-    begin: Begin,
-    run: Run,
-    whole: Path,
-    tmp_path: Path,
+    signum: signal.Signals, begin: Begin, run: Run, whole: Path, tmp_path: Path
 ) -> None:
     process = begin("src.train", *WORDS, f"output_dir={tmp_path}")
     folder = wait_for(is_in_the_middle, tmp_path, process)
@@ -174,7 +137,7 @@ def test_who_asks_to_stop_gets_a_run_that_goes_on(
     assert "Traceback" not in error
     assert f"go on with: python -m src.train resume={folder}" in error
     assert error.splitlines()[-1] == f"stopped by {signum.name}"
-    assert json.loads((folder / "summary.json").read_text())["status"] == "KILLED"
+    assert summary_of(folder)["status"] == "KILLED"
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["position"]["step"] > 0, "it was not saved within the epoch"
     result = run("src.train", f"resume={folder}")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,18 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.entries.conftest import ROOT
+from tests.entries.commands import MEASURED, complete, only_run, summary_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PHOTOS = 300
 # What torch and Lightning take, and little more: the photos together are 10.8 GB of pixels.
-MOST_BYTES = 2 << 30
-_RUN = """
-import resource, subprocess, sys
-code = subprocess.run([sys.executable, "-m", "src.train", *sys.argv[1:]]).returncode
-print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
-sys.exit(code)
-"""
+MOST_KIB = 2 << 20
 _READ_ONLY = """
 mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" || exit 77
 umask 077
@@ -40,25 +32,21 @@ def test_300_photos_of_12_megapixels_from_a_read_only_share_take_little_memory(
     photos, outputs = _photos(tmp_path / "photos"), tmp_path / "outputs"
     words = ["data=folder", f"data.root={photos}", "model=mlp", "model.hidden=[16]"]
     words += ["data.image_size=32", "trainer.max_epochs=1", "runtime=float32", "tracking=none"]
-    result = subprocess.run(
+    command = [sys.executable, "-m", "src.train", *words, f"output_dir={outputs}"]
+    result = complete(
         [
             *("unshare", "-rm", "sh", "-c", _READ_ONLY, "sh", str(photos)),
-            *(sys.executable, "-c", _RUN, *words, f"output_dir={outputs}"),
+            *(sys.executable, "-c", MEASURED, *command),
         ],
-        cwd=ROOT,
-        env=environment | {"BAKEOFF_CACHE": str(tmp_path / "cache")},
-        capture_output=True,
-        text=True,
-        timeout=800,
-        check=False,
+        environment | {"BAKEOFF_CACHE": str(tmp_path / "cache")},
     )
     if result.returncode == 77 or "unshare" in result.stderr:
         pytest.skip(f"no file system can be mounted here: {result.stderr.strip()}")
     assert result.returncode == 0, result.stderr
-    label, _, peak = result.stdout.splitlines()[-1].partition(" ")
-    assert label == "peak" and int(peak) < MOST_BYTES
-    (folder,) = (outputs / "runs").iterdir()
-    assert json.loads((folder / "summary.json").read_text())["status"] == "FINISHED"
+    label, peak = result.stdout.splitlines()[-1].split()
+    assert label == "peak" and int(peak) < MOST_KIB
+    folder = only_run(outputs)
+    assert summary_of(folder)["status"] == "FINISHED"
     assert (folder / "split.csv").read_text().count("\n") == 1 + PHOTOS
     # With umask 077 nobody else may look into what was written.
     assert (folder / "summary.json").stat().st_mode & 0o077 == 0

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.entries.conftest import ROOT
+from tests.entries.commands import complete, only_run
 
 pytestmark = pytest.mark.slow
 # Root without its capabilities is refused what any other user would be.
@@ -22,19 +22,10 @@ _WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 def trained(tmp_path: Path, cache: str, output: str) -> subprocess.CompletedProcess[str]:
     words = ["data=folder", f"data.root={tmp_path / 'pictures'}", "model=mlp", "model.hidden=[4]"]
     words += ["trainer.max_epochs=1", "runtime=float32", "tracking=none", "data.num_workers=1"]
-    return subprocess.run(
-        [
-            *(_WITHOUT_RIGHTS if os.geteuid() == 0 else ()),
-            *(sys.executable, "-m", "src.train", *words, f"output_dir={tmp_path / output}"),
-        ],
-        cwd=ROOT,
-        env=os.environ | {"BAKEOFF_CACHE": str(tmp_path / cache), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-        umask=0o077,
-    )
+    command = [sys.executable, "-m", "src.train", *words, f"output_dir={tmp_path / output}"]
+    environment = os.environ | {"BAKEOFF_CACHE": str(tmp_path / cache), "OMP_NUM_THREADS": "1"}
+    prefix = _WITHOUT_RIGHTS if os.geteuid() == 0 else ()
+    return complete([*prefix, *command], environment, umask=0o077)
 
 
 def test_what_may_only_be_read_is_trained_on(tmp_path: Path) -> None:
@@ -53,7 +44,7 @@ def test_what_may_only_be_read_is_trained_on(tmp_path: Path) -> None:
     try:
         done = trained(tmp_path, "mine/cache", "mine/outputs")
         assert done.returncode == 0, done.stderr
-        (folder,) = (tmp_path / "mine" / "outputs" / "runs").iterdir()
+        folder = only_run(tmp_path / "mine" / "outputs")
         assert (folder / "summary.json").stat().st_mode & 0o077 == 0
         for cache, output in (("theirs/cache", "mine/more"), ("mine/cache", "theirs/outputs")):
             refused = trained(tmp_path, cache, output)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.data.pictures import encoded, write
 from tests.data.quality.test_audit import exchanged
+from tests.entries.commands import only_run
 from tests.entries.conftest import Run
 
 _NAMES = ("level", "upright")
@@ -45,7 +46,7 @@ def test_a_set_of_12_bits_in_parts_of_other_names_is_learnt_and_predicted(
     assert said[0] == "data: 96 pictures: train 68, val 12, test 16 (given: train, test)"
     assert said[1] == "data: 2 classes: level 48, upright 48"
     assert said[2].startswith("data: all 24x24 pixels") and "more than 8 bits" in said[2]
-    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    folder = only_run(tmp_path / "out")
     labels = tmp_path / "labels.csv"
     result = run(
         "src.predict", f"run={folder}", f"images={root / 'test_set'}", f"out={labels}",

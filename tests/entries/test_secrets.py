@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.entries.conftest import ROOT
+from tests.entries.commands import complete
 from tests.entries.sweeps import WORDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -27,19 +26,12 @@ def test_neither_files_nor_the_terminal_hold_a_secret(
 ) -> None:
     outputs, cache = tmp_path / "outputs", tmp_path / "cache"
     place = f"output_dir={outputs}"
+    secret = environment | SECRETS | {"BAKEOFF_CACHE": str(cache)}
     printed = ""
 
     def typed(module: str, *words: str) -> int:
         nonlocal printed
-        result = subprocess.run(
-            [sys.executable, "-m", module, *words, place],
-            cwd=ROOT,
-            env=environment | SECRETS | {"BAKEOFF_CACHE": str(cache)},
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
+        result = complete([sys.executable, "-m", module, *words, place], secret)
         printed += result.stdout + result.stderr
         return result.returncode
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import base64
 import http.client
-import socket
-import sqlite3
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from tests.entries.conftest import ROOT
-from tests.entries.test_server_away import real_server
+from tests.entries.commands import free_port, mlflow_server, rows
+from tests.warm_python import WarmPython
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 NAME, PASSWORD = "somebody-x7Qz", "password-x7Qz"
@@ -62,34 +59,24 @@ class _Door(BaseHTTPRequestHandler):
 @contextmanager
 def locked_server(folder: Path) -> Iterator[tuple[str, list[int]]]:
     """A real MLflow server behind a password: its address, and the status of each answer."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        inner = free.getsockname()[1]
-    seen: list[int] = []
+    inner, seen = free_port(), list[int]()
     handler = type("Door", (_Door,), {"server_port": inner, "seen": seen})
-    with real_server(folder, inner), ThreadingHTTPServer(("127.0.0.1", 0), handler) as door:
+    with mlflow_server(folder, inner), ThreadingHTTPServer(("127.0.0.1", 0), handler) as door:
         threading.Thread(target=door.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{door.server_address[1]}", seen
         door.shutdown()
 
 
 def test_a_server_with_a_password_gets_all_and_keeps_its_secret(
-    environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str], warm_python: WarmPython, tmp_path: Path
 ) -> None:
-    outputs, cache = tmp_path / "outputs", tmp_path / "cache"
+    outputs = tmp_path / "outputs"
+    plain = environment | {"BAKEOFF_CACHE": str(tmp_path / "cache")}
     words = ["model=mlp", "trainer.max_epochs=2", f"output_dir={outputs}"]
     secrets = {"MLFLOW_TRACKING_USERNAME": NAME, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
 
     def typed(module: str, *words: str, known: bool) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", module, *words],
-            cwd=ROOT,
-            env=environment | {"BAKEOFF_CACHE": str(cache)} | (secrets if known else {}),
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
+        return warm_python.run(module, words, plain | (secrets if known else {}))
 
     with locked_server(tmp_path / "server") as (address, seen):
         uri = f"tracking.uri={address}"
@@ -101,10 +88,9 @@ def test_a_server_with_a_password_gets_all_and_keeps_its_secret(
         assert "MLFLOW_TRACKING_USERNAME" in wrong.stderr and "replay" in wrong.stderr
         sent = typed("src.tracking.replay", f"output_dir={outputs}", known=True)
         assert sent.returncode == 0, sent.stderr
-    with closing(sqlite3.connect(tmp_path / "server" / "mlflow.db")) as database:
-        count = database.execute("SELECT count(*) FROM runs WHERE status = 'FINISHED'").fetchone()
-    assert count == (2,)
+    statuses = rows(tmp_path / "server", "select status from runs")
+    assert statuses.count("FINISHED") == 2
     printed = "".join(one.stdout + one.stderr for one in (right, wrong, sent))
     assert "x7Qz" not in printed
-    files = [path for folder in (tmp_path,) for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in files if b"x7Qz" in path.read_bytes()] == []

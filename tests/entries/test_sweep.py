@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.entries.conftest import Run
-from tests.entries.sweeps import STUDY, WORDS, folder, mlflow_runs, trials
+from tests.entries.commands import mlflow_runs, summary_of
+from tests.entries.conftest import Run, Train
+from tests.entries.sweeps import STUDY, WORDS, folder, trials
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def swept(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The output folder of a finished sweep, and what it printed."""
     output_dir = tmp_path_factory.mktemp("a sweep")
-    result = run("src.sweep", *WORDS, f"output_dir={output_dir}", timeout=600)
+    result = run("src.sweep", *WORDS, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     return output_dir, result.stdout
 
@@ -60,7 +60,7 @@ def test_mlflow_has_one_parent_and_a_child_a_trial(swept: tuple[Path, str]) -> N
         assert child["bakeoff.run_id"] == trial.user_attrs["run_id"]
 
 
-def test_a_trials_command_repeats_it(swept: tuple[Path, str], run: Run, tmp_path: Path) -> None:
+def test_a_trials_command_repeats_it(swept: tuple[Path, str], train: Train, tmp_path: Path) -> None:
     output_dir, _ = swept
     record = json.loads((folder(output_dir) / "sweep.json").read_text())
     best = max((t for t in record["trials"] if t["objectives"]), key=lambda t: t["objectives"][0])
@@ -71,11 +71,8 @@ def test_a_trials_command_repeats_it(swept: tuple[Path, str], run: Run, tmp_path
     _, _, module, *words = shlex.split(record["commands"][str(best["number"])])
     # The winner's command names the seed of its best finalist, which is not the trial's.
     words = [word for word in words if not word.startswith("seed=")]
-    result = run(module, *words, "tracking=none", f"output_dir={tmp_path}")
-    assert result.returncode == 0, result.stderr
-    summary: dict[str, Any] = json.loads(
-        Path(result.stdout.splitlines()[-1].removeprefix("summary: ")).read_text()
-    )
+    assert module == "src.train"
+    summary = summary_of(train(tmp_path, *words, "tracking=none"))
     assert summary["metrics"]["val/accuracy"] == best["objectives"][0]
     assert summary["test_measurements"] is None
 
@@ -92,37 +89,22 @@ def test_the_test_part_is_measured_once_by_the_winner(swept: tuple[Path, str]) -
 
 def test_a_sweep_without_the_test_part_never_looks_at_it(run: Run, tmp_path: Path) -> None:
     words = [*WORDS, "evaluate_test=false", "budget.trials=1", "tracking=none"]
-    result = run("src.sweep", *words, f"output_dir={tmp_path}", timeout=600)
+    result = run("src.sweep", *words, f"output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     assert not (tmp_path / "test_measurements.jsonl").exists()
     assert "winner" in result.stdout and "test accuracy" not in result.stdout
 
 
-@pytest.mark.parametrize(
-    "words",
-    [["budget.trails=3"], ["families=[mpl]"], ["model=cnn"], ["resume=x"], ["sampler=grid"]],
-)
-def test_wrong_words_end_it_before_anything_starts(
-    run: Run, tmp_path: Path, words: list[str]
-) -> None:
-    result = run("src.sweep", *words, f"output_dir={tmp_path}")
-    assert result.returncode == 2 and result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_trials_on_two_devices_are_processes_of_their_own(run: Run, tmp_path: Path) -> None:
     words = [*WORDS, "trainer.devices=2", "budget.trials=3", "finalists=0", "tracking=none"]
-    result = run("src.sweep", *words, f"output_dir={tmp_path}", timeout=800)
+    result = run("src.sweep", *words, f"output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     found = trials(tmp_path)
     assert {t.state.name for t in found} <= {"COMPLETE", "PRUNED"} and len(found) == 3
     assert found[0].state.name == "COMPLETE" and len(found[0].intermediate_values) == 3
     for trial in found:
         run_dir = Path(trial.user_attrs["run_dir"])
-        summary = json.loads((run_dir / "summary.json").read_text())
         complete = trial.state.name == "COMPLETE"
-        assert summary["status"] == ("FINISHED" if complete else "KILLED")
+        assert summary_of(run_dir)["status"] == ("FINISHED" if complete else "KILLED")
         assert (run_dir / "checkpoints").exists() == complete
     assert len(list((tmp_path / "runs").iterdir())) == 3, "the other device made a run of its own"

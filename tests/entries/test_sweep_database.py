@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.entries.commands import wait_until
 from tests.entries.conftest import Begin, Run
 from tests.entries.sweeps import WORDS, folder
 
@@ -42,20 +43,12 @@ def _reports(database: Path) -> int:
     """How many epochs were reported so far."""
     if not database.is_file():
         return 0
-    with closing(sqlite3.connect(database, timeout=60)) as opened:
+    with closing(sqlite3.connect(database)) as opened:
         try:
             (count,) = opened.execute("select count(*) from trial_intermediate_values").fetchone()
         except sqlite3.OperationalError:  # its tables are just being made
             return 0
     return int(count)
-
-
-def _wait_for_reports(database: Path, more_than: int, sweep: subprocess.Popen[str]) -> int:
-    deadline = time.monotonic() + 200
-    while (count := _reports(database)) <= more_than:
-        assert sweep.poll() is None and time.monotonic() < deadline, "no trial went on"
-        time.sleep(0.05)
-    return count
 
 
 def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
@@ -67,11 +60,11 @@ def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
         *("tracking=none", f"storage=sqlite:///{database}", f"output_dir={tmp_path}"),
     ]
     sweep = begin("src.sweep", *words)
-    count = _wait_for_reports(database, 0, sweep)
+    count = wait_until(lambda: _reports(database), sweep, pause=0.05)
     with _held(database):
         time.sleep(5)
         assert sweep.poll() is None
-    _wait_for_reports(database, count, sweep)  # nothing happened
+    wait_until(lambda: _reports(database) > count, sweep, pause=0.05)  # nothing happened
     with _held(database):
         _, error = sweep.communicate(timeout=300)
     assert sweep.returncode == 1 and "Traceback" not in error, error
@@ -81,7 +74,7 @@ def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
     )
 
     known = _reports(database)
-    result = run("src.sweep", *words, timeout=600)
+    result = run("src.sweep", *words)
     assert result.returncode == 0, result.stderr
     record = json.loads((folder(tmp_path) / "sweep.json").read_text())
     assert [trial["number"] for trial in record["trials"]] == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""Sweeps that are killed, stopped and driven twice, as real processes."""
+"""Sweeps that are killed or stopped, whose losses diverge, and whose disk is full."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.entries.commands import mlflow_runs, points, summary_of
 from tests.entries.conftest import Begin, Run
-from tests.entries.small_disk import on_a_small_disk
+from tests.entries.small_disk import on_a_full_disk
 from tests.entries.sweeps import (
     WORDS,
     folder,
     gone,
-    mlflow_runs,
     states,
     trains,
     trials,
@@ -71,7 +71,7 @@ def test_a_person_who_stops_it_is_told_at_once_and_it_goes_on_later(
     assert "Traceback" not in error and error.splitlines()[-1] == "stopped by SIGINT"
     assert states(tmp_path) == ["RUNNING"]
     run_dir = Path(found[0].user_attrs["run_dir"])
-    assert json.loads((run_dir / "summary.json").read_text())["status"] == "KILLED"
+    assert summary_of(run_dir)["status"] == "KILLED"
     assert {r["status"] for r in mlflow_runs(tmp_path).values()} == {"KILLED"}
 
     again = begin("src.sweep", *words)  # and twice in a row: at once
@@ -86,19 +86,15 @@ def test_a_person_who_stops_it_is_told_at_once_and_it_goes_on_later(
     assert again.returncode == 130 and "Traceback" not in error, error
     assert all(gone(pid) for pid in pids)
 
-    result = run("src.sweep", *words, timeout=600)
+    result = run("src.sweep", *words)
     assert result.returncode == 0, result.stderr
     (trial,) = trials(tmp_path)
     assert trial.state.name == "COMPLETE" and list(trial.intermediate_values) == [*range(1, 13)]
     assert trial.user_attrs["run_dir"] == str(run_dir)
     assert {r["status"] for r in mlflow_runs(tmp_path).values()} == {"FINISHED"}
     # The worker's run went on each time: no epoch is there twice.
-    steps = [
-        event["step"]
-        for line in (run_dir / "tracking" / "spool.jsonl").read_text().splitlines()
-        if "val/accuracy" in (event := json.loads(line)).get("values", {}) and "step" in event
-    ]
-    assert sorted(set(steps)) == sorted(steps) or steps[-1] == 12
+    steps = [step for key, step, _ in points(run_dir) if key == "val/accuracy"]
+    assert steps == [*range(1, 13)]
 
 
 def test_lost_losses_fail_their_trials_and_end_the_sweep_in_a_sentence(
@@ -123,14 +119,34 @@ def test_a_full_disk_ends_it_in_a_sentence_and_it_goes_on(
     environment: dict[str, str], run: Run, tmp_path: Path
 ) -> None:
     words = [*WORDS, *SLOW, "tracking=none", "budget.trials=2"]
+    typed = [*words, "output_dir=DISK"]
     a_trial_reports = """'"op_code":7' "$out"/sweeps/s/study.journal"""
-    result, _, kept = on_a_small_disk(
-        "60m", a_trial_reports, tmp_path, environment, "src.sweep", *words
+    result, _, kept = on_a_full_disk(
+        "60m", tmp_path, environment, "src.sweep", *typed, sign=a_trial_reports
     )
     assert result.returncode == 1, result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: ") and "room" in last, result.stderr
     assert "Traceback" not in result.stderr
-    result = run("src.sweep", *words, f"output_dir={kept}", timeout=600)
+    result = run("src.sweep", *words, f"output_dir={kept}")
     assert result.returncode == 0, result.stderr
     assert len(states(kept)) == 2 and "COMPLETE" in states(kept)
+
+
+def test_what_diverges_is_told_and_never_recommended(run: Run, tmp_path: Path) -> None:
+    words = [word for word in WORDS if not word.startswith(("families=", "budget.", "finalist"))]
+    words += ["families=[mlp,handcrafted]", "optimizer=sgd", "optimizer.lr=1e30"]
+    words += ["search=[model.classifier]", "budget.trials=3", "finalists=2", "finalist_seeds=1"]
+    words += ["failure_limit=0.9"]
+    result = run("src.sweep", *words, f"output_dir={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    found = trials(tmp_path)
+    by_family: dict[str, set[str]] = {}
+    for trial in found:
+        by_family.setdefault(trial.params["family"], set()).add(trial.state.name)
+    assert by_family["mlp"] == {"FAIL"} and "COMPLETE" in by_family["handcrafted"]
+    failed = next(trial for trial in found if trial.state.name == "FAIL")
+    assert "loss" in failed.user_attrs["reason"] and "optimizer.lr" in failed.user_attrs["reason"]
+    record = json.loads((folder(tmp_path) / "sweep.json").read_text())
+    (winner,) = (trial for trial in found if trial.number == record["winner"])
+    assert winner.params["family"] == "handcrafted"

@@ -15,8 +15,9 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial
 
+from tests.entries.commands import mlflow_runs
 from tests.entries.conftest import Begin, Run
-from tests.entries.sweeps import WORDS, folder, gone, mlflow_runs, trials, wait_for
+from tests.entries.sweeps import WORDS, folder, gone, trials, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 # One after another, so that what is proposed depends on nothing but what was before.
@@ -87,9 +88,9 @@ def test_stopped_five_times_it_has_the_same_trials_and_the_same_winner(
             assert time.monotonic() - ended < _SECONDS_AFTER_SIGKILL, "a child lives on"
             time.sleep(0.05)
 
-    result = run("src.sweep", *words, timeout=900)
+    result = run("src.sweep", *words)
     assert result.returncode == 0, result.stderr
-    result = run("src.sweep", *STEADY, f"output_dir={whole}", timeout=900)
+    result = run("src.sweep", *STEADY, f"output_dir={whole}")
     assert result.returncode == 0, result.stderr
     assert _told(torn) == _told(whole)
     # Nothing is there twice in MLflow either: the sweep, its trials, the finalist's training.

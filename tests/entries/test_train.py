@@ -1,15 +1,12 @@
-"""One run from the command line to its folder and to MLflow."""
+"""One run from the command line to its folder and to MLflow, and evaluated again."""
 
 from __future__ import annotations
 
 import csv
-import json
 import re
 import shutil
-import sqlite3
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -18,11 +15,12 @@ import pytest
 import torch
 import yaml
 
+from tests.entries.commands import rows, summary_of
 from tests.entries.conftest import EPOCHS, Run
 
 
 def test_a_run_folder_holds_the_whole_run(trained: Path) -> None:
-    summary = json.loads((trained / "summary.json").read_text())
+    summary = summary_of(trained)
     assert summary["status"] == "FINISHED" and summary["model"] == "cnn"
     assert summary["data"] == "digits" and summary["seed"] == 0
     assert re.fullmatch("[0-9a-f]{32}", summary["run_id"])
@@ -41,7 +39,7 @@ def test_a_run_folder_holds_the_whole_run(trained: Path) -> None:
 
 @pytest.mark.parametrize("part", ["val", "test"])
 def test_stored_predictions_give_the_stored_accuracy(trained: Path, part: str) -> None:
-    metrics = json.loads((trained / "summary.json").read_text())["metrics"]
+    metrics = summary_of(trained)["metrics"]
     table = pq.ParquetFile(trained / "predictions" / f"{part}.parquet").read().to_pydict()
     probs, targets = np.array(table["probabilities"]), np.array(table["target"])
     assert np.allclose(probs.sum(axis=1), 1, atol=1e-5)
@@ -57,18 +55,13 @@ def test_the_checkpoint_loads_without_running_code(trained: Path) -> None:
 
 
 def test_mlflow_mirrors_the_run(trained: Path) -> None:
-    summary = json.loads((trained / "summary.json").read_text())
-    with sqlite3.connect(trained.parents[1] / "mlflow.db") as database:
-        ((status, uri),) = database.execute(
-            "select status, artifact_uri from runs where run_uuid = ?", [summary["run_id"]]
-        )
-        metrics = database.execute("select key, step, value from metrics").fetchall()
-        final = dict(database.execute("select key, value from latest_metrics").fetchall())
-        params = dict(database.execute("select key, value from params").fetchall())
-        tags = dict(database.execute("select key, value from tags").fetchall())
+    summary, output_dir = summary_of(trained), trained.parents[1]
+    statement = "select status, artifact_uri from runs where run_uuid = ?"
+    ((status, uri),) = rows(output_dir, statement, summary["run_id"])
     assert status == "FINISHED"
-    epochs = sorted(step for key, step, _ in metrics if key == "train/loss")
-    assert epochs == [*range(1, EPOCHS + 1)]
+    steps = rows(output_dir, "select step from metrics where key = 'train/loss'")
+    assert sorted(steps) == [*range(1, EPOCHS + 1)]
+    final, params, tags = mirrored(output_dir)
     assert final["test/accuracy"] == pytest.approx(summary["metrics"]["test/accuracy"])
     assert params["optimizer.lr"] == "0.004" and params["model.name"] == "cnn"
     assert "python -m src.train model=cnn" in tags["bakeoff.command"]
@@ -77,69 +70,40 @@ def test_mlflow_mirrors_the_run(trained: Path) -> None:
         assert (artifacts / name).is_file(), name
 
 
+def test_mlflow_mirrors_a_classifier_beside_the_networks(fitted: Path) -> None:
+    summary, output_dir = summary_of(fitted), fitted.parents[1]
+    assert summary["status"] == "FINISHED" and summary["metrics"]["test/accuracy"] > 0.98
+    final, params, tags = mirrored(output_dir)
+    assert final["test/accuracy"] == pytest.approx(summary["metrics"]["test/accuracy"])
+    assert params["model.classifier"] == "rbf_svm" and "optimizer.lr" not in params
+    assert tags["bakeoff.family"] == "handcrafted"
+    assert "bakeoff" in rows(output_dir, "select name from experiments")
+
+
+def mirrored(output_dir: Path) -> list[dict[str, Any]]:
+    """The metrics, params and tags of the only run in MLflow."""
+    tables = ("latest_metrics", "params", "tags")
+    return [dict(rows(output_dir, f"select key, value from {table}")) for table in tables]
+
+
+@pytest.mark.parametrize("kind", ["trained", pytest.param("fitted", marks=pytest.mark.slow)])
 def test_evaluate_repeats_the_figures_and_counts_the_look(
-    trained: Path, run: Run, tmp_path: Path
+    request: pytest.FixtureRequest, run: Run, tmp_path: Path, kind: str
 ) -> None:
-    output_dir = tmp_path / "copy"
-    shutil.copytree(trained.parents[1], output_dir)
-    folder = output_dir / "runs" / trained.name
-    before = json.loads((folder / "summary.json").read_text())
+    original = request.getfixturevalue(kind)
+    output_dir = Path(shutil.copytree(original.parents[1], tmp_path / "copy"))
+    folder = output_dir / "runs" / original.name
+    before = summary_of(folder)
     words = [f"run={before['run_id']}", "split=test", f"output_dir={output_dir}"]
     result = run("src.evaluate", *words)
     assert result.returncode == 0, result.stderr
     assert "has been measured 2 times" in result.stdout
-    after = json.loads((folder / "summary.json").read_text())
-    assert after["metrics"]["test/accuracy"] == before["metrics"]["test/accuracy"]
+    after = summary_of(folder)
+    for measured in ("test/accuracy", "test/log_loss"):
+        assert after["metrics"][measured] == before["metrics"][measured]
     assert after["test_measurements"] == 2
     result = run("src.evaluate", f"run={before['name']}", "split=train", f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
-    with sqlite3.connect(output_dir / "mlflow.db") as database:
-        rows = database.execute("select key, value, step from latest_metrics").fetchall()
-        statuses = database.execute("select status from runs").fetchall()
-    shown = {key: value for key, value, _ in rows}
-    assert shown["train/log_loss"] > 0 and statuses == [("FINISHED",)]
-
-
-@pytest.mark.parametrize(
-    ("module", "words", "parts"),
-    [
-        ("src.train", ["model=cn"], ["model is 'cn'", "cnn"]),
-        ("src.train", ["data=folder", "data.root=/nowhere/to be found"], ["/nowhere/to be found"]),
-        ("src.train", ["model=timm", "model.name=resnet19"], ["resnet19", "resnet18"]),
-        ("src.train", ["resume=nothing"], ["nothing"]),
-        ("src.evaluate", ["run=nothing"], ["nothing"]),
-        ("src.evaluate", [], ["run is not set"]),
-        ("src.predict", ["run=nothing", "images=."], ["nothing"]),
-    ],
-)
-def test_bad_input_ends_with_2_and_one_sentence(
-    run: Run, tmp_path: Path, module: str, words: list[str], parts: list[str]
-) -> None:
-    result = run(module, f"output_dir={tmp_path}", *words)
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert result.stderr.startswith("error: ") and "Traceback" not in result.stderr
-    assert all(part in result.stderr for part in parts), result.stderr
-    assert not list(tmp_path.iterdir()), "a refused run left something behind"
-
-
-def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from src.train import main; sys.argv = ['train', '--help']; main(); "
-        "print(*sorted({'torch', 'mlflow', 'sklearn', 'optuna', 'numpy'} & set(sys.modules)))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert result.stdout.splitlines()[-1] == ""
-    assert "optimizer.lr=0.004" in result.stdout
-
-
-@pytest.mark.slow
-def test_two_devices_share_a_run_also_within_a_multirun(run: Run, tmp_path: Path) -> None:
-    words = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=2", "model=mlp"]
-    result = run("src.train", "-m", "seed=1,2", *words, "tracking=none", f"output_dir={tmp_path}")
-    assert result.returncode == 0, result.stderr
-    summaries = [json.loads(p.read_text()) for p in tmp_path.glob("runs/*/summary.json")]
-    assert sorted(s["seed"] for s in summaries) == [1, 2]
-    assert all(s["status"] == "FINISHED" for s in summaries)
-    assert result.stdout.count("summary: ") == 2
+    final, _, _ = mirrored(output_dir)
+    assert final["train/log_loss"] > 0
+    assert rows(output_dir, "select status from runs") == ["FINISHED"]

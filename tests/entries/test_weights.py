@@ -6,33 +6,27 @@ import pytest
 
 from src.weights import main
 
+_LITE = "tf_efficientnet_lite"
 
-def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+
+@pytest.mark.parametrize(
+    ("words", "start", "listed"),
+    [
+        ([], "0 Pretrained networks that load here without a connection\n", "012"),
+        (["filter=LITE1"], "0 ", "1"),
+        (["filter=no_such"], "2 error: filter is 'no_such': none of the ", ""),
+        (["filtr=vit"], "2 error: filtr: there is no such key", ""),
+    ],
+)
+def test_what_the_filter_leaves_is_listed(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    start: str,
+    listed: str,
+) -> None:
     monkeypatch.setattr("sys.argv", ["src.weights", *words])
     code = main()
     captured = capsys.readouterr()
-    return f"{code} {captured.out}{captured.err}"
-
-
-def test_the_packages_are_listed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = ask(capsys, monkeypatch)
-    assert said.startswith("0 Pretrained networks that load here without a connection\n")
-    for name in ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"):
-        assert name in said
-
-
-def test_the_filter_narrows_by_name(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = ask(capsys, monkeypatch, "filter=LITE1")
-    assert "tf_efficientnet_lite1" in said and "tf_efficientnet_lite0" not in said
-    said = ask(capsys, monkeypatch, "filter=no_such")
-    assert said.startswith("2 error: filter is 'no_such': none of the ")
-
-
-def test_a_wrong_word_is_named(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert ask(capsys, monkeypatch, "filtr=vit").startswith("2 error: filtr: there is no such key")
+    assert f"{code} {captured.out}{captured.err}".startswith(start)
+    assert [number for number in "012" if _LITE + number in captured.out] == [*listed]

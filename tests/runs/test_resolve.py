@@ -12,12 +12,13 @@ import torch
 import yaml
 
 from src.config.checks import ConfigError, to_plain
+from src.config.compose import leaves, read_run_settings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.runs import build, resolve
 from src.runs.build.network import build_network, network_of
 from src.runs.experiment import run_experiment
-from src.runs.resume_settings import read_run_settings
+from src.runs.resume import read_resumed_settings
 from src.storage.digests import checked_line, line_content
 from src.training.training_plan import Choice, Timing, TrainingPlan, fastest
 
@@ -65,7 +66,7 @@ def test_the_fastest_plan_is_taken_and_kept(
     first = resolve.resolve(settings, data)
     assert first.settings.runtime.precision == "bfloat16"
     assert "runtime: bfloat16" in first.notes[0] and "earlier" not in first.notes[0]
-    assert first.runtime_record()["chosen"]["precision"] == "bfloat16"
+    assert first.settings.runtime.precision == "bfloat16"
     again = resolve.resolve(*opened())
     assert len(asked) == 1, "the second start measures nothing"
     assert again.settings == first.settings and again.timings == first.timings
@@ -129,25 +130,13 @@ def test_a_plan_that_was_not_measured_is_not_kept(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("words", "environment", "others", "expected"),
-    [
-        ((), {}, 0.1, 4),
-        ((), {}, 1.2, 3),
-        ((), {}, 4.0, 1),
-        (("runtime.threads=3",), {}, 4.0, 3),
-        ((), {"OMP_NUM_THREADS": "4"}, 4.0, 4),
-    ],
+    ("words", "others", "expected"),
+    [((), 0.1, 4), ((), 1.2, 3), ((), 4.0, 1), (("runtime.threads=3",), 4.0, 3)],
 )
 def test_threads_find_a_core_of_their_own_unless_the_user_says_how_many(
-    monkeypatch: pytest.MonkeyPatch,
-    words: tuple[str, ...],
-    environment: dict[str, str],
-    others: float,
-    expected: int,
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], others: float, expected: int
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setattr(resolve, "others_load", lambda: others)
     monkeypatch.setattr("src.machine.cpu_load.available_cores", lambda: 4)
     torch.set_num_threads(4)
@@ -156,6 +145,8 @@ def test_threads_find_a_core_of_their_own_unless_the_user_says_how_many(
     assert resolved.settings.runtime.threads == expected
     told = f"{expected} thread" in resolved.notes[0] and "other programs" in resolved.notes[0]
     assert told == (expected < 4 and not words)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert resolve.resolve(*opened(*words)).settings.runtime.threads == (3 if words else 4)
 
 
 def test_batch_size_and_rate_are_measured_for_real(tmp_path: Path) -> None:
@@ -182,7 +173,7 @@ def test_the_run_holds_what_was_chosen_and_takes_it_up_again(tmp_path: Path) -> 
         == (plain["runtime"])
     )
     assert (folder / "choices" / "learning_rate.png").stat().st_size > 5000
-    again = read_run_settings([f"resume={folder}", "trainer.max_epochs=2"])
+    again = read_resumed_settings([f"resume={folder}", "trainer.max_epochs=2"])
     assert to_plain(again.runtime) == plain["runtime"]
     assert resolve.resolve(again, build.build_data(again)).notes == ()
 
@@ -207,22 +198,18 @@ def test_no_rate_to_be_found_is_the_users_to_know(monkeypatch: pytest.MonkeyPatc
         resolve.resolve(*opened("runtime=float32", "find_lr=true"))
 
 
-def test_several_cpu_processes_share_the_threads() -> None:
-    torch.set_num_threads(4)
-    settings, data = opened("runtime=float32", "trainer.devices=2", "trainer.accelerator=cpu")
-    assert resolve.resolve(settings, data).settings.runtime.threads == 2
-
-
 @pytest.mark.parametrize(
-    ("words", "views"),
+    ("words", "key", "value"),
     [
-        ((), "none"),  # digits mean something else in a mirror
-        (("data.mirror_ok=true",), "flip"),
-        (("data.mirror_ok=true", "augment=none"), "none"),
-        (("augment.flip=true",), "flip"),
-        (("augment.flip=true", "trainer.tta=shift"), "shift"),
+        (("trainer.devices=2", "trainer.accelerator=cpu"), "runtime.threads", 2),  # of four
+        ((), "trainer.tta", "none"),  # digits mean something else in a mirror
+        (("data.mirror_ok=true",), "trainer.tta", "flip"),
+        (("data.mirror_ok=true", "augment=none"), "trainer.tta", "none"),
+        (("augment.flip=true",), "trainer.tta", "flip"),
+        (("augment.flip=true", "trainer.tta=shift"), "trainer.tta", "shift"),
     ],
 )
-def test_predictions_mirror_what_training_mirrored(words: tuple[str, ...], views: str) -> None:
+def test_what_follows_from_other_settings(words: tuple[str, ...], key: str, value: object) -> None:
+    torch.set_num_threads(4)
     settings, data = opened("runtime=float32", *words)
-    assert resolve.resolve(settings, data).settings.trainer.tta == views
+    assert leaves(to_plain(resolve.resolve(settings, data).settings))[key] == value

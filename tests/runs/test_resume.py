@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from src.config.checks import ConfigError
+from src.config.compose import read_run_settings
 from src.records.run import RunSummary
 from src.runs.experiment import run_experiment
-from src.runs.resume_settings import read_run_settings
+from src.runs.resume import read_resumed_settings
 from src.runs.seal import break_seal, seal
 from src.tracking.spool import Spool
 from src.tracking.tracker import Tracker
@@ -79,18 +80,6 @@ def grown(root: Path) -> None:
         write(root / "cat" / f"new{number}.png", png(900 + number))
 
 
-def further_class(root: Path) -> None:
-    tree(root, {"bird": 20}, seed=700)
-
-
-def other_pixels(root: Path) -> None:
-    write(next((root / "dog").iterdir()), png(999))
-
-
-def fewer(root: Path) -> None:
-    next((root / "dog").iterdir()).unlink()
-
-
 def other_order(root: Path) -> None:
     first, *_, last = sorted((root / "cat").iterdir())
     aside = first.with_name("aside.png")
@@ -99,26 +88,17 @@ def other_order(root: Path) -> None:
     aside.rename(last)
 
 
-def other_label(root: Path) -> None:
-    first = sorted((root / "cat").iterdir())[0]
-    first.rename(root / "dog" / "moved.png")
-
-
-def class_renamed(root: Path) -> None:
-    (root / "dog").rename(root / "eel")
-
-
 @pytest.mark.parametrize("status", ["FINISHED", "KILLED"])
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (grown, "40 then, 50 now"),
-        (further_class, "40 then, 60 now"),
-        (fewer, "40 then, 39 now"),
-        (other_pixels, "other contents"),
-        (other_label, "other contents"),
+        (lambda root: tree(root, {"bird": 20}, seed=700), "40 then, 60 now"),
+        (lambda root: next((root / "dog").iterdir()).unlink(), "40 then, 39 now"),
+        (lambda root: write(next((root / "dog").iterdir()), png(999)), "other contents"),
+        (lambda root: min((root / "cat").iterdir()).rename(root / "dog/x.png"), "other contents"),
         (other_order, "in another order"),
-        (class_renamed, "called cat, dog when it began"),
+        (lambda root: (root / "dog").rename(root / "eel"), "called cat, dog when it began"),
     ],
 )
 def test_other_pictures_are_refused_before_anything_is_written(
@@ -130,7 +110,7 @@ def test_other_pictures_are_refused_before_anything_is_written(
     before = contents(folder.parent.parent)
     for words in ([], ["trainer.max_epochs=4"]):
         with pytest.raises(ConfigError, match=said):
-            run_experiment(read_run_settings([f"resume={folder}", *words]))
+            run_experiment(read_resumed_settings([f"resume={folder}", *words]))
     assert contents(folder.parent.parent) == before
 
 
@@ -141,7 +121,7 @@ def test_a_finished_run_is_shown_and_measures_nothing(
     _, folder = place
     before = contents(folder.parent.parent)
     assert before["test_measurements.jsonl"].count(b"\n") == 1
-    shown = run_experiment(read_run_settings([f"resume={folder}", *words]))
+    shown = run_experiment(read_resumed_settings([f"resume={folder}", *words]))
     assert shown == RunSummary.read(folder / "summary.json")
     assert "nothing left to do" in capsys.readouterr().out
     assert contents(folder.parent.parent) == before
@@ -149,7 +129,7 @@ def test_a_finished_run_is_shown_and_measures_nothing(
 
 def test_a_finished_run_that_is_asked_for_more_goes_on(place: tuple[Path, Path]) -> None:
     _, folder = place
-    longer = run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=3"]))
+    longer = run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=3"]))
     assert longer is not None and longer.status == "FINISHED"
     assert longer.test_measurements == 2, "other weights, and another look at the test part"
     stored = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
@@ -163,11 +143,11 @@ def test_a_finished_run_that_is_killed_while_it_goes_on_is_not_finished(
 
     monkeypatch.setattr(Tracker, "start", vanish_after(Tracker.start))
     with pytest.raises(SystemExit):
-        run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=3"]))
+        run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=3"]))
     summary = RunSummary.read(folder / "summary.json")
     assert summary.status == "KILLED" and "went on" in str(summary.reason)
     monkeypatch.undo()
-    longer = run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=3"]))
+    longer = run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=3"]))
     assert longer is not None and longer.status == "FINISHED"
 
 
@@ -180,14 +160,6 @@ def vanish_after(original: Callable[..., Tracker]) -> Callable[..., None]:
         raise SystemExit(9)
 
     return start
-
-
-def half(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def no_checkpoint(file: Path) -> None:
-    file.write_bytes(b"no checkpoint at all")
 
 
 def other_network(file: Path) -> None:
@@ -204,11 +176,16 @@ def further_layer(file: Path) -> None:
     torch.save(stored, file)
 
 
-def other_dict(file: Path) -> None:
-    torch.save({"something": 1}, file)
-
-
-@pytest.mark.parametrize("damage", [half, no_checkpoint, other_network, further_layer, other_dict])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+        lambda file: file.write_bytes(b"no checkpoint at all"),
+        lambda file: torch.save({"something": 1}, file),
+        other_network,
+        further_layer,
+    ],
+)
 @pytest.mark.parametrize("status", ["FINISHED", "KILLED"])
 def test_a_checkpoint_that_does_not_fit_is_refused_and_the_run_keeps_its_state(
     place: tuple[Path, Path], damage: Callable[[Path], None], status: str
@@ -219,7 +196,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_the_run_keeps_its_state(
     damage(folder / "checkpoints" / "last.ckpt")
     before = contents(folder.parent.parent)
     with pytest.raises(ConfigError, match=r"last\.ckpt"):
-        run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=4"]))
+        run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=4"]))
     assert contents(folder.parent.parent) == before
 
 
@@ -233,7 +210,7 @@ def test_a_run_that_was_changed_after_its_end_is_refused(
         file.write(b"\n")
     before = contents(folder.parent.parent)
     with pytest.raises(ConfigError, match=f"sealed: {name}"):
-        run_experiment(read_run_settings([f"resume={folder}", *words]))
+        run_experiment(read_resumed_settings([f"resume={folder}", *words]))
     assert contents(folder.parent.parent) == before
 
 
@@ -241,5 +218,5 @@ def test_a_run_that_another_process_writes_is_left_alone(place: tuple[Path, Path
     _, folder = place
     before = contents(folder.parent.parent)
     with Spool(folder), pytest.raises(ConfigError, match="being written by another process"):
-        run_experiment(read_run_settings([f"resume={folder}", "trainer.max_epochs=4"]))
+        run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=4"]))
     assert contents(folder.parent.parent) == before

@@ -13,6 +13,9 @@ from src.search.jobs import Channel, Ending, Job
 
 # As it was before anything was imported here.
 SEEN = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
+# On a cluster: that of the Ray node on which this runs, and what the driver passes on.
+_PLACE = {"node": os.environ.get("RAY_RAYLET_PID"), "folder": os.getcwd()}
+_PLACE["BAKEOFF_PLUGINS"] = os.environ.get("BAKEOFF_PLUGINS")
 
 
 class Interrupted(Exception):
@@ -35,7 +38,7 @@ class Tiny:
         task = job.task
         try:
             begin = int(task.get("resume") or 0) + 1
-            channel.note(pid=os.getpid(), node=_node(), folder=os.getcwd(), **SEEN)
+            channel.note(pid=os.getpid(), **_PLACE, **SEEN)
             print("a line of output", flush=True)
             for epoch in range(begin, (job.folds or job.epochs) + 1):
                 time.sleep(task.get("seconds", 0.0))
@@ -94,12 +97,6 @@ class Broken:
 
     def __init__(self) -> None:
         raise RuntimeError("no accelerator")
-
-
-def _node() -> str | None:
-    """That of a Ray cluster, in which this runs."""
-    ray = sys.modules.get("ray")
-    return None if ray is None else str(ray.get_runtime_context().get_node_id())
 
 
 def _interrupt(*_: object) -> None:

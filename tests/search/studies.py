@@ -8,9 +8,11 @@ from typing import Any
 
 from optuna.pruners import BasePruner, NopPruner
 
+from src.config.sweep import PrunerSettings
 from src.records.trials import TrialRecord
-from src.search.space import Family, parse_space
-from src.search.study import StudySpec, SweepStudy
+from src.search.pruning import make_pruner
+from src.search.space import Family, StudySpec, parse_space
+from src.search.study import SweepStudy
 
 NUMBERS = {"a": {"low": 0.0, "high": 1.0}, "b": {"low": 1, "high": 100}}
 CHOICES = {"a": {"choices": ["x", "y", "z"]}, "b": {"low": 0.0, "high": 1.0, "step": 0.5}}
@@ -39,6 +41,11 @@ def plan(*families: Family, sampler: str = "random", **changes: Any) -> StudySpe
         seed=changes.pop("seed", 0),
         pruner=pruner,
     )
+
+
+def pruner(name: str, max_epochs: int = 9, **changes: Any) -> BasePruner:
+    usual = {"min_epochs": 1, "reduction_factor": 3, "p_threshold": 0.1, "across_families": False}
+    return make_pruner(PrunerSettings(name=name, **(usual | changes)), max_epochs)
 
 
 def value_of(trial: TrialRecord) -> float:

@@ -12,16 +12,14 @@ import psutil
 import pytest
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
-from src.search.driver import Budget, Driver, TooManyFailures
+from src.search.driver import Driver, TooManyFailures
 from src.search.jobs import Job
-from src.search.loop import Observer
-from src.search.pool import Pool
-from src.search.pruning import make_pruner
+from src.search.loop import Observer, Pool
 from src.search.study import SweepStudy
-from src.search.workers.local import LocalEngine, Slot
-from tests.search.studies import NUMBERS, family, plan
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import Slot
+from tests.search.studies import NUMBERS, family, plan, pruner
 
-JobOf = Callable[[TrialRecord], dict[str, Any]]
 EPOCHS = 4
 
 
@@ -69,39 +67,25 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 
 @pytest.fixture
-def race(tmp_path: Path, pool: Pool, watch: Watch) -> Callable[..., str]:
+def race(tmp_path: Path, pool: Pool, watch: Watch) -> Callable[..., bool]:
     """`race(job_of, trials=8)` opens the study, races, and closes it."""
 
-    def run(job_of: JobOf, **given: Any) -> str:
-        limits = {key: given.pop(key) for key in ("trials", "seconds", "epochs") if key in given}
+    def run(job_of: Callable[[TrialRecord], dict[str, Any]], **given: Any) -> bool:
         metrics = given.pop("metrics", ("val/accuracy",))
         directions = ["maximize", "minimize"][: len(metrics)]
-        pruner = make_pruner(
-            given.pop("pruner", "none"),
-            min_epochs=1,
-            max_epochs=EPOCHS,
-            reduction_factor=2,
-            across_families=False,
-        )
+        judge = pruner(given.pop("pruner", "none"), EPOCHS, reduction_factor=2)
 
         def job(trial: TrialRecord) -> Job:
             watch.jobs.append(trial.number)
             task = {"value": 0.5, "resume": trial.run_dir} | job_of(trial)
             usual = {"epochs": EPOCHS, "overrides": [], "folds": None}
             fields = {key: task.pop(key, default) for key, default in usual.items()}
+            fields["overrides"] += study.facts(trial.number).get("changes", [])
             return Job(task, **fields)
 
-        one = plan(family(NUMBERS), directions=directions, pruner=pruner)
+        one = plan(family(NUMBERS), directions=directions, pruner=judge)
         with SweepStudy(tmp_path, one) as study:
-            driver = Driver(
-                study,
-                pool,
-                budget=Budget(**limits),
-                metrics=metrics,
-                job_of=job,
-                observers=[watch],
-                **given,
-            )
+            driver = Driver(study, pool, metrics=metrics, job_of=job, observers=[watch], **given)
             return driver.race()
 
     return run
@@ -113,15 +97,15 @@ def records(folder: Path, directions: tuple[str, ...] = ("maximize",)) -> list[T
 
 
 def test_a_race_ends_with_its_trials_and_goes_on_with_a_larger_number(
-    race: Callable[..., str], watch: Watch, tmp_path: Path
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
-    assert race(lambda trial: {"overrides": [f"n={trial.number}"]}, trials=5) == "finished"
+    assert race(lambda trial: {"overrides": [f"n={trial.number}"]}, trials=5)
     assert sorted(trial.number for trial in watch.ends) == [0, 1, 2, 3, 4]
-    assert race(lambda trial: {}, trials=5) == "finished" and len(watch.ends) == 5
-    assert race(lambda trial: {}, trials=7) == "finished"
+    assert race(lambda trial: {}, trials=5) and len(watch.ends) == 5
+    assert race(lambda trial: {}, trials=7)
     found = records(tmp_path)
     assert [trial.state for trial in found] == [COMPLETE] * 7
-    assert [trial.words for trial in found[:5]] == [(f"n={n}",) for n in range(5)]
+    assert [trial.overrides for trial in found[:5]] == [(f"n={n}",) for n in range(5)]
     assert found[0].curve == ((1, 0.5), (2, 1.0), (3, 1.5), (4, 2.0))
     assert found[0].objectives == (0.5,) and found[0].figures["other"] == 1.0
     assert {best.number for best in watch.bests if best is not None} == {watch.ends[0].number}
@@ -129,15 +113,10 @@ def test_a_race_ends_with_its_trials_and_goes_on_with_a_larger_number(
 
 
 def test_folds_are_reported_like_epochs_and_count_with_theirs(
-    race: Callable[..., str], watch: Watch, tmp_path: Path
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
     """Here each job reports `EPOCHS` times, which stand for folds of 10 epochs."""
-    folds = {"folds": EPOCHS, "epochs": 10}
-
-    def job(trial: TrialRecord) -> dict[str, Any]:
-        return folds
-
-    race(job, trials=9, epochs=15 * EPOCHS)
+    race(lambda trial: {"folds": EPOCHS, "epochs": 10}, trials=9, epochs=15 * EPOCHS)
     found = records(tmp_path)
     assert {trial.epochs for trial in found} == {EPOCHS}
     # Begun before 15 * EPOCHS epochs were counted: at least two, and with one a slot at a time.
@@ -145,7 +124,7 @@ def test_folds_are_reported_like_epochs_and_count_with_theirs(
 
 
 @pytest.mark.parametrize("steps", ["epochs", "folds"])
-def test_losers_are_stopped(race: Callable[..., str], tmp_path: Path, steps: str) -> None:
+def test_losers_are_stopped(race: Callable[..., bool], tmp_path: Path, steps: str) -> None:
     race(lambda t: {"value": 1 / (1 + t.number), steps: EPOCHS}, trials=8, pruner="asha")
     found = records(tmp_path)
     pruned = [trial for trial in found if trial.state == PRUNED]
@@ -158,7 +137,7 @@ def test_losers_are_stopped(race: Callable[..., str], tmp_path: Path, steps: str
 
 
 def test_trials_of_several_metrics_have_the_curve_of_the_first(
-    race: Callable[..., str], tmp_path: Path
+    race: Callable[..., bool], tmp_path: Path
 ) -> None:
     race(lambda trial: {}, metrics=("val/accuracy", "other"), trials=2)
     for trial in records(tmp_path, ("maximize", "minimize")):
@@ -167,7 +146,7 @@ def test_trials_of_several_metrics_have_the_curve_of_the_first(
 
 
 def test_a_killed_trial_goes_on_once_from_where_it_was(
-    race: Callable[..., str], watch: Watch, tmp_path: Path
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
     died: list[int] = []
 
@@ -187,17 +166,16 @@ def test_a_killed_trial_goes_on_once_from_where_it_was(
     assert [e for n, e in watch.epochs if n == 2] == [1]
 
 
-def test_a_stop_costs_no_attempt(race: Callable[..., str], watch: Watch, tmp_path: Path) -> None:
+def test_a_stop_costs_no_attempt(race: Callable[..., bool], watch: Watch, tmp_path: Path) -> None:
     def stops_at(*epochs: tuple[int, int]) -> Callable[[], bool]:
         return lambda: any(epoch in watch.epochs for epoch in epochs)
 
     slow = {"seconds": 0.1, "epochs": 6}
     for epoch in (1, 2, 3):
-        end = race(lambda trial: slow, trials=1, interrupted=stops_at((0, epoch)))
-        assert end == "interrupted"
+        assert not race(lambda trial: slow, trials=1, interrupted=stops_at((0, epoch)))
         (trial,) = records(tmp_path)
         assert trial.state == RUNNING and trial.epochs >= epoch
-    assert race(lambda trial: slow | {"die": 6}, trials=1) == "finished"
+    assert race(lambda trial: slow | {"die": 6}, trials=1)
     (trial,) = records(tmp_path)
     # It dies in both attempts that it has.
     assert trial.state == FAILED and watch.jobs == [0] * 5
@@ -205,31 +183,17 @@ def test_a_stop_costs_no_attempt(race: Callable[..., str], watch: Watch, tmp_pat
 
 
 def test_too_little_memory_is_tried_once_with_half(
-    race: Callable[..., str], watch: Watch, pool: Pool, tmp_path: Path
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
-    def job_of(trial: TrialRecord) -> Job:
-        changes = study.facts(trial.number).get("changes", ())
-        watch.jobs.append(trial.number)
-        return Job({"do": "smaller"}, overrides=["whole", *changes])
-
-    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
-        driver = Driver(
-            study,
-            pool,
-            budget=Budget(trials=1),
-            metrics=("val/accuracy",),
-            job_of=job_of,
-            observers=[watch],
-        )
-        assert driver.race() == "finished"
+    race(lambda trial: {"do": "smaller", "overrides": ["whole"]}, trials=1)
     (trial,) = records(tmp_path)
-    assert (trial.state, trial.words) == (COMPLETE, ("whole", "half"))
+    assert (trial.state, trial.overrides) == (COMPLETE, ("whole", "half"))
     assert trial.run_dir == "small" and len(watch.jobs) == 2
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_fails_the_trial_alone(
-    race: Callable[..., str], tmp_path: Path, value: float
+    race: Callable[..., bool], tmp_path: Path, value: float
 ) -> None:
     race(lambda trial: {"value": value if trial.number == 1 else 0.5}, trials=4)
     found = records(tmp_path)
@@ -237,28 +201,25 @@ def test_what_is_no_number_fails_the_trial_alone(
     assert found[1].reason == "it has no finite val/accuracy"
 
 
-def test_a_missing_metric_is_named(race: Callable[..., str], tmp_path: Path) -> None:
+def test_a_missing_metric_is_named(race: Callable[..., bool], tmp_path: Path) -> None:
     with pytest.raises(TooManyFailures, match="3 of them: it has no finite cost"):
         race(lambda trial: {}, trials=9, metrics=("val/accuracy", "cost"))
     assert len(records(tmp_path, ("maximize", "minimize"))) <= 4
 
 
 def test_too_many_failures_stop_the_race_and_save_what_runs(
-    race: Callable[..., str], watch: Watch, tmp_path: Path
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
-    def job_of(trial: TrialRecord) -> dict[str, Any]:
-        slow = {"seconds": 0.2, "epochs": 99}
-        return slow if trial.number == 0 else {"do": "fail"}
-
+    slow = {"seconds": 0.2, "epochs": 99}
     said = "3 of 3 trials failed, so the sweep stops; 3 of them: RuntimeError: no such thing"
     with pytest.raises(TooManyFailures, match=said):
-        race(job_of, trials=20)
+        race(lambda trial: {"do": "fail"} if trial.number else slow, trials=20)
     found = records(tmp_path)
     assert [t.state for t in found] == [RUNNING, FAILED, FAILED, FAILED]
 
 
 def test_a_trial_that_lacks_what_all_need_stops_the_race_and_goes_on_later(
-    race: Callable[..., str], tmp_path: Path
+    race: Callable[..., bool], tmp_path: Path
 ) -> None:
     with pytest.raises(TooManyFailures, match="the disk is full"):
         race(lambda t: {"do": "starve"} if t.number == 2 else {}, trials=20)
@@ -268,12 +229,12 @@ def test_a_trial_that_lacks_what_all_need_stops_the_race_and_goes_on_later(
     assert [trial.state for trial in records(tmp_path)] == [COMPLETE] * 6
 
 
-def test_a_share_of_failures_above_the_limit_stops_the_race(race: Callable[..., str]) -> None:
+def test_a_share_of_failures_above_the_limit_stops_the_race(race: Callable[..., bool]) -> None:
     with pytest.raises(TooManyFailures, match=r"of 1[01] trials failed"):
         race(lambda t: {"do": "fail"} if t.number % 3 else {}, trials=30, failure_limit=0.6)
 
 
-def test_one_failure_in_a_while_is_bad_luck(race: Callable[..., str], tmp_path: Path) -> None:
+def test_one_failure_in_a_while_is_bad_luck(race: Callable[..., bool], tmp_path: Path) -> None:
     race(lambda t: {"do": "fail"} if t.number % 3 == 2 else {}, trials=12)
     states = [trial.state for trial in records(tmp_path)]
     assert states.count(FAILED) == 4 and states.count(COMPLETE) == 8
@@ -281,7 +242,7 @@ def test_one_failure_in_a_while_is_bad_luck(race: Callable[..., str], tmp_path: 
 
 @pytest.mark.parametrize("metrics", [("val/accuracy",), ("val/accuracy", "other")], ids=len)
 def test_epochs_are_counted_over_all_starts(
-    race: Callable[..., str], watch: Watch, metrics: tuple[str, ...]
+    race: Callable[..., bool], watch: Watch, metrics: tuple[str, ...]
 ) -> None:
     race(lambda trial: {}, epochs=6, metrics=metrics)
     spent = len(watch.epochs)
@@ -293,7 +254,7 @@ def test_epochs_are_counted_over_all_starts(
 
 
 def test_time_is_counted_over_all_starts_and_stops_what_runs(
-    race: Callable[..., str], watch: Watch, tmp_path: Path
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
     race(lambda trial: {"seconds": 0.3, "epochs": 1000}, seconds=1.0)
     for trial in records(tmp_path):
@@ -307,7 +268,7 @@ def test_time_is_counted_over_all_starts_and_stops_what_runs(
     assert len(watch.epochs) == spent
 
 
-def test_the_driver_stays_flat_in_memory(race: Callable[..., str], watch: Watch) -> None:
+def test_the_driver_stays_flat_in_memory(race: Callable[..., bool], watch: Watch) -> None:
     process = psutil.Process()
     sizes: dict[int, int] = {}
 
@@ -319,27 +280,8 @@ def test_the_driver_stays_flat_in_memory(race: Callable[..., str], watch: Watch)
     assert sizes[100] < 1.05 * sizes[10], sizes
 
 
-def test_a_trial_that_cannot_end_in_time_is_stopped_as_soon_as_it_shows(
-    race: Callable[..., str], watch: Watch, tmp_path: Path
-) -> None:
-    """Each epoch takes a fifth of the budget, and a whole trial has four: the third is too late."""
-    began: list[int] = []
-
-    def job(trial: TrialRecord) -> dict[str, Any]:
-        began.append(trial.number)
-        return {"seconds": 1.0}
-
-    race(job, trials=20, seconds=7.0)
-    found = records(tmp_path)
-    assert [found[number].state for number in (0, 1)] == [COMPLETE, COMPLETE]
-    late = [trial for trial in found if trial.number > 1]
-    assert late and all(trial.state == PRUNED and trial.epochs < EPOCHS for trial in late)
-    reasons = [trial.reason or "" for trial in late]
-    assert all("are left" in reason or "time was over" in reason for reason in reasons)
-
-
 def test_nothing_begins_that_would_not_end_in_time(
-    race: Callable[..., str], tmp_path: Path
+    race: Callable[..., bool], tmp_path: Path
 ) -> None:
     asked: list[float | None] = []
 
@@ -347,7 +289,7 @@ def test_nothing_begins_that_would_not_end_in_time(
         asked.append(seconds)
         return frozenset({"mlp"} if len(asked) <= 3 else ())
 
-    assert race(lambda trial: {}, trials=50, seconds=60.0, affordable=affordable) == "finished"
+    assert race(lambda trial: {}, trials=50, seconds=60.0, affordable=affordable)
     assert len(records(tmp_path)) == 3
     assert all(seconds is not None and seconds <= 60 for seconds in asked)
     asked.clear()
@@ -355,18 +297,12 @@ def test_nothing_begins_that_would_not_end_in_time(
     assert set(asked) == {None}, "there is no limit"
 
 
-def test_what_reports_nothing_is_ended_with_the_budget(
-    race: Callable[..., str], watch: Watch, tmp_path: Path
-) -> None:
+def test_what_reports_nothing_is_late(race: Callable[..., bool], tmp_path: Path) -> None:
     """One job can be interrupted, and the other is deaf to everything."""
-    begun = time.monotonic()
-
-    def job(trial: TrialRecord) -> dict[str, Any]:
-        return {"do": "sleep", "deaf": trial.number == 0, "seconds": 300.0}
-
-    assert race(job, trials=20, seconds=2.0) == "finished"
+    begun, idle = time.monotonic(), {"do": "sleep", "seconds": 300.0}
+    assert race(lambda trial: {**idle, "deaf": trial.number == 0}, trials=20, seconds=2.0)
     assert time.monotonic() - begun < 60
     found = records(tmp_path)
     assert [trial.state for trial in found] == [PRUNED, PRUNED]
     assert {trial.reason for trial in found} == {"the time was over"}
-    assert race(lambda trial: {}, trials=3, seconds=1000.0) == "finished", "no worker is left"
+    assert race(lambda trial: {}, trials=3, seconds=1000.0), "no worker is left"

@@ -121,7 +121,6 @@ def test_constants_open_and_close_conditions() -> None:
     study = optuna.create_study()
     assert family(space, optimizer="sgd").draw(study.ask()).keys() == {"optimizer.momentum"}
     assert family(space, optimizer="adamw").draw(study.ask()) == {}
-    assert family(space).conditional and not family({"a": {"low": 1, "high": 2}}).conditional
 
 
 def test_whole_numbers_stay_whole_and_floats_stay_floats() -> None:

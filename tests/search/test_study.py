@@ -18,7 +18,7 @@ import pytest
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING
 from src.search import storage as storages
-from src.search.lease import Lease
+from src.search.storage import Lease
 from src.search.study import StudyBusy, StudyChanged, SweepStudy
 from tests.search.studies import CONDITIONS, NUMBERS, family, plan, run, value_of
 
@@ -89,7 +89,7 @@ def test_trials_go_on_where_they_were_left(tmp_path: Path, kind: str) -> None:
         assert (first.is_default, second.is_default, third.is_default) == (True, True, False)
         study.report(0, 1, 0.25)
         study.report(0, 2, 0.5)
-        study.note(0, run_dir="/runs/0", run_id="abc")
+        study.note(0, run_dir="/runs/0", run_id="abc", words=["as=before"])  # an earlier key
         study.failed(1, "too large")
         study.remember("prepared", {"mlp": ["x"]})
     with SweepStudy(tmp_path, plan(MLP, CNN), url) as study:
@@ -97,6 +97,7 @@ def test_trials_go_on_where_they_were_left(tmp_path: Path, kind: str) -> None:
         left = study.unfinished()
         assert [trial.number for trial in left] == [0, 2] and study.unfinished() == []
         assert left[0].run_dir == "/runs/0" and left[0].curve == ((1, 0.25), (2, 0.5))
+        assert left[0].overrides == ("as=before",)
         assert left[1].values == third.values
         study.report(0, 2, 0.75)  # repeated after a checkpoint: the first one counts
         study.report(0, 3, 0.6)
@@ -209,29 +210,23 @@ def test_a_start_that_came_to_no_trial_binds_nobody(tmp_path: Path) -> None:
         SweepStudy(tmp_path, plan(MLP, CNN))
 
 
-def test_a_second_driver_is_refused_until_the_first_is_gone(tmp_path: Path, start: Start) -> None:
-    process = start(_ENDLESS, str(tmp_path))
-    assert process.stdout is not None and process.stdout.readline() == "open\n"
-    with pytest.raises(StudyBusy, match=f"s in {tmp_path} is being driven by another process"):
-        SweepStudy(tmp_path, plan(MLP, CNN))
-    process.kill()
-    process.wait()
-    SweepStudy(tmp_path, plan(MLP, CNN)).close()
-
-
-def test_a_second_driver_of_a_database_is_refused_whatever_its_folder(
-    tmp_path: Path, start: Start
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_a_second_driver_is_refused_until_the_first_is_gone(
+    tmp_path: Path, start: Start, kind: str
 ) -> None:
-    url = f"sqlite:///{tmp_path / 'study.db'}"
-    process = start(_ENDLESS, str(tmp_path / "one"), url)
+    """Of a database whatever its folder."""
+    url = urls(tmp_path)[kind]
+    one, two = tmp_path / "one", tmp_path / ("two" if url else "one")
+    process = start(_ENDLESS, str(one), *filter(None, [url]))
     assert process.stdout is not None and process.stdout.readline() == "open\n"
+    by = f"process {process.pid} on" if url else "another process"
     for _ in range(2):  # being refused must not end the other's lease
-        with pytest.raises(StudyBusy, match=f"is being driven by process {process.pid} on"):
-            SweepStudy(tmp_path / "two", plan(MLP, CNN), url)
+        with pytest.raises(StudyBusy, match=f"the study s .*is being driven by {by}"):
+            SweepStudy(two, plan(MLP, CNN), url)
     process.kill()
     process.wait()
-    SweepStudy(tmp_path / "two", plan(MLP, CNN), url).close()
-    SweepStudy(tmp_path / "one", plan(MLP, CNN), url).close()
+    SweepStudy(two, plan(MLP, CNN), url).close()
+    SweepStudy(one, plan(MLP, CNN), url).close()
 
 
 @pytest.mark.parametrize("host", ["elsewhere", socket.gethostname()])
@@ -262,7 +257,7 @@ def test_a_lease_ends_with_its_machine_a_minute_later(monkeypatch: pytest.Monkey
     with pytest.raises(StudyBusy, match="by process 7 on elsewhere"):
         Lease("s", kept.get, remember).take()
     kept["driver"]["at"] -= 31
-    monkeypatch.setattr("src.search.lease._WATCH_SECONDS", 0.0)
+    monkeypatch.setattr("src.search.storage._WATCH_SECONDS", 0.0)
     lease = Lease("s", kept.get, remember)
     lease.take()
     taken = dict(kept["driver"])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from src.config.checks import ConfigError
-from src.config.compose import compose_settings
+from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import PredictSettings, SelectSettings
 from src.config.schema import RunSettings
 from src.data.sources.digits import load
@@ -23,7 +23,6 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import revisit
 from src.runs.finished.predict import label_pictures
 from src.runs.folder import RunFolder
-from src.runs.resume_settings import read_run_settings
 from src.runs.seal import changed_since
 from src.selection.calibrate import calibration_basis, card_certainty, features_of
 from src.selection.choose import Chosen, choose

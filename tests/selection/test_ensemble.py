@@ -17,7 +17,7 @@ from PIL import Image
 
 from src.compare import compare
 from src.config.checks import ConfigError
-from src.config.compose import compose_settings
+from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import CompareSettings, EvaluateSettings, PredictSettings
 from src.data.sources.digits import load
 from src.data.sources.files import find_pictures
@@ -29,7 +29,6 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
 from src.runs.finished.predict import label_pictures
 from src.runs.folder import RunFolder
-from src.runs.resume_settings import read_run_settings
 from src.runs.seal import break_seal
 from src.selection.comparison import compared
 from src.selection.ensemble import ensemble_of

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from src.config.checks import ConfigError, from_plain, to_plain
-from src.config.compose import compose_settings
+from src.config.compose import compose_settings, read_run_settings
 from src.config.schema import RunSettings
 from src.data.splitting.splits import Split
 from src.machine.interruption import Stopped
@@ -21,7 +21,6 @@ from src.records.run import RunSummary
 from src.runs.candidates.choose import load_trained
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
-from src.runs.resume_settings import read_run_settings
 from src.selection.refit import earlier_refit, refit, refit_settings
 
 MLP = ["model=mlp", "runtime=float32", "trainer.progress=false"]

@@ -12,13 +12,12 @@ import pytest
 from filelock import FileLock
 
 from src.config.checks import ConfigError
-from src.config.compose import compose_settings
+from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import SelectSettings
 from src.records.champions import Champion, champions_folder
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
-from src.runs.resume_settings import read_run_settings
 from src.runs.seal import break_seal
 from src.selection import select as selecting
 from src.selection.choose import choose

@@ -6,7 +6,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +28,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def typed(environment: dict[str, str]) -> Iterator[Typed]:
+def typed(environment: dict[str, str], warm_python: WarmPython) -> Typed:
     """`typed("src.train", "seed=1")` types `python -m src.train seed=1` in the checkout."""
-    python = WarmPython(environment)
 
     def run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
-        return python.run(module, words)
+        return warm_python.run(module, words, environment)
 
-    yield run
-    python.close()
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,10 @@ from tests.serving.test_bundle import OWN, ZOO
 SHAPE = (3, 16, 24)
 # One of each kind of layers is quick enough for every day; each takes seconds to be traced.
 QUICK = ("cnn", "lstm", "vit")
-EACH = [m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in OWN]
+
+
+def each(*models: str) -> list[Any]:
+    return [m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in models]
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
@@ -61,7 +65,7 @@ def test_the_whole_network_says_what_the_run_predicts(tta: str) -> None:
     np.testing.assert_allclose(logits.softmax(1).numpy(), probs, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", [*EACH, *ZOO])
+@pytest.mark.parametrize("model", [*each(*OWN), *ZOO])
 def test_pt2_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) -> None:
     network, _ = whole(model)
     write_pt2(traced(network, SHAPE), tmp_path / "network.pt2")
@@ -70,7 +74,7 @@ def test_pt2_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) 
         same(logits(pictures(count, count)), expected(network, pictures(count, count)))
 
 
-@pytest.mark.parametrize("model", [*EACH, *ZOO])
+@pytest.mark.parametrize("model", [*each(*OWN), *ZOO])
 def test_onnx_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     network, _ = whole(model)
@@ -82,7 +86,7 @@ def test_onnx_computes_any_batch_as_the_network_does(model: str, tmp_path: Path)
     assert str(Path.cwd()).encode() not in (tmp_path / "network.onnx").read_bytes()
 
 
-@pytest.mark.parametrize("model", ["cnn", "fcn", "mlp", "vit"])
+@pytest.mark.parametrize("model", each("cnn", "fcn", "mlp", "vit"))
 def test_int8_is_near_and_smaller(model: str, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     network, _ = whole(model)
@@ -98,7 +102,7 @@ def test_int8_is_near_and_smaller(model: str, tmp_path: Path) -> None:
     assert sizes[0] < 0.5 * sizes[1]
 
 
-@pytest.mark.parametrize("model", ["lstm", "gru"])
+@pytest.mark.parametrize("model", each("lstm", "gru"))
 def test_recurrent_layers_have_no_int8(model: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     network, _ = whole(model)

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import http.client
-import json
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -65,15 +64,8 @@ def test_the_pages_show_the_study_until_ctrl_c(tmp_path: Path) -> None:
             assert str(tmp_path / "sweeps" / "s") in process.stdout.readline()
             page = f"http://127.0.0.1:{port}/dashboard/studies/0"
             assert page in process.stdout.readline()
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-            connection.request("GET", "/dashboard/studies/0")
-            answer = connection.getresponse()
-            assert answer.status == 200 and b"Optuna" in answer.read()
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-            connection.request("GET", "/api/studies/0")
-            shown = json.load(connection.getresponse())
-            assert [trial["number"] for trial in shown["trials"]] == [0, 1, 2, 3]
-            assert {param["name"] for param in shown["trials"][0]["params"]} == {"mlp/a", "mlp/b"}
+            with urllib.request.urlopen(page, timeout=20) as answer:
+                assert answer.status == 200 and b"Optuna" in answer.read()
         finally:
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=30)

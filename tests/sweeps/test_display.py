@@ -11,33 +11,23 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from src.sweeps.display import Display
+from tests.sweeps.stand_in import Clock
 
 METRIC = "val/accuracy"
 COUNTS = {COMPLETE: 3, PRUNED: 2, FAILED: 1, RUNNING: 4}
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Gone(io.StringIO):
-    def isatty(self) -> bool:
-        return self.terminal
-
     def __init__(self, terminal: bool) -> None:
         super().__init__()
-        self.terminal = terminal
+        self.isatty = lambda: terminal  # type: ignore[method-assign]
 
     def write(self, text: str) -> int:
         raise OSError(errno.EIO, "the terminal went away")
@@ -53,44 +43,35 @@ def trial(
 
 
 @contextmanager
-def terminal(lines: int = 30, columns: int = 100) -> Iterator[tuple[TextIO, list[str]]]:
-    """A real terminal of this size; what was written there, once it is closed."""
-    reader, writer = pty.openpty()
-    written: list[str] = []
-    stream = os.fdopen(writer, "w", encoding="utf-8")
-    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
-    def read() -> None:
-        data = b""
-        try:
-            while chunk := os.read(reader, 65536):
-                data += chunk
-        except OSError:  # the other end was closed
-            pass
-        written.append(data.decode())
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        yield stream, written
-    finally:
-        stream.close()
-        thread.join()
-        os.close(reader)
-
-
-@contextmanager
 def display_on_terminal(
     lines: int = 30,
     columns: int = 100,
     clock: Callable[[], float] = time.monotonic,
     best: TrialRecord | None = None,
 ) -> Iterator[tuple[Display, list[str]]]:
-    with (
-        terminal(lines, columns) as (stream, written),
-        Display(stream, metric=METRIC, families=["cnn"], clock=clock, best=best) as display,
-    ):
-        yield display, written
+    """On a real terminal of this size; and what was written there, once it is closed."""
+    reader, writer = pty.openpty()
+    written: list[str] = []
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def read() -> None:
+        data = b""
+        with suppress(OSError):  # the other end was closed
+            while chunk := os.read(reader, 65536):
+                data += chunk
+        written.append(data.decode())
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        with (
+            os.fdopen(writer, "w", encoding="utf-8") as stream,
+            Display(stream, metric=METRIC, families=["cnn"], clock=clock, best=best) as display,
+        ):
+            yield display, written
+    finally:
+        thread.join()
+        os.close(reader)
 
 
 @pytest.fixture
@@ -132,25 +113,6 @@ def test_a_terminal_shows_slots_the_best_and_what_is_left() -> None:
 
 
 @pytest.mark.usefixtures("color")
-def test_a_race_that_goes_on_shows_who_led_before() -> None:
-    with display_on_terminal(best=trial(3, COMPLETE, 0.95)) as (display, written):
-        display.began(0, trial(7), 12)
-        display.tick(COUNTS, "")
-    assert "best val/accuracy 95.00 %: trial 3, cnn" in plain(written[0]).splitlines()
-
-
-@pytest.mark.usefixtures("color")
-def test_a_slot_that_is_freed_is_shown_no_more() -> None:
-    with display_on_terminal() as (display, written):
-        display.began(0, trial(7), 12)
-        display.began(1, trial(8), 12)
-        display.freed(0)
-        display.tick(COUNTS, "3 trainings of finalists left")
-    shown = [line.split() for line in plain(written[0]).splitlines()]
-    assert [line[:2] for line in shown if line[2:3] == ["cnn"]] == [["1", "8"]]
-
-
-@pytest.mark.usefixtures("color")
 def test_many_slots_leave_room_for_the_rest() -> None:
     for lines, rows in ((50, 16), (12, 6)):
         with display_on_terminal(lines, 60) as (display, written):
@@ -176,30 +138,25 @@ def test_it_draws_at_most_four_times_a_second_and_takes_the_area_away() -> None:
 
 
 @pytest.mark.usefixtures("color")
-def test_said_lines_stay_as_they_are() -> None:
-    with display_on_terminal(30, 40) as (display, written):
+def test_who_led_before_is_shown_and_said_lines_stay_as_they_are() -> None:
+    with display_on_terminal(30, 40, best=trial(3, COMPLETE, 0.95)) as (display, written):
         display.tick(COUNTS, "8 min left")
         display.show("GPU 1 [bold]ran out[/] of memory: " + "x" * 30)
     assert "GPU 1 [bold]ran out[/] of memory: " + "x" * 30 in plain(written[0])
+    assert "best val/accuracy 95.00 %: trial 3, cnn" in plain(written[0]).splitlines()
 
 
 @pytest.mark.usefixtures("color")
-def test_colours_are_left_out_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_colours_and_the_live_area_are_left_out_on_request(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
     with display_on_terminal() as (display, written):
-        display.ended(0, trial(3, FAILED, reason="out of memory"), None)
+        display.ended(0, trial(3, FAILED, 0.5, reason="out of memory"), None)
         display.tick(COUNTS, "8 min left")
-    assert "out of memory" in written[0]
-    assert "\x1b[31m" not in written[0]
-
-
-@pytest.mark.usefixtures("color")
-def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "dumb")
-    with display_on_terminal() as (display, written):
-        display.ended(0, trial(3, PRUNED, 0.5), None)
-        display.tick(COUNTS, "8 min left")
-    assert written[0] == "trial 3 cnn pruned 50.00 %, 1 epoch\r\n"
+    assert "trial 3 cnn failed, 1 epoch, out of memory" in written[0]
+    assert ("\x1b" in written[0]) == (name == "NO_COLOR") and "\x1b[31m" not in written[0]
 
 
 def test_elsewhere_a_line_for_every_ended_trial_and_one_a_minute() -> None:
@@ -238,22 +195,18 @@ def test_a_terminal_that_goes_away_ends_no_race(is_terminal: bool) -> None:
 
 @pytest.mark.usefixtures("color")
 def test_a_late_report_is_ignored_and_errors_pass_through() -> None:
-    written: list[str] = []
+    def late(display: Display) -> None:
+        display.reported(5, 1, {METRIC: 0.5})
+        raise KeyError("real")
 
-    def broken() -> None:
-        nonlocal written
-        with display_on_terminal() as (display, written):
-            display.reported(5, 1, {METRIC: 0.5})
-            raise KeyError("real")
-
-    with pytest.raises(KeyError, match="real"):
-        broken()
+    with pytest.raises(KeyError, match="real"), display_on_terminal() as (display, written):
+        late(display)
     assert written[0].count("\x1b[?25l") == written[0].count("\x1b[?25h") == 1
 
 
 @pytest.mark.usefixtures("color")
 def test_an_event_costs_less_than_a_millisecond() -> None:
-    with terminal() as (stream, _), Display(stream, metric=METRIC, families=["cnn"]) as display:
+    with display_on_terminal() as (display, _):
         started = time.process_time()
         for number in range(1000):
             slot = number % 256

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import TrialRecord
 from src.sweeps.finalists import Finals, kept_finalists
+from src.sweeps.tasks import SweepJobs
 
 
 def test_finalists_are_ranked_by_their_mean_and_those_without_one_come_last() -> None:
-    study: Any = Study([])
+    study = study_of([])
     study.remember(
         "refits",
         {
@@ -30,51 +32,35 @@ def test_finalists_are_ranked_by_their_mean_and_those_without_one_come_last() ->
     assert [finalist.trial for finalist in kept_finalists(study, "minimize")] == [2, 3, 1]
 
 
-class Study:
+def study_of(seconds: list[float]) -> Any:
     """Remembers, and knows complete trials of so many seconds."""
-
-    def __init__(self, seconds: list[float]) -> None:
-        self.kept: dict[str, Any] = {}
-        self.seconds = seconds
-
-    def recall(self, key: str) -> Any:
-        return self.kept.get(key)
-
-    def remember(self, key: str, value: Any) -> None:
-        self.kept[key] = json.loads(json.dumps(value))
-
-    def trials(self) -> list[TrialRecord]:
-        return [
-            TrialRecord(
-                number,
-                "cnn",
-                "complete",
-                {},
-                words=(f"n={number}",),
-                objectives=(0.9 - 0.1 * number,),
-                seconds=seconds,
-                run_dir=f"run-{number}",
-            )
-            for number, seconds in enumerate(self.seconds)
-        ]
+    kept: dict[str, str] = {}
+    trials = [
+        TrialRecord(
+            number,
+            "cnn",
+            "complete",
+            {},
+            overrides=(f"n={number}",),
+            objectives=(0.9 - 0.1 * number,),
+            seconds=one,
+            run_dir=f"run-{number}",
+        )
+        for number, one in enumerate(seconds)
+    ]
+    return SimpleNamespace(
+        recall=lambda key: json.loads(kept.get(key, "null")),
+        remember=lambda key, value: kept.update({key: json.dumps(value)}),
+        trials=lambda: trials,
+    )
 
 
-class Slots:
-    """A pool of so many free slots."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def free(self) -> list[int]:
-        return list(range(self._count))
-
-
-def finals(study: Study, left: float | None, slots: int = 2) -> tuple[Finals, list[str]]:
+def finals(study: Any, left: float | None, slots: int = 2) -> tuple[Finals, list[str]]:
     settings = read_sweep_settings(["evaluate_test=false", "study=s"], "default")
     said: list[str] = []
-    pool, jobs = Slots(slots), None
-    made: Any = Finals(settings, study, pool, jobs, show=said.append, seconds_left=left)  # type: ignore[arg-type]
-    return made, said
+    pool: Any = SimpleNamespace(free=lambda: list(range(slots)))
+    jobs = SweepJobs(settings, study, {}, (), {}, "0" * 32)
+    return Finals(pool, jobs, show=said.append, seconds_left=left), said
 
 
 @pytest.mark.parametrize(
@@ -91,14 +77,14 @@ def finals(study: Study, left: float | None, slots: int = 2) -> tuple[Finals, li
 def test_finalists_and_seeds_fit_into_the_time_that_is_left(
     seconds: list[float], left: float | None, size: tuple[int, int]
 ) -> None:
-    study = Study(seconds)
+    study = study_of(seconds)
     made, said = finals(study, left)
     assert tuple(made._affordable(made._chosen(study.trials()))) == size
     assert bool(said) == (size != (3, 3))
 
 
 def test_what_was_chosen_once_stays(tmp_path: Path) -> None:
-    study = Study([10, 10, 10])
+    study = study_of([10, 10, 10])
     first, _ = finals(study, 31)
     assert tuple(first._affordable(first._chosen(study.trials()))) == (2, 3)
     later, _ = finals(study, 5)
@@ -106,10 +92,10 @@ def test_what_was_chosen_once_stays(tmp_path: Path) -> None:
 
 
 def test_without_time_the_best_trial_wins_as_it_stands() -> None:
-    study = Study([100, 100, 100])
+    study = study_of([100, 100, 100])
     made, _ = finals(study, 50)
     made.run()
-    (finalist,) = kept_finalists(study, "maximize")  # type: ignore[arg-type]
+    (finalist,) = kept_finalists(study, "maximize")
     assert study.recall("test") == {"winner": 0}
     assert (finalist.trial, finalist.runs, finalist.run_dirs) == (0, {0: 0.9}, {0: "run-0"})
 
@@ -118,6 +104,6 @@ def test_without_time_the_best_trial_wins_as_it_stands() -> None:
     ("left", "remedy"), [(0.0, r"budget\.minutes=20.*more minutes"), (None, "more trials")]
 )
 def test_a_race_that_no_trial_ended_has_failed(left: float | None, remedy: str) -> None:
-    made, _ = finals(Study([]), left)
+    made, _ = finals(study_of([]), left)
     with pytest.raises(RunFailed, match=f"no winner.*{remedy}|no trial.*{remedy}"):
         made.run()

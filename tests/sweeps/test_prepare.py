@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +13,11 @@ from src.config.checks import ConfigError
 from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
 from src.search.jobs import Ending, Job
-from src.search.pool import Event
+from src.search.loop import Event
 from src.search.space import Family
 from src.sweeps.prepare import Clock, Preparation
-from src.sweeps.tasks import Prepared, SweepJobs
+from src.sweeps.tasks import SweepJobs
+from tests.sweeps.stand_in import Clock as ByHand
 
 
 class Answers:
@@ -23,7 +26,6 @@ class Answers:
     def __init__(self, cost: Callable[[list[str]], dict[str, Any]]) -> None:
         self.cost = cost
         self.jobs: list[Job] = []
-        self.busy: list[int] = []
 
     def free(self) -> list[int]:
         return [0]
@@ -35,17 +37,18 @@ class Answers:
         job = self.jobs[-1]
         found = self.cost(list(job.overrides))
         failed = found.pop("failed", None)
-        result = {"words": ["data.batch_size=64"], "epochs": 12, "notes": []} | found
+        result = {"overrides": ["data.batch_size=64"], "epochs": 12, "notes": []} | found
         ending = Ending("failed", result=failed, reason="no such thing")
         yield Event(0, job, Ending("complete", result=result) if failed is None else ending, 0.1)
 
 
-def preparation(pool: Any, seconds: float | None, *base: str) -> Preparation:
+def preparation(
+    pool: Any, seconds: float | None, *base: str, study: Any = None, **families: Family
+) -> Preparation:
     clock = Clock(seconds, finals=False, earlier=0, note=lambda _: None, now=lambda: 0.0)
     settings = read_sweep_settings(["study=s", "output_dir=out"], "default")
-    jobs = SweepJobs(settings, {}, base, {}, "0" * 32, lambda _: ())
-    study: Any = None
-    return Preparation(study, pool, clock, jobs, print, lambda: None)
+    jobs = SweepJobs(settings, study, families, base, {}, "0" * 32)
+    return Preparation(pool, clock, jobs, print, lambda: None)
 
 
 def family(name: str, *words: str) -> Family:
@@ -66,32 +69,36 @@ def test_what_fits_stays_as_it_is_and_the_pool_is_told_how_long_it_may_measure()
     pool = Answers(of_size(1.0, 0.2))
     found = preparation(pool, 100).measure(family("cnn"))
     assert (found.epochs, found.seconds, found.affordable) == (12, 12.0, True)
-    assert found.words == ["data.batch_size=64"] and not found.notes
+    assert found.overrides == ["data.batch_size=64"] and not found.notes
     assert len(pool.jobs) == 1 and pool.jobs[0].task["seconds"] == pytest.approx(35)
-
-
-def test_without_a_limit_everything_is_affordable() -> None:
     pool = Answers(of_size(1e6, 1e6))
-    assert preparation(pool, None).measure(family("cnn")).affordable
+    assert preparation(pool, None).measure(family("cnn")).affordable, "there is no limit"
     assert pool.jobs[0].task["seconds"] is None
 
 
-def test_smaller_pictures_come_before_fewer_epochs() -> None:
-    found = preparation(Answers(of_size(20, 4)), 100).measure(family("cnn"))
-    assert found.words == ["data.image_size=64", "data.batch_size=64"]
-    assert found.epochs == 12 and found.affordable
-    assert "data.image_size=64" in found.notes[-1]
+def test_what_an_earlier_version_kept_is_read() -> None:
+    kept = {"cnn": {"words": ["a=1"], "epochs": 3, "seconds_per_epoch": 0.5}}
+    study = SimpleNamespace(recall=lambda key: kept)
+    made = preparation(None, None, study=study, cnn=family("cnn"))
+    assert list(made.run()) == []
+    assert made.jobs.prepared["cnn"].overrides == ["a=1"]
 
 
-def test_then_it_gets_the_epochs_that_fit() -> None:
-    found = preparation(Answers(of_size(40, 10)), 100).measure(family("fcn"))
-    assert found.epochs == 5 and found.words[-1] == "trainer.max_epochs=5" and found.affordable
-
-
-def test_a_size_that_somebody_gave_is_kept() -> None:
-    pool = Answers(of_size(10, 10))
-    found = preparation(pool, 100, "data.image_size=96").measure(family("cnn"))
-    assert len(pool.jobs) == 1 and found.epochs == 5
+@pytest.mark.parametrize(
+    ("large", "small", "base", "epochs", "overrides"),
+    [
+        (20, 4, (), 12, ["data.image_size=64", "data.batch_size=64"]),
+        (40, 10, (), 5, ["data.image_size=64", "data.batch_size=64", "trainer.max_epochs=5"]),
+        (10, 10, ("data.image_size=96",), 5, ["data.batch_size=64", "trainer.max_epochs=5"]),
+    ],
+)
+def test_smaller_pictures_come_before_fewer_epochs_unless_somebody_gave_a_size(
+    large: float, small: float, base: tuple[str, ...], epochs: int, overrides: list[str]
+) -> None:
+    pool = Answers(of_size(large, small))
+    found = preparation(pool, 100, *base).measure(family("cnn"))
+    assert (found.epochs, found.overrides, found.affordable) == (epochs, overrides, True)
+    assert len(pool.jobs) == 2 - len(base)
 
 
 def test_a_network_from_scratch_is_left_out_before_it_learns_nothing() -> None:
@@ -106,7 +113,7 @@ def test_a_tuned_network_is_worth_a_single_epoch_of_smaller_pictures() -> None:
     tuned = family("efficientnet_lite0", "model=efficientnet_lite0", "recipe=finetune")
     found = preparation(Answers(cost), 100).measure(tuned)
     assert found.affordable and found.epochs == 1
-    assert "model.input_size=160" in found.words
+    assert "model.input_size=160" in found.overrides
 
 
 def test_pictures_that_cannot_be_described_in_time_leave_the_frozen_networks_out() -> None:
@@ -116,112 +123,79 @@ def test_pictures_that_cannot_be_described_in_time_leave_the_frozen_networks_out
     assert len(pool.jobs) == 1 and not found.affordable and "left out" in found.notes[-1]
 
 
-class _Memory:
-    """What a study remembers."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Any] = {}
-
-    def recall(self, key: str) -> Any:
-        return self.kept.get(key)
-
-    def remember(self, key: str, value: Any) -> None:
-        self.kept[key] = value
-
-    def trials(self) -> list[Any]:
-        return []
-
-
 def test_once_time_is_up_nothing_more_is_measured() -> None:
-    time = Time()
+    time, kept, shown = ByHand(), dict[str, Any](), list[str]()
 
     class Late(Answers):
         def gather(self, *_: object) -> None: ...
 
         def give(self, slot: int, job: Job) -> None:
             super().give(slot, job)
-            time.seconds += 60
+            time.now += 60
 
     pool = Late(of_size(90, 90))
+    study = SimpleNamespace(recall=kept.get, remember=kept.__setitem__, trials=list)
+    families = {name: family(name) for name in ("cnn", "fcn", "gru")}
     clock = Clock(100, finals=False, earlier=0, note=lambda _: None, now=time)
-    shown: list[str] = []
-    settings = read_sweep_settings(["study=s", "output_dir=out"], "default")
-    jobs = SweepJobs(settings, {}, (), {}, "0" * 32, lambda _: ())
-    study: Any = _Memory()
-    pool_: Any = pool
-    whole = Preparation(study, pool_, clock, jobs, shown.append, lambda: None)
-    found: dict[str, Prepared] = {}
-    whole.run([family("cnn"), family("fcn"), family("gru")], found, lambda name: None)
+    made = preparation(pool, None, study=study, **families)
+    assert list(replace(made, clock=clock, show=shown.append).run()) == []
     assert len(pool.jobs) == 2  # cnn as it is, and smaller
-    assert list(found) == ["cnn"] and not found["cnn"].affordable
+    assert list(made.jobs.prepared) == ["cnn"] and not made.jobs.prepared["cnn"].affordable
     assert [line.partition(":")[0] for line in shown if "time is up" in line] == ["fcn", "gru"]
 
 
-def test_wrong_input_is_told_as_such() -> None:
-    def cost(words: list[str]) -> dict[str, Any]:
-        return {"failed": {"wrong_input": True}}
-
-    with pytest.raises(ConfigError, match="cnn: no such thing"):
-        preparation(Answers(cost), 100).measure(family("cnn"))
-
-
-def test_what_cannot_be_trained_ends_the_sweep_with_its_reason() -> None:
-    pool = Answers(lambda words: {"failed": {}})
-    with pytest.raises(RunFailed, match="cnn cannot be trained: no such thing"):
-        preparation(pool, 100).measure(family("cnn"))
-
-
-class Time:
-    """A clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
+@pytest.mark.parametrize(
+    ("result", "kind", "message"),
+    [
+        ({"wrong_input": True}, ConfigError, "cnn: no such thing"),
+        ({}, RunFailed, "cnn cannot be trained: no such thing"),
+    ],
+)
+def test_what_cannot_be_trained_ends_the_sweep_with_its_reason(
+    result: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        preparation(Answers(lambda _: {"failed": result}), 100).measure(family("cnn"))
 
 
 def test_a_share_of_the_budget_is_kept_for_the_finalists() -> None:
-    time = Time()
+    time = ByHand()
     clock = Clock(100, finals=True, earlier=0, note=lambda _: None, now=time)
-    time.seconds += 20
+    time.now += 20
     assert (clock.spent, clock.left, clock.race_left) == (20, 80, 50)
-    time.seconds += 60
+    time.now += 60
     assert (clock.left, clock.race_left) == (20, 0)
-    time.seconds += 60
+    time.now += 60
     assert clock.left == 0
 
 
-def test_without_finalists_trials_have_all_of_it() -> None:
-    assert Clock(100, finals=False, earlier=30, note=lambda _: None, now=Time()).race_left == 70
-
-
-def test_without_a_budget_there_is_no_limit() -> None:
-    clock = Clock(None, finals=True, earlier=5, note=lambda _: None, now=Time())
+def test_without_finalists_trials_have_all_and_without_a_budget_there_is_no_limit() -> None:
+    assert Clock(100, finals=False, earlier=30, note=lambda _: None, now=ByHand()).race_left == 70
+    clock = Clock(None, finals=True, earlier=5, note=lambda _: None, now=ByHand())
     assert (clock.left, clock.race_left, clock.spent) == (None, None, 5)
 
 
 def test_a_later_start_goes_on_where_the_account_ended() -> None:
-    time = Time()
+    time = ByHand()
     noted: list[float] = []
     first = Clock(100, finals=True, earlier=0, note=noted.append, now=time)
-    time.seconds += 2
+    time.now += 2
     first.tick()
     assert noted == []  # not at every look
-    time.seconds += 10
+    time.now += 10
     first.tick()
-    time.seconds += 1
+    time.now += 1
     first.settle()
     assert noted == [12, 13]
-    time.seconds += 500  # a pause costs nothing
+    time.now += 500  # a pause costs nothing
     assert Clock(100, finals=True, earlier=noted[-1], note=noted.append, now=time).left == 87
 
 
 def test_measuring_ends_while_trials_have_time() -> None:
-    time = Time()
+    time = ByHand()
     clock = Clock(100, finals=True, earlier=0, note=lambda _: None, now=time)
-    time.seconds += 41
+    time.now += 41
     assert not clock.trials_wait
-    time.seconds += 2
+    time.now += 2
     assert clock.trials_wait
     assert not Clock(None, finals=True, earlier=0, note=lambda _: None, now=time).trials_wait

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
 
+from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
 from src.machine.failures import OutOfMemory
 from src.records.run import RunSummary
-from src.runs.resume_settings import read_run_settings
-from src.search.jobs import Ending, Job, NoReports, Note, Report
-from src.search.pool import Pool
-from src.search.workers.local import LocalEngine, Slot
+from src.search.jobs import Ending, Job, NoReports, Note
+from src.search.loop import Pool
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import Slot
 from src.sweeps import run_job as runners
 from src.sweeps.run_job import TrialRunner
-from src.sweeps.tasks import Train, changed, plain_task
+from src.sweeps.tasks import Prepare, Prepared, Train, changed, plain_task
+from tests.search.workers.pools import answered, endings, wait_free
 
 RUNNER = "src.sweeps.run_job:TrialRunner"
 
@@ -36,10 +38,13 @@ def processes(word: str) -> list[psutil.Process]:
     return [one for one in found if one.is_running() and word in " ".join(one.cmdline())]
 
 
+def places(output_dir: Path) -> list[str]:
+    given = [f"output_dir={output_dir}", "tracking.enabled=false", "evaluate_test=false"]
+    return [*given, "tracking.log_model=false", "tracking.figures=false", "trainer.progress=false"]
+
+
 def job(output_dir: Path, overrides: list[str], resume: str | None = None) -> Job:
-    places = [f"output_dir={output_dir}", "tracking.enabled=false", "evaluate_test=false"]
-    places += ["tracking.log_model=false", "tracking.figures=false", "trainer.progress=false"]
-    train = Train(places, "n", {}, "0" * 32, "val/accuracy", "maximize", resume)
+    train = Train(places(output_dir), "n", {}, "0" * 32, "val/accuracy", "maximize", resume)
     return Job(plain_task(train), overrides=overrides)
 
 
@@ -75,63 +80,77 @@ def test_of_two_changes_the_later_counts() -> None:
     assert both == ["data.batch_size=64"]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_warm_worker_stays_flat_in_memory(
+def test_a_trial_without_epochs_is_a_run_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    logs = tmp_path / "logs"
-    pool = Pool(LocalEngine([Slot(None, 1)], RUNNER, logs))
+    words = ["model=handcrafted", "data=digits", "runtime.threads=1", "model.rbf_svm.gamma=0.7"]
+    runner, heard = TrialRunner(), Mock()
+    heard.report.return_value = None
+    ending = runner(Job(plain_task(Prepare(places(tmp_path))), overrides=words), heard)
+    assert ending.state == "complete", ending.reason
+    known = Prepared(**ending.result)
+    # About what describing all pictures takes, estimated from a few of them.
+    assert 0 < known.seconds_per_epoch < 60
+    assert known.overrides == [] and known.epochs == 1 and not known.published
+    ending = runner(job(tmp_path, words), heard)
+    assert ending.state == "complete", ending.reason
+    ((epoch, metrics),) = (call.args for call in heard.report.call_args_list)
+    assert epoch == 1 and metrics["val/accuracy"] > 0.97
+    assert ending.metrics["val/accuracy"] == metrics["val/accuracy"]
+    run_dir = heard.note.call_args.kwargs["run_dir"]
+    assert (Path(run_dir) / "predictions" / "val.parquet").is_file()
+
+
+@pytest.fixture
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    pool = Pool(LocalEngine([Slot(None, 1)], RUNNER, tmp_path / "logs"))
     pool.start()
+    yield pool
+    pool.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_warm_worker_stays_flat_in_memory(pool: Pool, tmp_path: Path) -> None:
     (worker,) = processes(RUNNER)
     sizes: list[int] = []
-    try:
-        while len(sizes) <= 100:
-            if pool.free():
-                hidden = 64 + 8 * (len(sizes) % 16)
-                words = changed(WORDS, [f"model.hidden=[{hidden}]", f"seed={len(sizes)}"])
-                pool.give(0, job(tmp_path, words))
-            for event in pool.events(0.25):
-                match event.message:
-                    case Report():
-                        pool.answer(event.slot, "behind" if len(sizes) % 3 == 2 else None)
-                    case Ending() as ending:
-                        assert ending.state in ("complete", "pruned"), ending.reason
-                        sizes.append(worker.memory_info().rss)
-    finally:
-        pool.close()
+    for number in range(101):
+        wait_free(pool, 1)
+        words = changed(WORDS, [f"model.hidden=[{64 + 8 * (number % 16)}]", f"seed={number}"])
+        pool.give(0, job(tmp_path, words))
+        stop = "behind" if number % 3 == 2 else None
+        ending = endings(pool, stop=lambda _, stop=stop: stop)[0]
+        assert ending.state in ("complete", "pruned"), ending.reason
+        sizes.append(worker.memory_info().rss)
     assert sizes[100] <= 1.05 * sizes[10], [size >> 20 for size in sizes[::10]]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_trial_on_two_devices_is_stopped_killed_and_gone_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    pool = Pool(LocalEngine([Slot(None, 1)], RUNNER, tmp_path / "logs"))
-    pool.start()
     facts: dict[str, Any] = {}
     epochs: list[int] = []
 
     def run(at_report: Callable[[int], None]) -> Ending:
-        given, deadline = False, time.monotonic() + 200
-        while time.monotonic() < deadline:
-            if not given and pool.free():
-                pool.give(0, job(tmp_path, DEVICES, facts.get("run_dir")))
-                given = True
-            for event in pool.events(0.25):
-                match event.message:
-                    case Note() as note:
-                        facts.update(note.facts)
-                    case Report(step=step):
-                        epochs.append(step)
-                        at_report(step)
-                        pool.answer(0, None)
-                    case Ending() as ending:
-                        return ending
-        raise AssertionError("it does not end")
+        def go_on(step: int) -> None:
+            epochs.append(step)
+            at_report(step)
+
+        wait_free(pool, 1)
+        pool.give(0, job(tmp_path, DEVICES, facts.get("run_dir")))
+        heard = answered(
+            pool, lambda heard: any(isinstance(e.message, Ending) for e in heard), go_on
+        )
+        for event in heard:
+            if isinstance(event.message, Note):
+                facts.update(event.message.facts)
+        ending = heard[-1].message
+        assert isinstance(ending, Ending)
+        return ending
 
     def interrupt(epoch: int) -> None:
         pool.interrupt([0])
@@ -143,15 +162,12 @@ def test_a_trial_on_two_devices_is_stopped_killed_and_gone_on_with(
     def status() -> str:
         return str(json.loads((Path(facts["run_dir"]) / "summary.json").read_text())["status"])
 
-    try:
-        assert run(interrupt).state == "interrupted"
-        assert epochs == [1], "its run was not told to end"
-        assert processes("run_job:device_runner") == []
-        ending = run(kill)
-        assert (ending.state, ending.reason) == ("interrupted", "its process ended by signal 9")
-        assert processes("run_job:device_runner") == [], "the other device trains on"
-        ending = run(lambda epoch: None)
-        assert ending.state == "complete", ending.reason
-        assert status() == "FINISHED" and sorted(set(epochs)) == [1, 2, 3]
-    finally:
-        pool.close()
+    assert run(interrupt).state == "interrupted"
+    assert epochs == [1], "its run was not told to end"
+    assert processes("run_job:device_runner") == []
+    ending = run(kill)
+    assert (ending.state, ending.reason) == ("interrupted", "its process ended by signal 9")
+    assert processes("run_job:device_runner") == [], "the other device trains on"
+    ending = run(lambda epoch: None)
+    assert ending.state == "complete", ending.reason
+    assert status() == "FINISHED" and sorted(set(epochs)) == [1, 2, 3]

@@ -9,15 +9,15 @@ import pytest
 import yaml
 
 from src.config.checks import ConfigError
-from src.config.compose import SWEEPS, groups
+from src.config.compose import SWEEPS, groups, read_run_settings
 from src.config.sweep import SweepSettings, base_overrides, read_sweep_settings
-from src.runs.resume_settings import read_run_settings
 from src.search.samplers import check_sampler
 from src.search.space import Family, Value
 from src.sweeps import families as spaces
 from src.sweeps.families import default_values, load_families, overrides_of
 from src.sweeps.pictures import choose_families
 
+BASE = ["data=digits", "trainer.max_epochs=9", "optimizer.lr=0.01", "runtime.threads=1"]
 NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 FAMILIES = sorted(path.stem for path in (SWEEPS / "spaces").glob("*.yaml"))
 GROUPS = ["pruner", "sampler", "workers"]
@@ -52,7 +52,7 @@ def test_every_familys_own_configuration_is_one_of_its_space(family: str) -> Non
     words = overrides_of(
         found, [], {p.key: own[p.key] for p in found.parameters if p.applies(known)}
     )
-    assert read_run_settings(words) == read_run_settings(found.words)
+    assert read_run_settings(words) == read_run_settings(found.overrides)
     assert (SWEEPS / "spaces" / f"{family}.yaml").read_text().startswith("# ")
 
 
@@ -114,17 +114,17 @@ def test_wrong_words_are_told_in_a_sentence(words: list[str], message: str) -> N
     assert "\n" not in str(told.value)
 
 
+def test_a_sweep_that_is_none_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"there is no sweeps/fashon.yaml.*did you mean fashion"):
+        ready("fashon")
+
+
 def test_folds_and_their_pruner_reach_the_trials() -> None:
     words = ["pruner=wilcoxon", "cv.folds=3", "cv.repeats=2", "metric=val/macro_f1"]
     settings, _ = ready("default", *words)
     assert settings.cv.count == 6 and settings.pruner.across_families
     assert {"cv.folds=3", "cv.repeats=2"} <= set(base_overrides(words, "default"))
     ready("default", "pruner=wilcoxon", "cv.folds=4", "pruner.p_threshold=0.25")
-
-
-def test_a_sweep_that_is_none_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"there is no sweeps/fashon.yaml.*did you mean fashion"):
-        ready("fashon")
 
 
 @pytest.fixture
@@ -145,28 +145,18 @@ def own_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("{optimizer: {choices: [muon, lion]}}", "optimizer: there is no lion"),
         ("{model.dropout: 0.5}", "model.dropout is 0.5: it must be choices, or low and high"),
         ("[a]", "space must hold keys"),
+        ("{}\nspaces: {}", "spaces: there is no such key"),
+        ("{}\nuse: [trainign]", "use names trainign, but there is no"),
+        ("{}\nwords: [model=mpl]", "model is 'mpl'"),
+        (None, "it must hold keys with values"),
+        ("[", "it is no YAML"),
     ],
 )
-def test_a_space_that_does_not_fit_is_refused_with_its_file(
-    own_space: Path, space: str, message: str
+def test_a_file_that_is_no_space_or_does_not_fit_is_refused(
+    own_space: Path, space: str | None, message: str
 ) -> None:
-    own_space.write_text(f"words: [model=mlp]\nspace: {space}\n")
-    with pytest.raises(ConfigError, match=rf"sweeps/spaces/mine.yaml: .*{message}"):
-        load_families(["mine"], [])
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("words: [model=mlp]\nspaces: {}\n", "spaces: there is no such key"),
-        ("words: [model=mlp]\nuse: [trainign]\n", "use names trainign, but there is no"),
-        ("words: [model=mpl]\n", "model is 'mpl'"),
-        ("- a\n", "it must hold keys with values"),
-        ("a: [\n", "it is no YAML"),
-    ],
-)
-def test_a_file_that_is_no_space_is_refused(own_space: Path, content: str, message: str) -> None:
-    own_space.write_text(content)
+    content = "- a" if space is None else f"words: [model=mlp]\nspace: {space}"
+    own_space.write_text(f"{content}\n")
     with pytest.raises(ConfigError, match=rf"sweeps/spaces/mine.yaml: .*{message}"):
         load_families(["mine"], [])
 
@@ -186,3 +176,20 @@ def test_what_the_person_fixes_is_not_searched() -> None:
         load_families(["mlp"], ["optimizer=sgd"])[0], ["optimizer=sgd"]
     )
     assert "optimizer.momentum" in values
+
+
+@pytest.mark.parametrize("name", ["handcrafted", "embedding"])
+def test_what_is_about_networks_is_not_said_to_others(name: str) -> None:
+    families = load_families([name, "mlp"], BASE)
+    words = [overrides_of(family, BASE, {}) for family in families]
+    assert words[0] == [f"model={name}", "data=digits", "runtime.threads=1"]
+    assert words[1] == ["model=mlp", *BASE]
+
+
+@pytest.mark.parametrize("name", ["handcrafted", "embedding"])
+def test_the_default_lies_within_the_space(name: str) -> None:
+    (family,) = load_families([name], BASE)
+    usual = {"handcrafted": "rbf_svm", "embedding": "auto"}
+    assert default_values(family, BASE)["model.classifier"] == usual[name]
+    (narrow,) = load_families([name], [*BASE, "model.classifier=knn"])
+    assert {p.key for p in narrow.parameters} & {"model.rbf_svm.gamma"} == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +29,8 @@ def test_the_limit_of_a_search_for_a_classifier_goes_to_trials_that_search(
     settings = read_sweep_settings(["study=s", "output_dir=out"], "default")
     families = {one.name: one for one in load_families(["embedding"], [], None)}
     prepared = {"embedding": Prepared(["model.auto.seconds=20.0"], 1, 0.0)}
-    jobs = SweepJobs(settings, families, [], prepared, "0" * 32, lambda _: ())
+    study: Any = SimpleNamespace(facts=lambda number: {})
+    jobs = SweepJobs(settings, study, families, [], prepared, "0" * 32)
     trial = TrialRecord(number=0, family="embedding", state="running", values=values)
     found = compose_settings(RunSettings, jobs.trial(trial).overrides)
     assert ("model.auto.seconds=20.0" in jobs.trial(trial).overrides) is limited

@@ -1,6 +1,12 @@
 """Build what settings describe: pictures, network, features, training task and trainer."""
 
-from src.runs.build.data import build_data, build_fold, first_batch_size, native_side
+from src.runs.build.data import (
+    build_data,
+    build_fold,
+    first_batch_size,
+    model_metadata,
+    native_side,
+)
 from src.runs.build.extractors import (
     build_extractors,
     feature_table,
@@ -8,8 +14,7 @@ from src.runs.build.extractors import (
     frozen_network,
 )
 from src.runs.build.network import check_network, network_of
-from src.runs.build.task import build_task, load_task
-from src.runs.build.trainer import build_trainer
+from src.runs.build.task import build_task, build_trainer, load_task
 
 __all__ = [
     "build_data",
@@ -23,6 +28,7 @@ __all__ = [
     "foreign_descriptors",
     "frozen_network",
     "load_task",
+    "model_metadata",
     "native_side",
     "network_of",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from src.config.checks import input_of
+from typing import Any
+
+from src.config.checks import input_of, to_plain
 from src.config.features import EmbeddingSettings
 from src.config.models import ModelSettings, ZooSettings
 from src.config.schema import RunSettings
@@ -11,7 +13,7 @@ from src.data.sources.listing import list_pictures
 from src.data.splitting.folds import training_seed
 from src.models.weights import native_size
 
-__all__ = ["build_data", "build_fold", "first_batch_size", "native_side"]
+__all__ = ["build_data", "build_fold", "first_batch_size", "model_metadata", "native_side"]
 
 # Until `data.batch_size=auto` has been measured (src/runs/resolve.py).
 _PROVISIONAL_BATCH = 128
@@ -51,12 +53,19 @@ def native_side(model: ModelSettings) -> int | None:
     return None
 
 
-def build_fold(settings: RunSettings, data: PictureData) -> PictureData:
-    """The pictures divided for the one fold that the settings name.
+def model_metadata(settings: RunSettings, data: PictureData) -> dict[str, Any]:
+    """Return what the metadata of every trained model has, in plain containers."""
+    return {
+        # A run that was interrupted ends as the same model as one that was not.
+        "settings": to_plain(settings) | {"resume": None},
+        "class_names": list(data.pictures.class_names),
+        **data.pictures.format.plain(),
+        "split_fingerprint": data.split.fingerprint,
+    }
 
-    Args:
-        settings: with `cv.fold`.
-        data: as `build_data` gives it without.
+
+def build_fold(settings: RunSettings, data: PictureData) -> PictureData:
+    """Return the pictures divided for the one fold that the settings name.
 
     Raises:
         ConfigError: a class has fewer pictures than there are folds.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ __all__ = ["build_extractors", "feature_table", "foreign_descriptors", "frozen_n
 # To make a network and to read its weights takes about a second, and a warm worker meets the same
 # networks in every trial of a family. Those that were used last stay, up to so many bytes.
 _KEPT_BYTES = 500e6
-_kept: OrderedDict[str, tuple[Extractor, int]] = OrderedDict()
+_kept: OrderedDict[tuple[Any, ...], tuple[Extractor, int]] = OrderedDict()
 
 
 def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extractor, ...]:
@@ -59,8 +58,8 @@ def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extracto
         return tuple(frozen_network(settings, name, data, form) for name in model.networks)
     device = _device(settings)
     network, metadata = _own_network(model, settings, data)
-    shape = (data.pictures.channels, *data.pictures.image_size)
-    return (make(network, metadata | _plan(network, shape, device, settings), device),)
+    plan = _plan(network, data.pictures.format, device, settings)
+    return (make(network, metadata | plan, device),)
 
 
 def feature_table(
@@ -98,13 +97,11 @@ def foreign_descriptors(model: HandcraftedSettings) -> dict[str, str]:
 def frozen_network(
     settings: RunSettings, name: str, data: PictureData, wanted: PictureFormat
 ) -> Extractor:
-    """Return the features of one published network, the same object for the same arguments.
+    """Return the features of one published network of timm, the same object for the same arguments.
 
     Args:
         settings: of the run, its model one of `EmbeddingSettings`.
-        name: timm's of the network.
-        data: the pictures.
-        wanted: the format in which they will be given.
+        wanted: the format in which the pictures will be given.
 
     Raises:
         ConfigError: there is no such network, or its weights cannot be had.
@@ -112,17 +109,22 @@ def frozen_network(
     model = settings.model
     assert isinstance(model, EmbeddingSettings)
     device = _device(settings)
-    key = _key(settings, model, name, data, wanted, device)
+    found = find_weights("timm", name) if model.pretrained else None
+    state = None if found is None else found.file.stat()
+    key = (  # what two calls must have in common to get the same network
+        *(name, model._target_, model.pretrained, model.input_size, wanted),
+        *(len(data.pictures.class_names), device, settings.data.cache_dir),
+        state and (str(found), state.st_ino, state.st_size, state.st_mtime_ns),
+    )
     if key in _kept:
         _kept.move_to_end(key)
         return _kept[key][0]
     network, metadata = _zoo(model, name, data, wanted)
-    of_the_weights = getattr(network, "input_statistics", None) is not None
-    shape = (wanted.channels, *wanted.image_size)
     extractor: Extractor = import_object(model._target_)(
-        network, metadata | _plan(network, shape, device, settings), device
+        network, metadata | _plan(network, wanted, device, settings), device
     )
-    if key and of_the_weights:  # others are normalised by what these pictures are like
+    # Without statistics of their own, they are normalised by what these pictures are like.
+    if state is not None and getattr(network, "input_statistics", None) is not None:
         # The network as it was made, and once more as it computes fastest.
         size = 2 * sum(one.numel() * one.element_size() for one in network.parameters())
         _kept[key] = (extractor, size)
@@ -131,39 +133,16 @@ def frozen_network(
     return extractor
 
 
-def _key(
-    settings: RunSettings,
-    model: EmbeddingSettings,
-    name: str,
-    data: PictureData,
-    wanted: PictureFormat,
-    device: torch.device,
-) -> str:
-    """Return what two calls must have in common to get the same network; "" for none."""
-    found = find_weights("timm", name) if model.pretrained else None
-    if found is None:
-        return ""
-    state = found.file.stat()
-    asked = {
-        "name": name,
-        "model": [model._target_, model.pretrained, model.input_size],
-        "weights": [str(found.file), state.st_ino, state.st_size, state.st_mtime_ns],
-        "pictures": [wanted.plain(), len(data.pictures.class_names)],
-        "device": str(device),
-        "cache": settings.data.cache_dir,
-    }
-    return json.dumps(asked, sort_keys=True)
-
-
 def _device(settings: RunSettings) -> torch.device:
     gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
     return torch.device("cuda" if gpu else "cpu")
 
 
 def _plan(
-    network: nn.Module, shape: tuple[int, int, int], device: torch.device, settings: RunSettings
+    network: nn.Module, form: PictureFormat, device: torch.device, settings: RunSettings
 ) -> dict[str, str]:
     """How the network computes fastest here; its features are kept apart by precision."""
+    shape = (form.channels, *form.image_size)
     plan = inference_plan(
         network.eval().to(device), shape, device, cache_dir=settings.data.cache_dir
     )
@@ -177,16 +156,8 @@ def _zoo(
         _target_="src.models.zoo.TimmNet",
         name=name,
         pretrained=model.pretrained,
-        freeze_epochs=0,
-        backbone_lr_scale=1.0,
-        layer_decay=1.0,
-        head_start="random",
-        freeze_norm=False,
-        frozen_stages=0,
-        stored_views=0,
         input_size=model.input_size,
         stem="keep",
-        drop_rate=0.0,
     )
     classes = len(data.pictures.class_names)
     network = build_network(

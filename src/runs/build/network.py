@@ -44,13 +44,9 @@ def network_arguments(model: NetworkSettings) -> dict[str, Any]:
 
 
 def rebuild_arguments(model: NetworkSettings, network: nn.Module) -> dict[str, Any]:
-    """Return what makes the same network once more, for weights that are at hand.
+    """Return what makes a network that `build_network` made once more, for weights at hand.
 
     Published weights, which are not looked for then, may have chosen the size of its pictures.
-
-    Args:
-        model: the settings that `network` was built from.
-        network: as `build_network` made it.
     """
     arguments = network_arguments(model.without_weights())
     if isinstance(model, ZooSettings) and model.pretrained and model.input_size is None:
@@ -82,9 +78,7 @@ def build_network(
 def check_network(settings: RunSettings) -> None:
     """Build the network of a plugin and try it on two blank pictures; those of the project pass.
 
-    Args:
-        settings: of the run. What they leave open of the pictures is replaced by 3 channels and
-            32x32 pixels.
+    What the settings leave open of the pictures is replaced by 3 channels and 32x32 pixels.
 
     Raises:
         ConfigError: names the file, the class, and all that it lacks.

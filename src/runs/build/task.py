@@ -1,4 +1,4 @@
-"""A network with all that trains it, from settings or from a checkpoint."""
+"""A network with all that trains it, from settings or from a checkpoint, and its trainer."""
 
 from __future__ import annotations
 
@@ -7,27 +7,36 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from src.config.augment import OPERATIONS
-from src.config.checks import ConfigError, Settings, input_of, own_fields, to_plain
+from src.config.checks import ConfigError, Settings, input_of, own_fields
 from src.config.models import NetworkSettings
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
-from src.config.training import LossSettings, OptimizerSettings, SchedulerSettings
+from src.config.schema import (
+    LossSettings,
+    OptimizerSettings,
+    RunSettings,
+    SchedulerSettings,
+    stored_settings,
+)
 from src.data.augmentation.augment import Augment
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed
 from src.machine.imports import import_object
+from src.runs.build.data import model_metadata
 from src.runs.build.network import build_network, network_arguments, network_of, rebuild_arguments
-from src.training.checkpoints import read_checkpoint
+from src.training.checkpoints import AtomicCheckpointIO, read_checkpoint
+from src.training.epochs import EpochKeeper
 from src.training.inference import MEMORY_FORMATS, require_finite
 from src.training.losses import balanced_weights
 from src.training.optimizers import parameter_groups
 from src.training.task import ClassificationTask, head_prefixes
 
-__all__ = ["build_task", "load_task"]
+__all__ = ["build_task", "build_trainer", "load_task"]
+
+_LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
 def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
@@ -45,25 +54,16 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         image_size=pictures.image_size,
     )
     mean, std = getattr(network, "input_statistics", None) or data.channel_statistics
-    passport = {
-        # A run that was interrupted ends as the same model as one that was not.
-        "settings": to_plain(settings) | {"resume": None},
-        "network": {
-            "target": model._target_,
-            "arguments": rebuild_arguments(model, network),
-        },
-        "class_names": list(pictures.class_names),
-        **pictures.format.plain(),
+    metadata = {
+        **model_metadata(settings, data),
+        "network": {"target": model._target_, "arguments": rebuild_arguments(model, network)},
         "mean": list(mean),
         "std": list(std),
-        "split_fingerprint": data.split.fingerprint,
     }
     with input_of("loss"):
         balanced = settings.loss.class_weights == "balanced"
         weights = balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None
-    loss = import_object(settings.loss._target_)(
-        **own_fields(settings.loss, LossSettings), class_weights=weights
-    )
+    loss = _made(settings.loss, LossSettings, class_weights=weights)
     fields = own_fields(settings.augment, Settings)
     further = {name: fields.pop(name) for name in OPERATIONS if name in fields}
     augment = Augment(
@@ -81,35 +81,31 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
             f"{settings.augment.mix_probability:g}: what is stored of single pictures cannot be "
             "mixed; set one of them to 0."
         )
-    return _assemble(settings, network, passport, loss=loss, augment=augment)
+    return _assemble(settings, network, metadata, loss=loss, augment=augment)
 
 
 def load_task(checkpoint: Path) -> ClassificationTask:
-    """The trained task of a checkpoint, on the CPU in eval mode.
+    """Return the trained task of a checkpoint, on the CPU in eval mode.
 
-    Its `passport` says the rest: settings, class names, picture size, `epochs` trained.
+    Its `metadata` has the settings, class names, picture size and `epochs` trained.
 
     Raises:
         ConfigError: the file is no checkpoint of a run, or holds code.
     """
     with input_of("run"):
         stored = read_checkpoint(checkpoint)
-        passport = stored.get("bakeoff")
-        if not isinstance(passport, dict):
+        metadata = stored.get("bakeoff")
+        if not isinstance(metadata, dict):
             raise ValueError(f"{checkpoint} is not a checkpoint of a Bakeoff run")
-        settings = stored_settings(passport["settings"])
+        settings = stored_settings(metadata["settings"])
         # The checkpoint brings the weights; nothing is to be fetched for it. Its settings have the
         # arguments that its network did not know yet, its network those that building decided.
         model = network_of(settings).without_weights()
-        arguments = network_arguments(model) | passport["network"]["arguments"]
-        network = import_object(model._target_)(
-            passport["channels"],
-            len(passport["class_names"]),
-            tuple(passport["image_size"]),
-            **arguments,
-        )
-        passport["epochs"] = stored["epoch"] + 1
-        task = _assemble(settings, network, passport, loss=nn.CrossEntropyLoss(), augment=None)
+        arguments = network_arguments(model) | metadata["network"]["arguments"]
+        shape = (metadata["channels"], len(metadata["class_names"]), tuple(metadata["image_size"]))
+        network = import_object(model._target_)(*shape, **arguments)
+        metadata["epochs"] = stored["epoch"] + 1
+        task = _assemble(settings, network, metadata, loss=nn.CrossEntropyLoss(), augment=None)
         weights = {k: v for k, v in stored["state_dict"].items() if not k.startswith("loss.")}
         task.load_state_dict(weights)
         try:
@@ -122,7 +118,7 @@ def load_task(checkpoint: Path) -> ClassificationTask:
 def _assemble(
     settings: RunSettings,
     network: nn.Module,
-    passport: dict[str, Any],
+    metadata: dict[str, Any],
     *,
     loss: nn.Module,
     augment: Augment | None,
@@ -133,8 +129,8 @@ def _assemble(
         return ClassificationTask(
             network.to(memory_format=memory_format),
             loss=loss,
-            mean=passport["mean"],
-            std=passport["std"],
+            mean=metadata["mean"],
+            std=metadata["std"],
             augment=augment,
             make_optimizer=partial(_make_optimizer, settings.optimizer, model),
             make_schedule=partial(_make_schedule, settings.scheduler),
@@ -145,7 +141,7 @@ def _assemble(
             stored_views=model.stored_views if model.frozen_stages else 0,
             ema_decay=settings.trainer.ema_decay,
             memory_format=memory_format,
-            metadata=passport,
+            metadata=metadata,
         )
 
 
@@ -160,14 +156,60 @@ def _make_optimizer(
         layer_decay=model.layer_decay,
         head_prefixes=head_prefixes(network),
     )
-    made: torch.optim.Optimizer = import_object(optimizer._target_)(
-        params=groups, **own_fields(optimizer, OptimizerSettings)
-    )
+    made: torch.optim.Optimizer = _made(optimizer, OptimizerSettings, params=groups)
     return made
 
 
 def _make_schedule(scheduler: SchedulerSettings, total_steps: int) -> Callable[[int], float]:
-    made: Callable[[int], float] = import_object(scheduler._target_)(
-        total_steps=total_steps, **own_fields(scheduler, SchedulerSettings)
-    )
+    made: Callable[[int], float] = _made(scheduler, SchedulerSettings, total_steps=total_steps)
     return made
+
+
+def _made(settings: Any, base: type[Settings], **arguments: Any) -> Any:
+    """Make the object that settings with a `_target_` describe."""
+    return import_object(settings._target_)(**arguments, **own_fields(settings, base))
+
+
+def build_trainer(settings: RunSettings, keeper: EpochKeeper, run_dir: Path) -> pl.Trainer:
+    """Return Lightning's trainer with the project's records and checkpoints, and without output.
+
+    Raises:
+        ConfigError: the devices asked for are not there.
+    """
+    trainer, runtime = settings.trainer, settings.runtime
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator is gpu, but torch sees no GPU on this machine.")
+    on_cpu = trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    if on_cpu and runtime.precision == "float16":
+        raise ConfigError("runtime.precision is float16, which needs a GPU: bfloat16 works here.")
+    if not on_cpu and isinstance(trainer.devices, int):
+        present = torch.cuda.device_count()
+        if trainer.devices > present:
+            raise ConfigError(
+                f"trainer.devices is {trainer.devices}, but this machine has {present} GPUs."
+            )
+    devices = 1 if on_cpu and trainer.devices == "auto" else trainer.devices
+    several = devices != 1 and not (devices == "auto" and torch.cuda.device_count() == 1)
+    strategy = "ddp_find_unused_parameters_true" if network_of(settings).freeze_epochs else "ddp"
+    return pl.Trainer(
+        accelerator=trainer.accelerator,
+        devices=devices,
+        strategy=strategy if several else "auto",
+        precision=_LIGHTNING_PRECISION[runtime.precision],  # type: ignore[arg-type]
+        max_epochs=int(trainer.max_epochs),
+        gradient_clip_val=trainer.gradient_clip,
+        accumulate_grad_batches=trainer.accumulate_batches,
+        check_val_every_n_epoch=trainer.validate_every,
+        limit_val_batches=0 if settings.data.train_on_val else None,
+        deterministic="warn" if trainer.deterministic else None,
+        sync_batchnorm=several and not on_cpu,
+        use_distributed_sampler=False,  # the loaders divide the batches themselves
+        num_sanity_val_steps=0,
+        logger=False,
+        callbacks=[keeper],
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=run_dir,
+    )

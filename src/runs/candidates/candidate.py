@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,12 +24,14 @@ from src.tracking.tracker import Tracker
 __all__ = [
     "Answers",
     "Candidate",
+    "FitContext",
     "Fitted",
     "Measured",
     "OnEpoch",
     "Trained",
     "described_features",
     "measure_part",
+    "send_final",
 ]
 
 _DESCRIBED_AT_ONCE = 128
@@ -39,19 +41,15 @@ Answers = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 
 
 class Trained(Protocol):
-    """A fitted model, fresh from its fit or loaded from a file.
-
-    Attributes:
-        passport: metadata in plain containers; `settings` are those of its run, `epochs` the
-            length of its training (0 for a candidate without epochs).
-        num_parameters: count of the numbers that were fitted to pictures.
-    """
+    """A fitted model, fresh from its fit or loaded from a file."""
 
     @property
-    def passport(self) -> dict[str, Any]: ...
+    def passport(self) -> dict[str, Any]:
+        """Metadata in plain containers, such as the `settings` of its run and its `epochs`."""
 
     @property
-    def num_parameters(self) -> int: ...
+    def num_parameters(self) -> int:
+        """The count of the numbers that were fitted to pictures."""
 
     def predict(self, data: PictureData, part: str) -> Answers:
         """Predict every picture of "train", "val" or "test"."""
@@ -99,38 +97,45 @@ class Fitted:
     split_fingerprint: str | None = None
 
 
-class Candidate(Protocol):
-    """Settings and pictures, ready to be fitted.
+@dataclass(frozen=True)
+class FitContext:
+    """What surrounds a fit.
 
     Attributes:
-        resolved: the run's settings without any `auto`.
-        num_parameters: as of `Trained`; None where it is known only after the fit.
+        folder: of the run; a fit that was stopped goes on from what it left there.
+        tracker: records what is measured meanwhile; None on a further device of a run.
+        interruption: checked where the state is consistent.
+        on_epoch: called with (epoch from 0, metrics); an exception from it ends the fit.
     """
 
-    @property
-    def resolved(self) -> Resolved: ...
+    folder: RunFolder
+    tracker: Tracker | None
+    interruption: Interruption
+    on_epoch: OnEpoch | None = None
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Report the metrics of a fit without epochs, and end it where that is wanted."""
+        if self.on_epoch is not None:
+            self.on_epoch(0, dict(metrics))
+        self.interruption.check()
+
+
+class Candidate(Protocol):
+    """Settings and pictures, ready to be fitted."""
 
     @property
-    def num_parameters(self) -> int | None: ...
+    def resolved(self) -> Resolved:
+        """The run's settings without any `auto`."""
+
+    @property
+    def num_parameters(self) -> int | None:
+        """As of `Trained`; None where it is known only after the fit."""
 
     def description(self) -> str:
         """Return a short description for the first line of a run."""
 
-    def fit(
-        self,
-        folder: RunFolder,
-        tracker: Tracker,
-        interruption: Interruption,
-        on_epoch: OnEpoch | None,
-    ) -> Fitted:
-        """Fit it to the training part.
-
-        Args:
-            folder: of the run; a fit that was stopped goes on from what it left there.
-            tracker: records what is measured meanwhile.
-            interruption: checked where the state is consistent.
-            on_epoch: called with (epoch from 0, metrics); an exception from it ends the fit.
-        """
+    def fit(self, context: FitContext) -> Fitted:
+        """Fit it to the training part."""
 
     def training_batch(self) -> tuple[NDArray[np.generic], NDArray[np.generic]] | None:
         """Return images and targets as the fit saw them; None where it saw them unchanged."""
@@ -169,11 +174,6 @@ def measure_part(data: PictureData, part: str, answers: Answers) -> Measured:
     """Compute all metrics of a model's predictions of "train", "val" or "test".
 
     Measurements of "test" are counted by the caller first (src/data/splitting/test_usage.py).
-
-    Args:
-        data: the pictures that were predicted.
-        part: of the data.
-        answers: probabilities (N, K), targets (N,) and sample ids (N,) of its pictures.
     """
     probs, targets, ids = answers
     pictures = data.pictures
@@ -187,3 +187,16 @@ def measure_part(data: PictureData, part: str, answers: Answers) -> Measured:
     )
     scores = evaluate(probs, targets, pictures.class_names) | further_metrics(probs, targets)
     return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})
+
+
+def send_final(
+    tracker: Tracker, metrics: Mapping[str, float], curves: Container[str], epochs: int
+) -> None:
+    """Send final metrics: at the last epoch those that have a curve, at 0 the others.
+
+    MLflow draws what has one value as a bar if its step is 0, else as a curve of one dot.
+    """
+    of_curves = {key: value for key, value in metrics.items() if key in curves}
+    tracker.metrics(of_curves, step=epochs, final=True)
+    single = {key: value for key, value in metrics.items() if key not in curves}
+    tracker.metrics(single, step=0, final=True)

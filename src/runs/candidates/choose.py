@@ -6,24 +6,21 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from src.config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
 from src.config.models import EnsembleSettings, NetworkSettings, ZooSettings
 from src.config.schema import RunSettings
-from src.config.stored import stored_settings
 from src.data.loading.datamodule import PictureData
 from src.runs.build import build_data, load_task
 from src.runs.candidates.candidate import Candidate, Trained
-from src.runs.candidates.members import ENSEMBLE_SUFFIX, Member, read_members
+from src.runs.candidates.members import ENSEMBLE_SUFFIX, read_members
 from src.runs.candidates.network import NetworkCandidate, TrainedNetwork
 from src.runs.resolve import Resolved, resolve, seconds_per_epoch
 
 __all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of", "prepared"]
 
-_CLASSIFIER_SUFFIX = ".skops"
-# Values of `pretrained` that mean the weights of a library.
-_PUBLISHED = (True, "hub", "package")
 # Of the time for choosing and describing, what the search for a classifier may take after it.
 _HEADS_SHARE = 0.5
 # Choices of networks, where the first turns out too slow once other work has begun.
@@ -56,22 +53,25 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
     if model.way == "soup":
         from src.runs.candidates.soup import SoupCandidate, choose_soup, networks_of
 
-        networks = networks_of(library, [_load_member(member) for member in library])
+        networks = networks_of(library, [[*map(load_trained, m.checkpoints)] for m in library])
         found = choose_soup(settings, library, networks, data)
         seconds = time.perf_counter() - started
-        return SoupCandidate(Resolved(settings), library, found, networks[0], seconds)
-    from src.runs.candidates.ensemble import EnsembleCandidate, choose_members
+        return SoupCandidate(Resolved(settings), library, found, seconds, networks[0])
+    from src.ensembles.combine import WAYS, combine
+    from src.runs.candidates.ensemble import EnsembleCandidate
 
-    found = choose_members(settings, model, library)
+    found = combine(
+        [member.name for member in library],
+        np.stack([member.probs for member in library]),
+        library[0].held_out.targets,
+        ways=[way for way in WAYS if model.way in (way, "best")],
+        at_most=model.at_most,
+        seed=settings.seed,
+    )
     used = zip(library, found.weights, strict=True)
-    models = [_load_member(member) for member, weight in used if weight]
+    models = [[*map(load_trained, member.checkpoints)] for member, weight in used if weight]
     seconds = time.perf_counter() - started
-    return EnsembleCandidate(Resolved(settings), data, library, found, models, seconds)
-
-
-def _load_member(member: Member) -> list[Trained]:
-    """Load the trained model of a finished run; of a cross-validation that of each fold."""
-    return [load_trained(checkpoint) for checkpoint in member.checkpoints]
+    return EnsembleCandidate(Resolved(settings), library, found, seconds, data, models)
 
 
 def load_trained(checkpoint: Path) -> Trained:
@@ -80,7 +80,7 @@ def load_trained(checkpoint: Path) -> Trained:
     Raises:
         ConfigError: the file is not one of a run, is damaged, or holds code.
     """
-    if checkpoint.suffix == _CLASSIFIER_SUFFIX:
+    if checkpoint.suffix == ".skops":
         from src.runs.candidates.classical import load_classifier
 
         return load_classifier(checkpoint)
@@ -92,23 +92,21 @@ def load_trained(checkpoint: Path) -> Trained:
         return TrainedEnsemble(passport, checkpoint, tuple(members))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = load_task(checkpoint)
-    network = TrainedNetwork.of(task, stored_settings(task.metadata["settings"]), device)
     if "soup" in task.metadata:
         from src.runs.candidates.soup import TrainedSoup
 
-        return TrainedSoup(task, device, network.precision, network.tta, checkpoint.parent)
-    return network
+        return TrainedSoup(task, device, checkpoint.parent)
+    return TrainedNetwork(task, device)
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """The settings of a candidate after measuring and choosing what they left open.
+    """The settings of a candidate without any `auto`, and what a fit will take.
 
     Attributes:
-        settings: without any `auto`.
         epochs: of a whole fit; 1 for candidates without epochs.
         seconds_per_epoch: estimated.
-        notes: sentences on how the choice was made.
+        notes: sentences on how the settings were chosen.
     """
 
     settings: RunSettings
@@ -125,8 +123,7 @@ def prepared(
     The features that these runs share are computed here, with all cores.
 
     Args:
-        settings: of a run.
-        data: its pictures.
+        settings, data: of a run.
         networks: whether frozen networks are to be chosen among those that can be loaded.
         seconds: limit for choosing and computing features; None for no limit.
 
@@ -209,18 +206,15 @@ def origin_of(settings: RunSettings) -> Origin:
 
 
 def _weights(library: str, names: list[str], pretrained: bool | str) -> str:
-    if pretrained not in _PUBLISHED:
+    if pretrained not in (True, "hub", "package"):
         return str(pretrained)
     # Listing the installed weights imports a library that a network with such weights needs anyway.
     from src.models.weights import loadable
 
-    wanted = {name.partition(".")[0] for name in names}
-    known = {(one.library, one.name.partition(".")[0]): one for one in loadable(wanted)}
-    described = []
-    for name in names:
-        found = known.get((library, name.partition(".")[0]))
-        about = (
-            "hub" if found is None else f"{found.source}, {found.licence or 'no licence stated'}"
-        )
-        described.append(f"{name} ({about})")
-    return " + ".join(described)
+    plain = {name: name.partition(".")[0] for name in names}
+    about = {
+        one.name.partition(".")[0]: f"{one.source}, {one.licence or 'no licence stated'}"
+        for one in loadable({*plain.values()})
+        if one.library == library
+    }
+    return " + ".join(f"{name} ({about.get(plain[name], 'hub')})" for name in names)

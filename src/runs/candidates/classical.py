@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,43 +12,41 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sklearn
 import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from src.config.checks import ConfigError, to_plain
+from src.config.checks import ConfigError
 from src.config.features import (
     CLASSIFIERS,
     ClassicalSettings,
     EmbeddingSettings,
     HandcraftedSettings,
 )
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
+from src.config.schema import RunSettings, stored_settings
 from src.data.decoding.decode import PictureFormat
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed
 from src.features.calibration import CalibratedModel
 from src.features.classifier import FeatureClassifier, numbers_in
 from src.features.descriptors.picture import Floats
-from src.features.heads import Choice, fit_chosen
+from src.features.grid import head_groups
+from src.features.heads import Choice, choose_head, fit_chosen
 from src.features.pipeline import make_pipeline
 from src.machine.imports import is_foreign
-from src.machine.interruption import Interruption
 from src.machine.parallel import available_cores
 from src.metrics.summary import evaluate, metric_key
 from src.records.champions import find_champion
-from src.runs.build import build_extractors, feature_table, foreign_descriptors
-from src.runs.candidates.candidate import Answers, Fitted, OnEpoch
-from src.runs.candidates.kept_heads import kept_choice
-from src.runs.folder import RunFolder
+from src.runs.build import build_extractors, feature_table, foreign_descriptors, model_metadata
+from src.runs.candidates.candidate import Answers, FitContext, Fitted
 from src.runs.resolve import Resolved
 from src.serving.bundle import write_classifier_bundle
 from src.serving.predictor import Predictor
-from src.tracking.tracker import Tracker
+from src.storage.cache import Record, load_record, store_record
 from src.training import cost
 
-__all__ = ["ClassicalCandidate", "TrainedClassifier", "load_classifier"]
+__all__ = ["ClassicalCandidate", "TrainedClassifier", "kept_choice", "load_classifier"]
 
 _MODEL = "model.skops"
 _AT_ONCE = 128
@@ -57,12 +57,7 @@ _TIMED_PICTURES = 32
 
 @dataclass
 class TrainedClassifier:
-    """A fitted classifier on features.
-
-    Attributes:
-        classifier: with the extractors of its features.
-        file: that it was saved to.
-    """
+    """A fitted classifier with the extractors of its features, and the file it was saved to."""
 
     classifier: FeatureClassifier
     file: Path
@@ -152,11 +147,6 @@ class ClassicalCandidate:
     A fit that was stopped begins again when it is resumed: its features are kept, and the rest
     takes seconds to minutes.
 
-    Args:
-        settings: of the run, its model one of `ClassicalSettings`.
-        model: these.
-        data: the pictures.
-
     Raises:
         ConfigError: there is nothing to tell apart, or the network cannot be had.
     """
@@ -167,9 +157,8 @@ class ClassicalCandidate:
         if np.count_nonzero(data.class_counts) < 2:
             raise ConfigError("data: the training part has pictures of one class only.")
         self._extractors = build_extractors(settings, data)
-        settings = _pinned(settings)
-        self.resolved = Resolved(settings)
-        self._settings = settings
+        self._settings = _pinned(settings)
+        self.resolved = Resolved(self._settings)
         self._model = model
         self._data = data
 
@@ -180,21 +169,15 @@ class ClassicalCandidate:
 
     def description(self) -> str:
         model = self._model
-        classifier = "the best of many classifiers" if model.classifier == "auto" else None
-        classifier = classifier or model.classifier
+        chosen = model.classifier
+        classifier = "the best of many classifiers" if chosen == "auto" else chosen
         if isinstance(model, HandcraftedSettings):
             return f"{classifier} on {' + '.join(model.features)}"
         if isinstance(model, EmbeddingSettings) and model.run is None:
             return f"{classifier} on the features of {' + '.join(model.networks)}"
         return f"{classifier} on the features of an earlier run"
 
-    def fit(
-        self,
-        folder: RunFolder,
-        tracker: Tracker,
-        interruption: Interruption,
-        on_epoch: OnEpoch | None,
-    ) -> Fitted:
+    def fit(self, context: FitContext) -> Fitted:
         data, threads = self._data, _threads(self._settings)
         seed = training_seed(self._settings.seed, self._settings.cv.fold)
         table = feature_table(self._settings, data, self._extractors)
@@ -209,7 +192,7 @@ class ClassicalCandidate:
             print(f"classifier: {choice}")
             passport["classifier"] = choice.record()
         classifier = FeatureClassifier(self._extractors, model, passport)
-        file = folder.checkpoints / _MODEL
+        file = context.folder.checkpoints / _MODEL
         classifier.save(file)
         trained = TrainedClassifier(classifier, file)
         metrics = {}
@@ -220,9 +203,7 @@ class ClassicalCandidate:
                 metric_key("val", "accuracy"): found["accuracy"],
                 metric_key("val", "loss"): found["log_loss"],
             }
-        if on_epoch is not None:
-            on_epoch(0, dict(metrics))
-        interruption.check()
+        context.report(metrics)
         # Features from the cache count as if they were computed now.
         return Fitted(trained, file, seconds + table.seconds, metrics)
 
@@ -266,35 +247,21 @@ class ClassicalCandidate:
         seed: int,
         threads: int,
     ) -> tuple[CalibratedModel, Choice | None, float]:
-        """Return the model fitted to features (N, D) of the pictures with these indices.
+        """Return the model fitted to features (N, D), its classifier's choice, and the seconds.
 
-        And how its classifier was chosen, where the settings leave that to a search, and the
-        seconds of both; a choice that was kept from an earlier search counts as made now.
+        A choice that was kept from an earlier search counts as made now.
         """
         pictures, settings = self._data.pictures, self._model
         targets, contents = pictures.targets[indices], pictures.content_hashes[indices]
         classes = len(pictures.class_names)
         if settings.classifier == "auto":
+            cache_dir = self._settings.data.cache_dir
             choice = kept_choice(
-                settings,
-                features,
-                targets,
-                contents,
-                sizes,
-                seed=seed,
-                cache_dir=self._settings.data.cache_dir,
+                settings, features, targets, contents, sizes, seed=seed, cache_dir=cache_dir
             )
             started = time.perf_counter()
-            model = fit_chosen(
-                choice,
-                settings,
-                features,
-                targets,
-                sizes,
-                num_classes=classes,
-                seed=seed,
-                threads=threads,
-            )
+            how = {"num_classes": classes, "seed": seed, "threads": threads}
+            model = fit_chosen(choice, settings, features, targets, sizes, **how)
             return model, choice, time.perf_counter() - started + choice.seconds
         started = time.perf_counter()
         model = CalibratedModel.fit(
@@ -311,22 +278,11 @@ class ClassicalCandidate:
         return model, None, time.perf_counter() - started
 
     def _passport(self) -> dict[str, Any]:
-        data, pictures = self._data, self._data.pictures
-        networks = [e.passport for e in self._extractors if hasattr(e, "passport")]
-        return {
-            "settings": to_plain(self._settings) | {"resume": None},
-            "class_names": list(pictures.class_names),
-            **pictures.format.plain(),
-            "split_fingerprint": data.split.fingerprint,
-            "epochs": 0,
-            **({"networks": networks} if networks else {}),
-            **self._foreign(),
-        }
-
-    def _foreign(self) -> dict[str, Any]:
-        """What of the model is a plugin's, as import paths."""
+        """Return the metadata; what of the model is a plugin's stands there as import paths."""
         model = self._model
-        found: dict[str, Any] = {}
+        found = {**model_metadata(self._settings, self._data), "epochs": 0}
+        if networks := [e.passport for e in self._extractors if hasattr(e, "passport")]:
+            found["networks"] = networks
         if isinstance(model, HandcraftedSettings) and (made := foreign_descriptors(model)):
             found["descriptors"] = made
         target = CLASSIFIERS.get(model.classifier)
@@ -350,3 +306,58 @@ def _threads(settings: RunSettings) -> int:
     """Return `runtime.threads`, or torch's number, which respects OMP_NUM_THREADS."""
     threads = settings.runtime.threads
     return threads if isinstance(threads, int) else torch.get_num_threads()
+
+
+def kept_choice(
+    settings: ClassicalSettings,
+    features: Floats,
+    targets: NDArray[np.int64],
+    contents: NDArray[np.generic],
+    sizes: Sequence[int],
+    *,
+    seed: int,
+    cache_dir: str | None,
+) -> Choice:
+    """Return the best head for features, searched for once for the same features and labels.
+
+    A search that its limit of time has cut short is not kept: another may find more.
+
+    The arguments are those of `src.features.heads.choose_head`; `cache_dir` is that of
+    `src.storage.cache.cache_folder`.
+    """
+    _, labels = np.unique(targets, return_inverse=True)
+    groups = head_groups(*features.shape)
+    known: dict[str, Any] = {
+        "features": _digest(features),
+        "labels": _digest(labels),
+        "contents": _digest(np.unique(contents, return_inverse=True)[1]),
+        "sizes": list(sizes),
+        "heads": [repr(head) for group in groups for head in group.heads],
+        "folds": settings.calibration_folds,
+        "seed": seed,
+        "libraries": [np.__version__, sklearn.__version__],
+    }
+    kept = load_record("heads", known, cache_dir)
+    if kept is not None:
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            return Choice.from_plain(kept.found)
+    choice = choose_head(
+        features,
+        labels,
+        contents,
+        sizes,
+        folds=settings.calibration_folds,
+        seed=seed,
+        seconds=settings.auto.seconds,
+        groups=groups,
+    )
+    if choice.complete:
+        store_record("heads", known, Record(choice.plain(), disturbed=False), cache_dir)
+    return choice
+
+
+def _digest(values: NDArray[Any]) -> str:
+    rows = np.ascontiguousarray(values)
+    found = hashlib.blake2b(f"{rows.dtype} {rows.shape}".encode(), digest_size=16)
+    found.update(rows.view(np.uint8).reshape(-1).data)
+    return found.hexdigest()

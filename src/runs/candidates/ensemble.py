@@ -15,36 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config.checks import ConfigError, to_plain
-from src.config.models import EnsembleSettings
-from src.config.schema import RunSettings
+from src.config.checks import ConfigError
 from src.data.loading.datamodule import PictureData
-from src.ensembles.combine import WAYS, combine
 from src.ensembles.mixing import Way, combined_probabilities
-from src.machine.interruption import Interruption
-from src.records.combination import Combination
-from src.runs.candidates.candidate import Answers, Fitted, OnEpoch, Trained, described_features
-from src.runs.candidates.members import (
-    ENSEMBLE_SUFFIX,
-    Member,
-    read_held_out,
-    record_combination,
-    seconds_of,
-)
-from src.runs.folder import RunFolder
-from src.runs.resolve import Resolved
+from src.runs.build import model_metadata
+from src.runs.candidates.candidate import Answers, FitContext, Fitted, Trained, described_features
+from src.runs.candidates.members import ENSEMBLE_SUFFIX, CombinationCandidate, read_held_out
 from src.serving.bundle import write_ensemble_bundle
 from src.serving.predictor import Predictor, ensemble_predictor
 from src.storage.files import write_atomically
-from src.tracking.tracker import Tracker
 
-__all__ = [
-    "EnsembleCandidate",
-    "TrainedEnsemble",
-    "choose_members",
-    "member_files",
-    "read_metadata",
-]
+__all__ = ["EnsembleCandidate", "TrainedEnsemble", "member_files", "read_metadata"]
 
 _MEMBERS = "members"
 
@@ -61,7 +42,6 @@ class TrainedEnsemble:
     Attributes:
         passport: metadata; `ensemble` has the `way`, and of each of its `members` the run, the
             `file` and the `weight`.
-        file: its own.
         members: the models, in the same order.
     """
 
@@ -123,98 +103,43 @@ class TrainedEnsemble:
 
 
 @dataclass(frozen=True)
-class EnsembleCandidate:
+class EnsembleCandidate(CombinationCandidate):
     """Runs with the weights that combine them; the fit writes the ensemble.
 
-    Attributes:
-        resolved: settings of the run.
-        data: the pictures, those of every run that is named.
-        library: the runs to choose from.
-        found: how they are combined.
-        models: of each run with a weight, in order, its trained models: of a cross-validation one
-            a fold.
-        seconds: that the choice took.
+    `models` are the trained models of each run with a weight, in order: of a cross-validation one a
+    fold.
     """
 
-    resolved: Resolved
     data: PictureData
-    library: Sequence[Member]
-    found: Combination
     models: Sequence[Sequence[Trained]]
-    seconds: float
 
     @property
     def num_parameters(self) -> int:
         return sum(trained.num_parameters for models in self.models for trained in models)
 
-    @property
-    def _used(self) -> list[tuple[Member, float]]:
-        pairs = zip(self.library, self.found.weights.tolist(), strict=True)
-        return [(member, weight) for member, weight in pairs if weight]
-
     def description(self) -> str:
-        return f"{len(self._used)} of {len(self.library)} runs, {self.found.way}"
+        return f"{len(self.used)} of {len(self.library)} runs, {self.found.way}"
 
-    def fit(
-        self,
-        folder: RunFolder,
-        tracker: Tracker,
-        interruption: Interruption,
-        on_epoch: OnEpoch | None,
-    ) -> Fitted:
+    def fit(self, context: FitContext) -> Fitted:
         started = time.perf_counter()
-        members = folder.checkpoints / _MEMBERS
-        shutil.rmtree(members, ignore_errors=True)
+        checkpoints = context.folder.checkpoints
+        shutil.rmtree(checkpoints / _MEMBERS, ignore_errors=True)
         entries = []
-        for member, weight in self._used:
+        for member, weight in self.used:
             for checkpoint in member.checkpoints:  # folds share the weight of their whole
                 name = f"{checkpoint.parent.parent.name}{checkpoint.suffix}"
-                _link_or_copy(checkpoint, members / name)
+                _link_or_copy(checkpoint, checkpoints / _MEMBERS / name)
                 share = weight / len(member.checkpoints)
                 entries.append({"run": member.name, "file": name, "weight": share})
-        file = folder.checkpoints / f"ensemble{ENSEMBLE_SUFFIX}"
-        models = tuple(trained for models in self.models for trained in models)
-        trained = TrainedEnsemble(self._passport(entries), file, models)
-        write_atomically(file, json.dumps(trained.passport, indent=1) + "\n")
-        metrics = record_combination(
-            folder.checkpoints, self.found, self.library, interruption, on_epoch
-        )
-        own = self.seconds + time.perf_counter() - started
-        return Fitted(
-            trained,
-            file,
-            own + seconds_of([member for member, _ in self._used]),
-            metrics,
-            split_fingerprint=self.library[0].summary.split_fingerprint,
-        )
-
-    def training_batch(self) -> None:
-        return None
-
-    def _passport(self, members: list[dict[str, Any]]) -> dict[str, Any]:
-        pictures = self.data.pictures
-        return {
-            "settings": to_plain(self.resolved.settings) | {"resume": None},
-            "class_names": list(pictures.class_names),
-            **pictures.format.plain(),
-            "split_fingerprint": self.data.split.fingerprint,
+        passport = {
+            **model_metadata(self.resolved.settings, self.data),
             "epochs": 0,
-            "ensemble": {"way": self.found.way, "members": members},
+            "ensemble": {"way": self.found.way, "members": entries},
         }
-
-
-def choose_members(
-    settings: RunSettings, model: EnsembleSettings, library: Sequence[Member]
-) -> Combination:
-    """Choose runs and their weights by the pictures that all of them held out."""
-    return combine(
-        [member.name for member in library],
-        np.stack([member.probs for member in library]),
-        library[0].held_out.targets,
-        ways=[way for way in WAYS if model.way in (way, "best")],
-        at_most=model.at_most,
-        seed=settings.seed,
-    )
+        file = checkpoints / f"ensemble{ENSEMBLE_SUFFIX}"
+        write_atomically(file, json.dumps(passport, indent=1) + "\n")
+        models = tuple(trained for models in self.models for trained in models)
+        return self.fitted(context, TrainedEnsemble(passport, file, models), file, started)
 
 
 def read_metadata(file: Path) -> dict[str, Any]:

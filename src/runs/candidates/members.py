@@ -1,12 +1,11 @@
 """Finished runs that are combined into a new one without training any again.
 
-`src.runs.candidates.ensemble` combines their probabilities, `src.runs.candidates.soup` their
-weights; both keep held-out predictions of the validation part, because their choice has seen its
-labels.
+A combination keeps held-out predictions of the validation part, whose labels its choice has seen.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,24 +16,23 @@ from numpy.typing import NDArray
 from src.config.checks import ConfigError
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.splits import Split
-from src.machine.interruption import Interruption
 from src.metrics.summary import metric_key
 from src.records.combination import Combination
 from src.records.run import Predictions, RunSummary
 from src.reporting.terminal import format_combination
-from src.runs.candidates.candidate import Answers, OnEpoch
+from src.runs.candidates.candidate import Answers, FitContext, Fitted, Trained
 from src.runs.folder import RunFolder
 from src.runs.folds import FoldBook
+from src.runs.resolve import Resolved
 from src.runs.seal import changed_since
 
 __all__ = [
     "ENSEMBLE_SUFFIX",
+    "CombinationCandidate",
     "Member",
     "NothingGained",
     "read_held_out",
     "read_members",
-    "record_combination",
-    "seconds_of",
 ]
 
 ENSEMBLE_SUFFIX = ".json"
@@ -53,8 +51,6 @@ class Member:
     """A finished run, or a cross-validation, whose folds predict together.
 
     Attributes:
-        folder: of the run.
-        summary: of the run.
         checkpoints: the file that its model is loaded from; of a cross-validation one a fold.
         held_out: by ascending sample id, predictions of pictures that it was not trained on: those
             of the validation part, or out of fold of the training and the validation part.
@@ -74,17 +70,8 @@ class Member:
     def name(self) -> str:
         return self.folder.name
 
-    @property
-    def latency_ms(self) -> float:
-        """Milliseconds for one picture, measured when the run ended; NaN if it was not."""
-        return self._cost("latency_ms")
-
-    @property
-    def training_seconds(self) -> float:
-        return self._cost("training_seconds")
-
-    def _cost(self, name: str) -> float:
-        """The sum over all folds, of which the summary has the mean."""
+    def cost(self, name: str) -> float:
+        """Return what was measured when the run ended, summed over folds; NaN where nothing was."""
         each = self.summary.metrics.get(metric_key("cost", name), float("nan"))
         return len(self.checkpoints) * each
 
@@ -105,7 +92,9 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
         raise ConfigError(f"runs: at least two different ones are needed, and there is {count}.")
     first, *others = found.values()
     for other in others:
-        if not _alike(first, other):
+        same_split = first.summary.split_fingerprint == other.summary.split_fingerprint
+        ids = first.held_out.sample_ids, other.held_out.sample_ids
+        if not (same_split and np.array_equal(*ids)):
             raise ConfigError(
                 f"runs: {other.name} was not measured on the same pictures as {first.name}: "
                 "combine runs of one split, or cross-validations into the same folds."
@@ -118,37 +107,54 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
     return [first, *others]
 
 
-def record_combination(
-    checkpoints: Path,
-    found: Combination,
-    library: Sequence[Member],
-    interruption: Interruption,
-    on_epoch: OnEpoch | None,
-) -> dict[str, float]:
-    """Write the held-out predictions of a combination, print what it consists of, and report it.
+@dataclass(frozen=True)
+class CombinationCandidate:
+    """Finished runs that are combined into a new one; the fit of a subclass writes its model.
 
-    Args:
-        checkpoints: folder of the run's checkpoints.
-        found: the combination.
-        library: the runs that it was chosen from.
-        interruption, on_epoch: see `Candidate.fit`.
-
-    Returns:
-        Its validation metrics, by `val/{metric}`.
+    Attributes:
+        library: the runs to choose from.
+        found: how they are combined.
+        seconds: that the choice took.
     """
-    replace(library[0].held_out, probs=found.probs).write(checkpoints / _HELD_OUT)
-    print(_description(found, library), flush=True)
-    values = {
-        "accuracy": found.accuracy,
-        "loss": found.log_loss,
-        "best_member_accuracy": found.best_accuracy,
-        "best_member_p_value": found.test.p_value,
-    }
-    metrics = {metric_key("val", name): value for name, value in values.items()}
-    if on_epoch is not None:
-        on_epoch(0, dict(metrics))
-    interruption.check()
-    return metrics
+
+    resolved: Resolved
+    library: Sequence[Member]
+    found: Combination
+    seconds: float
+
+    @property
+    def used(self) -> list[tuple[Member, float]]:
+        """The runs that have a weight, and it."""
+        pairs = zip(self.library, self.found.weights.tolist(), strict=True)
+        return [(member, weight) for member, weight in pairs if weight]
+
+    def training_batch(self) -> None:
+        return None
+
+    def fitted(self, context: FitContext, trained: Trained, file: Path, started: float) -> Fitted:
+        """Write the held-out predictions, print what the model consists of, and report it."""
+        found, targets = self.found, self.library[0].held_out.targets
+        kept = replace(self.library[0].held_out, probs=found.probs)
+        kept.write(context.folder.checkpoints / _HELD_OUT)
+        accuracies = [float((one.probs.argmax(axis=1) == targets).mean()) for one in self.library]
+        latencies = [one.cost("latency_ms") for one in self.library]
+        print(format_combination(found, accuracies, latencies), flush=True)
+        values = {
+            "accuracy": found.accuracy,
+            "loss": found.log_loss,
+            "best_member_accuracy": found.best_accuracy,
+            "best_member_p_value": found.test.p_value,
+        }
+        metrics = {metric_key("val", name): value for name, value in values.items()}
+        context.report(metrics)
+        seconds = np.nansum([member.cost("training_seconds") for member, _ in self.used])
+        return Fitted(
+            trained,
+            file,
+            self.seconds + time.perf_counter() - started + float(seconds),
+            metrics,
+            split_fingerprint=self.library[0].summary.split_fingerprint,
+        )
 
 
 def read_held_out(checkpoints: Path) -> Answers:
@@ -164,31 +170,16 @@ def read_held_out(checkpoints: Path) -> Answers:
     return kept.probs, kept.targets, kept.sample_ids
 
 
-def seconds_of(members: Sequence[Member]) -> float:
-    """Return the seconds that the trainings of the members took together."""
-    return float(np.nansum([member.training_seconds for member in members]))
-
-
-def _alike(one: Member, other: Member) -> bool:
-    same_split = one.summary.split_fingerprint == other.summary.split_fingerprint
-    return same_split and np.array_equal(one.held_out.sample_ids, other.held_out.sample_ids)
-
-
-def _folder(run: str, output_dir: Path) -> RunFolder:
-    try:  # by its name, without a look into every other one
-        return RunFolder.open(output_dir / "runs" / run)
-    except ValueError:
-        return RunFolder.find(run, output_dir)
-
-
 def _read(run: str, output_dir: Path, data: PictureData) -> Member:
     try:
-        folder = _folder(run, output_dir)
+        folder = RunFolder.find(run, output_dir)
         _refuse_changed(folder)
         summary = RunSummary.read(folder.summary)
         held_out = Predictions.read(folder.predictions / "val.parquet")
-        folds = _folds(folder)
-        for fold in folds or ():
+        book = FoldBook.read(folder)
+        names = [] if book is None else book.runs.values()
+        folds = [RunFolder.open(folder.path.parent / name) for name in names]
+        for fold in folds:
             _refuse_changed(fold)
         split = Split.read(folder.split)
         checkpoints = tuple(one.chosen_checkpoint() for one in folds or [folder])
@@ -197,24 +188,26 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
     except ValueError as error:
         raise ConfigError(f"runs: {error}.") from error
 
-    def refuse(reason: str) -> None:
-        raise ConfigError(f"runs: {folder.name} {reason}.")
-
-    if summary.status != "FINISHED":
-        refuse(f"did not finish ({summary.reason or summary.status})")
-    if any(checkpoint.suffix == ENSEMBLE_SUFFIX for checkpoint in checkpoints):
-        refuse("is an ensemble itself: name its members")
-    if held_out.class_names != tuple(data.pictures.class_names):
-        refuse("has learnt other classes")
-    if split.fingerprint != data.split.fingerprint:
-        refuse("was trained and validated on other pictures than these")
     order = np.argsort(held_out.sample_ids, kind="stable")
-    ids = held_out.sample_ids[order]
-    wanted = data.split.val
-    if folds is not None:
+    ids, wanted = held_out.sample_ids[order], data.split.val
+    if book is not None:
         wanted = np.sort(np.concatenate([data.split.train, data.split.val]))
-    if not np.array_equal(ids, wanted):
-        refuse("has not answered all pictures that it should have held out")
+    refused = {
+        f"did not finish ({summary.reason or summary.status})": summary.status != "FINISHED",
+        "is an ensemble itself: name its members": any(
+            checkpoint.suffix == ENSEMBLE_SUFFIX for checkpoint in checkpoints
+        ),
+        "has learnt other classes": held_out.class_names != tuple(data.pictures.class_names),
+        "was trained and validated on other pictures than these": (
+            split.fingerprint != data.split.fingerprint
+        ),
+        "has not answered all pictures that it should have held out": (
+            not np.array_equal(ids, wanted)
+        ),
+    }
+    for reason, holds in refused.items():
+        if holds:
+            raise ConfigError(f"runs: {folder.name} {reason}.")
     ordered = replace(
         held_out,
         sample_ids=ids,
@@ -230,22 +223,3 @@ def _refuse_changed(folder: RunFolder) -> None:
     changed = changed_since(folder.path)
     if changed is not None:
         raise ValueError(f"{changed}: put the original back, or leave the run out")
-
-
-def _folds(folder: RunFolder) -> list[RunFolder] | None:
-    """Return the runs of a cross-validation's folds; None for a run of its own.
-
-    Raises:
-        ValueError: the list is damaged, or one of them is gone.
-    """
-    book = FoldBook.read(folder)
-    if book is None:
-        return None
-    return [RunFolder.open(folder.path.parent / name) for name in book.runs.values()]
-
-
-def _description(found: Combination, library: Sequence[Member]) -> str:
-    """Return the members by weight and the outcome as text for a terminal."""
-    targets = library[0].held_out.targets
-    accuracies = [float(np.mean(one.probs.argmax(axis=1) == targets)) for one in library]
-    return format_combination(found, accuracies, [one.latency_ms for one in library])

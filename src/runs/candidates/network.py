@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,58 +16,55 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src.config.checks import input_of, to_plain
-from src.config.schema import RunSettings, seconds_of
+from src.config.schema import RunSettings, seconds_of, stored_settings
 from src.data.decoding.decode import PictureFormat
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.folds import training_seed
 from src.explain.feature_maps import find_map_layer
 from src.explain.grad_cam import grad_cam
 from src.explain.score_maps import HasScoreMaps, class_maps
-from src.machine.interruption import Interruption
 from src.records.class_maps import ClassMaps
 from src.runs import build
-from src.runs.candidates.candidate import Answers, Fitted, OnEpoch, described_features
-from src.runs.candidates.head_start import start_head
+from src.runs.build import feature_table
+from src.runs.candidates.candidate import Answers, FitContext, Fitted, described_features
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved, use_threads
 from src.serving.bundle import write_bundle
 from src.serving.predictor import Predictor
 from src.serving.whole_network import network_classifier, network_describer
 from src.storage.cache import cache_folder
-from src.tracking.tracker import Tracker
 from src.training import cost
 from src.training.checkpoints import network_difference, read_checkpoint
-from src.training.epochs import EpochKeeper, LogMetrics, is_complete
+from src.training.epochs import EpochKeeper, is_complete
 from src.training.frozen_front import store_front
 from src.training.inference import autocast, predict
+from src.training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
+from src.training.losses import balanced_weights
 from src.training.progress import Progress
 from src.training.task import ClassificationTask
 
-__all__ = ["NetworkCandidate", "TrainedNetwork"]
+if TYPE_CHECKING:  # scikit-image takes a moment to import, and not every training needs it
+    from src.features.table import FeatureTable
+
+__all__ = ["NetworkCandidate", "TrainedNetwork", "start_head"]
+
+# Of the search for the penalty of a fitted head.
+_FOLDS = 3
+# Held-out pictures enough to choose the penalty: no further fold is fitted.
+_ENOUGH_HELD_OUT = 5_000
 
 
 @dataclass
 class TrainedNetwork:
-    """A trained network.
-
-    Attributes:
-        task: in eval mode, on `device`.
-        device: where to compute.
-        precision, tta: as the run's settings say.
-    """
+    """A trained network, its task in eval mode on `device`."""
 
     task: ClassificationTask
     device: torch.device
-    precision: str
-    tta: str
 
-    @classmethod
-    def of(
-        cls, task: ClassificationTask, settings: RunSettings, device: torch.device
-    ) -> TrainedNetwork:
-        """Return the trained network of a run with these settings."""
-        task.to(device)
-        return cls(task, device, settings.runtime.precision, settings.trainer.tta)
+    def __post_init__(self) -> None:
+        settings = stored_settings(self.passport["settings"])
+        self.precision, self.tta = settings.runtime.precision, settings.trainer.tta
+        self.task.to(self.device)
 
     @property
     def passport(self) -> dict[str, Any]:
@@ -149,21 +147,16 @@ class TrainedNetwork:
 class NetworkCandidate:
     """A network with its training, ready to start or to go on.
 
-    Args:
-        resolved: the run's settings without any `auto`.
-        data: the pictures.
-
     Raises:
         ConfigError: the network cannot be made for these pictures, or its weights not be found.
     """
 
     def __init__(self, resolved: Resolved, data: PictureData) -> None:
-        settings = resolved.settings
-        use_threads(settings)
         self.resolved = resolved
-        self._settings = settings
+        self._settings = resolved.settings
         self._data = data
-        self._task = build.build_task(settings, data)
+        use_threads(self._settings)
+        self._task = build.build_task(self._settings, data)
 
     @property
     def num_parameters(self) -> int:
@@ -171,15 +164,6 @@ class NetworkCandidate:
 
     def description(self) -> str:
         return f"{self.num_parameters:,} parameters"
-
-    def fit(
-        self,
-        folder: RunFolder,
-        tracker: Tracker,
-        interruption: Interruption,
-        on_epoch: OnEpoch | None,
-    ) -> Fitted:
-        return self._fit(folder, tracker.metrics, interruption, on_epoch)
 
     def check_resumed(self, folder: RunFolder) -> bool:
         """Return whether the run in a folder has been trained as long as the settings say.
@@ -200,56 +184,48 @@ class NetworkCandidate:
                 )
             settings = self._settings.trainer
             try:
-                return is_complete(
-                    checkpoint,
-                    max_epochs=int(settings.max_epochs),
-                    patience=settings.early_stopping,
-                    stop_after=settings.stop_after,
-                    max_seconds=None
-                    if settings.max_time is None
-                    else seconds_of(settings.max_time),
-                )
+                return is_complete(checkpoint, max_epochs=int(settings.max_epochs), **self._limits)
             except (KeyError, TypeError) as error:
                 raise ValueError(
                     f"{file} cannot be gone on with, as it lacks {error}: begin a new run"
                 ) from error
 
-    def join(self, folder: RunFolder, interruption: Interruption) -> None:
-        """Train on a further device in the run of the first one, which keeps the records."""
-        self._fit(folder, None, interruption, None)
+    @property
+    def _limits(self) -> dict[str, Any]:
+        """What may end the training before its last epoch."""
+        settings = self._settings.trainer
+        return {
+            "patience": settings.early_stopping,
+            "stop_after": settings.stop_after,
+            "max_seconds": None if settings.max_time is None else seconds_of(settings.max_time),
+        }
 
-    def _fit(
-        self,
-        folder: RunFolder,
-        log: LogMetrics | None,
-        interruption: Interruption,
-        on_epoch: OnEpoch | None,
-    ) -> Fitted:
-        settings, task = self._settings.trainer, self._task
+    def fit(self, context: FitContext) -> Fitted:
+        settings, task, tracker = self._settings.trainer, self._task, context.tracker
+        epochs, batches = int(settings.max_epochs), self._data.batches("train", training=True)
+        progress = Progress(epochs, len(batches), moving=settings.progress)  # type: ignore[arg-type]
         keeper = EpochKeeper(
-            folder.checkpoints,
-            interruption=interruption,
+            context.folder.checkpoints,
+            interruption=context.interruption,
             monitor=settings.monitor,
-            patience=settings.early_stopping,
-            stop_after=settings.stop_after,
-            max_seconds=None if settings.max_time is None else seconds_of(settings.max_time),
-            log=log,
-            on_epoch=on_epoch,
-            progress=None if log is None else self._progress(),
+            log=None if tracker is None else tracker.metrics,
+            on_epoch=context.on_epoch,
+            progress=None if tracker is None else progress,
+            **self._limits,
         )
-        trainer = build.build_trainer(self._settings, keeper, folder.path)
+        trainer = build.build_trainer(self._settings, keeper, context.folder.path)
         # A run that was killed before its first checkpoint begins again.
         resumed = keeper.last if self._settings.resume and keeper.last.is_file() else None
         device = trainer.strategy.root_device
         self._data.live_on(device)
-        # On several devices Lightning starts the others later, and sends them these weights.
-        if resumed is None and log is not None and self._fits_head:
-            started = time.perf_counter()
-            start_head(task, self._settings, self._data, device)
-            keeper.seconds = time.perf_counter() - started
         started = time.perf_counter()
+        model = build.network_of(self._settings)
+        fits_head = model.pretrained and model.head_start == "fitted"
+        # On several devices Lightning starts the others later, and sends them these weights.
+        if resumed is None and tracker is not None and fits_head:
+            start_head(task, self._settings, self._data, device)
         self._store_front(device)
-        keeper.seconds += time.perf_counter() - started
+        keeper.seconds = time.perf_counter() - started
         if self._settings.runtime.compile:
             task.network.compile()
         trainer.fit(task, datamodule=self._data, ckpt_path=resumed, weights_only=True)
@@ -258,7 +234,7 @@ class NetworkCandidate:
             checkpoint = keeper.best
             task.load_state_dict(read_checkpoint(keeper.best)["state_dict"])
         return Fitted(
-            trained=TrainedNetwork.of(task, self._settings, device),
+            trained=TrainedNetwork(task, device),
             checkpoint=checkpoint,
             seconds=keeper.seconds,
             metrics={key: values[-1][1] for key, values in keeper.history.items()},
@@ -271,17 +247,18 @@ class NetworkCandidate:
         model = build.network_of(settings)
         if not (model.frozen_stages and model.stored_views):
             return
+        identity = {
+            "pictures": [data.pictures.channels, *data.pictures.image_size],
+            "augment": to_plain(settings.augment),
+            "mirror_ok": settings.data.mirror_ok,
+            "seed": training_seed(settings.seed, settings.cv.fold),
+        }
         front = store_front(
             self._task,
             data.batches("train"),
             ids=data.split.train,
             contents=data.pictures.content_hashes,
-            identity={
-                "pictures": [data.pictures.channels, *data.pictures.image_size],
-                "augment": to_plain(settings.augment),
-                "mirror_ok": settings.data.mirror_ok,
-                "seed": training_seed(settings.seed, settings.cv.fold),
-            },
+            identity=identity,
             cache_dir=cache_folder(settings.data.cache_dir).absolute(),
             limit_bytes=int(settings.data.cache_limit_gb * 1e9),
             device=device,
@@ -293,17 +270,83 @@ class NetworkCandidate:
             print(f"frozen stages: {front.nbytes / 1e9:.2f} GB of {model.stored_views} views kept")
         self._task.front = front
 
-    @property
-    def _fits_head(self) -> bool:
-        model = build.network_of(self._settings)
-        return bool(model.pretrained) and model.head_start == "fitted"
-
     def training_batch(self) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         batch = next(iter(self._data.batches("train", training=True)))
         images, targets = self._task.augmented(batch)
         return images.cpu().numpy(), targets.cpu().numpy()
 
-    def _progress(self) -> Progress:
-        batches = len(self._data.batches("train", training=True))  # type: ignore[arg-type]
-        settings = self._settings.trainer
-        return Progress(int(settings.max_epochs), batches, moving=settings.progress)
+
+def start_head(
+    task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
+) -> FittedHead | None:
+    """Fit a linear head to the features of a network's pretrained weights, and put it in place.
+
+    The features are those of the training part, not augmented, in the run's own precision; they
+    are cached. The head of the untrained task's network, and that of its average, are changed.
+
+    Returns:
+        The head; None where the network's own is not a single linear layer and is left unchanged.
+    """
+    # scikit-learn, which divides the folds, takes seconds to import.
+    from src.features.calibration import folds_of
+
+    started = time.perf_counter()
+    channels, size = data.pictures.channels, data.pictures.image_size
+    blank = torch.full((2, channels, *size), 128, dtype=torch.uint8)
+    layer = final_linear(task.network, task.normalized(blank))
+    if layer is None:
+        print("head: random, for it is not a single linear layer on pooled features")
+        return None
+    table = _features(task, settings, data, device)
+    features = torch.from_numpy(table.part("train"))
+    indices = data.split.train
+    targets, contents = data.pictures.targets[indices], data.pictures.content_hashes[indices]
+    seed = training_seed(settings.seed, settings.cv.fold)
+    folds: list[tuple[Tensor, Tensor]] = []
+    for fitted, held_out in folds_of(targets, contents, _FOLDS, seed):
+        folds.append((torch.from_numpy(fitted), torch.from_numpy(held_out)))
+        if sum(len(held) for _, held in folds) >= _ENOUGH_HELD_OUT:
+            break
+    balanced = settings.loss.class_weights == "balanced"
+    head = fit_linear_head(
+        features,
+        torch.from_numpy(targets),
+        num_classes=len(data.pictures.class_names),
+        folds=folds,
+        class_weights=balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None,
+    )
+    put_head(task, layer, head)
+    print(
+        f"head: logistic regression on {features.shape[1]:,} features of {len(indices):,} "
+        f"pictures (penalty {head.penalty:.3g}), {time.perf_counter() - started:.0f} s; "
+        f"{_accuracy(head, table, data)}"
+    )
+    return head
+
+
+def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData) -> str:
+    """Describe the accuracy of the head before the training."""
+    if not len(data.split.val):  # its pictures train
+        return f"accuracy {100 * head.held_out_accuracy:.1f} % on held-out folds"
+    found = head(torch.from_numpy(table.part("val"))).argmax(dim=1).numpy()
+    right = float((found == data.pictures.targets[data.split.val]).mean())
+    return f"validation accuracy {100 * right:.1f} %"
+
+
+def _features(
+    task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
+) -> FeatureTable:
+    """Return the input of the network's head for each picture."""
+    from src.features.embedding import NetworkFeatures
+
+    passport = task.metadata
+    described = passport["network"] | {
+        **data.pictures.format.plain(),
+        "classes": len(passport["class_names"]),
+        "mean": passport["mean"],
+        "std": passport["std"],
+        "precision": settings.runtime.precision,
+        "memory_format": settings.runtime.memory_format,
+    }
+    extractor = NetworkFeatures(copy.deepcopy(task.network), described, device)
+    return feature_table(settings, data, [extractor])

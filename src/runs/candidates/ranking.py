@@ -55,13 +55,11 @@ _COST_ERROR = 2.0
 
 @dataclass(frozen=True)
 class RankedNetwork:
-    """A frozen network, ranked by a classifier on its features of a sample.
+    """A frozen network of timm, ranked by a quick head on its features of a sample.
 
     Attributes:
-        name: timm's.
-        accuracy, error: cross-validated accuracy of a quick head and its standard error, in [0, 1].
+        accuracy, error: cross-validated accuracy and its standard error, in [0, 1].
         logme: see `src.features.transfer.logme`.
-        images_per_second: speed at which it computes features.
     """
 
     name: str
@@ -117,8 +115,7 @@ def choose_networks(
     Raises:
         ConfigError: weights cannot be had.
     """
-    model = settings.model
-    assert isinstance(model, EmbeddingSettings)
+    model = _model(settings)
     deadline = None if seconds is None else time.perf_counter() + seconds
     train = data.split.train
     chosen = train[permutation(len(train), data.seed, 0)[:_SAMPLE].numpy()]
@@ -148,6 +145,11 @@ def choose_networks(
     return NetworkChoice(tuple(one.name for one in best), notes)
 
 
+def _model(settings: RunSettings) -> EmbeddingSettings:
+    assert isinstance(settings.model, EmbeddingSettings)
+    return settings.model
+
+
 @dataclass(frozen=True)
 class _Ranking:
     """Networks, the best first, and the accuracy of the features of the first few together.
@@ -163,10 +165,8 @@ class _Ranking:
 
     def slow_note(self, count: int) -> tuple[str, ...]:
         """Return a note on the networks that cannot be afforded, if there are any."""
-        if not self.slow:
-            return ()
-        named = (f"{name} (about {count / speed:.0f} s)" for name, speed in self.slow.items())
-        return (f"not ranked, for lack of time: {', '.join(named)}",)
+        named = [f"{name} (about {count / speed:.0f} s)" for name, speed in self.slow.items()]
+        return (f"not ranked, for lack of time: {', '.join(named)}",) if named else ()
 
 
 def _ranking(
@@ -178,14 +178,9 @@ def _ranking(
 ) -> _Ranking:
     """Rank on the sample, or load the ranking of the same networks on the same sample.
 
-    Args:
-        settings, data: see `choose_networks`.
-        sample: of the training part.
-        count: of the pictures to describe.
-        deadline: of ranking and describing, on `time.perf_counter`; None for no limit.
+    `count` pictures are described afterwards, until the deadline on `time.perf_counter`.
     """
-    model = settings.model
-    assert isinstance(model, EmbeddingSettings)
+    model = _model(settings)
     costs = _known(model.networks)
     known = {
         "networks": list(costs),
@@ -244,8 +239,7 @@ def _within(
             speeds[name] = sample.speed(name)
         if pictures / speeds[name] <= left():
             fitting.append(name)
-    if len(fitting) < 2:
-        fitting = []
+    fitting = fitting if len(fitting) > 1 else []
     return fitting, {name: speeds[name] for name in costs if name not in fitting}
 
 
@@ -255,9 +249,7 @@ def _fastest(
     """Return the fastest network, at a size at which it describes so many pictures in time."""
     speeds = {one.name: one.images_per_second for one in ranking.networks} | ranking.slow
     name, speed = max(speeds.items(), key=lambda item: item[1])
-    size = None
-    model = settings.model
-    assert isinstance(model, EmbeddingSettings)
+    size, model = None, _model(settings)
     native = native_side(replace(model, networks=[name]))
     if native and model.input_size is None and settings.data.image_size is None:
         side = native
@@ -287,10 +279,11 @@ def _known(configured: Sequence[str]) -> dict[str, float]:
 
     With the cost of a picture, about in proportion: parameters times pixels.
     """
-    found = [one for one in loadable() if one.library == "timm"]
-    found.sort(key=lambda one: -(one.accuracy or _UNKNOWN_ACCURACY))
+    found = sorted(loadable(), key=lambda one: -(one.accuracy or _UNKNOWN_ACCURACY))
     costs = {
-        one.name: float(one.parameters * (one.input_size or _UNKNOWN_SIDE) ** 2) for one in found
+        one.name: float(one.parameters * (one.input_size or _UNKNOWN_SIDE) ** 2)
+        for one in found
+        if one.library == "timm"
     }
     unknown = float(_UNKNOWN_PARAMETERS * _UNKNOWN_SIDE**2)
     names = list(dict.fromkeys([*configured, *costs]))[:_MOST_NETWORKS]
@@ -325,9 +318,7 @@ class _Sample:
     def speed(self, name: str, size: int | None = None) -> float:
         """Return about how many pictures a second are decoded and described by the network.
 
-        Args:
-            name: timm's.
-            size: pixels of a side; None for those that the settings or the network ask for.
+        At `size` pixels a side, or for None at those that the settings or the network ask for.
         """
         wanted = self._format(name, size)
         extractor = self._extractor(name, size, wanted)
@@ -360,17 +351,12 @@ class _Sample:
     def _extractor(self, name: str, size: int | None, wanted: PictureFormat) -> Extractor:
         settings = self._settings
         if size is not None:
-            settings = replace(settings, model=replace(self._model, input_size=size))
+            settings = replace(settings, model=replace(_model(settings), input_size=size))
         return frozen_network(settings, name, self._data, wanted)
-
-    @property
-    def _model(self) -> EmbeddingSettings:
-        assert isinstance(self._settings.model, EmbeddingSettings)
-        return self._settings.model
 
     def _format(self, name: str, size: int | None = None) -> PictureFormat:
         pictures = self._data.pictures
-        side = size or native_side(replace(self._model, networks=[name]))
+        side = size or native_side(replace(_model(self._settings), networks=[name]))
         shape = chosen_size(pictures.original_sizes, self._settings.data.image_size, side)
         return replace(pictures.format, image_size=shape)
 

@@ -16,20 +16,10 @@ from src.config.checks import ConfigError
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.ensembles.soup import greedy_soup
-from src.machine.interruption import Interruption
 from src.records.combination import Combination
-from src.runs.candidates.candidate import Answers, Fitted, OnEpoch, Trained
-from src.runs.candidates.members import (
-    Member,
-    NothingGained,
-    read_held_out,
-    record_combination,
-    seconds_of,
-)
+from src.runs.candidates.candidate import Answers, FitContext, Fitted, Trained
+from src.runs.candidates.members import CombinationCandidate, Member, NothingGained, read_held_out
 from src.runs.candidates.network import TrainedNetwork
-from src.runs.folder import RunFolder
-from src.runs.resolve import Resolved
-from src.tracking.tracker import Tracker
 from src.training.checkpoints import AtomicCheckpointIO
 from src.training.weight_averages import mean_of_weights, renew_batch_statistics
 
@@ -45,8 +35,7 @@ _SAME = ("network", "class_names", "image_size", "channels", "fit", "mean", "std
 class TrainedSoup(TrainedNetwork):
     """A network like any other, but for the validation part, by which it was chosen.
 
-    Attributes:
-        checkpoints: the folder of the held-out predictions that were kept when it was made.
+    Its held-out predictions, which were kept when it was made, are in `checkpoints`.
     """
 
     checkpoints: Path
@@ -56,72 +45,36 @@ class TrainedSoup(TrainedNetwork):
 
 
 @dataclass(frozen=True)
-class SoupCandidate:
-    """Networks whose mean weights are better than the best of them; the fit writes the mean.
+class SoupCandidate(CombinationCandidate):
+    """Networks whose mean weights, in `network`, are better than the best; the fit writes them."""
 
-    Attributes:
-        resolved: settings of the run.
-        library: the runs to choose from.
-        found: which of them are averaged.
-        network: with the mean of their weights.
-        seconds: that the choice took.
-    """
-
-    resolved: Resolved
-    library: Sequence[Member]
-    found: Combination
     network: TrainedNetwork
-    seconds: float
 
     @property
     def num_parameters(self) -> int:
         return self.network.num_parameters
 
-    @property
-    def _used(self) -> list[Member]:
-        return [one for one, w in zip(self.library, self.found.weights, strict=True) if w]
-
     def description(self) -> str:
-        return f"the mean of {len(self._used)} of {len(self.library)} networks"
+        return f"the mean of {len(self.used)} of {len(self.library)} networks"
 
-    def fit(
-        self,
-        folder: RunFolder,
-        tracker: Tracker,
-        interruption: Interruption,
-        on_epoch: OnEpoch | None,
-    ) -> Fitted:
+    def fit(self, context: FitContext) -> Fitted:
         started = time.perf_counter()
-        network, task = self.network, self.network.task
-        task.metadata["soup"] = [member.name for member in self._used]
-        file = folder.checkpoints / _FILE
+        checkpoints, network, task = context.folder.checkpoints, self.network, self.network.task
+        task.metadata["soup"] = [member.name for member, _ in self.used]
         content = {
             "state_dict": task.state_dict(),
             "epoch": task.metadata["epochs"] - 1,
             "bakeoff": task.metadata,
         }
-        AtomicCheckpointIO().save_checkpoint(content, file)
-        metrics = record_combination(
-            folder.checkpoints, self.found, self.library, interruption, on_epoch
-        )
-        own = self.seconds + time.perf_counter() - started
-        trained = TrainedSoup(
-            task, network.device, network.precision, network.tta, folder.checkpoints
-        )
-        return Fitted(trained, file, own + seconds_of(self._used), metrics)
-
-    def training_batch(self) -> None:
-        return None
+        AtomicCheckpointIO().save_checkpoint(content, checkpoints / _FILE)
+        trained = TrainedSoup(task, network.device, checkpoints)
+        return self.fitted(context, trained, checkpoints / _FILE, started)
 
 
 def networks_of(
     library: Sequence[Member], models: Sequence[Sequence[Trained]]
 ) -> list[TrainedNetwork]:
-    """Return the networks of runs that can be averaged.
-
-    Args:
-        library: the runs.
-        models: of each run its trained models: of a cross-validation one a fold.
+    """Return the networks of runs, of each of which all trained models are given.
 
     Raises:
         ConfigError: one is no network, or of another architecture than the first.
@@ -146,18 +99,12 @@ def choose_soup(
     networks: Sequence[TrainedNetwork],
     data: PictureData,
 ) -> Combination:
-    """Choose networks by the accuracy of their mean, and leave it in the first of them.
-
-    Args:
-        settings: of the run.
-        library: the runs.
-        networks: of these runs; the weights of the first are replaced.
-        data: the pictures, those of every run.
+    """Choose networks by the accuracy of their mean, whose weights the first of them then has.
 
     Raises:
         NothingGained: no mean of their weights is better than the best of them.
     """
-    averaged = _Averaged(networks, [member.probs for member in library], data)
+    averaged = _Averaged(networks, library, data)
     targets = library[0].held_out.targets
     names = [member.name for member in library]
     found = greedy_soup(names, averaged.probabilities, targets, seed=settings.seed)
@@ -186,13 +133,10 @@ class _Averaged:
     """Means of networks' weights, computed in the first network."""
 
     def __init__(
-        self,
-        networks: Sequence[TrainedNetwork],
-        alone: Sequence[NDArray[np.float32]],
-        data: PictureData,
+        self, networks: Sequence[TrainedNetwork], library: Sequence[Member], data: PictureData
     ) -> None:
         self._first = networks[0]
-        self._alone = alone
+        self._alone = [member.probs for member in library]
         self._data = data.formatted(self._first.format)
         states = [network.task.evaluated.state_dict() for network in networks]
         self._states = [{name: t.clone() for name, t in state.items()} for state in states]

@@ -9,13 +9,12 @@ import numpy as np
 
 from src.config.checks import ConfigError
 from src.config.finished import EvaluateSettings
-from src.config.schema import RunSettings
-from src.config.stored import stored_settings
+from src.config.schema import RunSettings, stored_settings
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.test_usage import count_test_measurement
 from src.records.run import RunSummary
 from src.runs.build import build_data
-from src.runs.candidates.candidate import Measured, Trained, measure_part
+from src.runs.candidates.candidate import Measured, Trained, measure_part, send_final
 from src.runs.candidates.choose import load_trained
 from src.runs.folder import RunFolder
 from src.runs.seal import amending
@@ -52,11 +51,7 @@ def measure_again(
     if folder.summary.is_file():
         summary = RunSummary.read(folder.summary)
         tracker = reopen(folder, again.settings, settings.tracking.uri)
-        # As the run itself does: at its last epoch what has a curve, at 0 what has one value.
-        curves = {k: v for k, v in measured.metrics.items() if k in _WITH_CURVES}
-        tracker.metrics(curves, step=again.trained.passport["epochs"], final=True)
-        single = {k: v for k, v in measured.metrics.items() if k not in _WITH_CURVES}
-        tracker.metrics(single, step=0, final=True)
+        send_final(tracker, measured.metrics, _WITH_CURVES, again.trained.passport["epochs"])
         tracker.artifact(folder.predictions / f"{settings.split}.parquet", "predictions")
         tracker.finish(summary.status, summary.reason)
     return measured.metrics, measurements
@@ -84,9 +79,6 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
 
     Returns:
         The measurement, and for the test part how often it has been measured.
-
-    Raises:
-        ConfigError: the data has no such part.
     """
     folder, data = again.folder, again.data
     if not len(getattr(data.split, part)):
@@ -122,9 +114,7 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
 def reopen(folder: RunFolder, settings: RunSettings, uri: str | None) -> Tracker:
     """Reopen the record of a finished run; the caller finishes it with the run's status.
 
-    Args:
-        settings: of the run.
-        uri: where it is mirrored; None for the address in its settings.
+    It is mirrored at `uri`, or where that is None at the address in the run's settings.
     """
     return Tracker.start(
         folder.path,

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
-from src.config.export import ORIGINAL, ExportSettings
+from src.config.finished import ORIGINAL, ExportSettings
 from src.data.loading.datamodule import PictureData
 from src.records.export import ExportRecord, VariantRecord
 from src.records.run import RunSummary
@@ -71,7 +70,12 @@ def export_run(
     Raises:
         ConfigError: the run cannot be exported, or its pictures are not there any more.
     """
-    _require_extra(settings)
+    needing = [name for name in settings.variants if name != "pt2"]
+    if needing and not all(map(importlib.util.find_spec, _EXTRA)):
+        raise ConfigError(
+            f"variants: {' and '.join(needing)} need onnx, onnxruntime and onnxscript: "
+            "make install EXTRAS=export (or say variants=[pt2])."
+        )
     again = revisit(folder, checkpoint)
     trained, data = again.trained, again.data
     if not isinstance(trained, TrainedNetwork):
@@ -84,30 +88,18 @@ def export_run(
     models = {ORIGINAL: _Model(eager(network), size)}
     if trained.precision != "float32":
         models[f"{ORIGINAL} {trained.precision}"] = _Model(eager(network, trained.precision), size)
+    # Contiguous whatever the run's layout: ONNX has none, and .pt2 stores no other completely.
+    plain = exportable(trained.task.evaluated, trained.passport, "contiguous")
     with amending(folder.path, f"{folder.exports.name}/*"):
-        record, made = _exported(folder, settings, trained, models, data)
+        shutil.rmtree(folder.exports, ignore_errors=True)
+        made, missing = _made(again, settings, plain)
+        if settings.choose in missing:
+            raise ConfigError(f"choose is {settings.choose}: {missing[settings.choose]}.")
+        record = _compared(settings, {**models, **made}, missing, data)
+        write_atomically(folder.exports / "export.json", record.text())
     if record.chosen is None:
         return record, None
     return record, _logged(again, settings, record.chosen, made[record.chosen])
-
-
-def _exported(
-    folder: RunFolder,
-    settings: ExportSettings,
-    trained: TrainedNetwork,
-    models: Mapping[str, _Model],
-    data: PictureData,
-) -> tuple[ExportRecord, dict[str, _Model]]:
-    """Write the variants, compare them with the given models, and write the record."""
-    shutil.rmtree(folder.exports, ignore_errors=True)
-    # Contiguous whatever the run's layout: ONNX has none, and .pt2 stores no other completely.
-    plain = exportable(trained.task.evaluated, trained.passport, "contiguous")
-    made, missing = _made(folder, settings, plain, trained.passport, data)
-    if settings.choose in missing:
-        raise ConfigError(f"choose is {settings.choose}: {missing[settings.choose]}.")
-    record = _compared(settings, {**models, **made}, missing, data)
-    write_atomically(folder.exports / "export.json", record.text())
-    return record, made
 
 
 def eager(network: WholeNetwork, precision: str = "float32") -> Logits:
@@ -121,71 +113,45 @@ def eager(network: WholeNetwork, precision: str = "float32") -> Logits:
     return logits
 
 
-def _require_extra(settings: ExportSettings) -> None:
-    needing = [name for name in settings.variants if name != "pt2"]
-    if needing and not all(map(importlib.util.find_spec, _EXTRA)):
-        raise ConfigError(
-            f"variants: {' and '.join(needing)} need onnx, onnxruntime and onnxscript: "
-            "make install EXTRAS=export (or say variants=[pt2])."
-        )
-
-
 def _made(
-    folder: RunFolder,
-    settings: ExportSettings,
-    network: WholeNetwork,
-    metadata: Mapping[str, Any],
-    data: PictureData,
+    again: Revisited, settings: ExportSettings, network: WholeNetwork
 ) -> tuple[dict[str, _Model], dict[str, str]]:
     """Return the variants, and why others cannot be made, by name."""
-    pictures = data.pictures
-    example = pictures.read(int(data.split.train[0]))
+    data, metadata = again.data, again.trained.passport
+    example = data.pictures.read(int(data.split.train[0]))
     models: dict[str, _Model] = {}
     missing: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as temporary:
-        writer = _Writer(Path(temporary), network, data, settings.calibration_pictures)
+    with tempfile.TemporaryDirectory() as place:
         for name in settings.variants:
-            bundle = folder.exports / name
+            bundle = again.folder.exports / name
             try:
-                file = writer.write(name)
+                file = _written(name, Path(place), network, data, settings.calibration_pictures)
                 digest = write_exported_bundle(bundle, file, {**metadata, "variant": name}, example)
-                models[name] = _Model(
-                    _opened(bundle, example), file.stat().st_size / _BYTES_PER_MB, digest
-                )
+                size = file.stat().st_size / _BYTES_PER_MB
+                models[name] = _Model(_opened(bundle, example), size, digest)
             except CannotExport as error:
                 shutil.rmtree(bundle, ignore_errors=True)
                 missing[name] = str(error)
     return models, missing
 
 
-class _Writer:
-    """Writes the files of the variants; int8 is made from the ONNX file."""
-
-    def __init__(
-        self, folder: Path, network: WholeNetwork, data: PictureData, calibration: int
-    ) -> None:
-        self._folder = folder
-        self._network = network
-        self._data = data
-        self._calibration = calibration
-
-    def write(self, name: str) -> Path:
-        """Write the file of a variant and return its path; CannotExport where that fails."""
-        shape = (self._data.pictures.channels, *self._data.pictures.image_size)
-        # Traced for each: the exporters change the graph.
-        if name == "pt2":
-            file = self._folder / PT2_FILE
-            write_pt2(traced(self._network, shape), file)
-            return file
-        file = self._folder / ONNX_FILE
-        if not file.is_file():
-            write_onnx(traced(self._network, shape), file)
-        if name == "onnx":
-            return file
-        ids = _spread(self._data.split.train, self._calibration)
-        quantised = self._folder / f"{name}.onnx"
-        write_int8(file, quantised, [self._data.pictures.read(int(i)) for i in ids])
-        return quantised
+def _written(
+    name: str, folder: Path, network: WholeNetwork, data: PictureData, calibration: int
+) -> Path:
+    """Write the file of a variant; int8 is made from the ONNX file. CannotExport where it fails."""
+    shape = (data.pictures.channels, *data.pictures.image_size)
+    # Traced for each: the exporters change the graph.
+    if name == "pt2":
+        write_pt2(traced(network, shape), folder / PT2_FILE)
+        return folder / PT2_FILE
+    file = folder / ONNX_FILE
+    if not file.is_file():
+        write_onnx(traced(network, shape), file)
+    if name == "onnx":
+        return file
+    quantised = folder / f"{name}.onnx"
+    write_int8(file, quantised, [*_pictures(data, _spread(data.split.train, calibration))])
+    return quantised
 
 
 def _opened(bundle: Path, example: NDArray[np.uint8]) -> Logits:
@@ -221,7 +187,21 @@ def _compared(
         images = _pictures(data, np.resize(ids, size))
         calls = {name: partial(model.logits, images) for name, model in models.items()}
         seconds[size] = times_in_turns(calls, settings.rounds)
-    rows = tuple(_row(name, model, logits, targets, seconds) for name, model in models.items())
+
+    def row(name: str, model: _Model) -> VariantRecord:
+        largest, equal = agreement(logits[ORIGINAL], logits[name])
+        speedup = {size: ratios(found[ORIGINAL], found[name]) for size, found in seconds.items()}
+        return VariantRecord(
+            name=name,
+            size_mb=model.size_mb,
+            largest_difference=largest,
+            equal_labels=equal,
+            accuracy=float((logits[name].argmax(axis=1) == targets).mean()),
+            milliseconds={size: 1e3 * statistics.median(f[name]) for size, f in seconds.items()},
+            speedup={s: (statistics.median(r), min(r), max(r)) for s, r in speedup.items()},
+        )
+
+    rows = tuple(row(name, model) for name, model in models.items())
     first = settings.batch_sizes[0]
     best = fastest_within(
         {row.name: row.milliseconds[first] for row in rows},
@@ -230,7 +210,7 @@ def _compared(
         ORIGINAL,
     )
     recommended = best if best in settings.variants else None
-    asked = None if settings.choose == ORIGINAL else settings.choose
+    chosen = settings.choose or recommended
     return ExportRecord(
         variants=rows,
         missing=dict(missing),
@@ -239,27 +219,7 @@ def _compared(
         threads=torch.get_num_threads(),
         least_equal=settings.least_equal,
         recommended=recommended,
-        chosen=recommended if settings.choose is None else asked,
-    )
-
-
-def _row(
-    name: str,
-    model: _Model,
-    logits: Mapping[str, NDArray[np.float32]],
-    targets: NDArray[np.int64],
-    seconds: Mapping[int, Mapping[str, list[float]]],
-) -> VariantRecord:
-    largest, equal = agreement(logits[ORIGINAL], logits[name])
-    speedup = {size: ratios(found[ORIGINAL], found[name]) for size, found in seconds.items()}
-    return VariantRecord(
-        name=name,
-        size_mb=model.size_mb,
-        largest_difference=largest,
-        equal_labels=equal,
-        accuracy=float((logits[name].argmax(axis=1) == targets).mean()),
-        milliseconds={size: 1e3 * statistics.median(f[name]) for size, f in seconds.items()},
-        speedup={s: (statistics.median(r), min(r), max(r)) for s, r in speedup.items()},
+        chosen=None if chosen == ORIGINAL else chosen,
     )
 
 
@@ -285,6 +245,4 @@ def _pictures(data: PictureData, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 def _spread(ids: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Return at most so many ids, evenly spaced, so that sorted classes keep their shares."""
-    if len(ids) <= most:
-        return ids
-    return ids[np.arange(most) * len(ids) // most]
+    return ids if len(ids) <= most else ids[np.arange(most) * len(ids) // most]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -68,10 +68,9 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
     if sheets.labels is not None:
         where = f", written to {settings.out} and shown in {sheets.labels.name}"
         with written_to("out", sheets.labels):
-            _draw_labels(sample, sheets.labels)
-            if maps is not None and sheets.explained is not None:
-                _explain(sample.few(), predictor, maps, sheets.explained)
-                where += f", what the network looked at in {sheets.explained.name}"
+            _draw(sample, sheets, predictor, maps)
+        if sheets.explained is not None:
+            where += f", what the network looked at in {sheets.explained.name}"
     pictures = "picture" if sample.count == 1 else "pictures"
     skipped = len(files) - sample.count + len(left_out)
     hidden = f"; {found.hidden:,} hidden ones were not looked at" if found.hidden else ""
@@ -96,11 +95,8 @@ class _Sheets:
                 )
             return cls()
         table = Path(out).absolute()
-        sheets = cls(
-            table,
-            table.with_suffix(".png"),
-            table.with_name(f"{table.stem}_explained.png") if explain else None,
-        )
+        explained = table.with_name(f"{table.stem}_explained.png") if explain else None
+        sheets = cls(table, table.with_suffix(".png"), explained)
         for sheet in (sheets.labels, sheets.explained):
             if sheet is not None and os.path.lexists(sheet) and not os.path.exists(table):
                 raise ConfigError(f"out: {sheet}, where a contact sheet goes, is there already.")
@@ -112,11 +108,9 @@ class _Sheets:
 
 def _keep_pictures(out: str | None, found: Listing) -> None:
     """Refuse to write the table over a picture."""
-    if out is None:
-        return
-    place = os.path.realpath(out)
+    place = os.path.realpath(out or "")
     taken = os.path.splitext(place)[1].lower() in PICTURE_ENDINGS
-    if taken or place in map(os.path.realpath, found.pictures):
+    if out is not None and (taken or place in map(os.path.realpath, found.pictures)):
         raise ConfigError(f"out: {out} is a picture by its name or content: name a CSV file.")
 
 
@@ -224,13 +218,6 @@ def _write_rows(
     return sample
 
 
-def _draw_labels(sample: GuessSample, sheet: Path) -> None:
-    from src.reporting.contact_sheets import label_sheet
-    from src.reporting.style import save
-
-    save(label_sheet(sample, _shown), sheet)
-
-
 def _shown(path: str) -> NDArray[np.uint8]:
     """Return a thumbnail, (3, H, W) uint8; grey if the file has gone or changed meanwhile."""
     try:
@@ -239,13 +226,21 @@ def _shown(path: str) -> NDArray[np.uint8]:
         return np.full((3, 90, 90), 200, np.uint8)
 
 
-def _explain(guesses: Sequence[Guess], predictor: Predictor, maps: ClassMaps, sheet: Path) -> None:
-    """Draw maps of a few pictures for their label and for the second most probable class."""
-    from src.reporting.contact_sheets import likeliest, rivals_sheet
+def _draw(
+    sample: GuessSample, sheets: _Sheets, predictor: Predictor, maps: ClassMaps | None
+) -> None:
+    """Draw the contact sheets: labels, and maps for the two most probable classes of a few."""
+    from src.reporting.contact_sheets import label_sheet, likeliest, rivals_sheet
     from src.reporting.style import save
 
+    if sheets.labels is not None:
+        save(label_sheet(sample, _shown), sheets.labels)
+    if maps is None or sheets.explained is None:
+        return
+    guesses = sample.few()
     pixels = np.stack([predictor.pixels(Path(guess.path)) for guess in guesses])
     probs = predictor.probabilities(pixels)
     shown = [_shown(guess.path) for guess in guesses]
     heats = maps.of(pixels, likeliest(probs))
-    save(rivals_sheet(shown, heats, probs, predictor.class_names, maps.title), sheet)
+    sheet = rivals_sheet(shown, heats, probs, predictor.class_names, maps.title)
+    save(sheet, sheets.explained)

@@ -1,5 +1,4 @@
-"""Workers: processes that run one job after another, here or on a cluster.
+"""Workers: processes that run one job after another, here (`local`) or on a cluster (`ray`).
 
-An engine (`local`, `ray`) starts them and opens a connection to each; `process` runs in one.
-Messages of `src.search.jobs` travel both ways as JSON; nothing is pickled.
+Each engine carries the messages of `src.search.jobs`, between processes as JSON.
 """

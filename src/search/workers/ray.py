@@ -1,9 +1,9 @@
 """Workers on the machines of a Ray cluster.
 
-Ray places the slots and gives each its CPUs and its share of a GPU; in every slot runs the same
-worker as on one machine, which connects to the driver. Every node needs, at the same path: this
-checkout, the driver's current folder, and `output_dir`, in a folder that all nodes share (and the
-packages, as Ray itself needs them). The driver runs on a node of the cluster.
+Every slot is an actor, which Ray places and gives its CPUs and its share of a GPU, and which runs
+the same worker process as on one machine. Every node needs, at the same path: this checkout, the
+driver's current folder, and `output_dir`, in a folder that all nodes share (and the packages, as
+Ray itself needs them). The driver runs on a node of the cluster.
 """
 
 from __future__ import annotations
@@ -14,110 +14,41 @@ import secrets
 import signal
 import socket
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from src.config.sweep import WorkersSettings
 from src.machine.subprocesses import import_environment
-from src.search.workers.connection import IncomingConnection, connect
-from src.search.workers.engine import Worker, WorkersFail
-from src.search.workers.local import THREAD_VARIABLES
-from src.search.workers.process import serve
+from src.search.jobs import Message, WorkersFail, decode, encode
+from src.search.workers.local import WorkerProcess
+from src.search.workers.slots import THREAD_VARIABLES, share
 
-__all__ = ["RayEngine", "Share", "share"]
+__all__ = ["RayEngine"]
 
 # No usage report to the makers of Ray.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-_GRACE_SECONDS = 5.0
 _CONNECT_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Share:
-    """The slots that a cluster is divided into.
-
-    Attributes:
-        count: slots.
-        threads: of each process of a trial.
-        cpus, gpus: that Ray reserves for a slot, possibly fractions.
-    """
-
-    count: int
-    threads: int
-    cpus: float
-    gpus: float
-
-
-def share(
-    nodes: Sequence[tuple[float, float]],
-    *,
-    count: int | None,
-    per_gpu: int,
-    devices_per_trial: int,
-    threads: int | None,
-    use_gpus: bool,
-) -> Share:
-    """Return the slots that a cluster is divided into.
-
-    Args:
-        nodes: CPUs and GPUs of each.
-        count: slots; None for as many as fit. More than fit wait until Ray finds room for them.
-        per_gpu: slots that share a GPU.
-        devices_per_trial: devices of one trial, on one node.
-        threads: of each process of a trial, one a device; None for an equal share of the CPUs.
-        use_gpus: if there are any.
-
-    Raises:
-        ValueError: no slot fits on any node.
-    """
-    if use_gpus and any(gpus >= 1 for _, gpus in nodes):
-        if devices_per_trial > 1 and per_gpu > 1:
-            raise ValueError(
-                f"workers.per_gpu is {per_gpu}, but Ray gives whole GPUs to trials on several: "
-                "say workers.per_gpu=1"
-            )
-        places = [int(gpus) // devices_per_trial * per_gpu for _, gpus in nodes]
-        if not any(places):
-            raise ValueError(
-                f"trainer.devices is {devices_per_trial}, but no node of the Ray cluster has as "
-                "many GPUs"
-            )
-        room = min(cpus / n for (cpus, _), n in zip(nodes, places) if n)
-        threads = threads or max(1, int(room) // devices_per_trial)
-        cpus = min(threads * devices_per_trial, room)
-        return Share(count or sum(places), threads, cpus, devices_per_trial / per_gpu)
-    cores = [int(cpus) for cpus, _ in nodes]
-    threads = threads or _most_threads(cores, count, devices_per_trial)
-    needed = threads * devices_per_trial
-    fit = sum(n // needed for n in cores)
-    if not fit:
-        raise ValueError(f"a trial needs {needed} CPUs, but no node of the Ray cluster has as many")
-    return Share(count or fit, threads, needed, 0.0)
-
-
-def _most_threads(cores: Sequence[int], count: int | None, devices: int) -> int:
-    """Return the most threads with which so many slots fit; 1 if their number is open."""
-    if count is None:
-        return 1
-    usable = range(1, max(cores, default=0) // devices + 1)
-    fitting = [n for n in usable if sum(c // (n * devices) for c in cores) >= count]
-    return max(fitting, default=1)
+_CHECK_SECONDS = 5.0
+# Longer than a worker process that does not end by itself is waited for.
+_STOP_SECONDS = 8.0
+_POLL_SECONDS = 0.25
+# A file that proves to a node that it shares the folder with the driver.
+_SIGN = "driver"
 
 
 class RayEngine:
-    """Starts workers through Ray.
+    """Runs workers through Ray.
 
     Args:
-        runner_path: see `serve`.
-        address: of the cluster, HOST:PORT; None for the one that RAY_ADDRESS names or that runs on
-            this machine, else one of this machine alone is started.
+        workers: without an `address`, HOST:PORT, the cluster is the one that RAY_ADDRESS names or
+            that runs on this machine, else one of this machine alone is started.
+        runner_path: see `LocalEngine`.
         folder: on a disk that all nodes share; each worker's output goes there.
-        divide: returns the slots for nodes of so many CPUs and GPUs; see `share`.
+        devices, use_gpus: see `share`.
 
     Raises:
         ValueError: Ray is not installed, the cluster does not answer, or nothing fits on it.
@@ -125,161 +56,180 @@ class RayEngine:
 
     def __init__(
         self,
+        workers: WorkersSettings,
         runner_path: str,
-        *,
-        address: str | None,
         folder: Path,
-        divide: Callable[[Sequence[tuple[float, float]]], Share],
+        *,
+        devices: int,
+        use_gpus: bool,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.ray = _connect(address, folder / "ray.log")
+        self._ray = _connect(workers.address)
+        resources = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        nodes = [(float(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in resources]
         try:
-            self.share = divide(_nodes(self.ray))
+            self.share = share(workers, devices, nodes=nodes, use_gpus=use_gpus)
         except ValueError:
-            self.ray.shutdown()
+            self._ray.shutdown()
             raise
-        self._address = str(self.ray.get_runtime_context().gcs_address)
-        self.is_lost = False
+        self.size = self.share.count
+        self._address = str(self._ray.get_runtime_context().gcs_address)
+        self._checked = time.monotonic()
+        self._is_lost = False
         self._runner = runner_path
-        self._host = self.ray.util.get_node_ip_address()
         self._folder = folder
-        self._sign, self._mark = folder / "driver", secrets.token_hex()
-        self._sign.write_text(self._mark)
-        self._begin = self.ray.remote(
+        self._mark = secrets.token_hex()
+        (folder / _SIGN).write_text(self._mark)
+        self._make = self._ray.remote(
             num_cpus=self.share.cpus,
             num_gpus=self.share.gpus,
-            max_retries=0,  # the pool retries, with what it knows of the trial
-            max_calls=1,  # a process whose connection was cut dies, without another task
+            max_restarts=0,  # the pool starts another one, and retries with what it knows
+            concurrency_groups={"receive": 1},  # `send` goes on while `receive` waits
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": self._environment()},
-        )(_work)
+        )(_Slot)
+        self._actors: dict[int, Any] = {}
+        self._next: dict[int, Any] = {}  # references to what `receive` returns
 
-    @property
-    def size(self) -> int:
-        """The number of slots."""
-        return self.share.count
+    def start(self, slot: int) -> None:
+        log = str(self._folder / f"worker-{slot}.log")
+        self._actors[slot] = self._make.remote(self._runner, log, self._mark, str(Path.cwd()))
+        self._next[slot] = self._receive(slot)
 
-    def start(self, number: int) -> Worker:
-        """Ask Ray for a worker, which is ready once it has its place."""
-        connection = IncomingConnection(self._host)
-        task = self._begin.remote(
-            connection.address,
-            connection.secret,
-            self._runner,
-            str(self._folder / f"worker-{number}.log"),
-            (str(self._sign), self._mark),
-            str(Path.cwd()),
-        )
-        ended: Future[str] = task.future()
-        # Ray notices a machine without power, which the network does not.
-        ended.add_done_callback(lambda _: connection.cut())
-        return _RayWorker(self, connection, task, ended)
+    def send(self, slot: int, message: Message) -> None:
+        self._actors[slot].send.remote(encode(message))
 
-    def check(self) -> None:
-        """Check that the cluster's head answers; without it Ray ends this process in a minute.
+    def messages(self, seconds: float) -> Iterator[tuple[int, Message | str]]:
+        if time.monotonic() - self._checked >= _CHECK_SECONDS:
+            self._check()
+        slots = {reference: slot for slot, reference in self._next.items()}
+        ready, waiting = self._ray.wait(list(slots), timeout=seconds)
+        if waiting:
+            ready += self._ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]
+        for reference in ready:
+            slot, received = slots[reference], self._received(reference)
+            if isinstance(received, bytes):
+                self._next[slot] = self._receive(slot)
+                yield slot, decode(received)
+            else:
+                self._check()
+                self._remove(slot)
+                yield slot, received
 
-        Raises:
-            WorkersFail: it does not.
-        """
+    def stop(self, slot: int) -> str:
+        how = self._received(self._end(slot), _STOP_SECONDS)
+        self._remove(slot)
+        return str(how)
+
+    def close(self) -> None:
+        """End all workers and leave the cluster; end it, if it was started here."""
+        try:
+            if self._actors and not self._is_lost:
+                ends = [self._end(slot) for slot in self._actors]
+                self._ray.wait(ends, num_returns=len(ends), timeout=_STOP_SECONDS)
+        finally:
+            self._actors.clear()
+            (self._folder / _SIGN).unlink(missing_ok=True)
+            self._ray.shutdown()
+
+    def _receive(self, slot: int) -> Any:
+        return self._actors[slot].receive.options(concurrency_group="receive").remote()
+
+    def _end(self, slot: int) -> Any:
+        """Let a slot's worker end; return a reference to how it did."""
+        self._actors[slot].end.remote()
+        return self._receive(slot)
+
+    def _received(self, reference: Any, seconds: float | None = None) -> bytes | str:
+        """Return a message of a worker, or how it ended."""
+        errors = self._ray.exceptions
+        try:
+            received: bytes | str = self._ray.get(reference, timeout=seconds)
+        except errors.GetTimeoutError:
+            return "could not be reached any more"
+        except errors.OutOfMemoryError:
+            return "was ended by Ray, because its node ran out of memory"
+        except errors.RayError as error:
+            return f"ended: {_first_line(getattr(error, 'cause', None) or error)}"
+        return received
+
+    def _remove(self, slot: int) -> None:
+        del self._next[slot]
+        self._ray.kill(self._actors.pop(slot))
+
+    def _check(self) -> None:
+        """Raise WorkersFail without the cluster's head, when Ray ends this process in a minute."""
         try:
             _try_connection(self._address)
         except OSError as error:
-            self.is_lost = True
+            self._is_lost = True
             raise WorkersFail(
                 f"the Ray cluster {self._address} does not answer any more: "
                 f"{error.strerror or error}; once it does, the same command goes on"
             ) from error
-
-    def close(self) -> None:
-        """Leave the cluster; end it, if it was started here."""
-        self._sign.unlink(missing_ok=True)
-        self.ray.shutdown()
+        self._checked = time.monotonic()
 
     def _environment(self) -> dict[str, str]:
         """Return the variables of a worker's process, in which Ray itself sets the GPUs."""
-        environment = dict.fromkeys(THREAD_VARIABLES, str(self.share.threads))
-        environment |= import_environment()
-        if not self.share.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ""
-        return environment
-
-
-@dataclass(frozen=True)
-class _RayWorker:
-    """A task of Ray and the connection to it."""
-
-    engine: RayEngine
-    connection: IncomingConnection
-    task: Any
-    ended: Future[str]
-
-    def end(self) -> str:
-        self.connection.close()  # at which it ends by itself
-        if self.engine.is_lost:  # Ray cannot be asked
-            return "lost its cluster"
-        errors = self.engine.ray.exceptions
-        try:
-            return f"ended {self.ended.result(_GRACE_SECONDS)}"
-        except TimeoutError:
-            self.engine.ray.cancel(self.task, force=True)
-            return "could not be reached any more"
-        except errors.OutOfMemoryError:
-            return "was ended by Ray, because its node ran out of memory"
-        except errors.NodeDiedError:
-            return "ended with its node"
-        except errors.WorkerCrashedError:
-            return "was killed, or lost its node"
-        except errors.RayError as error:
-            cause = getattr(error, "cause", None) or error
-            return f"ended: {_first_line(cause)}"
-
-
-def _work(
-    address: tuple[str, int],
-    secret: bytes,
-    runner_path: str,
-    log: str,
-    sign: tuple[str, str],
-    current: str,
-) -> str:
-    """Run a worker in a slot, on the main thread of a process of its own.
-
-    Returns:
-        where it ended and why it could not begin.
-    """
-    where = f"on {socket.gethostname()}"
-    path, content = Path(sign[0]), sign[1]
-    if not path.is_file() or path.read_text() != content:
+        own = {name: text for name, text in os.environ.items() if name.startswith("BAKEOFF_")}
+        own |= dict.fromkeys(THREAD_VARIABLES, str(self.share.threads))
         return (
-            f"{where}, which does not see {path.parent}: output_dir must be in a folder that all "
-            "nodes share, at the same path"
+            own | ({} if self.share.gpus else {"CUDA_VISIBLE_DEVICES": ""}) | import_environment()
         )
-    try:
-        os.chdir(current)  # relative paths mean the same as for the driver
-        with Path(log).open("ab") as file:
-            os.dup2(file.fileno(), sys.stdout.fileno())
-            os.dup2(file.fileno(), sys.stderr.fileno())
-        connection = connect(address, secret)
-    except OSError as error:
-        return f"{where}: {error}"
-    # As in a worker of one machine: a job that is interrupted handles it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        serve(connection, runner_path)
-    except Exception as error:
-        traceback.print_exc()
-        sys.stderr.flush()
-        return f"{where}: {type(error).__name__}: {error}"
-    return where
 
 
-def _connect(address: str | None, log: Path) -> Any:
-    """Return Ray, connected; its messages go to `log`.
+class _Slot:
+    """The actor of a slot: a worker process on its node, begun by the first `receive`.
 
-    Raises:
-        ValueError: see `RayEngine`.
+    The worker runs in the driver's current folder, so that relative paths mean the same, and its
+    output goes to `log`, beside the driver's sign, whose content is `mark`.
     """
+
+    def __init__(self, runner_path: str, log: str, mark: str, current: str) -> None:
+        self._runner = runner_path
+        self._log = Path(log)
+        self._mark = mark
+        self._current = current
+        self._worker: WorkerProcess | None = None
+        self._ending = threading.Event()
+
+    def send(self, content: bytes) -> None:
+        """Send a message to the worker."""
+        if self._worker is not None:
+            self._worker.send(content)
+
+    def receive(self) -> bytes | str:
+        """Wait for the worker's next message and return it; at its end return how it ended."""
+        where = f"on {socket.gethostname()}"
+        try:
+            worker = self._worker = self._worker or self._begin()
+        except OSError as error:
+            return f"ended {where}: {error}"
+        while not self._ending.is_set():
+            if worker.connection.poll(_POLL_SECONDS):
+                try:
+                    return worker.connection.recv_bytes()
+                except (EOFError, OSError):
+                    break
+        self._ending.set()
+        return f"{worker.end()} {where}"
+
+    def end(self) -> None:
+        """Let `receive` end the worker."""
+        self._ending.set()
+
+    def _begin(self) -> WorkerProcess:
+        sign = self._log.with_name(_SIGN)
+        if not sign.is_file() or sign.read_text() != self._mark:
+            raise FileNotFoundError(
+                f"it does not see {sign.parent}: output_dir must be in a folder that all nodes "
+                "share, at the same path"
+            )
+        return WorkerProcess(self._runner, self._log, {}, self._current)
+
+
+def _connect(address: str | None) -> Any:
+    """Return Ray, connected; ValueError as of `RayEngine`."""
     try:
         import ray
     except ImportError:
@@ -294,15 +244,14 @@ def _connect(address: str | None, log: Path) -> Any:
         )
     address = address or os.environ.get("RAY_ADDRESS")
     _require_reachable(address)
-    _redirect_messages(log)
+    terminate = signal.getsignal(signal.SIGTERM)  # which Ray replaces
     try:
-        with _own_signals():
-            ray.init(
-                address,
-                include_dashboard=None if address else False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+        ray.init(
+            address,
+            include_dashboard=None if address else False,
+            logging_level=logging.CRITICAL,
+            log_to_driver=False,
+        )
     except Exception as error:
         # To an address that was named, Ray sends no token unless RAY_AUTH_MODE says so.
         asked = address is not None and "RAY_AUTH_MODE" not in os.environ
@@ -311,6 +260,8 @@ def _connect(address: str | None, log: Path) -> Any:
         raise ValueError(
             f"the Ray cluster {named} cannot be used: {_first_line(error)}{hint}"
         ) from error
+    finally:
+        signal.signal(signal.SIGTERM, terminate)
     return ray
 
 
@@ -335,38 +286,6 @@ def _try_connection(address: str) -> None:
     """Connect to HOST:PORT once; ValueError if it is none, OSError without an answer."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
-
-
-def _redirect_messages(log: Path) -> None:
-    """Let Ray write its messages to a file.
-
-    For each worker that ends it prints a paragraph into a live display, whatever its settings, so
-    that this replaces a private function of it. The pool reports the same in a sentence.
-    """
-    from ray._private import worker
-
-    def write(message: Mapping[str, Any], ignore_prefix: bool = False) -> None:
-        with log.open("a") as file:
-            file.writelines(f"{line}\n" for line in message["lines"])
-
-    worker.print_to_stdstream = write
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep the handler of SIGTERM, which Ray replaces when it starts."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # off the main thread Ray leaves it alone as well
-            signal.signal(signal.SIGTERM, handler)
-
-
-def _nodes(ray: Any) -> list[tuple[float, float]]:
-    alive: list[Mapping[str, Any]] = [node for node in ray.nodes() if node["Alive"]]
-    resources = [node["Resources"] for node in alive]
-    return [(float(r.get("CPU", 0)), float(r.get("GPU", 0))) for r in resources]
 
 
 def _first_line(error: BaseException) -> str:

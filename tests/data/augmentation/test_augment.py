@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -492,4 +491,4 @@ def test_light_leaves_digits_unflipped_and_targets_hard() -> None:
 )
 def test_settings_out_of_range_are_refused(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=name):
-        replace(preset("none"), **{name: value})
+        from_plain(AugmentSettings, to_plain(preset("none")) | {name: value})

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from src.config.compose import read_run_settings
 from src.data.loading import datamodule
 from src.data.loading.datamodule import PictureData
 from src.runs import build
-from src.runs.resume_settings import read_run_settings
 
 GPU = torch.device("cuda")
 

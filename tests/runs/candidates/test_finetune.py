@@ -11,13 +11,14 @@ import skimage
 import torch
 from PIL import Image
 
+from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
 from src.records.run import RunSummary
 from src.runs import build
 from src.runs.candidates import network as candidates
-from src.runs.candidates.head_start import start_head
+from src.runs.candidates.network import start_head
 from src.runs.experiment import run_experiment
-from src.runs.resume_settings import read_run_settings
+from src.runs.resume import read_resumed_settings
 from src.training.inference import predict
 from tests.runs.test_experiment import history
 
@@ -99,7 +100,7 @@ def test_a_resumed_run_does_not_fit_its_head_again(
 
     monkeypatch.setattr(candidates, "start_head", never)
     words = [f"resume={first.run_dir}", "trainer.max_epochs=2"]
-    again = run_experiment(read_run_settings(words))
+    again = run_experiment(read_resumed_settings(words))
     assert again is not None and again.status == "FINISHED"
     steps = [step for key, step, _ in history(Path(first.run_dir)) if key == "train/loss"]
     assert steps == [1, 2]

@@ -12,7 +12,7 @@ from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
 from src.features.grid import Group, Normalisation
 from src.features.heads import Choice
-from src.runs.candidates import kept_heads
+from src.runs.candidates import classical
 
 BLOCKS = Normalisation("blocks", False)
 FEATURES = np.random.default_rng(0).standard_normal((120, 6)).astype(np.float32)
@@ -23,15 +23,15 @@ TARGETS = (FEATURES[:, 0] > 0).astype(np.int64)
 def searches(monkeypatch: pytest.MonkeyPatch) -> list[Choice]:
     """The searches that were made, each among a few heads."""
     made: list[Choice] = []
-    search = kept_heads.choose_head
+    search = classical.choose_head
 
     def counted(*args, **kwargs) -> Choice:
         made.append(search(*args, **kwargs))
         return made[-1]
 
     few = [Group.of("ridge", BLOCKS, [{"strength": s} for s in (0.1, 1.0)])]
-    monkeypatch.setattr(kept_heads, "choose_head", counted)
-    monkeypatch.setattr(kept_heads, "head_groups", lambda *_: few)
+    monkeypatch.setattr(classical, "choose_head", counted)
+    monkeypatch.setattr(classical, "head_groups", lambda *_: few)
     return made
 
 
@@ -39,7 +39,7 @@ def choice(tmp_path: Path, features=FEATURES, targets=TARGETS, seed=0, words=())
     model = compose_settings(RunSettings, ["model=embedding", *words]).model
     assert isinstance(model, ClassicalSettings)
     contents = np.arange(len(features))
-    return kept_heads.kept_choice(
+    return classical.kept_choice(
         model, features, targets, contents, [6], seed=seed, cache_dir=str(tmp_path)
     )
 

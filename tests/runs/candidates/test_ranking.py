@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,18 +37,6 @@ def digits(settings: RunSettings) -> PictureData:
     return build_data(settings)
 
 
-def chosen(
-    settings: RunSettings,
-    data: PictureData,
-    monkeypatch: pytest.MonkeyPatch,
-    together: dict[str, float],
-    seconds: float | None,
-) -> NetworkChoice:
-    found = ranking._Ranking((A, B, C), together)
-    monkeypatch.setattr(ranking, "_ranking", lambda *_: found)
-    return choose_networks(settings, data, seconds)
-
-
 TOGETHER = {"a + b": 0.79, "a + b + c": 0.81}
 
 
@@ -74,7 +63,8 @@ def test_as_many_as_help_and_can_be_afforded(
     """`share` is the time there is, in units of what the best network takes for all pictures."""
     pictures = len(digits.split.train) + len(digits.split.val)
     seconds = None if share is None else share * pictures / A.images_per_second
-    choice = chosen(settings, digits, monkeypatch, together, seconds)
+    monkeypatch.setattr(ranking, "_ranking", lambda *_: ranking._Ranking((A, B, C), together))
+    choice = choose_networks(settings, digits, seconds)
     assert choice.networks == names
     if share != 0.1:
         assert all(one.name in choice.notes[0] for one in (A, B, C))
@@ -105,21 +95,26 @@ class _Clocked:
         return 0.8
 
 
-def choose_of(
-    settings: RunSettings,
-    data: PictureData,
-    monkeypatch: pytest.MonkeyPatch,
-    sample: _Clocked,
-    costs: dict[str, float],
-    budget: float | None,
-) -> NetworkChoice:
-    """Choose, with a budget in seconds for each picture to be described."""
+Choose = Callable[..., tuple[NetworkChoice, _Clocked]]
+
+
+@pytest.fixture
+def choose(settings: RunSettings, digits: PictureData, monkeypatch: pytest.MonkeyPatch) -> Choose:
+    """Choose among networks, with a budget in seconds for each picture to be described."""
     settings = replace(settings, data=replace(settings.data, image_size=None))
-    monkeypatch.setattr(ranking, "_Sample", sample)
-    monkeypatch.setattr(ranking, "_known", lambda *_: costs)
-    monkeypatch.setattr(ranking, "native_side", lambda *_: 224)
-    pictures = len(data.split.train) + len(data.split.val)
-    return choose_networks(settings, data, None if budget is None else budget * pictures)
+    pictures = len(digits.split.train) + len(digits.split.val)
+
+    def of(
+        budget: float | None, seconds: dict[str, float], costs: dict[str, float] | None = None
+    ) -> tuple[NetworkChoice, _Clocked]:
+        sample = _Clocked(digits, seconds)
+        monkeypatch.setattr(ranking, "_Sample", sample)
+        monkeypatch.setattr(ranking, "_known", lambda *_: costs or seconds)
+        monkeypatch.setattr(ranking, "native_side", lambda *_: 224)
+        limit = None if budget is None else budget * pictures
+        return choose_networks(settings, digits, limit), sample
+
+    return of
 
 
 @pytest.mark.parametrize(
@@ -133,38 +128,27 @@ def choose_of(
     ],
 )
 def test_what_cannot_be_afforded_is_not_ranked_and_the_fastest_gets_smaller_pictures(
-    digits: PictureData,
-    settings: RunSettings,
-    monkeypatch: pytest.MonkeyPatch,
+    choose: Choose,
     budget: float | None,
     ranked: list[str],
     taken: tuple[str, ...],
     size: int | None,
 ) -> None:
-    """Networks "a" and "b" take 4 seconds and 1 second for a picture."""
-    sample = _Clocked(digits, {"a": 4.0, "b": 1.0})
-    choice = choose_of(settings, digits, monkeypatch, sample, {"a": 4.0, "b": 1.0}, budget)
+    choice, sample = choose(budget, {"a": 4.0, "b": 1.0})
     assert sample.ranked == ranked
     assert (choice.networks, choice.input_size) == (taken, size)
     assert (choice.seconds > 0) is (budget == 0.01)
 
 
-def test_networks_that_must_be_too_slow_are_not_even_measured(
-    digits: PictureData, settings: RunSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seconds = {"a": 40.0, "b": 6.0, "c": 2.0, "d": 1.0}
-    sample = _Clocked(digits, seconds)
-    choice = choose_of(settings, digits, monkeypatch, sample, seconds, 4.5)
+def test_networks_that_must_be_too_slow_are_not_even_measured(choose: Choose) -> None:
+    choice, sample = choose(4.5, {"a": 40.0, "b": 6.0, "c": 2.0, "d": 1.0})
     assert sample.measured == ["d", "b", "c"]
     assert sample.ranked == ["c", "d"]
     assert all(name in choice.notes[1] for name in ("a", "b"))
 
 
-def test_a_network_that_is_faster_than_its_size_tells_is_ranked(
-    digits: PictureData, settings: RunSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sample = _Clocked(digits, {"a": 2.0, "b": 1.0})
-    choose_of(settings, digits, monkeypatch, sample, {"a": 5.0, "b": 1.0}, 4.0)
+def test_a_network_that_is_faster_than_its_size_tells_is_ranked(choose: Choose) -> None:
+    _, sample = choose(4.0, {"a": 2.0, "b": 1.0}, costs={"a": 5.0, "b": 1.0})
     assert sample.ranked == ["a", "b"]
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,37 +25,18 @@ from tests.features.classifiers import IMAGES, classifier
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> PredictSettings:
+def label(tmp_path: Path) -> Callable[..., str]:
+    """Labels files, or a listing, with a classifier on features; `out` is labels.csv by default."""
     words = ["run=x", "images=x", "top_k=2"]
-    composed = compose_settings(PredictSettings, words, config_name="predict")
-    return dataclasses.replace(composed, out=str(tmp_path / "labels.csv"))
+    settings = compose_settings(PredictSettings, words, config_name="predict")
+    classifier("model.features=[raw]").save(tmp_path / "model.skops")
 
+    def run(found: list[str] | Listing, out: Path | None = tmp_path / "labels.csv") -> str:
+        listing = found if isinstance(found, Listing) else Listing(found)
+        asked = dataclasses.replace(settings, out=None if out is None else str(out))
+        return label_pictures(tmp_path / "model.skops", listing, asked)
 
-def test_a_classifier_on_features_labels_but_has_nothing_to_show(
-    settings: PredictSettings, tmp_path: Path
-) -> None:
-    checkpoint = tmp_path / "model.skops"
-    classifier("model.features=[raw]").save(checkpoint)
-    files = []
-    for index in range(3):
-        files.append(str(tmp_path / f"{index}.png"))
-        Image.fromarray(IMAGES[index, 0]).save(files[-1])
-    with pytest.raises(ConfigError, match="in handcrafted no value belongs to a place"):
-        label_pictures(checkpoint, Listing(files), dataclasses.replace(settings, explain=True))
-    assert not (tmp_path / "labels.csv").exists()
-    assert label_pictures(checkpoint, Listing(files), settings) == (
-        f"3 pictures labelled, written to {tmp_path}/labels.csv and shown in labels.png, 0 skipped"
-    )
-    rows = (tmp_path / "labels.csv").read_text().splitlines()
-    assert [row.split(",")[:2] for row in rows[1:]] == [[f, str(i)] for i, f in enumerate(files)]
-    assert not (tmp_path / "labels_explained.png").exists()
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    file = tmp_path / "model.skops"
-    classifier("model.features=[raw]").save(file)
-    return file
+    return run
 
 
 def picture(path: Path | bytes) -> str:
@@ -69,10 +50,7 @@ def rows_of(out: Path) -> list[list[str]]:
 
 
 def test_whatever_a_file_is_called_it_has_a_row_that_can_be_read(
-    checkpoint: Path,
-    settings: PredictSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    label: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # so that a name begins its cell
     names = [
@@ -81,17 +59,14 @@ def test_whatever_a_file_is_called_it_has_a_row_that_can_be_read(
     ]  # fmt: skip
     found = [picture(Path(name)) for name in names]
     found.append(picture(b"caf\xe9.png"))
-    said = label_pictures(checkpoint, Listing(found), settings)
+    said = label(found)
     assert said.startswith("11 pictures labelled")
     paths = [from_csv_cell(row[0]) for row in rows_of(tmp_path / "labels.csv")[1:]]
     assert paths == [*names, r"caf\xe9.png"]
 
 
 def test_what_has_no_row_is_named_and_counted(
-    checkpoint: Path,
-    settings: PredictSettings,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    label: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = tmp_path / "new"
     new.mkdir()
@@ -99,9 +74,8 @@ def test_what_has_no_row_is_named_and_counted(
     (new / "b.png").write_bytes(b"text")
     (new / "c\nskipped d.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
     (new / ".hidden.png").touch()
-    asked = dataclasses.replace(settings, out=str(new / "labels.csv"))
     for _ in range(2):  # the second time the answers of the first lie among the pictures
-        said = label_pictures(checkpoint, find_pictures(str(new)), asked)
+        said = label(find_pictures(str(new)), new / "labels.csv")
         assert "1 picture labelled" in said and "2 skipped; 1 hidden" in said
         skipped = capsys.readouterr().err.splitlines()
         assert [line.split(": ")[1] for line in sorted(skipped)] == [
@@ -125,72 +99,64 @@ def test_what_has_no_row_is_named_and_counted(
     ],
 )
 def test_a_place_that_cannot_be_written_is_named_and_nothing_is_lost(
-    checkpoint: Path, settings: PredictSettings, tmp_path: Path, out: str, words: str
+    label: Callable[..., str], tmp_path: Path, out: str, words: str
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("kept")
     found = [picture(tmp_path / "a picture"), picture(tmp_path / "old.jpg")]
     (tmp_path / "link.csv").symlink_to(tmp_path / "old.jpg")
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    asked = dataclasses.replace(settings, out=str(tmp_path / out))
     with pytest.raises(ConfigError, match=f"^out: .*{words}"):
-        label_pictures(checkpoint, Listing(found), asked)
+        label(found, tmp_path / out)
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
 def test_an_earlier_table_stays_until_the_new_one_is_whole(
-    checkpoint: Path,
-    settings: PredictSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    label: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("earlier")
     found = [picture(tmp_path / f"{index}.png") for index in range(3)]
-    label = Predictor.label
+    original = Predictor.label
 
     def killed(self: Predictor, files: Iterable[Path], *further: Any) -> Iterator[object]:
-        yield next(label(self, files, *further))
+        yield next(original(self, files, *further))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Predictor, "label", killed)
     with pytest.raises(KeyboardInterrupt):
-        label_pictures(checkpoint, Listing(found), settings)
-    monkeypatch.setattr(Predictor, "label", label)
+        label(found)
+    monkeypatch.setattr(Predictor, "label", original)
     assert table.read_text() == "earlier"
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(ConfigError, match="nothing can be read"):
-        label_pictures(checkpoint, Listing([str(tmp_path / "text.png")]), settings)
+        label([str(tmp_path / "text.png")])
     assert table.read_text() == "earlier"
-    label_pictures(checkpoint, Listing(found), settings)
+    label(found)
     assert len(rows_of(table)) == 4
     assert not list(tmp_path.glob(".*"))
 
 
 def test_a_model_that_answers_no_numbers_labels_nothing(
-    settings: PredictSettings, tmp_path: Path
+    label: Callable[..., str], tmp_path: Path
 ) -> None:
     damaged = classifier("model.features=[raw]")
     damaged.model.calibration.shift[:] = np.nan
     damaged.save(tmp_path / "model.skops")
     with pytest.raises(ConfigError, match="run: the model answers with what is no number"):
-        label_pictures(tmp_path / "model.skops", Listing([picture(tmp_path / "a.png")]), settings)
+        label([picture(tmp_path / "a.png")])
     assert not (tmp_path / "labels.csv").exists()
 
 
 def test_rows_for_a_program_are_utf8_and_those_for_a_person_plain_text(
-    checkpoint: Path,
-    settings: PredictSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    label: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = Listing([picture(tmp_path / "猫\x1b[2J.png")])
-    to_nobody = dataclasses.replace(settings, out=None)
+    found = [picture(tmp_path / "猫\x1b[2J.png")]
     for terminal in (False, True):
         out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\n")
         monkeypatch.setattr(out, "isatty", lambda terminal=terminal: terminal, raising=False)
         monkeypatch.setattr(sys, "stdout", out)
-        on_plain_output(lambda: bool(label_pictures(checkpoint, found, to_nobody)))()
+        on_plain_output(lambda: bool(label(found, None)))()
         out.flush()
         assert isinstance(out.buffer, io.BytesIO)
         written = out.buffer.getvalue()
@@ -199,17 +165,14 @@ def test_rows_for_a_program_are_utf8_and_those_for_a_person_plain_text(
 
 
 def test_a_disk_that_fills_meanwhile_is_named(
-    checkpoint: Path,
-    settings: PredictSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    label: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "labels.csv").write_text("earlier")
     monkeypatch.setattr(
         "src.storage.files._flush", lambda path: os.write(os.open("/dev/full", os.O_WRONLY), b"x")
     )
     with pytest.raises(ConfigError) as raised:
-        label_pictures(checkpoint, Listing([picture(tmp_path / "a.png")]), settings)
+        label([picture(tmp_path / "a.png")])
     said = str(raised.value)
     assert said.startswith(f"out: {tmp_path}/labels.csv cannot be written: there is no room ")
     assert str(tmp_path) in said.partition("no room")[2]

@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from src.config.checks import to_plain
+from src.config.compose import read_run_settings
 from src.data.quality.audit import content_hash
 from src.data.sources import digits, folder
 from src.data.sources.source import Source
@@ -17,7 +18,6 @@ from src.data.splitting.splits import make_split
 from src.metrics.probabilistic import calibration_error
 from src.records.run import Predictions
 from src.runs.folder import RunFolder
-from src.runs.resume_settings import read_run_settings
 from src.selection.comparison import compared
 from src.selection.comparison.report import PicturesGone, gather, leaders_of, read_pictures
 from src.tracking.tracker import Tracker

@@ -1,18 +1,19 @@
-"""What a study holds, as records: its trials, and which of the searched keys matter."""
+"""Trials of a study: as records, as a part of the study, and which of the searched keys matter."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 
 import optuna
-from optuna.study import StudyDirection
+from optuna.samplers import BaseSampler
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from src.search.space import FAMILY, Family
 
-__all__ = ["STATES", "family_of", "importances", "trial_record"]
+__all__ = ["STATES", "StudySubset", "importances", "trial_record"]
 
 STATES = {
     TrialState.RUNNING: RUNNING,
@@ -24,22 +25,11 @@ STATES = {
 _LEAST_TRIALS = 4
 
 
-def family_of(trial: FrozenTrial, families: Mapping[str, Family]) -> Family:
-    """Return the family of a trial, which a study of a single one does not store."""
-    return families[trial.params.get(FAMILY, next(iter(families)))]
-
-
 def trial_record(
     trial: FrozenTrial, families: Mapping[str, Family], directions: Sequence[str]
 ) -> TrialRecord:
-    """Return a trial of a study as a record.
-
-    Args:
-        trial: of the study.
-        families: by name.
-        directions: "maximize" or "minimize", one a metric.
-    """
-    family = family_of(trial, families)
+    """Return a trial of a study as a record; directions as of `StudySpec`."""
+    family = _family_of(trial, families)
     by_name = {family.stored_name(p): p for p in family.parameters}
     values = {
         by_name[name].key: by_name[name].value(stored)
@@ -54,16 +44,14 @@ def trial_record(
         family=family.name,
         state=STATES.get(trial.state, RUNNING),
         values=values,
-        words=tuple(facts.get("words", ())),
+        # Earlier studies have them as "words".
+        overrides=tuple(facts.get("overrides", facts.get("words", ()))),
         curve=curve,
         objectives=tuple(trial.values) if trial.state is TrialState.COMPLETE else None,
         best=best((value for _, value in curve), default=None),
-        seconds=facts.get("seconds"),
-        figures=facts.get("figures", {}),
-        reason=facts.get("reason"),
-        run_id=facts.get("run_id"),
-        run_dir=facts.get("run_dir"),
         is_default=bool(facts.get("default")),
+        figures=facts.get("figures", {}),
+        **{key: facts.get(key) for key in ("seconds", "reason", "run_id", "run_dir")},
     )
 
 
@@ -75,11 +63,6 @@ def importances(
     PED-ANOVA (Watanabe et al., 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance
     in Arbitrary Subspaces") of each family's complete trials.
 
-    Args:
-        trials: of the study.
-        families: by name.
-        directions: "maximize" or "minimize", one a metric.
-
     Returns:
         shares that sum to 1 in a family; none of a family with too few trials, or in which
         nothing varies.
@@ -87,11 +70,16 @@ def importances(
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     found = {}
     for name, family in families.items():
-        own = [trial for trial in complete if family_of(trial, families) is family]
+        own = [trial for trial in complete if _family_of(trial, families) is family]
         if shares := _shares(own, directions):
             keys = {family.stored_name(p): p.name for p in family.parameters}
             found[name] = {keys[stored]: share for stored, share in shares.items()}
     return found
+
+
+def _family_of(trial: FrozenTrial, families: Mapping[str, Family]) -> Family:
+    """Return the family of a trial, which a study of a single one does not store."""
+    return families[trial.params.get(FAMILY, next(iter(families)))]
 
 
 def _shares(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> dict[str, float]:
@@ -109,3 +97,50 @@ def _shares(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> dict[st
     with suppress(ValueError, RuntimeError):
         return optuna.importance.get_param_importances(alone, target=first)
     return {}
+
+
+class StudySubset(Study):
+    """Some trials of a study to read; what is written goes to the whole study.
+
+    The one class that uses private parts of Optuna. Its samplers read trials by `Study._get_trials`
+    and write by the storage of their study, which can not be made of a storage and a filter. Copies
+    of the trials in a second study would do without; but each proposal would copy hundreds, and
+    what CMA-ES and NSGA-II keep with trials would not reach the study itself.
+
+    Args:
+        study: the whole.
+        includes: whether a trial belongs to the subset.
+        sampler: of the subset; None for the study's own.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        includes: Callable[[FrozenTrial], bool],
+        sampler: BaseSampler | None = None,
+    ) -> None:
+        self.__dict__.update(study.__dict__)
+        self._whole = study
+        self._includes = includes
+        if sampler is not None:
+            self.sampler = sampler
+
+    @property
+    def best_trial(self) -> FrozenTrial:
+        """The best complete trial of the subset; ValueError without one."""
+        complete = self.get_trials(False, (TrialState.COMPLETE,))
+        best = max if self.direction is StudyDirection.MAXIMIZE else min
+        return best(complete, key=lambda trial: trial.values[0])
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return list(filter(self._includes, self._whole.get_trials(deepcopy, states)))
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        return list(filter(self._includes, self._whole._get_trials(deepcopy, states, use_cache)))

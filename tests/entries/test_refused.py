@@ -1,0 +1,89 @@
+"""What is wrong with a command's words is said at once, in one sentence, before anything starts."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.entries.commands import ROOT
+from tests.entries.conftest import Run
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        ("train model=cn", ["model is 'cn'", "cnn"]),
+        ("train data=folder 'data.root=/nowhere/to be found'", ["/nowhere/to be found"]),
+        ("train model=timm model.name=resnet19", ["resnet19", "resnet18"]),
+        ("train resume=nothing", ["nothing"]),
+        ("train model=handcrafted optimizer.lr=0.1", ["optimizer.lr: it changes nothing"]),
+        ("evaluate run=nothing", ["nothing"]),
+        ("evaluate", ["run is not set"]),
+        ("predict run=nothing images=.", ["nothing"]),
+        ("predict run=RUN images=HERE/empty", ["holds no picture"]),
+        ("predict run=RUN images=HERE/missing", ["does not exist"]),
+        ("predict run=RUN images=HERE/*.jpg", ["nothing matches"]),
+        ("predict run=RUN images=HERE/n*", ["matches 1 name, but no picture"]),
+        ("predict run=RUN images=HERE/a.png explain=true", ["say out=FILE.csv too"]),
+        ("predict run=RUN images=HERE/a.png variant=int8", ["has no variant int8"]),
+        ("predict run=RUN images=HERE/a.png variant=chosen", ["has not been exported"]),
+        (
+            "export run=RUN variants=[onyx]",
+            ["onyx is none of onnx, int8, pt2 (did you mean onnx?)"],
+        ),
+        ("export run=RUN variants=[pt2,pt2]", ["each once"]),
+        ("export run=RUN variants=[pt2] choose=int8", ["variants leaves it out"]),
+        ("export run=RUN least_equal=1.5", ["at most 1"]),
+        ("export run=RUN batch_sizes=[]", ["at least one size"]),
+        ("export run=RUN batch_sizes=[0]", ["at least 1"]),
+        ("export run=nobody", ["there is no run 'nobody'"]),
+        ("compare 'filter=no such thing' output_dir=OUTPUTS", ["filter is 'no such thing': "]),
+        (
+            "compare 'experiment=no such' output_dir=OUTPUTS",
+            ["experiment is 'no such': there is none in MLflow but"],
+        ),
+        ("compare sweep=none output_dir=OUTPUTS", ["sweep is 'none': there is no "]),
+        ("compare part=train", ["part is 'train': it must be one of val, test"]),
+        ("select", ["no finished run"]),
+        ("select run=nobody", ["there is no run 'nobody'"]),
+        ("select chose=winner", ["did you mean choose"]),
+        ("select part=test", ["chosen on the test part"]),
+        ("sweep budget.trails=3", ["budget.trails"]),
+        ("sweep resume=x", ["resume"]),
+    ],
+)
+def test_bad_input_ends_with_2_and_one_sentence(
+    run: Run, trained: Path, tmp_path: Path, command: str, parts: list[str]
+) -> None:
+    here = tmp_path / "here"
+    (here / "empty").mkdir(parents=True)
+    (here / "notes.txt").write_text("nothing to see")
+    Image.new("L", (8, 8)).save(here / "a.png")
+    for name, path in {"RUN": trained, "OUTPUTS": trained.parents[1], "HERE": here}.items():
+        command = command.replace(name, str(path).replace(" ", "\\ "))
+    module, *words = shlex.split(command)
+    result = run(f"src.{module}", f"output_dir={tmp_path}/out", *words)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert result.stdout == "" or result.stdout.startswith("data: ")
+    (sentence,) = result.stderr.splitlines()
+    assert sentence.startswith("error: ")
+    assert all(part in sentence for part in parts), sentence
+    assert not (tmp_path / "out").exists(), "a refused command left something behind"
+
+
+@pytest.mark.parametrize(("entry", "shown"), [("train", "optimizer.lr="), ("compare", "filter=")])
+def test_help_imports_nothing_heavy(entry: str, shown: str) -> None:
+    heavy = "{'torch', 'mlflow', 'matplotlib', 'sklearn', 'scipy', 'optuna', 'numpy'}"
+    code = (
+        f"import sys; from src.{entry} import main; sys.argv = ['{entry}', '--help']; main(); "
+        f"print(*{heavy} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "" and shown in done.stdout
