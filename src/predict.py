@@ -2,6 +2,7 @@
 
 python -m src.predict run=ID images=FOLDER out=labels.csv
 python -m src.predict run=ID "images=/pictures/**/*.jpg"
+python -m src.predict run=champion images=FOLDER out=labels.csv coverage=0.9 max_error=0.02
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def predict(settings: PredictSettings, overrides: Sequence[str]) -> None:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
         model = folder.model_file(settings.variant)
         asked = model.relative_to(folder.path).as_posix()
-        read = (*RECORD, "exports/export.json", f"{asked}/*")
+        read = (*RECORD, "exports/export.json", f"{asked}/*", "model/certainty.npz")
         refuse_changed(folder.path, settings.changed, read)
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error

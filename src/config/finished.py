@@ -72,7 +72,29 @@ class PredictSettings(_OneRunSettings):
         "also show what the network looked at in some of the pictures, in a PNG beside out", False
     )
     top_k: int = positive_int("classes named for each picture, most probable first", 5)
+    coverage: float | None = setting(
+        "name for each picture a set of labels that holds the true one with this probability, such "
+        "as 0.9; null for none",
+        None,
+        above=0,
+        below=1,
+    )
+    classwise: bool = setting(
+        "the coverage holds for the pictures of each class, not just of all", False
+    )
+    max_error: float | None = setting(
+        "answer only where at most this share of the answers is wrong, such as 0.02, and leave the "
+        "other pictures to a person; null to answer all",
+        None,
+        above=0,
+        below=1,
+    )
     batch_size: int = positive_int("pictures at once", 128)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.classwise and self.coverage is None:
+            raise ConfigError("classwise is about the sets of labels: say coverage=0.9 as well.")
 
 
 @dataclass(frozen=True)

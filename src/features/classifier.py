@@ -61,8 +61,14 @@ class FeatureClassifier:
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (N, K) float32 of pictures (N, C, H, W) uint8, N at least 1."""
-        features = [extractor(images) for extractor in self.extractors]
-        return self.model.probabilities(np.concatenate(features, axis=1))
+        return self.describe(images)[0]
+
+    def describe(
+        self, images: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return probabilities (N, K) and features (N, F), float32, of pictures (N, C, H, W)."""
+        features = np.concatenate([extractor(images) for extractor in self.extractors], axis=1)
+        return self.model.probabilities(features), features.astype(np.float32, copy=False)
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all.

@@ -15,8 +15,18 @@ from numpy.typing import NDArray
 from src.machine.text import csv_text
 from src.storage.files import write_atomically
 
-__all__ = ["ClassMaps", "Guess", "GuessSample", "Suspect", "write_suspects"]
+__all__ = [
+    "ClassMaps",
+    "Guess",
+    "GuessSample",
+    "LabelReview",
+    "LabelRow",
+    "Suspect",
+    "write_labels",
+    "write_suspects",
+]
 
+_LABEL_COLUMNS = ("path", "label", "split", "group", "suggested", "score")
 _SUSPECT_COLUMNS = ("part", "index", "path", "label", "kind", "score", "suggested_label", "like")
 
 
@@ -124,6 +134,65 @@ class Suspect:
     score: float
     suggested: str = ""
     like: str = ""
+
+
+@dataclass(frozen=True)
+class LabelReview:
+    """The labels of held-out pictures, compared with what a model answers.
+
+    Attributes:
+        suspects: pictures whose labels are likely wrong, the likeliest first.
+        pictures: that were held out.
+        agreement: share of them that the model gives their own label, in [0, 1].
+        weak: whether that is too little for its objections to say much about labels.
+    """
+
+    suspects: tuple[Suspect, ...]
+    pictures: int
+    agreement: float
+    weak: bool
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """A picture with its label, as a table of pictures names it.
+
+    Attributes:
+        path: absolute.
+        label: the name of its class.
+        split: "train", "val" or "test".
+        group: what keeps it together with others; "" for none.
+        suggested: the name of a more plausible class; "" for none.
+        score: of the suggestion, in (0, 1]; 0 for none.
+    """
+
+    path: str
+    label: str
+    split: str
+    group: str = ""
+    suggested: str = ""
+    score: float = 0.0
+
+
+def write_labels(path: Path, rows: Sequence[LabelRow]) -> None:
+    """Write a CSV file to correct labels in, the likeliest mistakes first, atomically.
+
+    It is a table of pictures as `data.root` takes it, with the columns `suggested` and `score`
+    beside. The column `group` is there where a picture has one.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    grouped = any(row.group for row in rows)
+    header = [name for name in _LABEL_COLUMNS if grouped or name != "group"]
+    cells = (
+        (
+            *(row.path, row.label, row.split, *((row.group,) if grouped else ())),
+            *(row.suggested, f"{row.score:.4f}" if row.score else ""),
+        )
+        for row in sorted(rows, key=lambda row: -row.score)
+    )
+    write_atomically(path, csv_text(header, cells))
 
 
 def write_suspects(path: Path, suspects: Sequence[Suspect]) -> None:

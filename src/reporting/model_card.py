@@ -14,6 +14,7 @@ import numpy as np
 from src.metrics.classification import class_scores, confusion_matrix
 from src.metrics.probabilistic import reliability_bins
 from src.records.run import Predictions, RunSummary
+from src.reporting.certainty_report import CardCertainty, card_lines
 from src.reporting.formatting import (
     Table,
     accuracy_text,
@@ -58,6 +59,7 @@ class CardFacts:
         provenance: of the run: `git` (`commit`, `dirty`) or None, and `packages` by name.
         commands: what to type, by what it does.
         registered: the name in MLflow's registry, or None.
+        certainty: of single answers; None for a model without calibration.
     """
 
     summary: RunSummary
@@ -75,6 +77,7 @@ class CardFacts:
     provenance: Mapping[str, object]
     commands: Mapping[str, str]
     registered: str | None = None
+    certainty: CardCertainty | None = None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -188,8 +191,10 @@ def _analyses(facts: CardFacts) -> list[str]:
     tables = [_scores(facts)]
     for part, predictions in facts.predictions.items():
         tables += [_classes(part, predictions), _calibration(part, predictions)]
-    tables.append(_costs(facts.summary))
-    return ["\n\n".join(table.markdown() for table in tables)]
+    lines = ["\n\n".join(table.markdown() for table in tables)]
+    if facts.certainty is not None:
+        lines += ["", "### Certainty of single answers", "", *card_lines(facts.certainty)]
+    return [*lines, "", _costs(facts.summary).markdown()]
 
 
 def _scores(facts: CardFacts) -> Table:
@@ -263,6 +268,8 @@ def _costs(summary: RunSummary) -> Table:
         "training": ("training_seconds", duration),
     }
     rows = tuple((name, text(known[key])) for name, (key, text) in texts.items() if key in known)
+    if others := known.get("latency_others"):
+        rows += (("the latency was measured beside other programs", f"{others:.1f} cores"),)
     return Table(
         "Costs, on the machine that trained it", ("what", "measured"), rows, frozenset({1})
     )

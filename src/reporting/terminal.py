@@ -37,6 +37,8 @@ def format_summary(summary: RunSummary, ui_command: str) -> str:
     ]
     latency = summary.metrics.get(metric_key("cost", "latency_ms"))
     times = summary.test_measurements
+    disturbed = metric_key("cost", "latency_others") in summary.metrics
+    beside = ", measured beside other programs" if disturbed else ""
     rows = {
         "reason": summary.reason,
         "validation accuracy": accuracy_text(summary.metrics, "val"),
@@ -44,7 +46,7 @@ def format_summary(summary: RunSummary, ui_command: str) -> str:
         "test accuracy": accuracy_text(summary.metrics, "test"),
         "test part measured": None if times is None else measured(times),
         "parameters": None if summary.num_parameters is None else count(summary.num_parameters),
-        "latency": None if latency is None else f"{latency:.3g} ms for one picture",
+        "latency": None if latency is None else f"{latency:.3g} ms for one picture{beside}",
         "run folder": summary.run_dir,
         "open the UI": ui_command,
     }

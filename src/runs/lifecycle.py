@@ -31,6 +31,7 @@ from src.records.pictures import ClassMaps, Suspect, write_suspects
 from src.records.run import Predictions, RunSummary
 from src.reporting.terminal import format_summary
 from src.runs.folder import RunFolder
+from src.runs.label_review import write_label_review
 from src.runs.resolve import Resolved
 from src.runs.resume import reopen_record
 from src.runs.seal import amending, seal
@@ -203,6 +204,8 @@ class Run(ABC):
         sheet = folder.figures / "suspects.png"
         save(suspects_sheet(suspects, read), sheet)
         tracker.artifact(sheet, "figures")
+        for file in write_label_review(folder.path, self.data, parts, doubtful):
+            tracker.artifact(file)
 
     def _begin_record(self, mirror: MirrorProcess | None) -> Tracker:
         """Write settings, parts and provenance into the folder, and start the tracker."""

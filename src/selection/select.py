@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from src.config.tracking import TrackingSwitch
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import past_test_measurements
 from src.metrics.summary import evaluate, metric_key
+from src.records.certainty import Certainty
 from src.records.champions import ALIAS, Champion, champions_folder
 from src.records.run import Predictions, RunSummary
 from src.reporting.formatting import measured as times_measured
@@ -31,8 +32,10 @@ from src.runs.candidates.choose import load_trained
 from src.runs.finished.evaluate import Revisited, measure, reopen, revisit
 from src.runs.folder import RunFolder
 from src.runs.seal import amending
+from src.selection.calibrate import Basis, calibrate, calibration_basis, card_certainty
 from src.selection.choose import Chosen, read_chosen
 from src.selection.refit import refit
+from src.serving.bundle import CERTAINTY, add_certainty
 from src.storage.files import write_atomically
 from src.tracking.addresses import serve_command
 from src.tracking.provenance import command_line
@@ -73,9 +76,9 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     """
     folder, uri = model.folder, place.uri
     predictions, model = _tested(model)
-    digest = _bundled(folder)
     split = Split.read(folder.split)
     count = past_test_measurements(folder.output_dir, split.test_fingerprint)
+    digest, certainty = _bundled(folder, calibration_basis(model, chosen, predictions, count))
     if predictions is not None:
         count = max(count, 1)  # the count may have been lost
         print(f"test part: {_accuracy(model.summary)}, measured {times_measured(count)}")
@@ -83,6 +86,8 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     enabled = place.enabled and (uri is not None or model.settings.tracking.enabled)
     card = folder.path / CARD
     facts = _facts(model, chosen, predictions, split, count)
+    if certainty is not None:
+        facts = replace(facts, certainty=card_certainty(certainty))
     serving = _serving(champion, model, uri)
     if enabled:
         commands = {**facts.commands, "answers pictures over HTTP": serving}
@@ -172,16 +177,22 @@ def _write_summary(folder: RunFolder, summary: RunSummary) -> None:
         summary.write(folder.summary)
 
 
-def _bundled(folder: RunFolder) -> str:
-    """Return the digest of the run's bundle, which is written where the run has none."""
+def _bundled(folder: RunFolder, basis: Basis | None) -> tuple[str, Certainty | None]:
+    """Return the digest of the run's bundle and its calibration, written where they are missing."""
     bundle = folder.path / "model"
-    try:
-        return (bundle / "digest.txt").read_text().strip()
-    except OSError:
-        again = revisit(folder, folder.chosen_checkpoint())
-        example = again.data.pictures.read(int(again.data.split.train[0]))
-        with amending(folder.path, "model/*"):
-            return again.trained.write_bundle(bundle, example)
+    with suppress(OSError, ValueError):
+        digest = (bundle / "digest.txt").read_text().strip()
+        certainty = Certainty.read(bundle / CERTAINTY)
+        if certainty is not None or basis is None:
+            return digest, certainty
+    again = revisit(folder, folder.chosen_checkpoint())
+    certainty = None if basis is None else calibrate(again, basis)
+    example = again.data.pictures.read(int(again.data.split.train[0]))
+    with amending(folder.path, "model/*"):
+        digest = again.trained.write_bundle(bundle, example)
+        if certainty is not None:
+            digest = add_certainty(bundle, certainty)
+    return digest, certainty
 
 
 def _facts(

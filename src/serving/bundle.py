@@ -8,9 +8,11 @@
                           built, of an ensemble, how probabilities are combined
     code/                 the modules that decode, build and predict, as they were when written,
                           with those of the plugins that the model is made of
+    certainty.npz         the model's answers on calibration pictures, for a champion; no code
     requirements.txt      the packages that these import, in the versions of that moment
     example.png           a picture to try
-    digest.txt            of weights and metadata, written last: a bundle with it is complete
+    digest.txt            of weights, metadata and certainty, written last: a bundle with it is
+                          complete
 
 `mlflow_model.py` among the code makes it an MLflow model. The metadata keep the file name of
 earlier bundles, so that every version reads them all.
@@ -18,12 +20,12 @@ earlier bundles, so that every version reads them all.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import packages_distributions, version
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +33,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.machine.imports import SHIPPED_PLUGINS, import_object, is_foreign
+from src.machine.imports import import_object
+from src.records.certainty import Certainty
+from src.serving.bundled_code import (
+    FOR_CLASSIFIERS,
+    FOR_ENSEMBLES,
+    FOR_NETWORKS,
+    FOR_NETWORKS_OF_CLASSIFIERS,
+    ship_modules,
+    ship_plugins,
+)
 from src.serving.exported import ONNX_FILE, PT2_FILE, classifier_of, open_logits
 from src.serving.predictor import Predictor, ensemble_predictor
 from src.storage.files import replacing, write_atomically
@@ -41,6 +52,8 @@ if TYPE_CHECKING:  # a classifier on features needs no torch
     from torch import nn
 
 __all__ = [
+    "CERTAINTY",
+    "add_certainty",
     "open_predictor",
     "write_bundle",
     "write_classifier_bundle",
@@ -54,33 +67,9 @@ _MEMBERS = "members"
 _DIGESTS = "members/digests.txt"
 _METADATA = "passport.json"
 _DIGEST = "digest.txt"
-# The package's own `src/`; the modules that a prediction imports are shipped, and no others.
-_SOURCES = Path(__file__).resolve().parents[1]
-_SHIPPED = (
-    *("__init__", "machine/__init__", "machine/disk", "machine/imports", "machine/openmp"),
-    *("machine/text", "storage/__init__", "storage/files", "data/__init__"),
-    *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),
-    *("data/sources/__init__", "data/sources/source", "serving/__init__", "serving/bundle"),
-    *("serving/exported", "serving/inputs", "serving/mlflow_model", "serving/predictor"),
-)
-_SHIPPED_FOR_NETWORKS = (
-    *("serving/whole_network", "data/augmentation/__init__", "data/augmentation/affine"),
-    *("data/augmentation/transforms", "models/*", "training/__init__", "training/inference"),
-)
-_SHIPPED_FOR_CLASSIFIERS = (
-    *("features/__init__", "features/calibration", "features/classifier", "features/embedding"),
-    *("features/fusion", "features/means", "features/rbf", "features/scaling"),
-    *("features/selection", "features/descriptors/*"),
-)
-_SHIPPED_FOR_ENSEMBLES = (
-    *("metrics/__init__", "metrics/validation", "metrics/probabilistic"),
-    *("ensembles/__init__", "ensembles/mixing"),
-)
-# What a plugin's file may import of the settings, beside the code of its own.
-_SHIPPED_FOR_PLUGINS = (
-    *("config/__init__", "config/augment", "config/checks", "config/credentials"),
-    *("config/data", "config/features", "config/models"),
-)
+CERTAINTY = "certainty.npz"
+# What the numbers of a promise are computed with.
+_FOR_CERTAINTY = "scipy"
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors")
 _CLASSIFIER_PACKAGES = ("numpy", "pillow", "scipy", "scikit-image", "scikit-learn", "skops")
 _EXPORTED_PACKAGES = {
@@ -103,7 +92,7 @@ def write_bundle(
 
     Returns:
         A digest of weights and metadata, 64 hex digits: bundles with equal digests predict the
-        same.
+        same. `add_certainty` changes it.
 
     Raises:
         OSError: the folder cannot be written.
@@ -119,7 +108,7 @@ def write_bundle(
     with replacing(folder / _WEIGHTS) as temporary:
         save_file(weights, temporary)
     packages = (*_PACKAGES, *_libraries([metadata["network"]["target"]]))
-    return _complete(folder, _WEIGHTS, metadata, example, _SHIPPED_FOR_NETWORKS, packages)
+    return _complete(folder, _WEIGHTS, metadata, example, FOR_NETWORKS, packages)
 
 
 def write_classifier_bundle(
@@ -133,9 +122,9 @@ def write_classifier_bundle(
     """
     _empty(folder)
     shutil.copyfile(file, folder / _CLASSIFIER)
-    shipped, packages = list(_SHIPPED_FOR_CLASSIFIERS), list(_CLASSIFIER_PACKAGES)
+    shipped, packages = list(FOR_CLASSIFIERS), list(_CLASSIFIER_PACKAGES)
     if networks := metadata.get("networks"):
-        shipped.append("models/*")
+        shipped += FOR_NETWORKS_OF_CLASSIFIERS
         packages += ["torch", *_libraries(one["target"] for one in networks)]
     return _complete(folder, _CLASSIFIER, metadata, example, shipped, packages)
 
@@ -165,7 +154,7 @@ def write_ensemble_bundle(
         packages |= {line.partition("==")[0]: None for line in needed.read_text().split()}
         needed.unlink()
     write_atomically(folder / _DIGESTS, "\n".join(digests) + "\n")
-    return _complete(folder, _DIGESTS, metadata, example, _SHIPPED_FOR_ENSEMBLES, tuple(packages))
+    return _complete(folder, _DIGESTS, metadata, example, FOR_ENSEMBLES, tuple(packages))
 
 
 def write_exported_bundle(
@@ -205,67 +194,51 @@ def _complete(
     """Write everything but the model's own file and return the digest."""
     content = json.dumps(dict(metadata), ensure_ascii=False, indent=1).encode()
     write_atomically(folder / _METADATA, content)
-    _ship_own((*_SHIPPED, *shipped), folder / "code")
-    packages = [*packages, *_ship_plugins(folder / "code", metadata)]
+    ship_modules(folder / "code", shipped)
+    packages = [*packages, *ship_plugins(folder / "code", metadata)]
     # Without the build's own suffix (+cpu, +cu128): the machine that serves may need another.
     pinned = [f"{name}=={version(name).partition('+')[0]}" for name in dict.fromkeys(packages)]
     write_atomically(folder / "requirements.txt", "\n".join(pinned) + "\n")
     pixels = example[0] if len(example) == 1 else example.transpose(1, 2, 0)
     Image.fromarray(np.ascontiguousarray(pixels)).save(folder / "example.png")
-    digest = _digest(folder / model, content)
+    return _write_digest(folder, model)
+
+
+def add_certainty(folder: Path, certainty: Certainty) -> str:
+    """Add a model's answers on calibration pictures to its bundle.
+
+    Args:
+        folder: a complete bundle.
+        certainty: of the model.
+
+    Returns:
+        The bundle's digest from now on.
+
+    Raises:
+        OSError: the folder cannot be written, or holds no bundle.
+    """
+    model = _model_file(folder)
+    needed = (folder / "requirements.txt").read_text().split()
+    (folder / _DIGEST).unlink()  # written last: until then the bundle is not complete
+    certainty.write(folder / CERTAINTY)
+    if not any(line.startswith(f"{_FOR_CERTAINTY}==") for line in needed):
+        needed.append(f"{_FOR_CERTAINTY}=={version(_FOR_CERTAINTY)}")
+        write_atomically(folder / "requirements.txt", "\n".join(needed) + "\n")
+    return _write_digest(folder, model)
+
+
+def _write_digest(folder: Path, model: str) -> str:
+    digest = _digest(folder, model)
     write_atomically(folder / _DIGEST, f"{digest}\n")
     return digest
 
 
-def _ship(root: Path, sources: Iterable[Path], code: Path) -> None:
-    """Copy files below `root` to where they are imported from in a bundle."""
-    for source in sources:
-        target = code / source.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-
-
-def _ship_own(patterns: Iterable[str], code: Path) -> None:
-    own = (source for pattern in patterns for source in _SOURCES.glob(f"{pattern}.py"))
-    _ship(_SOURCES.parent, own, code)
-
-
-def _ship_plugins(code: Path, metadata: Mapping[str, Any]) -> list[str]:
-    """Write the code of the plugins that a model is made of; return the packages it imports."""
-    networks = [metadata.get("network", {}), *metadata.get("networks", [])]
-    targets = [network.get("target", "src.") for network in networks]
-    targets += metadata.get("descriptors", {}).values()
-    targets.append(metadata.get("classifier_target", "src."))
-    foreign = [target for target in targets if is_foreign(target)]
-    if not foreign:
-        return []
-    from src.config.plugins import plugin_of
-
-    packages: list[str] = []
-    modules: list[str] = []
-    for plugin in dict.fromkeys(plugin_of(target) for target in foreign):
-        if plugin is None:
-            raise ValueError(f"{', '.join(foreign)} are not of a plugin that is allowed")
-        files = [plugin.root / file for file in plugin.files()]
-        _ship(plugin.root, files, code)
-        modules += plugin.modules
-        packages += _imported_packages(files)
-    _ship_own(_SHIPPED_FOR_PLUGINS, code)
-    write_atomically(code / SHIPPED_PLUGINS, "\n".join(modules) + "\n")
-    return packages
-
-
-def _imported_packages(files: Iterable[Path]) -> list[str]:
-    """Return the installed packages that Python files import, by their names in requirements."""
-    found: dict[str, None] = {}  # a set that keeps its order
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_bytes())):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0]: None for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found[node.module.partition(".")[0]] = None
-    installed = packages_distributions()
-    return [installed[name][0] for name in found if name in installed]
+def _model_file(folder: Path) -> str:
+    files = (_WEIGHTS, ONNX_FILE, PT2_FILE, _CLASSIFIER, _DIGESTS)
+    found = next((name for name in files if (folder / name).is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f"{folder} holds no model")
+    return found
 
 
 def open_predictor(
@@ -284,6 +257,7 @@ def open_predictor(
     """
     predictor = _opened(folder, device, batch_size)
     _check_digest(folder)  # last, so that what is no model at all is refused with its own reason
+    predictor.certainty = Certainty.read(folder / CERTAINTY)
     return predictor
 
 
@@ -292,7 +266,12 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
         from src.features.classifier import FeatureClassifier
 
         classifier = FeatureClassifier.load(folder / _CLASSIFIER)
-        return Predictor(classifier, classifier.metadata, batch_size=batch_size)
+        return Predictor(
+            classifier,
+            classifier.metadata,
+            describe=classifier.describe,
+            batch_size=batch_size,
+        )
 
     if (folder / _MEMBERS).is_dir():
         return _open_ensemble(folder, device, batch_size)
@@ -304,7 +283,7 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
     import torch
     from safetensors.torch import load_file
 
-    from src.serving.whole_network import network_classifier
+    from src.serving.whole_network import network_classifier, network_describer
     from src.training.inference import require_finite
 
     if device is None:
@@ -317,29 +296,31 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
     except Exception as error:  # safetensors and torch have many exceptions
         raise ValueError(f"{folder} holds no network that can be loaded: {error}") from error
     classify = network_classifier(network, metadata, device)
-    return Predictor(classify, metadata, batch_size=batch_size)
+    describe = network_describer(network, classify, len(metadata["class_names"]))
+    return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
 
 
 def _check_digest(folder: Path) -> None:
     """Raise a ValueError unless the digest is that of the weights and metadata."""
-    files = (_WEIGHTS, ONNX_FILE, PT2_FILE, _CLASSIFIER, _DIGESTS)
     try:
         stated = (folder / _DIGEST).read_text().strip()
-        model = next(name for name in files if (folder / name).is_file())
-        found = _digest(folder / model, (folder / _METADATA).read_bytes())
-    except (OSError, ValueError, StopIteration) as error:
+        model = _model_file(folder)
+        found = _digest(folder, model)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{folder} is no whole bundle: {error!r}") from error
     if stated != found:
         raise ValueError(
-            f"{folder} is damaged: {model} or {_METADATA} is not what {_DIGEST} was written for; "
-            "write the bundle anew, or put a copy of it back"
+            f"{folder} is damaged: {model}, {_METADATA} or {CERTAINTY} is not what {_DIGEST} was "
+            "written for; write the bundle anew, or put a copy of it back"
         )
 
 
-def _digest(model: Path, metadata: bytes) -> str:
-    with model.open("rb") as file:
+def _digest(folder: Path, model: str) -> str:
+    with (folder / model).open("rb") as file:
         hashed = hashlib.file_digest(file, "sha256")
-    hashed.update(metadata)
+    hashed.update((folder / _METADATA).read_bytes())
+    with suppress(FileNotFoundError):
+        hashed.update((folder / CERTAINTY).read_bytes())
     return hashed.hexdigest()
 
 

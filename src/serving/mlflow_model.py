@@ -12,12 +12,15 @@ import sys
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+if TYPE_CHECKING:
+    from src.serving.trust import Trust
 
 __all__ = ["PictureClassifier"]
 
@@ -34,9 +37,11 @@ class PictureClassifier(PythonModel):
         with _package_of(bundle / "code"):
             from src.serving.bundle import open_predictor
             from src.serving.predictor import DamagedModel
+            from src.serving.trust import Promise, Trust
 
             self._predictor = open_predictor(bundle)
             self._damaged = DamagedModel
+            self._promise, self._trust = Promise, Trust
 
     def predict(
         self,
@@ -49,15 +54,23 @@ class PictureClassifier(PythonModel):
         Args:
             model_input: the column `image`: bytes of picture files (over JSON in base64), or arrays
                 (H, W) or (H, W, C) of whole numbers from 0 to 255, of any size.
+            params: `coverage`, `classwise` and `max_error`, as `src.predict` takes them; None for
+                those that are not asked for.
 
         Returns:
-            `label`, its `probability`, and `probabilities`, those of every class by name.
+            `label`, its `probability`, and `probabilities`, those of every class by name. With a
+            coverage `label_set`, the names of the classes one of which is the true one; with a
+            largest error `answered`, whether the label counts as an answer; of a calibrated model
+            with features `novelty`, how probable so unusual a picture is among those like the
+            training pictures, and `unlike`, whether it is flagged.
 
         Raises:
-            MlflowException: names the row that is no picture, or the fault of the model.
+            MlflowException: names the row that is no picture, the parameter that cannot be met, or
+                the fault of the model.
         """
         try:
-            probs = self._predictor.answer(list(model_input["image"]))
+            trust = self._asked(dict(params or {}))
+            probs, verdicts = self._predictor.judge(list(model_input["image"]), trust)
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         except self._damaged as error:
@@ -69,13 +82,33 @@ class PictureClassifier(PythonModel):
             _logger.exception("these pictures cannot be answered")
             raise MlflowException("these pictures cannot be answered: see the log") from error
         names = self._predictor.class_names
-        return pd.DataFrame(
-            {
-                "label": [names[i] for i in probs.argmax(axis=1)],
-                "probability": [float(p) for p in probs.max(axis=1)],
-                "probabilities": [dict(zip(names, map(float, row), strict=True)) for row in probs],
-            }
+        columns: dict[str, list[Any]] = {
+            "label": [names[i] for i in probs.argmax(axis=1)],
+            "probability": [float(p) for p in probs.max(axis=1)],
+            "probabilities": [dict(zip(names, map(float, row), strict=True)) for row in probs],
+        }
+        if trust is not None and trust.promise.coverage is not None:
+            columns["label_set"] = [list(verdict.label_set or ()) for verdict in verdicts]
+        if trust is not None and trust.promise.max_error is not None:
+            columns["answered"] = [verdict.answered for verdict in verdicts]
+        if any(verdict.novelty is not None for verdict in verdicts):
+            columns["novelty"] = [verdict.novelty for verdict in verdicts]
+            columns["unlike"] = [verdict.unlike for verdict in verdicts]
+        return pd.DataFrame(columns)
+
+    def _asked(self, params: dict[str, Any]) -> Trust | None:
+        """Return what judges by these parameters; None without calibration and promise.
+
+        Raises:
+            ValueError: a clause that says which one cannot be met.
+        """
+        promise = self._promise(
+            params.get("coverage"), bool(params.get("classwise")), params.get("max_error")
         )
+        certainty = self._predictor.certainty
+        if certainty is None and promise == self._promise():
+            return None
+        return self._trust(certainty, promise)
 
 
 @contextmanager

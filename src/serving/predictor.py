@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,15 +17,26 @@ from PIL import Image
 
 from src.data.decoding.decode import PictureError, PictureFormat, decode_picture
 from src.data.sources.source import Problem
+from src.records.certainty import Certainty
 from src.serving.inputs import as_picture, check_request, pixels_in_memory
+from src.serving.trust import Trust, Verdict
 
 if TYPE_CHECKING:
     from src.ensembles.mixing import Way
 
-__all__ = ["Classify", "DamagedModel", "Labelled", "Predictor", "ensemble_predictor"]
+__all__ = [
+    "Classify",
+    "DamagedModel",
+    "Describe",
+    "Labelled",
+    "Predictor",
+    "ensemble_predictor",
+]
 
 T = TypeVar("T")
 Classify = Callable[..., NDArray[np.float32]]
+# As `Classify`, with features (N, F) float32 beside the probabilities.
+Describe = Callable[..., tuple[NDArray[np.float32], NDArray[np.float32]]]
 Pixels = NDArray[np.uint8]
 # Pixels that are decoded at the same time; each takes up to 25 bytes meanwhile.
 _PIXELS_AT_ONCE = 32_000_000
@@ -46,11 +57,13 @@ class Labelled:
         path: as it was given.
         labels: k class names, most probable first.
         probabilities: of these, in [0, 1].
+        verdict: on the answer; None where nothing judges it.
     """
 
     path: str
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
+    verdict: Verdict | None = None
 
 
 class Predictor:
@@ -62,17 +75,28 @@ class Predictor:
         metadata: `class_names`, and the format that `PictureFormat.of` reads; with several
             `formats` the pictures are decoded to each of them, and `classify` takes as many
             arrays.
+        describe: as `classify`, with features beside the probabilities; None for a model that
+            gives no features.
         batch_size: pictures per call of `classify`.
 
     Attributes:
         formats: of the decoded pictures.
+        certainty: the model's answers on calibration pictures, set by whoever has them; None for a
+            model without calibration.
     """
 
     def __init__(
-        self, classify: Classify, metadata: Mapping[str, Any], *, batch_size: int = 128
+        self,
+        classify: Classify,
+        metadata: Mapping[str, Any],
+        *,
+        describe: Describe | None = None,
+        batch_size: int = 128,
     ) -> None:
         self.class_names: tuple[str, ...] = tuple(metadata["class_names"])
+        self.certainty: Certainty | None = None
         self._classify = classify
+        self._describe = describe
         self.formats = tuple(map(PictureFormat.of, metadata.get("formats", [metadata])))
         self._batch_size = batch_size
         self._limit = _PixelLimit(_PIXELS_AT_ONCE)
@@ -83,18 +107,40 @@ class Predictor:
         Raises:
             DamagedModel: not all of them are finite.
         """
-        probs = self._classify(*images)
-        if not np.isfinite(probs).all():
-            raise DamagedModel(
-                "the model answers with what is no number (NaN or infinity): its weights are "
-                "damaged, or it does not suit this machine's arithmetic"
-            )
-        return probs
+        return _finite(self._classify(*images))
+
+    @property
+    def gives_features(self) -> bool:
+        """Whether the model has features."""
+        return self._describe is not None
+
+    def described(
+        self, *images: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return probabilities (N, K) and features (N, F) float32; None for a model without them.
+
+        Raises:
+            DamagedModel: not all of them are finite.
+        """
+        if self._describe is None:
+            return self.probabilities(*images), None
+        probs, features = self._describe(*images)
+        return _finite(probs), _finite(features)
 
     def answer(self, rows: Sequence[object]) -> NDArray[np.float32]:
-        """Return probabilities (N, K) of N pictures, each as `as_picture` takes it.
+        """Return probabilities (N, K) of N pictures, as `judge` does."""
+        return self.judge(rows, None)[0]
+
+    def judge(
+        self, rows: Sequence[object], trust: Trust | None
+    ) -> tuple[NDArray[np.float32], list[Verdict]]:
+        """Return probabilities (N, K) of N pictures, each as `as_picture` takes it, and verdicts.
 
         Memory does not grow with the number of pictures.
+
+        Args:
+            rows: the pictures.
+            trust: judges the answers; without it there are no verdicts.
 
         Raises:
             ValueError: names the first row, counted from 0, that is no picture; or the request is
@@ -103,15 +149,25 @@ class Predictor:
         """
         check_request(rows)
         probs = [np.empty((0, len(self.class_names)), np.float32)]
+        verdicts: list[Verdict] = []
         with ThreadPoolExecutor() as pool:
             for batch in _batched(enumerate(rows), self._batch_size):
                 waiting = [(row, self._submitted(pool, _row(row, value))) for row, value in batch]
                 decoded = [_of_row(row, pixels) for row, pixels in waiting]
-                probs.append(self.probabilities(*_stacked(decoded)))
-        return np.concatenate(probs)
+                found, judged = self._judged(decoded, trust)
+                probs.append(found)
+                verdicts += judged
+        return np.concatenate(probs), verdicts
 
-    def label(self, files: Iterable[Path], top_k: int = 5) -> Iterator[Labelled | Problem]:
+    def label(
+        self, files: Iterable[Path], top_k: int = 5, trust: Trust | None = None
+    ) -> Iterator[Labelled | Problem]:
         """Label picture files in their order; yield a `Problem` for a file that cannot be read.
+
+        Args:
+            files: the pictures.
+            top_k: classes of each.
+            trust: judges the answers; None for no verdicts.
 
         Raises:
             DamagedModel: as `probabilities`.
@@ -122,12 +178,23 @@ class Predictor:
                 waiting = [(path, self._submitted(pool, path)) for path in batch]
                 decoded = [_of_file(path, pixels) for path, pixels in waiting]
                 images = [d for d in decoded if not isinstance(d, Problem)]
-                probs = iter(self.probabilities(*_stacked(images)) if images else ())
+                probs, verdicts = self._judged(images, trust) if images else ((), [])
+                answers = zip(probs, verdicts or repeat(None))
                 for path, item in zip(batch, decoded, strict=True):
                     if isinstance(item, Problem):
                         yield item
                     else:
-                        yield self._named(str(path), next(probs), top_k)
+                        yield self._named(str(path), *next(answers), top_k)
+
+    def _judged(
+        self, pictures: Sequence[Sequence[Pixels]], trust: Trust | None
+    ) -> tuple[NDArray[np.float32], list[Verdict]]:
+        """Return the probabilities of decoded pictures, and verdicts where something judges."""
+        images = _stacked(pictures)
+        if trust is None:
+            return self.probabilities(*images), []
+        probs, features = self.described(*images)
+        return probs, trust.verdicts(probs, features, self.class_names)
 
     def pixels(self, picture: bytes | Path | Image.Image) -> NDArray[np.uint8]:
         """Return a picture (C, H, W) in the first of the formats.
@@ -155,12 +222,15 @@ class Predictor:
         with self._limit.reserved(pixels):
             return [decode_picture(picture, wanted) for wanted in self.formats]
 
-    def _named(self, path: str, probs: NDArray[np.float32], top_k: int) -> Labelled:
+    def _named(
+        self, path: str, probs: NDArray[np.float32], verdict: Verdict | None, top_k: int
+    ) -> Labelled:
         best = np.argsort(-probs, kind="stable")[:top_k]
         return Labelled(
             path,
             tuple(self.class_names[i] for i in best),
             tuple(float(probs[i]) for i in best),
+            verdict,
         )
 
 
@@ -186,13 +256,43 @@ def ensemble_predictor(
 
     formats = list(dict.fromkeys(member.formats[0] for member in members))
 
+    def taken(images: Sequence[NDArray[np.uint8]]) -> list[tuple[Predictor, NDArray[np.uint8]]]:
+        return [(member, images[formats.index(member.formats[0])]) for member in members]
+
     def classify(*images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        taken = [images[formats.index(member.formats[0])] for member in members]
-        probs = [member.probabilities(own) for member, own in zip(members, taken, strict=True)]
+        probs = [member.probabilities(own) for member, own in taken(images)]
         return combined_probabilities(method, np.stack(probs), np.array(weights))
 
+    def describe(
+        *images: NDArray[np.uint8],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        found = [member.described(own) for member, own in taken(images)]
+        probs = np.stack([probs for probs, _ in found])
+        features = [_equally_long(features) for _, features in found if features is not None]
+        mixed = combined_probabilities(method, probs, np.array(weights))
+        return mixed, np.concatenate(features, axis=1)
+
     combined = {**metadata, "formats": [wanted.plain() for wanted in formats]}
-    return Predictor(classify, combined, batch_size=batch_size)
+    described = any(member.gives_features for member in members)
+    return Predictor(
+        classify, combined, describe=describe if described else None, batch_size=batch_size
+    )
+
+
+def _equally_long(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return features of unit length, so that no member of an ensemble outweighs another."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = (features / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return scaled
+
+
+def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(values).all():
+        raise DamagedModel(
+            "the model answers with what is no number (NaN or infinity): its weights are "
+            "damaged, or it does not suit this machine's arithmetic"
+        )
+    return values
 
 
 class _PixelLimit:

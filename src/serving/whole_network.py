@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src.data.augmentation.transforms import normalize
-from src.serving.predictor import Classify
+from src.serving.predictor import Classify, Describe
 from src.training.inference import MEMORY_FORMATS, autocast, averaged_logits
 
-__all__ = ["WholeNetwork", "network_classifier"]
+__all__ = ["WholeNetwork", "network_classifier", "network_describer"]
 
 
 class WholeNetwork(nn.Module):
@@ -64,3 +64,53 @@ def network_classifier(
         return probs
 
     return classify
+
+
+def network_describer(network: nn.Module, classify: Classify, num_classes: int) -> Describe | None:
+    """Return a function from pictures (N, C, H, W) uint8 to probabilities and features.
+
+    The features (N, F) float32 are what the last layer takes, averaged over the places of the
+    picture where it has a vector for each.
+
+    Args:
+        network: trained, without what `compile` makes of it.
+        classify: runs the network.
+        num_classes: K.
+
+    Returns:
+        None for a network that does not end with a linear layer for the classes.
+    """
+    last = _last_layer(network, num_classes)
+    if last is None:
+        return None
+
+    def describe(
+        images: NDArray[np.uint8],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        taken: list[Tensor] = []
+        hook = last.register_forward_pre_hook(lambda layer, inputs: taken.append(inputs[0]))
+        try:
+            probs = classify(images)
+        finally:
+            hook.remove()
+        # Of several views of test-time augmentation the first is the picture itself.
+        return probs, _averaged(taken[0]).float().cpu().numpy()
+
+    return describe
+
+
+def _last_layer(network: nn.Module, num_classes: int) -> nn.Module | None:
+    """Return the last layer if it gives a value for each class."""
+    layers = [one for one in network.modules() if isinstance(one, nn.Linear | nn.Conv2d)]
+    if not layers:
+        return None
+    last = layers[-1]
+    outputs = last.out_features if isinstance(last, nn.Linear) else last.out_channels
+    return last if outputs == num_classes else None
+
+
+def _averaged(values: Tensor) -> Tensor:
+    """Return (N, F) of maps (N, F, H, W), tokens (N, T, F) or features (N, F)."""
+    if values.dim() == 4:
+        return values.mean(dim=(2, 3))
+    return values.flatten(1, -2).mean(dim=1) if values.dim() > 2 else values

@@ -301,17 +301,23 @@ def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
     import pandas as pd
     from mlflow import pyfunc
     from mlflow.models import Model, ModelSignature
-    from mlflow.types.schema import AnyType, ColSpec, DataType, Map, Schema
+    from mlflow.types.schema import AnyType, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
 
     answers: dict[str, DataType | Map] = {
         "label": DataType.string,
         "probability": DataType.double,
         "probabilities": Map(DataType.double),
     }
+    promises = (
+        ("coverage", DataType.double, None),
+        ("classwise", DataType.boolean, False),
+        ("max_error", DataType.double, None),
+    )
     signature = ModelSignature(
         # Bytes or an array of any size: MLflow has no type for either-or.
         inputs=Schema([ColSpec(AnyType(), "image")]),
         outputs=Schema([ColSpec(kind, name) for name, kind in answers.items()]),
+        params=ParamSchema([ParamSpec(*one) for one in promises]),
     )
     pyfunc.save_model(
         target,

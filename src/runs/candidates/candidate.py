@@ -29,10 +29,12 @@ __all__ = [
     "Measured",
     "OnEpoch",
     "Trained",
+    "described_features",
     "measure_part",
     "send_final",
 ]
 
+_DESCRIBED_AT_ONCE = 128
 OnEpoch = Callable[[int, dict[str, float]], None]
 # Probabilities (N, K) float32, targets (N,) int64, sample ids (N,) int64.
 Answers = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
@@ -51,6 +53,14 @@ class Trained(Protocol):
 
     def predict(self, data: PictureData, part: str) -> Answers:
         """Predict every picture of "train", "val" or "test"."""
+
+    def features(
+        self, data: PictureData, part: str, rows: NDArray[np.int64]
+    ) -> NDArray[np.float32] | None:
+        """Return the features (n, F) of the pictures at these places of a part, as its predictor.
+
+        None for a model that gives none.
+        """
 
     def predictor(self, batch_size: int) -> Predictor:
         """Return a predictor that labels pictures of any size."""
@@ -137,6 +147,27 @@ class Measured:
 
     predictions: Predictions
     metrics: dict[str, float]
+
+
+def described_features(
+    predictor: Predictor, data: PictureData, ids: NDArray[np.int64]
+) -> NDArray[np.float32] | None:
+    """Return the features (n, F) that a predictor computes of pictures; None where it gives none.
+
+    Args:
+        predictor: of a trained model.
+        data: the pictures, decoded to any format.
+        ids: (n,) their indices, n at least 1.
+    """
+    if not predictor.gives_features:
+        return None
+    stores = [data.formatted(wanted).pictures for wanted in predictor.formats]
+    found = []
+    for start in range(0, len(ids), _DESCRIBED_AT_ONCE):
+        batch = ids[start : start + _DESCRIBED_AT_ONCE].tolist()
+        images = [np.stack([store.read(one) for one in batch]) for store in stores]
+        found.append(predictor.described(*images)[1])
+    return np.concatenate([one for one in found if one is not None])
 
 
 def measure_part(data: PictureData, part: str, answers: Answers) -> Measured:

@@ -79,8 +79,22 @@ class TrainedClassifier:
             probs = self.classifier.model.probabilities(table.part(part))
         return probs, data.pictures.targets[ids], ids
 
+    def features(
+        self, data: PictureData, part: str, rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        settings = stored_settings(self.metadata["settings"])
+        data = data.formatted(PictureFormat.of(self.metadata))
+        table = feature_table(settings, data, self.classifier.extractors)
+        found: NDArray[np.float32] = table.part(part)[rows]
+        return found
+
     def predictor(self, batch_size: int) -> Predictor:
-        return Predictor(self.classifier, self.metadata, batch_size=batch_size)
+        return Predictor(
+            self.classifier,
+            self.metadata,
+            describe=self.classifier.describe,
+            batch_size=batch_size,
+        )
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         data = data.formatted(PictureFormat.of(self.metadata))
@@ -96,13 +110,13 @@ class TrainedClassifier:
             return time.perf_counter() - started
 
         with threadpool_limits(_threads(settings)):
-            alone = cost.median_seconds(partial(seconds, pictures[:1]))
+            alone = cost.timed(partial(seconds, pictures[:1]))
             # A batch that takes seconds would measure no better, and take longer.
-            count = max(1, min(len(pictures), int(_BATCH_SECONDS / alone)))
+            count = max(1, min(len(pictures), int(_BATCH_SECONDS / alone.seconds)))
             together = cost.median_seconds(partial(seconds, pictures[:count]))
         return {
             "parameters": self.num_parameters,
-            "latency_ms": 1e3 * alone,
+            **cost.timing_figures(alone),
             "throughput": count / together,
             "peak_memory_mb": peak_bytes / _BYTES_PER_MB,
             "checkpoint_mb": checkpoint.stat().st_size / _BYTES_PER_MB,

@@ -25,12 +25,12 @@ from src.explain.score_maps import HasScoreMaps, class_maps
 from src.records.pictures import ClassMaps
 from src.runs import build
 from src.runs.build import feature_table
-from src.runs.candidates.candidate import Answers, FitContext, Fitted
+from src.runs.candidates.candidate import Answers, FitContext, Fitted, described_features
 from src.runs.folder import RunFolder
 from src.runs.resolve import Resolved, use_threads
 from src.serving.bundle import write_bundle
 from src.serving.predictor import Predictor
-from src.serving.whole_network import network_classifier
+from src.serving.whole_network import network_classifier, network_describer
 from src.storage.cache import cache_folder
 from src.training import cost
 from src.training.checkpoints import network_difference, read_checkpoint
@@ -87,9 +87,24 @@ class TrainedNetwork:
             tta=self.tta,
         )
 
+    def features(
+        self, data: PictureData, part: str, rows: NDArray[np.int64]
+    ) -> NDArray[np.float32] | None:
+        # They are those of the picture itself: further views would be computed for nothing.
+        settings = self.metadata["settings"]
+        trainer = {**settings["trainer"], "tta": "none"}
+        metadata = {**self.metadata, "settings": {**settings, "trainer": trainer}}
+        predictor = self._predictor(metadata, 128)
+        return described_features(predictor, data, getattr(data.split, part)[rows])
+
     def predictor(self, batch_size: int) -> Predictor:
-        classify = network_classifier(self.task.evaluated, self.metadata, self.device)
-        return Predictor(classify, self.metadata, batch_size=batch_size)
+        return self._predictor(self.metadata, batch_size)
+
+    def _predictor(self, metadata: dict[str, Any], batch_size: int) -> Predictor:
+        network, classes = self.task.evaluated, len(metadata["class_names"])
+        classify = network_classifier(network, metadata, self.device)
+        describe = network_describer(network, classify, classes)
+        return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         shape = (self.format.channels, *self.format.image_size)

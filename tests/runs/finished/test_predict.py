@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,8 +119,8 @@ def test_an_earlier_table_stays_until_the_new_one_is_whole(
     found = [picture(tmp_path / f"{index}.png") for index in range(3)]
     original = Predictor.label
 
-    def killed(self: Predictor, files: Iterable[Path], top_k: int = 5) -> Iterator[object]:
-        yield next(original(self, files, top_k))
+    def killed(self: Predictor, files: Iterable[Path], *further: Any) -> Iterator[object]:
+        yield next(original(self, files, *further))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Predictor, "label", killed)

@@ -1,0 +1,192 @@
+"""What a model's certainty is judged by: its answers on calibration pictures, and its file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.storage.files import replacing
+
+__all__ = ["SOURCES", "Certainty", "FeatureSample", "FeatureScale"]
+
+# Where the calibration pictures come from: the test part; the held-out folds of a cross-validation;
+# the validation part.
+SOURCES = ("test", "out-of-fold", "val")
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureScale:
+    """How features vary among training pictures.
+
+    Attributes:
+        mean, deviation: (F,) float32, of each feature.
+        length: (2,) float32, mean and deviation of the logarithm of the length of features that are
+            centred and scaled by these.
+    """
+
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    length: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSample:
+    """Features of R training pictures, and how far calibration pictures lie from them.
+
+    Attributes:
+        scale: of the features.
+        rows: (R, F + 1) float16, see `src.statistics.novelty.feature_rows`.
+        distances: (n,) float32, of the calibration pictures, see there.
+    """
+
+    scale: FeatureScale
+    rows: NDArray[np.float16]
+    distances: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Certainty:
+    """A model's answers on n calibration pictures, one of each group.
+
+    Attributes:
+        source: one of `SOURCES`.
+        refitted: whether the answers are those of models that were trained on fewer pictures than
+            the model that they stand for.
+        candidates: models of which one may have been chosen by these pictures; 1 for none other.
+        pictures: calibration pictures, before one of each group was drawn.
+        num_classes: K.
+        targets: (n,) int64, the true classes.
+        label_probs: (n,) float32, the probability of the true class.
+        confidences: (n,) float32, the highest probability.
+        correct: (n,) bool, whether the most probable class is the true one.
+        sample: of the features; None for a model that gives none.
+
+    Raises:
+        ValueError: lengths or values that do not fit together.
+    """
+
+    source: str
+    refitted: bool
+    candidates: int
+    pictures: int
+    num_classes: int
+    targets: NDArray[np.int64]
+    label_probs: NDArray[np.float32]
+    confidences: NDArray[np.float32]
+    correct: NDArray[np.bool_]
+    sample: FeatureSample | None
+
+    def __post_init__(self) -> None:
+        count = len(self.targets)
+        columns: list[NDArray[Any]] = [
+            self.targets,
+            self.label_probs,
+            self.confidences,
+            self.correct,
+        ]
+        if self.sample is not None:
+            columns.append(self.sample.distances)
+            _check_sample(self.sample)
+        if any(column.shape != (count,) for column in columns):
+            raise ValueError("the columns of the calibration pictures differ in length")
+        if not (np.isfinite(self.label_probs).all() and np.isfinite(self.confidences).all()):
+            raise ValueError("the probabilities of the calibration pictures are not finite")
+        if count and not 0 <= self.targets.min() <= self.targets.max() < self.num_classes:
+            raise ValueError("a target of the calibration pictures names no class")
+        if self.source not in SOURCES or self.candidates < 1 or self.pictures < count:
+            raise ValueError("source, candidates or pictures is out of range")
+
+    def write(self, path: Path) -> None:
+        """Write an .npz file of arrays and JSON, atomically.
+
+        Raises:
+            OSError: it cannot be written; one that was there before stays.
+        """
+        facts = {
+            "format": _FORMAT,
+            "source": self.source,
+            "refitted": self.refitted,
+            "candidates": self.candidates,
+            "pictures": self.pictures,
+            "num_classes": self.num_classes,
+        }
+        arrays: dict[str, NDArray[Any]] = {
+            "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8),
+            "targets": self.targets,
+            "label_probs": self.label_probs,
+            "confidences": self.confidences,
+            "correct": self.correct,
+        }
+        if self.sample is not None:
+            arrays |= {
+                "feature_mean": self.sample.scale.mean,
+                "feature_deviation": self.sample.scale.deviation,
+                "feature_length": self.sample.scale.length,
+                "feature_rows": self.sample.rows,
+                "distances": self.sample.distances,
+            }
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> Certainty | None:
+        """Read what `write` wrote; None where there is no such file.
+
+        Raises:
+            ValueError: the file is damaged, or of a later version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            facts = json.loads(arrays["facts"].tobytes())
+            if facts["format"] != _FORMAT:
+                raise ValueError(f"its format is {facts['format']}, and {_FORMAT} is known")
+            return cls(
+                source=facts["source"],
+                refitted=bool(facts["refitted"]),
+                candidates=int(facts["candidates"]),
+                pictures=int(facts["pictures"]),
+                num_classes=int(facts["num_classes"]),
+                targets=arrays["targets"].astype(np.int64),
+                label_probs=arrays["label_probs"].astype(np.float32),
+                confidences=arrays["confidences"].astype(np.float32),
+                correct=arrays["correct"].astype(bool),
+                sample=_sample(arrays),
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} holds no calibration that can be read: {error}") from error
+
+
+def _check_sample(sample: FeatureSample) -> None:
+    scale, features = sample.scale, len(sample.scale.mean)
+    shapes = (scale.mean.shape, scale.deviation.shape, scale.length.shape, sample.rows.shape)
+    if shapes != ((features,), (features,), (2,), (len(sample.rows), features + 1)):
+        raise ValueError("the sample of features has shapes that do not fit together")
+    if not len(sample.rows) or (scale.deviation <= 0).any() or scale.length[1] <= 0:
+        raise ValueError("the sample of features is empty, or has no scale")
+    arrays = (scale.mean, scale.deviation, scale.length, sample.rows, sample.distances)
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("the sample of features is not finite")
+
+
+def _sample(arrays: dict[str, NDArray[Any]]) -> FeatureSample | None:
+    if "feature_rows" not in arrays:
+        return None
+    return FeatureSample(
+        scale=FeatureScale(
+            mean=arrays["feature_mean"].astype(np.float32),
+            deviation=arrays["feature_deviation"].astype(np.float32),
+            length=arrays["feature_length"].astype(np.float32),
+        ),
+        rows=arrays["feature_rows"].astype(np.float16),
+        distances=arrays["distances"].astype(np.float32),
+    )

@@ -1,0 +1,159 @@
+"""Sentences on how far answers can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["CardCertainty", "Judgement", "card_lines", "judgement_lines"]
+
+# Below, a folder is said not to look like the training pictures.
+_CLEAR = 0.01
+_PARTS = {
+    "test": "pictures of the test part",
+    "out-of-fold": "pictures that folds of a cross-validation held out",
+    "val": "validation pictures",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What a judgement rests on.
+
+    Attributes:
+        source, refitted, candidates: see `src.records.certainty.Certainty`.
+        calibration: pictures, one of each group.
+    """
+
+    source: str
+    refitted: bool
+    candidates: int
+    calibration: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement(Basis):
+    """What was judged about a set of pictures.
+
+    Attributes:
+        pictures: judged.
+        coverage: of the sets of labels; None for none.
+        classwise: whether it is that of each class.
+        labels: in all sets together.
+        empty: sets without a label.
+        max_error: largest share of wrong answers; None to answer all.
+        answered: pictures.
+        unlike: pictures flagged as unlike the training pictures; None where nothing flags.
+        shift_p_value: of the hypothesis that the pictures look like the calibration pictures.
+    """
+
+    pictures: int
+    coverage: float | None
+    classwise: bool
+    labels: int
+    empty: int
+    max_error: float | None
+    answered: int
+    unlike: int | None
+    shift_p_value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardCertainty(Basis):
+    """The certainty of single answers, for a model card.
+
+    Attributes:
+        answered: share of the calibration pictures that is answered, by the error that is promised;
+            None where it cannot be promised.
+        coverages: that sets of labels can be asked for.
+        errors: share of wrong answers by the share of pictures that is answered, surest first.
+        novelty: whether pictures unlike the training pictures are flagged.
+    """
+
+    answered: Mapping[float, float | None]
+    coverages: Sequence[float]
+    errors: Mapping[float, float]
+    novelty: bool
+
+
+def card_lines(found: CardCertainty) -> list[str]:
+    """Return the section of the model card in Markdown."""
+    lines = [
+        "`src.predict` and the served model judge their answers picture by picture; "
+        f"{source_sentence(found)}.",
+        "",
+        "| promised: at most wrong | pictures answered |",
+        "|---|---:|",
+    ]
+    for error, share in found.answered.items():
+        shown = "cannot be promised" if share is None else f"{100 * share:.1f} %"
+        lines.append(f"| {100 * error:g} % (`max_error={error:g}`) | {shown} |")
+    lines += ["", "| answered, the surest first | wrong among these |", "|---:|---:|"]
+    lines += [f"| {100 * s:g} % | {100 * e:.1f} % |" for s, e in found.errors.items()]
+    asked = ", ".join(f"`coverage={coverage:g}`" for coverage in found.coverages)
+    if asked:
+        lines += ["", f"Sets of labels that hold the true one as often as is asked: {asked}."]
+    if found.novelty:
+        lines += ["", "Pictures unlike the training pictures are flagged; of others 1 % is, too."]
+    return lines
+
+
+def judgement_lines(found: Judgement) -> list[str]:
+    """Return a line on each thing that was judged."""
+    lines = []
+    promised = found.coverage is not None or found.max_error is not None
+    if found.coverage is not None:
+        each = " of each class" if found.classwise else ""
+        line = (
+            f"label_set: holds the true label of {100 * found.coverage:g} % of the pictures{each}; "
+            f"{found.labels / found.pictures:.2f} labels on average"
+        )
+        if found.empty:
+            line += (
+                f", {found.empty:,} sets are empty: the model is right more often than is asked, "
+                "and these pictures are its least certain ones"
+            )
+        lines.append(line)
+    if found.max_error is not None:
+        left = found.pictures - found.answered
+        lines.append(
+            f"answered: {found.answered:,} of {found.pictures:,} pictures, with at most "
+            f"{100 * found.max_error:g} % of the answers wrong (95 % sure); {left:,} "
+            f"({100 * left / found.pictures:.1f} %) are left to a person"
+        )
+    if found.unlike is not None:
+        lines.append(
+            f"unlike: {found.unlike:,} of {found.pictures:,} pictures are unlike the training "
+            "pictures; of pictures like them 1 % would be"
+        )
+    if promised:
+        lines.append(source_sentence(found))
+    if found.shift_p_value < _CLEAR:
+        broken = (
+            "what is promised above does not hold for them"
+            if promised
+            else "figures that were measured on such pictures do not hold for them"
+        )
+        lines.append(
+            "shift: together they do not look like the pictures that the model was measured on "
+            f"(p = {found.shift_p_value:.2g}), so {broken}"
+        )
+    elif promised or found.unlike is not None:
+        lines.append(
+            "shift: nothing speaks against these pictures being like those that the model was "
+            f"measured on (p = {found.shift_p_value:.2g})"
+        )
+    return lines
+
+
+def source_sentence(found: Basis) -> str:
+    """Return on which pictures a promise rests, and what it takes for granted."""
+    line = f"calibration: {found.calibration:,} {_PARTS[found.source]}"
+    if found.candidates > 1:
+        line += f", which may have chosen among {found.candidates:,} models: corrected for"
+    if found.refitted:
+        line += (
+            "; their answers are those of models trained on fewer pictures, which are taken to be "
+            "no better than this one"
+        )
+    return line

@@ -1,0 +1,80 @@
+"""A page of the pictures whose labels are likely wrong."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.records.pictures import LabelReview
+from src.reporting.page import html_page
+
+__all__ = ["label_page", "review_sentences"]
+
+_SHOWN = 120
+_SIDE = 160
+
+
+def label_page(
+    review: LabelReview, read: Callable[[int], NDArray[np.uint8]], table: str | None
+) -> str:
+    """Return the page; it needs no other file.
+
+    Args:
+        review: with at least one suspect.
+        read: index -> picture (C, H, W) uint8.
+        table: path of the CSV file to correct labels in; None for a set that is no files.
+    """
+    shown = review.suspects[:_SHOWN]
+    return html_page(
+        "label_page",
+        "Labels that are likely wrong",
+        {
+            "sentences": review_sentences(review),
+            "command": None if table is None else f"data=folder data.root={table}",
+            "table": table,
+            "more": len(review.suspects) - len(shown),
+            "suspects": [
+                {
+                    "picture": _address(read(suspect.index)),
+                    "label": suspect.label,
+                    "suggested": suspect.suggested,
+                    "score": f"{suspect.score:.2f}",
+                    "name": suspect.path or f"picture {suspect.index}",
+                    "part": suspect.part,
+                }
+                for suspect in shown
+            ],
+        },
+        {},
+        pictures=True,
+    )
+
+
+def review_sentences(review: LabelReview) -> list[str]:
+    """Return what the review found, and how far it can be believed."""
+    found = len(review.suspects)
+    labels = "1 label is" if found == 1 else f"{found:,} labels are"
+    lines = [
+        f"{labels} likely wrong, of {review.pictures:,} pictures that were held out of training."
+    ]
+    if review.weak:
+        lines.append(
+            f"Caution: the model gives only {100 * review.agreement:.1f} % of them their own "
+            "label, so most of what it contradicts are mistakes of its own. Trust the first rows "
+            "at most, and look again with a better model."
+        )
+    return lines
+
+
+def _address(pixels: NDArray[np.uint8]) -> str:
+    """Return a picture (C, H, W) as the address of a small PNG file."""
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    image.thumbnail((_SIDE, _SIDE))
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -1,0 +1,140 @@
+"""Verdicts on the labels of picture files: what judges them, their columns, and their sums."""
+
+from __future__ import annotations
+
+import csv
+import io
+from array import array
+from pathlib import Path
+
+import numpy as np
+
+from src.config.checks import ConfigError
+from src.config.finished import PredictSettings
+from src.machine.text import csv_cell
+from src.records.certainty import Certainty
+from src.reporting.certainty_report import Judgement, judgement_lines
+from src.serving.bundle import CERTAINTY
+from src.serving.predictor import Labelled
+from src.serving.trust import NO_CALIBRATION, Promise, Trust
+
+__all__ = ["Tally", "trust_in"]
+
+
+def trust_in(model: Path, settings: PredictSettings) -> Trust | None:
+    """Return what judges the answers of a model; None where nothing is asked for or known.
+
+    Args:
+        model: a run's checkpoint, or the bundle of an exported variant.
+        settings: what is asked of the answers.
+
+    Raises:
+        ConfigError: the model has no calibration for what is asked, or it does not suffice.
+    """
+    promise = Promise(settings.coverage, settings.classwise, settings.max_error)
+    asked = "coverage" if settings.max_error is None else "max_error"
+    if model.is_dir():
+        if promise == Promise():
+            return None
+        raise ConfigError(
+            f"{asked}: the calibration is of the run as it was trained, and not of an exported "
+            "variant, whose probabilities differ: leave variant out."
+        )
+    try:
+        certainty = Certainty.read(model.parent.parent / "model" / CERTAINTY)
+    except ValueError as error:
+        raise ConfigError(f"run: {error}.") from error
+    if certainty is None:
+        if promise == Promise():
+            return None
+        raise ConfigError(f"{asked}: {NO_CALIBRATION}.")
+    try:
+        return Trust(certainty, promise)
+    except ValueError as error:
+        raise ConfigError(f"{error}.") from error
+
+
+class Tally:
+    """Adds up verdicts.
+
+    Args:
+        trust: that the verdicts come from; None where there are none.
+
+    Attributes:
+        trust: as it was given.
+    """
+
+    def __init__(self, trust: Trust | None) -> None:
+        self.trust = trust
+        self._pictures = self._answered = self._unlike = self._labels = self._empty = 0
+        self._confidences = array("f")
+        self._distances = array("f")
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns that verdicts fill."""
+        trust = self.trust
+        if trust is None:
+            return []
+        names = {
+            "label_set": trust.promise.coverage is not None,
+            "answered": trust.promise.max_error is not None,
+            "novelty": trust.certainty.sample is not None,
+            "unlike": trust.certainty.sample is not None,
+        }
+        return [name for name, filled in names.items() if filled]
+
+    def add(self, item: Labelled) -> list[str]:
+        """Count a picture, and return its cells for `columns`."""
+        verdict = item.verdict
+        if verdict is None:
+            return []
+        self._pictures += 1
+        self._confidences.append(item.probabilities[0])
+        if verdict.distance is not None:
+            self._distances.append(verdict.distance)
+        cells: list[str] = []
+        if verdict.label_set is not None:
+            self._labels += len(verdict.label_set)
+            self._empty += not verdict.label_set
+            cells.append(csv_cell(_listed(verdict.label_set)))
+        if verdict.answered is not None:
+            self._answered += verdict.answered
+            cells.append("yes" if verdict.answered else "no")
+        if verdict.novelty is not None:
+            self._unlike += bool(verdict.unlike)
+            cells += [f"{verdict.novelty:.4f}", "yes" if verdict.unlike else "no"]
+        return cells
+
+    def sentences(self) -> list[str]:
+        """Return lines on all pictures together; none where nothing was judged."""
+        trust = self.trust
+        if trust is None or not self._pictures:
+            return []
+        distances = np.array(self._distances, np.float32) if len(self._distances) else None
+        shift = trust.shift(np.array(self._confidences, np.float32), distances)
+        promise, known = trust.promise, trust.certainty
+        return judgement_lines(
+            Judgement(
+                source=known.source,
+                refitted=known.refitted,
+                candidates=known.candidates,
+                calibration=len(known.targets),
+                pictures=self._pictures,
+                coverage=promise.coverage,
+                classwise=promise.classwise,
+                labels=self._labels,
+                empty=self._empty,
+                max_error=promise.max_error,
+                answered=self._answered,
+                unlike=None if distances is None else self._unlike,
+                shift_p_value=shift.p_value,
+            )
+        )
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    """Return names divided by semicolons, in double quotes where they hold one."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=";", lineterminator="").writerow(labels)
+    return text.getvalue()

@@ -1,0 +1,79 @@
+"""The labels of a run's held-out pictures, as a page to look at and a table to correct."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from src.data.loading.datamodule import PictureData
+from src.data.splitting.splits import PARTS
+from src.records.pictures import LabelRow, Suspect, write_labels
+from src.records.run import Predictions
+from src.statistics.label_errors import review_labels
+from src.storage.files import write_atomically
+
+__all__ = ["LABELS", "PAGE", "write_label_review"]
+
+LABELS = "labels.csv"
+PAGE = "label_errors.html"
+
+
+def write_label_review(
+    folder: Path,
+    data: PictureData,
+    parts: Mapping[str, Predictions],
+    doubtful: Sequence[Suspect],
+) -> list[Path]:
+    """Write the page of likely wrong labels, and for pictures that are files the table.
+
+    Args:
+        folder: of the run.
+        data: its pictures.
+        parts: predictions of held-out pictures, by part.
+        doubtful: pictures whose labels the model contradicts, by score.
+
+    Returns:
+        The files; none where no label is doubtful.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    if not doubtful:
+        return []
+    from src.reporting.label_page import label_page, review_sentences
+
+    written = []
+    rows = _rows(data, doubtful)
+    if rows:
+        written.append(folder / LABELS)
+        write_labels(written[-1], rows)
+    review = review_labels(parts, doubtful)
+    table = str(written[0]) if written else None
+    written.append(folder / PAGE)
+    write_atomically(written[-1], label_page(review, data.pictures.read, table))
+    print(f"labels: {' '.join(review_sentences(review))} See {written[-1]}")
+    return written
+
+
+def _rows(data: PictureData, doubtful: Sequence[Suspect]) -> list[LabelRow]:
+    """Return a row for each picture that is in a part; none where the pictures are no files."""
+    pictures, source = data.pictures, data.pictures.source
+    if source is None or pictures.sample_paths is None:
+        return []
+    found = {suspect.index: suspect for suspect in doubtful}
+    rows = []
+    for index, (code, target) in enumerate(zip(data.split.parts.tolist(), pictures.targets)):
+        if PARTS[code] == "dropped":
+            continue
+        suspect = found.get(index)
+        rows.append(
+            LabelRow(
+                path=source.file(index),
+                label=pictures.class_names[target],
+                split=PARTS[code],
+                group="" if pictures.groups is None else pictures.groups[index],
+                suggested="" if suspect is None else suspect.suggested,
+                score=0.0 if suspect is None else suspect.score,
+            )
+        )
+    return rows

@@ -1,0 +1,233 @@
+"""How far single answers of a model can be trusted: label sets, abstention, and novelty.
+
+Everything is judged by the model's own answers on calibration pictures (`Certainty`), which a
+bundle carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.records.certainty import Certainty
+from src.statistics.conformal import coverage_rank, fewest_pictures, set_thresholds
+from src.statistics.novelty import (
+    FALSE_ALARMS,
+    Shift,
+    feature_rows,
+    neighbour_distances,
+    novelty_p_values,
+    shift_test,
+)
+from src.statistics.risk_control import CONFIDENCE, Answering, answering_rule, fewest_answers
+
+__all__ = ["NO_CALIBRATION", "Judged", "Promise", "Trust", "Verdict", "familiar"]
+
+NO_CALIBRATION = (
+    "this model carries no calibration: python -m src.select run=RUN makes a run the champion and "
+    "calibrates it"
+)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What is asked of a model's answers.
+
+    Attributes:
+        coverage: probability with which a picture's label set holds the true one; None for no sets.
+        classwise: whether it holds among the pictures of each class.
+        max_error: largest share of wrong answers; None to answer all.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    coverage: float | None = None
+    classwise: bool = False
+    max_error: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("coverage", "max_error"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise ValueError(f"{name} is {value:g}: it must be between 0 and 1")
+        if self.classwise and self.coverage is None:
+            raise ValueError("classwise is about the sets of labels: give coverage as well")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far the answer to one picture can be trusted.
+
+    Attributes:
+        label_set: class names, most probable first, one of which is the true one with the coverage
+            asked for; None where none was asked for.
+        answered: whether the label counts as an answer; None where all do.
+        novelty: p-value of being like the training pictures; None for a model without features.
+        unlike: whether the picture is flagged as unlike them; None as `novelty`.
+        distance: to the training pictures; None as `novelty`.
+    """
+
+    label_set: tuple[str, ...] | None
+    answered: bool | None
+    novelty: float | None
+    unlike: bool | None
+    distance: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """N answers, judged.
+
+    Attributes:
+        sets: (N, K) bool, the labels of each set; None where none was asked for.
+        answered: (N,) bool; None where all are.
+        novelty: (N,) float64, p-values of being like the training pictures; None for a model
+            without features.
+        unlike: (N,) bool, flagged as unlike the training pictures; None as `novelty`.
+        distances: (N,) float32 to the training pictures; None as `novelty`.
+    """
+
+    sets: NDArray[np.bool_] | None
+    answered: NDArray[np.bool_] | None
+    novelty: NDArray[np.float64] | None
+    unlike: NDArray[np.bool_] | None
+    distances: NDArray[np.float32] | None
+
+
+class Trust:
+    """Judges answers by a promise, which the calibration pictures are able to keep.
+
+    Args:
+        certainty: of the model; None for one without calibration.
+        promise: what is asked of the answers.
+
+    Attributes:
+        certainty, promise: as they were given.
+        rule: which pictures are answered; None where all are.
+
+    Raises:
+        ValueError: there is no calibration, or its pictures do not suffice for the promise; a
+            clause that says so.
+    """
+
+    def __init__(self, certainty: Certainty | None, promise: Promise) -> None:
+        if certainty is None:
+            raise ValueError(NO_CALIBRATION)
+        self.certainty, self.promise = certainty, promise
+        self._thresholds = self._set_thresholds()
+        self.rule = self._rule()
+
+    def _set_thresholds(self) -> NDArray[np.float64] | None:
+        known, promise = self.certainty, self.promise
+        if promise.coverage is None:
+            return None
+        count, candidates = len(known.targets), known.candidates
+        if not promise.classwise and coverage_rank(count, promise.coverage, candidates) is None:
+            fewest = fewest_pictures(promise.coverage, candidates)
+            raise ValueError(
+                f"coverage={promise.coverage:g} needs {fewest:,} calibration pictures, and this "
+                f"model has {count:,}: ask for less, or add pictures"
+            )
+        return set_thresholds(
+            known.label_probs,
+            known.targets,
+            promise.coverage,
+            num_classes=known.num_classes,
+            classwise=promise.classwise,
+            candidates=candidates,
+        )
+
+    def _rule(self) -> Answering | None:
+        known, max_error = self.certainty, self.promise.max_error
+        if max_error is None:
+            return None
+        counted = familiar(known)
+        rule = answering_rule(
+            known.confidences[counted],
+            known.correct[counted],
+            max_error,
+            candidates=known.candidates,
+        )
+        if rule is not None:
+            return rule
+        fewest, count = fewest_answers(max_error, candidates=known.candidates), int(counted.sum())
+        if count < fewest:
+            raise ValueError(
+                f"max_error={max_error:g} needs at least {fewest:,} calibration pictures without a "
+                f"mistake, and this model has {count:,}: allow more, or add pictures"
+            )
+        raise ValueError(
+            f"max_error={max_error:g} cannot be promised: among the surest answers to "
+            f"{count:,} calibration pictures too many are wrong to be {CONFIDENCE:.0%} sure: allow "
+            "more, or look for wrong labels"
+        )
+
+    def judge(self, probs: NDArray[np.float32], features: NDArray[np.float32] | None) -> Judged:
+        """Judge answers.
+
+        Args:
+            probs: (N, K).
+            features: (N, F); None for a model that gives none.
+        """
+        sample = self.certainty.sample
+        novelty = unlike = distances = None
+        if sample is not None and features is not None:
+            distances = neighbour_distances(feature_rows(features, sample.scale), sample.rows)
+            novelty = novelty_p_values(distances, sample.distances)
+            unlike = novelty <= _flagged_below(len(sample.distances))
+        answered = None
+        if self.rule is not None:
+            answered = probs.max(axis=1) >= self.rule.threshold
+            answered = answered if unlike is None else answered & ~unlike
+        sets = None if self._thresholds is None else probs >= self._thresholds
+        return Judged(sets, answered, novelty, unlike, distances)
+
+    def verdicts(
+        self,
+        probs: NDArray[np.float32],
+        features: NDArray[np.float32] | None,
+        class_names: Sequence[str],
+    ) -> list[Verdict]:
+        """Judge answers, as `judge` does, picture by picture and by the names of the classes."""
+        judged = self.judge(probs, features)
+        sets: Iterable[tuple[str, ...] | None] = repeat(None)
+        if judged.sets is not None:
+            order = np.argsort(-probs, axis=1, kind="stable")
+            rows = zip(order, judged.sets, strict=True)
+            sets = [tuple(class_names[i] for i in best if own[i]) for best, own in rows]
+        columns = (judged.answered, judged.novelty, judged.unlike, judged.distances)
+        plain = [repeat(None) if column is None else column.tolist() for column in columns]
+        return [Verdict(*values) for _, *values in zip(probs, sets, *plain)]
+
+    def shift(
+        self, confidences: NDArray[np.float32], distances: NDArray[np.float32] | None
+    ) -> Shift:
+        """Test whether pictures with these confidences (N,) and distances (N,) are like training.
+
+        Args:
+            confidences: the highest probabilities, N at least 1.
+            distances: as `Judged` has them; None where it has none.
+        """
+        new, known = {"confidences": confidences}, {"confidences": self.certainty.confidences}
+        if distances is not None and self.certainty.sample is not None:
+            new["distances"] = distances
+            known["distances"] = self.certainty.sample.distances
+        return shift_test(new, known)
+
+
+def familiar(certainty: Certainty) -> NDArray[np.bool_]:
+    """Return which calibration pictures (n,) are not flagged as unlike the training pictures."""
+    if certainty.sample is None:
+        return np.ones(len(certainty.targets), bool)
+    distances = certainty.sample.distances
+    return novelty_p_values(distances, distances) > _flagged_below(len(distances))
+
+
+def _flagged_below(pictures: int) -> float:
+    """Return the p-value from which on a picture is flagged; with few pictures the least one."""
+    return max(FALSE_ALARMS, 1 / (pictures + 1))

@@ -1,0 +1,87 @@
+"""Labels that are likely wrong, from pictures in folders to a table that trains."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.config.compose import compose_settings
+from src.config.schema import RunSettings
+from src.data.sources.table import list_table
+from src.records.run import Predictions
+from src.runs.build import build_data
+from src.runs.label_review import LABELS, PAGE, write_label_review
+from src.statistics.label_errors import doubtful_labels, review_labels
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """60 pictures of two classes, with names that a spreadsheet would take for something else."""
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    chance = np.random.default_rng(0)
+    for label, level in (("dark, deep", 40), ("light", 200)):
+        for number in range(30):
+            pixels = chance.integers(level, level + 40, (12, 12), dtype=np.uint8)
+            path = tmp_path / "set" / label / f"=a{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    return tmp_path / "set"
+
+
+def held_out(data: object, wrong: list[int], sure: float) -> Predictions:
+    """A model that gives every picture its label but for these, of which it is as sure."""
+    pictures = data.pictures  # type: ignore[attr-defined]
+    ids = np.sort(np.concatenate([data.split.train, data.split.val]))  # type: ignore[attr-defined]
+    targets = pictures.targets[ids]
+    probs = np.full((len(ids), 2), 1 - sure, np.float32)
+    probs[np.arange(len(ids)), targets ^ np.isin(ids, wrong)] = sure
+    paths = tuple(pictures.sample_paths[i] for i in ids)
+    return Predictions(ids, paths, targets, probs, tuple(pictures.class_names))
+
+
+def test_the_table_is_one_to_train_from_and_the_page_shows_the_pictures(
+    root: Path, tmp_path: Path
+) -> None:
+    data = build_data(compose_settings(RunSettings, ["data=folder", f"data.root={root}"]))
+    wrong = [int(data.split.train[3]), int(data.split.val[0])]
+    parts = {"val": held_out(data, wrong, 0.9)}
+    doubtful = doubtful_labels(parts)
+    assert {suspect.index for suspect in doubtful} == set(wrong)
+    review = review_labels(parts, doubtful)
+    assert not review.weak and review.agreement == pytest.approx(1 - 2 / review.pictures)
+
+    written = write_label_review(tmp_path, data, parts, doubtful)
+    assert written == [tmp_path / LABELS, tmp_path / PAGE]
+    source = list_table(tmp_path / LABELS)
+    assert source.class_names == data.pictures.class_names and source.given_parts is not None
+    assert len(source) == 60
+    known = {str(root / p): i for i, p in enumerate(data.pictures.sample_paths or ())}
+    for number, path in enumerate(source.sample_paths or ()):
+        index = known[path]
+        assert source.targets[number] == data.pictures.targets[index]
+        assert index in getattr(data.split, source.given_parts[number])
+    with (tmp_path / LABELS).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(row["suggested"]) for row in rows] == [True] * 2 + [False] * 58
+    assert all(row["suggested"] != row["label"] for row in rows)
+    page = (tmp_path / PAGE).read_text()
+    assert page.count("data:image/png;base64,") == 2 and "dark, deep" in page
+    assert str(tmp_path / LABELS) in page and "Caution" not in page
+
+
+def test_a_weak_model_is_not_believed(root: Path, tmp_path: Path) -> None:
+    data = build_data(compose_settings(RunSettings, ["data=folder", f"data.root={root}"]))
+    parts = {"val": held_out(data, data.split.train[::3].tolist(), 0.9)}
+    write_label_review(tmp_path, data, parts, doubtful_labels(parts))
+    assert "Caution" in (tmp_path / PAGE).read_text()
+
+
+def test_without_a_doubt_nothing_is_written(root: Path, tmp_path: Path) -> None:
+    data = build_data(compose_settings(RunSettings, ["data=folder", f"data.root={root}"]))
+    parts = {"val": held_out(data, [], 0.9)}
+    assert write_label_review(tmp_path / "run", data, parts, doubtful_labels(parts)) == []
+    assert not (tmp_path / "run").exists()

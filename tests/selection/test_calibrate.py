@@ -1,0 +1,180 @@
+"""What calibrates a champion, and that its answers are judged by it."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.config.checks import ConfigError
+from src.config.compose import compose_settings, read_run_settings
+from src.config.finished import PredictSettings, SelectSettings
+from src.config.schema import RunSettings
+from src.data.sources.digits import load
+from src.data.sources.files import Listing
+from src.records.certainty import Certainty
+from src.records.run import Predictions, RunSummary
+from src.reporting.certainty_report import card_lines
+from src.runs.experiment import run_experiment
+from src.runs.finished.evaluate import revisit
+from src.runs.finished.predict import label_pictures
+from src.runs.folder import RunFolder
+from src.runs.seal import changed_since
+from src.selection.calibrate import calibration_basis, card_certainty, features_of
+from src.selection.choose import Chosen, choose
+from src.selection.select import CARD, select
+from src.serving.bundle import CERTAINTY, open_predictor
+from src.statistics.novelty import feature_rows, neighbour_distances
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A logistic regression of raw pixels on the digits, chosen and measured."""
+    output_dir = tmp_path_factory.mktemp("champion")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BAKEOFF_CACHE", str(output_dir / "cache"))
+        patch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+        model = ["model=handcrafted", "model.classifier=logistic", "model.features=[raw]"]
+        further = ["tracking=none", "evaluate_test=false", f"output_dir={output_dir}"]
+        run_experiment(read_run_settings([*model, *further]))
+        words = [f"output_dir={output_dir}", "tracking.enabled=false"]
+        (path,) = (output_dir / "runs").iterdir()
+        asked = compose_settings(SelectSettings, [f"run={path}", *words], config_name="select")
+        select(choose(asked), asked)
+    return RunFolder.open(path)
+
+
+def known(folder: RunFolder) -> Certainty:
+    found = Certainty.read(folder.path / "model" / CERTAINTY)
+    assert found is not None
+    return found
+
+
+def test_the_test_part_calibrates_by_its_one_measurement(champion: RunFolder) -> None:
+    found, tested = known(champion), Predictions.read(champion.predictions / "test.parquet")
+    assert (found.source, found.candidates, found.refitted) == ("test", 1, False)
+    assert found.pictures == len(tested.targets)
+    np.testing.assert_array_equal(found.confidences, tested.probs.max(axis=1))
+    np.testing.assert_array_equal(found.correct, tested.probs.argmax(axis=1) == tested.targets)
+    count = len((champion.output_dir / "test_measurements.jsonl").read_text().splitlines())
+    assert count == 1 and changed_since(champion.path, ("*",)) is None
+
+
+def test_the_bundle_measures_the_same_distances(
+    champion: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(champion.output_dir / "cache"))
+    predictor, found = open_predictor(champion.path / "model"), known(champion)
+    assert predictor.certainty is not None and found.sample is not None
+    again = revisit(champion, champion.chosen_checkpoint())
+    images = np.stack([again.data.pictures.read(int(i)) for i in again.data.split.test])
+    probs, features = predictor.described(images)
+    assert features is not None
+    # Pictures of several parts, in any order.
+    split = again.data.split
+    mixed = np.concatenate([split.test[:3], split.train[:2], split.val[:2], split.train[5:6]])
+    own = np.stack([again.data.pictures.read(int(i)) for i in mixed])
+    of_mixed = features_of(again, mixed)
+    assert of_mixed is not None
+    np.testing.assert_allclose(of_mixed, predictor.described(own)[1], atol=1e-5)
+    rows = feature_rows(features, found.sample.scale)
+    np.testing.assert_allclose(
+        neighbour_distances(rows, found.sample.rows), found.sample.distances, atol=1e-4
+    )
+    np.testing.assert_allclose(probs.max(axis=1), found.confidences, atol=1e-5)
+
+
+def test_the_card_shows_what_can_be_promised(champion: RunFolder) -> None:
+    shown = card_certainty(known(champion))
+    assert shown.answered[0.005] is None and 0.3 < (shown.answered[0.02] or 0) < 1
+    assert shown.errors[0.5] < shown.errors[1.0]
+    assert "\n".join(card_lines(shown)) in (champion.path / CARD).read_text()
+
+
+def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:
+    arrays = load(None, tmp_path, False).arrays
+    assert arrays is not None
+    noise = np.random.default_rng(0).integers(0, 256, (4, 8, 8), dtype=np.uint8)
+    files = []
+    for number, pixels in enumerate([*arrays[:20, 0], *noise]):
+        files.append(str(tmp_path / f"{number:02}.png"))
+        Image.fromarray(pixels).save(files[-1])
+    words = ["run=x", "images=x", "top_k=1", f"out={tmp_path / 'labels.csv'}"]
+    settings = compose_settings(PredictSettings, words, config_name="predict")
+    settings = replace(settings, coverage=0.99, max_error=0.02)
+    said = label_pictures(champion.chosen_checkpoint(), Listing(files), settings)
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [*rows[0]] == [
+        *("path", "label", "probability", "label_set", "answered", "novelty", "unlike")
+    ]
+    assert all(row["label"] == row["label_set"].split(";")[0] for row in rows if row["label_set"])
+    assert sum(row["unlike"] == "yes" for row in rows[20:]) >= 3
+    assert all(row["answered"] == "no" for row in rows if row["unlike"] == "yes")
+    answered = sum(row["answered"] == "yes" for row in rows)
+    assert 5 <= answered < 22 and f"{answered} of 24 pictures" in said
+    for change, reason in (
+        ({"max_error": 0.0001}, "needs at least 29,956"),
+        ({"coverage": 0.9999}, "needs 9,999 calibration pictures"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            label_pictures(
+                champion.chosen_checkpoint(), Listing(files), replace(settings, **change)
+            )
+    with pytest.raises(ConfigError, match="leave variant out"):
+        label_pictures(champion.path, Listing(files), settings)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ConfigError, match="carries no calibration"):
+        label_pictures(tmp_path / "checkpoints" / "last.ckpt", Listing(files), settings)
+
+
+def chosen(folder: RunFolder, *words: str) -> Chosen:
+    summary = RunSummary(
+        run_id="0" * 32,
+        status="FINISHED",
+        name=folder.name,
+        model="mlp",
+        data="digits",
+        seed=0,
+        split_fingerprint="f" * 64,
+        metrics={},
+        num_parameters=1,
+        duration_seconds=1.0,
+        run_dir=str(folder.path),
+        command="",
+    )
+    summary.write(folder.summary)
+    return Chosen(folder, compose_settings(RunSettings, [*words]), summary)
+
+
+def predictions(count: int) -> Predictions:
+    probs = np.tile(np.float32([[0.9, 0.1]]), (count, 1))
+    return Predictions(np.arange(count), None, np.zeros(count, np.int64), probs, ("a", "b"))
+
+
+def test_which_pictures_calibrate(tmp_path: Path) -> None:
+    folders = [RunFolder.create(tmp_path, "mlp", "digits") for _ in range(3)]
+    single, folded = chosen(folders[0]), chosen(folders[1], "cv.folds=5")
+    refitted = chosen(folders[2])
+    assert calibration_basis(single, single, None, 0) is None
+    for one in (single, folded):
+        predictions(50).write(one.folder.predictions / "val.parquet")
+
+    def basis(model: Chosen, origin: Chosen, tested: int | None, looks: int) -> tuple[object, ...]:
+        found = calibration_basis(
+            model, origin, None if tested is None else predictions(tested), looks
+        )
+        assert found is not None
+        return found.source, found.refitted, found.candidates, len(found.predictions.targets)
+
+    # Three runs were judged on the same validation pictures.
+    assert basis(single, single, None, 0) == ("val", False, 3, 50)
+    assert basis(refitted, single, None, 0) == ("val", True, 3, 50)
+    assert basis(refitted, folded, None, 0) == ("out-of-fold", True, 3, 50)
+    assert basis(refitted, folded, 299, 1) == ("out-of-fold", True, 3, 50)
+    assert basis(refitted, folded, 300, 1) == ("test", False, 1, 300)
+    assert basis(refitted, single, 20, 4) == ("test", False, 4, 20)

@@ -1,0 +1,100 @@
+"""A calibrated model, packed and loaded as MLflow does it, with and without promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import LoggedModel
+from mlflow.exceptions import MlflowException
+
+from src.records.certainty import Certainty, FeatureSample
+from src.serving.bundle import add_certainty, open_predictor
+from src.serving.trust import Promise, Trust
+from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
+from src.tracking.mlflow_store import pack
+from tests.serving.bundles import CLASSES, bundle
+
+pytestmark = pytest.mark.slow  # MLflow is imported, and a model is loaded twice
+
+
+def pictures(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 16, 24, 3), dtype=np.uint8)
+
+
+def loaded(folder: Path, place: Path) -> Any:
+    model = LoggedModel(
+        experiment_id="0",
+        model_id="m-0",
+        name="model",
+        artifact_location=place.as_uri(),
+        creation_timestamp=0,
+        last_updated_timestamp=0,
+    )
+    pack(folder, place, model)
+    return mlflow.pyfunc.load_model(str(place))
+
+
+def calibrated(folder: Path) -> None:
+    """Give a bundle the calibration of a model that is right as often as it says."""
+    predictor = open_predictor(folder)
+    probs, features = predictor.described(pictures(300, 0).transpose(0, 3, 1, 2).copy())
+    assert features is not None
+    chance = np.random.default_rng(0)
+    targets = np.array([chance.choice(4, p=row / row.sum()) for row in probs.astype(float)])
+    scale = feature_scale(features[:100])
+    rows = feature_rows(features[:100], scale).astype(np.float16)
+    distances = neighbour_distances(feature_rows(features, scale), rows)
+    certainty = Certainty(
+        source="test",
+        refitted=False,
+        candidates=1,
+        pictures=300,
+        num_classes=4,
+        targets=targets,
+        label_probs=probs[np.arange(300), targets],
+        confidences=probs.max(axis=1),
+        correct=probs.argmax(axis=1) == targets,
+        sample=FeatureSample(scale, rows, distances),
+    )
+    add_certainty(folder, certainty)
+
+
+def test_parameters_ask_for_promises(tmp_path: Path) -> None:
+    bundle(tmp_path / "bundle")
+    calibrated(tmp_path / "bundle")
+    model = loaded(tmp_path / "bundle", tmp_path / "packed")
+    table = pd.DataFrame({"image": list(pictures(5, 1))})
+
+    plain = model.predict(table)
+    assert [*plain] == ["label", "probability", "probabilities", "novelty", "unlike"]
+    asked = model.predict(table, params={"coverage": 0.8, "max_error": 0.95})
+    assert [*asked][3:] == ["label_set", "answered", "novelty", "unlike"]
+    predictor = open_predictor(tmp_path / "bundle")
+    trust = Trust(predictor.certainty, Promise(coverage=0.8, max_error=0.95))
+    _, verdicts = predictor.judge(list(pictures(5, 1)), trust)
+    assert asked["label_set"].tolist() == [list(one.label_set or ()) for one in verdicts]
+    assert asked["answered"].tolist() == [one.answered for one in verdicts]
+    np.testing.assert_allclose(asked["novelty"], [one.novelty for one in verdicts])
+    assert {label for labels in asked["label_set"] for label in labels} <= set(CLASSES)
+
+    for params, reason in (
+        ({"coverage": 1.5}, "coverage is 1.5"),
+        ({"classwise": True}, "give coverage as well"),
+        ({"max_error": 0.001}, "max_error=0.001 needs at least 2,995 calibration pictures"),
+    ):
+        with pytest.raises(MlflowException, match=reason):
+            model.predict(table, params=params)
+
+
+def test_a_model_without_calibration_answers_and_promises_nothing(tmp_path: Path) -> None:
+    bundle(tmp_path / "bundle")
+    model = loaded(tmp_path / "bundle", tmp_path / "packed")
+    table = pd.DataFrame({"image": list(pictures(2, 1))})
+    assert [*model.predict(table)] == ["label", "probability", "probabilities"]
+    with pytest.raises(MlflowException, match="carries no calibration"):
+        model.predict(table, params={"coverage": 0.9})

@@ -1,0 +1,151 @@
+"""Promises about answers, on simulated models whose errors are known."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.records.certainty import Certainty, FeatureSample
+from src.serving.bundle import CERTAINTY, add_certainty, open_predictor
+from src.serving.predictor import Predictor
+from src.serving.trust import NO_CALIBRATION, Promise, Trust, familiar
+from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
+from tests.serving.bundles import CLASSES, bundle
+
+
+def answers(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities (N, 4), true classes drawn by them, and features (N, 6)."""
+    chance = np.random.default_rng(seed)
+    probs = chance.dirichlet([0.15] * 4, count).astype(np.float32)
+    targets = np.array([chance.choice(4, p=row / row.sum()) for row in probs.astype(float)])
+    return probs, targets, chance.normal(size=(count, 6)).astype(np.float32)
+
+
+def certainty(count: int = 2000, *, sample: bool = True) -> Certainty:
+    probs, targets, features = answers(count, 0)
+    known = np.random.default_rng(9).normal(size=(500, 6))
+    scale = feature_scale(known)
+    rows = feature_rows(known, scale).astype(np.float16)
+    distances = neighbour_distances(feature_rows(features, scale), rows)
+    return Certainty(
+        source="test",
+        refitted=False,
+        candidates=1,
+        pictures=count,
+        num_classes=4,
+        targets=targets,
+        label_probs=probs[np.arange(count), targets],
+        confidences=probs.max(axis=1),
+        correct=probs.argmax(axis=1) == targets,
+        sample=FeatureSample(scale, rows, distances) if sample else None,
+    )
+
+
+def test_sets_hold_the_true_label_and_answers_are_as_right_as_was_promised() -> None:
+    probs, targets, features = answers(20_000, 1)
+    trust = Trust(certainty(), Promise(coverage=0.9, max_error=0.05))
+    judged = trust.judge(probs, features)
+    assert judged.sets is not None and judged.answered is not None and judged.unlike is not None
+    assert judged.sets[np.arange(20_000), targets].mean() == pytest.approx(0.9, abs=0.02)
+    wrong = probs.argmax(axis=1) != targets
+    assert wrong.mean() > 0.15 and wrong[judged.answered].mean() <= 0.05
+    assert judged.answered.mean() > 0.4
+    assert not judged.answered[judged.unlike].any()
+    assert judged.unlike.mean() == pytest.approx(0.01, abs=0.007)
+
+
+def test_classwise_sets_cover_each_class() -> None:
+    probs, targets, features = answers(20_000, 1)
+    judged = Trust(certainty(), Promise(coverage=0.9, classwise=True)).judge(probs, features)
+    assert judged.sets is not None and judged.answered is None
+    for label in range(4):
+        held = judged.sets[targets == label, label].mean()
+        assert held == pytest.approx(0.9, abs=0.035)
+
+
+def test_strange_pictures_are_flagged_and_like_ones_seldom() -> None:
+    probs, _, _ = answers(300, 2)
+    trust = Trust(certainty(), Promise())
+    chance = np.random.default_rng(3)
+    far = trust.judge(probs, (12 * chance.normal(size=(300, 6))).astype(np.float32))
+    like = trust.judge(probs, chance.normal(size=(300, 6)).astype(np.float32))
+    assert far.novelty is not None and like.novelty is not None
+    assert far.unlike is not None and far.unlike.mean() > 0.9
+    assert np.median(like.novelty) > 0.4
+    assert far.distances is not None and like.distances is not None
+    confidences = probs.max(axis=1)
+    assert trust.shift(confidences, far.distances).p_value < 1e-6
+    assert trust.shift(confidences, like.distances).p_value > 0.001
+
+
+def test_the_flagged_are_those_of_the_calibration_beyond_the_same_distance() -> None:
+    known = certainty()
+    assert known.sample is not None
+    probs, _, _ = answers(2000, 0)
+    _, _, features = answers(2000, 0)
+    unlike = Trust(known, Promise()).judge(probs, features).unlike
+    assert unlike is not None and unlike.any()
+    np.testing.assert_array_equal(familiar(known), ~unlike)
+    assert familiar(dataclasses.replace(known, sample=None)).all()
+
+
+def test_without_features_nothing_is_flagged() -> None:
+    probs, _, _ = answers(50, 2)
+    judged = Trust(certainty(sample=False), Promise(max_error=0.1)).judge(probs, None)
+    assert judged.novelty is None and judged.unlike is None and judged.answered is not None
+
+
+def test_a_promise_that_cannot_be_kept_says_why() -> None:
+    few = certainty(40)
+    for known, promise, reason in (
+        (None, Promise(), NO_CALIBRATION),
+        (few, Promise(max_error=0.02), "needs at least 149 calibration pictures"),
+        (few, Promise(coverage=0.99), "needs 99 calibration pictures, and this model has 40"),
+        (
+            dataclasses.replace(certainty(), correct=np.zeros(2000, bool)),
+            Promise(max_error=0.02),
+            "too many are wrong",
+        ),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            Trust(known, promise)
+    for arguments in ({"coverage": 1.0}, {"max_error": 0.0}, {"coverage": -0.5}):
+        with pytest.raises(ValueError, match="must be between 0 and 1"):
+            Promise(**arguments)
+    with pytest.raises(ValueError, match="classwise"):
+        Promise(classwise=True)
+
+
+def test_a_bundle_carries_its_certainty(tmp_path: Path) -> None:
+    before = bundle(tmp_path)
+    assert open_predictor(tmp_path).certainty is None
+    known = certainty(60)
+    digest = add_certainty(tmp_path, known)
+    assert digest != before and (tmp_path / "digest.txt").read_text().strip() == digest
+    assert "scipy==" in (tmp_path / "requirements.txt").read_text()
+    opened = open_predictor(tmp_path)
+    assert opened.certainty is not None and opened.gives_features
+    np.testing.assert_array_equal(opened.certainty.confidences, known.confidences)
+    assert add_certainty(tmp_path, known) == digest
+    (tmp_path / CERTAINTY).unlink()
+    with pytest.raises(ValueError, match="is damaged"):
+        open_predictor(tmp_path)
+
+
+def test_verdicts_name_the_labels_of_a_set_most_probable_first() -> None:
+    known = certainty(sample=False)
+    probs = np.array([[0.45, 0.1, 0.4, 0.05], [0.99, 0.005, 0.003, 0.002]], np.float32)
+    trust = Trust(known, Promise(coverage=0.9, max_error=0.05))
+    unsure, sure = trust.verdicts(probs, None, CLASSES)
+    assert unsure.label_set is not None and unsure.label_set[:2] == (CLASSES[0], CLASSES[2])
+    assert sure.label_set == (CLASSES[0],) and (unsure.answered, sure.answered) == (False, True)
+    predictor = Predictor(lambda images: probs[: len(images)], {**PLAIN, "class_names": CLASSES})
+    rows = [np.zeros((9, 9), np.uint8)] * 2
+    assert predictor.judge(rows, trust)[1] == [unsure, sure]
+    assert predictor.judge(rows, None)[1] == []
+
+
+PLAIN = {"image_size": [4, 4], "channels": 1}
