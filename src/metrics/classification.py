@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from src.metrics.intervals import wilson_interval
-from src.metrics.validation import checked
+from .intervals import wilson_interval
+from .validation import checked
 
 __all__ = [
     "ClassScores",
@@ -87,13 +87,27 @@ def per_class_f1(matrix: Counts) -> Floats:
 
 
 def macro_f1(matrix: Counts) -> float:
-    """Compute the mean F1 of the classes among targets or predictions, in [0, 1]."""
-    return float(np.nanmean(per_class_f1(matrix)))
+    """Compute the mean F1 of the classes among targets or predictions, in [0, 1].
+
+    Raises:
+        ValueError: the matrix counts no samples.
+    """
+    return _mean_of_defined(per_class_f1(matrix))
 
 
 def balanced_accuracy(matrix: Counts) -> float:
-    """Compute the mean recall of the classes among the targets, in [0, 1]."""
-    return float(np.nanmean(per_class_recall(matrix)))
+    """Compute the mean recall of the classes among the targets, in [0, 1].
+
+    Raises:
+        ValueError: the matrix counts no samples.
+    """
+    return _mean_of_defined(per_class_recall(matrix))
+
+
+def _mean_of_defined(values: Floats) -> float:
+    if np.isnan(values).all():
+        raise ValueError("There are no samples: a metric needs at least one.")
+    return float(np.nanmean(values))
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import yaml
 
-from src.config.checks import ConfigError
-from src.config.compose import refuse_idle, value_of
-from src.config.schema import RunSettings, stored_settings
-from src.data.splitting.splits import Split
-from src.records.run import Predictions, RunSummary
-from src.runs.folder import RunFolder
-from src.runs.seal import break_seal, changed_since
-from src.tracking.spool import is_being_written
+from ..config.checks import ConfigError
+from ..config.compose import refuse_idle, value_of
+from ..config.schema import RunSettings, stored_settings
+from ..data.splitting.splits import Split
+from ..records.run import Predictions, RunSummary
+from ..tracking.spool import is_being_written
+from .folder import RunFolder
+from .seal import break_seal, changed_since
 
 if TYPE_CHECKING:  # torch takes seconds, which a wrong command should not wait for
-    from src.data.loading.datamodule import PictureData
+    from ..data.loading.datamodule import PictureData
 
 __all__ = [
     "finished_before",
@@ -94,10 +94,13 @@ def finished_before(settings: RunSettings, data: PictureData) -> RunSummary | No
         return None
     folder = RunFolder.open(Path(settings.resume))
     _check_pictures(folder, data)
+    finished = finished_summary(folder)
+    if finished is None:
+        return None
     kept = stored_settings(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
     place, tracking = settings.output_dir, settings.tracking
     same = replace(kept, resume=settings.resume, output_dir=place, tracking=tracking) == settings
-    return finished_summary(folder) if same else None
+    return finished if same else None
 
 
 def finished_summary(folder: RunFolder) -> RunSummary | None:

@@ -34,7 +34,7 @@ from tests.entries.conftest import Run
         ("predict run=RUN images=HERE/a.png variant=chosen", ["has not been exported"]),
         (
             "export run=RUN variants=[onyx]",
-            ["onyx is none of onnx, int8, pt2 (did you mean onnx?)"],
+            ["variants[0] is 'onyx'", "one of onnx, int8, pt2 (did you mean onnx?)"],
         ),
         ("export run=RUN variants=[pt2,pt2]", ["each once"]),
         ("export run=RUN variants=[pt2] choose=int8", ["variants leaves it out"]),

@@ -156,7 +156,7 @@ def vanish_after(original: Callable[..., Tracker]) -> Callable[..., None]:
 
     def start(*arguments: Any, **further: Any) -> None:
         tracker = original(*arguments, **further)
-        tracker._spool.close()
+        tracker.close()
         raise SystemExit(9)
 
     return start
