@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from src.config.command_line import run_entry
-from src.config.compose import compose_settings
-from src.config.console import written_to
-from src.config.finished import CompareSettings
+from .config.command_line import run_entry
+from .config.compose import compose_settings
+from .config.console import written_to
+from .config.finished import CompareSettings
 
 
 def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
@@ -22,12 +22,12 @@ def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
 
     With `ensemble`, a combination of the runs is made and compared with them.
     """
-    from src.reporting.comparison_report import format_comparison
-    from src.selection.comparison import compared
+    from .reporting.comparison_report import format_comparison
+    from .selection.comparison import compared
 
     comparison = compared(settings)
     if settings.ensemble:
-        from src.selection.ensemble import ensemble_of
+        from .selection.ensemble import ensemble_of
 
         standings = comparison.verdict.standings
         made = ensemble_of([run_id for one in standings for run_id in one.run_ids], settings)
@@ -36,7 +36,7 @@ def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
     print(format_comparison(comparison, shutil.get_terminal_size((120, 24)).columns), flush=True)
 
     # Imported after the verdict is printed, because the report takes a moment to import.
-    from src.selection.comparison.write import comparison_folder, tracked, write_comparison
+    from .selection.comparison.write import comparison_folder, tracked, write_comparison
 
     folder = comparison_folder(settings)
     page = folder / "report.html"

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from src.config.checks import ConfigError
-from src.config.command_line import run_entry
-from src.config.compose import compose_settings
-from src.config.finished import EvaluateSettings
-from src.runs.folder import RunFolder
-from src.runs.seal import refuse_changed
+from .config.checks import ConfigError
+from .config.command_line import run_entry
+from .config.compose import compose_settings
+from .config.finished import EvaluateSettings
+from .runs.folder import RunFolder
+from .runs.seal import refuse_changed
 
 
 def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
@@ -27,7 +27,7 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 
-    from src.runs.finished.evaluate import measure_again
+    from .runs.finished.evaluate import measure_again
 
     metrics, measurements = measure_again(folder, checkpoint, settings)
     prefix = f"{settings.split}/"

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from src.config.checks import ConfigError
-from src.config.command_line import run_entry
-from src.config.compose import compose_settings
-from src.config.finished import ExportSettings
-from src.runs.folder import RunFolder
-from src.runs.seal import refuse_changed
+from .config.checks import ConfigError
+from .config.command_line import run_entry
+from .config.compose import compose_settings
+from .config.finished import ExportSettings
+from .runs.folder import RunFolder
+from .runs.seal import refuse_changed
 
 
 def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
@@ -28,8 +28,8 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 
-    from src.reporting.terminal import format_export
-    from src.runs.finished.export import export_run
+    from .reporting.terminal import format_export
+    from .runs.finished.export import export_run
 
     record, serving = export_run(folder, checkpoint, settings)
     run = folder.name if folder.output_dir == Path("outputs").absolute() else str(folder.path)

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from src.config.checks import ConfigError
-from src.config.command_line import run_entry
-from src.config.compose import compose_settings
-from src.config.finished import PredictSettings
-from src.runs.folder import RunFolder
-from src.runs.seal import RECORD, refuse_changed
+from .config.checks import ConfigError
+from .config.command_line import run_entry
+from .config.compose import compose_settings
+from .config.finished import PredictSettings
+from .runs.folder import RunFolder
+from .runs.seal import RECORD, refuse_changed
 
 
 def predict(settings: PredictSettings, overrides: Sequence[str]) -> None:
@@ -31,8 +31,8 @@ def predict(settings: PredictSettings, overrides: Sequence[str]) -> None:
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 
-    from src.data.sources.files import find_pictures
-    from src.runs.finished.predict import label_pictures
+    from .data.sources.files import find_pictures
+    from .runs.finished.predict import label_pictures
 
     try:
         found = find_pictures(settings.images)

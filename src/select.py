@@ -10,19 +10,19 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from src.config.command_line import run_entry
-from src.config.compose import compose_settings
-from src.config.finished import SelectSettings
+from .config.command_line import run_entry
+from .config.compose import compose_settings
+from .config.finished import SelectSettings
 
 
 def select(settings: SelectSettings, overrides: Sequence[str]) -> None:
     """Choose, and print what was done."""
-    from src.selection.choose import choose
+    from .selection.choose import choose
 
     chosen = choose(settings)
 
     # torch and the rest are paid for only once it is known what to do with them.
-    from src.selection import select as selecting
+    from .selection import select as selecting
 
     selecting.select(chosen, settings)
 

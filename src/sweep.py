@@ -10,16 +10,16 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from src.config.command_line import run_entry, take_config_name
-from src.config.sweep import SweepSettings, read_sweep_settings
+from .config.command_line import run_entry, take_config_name
+from .config.sweep import SweepSettings, read_sweep_settings
 
 _WIDTH = 100  # of what is no terminal
 
 
 def sweep(settings: SweepSettings, overrides: Sequence[str], *, config_name: str) -> None:
     """Run a study, or go on with it, and print its result."""
-    from src.reporting.sweep_report import format_result
-    from src.sweeps.race import run_sweep
+    from .reporting.sweep_report import format_result
+    from .sweeps.race import run_sweep
 
     record = run_sweep(settings, overrides, config_name)
     print(format_result(record, shutil.get_terminal_size((_WIDTH, 24)).columns))

@@ -6,17 +6,17 @@ python -m src.train model=cnn data=digits optimizer.lr=0.002 seed=1
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.config.command_line import ChildEnded, run_entry
-from src.config.compose import read_run_settings
-from src.config.plugins import plugin_overrides
-from src.config.schema import RunSettings
-from src.data.sources.listing import existing_root
-from src.machine.subprocesses import end_with_parent, run_bound
+from .config.command_line import ChildEnded, run_entry
+from .config.compose import read_run_settings
+from .config.plugins import plugin_overrides
+from .config.schema import RunSettings
+from .data.sources.listing import existing_root
+from .machine.package import command, module_command
+from .machine.subprocesses import end_with_parent, run_bound
 
 
 def read_settings(overrides: Sequence[str]) -> RunSettings:
@@ -24,7 +24,7 @@ def read_settings(overrides: Sequence[str]) -> RunSettings:
     given = dict(word.partition("=")[::2] for word in overrides)
     if given.get("resume", "null") == "null":
         return read_run_settings(overrides)
-    from src.runs.resume import read_resumed_settings
+    from .runs.resume import read_resumed_settings
 
     return read_resumed_settings(overrides)
 
@@ -34,19 +34,19 @@ def train(settings: RunSettings, overrides: Sequence[str]) -> None:
     if settings.trainer.devices != 1 and list(overrides) != sys.argv[1:]:
         # For each further device Lightning repeats the command line of this process, which in a
         # multirun means all jobs and not this one: such a job gets a process of its own.
-        if code := run_bound([sys.executable, "-m", "src.train", *overrides]):
+        if code := run_bound(module_command("train", *overrides)):
             raise ChildEnded(code)
         return
 
     if settings.data.root is not None:
         existing_root(Path(settings.data.root))
     # torch, Lightning and the rest are paid for only once the settings are known to be right.
-    from src.runs.build import check_network
-    from src.runs.experiment import run_experiment
+    from .runs.build import check_network
+    from .runs.experiment import run_experiment
 
     check_network(settings)
-    command = shlex.join(["python", "-m", "src.train", *plugin_overrides(), *overrides])
-    summary = run_experiment(settings, command=command)
+    line = command("train", *plugin_overrides(), *overrides)
+    summary = run_experiment(settings, command=line)
     if summary is not None:  # None in the further processes of a run on several devices
         print(f"summary: {summary.run_dir}/summary.json", flush=True)
 

@@ -10,14 +10,14 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from src.config.command_line import run_entry
-from src.config.compose import compose_settings
-from src.config.finished import VerifySettings
+from .config.command_line import run_entry
+from .config.compose import compose_settings
+from .config.finished import VerifySettings
 
 
 def verify(settings: VerifySettings, overrides: Sequence[str]) -> bool:
     """Print a line for each fault and how much was checked; returns whether all is well."""
-    from src.verification.targets import verify_all
+    from .verification.targets import verify_all
 
     checked, faults = verify_all(settings)
     count = 0

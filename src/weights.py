@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
-from src.config.checks import ConfigError
-from src.config.command_line import run_entry
-from src.config.compose import compose_settings
-from src.config.models import WeightsSettings
+from .config.checks import ConfigError
+from .config.command_line import run_entry
+from .config.compose import compose_settings
+from .config.models import WeightsSettings
 
 
 def weights(settings: WeightsSettings, overrides: Sequence[str]) -> None:
     """Print one table, and how a network of it is named."""
     # timm and torchvision take a moment, which help and wrong overrides should not wait for.
-    from src.models.weights import loadable
-    from src.reporting.terminal import format_weights
+    from .models.weights import loadable
+    from .reporting.terminal import format_weights
 
     wanted = (settings.filter or "").casefold()
     networks = loadable()

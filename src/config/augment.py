@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from src.config.checks import Settings, fraction, group_of, positive, positive_int, setting
+from .checks import Settings, fraction, group_of, positive, positive_int, setting
 
 __all__ = ["OPERATIONS", "AugmentSettings", "augmentation"]
 

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from src.config.credentials import credentials_problem, texts_of
-from src.machine.imports import is_foreign
+from ..machine.imports import is_foreign
+from .credentials import credentials_problem, texts_of
 
 __all__ = [
     "ConfigError",

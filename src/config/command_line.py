@@ -17,14 +17,15 @@ from typing import Any, TypeVar
 
 import yaml
 
-from src.config.checks import ConfigError, Settings, to_plain
-from src.config.compose import expand, groups
-from src.config.console import on_plain_output
-from src.config.credentials import problem_of_overrides, without_password
-from src.config.plugins import take_plugins
-from src.config.tracking import environment_overrides
-from src.machine.failures import RunFailed, explained
-from src.machine.interruption import Interrupted, Interruption
+from ..machine.failures import RunFailed, explained
+from ..machine.interruption import Interrupted, Interruption
+from ..machine.package import PACKAGE, typed
+from .checks import ConfigError, Settings, to_plain
+from .compose import expand, groups
+from .console import on_plain_output
+from .credentials import problem_of_overrides, without_password
+from .plugins import take_plugins
+from .tracking import environment_overrides
 
 __all__ = ["ChildEnded", "Invocation", "parse", "run_entry", "take_config_name"]
 
@@ -145,10 +146,18 @@ def run_entry(
     return worst
 
 
+class _Typed(logging.Formatter):
+    """Shows commands in messages as they are typed here."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return typed(super().format(record))
+
+
 @contextmanager
 def _progress_shown() -> Iterator[None]:
     """Print what the project's modules log of long steps, beside the results on stdout."""
-    logger, handler = logging.getLogger("src"), logging.StreamHandler()
+    logger, handler = logging.getLogger(PACKAGE), logging.StreamHandler()
+    handler.setFormatter(_Typed())
     level = logger.level
     if logger.handlers:  # an entry within an entry
         yield
@@ -188,12 +197,12 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
 def _complain(text: str) -> None:
     """Print it to standard error; a terminal that was closed meanwhile changes no exit code."""
     with suppress(OSError, ValueError):
-        print(without_password(text), file=sys.stderr, flush=True)
+        print(without_password(typed(text)), file=sys.stderr, flush=True)
 
 
 def _help(description: str, settings: Settings) -> str:
     width = min(max(shutil.get_terminal_size().columns, 72), 120)
-    lines = [description.strip(), "", f"flags: {_FLAGS}", ""]
+    lines = [typed(description.strip()), "", f"flags: {_FLAGS}", ""]
     if any(f.name == "data" for f in dataclasses.fields(settings)):  # type: ignore[arg-type]
         lines += ["groups (choose with GROUP=OPTION):"]
         for name, options in groups().items():

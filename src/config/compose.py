@@ -17,9 +17,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.checks import ConfigError, completed, from_plain, is_literal, nearest
-from src.config.plugins import plugin_folders
-from src.config.schema import RunSettings
+from ..machine.package import PRESETS
+from .checks import ConfigError, completed, from_plain, is_literal, nearest
+from .plugins import plugin_folders
+from .schema import RunSettings
 
 __all__ = [
     "CONF",
@@ -39,8 +40,8 @@ __all__ = [
 
 T = TypeVar("T")
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
-SWEEPS = CONF.parent / "sweeps"
+CONF = PRESETS / "conf"
+SWEEPS = PRESETS / "sweeps"
 
 # Values of fields that are declared `literal` are taken as they stand, because Hydra's grammar
 # would read spaces, brackets, `=`, commas, `~` or `${` in a path as something else.

@@ -15,9 +15,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TextIO, cast
 
-from src.config.checks import ConfigError
-from src.machine.disk import refusal
-from src.machine.text import visible_lines
+from ..machine.disk import refusal
+from ..machine.text import visible_lines
+from .checks import ConfigError
 
 __all__ = ["OutputLost", "direct", "give_up", "on_plain_output", "take_any_text", "written_to"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from src.config.checks import ConfigError, Settings, positive, positive_int, setting, variant
+from .checks import ConfigError, Settings, positive, positive_int, setting, variant
 
 __all__ = ["DataSettings"]
 

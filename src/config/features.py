@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
-from src.config.checks import (
+from .checks import (
     ConfigError,
     Settings,
     distinct,
@@ -21,7 +21,7 @@ from src.config.checks import (
     setting,
     variant,
 )
-from src.config.models import ModelSettings
+from .models import ModelSettings
 
 __all__ = [
     "CLASSIFIERS",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from src.config.checks import ConfigError, Settings, distinct, fraction, positive_int, setting
-from src.config.tracking import TrackingPlace, TrackingSwitch, experiment_problem
+from .checks import ConfigError, Settings, distinct, fraction, positive_int, setting
+from .tracking import TrackingPlace, TrackingSwitch, experiment_problem
 
 __all__ = [
     "ORIGINAL",

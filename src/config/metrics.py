@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-from src.config.checks import ConfigError
+from .checks import ConfigError
 
 __all__ = ["METRICS", "further_metrics", "metric"]
 

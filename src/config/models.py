@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
-from src.config.checks import ConfigError, Settings, positive, positive_int, setting, variant
+from .checks import ConfigError, Settings, positive, positive_int, setting, variant
 
 __all__ = [
     "EnsembleSettings",

@@ -19,8 +19,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from src.config.checks import ConfigError
-from src.machine.imports import allow_module
+from ..machine.imports import allow_module
+from .checks import ConfigError
 
 __all__ = ["Plugin", "plugin_folders", "plugin_of", "plugin_overrides", "take_plugins"]
 

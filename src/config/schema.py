@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import src.config.features  # noqa: F401 - registers the models that classify features
-from src.config.augment import AugmentSettings
-from src.config.checks import (
+from . import features  # noqa: F401 - registers the models that classify features
+from .augment import AugmentSettings
+from .checks import (
     ConfigError,
     ForeignCode,
     Settings,
@@ -20,9 +20,9 @@ from src.config.checks import (
     to_plain,
     variant,
 )
-from src.config.data import DataSettings
-from src.config.models import ModelSettings
-from src.config.tracking import TrackingSettings
+from .data import DataSettings
+from .models import ModelSettings
+from .tracking import TrackingSettings
 
 __all__ = [
     "CrossValidationSettings",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from src.config.checks import (
+from .checks import (
     ConfigError,
     Settings,
     from_plain,
@@ -18,9 +18,9 @@ from src.config.checks import (
     positive_int,
     setting,
 )
-from src.config.compose import CONF, SWEEPS, chosen_options, compose_plain, leaves, override_of
-from src.config.metrics import METRICS
-from src.config.schema import RunSettings
+from .compose import CONF, SWEEPS, chosen_options, compose_plain, leaves, override_of
+from .metrics import METRICS
+from .schema import RunSettings
 
 __all__ = ["DashboardSettings", "SweepSettings", "base_overrides", "read_sweep_settings"]
 

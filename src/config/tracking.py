@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.config.checks import ConfigError, Settings, positive_int, setting
-from src.config.credentials import credentials_problem
+from .checks import ConfigError, Settings, positive_int, setting
+from .credentials import credentials_problem
 
 __all__ = [
     "RUN_NAME",

@@ -15,13 +15,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from src.ensembles.mixing import Way, combined_probabilities
-from src.ensembles.weights import greedy_weights, stacking_weights
-from src.metrics.classification import accuracy
-from src.metrics.probabilistic import calibration_error, log_loss
-from src.records.combination import Combination
-from src.statistics.intervals import share_interval
-from src.statistics.paired_tests import mcnemar
+from ..metrics.classification import accuracy
+from ..metrics.probabilistic import calibration_error, log_loss
+from ..records.combination import Combination
+from ..statistics.intervals import share_interval
+from ..statistics.paired_tests import mcnemar
+from .mixing import Way, combined_probabilities
+from .weights import greedy_weights, stacking_weights
 
 __all__ = ["WAYS", "combine", "dealt", "greedy_soup"]
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from src.metrics.probabilistic import SMALLEST_PROBABILITY
+from ..metrics.probabilistic import SMALLEST_PROBABILITY
 
 __all__ = ["Way", "combined_probabilities", "logs_of", "mean_of_logs", "mean_of_probabilities"]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from src.ensembles.mixing import logs_of
-from src.metrics.probabilistic import SMALLEST_PROBABILITY
+from ..metrics.probabilistic import SMALLEST_PROBABILITY
+from .mixing import logs_of
 
 __all__ = ["greedy_weights", "stacking_weights"]
 

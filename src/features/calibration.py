@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from src.features.descriptors.picture import Floats
+from .descriptors.picture import Floats
 
 __all__ = [
     "ENOUGH_UNSEEN",

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.features.calibration import CalibratedModel, Calibration
-from src.features.fusion import Extractor, extractors_of
-from src.machine.imports import import_object, is_allowed
-from src.storage.files import write_atomically
+from ..machine.imports import import_object, is_allowed
+from ..storage.files import write_atomically
+from .calibration import CalibratedModel, Calibration
+from .fusion import Extractor, extractors_of
 
 __all__ = ["FeatureClassifier", "check_trees", "numbers_in"]
 
@@ -30,17 +30,19 @@ _STEPS = {
     *("LinearSVC", "RbfMachine", "LogisticRegression", "NearestMean", "RidgeClassifier"),
     *("RandomForestClassifier", "HistGradientBoostingClassifier", "KNeighborsClassifier"),
 }
+# In files the project is called `src`, whatever this package is called.
+_OWN, _PACKAGE = "src", __name__.partition(".")[0]
 # What skops does not take for harmless by itself.
 _TRUSTED = (
     "sklearn.tree._tree.Tree",
     "sklearn.linear_model._ridge.RidgeClassifier",
     "sklearn.preprocessing._data.Normalizer",
     "sklearn.preprocessing._label.LabelBinarizer",
-    "src.features.means.NearestMean",
-    "src.features.scaling.BlockScaler",
-    "src.features.scaling.PartWhitening",
-    "src.features.selection.KeepBest",
-    "src.features.rbf.RbfMachine",
+    f"{_PACKAGE}.features.means.NearestMean",
+    f"{_PACKAGE}.features.scaling.BlockScaler",
+    f"{_PACKAGE}.features.scaling.PartWhitening",
+    f"{_PACKAGE}.features.selection.KeepBest",
+    f"{_PACKAGE}.features.rbf.RbfMachine",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
 )
@@ -89,7 +91,7 @@ class FeatureClassifier:
             "shift": self.model.calibration.shift,
             "classes": self.model.classes,
         }
-        write_atomically(path, skops.io.dumps(content))
+        write_atomically(path, _renamed(skops.io.dumps(content), _PACKAGE, _OWN))
 
     @classmethod
     def load(cls, path: Path) -> FeatureClassifier:
@@ -126,16 +128,32 @@ def numbers_in(path: Path) -> int:
     return count
 
 
+def _renamed(content: bytes, old: str, new: str) -> bytes:
+    """Return a file of skops' format with a package's modules under another name."""
+    if old == new:
+        return content
+    renamed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(renamed, "w") as out:
+        for entry in archive.infolist():
+            data = archive.read(entry)
+            if entry.filename == "schema.json":
+                key = '"__module__": "'
+                data = data.replace(f"{key}{old}.".encode(), f"{key}{new}.".encode())
+            out.writestr(entry, data)
+    return renamed.getvalue()
+
+
 def _content(path: Path) -> dict[str, Any]:
     import skops.io
 
     try:
-        unknown = set(skops.io.get_untrusted_types(file=path)) - set(_TRUSTED)
+        stored = _renamed(path.read_bytes(), _OWN, _PACKAGE)
+        unknown = set(skops.io.get_untrusted_types(data=stored)) - set(_TRUSTED)
         plugins = {name for name in unknown if is_allowed(name)}
         if unknown - plugins:
             held = ", ".join(sorted(unknown - plugins))
             raise ValueError(f"{path} holds {held}, so it is not loaded")
-        content = skops.io.load(path, trusted=[*_TRUSTED, *plugins])
+        content = skops.io.loads(stored, trusted=[*_TRUSTED, *plugins])
         steps = [type(step) for _, step in content["pipeline"].steps]
         made_by = json.loads(content["passport"]).get("classifier_target")
     except FileNotFoundError:
@@ -162,7 +180,7 @@ def _extractors(metadata: dict[str, Any], content: dict[str, Any]) -> Sequence[E
         return extractors_of(settings["features"], settings, metadata.get("descriptors"))
     import torch
 
-    from src.features.embedding import NetworkFeatures
+    from .embedding import NetworkFeatures
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pairs = zip(networks, content["weights"], strict=True)

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from src.features.descriptors.picture import Floats
-from src.machine.imports import import_object
-from src.models.folding import fold_batch_norms
+from ..machine.imports import import_object
+from ..models.folding import fold_batch_norms
+from .descriptors.picture import Floats
 
 __all__ = ["NetworkFeatures"]
 

@@ -32,7 +32,7 @@ def rbf_svm(
     *, strength: float, gamma: float, exact_up_to: int, components: int, seed: int, **fit: int
 ) -> Any:
     """Return a support vector machine with a Gaussian kernel."""
-    from src.features.rbf import RbfMachine
+    from .rbf import RbfMachine
 
     return RbfMachine(strength, gamma, exact_up_to, components, seed)
 
@@ -53,7 +53,7 @@ def ridge(*, strength: float, **fit: int) -> Any:
 
 def nearest_mean(*, shrinkage: float, **fit: int) -> Any:
     """Return the classifier of the nearest class mean."""
-    from src.features.means import NearestMean
+    from .means import NearestMean
 
     return NearestMean(shrinkage)
 

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from src.features.descriptors.colour import Colour
-from src.features.descriptors.hog import Hog
-from src.features.descriptors.lbp import Lbp
-from src.features.descriptors.picture import Floats
-from src.features.descriptors.raw import Raw
-from src.features.descriptors.scattering import Scattering
-from src.features.descriptors.texture import Gabor, Haralick
-from src.machine.imports import import_object
+from ..machine.imports import import_object
+from .descriptors.colour import Colour
+from .descriptors.hog import Hog
+from .descriptors.lbp import Lbp
+from .descriptors.picture import Floats
+from .descriptors.raw import Raw
+from .descriptors.scattering import Scattering
+from .descriptors.texture import Gabor, Haralick
 
 __all__ = ["Described", "Extractor", "Mirrored", "extractors_of"]
 

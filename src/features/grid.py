@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from src.config.features import ClassicalSettings
+from ..config.features import ClassicalSettings
 
 __all__ = ["Group", "Head", "Normalisation", "head_groups"]
 

@@ -19,8 +19,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config.features import ClassicalSettings
-from src.features.calibration import (
+from ..config.features import ClassicalSettings
+from .calibration import (
     ENOUGH_UNSEEN,
     CalibratedModel,
     Calibration,
@@ -28,9 +28,9 @@ from src.features.calibration import (
     of_all_classes,
     scores_of,
 )
-from src.features.descriptors.picture import Floats
-from src.features.grid import Group, Head, Normalisation, head_groups
-from src.features.paths import (
+from .descriptors.picture import Floats
+from .grid import Group, Head, Normalisation, head_groups
+from .paths import (
     LinearPath,
     View,
     mean_scores,
@@ -38,9 +38,9 @@ from src.features.paths import (
     ridge_scores,
     svm_scores,
 )
-from src.features.pipeline import make_pipeline
-from src.features.rbf import RbfMachine
-from src.features.scaling import BlockScaler, unit_rows
+from .pipeline import make_pipeline
+from .rbf import RbfMachine
+from .scaling import BlockScaler, unit_rows
 
 __all__ = ["Choice", "choose_head", "fit_chosen"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from src.features.descriptors.picture import Floats
+from .descriptors.picture import Floats
 
 __all__ = ["NearestMean", "gram"]
 

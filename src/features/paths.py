@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from src.features.calibration import log_votes
-from src.features.descriptors.picture import Floats
-from src.features.means import gram
-from src.features.rbf import sums_over_opponents
+from .calibration import log_votes
+from .descriptors.picture import Floats
+from .means import gram
+from .rbf import sums_over_opponents
 
 __all__ = [
     "LinearPath",

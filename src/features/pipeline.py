@@ -9,11 +9,11 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer
 
-from src.config.checks import Settings, own_fields
-from src.config.features import CLASSIFIERS, ClassicalSettings
-from src.features.scaling import BlockScaler, PartWhitening
-from src.features.selection import KeepBest
-from src.machine.imports import import_object
+from ..config.checks import Settings, own_fields
+from ..config.features import CLASSIFIERS, ClassicalSettings
+from ..machine.imports import import_object
+from .scaling import BlockScaler, PartWhitening
+from .selection import KeepBest
 
 __all__ = ["make_pipeline"]
 

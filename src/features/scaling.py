@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from src.features.descriptors.picture import Floats
+from .descriptors.picture import Floats
 
 __all__ = ["BlockScaler", "PartWhitening", "unit_rows"]
 

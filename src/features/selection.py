@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from src.features.descriptors.picture import Floats
+from .descriptors.picture import Floats
 
 __all__ = ["KeepBest"]
 

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.decoding.picture_store import PictureStore
-from src.data.splitting.splits import Split
-from src.features.descriptors.picture import Floats
-from src.features.fusion import Extractor, Mirrored
-from src.machine.parallel import in_order
-from src.storage.cache import cached, key_of, read_entry
+from ..data.decoding.picture_store import PictureStore
+from ..data.splitting.splits import Split
+from ..machine.parallel import in_order
+from ..storage.cache import cached, key_of, read_entry
+from .descriptors.picture import Floats
+from .fusion import Extractor, Mirrored
 
 __all__ = ["FeatureTable", "TooSlow", "described"]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from src.features.calibration import folds_of, of_all_classes
-from src.features.descriptors.picture import Floats
-from src.features.paths import View, mean_scores, ridge_scores
-from src.features.scaling import unit_rows
+from .calibration import folds_of, of_all_classes
+from .descriptors.picture import Floats
+from .paths import View, mean_scores, ridge_scores
+from .scaling import unit_rows
 
 __all__ = ["cross_validated_accuracy", "logme"]
 

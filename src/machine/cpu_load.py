@@ -7,7 +7,7 @@ import time
 
 import psutil
 
-from src.machine.parallel import available_cores
+from .parallel import available_cores
 
 __all__ = ["CpuLoad", "is_idle", "others_load", "threads_beside"]
 

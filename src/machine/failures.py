@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from src.machine.disk import NO_ROOM, refusal
+from .disk import NO_ROOM, refusal
 
 __all__ = ["DiskRefuses", "OutOfMemory", "RunFailed", "explained"]
 

@@ -10,7 +10,8 @@ __all__ = ["SHIPPED_PLUGINS", "allow_module", "import_object", "is_allowed", "is
 
 # Beside `src/` in the code of a served model: the modules that were allowed when it was written.
 SHIPPED_PLUGINS = "shipped_plugins.txt"
-_OWN = "src"
+# The project in the paths that settings and files state, and the package that it is here.
+_OWN, _PACKAGE = "src", __name__.partition(".")[0]
 _allowed: set[str] = set()
 
 
@@ -21,7 +22,7 @@ def allow_module(name: str) -> None:
 
 def is_foreign(target: str) -> bool:
     """Return whether an import path leads out of the project."""
-    return target.partition(".")[0] != _OWN
+    return target.partition(".")[0] not in (_OWN, _PACKAGE)
 
 
 def is_allowed(path: str) -> bool:
@@ -43,6 +44,8 @@ def import_object(target: str, within: str = "src.") -> Any:
             f"{target} is not under {within}* and not of a plugin that is allowed: say "
             "plugins=FOLDER (or a module's name) if you trust the code"
         )
+    if module.startswith(f"{_OWN}."):
+        module = _PACKAGE + module.removeprefix(_OWN)
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:

@@ -19,9 +19,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from .package import module_command
+
 __all__ = ["ROOT", "bound_command", "end_with_parent", "import_environment", "main", "run_bound"]
 
-# The folder of this checkout.
+# The folder that this package is imported from, such as that of the checkout.
 ROOT = Path(__file__).resolve().parents[2]
 # Long enough for a training to save.
 _GRACE_SECONDS = 10.0
@@ -40,7 +42,7 @@ def import_environment() -> dict[str, str]:
 
 def bound_command(command: Sequence[str]) -> list[str]:
     """Return the command line that runs `command` until its standard input, a pipe, is closed."""
-    return [sys.executable, "-m", "src.machine.subprocesses", *command]
+    return module_command("machine.subprocesses", *command)
 
 
 def run_bound(command: Sequence[str]) -> int:

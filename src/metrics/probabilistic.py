@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from src.metrics.validation import checked
+from .validation import checked
 
 __all__ = [
     "SMALLEST_PROBABILITY",

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from src.metrics import classification, probabilistic
-from src.metrics.intervals import wilson_interval
-from src.metrics.validation import checked
+from . import classification, probabilistic
+from .intervals import wilson_interval
+from .validation import checked
 
 __all__ = ["evaluate", "metric_key", "safe_class_names"]
 

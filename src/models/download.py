@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
-from src.models.pretrained import reason_of
+from .pretrained import reason_of
 
 __all__ = ["from_address", "from_hub"]
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from src.models.patches import default_patch_size, to_patches
+from .patches import default_patch_size, to_patches
 
 __all__ = ["RecurrentNet", "recurrent_layers"]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from src.models.patches import to_patches
-from src.models.recurrent import recurrent_layers
+from .patches import to_patches
+from .recurrent import recurrent_layers
 
 __all__ = ["ReNet"]
 

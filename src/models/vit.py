@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.models.patches import default_patch_size, grid_size
+from .patches import default_patch_size, grid_size
 
 __all__ = ["ViT"]
 

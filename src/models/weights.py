@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from src.models.download import from_address, from_hub
-from src.models.pretrained import read_weights, tensor_shapes
+from .download import from_address, from_hub
+from .pretrained import read_weights, tensor_shapes
 
 __all__ = [
     "Published",

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.models.pretrained import adapt_input, check_weights, reason_of
-from src.models.stem import keep_detail, takes_pictures
-from src.models.weights import (
+from .pretrained import adapt_input, check_weights, reason_of
+from .stem import keep_detail, takes_pictures
+from .weights import (
     WeightsFile,
     get_weights,
     native_size,

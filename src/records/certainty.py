@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.storage.files import replacing
+from ..storage.files import replacing
 
 __all__ = ["SOURCES", "Certainty", "FeatureSample", "FeatureScale"]
 

@@ -11,8 +11,8 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from src.storage.digests import checked_json, line_content
-from src.storage.files import write_atomically
+from ..storage.digests import checked_json, line_content
+from ..storage.files import write_atomically
 
 __all__ = ["ALIAS", "Champion", "champions_folder", "find_champion", "plain_name"]
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from src.records.comparison import Interval, McNemar
+from .comparison import Interval, McNemar
 
 __all__ = ["Combination"]
 

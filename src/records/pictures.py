@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.machine.text import csv_text
-from src.storage.files import write_atomically
+from ..machine.text import csv_text
+from ..storage.files import write_atomically
 
 __all__ = [
     "ClassMaps",

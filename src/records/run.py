@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.storage.files import replacing, write_atomically
+from ..storage.files import replacing, write_atomically
 
 __all__ = ["Predictions", "RunSummary"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
-from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
+from .trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 
 __all__ = [
     "FamilyStanding",

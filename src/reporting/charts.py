@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from src.metrics.pareto import pareto_front
-from src.reporting.formatting import metric_text, tick_text
-from src.reporting.scales import range_worth_showing
-from src.reporting.style import GRID, INK, new_figure, plain_labels, tidy
+from ..metrics.pareto import pareto_front
+from .formatting import metric_text, tick_text
+from .scales import range_worth_showing
+from .style import GRID, INK, new_figure, plain_labels, tidy
 
 __all__ = [
     "FamilyCurves",

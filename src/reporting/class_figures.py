@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from src.machine.text import csv_text
-from src.metrics.classification import balanced_accuracy, class_scores, macro_f1
-from src.reporting.style import (
+from ..machine.text import csv_text
+from ..metrics.classification import balanced_accuracy, class_scores, macro_f1
+from .style import (
     ACCENT,
     ACCENT_SOFT,
     BACKDROP,

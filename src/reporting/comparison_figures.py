@@ -10,14 +10,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from src.records.comparison import Comparison, Leader, ReportData
-from src.reporting.charts import FamilyCurves, TradeOff, curves_figure, pareto_figure
-from src.reporting.class_figures import confusion_figure
-from src.reporting.comparison_report import pictures_compared
-from src.reporting.comparison_verdict import MEASURE_NAMES
-from src.reporting.formatting import metric_text, tick_text
-from src.reporting.scales import family_colors
-from src.reporting.style import (
+from ..records.comparison import Comparison, Leader, ReportData
+from .charts import FamilyCurves, TradeOff, curves_figure, pareto_figure
+from .class_figures import confusion_figure
+from .comparison_report import pictures_compared
+from .comparison_verdict import MEASURE_NAMES
+from .formatting import metric_text, tick_text
+from .scales import family_colors
+from .style import (
     GRID,
     INK,
     MUTED,

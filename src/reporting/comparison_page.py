@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.metrics.classification import class_scores
-from src.metrics.pareto import pareto_front
-from src.records.comparison import Comparison, Entrant, Leader, ReportData
-from src.reporting.comparison_report import closing_remarks, comparison_table, pictures_compared
-from src.reporting.comparison_verdict import (
+from ..metrics.classification import class_scores
+from ..metrics.pareto import pareto_front
+from ..records.comparison import Comparison, Entrant, Leader, ReportData
+from .comparison_report import closing_remarks, comparison_table, pictures_compared
+from .comparison_verdict import (
     MEASURE_NAMES,
     difference_text,
     interval_text,
     pictures_text,
     verdict_sentences,
 )
-from src.reporting.formatting import Table, metric_text
-from src.reporting.page import html_page
-from src.reporting.scales import family_colors
+from .formatting import Table, metric_text
+from .page import html_page
+from .scales import family_colors
 
 __all__ = ["comparison_page"]
 

@@ -6,15 +6,15 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from src.machine.text import csv_text
-from src.records.comparison import Comparison, Entrant
-from src.reporting.comparison_verdict import (
+from ..machine.text import csv_text
+from ..records.comparison import Comparison, Entrant
+from .comparison_verdict import (
     MEASURE_NAMES,
     interval_text,
     pictures_text,
     verdict_sentences,
 )
-from src.reporting.formatting import Table, count, duration, mean_text, measured
+from .formatting import Table, count, duration, mean_text, measured
 
 __all__ = [
     "closing_remarks",

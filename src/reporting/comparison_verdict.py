@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from src.records.comparison import Collapses, Comparison, Interval, Pair, Standing, Verdict
-from src.reporting.formatting import metric_text
+from ..records.comparison import Collapses, Comparison, Interval, Pair, Standing, Verdict
+from .formatting import metric_text
 
 __all__ = [
     "MEASURE_NAMES",

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from src.records.pictures import GuessSample, Suspect
-from src.reporting.style import HEAT, INK, MUTED, WARNING, new_figure, plain_labels
+from ..records.pictures import GuessSample, Suspect
+from .style import HEAT, INK, MUTED, WARNING, new_figure, plain_labels
 
 __all__ = [
     "batch_sheet",

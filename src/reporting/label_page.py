@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.records.pictures import LabelReview
-from src.reporting.page import html_page
+from ..records.pictures import LabelReview
+from .page import html_page
 
 __all__ = ["label_page", "review_sentences"]
 

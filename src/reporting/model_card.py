@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from src.metrics.classification import class_scores, confusion_matrix
-from src.metrics.probabilistic import reliability_bins
-from src.records.run import Predictions, RunSummary
-from src.reporting.certainty_report import CardCertainty, card_lines
-from src.reporting.formatting import (
+from ..metrics.classification import class_scores, confusion_matrix
+from ..metrics.probabilistic import reliability_bins
+from ..records.run import Predictions, RunSummary
+from .certainty_report import CardCertainty, card_lines
+from .formatting import (
     Table,
     accuracy_text,
     count,

@@ -12,20 +12,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from src.metrics.classification import confusion_matrix
-from src.metrics.probabilistic import ReliabilityBins, reliability_bins
-from src.metrics.summary import metric_key
-from src.records.pictures import ClassMaps
-from src.records.run import Predictions
-from src.reporting.class_figures import class_figure, class_table, confusion_figure
-from src.reporting.contact_sheets import (
+from ..metrics.classification import confusion_matrix
+from ..metrics.probabilistic import ReliabilityBins, reliability_bins
+from ..metrics.summary import metric_key
+from ..records.pictures import ClassMaps
+from ..records.run import Predictions
+from ..storage.files import write_atomically
+from .class_figures import class_figure, class_table, confusion_figure
+from .contact_sheets import (
     batch_sheet,
     confident_mistakes,
     map_sheet,
     mistakes_sheet,
     right_and_wrong,
 )
-from src.reporting.style import (
+from .style import (
     ACCENT,
     ACCENT_SOFT,
     GRID,
@@ -37,7 +38,6 @@ from src.reporting.style import (
     save_as,
     tidy,
 )
-from src.storage.files import write_atomically
 
 __all__ = ["draw_run_figures", "learning_curves", "range_figure", "reliability_diagram"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from src.records.trials import TrialRecord
-from src.reporting.formatting import tick_text, value_text
+from ..records.trials import TrialRecord
+from .formatting import tick_text, value_text
 
 __all__ = ["ValueAxis", "family_colors", "metric_axis", "range_worth_showing", "value_axes"]
 

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from src.storage.files import replacing
+from ..storage.files import replacing
 
 __all__ = [
     "ACCENT",

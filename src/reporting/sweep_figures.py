@@ -12,15 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from src.records.standings import (
+from ..records.standings import (
     at_equal_time,
     at_equal_trials,
     best_of_families,
     ended_by_family,
     own_clock,
 )
-from src.records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
-from src.reporting.charts import (
+from ..records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
+from .charts import (
     FamilyCurves,
     TradeOff,
     add_legend,
@@ -32,9 +32,9 @@ from src.reporting.charts import (
     scale_to_metric,
     whole_numbers,
 )
-from src.reporting.formatting import duration, metric_text
-from src.reporting.scales import family_colors
-from src.reporting.style import (
+from .formatting import duration, metric_text
+from .scales import family_colors
+from .style import (
     GRID,
     INK,
     MUTED,

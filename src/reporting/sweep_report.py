@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from src.machine.text import csv_text
-from src.metrics.pareto import pareto_front
-from src.records.standings import (
+from ..machine.text import csv_text
+from ..metrics.pareto import pareto_front
+from ..records.standings import (
     FamilyStanding,
     at_equal_time,
     at_equal_trials,
@@ -15,8 +15,8 @@ from src.records.standings import (
     leaderboard,
     values_of,
 )
-from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
-from src.reporting.formatting import (
+from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
+from .formatting import (
     Table,
     accuracy_text,
     duration,
@@ -26,7 +26,7 @@ from src.reporting.formatting import (
     settings_text,
     value_text,
 )
-from src.reporting.scales import family_colors, metric_axis, value_axes
+from .scales import family_colors, metric_axis, value_axes
 
 __all__ = [
     "COMMAND",
@@ -211,7 +211,7 @@ def _counted(number: int, one: str, several: str | None = None) -> str:
 
 def sweep_page(record: SweepRecord) -> str:
     """Return the page of a study; its tables are there without the script too."""
-    from src.reporting.page import html_page  # with Jinja2, which a terminal does not need
+    from .page import html_page  # with Jinja2, which a terminal does not need
 
     table, trials = leaderboard_table(record), leaderboard(record)
     values = {

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from src.machine.text import visible
-from src.metrics.summary import metric_key
-from src.records.combination import Combination
-from src.records.export import ExportRecord, VariantRecord
-from src.records.run import RunSummary
-from src.reporting.formatting import Table, accuracy_text, count, duration, measured
+from ..machine.package import command, typed
+from ..machine.text import visible
+from ..metrics.summary import metric_key
+from ..records.combination import Combination
+from ..records.export import ExportRecord, VariantRecord
+from ..records.run import RunSummary
+from .formatting import Table, accuracy_text, count, duration, measured
 
 __all__ = ["format_combination", "format_export", "format_summary", "format_weights"]
 
@@ -139,8 +139,8 @@ def format_export(record: ExportRecord, run: str, serving: str | None) -> str:
     lines += [f"{name} cannot be had: {reason}" for name, reason in record.missing.items()]
     lines += [_recommendation(record)]
     if record.chosen is not None:
-        words = ["python", "-m", "src.predict", f"run={run}", f"variant={record.chosen}"]
-        lines += [f"predict with it: {shlex.join(words)} images=..."]
+        line = command("predict", f"run={run}", f"variant={record.chosen}")
+        lines += [f"predict with it: {line} images=..."]
     if serving is not None:
         lines += [f"serve it: {serving}"]
     return "\n".join(lines)
@@ -198,7 +198,7 @@ def format_weights(networks: Sequence[Mapping[str, Any]], width: int) -> str:
             f"  python -m src.train model=embedding model.networks=[{of_timm}] "
             "model.pretrained=true",
         ]
-    return "\n".join([*lines, _ELSEWHERE])
+    return typed("\n".join([*lines, _ELSEWHERE]))
 
 
 def _network_cells(one: Mapping[str, Any]) -> tuple[str, ...]:

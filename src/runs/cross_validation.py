@@ -14,26 +14,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from src.config.checks import ConfigError, to_plain
-from src.config.compose import leaves, override_of
-from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
-from src.data.splitting.splits import PARTS
-from src.machine.interruption import Interruption
-from src.records.run import Predictions, RunSummary
-from src.runs.build import build_fold
-from src.runs.candidates.candidate import OnEpoch
-from src.runs.candidates.choose import candidate_of
-from src.runs.folder import RunFolder
-from src.runs.folds import FoldBook, fold_means, joined, mean_of
-from src.runs.lifecycle import ParentLink, Run, open_folder, show_finished
-from src.runs.resume import finished_before, finished_summary, with_format
-from src.runs.seal import changed_since
-from src.statistics.label_errors import doubtful_labels
-from src.storage.files import write_atomically
-from src.tracking.addresses import absolute_uri, public_uri
-from src.tracking.mirror_process import MirrorProcess
-from src.tracking.tracker import Tracker
+from ..config.checks import ConfigError, to_plain
+from ..config.compose import leaves, override_of
+from ..config.schema import RunSettings
+from ..data.loading.datamodule import PictureData
+from ..data.splitting.splits import PARTS
+from ..machine.interruption import Interruption
+from ..records.run import Predictions, RunSummary
+from ..statistics.label_errors import doubtful_labels
+from ..storage.files import write_atomically
+from ..tracking.addresses import absolute_uri, public_uri
+from ..tracking.mirror_process import MirrorProcess
+from ..tracking.tracker import Tracker
+from .build import build_fold
+from .candidates.candidate import OnEpoch
+from .candidates.choose import candidate_of
+from .folder import RunFolder
+from .folds import FoldBook, fold_means, joined, mean_of
+from .lifecycle import ParentLink, Run, open_folder, show_finished
+from .resume import finished_before, finished_summary, with_format
+from .seal import changed_since
 
 __all__ = ["cross_validate"]
 

@@ -11,16 +11,21 @@ from pathlib import Path
 
 import yaml
 
-from src.config.checks import ConfigError
-from src.config.schema import RunSettings, stored_settings
-from src.data.loading.datamodule import PictureData
-from src.data.splitting.test_usage import count_test_measurement
-from src.machine.disk import refusal_of_folder
-from src.machine.interruption import Interruption
-from src.metrics.summary import metric_key
-from src.records.run import Predictions, RunSummary
-from src.runs.build import build_data
-from src.runs.candidates.candidate import (
+from ..config.checks import ConfigError
+from ..config.schema import RunSettings, stored_settings
+from ..data.loading.datamodule import PictureData
+from ..data.splitting.test_usage import count_test_measurement
+from ..machine.disk import refusal_of_folder
+from ..machine.interruption import Interruption
+from ..metrics.summary import metric_key
+from ..records.run import Predictions, RunSummary
+from ..statistics.label_errors import doubtful_labels
+from ..storage.files import remove_leftovers
+from ..tracking.provenance import command_line
+from ..tracking.tracker import Tracker
+from ..training.progress import quiet_lightning
+from .build import build_data
+from .candidates.candidate import (
     Candidate,
     FitContext,
     Fitted,
@@ -28,18 +33,13 @@ from src.runs.candidates.candidate import (
     measure_part,
     send_final,
 )
-from src.runs.candidates.choose import candidate_of, origin_of
-from src.runs.candidates.network import NetworkCandidate
-from src.runs.cross_validation import cross_validate
-from src.runs.folder import RunFolder
-from src.runs.lifecycle import ParentLink, Run, open_folder, show_finished
-from src.runs.resolve import Resolved
-from src.runs.resume import finished_before, finished_summary, with_format
-from src.statistics.label_errors import doubtful_labels
-from src.storage.files import remove_leftovers
-from src.tracking.provenance import command_line
-from src.tracking.tracker import Tracker
-from src.training.progress import quiet_lightning
+from .candidates.choose import candidate_of, origin_of
+from .candidates.network import NetworkCandidate
+from .cross_validation import cross_validate
+from .folder import RunFolder
+from .lifecycle import ParentLink, Run, open_folder, show_finished
+from .resolve import Resolved
+from .resume import finished_before, finished_summary, with_format
 
 __all__ = ["OnEpoch", "run_experiment"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.records.champions import find_champion, plain_name
-from src.storage.files import write_atomically
+from ..records.champions import find_champion, plain_name
+from ..storage.files import write_atomically
 
 __all__ = ["FOLDS", "RunFolder"]
 

@@ -10,11 +10,11 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from src.metrics.summary import metric_key
-from src.records.run import Predictions
-from src.runs.folder import FOLDS, RunFolder
-from src.statistics.paired_tests import corrected_resampled_t
-from src.storage.files import write_atomically
+from ..metrics.summary import metric_key
+from ..records.run import Predictions
+from ..statistics.paired_tests import corrected_resampled_t
+from ..storage.files import write_atomically
+from .folder import FOLDS, RunFolder
 
 __all__ = ["FoldBook", "fold_means", "fold_runs", "joined", "mean_of"]
 

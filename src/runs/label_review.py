@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from src.data.loading.datamodule import PictureData
-from src.data.splitting.splits import PARTS
-from src.records.pictures import LabelRow, Suspect, write_labels
-from src.records.run import Predictions
-from src.statistics.label_errors import review_labels
-from src.storage.files import write_atomically
+from ..data.loading.datamodule import PictureData
+from ..data.splitting.splits import PARTS
+from ..records.pictures import LabelRow, Suspect, write_labels
+from ..records.run import Predictions
+from ..statistics.label_errors import review_labels
+from ..storage.files import write_atomically
 
 __all__ = ["LABELS", "PAGE", "write_label_review"]
 
@@ -40,7 +40,7 @@ def write_label_review(
     """
     if not doubtful:
         return []
-    from src.reporting.label_page import label_page, review_sentences
+    from ..reporting.label_page import label_page, review_sentences
 
     written = []
     rows = _rows(data, doubtful)

@@ -7,7 +7,6 @@ candidate, `src.runs.cross_validation` that of many folds.
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -20,26 +19,27 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from src.config.checks import ConfigError, to_plain
-from src.config.plugins import plugin_overrides
-from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
-from src.machine.disk import refusal
-from src.machine.failures import DiskRefuses, RunFailed, explained
-from src.machine.interruption import Interrupted, Interruption, Stopped
-from src.records.pictures import ClassMaps, Suspect, write_suspects
-from src.records.run import Predictions, RunSummary
-from src.reporting.terminal import format_summary
-from src.runs.folder import RunFolder
-from src.runs.label_review import write_label_review
-from src.runs.resolve import Resolved
-from src.runs.resume import reopen_record
-from src.runs.seal import amending, seal
-from src.storage.files import write_atomically
-from src.tracking.addresses import without_password
-from src.tracking.mirror_process import MirrorProcess
-from src.tracking.provenance import Provenance
-from src.tracking.tracker import Tracker
+from ..config.checks import ConfigError, to_plain
+from ..config.plugins import plugin_overrides
+from ..config.schema import RunSettings
+from ..data.loading.datamodule import PictureData
+from ..machine.disk import refusal
+from ..machine.failures import DiskRefuses, RunFailed, explained
+from ..machine.interruption import Interrupted, Interruption, Stopped
+from ..machine.package import CHECKOUT, command
+from ..records.pictures import ClassMaps, Suspect, write_suspects
+from ..records.run import Predictions, RunSummary
+from ..reporting.terminal import format_summary
+from ..storage.files import write_atomically
+from ..tracking.addresses import without_password
+from ..tracking.mirror_process import MirrorProcess
+from ..tracking.provenance import Provenance
+from ..tracking.tracker import Tracker
+from .folder import RunFolder
+from .label_review import write_label_review
+from .resolve import Resolved
+from .resume import reopen_record
+from .seal import amending, seal
 
 __all__ = ["ParentLink", "Run", "open_folder", "show_finished"]
 
@@ -189,9 +189,9 @@ class Run(ABC):
         other arguments are those of `src.reporting.run_figures.draw_run_figures`.
         """
         # matplotlib takes a second to import, which no training should wait for.
-        from src.reporting.contact_sheets import suspects_sheet
-        from src.reporting.run_figures import draw_run_figures
-        from src.reporting.style import save
+        from ..reporting.contact_sheets import suspects_sheet
+        from ..reporting.run_figures import draw_run_figures
+        from ..reporting.style import save
 
         folder, read = self.folder, self.data.pictures.read
         for figure in draw_run_figures(
@@ -283,9 +283,9 @@ class Run(ABC):
         if self.parent is not None:  # the larger run says how all of it goes on
             return
         overrides = [*plugin_overrides(), f"resume={self.folder.path}"]
-        command = shlex.join(["python", "-m", "src.train", *overrides])
+        line = command("train", *overrides)
         with suppress(OSError, ValueError):  # the terminal went away
-            print(f"go on with: {command}", file=sys.stderr, flush=True)
+            print(f"go on with: {line}", file=sys.stderr, flush=True)
 
     def _close(self, tracker: Tracker, outcome: _Outcome) -> RunSummary:
         """Write the summary, which gets MLflow's id, seal a finished run, and end its record."""
@@ -337,8 +337,8 @@ def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
         record = {"chosen": chosen, "timings": [timing.plain() for timing in timings]}
         write_atomically(written[-1], json.dumps(record, indent=1) + "\n")
     if resolved.rates is not None:
-        from src.reporting.run_figures import range_figure
-        from src.reporting.style import save
+        from ..reporting.run_figures import range_figure
+        from ..reporting.style import save
 
         found = resolved.rates
         written.append(folder / "learning_rate.png")
@@ -352,5 +352,6 @@ def _ui_command(settings: RunSettings) -> str:
         return "not tracked; the pictures are in figures/ of the run folder"
     places = {"output_dir": settings.output_dir, "tracking.uri": settings.tracking.uri}
     overrides = [f"{k}={v}" for k, v in places.items() if v not in (None, "outputs")]
-    command = shlex.join(["python", "-m", "src.tracking.ui", *overrides])
-    return without_password(command) if overrides else "make ui"
+    if CHECKOUT is not None and not overrides:
+        return "make ui"
+    return without_password(command("ui", *overrides))

@@ -17,16 +17,16 @@ from typing import Any
 
 import torch
 
-from src.config.checks import ConfigError, to_plain
-from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
-from src.data.loading.loaders import Batch
-from src.machine.cpu_load import CpuLoad, is_idle, others_load, threads_beside
-from src.machine.hardware import machine
-from src.runs import build
-from src.storage.cache import Record, load_record, store_record
-from src.training.stepper import RangeTest, Stepper, range_test
-from src.training.training_plan import Choice, Timing, TrainingPlan, sensible_plans, time_plans
+from ..config.checks import ConfigError, to_plain
+from ..config.schema import RunSettings
+from ..data.loading.datamodule import PictureData
+from ..data.loading.loaders import Batch
+from ..machine.cpu_load import CpuLoad, is_idle, others_load, threads_beside
+from ..machine.hardware import machine
+from ..storage.cache import Record, load_record, store_record
+from ..training.stepper import RangeTest, Stepper, range_test
+from ..training.training_plan import Choice, Timing, TrainingPlan, sensible_plans, time_plans
+from . import build
 
 __all__ = ["Resolved", "resolve", "seconds_per_epoch", "use_threads"]
 

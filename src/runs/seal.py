@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from src.storage.digests import DamagedLine, checked_line, digest_of, file_digest, line_content
-from src.storage.files import write_atomically
+from ..storage.digests import DamagedLine, checked_line, digest_of, file_digest, line_content
+from ..storage.files import write_atomically
 
 __all__ = [
     "RECORD",

@@ -8,10 +8,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from src.records.trials import FAILED, RUNNING, TrialRecord
-from src.search.jobs import Ending, Job, Report
-from src.search.loop import JobLoop, Observer, Pool, TooManyFailures
-from src.search.study import SweepStudy
+from ..records.trials import FAILED, RUNNING, TrialRecord
+from .jobs import Ending, Job, Report
+from .loop import JobLoop, Observer, Pool, TooManyFailures
+from .study import SweepStudy
 
 __all__ = ["Driver", "TooManyFailures"]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from src.records.trials import TrialRecord
-from src.search.jobs import Answer, Ending, Engine, Interrupt, Job, Note, Ready, Report, WorkersFail
+from ..records.trials import TrialRecord
+from .jobs import Answer, Ending, Engine, Interrupt, Job, Note, Ready, Report, WorkersFail
 
 __all__ = ["Event", "JobLoop", "Observer", "Pool", "TooManyFailures", "run_single"]
 

@@ -13,8 +13,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from src.search.storage import open_database, translated_errors
-from src.search.study import JOURNAL
+from .storage import open_database, translated_errors
+from .study import JOURNAL
 
 __all__ = ["study_pages"]
 

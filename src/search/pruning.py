@@ -18,9 +18,9 @@ from optuna.pruners import (
 )
 from optuna.study import Study, StudyDirection
 
-from src.config.sweep import PrunerSettings
-from src.search.space import FAMILY
-from src.search.trials import StudySubset
+from ..config.sweep import PrunerSettings
+from .space import FAMILY
+from .trials import StudySubset
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

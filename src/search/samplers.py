@@ -17,8 +17,8 @@ from optuna import samplers
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from src.search.space import FAMILY, Family, StudySpec
-from src.search.trials import StudySubset
+from .space import FAMILY, Family, StudySpec
+from .trials import StudySubset
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +21,9 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend
 
-from src.machine.disk import named_file
-from src.storage.digests import DamagedLine, checked_line, line_content
+from ..machine.disk import named_file
+from ..machine.package import command
+from ..storage.digests import DamagedLine, checked_line, line_content
 
 __all__ = ["Journal", "Lease", "StudyBusy", "open_database", "operation_of", "translated_errors"]
 
@@ -112,9 +112,9 @@ class Journal(BaseJournalBackend):
         return size
 
     def _damaged(self, number: int, error: DamagedLine) -> ValueError:
-        command = shlex.join(["python", "-m", "src.verify", f"study={self._path.parent}"])
+        repair = command("verify", f"study={self._path.parent}")
         return ValueError(
-            f"line {number} of {self._path} is damaged ({error}): {command} repair=true cuts it out"
+            f"line {number} of {self._path} is damaged ({error}): {repair} repair=true cuts it out"
         )
 
 

@@ -14,11 +14,11 @@ from filelock import FileLock, Timeout
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from src.records.trials import TrialRecord
-from src.search.samplers import Proposer
-from src.search.space import FAMILY, StudySpec, Value
-from src.search.storage import Journal, Lease, StudyBusy, open_database, translated_errors
-from src.search.trials import STATES, importances, trial_record
+from ..records.trials import TrialRecord
+from .samplers import Proposer
+from .space import FAMILY, StudySpec, Value
+from .storage import Journal, Lease, StudyBusy, open_database, translated_errors
+from .trials import STATES, importances, trial_record
 
 __all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "SweepStudy"]
 

@@ -10,8 +10,8 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
-from src.search.space import FAMILY, Family
+from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
+from .space import FAMILY, Family
 
 __all__ = ["STATES", "StudySubset", "importances", "trial_record"]
 

@@ -22,15 +22,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.records.certainty import Certainty, FeatureSample
-from src.records.run import Predictions, RunSummary
-from src.reporting.certainty_report import CardCertainty
-from src.runs.finished.evaluate import Revisited
-from src.selection.choose import Chosen
-from src.serving.trust import familiar
-from src.statistics.conformal import fewest_pictures, one_of_each_group
-from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
-from src.statistics.risk_control import answering_rule, risk_coverage
+from ..records.certainty import Certainty, FeatureSample
+from ..records.run import Predictions, RunSummary
+from ..reporting.certainty_report import CardCertainty
+from ..runs.finished.evaluate import Revisited
+from ..serving.trust import familiar
+from ..statistics.conformal import fewest_pictures, one_of_each_group
+from ..statistics.novelty import feature_rows, feature_scale, neighbour_distances
+from ..statistics.risk_control import answering_rule, risk_coverage
+from .choose import Chosen
 
 __all__ = ["Basis", "calibrate", "calibration_basis", "card_certainty", "features_of"]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import yaml
 
-from src.config.checks import ConfigError
-from src.config.finished import SelectSettings
-from src.config.schema import RunSettings, stored_settings
-from src.records.run import RunSummary
-from src.reporting.comparison_verdict import verdict_sentences
-from src.runs.folder import RunFolder
-from src.runs.seal import refuse_changed
-from src.selection.comparison import compared
+from ..config.checks import ConfigError
+from ..config.finished import SelectSettings
+from ..config.schema import RunSettings, stored_settings
+from ..records.run import RunSummary
+from ..reporting.comparison_verdict import verdict_sentences
+from ..runs.folder import RunFolder
+from ..runs.seal import refuse_changed
+from .comparison import compared
 
 __all__ = ["Chosen", "choose", "read_chosen"]
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
 
-from src.config.checks import ConfigError
-from src.config.compose import compose_plain, override_of
-from src.config.finished import CompareSettings
-from src.config.models import ModelSettings, NetworkSettings
-from src.config.schema import RunSettings, stored_settings
-from src.records.run import RunSummary
-from src.runs.candidates.members import ENSEMBLE_SUFFIX, NothingGained
-from src.runs.experiment import run_experiment
-from src.runs.folder import RunFolder
+from ..config.checks import ConfigError
+from ..config.compose import compose_plain, override_of
+from ..config.finished import CompareSettings
+from ..config.models import ModelSettings, NetworkSettings
+from ..config.schema import RunSettings, stored_settings
+from ..machine.package import command
+from ..records.run import RunSummary
+from ..runs.candidates.members import ENSEMBLE_SUFFIX, NothingGained
+from ..runs.experiment import run_experiment
+from ..runs.folder import RunFolder
 
 __all__ = ["ensemble_of"]
 
@@ -68,9 +68,9 @@ def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary
 
 def _made(run: RunSettings, names: list[str], settings: CompareSettings) -> RunSummary | None:
     overrides = [f"ensemble={str(settings.ensemble).lower()}", override_of("runs", names)]
-    command = ["python", "-m", "src.compare", *overrides, f"output_dir={settings.output_dir}"]
+    line = command("compare", *overrides, f"output_dir={settings.output_dir}")
     try:
-        return run_experiment(run, command=shlex.join(command))
+        return run_experiment(run, command=line)
     except NothingGained as outcome:
         print(outcome)
         return None

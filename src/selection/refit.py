@@ -8,37 +8,35 @@ is the chosen run's, and so is the number of epochs.
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from statistics import median_high
 
 import yaml
 
-from src.config.checks import ConfigError, to_plain
-from src.config.command_line import ChildEnded
-from src.config.compose import compose_settings, leaves, override_of
-from src.config.features import ClassicalSettings
-from src.config.models import NetworkSettings
-from src.config.plugins import plugin_overrides
-from src.config.schema import CrossValidationSettings, RunSettings
-from src.data.splitting.splits import Split
-from src.machine.subprocesses import run_bound
-from src.records.run import RunSummary
-from src.runs.build import build_data
-from src.runs.candidates.choose import load_trained
-from src.runs.experiment import run_experiment
-from src.runs.folder import RunFolder
-from src.runs.folds import fold_runs
-from src.runs.seal import amending
-from src.storage.files import write_atomically
-from src.tracking.addresses import without_password
+from ..config.checks import ConfigError, to_plain
+from ..config.command_line import ChildEnded
+from ..config.compose import compose_settings, leaves, override_of
+from ..config.features import ClassicalSettings
+from ..config.models import NetworkSettings
+from ..config.plugins import plugin_overrides
+from ..config.schema import CrossValidationSettings, RunSettings
+from ..data.splitting.splits import Split
+from ..machine.package import command, module_command, overrides_of
+from ..machine.subprocesses import run_bound
+from ..records.run import RunSummary
+from ..runs.build import build_data
+from ..runs.candidates.choose import load_trained
+from ..runs.experiment import run_experiment
+from ..runs.folder import RunFolder
+from ..runs.folds import fold_runs
+from ..runs.seal import amending
+from ..storage.files import write_atomically
+from ..tracking.addresses import without_password
 
 __all__ = ["earlier_refit", "refit", "refit_settings"]
 
 _RECORD = "refit.json"
-_TRAIN = ["python", "-m", "src.train"]
 
 
 def earlier_refit(chosen: RunFolder) -> RunFolder | None:
@@ -84,7 +82,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     folder = earlier or RunFolder.create(chosen.output_dir, settings.model.name, settings.data.name)
     with amending(chosen.path, _RECORD):
         write_atomically(chosen.path / _RECORD, json.dumps({"run": folder.name}) + "\n")
-    command = _command(chosen_summary, wanted)
+    repeat = _command(chosen_summary, wanted)
     wanted = replace(wanted, resume=str(folder.path), output_dir=str(folder.output_dir))
     how_long = f" for {epochs} epochs" if epochs else ""
     print(f"refit: {chosen.name} once more{how_long}, on training and validation part")
@@ -93,7 +91,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     else:
         for line in data.summary:
             print(f"data: {line}")
-        run_experiment(wanted, command=command, data=data)
+        run_experiment(wanted, command=repeat, data=data)
     return folder
 
 
@@ -149,22 +147,20 @@ def _train_on_devices(folder: RunFolder, settings: RunSettings) -> None:
     """Train in a child: Lightning repeats the command line, a training's, for further devices."""
     plain = yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
     write_atomically(folder.config, plain)
-    command = [sys.executable, "-m", "src.train", f"resume={folder.path}"]
-    if code := run_bound(command):
+    if code := run_bound(module_command("train", f"resume={folder.path}")):
         raise ChildEnded(code)
 
 
 def _command(chosen: RunSummary, settings: RunSettings) -> str:
     """Return the command of this training: the chosen run's overrides, and those that differ."""
-    overrides = [word for word in shlex.split(chosen.command) if not word.startswith("plugins=")]
-    if overrides[:3] == _TRAIN and not any(word.startswith("resume=") for word in overrides):
+    given = overrides_of(chosen.command, "train")
+    overrides = [word for word in given or () if not word.startswith("plugins=")]
+    if given is not None and not any(word.startswith("resume=") for word in overrides):
         try:
-            typed = leaves(to_plain(compose_settings(RunSettings, overrides[3:])))
+            typed = leaves(to_plain(compose_settings(RunSettings, overrides)))
         except ConfigError:  # of another version
             typed = {}
         if typed.keys() == (wanted := leaves(to_plain(settings))).keys():
             further = [override_of(key, v) for key, v in wanted.items() if typed[key] != v]
-            return without_password(
-                shlex.join([*_TRAIN, *plugin_overrides(), *overrides[3:], *further])
-            )
-    return shlex.join(["python", "-m", "src.select", f"run={chosen.run_dir}", "refit=true"])
+            return without_password(command("train", *plugin_overrides(), *overrides, *further))
+    return command("select", f"run={chosen.run_dir}", "refit=true")

@@ -16,29 +16,30 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from src.config.checks import ConfigError
-from src.config.finished import SelectSettings
-from src.config.tracking import TrackingSwitch
-from src.data.splitting.splits import Split
-from src.data.splitting.test_usage import past_test_measurements
-from src.metrics.summary import evaluate, metric_key
-from src.records.certainty import Certainty
-from src.records.champions import ALIAS, Champion, champions_folder
-from src.records.run import Predictions, RunSummary
-from src.reporting.formatting import measured as times_measured
-from src.reporting.formatting import share_with_interval
-from src.reporting.model_card import CardFacts, model_card
-from src.runs.candidates.choose import load_trained
-from src.runs.finished.evaluate import Revisited, measure, reopen, revisit
-from src.runs.folder import RunFolder
-from src.runs.seal import amending
-from src.selection.calibrate import Basis, calibrate, calibration_basis, card_certainty
-from src.selection.choose import Chosen, read_chosen
-from src.selection.refit import refit
-from src.serving.bundle import CERTAINTY, add_certainty
-from src.storage.files import write_atomically
-from src.tracking.addresses import serve_command
-from src.tracking.provenance import command_line
+from ..config.checks import ConfigError
+from ..config.finished import SelectSettings
+from ..config.tracking import TrackingSwitch
+from ..data.splitting.splits import Split
+from ..data.splitting.test_usage import past_test_measurements
+from ..machine.package import command
+from ..metrics.summary import evaluate, metric_key
+from ..records.certainty import Certainty
+from ..records.champions import ALIAS, Champion, champions_folder
+from ..records.run import Predictions, RunSummary
+from ..reporting.formatting import measured as times_measured
+from ..reporting.formatting import share_with_interval
+from ..reporting.model_card import CardFacts, model_card
+from ..runs.candidates.choose import load_trained
+from ..runs.finished.evaluate import Revisited, measure, reopen, revisit
+from ..runs.folder import RunFolder
+from ..runs.seal import amending
+from ..serving.bundle import CERTAINTY, add_certainty
+from ..storage.files import write_atomically
+from ..tracking.addresses import serve_command
+from ..tracking.provenance import command_line
+from .calibrate import Basis, calibrate, calibration_basis, card_certainty
+from .choose import Chosen, read_chosen
+from .refit import refit
 
 __all__ = ["CARD", "make_champion", "select"]
 
@@ -163,7 +164,7 @@ def _tested(model: Chosen) -> tuple[Predictions | None, Chosen]:
 
 
 def _draw(again: Revisited, predictions: Predictions) -> None:
-    from src.reporting.run_figures import draw_run_figures
+    from ..reporting.run_figures import draw_run_figures
 
     read, maps = again.data.pictures.read, again.trained.class_maps()
     folder = again.folder
@@ -222,7 +223,7 @@ def _facts(
         commands={
             "trains it again": model.summary.command,
             "chooses and registers it again": command_line(),
-            "labels pictures with it": f"python -m src.predict {place} images=FOLDER out=FILE.csv",
+            "labels pictures with it": f"{command('predict')} {place} images=FOLDER out=FILE.csv",
         },
     )
 

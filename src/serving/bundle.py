@@ -33,9 +33,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.machine.imports import import_object
-from src.records.certainty import Certainty
-from src.serving.bundled_code import (
+from ..machine.imports import import_object
+from ..records.certainty import Certainty
+from ..storage.files import replacing, write_atomically
+from .bundled_code import (
     FOR_CLASSIFIERS,
     FOR_ENSEMBLES,
     FOR_NETWORKS,
@@ -43,9 +44,8 @@ from src.serving.bundled_code import (
     ship_modules,
     ship_plugins,
 )
-from src.serving.exported import ONNX_FILE, PT2_FILE, classifier_of, open_logits
-from src.serving.predictor import Predictor, ensemble_predictor
-from src.storage.files import replacing, write_atomically
+from .exported import ONNX_FILE, PT2_FILE, classifier_of, open_logits
+from .predictor import Predictor, ensemble_predictor
 
 if TYPE_CHECKING:  # a classifier on features needs no torch
     import torch
@@ -263,7 +263,7 @@ def open_predictor(
 
 def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predictor:
     if (folder / _CLASSIFIER).is_file():
-        from src.features.classifier import FeatureClassifier
+        from ..features.classifier import FeatureClassifier
 
         classifier = FeatureClassifier.load(folder / _CLASSIFIER)
         return Predictor(
@@ -283,8 +283,8 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
     import torch
     from safetensors.torch import load_file
 
-    from src.serving.whole_network import network_classifier, network_describer
-    from src.training.inference import require_finite
+    from ..training.inference import require_finite
+    from .whole_network import network_classifier, network_describer
 
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

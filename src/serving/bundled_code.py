@@ -9,8 +9,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
-from src.machine.imports import SHIPPED_PLUGINS, is_foreign
-from src.storage.files import write_atomically
+from ..machine.imports import SHIPPED_PLUGINS, is_foreign
+from ..storage.files import write_atomically
 
 __all__ = [
     "FOR_CLASSIFIERS",
@@ -21,10 +21,12 @@ __all__ = [
     "ship_plugins",
 ]
 
-# The package's own `src/`.
+# The folder of this package. In a bundle it is called `src`, wherever the bundle was made.
 _SOURCES = Path(__file__).resolve().parents[1]
+_NAME = "src"
 _SHIPPED = (
     *("__init__", "machine/__init__", "machine/disk", "machine/imports", "machine/openmp"),
+    "machine/package",
     *("machine/text", "storage/__init__", "storage/files", "data/__init__"),
     *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),
     *("data/sources/__init__", "data/sources/source", "serving/__init__", "serving/bundle"),
@@ -61,7 +63,7 @@ def ship_modules(code: Path, patterns: Iterable[str]) -> None:
 
 def _ship_own(patterns: Iterable[str], code: Path) -> None:
     own = (source for pattern in patterns for source in _SOURCES.glob(f"{pattern}.py"))
-    _ship(_SOURCES.parent, own, code)
+    _ship(_SOURCES, own, code / _NAME)
 
 
 def _ship(root: Path, sources: Iterable[Path], code: Path) -> None:
@@ -81,7 +83,7 @@ def ship_plugins(code: Path, metadata: Mapping[str, Any]) -> list[str]:
     foreign = [target for target in targets if is_foreign(target)]
     if not foreign:
         return []
-    from src.config.plugins import plugin_of
+    from ..config.plugins import plugin_of
 
     packages: list[str] = []
     modules: list[str] = []

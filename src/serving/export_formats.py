@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from src.serving.exported import INPUT, OUTPUT
-from src.serving.whole_network import WholeNetwork
+from .exported import INPUT, OUTPUT
+from .whole_network import WholeNetwork
 
 if TYPE_CHECKING:
     import onnx

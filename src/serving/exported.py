@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.serving.predictor import Classify
+from .predictor import Classify
 
 __all__ = [
     "INPUT",

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decoding.decode import PictureError, PictureFormat, decode_picture
-from src.data.sources.source import Problem
-from src.records.certainty import Certainty
-from src.serving.inputs import as_picture, check_request, pixels_in_memory
-from src.serving.trust import Trust, Verdict
+from ..data.decoding.decode import PictureError, PictureFormat, decode_picture
+from ..data.sources.source import Problem
+from ..records.certainty import Certainty
+from .inputs import as_picture, check_request, pixels_in_memory
+from .trust import Trust, Verdict
 
 if TYPE_CHECKING:
-    from src.ensembles.mixing import Way
+    from ..ensembles.mixing import Way
 
 __all__ = [
     "Classify",
@@ -252,7 +252,7 @@ def ensemble_predictor(
         metadata: of the ensemble.
         batch_size: pictures at once.
     """
-    from src.ensembles.mixing import combined_probabilities  # in bundles of ensembles alone
+    from ..ensembles.mixing import combined_probabilities  # in bundles of ensembles alone
 
     formats = list(dict.fromkeys(member.formats[0] for member in members))
 

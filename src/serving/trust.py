@@ -13,9 +13,9 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-from src.records.certainty import Certainty
-from src.statistics.conformal import coverage_rank, fewest_pictures, set_thresholds
-from src.statistics.novelty import (
+from ..records.certainty import Certainty
+from ..statistics.conformal import coverage_rank, fewest_pictures, set_thresholds
+from ..statistics.novelty import (
     FALSE_ALARMS,
     Shift,
     feature_rows,
@@ -23,7 +23,7 @@ from src.statistics.novelty import (
     novelty_p_values,
     shift_test,
 )
-from src.statistics.risk_control import CONFIDENCE, Answering, answering_rule, fewest_answers
+from ..statistics.risk_control import CONFIDENCE, Answering, answering_rule, fewest_answers
 
 __all__ = ["NO_CALIBRATION", "Judged", "Promise", "Trust", "Verdict", "familiar"]
 

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from src.data.augmentation.transforms import normalize
-from src.serving.predictor import Classify, Describe
-from src.training.inference import MEMORY_FORMATS, autocast, averaged_logits
+from ..data.augmentation.transforms import normalize
+from ..training.inference import MEMORY_FORMATS, autocast, averaged_logits
+from .predictor import Classify, Describe
 
 __all__ = ["WholeNetwork", "network_classifier", "network_describer"]
 

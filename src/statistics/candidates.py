@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from src.metrics.probabilistic import SMALLEST_PROBABILITY, binned
-from src.metrics.validation import checked
-from src.records.run import Predictions
-from src.statistics.measures import Measure
+from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned
+from ..metrics.validation import checked
+from ..records.run import Predictions
+from .measures import Measure
 
 __all__ = ["Candidate", "MeasuredRun", "candidates_of"]
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from src.statistics.evidence import Evidence
-from src.statistics.resampling import Errors
+from .evidence import Evidence
+from .resampling import Errors
 
 __all__ = ["Chances", "chances_of"]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from src.records.comparison import Interval
-from src.statistics.candidates import Candidate
+from ..records.comparison import Interval
+from .candidates import Candidate
 
 __all__ = ["collapsed_trainings", "exact_interval"]
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
-from src.statistics.candidates import Candidate
-from src.statistics.groups import PictureGroups
-from src.statistics.seeds import SeedSpread, seed_spread
+from .candidates import Candidate
+from .groups import PictureGroups
+from .seeds import SeedSpread, seed_spread
 
 __all__ = ["Evidence", "normal_quantile", "student_quantile"]
 

@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from src.records.comparison import Interval
-from src.statistics.candidates import Candidate
-from src.statistics.evidence import Evidence, normal_quantile, student_quantile
-from src.statistics.resampling import Errors
+from ..records.comparison import Interval
+from .candidates import Candidate
+from .evidence import Evidence, normal_quantile, student_quantile
+from .resampling import Errors
 
 __all__ = [
     "difference_interval",

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from src.metrics.confident import label_suspects
-from src.records.pictures import LabelReview, Suspect
-from src.records.run import Predictions
+from ..metrics.confident import label_suspects
+from ..records.pictures import LabelReview, Suspect
+from ..records.run import Predictions
 
 __all__ = ["doubtful_labels", "review_labels"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from src.statistics.evidence import Evidence, normal_quantile, student_quantile
-from src.statistics.resampling import Errors
+from .evidence import Evidence, normal_quantile, student_quantile
+from .resampling import Errors
 
 __all__ = ["BestComparison", "compare_with_best", "control_quantile"]
 

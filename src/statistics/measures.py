@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from src.metrics.probabilistic import SMALLEST_PROBABILITY
-from src.records.comparison import MEASURES
+from ..metrics.probabilistic import SMALLEST_PROBABILITY
+from ..records.comparison import MEASURES
 
 __all__ = ["Measure"]
 

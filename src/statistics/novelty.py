@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from src.records.certainty import FeatureScale
+from ..records.certainty import FeatureScale
 
 __all__ = [
     "FALSE_ALARMS",

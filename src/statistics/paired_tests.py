@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr, stdtr, stdtrit
 
-from src.records.comparison import FoldTest, Interval, McNemar
-from src.statistics.groups import PictureGroups
+from ..records.comparison import FoldTest, Interval, McNemar
+from .groups import PictureGroups
 
 __all__ = ["corrected_resampled_t", "mcnemar"]
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr
 
-from src.records.comparison import Power
-from src.statistics.evidence import Evidence, student_quantile
-from src.statistics.roots import root
+from ..records.comparison import Power
+from .evidence import Evidence, student_quantile
+from .roots import root
 
 __all__ = ["Design", "power_of_tied"]
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from src.statistics.evidence import Evidence
+from .evidence import Evidence
 
 __all__ = ["Errors", "joint_normal", "resample"]
 

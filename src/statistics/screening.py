@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from src.statistics.candidates import Candidate
+from .candidates import Candidate
 
 __all__ = ["Screening"]
 

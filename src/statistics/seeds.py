@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma, polygamma
 
-from src.statistics.groups import PictureGroups
-from src.statistics.roots import root
+from .groups import PictureGroups
+from .roots import root
 
 __all__ = ["SeedSpread", "moderated", "seed_spread"]
 

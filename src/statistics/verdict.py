@@ -9,21 +9,21 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from src.records.comparison import MEASURES, Collapses, FoldTest, Interval, Standing, Verdict
-from src.statistics.candidates import Candidate
-from src.statistics.chances import Chances, chances_of
-from src.statistics.collapse import collapsed_trainings, exact_interval
-from src.statistics.evidence import Evidence, normal_quantile
-from src.statistics.intervals import (
+from ..records.comparison import MEASURES, Collapses, FoldTest, Interval, Standing, Verdict
+from .candidates import Candidate
+from .chances import Chances, chances_of
+from .collapse import collapsed_trainings, exact_interval
+from .evidence import Evidence, normal_quantile
+from .intervals import (
     difference_interval,
     figure_interval,
     simultaneous_quantile,
 )
-from src.statistics.mcb import BestComparison, compare_with_best, control_quantile
-from src.statistics.power import power_of_tied
-from src.statistics.resampling import Errors, resample
-from src.statistics.screening import Screening
-from src.statistics.winner_bias import expected_figure
+from .mcb import BestComparison, compare_with_best, control_quantile
+from .power import power_of_tied
+from .resampling import Errors, resample
+from .screening import Screening
+from .winner_bias import expected_figure
 
 __all__ = ["judge"]
 

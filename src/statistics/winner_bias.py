@@ -16,8 +16,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from src.statistics.evidence import Evidence
-from src.statistics.resampling import Errors
+from .evidence import Evidence
+from .resampling import Errors
 
 __all__ = ["expected_figure", "expected_figures"]
 

@@ -26,11 +26,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from src.config.checks import ConfigError
-from src.machine.disk import OF_THE_PROCESS, refusal
-from src.machine.parallel import available_cores, in_order
-from src.storage.digests import checked_line, line_content
-from src.storage.files import write_atomically
+from ..config.checks import ConfigError
+from ..machine.disk import OF_THE_PROCESS, refusal
+from ..machine.parallel import available_cores, in_order
+from .digests import checked_line, line_content
+from .files import write_atomically
 
 __all__ = [
     "UNFINISHED",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from src.machine.disk import named_file
+from ..machine.disk import named_file
 
 __all__ = ["remove_leftovers", "replacing", "write_atomically"]
 

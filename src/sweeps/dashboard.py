@@ -12,11 +12,11 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from src.config.checks import ConfigError
-from src.config.command_line import run_entry
-from src.config.compose import compose_settings
-from src.config.sweep import DashboardSettings
-from src.machine.interruption import Interrupted
+from ..config.checks import ConfigError
+from ..config.command_line import run_entry
+from ..config.compose import compose_settings
+from ..config.sweep import DashboardSettings
+from ..machine.interruption import Interrupted
 
 __all__ = ["main", "show"]
 
@@ -34,7 +34,7 @@ class _Handler(WSGIRequestHandler):
 
 def show(settings: DashboardSettings) -> None:
     """Serve until Ctrl-C; ConfigError if the port is taken, or there is no such study."""
-    from src.search.pages import study_pages
+    from ..search.pages import study_pages
 
     hosts = [f"{name}:{settings.port}" for name in (_HOST, "localhost")]
     try:

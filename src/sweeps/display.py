@@ -13,11 +13,11 @@ from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
 from rich.text import Text
 
-from src.config.console import direct
-from src.machine.text import visible, visible_lines
-from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
-from src.reporting.formatting import Table, duration, metric_text, one_line, settings_text
-from src.search.loop import Observer
+from ..config.console import direct
+from ..machine.text import visible, visible_lines
+from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
+from ..reporting.formatting import Table, duration, metric_text, one_line, settings_text
+from ..search.loop import Observer
 
 __all__ = ["Display"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from src.config.checks import ConfigError, nearest
-from src.config.compose import (
+from ..config.checks import ConfigError, nearest
+from ..config.compose import (
     SWEEPS,
     chosen_options,
     compose_plain,
@@ -21,9 +21,9 @@ from src.config.compose import (
     override_of,
     read_run_settings,
 )
-from src.config.plugins import plugin_folders
-from src.machine.imports import is_foreign
-from src.search.space import Family, Parameter, Value, parse_space
+from ..config.plugins import plugin_folders
+from ..machine.imports import is_foreign
+from ..search.space import Family, Parameter, Value, parse_space
 
 __all__ = ["default_values", "load_families", "overrides_of"]
 
@@ -134,7 +134,7 @@ def _check(family: Family, base: Sequence[str]) -> None:
     own = default_values(family, base)
     settings = read_run_settings(overrides_of(family, base, {}))
     if is_foreign(settings.model._target_):
-        from src.runs.build import check_network  # torch takes seconds, which others need not wait
+        from ..runs.build import check_network  # torch takes seconds, which others need not wait
 
         check_network(settings)
     options = groups()

@@ -7,13 +7,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from src.machine.failures import RunFailed
-from src.records.trials import Finalist, TrialRecord
-from src.reporting.formatting import metric_text
-from src.search.jobs import Ending, Job
-from src.search.loop import JobLoop, Observer, Pool, run_single
-from src.search.study import SweepStudy
-from src.sweeps.tasks import SweepJobs
+from ..machine.failures import RunFailed
+from ..records.trials import Finalist, TrialRecord
+from ..reporting.formatting import metric_text
+from ..search.jobs import Ending, Job
+from ..search.loop import JobLoop, Observer, Pool, run_single
+from ..search.study import SweepStudy
+from .tasks import SweepJobs
 
 __all__ = ["TEST", "Finals", "kept_finalists"]
 

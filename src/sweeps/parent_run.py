@@ -12,17 +12,18 @@ from typing import Any
 
 import yaml
 
-from src.config.checks import to_plain
-from src.config.sweep import SweepSettings
-from src.records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
-from src.search.loop import Observer
-from src.search.study import SweepStudy
-from src.storage.digests import checked_json
-from src.storage.files import write_atomically
-from src.tracking.addresses import absolute_uri, public_uri, without_password
-from src.tracking.mirror_process import MirrorProcess
-from src.tracking.spool import Spool
-from src.tracking.tracker import Tracker
+from ..config.checks import to_plain
+from ..config.sweep import SweepSettings
+from ..machine.package import command
+from ..records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
+from ..search.loop import Observer
+from ..search.study import SweepStudy
+from ..storage.digests import checked_json
+from ..storage.files import write_atomically
+from ..tracking.addresses import absolute_uri, public_uri, without_password
+from ..tracking.mirror_process import MirrorProcess
+from ..tracking.spool import Spool
+from ..tracking.tracker import Tracker
 
 __all__ = ["ParentRun"]
 
@@ -114,7 +115,7 @@ class ParentRun(Observer):
             ):
                 self._warn(
                     "warning: MLflow does not have all of the sweep yet. The next run sends it, "
-                    f"or: python -m src.tracking.replay output_dir={self._settings.output_dir}"
+                    f"or: {command('replay', f'output_dir={self._settings.output_dir}')}"
                 )
 
     def _show(self, tracker: Tracker, record: SweepRecord) -> None:
@@ -131,8 +132,8 @@ class ParentRun(Observer):
     def _write(self, record: SweepRecord) -> list[Path]:
         """Write the study's files that show what came of it, and return their paths."""
         # matplotlib takes a second to import, which no race should wait for.
-        from src.reporting.sweep_figures import draw_sweep_figures
-        from src.reporting.sweep_report import leaderboard_csv, sweep_page
+        from ..reporting.sweep_figures import draw_sweep_figures
+        from ..reporting.sweep_report import leaderboard_csv, sweep_page
 
         contents: dict[str, str | bytes] = {
             "sweep.json": checked_json(_finite(asdict(record))),

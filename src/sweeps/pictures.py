@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config.checks import ConfigError
-from src.config.sweep import SweepSettings
-from src.data.decoding.opening import list_pictures
-from src.data.quality.audit import Survey, survey
-from src.data.sources.source import Source
-from src.machine.parallel import available_cores
-from src.search.study import SweepStudy
-from src.storage.cache import cache_folder
+from ..config.checks import ConfigError
+from ..config.sweep import SweepSettings
+from ..data.decoding.opening import list_pictures
+from ..data.quality.audit import Survey, survey
+from ..data.sources.source import Source
+from ..machine.parallel import available_cores
+from ..search.study import SweepStudy
+from ..storage.cache import cache_folder
 
 __all__ = ["ChosenFamilies", "check_pictures", "choose_families"]
 

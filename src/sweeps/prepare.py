@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from src.config.checks import ConfigError
-from src.machine.failures import RunFailed
-from src.reporting.formatting import duration
-from src.search.loop import Pool, run_single
-from src.search.space import Family
-from src.sweeps.tasks import Prepared, SweepJobs
+from ..config.checks import ConfigError
+from ..machine.failures import RunFailed
+from ..reporting.formatting import duration
+from ..search.loop import Pool, run_single
+from ..search.space import Family
+from .tasks import Prepared, SweepJobs
 
 __all__ = ["Clock", "Preparation"]
 

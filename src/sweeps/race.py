@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -10,33 +9,34 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from src.config.checks import ConfigError, to_plain
-from src.config.sweep import SweepSettings, base_overrides, read_sweep_settings
-from src.machine.disk import refusal, refusal_of_folder
-from src.machine.failures import RunFailed
-from src.machine.interruption import Interrupted, Interruption
-from src.machine.parallel import available_cores
-from src.records.trials import SweepRecord
-from src.search.driver import Driver, TooManyFailures
-from src.search.jobs import Engine, WorkersFail
-from src.search.loop import Pool
-from src.search.pruning import make_pruner
-from src.search.samplers import check_sampler
-from src.search.space import Family, StudySpec
-from src.search.study import StudyBusy, SweepStudy
-from src.search.workers.local import LocalEngine
-from src.search.workers.slots import slots, visible_gpus
-from src.sweeps.display import Display
-from src.sweeps.families import default_values, load_families
-from src.sweeps.finalists import TEST, Finals, kept_finalists
-from src.sweeps.parent_run import ParentRun
-from src.sweeps.pictures import check_pictures, choose_families
-from src.sweeps.prepare import Clock, Preparation
-from src.sweeps.tasks import Prepared, SweepJobs, commands
+from ..config.checks import ConfigError, to_plain
+from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
+from ..machine.disk import refusal, refusal_of_folder
+from ..machine.failures import RunFailed
+from ..machine.interruption import Interrupted, Interruption
+from ..machine.package import PACKAGE, command
+from ..machine.parallel import available_cores
+from ..records.trials import SweepRecord
+from ..search.driver import Driver, TooManyFailures
+from ..search.jobs import Engine, WorkersFail
+from ..search.loop import Pool
+from ..search.pruning import make_pruner
+from ..search.samplers import check_sampler
+from ..search.space import Family, StudySpec
+from ..search.study import StudyBusy, SweepStudy
+from ..search.workers.local import LocalEngine
+from ..search.workers.slots import slots, visible_gpus
+from .display import Display
+from .families import default_values, load_families
+from .finalists import TEST, Finals, kept_finalists
+from .parent_run import ParentRun
+from .pictures import check_pictures, choose_families
+from .prepare import Clock, Preparation
+from .tasks import Prepared, SweepJobs, commands
 
 __all__ = ["run_sweep"]
 
-_RUNNER = "src.sweeps.run_job:TrialRunner"
+_RUNNER = f"{PACKAGE}.sweeps.run_job:TrialRunner"
 
 
 class _Sweep:
@@ -240,7 +240,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         settings = replace(settings, families=list(chosen.names))
     base = base_overrides(chosen_overrides, config_name)
     families = load_families(list(settings.families), base, settings.search)
-    command = shlex.join(["python", "-m", "src.sweep", "--config-name", config_name, *overrides])
+    line = command("sweep", "--config-name", config_name, *overrides)
     try:
         check_sampler(settings.sampler.name, families, len(settings.metrics))
         spec = _study_spec(settings, families, base)
@@ -252,7 +252,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         raise ConfigError(f"the study cannot be kept: {reason}.") from error
     with study, Interruption() as interruption:
         try:
-            return _Sweep(settings, command, study, families, base, interruption).run()
+            return _Sweep(settings, line, study, families, base, interruption).run()
         except StudyBusy as error:
             raise RunFailed(str(error)) from error
 
@@ -284,7 +284,7 @@ def _engine(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
     use_gpus = settings.trainer.accelerator != "cpu"
     try:
         if workers.engine == "ray":
-            from src.search.workers.ray import RayEngine
+            from ..search.workers.ray import RayEngine
 
             count = devices if isinstance(devices, int) else 1
             ray = RayEngine(workers, _RUNNER, folder, devices=count, use_gpus=use_gpus)

@@ -14,32 +14,33 @@ from typing import Any
 
 import torch
 
-from src.config.checks import ConfigError, to_plain
-from src.config.compose import (
+from ..config.checks import ConfigError, to_plain
+from ..config.compose import (
     compose_settings,
     effective_overrides,
     leaves,
     override_of,
     read_run_settings,
 )
-from src.config.features import ClassicalSettings
-from src.config.finished import EvaluateSettings
-from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
-from src.data.splitting.folds import training_seed
-from src.machine.failures import DiskRefuses, OutOfMemory, RunFailed
-from src.machine.interruption import Interrupted, Interruption, Stopped
-from src.machine.parallel import available_cores
-from src.runs import build
-from src.runs.candidates.choose import origin_of, prepared
-from src.runs.experiment import run_experiment
-from src.runs.finished.evaluate import measure_again
-from src.runs.folder import RunFolder
-from src.runs.lifecycle import ParentLink
-from src.runs.resume import read_resumed_settings
-from src.search.jobs import Channel, Ending, Job, NoReports
-from src.search.workers.local import run_in_process
-from src.sweeps.tasks import (
+from ..config.features import ClassicalSettings
+from ..config.finished import EvaluateSettings
+from ..config.schema import RunSettings
+from ..data.loading.datamodule import PictureData
+from ..data.splitting.folds import training_seed
+from ..machine.failures import DiskRefuses, OutOfMemory, RunFailed
+from ..machine.interruption import Interrupted, Interruption, Stopped
+from ..machine.package import PACKAGE
+from ..machine.parallel import available_cores
+from ..runs import build
+from ..runs.candidates.choose import origin_of, prepared
+from ..runs.experiment import run_experiment
+from ..runs.finished.evaluate import measure_again
+from ..runs.folder import RunFolder
+from ..runs.lifecycle import ParentLink
+from ..runs.resume import read_resumed_settings
+from ..search.jobs import Channel, Ending, Job, NoReports
+from ..search.workers.local import run_in_process
+from .tasks import (
     MeasureTest,
     Prepare,
     Prepared,
@@ -132,7 +133,7 @@ class TrialRunner:
         settings = _settings(job.overrides, task.places, task.resume)
         if settings.trainer.devices != 1 and self._spawns:
             own = replace(job, task=plain_task(task))
-            return run_in_process("src.sweeps.run_job:device_runner", own, channel)
+            return run_in_process(f"{PACKAGE}.sweeps.run_job:device_runner", own, channel)
 
         begun: list[RunFolder] = []
 

@@ -5,19 +5,19 @@ The overrides of the run that a task is about are those of its job.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from src.config.plugins import plugin_overrides
-from src.config.sweep import SweepSettings
-from src.records.trials import Finalist, TrialRecord
-from src.search.jobs import Job
-from src.search.space import Family
-from src.search.study import SweepStudy
-from src.sweeps.families import overrides_of
+from ..config.plugins import plugin_overrides
+from ..config.sweep import SweepSettings
+from ..machine.package import command
+from ..records.trials import Finalist, TrialRecord
+from ..search.jobs import Job
+from ..search.space import Family
+from ..search.study import SweepStudy
+from .families import overrides_of
 
 __all__ = [
     "MeasureTest",
@@ -253,6 +253,4 @@ def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:
 
 def command_of(overrides: Sequence[str]) -> str:
     """Return the command that repeats a trial by hand, without measuring the test part."""
-    return shlex.join(
-        ["python", "-m", "src.train", *plugin_overrides(), *overrides, "evaluate_test=false"]
-    )
+    return command("train", *plugin_overrides(), *overrides, "evaluate_test=false")

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from urllib.parse import unquote
 
-from src.config.credentials import without_password
+from ..config.credentials import without_password
 
 __all__ = [
     "absolute_uri",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from src.tracking.addresses import sqlite_uri
+from .addresses import sqlite_uri
 
 __all__ = ["artifacts_of", "limit_retries", "make_database", "remove_decoy", "run_folders"]
 

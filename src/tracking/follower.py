@@ -15,10 +15,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from src.records.champions import Champion
-from src.storage.files import write_atomically
-from src.tracking.mlflow_store import Rejected, ServerAway, Store
-from src.tracking.spool import Spool, read_events, spool_path
+from ..records.champions import Champion
+from ..storage.files import write_atomically
+from .mlflow_store import Rejected, ServerAway, Store
+from .spool import Spool, read_events, spool_path
 
 __all__ = ["Entry", "Follower", "MirrorState", "batches", "is_complete"]
 

@@ -24,9 +24,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from src.tracking.follower import Follower, is_complete
-from src.tracking.mlflow_store import ServerAway, Store
-from src.tracking.spool import find_runs, last_start
+from .follower import Follower, is_complete
+from .mlflow_store import ServerAway, Store
+from .spool import find_runs, last_start
 
 __all__ = ["Mirror", "main"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -13,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from src.machine.subprocesses import import_environment
+from ..machine.package import module_command
+from ..machine.subprocesses import import_environment
 
 __all__ = ["MirrorProcess", "MirrorStatus"]
 
@@ -145,7 +145,7 @@ class MirrorProcess:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "src.tracking.mirror"],
+                module_command("tracking.mirror"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

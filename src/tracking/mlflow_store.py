@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.tracking.addresses import sqlite_path, without_password
-from src.tracking.database import artifacts_of, limit_retries, make_database, remove_decoy
-from src.tracking.mlflow_pages import view_tags
+from .addresses import sqlite_path, without_password
+from .database import artifacts_of, limit_retries, make_database, remove_decoy
+from .mlflow_pages import view_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Param, Run, RunTag

@@ -15,11 +15,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from src.machine.hardware import processor
-from src.machine.parallel import available_cores
-from src.machine.subprocesses import ROOT
-from src.storage.files import write_atomically
-from src.tracking.addresses import without_password
+from ..machine.hardware import processor
+from ..machine.parallel import available_cores
+from ..machine.subprocesses import ROOT
+from ..storage.files import write_atomically
+from .addresses import without_password
 
 __all__ = ["Git", "Provenance", "command_line", "read_git", "read_machine", "read_packages"]
 

@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from src.config.checks import ConfigError
-from src.config.command_line import run_entry
-from src.config.compose import compose_settings
-from src.config.tracking import ReplaySettings
-from src.tracking.addresses import absolute_uri, public_uri, without_password
-from src.tracking.follower import Follower
-from src.tracking.mlflow_store import ServerAway, Store
-from src.tracking.spool import find_runs, last_start
+from ..config.checks import ConfigError
+from ..config.command_line import run_entry
+from ..config.compose import compose_settings
+from ..config.tracking import ReplaySettings
+from .addresses import absolute_uri, public_uri, without_password
+from .follower import Follower
+from .mlflow_store import ServerAway, Store
+from .spool import find_runs, last_start
 
 __all__ = ["main", "replay"]
 

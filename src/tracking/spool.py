@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from src.storage.digests import DamagedLine, checked_line, line_content
+from ..storage.digests import DamagedLine, checked_line, line_content
 
 __all__ = [
     "Spool",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -12,14 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from src.config.checks import ConfigError
-from src.config.tracking import RUN_NAME
-from src.machine.disk import refusal
-from src.tracking.addresses import absolute_uri, public_uri, without_password
-from src.tracking.follower import MirrorState
-from src.tracking.mirror_process import MirrorProcess
-from src.tracking.spool import Spool
-from src.tracking.system_metrics import PREFIX, THREAD_NAME, SystemMonitor
+from ..config.checks import ConfigError
+from ..config.tracking import RUN_NAME
+from ..machine.disk import refusal
+from ..machine.package import command
+from .addresses import absolute_uri, public_uri, without_password
+from .follower import MirrorState
+from .mirror_process import MirrorProcess
+from .spool import Spool
+from .system_metrics import PREFIX, THREAD_NAME, SystemMonitor
 
 __all__ = ["Tracker", "dotted"]
 
@@ -160,11 +160,11 @@ class Tracker(Spool):
                 self._warn(f"warning: {text}")
         else:
             state = f"does not answer ({run.away})" if run.away else "has not confirmed it yet"
-            replay = ["python", "-m", "src.tracking.replay", f"output_dir={self._output_dir}"]
+            replay = command("replay", f"output_dir={self._output_dir}")
             self._warn(
                 f"warning: the run is complete in {self.run_dir}, but MLflow at "
                 f"{without_password(self._uri)} {state}. The next run sends it, or: "
-                f"{shlex.join(replay)}"
+                f"{replay}"
             )
         return run.mlflow_run_id
 

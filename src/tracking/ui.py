@@ -18,14 +18,14 @@ from collections import deque
 from functools import partial
 from pathlib import Path
 
-from src.config.checks import ConfigError
-from src.config.command_line import run_entry
-from src.config.compose import compose_settings
-from src.config.tracking import UISettings
-from src.machine.interruption import Interrupted
-from src.machine.subprocesses import bound_command, import_environment
-from src.tracking.addresses import absolute_uri, sqlite_path
-from src.tracking.mlflow_pages import APP_NAME, HOSTS, found_by_mlflow, link
+from ..config.checks import ConfigError
+from ..config.command_line import run_entry
+from ..config.compose import compose_settings
+from ..config.tracking import UISettings
+from ..machine.interruption import Interrupted
+from ..machine.subprocesses import bound_command, import_environment
+from .addresses import absolute_uri, sqlite_path
+from .mlflow_pages import APP_NAME, HOSTS, found_by_mlflow, link
 
 __all__ = ["main", "server_command", "show"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from src.machine.disk import refusal
-from src.machine.failures import DiskRefuses
-from src.storage.digests import HashingWriter, zip_is_whole
-from src.storage.files import replacing
+from ..machine.disk import refusal
+from ..machine.failures import DiskRefuses
+from ..storage.digests import HashingWriter, zip_is_whole
+from ..storage.files import replacing
 
 __all__ = ["AtomicCheckpointIO", "network_difference", "read_checkpoint"]
 

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.machine.cpu_load import CpuLoad
-from src.machine.parallel import available_cores
+from ..machine.cpu_load import CpuLoad
+from ..machine.parallel import available_cores
 
 __all__ = [
     "Timing",

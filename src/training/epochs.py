@@ -11,11 +11,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from src.config.checks import ConfigError
-from src.machine.failures import RunFailed
-from src.machine.interruption import Interrupted, Interruption
-from src.training.progress import Progress
-from src.training.task import ClassificationTask
+from ..config.checks import ConfigError
+from ..machine.failures import RunFailed
+from ..machine.interruption import Interrupted, Interruption
+from .progress import Progress
+from .task import ClassificationTask
 
 __all__ = ["EpochKeeper", "LogMetrics", "NonFiniteLoss", "is_complete"]
 

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from src.data.loading.loaders import Batch
-from src.storage.cache import cached
-from src.training.freezing import evaluating, unwrapped
-from src.training.inference import autocast
-from src.training.task import ClassificationTask
+from ..data.loading.loaders import Batch
+from ..storage.cache import cached
+from .freezing import evaluating, unwrapped
+from .inference import autocast
+from .task import ClassificationTask
 
 __all__ = ["StoredFront", "store_front"]
 

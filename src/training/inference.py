@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from src.data.loading.loaders import Batch
-    from src.training.task import ClassificationTask
+    from ..data.loading.loaders import Batch
+    from .task import ClassificationTask
 
 __all__ = [
     "AUTOCAST",

@@ -19,9 +19,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from src.machine.hardware import machine, precisions
-from src.storage.cache import Record, load_record, store_record
-from src.training.inference import MEMORY_FORMATS, autocast, memory_formats
+from ..machine.hardware import machine, precisions
+from ..storage.cache import Record, load_record, store_record
+from .inference import MEMORY_FORMATS, autocast, memory_formats
 
 __all__ = ["InferencePlan", "fastest", "forward", "inference_plan"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from src.training.freezing import evaluating
-from src.training.task import ClassificationTask, head_prefixes
-from src.training.weight_averages import WeightAverage
+from .freezing import evaluating
+from .task import ClassificationTask, head_prefixes
+from .weight_averages import WeightAverage
 
 __all__ = ["FittedHead", "final_linear", "fit_linear_head", "put_head"]
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.config.checks import ConfigError
+from ..config.checks import ConfigError
 
 __all__ = ["CrossEntropy", "Focal", "balanced_weights"]
 

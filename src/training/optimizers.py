@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from src.training.freezing import parameter_depths
+from .freezing import parameter_depths
 
 __all__ = ["Muon", "adamw", "orthogonalize", "parameter_groups", "sgd"]
 

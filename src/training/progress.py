@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from src.config.console import direct
-from src.training.task import RunningTotals
+from ..config.console import direct
+from .task import RunningTotals
 
 __all__ = ["Progress", "quiet_lightning"]
 

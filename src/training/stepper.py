@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from src.data.loading.loaders import Batch
-from src.training.inference import autocast
-from src.training.task import ClassificationTask
+from ..data.loading.loaders import Batch
+from .inference import autocast
+from .task import ClassificationTask
 
 __all__ = ["RangeTest", "Stepper", "range_test"]
 

@@ -10,14 +10,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from src.data.augmentation.transforms import normalize
-from src.data.loading.loaders import Batch
-from src.data.randomness import derive_seed
-from src.training.freezing import Freezing
-from src.training.weight_averages import WeightAverage
+from ..data.augmentation.transforms import normalize
+from ..data.loading.loaders import Batch
+from ..data.randomness import derive_seed
+from .freezing import Freezing
+from .weight_averages import WeightAverage
 
 if TYPE_CHECKING:
-    from src.training.frozen_front import StoredFront
+    from .frozen_front import StoredFront
 
 __all__ = ["ClassificationTask", "RunningTotals", "head_prefixes"]
 

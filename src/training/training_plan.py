@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.data.loading.loaders import Batch
-from src.machine.hardware import precisions
-from src.training.inference import memory_formats
-from src.training.inference_plan import InferencePlan, fastest
-from src.training.stepper import Stepper
-from src.training.task import ClassificationTask
+from ..data.loading.loaders import Batch
+from ..machine.hardware import precisions
+from .inference import memory_formats
+from .inference_plan import InferencePlan, fastest
+from .stepper import Stepper
+from .task import ClassificationTask
 
 __all__ = ["Choice", "Timing", "TrainingPlan", "sensible_plans", "time_plans"]
 

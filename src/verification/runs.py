@@ -9,14 +9,14 @@ from pathlib import Path
 
 import yaml
 
-from src.config.schema import stored_settings
-from src.data.splitting.splits import Split
-from src.records.run import Predictions, RunSummary
-from src.runs.folder import RunFolder
-from src.runs.seal import read_seal
-from src.storage.digests import DamagedLine, line_content, zip_is_whole
-from src.storage.files import write_atomically
-from src.tracking.spool import is_being_written, spool_path
+from ..config.schema import stored_settings
+from ..data.splitting.splits import Split
+from ..records.run import Predictions, RunSummary
+from ..runs.folder import RunFolder
+from ..runs.seal import read_seal
+from ..storage.digests import DamagedLine, line_content, zip_is_whole
+from ..storage.files import write_atomically
+from ..tracking.spool import is_being_written, spool_path
 
 __all__ = ["DamagedLines", "Fault", "find_damaged_lines", "verify_run", "verify_spool"]
 

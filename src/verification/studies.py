@@ -9,9 +9,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from src.search.storage import operation_of
-from src.storage.digests import DamagedLine, checked_line, line_content
-from src.verification.runs import Fault, find_damaged_lines, verify_spool
+from ..search.storage import operation_of
+from ..storage.digests import DamagedLine, checked_line, line_content
+from .runs import Fault, find_damaged_lines, verify_spool
 
 __all__ = ["verify_json", "verify_output", "verify_study"]
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from src.config.checks import ConfigError
-from src.config.finished import VerifySettings
-from src.data.quality.audit import Findings
-from src.runs.folder import FOLDS, RunFolder
-from src.storage.cache import UNFINISHED, cache_folder, check_again, read_entry
-from src.verification.runs import Fault, verify_run
-from src.verification.studies import verify_json, verify_output, verify_study
+from ..config.checks import ConfigError
+from ..config.finished import VerifySettings
+from ..data.quality.audit import Findings
+from ..runs.folder import FOLDS, RunFolder
+from ..storage.cache import UNFINISHED, cache_folder, check_again, read_entry
+from .runs import Fault, verify_run
+from .studies import verify_json, verify_output, verify_study
 
 __all__ = ["verify_all"]
 

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.config.augment import AugmentSettings
-from src.data.augmentation import affine, transforms
-from src.data.augmentation.policies import Policy, Step
-from src.data.randomness import derive_seed, uniforms
+from ...config.augment import AugmentSettings
+from ..randomness import derive_seed, uniforms
+from . import affine, transforms
+from .policies import Policy, Step
 
 __all__ = ["Augment", "Operation"]
 

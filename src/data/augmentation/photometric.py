@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from src.data.augmentation.transforms import grey
+from .transforms import grey
 
 __all__ = [
     "autocontrast",

@@ -17,8 +17,8 @@ from math import radians
 import torch
 from torch import Tensor
 
-from src.data.augmentation import affine, photometric
-from src.data.augmentation.transforms import change_chosen_
+from . import affine, photometric
+from .transforms import change_chosen_
 
 __all__ = ["OPERATIONS", "Policy", "Step"]
 

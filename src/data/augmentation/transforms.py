@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.data.augmentation import affine
+from . import affine
 
 __all__ = [
     "adjust_color",

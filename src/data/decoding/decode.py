@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from src.data.decoding.depth import (
+from ...machine.disk import OF_THE_PROCESS
+from .depth import (
     SIXTEEN_BITS,
     PixelError,
     ScaleBy,
@@ -29,7 +30,6 @@ from src.data.decoding.depth import (
     pixel_bounds,
     scaled_to_8_bits,
 )
-from src.machine.disk import OF_THE_PROCESS
 
 __all__ = [
     "MAX_FILE_BYTES",

@@ -21,16 +21,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config.checks import ConfigError, own_fields
-from src.config.data import DataSettings
-from src.data.decoding.decode import PictureError, PictureFormat, decode_picture
-from src.data.decoding.depth import ValueRange, chosen_range, unused_depth
-from src.data.decoding.picture_store import PictureStore, chosen_size, content, picture
-from src.data.quality.audit import Survey, copies, survey
-from src.data.sources.source import Problem, Source
-from src.machine.imports import import_object
-from src.machine.parallel import available_cores, in_order
-from src.storage.cache import Entry, cache_folder, cached, check_again, key_of, shortage
+from ...config.checks import ConfigError, own_fields
+from ...config.data import DataSettings
+from ...machine.imports import import_object
+from ...machine.parallel import available_cores, in_order
+from ...storage.cache import Entry, cache_folder, cached, check_again, key_of, shortage
+from ..quality.audit import Survey, copies, survey
+from ..sources.source import Problem, Source
+from .decode import PictureError, PictureFormat, decode_picture
+from .depth import ValueRange, chosen_range, unused_depth
+from .picture_store import PictureStore, chosen_size, content, picture
 
 __all__ = ["list_pictures", "open_pictures"]
 
@@ -62,7 +62,7 @@ def list_pictures(data: DataSettings) -> Source:
     root = None if data.root is None else Path(data.root).absolute()
     cache = cache_folder(data.cache_dir).absolute()
     if data.check_content and root is not None and root.is_file():
-        from src.data.sources.archive import forget_archive
+        from ..sources.archive import forget_archive
 
         forget_archive(root, cache / "archives")
     source: Source = load(root, cache, data.download, **own_fields(data, DataSettings))

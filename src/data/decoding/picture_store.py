@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decoding.decode import PictureError, PictureFormat, decode_picture, file_errors
-from src.data.quality.audit import content_hash
-from src.data.sources.source import Problem, Source
+from ..quality.audit import content_hash
+from ..sources.source import Problem, Source
+from .decode import PictureError, PictureFormat, decode_picture, file_errors
 
 __all__ = ["PictureStore", "chosen_size", "content", "picture"]
 

@@ -13,23 +13,23 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from src.config.checks import ConfigError
-from src.config.data import DataSettings
-from src.data.decoding.decode import PictureFormat
-from src.data.decoding.depth import chosen_range
-from src.data.decoding.opening import open_pictures
-from src.data.decoding.picture_store import PictureStore
-from src.data.loading.loaders import Batch, BatchLoader, BatchOrder, StreamLoader
-from src.data.quality.measures import channel_statistics
-from src.data.quality.summary import remarks_on, summary_lines
-from src.data.quality.suspects import Examination, examine, list_suspects
-from src.data.sources.source import Source
-from src.data.splitting.folds import assign_folds, hold_out
-from src.data.splitting.groups import group_pictures
-from src.data.splitting.splits import Split, make_split
-from src.machine.parallel import available_cores
-from src.records.pictures import Suspect
-from src.storage.cache import cache_folder
+from ...config.checks import ConfigError
+from ...config.data import DataSettings
+from ...machine.parallel import available_cores
+from ...records.pictures import Suspect
+from ...storage.cache import cache_folder
+from ..decoding.decode import PictureFormat
+from ..decoding.depth import chosen_range
+from ..decoding.opening import open_pictures
+from ..decoding.picture_store import PictureStore
+from ..quality.measures import channel_statistics
+from ..quality.summary import remarks_on, summary_lines
+from ..quality.suspects import Examination, examine, list_suspects
+from ..sources.source import Source
+from ..splitting.folds import assign_folds, hold_out
+from ..splitting.groups import group_pictures
+from ..splitting.splits import Split, make_split
+from .loaders import Batch, BatchLoader, BatchOrder, StreamLoader
 
 __all__ = ["PictureData"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from src.data.randomness import permutation
+from ..randomness import permutation
 
 __all__ = ["Batch", "BatchLoader", "BatchOrder", "Reader", "StreamLoader"]
 

@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from src.data.decoding.decode import (
+from ...machine.disk import OF_THE_PROCESS
+from ...machine.parallel import in_order
+from ...storage.cache import cache_errors, locked
+from ...storage.digests import FILE_STATE, NEVER, file_state, was_settled
+from ...storage.files import replacing
+from ..decoding.decode import (
     MAX_FILE_BYTES,
     PictureError,
     read_bounds,
     read_header,
 )
-from src.data.sources.source import Problem, Source
-from src.machine.disk import OF_THE_PROCESS
-from src.machine.parallel import in_order
-from src.storage.cache import cache_errors, locked
-from src.storage.digests import FILE_STATE, NEVER, file_state, was_settled
-from src.storage.files import replacing
+from ..sources.source import Problem, Source
 
 __all__ = ["Findings", "Survey", "content_hash", "copies", "duplicate_groups", "survey"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.randomness import permutation
+from ..randomness import permutation
 
 __all__ = ["MEASURES", "channel_statistics", "faults", "grey", "measure"]
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.splitting.groups import components
+from ..splitting.groups import components
 
 __all__ = ["NearPairs", "burst_pairs", "low_frequencies", "near_pairs", "perceptual_hashes"]
 

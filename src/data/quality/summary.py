@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.decoding.depth import range_remark
-from src.data.decoding.picture_store import PictureStore
-from src.data.quality.suspects import Examination
-from src.data.splitting.splits import PARTS, Split
-from src.records.pictures import Suspect
+from ...records.pictures import Suspect
+from ..decoding.depth import range_remark
+from ..decoding.picture_store import PictureStore
+from ..splitting.splits import PARTS, Split
+from .suspects import Examination
 
 __all__ = ["remarks_on", "summary_lines"]
 

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config.checks import ConfigError
-from src.data.decoding.decode import PictureError, PictureFormat
-from src.data.decoding.picture_store import PictureStore, picture
-from src.data.quality.measures import MEASURES, faults, grey, measure
-from src.data.quality.near_duplicates import NearPairs, burst_pairs, near_pairs
-from src.data.sources.source import Source
-from src.data.splitting.splits import PARTS, Split
-from src.machine.parallel import in_order
-from src.records.pictures import Suspect
-from src.storage.cache import cached, key_of
+from ...config.checks import ConfigError
+from ...machine.parallel import in_order
+from ...records.pictures import Suspect
+from ...storage.cache import cached, key_of
+from ..decoding.decode import PictureError, PictureFormat
+from ..decoding.picture_store import PictureStore, picture
+from ..sources.source import Source
+from ..splitting.splits import PARTS, Split
+from .measures import MEASURES, faults, grey, measure
+from .near_duplicates import NearPairs, burst_pairs, near_pairs
 
 __all__ = ["Examination", "examine", "list_suspects"]
 

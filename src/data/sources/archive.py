@@ -22,10 +22,10 @@ from pathlib import Path, PurePosixPath
 from tarfile import HeaderError, ReadError
 from typing import IO, Any, Self
 
-from src.config.checks import ConfigError
-from src.storage.cache import Entry, cached, key_of, shortage
-from src.storage.digests import file_state, was_settled
-from src.storage.files import write_atomically
+from ...config.checks import ConfigError
+from ...storage.cache import Entry, cached, key_of, shortage
+from ...storage.digests import file_state, was_settled
+from ...storage.files import write_atomically
 
 __all__ = ["ARCHIVE_ENDINGS", "extract_archive", "forget_archive"]
 

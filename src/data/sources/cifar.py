@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from src.config.checks import ConfigError
-from src.data.sources.listing import existing_root, find_published
-from src.data.sources.source import Source
+from ...config.checks import ConfigError
+from .listing import existing_root, find_published
+from .source import Source
 
 __all__ = ["CifarSet"]
 

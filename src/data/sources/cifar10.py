@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from src.data.sources.cifar import CifarSet
+from .cifar import CifarSet
 
 __all__ = ["load"]
 

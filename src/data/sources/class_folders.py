@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from src.config.checks import ConfigError
-from src.data.decoding.decode import PICTURE_ENDINGS
-from src.data.sources.source import PARTS, Problem, is_left_behind
+from ...config.checks import ConfigError
+from ..decoding.decode import PICTURE_ENDINGS
+from .source import PARTS, Problem, is_left_behind
 
 __all__ = ["FolderTree", "class_folders"]
 

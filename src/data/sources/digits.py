@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from src.config.checks import ConfigError
-from src.data.sources.source import Source
+from ...config.checks import ConfigError
+from .source import Source
 
 __all__ = ["load"]
 

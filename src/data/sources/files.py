@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from src.data.decoding.decode import PICTURE_ENDINGS, PictureError, read_header
-from src.data.sources.source import Problem, is_left_behind
+from ..decoding.decode import PICTURE_ENDINGS, PictureError, read_header
+from .source import Problem, is_left_behind
 
 __all__ = ["Listing", "find_pictures"]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from src.config.checks import ConfigError
-from src.data.decoding.decode import PICTURE_ENDINGS
-from src.data.sources.archive import ARCHIVE_ENDINGS, extract_archive
-from src.data.sources.class_folders import FolderTree, class_folders
-from src.data.sources.listing import existing_root
-from src.data.sources.source import (
+from ...config.checks import ConfigError
+from ..decoding.decode import PICTURE_ENDINGS
+from .archive import ARCHIVE_ENDINGS, extract_archive
+from .class_folders import FolderTree, class_folders
+from .listing import existing_root
+from .source import (
     PARTS,
     Problem,
     Source,
@@ -21,7 +21,7 @@ from src.data.sources.source import (
     merged_remarks,
     natural_order,
 )
-from src.data.sources.table import list_table
+from .table import list_table
 
 __all__ = ["load"]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from src.config.checks import ConfigError
-from src.data.sources.listing import existing_root, find_published
-from src.data.sources.source import Source
+from ...config.checks import ConfigError
+from .listing import existing_root, find_published
+from .source import Source
 
 __all__ = ["IdxSet", "read_idx"]
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from filelock import FileLock
 
-from src.config.checks import ConfigError
+from ...config.checks import ConfigError
 
 __all__ = ["existing_root", "find_published"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.data.sources.idx import IdxSet
+from .idx import IdxSet
 
 __all__ = ["load"]
 

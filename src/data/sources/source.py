@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from src.machine.text import visible
+from ...machine.text import visible
 
 __all__ = [
     "PARTS",

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from src.config.checks import ConfigError, nearest
-from src.data.sources.source import (
+from ...config.checks import ConfigError, nearest
+from ...machine.text import from_csv_cell
+from .source import (
     PARTS,
     Problem,
     Source,
@@ -18,7 +19,6 @@ from src.data.sources.source import (
     merged_remarks,
     natural_order,
 )
-from src.machine.text import from_csv_cell
 
 __all__ = ["list_table"]
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.randomness import derive_seed
-from src.data.splitting.groups import Groups, group_pictures
-from src.data.splitting.splits import PARTS, Split
+from ..randomness import derive_seed
+from .groups import Groups, group_pictures
+from .splits import PARTS, Split
 
 __all__ = ["assign_folds", "hold_out", "training_seed"]
 

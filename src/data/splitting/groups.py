@@ -97,7 +97,7 @@ def _ranks(hashes: NDArray[np.bytes_], seed: int) -> Integers:
     # torch takes seconds to import, which reading a split does not need.
     import torch
 
-    from src.data.randomness import hash_words
+    from ..randomness import hash_words
 
     width = -(-hashes.dtype.itemsize // 8) * 8
     words = hashes.astype(f"S{width}").view("<i8").reshape(len(hashes), -1)

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.data.splitting.groups import Groups, group_pictures
-from src.machine.text import csv_cell, from_csv_cell
-from src.storage.files import replacing
+from ...machine.text import csv_cell, from_csv_cell
+from ...storage.files import replacing
+from .groups import Groups, group_pictures
 
 __all__ = ["PARTS", "Split", "make_split"]
 

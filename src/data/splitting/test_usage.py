@@ -7,8 +7,8 @@ import os
 import time
 from pathlib import Path
 
-from src.machine.disk import named_file
-from src.storage.digests import DamagedLine, checked_line, line_content
+from ...machine.disk import named_file
+from ...storage.digests import DamagedLine, checked_line, line_content
 
 __all__ = ["anything_measured", "count_test_measurement", "past_test_measurements"]
 

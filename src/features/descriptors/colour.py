@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.color import rgb2hsv
 
-from src.features.descriptors.picture import Floats, cells
+from .picture import Floats, cells
 
 __all__ = ["Colour"]
 

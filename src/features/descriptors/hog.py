@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from skimage.feature import hog
 
-from src.features.descriptors.picture import Floats
+from .picture import Floats
 
 __all__ = ["Hog"]
 

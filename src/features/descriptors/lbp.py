@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.feature import local_binary_pattern
 
-from src.features.descriptors.picture import Floats, brightness, cells
+from .picture import Floats, brightness, cells
 
 __all__ = ["Lbp"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.fft import fft2, fftfreq, ifft2
 from skimage.transform import resize
 
-from src.features.descriptors.picture import Floats, brightness
+from .picture import Floats, brightness
 
 __all__ = ["Scattering"]
 

@@ -11,7 +11,7 @@ from scipy.signal import fftconvolve
 from skimage.feature import graycomatrix, graycoprops
 from skimage.filters import gabor_kernel
 
-from src.features.descriptors.picture import Floats, brightness, cells
+from .picture import Floats, brightness, cells
 
 __all__ = ["Gabor", "Haralick"]
 

@@ -1,20 +1,20 @@
 """Build what settings describe: pictures, network, features, training task and trainer."""
 
-from src.runs.build.data import (
+from .data import (
     build_data,
     build_fold,
     first_batch_size,
     model_metadata,
     native_side,
 )
-from src.runs.build.extractors import (
+from .extractors import (
     build_extractors,
     feature_table,
     foreign_descriptors,
     frozen_network,
 )
-from src.runs.build.network import check_network, network_of
-from src.runs.build.task import build_task, build_trainer, load_task
+from .network import check_network, network_of
+from .task import build_task, build_trainer, load_task
 
 __all__ = [
     "build_data",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from src.config.checks import input_of, to_plain
-from src.config.features import EmbeddingSettings
-from src.config.models import ModelSettings, ZooSettings
-from src.config.schema import RunSettings
-from src.data.decoding.opening import list_pictures
-from src.data.loading.datamodule import PictureData
-from src.data.splitting.folds import training_seed
-from src.models.weights import native_size
+from ...config.checks import input_of, to_plain
+from ...config.features import EmbeddingSettings
+from ...config.models import ModelSettings, ZooSettings
+from ...config.schema import RunSettings
+from ...data.decoding.opening import list_pictures
+from ...data.loading.datamodule import PictureData
+from ...data.splitting.folds import training_seed
+from ...models.weights import native_size
 
 __all__ = ["build_data", "build_fold", "first_batch_size", "model_metadata", "native_side"]
 

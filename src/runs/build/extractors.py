@@ -11,25 +11,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from src.config.checks import input_of, to_plain
-from src.config.features import DESCRIPTORS, EmbeddingSettings, HandcraftedSettings
-from src.config.models import ZooSettings
-from src.config.schema import RunSettings
-from src.data.decoding.decode import PictureFormat
-from src.data.loading.datamodule import PictureData
-from src.data.splitting.splits import Split
-from src.machine.imports import import_object
-from src.machine.parallel import available_cores
-from src.models.weights import find_weights
-from src.runs.build.network import build_network, rebuild_arguments
-from src.runs.build.task import load_task
-from src.runs.folder import RunFolder
-from src.storage.cache import cache_folder
-from src.training.inference_plan import inference_plan
+from ...config.checks import input_of, to_plain
+from ...config.features import DESCRIPTORS, EmbeddingSettings, HandcraftedSettings
+from ...config.models import ZooSettings
+from ...config.schema import RunSettings
+from ...data.decoding.decode import PictureFormat
+from ...data.loading.datamodule import PictureData
+from ...data.splitting.splits import Split
+from ...machine.imports import import_object
+from ...machine.parallel import available_cores
+from ...models.weights import find_weights
+from ...storage.cache import cache_folder
+from ...training.inference_plan import inference_plan
+from ..folder import RunFolder
+from .network import build_network, rebuild_arguments
+from .task import load_task
 
 if TYPE_CHECKING:  # scikit-image takes a moment, and networks need none of it
-    from src.features.fusion import Extractor
-    from src.features.table import FeatureTable
+    from ...features.fusion import Extractor
+    from ...features.table import FeatureTable
 
 __all__ = ["build_extractors", "feature_table", "foreign_descriptors", "frozen_network"]
 
@@ -75,7 +75,7 @@ def feature_table(
         extractors: whose features stand one after another.
         deadline: see `FeatureTable`.
     """
-    from src.features.table import FeatureTable
+    from ...features.table import FeatureTable
 
     return FeatureTable(
         data.pictures,

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from src.config.checks import ConfigError, input_of, own_fields
-from src.config.models import NetworkSettings, ZooSettings
-from src.config.schema import RunSettings
-from src.machine.imports import import_object, is_foreign
-from src.models.pretrained import load_weights
+from ...config.checks import ConfigError, input_of, own_fields
+from ...config.models import NetworkSettings, ZooSettings
+from ...config.schema import RunSettings
+from ...machine.imports import import_object, is_foreign
+from ...models.pretrained import load_weights
 
 __all__ = ["build_network", "check_network", "network_arguments", "network_of", "rebuild_arguments"]
 

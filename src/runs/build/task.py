@@ -11,28 +11,28 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from src.config.augment import OPERATIONS
-from src.config.checks import ConfigError, Settings, input_of, own_fields
-from src.config.models import NetworkSettings
-from src.config.schema import (
+from ...config.augment import OPERATIONS
+from ...config.checks import ConfigError, Settings, input_of, own_fields
+from ...config.models import NetworkSettings
+from ...config.schema import (
     LossSettings,
     OptimizerSettings,
     RunSettings,
     SchedulerSettings,
     stored_settings,
 )
-from src.data.augmentation.augment import Augment
-from src.data.loading.datamodule import PictureData
-from src.data.splitting.folds import training_seed
-from src.machine.imports import import_object
-from src.runs.build.data import model_metadata
-from src.runs.build.network import build_network, network_arguments, network_of, rebuild_arguments
-from src.training.checkpoints import AtomicCheckpointIO, read_checkpoint
-from src.training.epochs import EpochKeeper
-from src.training.inference import MEMORY_FORMATS, require_finite
-from src.training.losses import balanced_weights
-from src.training.optimizers import parameter_groups
-from src.training.task import ClassificationTask, head_prefixes
+from ...data.augmentation.augment import Augment
+from ...data.loading.datamodule import PictureData
+from ...data.splitting.folds import training_seed
+from ...machine.imports import import_object
+from ...training.checkpoints import AtomicCheckpointIO, read_checkpoint
+from ...training.epochs import EpochKeeper
+from ...training.inference import MEMORY_FORMATS, require_finite
+from ...training.losses import balanced_weights
+from ...training.optimizers import parameter_groups
+from ...training.task import ClassificationTask, head_prefixes
+from .data import model_metadata
+from .network import build_network, network_arguments, network_of, rebuild_arguments
 
 __all__ = ["build_task", "build_trainer", "load_task"]
 

@@ -10,16 +10,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config.metrics import further_metrics
-from src.data.loading.datamodule import PictureData
-from src.machine.interruption import Interruption
-from src.metrics.summary import evaluate, metric_key
-from src.records.pictures import ClassMaps
-from src.records.run import Predictions
-from src.runs.folder import RunFolder
-from src.runs.resolve import Resolved
-from src.serving.predictor import Predictor
-from src.tracking.tracker import Tracker
+from ...config.metrics import further_metrics
+from ...data.loading.datamodule import PictureData
+from ...machine.interruption import Interruption
+from ...metrics.summary import evaluate, metric_key
+from ...records.pictures import ClassMaps
+from ...records.run import Predictions
+from ...serving.predictor import Predictor
+from ...tracking.tracker import Tracker
+from ..folder import RunFolder
+from ..resolve import Resolved
 
 __all__ = [
     "Answers",

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from src.config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
-from src.config.models import EnsembleSettings, NetworkSettings, ZooSettings
-from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
-from src.runs.build import build_data, load_task
-from src.runs.candidates.candidate import Candidate, Trained
-from src.runs.candidates.members import ENSEMBLE_SUFFIX, read_members
-from src.runs.candidates.network import NetworkCandidate, TrainedNetwork
-from src.runs.resolve import Resolved, resolve, seconds_per_epoch
+from ...config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
+from ...config.models import EnsembleSettings, NetworkSettings, ZooSettings
+from ...config.schema import RunSettings
+from ...data.loading.datamodule import PictureData
+from ..build import build_data, load_task
+from ..resolve import Resolved, resolve, seconds_per_epoch
+from .candidate import Candidate, Trained
+from .members import ENSEMBLE_SUFFIX, read_members
+from .network import NetworkCandidate, TrainedNetwork
 
 __all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of", "prepared"]
 
@@ -38,7 +38,7 @@ def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
     """
     if isinstance(settings.model, ClassicalSettings):
         # scikit-learn and scikit-image take seconds to import, and networks need none of it.
-        from src.runs.candidates.classical import ClassicalCandidate
+        from .classical import ClassicalCandidate
 
         return ClassicalCandidate(settings, settings.model, data)
     if isinstance(settings.model, EnsembleSettings):
@@ -51,14 +51,14 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
     started = time.perf_counter()
     library = read_members(model.runs, Path(settings.output_dir), data)
     if model.way == "soup":
-        from src.runs.candidates.soup import SoupCandidate, choose_soup, networks_of
+        from .soup import SoupCandidate, choose_soup, networks_of
 
         networks = networks_of(library, [[*map(load_trained, m.checkpoints)] for m in library])
         found = choose_soup(settings, library, networks, data)
         seconds = time.perf_counter() - started
         return SoupCandidate(Resolved(settings), library, found, seconds, networks[0])
-    from src.ensembles.combine import WAYS, combine
-    from src.runs.candidates.ensemble import EnsembleCandidate
+    from ...ensembles.combine import WAYS, combine
+    from .ensemble import EnsembleCandidate
 
     found = combine(
         [member.name for member in library],
@@ -82,11 +82,11 @@ def load_trained(checkpoint: Path) -> Trained:
         ConfigError: the file is not one of a run, is damaged, or holds code.
     """
     if checkpoint.suffix == ".skops":
-        from src.runs.candidates.classical import load_classifier
+        from .classical import load_classifier
 
         return load_classifier(checkpoint)
     if checkpoint.suffix == ENSEMBLE_SUFFIX:
-        from src.runs.candidates.ensemble import TrainedEnsemble, member_files, read_metadata
+        from .ensemble import TrainedEnsemble, member_files, read_metadata
 
         metadata = read_metadata(checkpoint)
         members = [load_trained(file) for file in member_files(metadata, checkpoint)]
@@ -94,7 +94,7 @@ def load_trained(checkpoint: Path) -> Trained:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = load_task(checkpoint)
     if "soup" in task.metadata:
-        from src.runs.candidates.soup import TrainedSoup
+        from .soup import TrainedSoup
 
         return TrainedSoup(task, device, checkpoint.parent)
     return TrainedNetwork(task, device)
@@ -137,8 +137,8 @@ def prepared(
         return Preparation(settings, epochs, seconds_per_epoch(settings, data))
     if not isinstance(model, ClassicalSettings):
         return Preparation(settings, 1, 0.0)
-    from src.features.table import TooSlow
-    from src.runs.candidates.classical import ClassicalCandidate
+    from ...features.table import TooSlow
+    from .classical import ClassicalCandidate
 
     deadline = None if seconds is None else time.perf_counter() + seconds
     if seconds is not None and model.classifier == "auto":
@@ -151,7 +151,7 @@ def prepared(
             return Preparation(settings, 1, candidate.describe_seconds(deadline))
         except TooSlow as late:
             return Preparation(settings, 1, late.seconds)
-    from src.runs.candidates.ranking import choose_networks
+    from .ranking import choose_networks
 
     notes: tuple[str, ...] = ()
     late_by = 0.0
@@ -209,7 +209,7 @@ def _weights(library: str, names: list[str], pretrained: bool | str) -> str:
     if pretrained not in (True, "hub", "package"):
         return str(pretrained)
     # Listing the installed weights imports a library that a network with such weights needs anyway.
-    from src.models.weights import loadable
+    from ...models.weights import loadable
 
     plain = {name: name.partition(".")[0] for name in names}
     about = {

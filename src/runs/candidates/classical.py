@@ -17,34 +17,34 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from src.config.checks import ConfigError
-from src.config.features import (
+from ...config.checks import ConfigError
+from ...config.features import (
     CLASSIFIERS,
     ClassicalSettings,
     EmbeddingSettings,
     HandcraftedSettings,
 )
-from src.config.schema import RunSettings, stored_settings
-from src.data.decoding.decode import PictureFormat
-from src.data.loading.datamodule import PictureData
-from src.data.splitting.folds import training_seed
-from src.features.calibration import CalibratedModel
-from src.features.classifier import FeatureClassifier, numbers_in
-from src.features.descriptors.picture import Floats
-from src.features.grid import head_groups
-from src.features.heads import Choice, choose_head, fit_chosen
-from src.features.pipeline import make_pipeline
-from src.machine.imports import is_foreign
-from src.machine.parallel import available_cores
-from src.metrics.summary import evaluate, metric_key
-from src.records.champions import find_champion
-from src.runs.build import build_extractors, feature_table, foreign_descriptors, model_metadata
-from src.runs.candidates.candidate import Answers, FitContext, Fitted
-from src.runs.resolve import Resolved
-from src.serving.bundle import write_classifier_bundle
-from src.serving.predictor import Predictor
-from src.storage.cache import Record, load_record, store_record
-from src.training import cost
+from ...config.schema import RunSettings, stored_settings
+from ...data.decoding.decode import PictureFormat
+from ...data.loading.datamodule import PictureData
+from ...data.splitting.folds import training_seed
+from ...features.calibration import CalibratedModel
+from ...features.classifier import FeatureClassifier, numbers_in
+from ...features.descriptors.picture import Floats
+from ...features.grid import head_groups
+from ...features.heads import Choice, choose_head, fit_chosen
+from ...features.pipeline import make_pipeline
+from ...machine.imports import is_foreign
+from ...machine.parallel import available_cores
+from ...metrics.summary import evaluate, metric_key
+from ...records.champions import find_champion
+from ...serving.bundle import write_classifier_bundle
+from ...serving.predictor import Predictor
+from ...storage.cache import Record, load_record, store_record
+from ...training import cost
+from ..build import build_extractors, feature_table, foreign_descriptors, model_metadata
+from ..resolve import Resolved
+from .candidate import Answers, FitContext, Fitted
 
 __all__ = ["ClassicalCandidate", "TrainedClassifier", "kept_choice", "load_classifier"]
 

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config.checks import ConfigError
-from src.data.loading.datamodule import PictureData
-from src.ensembles.mixing import Way, combined_probabilities
-from src.runs.build import model_metadata
-from src.runs.candidates.candidate import Answers, FitContext, Fitted, Trained, described_features
-from src.runs.candidates.members import ENSEMBLE_SUFFIX, CombinationCandidate, read_held_out
-from src.serving.bundle import write_ensemble_bundle
-from src.serving.predictor import Predictor, ensemble_predictor
-from src.storage.files import write_atomically
+from ...config.checks import ConfigError
+from ...data.loading.datamodule import PictureData
+from ...ensembles.mixing import Way, combined_probabilities
+from ...serving.bundle import write_ensemble_bundle
+from ...serving.predictor import Predictor, ensemble_predictor
+from ...storage.files import write_atomically
+from ..build import model_metadata
+from .candidate import Answers, FitContext, Fitted, Trained, described_features
+from .members import ENSEMBLE_SUFFIX, CombinationCandidate, read_held_out
 
 __all__ = ["EnsembleCandidate", "TrainedEnsemble", "member_files", "read_metadata"]
 

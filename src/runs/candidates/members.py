@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config.checks import ConfigError
-from src.data.loading.datamodule import PictureData
-from src.data.splitting.splits import Split
-from src.metrics.summary import metric_key
-from src.records.combination import Combination
-from src.records.run import Predictions, RunSummary
-from src.reporting.terminal import format_combination
-from src.runs.candidates.candidate import Answers, FitContext, Fitted, Trained
-from src.runs.folder import RunFolder
-from src.runs.folds import FoldBook
-from src.runs.resolve import Resolved
-from src.runs.seal import changed_since
+from ...config.checks import ConfigError
+from ...data.loading.datamodule import PictureData
+from ...data.splitting.splits import Split
+from ...metrics.summary import metric_key
+from ...records.combination import Combination
+from ...records.run import Predictions, RunSummary
+from ...reporting.terminal import format_combination
+from ..folder import RunFolder
+from ..folds import FoldBook
+from ..resolve import Resolved
+from ..seal import changed_since
+from .candidate import Answers, FitContext, Fitted, Trained
 
 __all__ = [
     "ENSEMBLE_SUFFIX",

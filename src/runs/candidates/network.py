@@ -15,35 +15,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src.config.checks import input_of, to_plain
-from src.config.schema import RunSettings, seconds_of, stored_settings
-from src.data.decoding.decode import PictureFormat
-from src.data.loading.datamodule import PictureData
-from src.data.splitting.folds import training_seed
-from src.explain.grad_cam import find_map_layer, grad_cam
-from src.explain.score_maps import HasScoreMaps, class_maps
-from src.records.pictures import ClassMaps
-from src.runs import build
-from src.runs.build import feature_table
-from src.runs.candidates.candidate import Answers, FitContext, Fitted, described_features
-from src.runs.folder import RunFolder
-from src.runs.resolve import Resolved, use_threads
-from src.serving.bundle import write_bundle
-from src.serving.predictor import Predictor
-from src.serving.whole_network import network_classifier, network_describer
-from src.storage.cache import cache_folder
-from src.training import cost
-from src.training.checkpoints import network_difference, read_checkpoint
-from src.training.epochs import EpochKeeper, is_complete
-from src.training.frozen_front import store_front
-from src.training.inference import autocast, predict
-from src.training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
-from src.training.losses import balanced_weights
-from src.training.progress import Progress
-from src.training.task import ClassificationTask
+from ...config.checks import input_of, to_plain
+from ...config.schema import RunSettings, seconds_of, stored_settings
+from ...data.decoding.decode import PictureFormat
+from ...data.loading.datamodule import PictureData
+from ...data.splitting.folds import training_seed
+from ...explain.grad_cam import find_map_layer, grad_cam
+from ...explain.score_maps import HasScoreMaps, class_maps
+from ...records.pictures import ClassMaps
+from ...serving.bundle import write_bundle
+from ...serving.predictor import Predictor
+from ...serving.whole_network import network_classifier, network_describer
+from ...storage.cache import cache_folder
+from ...training import cost
+from ...training.checkpoints import network_difference, read_checkpoint
+from ...training.epochs import EpochKeeper, is_complete
+from ...training.frozen_front import store_front
+from ...training.inference import autocast, predict
+from ...training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
+from ...training.losses import balanced_weights
+from ...training.progress import Progress
+from ...training.task import ClassificationTask
+from .. import build
+from ..build import feature_table
+from ..folder import RunFolder
+from ..resolve import Resolved, use_threads
+from .candidate import Answers, FitContext, Fitted, described_features
 
 if TYPE_CHECKING:  # scikit-image takes a moment to import, and not every training needs it
-    from src.features.table import FeatureTable
+    from ...features.table import FeatureTable
 
 __all__ = ["NetworkCandidate", "TrainedNetwork", "start_head"]
 
@@ -288,7 +288,7 @@ def start_head(
         The head; None where the network's own is not a single linear layer and is left unchanged.
     """
     # scikit-learn, which divides the folds, takes seconds to import.
-    from src.features.calibration import folds_of
+    from ...features.calibration import folds_of
 
     started = time.perf_counter()
     channels, size = data.pictures.channels, data.pictures.image_size
@@ -337,7 +337,7 @@ def _features(
     task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
 ) -> FeatureTable:
     """Return the input of the network's head for each picture."""
-    from src.features.embedding import NetworkFeatures
+    from ...features.embedding import NetworkFeatures
 
     metadata = task.metadata
     described = metadata["network"] | {

@@ -13,22 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.config.features import EmbeddingSettings
-from src.config.schema import RunSettings
-from src.data.decoding.decode import PictureFormat
-from src.data.decoding.picture_store import chosen_size, picture
-from src.data.loading.datamodule import PictureData
-from src.data.randomness import permutation
-from src.features.descriptors.picture import Floats
-from src.features.transfer import cross_validated_accuracy, logme
-from src.machine.hardware import machine
-from src.machine.parallel import available_cores, in_order
-from src.models.weights import loadable
-from src.runs.build import frozen_network, native_side
-from src.storage.cache import Record, load_record, store_record
+from ...config.features import EmbeddingSettings
+from ...config.schema import RunSettings
+from ...data.decoding.decode import PictureFormat
+from ...data.decoding.picture_store import chosen_size, picture
+from ...data.loading.datamodule import PictureData
+from ...data.randomness import permutation
+from ...features.descriptors.picture import Floats
+from ...features.transfer import cross_validated_accuracy, logme
+from ...machine.hardware import machine
+from ...machine.parallel import available_cores, in_order
+from ...models.weights import loadable
+from ...storage.cache import Record, load_record, store_record
+from ..build import frozen_network, native_side
 
 if TYPE_CHECKING:
-    from src.features.fusion import Extractor
+    from ...features.fusion import Extractor
 
 __all__ = ["NetworkChoice", "RankedNetwork", "choose_networks"]
 

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.config.checks import ConfigError
-from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
-from src.ensembles.combine import greedy_soup
-from src.records.combination import Combination
-from src.runs.candidates.candidate import Answers, FitContext, Fitted, Trained
-from src.runs.candidates.members import CombinationCandidate, Member, NothingGained, read_held_out
-from src.runs.candidates.network import TrainedNetwork
-from src.training.checkpoints import AtomicCheckpointIO
-from src.training.weight_averages import mean_of_weights, renew_batch_statistics
+from ...config.checks import ConfigError
+from ...config.schema import RunSettings
+from ...data.loading.datamodule import PictureData
+from ...ensembles.combine import greedy_soup
+from ...records.combination import Combination
+from ...training.checkpoints import AtomicCheckpointIO
+from ...training.weight_averages import mean_of_weights, renew_batch_statistics
+from .candidate import Answers, FitContext, Fitted, Trained
+from .members import CombinationCandidate, Member, NothingGained, read_held_out
+from .network import TrainedNetwork
 
 __all__ = ["SoupCandidate", "TrainedSoup", "choose_soup", "networks_of"]
 

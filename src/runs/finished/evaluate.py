@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from src.config.checks import ConfigError
-from src.config.finished import EvaluateSettings
-from src.config.schema import RunSettings, stored_settings
-from src.data.loading.datamodule import PictureData
-from src.data.splitting.test_usage import count_test_measurement
-from src.records.run import RunSummary
-from src.runs.build import build_data
-from src.runs.candidates.candidate import Measured, Trained, measure_part, send_final
-from src.runs.candidates.choose import load_trained
-from src.runs.folder import RunFolder
-from src.runs.seal import amending
-from src.tracking.tracker import Tracker
+from ...config.checks import ConfigError
+from ...config.finished import EvaluateSettings
+from ...config.schema import RunSettings, stored_settings
+from ...data.loading.datamodule import PictureData
+from ...data.splitting.test_usage import count_test_measurement
+from ...records.run import RunSummary
+from ...tracking.tracker import Tracker
+from ..build import build_data
+from ..candidates.candidate import Measured, Trained, measure_part, send_final
+from ..candidates.choose import load_trained
+from ..folder import RunFolder
+from ..seal import amending
 
 __all__ = ["Revisited", "measure", "measure_again", "reopen", "revisit"]
 

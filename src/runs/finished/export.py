@@ -15,17 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.config.checks import ConfigError
-from src.config.finished import ORIGINAL, ExportSettings
-from src.data.loading.datamodule import PictureData
-from src.records.export import ExportRecord, VariantRecord
-from src.records.run import RunSummary
-from src.runs.candidates.network import TrainedNetwork
-from src.runs.finished.evaluate import Revisited, reopen, revisit
-from src.runs.folder import RunFolder
-from src.runs.seal import amending
-from src.serving.bundle import write_exported_bundle
-from src.serving.export_formats import (
+from ...config.checks import ConfigError
+from ...config.finished import ORIGINAL, ExportSettings
+from ...data.loading.datamodule import PictureData
+from ...records.export import ExportRecord, VariantRecord
+from ...records.run import RunSummary
+from ...serving.bundle import write_exported_bundle
+from ...serving.export_formats import (
     CannotExport,
     exportable,
     traced,
@@ -33,12 +29,16 @@ from src.serving.export_formats import (
     write_onnx,
     write_pt2,
 )
-from src.serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
-from src.serving.variant_choice import agreement, fastest_within, ratios, times_in_turns
-from src.serving.whole_network import WholeNetwork
-from src.storage.files import write_atomically
-from src.tracking.addresses import serve_command
-from src.training.inference import autocast
+from ...serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
+from ...serving.variant_choice import agreement, fastest_within, ratios, times_in_turns
+from ...serving.whole_network import WholeNetwork
+from ...storage.files import write_atomically
+from ...tracking.addresses import serve_command
+from ...training.inference import autocast
+from ..candidates.network import TrainedNetwork
+from ..folder import RunFolder
+from ..seal import amending
+from .evaluate import Revisited, reopen, revisit
 
 __all__ = ["export_run"]
 

@@ -15,17 +15,17 @@ from typing import TextIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config.checks import ConfigError
-from src.config.console import OutputLost, direct, give_up, written_to
-from src.config.finished import PredictSettings
-from src.data.decoding.decode import PICTURE_ENDINGS, PictureError, thumbnail
-from src.data.sources.files import Listing
-from src.machine.disk import named_file, refusal
-from src.machine.text import csv_cell
-from src.records.pictures import ClassMaps, Guess, GuessSample
-from src.runs.finished.verdicts import Tally, trust_in
-from src.serving.predictor import DamagedModel, Labelled, Predictor
-from src.storage.files import replacing
+from ...config.checks import ConfigError
+from ...config.console import OutputLost, direct, give_up, written_to
+from ...config.finished import PredictSettings
+from ...data.decoding.decode import PICTURE_ENDINGS, PictureError, thumbnail
+from ...data.sources.files import Listing
+from ...machine.disk import named_file, refusal
+from ...machine.text import csv_cell
+from ...records.pictures import ClassMaps, Guess, GuessSample
+from ...serving.predictor import DamagedModel, Labelled, Predictor
+from ...storage.files import replacing
+from .verdicts import Tally, trust_in
 
 __all__ = ["label_pictures"]
 
@@ -173,8 +173,8 @@ def _standard_output() -> Iterator[TextIO]:
 def _opened(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMaps | None]:
     """Open the predictor of a model, and its class maps where `explain` is set."""
     # torch: after all that may be refused at once
-    from src.runs.candidates.choose import load_trained
-    from src.serving.bundle import open_predictor
+    from ...serving.bundle import open_predictor
+    from ..candidates.choose import load_trained
 
     if model.is_dir():
         if settings.explain:
@@ -229,8 +229,8 @@ def _draw(
     sample: GuessSample, sheets: _Sheets, predictor: Predictor, maps: ClassMaps | None
 ) -> None:
     """Draw the contact sheets: labels, and maps for the two most probable classes of a few."""
-    from src.reporting.contact_sheets import label_sheet, likeliest, rivals_sheet
-    from src.reporting.style import save
+    from ...reporting.contact_sheets import label_sheet, likeliest, rivals_sheet
+    from ...reporting.style import save
 
     if sheets.labels is not None:
         save(label_sheet(sample, _shown), sheets.labels)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from src.config.checks import ConfigError
-from src.config.finished import PredictSettings
-from src.machine.text import csv_cell
-from src.records.certainty import Certainty
-from src.reporting.certainty_report import Judgement, judgement_lines
-from src.serving.bundle import CERTAINTY
-from src.serving.predictor import Labelled
-from src.serving.trust import NO_CALIBRATION, Promise, Trust
+from ...config.checks import ConfigError
+from ...config.finished import PredictSettings
+from ...machine.text import csv_cell
+from ...records.certainty import Certainty
+from ...reporting.certainty_report import Judgement, judgement_lines
+from ...serving.bundle import CERTAINTY
+from ...serving.predictor import Labelled
+from ...serving.trust import NO_CALIBRATION, Promise, Trust
 
 __all__ = ["Tally", "trust_in"]
 

@@ -22,10 +22,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from src.config.console import take_any_text
-from src.machine.interruption import Interrupted
-from src.machine.subprocesses import import_environment
-from src.search.jobs import (
+from ...config.console import take_any_text
+from ...machine.interruption import Interrupted
+from ...machine.subprocesses import import_environment
+from ..jobs import (
     Answer,
     Channel,
     Ending,
@@ -39,7 +39,7 @@ from src.search.jobs import (
     decode,
     encode,
 )
-from src.search.workers.slots import THREAD_VARIABLES, Slot
+from .slots import THREAD_VARIABLES, Slot
 
 __all__ = ["LocalEngine", "WorkerProcess", "main", "run_in_process"]
 

@@ -20,11 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from src.config.sweep import WorkersSettings
-from src.machine.subprocesses import import_environment
-from src.search.jobs import Message, WorkersFail, decode, encode
-from src.search.workers.local import WorkerProcess
-from src.search.workers.slots import THREAD_VARIABLES, share
+from ...config.sweep import WorkersSettings
+from ...machine.subprocesses import import_environment
+from ..jobs import Message, WorkersFail, decode, encode
+from .local import WorkerProcess
+from .slots import THREAD_VARIABLES, share
 
 __all__ = ["RayEngine"]
 

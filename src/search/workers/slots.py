@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from src.config.sweep import WorkersSettings
+    from ...config.sweep import WorkersSettings
 
 __all__ = ["THREAD_VARIABLES", "Share", "Slot", "share", "slots", "visible_gpus"]
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from src.selection.comparison.judge import compared
+from .judge import compared
 
 __all__ = ["compared"]

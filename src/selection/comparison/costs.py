@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config.checks import ConfigError
+from ...config.checks import ConfigError
 
 __all__ = ["CostTable"]
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.config.checks import ConfigError
-from src.config.finished import ComparisonSettings
-from src.machine.failures import RunFailed
-from src.records.trials import COMPLETE
-from src.runs.folder import RunFolder
-from src.storage.digests import DamagedLine, line_content
-from src.tracking.addresses import absolute_uri, sqlite_path, without_password
-from src.tracking.database import run_folders
+from ...config.checks import ConfigError
+from ...config.finished import ComparisonSettings
+from ...machine.failures import RunFailed
+from ...records.trials import COMPLETE
+from ...runs.folder import RunFolder
+from ...storage.digests import DamagedLine, line_content
+from ...tracking.addresses import absolute_uri, sqlite_path, without_password
+from ...tracking.database import run_folders
 
 __all__ = ["FoundRuns", "find_runs", "study_metric", "sweep_file"]
 
@@ -149,7 +149,7 @@ def _in_mlflow(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
 
 def _searched(uri: str, settings: ComparisonSettings) -> list[Path]:
     """Return the folders of the runs that MLflow finds, the oldest first."""
-    from src.tracking.mlflow_store import NoSuchExperiment, Rejected, ServerAway, Store
+    from ...tracking.mlflow_store import NoSuchExperiment, Rejected, ServerAway, Store
 
     try:
         known = Store(uri).search(settings.experiment, settings.filter or "")

@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.config.checks import ConfigError
-from src.config.finished import ComparisonSettings
-from src.data.splitting.splits import Split
-from src.data.splitting.test_usage import anything_measured, past_test_measurements
-from src.records.comparison import Comparison, Entrant, FoldTest, Pair, Standing, Verdict
-from src.reporting.formatting import settings_text
-from src.runs.folder import RunFolder
-from src.selection.comparison.costs import CostTable
-from src.selection.comparison.find_runs import FoundRuns, find_runs, study_metric
-from src.selection.comparison.read_runs import FinishedRun, read_runs
-from src.statistics.candidates import Candidate, MeasuredRun, candidates_of
-from src.statistics.paired_tests import corrected_resampled_t
-from src.statistics.screening import Screening
-from src.statistics.verdict import judge
+from ...config.checks import ConfigError
+from ...config.finished import ComparisonSettings
+from ...data.splitting.splits import Split
+from ...data.splitting.test_usage import anything_measured, past_test_measurements
+from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Standing, Verdict
+from ...reporting.formatting import settings_text
+from ...runs.folder import RunFolder
+from ...statistics.candidates import Candidate, MeasuredRun, candidates_of
+from ...statistics.paired_tests import corrected_resampled_t
+from ...statistics.screening import Screening
+from ...statistics.verdict import judge
+from .costs import CostTable
+from .find_runs import FoundRuns, find_runs, study_metric
+from .read_runs import FinishedRun, read_runs
 
 __all__ = ["compared", "names_of", "pair_of"]
 

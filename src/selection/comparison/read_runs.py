@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 
 import yaml
 
-import src.config.schema  # noqa: F401 - registers the kinds of models
-from src.config.checks import ConfigError, from_plain
-from src.config.compose import leaves
-from src.config.finished import ComparisonSettings
-from src.config.models import ModelSettings
-from src.records.run import Predictions, RunSummary
-from src.runs.folder import RunFolder
-from src.runs.seal import Seal, read_checked, read_seal
-from src.selection.comparison.costs import CostTable
-from src.statistics.candidates import MeasuredRun
-from src.statistics.measures import Measure
+from ...config import schema  # noqa: F401 - registers the kinds of models
+from ...config.checks import ConfigError, from_plain
+from ...config.compose import leaves
+from ...config.finished import ComparisonSettings
+from ...config.models import ModelSettings
+from ...records.run import Predictions, RunSummary
+from ...runs.folder import RunFolder
+from ...runs.seal import Seal, read_checked, read_seal
+from ...statistics.candidates import MeasuredRun
+from ...statistics.measures import Measure
+from .costs import CostTable
 
 __all__ = ["FinishedRun", "read_runs", "read_settings"]
 

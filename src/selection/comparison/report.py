@@ -11,17 +11,17 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from src.config.checks import from_plain
-from src.config.data import DataSettings
-from src.config.finished import ComparisonSettings
-from src.data.decoding.decode import PictureError, thumbnail
-from src.data.decoding.opening import list_pictures
-from src.data.quality.audit import content_hash
-from src.data.sources.source import Source
-from src.data.splitting.splits import Split
-from src.metrics.classification import confusion_matrix, per_class_recall
-from src.metrics.probabilistic import reliability_bins
-from src.records.comparison import (
+from ...config.checks import from_plain
+from ...config.data import DataSettings
+from ...config.finished import ComparisonSettings
+from ...data.decoding.decode import PictureError, thumbnail
+from ...data.decoding.opening import list_pictures
+from ...data.quality.audit import content_hash
+from ...data.sources.source import Source
+from ...data.splitting.splits import Split
+from ...metrics.classification import confusion_matrix, per_class_recall
+from ...metrics.probabilistic import reliability_bins
+from ...records.comparison import (
     Agreement,
     Answer,
     Comparison,
@@ -32,12 +32,12 @@ from src.records.comparison import (
     Leader,
     ReportData,
 )
-from src.records.run import Predictions
-from src.runs.folder import RunFolder
-from src.selection.comparison.find_runs import sweep_file
-from src.statistics.intervals import share_interval
-from src.storage.digests import line_content
-from src.tracking.spool import read_history
+from ...records.run import Predictions
+from ...runs.folder import RunFolder
+from ...statistics.intervals import share_interval
+from ...storage.digests import line_content
+from ...tracking.spool import read_history
+from .find_runs import sweep_file
 
 __all__ = ["PicturesGone", "gather", "leaders_of", "read_pictures"]
 

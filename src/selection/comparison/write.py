@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from src.config.checks import to_plain
-from src.config.finished import ComparisonSettings
-from src.records.comparison import Comparison
-from src.reporting.comparison_page import comparison_page
-from src.reporting.comparison_report import closing_remarks, comparison_csv, comparison_plain
-from src.reporting.comparison_verdict import verdict_sentences
-from src.selection.comparison.read_runs import read_settings
-from src.selection.comparison.report import gather
-from src.storage.files import write_atomically
-from src.tracking.provenance import Provenance
-from src.tracking.spool import last_start
-from src.tracking.tracker import Tracker
+from ...config.checks import to_plain
+from ...config.finished import ComparisonSettings
+from ...records.comparison import Comparison
+from ...reporting.comparison_page import comparison_page
+from ...reporting.comparison_report import closing_remarks, comparison_csv, comparison_plain
+from ...reporting.comparison_verdict import verdict_sentences
+from ...storage.files import write_atomically
+from ...tracking.provenance import Provenance
+from ...tracking.spool import last_start
+from ...tracking.tracker import Tracker
+from .read_runs import read_settings
+from .report import gather
 
 __all__ = ["comparison_folder", "tracked", "write_comparison"]
 
@@ -51,7 +51,7 @@ def write_comparison(comparison: Comparison, settings: ComparisonSettings) -> It
         write_atomically(folder / file, content)
         yield folder / file
     # matplotlib takes most of a second to import, which neither the verdict nor the page needs.
-    from src.reporting.comparison_figures import draw_comparison_figures
+    from ...reporting.comparison_figures import draw_comparison_figures
 
     figures, drawn = folder / "figures", set()
     for figure in draw_comparison_figures(figures, data):

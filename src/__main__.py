@@ -1,0 +1,86 @@
+"""The command `bakeoff`, in a checkout `python -m src`: the entries by their names.
+
+bakeoff train model=cnn data=digits
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import subprocess
+import sys
+
+from .machine.package import CHECKOUT, ENTRIES, PACKAGE, command, package_version
+
+_COMPLETION = {
+    "bash": """_bakeoff() {
+    local IFS=$'\\n'
+    COMPREPLY=($(bakeoff complete -- "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
+    [[ ${COMPREPLY[0]} == *[=.] ]] && compopt -o nospace
+}
+COMP_WORDBREAKS=${COMP_WORDBREAKS//=/}
+complete -o default -F _bakeoff bakeoff
+""",
+    "zsh": """#compdef bakeoff
+_bakeoff() {
+    local -a found
+    found=("${(@f)$(bakeoff complete -- "${LBUFFER}" 2>/dev/null)}")
+    compadd -S '' -a found
+}
+compdef _bakeoff bakeoff
+""",
+    "fish": """complete -c bakeoff -f -a '(bakeoff complete -- (commandline -cp) 2>/dev/null)'
+""",
+}
+
+
+def main() -> int:
+    """Run the command line and return its exit code."""
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(_help())
+    elif name in ("-V", "--version"):
+        print(f"bakeoff {package_version()}")
+    elif name == "completion":
+        if len(rest) != 1 or rest[0] not in _COMPLETION:
+            return _refuse(f"completion is for one of the shells {', '.join(_COMPLETION)}.")
+        print(_COMPLETION[rest[0]], end="")
+    elif name == "complete":
+        from .config.completion import completions
+
+        print("\n".join(completions(rest[-1] if rest else "")))
+    elif name not in ENTRIES:
+        near = difflib.get_close_matches(name, ENTRIES, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        return _refuse(f"there is no command {name!r}{hint}: there are {', '.join(ENTRIES)}.")
+    else:
+        return _run(ENTRIES[name][0], rest)
+    return 0
+
+
+def _run(module: str, arguments: list[str]) -> int:
+    """Run an entry as `python -m` does: its child processes repeat that command line."""
+    # Where it is installed, the current folder may hold a package of the same name.
+    safe = ["-P"] if CHECKOUT is None else []
+    line = [sys.executable, *safe, "-m", f"{PACKAGE}.{module}", *arguments]
+    if os.name == "nt":  # there execv returns to the terminal at once
+        return subprocess.run(line, check=False).returncode
+    os.execv(sys.executable, line)
+
+
+def _help() -> str:
+    lines = ["Which image classifier should I use for these pictures, and how sure are you?", ""]
+    lines += [f"  bakeoff {name:<10} {meaning}" for name, (_, meaning) in ENTRIES.items()]
+    lines += ["  bakeoff completion bash|zsh|fish: what makes the shell complete commands and keys"]
+    start = command("sweep", "data=folder", "data.root=FOLDER", "budget.minutes=10")
+    lines += ["", "bakeoff COMMAND --help lists its settings. To begin:", f"  {start}"]
+    return "\n".join(lines)
+
+
+def _refuse(reason: str) -> int:
+    print(f"error: {reason}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

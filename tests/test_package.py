@@ -1,0 +1,129 @@
+"""The package that `pip install .` makes: one name, its command, and runs that a checkout reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from src import api
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+QUICK = ["trainer.max_epochs=1", "trainer.progress=false", "tracking.log_model=false"]
+
+
+def done(*line: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
+    """Run a command that has to succeed and return what it prints."""
+    result = subprocess.run(
+        line, cwd=cwd, env=env, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "uv", "build", "--no-build-isolation", "-o", place]
+    done(*build, "--python", sys.executable, ROOT, cwd=place)
+    (sdist,) = place.glob("*.tar.gz")
+    (wheel,) = place.glob("*.whl")
+    # From the source archive, as an index serves it, comes the same wheel.
+    again = tmp_path_factory.mktemp("again")
+    done(*build[:-1], again, "--wheel", "--python", sys.executable, sdist, cwd=again)
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(next(again.glob("*.whl"))) as other:
+        assert sorted(one.namelist()) == sorted(other.namelist())
+    return wheel
+
+
+class Installed:
+    """The package in a folder of its own, beside a project that has a `src` too."""
+
+    def __init__(self, wheel: Path, place: Path) -> None:
+        self.site = place / "site"
+        self.cwd = place / "a project"
+        (self.cwd / "src").mkdir(parents=True)
+        for name in ("src/__init__.py", "select.py", "bakeoff.py", "data.py"):
+            (self.cwd / name).write_text("raise RuntimeError('the code of another project')\n")
+        install = [sys.executable, "-m", "uv", "pip", "install", "--no-deps", "--target", self.site]
+        done(*install, "--python", sys.executable, wheel, cwd=place)
+        paths = {"PYTHONPATH": str(self.site), "BAKEOFF_CACHE": str(place / "cache")}
+        self.env = os.environ | paths | {"OMP_NUM_THREADS": "1"}
+
+    def typed(self, *words: str) -> str:
+        return done(self.site / "bin" / "bakeoff", *words, cwd=self.cwd, env=self.env)
+
+    def python(self, code: str) -> str:
+        return done(sys.executable, "-P", "-c", code, cwd=self.cwd, env=self.env)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    return Installed(wheel, tmp_path_factory.mktemp("installed"))
+
+
+def test_nothing_else_becomes_importable(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"bakeoff"}
+    presets = {name.removeprefix("bakeoff/presets/") for name in names if "/presets/" in name}
+    for folder in ("conf", "sweeps"):
+        files = {str(f.relative_to(ROOT)) for f in (ROOT / folder).rglob("*") if f.is_file()}
+        assert files <= presets
+
+
+def test_the_command_trains_and_predicts_where_it_is_typed(installed: Installed) -> None:
+    assert installed.typed("--version").startswith("bakeoff ")
+    shown = installed.typed("train", "model=mlp", *QUICK)
+    (run,) = (installed.cwd / "outputs" / "runs").iterdir()
+    assert str(run) in shown and (installed.cwd / "outputs" / "mlflow.db").is_file()
+    assert "bakeoff." not in (run / "config.yaml").read_text()
+    again = installed.typed("train", f"resume={run}")
+    assert "bakeoff" in again or str(run) in again
+
+
+def test_a_sweep_and_its_verdict(installed: Installed) -> None:
+    words = ["families=[mlp,handcrafted]", "budget.trials=2", "finalists=1", "finalist_seeds=1"]
+    installed.typed("sweep", "study=s", *words, "trainer.max_epochs=1")
+    shown = installed.typed("compare", "sweep=s")
+    assert "python -m" not in shown
+    installed.typed("select", "sweep=s")
+
+
+@pytest.mark.parametrize("model", ["mlp", "handcrafted"])
+def test_runs_are_the_same_wherever_they_were_made(
+    installed: Installed, tmp_path: Path, model: str
+) -> None:
+    """A run of the package is loaded by the checkout, and one of the checkout by the package."""
+    images = np.round(load_digits().images[:3] * 255 / 16).astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import bakeoff, sys, numpy as np; images = list(np.load({images!r}));"
+        "model = bakeoff.load({run!r}, output_dir={out!r});"
+        "assert 'src' not in sys.modules, 'another package is loaded';"
+        "np.save({to!r}, model.probabilities(images))"
+    )
+    words = [f"model={model}", *(QUICK if model == "mlp" else QUICK[2:]), "tracking=none"]
+    installed.typed("train", *words, f"output_dir={tmp_path / 'theirs'}")
+    api.fit("digits", *words, output_dir=tmp_path / "ours")
+    for folder in ("theirs", "ours"):
+        (run,) = (tmp_path / folder / "runs").iterdir()
+        places = {"images": str(tmp_path / "images.npy"), "run": str(run)}
+        there = tmp_path / f"{folder}.npy"
+        installed.python(code.format(**places, out=str(tmp_path / folder), to=str(there)))
+        here = api.load(str(run), output_dir=tmp_path / folder).probabilities(list(images))
+        np.testing.assert_allclose(np.load(there), here, atol=1e-6)
+
+
+def test_the_notebook_runs_as_it_is_written(installed: Installed) -> None:
+    cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    installed.python("\n".join([*code, "assert run.folder.is_dir()"]))
