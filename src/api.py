@@ -1,0 +1,349 @@
+"""Bakeoff from Python, for scripts and notebooks: what the commands do, with objects as results.
+
+    import bakeoff
+
+    race = bakeoff.sweep("photos", minutes=10)
+    print(race.verdict())
+    model = race.select()
+    model.predict("new-photos")
+
+Everything that a command takes is taken here as well, in the same words: `fit("photos",
+"model=cnn", "optimizer.lr=0.01")`. Runs, studies and champions lie in the same folders, so that
+what was begun here can be gone on with, compared and served by the commands, and the other way
+around.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config.compose import compose_settings, groups
+from .config.finished import CompareSettings, SelectSettings
+from .config.schema import RunSettings
+from .config.sweep import SweepSettings, read_sweep_settings
+from .machine.package import command
+from .records.run import RunSummary
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL.Image import Image
+
+    from .records.comparison import Comparison
+    from .records.trials import SweepRecord
+    from .serving.predictor import Predictor
+
+    Picture: TypeAlias = str | Path | bytes | Image | NDArray[np.generic]
+
+__all__ = ["Model", "Run", "Sweep", "Verdict", "compare", "fit", "load", "sweep"]
+
+# Characters of a line of text, and pictures that are classified at once.
+_WIDTH, _BATCH = 100, 128
+
+
+def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -> Run:
+    """Train one candidate as a tracked run.
+
+    Args:
+        data: a folder, archive or table of pictures, or the name of a data set such as "digits".
+        overrides: of the settings, as `train` takes them: "model=cnn", "optimizer.lr=0.01".
+        output_dir: of all runs.
+
+    Raises:
+        ConfigError: the settings or the pictures are wrong.
+        RunFailed: the training ended before its end.
+    """
+    words = [*_data(data), *overrides, f"output_dir={output_dir}"]
+    settings = compose_settings(RunSettings, words)
+    from .runs.experiment import run_experiment
+
+    summary = run_experiment(settings, command=command("train", *words))
+    assert summary is not None, "this is the process of the first device"
+    return Run(summary)
+
+
+def sweep(
+    data: str | Path,
+    *overrides: str,
+    minutes: float | None = None,
+    study: str = "default",
+    config_name: str = "default",
+    output_dir: str | Path = "outputs",
+) -> Sweep:
+    """Race families of candidates, or go on with a study of this name.
+
+    Args:
+        data: as in `fit`.
+        overrides: of the settings, as `sweep` takes them: "families=[cnn,embedding]".
+        minutes: of the whole race; None for the number of trials that the settings state.
+        study: name of the study.
+        config_name: of a file in sweeps/.
+        output_dir: of all runs and studies.
+
+    Raises:
+        ConfigError: the settings or the pictures are wrong, or the study is another one's.
+        RunFailed: no trial came to its end.
+    """
+    words = [*_data(data), *overrides, f"study={study}", f"output_dir={output_dir}"]
+    if minutes is not None:
+        words.append(f"budget.minutes={minutes:g}")
+    settings = read_sweep_settings(words, config_name)
+    from .sweeps.race import run_sweep
+
+    return Sweep(settings, run_sweep(settings, words, config_name))
+
+
+def compare(*overrides: str, output_dir: str | Path = "outputs") -> Verdict:
+    """Compare finished runs by their stored predictions.
+
+    Args:
+        overrides: of the settings, as `compare` takes them: "sweep=default", "runs=[A,B]".
+        output_dir: of the runs.
+
+    Raises:
+        ConfigError: there is nothing to compare, or the runs do not belong together.
+    """
+    from .selection.comparison import compared
+
+    words = [*overrides, f"output_dir={output_dir}"]
+    return Verdict(compared(compose_settings(CompareSettings, words, config_name="compare")))
+
+
+def load(run: str = "champion", *, output_dir: str | Path = "outputs") -> Model:
+    """Load a trained model, by default the champion.
+
+    Args:
+        run: folder, name or id of a run, or "champion".
+        output_dir: of all runs.
+
+    Raises:
+        ConfigError: there is no such run, or its model is damaged.
+    """
+    from .config.checks import ConfigError
+    from .runs.candidates.choose import load_trained
+    from .runs.folder import RunFolder
+
+    try:
+        folder = RunFolder.find(run, Path(output_dir))
+        file = folder.model_file(None)
+    except ValueError as error:
+        raise ConfigError(f"run: {error}.") from error
+    return Model(folder.path, load_trained(file).predictor(_BATCH))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        summary: what its folder keeps.
+    """
+
+    summary: RunSummary
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return Path(self.summary.run_dir)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures of the parts that were measured, such as "val/accuracy"."""
+        return dict(self.summary.metrics)
+
+    def model(self) -> Model:
+        """Load the trained model."""
+        return load(str(self.folder), output_dir=self.folder.parents[1])
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A study in its current state.
+
+    Attributes:
+        settings: of the sweep.
+        record: of its trials and finalists.
+    """
+
+    settings: SweepSettings
+    record: SweepRecord
+
+    def leaderboard(self) -> pd.DataFrame:
+        """Return the trials, the best first: a row each, with what was searched."""
+        import pandas as pd
+
+        trials = sorted(
+            self.record.trials,
+            key=lambda one: (one.value is None, -(one.value or 0.0) * self._sign, one.number),
+        )
+        rows = [
+            {
+                "trial": one.number,
+                "family": one.family,
+                "state": one.state,
+                self.record.metrics[0]: one.value,
+                "seconds": one.seconds,
+                **one.values,
+            }
+            for one in trials
+        ]
+        return pd.DataFrame(rows)
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self.record.higher_is_better else -1
+
+    def verdict(self) -> Verdict:
+        """Compare the candidates of the study."""
+        return compare(f"sweep={self.settings.study}", output_dir=self.settings.output_dir)
+
+    def select(self, *overrides: str) -> Model:
+        """Make the verdict's choice the champion, and load it.
+
+        Args:
+            overrides: of the settings, as `select` takes them: "refit=true".
+        """
+        from .selection.choose import choose
+        from .selection.select import select
+
+        words = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
+        settings = compose_settings(SelectSettings, [*words, *overrides], config_name="select")
+        champion = select(choose(settings), settings)
+        return load(champion.run, output_dir=self.settings.output_dir)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which candidate to use, and how sure that is; its text is what `compare` prints.
+
+    Attributes:
+        comparison: the outcome with all its figures.
+    """
+
+    comparison: Comparison
+
+    def __str__(self) -> str:
+        from .reporting.comparison_report import format_comparison
+
+        return format_comparison(self.comparison, _WIDTH)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
+    @property
+    def choice(self) -> str:
+        """Name of the candidate to use."""
+        return self.comparison.verdict.choice.name
+
+    def leaderboard(self) -> pd.DataFrame:
+        """Return the candidates, the best first, with accuracy, interval and cost."""
+        import pandas as pd
+
+        rows = []
+        for entrant in self.comparison.entrants:
+            one = entrant.standing
+            rows.append(
+                {
+                    "rank": one.rank,
+                    "candidate": one.name,
+                    "family": entrant.family,
+                    "accuracy": one.accuracy,
+                    "low": one.interval.low,
+                    "high": one.interval.high,
+                    "tied": one.tied,
+                    "log_loss": one.log_loss,
+                    "cost": one.cost,
+                    "command": entrant.command,
+                }
+            )
+        return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model that labels pictures as its run did.
+
+    Attributes:
+        folder: of the run.
+    """
+
+    folder: Path
+    _predictor: Predictor = field(repr=False)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the columns of `probabilities`."""
+        return self._predictor.class_names
+
+    def predict(self, pictures: Picture | Sequence[Picture]) -> pd.DataFrame:
+        """Return a row for each picture: `picture`, `label`, `probability`.
+
+        Args:
+            pictures: one or several: paths, folders and patterns such as "photos/*.jpg", bytes of
+                files, pictures of Pillow, or arrays (H, W) or (H, W, C) with values from 0 to 255.
+
+        Raises:
+            ValueError: names the first that is no picture.
+        """
+        import pandas as pd
+
+        listed = list(_listed(pictures))
+        probs = self.probabilities(listed)
+        best = probs.argmax(axis=1) if len(probs) else np.empty(0, np.int64)
+        return pd.DataFrame(
+            {
+                "picture": [str(one) if isinstance(one, str | Path) else None for one in listed],
+                "label": [self.class_names[index] for index in best],
+                "probability": [float(row[index]) for row, index in zip(probs, best, strict=True)],
+            }
+        )
+
+    def probabilities(self, pictures: Picture | Sequence[Picture]) -> NDArray[np.float32]:
+        """Return (N, K) float32, the probability of each class for each picture.
+
+        Args:
+            pictures: as in `predict`.
+
+        Raises:
+            ValueError: names the first that is no picture.
+        """
+        rows = [_content(one) for one in _listed(pictures)]
+        if not rows:
+            return np.empty((0, len(self.class_names)), np.float32)
+        return self._predictor.answer(rows)
+
+
+def _data(data: str | Path) -> list[str]:
+    """Return the overrides for a data set by name or a place with pictures."""
+    if isinstance(data, str) and data in groups()["data"] and not Path(data).exists():
+        return [f"data={data}"]
+    return ["data=folder", f"data.root={Path(data).expanduser().absolute()}"]
+
+
+def _listed(pictures: Picture | Sequence[Picture]) -> Iterable[Any]:
+    """Yield single pictures; folders and patterns are listed."""
+    from .data.sources.files import find_pictures
+
+    several = isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes)
+    for one in cast("Sequence[Picture]", pictures if several else [pictures]):
+        if isinstance(one, str | Path) and not Path(one).is_file():
+            yield from map(Path, find_pictures(str(one)).pictures)
+        else:
+            yield one
+
+
+def _content(picture: Any) -> Any:
+    """Return what `Predictor.answer` takes of a picture."""
+    if isinstance(picture, str | Path):
+        return Path(picture).read_bytes()
+    if hasattr(picture, "convert"):  # of Pillow
+        mode = picture.mode if picture.mode in ("L", "RGB", "RGBA") else "RGB"
+        return np.asarray(picture.convert(mode))
+    return picture

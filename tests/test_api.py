@@ -1,0 +1,105 @@
+"""Bakeoff from Python: a candidate, its answers, a race and its verdict."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from src import api
+from src.config.checks import ConfigError
+from src.records.run import Predictions
+
+QUICK = ["model=mlp", "trainer.max_epochs=2", "tracking=none", "trainer.progress=false"]
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def run(outputs: Path) -> api.Run:
+    return api.fit("digits", *QUICK, output_dir=outputs)
+
+
+@pytest.fixture(scope="module")
+def digits() -> np.ndarray:
+    return np.round(load_digits().images[:6] * 255 / 16).astype(np.uint8)
+
+
+def test_a_fit_is_a_tracked_run_with_its_figures(run: api.Run, outputs: Path) -> None:
+    assert run.folder.parent == outputs / "runs"
+    stored = Predictions.read(run.folder / "predictions" / "val.parquet")
+    accuracy = (stored.probs.argmax(axis=1) == stored.targets).mean()
+    assert run.metrics["val/accuracy"] == pytest.approx(accuracy)
+
+
+def test_pictures_may_be_arrays_files_bytes_and_folders(
+    run: api.Run, digits: np.ndarray, tmp_path: Path
+) -> None:
+    model = run.model()
+    files = []
+    for number, pixels in enumerate(digits):
+        files.append(tmp_path / f"{number}.png")
+        Image.fromarray(pixels).save(files[-1])
+    buffer = io.BytesIO()
+    Image.fromarray(digits[0]).save(buffer, "PNG")
+    expected = model.probabilities(list(digits))
+    assert expected.shape == (6, 10)
+    np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-5)
+    for pictures in (files, str(tmp_path), f"{tmp_path}/*.png", [Image.open(f) for f in files]):
+        np.testing.assert_array_equal(model.probabilities(pictures), expected)
+    one = model.probabilities(buffer.getvalue())  # alone, it is computed in another order
+    np.testing.assert_allclose(one, expected[:1], rtol=1e-5)
+    table = model.predict(tmp_path)
+    assert list(table["picture"]) == [str(file) for file in files]
+    assert list(table["label"]) == [model.class_names[i] for i in expected.argmax(axis=1)]
+    np.testing.assert_allclose(table["probability"], expected.max(axis=1))
+
+
+def test_what_is_no_picture_is_named(run: api.Run) -> None:
+    with pytest.raises(ValueError, match="row 1"):
+        run.model().predict([np.zeros((8, 8), np.uint8), b"text"])
+
+
+def test_wrong_input_is_refused_as_by_the_commands(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.lr"):
+        api.fit("digits", "optimizer.lr=-1", output_dir=tmp_path)
+    with pytest.raises(ConfigError, match="champion"):
+        api.load(output_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_verdict_on_two_runs(run: api.Run, outputs: Path) -> None:
+    api.fit("digits", *QUICK, "model.dropout=0.5", "seed=1", output_dir=outputs)
+    verdict = api.compare(output_dir=outputs)
+    board = verdict.leaderboard()
+    assert isinstance(board, pd.DataFrame) and len(board) == 2
+    assert board["accuracy"].is_monotonic_decreasing
+    assert (board["low"] <= board["accuracy"]).all() and (board["accuracy"] <= board["high"]).all()
+    assert verdict.choice in set(board["candidate"])
+    assert all(name in str(verdict) for name in board["candidate"])
+
+
+@pytest.mark.slow
+def test_five_lines_from_pictures_to_a_champion(outputs: Path, digits: np.ndarray) -> None:
+    race = api.sweep(
+        "digits",
+        *("families=[mlp]", "budget.trials=2", "finalists=1", "finalist_seeds=1"),
+        *("trainer.max_epochs=2", "tracking.enabled=false"),
+        study="api",
+        output_dir=outputs,
+    )
+    board = race.leaderboard()
+    assert len(board) == 2 and set(board["family"]) == {"mlp"}
+    assert board["val/accuracy"].is_monotonic_decreasing
+    assert race.verdict().choice in str(race.verdict())
+    model = race.select()
+    assert api.load(output_dir=outputs).folder == model.folder
+    assert len(model.predict(list(digits))) == 6
