@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from ..data.decoding.picture_store import PictureStore
 from ..data.splitting.splits import Split
+from ..machine.cpu_load import ThreadCount
 from ..machine.parallel import in_order
 from ..storage.cache import cached, key_of, read_entry
 from .descriptors.picture import Floats
 from .fusion import Extractor, Mirrored
 
-__all__ = ["FeatureTable", "TooSlow", "described"]
+__all__ = ["FeatureTable", "TooSlow", "beside_others", "described"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ Reader = Callable[[int], NDArray[np.uint8]]
 _VERSION = 3
 _FILE = "features.npy"
 _AT_ONCE = 128
+# Pictures between two looks at the load of the machine: as many as a network takes at once.
+_BETWEEN_LOOKS = 16
 # Starting processes takes a second or two: shorter work is done in this process.
 _WORTH_PROCESSES_SECONDS = 6.0
 _PROGRESS_SECONDS = 10.0
@@ -169,14 +172,15 @@ def described(
     pictures = in_order(
         lambda chunk: np.stack([read(index) for index in chunk.tolist()]), chunks, workers
     )
+    describe = beside_others(extractor)
     started = time.perf_counter()
-    yield extractor(next(pictures))
+    yield describe(next(pictures))
     remaining = (time.perf_counter() - started) * (len(chunks) - 1)
     alone = workers == 1 or not extractor.in_processes
     blocks: Iterator[Floats]
     # A process that another program started as its helper may not start any.
     if alone or remaining < _WORTH_PROCESSES_SECONDS or multiprocessing.current_process().daemon:
-        blocks = map(extractor, pictures)
+        blocks = map(describe, pictures)
     else:
         # Not forked: torch has threads by now, and a fork would copy their locks. What a process is
         # given at its start is small, or one that dies there would keep its parent waiting.
@@ -193,6 +197,31 @@ def described(
             logged = time.monotonic()
             _log.info("%d of %d pictures described, %.0f s left", done, len(indices), left)
         yield block
+
+
+def beside_others(extractor: Extractor) -> Callable[[NDArray[np.uint8]], Floats]:
+    """Return an extractor that computes with the threads that have a core beside other programs.
+
+    A network on two threads, of which one waits for a core, describes a quarter of the pictures
+    that one thread does (two cores at a load of ten).
+    """
+    if extractor.in_processes:  # with one thread each
+        return extractor
+    import torch
+
+    threads = ThreadCount(torch.get_num_threads())
+
+    def describe(images: NDArray[np.uint8]) -> Floats:
+        before, rows = torch.get_num_threads(), []
+        try:
+            for at in range(0, len(images), _BETWEEN_LOOKS):
+                torch.set_num_threads(threads.now())
+                rows.append(extractor(images[at : at + _BETWEEN_LOOKS]))
+        finally:
+            torch.set_num_threads(before)
+        return np.concatenate(rows)
+
+    return describe
 
 
 _extractor: Extractor

@@ -9,7 +9,7 @@ import psutil
 
 from .parallel import available_cores
 
-__all__ = ["CpuLoad", "is_idle", "others_load", "threads_beside"]
+__all__ = ["CpuLoad", "ThreadCount", "is_idle", "others_load", "threads_beside"]
 
 # Of one core. Every idle system uses less.
 _NOTICEABLE = 0.25
@@ -56,6 +56,29 @@ def threads_beside(others: float, most: int) -> int:
     all of them, so a thread too many costs far more than a thread too few.
     """
     return max(1, min(most, int(available_cores() - others + 0.5)))
+
+
+class ThreadCount:
+    """The number of threads that have a core beside other programs, followed while they work.
+
+    Args:
+        most: where no other program runs.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = self._count = most
+        self._load = CpuLoad()
+        self._load.__enter__()
+        self._looked = time.perf_counter()
+
+    def now(self) -> int:
+        """Return it by the load since the last look; to be called all the time."""
+        if time.perf_counter() - self._looked >= _LOOK_SECONDS:
+            self._load.__exit__(None, None, None)
+            self._count = threads_beside(self._load.others, self._most)
+            self._load.__enter__()
+            self._looked = time.perf_counter()
+        return self._count
 
 
 def _clocks() -> tuple[float, float, float]:

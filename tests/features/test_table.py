@@ -12,11 +12,12 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from src.data.decoding.picture_store import PictureStore
 from src.features import table as parallel
 from src.features.fusion import Described, extractors_of
-from src.features.table import FeatureTable, TooSlow, described
+from src.features.table import FeatureTable, TooSlow, beside_others, described
 from tests.features.pictures import pictures, split, store
 
 COUNT = 300
@@ -148,18 +149,39 @@ def test_describing_that_cannot_end_in_time_is_given_up_and_nothing_is_kept(tmp_
         in_processes = False
 
         def __init__(self) -> None:
-            self.calls = 0
+            self.pictures = 0
 
         def __call__(self, images: np.ndarray) -> np.ndarray:
-            self.calls += 1
-            time.sleep(0.05)
+            self.pictures += len(images)
+            time.sleep(0.05 * len(images) / 128)
             return np.zeros((len(images), 2), np.float32)
 
     opened = store(IMAGES, TARGETS, tmp_path / "pictures")
     slow = Slow()
     whole = list(described(slow, opened.read, np.arange(COUNT), 1, time.perf_counter() + 60))
-    assert sum(len(rows) for rows in whole) == COUNT and slow.calls == 3
-    slow.calls = 0
+    assert sum(len(rows) for rows in whole) == COUNT and slow.pictures == COUNT
+    slow.pictures = 0
     with pytest.raises(TooSlow) as late:
         list(described(slow, opened.read, np.arange(COUNT), 1, time.perf_counter() + 0.05))
-    assert slow.calls == 2 and late.value.seconds > 0
+    assert slow.pictures == 256 and late.value.seconds > 0
+
+
+def test_a_network_takes_the_threads_that_have_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter([2, 1, 1, 2])
+    monkeypatch.setattr(parallel.ThreadCount, "now", lambda _: next(counts))
+    seen: list[tuple[int, int]] = []
+
+    class Network(Described):
+        in_processes = False
+
+        def __init__(self) -> None:
+            pass
+
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            seen.append((len(images), torch.get_num_threads()))
+            return images.reshape(len(images), -1).astype(np.float32)
+
+    before = torch.get_num_threads()
+    found = beside_others(Network())(IMAGES[:50])
+    np.testing.assert_array_equal(found, IMAGES[:50].reshape(50, -1))
+    assert seen == [(16, 2), (16, 1), (16, 1), (2, 2)] and torch.get_num_threads() == before

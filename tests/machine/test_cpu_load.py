@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from src.machine import cpu_load
-from src.machine.cpu_load import CpuLoad, is_idle, others_load, threads_beside
+from src.machine.cpu_load import CpuLoad, ThreadCount, is_idle, others_load, threads_beside
 
 
 class Machine:
@@ -69,3 +69,18 @@ def test_threads_leave_others_their_cores(
 ) -> None:
     monkeypatch.setattr(cpu_load, "available_cores", lambda: cores)
     assert threads_beside(others, most) == threads
+
+
+@pytest.mark.parametrize(("others", "expected"), [(0.0, 4), (2.0, 2), (9.0, 1)])
+def test_the_number_of_threads_follows_the_load(
+    monkeypatch: pytest.MonkeyPatch, others: float, expected: int
+) -> None:
+    monkeypatch.setattr(cpu_load, "available_cores", lambda: 4)
+    made = machine(monkeypatch, others, 2.0)
+    threads = ThreadCount(4)
+    made.sleep(0.01)
+    assert threads.now() == 4  # too early to tell
+    made.sleep(1.0)
+    assert threads.now() == expected
+    made.sleep(0.01)
+    assert threads.now() == expected

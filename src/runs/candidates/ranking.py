@@ -20,6 +20,7 @@ from ...data.decoding.picture_store import chosen_size, picture
 from ...data.loading.datamodule import PictureData
 from ...data.randomness import permutation
 from ...features.descriptors.picture import Floats
+from ...features.table import beside_others
 from ...features.transfer import cross_validated_accuracy, logme
 from ...machine.hardware import machine
 from ...machine.parallel import available_cores, in_order
@@ -28,7 +29,9 @@ from ...storage.cache import Record, load_record, store_record
 from ..build import frozen_network, native_side
 
 if TYPE_CHECKING:
-    from ...features.fusion import Extractor
+    from collections.abc import Callable
+
+    Describe = Callable[[NDArray[np.uint8]], Floats]
 
 __all__ = ["NetworkChoice", "RankedNetwork", "choose_networks"]
 
@@ -346,11 +349,11 @@ class _Sample:
         seed = self._settings.seed
         return cross_validated_accuracy(features, self.targets, self.contents, seed)
 
-    def _extractor(self, name: str, size: int | None, wanted: PictureFormat) -> Extractor:
+    def _extractor(self, name: str, size: int | None, wanted: PictureFormat) -> Describe:
         settings = self._settings
         if size is not None:
             settings = replace(settings, model=replace(_model(settings), input_size=size))
-        return frozen_network(settings, name, self._data, wanted)
+        return beside_others(frozen_network(settings, name, self._data, wanted))
 
     def _format(self, name: str, size: int | None = None) -> PictureFormat:
         pictures = self._data.pictures
