@@ -11,9 +11,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from .config.command_line import run_entry, take_config_name
-from .config.sweep import SweepSettings, read_sweep_settings
+from .config.sweep import SweepSettings, read_sweep_settings, sweep_choices, sweep_files
 
 _WIDTH = 100  # of what is no terminal
+_NO_MULTIRUN = (
+    "a sweep takes no -m or --multirun, since it runs many trainings by itself: name what races in "
+    "families=[cnn,vit], and give each further sweep a command and a study=NAME of its own."
+)
 
 
 def sweep(settings: SweepSettings, overrides: Sequence[str], *, config_name: str) -> None:
@@ -35,6 +39,9 @@ def main() -> int:
         partial(sweep, config_name=config_name),
         argv=argv,
         from_mlflow=("tracking.uri", "tracking.experiment"),
+        choices=sweep_choices,
+        flags=(f"--config-name NAME (of {', '.join(sweep_files())})", "--help", "--cfg job"),
+        no_multirun=_NO_MULTIRUN,
     )
 
 

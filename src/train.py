@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .config.command_line import ChildEnded, run_entry
-from .config.compose import read_run_settings
+from .config.compose import groups, read_run_settings
 from .config.plugins import plugin_overrides
 from .config.schema import RunSettings
 from .data.sources.listing import existing_root
@@ -56,7 +56,7 @@ def main() -> int:
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a further device's process
         end_with_parent()
     mirrored = ("tracking.uri", "tracking.experiment")
-    return run_entry(__doc__ or "", read_settings, train, from_mlflow=mirrored)
+    return run_entry(__doc__ or "", read_settings, train, from_mlflow=mirrored, choices=groups)
 
 
 if __name__ == "__main__":
