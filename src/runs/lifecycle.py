@@ -29,12 +29,13 @@ from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import CHECKOUT, command
 from ..records.pictures import ClassMaps, Suspect, write_suspects
 from ..records.run import Predictions, RunSummary
+from ..reporting.run_note import run_note
 from ..reporting.terminal import format_summary
 from ..storage.files import write_atomically
 from ..tracking.addresses import without_password
 from ..tracking.mirror_process import MirrorProcess
 from ..tracking.provenance import Provenance
-from ..tracking.tracker import Tracker
+from ..tracking.tracker import NOTE, Tracker
 from .folder import RunFolder
 from .label_review import write_label_review
 from .resolve import Resolved
@@ -120,6 +121,7 @@ class Run(ABC):
     parent: ParentLink | None
     batch_size: int | None = field(default=None, kw_only=True)
     metrics: dict[str, float] = field(default_factory=dict, init=False)
+    _about: str = field(default="", init=False)
     _started: float = field(default_factory=time.perf_counter, init=False)
 
     @property
@@ -217,6 +219,7 @@ class Run(ABC):
         data.split.write(folder.split)
         write_suspects(folder.suspects, data.suspects)
         provenance = replace(Provenance.read(), command=self.command)
+        self._about = self.headline().partition("\n")[0]
         tracker = Tracker.start(
             folder.path,
             output_dir=folder.output_dir,
@@ -231,6 +234,7 @@ class Run(ABC):
                 **provenance.tags(),
                 "bakeoff.family": settings.model.name,
                 "bakeoff.data": settings.data.name,
+                NOTE: run_note(self._about, without_password(self.command)),
                 **({} if parent is None else parent.tags),
             },
             parent_run_id=None if parent is None else parent.parent_run_id,
@@ -321,7 +325,12 @@ class Run(ABC):
             return summary  # the exception that ended the run is on its way already
         if outcome.status == "FINISHED":
             seal(folder.path, run_id=folder.run_id, name=folder.name)
-        if tracked_as := tracker.finish(outcome.status, outcome.reason):
+        line = without_password(self.command)
+        tracker.tags({NOTE: run_note(self._about, line, summary)})
+        # MLflow has no status for a trial that was stopped by comparison, and shows KILLED as it
+        # shows FAILED; the tag bakeoff.state says which it was.
+        status = "FINISHED" if outcome.state == "pruned" else outcome.status
+        if tracked_as := tracker.finish(status, outcome.reason):
             summary = replace(summary, run_id=tracked_as)
             with amending(folder.path, folder.summary.name):
                 summary.write(folder.summary)

@@ -75,6 +75,9 @@ class SweepStudy:
         spec = self.spec
         with translated_errors():
             self._study = self._load_or_create()
+            names = list(self.spec.metric_names)
+            if names and self._study.metric_names != names:
+                self._study.set_metric_names(names)
             self._study_id = self._storage.get_study_id_from_name(spec.name)
         self._proposer = Proposer(self._study, spec)
         if url is not None:  # other machines reach it too

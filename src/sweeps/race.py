@@ -27,6 +27,7 @@ from ..search.space import Family, StudySpec
 from ..search.study import StudyBusy, StudyChanged, SweepStudy
 from ..search.workers.local import LocalEngine
 from ..search.workers.slots import slots, visible_gpus
+from ..tracking.addresses import without_password
 from .display import Display
 from .earlier_command import keep_command, shorter_command
 from .families import default_values, load_families
@@ -263,8 +264,8 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
             return _Sweep(settings, line, study, families, base, interruption).run()
         except Interrupted:
             with suppress(OSError, ValueError):  # the terminal went away
-                going_on = shorter_command(settings)
-                print(f"go on with: {going_on}", file=sys.stderr, flush=True)
+                again = shorter_command(settings) or line
+                print(f"go on with: {without_password(again)}", file=sys.stderr, flush=True)
             raise
         except StudyBusy as error:
             raise RunFailed(str(error)) from error
@@ -288,6 +289,7 @@ def _study_spec(
         startup_trials=settings.sampler.startup_trials,
         seed=settings.seed,
         pruner=make_pruner(settings.pruner, epochs if isinstance(epochs, int) else 30),
+        metric_names=settings.metrics,
     )
 
 

@@ -124,4 +124,5 @@ def reopen(folder: RunFolder, settings: RunSettings, uri: str | None) -> Tracker
         enabled=settings.tracking.enabled or uri is not None,
         run_id=folder.run_id,
         run_name=folder.name,
+        amends=True,
     )
