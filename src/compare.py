@@ -7,7 +7,6 @@ python -m src.compare sweep=default ensemble=true
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Sequence
 from functools import partial
 
@@ -15,6 +14,7 @@ from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.console import written_to
 from .config.finished import CompareSettings
+from .machine.ending import leave
 
 
 def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
@@ -56,4 +56,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

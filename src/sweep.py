@@ -12,6 +12,7 @@ from functools import partial
 
 from .config.command_line import run_entry, take_config_name
 from .config.sweep import SweepSettings, read_sweep_settings, sweep_choices, sweep_files
+from .machine.ending import leave
 from .machine.package import command
 from .sweeps.earlier_command import completed_command
 
@@ -51,4 +52,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

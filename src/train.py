@@ -15,6 +15,7 @@ from .config.compose import groups, read_run_settings
 from .config.plugins import plugin_overrides
 from .config.schema import RunSettings
 from .data.sources.listing import existing_root
+from .machine.ending import leave
 from .machine.package import command, module_command
 from .machine.subprocesses import end_with_parent, run_bound
 
@@ -60,4 +61,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -20,6 +20,7 @@ import yaml
 from numpy.typing import NDArray
 
 from ..config.checks import ConfigError, to_plain
+from ..config.models import NetworkSettings
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
@@ -90,7 +91,7 @@ def show_finished(
     if parent is None:
         name = summary.name
         print(f"{name} is finished, and there is nothing left to do: its record is as it was")
-        print(format_summary(summary, _ui_command(settings)))
+        print(format_summary(summary, _ui_command(settings), _measured_with(settings)))
     return summary
 
 
@@ -166,7 +167,9 @@ class Run(ABC):
                 interruption.defer(False)
             interruption.check()
         if self.parent is None:  # else the larger run prints what came of all of its runs
-            print(format_summary(summary, _ui_command(self.settings)))
+            print(
+                format_summary(summary, _ui_command(self.settings), _measured_with(self.settings))
+            )
         return summary
 
     def keep_predictions(self, name: str, predictions: Predictions, tracker: Tracker) -> None:
@@ -353,6 +356,20 @@ def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
         written.append(folder / "learning_rate.png")
         save(range_figure(found.rates, found.losses, found.suggestion, found.given), written[-1])
     return written
+
+
+def _measured_with(settings: RunSettings) -> str | None:
+    """Return how a network's accuracies differ from those that its epochs showed, if they do."""
+    if not isinstance(settings.model, NetworkSettings):
+        return None
+    trainer, parts = settings.trainer, []
+    if trainer.final_weights == "best":
+        parts.append("the weights of the best epoch")
+    if trainer.tta not in ("auto", "none"):
+        parts.append(f"the mean of several views of a picture (trainer.tta={trainer.tta})")
+    if not parts:
+        return None
+    return f"{' and '.join(parts)}; each epoch above with its own weights and one view"
 
 
 def _ui_command(settings: RunSettings) -> str:
