@@ -1,6 +1,9 @@
 """Bakeoff: which image classifier should I use for these pictures, and how sure are you?"""
 
-# Before any other import of the project: it must come before whatever loads OpenMP.
+# Before any other import of the project: what it registers for the end of a command runs last.
+from .machine import ending as ending
+
+# It must come before whatever loads OpenMP.
 from .machine import openmp as openmp
 
 

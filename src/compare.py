@@ -7,14 +7,17 @@ python -m src.compare sweep=default ensemble=true
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.console import written_to
 from .config.finished import CompareSettings
+from .config.plugins import plugin_overrides
+from .machine.ending import leave
+from .machine.package import command
 
 
 def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
@@ -25,7 +28,7 @@ def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
     from .reporting.comparison_report import format_comparison
     from .selection.comparison import compared
 
-    comparison = compared(settings)
+    comparison, made = compared(settings), None
     if settings.ensemble:
         from .selection.ensemble import ensemble_of
 
@@ -46,7 +49,13 @@ def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
             if file == page:  # whole without the pictures that are drawn next to it
                 print(f"report: {page}", flush=True)
     if tracked_as := tracker.finish("FINISHED"):
-        print(f"MLflow run: {tracked_as}", flush=True)
+        print(f"MLflow run: {tracked_as}")
+    if settings.part == "val":  # no choice is made by the test part
+        words = [word for word in overrides if not word.startswith("ensemble=")]
+        if made is not None and made.run_id in comparison.verdict.choice.run_ids:
+            place = [word for word in words if word.startswith(("output_dir=", "tracking."))]
+            words = [f"run={Path(made.run_dir).name}", *place]
+        print(f"next: {command('select', *plugin_overrides(), *words)}", flush=True)
 
 
 def main() -> int:
@@ -56,4 +65,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -5,7 +5,6 @@ python -m src.evaluate run=ID split=test
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from .config.checks import ConfigError
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import EvaluateSettings
+from .machine.ending import leave
 from .runs.folder import RunFolder
 from .runs.seal import refuse_changed
 
@@ -45,4 +45,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

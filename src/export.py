@@ -6,7 +6,6 @@ python -m src.export run=ID "variants=[onnx,pt2]" choose=onnx
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from .config.checks import ConfigError
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import ExportSettings
+from .machine.ending import leave
 from .runs.folder import RunFolder
 from .runs.seal import refuse_changed
 
@@ -44,4 +44,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

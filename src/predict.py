@@ -16,6 +16,7 @@ from .config.checks import ConfigError
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import PredictSettings
+from .machine.ending import leave
 from .runs.folder import RunFolder
 from .runs.seal import RECORD, refuse_changed
 
@@ -48,4 +49,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

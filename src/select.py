@@ -6,13 +6,13 @@ python -m src.select run=ID
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import SelectSettings
+from .machine.ending import leave
 
 
 def select(settings: SelectSettings, overrides: Sequence[str]) -> None:
@@ -34,4 +34,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -11,32 +11,45 @@ from collections.abc import Sequence
 from functools import partial
 
 from .config.command_line import run_entry, take_config_name
-from .config.sweep import SweepSettings, read_sweep_settings
+from .config.sweep import SweepSettings, read_sweep_settings, sweep_choices, sweep_files
+from .machine.ending import leave
+from .machine.package import command
+from .sweeps.earlier_command import completed_command
 
 _WIDTH = 100  # of what is no terminal
+_NO_MULTIRUN = (
+    "a sweep takes no -m or --multirun, since it runs many trainings by itself: name what races in "
+    "families=[cnn,vit], and give each further sweep a command and a study=NAME of its own."
+)
 
 
 def sweep(settings: SweepSettings, overrides: Sequence[str], *, config_name: str) -> None:
-    """Run a study, or go on with it, and print its result."""
+    """Run a study, or go on with it, and print its result and the command that judges it."""
     from .reporting.sweep_report import format_result
     from .sweeps.race import run_sweep
 
     record = run_sweep(settings, overrides, config_name)
     print(format_result(record, shutil.get_terminal_size((_WIDTH, 24)).columns))
-    print(f"summary: {settings.study_folder / 'sweep.json'}", flush=True)
+    print(f"summary: {settings.study_folder / 'sweep.json'}")
+    place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
+    print(f"next: {command('compare', f'sweep={settings.study}', *place)}", flush=True)
 
 
 def main() -> int:
     """Return the exit code of the command line."""
-    argv, config_name = take_config_name(sys.argv[1:], default="default")
+    argv, given = take_config_name(sys.argv[1:], default="")
+    argv, config_name = completed_command(argv, given or None, default="default")
     return run_entry(
         __doc__ or "",
         partial(read_sweep_settings, config_name=config_name),
         partial(sweep, config_name=config_name),
         argv=argv,
         from_mlflow=("tracking.uri", "tracking.experiment"),
+        choices=sweep_choices,
+        flags=(f"--config-name NAME (of {', '.join(sweep_files())})", "--help", "--cfg job"),
+        no_multirun=_NO_MULTIRUN,
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

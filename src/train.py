@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .config.command_line import ChildEnded, run_entry
-from .config.compose import read_run_settings
+from .config.compose import groups, read_run_settings
 from .config.plugins import plugin_overrides
 from .config.schema import RunSettings
 from .data.sources.listing import existing_root
+from .machine.ending import leave
 from .machine.package import command, module_command
 from .machine.subprocesses import end_with_parent, run_bound
 
@@ -56,8 +57,8 @@ def main() -> int:
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a further device's process
         end_with_parent()
     mirrored = ("tracking.uri", "tracking.experiment")
-    return run_entry(__doc__ or "", read_settings, train, from_mlflow=mirrored)
+    return run_entry(__doc__ or "", read_settings, train, from_mlflow=mirrored, choices=groups)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ import pytest
 
 from src.config.completion import completions
 from src.machine.package import ENTRIES, command, package_version
+from src.sweep import main as sweep_main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,6 +47,29 @@ def test_every_entry_is_a_module_with_a_command() -> None:
     for name, (module, _) in ENTRIES.items():
         assert (ROOT / "src" / f"{module.replace('.', '/')}.py").is_file()
         assert command(name, "a=b c") == f"python -m src.{module} 'a=b c'"
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_entry_shows_help_and_settings_without_any(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = importlib.import_module(f"src.{ENTRIES[name][0]}")
+    for flags in (["--help"], ["--cfg", "job"]):
+        monkeypatch.setattr(sys, "argv", [name, *flags])
+        assert entry.main() == 0
+        shown = capsys.readouterr().out
+        assert shown and ("optimizer  " in shown) == (name in ("train", "sweep") and len(flags) < 2)
+
+
+def test_the_help_of_a_sweep_lists_what_it_chooses_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep", "--help"])
+    assert sweep_main() == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("--config-name", "pareto", "nsga2", "wilcoxon", "ray"))
+    monkeypatch.setattr(sys, "argv", ["sweep", "--multirun", "families=[cnn],[vit]"])
+    assert sweep_main() == 2 and "study=NAME" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from .credentials import credentials_problem, texts_of
 __all__ = [
     "ConfigError",
     "ForeignCode",
+    "NotGiven",
     "Settings",
     "completed",
     "distinct",
@@ -52,6 +53,18 @@ class ConfigError(ValueError):
 
 class ForeignCode(ConfigError):
     """Settings name code, or a group of settings, that no allowed plugin brings."""
+
+
+class NotGiven(ConfigError):
+    """A setting without a default has no value.
+
+    Args:
+        key: its dotted key.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} is not set: say {key}=VALUE.")
+        self.key = key
 
 
 @contextmanager
@@ -296,7 +309,7 @@ def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
         path = _join(where, field.name)
         given = plain.get(field.name, _default(field, hints[field.name]))
         if given is dataclasses.MISSING or given == "???":
-            raise ConfigError(f"{path} is not set: say {path}=VALUE.")
+            raise NotGiven(path)
         values[field.name] = _typed(hints[field.name], given, path)
     try:
         return typing.cast(T, made(**values))

@@ -8,7 +8,7 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +20,8 @@ import yaml
 from ..machine.failures import RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, typed
-from .checks import ConfigError, Settings, to_plain
-from .compose import expand, groups
+from .checks import ConfigError, NotGiven, Settings, to_plain
+from .compose import expand
 from .console import on_plain_output
 from .credentials import problem_of_overrides, without_password
 from .plugins import take_plugins
@@ -31,7 +31,10 @@ __all__ = ["ChildEnded", "Invocation", "parse", "run_entry", "take_config_name"]
 
 S = TypeVar("S", bound=Settings)
 
-_FLAGS = "--help, --cfg job, -m or --multirun"
+_FLAGS = "--help, --cfg job"
+_MULTIRUN = "-m or --multirun"
+# Stands for a setting that must be given where settings are shown without it.
+_NOT_GIVEN = "???"
 
 
 class ChildEnded(Exception):
@@ -71,7 +74,7 @@ def parse(argv: Sequence[str]) -> Invocation:
                 raise ConfigError(f"{flag} shows the run's settings: say {flag} job.")
             found.show_config = True
         elif word.startswith("-") and word != "--resolve":  # what is shown is always resolved
-            raise ConfigError(f"there is no flag {word}: the flags are {_FLAGS}.")
+            raise ConfigError(f"there is no flag {word}: the flags are {_FLAGS}, {_MULTIRUN}.")
         elif word != "--resolve":
             found.overrides.append(word)
     return found
@@ -97,6 +100,9 @@ def run_entry(
     *,
     argv: Sequence[str] | None = None,
     from_mlflow: Sequence[str] = (),
+    choices: Callable[[], Mapping[str, Sequence[str]]] = dict,
+    flags: Sequence[str] = (_FLAGS, _MULTIRUN),
+    no_multirun: str | None = None,
 ) -> int:
     """Run an entry and return its exit code.
 
@@ -111,30 +117,42 @@ def run_entry(
         action: what to do with the settings of a job and the overrides they came from.
         argv: the overrides; None for those of the process.
         from_mlflow: keys whose values MLflow's environment variables give where nothing else does.
+        choices: return for the help what may be chosen by name: config groups with their options.
+        flags: for the help, where they are not the usual ones.
+        no_multirun: why the entry takes no -m, as a sentence; None where it does.
     """
     todo: list[tuple[S, list[str]]] = []
+    noted: set[str] = set()
+
+    def settings_of(job: list[str]) -> tuple[S, list[str]]:
+        settings = read_settings(job)
+        further = environment_overrides(from_mlflow, settings, job) if from_mlflow else []
+        if not further:
+            return settings, job
+        if note := " ".join(word for word in further if word not in noted):
+            _complain(f"from MLflow's environment variables: {note}")
+        noted.update(further)
+        return read_settings([*job, *further]), [*job, *further]
 
     def read() -> None:
         # Before anything is looked at, because whatever is wrong with a word repeats the word.
         if problem := problem_of_overrides([*sys.argv[1:], *(argv or ())]):
             raise ConfigError(problem)
         invocation = parse(sys.argv[1:] if argv is None else argv)
+        if invocation.multirun and no_multirun is not None:
+            raise ConfigError(no_multirun)
         overrides = take_plugins(invocation.overrides)
         jobs = list(expand(overrides)) if invocation.multirun else [overrides]
-        settings = [read_settings(job) for job in jobs]
-        if from_mlflow:
-            found = [environment_overrides(from_mlflow, *pair) for pair in zip(settings, jobs)]
-            jobs = [[*job, *further] for job, further in zip(jobs, found)]
-            settings = [read_settings(job) for job in jobs]
-            if note := " ".join(dict.fromkeys(word for further in found for word in further)):
-                _complain(f"from MLflow's environment variables: {note}")
         if invocation.help:
-            print(_help(description, settings[0]))
+            (settings, _), not_given = _with_placeholders(settings_of, jobs[0])
+            print(_help(description, settings, not_given, choices(), flags))
         elif invocation.show_config:
-            for one in settings:
-                print(yaml.safe_dump(to_plain(one), sort_keys=False, allow_unicode=True), end="")
+            for job in jobs:
+                (settings, _), not_given = _with_placeholders(settings_of, job)
+                plain = _marked(to_plain(settings), not_given)
+                print(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), end="")
         else:
-            todo.extend(zip(settings, jobs, strict=True))
+            todo.extend([settings_of(job) for job in jobs])
 
     with _progress_shown():
         worst = _guarded(read)
@@ -200,17 +218,51 @@ def _complain(text: str) -> None:
         print(without_password(typed(text)), file=sys.stderr, flush=True)
 
 
-def _help(description: str, settings: Settings) -> str:
+def _with_placeholders(
+    settings_of: Callable[[list[str]], tuple[S, list[str]]], job: list[str]
+) -> tuple[tuple[S, list[str]], set[str]]:
+    """Return what `settings_of` returns, and the keys that had to be given and were not."""
+    missing: set[str] = set()
+    while True:
+        try:
+            return settings_of([*job, *(f"{key}=NAME" for key in sorted(missing))]), missing
+        except NotGiven as error:
+            if error.key in missing:
+                raise
+            missing.add(error.key)
+
+
+def _marked(plain: dict[str, Any], not_given: Collection[str], prefix: str = "") -> dict[str, Any]:
+    """Return nested plain settings with ??? where a value must be given."""
+    return {
+        name: _marked(value, not_given, f"{prefix}{name}.")
+        if isinstance(value, dict)
+        else _NOT_GIVEN
+        if f"{prefix}{name}" in not_given
+        else value
+        for name, value in plain.items()
+    }
+
+
+def _help(
+    description: str,
+    settings: Settings,
+    not_given: Collection[str],
+    choices: Mapping[str, Sequence[str]],
+    flags: Sequence[str],
+) -> str:
     width = min(max(shutil.get_terminal_size().columns, 72), 120)
-    lines = [typed(description.strip()), "", f"flags: {_FLAGS}", ""]
-    if any(f.name == "data" for f in dataclasses.fields(settings)):  # type: ignore[arg-type]
+    lines = [typed(description.strip()), "", f"flags: {', '.join(flags)}", ""]
+    if choices:
         lines += ["groups (choose with GROUP=OPTION):"]
-        for name, options in groups().items():
+        for name, options in choices.items():
             lines += _table_row(f"{name:<10}", ", ".join(options), 12, width)
         lines += [""]
     lines += ["plugins=FOLDER or plugins=MODULE: code of your own that may be used", ""]
     lines += ["keys (set with KEY=VALUE) with their values here:"]
     for key, value, meaning in _rows(settings):
+        if key in not_given:
+            value, meaning = _NOT_GIVEN, f"{meaning}; must be given"
         lines += _table_row(f"{key}={value}", meaning, 38, width)
     return "\n".join(lines)
 

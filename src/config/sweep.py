@@ -18,11 +18,19 @@ from .checks import (
     positive_int,
     setting,
 )
-from .compose import CONF, SWEEPS, chosen_options, compose_plain, leaves, override_of
+from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups, leaves, override_of
 from .metrics import METRICS
+from .plugins import plugin_folders
 from .schema import RunSettings
 
-__all__ = ["DashboardSettings", "SweepSettings", "base_overrides", "read_sweep_settings"]
+__all__ = [
+    "DashboardSettings",
+    "SweepSettings",
+    "base_overrides",
+    "read_sweep_settings",
+    "sweep_choices",
+    "sweep_files",
+]
 
 # Known after every epoch, so that a trial can be judged before its end.
 _REPORTED = ("val/accuracy", "val/loss")
@@ -202,13 +210,27 @@ class SweepSettings(RunSettings):
         return tuple(METRICS[name] for name in self.metrics)
 
 
+def sweep_files() -> list[str]:
+    """Return the names of the sweeps that `--config-name` takes: the files of sweeps/."""
+    return sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+
+
+def sweep_choices() -> dict[str, list[str]]:
+    """Return what a sweep's command line chooses by name: its config groups, and the families."""
+    found = groups(SWEEPS, CONF, *plugin_folders("conf"), *plugin_folders("sweeps"))
+    families = found.pop("spaces")
+    del found["model"]  # the families bring it
+    first = {name: found.pop(name) for name in ("sampler", "pruner", "workers")}
+    return {"families": ["auto", *families], **first, **found}
+
+
 def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSettings:
     """Return the settings of the study sweeps/<config_name>.yaml with these overrides.
 
     Raises:
         ConfigError: an override or the file is wrong; the message is one sentence.
     """
-    known = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
+    known = sweep_files()
     if config_name not in known:
         raise ConfigError(
             f"there is no sweeps/{config_name}.yaml: there are {', '.join(known)}"

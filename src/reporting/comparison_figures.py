@@ -16,7 +16,7 @@ from .class_figures import confusion_figure
 from .comparison_report import pictures_compared
 from .comparison_verdict import MEASURE_NAMES
 from .formatting import metric_text, tick_text
-from .scales import family_colors
+from .scales import distinct_colors, family_colors
 from .style import (
     GRID,
     INK,
@@ -184,7 +184,7 @@ def recall_figure(leaders: Sequence[Leader], class_names: Sequence[str]) -> Figu
     """
     order = leaders[0].weakest_first[:_MOST_CLASSES]
     every = plain_labels(class_names)
-    colors = family_colors([str(place) for place in range(len(leaders))])
+    colors = distinct_colors(len(leaders))
     figure = new_figure(7.2, _LINE_INCHES * len(order) + 1.3 + 0.2 * len(leaders))
     axes = figure.subplots()
     for line, index in enumerate(order):
@@ -193,7 +193,7 @@ def recall_figure(leaders: Sequence[Leader], class_names: Sequence[str]) -> Figu
     for place, leader in enumerate(leaders):
         # Each smaller than the one before, so that equal ones show.
         axes.plot(
-            leader.recall[order], range(len(order)), "o", color=colors[str(place)],
+            leader.recall[order], range(len(order)), "o", color=colors[place],
             ms=9 - 2.5 * place, label=plain_labels([leader.name], _LONGEST)[0],
         )  # fmt: skip
     title = "Share of each class that is found"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,14 @@ import numpy as np
 from ..records.trials import TrialRecord
 from .formatting import tick_text, value_text
 
-__all__ = ["ValueAxis", "family_colors", "metric_axis", "range_worth_showing", "value_axes"]
+__all__ = [
+    "ValueAxis",
+    "distinct_colors",
+    "family_colors",
+    "metric_axis",
+    "range_worth_showing",
+    "value_axes",
+]
 
 _LOG_FROM = 30  # an axis is logarithmic whose highest value is so many times the lowest
 _MOST_TICKS = 12
@@ -22,26 +30,49 @@ _NEAREST_TICKS = 0.05
 _UNUSED, _USED = 0.0, 0.14
 
 
-# Of middle lightness, so that they show on white and on black; neighbours differ in lightness too.
-_COLORS = (
-    "#2f6bea",  # blue
-    "#e08a00",  # orange
-    "#0f9d76",  # green
-    "#d6336c",  # pink
-    "#8453d6",  # violet
-    "#12a5c4",  # cyan
-    "#7a9a1e",  # olive
-    "#c2410c",  # rust
-    "#6b7f95",  # slate
-    "#b8860b",  # gold
-    "#b35cc8",  # orchid
-    "#8d6e63",  # brown
-)
+# Of middle lightness, so that they show on white and on black. A family has its colour on every
+# page and figure, whatever it is shown with.
+_FAMILY_COLORS = {
+    "cnn": "#2f6bea",  # blue
+    "embedding": "#e08a00",  # orange
+    "handcrafted": "#0f9d76",  # green
+    "efficientnet_lite0": "#d6336c",  # pink
+    "vit": "#8453d6",  # violet
+    "mlp": "#12a5c4",  # cyan
+    "gru": "#7a9a1e",  # olive
+    "fcn": "#c2410c",  # rust
+    "rnn": "#6b7f95",  # slate
+    "lstm": "#b8860b",  # gold
+    "renet": "#b35cc8",  # orchid
+    "ensemble": "#8d6e63",  # brown
+    "timm": "#c94f4f",  # brick
+    "torchvision": "#4f7f52",  # moss
+    "efficientnet_lite1": "#e0679b",  # rose
+    "efficientnet_lite2": "#9c2f5f",  # wine
+}
+# Of families that others add.
+_FURTHER_COLORS = ("#4c5fb0", "#2e8b8b", "#a8742a", "#7d5ba6", "#5f8f3e", "#b0566f")
 
 
 def family_colors(families: Sequence[str]) -> dict[str, str]:
-    """Return a colour "#rrggbb" for each family, by its place; they repeat after twelve."""
-    return {name: _COLORS[index % len(_COLORS)] for index, name in enumerate(families)}
+    """Return a colour "#rrggbb" for each family, the same wherever it is shown.
+
+    Families of plugins take one of six more by their name, the next where another one has it.
+    """
+    colors: dict[str, str] = {}
+    for name in families:
+        if name in _FAMILY_COLORS:
+            colors[name] = _FAMILY_COLORS[name]
+            continue
+        first = zlib.crc32(name.encode()) % len(_FURTHER_COLORS)
+        turned = (*_FURTHER_COLORS[first:], *_FURTHER_COLORS[:first])
+        colors[name] = next((c for c in turned if c not in colors.values()), turned[0])
+    return colors
+
+
+def distinct_colors(count: int) -> list[str]:
+    """Return different colours "#rrggbb" for things that are no families, sixteen at most."""
+    return list(_FAMILY_COLORS.values())[:count]
 
 
 @dataclass(frozen=True)

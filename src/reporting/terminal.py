@@ -26,10 +26,15 @@ _ELSEWHERE = (
 )
 
 
-def format_summary(summary: RunSummary, ui_command: str) -> str:
+def format_summary(summary: RunSummary, ui_command: str, measured_with: str | None = None) -> str:
     """Return a run in a dozen aligned lines, without a final line break.
 
     Values that the summary does not hold, such as a test accuracy, have no line.
+
+    Args:
+        summary: of the run.
+        ui_command: shows the run in MLflow.
+        measured_with: how the accuracies differ from those that the epochs showed, if they do.
     """
     lines = [
         f"{summary.name}: {summary.model} on {summary.data}, seed {summary.seed}, "
@@ -44,6 +49,7 @@ def format_summary(summary: RunSummary, ui_command: str) -> str:
         "validation accuracy": accuracy_text(summary.metrics, "val"),
         "over folds": _over_folds(summary),
         "test accuracy": accuracy_text(summary.metrics, "test"),
+        "measured with": measured_with if summary.metrics else None,
         "test part measured": None if times is None else measured(times),
         "parameters": None if summary.num_parameters is None else count(summary.num_parameters),
         "latency": None if latency is None else f"{latency:.3g} ms for one picture{beside}",

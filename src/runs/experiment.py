@@ -14,7 +14,6 @@ import yaml
 from ..config.checks import ConfigError
 from ..config.schema import RunSettings, stored_settings
 from ..data.loading.datamodule import PictureData
-from ..data.splitting.test_usage import count_test_measurement
 from ..machine.disk import refusal_of_folder
 from ..machine.interruption import Interruption
 from ..metrics.summary import metric_key
@@ -40,6 +39,7 @@ from .folder import RunFolder
 from .lifecycle import ParentLink, Run, open_folder, show_finished
 from .resolve import Resolved
 from .resume import finished_before, finished_summary, with_format
+from .test_part import counted_measurement
 
 __all__ = ["OnEpoch", "run_experiment"]
 
@@ -170,9 +170,6 @@ class _SingleRun(Run):
             parts["val"] = self._measure(tracker, fitted, "val")
         # Folds choose between candidates: what they choose by is never the test part.
         if settings.evaluate_test and settings.cv.fold is None and len(split.test):
-            self._test_measurements = count_test_measurement(
-                self.folder.output_dir, split.test_fingerprint, self.folder.run_id
-            )
             parts["test"] = self._measure(tracker, fitted, "test")
         cost = fitted.trained.cost(self.data, fitted.checkpoint)
         cost["training_seconds"] = fitted.seconds
@@ -207,7 +204,11 @@ class _SingleRun(Run):
         )
 
     def _measure(self, tracker: Tracker, fitted: Fitted, part: str) -> Predictions:
-        measured = measure_part(self.data, part, fitted.trained.predict(self.data, part))
+        answers = fitted.trained.predict(self.data, part)
+        if part == "test":
+            fingerprint = self.data.split.test_fingerprint
+            self._test_measurements = counted_measurement(self.folder, fingerprint, answers)
+        measured = measure_part(self.data, part, answers)
         self.keep_predictions(part, measured.predictions, tracker)
         self.metrics |= measured.metrics
         return measured.predictions

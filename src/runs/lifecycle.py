@@ -20,6 +20,7 @@ import yaml
 from numpy.typing import NDArray
 
 from ..config.checks import ConfigError, to_plain
+from ..config.models import NetworkSettings
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
@@ -29,12 +30,13 @@ from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import CHECKOUT, command
 from ..records.pictures import ClassMaps, Suspect, write_suspects
 from ..records.run import Predictions, RunSummary
+from ..reporting.run_note import run_note
 from ..reporting.terminal import format_summary
 from ..storage.files import write_atomically
 from ..tracking.addresses import without_password
 from ..tracking.mirror_process import MirrorProcess
 from ..tracking.provenance import Provenance
-from ..tracking.tracker import Tracker
+from ..tracking.tracker import NOTE, Tracker
 from .folder import RunFolder
 from .label_review import write_label_review
 from .resolve import Resolved
@@ -89,7 +91,7 @@ def show_finished(
     if parent is None:
         name = summary.name
         print(f"{name} is finished, and there is nothing left to do: its record is as it was")
-        print(format_summary(summary, _ui_command(settings)))
+        print(format_summary(summary, _ui_command(settings), _measured_with(settings)))
     return summary
 
 
@@ -120,6 +122,7 @@ class Run(ABC):
     parent: ParentLink | None
     batch_size: int | None = field(default=None, kw_only=True)
     metrics: dict[str, float] = field(default_factory=dict, init=False)
+    _about: str = field(default="", init=False)
     _started: float = field(default_factory=time.perf_counter, init=False)
 
     @property
@@ -164,7 +167,9 @@ class Run(ABC):
                 interruption.defer(False)
             interruption.check()
         if self.parent is None:  # else the larger run prints what came of all of its runs
-            print(format_summary(summary, _ui_command(self.settings)))
+            print(
+                format_summary(summary, _ui_command(self.settings), _measured_with(self.settings))
+            )
         return summary
 
     def keep_predictions(self, name: str, predictions: Predictions, tracker: Tracker) -> None:
@@ -217,6 +222,7 @@ class Run(ABC):
         data.split.write(folder.split)
         write_suspects(folder.suspects, data.suspects)
         provenance = replace(Provenance.read(), command=self.command)
+        self._about = self.headline().partition("\n")[0]
         tracker = Tracker.start(
             folder.path,
             output_dir=folder.output_dir,
@@ -231,6 +237,7 @@ class Run(ABC):
                 **provenance.tags(),
                 "bakeoff.family": settings.model.name,
                 "bakeoff.data": settings.data.name,
+                NOTE: run_note(self._about, without_password(self.command)),
                 **({} if parent is None else parent.tags),
             },
             parent_run_id=None if parent is None else parent.parent_run_id,
@@ -321,7 +328,12 @@ class Run(ABC):
             return summary  # the exception that ended the run is on its way already
         if outcome.status == "FINISHED":
             seal(folder.path, run_id=folder.run_id, name=folder.name)
-        if tracked_as := tracker.finish(outcome.status, outcome.reason):
+        line = without_password(self.command)
+        tracker.tags({NOTE: run_note(self._about, line, summary)})
+        # MLflow has no status for a trial that was stopped by comparison, and shows KILLED as it
+        # shows FAILED; the tag bakeoff.state says which it was.
+        status = "FINISHED" if outcome.state == "pruned" else outcome.status
+        if tracked_as := tracker.finish(status, outcome.reason):
             summary = replace(summary, run_id=tracked_as)
             with amending(folder.path, folder.summary.name):
                 summary.write(folder.summary)
@@ -344,6 +356,20 @@ def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
         written.append(folder / "learning_rate.png")
         save(range_figure(found.rates, found.losses, found.suggestion, found.given), written[-1])
     return written
+
+
+def _measured_with(settings: RunSettings) -> str | None:
+    """Return how a network's accuracies differ from those that its epochs showed, if they do."""
+    if not isinstance(settings.model, NetworkSettings):
+        return None
+    trainer, parts = settings.trainer, []
+    if trainer.final_weights == "best":
+        parts.append("the weights of the best epoch")
+    if trainer.tta not in ("auto", "none"):
+        parts.append(f"the mean of several views of a picture (trainer.tta={trainer.tta})")
+    if not parts:
+        return None
+    return f"{' and '.join(parts)}; each epoch above with its own weights and one view"
 
 
 def _ui_command(settings: RunSettings) -> str:

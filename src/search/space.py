@@ -156,6 +156,7 @@ class StudySpec:
         identity: plain values that must not change between starts.
         sampler: its name, as in `check_sampler`.
         startup_trials: random ones before the sampler learns, of all families together.
+        metric_names: for Optuna's pages, one a direction; empty where they have none.
     """
 
     name: str
@@ -166,6 +167,7 @@ class StudySpec:
     startup_trials: int
     seed: int
     pruner: BasePruner
+    metric_names: Sequence[str] = ()
 
 
 def parse_space(plain: Mapping[str, Any]) -> list[Parameter]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +23,8 @@ from .trials import STATES, importances, trial_record
 __all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "SweepStudy"]
 
 JOURNAL = "study.journal"
-_MOST_DIFFERENCES = 5
+_MOST_DIFFERENCES = 3
+_LONGEST_VALUE = 40
 
 
 class StudyChanged(ValueError):
@@ -74,6 +75,9 @@ class SweepStudy:
         spec = self.spec
         with translated_errors():
             self._study = self._load_or_create()
+            names = list(self.spec.metric_names)
+            if names and self._study.metric_names != names:
+                self._study.set_metric_names(names)
             self._study_id = self._storage.get_study_id_from_name(spec.name)
         self._proposer = Proposer(self._study, spec)
         if url is not None:  # other machines reach it too
@@ -109,10 +113,7 @@ class SweepStudy:
             found = list(_differences(known, given))
             more = len(found) - _MOST_DIFFERENCES
             shown = "; ".join(found[:_MOST_DIFFERENCES]) + (f" and {more} more" if more > 0 else "")
-            raise StudyChanged(
-                f"the study {self.spec.name} was begun otherwise: {shown}. "
-                "Begin a new one with study=NAME, or take the old settings"
-            )
+            raise StudyChanged(f"the study {self.spec.name} was begun otherwise: {shown}")
 
     def close(self) -> None:
         """Let another process drive."""
@@ -277,9 +278,34 @@ class SweepStudy:
 
 
 def _differences(known: Any, given: Any, where: str = "") -> Iterator[str]:
-    """Yield each key at which two nests of plain values differ, with both values."""
+    """Yield what differs between two nests of plain values, with both values.
+
+    Of what only one of them has, such as a family with its whole search space, the keys are named.
+    """
     if isinstance(known, dict) and isinstance(given, dict):
-        for key in sorted(known.keys() | given.keys()):
-            yield from _differences(known.get(key), given.get(key), f"{where} {key}".strip())
+        if only := _then_and_now(known.keys() - given.keys(), given.keys() - known.keys()):
+            yield f"{where} {only}".strip()
+        for key in sorted(known.keys() & given.keys()):
+            yield from _differences(known[key], given[key], f"{where} {key}".strip())
+    elif isinstance(known, list) and isinstance(given, list):
+        then = [value for value in known if value not in given]
+        now = [value for value in given if value not in known]
+        if known != given:
+            yield f"{where} {_then_and_now(then, now) or 'in another order'}"
     elif known != given:
-        yield f"{where} was {json.dumps(known)} and is {json.dumps(given)}"
+        yield f"{where} {_then_and_now([known], [given])}"
+
+
+def _then_and_now(then: Iterable[Any], now: Iterable[Any]) -> str:
+    """Return, as in "1 then, 2 now"; empty where there is neither."""
+    sides = [sorted(map(_short, values)) for values in (then, now)]
+    if not any(sides):
+        return ""
+    return ", ".join(
+        f"{', '.join(side) or 'nothing'} {when}" for side, when in zip(sides, ("then", "now"))
+    )
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"

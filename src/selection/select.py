@@ -157,6 +157,7 @@ def _tested(model: Chosen) -> tuple[Predictions | None, Chosen]:
     if not len(Split.read(folder.split).test):
         print("test part: this data has none, so no figure comes from pictures nobody chose by")
         return None, model
+    print(f"test part: measuring {folder.name}", flush=True)
     again = revisit(folder, folder.chosen_checkpoint())
     measured, _ = measure(again, "test")
     _draw(again, measured.predictions)
@@ -186,6 +187,13 @@ def _bundled(folder: RunFolder, basis: Basis | None) -> tuple[str, Certainty | N
         certainty = Certainty.read(bundle / CERTAINTY)
         if certainty is not None or basis is None:
             return digest, certainty
+    if basis is not None:
+        count = len(basis.predictions.targets)
+        print(
+            f"certainty: calibrating on {count:,} held-out pictures ({basis.source}); describing "
+            "them takes seconds, with a large network some minutes",
+            flush=True,
+        )
     again = revisit(folder, folder.chosen_checkpoint())
     certainty = None if basis is None else calibrate(again, basis)
     example = again.data.pictures.read(int(again.data.split.train[0]))

@@ -16,6 +16,8 @@ from ..config.checks import to_plain
 from ..config.sweep import SweepSettings
 from ..machine.package import command
 from ..records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
+from ..reporting.run_note import note
+from ..reporting.sweep_report import COMMAND, headline, verdict
 from ..search.loop import Observer
 from ..search.study import SweepStudy
 from ..storage.digests import checked_json
@@ -23,7 +25,7 @@ from ..storage.files import write_atomically
 from ..tracking.addresses import absolute_uri, public_uri, without_password
 from ..tracking.mirror_process import MirrorProcess
 from ..tracking.spool import Spool
-from ..tracking.tracker import Tracker
+from ..tracking.tracker import NOTE, Tracker
 
 __all__ = ["ParentRun"]
 
@@ -69,7 +71,12 @@ class ParentRun(Observer):
             run_id=self.run_id,
             run_name=f"sweep {settings.study}",
             params={k: v for k, v in plain.items() if k not in _NOT_PARAMS},
-            tags={"bakeoff.sweep": settings.study, "bakeoff.command": self._command},
+            tags={
+                "bakeoff.sweep": settings.study,
+                "bakeoff.data": settings.data.name,
+                "bakeoff.command": self._command,
+                NOTE: note(f"Sweep {settings.study} on {settings.data.name}", self._command, {}),
+            },
             enabled=tracking.enabled,
             mirror=self._mirror,
             warn=warn,
@@ -125,6 +132,8 @@ class ParentRun(Observer):
         states = {COMPLETE, PRUNED, FAILED, *counts}
         figures = {f"trials/{state}": float(counts[state]) for state in sorted(states)}
         tracker.metrics(figures | dict(record.test), step=0, final=True)
+        results = {name: text for name, text in verdict(record).items() if name != COMMAND}
+        tracker.tags({NOTE: note(f"Sweep {headline(record)}", self._command, results)})
         if record.winner is not None:
             winner = {"bakeoff.winner": str(record.winner)}
             tracker.tags(winner | {"bakeoff.winner_command": record.commands[record.winner]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 from ..config.checks import ConfigError, to_plain
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..machine.disk import refusal, refusal_of_folder
-from ..machine.failures import RunFailed
+from ..machine.failures import RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, command
 from ..machine.parallel import available_cores
@@ -23,10 +24,12 @@ from ..search.loop import Pool
 from ..search.pruning import make_pruner
 from ..search.samplers import check_sampler
 from ..search.space import Family, StudySpec
-from ..search.study import StudyBusy, SweepStudy
+from ..search.study import StudyBusy, StudyChanged, SweepStudy
 from ..search.workers.local import LocalEngine
 from ..search.workers.slots import slots, visible_gpus
+from ..tracking.addresses import without_password
 from .display import Display
+from .earlier_command import keep_command, shorter_command
 from .families import default_values, load_families
 from .finalists import TEST, Finals, kept_finalists
 from .parent_run import ParentRun
@@ -245,14 +248,25 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         check_sampler(settings.sampler.name, families, len(settings.metrics))
         spec = _study_spec(settings, families, base)
         study = SweepStudy(settings.study_folder, spec, settings.storage)
-    except ValueError as error:  # StudyBusy and StudyChanged as well
+    except StudyChanged as error:
+        earlier = shorter_command(settings)
+        going_on = "take the old settings" if earlier is None else f"go on with it: {earlier}"
+        raise ConfigError(f"{error}. Begin a new one with study=NAME, or {going_on}") from error
+    except ValueError as error:  # StudyBusy as well
         raise ConfigError(f"{str(error).rstrip('.')}.") from error
     except OSError as error:
         reason = refusal(error, settings.study_folder) or str(error)
         raise ConfigError(f"the study cannot be kept: {reason}.") from error
     with study, Interruption() as interruption:
         try:
+            with explained(settings.study_folder):
+                keep_command(settings.study_folder, overrides, config_name)
             return _Sweep(settings, line, study, families, base, interruption).run()
+        except Interrupted:
+            with suppress(OSError, ValueError):  # the terminal went away
+                again = shorter_command(settings) or line
+                print(f"go on with: {without_password(again)}", file=sys.stderr, flush=True)
+            raise
         except StudyBusy as error:
             raise RunFailed(str(error)) from error
 
@@ -275,6 +289,7 @@ def _study_spec(
         startup_trials=settings.sampler.startup_trials,
         seed=settings.seed,
         pruner=make_pruner(settings.pruner, epochs if isinstance(epochs, int) else 30),
+        metric_names=settings.metrics,
     )
 
 

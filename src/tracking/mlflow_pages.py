@@ -28,16 +28,20 @@ _VIEW = "bakeoff"
 CURVES = "^(train|val)/(accuracy|loss|lr)$"
 _WIDTHS = {
     "attributes.`Run Name`": 270,
+    "tags.`bakeoff.data`": 110,
     "params.`model.name`": 110,
     "metrics.`val/accuracy`": 120,
     "metrics.`val/loss`": 120,
     "metrics.`test/accuracy`": 120,
     "params.`optimizer.lr`": 110,
     "params.`seed`": 70,
+    "tags.`bakeoff.state`": 90,
     "duration": 90,
 }
 _STATE = {
-    "selectedColumns": [column for column in _WIDTHS if column.startswith(("params", "metrics"))],
+    "selectedColumns": [
+        column for column in _WIDTHS if column.startswith(("params", "metrics", "tags"))
+    ],
     "columnOrder": list(_WIDTHS),
     "columnWidths": _WIDTHS,
     "orderByKey": "metrics.`val/accuracy`",

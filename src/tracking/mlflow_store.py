@@ -45,6 +45,11 @@ _ENVIRONMENT = {
 _RUNS_A_PAGE = 1000
 LONGEST_DESCRIPTION = 5000  # of a version, in databases that check it
 _CUT = "\n\n[cut here: the whole card is model_card.md among the run's artifacts]\n"
+_ABOUT_MODEL = (
+    "An image classifier that Bakeoff chose, for pictures of one data set. The alias `champion` is "
+    "the version that was chosen last. The description of each version is its model card: what it "
+    "was trained on, how it was chosen, how good it is and how to use it."
+)
 # Where MLflow's page of a model looks for its versions.
 _VERSIONS_TAG = "mlflow.modelVersions"
 
@@ -342,7 +347,7 @@ def _registered(client: MlflowClient, model: LoggedModel, name: str, card: str) 
     if len(card) > LONGEST_DESCRIPTION:
         card = card[: LONGEST_DESCRIPTION - len(_CUT)].rpartition("\n")[0] + _CUT
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=_ABOUT_MODEL)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -127,6 +127,7 @@ class Spool:
     Attributes:
         run_id: the project's id of the run; empty before the first `begin`.
         finished: whether the last event is the run's end.
+        ended_ms: when it ended last, in milliseconds since 1970, or None.
         error: keeps events from being written, or None.
 
     Raises:
@@ -138,6 +139,7 @@ class Spool:
         self.run_dir = run_dir
         self.run_id = ""
         self.finished = False
+        self.ended_ms: int | None = None
         self.error: OSError | None = None
         self._began_ms = 0
         self._earlier: set[tuple[str, int]] = set()
@@ -355,6 +357,8 @@ class Spool:
         if kind == "start":
             self.run_id = self.run_id or event["run_id"]
             self._began_ms = self._began_ms or int(event.get("start_time_ms", 0))
+        elif kind == "finish":
+            self.ended_ms = int(event["end_time_ms"])
         elif kind == "metrics":
             values = {(key, event["step"]): text for key, text in event["values"].items()}
             self._earlier.update(values)

@@ -21,8 +21,10 @@ from .mirror_process import MirrorProcess
 from .spool import Spool
 from .system_metrics import PREFIX, THREAD_NAME, SystemMonitor
 
-__all__ = ["Tracker", "dotted"]
+__all__ = ["NOTE", "Tracker", "dotted"]
 
+# The tag of a run that MLflow shows as its description, read as Markdown.
+NOTE = "mlflow.note.content"
 # Long enough for the import of MLflow and a new database, should a run be as short as that.
 _WAIT_SECONDS = 60.0
 
@@ -44,6 +46,7 @@ class Tracker(Spool):
         self._owns_mirror = False
         self._monitor: SystemMonitor | None = None
         self._warned_of_disk = False
+        self._amends = False
 
     @classmethod
     def start(
@@ -62,6 +65,7 @@ class Tracker(Spool):
         mirror: MirrorProcess | None = None,
         mirrored_elsewhere: bool = False,
         system_metrics_seconds: float | None = None,
+        amends: bool = False,
         warn: Callable[[str], None] | None = None,
     ) -> Tracker:
         """Begin a run, or resume the one in `run_dir`.
@@ -79,6 +83,7 @@ class Tracker(Spool):
             mirror: a process shared with other runs; None to start one for this run.
             mirrored_elsewhere: another process (a sweep's) has a mirror follow this folder.
             system_metrics_seconds: between two samples of the machine; None for none at all.
+            amends: something is added to a run that has ended; its end in MLflow stays when it was.
             warn: shows a line to the user; None for standard error.
 
         Raises:
@@ -107,6 +112,7 @@ class Tracker(Spool):
         except ValueError as error:
             tracker.close()
             raise ConfigError(f"{error}.") from None
+        tracker._amends = amends
         if system_metrics_seconds is not None:
             tracker._monitor = SystemMonitor(
                 tracker.metrics,
@@ -143,7 +149,8 @@ class Tracker(Spool):
         """
         if self._monitor is not None:
             self._monitor.stop()
-        self.end(status, None if reason is None else without_password(reason))
+        ended_ms = self.ended_ms if self._amends else None
+        self.end(status, None if reason is None else without_password(reason), ended_ms)
         self.close()
         self._show_warnings()
         if self._mirror is None:

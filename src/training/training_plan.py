@@ -282,8 +282,8 @@ def _require_sound(loss: float, gradient: Tensor, right_loss: float, right: Tens
     cosine = float(nn.functional.cosine_similarity(gradient, right, dim=0))
     if not (math.isfinite(loss) and cosine >= _LEAST_COSINE):  # NaN compares false
         raise _Unsound(
-            "is too inaccurate for this network: rounding changes the direction of its gradient "
-            f"(similarity to float32 {cosine:.2f}, at least {_LEAST_COSINE} is needed)"
+            "is too inaccurate for this network, which would learn otherwise "
+            f"(its steps agree with float32 to {cosine:.2f}, at least {_LEAST_COSINE} is needed)"
         )
     if abs(loss - right_loss) > _MOST_LOSS_CHANGE * abs(right_loss):
         raise _Unsound(

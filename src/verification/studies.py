@@ -31,6 +31,7 @@ def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
         yield from _journal(folder / _JOURNAL, repair=repair)
         again = "the sweep's own command writes it anew"
         yield from verify_json(folder / "sweep.json", again)
+        yield from verify_json(folder / "command.json", again)
         yield from verify_spool(folder, repair=repair)
     finally:
         lock.release()

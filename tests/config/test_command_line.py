@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
+import yaml
 
-from src.config.checks import ConfigError, Settings, setting
+from src.config.checks import ConfigError, Settings, from_plain, setting
 from src.config.command_line import parse, run_entry
 from src.machine.interruption import Interrupted
 
@@ -89,6 +90,31 @@ def test_help_names_keys_values_and_meaning(capsys: pytest.CaptureFixture[str]) 
 def test_cfg_job_prints_yaml(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_entry("", read, fail, argv=["--cfg", "job", "seed=5"]) == 0
     assert capsys.readouterr().out == "seed: 5\n"
+
+
+@dataclass(frozen=True)
+class Placed(Settings):
+    run: str = setting("what it is about")
+    place: str = setting("where it is", "outputs")
+
+
+def test_help_and_cfg_job_show_what_must_be_given_as_missing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def read_placed(overrides: Sequence[str]) -> Placed:
+        return from_plain(Placed, dict(word.split("=") for word in overrides))
+
+    assert run_entry("", read_placed, fail, argv=["--cfg", "job", "place=here"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == {"run": "???", "place": "here"}
+    assert run_entry("", read_placed, fail, argv=["--help"]) == 0
+    assert "run=???" in capsys.readouterr().out
+    assert run_entry("", read_placed, fail, argv=[]) == 2
+    assert "run is not set" in capsys.readouterr().err
+
+
+def test_an_entry_may_refuse_several_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_entry("", read, fail, argv=["-m", "seed=1,2"], no_multirun="one at a time.") == 2
+    assert capsys.readouterr().err == "error: one at a time.\n"
 
 
 @pytest.mark.parametrize("argv", [["--foo"], ["--cfg", "hydra"], ["--cfg"], ["-x", "seed=1"]])

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.records.trials import COMPLETE, TrialRecord
-from src.reporting.scales import ValueAxis, metric_axis, range_worth_showing, value_axes
+from src.reporting.scales import (
+    ValueAxis,
+    distinct_colors,
+    family_colors,
+    metric_axis,
+    range_worth_showing,
+    value_axes,
+)
 from tests.reporting.races import race
 
 
@@ -91,3 +98,14 @@ def test_places_are_in_the_order_of_the_values(values: list[float]) -> None:
     places = [axis.places[i] for i in order]
     assert places == sorted(places)
     assert all(-1e-6 <= place <= 1 + 1e-6 for place, _ in axis.ticks)
+
+
+def test_a_family_has_one_colour_whatever_it_is_shown_with() -> None:
+    known = ["cnn", "mlp", "vit", "handcrafted", "embedding"]
+    together = family_colors([*known, "mine", "yours"])
+    assert len(set(together.values())) == len(together)
+    for name in (*known, "mine"):
+        assert family_colors([name]) == {name: together[name]}
+    plugins = [f"plugin{i}" for i in range(6)]
+    assert len(set(family_colors(plugins).values())) == 6
+    assert len(set(distinct_colors(3))) == 3

@@ -45,6 +45,12 @@ def test_everything_a_finished_run_has_to_say() -> None:
     ]
 
 
+def test_the_summary_says_where_it_measures_otherwise_than_the_epochs() -> None:
+    lines = format_summary(SUMMARY, "make ui", "two views").splitlines()
+    assert lines[4] == "  measured with        two views"
+    assert len(lines) == len(format_summary(SUMMARY, "make ui").splitlines()) + 1
+
+
 def test_what_was_not_measured_has_no_line() -> None:
     bare = dataclasses.replace(
         SUMMARY,

@@ -13,6 +13,7 @@ from src.config.checks import ConfigError
 from src.config.sweep import read_sweep_settings
 from src.records.trials import COMPLETE, SweepRecord
 from src.sweeps import race
+from src.sweeps.earlier_command import completed_command
 from src.sweeps.race import run_sweep
 
 
@@ -74,10 +75,29 @@ def test_a_sweep_goes_from_its_families_to_the_test_of_the_winner(tmp_path: Path
     assert len(kept["trials"]) == 5 and kept["winner"] == more.winner
 
 
+def test_a_study_goes_on_by_its_name_alone(tmp_path: Path) -> None:
+    first = sweep(tmp_path, "seed=5", "budget.trials=2", "finalists=0")
+    named = ["study=s", f"output_dir={tmp_path}", "budget.trials=3"]
+    words, config_name = completed_command(named, None, "default")
+    more = run_sweep(read_sweep_settings(words, config_name), words, config_name)
+    assert more.trials[:2] == first.trials and len(more.trials) == 3
+    assert more.families == first.families and "seed=5" in more.base
+    # Whatever a result depends on, and a study that is not there, is a command of its own.
+    for words in (
+        ["study=s", f"output_dir={tmp_path}", "seed=5"],
+        ["study=t", f"output_dir={tmp_path}"],
+    ):
+        assert completed_command(words, None, "default") == (words, "default")
+    assert completed_command(named, "pareto", "default") == (named, "pareto")
+    kept = tmp_path / "sweeps" / "s" / "command.json"
+    kept.write_bytes(kept.read_bytes().replace(b"seed=5", b"seed=6"))
+    assert completed_command(named, None, "default") == (named, "default"), "it is damaged"
+
+
 def test_a_study_that_another_process_drives_or_began_otherwise_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "sweeps" / "s"
     sweep(tmp_path, "budget.trials=1", "finalists=0")
-    with pytest.raises(ConfigError, match=r"the study s was begun otherwise: base was .*seed=5"):
+    with pytest.raises(ConfigError, match=r"base nothing then, seed=5 now\. Begin .* study=s"):
         sweep(tmp_path, "seed=5")
     with FileLock(folder / "driver.lock"):
         with pytest.raises(ConfigError) as refused:

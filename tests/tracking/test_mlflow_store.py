@@ -276,6 +276,7 @@ def test_a_registered_model_is_one_version_however_often_it_is_sent(
     assert versions(store) == ["1"]
     found = client(store).get_model_version_by_alias(NAME, ALIAS)
     assert found.run_id == store.find(diary.run_id) and found.description == "# A card\n"
+    assert "alias `champion`" in client(store).get_registered_model(NAME).description
     assert MirrorState.read(diary.run_dir, None).versions == {NAME: "1"}
     (model,) = client(store).search_logged_models(["1"])
     assert NAME in model.tags["mlflow.modelVersions"]

@@ -100,6 +100,26 @@ def test_one_mirror_serves_runs_one_after_another(
         assert got.info.status == "FINISHED" and got.data.params == {"optimizer.lr": "0.1"}
 
 
+def test_what_is_added_to_a_finished_run_does_not_lengthen_it(
+    output_dir: Path, store: Store, mirror: MirrorProcess
+) -> None:
+    run_id = new_id()
+    found = start(output_dir, run_id, mirror=mirror).finish("FINISHED")
+    assert found is not None
+    before = client(store).get_run(found).info
+    time.sleep(0.05)
+    later = start(output_dir, run_id, mirror=mirror, amends=True)
+    later.metrics({"test/accuracy": 0.5}, 0)
+    assert later.finish("FINISHED") == found
+    after = client(store).get_run(found)
+    assert after.info.end_time == before.end_time and after.info.status == "FINISHED"
+    assert after.data.metrics == {"test/accuracy": 0.5}
+    # A run that goes on does last longer.
+    time.sleep(0.05)
+    start(output_dir, run_id, mirror=mirror).finish("FINISHED")
+    assert client(store).get_run(found).info.end_time > before.end_time
+
+
 def test_the_warnings_of_the_mirror_reach_a_person(output_dir: Path, mirror: MirrorProcess) -> None:
     said: list[str] = []
     tracker = start(output_dir, new_id(), said.append, mirror=mirror)

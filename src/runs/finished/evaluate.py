@@ -11,7 +11,6 @@ from ...config.checks import ConfigError
 from ...config.finished import EvaluateSettings
 from ...config.schema import RunSettings, stored_settings
 from ...data.loading.datamodule import PictureData
-from ...data.splitting.test_usage import count_test_measurement
 from ...records.run import RunSummary
 from ...tracking.tracker import Tracker
 from ..build import build_data
@@ -19,6 +18,7 @@ from ..candidates.candidate import Measured, Trained, measure_part, send_final
 from ..candidates.choose import load_trained
 from ..folder import RunFolder
 from ..seal import amending
+from ..test_part import counted_measurement
 
 __all__ = ["Revisited", "measure", "measure_again", "reopen", "revisit"]
 
@@ -78,26 +78,26 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
     """Measure one part; keep metrics and predictions in the run's folder.
 
     Returns:
-        The measurement, and for the test part how often it has been measured.
+        The measurement, and for the test part how often it has been measured: repeating the run's
+        own measurement does not raise the count.
     """
     folder, data = again.folder, again.data
     if not len(getattr(data.split, part)):
         raise ConfigError(f"split is {part}, but this data has no such part.")
-    measurements = None
-    if part == "test":
-        if again.settings.cv.fold is not None:
-            raise ConfigError(
-                f"{folder.name} is a fold of a cross-validation, which leaves the test part alone: "
-                "train without cv.folds to measure it."
-            )
-        fingerprint = data.split.test_fingerprint
-        measurements = count_test_measurement(folder.output_dir, fingerprint, folder.run_id)
+    if part == "test" and again.settings.cv.fold is not None:
+        raise ConfigError(
+            f"{folder.name} is a fold of a cross-validation, which leaves the test part alone: "
+            "train without cv.folds to measure it."
+        )
     answers = again.trained.predict(data, part)
     if not np.isfinite(answers[0]).all():
         raise ConfigError(
             f"run: {folder.name} answers with what is no number (NaN or infinity): its weights are "
             "damaged, or it does not suit this machine's arithmetic."
         )
+    measurements = None
+    if part == "test":
+        measurements = counted_measurement(folder, data.split.test_fingerprint, answers)
     measured = measure_part(data, part, answers)
     with amending(folder.path, f"predictions/{part}.parquet", updated=[folder.summary.name]):
         measured.predictions.write(folder.predictions / f"{part}.parquet")
@@ -124,4 +124,5 @@ def reopen(folder: RunFolder, settings: RunSettings, uri: str | None) -> Tracker
         enabled=settings.tracking.enabled or uri is not None,
         run_id=folder.run_id,
         run_name=folder.name,
+        amends=True,
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import math
 import shutil
 import statistics
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +21,7 @@ from numpy.typing import NDArray
 from ...config.checks import ConfigError
 from ...config.finished import ORIGINAL, ExportSettings
 from ...data.loading.datamodule import PictureData
+from ...machine.package import command
 from ...records.export import ExportRecord, VariantRecord
 from ...records.run import RunSummary
 from ...serving.bundle import write_exported_bundle
@@ -42,9 +46,17 @@ from .evaluate import Revisited, reopen, revisit
 
 __all__ = ["export_run"]
 
+_log = logging.getLogger(__name__)
+# What is said of a variant before it is made, which takes longest.
+_EFFORT = {
+    "onnx": "which takes seconds, for a large network a minute",
+    "int8": "whose ranges come from training pictures, which takes up to some minutes",
+    "pt2": "which is compiled, and takes a minute or two",
+}
 _EXTRA = ("onnx", "onnxruntime", "onnxscript")
 _AT_ONCE = 64
 _BYTES_PER_MB = 1e6
+_PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -79,10 +91,7 @@ def export_run(
     again = revisit(folder, checkpoint)
     trained, data = again.trained, again.data
     if not isinstance(trained, TrainedNetwork):
-        raise ConfigError(
-            f"run: {folder.name} is no single network, and only networks are exported: its own "
-            "MLflow model serves it."
-        )
+        raise ConfigError(_not_exportable(folder, again))
     network = exportable(trained.task.evaluated, trained.metadata)
     size = sum(tensor.nbytes for tensor in network.state_dict().values()) / _BYTES_PER_MB
     models = {ORIGINAL: _Model(eager(network), size)}
@@ -100,6 +109,20 @@ def export_run(
     if record.chosen is None:
         return record, None
     return record, _logged(again, settings, record.chosen, made[record.chosen])
+
+
+def _not_exportable(folder: RunFolder, again: Revisited) -> str:
+    """Return why a run that is no network is not exported, and what serves it instead."""
+    where = [] if folder.output_dir == Path("outputs").absolute() else [str(folder.output_dir)]
+    place = [f"output_dir={one}" for one in where]
+    label = command("predict", f"run={folder.name}", "images=FOLDER", "out=labels.csv", *place)
+    best = command("compare", *place)
+    return (
+        f"run: {folder.name} ({again.settings.model.name}) is no single network, and only networks "
+        f"are exported. It labels pictures as it is, on any machine with its bundle "
+        f"({folder.path / 'model'}): {label}; for ONNX or int8, export the best network that "
+        f"{best} lists."
+    )
 
 
 def eager(network: WholeNetwork, precision: str = "float32") -> Logits:
@@ -124,6 +147,7 @@ def _made(
     with tempfile.TemporaryDirectory() as place:
         for name in settings.variants:
             bundle = again.folder.exports / name
+            _log.info("export: writing %s, %s", name, _EFFORT[name])
             try:
                 file = _written(name, Path(place), network, data, settings.calibration_pictures)
                 digest = write_exported_bundle(bundle, file, {**metadata, "variant": name}, example)
@@ -176,7 +200,14 @@ def _compared(
     part = "val" if len(data.split.val) else "train"
     ids = _spread(getattr(data.split, part), settings.check_pictures)
     outputs: dict[str, list[NDArray[np.float32]]] = {name: [] for name in models}
+    listed = ", ".join(models)
+    _log.info("export: comparing %s on %d pictures", listed, len(ids))
+    began = said = time.monotonic()
     for start in range(0, len(ids), _AT_ONCE):
+        if time.monotonic() - said > _PROGRESS_SECONDS:
+            said = time.monotonic()
+            left = (said - began) * (len(ids) - start) / start if start else math.nan
+            _log.info("export: %d of %d pictures, %.0f s left", start, len(ids), left)
         images = _pictures(data, ids[start : start + _AT_ONCE])
         for name, model in models.items():
             outputs[name].append(model.logits(images))
@@ -184,6 +215,7 @@ def _compared(
     targets = data.pictures.targets[ids]
     seconds = {}
     for size in settings.batch_sizes:
+        _log.info("export: timing them in turns, %d times, with %d pictures", settings.rounds, size)
         images = _pictures(data, np.resize(ids, size))
         calls = {name: partial(model.logits, images) for name, model in models.items()}
         seconds[size] = times_in_turns(calls, settings.rounds)

@@ -1,0 +1,46 @@
+"""The description of a run in MLflow, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..records.run import RunSummary
+from .formatting import accuracy_text, duration, escaped
+
+__all__ = ["note", "run_note"]
+
+_ENDINGS = {"FINISHED": "Finished", "FAILED": "Failed", "KILLED": "Stopped"}
+_LONGEST_COMMAND = 2000  # a note that MLflow would have to cut ends within its code block
+
+
+def note(headline: str, command: str, results: Mapping[str, str | None]) -> str:
+    """Return what a run is, the results that there are by their labels, and its command.
+
+    Args:
+        headline: one line.
+        command: the command line that repeats the run.
+        results: texts by label; those that are None are left out.
+    """
+    rows = [f"- {name}: {escaped(text)}" for name, text in results.items() if text is not None]
+    shown = command if len(command) <= _LONGEST_COMMAND else f"{command[:_LONGEST_COMMAND]} ..."
+    parts = [escaped(headline), "\n".join(rows), f"```\n{shown}\n```"]
+    return "\n\n".join(part for part in parts if part)
+
+
+def run_note(headline: str, command: str, summary: RunSummary | None = None) -> str:
+    """Return the description of a run, with its results once there is a summary.
+
+    Args:
+        headline: model, data and size, in one line.
+        command: the command line that repeats the run.
+        summary: of the run that has ended; None for one that goes on.
+    """
+    if summary is None:
+        return note(headline, command, {})
+    results = {
+        "validation accuracy": accuracy_text(summary.metrics, "val"),
+        "test accuracy": accuracy_text(summary.metrics, "test"),
+        _ENDINGS[summary.status].lower(): f"after {duration(summary.duration_seconds)}",
+        "reason": summary.reason,
+    }
+    return note(headline, command, results)
