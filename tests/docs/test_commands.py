@@ -3,7 +3,8 @@
 What a page takes for granted is put in place of its placeholders: `/path/to/clothing`,
 `/path/to/pictures` and `/path/to/new` are folders of photographs, `RUN` and `RUN_2` are finished
 runs. Trainings and races are cut short (`blocks.shortened`). The blocks of a page run in their
-order, in a folder where the checkout's own parts lie.
+order, in one folder for all pages, where the checkout's own parts lie; what was run for a page
+before is not run again.
 """
 
 from __future__ import annotations
@@ -94,14 +95,17 @@ class Workshop:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         self._servers: list[subprocess.Popen[bytes]] = []
+        self._done: set[str] = set()
 
     def use_package(self, site: Path) -> None:
         path = f"{site / 'bin'}{os.pathsep}{self.environment['PATH']}"
         self.environment |= {"PATH": path, "PYTHONPATH": str(site)}
 
     def train(self, word: str, seed: int) -> None:
-        """Train what a page calls RUN or RUN_2."""
-        line = f"python -m src.train model=mlp data=digits trainer.max_epochs=1 seed={seed}"
+        """Train what a page calls RUN or RUN_2, unless that was done."""
+        if word in self._words:
+            return
+        line = f"python -m src.train model=cnn data=digits trainer.max_epochs=1 seed={seed}"
         printed = self.type(f"{line} tracking.experiment=bakeoff")
         summary = re.search(r"^summary: (.*)$", printed, re.MULTILINE)
         assert summary is not None, printed
@@ -141,6 +145,15 @@ class Workshop:
         script.write_text(text)
         self.type("python block.py")
 
+    def run(self, block: Block) -> None:
+        """Run a block, unless another page has the same, or start its server."""
+        text = self.filled(block)
+        if block.port is not None:
+            self.serve(text, block.port)
+        elif text not in self._done:
+            (self.python if block.language == "python" else self.type)(text)
+            self._done.add(text)
+
     def serve(self, text: str, port: int) -> None:
         """Start a server, for which further blocks have another port than the page says."""
         free = free_port()
@@ -168,6 +181,7 @@ class Workshop:
         for server in self._servers:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
+        self._servers.clear()
 
 
 def _answers(port: int) -> bool:
@@ -181,13 +195,9 @@ def _answers(port: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def workshop(tmp_path: Path, photos: Path, cache: Path) -> Iterator[Workshop]:
-    found = Workshop(tmp_path, photos, cache)
+def workshop(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[Workshop]:
+    place = tmp_path_factory.mktemp("typed")
+    found = Workshop(place, photos, place / "cache")
     yield found
     found.close()
 
@@ -209,13 +219,8 @@ def test_a_page_does_what_it_says(
             workshop.train(word, seed)
     prepare(page, workshop)
     for block in blocks:
-        filled = workshop.filled(block)
-        if block.port is not None:
-            workshop.serve(filled, block.port)
-        elif block.language == "python":
-            workshop.python(filled)
-        else:
-            workshop.type(filled)
+        workshop.run(block)
+    workshop.close()
 
 
 def prepare(page: Path, workshop: Workshop) -> None:
