@@ -105,12 +105,13 @@ def test_the_commands_of_a_block_are_found() -> None:
 
 
 def test_what_is_run_is_shorter_and_otherwise_the_same() -> None:
-    line = "python -m src.sweep study=a \\\n  budget.minutes=10 families=[cnn]\n"
-    assert shortened(line).split() == [
-        *("python", "-m", "src.sweep", "budget.minutes=0.8"),
-        *("study=a", "families=[cnn]"),
-    ]
+    line = "python -m src.sweep study=a \\\n  budget.minutes=10"
+    words = shortened(line).split()
+    assert words[:3] == ["python", "-m", "src.sweep"]
+    assert words[-2:] == ["study=a", "budget.minutes=10"]
+    assert {"families=[cnn]", "budget.trials=2"} <= set(words)
+    assert "families=[cnn]" not in shortened(f"{line} families=[mlp]\n")
     assert shortened("python -m src.train --help\n") == "python -m src.train --help\n"
     assert "trainer.max_epochs=1 model=mlp" in shortened("python -m src.train model=mlp\n")
     assert "max_epochs" not in shortened("python -m src.train model=handcrafted\n")
-    assert shortened('bakeoff.sweep("a", minutes=10)\n') == 'bakeoff.sweep("a", minutes=0.8)\n'
+    assert shortened('bakeoff.sweep("a", minutes=10)\n').endswith(", minutes=10)\n")
