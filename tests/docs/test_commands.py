@@ -171,7 +171,7 @@ class Workshop:
                 start_new_session=True,
             )
         self._servers.append(server)
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 400
         while not _answers(port):
             said = (self.place / "server.log").read_text()
             assert server.poll() is None, said
