@@ -20,8 +20,8 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfil
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: compare select export verify weights help install train sweep test test-all check ui dashboard \
-        lock bench
+.PHONY: compare select export verify weights help install train sweep test test-all test-docs check ui \
+        dashboard lock bench
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,10 @@ test: install  ## run the tests that are quick (TESTS=tests/data runs some)
 
 test-all: install  ## run every test
 	@$(PYTEST) $(TESTS) $(ARGS)
+
+# One page at a time: each races with two workers.
+test-docs: install  ## run every command of the pages as it is written (ARGS="-k tutorial" some)
+	@$(PY) -m pytest tests/docs tests/test_docs.py $(ARGS)
 
 check: install  ## check format, lint, types, who imports whom, and what is declared
 	@$(PY) -m ruff format --check .

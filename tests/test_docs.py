@@ -1,4 +1,4 @@
-"""The pages name files that exist: code, tests, pictures and each other."""
+"""The pages name files that exist: code, tests, pictures, and headings of each other."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ PAGES = [
     if page.name != "CHANGELOG.md"
 ]
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+_ANCHOR = re.compile(r"\]\(([^)#:]*)#([^)]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _CODE = re.compile(r"`((?:(?:src|conf|sweeps|benchmarks|docs)/(?!(?:\w+/)*test_)|tests/)[\w./-]*)`")
 _TEST = re.compile(r"`((?!tests/)(?:\w+/)*test_\w+\.py)`")
 # A module in the text, such as `runs.single`: two names at least, the first of a room.
@@ -34,6 +36,37 @@ def test_what_a_page_names_is_there(page: Path) -> None:
         *(ROOT / "tests" / name for name in _names(page, _TEST)),
     }
     assert [str(path) for path in named if not path.exists()] == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    outside = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in _HEADING.findall(outside)
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_headings_that_a_page_links_to_are_there(page: Path) -> None:
+    found = _ANCHOR.findall(page.read_text(encoding="utf-8"))
+    missing = [
+        f"{name}#{anchor}"
+        for name, anchor in found
+        if anchor not in _anchors(page.parent / name if name else page)
+    ]
+    assert missing == []
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    seen, todo = set[Path](), [ROOT / "README.md"]
+    while todo:
+        page = todo.pop().resolve()
+        if page not in seen:
+            seen.add(page)
+            if page.suffix == ".md":
+                todo += [page.parent / name for name in _LINK.findall(page.read_text("utf-8"))]
+    assert {path.resolve() for path in (ROOT / "docs").glob("*.*")} - seen == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

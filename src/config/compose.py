@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -125,7 +126,7 @@ def compose_plain(
             if parsed[word].is_sweep_override():
                 raise ConfigError(f"{word!r} names several values: add -m to run them one by one.")
     folders = _with_plugins(folders)
-    options = groups(*folders)
+    options = _chosen_from(cls, folders)
     chosen = [word for word, o in parsed.items() if _chooses(o, options)]
     values = {word: o for word, o in parsed.items() if word not in chosen}
     try:
@@ -147,6 +148,16 @@ def compose_plain(
     for key, value in literal.items():
         _put(plain, key, value)
     return plain
+
+
+def _chosen_from(cls: type, folders: tuple[Path, ...]) -> dict[str, list[str]]:
+    """Return the groups of some settings: `data` of a comparison is a name, and no group."""
+    hints = get_type_hints(cls)
+    return {
+        name: options
+        for name, options in groups(*folders).items()
+        if is_dataclass(hints.get(name)) or name not in hints
+    }
 
 
 def _chooses(override: Override, options: Mapping[str, Any]) -> bool:
@@ -322,7 +333,7 @@ def _explained(
     cls: type,
 ) -> ConfigError:
     """The first override that does not fit, in plain words; else Hydra's own first line."""
-    options = groups(*folders)
+    options = _chosen_from(cls, folders)
     chosen = {word: o for word, o in overrides.items() if _chooses(o, options)}
     for override in chosen.values():
         key, given = override.key_or_group, override.value()

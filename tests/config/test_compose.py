@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from src.config.checks import ConfigError, to_plain
 from src.config.compose import CONF, compose_plain, compose_settings, expand, groups, leaves
+from src.config.finished import CompareSettings
 from src.config.schema import RunSettings, stored_settings
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
@@ -33,6 +34,12 @@ def test_what_a_recipe_says_is_what_the_run_does(recipe: str) -> None:
     done = leaves(to_plain(compose_settings(RunSettings, [f"recipe={recipe}"])))
     for key, value in leaves(said).items():
         assert done[key] == value, key
+
+
+def test_a_key_that_is_called_as_a_group_is_a_key() -> None:
+    settings = compose_settings(CompareSettings, ["data=digits"], config_name="compare")
+    assert settings.data == "digits"
+    assert compose_settings(RunSettings, ["data=digits"]).data.name == "digits"
 
 
 def test_every_yaml_says_what_it_is() -> None:

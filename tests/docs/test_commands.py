@@ -1,0 +1,245 @@
+"""Every command and every line of Python of the pages, run as it is written.
+
+What a page takes for granted is put in place of its placeholders: `/path/to/clothing`,
+`/path/to/pictures` and `/path/to/new` are folders of photographs, `RUN` and `RUN_2` are finished
+runs. Trainings and races are cut short (`blocks.shortened`). The blocks of a page run in their
+order, in one folder for nearly all pages, where the checkout's own parts lie; what was run for a
+page before is not run again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data as photographs
+
+from tests.docs.blocks import PAGES, ROOT, Block, blocks_of, shortened
+from tests.entries.commands import free_port
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+PARTS = ("src", "conf", "sweeps", "docs", "benchmarks", "Makefile", "pyproject.toml")
+# Make would compare the ages of files, and install anew.
+MAKE = 'make() { command make -o .venv/.core -o .venv/.made "$@"; }\n'
+SECONDS = 600
+RUNNABLE = {
+    page: [one for one in blocks_of(page) if one.language in ("bash", "python") and not one.skipped]
+    for page in PAGES
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes, each of crops of one photograph."""
+    place = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    sources = {
+        "cat": photographs.chelsea(),
+        "cup": photographs.coffee(),
+        "person": photographs.astronaut(),
+    }
+    for label, pixels in sources.items():
+        for number in range(60):
+            side = int(rng.integers(100, 160))
+            top, left = (int(rng.integers(0, n - side)) for n in pixels.shape[:2])
+            crop = Image.fromarray(pixels[top : top + side, left : left + side]).resize((96, 96))
+            folder = place / "clothing" / label if number < 56 else place / "new"
+            folder.mkdir(parents=True, exist_ok=True)
+            crop.save(folder / f"{label}{number}.jpg", quality=95)
+    (place / "new" / "cat59.jpg").rename(place / "new" / "photo.jpg")
+    return place
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package `bakeoff`, with its command."""
+    place = tmp_path_factory.mktemp("site")
+    install = ["uv", "pip", "install", "--no-deps", "--no-build-isolation", "--target", place, ROOT]
+    subprocess.run(
+        [sys.executable, "-m", *install, "--python", sys.executable],
+        check=True,
+        capture_output=True,
+        timeout=SECONDS,
+    )
+    return place
+
+
+class Workshop:
+    """A folder in which a person types what a page says, with the servers that were started."""
+
+    def __init__(self, place: Path, photos: Path, cache: Path) -> None:
+        self.place = place
+        for part in PARTS:
+            (place / part).symlink_to(ROOT / part)
+        (place / ".venv").symlink_to(sys.prefix)
+        self._words = {
+            "/path/to/clothing": str(photos / "clothing"),
+            "/path/to/pictures": str(photos / "clothing"),
+            "/path/to/new": str(photos / "new"),
+        }
+        self.environment = os.environ | {
+            "BAKEOFF_CACHE": str(cache),
+            "OMP_NUM_THREADS": "2",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+        self._servers: list[subprocess.Popen[bytes]] = []
+        self._done: set[str] = set()
+
+    def use_package(self, site: Path) -> None:
+        path = f"{site / 'bin'}{os.pathsep}{self.environment['PATH']}"
+        self.environment |= {"PATH": path, "PYTHONPATH": str(site)}
+
+    def train(self, word: str, seed: int) -> None:
+        """Train what a page calls RUN or RUN_2, unless that was done."""
+        if word in self._words:
+            return
+        line = f"python -m src.train model=cnn data=digits trainer.max_epochs=1 seed={seed}"
+        printed = self.type(f"{line} tracking.experiment=bakeoff")
+        summary = re.search(r"^summary: (.*)$", printed, re.MULTILINE)
+        assert summary is not None, printed
+        self._words[word] = json.loads(Path(summary[1]).read_text())["run_id"]
+
+    def filled(self, block: Block) -> str:
+        """Return the text of a block without placeholders."""
+        text = block.text
+        if block.swap is not None:
+            old, new = block.swap
+            assert old in text, f"{block.place}: {old} is not in it"
+            text = text.replace(old, new)
+        return self.filled_text(shortened(text))
+
+    def filled_text(self, text: str) -> str:
+        places = "|".join(map(re.escape, sorted(self._words, key=len, reverse=True)))
+        return re.sub(rf"(?<!\w)({places})\b", lambda found: self._words[found[1]], text)
+
+    def type(self, text: str) -> str:
+        """Run lines of a shell, which have to succeed, and return what they print."""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", MAKE + text],
+            cwd=self.place,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def python(self, text: str) -> None:
+        """Run lines of Python, which have to succeed."""
+        script = self.place / "block.py"
+        script.write_text(text)
+        self.type("python block.py")
+
+    def run(self, block: Block) -> None:
+        """Run a block, unless another page has the same, or start its server."""
+        if block.port is not None:  # which another program may have
+            free = free_port()
+            self._words[str(block.port)] = str(free)
+            text = self.filled(block).rstrip()
+            self.serve(text if str(free) in text else f"{text} port={free}", free)
+            return
+        text = self.filled(block)
+        if text not in self._done:
+            (self.python if block.language == "python" else self.type)(text)
+            self._done.add(text)
+
+    def serve(self, text: str, port: int) -> None:
+        """Start a server, and wait until it answers."""
+        with (self.place / "server.log").open("wb") as log:
+            server = subprocess.Popen(
+                ["bash", "-euo", "pipefail", "-c", text],
+                cwd=self.place,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._servers.append(server)
+        deadline = time.monotonic() + 400
+        while not _answers(port):
+            said = (self.place / "server.log").read_text()
+            assert server.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        for server in self._servers:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+        self._servers.clear()
+
+
+def _answers(port: int) -> bool:
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2).close()
+    except urllib.error.HTTPError:
+        return True  # it has no such page
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[Workshop]:
+    place = tmp_path_factory.mktemp("typed")
+    found = Workshop(place, photos, place / "cache")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def workshop(page: Path, shared: Workshop, photos: Path, tmp_path: Path) -> Iterator[Workshop]:
+    """The folder of a page: that of all, or one of its own where it needs a champion of its own."""
+    alone = page.name == "certainty.md"
+    found = Workshop(tmp_path, photos, shared.place / "cache") if alone else shared
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page, blocks in RUNNABLE.items() if blocks],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_a_page_does_what_it_says(
+    page: Path, workshop: Workshop, request: pytest.FixtureRequest
+) -> None:
+    blocks = RUNNABLE[page]
+    text = "".join(block.text for block in blocks)
+    if "bakeoff " in text or "import bakeoff" in text:
+        workshop.use_package(request.getfixturevalue("site"))
+    for seed, word in enumerate(("RUN", "RUN_2")):
+        if re.search(rf"\b{word}\b", text):
+            workshop.train(word, seed)
+    prepare(page, workshop)
+    for block in blocks:
+        workshop.run(block)
+
+
+def prepare(page: Path, workshop: Workshop) -> None:
+    """Put in place what a page names and no block of it makes."""
+    if page.name == "extending.md":
+        images = np.random.default_rng(0).integers(0, 256, (200, 1, 12, 12), np.uint8)
+        labels = np.where(images.mean(axis=(1, 2, 3)) > 127.5, "light", "dark")
+        np.savez(workshop.place / "pictures.npz", images=images, labels=labels)
+    if page.name == "certainty.md":
+        photos = "data=folder data.root=/path/to/clothing"
+        workshop.type(workshop.filled_text(f"python -m src.train model=handcrafted {photos}"))
+        workshop.type("python -m src.select data=clothing")
