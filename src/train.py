@@ -8,13 +8,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from .config.command_line import ChildEnded, run_entry
 from .config.compose import groups, read_run_settings
 from .config.plugins import plugin_overrides
 from .config.schema import RunSettings
-from .data.sources.listing import existing_root
 from .machine.ending import leave
 from .machine.package import command, module_command
 from .machine.subprocesses import end_with_parent, run_bound
@@ -39,8 +37,9 @@ def train(settings: RunSettings, overrides: Sequence[str]) -> None:
             raise ChildEnded(code)
         return
 
-    if settings.data.root is not None:
-        existing_root(Path(settings.data.root))
+    from .data.decoding.opening import check_root
+
+    check_root(settings.data)
     # torch, Lightning and the rest are paid for only once the settings are known to be right.
     from .runs.build import check_network
     from .runs.experiment import run_experiment

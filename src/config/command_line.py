@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import yaml
 
 from ..machine.failures import RunFailed, explained
+from ..machine.imports import shadowing_path
 from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, typed
 from .checks import ConfigError, NotGiven, Settings, to_plain
@@ -206,6 +207,12 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
+        if isinstance(error, ImportError | AttributeError) and (path := shadowing_path()):
+            _complain(
+                f"error: {path} is imported instead of the package {path.stem}: rename it, or give "
+                "the command in another folder."
+            )
+            return 2
         _complain(traceback.format_exc().rstrip())
         _complain(f"error: a fault of Bakeoff, not of your input: {error}")
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -292,7 +293,20 @@ def value_of(word: str) -> Any:
         ConfigError: a word that is no override.
     """
     key, _, value = word.partition("=")
-    return _WORDS.get(value, value) if is_literal(key) else _parse(word).value()
+    return _WORDS.get(value, _as_typed(value)) if is_literal(key) else _parse(word).value()
+
+
+def _as_typed(path: str) -> str:
+    """Return a path without quotes around it and with the folder that `~` stands for.
+
+    A shell removes both, but not behind a `=`, within quotes, or from a word that was pasted. What
+    exists as it stands stays as it is.
+    """
+    if os.path.lexists(path):
+        return path
+    if len(path) > 1 and path[0] == path[-1] and path[0] in "'\"":
+        path = path[1:-1]
+    return os.path.expanduser(path) if path.startswith("~") else path
 
 
 def _parse(word: str) -> Override:

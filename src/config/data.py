@@ -10,9 +10,14 @@ from typing import Literal
 
 from .checks import ConfigError, Settings, positive, positive_int, setting, variant
 
-__all__ = ["DataSettings"]
+__all__ = ["DataSettings", "FolderSettings"]
 
-_ENDINGS = re.compile(r"(\.(csv|zip|tar|tgz|txz|tbz2?|gz|xz|bz2))+$", re.IGNORECASE)
+_ENDINGS = re.compile(r"(\.(csv|tsv|zip|tar|tgz|txz|tbz2?|gz|xz|bz2))+$", re.IGNORECASE)
+
+# Names of folders and tables that many projects have.
+_COMMON = frozenset(("data", "dataset", "datasets", "images", "imgs", "pictures", "photos")) | {
+    *("train", "training", "labels", "metadata", "annotations", "archive", "raw", "input"),
+}
 
 
 def _size(value: int | list[int]) -> str | None:
@@ -26,9 +31,20 @@ def _two_values(value: list[float]) -> str | None:
 
 
 def _named_after(root: str | None) -> str:
-    """The last part of a path, without the ending of an archive or a table, in plain characters."""
-    stem = "" if root is None else _ENDINGS.sub("", Path(os.path.abspath(root)).name)
-    return re.sub(r"[^\w.-]+", "_", stem).strip("._-") or "folder"
+    """The last part of a path, without the ending of an archive or a table, in plain characters.
+
+    Where that says only that there are pictures, the part before it comes first.
+    """
+    if root is None:
+        return "folder"
+    path = Path(os.path.abspath(root))
+    name = _plain(_ENDINGS.sub("", path.name))
+    before = _plain(path.parent.name)
+    return f"{before}_{name}" if name.lower() in _COMMON and before else name or "folder"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name).strip("._-")
 
 
 @dataclass(frozen=True)
@@ -146,5 +162,24 @@ class DataSettings(Settings):
             )
 
 
-for _source in ("digits", "fashion_mnist", "mnist", "cifar10", "cifar100", "folder"):
+def _columns(value: list[str | None]) -> str | None:
+    named = [name for name in value if name is not None]
+    fine = 2 <= len(value) <= 4 and None not in value[:2] and len(set(named)) == len(named)
+    return None if fine else "it must be [PATH,LABEL], [PATH,LABEL,SPLIT] or with GROUP as a fourth"
+
+
+@variant(DataSettings, "src.data.sources.folder.load")
+@dataclass(frozen=True)
+class FolderSettings(DataSettings):
+    """A person's own pictures."""
+
+    columns: list[str | None] | None = setting(
+        "names of the columns of a CSV file that hold path, label and, if wanted, split (null for "
+        "none) and group; null for path, label, split, group and usual other names of these",
+        None,
+        check=_columns,
+    )
+
+
+for _source in ("digits", "fashion_mnist", "mnist", "cifar10", "cifar100"):
     variant(DataSettings, f"src.data.sources.{_source}.load")(DataSettings)

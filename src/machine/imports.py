@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SHIPPED_PLUGINS", "allow_module", "import_object", "is_allowed", "is_foreign"]
+__all__ = [
+    "SHIPPED_PLUGINS",
+    "allow_module",
+    "import_object",
+    "is_allowed",
+    "is_foreign",
+    "shadowing_path",
+]
 
 # Beside `src/` in the code of a served model: the modules that were allowed when it was written.
 SHIPPED_PLUGINS = "shipped_plugins.txt"
 # The project in the paths that settings and files state, and the package that it is here.
 _OWN, _PACKAGE = "src", __name__.partition(".")[0]
 _allowed: set[str] = set()
+
+
+def shadowing_path() -> Path | None:
+    """Return a file or folder of the present folder that was imported instead of a package.
+
+    `python -m` looks there first: a file torch.py hides the installed package torch.
+    """
+    here = Path.cwd()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if "." in name or file is None or name == _PACKAGE:
+            continue
+        path = Path(file).absolute()
+        place = path.parent if path.name == "__init__.py" else path
+        if place.parent == here and name in packages_distributions():
+            return place
+    return None
 
 
 def allow_module(name: str) -> None:

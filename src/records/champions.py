@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ..machine.text import visible
 from ..storage.digests import checked_json, line_content
 from ..storage.files import write_atomically
 
@@ -19,20 +20,37 @@ __all__ = ["ALIAS", "Champion", "champions_folder", "find_champion", "plain_name
 _log = logging.getLogger(__name__)
 
 ALIAS = "champion"
+_NAMED = 10  # classes in a remark
 
 
 @dataclass(frozen=True)
 class Champion:
-    """Which run, by its folder's name and the project's id, is the champion of a data set."""
+    """Which run, by its folder's name and the project's id, is the champion of a data set.
+
+    `class_names` are those that it tells apart; none in records of before these were kept.
+    """
 
     data: str
     run: str
     run_id: str
+    class_names: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def registered_model(self) -> str:
         """What its model is a version of in MLflow."""
         return f"bakeoff-{plain_name(self.data)}"
+
+    def replacement_remark(self, before: Champion) -> str | None:
+        """Return a warning where `before`, which this one replaces, has other classes."""
+        if not before.class_names or set(before.class_names) == set(self.class_names):
+            return None
+        classes = [", ".join(map(visible, one.class_names[:_NAMED])) for one in (before, self)]
+        return (
+            f"the champion of {self.data} was {before.run}, of other classes ({classes[0]}, and "
+            f"not {classes[1]}): if these are two sets of pictures, give each a name of its own, "
+            f"data.name=NAME, when it is trained on; python -m src.select run={before.run} makes "
+            "that run the champion again"
+        )
 
     @classmethod
     def read(cls, output_dir: Path, data: str) -> Champion | None:
@@ -90,7 +108,8 @@ def plain_name(name: str) -> str:
 def _read(path: Path) -> Champion | None:
     try:
         plain = line_content(path.read_bytes())
-        champion = Champion(plain["data"], plain["run"], plain["run_id"])
+        class_names = tuple(map(str, plain.get("class_names", ())))
+        champion = Champion(plain["data"], plain["run"], plain["run_id"], class_names)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

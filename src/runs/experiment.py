@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from ..config.checks import ConfigError
+from ..config.models import NetworkSettings
 from ..config.schema import RunSettings, stored_settings
 from ..data.loading.datamodule import PictureData
 from ..machine.disk import refusal_of_folder
@@ -23,7 +24,7 @@ from ..storage.files import remove_leftovers
 from ..tracking.provenance import command_line
 from ..tracking.tracker import Tracker
 from ..training.progress import quiet_lightning
-from .build import build_data
+from .build import build_data, check_devices
 from .candidates.candidate import (
     Candidate,
     FitContext,
@@ -85,6 +86,8 @@ def run_experiment(
     unwritable = refusal_of_folder(Path(settings.output_dir).absolute())
     if unwritable and settings.resume is None:
         raise ConfigError(f"output_dir is {settings.output_dir!r}: {unwritable}.")
+    if isinstance(settings.model, NetworkSettings) and (remark := check_devices(settings)):
+        print(f"devices: {remark}")
     if data is None:
         data = build_data(settings)
         for remark in (*data.summary, *data.remarks):

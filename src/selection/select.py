@@ -21,7 +21,7 @@ from ..config.finished import SelectSettings
 from ..config.tracking import TrackingSwitch
 from ..data.splitting.splits import Split
 from ..data.splitting.test_usage import past_test_measurements
-from ..machine.package import command
+from ..machine.package import command, typed
 from ..metrics.summary import evaluate, metric_key
 from ..records.certainty import Certainty
 from ..records.champions import ALIAS, Champion, champions_folder
@@ -83,7 +83,8 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     if predictions is not None:
         count = max(count, 1)  # the count may have been lost
         print(f"test part: {_accuracy(model.summary)}, measured {times_measured(count)}")
-    champion = Champion(model.summary.data, folder.name, folder.run_id)
+    class_names = load_trained(folder.chosen_checkpoint()).metadata["class_names"]
+    champion = Champion(model.summary.data, folder.name, folder.run_id, tuple(class_names))
     enabled = place.enabled and (uri is not None or model.settings.tracking.enabled)
     card = folder.path / CARD
     facts = _facts(model, chosen, predictions, split, count)
@@ -101,6 +102,8 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     print(f"model card: {card}")
     instead = f", in the place of {before.run}" if before and before.run != folder.name else ""
     print(f"champion of {champion.data}: {folder.name}{instead} ({record})", flush=True)
+    if before is not None and (remark := champion.replacement_remark(before)):
+        print(f"warning: {typed(remark)}", flush=True)
     version = _register(model, chosen, champion, card, digest, uri) if place.enabled else None
     if version is not None:
         print(f"registered: models:/{champion.registered_model}@{ALIAS}, version {version}")

@@ -21,7 +21,12 @@ def named(*words: str) -> str:
     [
         ("/photos/Cats & dogs/", "Cats_dogs"),
         ("pets.v2", "pets.v2"),
-        ("/a/labels.CSV", "labels"),
+        ("/a/cats.CSV", "cats"),
+        ("/a/cats.tsv", "cats"),
+        ("/a/labels.CSV", "a_labels"),
+        ("/first/data", "first_data"),
+        ("/second/Images/", "second_Images"),
+        ("/data", "data"),
         ("/a/b/..", "a"),
         ("/图片", "图片"),
         ("/", "folder"),
@@ -57,7 +62,24 @@ def test_stored_runs_keep_the_name_that_they_had() -> None:
     assert stored_settings(to_plain(stored_settings(plain))).data.name == "folder"
 
 
-@pytest.mark.parametrize("blank", ["", "  "])
+@pytest.mark.parametrize("mark", ["'", '"', ""])
+@pytest.mark.parametrize("key", ["data.root", "output_dir"])
+def test_paths_may_be_pasted_with_their_quotes_and_begin_at_home(
+    key: str, mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    settings = read_run_settings([f"{key}={mark}~/my pets, 1{mark}"])
+    assert tmp_path / "my pets, 1" == Path(
+        settings.output_dir if key == "output_dir" else settings.data.root or ""
+    )
+    # What is called so in the present folder is meant.
+    (path := Path(f"{mark}~/my pets, 1{mark}")).mkdir(parents=True)
+    settings = read_run_settings([f"{key}={path}"])
+    assert (settings.output_dir if key == "output_dir" else settings.data.root) == str(path)
+
+
+@pytest.mark.parametrize("blank", ["", "  ", '""'])
 @pytest.mark.parametrize("key", ["data.root", "data.cache_dir", "output_dir", "resume"])
 def test_an_empty_path_is_refused_and_is_not_the_present_folder(key: str, blank: str) -> None:
     """As a shell variable that is not set would give it."""

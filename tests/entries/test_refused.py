@@ -19,6 +19,12 @@ from tests.entries.conftest import Run
     [
         ("train model=cn", ["model is 'cn'", "cnn"]),
         ("train data=folder 'data.root=/nowhere/to be found'", ["/nowhere/to be found"]),
+        ("train data=folder", ["data.root is not set"]),
+        ("train data=folder data.root=HERE/empty", ["empty should have at least 2 class folders"]),
+        ("train data=folder data.root='\"HERE/one\"'", ["has only one (cat)"]),
+        ("train data=folder data.root=HERE/one data.columns=[a,b]", ["columns of a CSV file"]),
+        ("train data=folder data.columns=[a]", ["it must be [PATH,LABEL]"]),
+        ("sweep data=folder data.root=HERE/one", ["has only one (cat)"]),
         ("train model=timm model.name=resnet19", ["resnet19", "resnet18"]),
         ("train resume=nothing", ["nothing"]),
         ("train model=handcrafted optimizer.lr=0.1", ["optimizer.lr: it changes nothing"]),
@@ -58,6 +64,8 @@ def test_bad_input_ends_with_2_and_one_sentence(
     here = tmp_path / "here"
     (here / "empty").mkdir(parents=True)
     (here / "notes.txt").write_text("nothing to see")
+    (here / "one" / "cat").mkdir(parents=True)
+    Image.new("L", (9, 9)).save(here / "one" / "cat" / "a.png")
     Image.new("L", (8, 8)).save(here / "a.png")
     for name, path in {"RUN": trained, "OUTPUTS": trained.parents[1], "HERE": here}.items():
         command = command.replace(name, str(path).replace(" ", "\\ "))

@@ -36,6 +36,20 @@ def test_of_several_one_must_be_named(tmp_path: Path) -> None:
         RunFolder.find("champion:cats", tmp_path)
 
 
+def test_a_champion_of_other_classes_is_not_replaced_without_a_remark(tmp_path: Path) -> None:
+    """As where the folders of two sets have the same name."""
+    Champion("data", "first", "1", ("cat", "dog")).write(tmp_path)
+    before = Champion.read(tmp_path, "data")
+    assert before is not None and before.class_names == ("cat", "dog")
+    remark = Champion("data", "second", "2", ("a", "b")).replacement_remark(before)
+    assert remark is not None
+    assert "cat, dog" in remark and "a, b" in remark and "run=first" in remark
+    assert Champion("data", "third", "3", ("dog", "cat")).replacement_remark(before) is None
+    # Records of before classes were kept say nothing of them.
+    old = Champion("data", "first", "1")
+    assert Champion("data", "second", "2", ("a", "b")).replacement_remark(old) is None
+
+
 def test_without_a_champion_it_says_how_to_come_by_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"python -m src\.select chooses one"):
         RunFolder.find("champion", tmp_path)

@@ -34,6 +34,7 @@ from .depth import (
 __all__ = [
     "MAX_FILE_BYTES",
     "PICTURE_ENDINGS",
+    "NotReadHere",
     "PictureError",
     "PictureFormat",
     "decode_picture",
@@ -44,13 +45,14 @@ __all__ = [
 ]
 
 PICTURE_ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif")) | {
-    *(".bmp", ".dib", ".webp", ".avif", ".jp2", ".j2k", ".tif", ".tiff"),
+    *(".bmp", ".dib", ".webp", ".avif", ".jp2", ".j2k", ".tif", ".tiff", ".heic", ".heif", ".hif"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 }
 # Pillow reads the several pictures of an MPO file as JPEG; what it has other programs read for it
 # (EPS, for instance) is not read.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "JPEG2000", "TIFF", "PPM")
-# The brands in the first box of HEIF files, whose patents keep them out of Pillow.
+# The brands in the first box of HEIF files, whose patents keep them out of Pillow: the package
+# pillow-heif reads them, where it is installed.
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_PIXELS = 100_000_000
 # The largest pixels that a file may have are of 4 colours of 16 bits, and few are not compressed.
@@ -151,6 +153,10 @@ class PictureFormat:
 
 class PictureError(ValueError):
     """A picture cannot be decoded; the message says why, to be read after the picture's name."""
+
+
+class NotReadHere(PictureError):
+    """A picture's format is not read on this machine, for the lack of an optional package."""
 
 
 class Header(NamedTuple):
@@ -277,19 +283,32 @@ def _identified(stream: BinaryIO) -> Image.Image:
             f"has {size / 1e6:,.0f} MB; the limit of a picture is {MAX_FILE_BYTES / 1e6:.0f} MB"
         )
     try:
-        image = Image.open(stream, formats=_FORMATS)
+        image: Image.Image = Image.open(stream, formats=_FORMATS)
     except UnidentifiedImageError:
         stream.seek(0)
         start = stream.read(12)
-        if start[4:8] == b"ftyp" and start[8:] in _HEIC_BRANDS:
-            raise PictureError("is HEIC, which is not read: save it as JPEG or PNG") from None
-        raise
+        if start[4:8] != b"ftyp" or start[8:] not in _HEIC_BRANDS:
+            raise
+        image = _opened_heic(stream)
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise PictureError(
             f"has {pixels / 1e6:.0f} megapixels; the limit is {MAX_PIXELS / 1e6:.0f}"
         )
     return image
+
+
+def _opened_heic(stream: BinaryIO) -> Image.Image:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise NotReadHere(
+            "is HEIC, which needs the package pillow-heif (make install EXTRAS=heic, or pip "
+            "install pillow-heif)"
+        ) from None
+    register_heif_opener()
+    stream.seek(0)
+    return Image.open(stream, formats=("HEIF",))
 
 
 def _orientation(image: Image.Image) -> int:

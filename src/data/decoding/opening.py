@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,17 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config.checks import ConfigError, own_fields
-from ...config.data import DataSettings
+from ...config.data import DataSettings, FolderSettings
 from ...machine.imports import import_object
 from ...machine.parallel import available_cores, in_order
 from ...storage.cache import Entry, cache_folder, cached, check_again, key_of, shortage
 from ..quality.audit import Survey, copies, survey
+from ..sources.listing import existing_root
 from ..sources.source import Problem, Source
 from .decode import PictureError, PictureFormat, decode_picture
 from .depth import ValueRange, chosen_range, unused_depth
 from .picture_store import PictureStore, chosen_size, content, picture
 
-__all__ = ["list_pictures", "open_pictures"]
+__all__ = ["check_root", "list_pictures", "open_pictures"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ _FILE = "images.bin"
 _BLOCK_BYTES = 4 << 20
 _PROGRESS_SECONDS = 10.0
 _NAMED = 20
+_NAMED_ALIKE = 3  # pictures of one fault
 _GREY_SIDE = 64
 _GREY_SAMPLE = 64
 # Differences between red, green and blue that the compression of a grey photo leaves.
@@ -68,7 +70,59 @@ def list_pictures(data: DataSettings) -> Source:
     source: Source = load(root, cache, data.download, **own_fields(data, DataSettings))
     if not hasattr(source, "class_names"):
         raise ConfigError(f"data: {data._target_} returned {type(source).__name__}, no Source.")
-    return source
+    return _present(source, data)
+
+
+def _present(source: Source, data: DataSettings) -> Source:
+    """Return the source without the samples that are missing, where these are to be skipped."""
+    missing = source.missing
+    if not missing:
+        return source
+    if data.on_bad_image == "error" or len(missing) == len(source):
+        named = "; ".join(list(missing.values())[:_NAMED])
+        more = f"; and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        advice = "Correct them, or say data.on_bad_image=skip to leave them out."
+        raise ConfigError(
+            f"{data.root} names {len(missing)} of {len(source)} pictures that are no files "
+            f"(relative paths start at {source.root}): {named}{more}."
+            + (f" {advice}" if len(missing) < len(source) else "")
+        )
+    problems = [
+        Problem(
+            source.sample_name(i),
+            f"is no file ({where.partition(':')[0]}); left out",
+            "pictures are no files, and were left out",
+        )
+        for i, where in missing.items()
+    ]
+    usable = source.only(np.setdiff1d(np.arange(len(source)), list(missing)))
+    _refuse_vanished(source, usable, dict.fromkeys(missing, "is no file"))
+    return replace(usable, problems=(*usable.problems, *problems))
+
+
+def _refuse_vanished(source: Source, usable: Source, reasons: Mapping[int, str]) -> None:
+    """Refuse what is left of a source if it has lost a class."""
+    for label in sorted(set(source.class_names) - set(usable.class_names)):
+        members = np.flatnonzero(source.targets == source.class_names.index(label)).tolist()
+        raise ConfigError(
+            f"{source.name}: no picture of the class {label} can be used ({len(members)}), for "
+            f"{source.sample_name(members[0])} {reasons[members[0]]}. Repair them, or take the "
+            "class out of the data."
+        )
+
+
+def check_root(data: DataSettings) -> None:
+    """Check that `data.root` holds what it should, without decoding and without torch.
+
+    Of a person's own pictures all are listed; of another set the root must be there.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if isinstance(data, FolderSettings):
+        list_pictures(data)
+    elif data.root is not None:
+        existing_root(Path(data.root))
 
 
 def open_pictures(
@@ -257,14 +311,17 @@ def _store(
     """Return the store of the pictures that can be used."""
     bad = found.reasons
     problems = [*source.problems]
-    problems += [Problem(source.sample_name(i), f"{bad[i]}; left out") for i in sorted(bad)]
-    problems += [Problem(source.sample_name(i), "is of a single colour") for i in flat]
+    problems += [
+        Problem(source.sample_name(i), f"{bad[i]}; left out", "pictures were left out")
+        for i in sorted(bad)
+    ]
+    problems += [
+        Problem(source.sample_name(i), "is of a single colour", "pictures are of a single colour")
+        for i in flat
+    ]
     kept = np.array([i for i in range(len(source)) if i not in bad], np.int64)
     usable = source.only(kept)
-    for label in sorted(set(source.class_names) - set(usable.class_names)):
-        problems.append(Problem(label, "is a class of which no picture is left"))
-    if len(usable.class_names) < 2:
-        raise ConfigError(f"{source.name}: {usable.class_names[0]} is the only class left.")
+    _refuse_vanished(source, usable, bad)
     hashes = found.hashes[kept]
     names = [source.sample_name(i) for i in kept]
     problems += copies(hashes, usable.targets, names, usable.class_names)
@@ -328,8 +385,18 @@ def _chosen_channels(source: Source, found: Survey, values: ValueRange | None) -
 
 
 def _bad_pictures(source: Source, reasons: dict[int, str]) -> ConfigError:
-    named = [f"{source.sample_name(i)} {reasons[i]}" for i in sorted(reasons)[:_NAMED]]
-    more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
+    alike: dict[str, list[str]] = {}
+    for index in sorted(reasons):
+        alike.setdefault(reasons[index], []).append(source.sample_name(index))
+    named: list[str] = []
+    for reason, names in alike.items():
+        if len(names) > _NAMED_ALIKE:
+            first = ", ".join(names[:_NAMED_ALIKE])
+            named.append(f"{first} and {len(names) - _NAMED_ALIKE} more: each {reason}")
+        else:
+            named += [f"{name} {reason}" for name in names]
+    more = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    named = named[:_NAMED]
     advice = (
         "Repair or remove them, or say data.on_bad_image=skip to leave them out."
         if len(reasons) < len(source)

@@ -25,6 +25,7 @@ from ...storage.digests import FILE_STATE, NEVER, file_state, was_settled
 from ...storage.files import replacing
 from ..decoding.decode import (
     MAX_FILE_BYTES,
+    NotReadHere,
     PictureError,
     read_bounds,
     read_header,
@@ -153,10 +154,12 @@ def copies(
     for first, *others in duplicate_groups(hashes):
         for index in others:
             reason = f"is an exact copy of {names[first]}"
+            kind = "pictures are exact copies of others"
             if targets[index] != targets[first]:
                 labels = class_names[targets[index]], class_names[targets[first]]
                 reason += f", but is labelled {labels[0]}, not {labels[1]}"
-            problems.append(Problem(names[index], reason))
+                kind += " with another label"
+            problems.append(Problem(names[index], reason, kind))
     return tuple(problems)
 
 
@@ -302,6 +305,9 @@ def _look_at(file: str, times_ns: tuple[int, int]) -> tuple[dict[str, Any], str]
             if header.deep or header.deep_colour:
                 stream.seek(0)
                 found["low"], found["high"] = read_bounds(stream)
+    except NotReadHere as error:
+        # The missing package may come, and what is decoded then is another set.
+        return found | unsettled | {"hash": b""}, str(error)
     except PictureError as error:
         return found, str(error)
     except OSError as error:

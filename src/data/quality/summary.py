@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...records.pictures import Suspect
 from ..decoding.depth import range_remark
 from ..decoding.picture_store import PictureStore
+from ..sources.source import Problem
 from ..splitting.splits import PARTS, Split
 from .suspects import Examination
 
@@ -18,6 +19,8 @@ __all__ = ["remarks_on", "summary_lines"]
 
 # Classes that are named; of more, the largest and the smallest ones are.
 _NAMED = 10
+# Faults of one kind that are shown one by one.
+_ALIKE = 3
 # Classes that are named of those that a part lacks.
 _LACKING = 5
 _FITS = {
@@ -36,7 +39,7 @@ def remarks_on(
     pictures: PictureStore, split: Split, found: Examination, suspects: Sequence[Suspect]
 ) -> tuple[str, ...]:
     """Return what the user should know about a data set, a sentence each; often nothing."""
-    remarks = [str(problem) for problem in pictures.problems]
+    remarks = list(_counted(pictures.problems))
     remarks += _missing_classes(pictures, split)
     if pictures.pixel_bounds is not None and pictures.format.value_range is not None:
         training = pictures.pixel_bounds[split.train]
@@ -48,6 +51,18 @@ def remarks_on(
     if together and pictures.sample_paths is not None:
         remarks.append(f"{together:,} pairs of nearly equal pictures were kept in one part each")
     return tuple(remarks)
+
+
+def _counted(problems: Sequence[Problem]) -> Iterator[str]:
+    """Yield each problem, or one sentence for all of a kind of which there are many."""
+    counts = Counter(problem.kind for problem in problems if problem.kind)
+    shown: set[str] = set()
+    for problem in problems:
+        if counts[problem.kind] <= _ALIKE:
+            yield str(problem)
+        elif problem.kind not in shown:
+            shown.add(problem.kind)
+            yield f"{counts[problem.kind]:,} {problem.kind}; the first of them, {problem}"
 
 
 def _missing_classes(pictures: PictureStore, split: Split) -> Iterator[str]:

@@ -13,7 +13,7 @@ from ...config.checks import ConfigError
 from ..decoding.decode import PICTURE_ENDINGS
 from .source import PARTS, Problem, is_left_behind
 
-__all__ = ["FolderTree", "class_folders"]
+__all__ = ["FolderTree", "class_folders", "part_named"]
 
 _KINDS = {
     **dict.fromkeys(("train", "training", "trainval"), "train"),
@@ -30,6 +30,11 @@ _FILLERS = frozenset(
 ) | {"image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpg", "png"}
 # Words that are written together, such as trainset and testimages.
 _GLUED = re.compile(rf"({'|'.join(_KINDS)})({'|'.join(sorted(_FILLERS, key=len, reverse=True))})")
+# What holds pictures and is not read: a class of nothing else must not go unnoticed.
+_UNREAD_ENDINGS = frozenset((".jxl", ".svg", ".psd", ".xcf", ".eps", ".pdf", ".raw", ".dng")) | {
+    *(".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".dcm", ".nii", ".npy", ".npz"),
+    *(".tga", ".pcx", ".ico", ".exr", ".hdr", ".mat", ".mp4", ".mov", ".avi", ".svs", ".mrxs"),
+}
 _FOLD = re.compile(r"(cv|k)?[\W_]*(fold|split|partition)s?[\W_]*\d+", re.IGNORECASE)
 _NAMED = 5
 
@@ -42,6 +47,7 @@ class FolderTree:
     problems: list[Problem] = field(default_factory=list)
     _others: Counter[str] = field(default_factory=Counter)
     _first_other: str = ""
+    _unread: list[str] = field(default_factory=list)
     _listed: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
 
     def folders(self, folder: str) -> list[str]:
@@ -68,8 +74,13 @@ class FolderTree:
             waiting += self.folders(current)
         return sorted(found)
 
-    def note(self, path: str, reason: str) -> None:
-        self.problems.append(Problem(path, reason))
+    def note(self, path: str, reason: str, kind: str = "") -> None:
+        self.problems.append(Problem(path, reason, kind))
+
+    def unread_below(self, folder: str) -> list[str]:
+        """Return the files below a listed folder that are pictures of kinds not read."""
+        inside = f"{folder}/" if folder else ""
+        return [path for path in self._unread if path.startswith(inside)]
 
     def noticed(self) -> tuple[Problem, ...]:
         """Return all problems, with the files that are no pictures counted in one."""
@@ -104,21 +115,32 @@ class FolderTree:
         hidden = is_left_behind(name)
         # Bytes that are no UTF-8 come as lone surrogates.
         if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
-            self.note(ascii(path), "has a name that is no valid UTF-8; left out, please rename it")
+            self.note(
+                ascii(path),
+                "has a name that is no valid UTF-8; left out, please rename it",
+                "names are no valid UTF-8, and were left out",
+            )
         elif entry.is_dir():
             if hidden:
-                self.note(path, "is a hidden folder; left out")
+                self.note(path, "is a hidden folder; left out", "hidden folders were left out")
             else:
                 folders.append(path)
         elif hidden:
             return
         elif os.path.splitext(name)[1].lower() not in PICTURE_ENDINGS:
             self._first_other = self._first_other or path
-            self._others[os.path.splitext(name)[1].lower() or "without ending"] += 1
+            ending = os.path.splitext(name)[1].lower()
+            self._others[ending or "without ending"] += 1
+            if ending in _UNREAD_ENDINGS:
+                self._unread.append(path)
         elif entry.is_file():
             pictures.append(path)
         else:
-            self.note(path, "is a broken link or no regular file; left out")
+            self.note(
+                path,
+                "is a broken link or no regular file; left out",
+                "broken links or no regular files were left out",
+            )
 
 
 class _Name(NamedTuple):
@@ -275,6 +297,15 @@ def _unwrapped(tree: FolderTree, part: str) -> str:
             break
         part = inside[0]
     return part
+
+
+def part_named(word: str) -> str | None:
+    """Return the part (train, val or test) that a word means: Valid, dev, training set, ...
+
+    None where it means none of them, or says more than that.
+    """
+    name = _read(word)
+    return name.kind if name is not None and not name.rest and name.kind in PARTS else None
 
 
 def _read(folder: str) -> _Name | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from .source import (
     merged_remarks,
     natural_order,
 )
-from .table import list_table
+from .table import TABLE_ENDINGS, list_table
 
 __all__ = ["load"]
 
@@ -29,7 +29,12 @@ __all__ = ["load"]
 _Paths = dict[tuple[str, str], list[str]]
 
 
-def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
+def load(
+    root: Path | None,
+    cache_dir: Path,
+    download: bool,
+    columns: Sequence[str | None] | None = None,
+) -> Source:
     """Return the pictures below, in or named by `root`, taken literally (no ~, no $, no patterns).
 
     Args:
@@ -37,6 +42,7 @@ def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
             once, or a CSV file as of `list_table`.
         cache_dir: the project's cache folder.
         download: not needed, as with every set that is no published one.
+        columns: of a CSV file, as of `list_table`; None for what is none.
 
     Raises:
         ConfigError: there is nothing at root, or not what it should be.
@@ -47,16 +53,21 @@ def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
             "class, a .zip or .tar of it, or a CSV file with the columns path and label."
         )
     existing_root(root)
+    name = root.name.lower()
+    if root.is_file() and name.endswith(TABLE_ENDINGS):
+        return list_table(root, columns)
+    if columns is not None:
+        raise ConfigError(
+            f"data.columns names columns of a CSV file, and data.root is {str(root)!r}: leave it "
+            "out."
+        )
     if root.is_dir():
         return list_tree(root, shown=str(root))
-    name = root.name.lower()
-    if name.endswith(".csv"):
-        return list_table(root)
     if name.endswith(ARCHIVE_ENDINGS):
         return list_tree(extract_archive(root, cache_dir / "archives"), shown=str(root))
     raise ConfigError(
         f"data.root is {str(root)!r}, which is neither a folder, nor a CSV file, nor an archive "
-        f"({', '.join(ARCHIVE_ENDINGS)})."
+        f"({', '.join(ARCHIVE_ENDINGS)}). Save a table of another kind as CSV."
     )
 
 
@@ -82,7 +93,17 @@ def list_tree(root: Path, *, shown: str) -> Source:
     for part, label_name, folder in class_folders(tree, top, shown):
         found = tree.pictures_below(folder)
         if not found:
-            tree.note(folder, "holds no pictures; this folder was left out")
+            if unread := tree.unread_below(folder):
+                raise ConfigError(
+                    f"{shown}: the class folder {folder} holds {len(unread)} pictures, such as "
+                    f"{unread[0].rpartition('/')[2]}, and none of a kind that is read: save them "
+                    "as JPEG or PNG, or take the folder out of there."
+                )
+            tree.note(
+                folder,
+                "holds no pictures; this folder was left out",
+                "folders hold no pictures, and were left out",
+            )
             continue
         label = clean_label(label_name) or label_name
         spellings.setdefault(label, set()).add(label_name)
@@ -91,7 +112,18 @@ def list_tree(root: Path, *, shown: str) -> Source:
     class_names = tuple(sorted({label for _, label in paths}, key=natural_order))
     if len(class_names) < 2:
         merged = [f" {remark[0].upper()}{remark[1:]}." for remark in merged_remarks(spellings)]
-        raise ConfigError(_too_few(class_names, shown) + "".join(merged))
+        inner = (
+            [folder for folder in tree.folders(top) if len(tree.folders(folder)) > 1]
+            if len(class_names) == 1
+            else []
+        )
+        hint = f" If {inner[0]} holds them, say data.root={shown}/{inner[0]}." if inner else ""
+        if not class_names and (strays := tree.pictures(top)):
+            hint = (
+                f" The {len(strays)} pictures that lie directly in it have no labels so; a CSV "
+                "file path,label would give them some."
+            )
+        raise ConfigError(_too_few(class_names, shown) + "".join(merged) + hint)
     _check_case(paths, class_names, shown)
     index = {label: number for number, label in enumerate(class_names)}
     parts = [part for part in ("", *PARTS) if any(key[0] == part for key in paths)]

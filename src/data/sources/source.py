@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +36,15 @@ _UNSEEN = ("Cc", "Cf")
 
 @dataclass(frozen=True)
 class Problem:
-    """A fault of a picture or folder that the user should know: its path, and what is wrong."""
+    """A fault of a picture or folder that the user should know: its path, and what is wrong.
+
+    `kind` says of several of them what they are, to be read after their number: "pictures are of a
+    single colour". Without one, each is shown.
+    """
 
     path: str
     reason: str
+    kind: str = ""
 
     def __str__(self) -> str:
         return visible(f"{self.path}: {self.reason}")
@@ -59,6 +64,7 @@ class Source:
         given_parts: (N,) str of "train" | "val" | "test" where the set brings its own parts.
         groups: N names; samples of one group never stand in different parts.
         problems: faults that were found while listing.
+        missing: index -> where it is listed, of samples whose files are not there.
 
     Raises:
         ValueError: the fields contradict each other.
@@ -73,6 +79,7 @@ class Source:
     given_parts: npt.NDArray[np.str_] | None = None
     groups: tuple[str, ...] | None = None
     problems: tuple[Problem, ...] = ()
+    missing: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (fault := self._fault()) is not None:
@@ -83,10 +90,10 @@ class Source:
             return "a source has either arrays or files"
         if (self.root is None) != (self.sample_paths is None):
             return "root and sample_paths go together"
-        for field in ("arrays", "sample_paths", "given_parts", "groups"):
-            column = getattr(self, field)
+        for name in ("arrays", "sample_paths", "given_parts", "groups"):
+            column = getattr(self, name)
             if column is not None and len(column) != len(self.targets):
-                return f"{len(column)} {field} for {len(self.targets)} targets"
+                return f"{len(column)} {name} for {len(self.targets)} targets"
         images = np.zeros((0, 1, 1, 1), np.uint8) if self.arrays is None else self.arrays
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             return f"arrays are {images.dtype} {images.shape}, not uint8 (N, 1 or 3, H, W)"
@@ -121,6 +128,11 @@ class Source:
             sample_paths=reduced(self.sample_paths),
             given_parts=None if self.given_parts is None else self.given_parts[kept],
             groups=reduced(self.groups),
+            missing={
+                place: self.missing[index]
+                for place, index in enumerate(kept.tolist())
+                if index in self.missing
+            },
         )
 
     def file(self, index: int) -> str:

@@ -1,15 +1,20 @@
-"""Pictures named by a CSV file with the columns path, label and, if wanted, split and group."""
+"""Pictures named by a CSV file, in any of the forms in which such tables are usually written."""
 
 from __future__ import annotations
 
 import csv
 import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ...config.checks import ConfigError, nearest
 from ...machine.text import from_csv_cell
+from .class_folders import FolderTree, part_named
 from .source import (
     PARTS,
     Problem,
@@ -20,106 +25,267 @@ from .source import (
     natural_order,
 )
 
-__all__ = ["list_table"]
+__all__ = ["TABLE_ENDINGS", "list_table"]
 
+TABLE_ENDINGS = (".csv", ".tsv")
 _COLUMNS = ("path", "label", "split", "group")
-_NAMED = 20
+_VALID = "is_valid"
+# What the columns of tables are called elsewhere, in letters and digits only. Of several for the
+# path the first one here counts: a name with its folder and ending before one without.
+_OTHER_NAMES = {
+    "path": (
+        *("filepath", "imagepath", "imgpath", "filename", "imagefilename", "imagefile", "file"),
+        *(
+            "imagename",
+            "imageindex",
+            "imgname",
+            "fname",
+            "image",
+            "img",
+            "picture",
+            "photo",
+            "imageid",
+            "idcode",
+        ),
+    ),
+    "label": (
+        *("class", "classname", "category", "target", "diagnosis", "labelname", "labels"),
+        *("classlabel", "dx", "species", "breed"),
+    ),
+    "split": ("set", "subset", "partition", "dataset", "phase", "usage"),
+    _VALID: ("isvalid", "isval", "isvalidation"),
+}
+_SEPARATORS = (",", ";", "\t", "|")
+_MEANS_VALID = {
+    **dict.fromkeys(("true", "1", "1.0", "yes"), "val"),
+    **dict.fromkeys(("false", "0", "0.0", "no"), "train"),
+}
+_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)(\.0*)?")
 # As many as an archive may have files; a line takes some 500 bytes of memory.
 _MAX_ROWS = 2_000_000
 _MAX_BYTES = 500_000_000
+_HEADER_LETTERS = 1_000_000
 
 
-def list_table(file: Path) -> Source:
+def list_table(file: Path, columns: Sequence[str | None] | None = None) -> Source:
     """Return the pictures that a CSV file names, in its order.
 
-    The first line names the columns in any order: path (relative to the file's folder, or
-    absolute), label, and optionally split (train, val or test) and group. Others are left alone.
+    The first line names the columns in any order, separated by commas, semicolons, tabs or bars:
+    path (relative to the file's folder, or absolute), label, and optionally split (train, val or
+    test, or another usual word for one) and group. Usual other names of the columns are understood
+    (filename, image, class, target, ...), and so is `is_valid` for a validation part; further
+    columns are left alone. Two columns without a header are a path and a label.
+
+    Paths may have backslashes, lack the ending, start alike at a folder that is elsewhere, or be
+    the bare name of a picture anywhere below the file's folder. A line that repeats another one
+    counts once. Pictures that are no files are `missing` in what is returned. Labels such as 0 and
+    0.0 are one where all are whole numbers.
+
+    Args:
+        file: in UTF-8.
+        columns: the names of the columns of path, label and, if wanted, split and group, None for
+            one that there is not; without it, they are recognised.
 
     Raises:
-        ConfigError: the file is empty or malformed, a picture is missing or named twice, a value
-            is missing or unknown; with the number of the line.
+        ConfigError: the file is empty or malformed, columns are not there or not clear, a picture
+            is named twice with different values, a value is missing or unknown; with the number
+            of the line.
     """
-    lines, rows, problems = _rows(file)
-    labels = [clean_label(row["label"]) for row in rows]
-    class_names = tuple(sorted(set(labels), key=natural_order))
+    table = _read(file, columns)
+    spellings: dict[str, set[str]] = {}
+    for written in table.values["label"]:
+        spellings.setdefault(clean_label(written), set()).add(written)
+    labels = _labels(table)
+    paths, missing, found = _resolved(file, table)
+    table.remarks += found
+    kept = _without_repetitions(file, table, paths, labels)
+    class_names = tuple(sorted({labels[row] for row in kept}, key=natural_order))
     if len(class_names) < 2:
         raise ConfigError(f"{file}: a classifier needs at least 2 labels, and there is 1.")
-    _check_paths(file, lines, [row["path"] for row in rows])
     index = {label: number for number, label in enumerate(class_names)}
-    spellings: dict[str, set[str]] = {}
-    for label, row in zip(labels, rows, strict=True):
-        spellings.setdefault(label, set()).add(row["label"])
-    remarks = [*merged_remarks(spellings), *case_remarks(class_names)]
-    given = None
-    if "split" in rows[0]:
-        for line, row in zip(lines, rows, strict=True):
-            if row["split"] not in PARTS:
-                raise ConfigError(
-                    f"{file}, line {line}: split is {row['split']!r}, which is none of "
-                    f"{', '.join(PARTS)}{nearest(row['split'], PARTS)}."
-                )
-        given = np.array([row["split"] for row in rows])
+    parts, groups = _parts(file, table), table.values.get("group")
+    if unused := [name for place, name in enumerate(table.header) if place not in table.used]:
+        names = ", ".join(name or "one without a name" for name in unused)
+        table.remarks.insert(0, f"has columns that mean nothing here: {names}")
+    remarks = [*table.remarks, *merged_remarks(spellings), *case_remarks(class_names)]
     return Source(
         "folder",
         class_names,
-        np.array([index[label] for label in labels], np.int64),
+        np.array([index[labels[row]] for row in kept], np.int64),
         root=file.parent,
-        sample_paths=tuple(row["path"].replace(os.sep, "/") for row in rows),
-        given_parts=given,
-        groups=tuple(row["group"] for row in rows) if "group" in rows[0] else None,
-        problems=(*problems, *(Problem(file.name, remark) for remark in remarks)),
+        sample_paths=tuple(paths[row].replace(os.sep, "/") for row in kept),
+        given_parts=None if parts is None else parts[kept],
+        groups=None if groups is None else tuple(groups[row] for row in kept),
+        problems=tuple(Problem(file.name, remark) for remark in remarks),
+        missing={
+            place: f"line {table.lines[row]}: {paths[row]}"
+            for place, row in enumerate(kept)
+            if row in missing
+        },
     )
 
 
-def _rows(file: Path) -> tuple[list[int], list[dict[str, str]], tuple[Problem, ...]]:
-    """Return the number and the known columns of each line; every value is there and not empty."""
-    lines: list[int] = []
-    rows: list[dict[str, str]] = []
+@dataclass
+class _Table:
+    """The lines of a table that name pictures.
+
+    `values` are those of the columns that were recognised, by what these mean; `places` are their
+    positions. A column is `used` once its values have proved to be what its name promises.
+    """
+
+    header: list[str]
+    places: dict[str, int]
+    lines: list[int] = field(default_factory=list)
+    values: dict[str, list[str]] = field(default_factory=dict)
+    used: set[int] = field(default_factory=set)
+    remarks: list[str] = field(default_factory=list)
+
+
+def _read(file: Path, columns: Sequence[str | None] | None) -> _Table:
+    """Return the lines of a file; path, label, split and group are there and not empty."""
+    number = 1
     try:
-        # utf-8-sig: spreadsheets put a mark before the first column's name.
         size = file.stat().st_size
         if size > _MAX_BYTES:
             raise ConfigError(
                 f"{file} has {size / 1e6:,.0f} MB, more than a table of pictures has: the limit "
                 f"is {_MAX_BYTES / 1e6:.0f} MB."
             )
+        # utf-8-sig: spreadsheets put a mark before the first column's name.
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = [clean_label(name).lower() for name in next(reader, [])]
-            places = _places(file, header)
-            for cells in reader:
-                if not any(cell.strip() for cell in cells):
-                    continue
-                _check_cells(f"{file}, line {reader.line_num}", cells, len(header))
-                row = {c: from_csv_cell(_value(c, cells[i])) for c, i in places.items()}
-                for column, value in row.items():
-                    if not value:
-                        raise ConfigError(f"{file}, line {reader.line_num}: {column} is empty.")
-                if len(rows) == _MAX_ROWS:
-                    raise ConfigError(
-                        f"{file} names more than {_MAX_ROWS:,} pictures: divide it into several."
-                    )
-                lines.append(reader.line_num)
-                rows.append(row)
+            first = stream.readline(_HEADER_LETTERS)
+            skipped = 0
+            announced = re.fullmatch(r"sep=(.)", first.rstrip("\r\n"), re.IGNORECASE)
+            if announced:  # how Excel marks the separator
+                skipped, first = 1, stream.readline(_HEADER_LETTERS)
+            separators = (announced[1],) if announced else _SEPARATORS
+            table, separator, headed = _opened(file, first, separators, columns, 1 + skipped)
+            stream.seek(0)
+            lines = csv.reader(stream, delimiter=separator, strict=True, skipinitialspace=True)
+            for _ in range(skipped + headed):
+                next(lines, None)
+            for cells in lines:
+                number = lines.line_num
+                if any(cell.strip() for cell in cells):
+                    _add(file, table, number, cells, separator)
     except UnicodeDecodeError:
         raise ConfigError(f"{file} is not written in UTF-8: save it as CSV UTF-8.") from None
     except csv.Error as error:
-        raise ConfigError(f"{file}, line {reader.line_num}: {error}.") from None
+        raise ConfigError(f"{file}, line {lines.line_num}: {error}.") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
-    if not rows:
+    if not table.lines:
         raise ConfigError(f"{file} has no line after its header: it names no pictures.")
-    unknown = [name or "one without a name" for name in header if name not in _COLUMNS]
-    problems = [Problem(file.name, f"has columns that mean nothing here: {', '.join(unknown)}")]
-    return lines, rows, tuple(problems) if unknown else ()
+    return table
 
 
-def _check_cells(where: str, cells: list[str], columns: int) -> None:
+def _add(file: Path, table: _Table, line: int, cells: list[str], separator: str) -> None:
+    """Add a line to the table."""
+    _check_cells(f"{file}, line {line}", cells, len(table.header), separator)
+    for column, place in table.places.items():
+        value = from_csv_cell(_value(column, cells[place]))
+        if not value and place in table.used:
+            raise ConfigError(f"{file}, line {line}: {column} is empty.")
+        table.values.setdefault(column, []).append(value)
+    if len(table.lines) == _MAX_ROWS:
+        raise ConfigError(f"{file} names more than {_MAX_ROWS:,} pictures: divide it into several.")
+    table.lines.append(line)
+
+
+def _opened(
+    file: Path, first: str, separators: Sequence[str], columns: Sequence[str | None] | None, at: int
+) -> tuple[_Table, str, bool]:
+    """Return a table without lines, its separator, and whether the line `first` is a header."""
+    where = f"{file}, line {at}"
+    headers: dict[str, list[str]] = {}
+    for separator in separators:
+        try:
+            cells = next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
+        except csv.Error:
+            continue
+        headers[separator] = [clean_label(name) for name in cells]
+    # The separator that divides the line into most columns, the comma of several.
+    separator = max(headers, key=lambda one: len(headers[one]))
+    for one, header in headers.items():
+        if {"path", "label"} <= set(_recognised(header, where, columns, strict=False)):
+            separator = one
+            break
+    else:
+        for one, header in headers.items():
+            if columns is None and len(header) == 2 and os.path.isfile(file.parent / header[0]):
+                table = _Table(["", ""], {"path": 0, "label": 1}, used={0, 1})
+                table.remarks.append("has no header: its columns were taken for path and label")
+                return table, one, False
+    header = headers[separator]
+    places = _recognised(header, where, columns, strict=True)
+    table = _Table(header, places)
+    for column, place in places.items():
+        if columns is not None or column in ("path", "label") or header[place].lower() == column:
+            table.used.add(place)
+    table.used -= {places.get(_VALID)} - {None}
+    others = [c for c in ("path", "label") if header[places[c]].lower() != c]
+    if others and columns is None:
+        taken = " and ".join(f"{header[places[c]]} for {c}" for c in others)
+        table.remarks.append(f"took the column {taken} (data.columns says otherwise)")
+    return table, separator, True
+
+
+def _recognised(
+    header: list[str], where: str, columns: Sequence[str | None] | None, *, strict: bool
+) -> dict[str, int]:
+    """Return the position of each known column; `strict` about what is missing or not clear."""
+    names = [name.lower() for name in header]
+    places: dict[str, int] = {}
+    wanted: dict[str, Sequence[str]] = {}
+    if columns is None:
+        plain = [re.sub(r"[\W_]+", "", name) for name in names]
+        for column in (*_COLUMNS, _VALID):
+            here = [column] if column in names else []
+            others = [one for one in _OTHER_NAMES.get(column, ()) if one in plain]
+            wanted[column] = here or [names[plain.index(one)] for one in others]
+    else:
+        given = zip(_COLUMNS, columns, strict=False)
+        wanted = {column: [clean_label(n).lower()] for column, n in given if n is not None}
+    for column, candidates in wanted.items():
+        there = [name for name in candidates if name in names]
+        if strict and column == "label" and len(there) > 1:
+            raise ConfigError(
+                f"{where}: {' and '.join(there)} could each be the labels: say which, "
+                f"data.columns=[{header[places.get('path', 0)]},{there[0]}]."
+            )
+        if strict and not there and (columns is not None or column in ("path", "label")):
+            raise ConfigError(_no_column(where, header, column, columns is None, candidates))
+        if strict and there and names.count(there[0]) > 1:
+            raise ConfigError(f"{where}: there are two columns {there[0]}.")
+        if there:
+            places[column] = names.index(there[0])
+    return places
+
+
+def _no_column(
+    where: str, header: list[str], column: str, recognising: bool, candidates: Sequence[str]
+) -> str:
+    have = ", ".join(name or "one without a name" for name in header[:20]) or "none"
+    if not recognising:
+        hint = nearest(candidates[0], [name.lower() for name in header])
+        return (
+            f"{where}: data.columns names a column {candidates[0]}, and the columns are "
+            f"{have}{hint}."
+        )
+    return (
+        f"{where}: there is no column {column}; the columns are {have}. The first line names the "
+        "columns: path,label or path,label,split or path,label,split,group. Of other names, "
+        "data.columns=[NAME,NAME] says which are path and label."
+    )
+
+
+def _check_cells(where: str, cells: list[str], columns: int, separator: str) -> None:
     """Refuse a line that cannot be divided into its columns."""
     if len(cells) != columns:
         values = f"there {'is 1 value' if len(cells) == 1 else f'are {len(cells)} values'}"
+        mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(separator, repr(separator))
         raise ConfigError(
-            f"{where}: {values} for {columns} columns. Put what contains a comma into double "
+            f"{where}: {values} for {columns} columns. Put what contains a {mark} into double "
             "quotes, and leave no column out."
         )
     if any("\0" in cell for cell in cells):
@@ -133,36 +299,151 @@ def _value(column: str, cell: str) -> str:
     return clean_label(cell) if column == "group" or not clean_label(cell) else cleaned
 
 
-def _places(file: Path, header: list[str]) -> dict[str, int]:
-    """Return the position of each known column."""
-    for column in ("path", "label"):
-        if column not in header:
+def _labels(table: _Table) -> list[str]:
+    """Return the labels without invisible characters, and whole numbers without decimals."""
+    labels = [clean_label(label) for label in table.values["label"]]
+    numbers = [_WHOLE_NUMBER.fullmatch(label) for label in labels]
+    if not all(numbers):
+        return labels
+    plain = [number[1] for number in numbers if number]
+    written = set(labels)
+    for label, whole in zip(labels, plain, strict=True):
+        if label != whole and whole in written:
+            table.remarks.append(f"took labels such as {label} and {whole} for one")
+            break
+    return plain
+
+
+def _parts(file: Path, table: _Table) -> npt.NDArray[np.str_] | None:
+    """Return the part of each line; None where the table gives none."""
+    for column, meaning in (("split", part_named), (_VALID, _valid_or_train)):
+        words = table.values.get(column)
+        if words is None:
+            continue
+        place = table.places[column]
+        parts = {word: meaning(word) for word in set(words)}
+        if None not in parts.values():
+            table.used.add(place)
+            if table.header[place].lower() != column or column == _VALID:
+                table.remarks.append(f"took the column {table.header[place]} for the given parts")
+            return np.array([parts[word] for word in words])
+        if place in table.used:
+            at, word = next((n, w) for n, w in enumerate(words) if parts[w] is None)
             raise ConfigError(
-                f"{file}, line 1: there is no column {column}. The first line names the columns, "
-                "separated by commas: path,label or path,label,split or path,label,split,group."
+                f"{file}, line {table.lines[at]}: split is {word!r}, which is none of "
+                f"{', '.join(PARTS)}{nearest(word, PARTS)}."
             )
-    for column in _COLUMNS:
-        if header.count(column) > 1:
-            raise ConfigError(f"{file}, line 1: there are two columns {column}.")
-    return {column: header.index(column) for column in _COLUMNS if column in header}
+    return None
 
 
-def _check_paths(file: Path, lines: list[int], paths: list[str]) -> None:
-    """Refuse pictures that are not there, or are named twice."""
+def _valid_or_train(word: str) -> str | None:
+    return _MEANS_VALID.get(word.lower())
+
+
+def _without_repetitions(
+    file: Path, table: _Table, paths: Sequence[str], labels: Sequence[str]
+) -> list[int]:
+    """Return the rows without those that repeat another one, which are remarked upon."""
     folder = str(file.parent)
+    beside = [table.values[column] for column in ("split", "group") if column in table.values]
     seen: dict[str, int] = {}
-    missing: list[str] = []
-    for line, path in zip(lines, paths, strict=True):
-        full = os.path.join(folder, path)
-        same = os.path.normpath(full)
-        if same in seen:
-            raise ConfigError(f"{file}: lines {seen[same]} and {line} name the same file, {path}.")
-        seen[same] = line
-        if not os.path.isfile(full):
-            missing.append(f"line {line}: {path}")
-    if missing:
-        more = f"; and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        raise ConfigError(
-            f"{file} names {len(missing)} of {len(paths)} pictures that are no files "
-            f"(relative paths start at {folder}): {'; '.join(missing[:_NAMED])}{more}."
+    kept: list[int] = []
+    repeated: list[int] = []
+    for row, path in enumerate(paths):
+        before = seen.setdefault(os.path.normpath(os.path.join(folder, path)), row)
+        if before == row:
+            kept.append(row)
+            continue
+        if labels[before] != labels[row] or any(one[before] != one[row] for one in beside):
+            differ = "different values"
+            if labels[before] != labels[row]:
+                differ = f"the labels {labels[before]} and {labels[row]}"
+            raise ConfigError(
+                f"{file}: lines {table.lines[before]} and {table.lines[row]} name the same file, "
+                f"{path}, with {differ}: leave one of them out."
+            )
+        repeated.append(table.lines[row])
+    if repeated:
+        table.remarks.append(
+            f"repeats lines ({len(repeated):,}), the first in line {repeated[0]}; each picture "
+            "counts once"
         )
+    return kept
+
+
+def _resolved(file: Path, table: _Table) -> tuple[list[str], set[int], list[str]]:
+    """Return the path of each row, the rows whose picture is no file, and remarks."""
+    finder = _Finder(str(file.parent))
+    written = table.values["path"]
+    remarks: list[str] = []
+    prefix = "" if finder.is_file(written[0]) else finder.foreign_prefix(written[0])
+    if prefix and all(path.startswith(prefix) for path in written):
+        written = [path[len(prefix) :] for path in written]
+        remarks.append(f"names pictures in {prefix}, and those in {file.parent} were taken")
+    paths: list[str] = []
+    missing: set[int] = set()
+    others: list[str] = []
+    for row, path in enumerate(written):
+        found = path
+        if not finder.is_file(path):
+            candidates = finder.candidates(path.replace("\\", "/"))
+            if len(candidates) > 1:
+                raise ConfigError(
+                    f"{file}, line {table.lines[row]}: {path} could be {candidates[0]} or "
+                    f"{candidates[1]}: write it out."
+                )
+            if candidates:
+                found = candidates[0]
+                others = others or [f"{found} for {path}"]
+            else:
+                missing.add(row)
+        paths.append(found)
+    remarks += [f"names pictures otherwise than their files are; took {o}" for o in others]
+    return paths, missing, remarks
+
+
+class _Finder:
+    """Finds the files that are meant by paths that are none, relative to `folder`."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._tree = FolderTree(folder)
+        self._inside: dict[str, dict[str, list[str]]] = {}
+
+    def is_file(self, path: str) -> bool:
+        return os.path.isfile(os.path.join(self._folder, path))
+
+    def foreign_prefix(self, path: str) -> str:
+        """Return what to take from the start of a path for the rest to be a file here.
+
+        As where a table was written in another folder or on another machine. Empty for none.
+        """
+        places = [at for at, letter in enumerate(path, start=1) if letter in "/\\"]
+        for at in places:
+            if self.is_file(path[at:].replace("\\", "/")):
+                return path[:at]
+        return ""
+
+    def candidates(self, path: str) -> list[str]:
+        """Return the pictures that differ from `path` in the ending or in capitals, or, for a bare
+        name, in the folder."""
+        if self.is_file(path):
+            return [path]
+        folder, _, name = path.rpartition("/")
+        found = self._named(folder, name, self._tree.pictures)
+        if not found and not folder:
+            found = self._named("/", name, lambda _: self._tree.pictures_below(""))
+        return found
+
+    def _named(self, folder: str, name: str, listing: Callable[[str], list[str]]) -> list[str]:
+        if folder not in self._inside:
+            index = self._inside[folder] = {}
+            try:
+                pictures = listing(folder)
+            except ConfigError:  # such a folder cannot be listed, so nothing is found there
+                pictures = []
+            for picture in pictures:
+                base = picture.rpartition("/")[2].casefold()
+                index.setdefault(base, []).append(picture)
+                index.setdefault(os.path.splitext(base)[0], []).append(picture)
+        return self._inside[folder].get(name.casefold(), [])

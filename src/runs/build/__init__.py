@@ -14,7 +14,7 @@ from .extractors import (
     frozen_network,
 )
 from .network import check_network, network_of
-from .task import build_task, build_trainer, load_task
+from .task import build_task, build_trainer, check_devices, load_task
 
 __all__ = [
     "build_data",
@@ -22,6 +22,7 @@ __all__ = [
     "build_fold",
     "build_task",
     "build_trainer",
+    "check_devices",
     "check_network",
     "feature_table",
     "first_batch_size",

@@ -25,6 +25,7 @@ from ...data.augmentation.augment import Augment
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...machine.imports import import_object
+from ...machine.parallel import available_cores
 from ...training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from ...training.epochs import EpochKeeper
 from ...training.inference import MEMORY_FORMATS, require_finite
@@ -169,24 +170,45 @@ def _made(settings: Any, base: type[Settings], **arguments: Any) -> Any:
     return import_object(settings._target_)(**arguments, **own_fields(settings, base))
 
 
+def check_devices(settings: RunSettings) -> str | None:
+    """Check that the devices asked for are there; return a remark on those that will be slow.
+
+    Raises:
+        ConfigError: they are not there, or cannot compute in the precision.
+    """
+    trainer, runtime = settings.trainer, settings.runtime
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator is gpu, but torch sees no GPU on this machine.")
+    on_cpu = _on_cpu(settings)
+    if on_cpu and runtime.precision == "float16":
+        raise ConfigError("runtime.precision is float16, which needs a GPU: bfloat16 works here.")
+    if not isinstance(trainer.devices, int):
+        return None
+    present = available_cores() if on_cpu else torch.cuda.device_count()
+    if trainer.devices <= present:
+        return None
+    if on_cpu:
+        cores = f"{present} CPU core{'s' * (present > 1)}"
+        return (
+            f"trainer.devices is {trainer.devices}, with {cores} here: the processes wait for each "
+            "other, and one trains faster"
+        )
+    raise ConfigError(f"trainer.devices is {trainer.devices}, but this machine has {present} GPUs.")
+
+
+def _on_cpu(settings: RunSettings) -> bool:
+    return settings.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+
+
 def build_trainer(settings: RunSettings, keeper: EpochKeeper, run_dir: Path) -> pl.Trainer:
     """Return Lightning's trainer with the project's records and checkpoints, and without output.
 
     Raises:
         ConfigError: the devices asked for are not there.
     """
+    check_devices(settings)
     trainer, runtime = settings.trainer, settings.runtime
-    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError("trainer.accelerator is gpu, but torch sees no GPU on this machine.")
-    on_cpu = trainer.accelerator == "cpu" or not torch.cuda.is_available()
-    if on_cpu and runtime.precision == "float16":
-        raise ConfigError("runtime.precision is float16, which needs a GPU: bfloat16 works here.")
-    if not on_cpu and isinstance(trainer.devices, int):
-        present = torch.cuda.device_count()
-        if trainer.devices > present:
-            raise ConfigError(
-                f"trainer.devices is {trainer.devices}, but this machine has {present} GPUs."
-            )
+    on_cpu = _on_cpu(settings)
     devices = 1 if on_cpu and trainer.devices == "auto" else trainer.devices
     several = devices != 1 and not (devices == "auto" and torch.cuda.device_count() == 1)
     strategy = "ddp_find_unused_parameters_true" if network_of(settings).freeze_epochs else "ddp"

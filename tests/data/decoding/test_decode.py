@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from src.data.decoding.decode import (
+    NotReadHere,
     PictureError,
     PictureFormat,
     decode_picture,
@@ -290,3 +292,19 @@ def test_a_thumbnail_is_turned_and_of_a_picture(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no picture")
     with pytest.raises(PictureError):
         thumbnail(tmp_path / "a.jpg")
+
+
+def test_heic_without_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    heic = b"\0\0\0\x18ftypheic" + bytes(99)
+    with pytest.raises(NotReadHere, match="needs the package pillow-heif"):
+        decoded(heic)
+
+
+def test_heic_has_the_pixels_that_were_saved() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    image = Image.radial_gradient("L").resize((16, 12)).convert("RGB")
+    heif.register_heif_opener()
+    found = decoded(encoded(image, "HEIF", quality=100))
+    expected = np.asarray(image).transpose(2, 0, 1)
+    np.testing.assert_allclose(found.astype(float), expected, atol=8)

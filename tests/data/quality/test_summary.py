@@ -56,6 +56,21 @@ def test_a_size_that_is_not_the_pictures_own_is_said(
     assert form.startswith(f"all {size[0]}x{size[1]} pixels") and expected in form
 
 
+def test_many_faults_of_a_kind_are_counted(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"a": 9, "b": 9}, height=12, width=12)
+    for number in range(9):
+        write(root / "a" / f"copy {number}.png", (root / "a" / f"00{number}.png").read_bytes())
+        write(root / "a" / f".hidden {number}" / "x.png", b"")
+    write(root / "b" / "white.png", _png(np.full((12, 12, 3), 255, np.uint8)))
+    remarks = [one for one in data_of(root).remarks if "root" not in one]
+    assert [one for one in remarks if "exact copies" in one or "exact copy" in one] == [
+        "9 pictures are exact copies of others; the first of them, a/copy 0.png: is an exact copy "
+        "of a/000.png"
+    ]
+    assert any(one.startswith("9 hidden folders were left out") for one in remarks)
+    assert "b/white.png: is of a single colour" in remarks
+
+
 def test_black_and_white_of_more_bits_are_said(tmp_path: Path) -> None:
     for number in range(8):
         values = np.random.default_rng(number).integers(0, 4096, (12, 12)).astype(np.uint16)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.config.checks import ConfigError
+from src.data.decoding.opening import list_pictures
 from src.data.sources.folder import load
 from src.data.sources.source import Source, clean_label
-from tests.data.pictures import png, tree, write
+from tests.data.pictures import png, settings_of, tree, write
 
 
 def listed(root: Path) -> Source:
@@ -227,6 +229,16 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     assert all(kind in reason for kind in ("1 .txt", "1 .json", "1 without ending"))
 
 
+def test_a_class_of_pictures_that_are_not_read_is_refused(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"cat": 2, "dog": 2})
+    write(root / "notes" / "labels.xml", b"x")  # no class, and no loss
+    assert listed(root).class_names == ("cat", "dog")
+    write(root / "owl" / "night" / "1.CR2", b"x")
+    write(root / "owl" / "2.jxl", b"x")
+    with pytest.raises(ConfigError, match=r"class folder owl holds 2 pictures, such as 2\.jxl"):
+        listed(root)
+
+
 def test_parts_that_do_not_match_are_named(tmp_path: Path) -> None:
     counts = {"train/cat": 1, "train/dog": 1, "test/cat": 1, "test/cow": 1, "docs/a": 1}
     source = listed(tree(tmp_path / "root", counts))
@@ -279,14 +291,18 @@ def test_paths_are_taken_literally(
     ("counts", "message"),
     [
         ({}, "has none"),
+        ({"": 3}, r"The \d pictures that lie directly in it .* CSV file path,label"),
         ({"cat": 2}, r"has only one \(cat\)"),
         ({"train/cat": 1, "test/cat": 1}, r"has only one \(cat\)"),
+        ({"images/cat": 1, "images/dog": 1, "docs": 0}, r"say data.root=.*root/images\.$"),
     ],
 )
 def test_fewer_than_two_classes_are_refused(
     counts: dict[str, int], message: str, tmp_path: Path
 ) -> None:
     root = tree(tmp_path / "root", counts)
+    for folder in counts:
+        (root / folder).mkdir(parents=True, exist_ok=True)
     root.mkdir(exist_ok=True)
     write(root / "a.png", png(0))
     with pytest.raises(ConfigError, match=message):
@@ -351,8 +367,11 @@ def test_csv_with_parts_and_groups(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "line 1: there is no column path"),
-        ("x/000.png,a\nx/001.png,b\n", "line 1: there is no column path"),
-        ("path;label\nx/000.png;a\n", "separated by commas"),
+        ("x/7.png,a\nx/001.png,b\n", "line 1: there is no column path; the columns are x/7.png, a"),
+        ("name,label\nx/000.png,a\n", r"there is no column path; .*data.columns=\[NAME,NAME\]"),
+        ("image,class,category\nx/000.png,a,b\n", r"data.columns=\[image,class\]"),
+        ("path;label\nx/000.png;a;b\n", "line 2: there are 3 values .*contains a semicolon"),
+        ("path,label,is_valid\n0,a,1\n000,b\n", "line 3: there are 2 values"),
         ("path,label\n", "no line after its header"),
         ("path,label,label\nx/000.png,a,a\n", "two columns label"),
         ("path,label\nx/000.png,a\nx/001.png,\n", "line 3: label is empty"),
@@ -366,10 +385,13 @@ def test_csv_with_parts_and_groups(tmp_path: Path) -> None:
         ("path,label,group\nx/000.png,a,g\nx/001.png,b,\ufeff \n", "line 3: group is empty"),
         ("path,label\nx/000.png,a\nx/001.png,a\n", "at least 2 labels"),
         (
-            "path,label\nx/000.png,a\nx/9.png,b\ny.png,b\n",
-            r"2 of 3 .*line 3: x/9.png; line 4: y.png",
+            "path,label\nx/000.png,a\nx/../x/000.png,b\n",
+            "lines 2 and 3 name the same file.*labels a and b",
         ),
-        ("path,label\nx/000.png,a\nx/../x/000.png,b\n", "lines 2 and 3 name the same file"),
+        (
+            "path,label,group\nx/000.png,a,g\nx/000.png,a,h\nx/001.png,b,g\n",
+            "lines 2 and 3 name the same file.*different values",
+        ),
         ("path,label,split\nx/000.png,a,train\nx/001.png,b,tset\n", "line 3: .*did you mean test"),
         ("path,label,split\nx/000.png,a,train\nx/001.png,b,\n", "line 3: split is empty"),
         ('path,label\nx/000.png,"a\nx/001.png,b\n', "line 3: unexpected end of data"),
@@ -380,6 +402,142 @@ def test_csv_mistakes_are_named_with_their_line(text: str, message: str, tmp_pat
     with pytest.raises(ConfigError, match=message) as error:
         listed(table(tmp_path, text))
     assert "pictures.csv" in str(error.value)
+
+
+PLAIN = "path,label\nx/000.png,a\nx/001.png,b\nx/002.png,a\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PLAIN.replace(",", ";"),
+        PLAIN.replace(",", "\t"),
+        PLAIN.replace(",", " | "),
+        f"sep=;\r\n{PLAIN.replace(',', ';')}",
+        "label;path\na;x/000.png\nb;x/001.png\na;x/002.png\n",
+        PLAIN.replace("path,label", "Filename,Class"),
+        PLAIN.replace("path,label", "image,label"),
+        PLAIN.replace("path,label\n", ""),
+        PLAIN.replace("x/", "x\\"),
+        PLAIN.replace(".png", ""),
+        PLAIN.replace(".png", ".PNG"),
+        PLAIN.replace("path,label", "id_code,diagnosis").replace("x/", "").replace(".png", ""),
+        PLAIN.replace("path,label", "image_id, class_name").replace("x/", ""),
+        f"{PLAIN}x/000.png,a\n./x/001.png,b\n",
+        PLAIN.replace("x/", "/home/another/pets/x/"),
+        PLAIN.replace("x/", "C:\\Users\\another\\x\\"),
+        f",{PLAIN}".replace("\n", "\n7,").removesuffix("7,"),
+    ],
+)
+def test_csv_as_it_is_usually_written(text: str, tmp_path: Path) -> None:
+    """Each says what `PLAIN` says."""
+    tree(tmp_path, {"x": 3})
+    expected, source = listed(table(tmp_path, PLAIN)), listed(table(tmp_path, text, newline=""))
+    assert source.class_names == expected.class_names == ("a", "b")
+    assert source.targets.tolist() == expected.targets.tolist() == [0, 1, 0]
+    assert source.sample_paths == expected.sample_paths
+    assert not source.missing
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        ["split", "train", "val", "test"],
+        ["split", "Train", "Valid", "TEST"],
+        ["set", "training set", "dev", "testing"],
+        ["Subset", "training", "validation", "test"],
+    ],
+)
+def test_csv_parts_under_other_names(column: list[str], tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    head, *words = column
+    rows = "".join(f"x/00{n}.png,{'aba'[n]},{word}\n" for n, word in enumerate(words))
+    source = listed(table(tmp_path, f"path,label,{head}\n{rows}"))
+    assert source.given_parts is not None
+    assert source.given_parts.tolist() == ["train", "val", "test"]
+
+
+def test_csv_with_a_column_for_the_validation_part(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    text = "path,label,is_valid\nx/000.png,a,False\nx/001.png,b,0\nx/002.png,a,True\n"
+    source = listed(table(tmp_path, text))
+    assert source.given_parts is not None
+    assert source.given_parts.tolist() == ["train", "train", "val"]
+
+
+def test_csv_columns_that_are_no_parts_after_all_are_left_alone(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    text = "path,label,set,is_valid\nx/000.png,a,1,maybe\nx/001.png,b,2,yes\nx/002.png,a,,no\n"
+    source = listed(table(tmp_path, text))
+    assert source.given_parts is None
+    assert [problem.reason for problem in source.problems] == [
+        "has columns that mean nothing here: set, is_valid"
+    ]
+
+
+def test_csv_columns_that_are_named(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    text = (
+        "path,label,where,finding,half,patient\n"
+        "q,7,x/000.png,a,train,p1\nq,7,x/001.png,b,val,p1\nq,8,x/002.png,a,test,p2\n"
+    )
+    file = table(tmp_path, text)
+    source = load(file, tmp_path, False, ["where", "Finding", "half", "patient"])
+    assert source.sample_paths == ("x/000.png", "x/001.png", "x/002.png")
+    assert source.class_names == ("a", "b")
+    assert source.given_parts is not None
+    assert source.given_parts.tolist() == ["train", "val", "test"]
+    assert source.groups == ("p1", "p1", "p2")
+    source = load(file, tmp_path, False, ["where", "finding", None, "patient"])
+    assert source.given_parts is None and source.groups == ("p1", "p1", "p2")
+    with pytest.raises(ConfigError, match=r"a column findings, .*did you mean finding\?"):
+        load(file, tmp_path, False, ["where", "findings"])
+    with pytest.raises(
+        ConfigError, match=r"columns of a CSV file, and data.root is .*leave it out"
+    ):
+        load(tmp_path, tmp_path, False, ["where", "finding"])
+
+
+def test_csv_whole_numbers_are_labels_whatever_their_decimals(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    text = "path,label\nx/000.png,{}\nx/001.png,{}\nx/002.png,{}\n"
+    assert listed(table(tmp_path, text.format("0", "1.0", "0.0"))).class_names == ("0", "1")
+    assert listed(table(tmp_path, text.format("0.5", "1.0", "1"))).class_names == (
+        *("0.5", "1", "1.0"),
+    )
+
+
+def test_csv_names_that_could_be_several_pictures_are_refused(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 2, "y": 1})
+    write(tmp_path / "y" / "000.png", png(7))
+    with pytest.raises(ConfigError, match=r"line 2: 000 could be x/000\.png or y/000\.png"):
+        listed(table(tmp_path, "path,label\n000,a\n001,b\n"))
+
+
+def test_csv_pictures_that_are_no_files_are_named_or_left_out(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    file = table(tmp_path, f"{PLAIN.replace('x/002', 'x/9')}y.png,b\n")
+    settings = settings_of(tmp_path / "cache", root=str(file))
+    with pytest.raises(ConfigError, match=r"2 of 4 .*line 4: x/9.png; line 5: y.png") as error:
+        list_pictures(settings)
+    assert "pictures.csv" in str(error.value)
+    source = list_pictures(replace(settings, on_bad_image="skip"))
+    assert source.sample_paths == ("x/000.png", "x/001.png")
+    assert source.targets.tolist() == [0, 1]
+    assert reasons(source) == {
+        "x/9.png": "is no file (line 4); left out",
+        "y.png": "is no file (line 5); left out",
+    }
+
+
+def test_csv_that_loses_a_class_is_refused(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    file = table(tmp_path, f"{PLAIN}gone.png,c\n")
+    settings = settings_of(tmp_path / "cache", root=str(file), on_bad_image="skip")
+    with pytest.raises(
+        ConfigError, match=r"no picture of the class c can be used .* gone\.png is no file"
+    ):
+        list_pictures(settings)
 
 
 @pytest.mark.parametrize(

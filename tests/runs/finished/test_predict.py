@@ -80,7 +80,8 @@ def test_what_has_no_row_is_named_and_counted(
         skipped = capsys.readouterr().err.splitlines()
         assert [line.split(": ")[1] for line in sorted(skipped)] == [
             "is no picture, or of a kind that is not read",
-            "is HEIC, which is not read",
+            "is HEIC, which needs the package pillow-heif (make install EXTRAS=heic, or pip "
+            "install pillow-heif)",
         ]
         assert len(rows_of(new / "labels.csv")) == 2
 

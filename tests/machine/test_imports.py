@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", ["torch.py", "torch/__init__.py"])
+def test_a_file_that_hides_a_package_is_named(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("x = 1\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "src.train", "model=mlp", f"output_dir={tmp_path}/out"],
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    (sentence,) = done.stderr.splitlines()
+    assert str(tmp_path / name.partition("/")[0]) in sentence
+    assert "instead of the package torch" in sentence
