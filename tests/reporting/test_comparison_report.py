@@ -134,6 +134,15 @@ def test_long_lists_are_of_ranks_which_are_joined_where_they_follow_each_other()
     assert "cannot be told from those ranked 2 and 3:" in " ".join(sentences(long))
 
 
+@pytest.mark.parametrize(("points", "said"), [(-1.0, True), (0.0, False), (1.0, False)])
+def test_luck_is_only_what_a_correction_takes_away(points: float, said: bool) -> None:
+    verdict = judge(random_field([0.8] * 3, [1] * 3, 300))
+    changed = dataclasses.replace(verdict, corrected=verdict.winner.figure + points / 100)
+    whole = Comparison(changed, (), None, (), "val", "pictures", 1, 0, None)
+    text = " ".join(verdict_sentences(whole))
+    assert ("partly first by luck" in text) is said
+
+
 def test_unstable_trainings_call_for_repeats_and_single_ones_borrow() -> None:
     steady = sentences(random_field([0.9, 0.8], [3, 3]))
     shaken = sentences(random_field([0.9, 0.8], [3, 3], 3000, seed_effect=0.4))
