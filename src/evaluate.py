@@ -27,6 +27,7 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 
+    from .reporting.formatting import measured
     from .runs.finished.evaluate import measure_again
 
     metrics, measurements = measure_again(folder, checkpoint, settings)
@@ -34,7 +35,7 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
     for key, value in metrics.items():
         print(f"{key.removeprefix(prefix):<24} {value:.4f}")
     if measurements is not None:
-        print(f"the test part of this split has been measured {measurements} times", flush=True)
+        print(f"the test part has been measured {measured(measurements)}", flush=True)
     print(f"summary: {folder.summary}")
 
 

@@ -148,6 +148,8 @@ def _content(path: Path) -> dict[str, Any]:
 
     try:
         stored = _renamed(path.read_bytes(), _OWN, _PACKAGE)
+        if not stored:
+            raise ValueError(f"{path} cannot be read as a model: it is empty")
         unknown = set(skops.io.get_untrusted_types(data=stored)) - set(_TRUSTED)
         plugins = {name for name in unknown if is_allowed(name)}
         if unknown - plugins:

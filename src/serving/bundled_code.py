@@ -26,7 +26,7 @@ _SOURCES = Path(__file__).resolve().parents[1]
 _NAME = "src"
 _SHIPPED = (
     *("__init__", "machine/__init__", "machine/disk", "machine/imports", "machine/openmp"),
-    "machine/package",
+    *("machine/ending", "machine/package"),
     *("machine/text", "storage/__init__", "storage/files", "data/__init__"),
     *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),
     *("data/sources/__init__", "data/sources/source", "serving/__init__", "serving/bundle"),

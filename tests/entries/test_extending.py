@@ -106,7 +106,7 @@ def test_a_network_that_lacks_something_says_what(
     file = folder / "mixer.py"
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new))
-    words = ("model=mixer", "data=folder", f"data.root={tmp_path}", f"output_dir={tmp_path}/out")
+    words = ("model=mixer", f"output_dir={tmp_path}/out")
     done = run("src.train", f"plugins={folder}", *words)
     assert done.returncode == 2 and not (tmp_path / "out").exists()
     assert all(part in done.stderr for part in [*parts, str(file)]), done.stderr

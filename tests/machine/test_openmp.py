@@ -16,7 +16,8 @@ from src.machine.subprocesses import ROOT, import_environment
 VARIABLES = ("OMP_WAIT_POLICY", *WAITING)
 
 # Python imports this module when it starts. It writes the variables down when the first library
-# with an OpenMP of its own is about to be imported, or at the end where none is.
+# with an OpenMP of its own is about to be imported, or where none is when the command leaves, which
+# it does by `os._exit` or as Python does.
 _SPY = """
 import atexit, json, os, sys
 
@@ -32,10 +33,17 @@ class Spy:
     def find_spec(name, path=None, target=None):
         if name in ("torch", "sklearn"):
             note(name)
-            os._exit(0)
+            leave(0)
 
 sys.meta_path.insert(0, Spy)
 atexit.register(note, "exit")
+leave = os._exit
+
+def end(code):
+    note("exit")
+    leave(code)
+
+os._exit = end
 """
 
 # Whether the command comes as far as importing torch or scikit-learn, and the command.
