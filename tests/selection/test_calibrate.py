@@ -24,7 +24,13 @@ from src.runs.finished.evaluate import revisit
 from src.runs.finished.predict import label_pictures
 from src.runs.folder import RunFolder
 from src.runs.seal import changed_since
-from src.selection.calibrate import calibration_basis, card_certainty, features_of
+from src.selection.calibrate import (
+    Basis,
+    calibrate,
+    calibration_basis,
+    card_certainty,
+    features_of,
+)
 from src.selection.choose import Chosen, choose
 from src.selection.select import CARD, select
 from src.serving.bundle import CERTAINTY, open_predictor
@@ -86,6 +92,17 @@ def test_the_bundle_measures_the_same_distances(
         neighbour_distances(rows, found.sample.rows), found.sample.distances, atol=1e-4
     )
     np.testing.assert_allclose(probs.max(axis=1), found.confidences, atol=1e-5)
+
+
+def test_of_pictures_that_belong_together_one_calibrates(
+    champion: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(champion.output_dir / "cache"))
+    again = revisit(champion, champion.chosen_checkpoint())
+    tested = Predictions.read(champion.predictions / "test.parquet")
+    again.data.groups = np.arange(len(again.data.pictures.targets)) // 5
+    found = calibrate(again, Basis("test", tested, refitted=False, candidates=1))
+    assert len(found.targets) == len(np.unique(tested.sample_ids // 5)) < found.pictures
 
 
 def test_the_card_shows_what_can_be_promised(champion: RunFolder) -> None:
@@ -160,6 +177,8 @@ def test_which_pictures_calibrate(tmp_path: Path) -> None:
     folders = [RunFolder.create(tmp_path, "mlp", "digits") for _ in range(3)]
     single, folded = chosen(folders[0]), chosen(folders[1], "cv.folds=5")
     refitted = chosen(folders[2])
+    elsewhere = chosen(RunFolder.create(tmp_path, "mlp", "digits"))  # of another split
+    replace(elsewhere.summary, split_fingerprint="e" * 64).write(elsewhere.folder.summary)
     assert calibration_basis(single, single, None, 0) is None
     for one in (single, folded):
         predictions(50).write(one.folder.predictions / "val.parquet")

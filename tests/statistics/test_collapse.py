@@ -24,6 +24,16 @@ def test_finds_the_trainings_that_learnt_little() -> None:
     assert not second.any() and not alone.any()
 
 
+def test_finds_the_training_that_is_far_off_from_others_that_agree() -> None:
+    """It has learnt half of what they have."""
+    field = [
+        candidate("a", answers([0.88, 0.87, 0.5, 0.89])),
+        candidate("b", answers([0.86, 0.88, 0.87], 1)),
+    ]
+    first, second = collapsed_trainings(field, 0.1)
+    assert first.tolist() == [False, False, True, False] and not second.any()
+
+
 def test_a_whole_field_that_is_unstable_has_not_collapsed() -> None:
     field = [candidate(str(i), answers([0.9, 0.6, 0.5, 0.55], i)) for i in range(3)]
     field += [candidate("wild", answers([0.95, 0.65, 0.7, 0.6], 9))]

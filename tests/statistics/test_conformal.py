@@ -77,6 +77,16 @@ def test_fewest_pictures_are_the_least_that_are_not_refused() -> None:
     assert coverage_rank(fewest - 1, 0.9, 10) is None
 
 
+@pytest.mark.parametrize("candidates", [1, 2, 30])
+@pytest.mark.parametrize("pictures", [8, 9, 20, 60, 400])
+def test_the_rank_is_the_least_that_covers_and_none_where_none_does(
+    pictures: int, candidates: int
+) -> None:
+    expected = [expected_least_coverage(k, pictures, candidates) for k in range(1, pictures + 1)]
+    enough = [k for k, covered in enumerate(expected, 1) if covered >= 0.9 - 1e-9]
+    assert coverage_rank(pictures, 0.9, candidates) == (enough[0] if enough else None)
+
+
 def test_one_picture_of_each_group_is_drawn() -> None:
     groups = np.array([4, 4, 4, 1, 2, 2])
     drawn = [one_of_each_group(groups, seed).tolist() for seed in range(40)]
