@@ -110,8 +110,10 @@ def _corrected(verdict: Verdict) -> str:
     name = MEASURE_NAMES[measure]
     ends = interval_text(winner.interval, measure).replace(" to ", " and ")
     within = f"{ends} (95 % interval, for all candidates at once)"
+    chosen = len(verdict.standings) > 1 or verdict.screened > 0
     luck = winner.figure - verdict.corrected
-    if (luck if _is_percent(measure) else -luck) < _NOT_WORTH_SAYING:  # of losses less is better
+    # Of losses less is better.
+    if not chosen or (luck if _is_percent(measure) else -luck) < _NOT_WORTH_SAYING:
         return f"Its true {name} lies between {within}."
     return (
         f"The first of many is partly first by luck: corrected for that its {name} is "

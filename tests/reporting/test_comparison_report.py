@@ -141,6 +141,9 @@ def test_luck_is_only_what_a_correction_takes_away(points: float, said: bool) ->
     whole = Comparison(changed, (), None, (), "val", "pictures", 1, 0, None)
     text = " ".join(verdict_sentences(whole))
     assert ("partly first by luck" in text) is said
+    alone = dataclasses.replace(changed, standings=(changed.winner,))
+    text = " ".join(verdict_sentences(dataclasses.replace(whole, verdict=alone)))
+    assert "luck" not in text
 
 
 def test_unstable_trainings_call_for_repeats_and_single_ones_borrow() -> None:

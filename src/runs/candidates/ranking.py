@@ -41,9 +41,9 @@ _MOST_NETWORKS = 12
 _MOST_TOGETHER = 3
 # Of the time that ranking and describing may take: for ranking, and for describing by several
 # networks, of which each adds less than the one before it.
-_SHARE, _TOGETHER_SHARE = 0.25, 0.8
+_SHARE, _TOGETHER_SHARE = 0.25, 0.67
 # Of the time that is left, what describing may take as it was measured: other work comes and goes.
-_SURE = 0.75
+_SURE = 0.9
 # Pictures that a speed is measured on, and the seconds that it takes at least: a moment's load on
 # the machine must not decide.
 _PROBE, _PROBE_SECONDS = 16, 1.5
