@@ -60,7 +60,7 @@ def network_classifier(
     def classify(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(device, precision):
             logits = whole(torch.from_numpy(images).to(device))
-            probs: NDArray[np.float32] = torch.softmax(logits.double(), dim=1).float().cpu().numpy()
+            probs: NDArray[np.float32] = torch.softmax(logits.cpu().double(), dim=1).float().numpy()
         return probs
 
     return classify
