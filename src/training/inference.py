@@ -99,7 +99,7 @@ def predict(
                 images = task.normalized(batch.images.to(device, non_blocking=True))
                 logits = averaged_logits(task.evaluated, images, tta)
                 # In double precision the rows sum to 1 as closely as float32 allows.
-                probs.append(torch.softmax(logits.double().cpu(), dim=1).float())
+                probs.append(torch.softmax(logits.cpu().double(), dim=1).float())
                 targets.append(batch.targets.cpu())
                 ids.append(batch.sample_ids.cpu())
     finally:
