@@ -11,7 +11,7 @@
     certainty.npz         the model's answers on calibration pictures, for a champion; no code
     requirements.txt      the packages that these import, in the versions of that moment
     example.png           a picture to try
-    digest.txt            of weights, metadata and certainty, written last: a bundle with it is
+    digest.txt            of the files above but the example, written last: a bundle with it is
                           complete
 
 `mlflow_model.py` among the code makes it an MLflow model. The metadata keep the file name of
@@ -67,6 +67,8 @@ _MEMBERS = "members"
 _DIGESTS = "members/digests.txt"
 _METADATA = "passport.json"
 _DIGEST = "digest.txt"
+_CODE = "code"
+_REQUIREMENTS = "requirements.txt"
 CERTAINTY = "certainty.npz"
 # What the numbers of a promise are computed with.
 _FOR_CERTAINTY = "scipy"
@@ -91,8 +93,8 @@ def write_bundle(
         example: a picture (C, H, W) uint8.
 
     Returns:
-        A digest of weights and metadata, 64 hex digits: bundles with equal digests predict the
-        same. `add_certainty` changes it.
+        A digest of weights, metadata and code, 64 hex digits: bundles with equal digests predict
+        the same. `add_certainty` changes it.
 
     Raises:
         OSError: the folder cannot be written.
@@ -131,14 +133,14 @@ def write_classifier_bundle(
 
 def write_ensemble_bundle(
     folder: Path,
-    members: Sequence[Callable[[Path], str]],
+    members: Sequence[Callable[[Path], object]],
     metadata: Mapping[str, Any],
     example: NDArray[np.uint8],
 ) -> str:
     """Write the bundle of an ensemble; otherwise as `write_bundle`.
 
     Args:
-        members: each writes its own bundle into a folder and returns the digest.
+        members: each writes its own bundle into a folder.
         metadata: `ensemble` has the `way` of combination and of each of its `members` the `weight`.
     """
     _empty(folder)
@@ -146,13 +148,14 @@ def write_ensemble_bundle(
     packages: dict[str, None] = {}  # a set that keeps its order
     for number, write in enumerate(members):
         place = folder / _MEMBERS / str(number)
-        digests.append(write(place))
+        write(place)
         # One copy of the code and one list of packages serves all.
-        shutil.copytree(place / "code", folder / "code", dirs_exist_ok=True)
-        shutil.rmtree(place / "code")
-        needed = place / "requirements.txt"
+        shutil.copytree(place / _CODE, folder / _CODE, dirs_exist_ok=True)
+        shutil.rmtree(place / _CODE)
+        needed = place / _REQUIREMENTS
         packages |= {line.partition("==")[0]: None for line in needed.read_text().split()}
         needed.unlink()
+        digests.append(_write_digest(place, _model_file(place)))
     write_atomically(folder / _DIGESTS, "\n".join(digests) + "\n")
     return _complete(folder, _DIGESTS, metadata, example, FOR_ENSEMBLES, tuple(packages))
 
@@ -194,11 +197,11 @@ def _complete(
     """Write everything but the model's own file and return the digest."""
     content = json.dumps(dict(metadata), ensure_ascii=False, indent=1).encode()
     write_atomically(folder / _METADATA, content)
-    ship_modules(folder / "code", shipped)
-    packages = [*packages, *ship_plugins(folder / "code", metadata)]
+    ship_modules(folder / _CODE, shipped)
+    packages = [*packages, *ship_plugins(folder / _CODE, metadata)]
     # Without the build's own suffix (+cpu, +cu128): the machine that serves may need another.
     pinned = [f"{name}=={version(name).partition('+')[0]}" for name in dict.fromkeys(packages)]
-    write_atomically(folder / "requirements.txt", "\n".join(pinned) + "\n")
+    write_atomically(folder / _REQUIREMENTS, "\n".join(pinned) + "\n")
     pixels = example[0] if len(example) == 1 else example.transpose(1, 2, 0)
     Image.fromarray(np.ascontiguousarray(pixels)).save(folder / "example.png")
     return _write_digest(folder, model)
@@ -218,12 +221,12 @@ def add_certainty(folder: Path, certainty: Certainty) -> str:
         OSError: the folder cannot be written, or holds no bundle.
     """
     model = _model_file(folder)
-    needed = (folder / "requirements.txt").read_text().split()
+    needed = (folder / _REQUIREMENTS).read_text().split()
     (folder / _DIGEST).unlink()  # written last: until then the bundle is not complete
     certainty.write(folder / CERTAINTY)
     if not any(line.startswith(f"{_FOR_CERTAINTY}==") for line in needed):
         needed.append(f"{_FOR_CERTAINTY}=={version(_FOR_CERTAINTY)}")
-        write_atomically(folder / "requirements.txt", "\n".join(needed) + "\n")
+        write_atomically(folder / _REQUIREMENTS, "\n".join(needed) + "\n")
     return _write_digest(folder, model)
 
 
@@ -301,7 +304,7 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
 
 
 def _check_digest(folder: Path) -> None:
-    """Raise a ValueError unless the digest is that of the weights and metadata."""
+    """Raise a ValueError unless the digest is that of the bundle's files."""
     try:
         stated = (folder / _DIGEST).read_text().strip()
         model = _model_file(folder)
@@ -310,17 +313,21 @@ def _check_digest(folder: Path) -> None:
         raise ValueError(f"{folder} is no whole bundle: {error!r}") from error
     if stated != found:
         raise ValueError(
-            f"{folder} is damaged: {model}, {_METADATA} or {CERTAINTY} is not what {_DIGEST} was "
-            "written for; write the bundle anew, or put a copy of it back"
+            f"{folder} is damaged: {model}, {_METADATA}, {CERTAINTY} or the code is not what "
+            f"{_DIGEST} was written for; write the bundle anew, or put a copy of it back"
         )
 
 
 def _digest(folder: Path, model: str) -> str:
     with (folder / model).open("rb") as file:
         hashed = hashlib.file_digest(file, "sha256")
-    hashed.update((folder / _METADATA).read_bytes())
-    with suppress(FileNotFoundError):
-        hashed.update((folder / CERTAINTY).read_bytes())
+    # What Python writes beside modules when they are first imported is no part of the bundle.
+    code = sorted((folder / _CODE).rglob("*.py"))
+    for path in (folder / _METADATA, folder / CERTAINTY, folder / _REQUIREMENTS, *code):
+        with suppress(FileNotFoundError):
+            content = path.read_bytes()
+            hashed.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode())
+            hashed.update(content)
     return hashed.hexdigest()
 
 
