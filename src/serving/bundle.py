@@ -258,7 +258,11 @@ def open_predictor(
     Raises:
         ValueError: the bundle's files are damaged, or do not belong together.
     """
-    predictor = _opened(folder, device, batch_size)
+    try:
+        predictor = _opened(folder, device, batch_size)
+    except (LookupError, TypeError, AttributeError) as error:  # metadata that were changed
+        _check_digest(folder)
+        raise ValueError(f"{folder} holds no model that can be opened: {error!r}") from error
     _check_digest(folder)  # last, so that what is no model at all is refused with its own reason
     predictor.certainty = Certainty.read(folder / CERTAINTY)
     return predictor
