@@ -137,10 +137,10 @@ class Preparation:
                 # What was left out may have its turn when the study gets more time.
                 fitting = {n: asdict(one) for n, one in known.items() if one.affordable}
                 self.jobs.study.remember("prepared", fitting)
-            if not found:
-                for line in known[name].data:
-                    self.show(f"data: {line}")
             found[name] = one = known[name]
+            if one.affordable and not ready:
+                for line in one.data:
+                    self.show(f"data: {line}")
             immediate = one.affordable and one.published and one.seconds == 0
             if immediate and not self.jobs.study.trials():
                 yield name
