@@ -139,6 +139,19 @@ def test_collapsed_trainings_are_named_and_left_out() -> None:
     assert verdict.collapses.winner.low < 0.80 < verdict.collapses.winner.high
 
 
+def test_copies_are_tied_by_any_measure() -> None:
+    """Two repeats each, so that Student's quantile is taken of what copies leave of the errors."""
+    generator = np.random.default_rng(0)
+    scores = -generator.random((2, 400)).astype(np.float32)
+    field = [
+        candidate(name, scores < -0.5, scores=scores - np.float32(worse))
+        for name, worse in (("a", 0.0), ("copy", 0.0), ("worse", 0.2))
+    ]
+    verdict = judge(field, measure="log_loss")
+    assert {one.name for one in verdict.tied} == {"a", "copy"}
+    assert all(math.isfinite(one.behind.high) for one in verdict.standings)
+
+
 def test_costs_rank_the_other_way_round() -> None:
     field = [
         candidate(one.name, one.right, scores=-np.where(one.right, 0.2, 1.5).astype(np.float32))
