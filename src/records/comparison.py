@@ -201,9 +201,13 @@ class Verdict:
         seed_share: of the variance of the winner's figure, what comes from seeds, in [0, 1];
             None where no candidate has repeats.
         borrowed: names of the candidates with one repeat, whose spread is that of the others.
+        decided_by_seeds: probability that further seeds, however many, would tell the winner from
+            another one that is tied on these same pictures; None where seeds are not known.
         collapses: None where no training collapsed.
         screened: number of other candidates that these were chosen from on the same pictures, by
             a single training each; they have no standing.
+        look: how often candidates were judged, this time included, while some got further seeds;
+            what is said with 95 % confidence holds for all looks after the first together.
     """
 
     measure: str
@@ -221,8 +225,10 @@ class Verdict:
     of_configurations: bool
     seed_share: float | None
     borrowed: tuple[str, ...]
+    decided_by_seeds: float | None = None
     collapses: Collapses | None = None
     screened: int = 0
+    look: int = 1
 
     @property
     def is_share(self) -> bool:
