@@ -245,7 +245,8 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
     for word in overrides:
         key = word.partition("=")[0]
         if key == "model":
-            raise ConfigError(f"{word}: the families decide the model; say families=[...].")
+            value = word.partition("=")[2] or "..."
+            raise ConfigError(f"{word}: the families decide the model; say families=[{value}].")
         if key == "resume":
             raise ConfigError("resume: the same command goes on with an unfinished study.")
     plain = compose_plain(_shared(overrides), config_name, _FOLDERS, SweepSettings)
