@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ...config.checks import ConfigError
 from ...machine.parallel import in_order
 from ...records.pictures import Suspect
 from ...storage.cache import cached, key_of
-from ..decoding.decode import PictureError, PictureFormat
+from ..decoding.decode import PictureError
 from ..decoding.picture_store import PictureStore, picture
 from ..sources.source import Source
 from ..splitting.splits import PARTS, Split
@@ -171,8 +171,13 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
     least, most = _OWN_SIZE
     if (sizes == sizes[0]).all() and least <= sizes.min() <= sizes.max() <= most:
         size = int(sizes[0, 0]), int(sizes[0, 1])
-    form = PictureFormat(size, 1, value_range=pictures.format.value_range)
-    ready = pictures.images if pictures.image_size == size else source.arrays
+    form = replace(pictures.format, image_size=size, fit="squeeze", dtype="uint8")
+    if form.bands is None:
+        form = replace(form, channels=1)
+    arrays = source.arrays
+    if arrays is not None and arrays.dtype != np.uint8:
+        arrays = None  # they are to be scaled
+    ready = pictures.images if pictures.image_size == size else arrays
     if ready is None:
         _log.info("comparing %d pictures once, with %d threads", len(source), workers)
 
@@ -184,7 +189,7 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
         for row, index in enumerate(range(start, stop)):
             try:
                 expected = bytes(pictures.content_hashes[index])
-                prints[row] = picture(source, index, form, expected)[0]
+                prints[row] = grey(picture(source, index, form, expected)[None])[0]
             except PictureError as error:  # or it would be stored as black
                 raise ConfigError(f"{source.sample_name(index)} {error}: run again.") from error
         return prints
