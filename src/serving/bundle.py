@@ -10,7 +10,7 @@
                           with those of the plugins that the model is made of
     certainty.npz         the model's answers on calibration pictures, for a champion; no code
     requirements.txt      the packages that these import, in the versions of that moment
-    example.png           a picture to try
+    example.png           a picture to try; of other than grey or colour, example.npy
     digest.txt            of the files above but the example, written last: a bundle with it is
                           complete
 
@@ -26,15 +26,17 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from ..data.decoding.decode import PictureFormat
 from ..machine.imports import import_object
 from ..records.certainty import Certainty
+from ..records.pictures import Pixels
 from ..storage.files import replacing, write_atomically
 from .bundled_code import (
     FOR_CLASSIFIERS,
@@ -82,7 +84,7 @@ _FURTHER = {"TimmNet": "timm", "TorchvisionNet": "torchvision"}
 
 
 def write_bundle(
-    folder: Path, network: nn.Module, metadata: Mapping[str, Any], example: NDArray[np.uint8]
+    folder: Path, network: nn.Module, metadata: Mapping[str, Any], example: Pixels
 ) -> str:
     """Write the bundle of a trained network; one that is there is replaced.
 
@@ -90,7 +92,7 @@ def write_bundle(
         folder: to write to.
         network: the network that predicts.
         metadata: of the run's checkpoints; see `ClassificationTask`.
-        example: a picture (C, H, W) uint8.
+        example: a picture (C, H, W).
 
     Returns:
         A digest of weights, metadata and code, 64 hex digits: bundles with equal digests predict
@@ -114,7 +116,7 @@ def write_bundle(
 
 
 def write_classifier_bundle(
-    folder: Path, file: Path, metadata: Mapping[str, Any], example: NDArray[np.uint8]
+    folder: Path, file: Path, metadata: Mapping[str, Any], example: Pixels
 ) -> str:
     """Write the bundle of a classifier on features; otherwise as `write_bundle`.
 
@@ -135,7 +137,7 @@ def write_ensemble_bundle(
     folder: Path,
     members: Sequence[Callable[[Path], object]],
     metadata: Mapping[str, Any],
-    example: NDArray[np.uint8],
+    example: Pixels,
 ) -> str:
     """Write the bundle of an ensemble; otherwise as `write_bundle`.
 
@@ -161,7 +163,7 @@ def write_ensemble_bundle(
 
 
 def write_exported_bundle(
-    folder: Path, file: Path, metadata: Mapping[str, Any], example: NDArray[np.uint8]
+    folder: Path, file: Path, metadata: Mapping[str, Any], example: Pixels
 ) -> str:
     """Write the bundle of an exported network; otherwise as `write_bundle`.
 
@@ -190,7 +192,7 @@ def _complete(
     folder: Path,
     model: str,
     metadata: Mapping[str, Any],
-    example: NDArray[np.uint8],
+    example: Pixels,
     shipped: Sequence[str],
     packages: Sequence[str],
 ) -> str:
@@ -199,12 +201,30 @@ def _complete(
     write_atomically(folder / _METADATA, content)
     ship_modules(folder / _CODE, shipped)
     packages = [*packages, *ship_plugins(folder / _CODE, metadata)]
+    if not PictureFormat.of(metadata).ordinary:
+        packages += _for_bands()
     # Without the build's own suffix (+cpu, +cu128): the machine that serves may need another.
     pinned = [f"{name}=={version(name).partition('+')[0]}" for name in dict.fromkeys(packages)]
     write_atomically(folder / _REQUIREMENTS, "\n".join(pinned) + "\n")
-    pixels = example[0] if len(example) == 1 else example.transpose(1, 2, 0)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(folder / "example.png")
+    _write_example(folder, example, PictureFormat.of(metadata))
     return _write_digest(folder, model)
+
+
+def _for_bands() -> list[str]:
+    """Return the packages that read pictures of many bands or bits, as far as they are here."""
+    return ["tifffile", *(name for name in ("imagecodecs", "pydicom") if find_spec(name))]
+
+
+def _write_example(folder: Path, example: Pixels, form: PictureFormat) -> None:
+    """Write a decoded picture as a file that the model takes: of 8 bits, whatever its depth."""
+    pixels = np.rint(example).astype(np.uint8).transpose(1, 2, 0)
+    if form.bands is None:
+        image = Image.fromarray(pixels[:, :, 0] if len(example) == 1 else pixels.copy())
+        image.save(folder / "example.png")
+        return
+    whole = np.zeros((*pixels.shape[:2], form.band_count), np.uint8)
+    whole[:, :, [band - 1 for band in form.bands]] = pixels
+    np.save(folder / "example.npy", whole)
 
 
 def add_certainty(folder: Path, certainty: Certainty) -> str:

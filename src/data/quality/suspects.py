@@ -15,7 +15,7 @@ from ...config.checks import ConfigError
 from ...machine.parallel import in_order
 from ...records.pictures import Suspect
 from ...storage.cache import cached, key_of
-from ..decoding.decode import PictureError, PictureFormat
+from ..decoding.decode import PictureError
 from ..decoding.picture_store import PictureStore, picture
 from ..sources.source import Source
 from ..splitting.splits import PARTS, Split
@@ -173,7 +173,7 @@ def _print_format(pictures: PictureStore) -> PictureFormat:
     least, most = _OWN_SIZE
     if (sizes == sizes[0]).all() and least <= sizes.min() <= sizes.max() <= most:
         size = int(sizes[0, 0]), int(sizes[0, 1])
-    return PictureFormat(size, pictures.channels, value_range=pictures.format.value_range)
+    return replace(pictures.format, image_size=size, fit="squeeze", dtype="uint8")
 
 
 def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> NDArray[np.uint8]:
@@ -183,7 +183,9 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
     # How pictures of other proportions are resized does not matter where none is.
     as_stored = replace(pictures.format, fit=form.fit) if size != _PRINT_SIZE else pictures.format
     ready = source.arrays
-    if ready is None and as_stored == form:
+    if ready is not None and ready.dtype != np.uint8:
+        ready = None  # they are to be scaled
+    elif ready is None and as_stored == form:
         ready = pictures.images
     if ready is None:
         _log.info("comparing %d pictures once, with %d threads", len(source), workers)
