@@ -203,6 +203,7 @@ class _Sweep:
         finalists = kept_finalists(study, settings.directions[0])
         final: dict[str, Any] = study.recall(TEST) or {}
         winner = next((one for one in finalists if one.trial == final.get("winner")), None)
+        prepared: dict[str, dict[str, Any]] = study.recall("prepared") or {}
         return SweepRecord(
             study=settings.study,
             metrics=settings.metrics,
@@ -218,6 +219,9 @@ class _Sweep:
             test_measurements=final.get("measurements"),
             seconds=float(study.recall("seconds") or 0.0),
             steps=self._steps,
+            data=settings.data.name,
+            # Studies of earlier versions have not noted them.
+            parts=next((one["parts"] for one in prepared.values() if one.get("parts")), {}),
         )
 
 
