@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..machine.text import percent
+
 __all__ = [
     "MEASURES",
     "Agreement",
@@ -53,7 +55,7 @@ class Interval:
         return self.low <= value <= self.high
 
     def __str__(self) -> str:
-        return f"{100 * self.low:.1f} to {100 * self.high:.1f} %"
+        return f"{100 * self.low:.1f} to {percent(self.high)}"
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,7 @@ class Entrant:
     Attributes:
         standing: of the candidate.
         family: its kind of model.
+        settings: what tells it apart from the others of its family, as in "lr=0.003 width=32".
         size: (H, W) in pixels of the pictures that it takes, None where that is not known.
         start, weights: see `RunSummary`.
         parameters: of its network, None where that is not known.
@@ -253,6 +256,7 @@ class Entrant:
 
     standing: Standing
     family: str
+    settings: str
     size: tuple[int, int] | None
     start: str | None
     weights: str | None

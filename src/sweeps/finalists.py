@@ -112,7 +112,7 @@ class Finals(JobLoop[tuple[int, int]]):
             self._counts = Counter(trial.state for trial in known)
             seeds = [settings.seed + 1 + i for i in range(count)]
             self._show(
-                f"finalists: trials {', '.join(map(str, self._trials))}, "
+                f"finalists: {', '.join(one.name for one in self._trials.values())}, "
                 f"each with seeds {', '.join(map(str, seeds))}"
             )
             self._train(dict.fromkeys(self._trials, count))
@@ -249,7 +249,7 @@ class Finals(JobLoop[tuple[int, int]]):
             ending.reason if value is None else f"{self._metric} {metric_text(self._metric, value)}"
         )
         number, seed = key
-        self._show(f"finalist {number} ({self._trials[number].family}), seed {seed}: {outcome}")
+        self._show(f"finalist {self._trials[number].name}, seed {seed}: {outcome}")
 
     def tick(self, running: int) -> None:
         self._study.stay()

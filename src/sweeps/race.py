@@ -213,6 +213,7 @@ class _Sweep:
         final: dict[str, Any] = study.recall(TEST) or {}
         looks = kept_looks(study)
         winner = next((one for one in finalists if one.trial == final.get("winner")), None)
+        prepared: dict[str, dict[str, Any]] = study.recall("prepared") or {}
         return SweepRecord(
             study=settings.study,
             metrics=settings.metrics,
@@ -230,6 +231,9 @@ class _Sweep:
             steps=self._steps,
             looks=max(1, len(looks)),
             extra_trainings=extra_trainings(looks),
+            data=settings.data.name,
+            # Studies of earlier versions have not noted them.
+            parts=next((one["parts"] for one in prepared.values() if one.get("parts")), {}),
         )
 
 
