@@ -29,6 +29,7 @@ _SHIPPED = (
     *("machine/ending", "machine/package"),
     *("machine/text", "storage/__init__", "storage/files", "data/__init__"),
     *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),
+    *("data/decoding/rasters", "records/pictures"),
     *("data/sources/__init__", "data/sources/source", "serving/__init__", "serving/bundle"),
     *("serving/bundled_code", "serving/exported", "serving/inputs", "serving/mlflow_model"),
     *("serving/predictor", "serving/trust", "records/__init__", "records/certainty"),
