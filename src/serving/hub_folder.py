@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from ..storage.files import write_atomically
 from .bundle import WEIGHTS, change_metadata, open_network, read_metadata
 
@@ -31,12 +33,14 @@ _MODEL, _CONFIG = "model.safetensors", "config.json"
 # timm's names for what becomes of other proportions.
 _CROP_MODES = {"squeeze": "squash", "crop": "center", "pad": "border"}
 _TOLERANCE = 1e-4
+_GREY = 128
 
 
 def write_hub_folder(bundle: Path, folder: Path) -> str:
     """Write all files of a hub repository but its README.md.
 
-    Paths and addresses of this machine are taken out of the metadata.
+    Paths and addresses of this machine are taken out of the metadata, and a grey picture takes the
+    place of the example, which is one of the training pictures.
 
     Args:
         bundle: a complete bundle.
@@ -52,6 +56,10 @@ def write_hub_folder(bundle: Path, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(bundle, folder / BUNDLE, ignore=shutil.ignore_patterns("__pycache__"))
     change_metadata(folder / BUNDLE, _without_places)
+    for example in (folder / BUNDLE).rglob("example.png"):
+        with Image.open(example) as picture:
+            grey = Image.new(picture.mode, picture.size, (_GREY,) * len(picture.getbands()))
+        grey.save(example)
     metadata = read_metadata(bundle)
     if (bundle / WEIGHTS).is_file():
         backbone = getattr(open_network(bundle), "backbone", None)

@@ -154,6 +154,8 @@ def test_paths_of_this_machine_stay_here(tmp_path: Path) -> None:
         write_hub_folder(tmp_path / name, tmp_path / "hub" / name)
         open_predictor(tmp_path / "hub" / name / BUNDLE)  # whole, with a digest of its own
     assert open_predictor(tmp_path / "hub" / "bundle" / BUNDLE).class_names == CLASSES
+    examples = list((tmp_path / "hub").rglob("example.png"))
+    assert examples and all(len(np.unique(Image.open(file))) == 1 for file in examples)
     for file in (tmp_path / "hub").rglob("*"):
         if file.is_file():
             content = file.read_bytes()
