@@ -64,7 +64,7 @@ def test_an_experiment_chooses_pictures_model_and_recipe(experiment: str) -> Non
 @pytest.mark.parametrize("debug", groups()["debug"])
 def test_a_check_is_short_and_leaves_no_trace(debug: str) -> None:
     settings = read_run_settings([f"debug={debug}", "experiment=photos_finetune"])
-    assert settings.data.limit == settings.data.batch_size == 32
+    assert settings.data.limit == settings.data.batch_size
     assert not (settings.evaluate_test or settings.tracking.enabled)
     assert settings.output_dir == "outputs/debug"
 
@@ -72,7 +72,7 @@ def test_a_check_is_short_and_leaves_no_trace(debug: str) -> None:
 def test_a_check_of_learning_needs_something_that_learns_by_epochs() -> None:
     with pytest.raises(ConfigError, match=r"debug=overfit: .*model=embedding"):
         read_run_settings(["debug=overfit", "model=embedding"])
-    assert read_run_settings(["debug=batch", "model=embedding"]).data.limit == 32
+    assert read_run_settings(["debug=batch", "model=embedding"]).data.limit == 64
 
 
 def test_experiments_are_run_one_by_one() -> None:
