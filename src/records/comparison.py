@@ -39,6 +39,11 @@ MEASURES = {
     "macro_f1": True,
     "log_loss": False,
     "cost": False,
+    "map": True,
+    "micro_f1": True,
+    "kappa": True,
+    "hamming_loss": False,
+    "mae": False,
 }
 
 

@@ -30,6 +30,10 @@ _SHIPPED = (
     *("machine/text", "storage/__init__", "storage/files", "data/__init__"),
     *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),
     *("data/sources/__init__", "data/sources/source", "serving/__init__", "serving/bundle"),
+    *("targets/__init__", "targets/kind", "targets/labels", "targets/multi", "targets/ordinal"),
+    *("targets/single", "metrics/__init__", "metrics/classification", "metrics/intervals"),
+    *("metrics/multilabel", "metrics/ordered", "metrics/probabilistic", "metrics/summary"),
+    "metrics/validation",
     *("serving/bundled_code", "serving/exported", "serving/inputs", "serving/mlflow_model"),
     *("serving/predictor", "serving/trust", "records/__init__", "records/certainty"),
     *("statistics/__init__", "statistics/conformal", "statistics/novelty"),
@@ -38,6 +42,7 @@ _SHIPPED = (
 FOR_NETWORKS = (
     *("serving/whole_network", "data/augmentation/__init__", "data/augmentation/affine"),
     *("data/augmentation/transforms", "models/*", "training/__init__", "training/inference"),
+    "training/links",
 )
 FOR_CLASSIFIERS = (
     *("features/__init__", "features/calibration", "features/classifier", "features/embedding"),

@@ -15,7 +15,7 @@ from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ..build import build_data, load_task
 from ..resolve import Resolved, resolve, seconds_per_epoch
-from .candidate import Candidate, Trained
+from .candidate import Candidate, Trained, read_thresholds
 from .members import ENSEMBLE_SUFFIX, read_members
 from .network import NetworkCandidate, TrainedNetwork
 
@@ -78,9 +78,19 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
 def load_trained(checkpoint: Path) -> Trained:
     """Load the trained model of a run's file, onto a GPU where there is one.
 
+    Its metadata have the `thresholds` of its labels, where there are some.
+
     Raises:
         ConfigError: the file is not one of a run, is damaged, or holds code.
     """
+    trained = _loaded(checkpoint)
+    thresholds = read_thresholds(checkpoint.parent)
+    if thresholds is not None:
+        trained.metadata["thresholds"] = thresholds.tolist()
+    return trained
+
+
+def _loaded(checkpoint: Path) -> Trained:
     if checkpoint.suffix == ".skops":
         from .classical import load_classifier
 
