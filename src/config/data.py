@@ -63,8 +63,8 @@ class DataSettings(Settings):
         literal=True,
     )
     target: Literal["single", "multi", "ordinal"] = setting(
-        "what a picture is labelled with: one class, a set of labels (also none), or one of ordered "
-        "classes",
+        "what a picture is labelled with: one class, a set of labels (also none), or one of "
+        "ordered classes",
         "single",
     )
     order: list[str] | None = setting(
@@ -198,8 +198,8 @@ class FolderSettings(DataSettings):
         check=_columns,
     )
     separator: str | None = setting(
-        "for target=multi, what stands between the labels in a cell of a CSV file; null for the one "
-        "of ; | and , that does",
+        "for target=multi, what stands between the labels in a cell of a CSV file; null for the "
+        "one of ; | and , that does",
         None,
         literal=True,
     )

@@ -161,8 +161,8 @@ class ComparisonSettings(Settings):
         | Literal["map", "micro_f1", "hamming_loss", "kappa", "mae"]
         | None
     ) = setting(
-        "what candidates are ranked by; null for that of the study that is compared, else accuracy, "
-        "of several labels a picture map, of ordered classes kappa",
+        "what candidates are ranked by; null for that of the study that is compared, else "
+        "accuracy, of several labels a picture map, of ordered classes kappa",
         None,
     )
     costs: str | None = setting(

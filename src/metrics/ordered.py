@@ -54,7 +54,7 @@ def kappa_influence(preds: Classes, targets: Classes, num_classes: int) -> Float
 def _distances(
     preds: Classes, targets: Classes, num_classes: int
 ) -> tuple[float, float, Floats, Floats]:
-    """Return mean squared distances, observed and expected, and shares of predictions and targets."""
+    """Return mean squared distances, observed and expected, and the shares of classes in both."""
     of_preds, of_targets = (
         np.bincount(classes, minlength=num_classes) / len(classes) for classes in (preds, targets)
     )

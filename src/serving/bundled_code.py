@@ -45,7 +45,8 @@ FOR_NETWORKS = (
     "training/links",
 )
 FOR_CLASSIFIERS = (
-    *("features/__init__", "features/calibration", "features/classifier", "features/embedding"),
+    *("features/__init__", "features/binary", "features/calibration", "features/classifier"),
+    "features/embedding",
     *("features/fusion", "features/means", "features/rbf", "features/scaling"),
     *("features/selection", "features/descriptors/*"),
 )

@@ -67,7 +67,7 @@ class TargetKind(ABC):
     def scores(
         self, measure: str, probs: Probs, preds: Labels, targets: Labels
     ) -> NDArray[np.float32]:
-        """Return (N,) scores of pictures, higher for better: their mean is the measure, or minus it.
+        """Return (N,) scores, higher for better: their mean is the measure, or minus a loss.
 
         A measure that is no mean over pictures is the figure plus each picture's influence on it.
         """

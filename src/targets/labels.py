@@ -1,4 +1,4 @@
-"""Label arrays of any kind: (N,) int64 with a class a picture, or (N, K) 0 and 1 with its labels."""
+"""Label arrays of any kind: (N,) int64, a class a picture, or (N, K) 0 and 1, its labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["has_class", "label_codes", "label_counts", "label_text", "memberships"]
+__all__ = [
+    "SEPARATOR",
+    "has_class",
+    "label_codes",
+    "label_counts",
+    "label_text",
+    "memberships",
+]
 
 Integers = NDArray[np.int64]
 Labels = NDArray[np.integer[Any]]
@@ -51,4 +58,4 @@ def label_text(target: Any, class_names: Sequence[str]) -> str:
     """Return the name of a class, or the names of a row's labels; "" for none."""
     if np.ndim(target) == 0:
         return class_names[int(target)]
-    return SEPARATOR.join(class_names[k] for k in np.flatnonzero(target))
+    return SEPARATOR.join(class_names[k] for k in np.flatnonzero(target).tolist())

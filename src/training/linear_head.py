@@ -80,7 +80,8 @@ def fit_linear_head(
 
     Args:
         features: (N, D) float.
-        targets: (N,) int64 in [0, num_classes), or (N, num_classes) 0 and 1; classes may be missing.
+        targets: (N,) int64 in [0, num_classes), or (N, num_classes) 0 and 1; classes may be
+            missing.
         num_classes: K.
         folds: (rows to fit, rows held out), at least one.
         class_weights: (K,) of the classes in the loss; None for equal ones.

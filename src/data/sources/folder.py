@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,7 +145,7 @@ def list_tree(root: Path, *, shown: str, several: bool = False) -> Source:
             if ("train", label) not in paths:
                 tree.note(label, "is a class without pictures in the train part")
     remarks = [*merged_remarks(spellings), *case_remarks(class_names)]
-    targets = np.repeat([index[label] for _, label in keys], counts).astype(np.int64)
+    targets: NDArray[Any] = np.repeat([index[label] for _, label in keys], counts).astype(np.int64)
     listed = [path for key in keys for path in paths[key]]
     if several:
         targets, kept = _joined(root, listed, targets, len(class_names), given)

@@ -156,8 +156,8 @@ def make_split(
     dealt here; where parts are given, those may stand on both sides. Every class is dealt on its
     own: a part gets its fraction of the class's pictures, rounded half up, to within half of the
     group at the border. A class of at least 3 groups is in every part that is wanted, a class of
-    one group trains. Label sets are dealt by `deal_iteratively`. (A group of several classes counts as the rarest of them; a picture without
-    copies and without a group name is a group of its own.)
+    one group trains. Label sets are dealt by `deal_iteratively`. (A group of several classes counts
+    as the rarest of them; a picture without copies and without a group name is a group of its own.)
 
     Args:
         targets: (N,) integers, the classes, or of label sets (N, K), 0 and 1.

@@ -155,7 +155,8 @@ def prepared(
         shortest = min(model.auto.seconds, _HEADS_SHARE * seconds)
         model = replace(model, auto=replace(model.auto, seconds=round(shortest, 1)))
         settings = replace(settings, model=model)
-    if not (networks and isinstance(model, EmbeddingSettings) and model.run is None):
+    ranked = networks and data.pictures.kind != "multi"  # it is by single labels
+    if not (ranked and isinstance(model, EmbeddingSettings) and model.run is None):
         candidate = ClassicalCandidate(settings, model, data)
         try:
             return Preparation(settings, 1, candidate.describe_seconds(deadline))

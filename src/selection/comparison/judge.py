@@ -35,6 +35,10 @@ _MOST_DIFFERENCES = 3
 _OF_STUDY = {
     "val/accuracy": "accuracy",
     "val/macro_f1": "macro_f1",
+    "val/micro_f1": "micro_f1",
+    "val/map": "map",
+    "val/kappa": "kappa",
+    "val/mae": "mae",
     "val/loss": "log_loss",
     "val/log_loss": "log_loss",
 }
@@ -72,6 +76,7 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
             "mean anything: name runs of one split."
         )
     runs = [run for run in runs if run.pictures == pictures]
+    measure = runs[0].measure
     names = _names(runs)
     try:
         measured = [
@@ -165,12 +170,12 @@ def _screening(
     return Screening(candidates_of(singles), known)
 
 
-def _measure(settings: ComparisonSettings, output_dir: Path) -> str:
-    """Return what candidates are ranked by: as asked for, or as the study was."""
+def _measure(settings: ComparisonSettings, output_dir: Path) -> str | None:
+    """Return what candidates are ranked by: as asked for, or as the study was; None for neither."""
     if settings.metric is not None:
         return settings.metric
     metric = None if settings.sweep is None else study_metric(output_dir, settings.sweep)
-    return _OF_STUDY.get(metric or "", "accuracy")
+    return _OF_STUDY.get(metric or "")
 
 
 def _groups(runs: Sequence[MeasuredRun]) -> NDArray[np.int64] | None:
