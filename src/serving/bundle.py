@@ -311,6 +311,7 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
     from safetensors.torch import load_file
 
     from ..training.inference import require_finite
+    from ..training.links import link_of, outputs_of
     from .whole_network import network_classifier, network_describer
 
     if device is None:
@@ -323,7 +324,8 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
     except Exception as error:  # safetensors and torch have many exceptions
         raise ValueError(f"{folder} holds no network that can be loaded: {error}") from error
     classify = network_classifier(network, metadata, device)
-    describe = network_describer(network, classify, len(metadata["class_names"]))
+    outputs = outputs_of(link_of(metadata), len(metadata["class_names"]))
+    describe = network_describer(network, classify, outputs)
     return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
 
 
@@ -379,7 +381,10 @@ def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -
 
 
 def _network(metadata: Mapping[str, Any]) -> nn.Module:
-    channels, classes = metadata["channels"], len(metadata["class_names"])
+    from ..training.links import link_of, outputs_of
+
+    channels = metadata["channels"]
+    classes = outputs_of(link_of(metadata), len(metadata["class_names"]))
     make = import_object(metadata["network"]["target"], within="src.models.")
     return make(
         channels, classes, tuple(metadata["image_size"]), **metadata["network"]["arguments"]
