@@ -41,6 +41,11 @@ MEASURES = {
     "macro_f1": True,
     "log_loss": False,
     "cost": False,
+    "map": True,
+    "micro_f1": True,
+    "kappa": True,
+    "hamming_loss": False,
+    "mae": False,
 }
 
 
@@ -333,12 +338,13 @@ class Leader:
 
     Attributes:
         rank, name, family: of the candidate.
-        matrix: (K, K) counts over all its repeats, targets in rows.
+        matrix: (K, K) counts over all its repeats, targets in rows; (0, 0) of label sets.
         recall: (K,) in [0, 1], NaN for a class without pictures.
         recall_intervals: K intervals of it, each 95 % by itself; None where it cannot be told,
             for a class of one picture or one group.
         groups: the groups that it has least right, () where pictures stand for themselves.
         calibration_error: over all its repeats, in [0, 1].
+        pictures: K numbers of those that have each label, of label sets; () where `matrix` says it.
         confidence, accuracy, shares: (M,) of its pictures grouped by confidence: mean confidence,
             share that is right, and share of all pictures; groups without pictures are left out.
     """
@@ -354,6 +360,7 @@ class Leader:
     shares: NDArray[np.float64]
     recall_intervals: tuple[Interval | None, ...] = ()
     groups: tuple[GroupScore, ...] = ()
+    pictures: tuple[int, ...] = ()
 
     @property
     def weakest_first(self) -> NDArray[np.int64]:

@@ -65,6 +65,7 @@ __all__ = [
     "write_bundle",
     "write_classifier_bundle",
     "write_ensemble_bundle",
+    "write_example",
     "write_exported_bundle",
 ]
 
@@ -211,7 +212,7 @@ def _complete(
     # Without the build's own suffix (+cpu, +cu128): the machine that serves may need another.
     pinned = [f"{name}=={version(name).partition('+')[0]}" for name in dict.fromkeys(packages)]
     write_atomically(folder / _REQUIREMENTS, "\n".join(pinned) + "\n")
-    _write_example(folder, example, PictureFormat.of(metadata))
+    write_example(folder, example, PictureFormat.of(metadata))
     return _write_digest(folder, model)
 
 
@@ -220,7 +221,7 @@ def _for_bands() -> list[str]:
     return ["tifffile", *(name for name in ("imagecodecs", "pydicom") if find_spec(name))]
 
 
-def _write_example(folder: Path, example: Pixels, form: PictureFormat) -> None:
+def write_example(folder: Path, example: Pixels, form: PictureFormat) -> None:
     """Write a decoded picture as a file that the model takes: of 8 bits, whatever its depth."""
     pixels = np.rint(example).astype(np.uint8).transpose(1, 2, 0)
     if form.bands is None:
@@ -344,13 +345,15 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
 
     import torch
 
+    from ..training.links import link_of, outputs_of
     from .whole_network import network_classifier, network_describer
 
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, metadata = open_network(folder), read_metadata(folder)
     classify = network_classifier(network, metadata, device)
-    describe = network_describer(network, classify, len(metadata["class_names"]))
+    outputs = outputs_of(link_of(metadata), len(metadata["class_names"]))
+    describe = network_describer(network, classify, outputs)
     return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
 
 
@@ -430,7 +433,10 @@ def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -
 
 
 def _network(metadata: Mapping[str, Any]) -> nn.Module:
-    channels, classes = metadata["channels"], len(metadata["class_names"])
+    from ..training.links import link_of, outputs_of
+
+    channels = metadata["channels"]
+    classes = outputs_of(link_of(metadata), len(metadata["class_names"]))
     make = import_object(metadata["network"]["target"], within="src.models.")
     return make(
         channels, classes, tuple(metadata["image_size"]), **metadata["network"]["arguments"]

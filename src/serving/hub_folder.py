@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+import numpy as np
 
+from ..data.decoding.decode import PictureFormat
 from ..storage.files import write_atomically
-from .bundle import WEIGHTS, change_metadata, open_network, read_metadata
+from .bundle import WEIGHTS, change_metadata, open_network, read_metadata, write_example
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,14 +57,17 @@ def write_hub_folder(bundle: Path, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(bundle, folder / BUNDLE, ignore=shutil.ignore_patterns("__pycache__"))
     change_metadata(folder / BUNDLE, _without_places)
-    for example in (folder / BUNDLE).rglob("example.png"):
-        with Image.open(example) as picture:
-            grey = Image.new(picture.mode, picture.size, (_GREY,) * len(picture.getbands()))
-        grey.save(example)
+    for place in (folder / BUNDLE, *(folder / BUNDLE / "members").glob("*")):
+        form = PictureFormat.of(read_metadata(place))
+        grey = np.full((form.channels, *form.image_size), _GREY, np.uint8)
+        write_example(place, grey, form)
     metadata = read_metadata(bundle)
     if (bundle / WEIGHTS).is_file():
         backbone = getattr(open_network(bundle), "backbone", None)
-        if metadata["network"]["target"].endswith(".TimmNet") and backbone is not None:
+        # timm's programs read grey and colour alone, and take logits to be of one class of several.
+        ordinary = PictureFormat.of(metadata).ordinary
+        usual = ordinary and metadata.get("link", "softmax") == "softmax"
+        if metadata["network"]["target"].endswith(".TimmNet") and usual and backbone is not None:
             if _written_by_timm(backbone, metadata, folder):
                 return "timm"
             (folder / _MODEL).unlink(missing_ok=True)

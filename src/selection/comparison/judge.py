@@ -37,6 +37,10 @@ _MOST_DIFFERENCES = 6
 _OF_STUDY = {
     "val/accuracy": "accuracy",
     "val/macro_f1": "macro_f1",
+    "val/micro_f1": "micro_f1",
+    "val/map": "map",
+    "val/kappa": "kappa",
+    "val/mae": "mae",
     "val/loss": "log_loss",
     "val/log_loss": "log_loss",
 }
@@ -61,13 +65,16 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
     return compared_runs(found, settings, settings.metric or measure_of(metric))
 
 
-def compared_runs(found: FoundRuns, settings: ComparisonSettings, measure: str) -> Comparison:
+def compared_runs(
+    found: FoundRuns, settings: ComparisonSettings, measure: str | None
+) -> Comparison:
     """Judge runs that were found.
 
     Args:
         found: the runs.
         settings: how they are compared.
-        measure: of `MEASURES`, that candidates are ranked by.
+        measure: of `MEASURES`, that candidates are ranked by; None for the primary one of the
+            runs' kind of targets.
 
     Raises:
         ConfigError: as `compared`.
@@ -90,6 +97,7 @@ def compared_runs(found: FoundRuns, settings: ComparisonSettings, measure: str) 
             "mean anything: name runs of one split."
         )
     runs = [run for run in runs if run.pictures == pictures]
+    measure = runs[0].measure
     names = {run.measured.configuration: run.summary.candidate for run in reversed(runs)}
     try:
         measured = [
@@ -200,9 +208,9 @@ def _screening(
     return Screening(candidates_of(singles), known)
 
 
-def measure_of(metric: str | None) -> str:
-    """Return what finalists of a study by this metric are ranked by."""
-    return _OF_STUDY.get(metric or "", "accuracy")
+def measure_of(metric: str | None) -> str | None:
+    """Return what finalists of a study by this metric are ranked by; None for what suits them."""
+    return _OF_STUDY.get(metric or "")
 
 
 def _groups(runs: Sequence[MeasuredRun]) -> NDArray[np.int64] | None:
