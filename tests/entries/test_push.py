@@ -134,7 +134,11 @@ def test_a_hub_gets_the_same_files(hub: Hub, trained: Path, tmp_path: Path) -> N
     publish(folder, to("hf://me/digits", private=True))
     publish(folder, to(str(tmp_path / "digits")))
     path, asked = hub.asked[0]
-    assert path == "/api/repos/create" and asked["private"] is True
+    assert path == "/api/repos/create" and (asked["organization"], asked["name"]) == (
+        "me",
+        "digits",
+    )
+    assert asked.get("visibility") == "private" or asked.get("private") is True
     assert hub.tokens == {"Bearer hf_of_the_test"}
     local = {
         file.relative_to(tmp_path / "digits").as_posix(): file.read_bytes()
