@@ -34,7 +34,7 @@ from .families import default_values, load_families
 from .finalists import TEST, Finals, kept_finalists
 from .parent_run import ParentRun
 from .pictures import check_pictures, choose_families
-from .prepare import Clock, Preparation
+from .prepare import Clock, Preparation, ranked_networks
 from .tasks import Prepared, SweepJobs, commands
 
 __all__ = ["run_sweep"]
@@ -225,6 +225,7 @@ class _Sweep:
             test_measurements=final.get("measurements"),
             seconds=float(study.recall("seconds") or 0.0),
             steps=self._steps,
+            networks=ranked_networks(study),
         )
 
 

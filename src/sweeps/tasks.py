@@ -97,6 +97,8 @@ class Prepared:
         affordable: whether a trial fits into the time that the sweep has.
         trainings: that a trial consists of: its folds, where each costs as much as the first.
         data: lines that describe the pictures at the size of this family.
+        networks: of a frozen network's family, the arguments of a `NetworkRecord` for each that
+            was considered.
     """
 
     overrides: Sequence[str]
@@ -107,6 +109,7 @@ class Prepared:
     notes: Sequence[str] = ()
     trainings: int = 1
     data: Sequence[str] = ()
+    networks: Sequence[Mapping[str, Any]] = ()
 
     @property
     def seconds(self) -> float:
