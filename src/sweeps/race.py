@@ -32,6 +32,7 @@ from .display import Display
 from .earlier_command import keep_command, shorter_command
 from .families import default_values, load_families
 from .finalists import TEST, Finals, kept_finalists
+from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, choose_families
 from .prepare import Clock, Preparation, ranked_networks
@@ -201,6 +202,7 @@ class _Sweep:
             "budget": to_plain(settings.budget),
             "finalists": [settings.finalists, settings.finalist_seeds],
             "test": settings.evaluate_test,
+            **({"extra": settings.extra_trainings} if settings.extra_trainings else {}),
         }
 
     def record(self) -> SweepRecord:
@@ -209,7 +211,9 @@ class _Sweep:
         trials = tuple(study.trials())
         finalists = kept_finalists(study, settings.directions[0])
         final: dict[str, Any] = study.recall(TEST) or {}
+        looks = kept_looks(study)
         winner = next((one for one in finalists if one.trial == final.get("winner")), None)
+        prepared: dict[str, dict[str, Any]] = study.recall("prepared") or {}
         return SweepRecord(
             study=settings.study,
             metrics=settings.metrics,
@@ -226,6 +230,11 @@ class _Sweep:
             seconds=float(study.recall("seconds") or 0.0),
             steps=self._steps,
             networks=ranked_networks(study),
+            looks=max(1, len(looks)),
+            extra_trainings=extra_trainings(looks),
+            data=settings.data.name,
+            # Studies of earlier versions have not noted them.
+            parts=next((one["parts"] for one in prepared.values() if one.get("parts")), {}),
         )
 
 

@@ -126,6 +126,7 @@ class TrialRunner:
             trainings=1 if classical or not settings.cv.is_whole else settings.cv.count,
             data=list(found.data.summary),
             networks=[asdict(one) for one in found.networks],
+            parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
         )
         return Ending("complete", result=asdict(result))
 
@@ -168,6 +169,8 @@ class TrialRunner:
             announce=announce,
             announce_fold=announce_fold,
             figures=last_and_best,
+            family=task.family,
+            trial=task.trial,
         )
         try:
             data = self._pictures(settings)

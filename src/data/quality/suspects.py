@@ -15,6 +15,7 @@ from ...config.checks import ConfigError
 from ...machine.parallel import in_order
 from ...records.pictures import Suspect
 from ...storage.cache import cached, key_of
+from ...targets.labels import label_codes, label_text
 from ..decoding.decode import PictureError, PictureFormat
 from ..decoding.picture_store import PictureStore, picture
 from ..sources.source import Source
@@ -105,8 +106,8 @@ def list_suspects(pictures: PictureStore, split: Split, found: Examination) -> l
 
     def suspect(index: int, kind: str, score: float, like: int | None = None) -> Suspect:
         names, classes = pictures.sample_paths, pictures.class_names
-        label = classes[pictures.targets[index]]
-        other = "" if like is None else classes[pictures.targets[like]]
+        label = label_text(pictures.targets[index], classes)
+        other = "" if like is None else label_text(pictures.targets[like], classes)
         return Suspect(
             part=PARTS[split.parts[index]],
             index=index,
@@ -141,10 +142,11 @@ def _torn(
     The picture of the later part comes first, because it is its score that cannot be trusted.
     """
     dropped = PARTS.index("dropped")
+    codes = label_codes(pictures.targets)
     for pair in np.argsort(-near.likeness, kind="stable"):
         one, other = near.pairs[pair].tolist()
         parts = split.parts[one], split.parts[other]
-        same = parts[0] == parts[1] and pictures.targets[one] == pictures.targets[other]
+        same = parts[0] == parts[1] and codes[one] == codes[other]
         # Exact copies are problems of the picture store.
         copies = pictures.content_hashes[one] == pictures.content_hashes[other]
         if same or copies or dropped in parts:
@@ -159,7 +161,7 @@ def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureSt
     found = burst_pairs(prints, names, [name.rpartition("/")[0] for name in names])
     if pictures.given_parts is None:
         return found
-    labels = [pictures.class_names[target] for target in pictures.targets]
+    labels = [label_text(target, pictures.class_names) for target in pictures.targets]
     across = burst_pairs(prints, names, labels)
     pairs = np.concatenate([found.pairs, across.pairs])
     likeness = np.concatenate([found.likeness, across.likeness])
@@ -173,7 +175,7 @@ def _print_format(pictures: PictureStore) -> PictureFormat:
     least, most = _OWN_SIZE
     if (sizes == sizes[0]).all() and least <= sizes.min() <= sizes.max() <= most:
         size = int(sizes[0, 0]), int(sizes[0, 1])
-    return PictureFormat(size, pictures.channels, value_range=pictures.format.value_range)
+    return replace(pictures.format, image_size=size, fit="squeeze", dtype="uint8")
 
 
 def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> NDArray[np.uint8]:
@@ -183,7 +185,9 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
     # How pictures of other proportions are resized does not matter where none is.
     as_stored = replace(pictures.format, fit=form.fit) if size != _PRINT_SIZE else pictures.format
     ready = source.arrays
-    if ready is None and as_stored == form:
+    if ready is not None and ready.dtype != np.uint8:
+        ready = None  # they are to be scaled
+    elif ready is None and as_stored == form:
         ready = pictures.images
     if ready is None:
         _log.info("comparing %d pictures once, with %d threads", len(source), workers)

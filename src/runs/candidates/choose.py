@@ -17,7 +17,7 @@ from ...data.loading.datamodule import PictureData
 from ...records.trials import NetworkRecord
 from ..build import load_task
 from ..resolve import Resolved, resolve, seconds_per_epoch
-from .candidate import Candidate, Trained
+from .candidate import Candidate, Trained, read_thresholds
 from .members import ENSEMBLE_SUFFIX, read_members
 from .network import NetworkCandidate, TrainedNetwork
 
@@ -82,9 +82,19 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
 def load_trained(checkpoint: Path) -> Trained:
     """Load the trained model of a run's file, onto a GPU where there is one.
 
+    Its metadata have the `thresholds` of its labels, where there are some.
+
     Raises:
         ConfigError: the file is not one of a run, is damaged, or holds code.
     """
+    trained = _loaded(checkpoint)
+    thresholds = read_thresholds(checkpoint.parent)
+    if thresholds is not None:
+        trained.metadata["thresholds"] = thresholds.tolist()
+    return trained
+
+
+def _loaded(checkpoint: Path) -> Trained:
     if checkpoint.suffix == ".skops":
         from .classical import load_classifier
 
@@ -156,7 +166,8 @@ def prepared(
         shortest = min(model.auto.seconds, _HEADS_SHARE * seconds)
         model = replace(model, auto=replace(model.auto, seconds=round(shortest, 1)))
         settings = replace(settings, model=model)
-    if networks and isinstance(model, EmbeddingSettings) and model.run is None:
+    ranked = networks and settings.data.target != "multi"  # networks are ranked by single labels
+    if ranked and isinstance(model, EmbeddingSettings) and model.run is None:
         return _with_networks(settings, model, open_pictures, deadline)
     from ...features.table import TooSlow
     from .classical import ClassicalCandidate
