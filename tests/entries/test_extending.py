@@ -265,7 +265,8 @@ def test_from_a_race_over_them_to_a_champion(
         refused("export", f"run={champion.run}", "variants=[pt2]")
 
     chosen = ("variants=[pt2]", "choose=pt2")
-    assert "no single network" in typed("export", named, "run=champion", *chosen, out).stderr
+    said = typed("export", named, "run=champion", *chosen, out).stderr
+    assert "no single network" in said and said.count("plugins=") == 2
     exported = printed("export", named, f"run={trained}", *chosen, out)
     labelled = followed(exported, "predict", f"images={runs / trained}/model/example.png")
     assert labelled.startswith("path,label")
