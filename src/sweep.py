@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from .config.command_line import run_entry, take_config_name
+from .config.plugins import plugin_overrides
 from .config.sweep import SweepSettings, read_sweep_settings, sweep_choices, sweep_files
 from .machine.ending import leave
 from .machine.package import command
@@ -36,7 +37,8 @@ def sweep(settings: SweepSettings, overrides: Sequence[str], *, config_name: str
     print(format_result(record, shutil.get_terminal_size((_WIDTH, 24)).columns))
     print(f"summary: {settings.study_folder / 'sweep.json'}")
     place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
-    print(f"next: {command('compare', f'sweep={settings.study}', *place)}", flush=True)
+    words = [*plugin_overrides(), f"sweep={settings.study}", *place]
+    print(f"next: {command('compare', *words)}", flush=True)
 
 
 def main() -> int:

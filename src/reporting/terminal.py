@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..machine.package import command, typed
+from ..machine.package import typed
 from ..machine.text import visible
 from ..metrics.summary import metric_key
 from ..records.combination import Combination
@@ -124,12 +124,13 @@ def format_combination(
     )
 
 
-def format_export(record: ExportRecord, run: str, serving: str | None) -> str:
+def format_export(record: ExportRecord, run: str, label: str, serving: str | None) -> str:
     """Return the variants of an export, without a final line break.
 
     Args:
         record: of the export.
         run: name of the run on the command line.
+        label: the command that labels pictures with the chosen variant, but for which pictures.
         serving: the command that serves the chosen variant, or None.
     """
     sizes = list(record.variants[0].milliseconds)
@@ -149,8 +150,7 @@ def format_export(record: ExportRecord, run: str, serving: str | None) -> str:
     lines += [f"{name} cannot be had: {reason}" for name, reason in record.missing.items()]
     lines += [_recommendation(record)]
     if record.chosen is not None:
-        line = command("predict", f"run={run}", f"variant={record.chosen}")
-        lines += [f"predict with it: {line} images=..."]
+        lines += [f"predict with it: {label} images=..."]
     if serving is not None:
         lines += [f"serve it: {serving}"]
     return "\n".join(lines)

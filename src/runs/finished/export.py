@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...config.finished import ORIGINAL, ExportSettings
+from ...config.plugins import plugin_overrides
 from ...data.loading.datamodule import PictureData
 from ...machine.package import command
 from ...records.export import ExportRecord, VariantRecord
@@ -115,7 +116,7 @@ def export_run(
 def _not_exportable(folder: RunFolder, again: Revisited) -> str:
     """Return why a run that is no network is not exported, and what serves it instead."""
     where = [] if folder.output_dir == Path("outputs").absolute() else [str(folder.output_dir)]
-    place = [f"output_dir={one}" for one in where]
+    place = [*plugin_overrides(), *(f"output_dir={one}" for one in where)]
     label = command("predict", f"run={folder.name}", "images=FOLDER", "out=labels.csv", *place)
     best = command("compare", *place)
     return (
