@@ -178,8 +178,8 @@ def _use(facts: CardFacts) -> list[str]:
     if _of_sets(facts):
         return [
             f"It names the labels of a picture, any or none of {len(names)}: {listed}. It is meant "
-            "for pictures that come about as those did that it learnt from; for pictures of another "
-            "origin no figure below holds."
+            "for pictures that come about as those did that it learnt from; for pictures of "
+            "another origin no figure below holds."
         ]
     return [
         f"It names the class of a picture, one of {len(names)}: {listed}. It is meant for pictures "

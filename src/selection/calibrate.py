@@ -68,8 +68,8 @@ def calibration_basis(
     """
     if chosen.settings.data.target == "multi":
         print(
-            "certainty: sets of labels and promised errors are for pictures with one label, so this "
-            "model is not calibrated for them"
+            "certainty: sets of labels and promised errors are for pictures with one label, so "
+            "this model is not calibrated for them"
         )
         return None
     known = chosen.folder.predictions / "val.parquet"
