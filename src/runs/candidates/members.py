@@ -141,7 +141,8 @@ class CombinationCandidate:
         # Of label sets each label counts, as in the choice.
         accuracies = [float((kind.decide(one.probs) == targets).mean()) for one in self.library]
         latencies = [one.cost("latency_ms") for one in self.library]
-        print(format_combination(found, accuracies, latencies), flush=True)
+        what = "labels" if kind.sets else "pictures"
+        print(format_combination(found, accuracies, latencies, what), flush=True)
         values = {
             **kind.epoch_metrics(found.probs, targets),
             "loss": found.log_loss,
