@@ -222,7 +222,7 @@ def _check_comparable(first: MeasuredRun, run: MeasuredRun) -> None:
         refuse("they were measured with different labels of the same pictures")
 
 
-def _hash(numbers: NDArray[np.int64]) -> str:
+def _hash(numbers: NDArray[np.integer]) -> str:
     return hashlib.blake2b(
         np.ascontiguousarray(numbers, "<i8").tobytes(), digest_size=16
     ).hexdigest()

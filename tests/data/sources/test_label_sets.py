@@ -172,5 +172,5 @@ def test_an_order_that_is_none_is_refused(grades: Path, values: dict, said: str)
 
 def test_a_set_with_one_label_a_picture_is_not_taken_for_label_sets() -> None:
     plain = compose_plain(["data=digits"], "config")["data"]
-    with pytest.raises(ConfigError, match="data.target=single"):
+    with pytest.raises(ConfigError, match=r"say data\.target=single"):
         list_pictures(from_plain(DataSettings, {**plain, "target": "multi"}))
