@@ -12,7 +12,7 @@ from .checks import ConfigError, Settings, distinct, positive, positive_int, set
 
 __all__ = ["DataSettings", "FolderSettings"]
 
-_ENDINGS = re.compile(r"(\.(csv|tsv|zip|tar|tgz|txz|tbz2?|gz|xz|bz2))+$", re.IGNORECASE)
+_ENDINGS = re.compile(r"(\.(csv|tsv|npz|zip|tar|tgz|txz|tbz2?|gz|xz|bz2))+$", re.IGNORECASE)
 
 # Names of folders and tables that many projects have.
 _COMMON = frozenset(("data", "dataset", "datasets", "images", "imgs", "pictures", "photos")) | {
@@ -23,6 +23,12 @@ _COMMON = frozenset(("data", "dataset", "datasets", "images", "imgs", "pictures"
 def _size(value: int | list[int]) -> str | None:
     fine = isinstance(value, int) or len(value) == 2
     return None if fine else "it must be one number, or [height, width]"
+
+
+def _bands(value: list[int | str]) -> str | None:
+    if any(isinstance(band, int) and band < 1 for band in value):
+        return "bands are counted from 1"
+    return distinct(value)
 
 
 def _two_values(value: list[float]) -> str | None:
@@ -91,6 +97,15 @@ class DataSettings(Settings):
         "1 for grey, 3 for colour, null for what the pictures are",
         None,
         check=lambda n: None if n in (1, 3) else "it must be one of 1, 3",
+    )
+    bands: list[int | str] | None = setting(
+        "the bands of the files that are read, by number from 1 or by name, in this order; null "
+        "for grey or colour, and for all where files have other bands than these",
+        None,
+        check=_bands,
+    )
+    band_names: list[str] | None = setting(
+        "names of all bands of the files; null for those that a TIFF states", None, check=distinct
     )
     value_range: list[float] | None = setting(
         "the values [black, white] of pixels of more than 8 bits (integers or floating point); "

@@ -152,6 +152,12 @@ class SweepSettings(RunSettings):
     workers: WorkersSettings = setting("where trials run")
     finalists: int = setting("best configurations to train again over seeds", at_least=0)
     finalist_seeds: int = positive_int("seeds of each finalist")
+    extra_trainings: int = setting(
+        "trainings in all with further seeds, of finalists that cannot be told apart, as long as "
+        "that can help; beyond the budget",
+        0,
+        at_least=0,
+    )
     failure_limit: float = positive(
         "share of failed trials that ends the sweep, once ten have ended", at_most=1
     )
@@ -243,10 +249,11 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
     for word in overrides:
         key = word.partition("=")[0]
         if key == "model":
-            raise ConfigError(f"{word}: the families decide the model; say families=[...].")
+            value = word.partition("=")[2] or "..."
+            raise ConfigError(f"{word}: the families decide the model; say families=[{value}].")
         if key == "resume":
             raise ConfigError("resume: the same command goes on with an unfinished study.")
-    plain = compose_plain(_shared(overrides), config_name, _FOLDERS)
+    plain = compose_plain(_shared(overrides), config_name, _FOLDERS, SweepSettings)
     if plain.get("study") is None:
         plain["study"] = config_name
     return from_plain(SweepSettings, plain)
@@ -269,7 +276,9 @@ def base_overrides(overrides: Sequence[str], config_name: str) -> list[str]:
     of_run = {f.name for f in dataclasses.fields(RunSettings)}
     differing = [
         override_of(key, value)
-        for key, value in leaves(compose_plain(shared, config_name, _FOLDERS)).items()
+        for key, value in leaves(
+            compose_plain(shared, config_name, _FOLDERS, SweepSettings)
+        ).items()
         if key.partition(".")[0] in of_run
         and not key.startswith(("model.", *_PLACES))
         and reference.get(key) != value

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..machine.imports import import_object, is_allowed
+from ..records.pictures import Pixels
 from ..storage.files import write_atomically
 from .binary import BinaryModels
 from .calibration import CalibratedModel, Calibration
@@ -62,13 +63,11 @@ class FeatureClassifier:
     model: CalibratedModel | BinaryModels
     metadata: dict[str, Any]
 
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return (N, K) float32 of pictures (N, C, H, W) uint8, N at least 1."""
+    def __call__(self, images: Pixels) -> NDArray[np.float32]:
+        """Return (N, K) float32 of pictures (N, C, H, W), N at least 1."""
         return self.describe(images)[0]
 
-    def describe(
-        self, images: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def describe(self, images: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return probabilities (N, K) and features (N, F), float32, of pictures (N, C, H, W)."""
         features = np.concatenate([extractor(images) for extractor in self.extractors], axis=1)
         return self.model.probabilities(features), features.astype(np.float32, copy=False)

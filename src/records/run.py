@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..storage.files import replacing, write_atomically
+from .trials import candidate_name
 
 __all__ = ["Predictions", "RunSummary"]
 
@@ -209,6 +210,7 @@ class RunSummary:
         run_dir: absolute path of the run's folder.
         command: the command line that repeats the run.
         fold: which fold of a cross-validation it is, from 1; None for a run of its own.
+        family, trial: of the sweep that it belongs to; None for a run of its own.
         start: what the candidate started from: "frozen", "fine-tuned", "from scratch",
             "hand-crafted" or "ensemble"; None where nobody noted it.
         weights: names of the published weights, with source and licence; None without.
@@ -238,6 +240,15 @@ class RunSummary:
     start: str | None = None
     weights: str | None = None
     folds: dict[str, list[float]] | None = None
+    family: str | None = None
+    trial: int | None = None
+
+    @property
+    def candidate(self) -> str:
+        """The short name of its candidate, or of a run of its own the run's name."""
+        if self.trial is None:
+            return self.name
+        return candidate_name(self.family or self.model, self.trial)
 
     def __post_init__(self) -> None:
         for name, hint in _SUMMARY_TYPES.items():

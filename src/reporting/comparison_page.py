@@ -84,11 +84,11 @@ def _sort_values(one: Entrant, is_share: bool) -> tuple[Any, ...]:
     standing = one.standing
     worst = standing.interval.low if is_share else standing.interval.high
     return (
-        *(standing.rank, standing.figure, worst, len(standing.run_ids)),
+        *(standing.rank, standing.name, standing.figure, worst, int(not standing.tied)),
+        *(standing.best, len(standing.run_ids), standing.cost, one.training_seconds),
         *(standing.log_loss, standing.calibration_error),
         *(None if one.size is None else one.size[0] * one.size[1], one.start),
-        *(one.parameters, standing.cost, one.training_seconds),
-        *(int(not standing.tied), standing.best, standing.name),
+        *(one.parameters, one.settings),
     )
 
 

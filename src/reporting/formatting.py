@@ -12,6 +12,8 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from ..machine.text import percent
+
 __all__ = [
     "Table",
     "accuracy_text",
@@ -65,7 +67,7 @@ def count(number: int) -> str:
 
 def share_with_interval(value: float, low: float | None, high: float | None) -> str:
     """Return a share, as in "98.6 %  (95 % interval 97.1 to 99.4)"; alone without both ends."""
-    text = f"{100 * value:.1f} %"
+    text = percent(value)
     if low is None or high is None:
         return text
     return f"{text}  (95 % interval {100 * low:.1f} to {100 * high:.1f})"
@@ -98,7 +100,7 @@ def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
 
 
 def metric_text(key: str, value: float | None) -> str:
-    """Return a metric in the unit of its key: "98.61 %", "1.2 M", "1.33 ms" or "0.05312".
+    """Return a metric in the unit of its key: "98.6 %", "1.2 M", "1.33 ms" or "0.05312".
 
     "none" where there is no value, and "NaN" or "infinite" where it is no number.
     """
@@ -110,7 +112,7 @@ def metric_text(key: str, value: float | None) -> str:
         return "infinite"
     name = key.rpartition("/")[2]
     if name in _SHARES:
-        return f"{100 * value:.2f} %"
+        return percent(value)
     if key.startswith("cost/"):
         if name == "latency_ms":
             return f"{value:.3g} ms"
@@ -121,17 +123,19 @@ def metric_text(key: str, value: float | None) -> str:
 
 
 def tick_text(key: str, value: float) -> str:
-    """Return `metric_text` for the ticks of an axis: "95 %", not "95.00 %"."""
-    return re.sub(r"\.?0+ %$", " %", metric_text(key, value))
+    """Return `metric_text` for the ticks of an axis: "95 %", not "95.0 %"."""
+    if key.rpartition("/")[2] in _SHARES:
+        return f"{100 * value:.4g} %"
+    return metric_text(key, value)
 
 
 def mean_text(key: str, mean: float | None, spread: float | None) -> str:
-    """Return mean and spread, as in "98.42 % ± 0.21"; without a spread the mean alone."""
+    """Return mean and spread, as in "98.4 % ± 0.2"; without a spread the mean alone."""
     text = metric_text(key, mean)
     if mean is None or spread is None:
         return text
     of_share = key.rpartition("/")[2] in _SHARES
-    return f"{text} ± {100 * spread:.2f}" if of_share else f"{text} ± {spread:.2g}"
+    return f"{text} ± {100 * spread:.1f}" if of_share else f"{text} ± {spread:.2g}"
 
 
 def value_text(value: Any) -> str:

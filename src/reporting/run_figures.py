@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..metrics.classification import confusion_matrix
 from ..metrics.probabilistic import ReliabilityBins, reliability_bins
 from ..metrics.summary import metric_key
-from ..records.pictures import ClassMaps
+from ..records.pictures import ClassMaps, Pixels
 from ..records.run import Predictions
 from ..storage.files import write_atomically
 from .class_figures import class_figure, class_table, confusion_figure
@@ -49,7 +49,7 @@ def draw_run_figures(
     folder: Path,
     history: History,
     predictions: Mapping[str, Predictions],
-    read: Callable[[int], NDArray[np.uint8]],
+    read: Callable[[int], Pixels],
     batch: tuple[NDArray[np.generic], NDArray[np.generic]] | None,
     class_maps: ClassMaps | None = None,
 ) -> Iterator[Path]:
@@ -61,7 +61,7 @@ def draw_run_figures(
         folder: where to; one PNG a picture, and a CSV table of every part's classes.
         history: (epoch, value) pairs by metric key.
         predictions: by part.
-        read: sample id -> picture (C, H, W) uint8, for the most confident mistakes.
+        read: sample id -> picture (C, H, W), for the most confident mistakes.
         batch: pictures (B, C, H, W) in [0, 255] as training saw them, and their targets: classes
             (B,) or, of mixed pictures or label sets, (B, K); None where it saw them as they are.
         class_maps: of a model that has them: drawn of the first part alone.

@@ -163,6 +163,7 @@ class _Choices:
         key = {
             "runtime": to_plain(settings.runtime),
             "batch": min(data.batch_size, len(data.split.train)),
+            "dtype": data.pictures.format.dtype,
             # Whether compiling was worth a try depends on the length of the training.
             "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
         }
@@ -237,8 +238,12 @@ def _compared(
     network = build.build_task(_concrete(settings, count), data).network
     stated = _stated(settings).items()
 
+    deep = data.pictures.format.dtype == "float32"
+
     def allowed(plan: TrainingPlan) -> bool:
-        return all(getattr(plan, key) == value for key, value in stated)
+        # Half precision would round away what pixels of more than 8 bits have.
+        half = deep and plan.precision != "float32" and settings.runtime.precision == _AUTO
+        return not half and all(getattr(plan, key) == value for key, value in stated)
 
     plans = [p for p in sensible_plans(network, device, threads=count) if allowed(p)]
     return time_plans(

@@ -29,6 +29,7 @@ _SHIPPED = (
     *("machine/ending", "machine/package"),
     *("machine/text", "storage/__init__", "storage/files", "data/__init__"),
     *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),
+    *("data/decoding/rasters", "records/pictures"),
     *("data/sources/__init__", "data/sources/source", "serving/__init__", "serving/bundle"),
     *("targets/__init__", "targets/kind", "targets/labels", "targets/multi", "targets/ordinal"),
     *("targets/single", "metrics/__init__", "metrics/classification", "metrics/intervals"),

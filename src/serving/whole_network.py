@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.augmentation.transforms import normalize
+from ..records.pictures import Pixels
 from ..training.inference import MEMORY_FORMATS, autocast, averaged_logits
 from ..training.links import link_of, probabilities
 from .predictor import Classify, Describe
@@ -19,7 +20,7 @@ __all__ = ["WholeNetwork", "network_classifier", "network_describer"]
 
 
 class WholeNetwork(nn.Module):
-    """Decoded pictures (B, C, H, W) uint8 to logits (B, K) float32, in evaluation mode.
+    """Decoded pictures (B, C, H, W) to logits (B, K) float32, in evaluation mode.
 
     Args:
         network: trained; normalised pictures (B, C, H, W) -> logits (B, K). It is not copied.
@@ -51,14 +52,14 @@ class WholeNetwork(nn.Module):
 def network_classifier(
     network: nn.Module, metadata: Mapping[str, Any], device: torch.device
 ) -> Classify:
-    """Return a function from pictures (N, C, H, W) uint8 to probabilities (N, K) float32.
+    """Return a function from pictures (N, C, H, W) to probabilities (N, K) float32.
 
     It computes in the number format of the run, on `device`; other arguments as of `WholeNetwork`.
     """
     whole = WholeNetwork(network, metadata).to(device)
     precision, link = metadata["settings"]["runtime"]["precision"], link_of(metadata)
 
-    def classify(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def classify(images: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(device, precision):
             logits = whole(torch.from_numpy(images).to(device))
             found = probabilities(logits.double(), link).float()
@@ -69,7 +70,7 @@ def network_classifier(
 
 
 def network_describer(network: nn.Module, classify: Classify, outputs: int) -> Describe | None:
-    """Return a function from pictures (N, C, H, W) uint8 to probabilities and features.
+    """Return a function from pictures (N, C, H, W) to probabilities and features.
 
     The features (N, F) float32 are what the last layer takes, averaged over the places of the
     picture where it has a vector for each.
@@ -87,7 +88,7 @@ def network_describer(network: nn.Module, classify: Classify, outputs: int) -> D
         return None
 
     def describe(
-        images: NDArray[np.uint8],
+        images: Pixels,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         taken: list[Tensor] = []
         hook = last.register_forward_pre_hook(lambda layer, inputs: taken.append(inputs[0]))

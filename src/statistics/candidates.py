@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,7 +223,7 @@ def _check_comparable(first: MeasuredRun, run: MeasuredRun) -> None:
         refuse("they were measured with different labels of the same pictures")
 
 
-def _hash(numbers: NDArray[np.integer]) -> str:
+def _hash(numbers: NDArray[np.integer[Any]]) -> str:
     return hashlib.blake2b(
         np.ascontiguousarray(numbers, "<i8").tobytes(), digest_size=16
     ).hexdigest()

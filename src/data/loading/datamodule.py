@@ -98,6 +98,15 @@ class PictureData(pl.LightningDataModule):
         images, read = self.pictures.images, self.pictures.read
         return channel_statistics(read if images is None else images, self.split.train)
 
+    def normalization(self, network: torch.nn.Module) -> tuple[list[float], list[float]]:
+        """Return mean and deviation of each channel, in units of [0, 1], for this network.
+
+        They are those of its published weights, where the pictures are such as these were trained
+        on: of 8 bits, in grey or colour; else those of the training part.
+        """
+        own = getattr(network, "input_statistics", None)
+        return own if own and self.pictures.format.ordinary else self.channel_statistics
+
     @property
     def summary(self) -> tuple[str, ...]:
         """Parts, classes and format, a line each."""
@@ -204,8 +213,10 @@ class PictureData(pl.LightningDataModule):
         Raises:
             ConfigError: they cannot be decoded to it, or are not the same any more.
         """
+        own = self.pictures.format
         if self.pictures.pixel_bounds is None:  # nothing to be scaled
-            wanted = replace(wanted, value_range=self.pictures.format.value_range)
+            wanted = replace(wanted, value_range=own.value_range)
+        wanted = replace(wanted, dtype=own.dtype)
         if wanted == self.pictures.format:
             return self
         if wanted not in self._others:

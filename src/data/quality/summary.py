@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...records.pictures import Suspect
 from ...targets.labels import label_counts
+from ..decoding.decode import PictureFormat
 from ..decoding.depth import range_remark
 from ..decoding.picture_store import PictureStore
 from ..sources.source import Problem
@@ -149,12 +150,20 @@ def _format(pictures: PictureStore) -> str:
         text += f" and {_FITS[form.fit]}"
     if smallest != wanted or largest != wanted:
         text += " (data.image_size sets another size)"
-    return f"{text}; {'grey' if form.channels == 1 else 'colour'}, {_depth(pictures)}"
+    return f"{text}; {_bands(form)}, {_depth(pictures)}"
+
+
+def _bands(form: PictureFormat) -> str:
+    if form.bands is None:
+        return "grey" if form.channels == 1 else "colour"
+    if form.bands == tuple(range(1, form.band_count + 1)):
+        return f"all {form.band_count} bands"
+    return f"bands {', '.join(map(str, form.bands))} of {form.band_count}"
 
 
 def _depth(pictures: PictureStore) -> str:
     if pictures.pixel_bounds is None:
-        return "8 bits"
+        return "8 bits" if pictures.format.dtype == "uint8" else "black and white as files state"
     count = int((~np.isnan(pictures.pixel_bounds[:, 0])).sum())
     black, white = pictures.format.value_range or (0.0, 65535.0)
     which = "all" if count == len(pictures) else f"{count:,}"

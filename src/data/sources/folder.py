@@ -1,4 +1,4 @@
-"""Pictures of one's own: a folder of class folders, an archive of one, or a CSV file."""
+"""Pictures of one's own: class folders, an archive of them, a CSV file, or arrays."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...config.checks import ConfigError
 from ..decoding.decode import PICTURE_ENDINGS
 from .archive import ARCHIVE_ENDINGS, extract_archive
+from .arrays import list_arrays
 from .class_folders import FolderTree, class_folders
 from .label_sets import same_contents
 from .listing import existing_root
@@ -45,7 +46,8 @@ def load(
 
     Args:
         root: a folder as of `list_tree`, a .zip or .tar (.gz, .xz, .bz2) of one, which is extracted
-            once, or a CSV file or one of JSON lines as of `list_table`.
+            once, a CSV file or one of JSON lines as of `list_table`, or an .npz file as of
+            `list_arrays`.
         cache_dir: the project's cache folder.
         download: not needed, as with every set that is no published one.
         columns, separator: of a CSV file, as of `list_table`; None for what is none.
@@ -57,7 +59,8 @@ def load(
     if root is None:
         raise ConfigError(
             "data.root is not set: say data.root=PATH, a folder with one folder of pictures a "
-            "class, a .zip or .tar of it, or a CSV file with the columns path and label."
+            "class, a .zip or .tar of it, a CSV file with the columns path and label, or an .npz "
+            "file with the arrays images and labels."
         )
     existing_root(root)
     name = root.name.lower()
@@ -70,12 +73,14 @@ def load(
             )
     if root.is_dir():
         return list_tree(root, shown=str(root), several=several)
+    if name.endswith(".npz"):
+        return list_arrays(root)
     if name.endswith(ARCHIVE_ENDINGS):
         tree = extract_archive(root, cache_dir / "archives")
         return list_tree(tree, shown=str(root), several=several)
     raise ConfigError(
-        f"data.root is {str(root)!r}, which is neither a folder, nor a CSV file, nor an archive "
-        f"({', '.join(ARCHIVE_ENDINGS)}). Save a table of another kind as CSV."
+        f"data.root is {str(root)!r}, which is neither a folder, nor a CSV or .npz file, nor an "
+        f"archive ({', '.join(ARCHIVE_ENDINGS)}). Save a table of another kind as CSV."
     )
 
 

@@ -60,7 +60,7 @@ class Source:
         name: the data set's name.
         class_names: K names in natural order.
         targets: (N,) int64 in [0, K), or of label sets (N, K) uint8, 0 and 1.
-        arrays: (N, C, H, W) uint8, C 1 or 3, for sets that come as arrays; else None.
+        arrays: (N, C, H, W) of uint8 or other numbers, for sets that come as arrays; else None.
         root, sample_paths: for sets that come as files, a folder, and N posix paths relative to it
             or absolute; else None.
         given_parts: (N,) str of "train" | "val" | "test" where the set brings its own parts.
@@ -76,7 +76,7 @@ class Source:
     name: str
     class_names: tuple[str, ...]
     targets: npt.NDArray[Any]
-    arrays: npt.NDArray[np.uint8] | None = None
+    arrays: npt.NDArray[Any] | None = None
     root: Path | None = None
     sample_paths: tuple[str, ...] | None = None
     given_parts: npt.NDArray[np.str_] | None = None
@@ -99,8 +99,8 @@ class Source:
             if column is not None and len(column) != len(self.targets):
                 return f"{len(column)} {name} for {len(self.targets)} targets"
         images = np.zeros((0, 1, 1, 1), np.uint8) if self.arrays is None else self.arrays
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            return f"arrays are {images.dtype} {images.shape}, not uint8 (N, 1 or 3, H, W)"
+        if images.dtype.kind not in "uif" or images.ndim != 4:
+            return f"arrays are {images.dtype} {images.shape}, not numbers (N, C, H, W)"
         if len(self.targets) == 0:
             return "there are no pictures"
         if self.kind == "multi" or self.targets.ndim != 1:

@@ -118,7 +118,7 @@ def list_table(
     paths, missing, found = _resolved(file, table)
     table.remarks += found
     kept = _without_repetitions(file, table, paths, labels)
-    chosen = [labels[row] if several else (labels[row],) for row in kept]
+    chosen: list[Any] = [labels[row] if several else (labels[row],) for row in kept]
     class_names = named_classes(chosen)
     if len(class_names) < 2:
         raise ConfigError(

@@ -65,7 +65,7 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         classes=outputs_of(loss.link, len(pictures.class_names)),
         image_size=pictures.image_size,
     )
-    mean, std = getattr(network, "input_statistics", None) or data.channel_statistics
+    mean, std = data.normalization(network)
     metadata = {
         **model_metadata(settings, data),
         "network": {"target": model._target_, "arguments": rebuild_arguments(model, network)},

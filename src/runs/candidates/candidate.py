@@ -17,7 +17,7 @@ from ...data.loading.datamodule import PictureData
 from ...machine.interruption import Interruption
 from ...metrics.multilabel import best_thresholds
 from ...metrics.summary import metric_key
-from ...records.pictures import ClassMaps
+from ...records.pictures import ClassMaps, Pixels
 from ...records.run import Predictions
 from ...serving.predictor import Predictor
 from ...storage.files import write_atomically
@@ -76,7 +76,7 @@ class Trained(Protocol):
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         """Measure what it costs to store and to run, by plain name; see `src.training.cost`."""
 
-    def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
+    def write_bundle(self, folder: Path, example: Pixels) -> str:
         """Write the bundle that MLflow serves and return its digest; see `src.serving.bundle`."""
 
     def class_maps(self) -> ClassMaps | None:

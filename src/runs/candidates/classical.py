@@ -39,6 +39,7 @@ from ...machine.imports import is_foreign
 from ...machine.parallel import available_cores
 from ...metrics.summary import metric_key
 from ...records.champions import find_champion
+from ...records.pictures import Pixels
 from ...serving.bundle import write_classifier_bundle
 from ...serving.predictor import Predictor
 from ...storage.cache import Record, load_record, store_record
@@ -108,7 +109,7 @@ class TrainedClassifier:
         peak_bytes = cost.peak_memory_bytes(torch.device("cpu"))
         settings = stored_settings(self.metadata["settings"])
 
-        def seconds(images: NDArray[np.uint8]) -> float:
+        def seconds(images: Pixels) -> float:
             started = time.perf_counter()
             self.classifier(images)
             return time.perf_counter() - started
@@ -126,7 +127,7 @@ class TrainedClassifier:
             "checkpoint_mb": checkpoint.stat().st_size / _BYTES_PER_MB,
         }
 
-    def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
+    def write_bundle(self, folder: Path, example: Pixels) -> str:
         return write_classifier_bundle(folder, self.file, self.metadata, example)
 
     def class_maps(self) -> None:

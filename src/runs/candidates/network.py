@@ -22,7 +22,7 @@ from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...explain.grad_cam import find_map_layer, grad_cam
 from ...explain.score_maps import HasScoreMaps, class_maps
-from ...records.pictures import ClassMaps
+from ...records.pictures import ClassMaps, Pixels
 from ...serving.bundle import write_bundle
 from ...serving.predictor import Predictor
 from ...serving.whole_network import network_classifier, network_describer
@@ -115,7 +115,7 @@ class TrainedNetwork:
         with autocast(self.device, self.precision):
             return cost.measure_cost(self.task.evaluated.eval(), shape, checkpoint=checkpoint)
 
-    def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
+    def write_bundle(self, folder: Path, example: Pixels) -> str:
         return write_bundle(folder, self.task.evaluated, self.metadata, example)
 
     def class_maps(self) -> ClassMaps | None:
@@ -137,7 +137,7 @@ class TrainedNetwork:
         )
 
     def _class_maps(self, maps: Callable[[Tensor, Tensor], Tensor], title: str) -> ClassMaps:
-        def of(images: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+        def of(images: Pixels, classes: NDArray[np.int64]) -> NDArray[np.float32]:
             with torch.no_grad():  # in full precision: gradients of small scores vanish in half
                 found = maps(self._normalized(images), torch.from_numpy(classes).to(self.device))
             shown: NDArray[np.float32] = found.cpu().numpy()
@@ -145,7 +145,7 @@ class TrainedNetwork:
 
         return ClassMaps(of, title)
 
-    def _normalized(self, images: NDArray[np.uint8]) -> Tensor:
+    def _normalized(self, images: Pixels) -> Tensor:
         return self.task.normalized(torch.from_numpy(images).to(self.device))
 
 

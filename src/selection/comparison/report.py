@@ -33,6 +33,7 @@ from ...records.comparison import (
     Leader,
     ReportData,
 )
+from ...records.pictures import shown
 from ...records.run import Predictions
 from ...runs.folder import RunFolder
 from ...statistics.intervals import share_interval
@@ -335,7 +336,7 @@ def _by_path(source: Source) -> dict[str, int]:
 def _picture(source: Source, place: int, expected: bytes) -> NDArray[np.uint8] | None:
     if source.arrays is not None:
         row = np.ascontiguousarray(source.arrays[place])
-        return row if content_hash(row) == expected else None
+        return shown(row) if content_hash(row) == expected else None
     path = Path(source.file(place))
     try:
         return thumbnail(path) if content_hash(path.read_bytes()) == expected else None
