@@ -111,7 +111,8 @@ def label_sheet(sample: GuessSample, read: Callable[[str], Pixels]) -> Figure:
     cells = []
     for guess in (*unsure, *others):
         color = WARNING if guess.probability < _UNSURE else INK
-        caption = ((labels[guess.label], color), (f"{guess.probability:.0%}", MUTED))
+        label = labels.get(guess.label) or plain_labels([guess.label], longest=13)[0]
+        caption = ((label, color), (f"{guess.probability:.0%}", MUTED))
         cells.append(_Cell(read(guess.path), caption))
     return _sheet(cells, title, columns=10)
 

@@ -78,7 +78,10 @@ def _over_folds(summary: RunSummary) -> str | None:
 
 
 def format_combination(
-    found: Combination, accuracies: Sequence[float], milliseconds: Sequence[float]
+    found: Combination,
+    accuracies: Sequence[float],
+    milliseconds: Sequence[float],
+    what: str = "pictures",
 ) -> str:
     """Return the members by weight, and what the combination gains and costs.
 
@@ -86,6 +89,7 @@ def format_combination(
         found: with M members.
         accuracies: M, of the members on the validation part, in [0, 1].
         milliseconds: M, latency of the members for one picture.
+        what: is right or wrong, pictures or their labels.
     """
     used = [i for i in np.argsort(-found.weights, kind="stable").tolist() if found.weights[i]]
     rows = tuple(
@@ -114,7 +118,7 @@ def format_combination(
         [
             table.text(100),
             f"The {mixture} of {len(used)} of {len(found.members)} trained models is right for "
-            f"{100 * found.accuracy:.1f} % of pictures that it was not fitted to "
+            f"{100 * found.accuracy:.1f} % of {what} that it was not fitted to "
             f"({found.interval}), {verdict} ({gain:+.1f} points, McNemar's exact test on the same "
             f"pictures: p = {found.test.p_value:.2g}).",
             "The single model was picked on the same pictures as the combination; picked on all of "

@@ -19,6 +19,7 @@ from ..data.decoding.decode import PictureError, PictureFormat, decode_picture
 from ..data.sources.source import Problem
 from ..records.certainty import Certainty
 from ..records.pictures import Pixels
+from ..targets import TargetKind, kind_of
 from .inputs import as_picture, check_request, pixels_in_memory
 from .trust import Trust, Verdict
 
@@ -55,17 +56,21 @@ class DamagedModel(Exception):
 class Labelled:
     """A picture and its most probable classes, the first one being its label.
 
+    Of label sets, `labels` are those from their thresholds on, maybe none.
+
     Attributes:
         path: as it was given.
         labels: k class names, most probable first.
         probabilities: of these, in [0, 1].
         verdict: on the answer; None where nothing judges it.
+        every: K probabilities of all labels, of label sets; () for others.
     """
 
     path: str
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
     verdict: Verdict | None = None
+    every: tuple[float, ...] = ()
 
 
 class Predictor:
@@ -83,6 +88,7 @@ class Predictor:
 
     Attributes:
         formats: of the decoded pictures.
+        kind: of the targets that it predicts.
         certainty: the model's answers on calibration pictures, set by whoever has them; None for a
             model without calibration.
     """
@@ -96,6 +102,9 @@ class Predictor:
         batch_size: int = 128,
     ) -> None:
         self.class_names: tuple[str, ...] = tuple(metadata["class_names"])
+        self.kind = kind_in(metadata)
+        stored = metadata.get("thresholds")
+        self._thresholds = None if stored is None else np.array(stored)
         self.certainty: Certainty | None = None
         self._classify = classify
         self._describe = describe
@@ -111,6 +120,10 @@ class Predictor:
             DamagedModel: not all of them are finite.
         """
         return _finite(self._classify(*images))
+
+    def label_sets(self, probs: NDArray[np.float32]) -> list[list[int]]:
+        """Return the places of the labels of each picture, of label probabilities (N, K)."""
+        return [np.flatnonzero(row).tolist() for row in self.kind.decide(probs, self._thresholds)]
 
     @property
     def gives_features(self) -> bool:
@@ -227,6 +240,16 @@ class Predictor:
     def _named(
         self, path: str, probs: NDArray[np.float32], verdict: Verdict | None, top_k: int
     ) -> Labelled:
+        if self.kind.sets:
+            (there,) = self.label_sets(probs[None])
+            order = sorted(there, key=lambda k: -probs[k])
+            return Labelled(
+                path,
+                tuple(self.class_names[k] for k in order),
+                tuple(float(probs[k]) for k in order),
+                verdict,
+                tuple(map(float, probs)),
+            )
         best = np.argsort(-probs, kind="stable")[:top_k]
         return Labelled(
             path,
@@ -234,6 +257,12 @@ class Predictor:
             tuple(float(probs[i]) for i in best),
             verdict,
         )
+
+
+def kind_in(metadata: Mapping[str, Any]) -> TargetKind:
+    """Return the kind of targets in the metadata of a model; of older ones one class a picture."""
+    settings = metadata.get("settings", {})
+    return kind_of(settings.get("data", {}).get("target", "single"))
 
 
 def ensemble_predictor(
@@ -257,13 +286,17 @@ def ensemble_predictor(
     from ..ensembles.mixing import combined_probabilities  # in bundles of ensembles alone
 
     formats = list(dict.fromkeys(member.formats[0] for member in members))
+    sets = kind_in(metadata).sets
+
+    def mixed(probs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return combined_probabilities(method, probs, np.array(weights), sets=sets)
 
     def taken(images: Sequence[Pixels]) -> list[tuple[Predictor, Pixels]]:
         return [(member, images[formats.index(member.formats[0])]) for member in members]
 
     def classify(*images: Pixels) -> NDArray[np.float32]:
         probs = [member.probabilities(own) for member, own in taken(images)]
-        return combined_probabilities(method, np.stack(probs), np.array(weights))
+        return mixed(np.stack(probs))
 
     def describe(
         *images: Pixels,
@@ -271,8 +304,7 @@ def ensemble_predictor(
         found = [member.described(own) for member, own in taken(images)]
         probs = np.stack([probs for probs, _ in found])
         features = [_equally_long(features) for _, features in found if features is not None]
-        mixed = combined_probabilities(method, probs, np.array(weights))
-        return mixed, np.concatenate(features, axis=1)
+        return mixed(probs), np.concatenate(features, axis=1)
 
     combined = {**metadata, "formats": [wanted.plain() for wanted in formats]}
     described = any(member.gives_features for member in members)

@@ -61,10 +61,10 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
         found = choose_soup(settings, library, networks, data)
         seconds = time.perf_counter() - started
         return SoupCandidate(Resolved(settings), library, found, seconds, networks[0])
-    from ...ensembles.combine import WAYS, combine
+    from ...ensembles.combine import WAYS, combine, combine_sets
     from .ensemble import EnsembleCandidate
 
-    found = combine(
+    found = (combine_sets if data.pictures.kind == "multi" else combine)(
         [member.name for member in library],
         np.stack([member.probs for member in library]),
         library[0].held_out.targets,

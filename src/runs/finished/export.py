@@ -41,6 +41,7 @@ from ...serving.whole_network import WholeNetwork
 from ...storage.files import write_atomically
 from ...tracking.addresses import serve_command
 from ...training.inference import autocast
+from ...training.links import link_of
 from ..candidates.network import TrainedNetwork
 from ..folder import RunFolder
 from ..seal import amending
@@ -92,6 +93,12 @@ def export_run(
         )
     again = revisit(folder, checkpoint)
     trained, data = again.trained, again.data
+    if link_of(trained.metadata) != "softmax":
+        raise ConfigError(
+            f"run: {folder.name} was trained on targets of kind {data.pictures.kind}, and networks "
+            "of one label a picture alone are exported: label pictures with the run as it is, or "
+            f"with its bundle ({folder.path / 'model'})."
+        )
     if not isinstance(trained, TrainedNetwork):
         raise ConfigError(_not_exportable(folder, again))
     network = exportable(trained.task.evaluated, trained.metadata)

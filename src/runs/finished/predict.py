@@ -25,6 +25,7 @@ from ...machine.text import csv_cell
 from ...records.pictures import ClassMaps, Guess, GuessSample
 from ...serving.predictor import DamagedModel, Labelled, Predictor
 from ...storage.files import replacing
+from ...targets.labels import SEPARATOR
 from .verdicts import Tally, trust_in
 
 __all__ = ["label_pictures"]
@@ -198,6 +199,8 @@ def _opened(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMap
 def _write_rows(
     predictor: Predictor, files: Iterable[Path], top_k: int, stream: TextIO, tally: Tally
 ) -> GuessSample:
+    if predictor.kind.sets:
+        return _write_sets(predictor, files, stream)
     sample = GuessSample(predictor.class_names)
     top_k = min(top_k, len(predictor.class_names))
     rows = csv.writer(stream)
@@ -210,6 +213,27 @@ def _write_rows(
                 cells = [x for name, p in pairs for x in (csv_cell(name), f"{p:.6f}")]
                 rows.writerow([csv_cell(item.path), *cells, *tally.add(item)])
                 sample.add(Guess(item.probabilities[0], item.path, item.labels[0]))
+            else:
+                print(f"skipped {item}", file=sys.stderr)
+    except DamagedModel as error:
+        raise ConfigError(f"run: {error}.") from error
+    return sample
+
+
+def _write_sets(predictor: Predictor, files: Iterable[Path], stream: TextIO) -> GuessSample:
+    """Write the labels of each picture, and a column of probabilities for each label."""
+    sample = GuessSample(predictor.class_names)
+    rows = csv.writer(stream)
+    rows.writerow(["path", "labels", *map(csv_cell, predictor.class_names)])
+    try:
+        for item in predictor.label(files):
+            if isinstance(item, Labelled):
+                named = SEPARATOR.join(item.labels)
+                cells = [f"{p:.6f}" for p in item.every]
+                rows.writerow([csv_cell(item.path), csv_cell(named), *cells])
+                # As sure as the least sure of its labels, those that it leaves out included.
+                surest = [max(p, 1 - p) for p in item.every]
+                sample.add(Guess(min(surest), item.path, named or "none"))
             else:
                 print(f"skipped {item}", file=sys.stderr)
     except DamagedModel as error:
