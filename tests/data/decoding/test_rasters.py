@@ -349,3 +349,47 @@ def test_8_bits_of_a_set_stay_8_bits(tmp_path: Path) -> None:
     store = opened(tmp_path / "set", tmp_path / "cache")
     assert store.images is not None and store.images.dtype == np.uint8
     assert set(store.format.identity()) == {"image_size", "channels", "fit"}
+
+
+def test_pages_become_pictures_of_one_group(tmp_path: Path) -> None:
+    stacks = {}
+    for number in range(12):
+        pages = np.stack([values(100 * number + page, np.uint16) for page in range(3)])
+        stream = io.BytesIO()
+        with tifffile.TiffWriter(stream) as writer:
+            for page in pages:
+                writer.write(page, photometric="minisblack", planarconfig="contig", metadata=None)
+        path = f"{'ab'[number % 2]}/{number:02}.tif"
+        write(tmp_path / "set" / path, stream.getvalue())
+        stacks[path] = pages
+    first = data_of(tmp_path / "set")
+    assert len(first.pictures) == 12
+    data = data_of(tmp_path / "set", "data.pages=all")
+    pictures, names = data.pictures, data.pictures.sample_paths
+    assert len(pictures) == 36 and names is not None and pictures.groups is not None
+    assert len(np.unique(pictures.content_hashes)) == 36
+    assert pictures.format.value_range == (0, 255)
+    for index, name in enumerate(names):
+        path, _, number = name.partition("#")
+        expected = stacks[path][int(number) - 1].transpose(2, 0, 1)
+        np.testing.assert_allclose(pictures.read(index), expected, rtol=1e-6)
+        assert pictures.groups[index] == path
+    parts = {
+        path: {data.split.parts[names.index(f"{path}#{n}")] for n in (1, 2, 3)} for path in stacks
+    }
+    assert all(len(one) == 1 for one in parts.values())
+
+
+def test_frames_of_an_animation_are_pages(tmp_path: Path) -> None:
+    for number, kind in enumerate(("GIF", "WEBP", "PNG", "GIF")):
+        frames = [Image.new("RGB", (16, 12), (60 * page, 9 * number, 7)) for page in range(4)]
+        options = {"lossless": True} if kind == "WEBP" else {}
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+        write(tmp_path / "set" / "ab"[number % 2] / f"{number}.{kind.lower()}", data)
+    write(tmp_path / "set" / "a" / "alone.png", png(0))
+    store = opened(tmp_path / "set", tmp_path / "cache", pages="all")
+    assert store.sample_paths is not None and len(store) == 17
+    for index, name in enumerate(store.sample_paths):
+        if name != "a/alone.png":
+            red = store.read(index)[0]
+            assert np.abs(red - 60.0 * (int(name[-1]) - 1)).max() <= 4
