@@ -61,8 +61,8 @@ _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "JPEG2000", "TIF
 # pillow-heif reads them, where it is installed.
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_PIXELS = 100_000_000
-# Decoders of these keep up to 16 bytes a pixel meanwhile, where others keep 8 at most.
-_FEWER_PIXELS = {"WEBP": 64_000_000, "JPEG2000": 64_000_000}
+# Decoders of these take 16 and 25 bytes a pixel, where those of others take 4 to 8: a gigabyte each.
+_FEWER_PIXELS = {"WEBP": 64_000_000, "JPEG2000": 40_000_000}
 # The largest pixels that a file may have are of 4 colours of 16 bits, and few are not compressed.
 MAX_FILE_BYTES = 500_000_000
 # Of larger ones no more than one is decoded at a time: each takes up to a gigabyte meanwhile, and
