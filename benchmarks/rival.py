@@ -94,7 +94,7 @@ class _Clock(Callback):
 
 
 def epoch_seconds(
-    parts: dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]],
+    parts: dict[str, tuple[NDArray[Any], NDArray[np.int64]]],
     folder: Path,
     *,
     epochs: int,

@@ -61,7 +61,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "JPEG2000", "TIF
 # pillow-heif reads them, where it is installed.
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_PIXELS = 100_000_000
-# Decoders of these take 16 and 25 bytes a pixel, where those of others take 4 to 8: a gigabyte each.
+# Decoders of these take 16 and 25 bytes a pixel, and those of others 4 to 8: a gigabyte each.
 _FEWER_PIXELS = {"WEBP": 64_000_000, "JPEG2000": 40_000_000}
 # The largest pixels that a file may have are of 4 colours of 16 bits, and few are not compressed.
 MAX_FILE_BYTES = 500_000_000
@@ -306,7 +306,7 @@ def count_pages(stream: BinaryIO) -> int:
             from tifffile import TiffFile
 
             stream.seek(0)
-            pages = TiffFile(stream).pages
+            pages: Any = TiffFile(stream).pages
             # Smaller versions and masks come after the pictures that they belong to.
             others = (n for n, page in enumerate(pages) if page.is_reduced or page.is_mask)
             return max(1, next(others, len(pages)))

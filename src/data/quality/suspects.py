@@ -83,7 +83,8 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
         return {"measures": measure(seen)}
 
     form, hashes = pictures.format.identity(), pictures.content_hashes.tobytes()
-    key = key_of([_VERSION, names, pictures.targets.tolist(), form.get("value_range")], hashes)
+    values = [form.get("value_range"), *form.get("bands", [])]
+    key = key_of([_VERSION, names, pictures.targets.tolist(), *values], hashes)
     pairs = _stored(folder / f"near-{key}", compare, pictures)
     key = key_of([_VERSION, form, pictures.images is None], hashes)
     measures = _stored(folder / f"quality-{key}", look, pictures)["measures"].astype(MEASURES)
