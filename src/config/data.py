@@ -68,6 +68,22 @@ class DataSettings(Settings):
         None,
         literal=True,
     )
+    target: Literal["single", "multi", "ordinal"] = setting(
+        "what a picture is labelled with: one class, a set of labels (also none), or one of "
+        "ordered classes",
+        "single",
+    )
+    order: list[str] | None = setting(
+        "for target=ordinal, the names of all classes from the lowest to the highest; null where "
+        "they are numbers",
+        None,
+        check=distinct,
+    )
+    threshold: Literal["macro_f1", "micro_f1", "half"] = setting(
+        "for target=multi, what the thresholds of the labels are best for on the validation part, "
+        "or half for one half each",
+        "macro_f1",
+    )
     image_size: int | list[int] | None = setting(
         "pixels of a side, or [height, width], that every picture is resized to; null for the size "
         "that the model was made for, and for a model of any size the pictures' own where they "
@@ -175,6 +191,8 @@ class DataSettings(Settings):
         super().__post_init__()
         if self.name == "auto":
             object.__setattr__(self, "name", _named_after(self.root))
+        if self.order is not None and self.target != "ordinal":
+            raise ConfigError(f"order is given, but target is {self.target}: say target=ordinal.")
         if self.val_fraction + self.test_fraction >= 1:
             raise ConfigError(
                 f"val_fraction {self.val_fraction:g} and test_fraction {self.test_fraction:g} "
@@ -199,6 +217,17 @@ class FolderSettings(DataSettings):
         None,
         check=_columns,
     )
+    separator: str | None = setting(
+        "for target=multi, what stands between the labels in a cell of a CSV file; null for the "
+        "one of ; | and , that does",
+        None,
+        literal=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.separator is not None and self.target != "multi":
+            raise ConfigError(f"separator is given, but target is {self.target}: say target=multi.")
 
 
 for _source in ("digits", "fashion_mnist", "mnist", "cifar10", "cifar100"):

@@ -7,9 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["COMPLETE", "FAILED", "PRUNED", "RUNNING", "Finalist", "SweepRecord", "TrialRecord"]
+__all__ = [
+    "COMPLETE",
+    "FAILED",
+    "PRUNED",
+    "RUNNING",
+    "Finalist",
+    "SweepRecord",
+    "TrialRecord",
+    "candidate_name",
+]
 
 RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
+
+
+def candidate_name(family: str, trial: int) -> str:
+    """Return the short name of a sweep's candidate, "cnn-12" for trial 12 of the family cnn.
+
+    It is the same on the terminal, on every page and in MLflow, where a training with another seed
+    is "cnn-12-seed1".
+    """
+    return f"{family}-{trial}"
 
 
 @dataclass(frozen=True)
@@ -48,6 +66,11 @@ class TrialRecord:
     is_default: bool = False
 
     @property
+    def name(self) -> str:
+        """The short name of the candidate."""
+        return candidate_name(self.family, self.number)
+
+    @property
     def last(self) -> float | None:
         """The first metric at the last epoch there is."""
         return self.curve[-1][1] if self.curve else None
@@ -71,11 +94,14 @@ class Finalist:
     Attributes:
         trial: number of the trial that it comes from.
         runs: by seed, the first metric of the run, or None for one that failed.
+        run_dirs: folders of the runs, by seed.
+        left_out: whether a comparison told it from the best before the last one.
     """
 
     trial: int
     runs: Mapping[int, float | None]
     run_dirs: Mapping[int, str] = field(default_factory=dict)
+    left_out: bool = False
 
     @property
     def first_seed(self) -> int | None:
@@ -119,6 +145,10 @@ class SweepRecord:
         test_measurements: how often that part has been measured, this time included.
         seconds: of racing, over all starts.
         steps: what a curve counts, "epochs" or "folds".
+        looks: how often the finalists were compared while they got further seeds, at least 1.
+        extra_trainings: of finalists, beyond those that each of them had.
+        data: name of the data set; "" where it is not known.
+        parts: number of pictures in "train", "val" and "test"; {} where it is not known.
     """
 
     study: str
@@ -135,6 +165,10 @@ class SweepRecord:
     test_measurements: int | None = None
     seconds: float = 0.0
     steps: str = "epochs"
+    looks: int = 1
+    extra_trainings: int = 0
+    data: str = ""
+    parts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def higher_is_better(self) -> bool:

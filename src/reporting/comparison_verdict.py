@@ -22,11 +22,18 @@ MEASURE_NAMES = {
     "macro_f1": "macro F1",
     "log_loss": "log-loss",
     "cost": "mean cost",
+    "map": "mean average precision",
+    "micro_f1": "micro F1",
+    "hamming_loss": "Hamming loss",
+    "kappa": "quadratic kappa",
+    "mae": "mean absolute error",
 }
 # A longer list of names helps nobody: the leaderboard has them all, by rank.
 _NAMED_AT_MOST, _LETTERS_AT_MOST = 5, 120
 # Half of the last digit that is shown.
 _NOT_WORTH_SAYING = 0.0005
+# Of the chance that further seeds decide.
+_NEVER = 0.05
 _TRAININGS = ("the trained networks", "these folds and trainings")
 _ONCE = ("Trained once", "Cross-validated once")
 
@@ -40,7 +47,7 @@ def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
     if len(verdict.standings) > 1:
         said += [_tied(verdict), _chances(verdict), _difference(verdict)]
         said += [_choice(verdict), _need(verdict)]
-    said += [_seeds(verdict), _about(verdict, folds)]
+    said += [_seeds(verdict), _looks(verdict), _about(verdict, folds)]
     if comparison.pair is not None:
         said.append(pair_sentence(comparison.pair))
     return tuple(filter(None, said))
@@ -76,7 +83,7 @@ def difference_text(difference: Interval, measure: str) -> str:
 
 
 def _is_percent(measure: str) -> bool:
-    return measure not in ("log_loss", "cost")
+    return measure not in ("log_loss", "cost", "kappa", "mae")
 
 
 def _size(value: float, measure: str, digits: int = 1) -> str:
@@ -214,11 +221,23 @@ def _need(verdict: Verdict) -> str:
 
 
 def _seeds(verdict: Verdict) -> str:
-    if verdict.seed_share is None or verdict.seed_share <= 0.5:
+    chance = verdict.decided_by_seeds
+    if chance is None:
+        return ""
+    if chance < _NEVER:
+        return "No number of further seeds would tell them apart: that takes more pictures."
+    return (
+        "Further seeds on the same pictures, however many, would tell it from another of them with "
+        f"a probability of {100 * chance:.0f} %."
+    )
+
+
+def _looks(verdict: Verdict) -> str:
+    if verdict.look == 1:
         return ""
     return (
-        f"Seeds make most of what is unsure about {verdict.winner.name} "
-        f"({100 * verdict.seed_share:.0f} %): more repeats would tell more than more pictures."
+        f"These trainings have been judged {verdict.look} times, with further seeds each time; "
+        "what is said with 95 % confidence allows for that."
     )
 
 

@@ -80,10 +80,17 @@ def mistakes_sheet(
     return _sheet(cells, "Most confident mistakes" if cells else "There are no mistakes", columns=6)
 
 
-def batch_sheet(images: Pixels, targets: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
-    """Draw the first 64 pictures of a batch (B, C, H, W), eight to a row, with classes."""
+def batch_sheet(images: Pixels, targets: NDArray[np.generic], class_names: Sequence[str]) -> Figure:
+    """Draw the first 64 pictures of a batch (B, C, H, W), eight to a row, with labels.
+
+    `targets` are classes (B,), or of label sets (B, K), of which those from one half on are shown.
+    """
     labels = plain_labels(class_names, longest=13)
-    cells = [_Cell(image, [(labels[t], INK)]) for image, t in zip(images[:64], targets)]
+    sets = [np.flatnonzero(one >= 0.5) for one in targets] if targets.ndim == 2 else targets
+    cells = [
+        _Cell(image, [(labels[int(t)], INK) for t in np.atleast_1d(one)])
+        for image, one in zip(images[:64], sets)
+    ]
     return _sheet(cells, "Training pictures as the network sees them", columns=8)
 
 

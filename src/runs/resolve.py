@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from ..config.checks import ConfigError, to_plain
+from ..config.metrics import PRIMARY
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..data.loading.loaders import Batch
@@ -116,7 +117,7 @@ class _Choices:
         self.rates: RangeTest | None = None
 
     def without_timing(self) -> None:
-        """Choose the threads of several processes, the views of a prediction and the epochs."""
+        """Choose threads of several processes, views of a prediction, monitor and epochs."""
         trainer, augment = self.settings.trainer, self.settings.augment
         processes = trainer.devices if isinstance(trainer.devices, int) else 1
         free = self.settings.runtime.threads in (None, _AUTO)
@@ -127,6 +128,8 @@ class _Choices:
             # Mirrored views are unlike the training pictures of a network trained without.
             mirrored = self.settings.data.mirror_ok if augment.flip is None else augment.flip
             self._set("trainer", tta="flip" if mirrored else "none")
+        if trainer.monitor == _AUTO:
+            self._set("trainer", monitor=PRIMARY[self.settings.data.target])
         if trainer.max_epochs == _AUTO:
             epochs = _PICTURES_SEEN // len(self.data.split.train)
             self._set("trainer", max_epochs=min(_MOST_EPOCHS, max(_LEAST_EPOCHS, epochs)))

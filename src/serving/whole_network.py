@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..data.augmentation.transforms import normalize
 from ..records.pictures import Pixels
 from ..training.inference import MEMORY_FORMATS, autocast, averaged_logits
+from ..training.links import link_of, probabilities
 from .predictor import Classify, Describe
 
 __all__ = ["WholeNetwork", "network_classifier", "network_describer"]
@@ -36,7 +37,7 @@ class WholeNetwork(nn.Module):
         super().__init__()
         settings = metadata["settings"]
         self._memory_format = MEMORY_FORMATS[memory_format or settings["runtime"]["memory_format"]]
-        self._tta = settings["trainer"]["tta"]
+        self._tta, self._link = settings["trainer"]["tta"], link_of(metadata)
         self.network = network.to(memory_format=self._memory_format)
         self.register_buffer("mean", torch.tensor(metadata["mean"]))
         self.register_buffer("std", torch.tensor(metadata["std"]))
@@ -45,7 +46,7 @@ class WholeNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         pictures = normalize(images, self.mean, self.std)
         pictures = pictures.contiguous(memory_format=self._memory_format)
-        return averaged_logits(self.network, pictures, self._tta).float()
+        return averaged_logits(self.network, pictures, self._tta, self._link).float()
 
 
 def network_classifier(
@@ -56,18 +57,19 @@ def network_classifier(
     It computes in the number format of the run, on `device`; other arguments as of `WholeNetwork`.
     """
     whole = WholeNetwork(network, metadata).to(device)
-    precision = metadata["settings"]["runtime"]["precision"]
+    precision, link = metadata["settings"]["runtime"]["precision"], link_of(metadata)
 
     def classify(images: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(device, precision):
             logits = whole(torch.from_numpy(images).to(device))
-            probs: NDArray[np.float32] = torch.softmax(logits.double(), dim=1).float().cpu().numpy()
+            found = probabilities(logits.double(), link).float()
+            probs: NDArray[np.float32] = found.cpu().numpy()
         return probs
 
     return classify
 
 
-def network_describer(network: nn.Module, classify: Classify, num_classes: int) -> Describe | None:
+def network_describer(network: nn.Module, classify: Classify, outputs: int) -> Describe | None:
     """Return a function from pictures (N, C, H, W) to probabilities and features.
 
     The features (N, F) float32 are what the last layer takes, averaged over the places of the
@@ -76,12 +78,12 @@ def network_describer(network: nn.Module, classify: Classify, num_classes: int) 
     Args:
         network: trained, without what `compile` makes of it.
         classify: runs the network.
-        num_classes: K.
+        outputs: of the network, one a class or one less (see `src.training.links.outputs_of`).
 
     Returns:
-        None for a network that does not end with a linear layer for the classes.
+        None for a network that does not end with a linear layer for them.
     """
-    last = _last_layer(network, num_classes)
+    last = _last_layer(network, outputs)
     if last is None:
         return None
 
@@ -100,14 +102,14 @@ def network_describer(network: nn.Module, classify: Classify, num_classes: int) 
     return describe
 
 
-def _last_layer(network: nn.Module, num_classes: int) -> nn.Module | None:
-    """Return the last layer if it gives a value for each class."""
+def _last_layer(network: nn.Module, wanted: int) -> nn.Module | None:
+    """Return the last layer if it gives so many values."""
     layers = [one for one in network.modules() if isinstance(one, nn.Linear | nn.Conv2d)]
     if not layers:
         return None
     last = layers[-1]
     outputs = last.out_features if isinstance(last, nn.Linear) else last.out_channels
-    return last if outputs == num_classes else None
+    return last if outputs == wanted else None
 
 
 def _averaged(values: Tensor) -> Tensor:

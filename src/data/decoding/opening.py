@@ -28,7 +28,9 @@ from ...machine.imports import import_object
 from ...machine.parallel import available_cores, in_order
 from ...records.pictures import Pixels
 from ...storage.cache import Entry, cache_folder, cached, check_again, key_of, shortage
+from ...targets.labels import has_class, label_codes
 from ..quality.audit import Survey, copies, survey
+from ..sources.label_sets import ordered
 from ..sources.listing import existing_root
 from ..sources.source import Problem, Source
 from .decode import PictureError, PictureFormat, count_pages, decode_picture, read_header
@@ -69,9 +71,21 @@ def list_pictures(data: DataSettings) -> Source:
         from ..sources.archive import forget_archive
 
         forget_archive(root, cache / "archives")
-    source: Source = load(root, cache, data.download, **own_fields(data, DataSettings))
+    own = own_fields(data, DataSettings)
+    if isinstance(data, FolderSettings):
+        own["several"] = data.target == "multi"
+    source: Source = load(root, cache, data.download, **own)
     if not hasattr(source, "class_names"):
         raise ConfigError(f"data: {data._target_} returned {type(source).__name__}, no Source.")
+    if (source.kind == "multi") != (data.target == "multi"):
+        has = "several labels" if source.kind == "multi" else "one label"
+        raise ConfigError(
+            f"data.target is {data.target}, but a picture of {source.name} has {has}: say "
+            f"data.target={'multi' if source.kind == 'multi' else 'single'}, or name a table of "
+            "your own, data=folder data.root=FILE.csv."
+        )
+    if data.target == "ordinal":
+        source = ordered(source, data.order)
     source = _present(source, data)
     return _with_pages(source, data) if data.pages == "all" else source
 
@@ -122,7 +136,8 @@ def _present(source: Source, data: DataSettings) -> Source:
 def _refuse_vanished(source: Source, usable: Source, reasons: Mapping[int, str]) -> None:
     """Refuse what is left of a source if it has lost a class."""
     for label in sorted(set(source.class_names) - set(usable.class_names)):
-        members = np.flatnonzero(source.targets == source.class_names.index(label)).tolist()
+        own = has_class(source.targets, source.class_names.index(label))
+        members = np.flatnonzero(own).tolist()
         raise ConfigError(
             f"{source.name}: no picture of the class {label} can be used ({len(members)}), for "
             f"{source.sample_name(members[0])} {reasons[members[0]]}. Repair them, or take the "
@@ -360,7 +375,7 @@ def _store(
     hashes = found.hashes[kept]
     names = [source.sample_name(i) for i in kept]
     problems += copies(hashes, usable.targets, names, usable.class_names)
-    order = np.lexsort((usable.targets, hashes))
+    order = np.lexsort((label_codes(usable.targets), hashes))
     fingerprint = hashlib.blake2b(json.dumps(usable.class_names).encode(), digest_size=16)
     fingerprint.update(hashes[order].tobytes())
     fingerprint.update(usable.targets[order].astype("<i8").tobytes())
@@ -380,6 +395,7 @@ def _store(
         from_cache=from_cache,
         source=usable,
         pixel_bounds=_bounds(found, kept),
+        kind=usable.kind,
     )
 
 

@@ -32,7 +32,7 @@ class PictureStore:
     A store can be pickled; the array is then mapped anew where it arrives, not sent.
 
     Attributes:
-        name, targets, class_names, sample_paths, given_parts, groups: as of `Source`.
+        name, targets, class_names, sample_paths, given_parts, groups, kind: as of `Source`.
         images: (N, C, H, W) of the format's dtype, read-only; None if too large, then there is only
             `read`.
         content_hashes: (N,) bytes, 32 hexadecimal digits: hash of the file's bytes or of the array
@@ -50,7 +50,7 @@ class PictureStore:
 
     name: str
     images: Pixels | None
-    targets: NDArray[np.int64]
+    targets: NDArray[Any]
     class_names: tuple[str, ...]
     content_hashes: NDArray[np.bytes_]
     sample_paths: tuple[str, ...] | None
@@ -63,6 +63,7 @@ class PictureStore:
     from_cache: bool
     source: Source | None = None
     pixel_bounds: NDArray[np.float64] | None = None
+    kind: str = "single"
 
     def __len__(self) -> int:
         return len(self.targets)

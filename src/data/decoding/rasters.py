@@ -152,7 +152,7 @@ def _png(stream: BinaryIO, start: bytes) -> Raster | None:
 
     def values() -> NDArray[Any]:
         upper, lower = (_png_bytes(stream, order) for order in ("B", "L"))
-        found = ((upper.astype(np.uint16) << 8) | lower).astype(np.uint16)
+        found: NDArray[Any] = (upper.astype(np.uint16) << 8) | lower
         return found if kind == _PNG_COLOUR else _on_white(found)
 
     return Raster(height, width, 3, np.dtype(np.uint16), values)

@@ -18,6 +18,7 @@ from ...config.data import DataSettings
 from ...machine.parallel import available_cores
 from ...records.pictures import Suspect
 from ...storage.cache import cache_folder
+from ...targets.labels import label_counts
 from ..decoding.decode import PictureFormat
 from ..decoding.depth import chosen_range
 from ..decoding.opening import open_pictures
@@ -253,7 +254,7 @@ class PictureData(pl.LightningDataModule):
     def class_counts(self) -> NDArray[np.int64]:
         """(K,) pictures of each class in the training part."""
         targets = self.pictures.targets[self.split.train]
-        return np.bincount(targets, minlength=len(self.pictures.class_names))
+        return label_counts(targets, len(self.pictures.class_names))
 
     def train_dataloader(self) -> Iterable[Batch]:
         return self._kept(self.batches("train", training=True, sharded=True))

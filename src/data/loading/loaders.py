@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     """One batch; Lightning moves its tensors to the device."""
 
     images: Tensor  # (B, C, H, W), uint8 or float32, from 0 to 255, contiguous
-    targets: Tensor  # (B,) int64
+    targets: Tensor  # (B,) int64, or of label sets (B, K), 0 and 1
     sample_ids: Tensor  # (B,) int64, each picture's place in the array it comes from
     step: int  # its place in its epoch, from 0
 

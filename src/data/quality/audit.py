@@ -23,6 +23,7 @@ from ...machine.parallel import in_order
 from ...storage.cache import cache_errors, locked
 from ...storage.digests import FILE_STATE, NEVER, file_state, was_settled
 from ...storage.files import replacing
+from ...targets.labels import label_text
 from ..decoding.decode import (
     MAX_FILE_BYTES,
     NotReadHere,
@@ -155,22 +156,24 @@ def duplicate_groups(hashes: npt.NDArray[np.bytes_]) -> list[npt.NDArray[np.int6
 
 def copies(
     hashes: npt.NDArray[np.bytes_],
-    targets: npt.NDArray[np.int64],
+    targets: npt.NDArray[Any],
     names: Sequence[str],
     class_names: Sequence[str],
 ) -> tuple[Problem, ...]:
     """Return a problem for each picture whose content appeared before, with its labels.
 
-    `hashes` and `targets` are (N,), the latter indices into `class_names`; `names` are of pictures.
+    `hashes` are (N,), `targets` as of `Source`; `names` are of pictures.
     """
     problems = []
     for first, *others in duplicate_groups(hashes):
         for index in others:
             reason = f"is an exact copy of {names[first]}"
             kind = "pictures are exact copies of others"
-            if targets[index] != targets[first]:
-                labels = class_names[targets[index]], class_names[targets[first]]
-                reason += f", but is labelled {labels[0]}, not {labels[1]}"
+            labels = [label_text(targets[one], class_names) for one in (index, first)]
+            if labels[0] != labels[1]:
+                reason += (
+                    f", but is labelled {labels[0] or 'nothing'}, not {labels[1] or 'nothing'}"
+                )
                 kind += " with another label"
             problems.append(Problem(names[index], reason, kind))
     return tuple(problems)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...machine.text import visible
+from ...targets.labels import label_counts
 
 __all__ = [
     "PARTS",
@@ -58,7 +59,7 @@ class Source:
     Attributes:
         name: the data set's name.
         class_names: K names in natural order.
-        targets: (N,) int64 in [0, K).
+        targets: (N,) int64 in [0, K), or of label sets (N, K) uint8, 0 and 1.
         arrays: (N, C, H, W) of uint8 or other numbers, for sets that come as arrays; else None.
         root, sample_paths: for sets that come as files, a folder, and N posix paths relative to it
             or absolute, with `#` and the page after those of pages; else None.
@@ -68,6 +69,7 @@ class Source:
         groups: N names; samples of one group never stand in different parts.
         problems: faults that were found while listing.
         missing: index -> where it is listed, of samples whose files are not there.
+        kind: of the targets: "single", "multi" for label sets, or "ordinal" for classes in order.
 
     Raises:
         ValueError: the fields contradict each other.
@@ -75,7 +77,7 @@ class Source:
 
     name: str
     class_names: tuple[str, ...]
-    targets: npt.NDArray[np.int64]
+    targets: npt.NDArray[Any]
     arrays: npt.NDArray[Any] | None = None
     root: Path | None = None
     sample_paths: tuple[str, ...] | None = None
@@ -84,6 +86,7 @@ class Source:
     problems: tuple[Problem, ...] = ()
     missing: Mapping[int, str] = field(default_factory=dict)
     pages: npt.NDArray[np.int64] | None = None
+    kind: str = "single"
 
     def __post_init__(self) -> None:
         if (fault := self._fault()) is not None:
@@ -103,6 +106,10 @@ class Source:
             return f"arrays are {images.dtype} {images.shape}, not numbers (N, C, H, W)"
         if len(self.targets) == 0:
             return "there are no pictures"
+        if self.kind == "multi" or self.targets.ndim != 1:
+            if self.kind != "multi" or self.targets.shape[1:] != (len(self.class_names),):
+                return f"targets of kind {self.kind} have the shape {self.targets.shape}"
+            return None if self.targets.max() <= 1 else "label sets have other values than 0 and 1"
         low, high = self.targets.min(), self.targets.max()
         if low < 0 or high >= len(self.class_names):
             return f"targets reach from {low} to {high} with {len(self.class_names)} classes"
@@ -119,7 +126,13 @@ class Source:
         """Return the source reduced to some of its pictures, and to the classes that these have."""
         if len(kept) == len(self):
             return self
-        present, targets = np.unique(self.targets[kept], return_inverse=True)
+        targets = self.targets[kept]
+        # The order of ordered classes is that of all of them.
+        present = np.flatnonzero(label_counts(targets, len(self.class_names)))
+        if targets.ndim == 2:
+            targets = targets[:, present]
+        else:
+            targets = np.searchsorted(present, targets).astype(np.int64)
 
         def reduced(column: tuple[str, ...] | None) -> tuple[str, ...] | None:
             return None if column is None else tuple(column[i] for i in kept)
@@ -127,7 +140,7 @@ class Source:
         return replace(
             self,
             class_names=tuple(self.class_names[label] for label in present),
-            targets=targets.astype(np.int64),
+            targets=targets,
             arrays=None if self.arrays is None else self.arrays[kept],
             sample_paths=reduced(self.sample_paths),
             given_parts=None if self.given_parts is None else self.given_parts[kept],
