@@ -179,7 +179,10 @@ def _on_white(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
 
 def _tiff(stream: BinaryIO, number: int) -> Raster | None:
     """Return a page where it has bands, or more than 8 bits a colour."""
-    from tifffile import COMPRESSION, TiffFile
+    try:
+        from tifffile import COMPRESSION, TiffFile
+    except ImportError:  # where a model of 8 bits is served, which has no use for it
+        return None
 
     page: Any = TiffFile(stream).pages[number]
     samples, photometric = page.samplesperpixel, int(page.photometric)
