@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
 from src.data.decoding.opening import list_pictures
+from src.data.sources.folder import load
 from tests.data.pictures import data_of, settings_of
 
 
@@ -91,3 +92,14 @@ def test_pictures_without_numbers_are_named(tmp_path: Path) -> None:
         data_of(file)
     data = data_of(file, "data.on_bad_image=skip")
     assert len(data.pictures) == 19
+
+
+def test_label_sets_are_columns_of_0_and_1(tmp_path: Path) -> None:
+    sets = np.random.default_rng(0).integers(0, 2, (30, 4))
+    file = saved(tmp_path / "a.npz", images=noise(30, 9, 9), labels=sets)
+    source = load(file, tmp_path, False, several=True)
+    assert source.kind == "multi" and source.class_names == ("0", "1", "2", "3")
+    np.testing.assert_array_equal(source.targets, sets)
+    saved(file, images=noise(30, 9, 9), labels=sets + 1)
+    with pytest.raises(ConfigError, match="of 0 and 1 are needed"):
+        load(file, tmp_path, False, several=True)
