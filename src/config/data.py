@@ -157,6 +157,11 @@ class DataSettings(Settings):
         at_least=0,
         below=1,
     )
+    limit: int | None = positive_int(
+        "pictures of each part at most, drawn alike from all classes, for a quick look; null for "
+        "all",
+        None,
+    )
     train_on_val: bool = setting(
         "train on the validation part as well, as a last training does: nothing is left to choose "
         "by, so its length and all else must be given",

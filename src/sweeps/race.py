@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -321,6 +322,11 @@ def _engine(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
             count = devices if isinstance(devices, int) else 1
             ray = RayEngine(workers, _RUNNER, folder, devices=count, use_gpus=use_gpus)
             return ray, ray.share.threads
+        if os.name == "nt":
+            raise ValueError(
+                "workers: the processes of a sweep inherit connections, which Windows does not "
+                "let them: run the sweep in WSL, or train single candidates"
+            )
         gpus = visible_gpus() if use_gpus else []
         count = devices if isinstance(devices, int) else max(1, len(gpus))
         places = slots(workers, count, gpus=gpus, cores=available_cores())

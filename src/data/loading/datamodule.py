@@ -163,6 +163,8 @@ class PictureData(pl.LightningDataModule):
             seed=settings.split_seed,
             near=near,
         )
+        if settings.limit is not None:
+            split = split.limited(settings.limit)
         if settings.train_on_val:
             split = split.with_val_training()
         if settings.value_range is None and pictures.pixel_bounds is not None:
