@@ -173,7 +173,8 @@ def described_features(
 def measure_part(data: PictureData, part: str, answers: Answers) -> Measured:
     """Compute all metrics of a model's predictions of "train", "val" or "test".
 
-    Measurements of "test" are counted by the caller first (src/data/splitting/test_usage.py).
+    The interval of the accuracy takes each group of pictures as one. Measurements of "test" are
+    counted by the caller first (src/data/splitting/test_usage.py).
     """
     probs, targets, ids = answers
     pictures = data.pictures
@@ -187,7 +188,18 @@ def measure_part(data: PictureData, part: str, answers: Answers) -> Measured:
         groups=None if data.groups is None else data.groups[ids],
     )
     scores = evaluate(probs, targets, pictures.class_names) | further_metrics(probs, targets)
+    if predictions.groups is not None:
+        scores |= _interval_of_groups(probs.argmax(axis=1) == targets, predictions.groups)
     return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})
+
+
+def _interval_of_groups(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> dict[str, float]:
+    from ...statistics.intervals import share_interval  # with SciPy, for pictures in groups alone
+
+    if (groups == groups[0]).all():  # nothing is known of other groups
+        return {"accuracy_low": 0.0, "accuracy_high": 1.0}
+    interval = share_interval(right, groups)
+    return {"accuracy_low": interval.low, "accuracy_high": interval.high}
 
 
 def send_final(
