@@ -332,6 +332,7 @@ class Leader:
         recall_intervals: K intervals of it, each 95 % by itself; None where it cannot be told,
             for a class of one picture or one group.
         groups: the groups that it has least right, () where pictures stand for themselves.
+        trainings: number of its repeats, each of which answers every picture once.
         calibration_error: over all its repeats, in [0, 1].
         confidence, accuracy, shares: (M,) of its pictures grouped by confidence: mean confidence,
             share that is right, and share of all pictures; groups without pictures are left out.
@@ -348,6 +349,7 @@ class Leader:
     shares: NDArray[np.float64]
     recall_intervals: tuple[Interval | None, ...] = ()
     groups: tuple[GroupScore, ...] = ()
+    trainings: int = 1
 
     @property
     def weakest_first(self) -> NDArray[np.int64]:

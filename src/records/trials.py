@@ -144,6 +144,7 @@ class SweepRecord:
         steps: what a curve counts, "epochs" or "folds".
         data: name of the data set; "" where it is not known.
         parts: number of pictures in "train", "val" and "test"; {} where it is not known.
+        next_step: the command line that judges the result; "" where it is not known.
     """
 
     study: str
@@ -162,6 +163,7 @@ class SweepRecord:
     steps: str = "epochs"
     data: str = ""
     parts: Mapping[str, int] = field(default_factory=dict)
+    next_step: str = ""
 
     @property
     def higher_is_better(self) -> bool:

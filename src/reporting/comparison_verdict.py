@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..machine.text import percent
 from ..records.comparison import Collapses, Comparison, Interval, Pair, Standing, Verdict
 from .formatting import metric_text
 
@@ -85,7 +86,7 @@ def _size(value: float, measure: str, digits: int = 1) -> str:
 
 
 def _figure(value: float, measure: str) -> str:
-    return f"{100 * value:.1f} %" if _is_percent(measure) else metric_text(measure, value)
+    return percent(value) if _is_percent(measure) else metric_text(measure, value)
 
 
 def _winner(verdict: Verdict, folds: int | None) -> str:
@@ -133,7 +134,7 @@ def _collapsed(verdict: Verdict, found: Collapses) -> str:
         )
     share = "one" if found.trainings == 1 else "ones"
     return (
-        f"{some} of {found.among} collapsed, to {100 * found.accuracy:.1f} % ({_which(names)}): "
+        f"{some} of {found.among} collapsed, to {percent(found.accuracy)} ({_which(names)}): "
         f"all figures leave the collapsed {share} out, and of trainings like these "
         f"{found.share} are to be expected to collapse{follows}. Look at the result of a training "
         "before it is used, and repeat one that collapsed."
@@ -157,11 +158,11 @@ def _chances(verdict: Verdict) -> str:
     equal = ""
     if verdict.band > 0:
         equal = (
-            f", and with {100 * winner.equal:.0f} % within "
+            f", and with {percent(winner.equal, 0)} within "
             f"{_size(verdict.band, measure)} of the best, which counts as equal"
         )
     return (
-        f"It is the best with a probability of {100 * winner.best:.0f} %{equal}; choosing it is "
+        f"It is the best with a probability of {percent(winner.best, 0)}{equal}; choosing it is "
         f"expected to lose {_size(winner.loss, measure, 2)} to the best."
     )
 
@@ -202,7 +203,7 @@ def _need(verdict: Verdict) -> str:
     gap, smallest = _size(power.gap, measure), _size(power.smallest_gap, measure)
     now = (
         f"If one of the best two were {gap} better, this comparison would show it with a "
-        f"probability of {100 * power.probability:.0f} %, and one of {smallest} four times out of "
+        f"probability of {percent(power.probability, 0)}, and one of {smallest} four times out of "
         "five"
     )
     if power.probability >= 0.8:
@@ -218,7 +219,7 @@ def _seeds(verdict: Verdict) -> str:
         return ""
     return (
         f"Seeds make most of what is unsure about {verdict.winner.name} "
-        f"({100 * verdict.seed_share:.0f} %): more repeats would tell more than more pictures."
+        f"({percent(verdict.seed_share, 0)}): more repeats would tell more than more pictures."
     )
 
 

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ..machine.text import percent
 from ..records.pictures import GuessSample, Suspect
 from .style import HEAT, INK, MUTED, WARNING, new_figure, plain_labels
 
@@ -74,7 +75,10 @@ def mistakes_sheet(
     """
     labels = plain_labels(class_names, longest=13)
     cells = [
-        _Cell(image, ((f"{labels[p.argmax()]} {p.max():.0%}", WARNING), (f"is {labels[t]}", INK)))
+        _Cell(
+            image,
+            ((f"{labels[p.argmax()]} {percent(p.max(), 0)}", WARNING), (f"is {labels[t]}", INK)),
+        )
         for image, p, t in zip(images, probs, targets, strict=True)
     ]
     return _sheet(cells, "Most confident mistakes" if cells else "There are no mistakes", columns=6)
@@ -106,7 +110,7 @@ def label_sheet(sample: GuessSample, read: Callable[[str], NDArray[np.uint8]]) -
     cells = []
     for guess in (*unsure, *others):
         color = WARNING if guess.probability < _UNSURE else INK
-        caption = ((labels[guess.label], color), (f"{guess.probability:.0%}", MUTED))
+        caption = ((labels[guess.label], color), (percent(guess.probability, 0), MUTED))
         cells.append(_Cell(read(guess.path), caption))
     return _sheet(cells, title, columns=10)
 
@@ -145,7 +149,7 @@ def map_sheet(
     cells: list[_Cell | None] = []
     for is_right in (True, False):
         for i in np.flatnonzero((preds == targets) == is_right):
-            text = f"{labels[preds[i]]} {probs[i, preds[i]]:.0%}"
+            text = f"{labels[preds[i]]} {percent(probs[i, preds[i]], 0)}"
             wrong = [(text, WARNING), (f"is {labels[targets[i]]}", INK)]
             cells.append(_Cell(images[i], [(text, INK)] if is_right else wrong))
             seen = [preds[i]] if is_right else [preds[i], targets[i]]
@@ -184,7 +188,7 @@ def rivals_sheet(
     labels = plain_labels(class_names)
     cells = []
     for image, heats, p, pair in zip(images, maps, probs, likeliest(probs), strict=True):
-        first, second = (f"{labels[index]} {p[index]:.0%}" for index in pair)
+        first, second = (f"{labels[index]} {percent(p[index], 0)}" for index in pair)
         cells.append(_Cell(image, [(first, INK), (f"or {second}", MUTED)]))
         cells += _mapped(image, heats, [labels[index] for index in pair])
     return _sheet(cells, title, columns=_MAP_COLUMNS, inches=_RIVALS_INCHES)

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -24,6 +25,7 @@ __all__ = [
     "measured",
     "metric_text",
     "one_line",
+    "picture_name",
     "settings_text",
     "share_with_interval",
     "tick_text",
@@ -134,6 +136,11 @@ def settings_text(values: Mapping[str, Any]) -> str:
         f"{ends[key] if shared[ends[key]] == 1 else key}={value_text(value)}"
         for key, value in values.items()
     )
+
+
+def picture_name(path: str) -> str:
+    """Return the last two parts of a path, which name class and file: "dress/0310.jpg"."""
+    return "/".join(PurePath(path).parts[-2:])
 
 
 def one_line(text: str) -> str:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from ..machine.text import percent
 from ..metrics.classification import class_scores, confusion_matrix
 from ..metrics.probabilistic import reliability_bins
 from ..records.run import Predictions, RunSummary
@@ -228,8 +227,8 @@ def _classes(part: str, predictions: Predictions) -> Table:
     cells = tuple(
         (
             *(names[row.index], f"{row.pictures:,}"),
-            f"{_percent(row.recall)} ({_percent(row.recall_low)} to {_percent(row.recall_high)})",
-            *(_percent(row.precision), _percent(row.f1)),
+            f"{percent(row.recall)} ({percent(row.recall_low)} to {percent(row.recall_high)})",
+            *(percent(row.precision), percent(row.f1)),
             "" if row.confused_with is None else f"{names[row.confused_with]} ({row.confused})",
         )
         for row in rows
@@ -243,10 +242,10 @@ def _calibration(part: str, predictions: Predictions) -> Table:
     bins = reliability_bins(predictions.probs, predictions.targets, _CONFIDENCE_BINS)
     rows = tuple(
         (
-            f"{100 * low:.0f} to {100 * high:.0f} %",
+            f"{100 * low:.0f} to {percent(high, 0)}",
             f"{number:,}",
-            _percent(claimed),
-            _percent(right),
+            percent(claimed),
+            percent(right),
         )
         for low, high, number, claimed, right in zip(
             bins.edges[:-1], bins.edges[1:], bins.counts, bins.confidence, bins.accuracy
@@ -304,7 +303,3 @@ def _caveats(facts: CardFacts) -> list[str]:
         "Elsewhere a high one is no proof."
     )
     return [f"- {limit}" for limit in limits]
-
-
-def _percent(share: float) -> str:
-    return "" if np.isnan(share) else f"{100 * share:.1f} %"

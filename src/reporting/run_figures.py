@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from ..machine.text import percent
 from ..metrics.classification import confusion_matrix
 from ..metrics.probabilistic import ReliabilityBins, reliability_bins
 from ..metrics.summary import metric_key
@@ -139,7 +140,7 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
         if split == "val" and not np.isnan(values).all():
             best = int(np.nanargmax(values) if name == "accuracy" else np.nanargmin(values))
             axes.plot(epochs[best], values[best], "o", color=ACCENT, markersize=8, mfc="white")
-            shown = f"{values[best]:.1%}" if name == "accuracy" else f"{values[best]:.3g}"
+            shown = percent(values[best]) if name == "accuracy" else f"{values[best]:.3g}"
             title += f": best {shown} in epoch {epochs[best]:.0f}"
     tidy(axes, title=title, x="epoch")
     axes.grid(color=GRID, lw=0.8)
@@ -148,7 +149,7 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
     if right - left < 1:  # a single epoch, around which matplotlib would invent fractions
         axes.set_xlim(left - 0.5, right + 0.5)
     if name == "accuracy":
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
 
 
@@ -171,14 +172,14 @@ def reliability_diagram(bins: ReliabilityBins) -> Figure:
         (common, -gap.clip(max=0), WARNING_SOFT, "confidence above accuracy"),
     ):
         upper.bar(centres, height, width * 0.92, bottom=bottom, color=color, lw=0, label=label)
-    tidy(upper, title=f"Calibration error {bins.calibration_error:.1%}", y="accuracy")
+    tidy(upper, title=f"Calibration error {percent(bins.calibration_error)}", y="accuracy")
     upper.set_ylim(0, 1)
-    upper.yaxis.set_major_formatter(PercentFormatter(1.0))
+    upper.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     lower.bar(centres, bins.counts[filled] / bins.counts.sum(), width * 0.92, color=MUTED)
     tidy(lower, x="confidence in the predicted class", y="share of pictures")
     lower.set_xlim(0, 1)
-    lower.xaxis.set_major_formatter(PercentFormatter(1.0))
-    lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    lower.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     for axes in (upper, lower):
         axes.grid(axis="y", color=GRID, lw=0.8)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8, labelcolor=INK)

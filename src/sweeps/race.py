@@ -204,6 +204,7 @@ class _Sweep:
         final: dict[str, Any] = study.recall(TEST) or {}
         winner = next((one for one in finalists if one.trial == final.get("winner")), None)
         prepared: dict[str, dict[str, Any]] = study.recall("prepared") or {}
+        place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
         return SweepRecord(
             study=settings.study,
             metrics=settings.metrics,
@@ -222,6 +223,7 @@ class _Sweep:
             data=settings.data.name,
             # Studies of earlier versions have not noted them.
             parts=next((one["parts"] for one in prepared.values() if one.get("parts")), {}),
+            next_step=command("compare", f"sweep={settings.study}", *place),
         )
 
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from ..config.console import direct
+from ..machine.text import percent
 from .task import RunningTotals
 
 __all__ = ["Progress", "quiet_lightning"]
@@ -80,9 +81,8 @@ class Progress:
         read = totals.read()
         elapsed = now - self._epoch_started[1]
         speed = f"  {totals.samples / elapsed:,.0f} images/s" if elapsed > _REFRESH_SECONDS else ""
-        figures = (
-            f"{step}/{self._steps}  loss {read['loss']:.3f}  accuracy {read['accuracy']:.1%}{speed}"
-        )
+        right = percent(read["accuracy"])
+        figures = f"{step}/{self._steps}  loss {read['loss']:.3f}  accuracy {right}{speed}"
         self._write(lambda: self._draw(epoch, epoch * self._steps + step, figures))
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
@@ -91,7 +91,7 @@ class Progress:
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
                 loss, accuracy = metrics[f"{split}/loss"], metrics[f"{split}/accuracy"]
-                parts.append(f"{split} loss {loss:.4f} accuracy {accuracy:.2%}")
+                parts.append(f"{split} loss {loss:.4f} accuracy {percent(accuracy)}")
         parts.append(f"{metrics['train/images_per_second']:,.0f} images/s")
         line = "  ".join(parts)
         self._write(lambda: self._bar.console.print(line, markup=False, soft_wrap=True))

@@ -48,7 +48,7 @@ def test_a_file_gets_a_plain_line_an_epoch(totals: RunningTotals) -> None:
     progress.epoch(0, METRICS)
     progress.close()
     assert file.getvalue() == (
-        "epoch  1/10  train loss 0.5000 accuracy 75.00%  val loss 0.2500 accuracy 100.00%  "
+        "epoch  1/10  train loss 0.5000 accuracy 75.0 %  val loss 0.2500 accuracy 100.0 %  "
         "1,234 images/s\n"
     )
 

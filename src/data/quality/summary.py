@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ...machine.text import percent
 from ...records.pictures import Suspect
 from ..decoding.depth import range_remark
 from ..decoding.picture_store import PictureStore
@@ -90,7 +91,7 @@ def _suspicions(suspects: Sequence[Suspect], split: Split) -> Iterator[str]:
             yield (
                 f"{len(alike):,} of {len(getattr(split, part)):,} {part} pictures nearly equal one "
                 f"of another part or label, most of all {name} and {worst.like} "
-                f"({worst.score:.1%}); see suspects.csv"
+                f"({percent(worst.score)}); see suspects.csv"
             )
 
 

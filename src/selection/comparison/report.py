@@ -127,6 +127,7 @@ def _leader(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
         shares=bins.counts[filled] / len(targets),
         recall_intervals=_of_classes(right, repeats[0]),
         groups=_of_groups(right, repeats[0]),
+        trainings=len(repeats),
     )
 
 

@@ -144,7 +144,7 @@ def test_of_level_finalists_the_winner_of_the_study_comes_first(tmp_path: Path) 
     plain = json.loads(record.read_text()) | {"finalists": finalists}
     record.write_text(json.dumps(plain))
     found = compared(compare_settings(tmp_path, sweep="s"))
-    assert found.verdict.winner.name == "fcn"
+    assert found.verdict.winner.name == "fcn-0"
     assert any("ended with vit" in remark for remark in found.remarks)
 
 
