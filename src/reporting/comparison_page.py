@@ -148,6 +148,10 @@ def _reason(verdict: Verdict) -> str:
 
 def _doubt(verdict: Verdict) -> str:
     best = f"The best of all with a probability of {percent(verdict.choice.best, 0)}"
+    if verdict.band > 0:
+        band = f"{100 * verdict.band:.1f} points" if verdict.is_share else f"{verdict.band:.2g}"
+        chance = percent(verdict.choice.equal, 0)
+        best = f"Within {band} of the best with a probability of {chance}"
     if verdict.choice.name not in {one.name for one in verdict.tied}:
         return f"{best}."
     others = len(verdict.tied) - 1

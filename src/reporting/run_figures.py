@@ -88,7 +88,9 @@ def draw_run_figures(
         # One more than the mistakes, so that there is a shape even where there are none.
         chosen = [*predicted.sample_ids[wrong].tolist(), int(predicted.sample_ids[0])]
         pictures = np.stack([read(i) for i in chosen])[: len(wrong)]
-        sheet = mistakes_sheet(pictures, probs[wrong], targets[wrong], names)
+        sheet = mistakes_sheet(
+            pictures, probs[wrong], targets[wrong], names, _files(predicted, wrong)
+        )
         yield saved(confusion_figure(matrix, names), f"{part}_confusion_matrix")
         yield saved(class_figure(matrix, names), f"{part}_classes")
         yield saved(reliability_diagram(reliability_bins(probs, targets)), f"{part}_reliability")
@@ -102,8 +104,16 @@ def draw_run_figures(
         pictures = np.stack([read(i) for i in predicted.sample_ids[examples].tolist()])
         probs, targets = predicted.probs[examples], predicted.targets[examples]
         maps = class_maps.of(pictures, np.stack([probs.argmax(axis=1), targets], axis=1))
-        figure = map_sheet(pictures, maps, probs, targets, names, class_maps.title)
+        files = _files(predicted, examples)
+        figure = map_sheet(pictures, maps, probs, targets, names, files, class_maps.title)
         yield saved(figure, f"{part}_class_maps")
+
+
+def _files(predicted: Predictions, rows: NDArray[np.int64]) -> list[str]:
+    """Return the paths of pictures, or their numbers where they are no files."""
+    if predicted.paths is None:
+        return [f"picture {index}" for index in predicted.sample_ids[rows].tolist()]
+    return [predicted.paths[row] for row in rows.tolist()]
 
 
 def learning_curves(history: History) -> Figure:

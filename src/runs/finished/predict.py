@@ -241,5 +241,6 @@ def _draw(
     probs = predictor.probabilities(pixels)
     shown = [_shown(guess.path) for guess in guesses]
     heats = maps.of(pixels, likeliest(probs))
-    sheet = rivals_sheet(shown, heats, probs, predictor.class_names, maps.title)
+    names = [guess.path for guess in guesses]
+    sheet = rivals_sheet(shown, heats, probs, predictor.class_names, names, maps.title)
     save(sheet, sheets.explained)
