@@ -19,7 +19,7 @@ from .checks import (
     setting,
 )
 from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups, leaves, override_of
-from .metrics import METRICS
+from .metrics import METRICS, PRIMARY
 from .plugins import plugin_folders
 from .schema import RunSettings
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 # Known after every epoch, so that a trial can be judged before its end.
-_REPORTED = ("val/accuracy", "val/loss")
+_REPORTED = ("val/accuracy", "val/loss", *PRIMARY.values())
 _FOLDERS = (SWEEPS, CONF)
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Of a run, but not of its result: no part of the command that repeats a trial.
@@ -106,7 +106,7 @@ def _study_problem(name: str) -> str | None:
 
 
 def _metric_problem(names: Any) -> str | None:
-    for name in [names] if isinstance(names, str) else names:
+    for name in [] if names == "auto" else [names] if isinstance(names, str) else names:
         if name not in METRICS:
             return f"it must be of {', '.join(METRICS)}{nearest(name, METRICS)}"
     return None if names else "it must name at least one"
@@ -139,7 +139,9 @@ class SweepSettings(RunSettings):
         check=lambda names: None if names else "name at least one",
     )
     metric: str | list[str] = setting(
-        "what to go by; several for a Pareto front, without pruning", check=_metric_problem
+        "what to go by; several for a Pareto front, without pruning; auto for accuracy, map of "
+        "several labels, kappa of ordered classes",
+        check=_metric_problem,
     )
     search: list[str] | None = setting(
         "search only the keys that match one of these patterns, like model.*; null for all"
@@ -150,6 +152,12 @@ class SweepSettings(RunSettings):
     workers: WorkersSettings = setting("where trials run")
     finalists: int = setting("best configurations to train again over seeds", at_least=0)
     finalist_seeds: int = positive_int("seeds of each finalist")
+    extra_trainings: int = setting(
+        "trainings in all with further seeds, of finalists that cannot be told apart, as long as "
+        "that can help; beyond the budget",
+        0,
+        at_least=0,
+    )
     failure_limit: float = positive(
         "share of failed trials that ends the sweep, once ten have ended", at_most=1
     )
@@ -202,6 +210,8 @@ class SweepSettings(RunSettings):
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics to go by, the first of which ranks."""
+        if self.metric == "auto":
+            return (PRIMARY[self.data.target],)
         return (self.metric,) if isinstance(self.metric, str) else tuple(self.metric)
 
     @property
@@ -239,10 +249,11 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
     for word in overrides:
         key = word.partition("=")[0]
         if key == "model":
-            raise ConfigError(f"{word}: the families decide the model; say families=[...].")
+            value = word.partition("=")[2] or "..."
+            raise ConfigError(f"{word}: the families decide the model; say families=[{value}].")
         if key == "resume":
             raise ConfigError("resume: the same command goes on with an unfinished study.")
-    plain = compose_plain(_shared(overrides), config_name, _FOLDERS)
+    plain = compose_plain(_shared(overrides), config_name, _FOLDERS, SweepSettings)
     if plain.get("study") is None:
         plain["study"] = config_name
     return from_plain(SweepSettings, plain)
@@ -265,7 +276,9 @@ def base_overrides(overrides: Sequence[str], config_name: str) -> list[str]:
     of_run = {f.name for f in dataclasses.fields(RunSettings)}
     differing = [
         override_of(key, value)
-        for key, value in leaves(compose_plain(shared, config_name, _FOLDERS)).items()
+        for key, value in leaves(
+            compose_plain(shared, config_name, _FOLDERS, SweepSettings)
+        ).items()
         if key.partition(".")[0] in of_run
         and not key.startswith(("model.", *_PLACES))
         and reference.get(key) != value

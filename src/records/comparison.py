@@ -41,6 +41,11 @@ MEASURES = {
     "macro_f1": True,
     "log_loss": False,
     "cost": False,
+    "map": True,
+    "micro_f1": True,
+    "kappa": True,
+    "hamming_loss": False,
+    "mae": False,
 }
 
 
@@ -203,9 +208,13 @@ class Verdict:
         seed_share: of the variance of the winner's figure, what comes from seeds, in [0, 1];
             None where no candidate has repeats.
         borrowed: names of the candidates with one repeat, whose spread is that of the others.
+        decided_by_seeds: probability that further seeds, however many, would tell the winner from
+            another one that is tied on these same pictures; None where seeds are not known.
         collapses: None where no training collapsed.
         screened: number of other candidates that these were chosen from on the same pictures, by
             a single training each; they have no standing.
+        look: how often candidates were judged, this time included, while some got further seeds;
+            what is said with 95 % confidence holds for all looks after the first together.
     """
 
     measure: str
@@ -223,8 +232,10 @@ class Verdict:
     of_configurations: bool
     seed_share: float | None
     borrowed: tuple[str, ...]
+    decided_by_seeds: float | None = None
     collapses: Collapses | None = None
     screened: int = 0
+    look: int = 1
 
     @property
     def is_share(self) -> bool:
@@ -327,13 +338,14 @@ class Leader:
 
     Attributes:
         rank, name, family: of the candidate.
-        matrix: (K, K) counts over all its repeats, targets in rows.
+        matrix: (K, K) counts over all its repeats, targets in rows; (0, 0) of label sets.
         recall: (K,) in [0, 1], NaN for a class without pictures.
         recall_intervals: K intervals of it, each 95 % by itself; None where it cannot be told,
             for a class of one picture or one group.
         groups: the groups that it has least right, () where pictures stand for themselves.
         trainings: number of its repeats, each of which answers every picture once.
         calibration_error: over all its repeats, in [0, 1].
+        pictures: K numbers of those that have each label, of label sets; () where `matrix` says it.
         confidence, accuracy, shares: (M,) of its pictures grouped by confidence: mean confidence,
             share that is right, and share of all pictures; groups without pictures are left out.
     """
@@ -350,6 +362,7 @@ class Leader:
     recall_intervals: tuple[Interval | None, ...] = ()
     groups: tuple[GroupScore, ...] = ()
     trainings: int = 1
+    pictures: tuple[int, ...] = ()
 
     @property
     def weakest_first(self) -> NDArray[np.int64]:

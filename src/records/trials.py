@@ -94,11 +94,14 @@ class Finalist:
     Attributes:
         trial: number of the trial that it comes from.
         runs: by seed, the first metric of the run, or None for one that failed.
+        run_dirs: folders of the runs, by seed.
+        left_out: whether a comparison told it from the best before the last one.
     """
 
     trial: int
     runs: Mapping[int, float | None]
     run_dirs: Mapping[int, str] = field(default_factory=dict)
+    left_out: bool = False
 
     @property
     def first_seed(self) -> int | None:
@@ -142,6 +145,8 @@ class SweepRecord:
         test_measurements: how often that part has been measured, this time included.
         seconds: of racing, over all starts.
         steps: what a curve counts, "epochs" or "folds".
+        looks: how often the finalists were compared while they got further seeds, at least 1.
+        extra_trainings: of finalists, beyond those that each of them had.
         data: name of the data set; "" where it is not known.
         parts: number of pictures in "train", "val" and "test"; {} where it is not known.
         next_step: the command line that judges the result; "" where it is not known.
@@ -161,6 +166,8 @@ class SweepRecord:
     test_measurements: int | None = None
     seconds: float = 0.0
     steps: str = "epochs"
+    looks: int = 1
+    extra_trainings: int = 0
     data: str = ""
     parts: Mapping[str, int] = field(default_factory=dict)
     next_step: str = ""

@@ -43,7 +43,7 @@
     const costs = shown.map((one) => Math.log10(one.cost));
     const pad = (low, high) => [low - 0.06 * (high - low || 1), high + 0.06 * (high - low || 1)];
     const [from, to] = pad(Math.min(...costs), Math.max(...costs));
-    const [low, high] = pad(...(data.percent ? worthShowing(figures, 0.9) : [Math.min(...figures), Math.max(...figures)]));
+    const [low, high] = pad(...(data.higher ? worthShowing(figures, 0.9) : [Math.min(...figures), Math.max(...figures)]));
     const x = (cost) => left + (width - left - right) * ((Math.log10(cost) - from) / (to - from));
     const y = (share) => top + (height - top - bottom) * (1 - (Math.max(share, low) - low) / (high - low));
     const svg = drawing(width, height, "Figures against latency");

@@ -21,6 +21,7 @@ from .comparison_verdict import (
     MEASURE_NAMES,
     difference_text,
     interval_text,
+    is_percent,
     pictures_text,
     verdict_sentences,
 )
@@ -74,7 +75,7 @@ def comparison_page(report: ReportData, next_step: str | None = None) -> str:
         "colors": [colors[one.family] for one in entrants],
         "has_curves": bool(report.curves),
         "leaders": report.leaders,
-        "has_matrices": len(report.class_names) <= _MOST_CLASSES_DRAWN,
+        "has_matrices": 0 < len(report.leaders[0].matrix) <= _MOST_CLASSES_DRAWN,
         "agreement": report.agreement,
         "no_pictures": report.no_pictures,
         "disagreements": report.disagreements,
@@ -117,7 +118,8 @@ def _lead(comparison: Comparison) -> str:
     within = f"the true figure lies between {ends.replace(' to ', ' and ')} (95 % interval)"
     if measure == "accuracy":
         return f"{figure} of the pictures right; {within}."
-    return f"{MEASURE_NAMES[measure].capitalize()} {figure}; {within}."
+    name = MEASURE_NAMES[measure]
+    return f"{name[0].upper()}{name[1:]} {figure}; {within}."
 
 
 def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str, str]]:
@@ -149,7 +151,11 @@ def _reason(verdict: Verdict) -> str:
 def _doubt(verdict: Verdict) -> str:
     best = f"The best of all with a probability of {percent(verdict.choice.best, 0)}"
     if verdict.band > 0:
-        band = f"{100 * verdict.band:.1f} points" if verdict.is_share else f"{verdict.band:.2g}"
+        band = (
+            f"{100 * verdict.band:.1f} points"
+            if is_percent(verdict.measure)
+            else f"{verdict.band:.2g}"
+        )
         chance = percent(verdict.choice.equal, 0)
         best = f"Within {band} of the best with a probability of {chance}"
     if verdict.choice.name not in {one.name for one in verdict.tied}:
@@ -245,13 +251,15 @@ def _address(picture: NDArray[np.uint8] | None) -> str | None:
 def _classes_table(report: ReportData) -> Table:
     """Return the recall of each class by each leader, the winner's weakest class first."""
     leaders, names = report.leaders, report.class_names
-    scores = class_scores(leaders[0].matrix)
+    counts, others = leaders[0].pictures, [""] * len(names)
+    if len(leaders[0].matrix):
+        scores = class_scores(leaders[0].matrix)
+        counts = tuple(one.pictures // leaders[0].trainings for one in scores)
+        others = ["" if s.confused_with is None else names[s.confused_with] for s in scores]
     rows = []
     for index in leaders[0].weakest_first[:_MOST_CLASSES_LISTED].tolist():
-        one = scores[index]
-        other = "" if one.confused_with is None else names[one.confused_with]
         recall = [_recall(leader, index) for leader in leaders]
-        rows.append((names[index], f"{one.pictures // leaders[0].trainings:,}", *recall, other))
+        rows.append((names[index], f"{counts[index]:,}", *recall, others[index]))
     places = [one.name for one in leaders]
     return Table(
         "Recall of each class with its own 95 % interval, the winner's weakest first",
@@ -294,7 +302,8 @@ def _data(report: ReportData, colors: Mapping[str, str]) -> dict[str, Any]:
         "command": _COMMAND,
         "colors": colors,
         "front": _front(comparison),
-        "percent": comparison.verdict.is_share,
+        "percent": is_percent(comparison.verdict.measure),
+        "higher": comparison.verdict.is_share,
         "candidates": [_candidate(one, comparison.verdict.measure) for one in entrants],
         "curves": _curves(report),
         "classes": list(report.class_names),
@@ -320,7 +329,7 @@ def _candidate(one: Entrant, measure: str) -> dict[str, Any]:
         "ahead of the best of the others": difference_text(standing.behind, measure),
         "probability to be the best": percent(standing.best, 0),
         "expected loss": f"{100 * standing.loss:.2f} points"
-        if measure not in ("log_loss", "cost")
+        if is_percent(measure)
         else f"{standing.loss:.2g}",
         "latency": None if standing.cost is None else f"{standing.cost:.3g} ms a picture",
         "runs": " ".join(one.run_dirs),

@@ -109,6 +109,8 @@ def comparison_plain(comparison: Comparison) -> dict[str, Any]:
         "difference": None if verdict.difference is None else asdict(verdict.difference),
         "of_configurations": verdict.of_configurations,
         "seed_share": verdict.seed_share,
+        "decided_by_seeds": verdict.decided_by_seeds,
+        "look": verdict.look,
         "power": None if verdict.power is None else asdict(verdict.power),
         "band": verdict.band,
         "collapses": None if verdict.collapses is None else asdict(verdict.collapses),

@@ -12,6 +12,7 @@ __all__ = [
     "MEASURE_NAMES",
     "difference_text",
     "interval_text",
+    "is_percent",
     "pair_sentence",
     "pictures_text",
     "verdict_sentences",
@@ -23,11 +24,18 @@ MEASURE_NAMES = {
     "macro_f1": "macro F1",
     "log_loss": "log-loss",
     "cost": "mean cost",
+    "map": "mean average precision",
+    "micro_f1": "micro F1",
+    "hamming_loss": "Hamming loss",
+    "kappa": "quadratic kappa",
+    "mae": "mean absolute error",
 }
 # A longer list of names helps nobody: the leaderboard has them all, by rank.
 _NAMED_AT_MOST, _LETTERS_AT_MOST = 5, 120
 # Half of the last digit that is shown.
 _NOT_WORTH_SAYING = 0.0005
+# Of the chance that further seeds decide.
+_NEVER = 0.05
 _TRAININGS = ("the trained networks", "these folds and trainings")
 _ONCE = ("Trained once", "Cross-validated once")
 
@@ -41,7 +49,7 @@ def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
     if len(verdict.standings) > 1:
         said += [_tied(verdict), _chances(verdict), _difference(verdict)]
         said += [_choice(verdict), _need(verdict)]
-    said += [_seeds(verdict), _about(verdict, folds)]
+    said += [_seeds(verdict), _looks(verdict), _about(verdict, folds)]
     if comparison.pair is not None:
         said.append(pair_sentence(comparison.pair))
     return tuple(filter(None, said))
@@ -64,29 +72,30 @@ def pictures_text(verdict: Verdict) -> str:
 
 def interval_text(interval: Interval, measure: str) -> str:
     """Return an interval of figures in the units of the measure, as in "86.1 to 89.0 %"."""
-    if _is_percent(measure):
+    if is_percent(measure):
         return str(interval)
     return f"{metric_text(measure, interval.low)} to {metric_text(measure, interval.high)}"
 
 
 def difference_text(difference: Interval, measure: str) -> str:
     """Return an interval of differences, as in "-0.2 to +1.3 points"."""
-    if _is_percent(measure):
+    if is_percent(measure):
         return f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"
     return f"{difference.low:+.3g} to {difference.high:+.3g}"
 
 
-def _is_percent(measure: str) -> bool:
-    return measure not in ("log_loss", "cost")
+def is_percent(measure: str) -> bool:
+    """Return whether figures of a measure are written in percent, and differences in points."""
+    return measure not in ("log_loss", "cost", "kappa", "mae")
 
 
 def _size(value: float, measure: str, digits: int = 1) -> str:
     """Return the size of a difference, as in "1.2 points"."""
-    return f"{100 * value:.{digits}f} points" if _is_percent(measure) else f"{value:.2g}"
+    return f"{100 * value:.{digits}f} points" if is_percent(measure) else f"{value:.2g}"
 
 
 def _figure(value: float, measure: str) -> str:
-    return percent(value) if _is_percent(measure) else metric_text(measure, value)
+    return percent(value) if is_percent(measure) else metric_text(measure, value)
 
 
 def _winner(verdict: Verdict, folds: int | None) -> str:
@@ -114,7 +123,7 @@ def _corrected(verdict: Verdict) -> str:
     chosen = len(verdict.standings) > 1 or verdict.screened > 0
     luck = winner.figure - verdict.corrected
     # Of losses less is better.
-    if not chosen or (luck if _is_percent(measure) else -luck) < _NOT_WORTH_SAYING:
+    if not chosen or (luck if is_percent(measure) else -luck) < _NOT_WORTH_SAYING:
         return f"Its true {name} lies between {within}."
     return (
         f"The first of many is partly first by luck: corrected for that its {name} is "
@@ -215,11 +224,23 @@ def _need(verdict: Verdict) -> str:
 
 
 def _seeds(verdict: Verdict) -> str:
-    if verdict.seed_share is None or verdict.seed_share <= 0.5:
+    chance = verdict.decided_by_seeds
+    if chance is None:
+        return ""
+    if chance < _NEVER:
+        return "No number of further seeds would tell them apart: that takes more pictures."
+    return (
+        "Further seeds on the same pictures, however many, would tell it from another of them with "
+        f"a probability of {percent(chance, 0)}."
+    )
+
+
+def _looks(verdict: Verdict) -> str:
+    if verdict.look == 1:
         return ""
     return (
-        f"Seeds make most of what is unsure about {verdict.winner.name} "
-        f"({percent(verdict.seed_share, 0)}): more repeats would tell more than more pictures."
+        f"These trainings have been judged {verdict.look} times, with further seeds each time; "
+        "what is said with 95 % confidence allows for that."
     )
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "metric_text",
     "one_line",
     "picture_name",
+    "primary_text",
     "settings_text",
     "share_with_interval",
     "tick_text",
@@ -33,7 +34,10 @@ __all__ = [
 ]
 
 # By the last part of their key: metrics in [0, 1] that read best as a percentage.
-_SHARES = ("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "top5_accuracy")
+_SHARES = (
+    *("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "top5_accuracy"),
+    *("map", "micro_f1", "hamming_loss"),
+)
 
 _GAP = "  "
 _LEAST_LAST = 12  # cells that the last column keeps, however narrow the terminal
@@ -80,6 +84,21 @@ def accuracy_text(metrics: Mapping[str, float], part: str) -> str | None:
     """Return the accuracy of a part with its interval, or None where it was not measured."""
     value, low, high = (metrics.get(f"{part}/accuracy{end}") for end in ("", "_low", "_high"))
     return None if value is None else share_with_interval(value, low, high)
+
+
+def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
+    """Return what a part is judged by beside its accuracy: mean average precision, or kappa.
+
+    None for one class a picture, which is judged by its accuracy.
+    """
+    found = {name: metrics.get(f"{part}/{name}") for name in ("map", "macro_f1", "kappa", "mae")}
+    if found["map"] is not None:
+        f1 = "" if found["macro_f1"] is None else f", macro F1 {percent(found['macro_f1'])}"
+        return f"mean average precision {percent(found['map'])}{f1}"
+    if found["kappa"] is not None:
+        error = "" if found["mae"] is None else f", mean error {found['mae']:.2f} classes"
+        return f"quadratic kappa {found['kappa']:.3f}{error}"
+    return None
 
 
 def metric_text(key: str, value: float | None) -> str:

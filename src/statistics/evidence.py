@@ -26,8 +26,9 @@ __all__ = ["Evidence", "normal_quantile", "student_quantile"]
 
 Floats = NDArray[np.float64]
 
-# Of a variance of differences: nothing is divided by 0.
-_LEAST = 1e-12
+# Of a variance of differences: nothing is divided by 0, and two candidates that answer alike differ
+# by no more than the draws of their errors do (see `resampling`), in units of the largest variance.
+_LEAST, _ALIKE = 1e-12, 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +170,8 @@ class Evidence:
             # The pictures that are counted more weigh as much as one of a group of the others.
             more = 2 * self.design_effect * (1 + self.difference**2 * (1 + 2 / self.pictures))
             apart = (apart * self.pictures**2 + more) / (self.pictures + 2) ** 2
-        return np.maximum(apart, _LEAST) + self.seed_variance[None, :] + self.seed_variance[:, None]
+        apart = np.maximum(apart, max(_LEAST, _ALIKE * float(own.max())))
+        return apart + self.seed_variance[None, :] + self.seed_variance[:, None]
 
     def difference_freedom(self, first: int, second: int) -> float:
         """Degrees of freedom of the variance of a difference, as groups and seeds leave them."""

@@ -39,7 +39,10 @@ class BestComparison:
 
 
 def compare_with_best(
-    evidence: Evidence, errors: Errors, confidence: float = 0.95
+    evidence: Evidence,
+    errors: Errors,
+    confidence: float = 0.95,
+    left_out: NDArray[np.bool_] | None = None,
 ) -> BestComparison:
     """Constrained multiple comparisons with the best, on paired answers.
 
@@ -54,6 +57,12 @@ def compare_with_best(
     the one that is left out, and they are to be told apart no more often than the level says. Of
     two candidates it is the test by `intervals.difference_interval`.
 
+    Args:
+        evidence, errors: of C candidates.
+        confidence: within 0 and 1.
+        left_out: (C,) bool, those that an earlier look left out: they are not tied, and exclude
+            no other; None for none.
+
     Raises:
         ValueError: confidence is not within 0 and 1.
     """
@@ -61,13 +70,16 @@ def compare_with_best(
     count = len(evidence.scores)
     if count == 1:
         return BestComparison(np.ones(1, np.bool_), np.zeros(1), np.zeros(1))
-    tied, highest = np.ones(count, np.bool_), np.zeros(count)
+    inside = np.ones(count, np.bool_) if left_out is None else ~left_out
+    tied, highest = inside.copy(), np.zeros(count)
     reach = np.full((count, count), -np.inf)
     hopeless = normal_quantile(1 - _CLEARLY_BEHIND * (1 - confidence) / (count - 1))
-    for control in range(count):
+    for control in np.flatnonzero(inside).tolist():
         ahead = evidence.difference[control]
         error = np.sqrt(evidence.difference_variance[control])
-        others = np.arange(count) != control
+        others = inside & (np.arange(count) != control)
+        if not others.any():
+            continue
         rival = int(np.argmax(np.where(others, ahead / error, -np.inf)))
         freedom = evidence.difference_freedom(rival, control)
         if ahead[rival] / error[rival] > student_quantile(max(hopeless, alone), freedom):

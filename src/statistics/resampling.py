@@ -14,9 +14,6 @@ __all__ = ["Errors", "joint_normal", "resample"]
 
 Floats = NDArray[np.float64]
 
-# Of a variance: copies of a candidate leave a matrix of covariances without an inverse.
-_JITTER = 1e-6
-
 
 @dataclass(frozen=True, eq=False)
 class Errors:
@@ -71,10 +68,8 @@ def joint_normal(
         draws: B.
         generator: of the draws.
     """
-    scale = float(np.diagonal(covariance).max(initial=0.0))
-    if scale == 0:
-        return np.zeros((len(covariance), draws), np.float32)
-    regular = covariance.astype(np.float64) / scale + _JITTER * np.eye(len(covariance))
-    root = (np.linalg.cholesky(regular) * np.sqrt(scale)).astype(np.float32)
+    # Copies of a candidate, and rounding, leave no Cholesky root.
+    values, vectors = np.linalg.eigh(covariance.astype(np.float64))
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))).astype(np.float32)
     weights = generator.standard_normal((len(covariance), draws), np.float32)
     return np.asarray(root @ weights, np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -19,6 +19,7 @@ from .intervals import (
     figure_interval,
     simultaneous_quantile,
 )
+from .looks import decided_by_seeds, look_confidence
 from .mcb import BestComparison, compare_with_best, control_quantile
 from .power import power_of_tied
 from .resampling import Errors, resample
@@ -26,9 +27,6 @@ from .screening import Screening
 from .winner_bias import expected_figure
 
 __all__ = ["judge"]
-
-# Halves of the error of an interval that is made of two.
-_OF_TWO = 0.975
 
 
 def judge(
@@ -40,6 +38,8 @@ def judge(
     over_folds: tuple[str, FoldTest] | None = None,
     screening: Screening | None = None,
     before: str | None = None,
+    look: int = 1,
+    left_out: Collection[str] = (),
     gap: float = 0.01,
     band: float = 0.0,
     draws: int = 1000,
@@ -62,6 +62,8 @@ def judge(
         screening: what the candidates were chosen from on the same pictures; None for nothing.
         before: name of the candidate that comes first of those that are level, such as the winner
             of the study that they come from.
+        look: at candidates that get further seeds between looks, from 1; see `look_confidence`.
+        left_out: names of those that an earlier look told from the best; not those of the last.
         gap: a difference that matters, above 0, in the units of the measure.
         band: a difference that counts as equal, at least 0, in the same units.
         draws: of the joint errors.
@@ -76,24 +78,31 @@ def judge(
         zip([one.name for one in candidates], collapsed_trainings(candidates, constant))
     )
     sound = [_without(one, collapsed[one.name]) for one in candidates]
-    ranked = sorted(sound, key=partial(_place, before))
+    ranked = sorted(sound, key=partial(_place, before, left_out))
+    confidence = look_confidence(look)
+    draws = round(draws * (1 - look_confidence(1)) / (1 - confidence))  # as many beyond a quantile
     evidence = Evidence.of(ranked, groups, is_share=MEASURES[measure])
     screened = () if screening is None else screening.others
     wide = _joined(ranked, screened, groups, measure) if screened else evidence
     drawn = resample(wide, draws, seed)
     errors = Errors(drawn.drawn[: len(ranked)])
-    quantile = simultaneous_quantile(drawn)
-    difference = _difference(ranked, evidence, over_folds) if len(ranked) == 2 else None
-    best = compare_with_best(evidence, errors) if difference is None else _of_two(difference)
+    quantile = simultaneous_quantile(drawn, confidence)
+    difference = None
+    if len(ranked) == 2:
+        difference = _difference(ranked, evidence, over_folds, confidence)
+        best = _of_two(difference)
+    else:
+        out = np.array([one.name in left_out for one in ranked])
+        best = compare_with_best(evidence, errors, confidence, out)
     chances = chances_of(evidence, errors, band)
     standings = _standings(ranked, evidence, quantile, best, chances, measure, collapsed)
     winner, known = standings[0], evidence.seeds is not None
     tied = tuple(one for one in standings if one.tied)
-    power = None
+    power = by_seeds = None
     if len(ranked) > 1:
-        alone = normal_quantile(0.95)
-        critical = control_quantile(evidence, errors, 1, alone)
+        critical = control_quantile(evidence, errors, 1, normal_quantile(confidence))
         power = power_of_tied(evidence, best.tied, critical, gap)
+        by_seeds = decided_by_seeds(evidence, best.tied, critical)
     sign = 1 if MEASURES[measure] else -1
     expected = expected_figure(evidence, errors, 0)
     if screening is not None:
@@ -115,16 +124,19 @@ def judge(
         of_configurations=known,
         seed_share=_seed_share(evidence) if known else None,
         borrowed=tuple(one.name for one in ranked if known and len(one.right) == 1),
-        collapses=_collapses(
-            ranked, candidates, collapsed, evidence, simultaneous_quantile(drawn, _OF_TWO), measure
-        ),
+        decided_by_seeds=by_seeds,
+        collapses=_collapses(ranked, candidates, collapsed, evidence, drawn, confidence, measure),
         screened=len(screened),
+        look=look,
     )
 
 
-def _place(before: str | None, one: Candidate) -> tuple[float, bool, float, str]:
+def _place(
+    before: str | None, left_out: Collection[str], one: Candidate
+) -> tuple[bool, float, bool, float, str]:
     # Means of as many answers in other orders differ in their last digits.
-    return -round(float(one.values.mean()), 9), one.name != before, one.log_loss, one.name
+    figure = -round(float(one.values.mean()), 9)
+    return one.name in left_out, figure, one.name != before, one.log_loss, one.name
 
 
 def _check_names(candidates: Sequence[Candidate]) -> None:
@@ -157,10 +169,13 @@ def _without(one: Candidate, collapsed: NDArray[np.bool_]) -> Candidate:
 
 
 def _difference(
-    ranked: Sequence[Candidate], evidence: Evidence, over_folds: tuple[str, FoldTest] | None
+    ranked: Sequence[Candidate],
+    evidence: Evidence,
+    over_folds: tuple[str, FoldTest] | None,
+    confidence: float,
 ) -> Interval:
     """Return the interval of the first one's figure minus the second's."""
-    found = difference_interval(evidence, 0, 1)
+    found = difference_interval(evidence, 0, 1, confidence)
     if over_folds is None:
         return found
     name, test = over_folds
@@ -252,14 +267,15 @@ def _collapses(
     candidates: Sequence[Candidate],
     collapsed: dict[str, NDArray[np.bool_]],
     evidence: Evidence,
-    quantile: float,
+    drawn: Errors,
+    confidence: float,
     measure: str,
 ) -> Collapses | None:
     """Return what collapsed, and what follows for the winner's mean over all trainings.
 
     That one collapses is taken to be as probable for all candidates: of three trainings each,
-    nobody could say whose collapse more often. The two intervals that the winner's is made of hold
-    with 97.5 % each.
+    nobody could say whose collapse more often. Each of the two intervals that the winner's is made
+    of gets half of the error.
     """
     trainings = sum(int(one.sum()) for one in collapsed.values())
     if not trainings:
@@ -270,8 +286,9 @@ def _collapses(
     )
     winner = None
     if measure == "accuracy":
-        share = exact_interval(trainings, among, _OF_TWO)
-        sound = figure_interval(evidence, 0, quantile)
+        half = (1 + confidence) / 2
+        share = exact_interval(trainings, among, half)
+        sound = figure_interval(evidence, 0, simultaneous_quantile(drawn, half))
         winner = Interval(
             (1 - share.high) * sound.low + share.high * min(accuracy, sound.low),
             (1 - share.low) * sound.high + share.low * min(accuracy, sound.high),
@@ -280,7 +297,7 @@ def _collapses(
         names=tuple(one.name for one in ranked if collapsed[one.name].any()),
         trainings=trainings,
         among=among,
-        share=exact_interval(trainings, among),
+        share=exact_interval(trainings, among, confidence),
         accuracy=accuracy,
         winner=winner,
     )

@@ -17,7 +17,7 @@ _FILE = "command.json"
 # What may differ from one start of a study to the next, since no result depends on it.
 _FREE = (
     *("study", "output_dir", "storage", "plugins", "finalists", "finalist_seeds", "failure_limit"),
-    *("budget", "workers", "tracking"),
+    *("extra_trainings", "budget", "workers", "tracking"),
 )
 
 

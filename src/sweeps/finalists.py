@@ -13,25 +13,43 @@ from ..reporting.formatting import metric_text
 from ..search.jobs import Ending, Job
 from ..search.loop import JobLoop, Observer, Pool, run_single
 from ..search.study import SweepStudy
+from .further_seeds import Look, judged, keep_looks, kept_looks, left_out, next_round
 from .tasks import SweepJobs
 
 __all__ = ["TEST", "Finals", "kept_finalists"]
 
-# What a study keeps: trainings by trial and seed, the winner with its test, and how many fit.
+# What a study keeps: trainings by trial and seed, the winner with its test, and how many fit into
+# how many minutes.
 _REFITS, TEST, _SIZE = "refits", "test", "finalists"
 
 
-def kept_finalists(study: SweepStudy, direction: str) -> tuple[Finalist, ...]:
-    """Return the finalists of a study, best mean first; those without a mean come last."""
+def kept_finalists(
+    study: SweepStudy, direction: str, looks: Sequence[Look] | None = None
+) -> tuple[Finalist, ...]:
+    """Return the finalists of a study, best mean first; those without a mean come last.
+
+    Args:
+        study: that keeps them.
+        direction: "maximize" or "minimize".
+        looks: at them, the last of which says how many seeds count; None for those of the study.
+    """
+    looks = kept_looks(study) if looks is None else looks
+    counts, out = looks[-1].seeds if looks else {}, left_out(looks)
     finalists = []
     for number, seeds in (study.recall(_REFITS) or {}).items():
-        ended = {int(seed): found for seed, found in seeds.items() if "value" in found}
+        trial = int(number)
+        found = {int(seed): facts for seed, facts in seeds.items() if "value" in facts}
+        ended = {seed: found[seed] for seed in sorted(found)[: counts.get(trial)]}
         if ended:
-            values = {seed: found["value"] for seed, found in ended.items()}
-            run_dirs = {s: found["run_dir"] for s, found in ended.items() if found.get("run_dir")}
-            finalists.append(Finalist(int(number), values, run_dirs))
+            values = {seed: facts["value"] for seed, facts in ended.items()}
+            run_dirs = {s: facts["run_dir"] for s, facts in ended.items() if facts.get("run_dir")}
+            finalists.append(Finalist(trial, values, run_dirs, left_out=trial in out))
     sign = -1.0 if direction == "maximize" else 1.0
-    return tuple(sorted(finalists, key=lambda f: math.inf if f.mean is None else sign * f.mean))
+
+    def place(one: Finalist) -> tuple[bool, float]:
+        return one.left_out, math.inf if one.mean is None else sign * one.mean
+
+    return tuple(sorted(finalists, key=place))
 
 
 class Finals(JobLoop[tuple[int, int]]):
@@ -89,6 +107,7 @@ class Finals(JobLoop[tuple[int, int]]):
             raise RunFailed(self._describe_no_result())
         finalists, count = self._affordable(chosen)
         if count:
+            self._drop_substitutes()
             self._trials = {trial.number: trial for trial in chosen[:finalists]}
             self._counts = Counter(trial.state for trial in known)
             seeds = [settings.seed + 1 + i for i in range(count)]
@@ -96,15 +115,52 @@ class Finals(JobLoop[tuple[int, int]]):
                 f"finalists: {', '.join(one.name for one in self._trials.values())}, "
                 f"each with seeds {', '.join(map(str, seeds))}"
             )
-            keys = [(number, seed) for number in self._trials for seed in seeds]
-            self._todo.extend(key for key in keys if "value" not in self.facts(key))
-            self.run_jobs()
-            self._check()
+            self._train(dict.fromkeys(self._trials, count))
+            if settings.extra_trainings and finalists > 1:
+                self._tell_apart(count)
         else:  # for want of time the best trial's own run stands for the finalist
             best = chosen[0]
             value = (best.objectives or (None,))[0]
             self.keep((best.number, settings.seed), {"value": value, "run_dir": best.run_dir})
         self._measure_winner()
+
+    def _train(self, seeds: Mapping[int, int]) -> None:
+        """Train what is missing of so many seeds of each trial."""
+        first = self._settings.seed + 1
+        keys = [(trial, first + i) for trial, count in seeds.items() for i in range(count)]
+        self._todo.extend(key for key in keys if "value" not in self.facts(key))
+        self.run_jobs()
+        self._check()
+
+    def _tell_apart(self, count: int) -> None:
+        """Train further seeds of the finalists that cannot be told apart, while that can help.
+
+        Args:
+            count: seeds that each finalist has before.
+        """
+        looks = kept_looks(self._study)
+        if not looks or not self._trials.keys() <= looks[-1].seeds.keys():
+            new = self._trials.keys() - (looks[-1].seeds.keys() if looks else ())
+            looks = self._look(looks, dict.fromkeys(new, count))
+        while True:
+            seeds, sentence = next_round(looks, self._settings.extra_trainings)
+            self._show(f"finalists: {sentence}")
+            if not seeds:
+                return
+            self._trials |= {trial: self._study.trial(trial) for trial in seeds}
+            self._train(seeds)
+            looks = self._look(looks, seeds)
+
+    def _look(self, looks: Sequence[Look], seeds: Mapping[int, int]) -> list[Look]:
+        """Return the looks with one at the finalists, some of which have so many seeds now."""
+        counts = {**(looks[-1].seeds if looks else {}), **seeds}
+        direction = self._settings.directions[0]
+        finalists = kept_finalists(self._study, direction, [*looks, Look(counts)])
+        finalists = tuple(one for one in finalists if one.trial in counts)
+        tied, chance = judged(self._settings, finalists, len(looks) + 1)
+        found = [*looks, Look(counts, tied, chance)]
+        keep_looks(self._study, found)
+        return found
 
     def _chosen(self, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Return the best complete trials, no configuration twice."""
@@ -128,11 +184,12 @@ class Finals(JobLoop[tuple[int, int]]):
     def _affordable(self, chosen: Sequence[TrialRecord]) -> tuple[int, int]:
         """Return how many finalists, and seeds of each, end within the time that is left.
 
-        Of as many trainings the more seeds, since one figure of each is little. A later start goes
-        on with the same numbers.
+        Of as many trainings the more seeds, since one figure of each is little. A later start with
+        the same minutes goes on with the same numbers.
         """
+        minutes = self._settings.budget.minutes
         known = self._study.recall(_SIZE)
-        if known is not None and len(chosen) >= known[0]:
+        if known is not None and known[2:] == [minutes] and len(chosen) >= known[0]:
             return known[0], known[1]
         most = len(chosen), self._settings.finalist_seeds
         fitting = [
@@ -148,8 +205,14 @@ class Finals(JobLoop[tuple[int, int]]):
                 f"finalists: {count}, for {most[0]} with {most[1]} seeds each would take longer "
                 "than the budget"
             )
-        self._study.remember(_SIZE, size)
+        self._study.remember(_SIZE, [*size, minutes])
         return size
+
+    def _drop_substitutes(self) -> None:
+        """Forget trials that stood for finalists: they were chosen for their results."""
+        for seeds in self._refits.values():
+            seeds.pop(str(self._settings.seed), None)
+        self._study.remember(_REFITS, self._refits)
 
     def _fits(self, trials: Sequence[TrialRecord], seeds: int) -> bool:
         if self._seconds_left is None:

@@ -32,6 +32,7 @@ from .display import Display
 from .earlier_command import keep_command, shorter_command
 from .families import default_values, load_families
 from .finalists import TEST, Finals, kept_finalists
+from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, choose_families
 from .prepare import Clock, Preparation
@@ -96,8 +97,11 @@ class _Sweep:
                 self._parent.open(self._display.show)
                 interruption.defer(True)
                 pool.start()
-                self._prepare(pool, jobs)
-                self._race(pool, jobs, self._clock.race_left, settings.budget.trials)
+                late = self._prepare(pool, jobs)
+                trials = settings.budget.trials
+                if trials is not None:
+                    trials = max(trials, len(study.trials()) + late)
+                self._race(pool, jobs, self._clock.race_left, trials)
                 self._finals(pool, jobs)
                 study.remember("over", self._target())
                 status = "FINISHED"
@@ -125,8 +129,11 @@ class _Sweep:
         self._clock.tick()
         self._interruption.check()
 
-    def _prepare(self, pool: Pool, jobs: SweepJobs) -> None:
-        """Find out what the families take, and enqueue their own configurations."""
+    def _prepare(self, pool: Pool, jobs: SweepJobs) -> int:
+        """Find out what the families take, and enqueue their own configurations.
+
+        Return how many of these are tried even where the budget's trials are spent.
+        """
         preparation = Preparation(pool, self._clock, jobs, self._display.show, self._check)
         for name in preparation.run():
             self._enqueue([name])
@@ -140,6 +147,7 @@ class _Sweep:
             )
         first = sorted(affordable, key=lambda n: affordable[n].seconds)
         self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
+        return len(preparation.late())
 
     def _race(self, pool: Pool, jobs: SweepJobs, left: float | None, trials: int | None) -> None:
         """Run trials for so many seconds, and until there are so many in all."""
@@ -194,6 +202,7 @@ class _Sweep:
             "budget": to_plain(settings.budget),
             "finalists": [settings.finalists, settings.finalist_seeds],
             "test": settings.evaluate_test,
+            **({"extra": settings.extra_trainings} if settings.extra_trainings else {}),
         }
 
     def record(self) -> SweepRecord:
@@ -202,6 +211,7 @@ class _Sweep:
         trials = tuple(study.trials())
         finalists = kept_finalists(study, settings.directions[0])
         final: dict[str, Any] = study.recall(TEST) or {}
+        looks = kept_looks(study)
         winner = next((one for one in finalists if one.trial == final.get("winner")), None)
         prepared: dict[str, dict[str, Any]] = study.recall("prepared") or {}
         place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
@@ -220,6 +230,8 @@ class _Sweep:
             test_measurements=final.get("measurements"),
             seconds=float(study.recall("seconds") or 0.0),
             steps=self._steps,
+            looks=max(1, len(looks)),
+            extra_trainings=extra_trainings(looks),
             data=settings.data.name,
             # Studies of earlier versions have not noted them.
             parts=next((one["parts"] for one in prepared.values() if one.get("parts")), {}),

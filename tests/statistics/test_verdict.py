@@ -139,6 +139,20 @@ def test_collapsed_trainings_are_named_and_left_out() -> None:
     assert verdict.collapses.winner.low < 0.80 < verdict.collapses.winner.high
 
 
+def test_copies_are_tied_by_any_measure() -> None:
+    """Surest answers, a few of which are wrong, and others of them in the second training."""
+    field = []
+    for name, wrong in (("a", 12), ("copy", 12), ("worse", 14)):
+        right = np.ones((2, 400), bool)
+        right[0, :wrong] = right[1, 1 : wrong + 1] = False
+        scores = np.where(right, np.log(0.9), np.log(0.1)).astype(np.float32)
+        field.append(candidate(name, right, scores=scores))
+    verdict = judge(field, measure="log_loss")
+    assert {one.name for one in verdict.tied} >= {"a", "copy"}
+    assert all(one.behind.low <= 0 <= one.behind.high for one in verdict.tied)
+    assert verdict.winner.tied
+
+
 def test_costs_rank_the_other_way_round() -> None:
     field = [
         candidate(one.name, one.right, scores=-np.where(one.right, 0.2, 1.5).astype(np.float32))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import TrialRecord
+from src.sweeps import finalists
 from src.sweeps.finalists import Finals, kept_finalists
 from src.sweeps.tasks import SweepJobs
 
@@ -52,11 +54,15 @@ def study_of(seconds: list[float]) -> Any:
         recall=lambda key: json.loads(kept.get(key, "null")),
         remember=lambda key, value: kept.update({key: json.dumps(value)}),
         trials=lambda: trials,
+        trial=lambda number: trials[number],
     )
 
 
-def finals(study: Any, left: float | None, slots: int = 2) -> tuple[Finals, list[str]]:
-    settings = read_sweep_settings(["evaluate_test=false", "study=s"], "default")
+def finals(
+    study: Any, left: float | None, slots: int = 2, minutes: int = 20, words: Sequence[str] = ()
+) -> tuple[Finals, list[str]]:
+    given = ["evaluate_test=false", "study=s", f"budget.minutes={minutes}", *words]
+    settings = read_sweep_settings(given, "default")
     said: list[str] = []
     pool: Any = SimpleNamespace(free=lambda: list(range(slots)))
     jobs = SweepJobs(settings, study, {}, (), {}, "0" * 32)
@@ -91,6 +97,18 @@ def test_what_was_chosen_once_stays(tmp_path: Path) -> None:
     assert tuple(later._affordable(later._chosen(study.trials()))) == (2, 3)
 
 
+def test_more_minutes_train_the_finalists_that_there_was_no_time_for() -> None:
+    study = study_of([10, 10, 10])
+    first, _ = finals(study, 5)
+    first.run()
+    assert [one.runs for one in kept_finalists(study, "maximize")] == [{0: 0.9}]
+    later, _ = finals(study, 100, minutes=60)
+    assert later._affordable(later._chosen(study.trials())) == (3, 3)
+    later.run_jobs = lambda: None  # type: ignore[method-assign, return-value]
+    later.run()
+    assert kept_finalists(study, "maximize") == (), "a trial stands for a finalist no more"
+
+
 def test_without_time_the_best_trial_wins_as_it_stands() -> None:
     study = study_of([100, 100, 100])
     made, _ = finals(study, 50)
@@ -107,3 +125,92 @@ def test_a_race_that_no_trial_ended_has_failed(left: float | None, remedy: str) 
     made, _ = finals(study_of([]), left)
     with pytest.raises(RunFailed, match=f"no winner.*{remedy}|no trial.*{remedy}"):
         made.run()
+
+
+class Trained(Finals):
+    """Ends a training at once, with the value of its trial; `stops` after so many in all."""
+
+    stops: int | None = None
+    trained: list[tuple[int, int]]
+
+    def run_jobs(self) -> bool:
+        while (key := self.next()) is not None:
+            if self.stops is not None and len(self.trained) == self.stops:
+                raise KeyboardInterrupt
+            self.trained.append(key)
+            self.keep(key, {"value": 0.9 - 0.1 * key[0], "run_dir": f"run-{key[0]}-{key[1]}"})
+        return True
+
+
+def told_apart(
+    study: Any, most: int, stops: int | None = None
+) -> tuple[list[tuple[int, int]], list[str]]:
+    made, said = finals(study, None, words=["finalist_seeds=2", f"extra_trainings={most}"])
+    trained = Trained(made.pool, made._jobs, show=said.append)
+    trained.trained, trained.stops = [], stops
+    if stops is None:
+        trained.run()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            trained.run()
+    return trained.trained, said
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[dict[int, int]]:
+    """Looks as they were made: the seeds of each finalist that was not left out before.
+
+    Trial 2 is told from the best once the others have four seeds.
+    """
+    looks: list[dict[int, int]] = []
+
+    def judged(settings: Any, found: Sequence[Any], look: int) -> tuple[tuple[int, ...], float]:
+        counts = {one.trial: len(one.runs) for one in found if not one.left_out}
+        looks.append(counts)
+        tied = (0, 1) if counts[0] >= 4 else (0, 1, 2)
+        return tied, 0.5
+
+    monkeypatch.setattr(finalists, "judged", judged)
+    return looks
+
+
+def test_further_seeds_go_to_the_tied_until_trainings_are_used_up(
+    looked: list[dict[int, int]],
+) -> None:
+    study = study_of([1, 1, 1])
+    trained, said = told_apart(study, 14)
+    # Six at first, two more of each, and with eight left four more of the two that are tied.
+    assert [len(trained), trained[-1]] == [6 + 6 + 8, (1, 8)]
+    assert looked == [{0: 2, 1: 2, 2: 2}, {0: 4, 1: 4, 2: 4}, {0: 8, 1: 8}]
+    assert [(one.trial, one.left_out) for one in kept_finalists(study, "maximize")] == [
+        (0, False),
+        (1, False),
+        (2, True),
+    ]
+    assert "too few" in said[-1]
+    again, _ = told_apart(study, 14)
+    assert again == [] and len(looked) == 3, "nothing is trained or looked at twice"
+    further, _ = told_apart(study, 22)
+    assert [trial for trial, _ in further] == [0] * 4 + [1] * 4, "of as many as they have, or half"
+
+
+def test_a_round_that_was_killed_goes_on_and_counts_once_it_is_whole(
+    looked: list[dict[int, int]],
+) -> None:
+    study = study_of([1, 1, 1])
+    begun, _ = told_apart(study, 6, stops=9)
+    assert len(begun) == 9 and looked == [{0: 2, 1: 2, 2: 2}]
+    assert {len(one.runs) for one in kept_finalists(study, "maximize")} == {2}
+    rest, _ = told_apart(study, 6)
+    assert sorted(begun + rest) == [(trial, seed) for trial in range(3) for seed in range(1, 5)]
+    assert looked[1:] == [{0: 4, 1: 4, 2: 4}]
+
+
+@pytest.mark.parametrize(("tied", "chance"), [((1,), 0.9), ((0, 1), 0.01)])
+def test_no_seeds_are_trained_where_one_is_best_or_seeds_cannot_tell(
+    tied: tuple[int, ...], chance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finalists, "judged", lambda *_: (tied, chance))
+    trained, said = told_apart(study_of([1, 1, 1]), 50)
+    assert len(trained) == 6
+    assert ("better than the others" if len(tied) == 1 else "more pictures") in said[-1]

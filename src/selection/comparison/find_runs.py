@@ -15,7 +15,7 @@ from ...storage.digests import DamagedLine, line_content
 from ...tracking.addresses import absolute_uri, sqlite_path, without_password
 from ...tracking.database import run_folders
 
-__all__ = ["FoundRuns", "find_runs", "study_metric", "sweep_file"]
+__all__ = ["FoundRuns", "find_runs", "folders_of", "study_metric", "sweep_file"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class FoundRuns:
         folders: of the runs.
         screened: of the trials of a study that these were chosen from, by a single training each.
         winner: ids of the runs of the study's own winner; () where there is none.
+        look: of `judge`, at the finalists of a study.
+        left_out: ids of the runs of finalists that were left out at an earlier look.
+        extra_trainings: that finalists got between looks.
         elsewhere: how many of the runs that MLflow knows have no folder on this machine.
         damaged: a sentence for each folder whose run.json cannot be read.
     """
@@ -33,6 +36,9 @@ class FoundRuns:
     folders: tuple[RunFolder, ...]
     screened: tuple[RunFolder, ...] = ()
     winner: tuple[str, ...] = ()
+    look: int = 1
+    left_out: tuple[str, ...] = ()
+    extra_trainings: int = 0
     elsewhere: int = 0
     damaged: tuple[str, ...] = ()
 
@@ -49,7 +55,7 @@ def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
             named = dict.fromkeys(RunFolder.find(run, output_dir) for run in settings.runs)
             return FoundRuns(tuple(named))
         if settings.sweep is not None:
-            return _of_sweep(output_dir, settings.sweep)
+            return _of_sweep(output_dir, settings.sweep, settings)
         if settings.experiment is not None or settings.filter is not None:
             return _in_mlflow(settings, output_dir)
         return _all_runs(output_dir)
@@ -82,7 +88,7 @@ def study_metric(output_dir: Path, study: str) -> str | None:
         return None
 
 
-def _of_sweep(output_dir: Path, study: str) -> FoundRuns:
+def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> FoundRuns:
     """Return the folders of a study's finalists that still exist, and of the trials behind them.
 
     The field is the finalists, by their trainings with seeds that did not choose them: the best of
@@ -99,26 +105,37 @@ def _of_sweep(output_dir: Path, study: str) -> FoundRuns:
         ) from error
     except OSError as error:
         raise ConfigError(f"sweep is {study!r}: there is no {record} to read.") from error
-    trials = _folders(
+    trials = folders_of(
         [trial["run_dir"] for trial in plain["trials"] if trial.get("state") in (None, COMPLETE)],
         output_dir,
     )
     finalists = {
-        one.get("trial"): _folders(one["run_dirs"].values(), output_dir)
+        one.get("trial"): folders_of(one["run_dirs"].values(), output_dir)
         for one in plain["finalists"]
     }
     field = [folder for folders in finalists.values() for folder in folders]
     if not field:
         return FoundRuns(tuple(trials))
     winner = finalists.get(plain.get("winner"), [])
+    # Looks leave finalists out by the study's own metric on the validation part.
+    by_looks = settings.part == "val" and settings.metric is None
     return FoundRuns(
         tuple(dict.fromkeys(field)),
         screened=tuple(trials),
         winner=tuple(folder.run_id for folder in winner),
+        look=int(plain.get("looks", 1)),
+        left_out=tuple(
+            folder.run_id
+            for one in plain["finalists"]
+            if by_looks and one.get("left_out")
+            for folder in finalists[one.get("trial")]
+        ),
+        extra_trainings=int(plain.get("extra_trainings", 0)),
     )
 
 
-def _folders(named: Iterable[str | None], output_dir: Path) -> list[RunFolder]:
+def folders_of(named: Iterable[str | None], output_dir: Path) -> list[RunFolder]:
+    """Return the run folders at these paths that still exist, in output_dir if it was moved."""
     found = (_folder_of(Path(path), output_dir) for path in named if path)
     return [RunFolder.open(path) for path in found if path is not None]
 

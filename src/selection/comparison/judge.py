@@ -16,10 +16,12 @@ from ...config.checks import ConfigError
 from ...config.finished import ComparisonSettings
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import anything_measured, past_test_measurements
+from ...machine.package import command
 from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Standing, Verdict
 from ...reporting.formatting import settings_text
 from ...runs.folder import RunFolder
 from ...statistics.candidates import Candidate, MeasuredRun, candidates_of
+from ...statistics.looks import WORTH_SEEDS
 from ...statistics.paired_tests import corrected_resampled_t
 from ...statistics.screening import Screening
 from ...statistics.verdict import judge
@@ -27,7 +29,7 @@ from .costs import CostTable
 from .find_runs import FoundRuns, find_runs, study_metric
 from .read_runs import FinishedRun, read_runs
 
-__all__ = ["compared", "pair_of", "settings_apart"]
+__all__ = ["compared", "compared_runs", "measure_of", "pair_of", "settings_apart"]
 
 _ACCURACY = "val/accuracy"
 _MOST_DIFFERENCES = 6
@@ -35,6 +37,10 @@ _MOST_DIFFERENCES = 6
 _OF_STUDY = {
     "val/accuracy": "accuracy",
     "val/macro_f1": "macro_f1",
+    "val/micro_f1": "micro_f1",
+    "val/map": "map",
+    "val/kappa": "kappa",
+    "val/mae": "mae",
     "val/loss": "log_loss",
     "val/log_loss": "log_loss",
 }
@@ -53,10 +59,29 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
     """
     output_dir = Path(settings.output_dir).absolute()
     found = find_runs(settings, output_dir)
-    folders = dict.fromkeys([*found.folders, *(RunFolder.open(Path(path)) for path in made)])
-    measure = _measure(settings, output_dir)
+    added = tuple(RunFolder.open(Path(path)) for path in made)
+    found = replace(found, folders=tuple(dict.fromkeys([*found.folders, *added])))
+    metric = None if settings.sweep is None else study_metric(output_dir, settings.sweep)
+    return compared_runs(found, settings, settings.metric or measure_of(metric))
+
+
+def compared_runs(
+    found: FoundRuns, settings: ComparisonSettings, measure: str | None
+) -> Comparison:
+    """Judge runs that were found.
+
+    Args:
+        found: the runs.
+        settings: how they are compared.
+        measure: of `MEASURES`, that candidates are ranked by; None for the primary one of the
+            runs' kind of targets.
+
+    Raises:
+        ConfigError: as `compared`.
+    """
+    output_dir = Path(settings.output_dir).absolute()
     costs = None if settings.costs is None else CostTable.read(Path(settings.costs))
-    runs, damaged = read_runs(folders, settings, measure, costs)
+    runs, damaged = read_runs(found.folders, settings, measure, costs)
     if damaged and settings.runs is not None:
         raise ConfigError(f"runs: {damaged[0]}")
     if not runs:
@@ -72,6 +97,7 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
             "mean anything: name runs of one split."
         )
     runs = [run for run in runs if run.pictures == pictures]
+    measure = runs[0].measure
     names = {run.measured.configuration: run.summary.candidate for run in reversed(runs)}
     try:
         measured = [
@@ -87,7 +113,9 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
             constant=measured[0].constant,
             over_folds=None if tested is None else (measured[0].name, tested),
             screening=screening,
-            before=_of_runs(candidates, found.winner),
+            before=next(iter(_of_runs(candidates, found.winner)), None),
+            look=found.look,
+            left_out=_of_runs(candidates, found.left_out),
             gap=settings.gap,
             band=settings.band,
         )
@@ -111,6 +139,7 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
         remarks=(
             *_left_out(left_out, found),
             *_other_winner(verdict, found.winner, settings),
+            *_further_seeds(verdict, found, settings),
             *_held_out(runs),
             *_changed(runs),
             *found.damaged,
@@ -124,10 +153,9 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
     )
 
 
-def _of_runs(candidates: Sequence[Candidate], run_ids: Sequence[str]) -> str | None:
-    """Return the name of the candidate with one of these runs; None where there is none."""
-    names = (one.name for one in candidates if set(one.run_ids) & set(run_ids))
-    return next(names, None)
+def _of_runs(candidates: Sequence[Candidate], run_ids: Sequence[str]) -> list[str]:
+    """Return the names of the candidates with some of these runs."""
+    return [one.name for one in candidates if set(one.run_ids) & set(run_ids)]
 
 
 def _other_winner(
@@ -142,6 +170,17 @@ def _other_winner(
         f"The study {settings.sweep}, which goes by the mean of its own metric over all trainings, "
         f"ended with {theirs[0].name}{tied}."
     ]
+
+
+def _further_seeds(verdict: Verdict, found: FoundRuns, settings: ComparisonSettings) -> list[str]:
+    """Return how a study gets further seeds of its tied finalists, where these may decide."""
+    chance = verdict.decided_by_seeds
+    if settings.sweep is None or not found.winner or chance is None or chance < WORTH_SEEDS:
+        return []
+    wanted = sum(len(one.run_ids) for one in verdict.tied) + found.extra_trainings
+    place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
+    words = [f"study={settings.sweep}", f"extra_trainings={wanted}", *place]
+    return [f"As many seeds again of the {len(verdict.tied)} tied: {command('sweep', *words)}."]
 
 
 def _screening(
@@ -169,12 +208,9 @@ def _screening(
     return Screening(candidates_of(singles), known)
 
 
-def _measure(settings: ComparisonSettings, output_dir: Path) -> str:
-    """Return what candidates are ranked by: as asked for, or as the study was."""
-    if settings.metric is not None:
-        return settings.metric
-    metric = None if settings.sweep is None else study_metric(output_dir, settings.sweep)
-    return _OF_STUDY.get(metric or "", "accuracy")
+def measure_of(metric: str | None) -> str | None:
+    """Return what finalists of a study by this metric are ranked by; None for what suits them."""
+    return _OF_STUDY.get(metric or "")
 
 
 def _groups(runs: Sequence[MeasuredRun]) -> NDArray[np.int64] | None:

@@ -12,6 +12,7 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_plain
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import count_test_measurement
+from src.records.comparison import Verdict
 from src.reporting.comparison_report import format_comparison
 from src.reporting.comparison_verdict import verdict_sentences
 from src.selection.comparison import compared
@@ -90,7 +91,7 @@ def test_named_runs_of_two_splits_are_refused(tmp_path: Path) -> None:
 
 
 def write_study(output_dir: Path, **record: object) -> None:
-    (output_dir / "sweeps" / "s").mkdir(parents=True)
+    (output_dir / "sweeps" / "s").mkdir(parents=True, exist_ok=True)
     (output_dir / "sweeps" / "s" / "sweep.json").write_text(json.dumps(record))
 
 
@@ -127,6 +128,40 @@ def test_the_field_of_a_study_is_its_finalists_without_the_trials_that_chose_the
     # Two trials were looked at: an interval for one alone would be shorter.
     alone = compared(compare_settings(tmp_path, runs=list(only.run_ids))).verdict.winner
     assert only.interval.low < alone.interval.low and alone.interval.high < only.interval.high
+
+
+def test_finalists_with_further_seeds_are_judged_by_their_look(tmp_path: Path) -> None:
+    runs = {
+        model: [finished_run(tmp_path, model, wrong, seed=seed) for seed in (1, 2)]
+        for model, wrong in (("cnn", 12), ("mlp", 12), ("vit", 14))
+    }
+
+    def verdict_of(**looks: object) -> tuple[Verdict, tuple[str, ...]]:
+        finalists = [
+            {
+                "trial": trial,
+                "run_dirs": {str(seed): str(run.path) for seed, run in enumerate(found)},
+                "left_out": model == "vit" and bool(looks),
+            }
+            for trial, (model, found) in enumerate(runs.items())
+        ]
+        record = {"trials": [], "finalists": finalists, "metrics": ["val/accuracy"], "winner": 0}
+        write_study(tmp_path, **record, **looks)
+        found = compared(compare_settings(tmp_path, sweep="s"))
+        return found.verdict, found.remarks
+
+    first, _ = verdict_of()
+    third, remarks = verdict_of(looks=3, extra_trainings=4)
+    assert (first.look, third.look) == (1, 3) and len(first.tied) == 3
+    assert [one.name for one in third.tied] == ["cnn", "mlp"]
+    for one, narrower in zip(third.standings, first.standings):
+        assert one.interval.low < narrower.interval.low
+    # By another metric nobody was left out, and no look is for nothing.
+    by_loss = compared(compare_settings(tmp_path, sweep="s", metric="log_loss")).verdict
+    assert by_loss.look == 3 and len(by_loss.tied) == 3
+    assert third.decided_by_seeds is not None
+    asked = [remark for remark in remarks if "study=s extra_trainings=8" in remark]
+    assert len(asked) == (third.decided_by_seeds >= 0.05)
 
 
 def test_of_level_finalists_the_winner_of_the_study_comes_first(tmp_path: Path) -> None:
