@@ -62,7 +62,7 @@ def test_pictures_keep_their_content_and_proportions(shape: tuple[int, int, int]
     boxes = [image.get_window_extent() for image in axes.images]
     for image, box, drawn in zip(images, boxes, axes.images, strict=True):
         assert box.height / box.width == pytest.approx(shape[1] / shape[2], rel=0.02)
-        expected = image.transpose(1, 2, 0) if shape[0] == 3 else image.mean(axis=0)
+        expected = image[:3].transpose(1, 2, 0) if shape[0] >= 3 else image[0]
         np.testing.assert_array_equal(drawn.get_array(), expected)
         assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
         assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
@@ -92,11 +92,12 @@ def small(path: str) -> NDArray[np.uint8]:
 def test_a_sheet_shows_each_picture_once_with_its_label() -> None:
     figure = label_sheet(sample_of([0.9, 0.3, 0.6]), small)
     written = figure.findobj(Text)
-    assert [t.get_text() for t in written if t.get_text()] == [
-        "cat 30 %", "1.jpg", "cat 60 %", "2.jpg", "cat 90 %", "0.jpg",
+    shown = [t.get_text() for t in written if t.get_text()]
+    assert shown[:7] == [
+        *("cat 30 %", "1.jpg", "cat 60 %", "2.jpg", "cat 90 %", "0.jpg"),
         "All 3 pictures, the least certain first",
-        "The label with its probability, and the file. Red:", "more likely wrong than right.",
-    ]  # fmt: skip
+    ]
+    assert " ".join(shown[7:]).endswith("Red: more likely wrong than right.")
     red = [t for t in written if to_hex(t.get_color()) == WARNING and t.get_text()]
     assert len(red) == 1
     assert [image.get_array().shape for image in figure.axes[0].images] == [
