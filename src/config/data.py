@@ -114,6 +114,11 @@ class DataSettings(Settings):
         None,
         check=_two_values,
     )
+    pages: Literal["first", "all"] = setting(
+        "of a TIFF, GIF, WebP or PNG file of several pictures, the first one, or all of them, "
+        "which then stay in one part together",
+        "first",
+    )
     fit: Literal["squeeze", "crop", "pad"] = setting(
         "what becomes of a picture of other proportions: squeeze distorts it, crop cuts off what "
         "sticks out, pad adds grey bars; alike in training, prediction and the served model",

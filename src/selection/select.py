@@ -7,7 +7,6 @@ killed is simply given again.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from ..config.checks import ConfigError
 from ..config.finished import SelectSettings
+from ..config.plugins import plugin_overrides
 from ..config.tracking import TrackingSwitch
 from ..data.splitting.splits import Split
 from ..data.splitting.test_usage import past_test_measurements
@@ -233,7 +233,7 @@ def card_facts(
     parts = {} if predictions is None else {"test": predictions}
     if predictions is None and (own := folder.predictions / "val.parquet").is_file():
         parts = {"val": Predictions.read(own)}
-    place = shlex.quote(f"run={folder.path}")
+    words = [*plugin_overrides(), f"run={folder.path}"]
     return CardFacts(
         summary=model.summary,
         chosen=None if chosen.folder == folder else chosen.summary,
@@ -251,7 +251,7 @@ def card_facts(
         commands={
             "trains it again": model.summary.command,
             "chooses and registers it again": command_line(),
-            "labels pictures with it": f"{command('predict')} {place} images=FOLDER out=FILE.csv",
+            "labels pictures with it": command("predict", *words, "images=FOLDER", "out=FILE.csv"),
         },
     )
 

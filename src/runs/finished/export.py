@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...config.finished import ORIGINAL, ExportSettings
+from ...config.plugins import plugin_overrides
 from ...data.loading.datamodule import PictureData
 from ...machine.package import command
 from ...records.export import ExportRecord, VariantRecord
@@ -41,6 +42,7 @@ from ...serving.whole_network import WholeNetwork
 from ...storage.files import write_atomically
 from ...tracking.addresses import serve_command
 from ...training.inference import autocast
+from ...training.links import link_of
 from ..candidates.network import TrainedNetwork
 from ..folder import RunFolder
 from ..seal import amending
@@ -93,6 +95,12 @@ def export_run(
         )
     again = revisit(folder, checkpoint)
     trained, data = again.trained, again.data
+    if link_of(trained.metadata) != "softmax":
+        raise ConfigError(
+            f"run: {folder.name} was trained on targets of kind {data.pictures.kind}, and networks "
+            "of one label a picture alone are exported: label pictures with the run as it is, or "
+            f"with its bundle ({folder.path / 'model'})."
+        )
     if not isinstance(trained, TrainedNetwork):
         raise ConfigError(_not_exportable(folder, again))
     network = exportable(trained.task.evaluated, trained.metadata)
@@ -147,7 +155,7 @@ def _expected_seconds(
 def _not_exportable(folder: RunFolder, again: Revisited) -> str:
     """Return why a run that is no network is not exported, and what serves it instead."""
     where = [] if folder.output_dir == Path("outputs").absolute() else [str(folder.output_dir)]
-    place = [f"output_dir={one}" for one in where]
+    place = [*plugin_overrides(), *(f"output_dir={one}" for one in where)]
     label = command("predict", f"run={folder.name}", "images=FOLDER", "out=labels.csv", *place)
     best = command("compare", *place)
     return (
