@@ -120,7 +120,8 @@ def label_sheet(sample: GuessSample, read: Callable[[str], Pixels]) -> Figure:
     cells = []
     for guess, name in zip(shown, _files([guess.path for guess in shown]), strict=True):
         color = WARNING if guess.probability < _UNSURE else INK
-        label = f"{labels[guess.label]} {percent(guess.probability, 0)}"
+        label = labels.get(guess.label) or plain_labels([guess.label], longest=13)[0]
+        label = f"{label} {percent(guess.probability, 0)}"
         cells.append(_Cell(read(guess.path), ((label, color), (name, MUTED))))
     legend = "The label with its probability, and the file. Red: more likely wrong than right."
     return _sheet(cells, title, columns=10, legend=legend)

@@ -87,9 +87,14 @@ class CardFacts:
     certainty: CardCertainty | None = None
 
 
-def model_card(facts: CardFacts) -> str:
-    """Return the card as Markdown."""
-    sections = {
+def model_card(facts: CardFacts, use: Sequence[str] = ()) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        facts: its content; without commands it has no section on how to reproduce the model.
+        use: lines on how to use the model, which come first.
+    """
+    sections: dict[str, Sequence[str]] = {
         "Model details": _details(facts),
         "Intended use": _use(facts),
         "Factors": [
@@ -111,11 +116,14 @@ def model_card(facts: CardFacts) -> str:
             "such pictures at all. That is for whoever uses the model to answer, before using it."
         ],
         "Caveats and recommendations": _caveats(facts),
-        "How to reproduce": [
+    }
+    if use:
+        sections = {"How to use": use, **sections}
+    if facts.commands:
+        sections["How to reproduce"] = [
             *("In the project's folder, with its environment:", ""),
             *(f"    # {what}\n    {command}" for what, command in facts.commands.items()),
-        ],
-    }
+        ]
     title = f"# Model card: {escaped(facts.summary.model)} on {escaped(facts.summary.data)}"
     body = [line for name, lines in sections.items() for line in (f"## {name}", "", *lines, "")]
     source = (

@@ -36,6 +36,8 @@ __all__ = [
     "headline",
     "leaderboard_csv",
     "leaderboard_table",
+    "networks_csv",
+    "networks_table",
     "pictures_raced",
     "sweep_page",
     "verdict",
@@ -193,6 +195,40 @@ def finalists_table(record: SweepRecord) -> Table:
     return Table(title, ("candidate", "mean", "by seed"), rows)
 
 
+def networks_table(record: SweepRecord) -> Table:
+    """Return the frozen networks as ranked on a sample, and the best trial with those taken."""
+    best = {one.family: one for one in best_of_families(record)}
+    rows = tuple(
+        (
+            one.name,
+            "" if one.side is None else str(one.side),
+            "" if one.images_per_second is None else f"{one.images_per_second:.0f}",
+            mean_text("accuracy", one.accuracy, one.error) if one.accuracy is not None else "",
+            "" if one.logme is None else f"{one.logme:.3f}",
+            _best(record, best[one.family]) if one.taken else "",
+        )
+        for one in record.networks
+    )
+    headers = ("network", "pixels a side", "pictures/s", "accuracy on a sample", "LogME")
+    title = (
+        "Frozen networks as ranked before the race, and what the trials with those taken reached"
+    )
+    return Table(title, (*headers, record.metrics[0]), rows, frozenset({1, 2, 3, 4, 5}))
+
+
+def networks_csv(record: SweepRecord) -> str:
+    """Return the frozen networks as ranked, and the best trial with those taken, as CSV."""
+    best = {one.family: one.best for one in best_of_families(record)}
+    columns = ["family", "name", "taken", "side", "images_per_second", "accuracy", "error", "logme"]
+    rows = []
+    for one in record.networks:
+        trial = best[one.family] if one.taken else None
+        values = vars(one) | {"taken": str(one.taken).lower()}
+        reached = (None, None) if trial is None else (trial.number, trial.value)
+        rows.append([*(values[column] for column in columns), *reached])
+    return csv_text([*columns, "trial", record.metrics[0]], rows)
+
+
 def verdict(record: SweepRecord) -> dict[str, str]:
     """Return winner, test accuracy and command by their labels; empty without a winner."""
     winner = _winner(record)
@@ -235,6 +271,7 @@ def sweep_page(record: SweepRecord) -> str:
         "metric": record.metrics[0],
         "families": families_table(record),
         "finalists": finalists_table(record),
+        "networks": networks_table(record),
         "leaderboard": table,
         "colors": [colors[trial.family] for trial in trials],
         "has_spaces": bool(data["spaces"]),

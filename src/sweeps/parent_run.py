@@ -142,13 +142,15 @@ class ParentRun(Observer):
         """Write the study's files that show what came of it, and return their paths."""
         # matplotlib takes a second to import, which no race should wait for.
         from ..reporting.sweep_figures import draw_sweep_figures
-        from ..reporting.sweep_report import leaderboard_csv, sweep_page
+        from ..reporting.sweep_report import leaderboard_csv, networks_csv, sweep_page
 
         contents: dict[str, str | bytes] = {
             "sweep.json": checked_json(_finite(asdict(record))),
             "leaderboard.csv": leaderboard_csv(record),
             "sweep.html": sweep_page(record),
         }
+        if record.networks:
+            contents["networks.csv"] = networks_csv(record)
         for name, content in contents.items():
             write_atomically(self.folder / name, content)
         figures = draw_sweep_figures(self.folder / "figures", record)

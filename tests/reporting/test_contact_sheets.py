@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from src.records.pictures import Guess, GuessSample, Suspect
+from src.records.pictures import Suspect
 from src.reporting.contact_sheets import (
     batch_sheet,
     confident_mistakes,
@@ -23,6 +23,7 @@ from src.reporting.contact_sheets import (
     suspects_sheet,
 )
 from src.reporting.style import WARNING, save
+from tests.records.test_pictures import sample_of
 from tests.reporting.figures import texts
 
 
@@ -76,13 +77,6 @@ def test_a_batch_shows_its_first_64_with_their_names() -> None:
     figure = batch_sheet(images, targets, ["cat", "dog"])
     assert texts(figure)[:-1] == ["cat", "dog"] * 32
     assert len(figure.axes[0].images) == 64
-
-
-def sample_of(probabilities: list[float], limit: int = 30) -> GuessSample:
-    sample = GuessSample(["cat", "dog"], limit)
-    for index, probability in enumerate(probabilities):
-        sample.add(Guess(probability, f"/pictures/{index}.jpg", "cat"))
-    return sample
 
 
 def small(path: str) -> NDArray[np.uint8]:

@@ -74,9 +74,7 @@ def read(sample_id: int) -> NDArray[np.uint8]:
     return np.full((1, 9, 7), sample_id % 256, np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("num_classes", "all_right"), [(2, False), (10, False), (10, True), (100, False)]
-)
+@pytest.mark.parametrize(("num_classes", "all_right"), [(2, False), (10, True), (60, False)])
 def test_every_run_has_its_pictures(tmp_path: Path, num_classes: int, all_right: bool) -> None:
     asked: list[NDArray[np.int64]] = []
 

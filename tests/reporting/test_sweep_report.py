@@ -12,11 +12,21 @@ from typing import Any
 import pytest
 
 from src.records.standings import leaderboard
-from src.records.trials import COMPLETE, FAILED, PRUNED, Finalist, SweepRecord, TrialRecord
+from src.records.trials import (
+    COMPLETE,
+    FAILED,
+    PRUNED,
+    Finalist,
+    NetworkRecord,
+    SweepRecord,
+    TrialRecord,
+)
 from src.reporting.sweep_report import (
     format_result,
     leaderboard_csv,
     leaderboard_table,
+    networks_csv,
+    networks_table,
     sweep_page,
 )
 from tests.reporting.pages import (
@@ -64,6 +74,24 @@ RECORD = SweepRecord(
     test_measurements=2,
     seconds=16.2,
 )
+
+
+def test_ranked_networks_stand_beside_what_the_trials_with_those_taken_reached() -> None:
+    networks = (
+        NetworkRecord("a + b", True, accuracy=0.91, family="cnn"),
+        NetworkRecord("a", False, 224, 0.9, 0.02, 0.31, 40.4, family="cnn"),
+        NetworkRecord("c", False, images_per_second=2.0, family="cnn"),
+    )
+    record = dataclasses.replace(RECORD, networks=networks)
+    assert networks_table(record).rows == (
+        ("a + b", "", "", "91.00 %", "", "98.00 %"),
+        ("a", "224", "40", "90.00 % ± 2.00", "0.310", ""),
+        ("c", "", "2", "", "", ""),
+    )
+    rows = list(csv.DictReader(networks_csv(record).splitlines()))
+    assert (rows[0]["trial"], rows[0]["val/accuracy"], rows[1]["trial"]) == ("3", "0.98", "")
+    assert "90.00 % ± 2.00" in sweep_page(record)
+    assert networks_table(record).title not in sweep_page(RECORD)
 
 
 def test_the_whole_result() -> None:
