@@ -241,7 +241,7 @@ def _write_rows(
     return sample
 
 
-def _write_sets(predictor: Predictor, files: Iterable[Path], stream: TextIO) -> GuessSample:
+def _write_sets(predictor: Predictor, files: Iterable[Path | Page], stream: TextIO) -> GuessSample:
     """Write the labels of each picture, and a column of probabilities for each label."""
     sample = GuessSample(predictor.class_names)
     rows = csv.writer(stream)
