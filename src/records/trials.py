@@ -176,6 +176,7 @@ class SweepRecord:
         extra_trainings: of finalists, beyond those that each of them had.
         data: name of the data set; "" where it is not known.
         parts: number of pictures in "train", "val" and "test"; {} where it is not known.
+        next_step: the command line that judges the result; "" where it is not known.
     """
 
     study: str
@@ -197,6 +198,7 @@ class SweepRecord:
     extra_trainings: int = 0
     data: str = ""
     parts: Mapping[str, int] = field(default_factory=dict)
+    next_step: str = ""
 
     @property
     def higher_is_better(self) -> bool:

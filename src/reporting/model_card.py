@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..machine.text import percent
 from ..metrics.classification import class_scores, confusion_matrix
 from ..metrics.multilabel import label_scores
 from ..metrics.probabilistic import binned, reliability_bins
@@ -259,7 +260,7 @@ def _labels(part: str, predictions: Predictions) -> Table:
     cells = tuple(
         (
             *(predictions.class_names[row.index], f"{row.pictures:,}"),
-            *map(_percent, (row.average_precision, row.recall, row.precision, row.f1)),
+            *map(percent, (row.average_precision, row.recall, row.precision, row.f1)),
             f"{row.threshold:.3f}",
         )
         for row in rows[:_MOST_CLASSES]
@@ -284,8 +285,8 @@ def _classes(part: str, predictions: Predictions) -> Table:
     cells = tuple(
         (
             *(names[row.index], f"{row.pictures:,}"),
-            f"{_percent(row.recall)} ({_percent(row.recall_low)} to {_percent(row.recall_high)})",
-            *(_percent(row.precision), _percent(row.f1)),
+            f"{percent(row.recall)} ({percent(row.recall_low)} to {percent(row.recall_high)})",
+            *(percent(row.precision), percent(row.f1)),
             "" if row.confused_with is None else f"{names[row.confused_with]} ({row.confused})",
         )
         for row in rows
@@ -303,10 +304,10 @@ def _calibration(part: str, predictions: Predictions) -> Table:
         bins = reliability_bins(probs, targets, _CONFIDENCE_BINS)
     rows = tuple(
         (
-            f"{100 * low:.0f} to {100 * high:.0f} %",
+            f"{100 * low:.0f} to {percent(high, 0)}",
             f"{number:,}",
-            _percent(claimed),
-            _percent(right),
+            percent(claimed),
+            percent(right),
         )
         for low, high, number, claimed, right in zip(
             bins.edges[:-1], bins.edges[1:], bins.counts, bins.confidence, bins.accuracy
@@ -365,7 +366,3 @@ def _caveats(facts: CardFacts) -> list[str]:
         "Elsewhere a high one is no proof."
     )
     return [f"- {limit}" for limit in limits]
-
-
-def _percent(share: float) -> str:
-    return "" if np.isnan(share) else f"{100 * share:.1f} %"

@@ -135,7 +135,7 @@ class ParentRun(Observer):
         results = {name: text for name, text in verdict(record).items() if name != COMMAND}
         tracker.tags({NOTE: note(f"Sweep {headline(record)}", self._command, results)})
         if record.winner is not None:
-            winner = {"bakeoff.winner": str(record.winner)}
+            winner = {"bakeoff.winner": results["winner"]}
             tracker.tags(winner | {"bakeoff.winner_command": record.commands[record.winner]})
 
     def _write(self, record: SweepRecord) -> list[Path]:

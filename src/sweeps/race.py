@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.checks import ConfigError, to_plain
+from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..machine.disk import refusal, refusal_of_folder
 from ..machine.failures import RunFailed, explained
@@ -215,6 +216,7 @@ class _Sweep:
         looks = kept_looks(study)
         winner = next((one for one in finalists if one.trial == final.get("winner")), None)
         prepared: dict[str, dict[str, Any]] = study.recall("prepared") or {}
+        place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
         return SweepRecord(
             study=settings.study,
             metrics=settings.metrics,
@@ -236,6 +238,7 @@ class _Sweep:
             data=settings.data.name,
             # Studies of earlier versions have not noted them.
             parts=next((one["parts"] for one in prepared.values() if one.get("parts")), {}),
+            next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
         )
 
 

@@ -207,7 +207,7 @@ def measure_part(
     scores = kind.evaluate(probs, targets, pictures.class_names, thresholds)
     scores |= further_metrics(probs, targets)
     if predictions.groups is not None and "accuracy_low" in scores:
-        right = kind.right(kind.decide(probs), targets)
+        right = kind.right(kind.decide(probs, thresholds), targets)
         scores |= _interval_of_groups(right, predictions.groups)
     return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})
 

@@ -241,7 +241,7 @@ def _write_rows(
     return sample
 
 
-def _write_sets(predictor: Predictor, files: Iterable[Path], stream: TextIO) -> GuessSample:
+def _write_sets(predictor: Predictor, files: Iterable[Path | Page], stream: TextIO) -> GuessSample:
     """Write the labels of each picture, and a column of probabilities for each label."""
     sample = GuessSample(predictor.class_names)
     rows = csv.writer(stream)
@@ -289,5 +289,6 @@ def _draw(
     probs = predictor.probabilities(pixels)
     shown = [_shown(guess.path) for guess in guesses]
     heats = maps.of(pixels, likeliest(probs))
-    sheet = rivals_sheet(shown, heats, probs, predictor.class_names, maps.title)
+    names = [guess.path for guess in guesses]
+    sheet = rivals_sheet(shown, heats, probs, predictor.class_names, names, maps.title)
     save(sheet, sheets.explained)

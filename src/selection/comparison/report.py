@@ -142,6 +142,7 @@ def _leader(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
         shares=bins.counts[filled] / bins.counts.sum(),
         recall_intervals=_of_classes(repeats),
         groups=_of_groups(right, repeats[0]),
+        trainings=len(repeats),
         pictures=pictures,
     )
 
