@@ -289,7 +289,8 @@ class Model:
 
         Args:
             pictures: one or several: paths, folders and patterns such as "photos/*.jpg", bytes of
-                files, pictures of Pillow, or arrays (H, W) or (H, W, C) with values from 0 to 255.
+                files, pictures of Pillow, or arrays (H, W) or (H, W, C) with values from 0 to 255
+                or, of a model of more than 8 bits, in the units of the files it was trained on.
 
         Raises:
             ValueError: names the first that is no picture.
@@ -352,6 +353,10 @@ def _content(picture: Any) -> Any:
     if isinstance(picture, str | Path):
         return Path(picture).read_bytes()
     if hasattr(picture, "convert"):  # of Pillow
+        from .data.decoding.depth import is_deep
+
+        if is_deep(picture):
+            return np.asarray(picture)
         mode = picture.mode if picture.mode in ("L", "RGB", "RGBA") else "RGB"
         return np.asarray(picture.convert(mode))
     return picture

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ __all__ = [
     "DamagedModel",
     "Describe",
     "Labelled",
+    "Page",
     "Predictor",
     "ensemble_predictor",
 ]
@@ -50,6 +51,16 @@ _LARGE_PIXELS = 8_000_000
 
 class DamagedModel(Exception):
     """The outputs of a model are not finite, so it is not the one that was trained."""
+
+
+class Page(NamedTuple):
+    """A picture of a file that has several; `number` is from 0."""
+
+    file: Path
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.file}#{self.number + 1}"
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,7 @@ class Predictor:
     Attributes:
         formats: of the decoded pictures.
         kind: of the targets that it predicts.
+        all_pages: whether it was trained on every picture of files that have several.
         certainty: the model's answers on calibration pictures, set by whoever has them; None for a
             model without calibration.
     """
@@ -109,6 +121,8 @@ class Predictor:
         self._classify = classify
         self._describe = describe
         self.formats = tuple(map(PictureFormat.of, metadata.get("formats", [metadata])))
+        data = metadata.get("settings", {}).get("data", {})
+        self.all_pages: bool = data.get("pages") == "all"
         self._deep = any(form.dtype == "float32" for form in self.formats)
         self._batch_size = batch_size
         self._limit = _PixelLimit(_PIXELS_AT_ONCE)
@@ -177,12 +191,12 @@ class Predictor:
         return np.concatenate(probs), verdicts
 
     def label(
-        self, files: Iterable[Path], top_k: int = 5, trust: Trust | None = None
+        self, files: Iterable[Path | Page], top_k: int = 5, trust: Trust | None = None
     ) -> Iterator[Labelled | Problem]:
         """Label picture files in their order; yield a `Problem` for a file that cannot be read.
 
         Args:
-            files: the pictures.
+            files: the pictures, or pages of them.
             top_k: classes of each.
             trust: judges the answers; None for no verdicts.
 
@@ -213,17 +227,18 @@ class Predictor:
         probs, features = self.described(*images)
         return probs, trust.verdicts(probs, features, self.class_names)
 
-    def pixels(self, picture: Picture) -> Pixels:
+    def pixels(self, picture: Picture | Page) -> Pixels:
         """Return a picture (C, H, W) in the first of the formats.
 
         Raises:
             PictureError: as `decode_picture`.
         """
-        return decode_picture(picture, self.formats[0])
+        data, page = picture if isinstance(picture, Page) else (picture, 0)
+        return decode_picture(data, self.formats[0], page=page)
 
-    def _submitted(self, pool: ThreadPoolExecutor, picture: Picture) -> Future[list[Pixels]]:
+    def _submitted(self, pool: ThreadPoolExecutor, picture: Picture | Page) -> Future[list[Pixels]]:
         """Return the picture in all formats, decoded or being decoded."""
-        pixels = pixels_in_memory(picture)
+        pixels = pixels_in_memory(picture.file if isinstance(picture, Page) else picture)
         if pixels <= _LARGE_PIXELS:
             return pool.submit(self._all_pixels, picture, pixels)
         done: Future[list[Pixels]] = Future()
@@ -233,9 +248,10 @@ class Predictor:
             done.set_exception(error)
         return done
 
-    def _all_pixels(self, picture: Picture, pixels: int) -> list[Pixels]:
+    def _all_pixels(self, picture: Picture | Page, pixels: int) -> list[Pixels]:
         with self._limit.reserved(pixels):
-            return [decode_picture(picture, wanted) for wanted in self.formats]
+            data, page = picture if isinstance(picture, Page) else (picture, 0)
+            return [decode_picture(data, wanted, page=page) for wanted in self.formats]
 
     def _named(
         self, path: str, probs: NDArray[np.float32], verdict: Verdict | None, top_k: int
@@ -369,7 +385,7 @@ def _of_row(row: int, pixels: Future[list[Pixels]]) -> list[Pixels]:
         raise ValueError(f"the picture in row {row} {error}") from None
 
 
-def _of_file(path: Path, pixels: Future[list[Pixels]]) -> list[Pixels] | Problem:
+def _of_file(path: Path | Page, pixels: Future[list[Pixels]]) -> list[Pixels] | Problem:
     try:
         return pixels.result()
     except PictureError as error:

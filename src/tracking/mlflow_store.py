@@ -356,6 +356,8 @@ def _registered(client: MlflowClient, model: LoggedModel, name: str, card: str) 
     """Make `model` a version of the registered model `name`, unless it is one; return it."""
     from mlflow.exceptions import MlflowException
 
+    if card.startswith("---\n"):  # which the Hugging Face hub reads, and is no text
+        card = card.partition("\n---\n")[2]
     if len(card) > LONGEST_DESCRIPTION:
         card = card[: LONGEST_DESCRIPTION - len(_CUT)].rpartition("\n")[0] + _CUT
     try:
