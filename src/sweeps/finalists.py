@@ -143,7 +143,9 @@ class Finals(JobLoop[tuple[int, int]]):
             new = self._trials.keys() - (looks[-1].seeds.keys() if looks else ())
             looks = self._look(looks, dict.fromkeys(new, count))
         while True:
-            seeds, sentence = next_round(looks, self._settings.extra_trainings)
+            seeds, sentence = next_round(
+                looks, self._settings.extra_trainings, lambda trial: self._study.trial(trial).name
+            )
             self._show(f"finalists: {sentence}")
             if not seeds:
                 return
