@@ -4,7 +4,8 @@ Processes with and without the project's settings for OpenMP take turns of a sec
 beside two and beside six endless Python loops, so that whatever else the machine does meets all
 alike. The number of threads is what a training would choose that begins under that load; its
 precision and layout are the usual ones. A training that began on all cores keeps its threads when
-the load comes later; what it does then is printed as well.
+the load comes later; what it does then is printed as well. The latency of the same network, on one
+thread, is measured idle and beside two loops in turn.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ _SECONDS = 1.0
 _LOADS = (0, 2, 6)
 _BARS = {2: 2.2, 6: 5.0}
 _IDLE_BAR = 0.95
+_LATENCIES, _LATENCY_LOAD, _LATENCY_BAR = 5, 2, 1.15
 
-# A training process: "N SECONDS" -> steps a second on N threads; "look" -> threads to begin with.
+# A training process: "N SECONDS" -> steps a second on N threads; "look" -> threads to begin with;
+# "latency" -> milliseconds.
 _TRAINING = """
 import sys, time
 import src
@@ -38,14 +41,16 @@ from src.runs import build
 from src.config.compose import read_run_settings
 from src.machine.cpu_load import others_load, threads_beside
 from src.machine.hardware import has_bfloat16
+from src.training.cost import latency_ms
 from src.training.stepper import Stepper
 
 most, device = torch.get_num_threads(), torch.device("cpu")
 runtime = "bfloat16" if has_bfloat16(device) else "float32"
 settings = read_run_settings(["data=digits", "trainer.accelerator=cpu", f"runtime={runtime}"])
 data = build.build_data(settings)
+task = build.build_task(settings, data)
 stepper = Stepper(
-    build.build_task(settings, data),
+    task,
     precision=settings.runtime.precision,
     device=device,
     gradient_clip=settings.trainer.gradient_clip,
@@ -56,6 +61,10 @@ print(most, flush=True)
 for line in sys.stdin:
     if line.strip() == "look":
         print(threads_beside(others_load(), most), flush=True)
+        continue
+    if line.strip() == "latency":
+        torch.set_num_threads(1)
+        print(latency_ms(task.network, tuple(batch[0].shape[1:])), flush=True)
         continue
     threads, seconds = line.split()
     torch.set_num_threads(int(threads))
@@ -90,11 +99,35 @@ def measure() -> list[Row]:
                 if turn:  # in the first, kernels are chosen
                     for name, rate in rates.items():
                         found.setdefault((name, load), []).append(rate)
+        latencies = _latencies(ours, loops[:_LATENCY_LOAD])
     load_average = os.getloadavg()[0]
     print(f"  threads begun with: {threads}; load average at the end {load_average:.1f}")
     for (name, load), rates_found in sorted(found.items()):
         print(f"  {name}, beside {load}: {spread(rates_found, ' steps/s', 1)}")
-    return _rows(found)
+    return [*_rows(found), _latency_row(latencies)]
+
+
+def _latencies(
+    training: subprocess.Popen[str], loops: list[subprocess.Popen[bytes]]
+) -> list[tuple[float, float]]:
+    """Return milliseconds idle and beside the loops, of so many turns."""
+    found = []
+    for _ in range(_LATENCIES):
+        idle = _asked(training, "latency")
+        with _running(loops):
+            found.append((idle, _asked(training, "latency")))
+    return found
+
+
+def _latency_row(found: list[tuple[float, float]]) -> Row:
+    ratios = [beside / idle for idle, beside in found]
+    return Row(
+        f"latency measured beside {_LATENCY_LOAD} busy processes against idle, one thread "
+        f"({spread((idle for idle, _ in found), ' ms')} idle)",
+        spread(ratios),
+        f"at most {_LATENCY_BAR:.2f}x",
+        statistics.median(ratios) <= _LATENCY_BAR,
+    )
 
 
 def _rows(found: dict[tuple[str, int], list[float]]) -> list[Row]:

@@ -73,12 +73,19 @@ class Field:
         truth: (C,) accuracies that intervals should hold, of trainings that did not collapse.
         groups: (N,) of the pictures, or None.
         screening: what they were chosen from, or None.
+        collapses: probability that a training collapses.
     """
 
     candidates: list[Candidate]
     truth: Floats
     groups: NDArray[np.int64] | None = None
     screening: Screening | None = None
+    collapses: float = 0.0
+
+    @property
+    def of_all(self) -> Floats:
+        """(C,) mean accuracies of all trainings, those that collapse included."""
+        return (1 - self.collapses) * self.truth + self.collapses * _COLLAPSED
 
 
 def drawn(setting: Setting, generator: np.random.Generator) -> Field:
@@ -101,7 +108,7 @@ def drawn(setting: Setting, generator: np.random.Generator) -> Field:
         field = [_collapsed(one, setting.collapses, generator) for one in field]
     if setting.level:
         field = [_levelled(one, field[0], generator) for one in field]
-    return Field(field, truth, _groups(setting, pictures))
+    return Field(field, truth, _groups(setting, pictures), collapses=setting.collapses)
 
 
 def searched(

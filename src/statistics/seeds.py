@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 # Degrees of freedom of the law that candidates' effects of seeds are taken to follow, at most, and
 # for each that the repeats have: a few never show that all candidates are equally steady. Chosen
 # on fields like those of `benchmarks/selection.py`, of other draws.
-_LEAST_ALIKE, _PER_FREEDOM = 4.0, 0.25
+_LEAST_ALIKE, _PER_FREEDOM = 3.0, 0.15
 
 
 @dataclass(frozen=True, eq=False)

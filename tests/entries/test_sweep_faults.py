@@ -47,7 +47,7 @@ def test_a_killed_worker_costs_an_attempt_and_a_second_one_the_trial(
     output, error = sweep.communicate()
     assert sweep.returncode == 0, error
     assert states(output_dir) == ["FAIL", "COMPLETE"]
-    assert "trial 0 mlp failed" in error and "ended by signal 9" in error
+    assert "mlp-0  failed" in error and "ended by signal 9" in error
     assert "2 trials (1 complete, 1 failed)" in output
     first, second = trials(output_dir)
     assert first.user_attrs["reason"] == "its worker ended by signal 9 (out of memory?)"

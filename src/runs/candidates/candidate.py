@@ -186,8 +186,9 @@ def measure_part(
 ) -> Measured:
     """Compute all metrics of a model's predictions of "train", "val" or "test".
 
-    `thresholds` (K,) are those of the model's labels, where it has some. Measurements of "test"
-    are counted by the caller first (src/data/splitting/test_usage.py).
+    `thresholds` (K,) are those of the model's labels, where it has some. The interval of the
+    accuracy takes each group of pictures as one. Measurements of "test" are counted by the caller
+    first (src/data/splitting/test_usage.py).
     """
     probs, targets, ids = answers
     pictures = data.pictures
@@ -205,6 +206,9 @@ def measure_part(
     kind = kind_of(pictures.kind)
     scores = kind.evaluate(probs, targets, pictures.class_names, thresholds)
     scores |= further_metrics(probs, targets)
+    if predictions.groups is not None and "accuracy_low" in scores:
+        right = kind.right(kind.decide(probs, thresholds), targets)
+        scores |= _interval_of_groups(right, predictions.groups)
     return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})
 
 
@@ -245,6 +249,15 @@ def read_thresholds(checkpoints: Path) -> NDArray[np.float64] | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"run: {file} holds no thresholds: {error!r}.") from error
+
+
+def _interval_of_groups(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> dict[str, float]:
+    from ...statistics.intervals import share_interval  # with SciPy, for pictures in groups alone
+
+    if (groups == groups[0]).all():  # nothing is known of other groups
+        return {"accuracy_low": 0.0, "accuracy_high": 1.0}
+    interval = share_interval(right, groups)
+    return {"accuracy_low": interval.low, "accuracy_high": interval.high}
 
 
 def send_final(

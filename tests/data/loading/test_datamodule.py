@@ -15,6 +15,7 @@ from src.data.loading import datamodule
 from src.data.loading.datamodule import PictureData
 from src.runs import build
 from src.runs.candidates.candidate import measure_part
+from src.statistics.intervals import share_interval
 
 GPU = torch.device("cuda")
 
@@ -101,6 +102,12 @@ def test_what_stays_in_one_part_is_a_group_beside_the_predictions(tmp_path: Path
     measured = measure_part(grouped, "val", (probs, grouped.pictures.targets[ids], ids))
     groups = measured.predictions.groups
     assert groups is not None and np.array_equal(groups, grouped.groups[ids])
+    # Three pictures of a patient are right or wrong together: as many as a third of the pictures.
+    right = grouped.pictures.targets[ids] == 0
+    ends = [measured.metrics[f"val/accuracy{end}"] for end in ("_low", "_high")]
+    interval, each = share_interval(right, groups), share_interval(right)
+    assert ends == [interval.low, interval.high]
+    assert interval.low < each.low and each.high < interval.high
     alone = opened(
         "path,label\n" + "".join(line.rpartition(",")[0] + "\n" for line in lines), "alone"
     )
