@@ -83,10 +83,3 @@ def worker_of(process: Command, run_dir: str) -> psutil.Process:
         if any(file.path.startswith(f"{run_dir}/") for file in worker.open_files()):
             return worker
     raise AssertionError(f"nobody writes {run_dir}")
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True

@@ -12,7 +12,7 @@ import pytest
 
 from src.records.run import Predictions, RunSummary
 from tests.entries.commands import kill, mlflow_runs, wait_until
-from tests.entries.conftest import Begin, Run, Train
+from tests.entries.conftest import Begin, Outputs, Run, Train
 from tests.entries.sweeps import STUDY, folder, trials
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -51,8 +51,8 @@ def in_the_second_fold(output_dir: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output_dir = tmp_path_factory.mktemp("whole")
+def undisturbed(run: Run, outputs: Outputs) -> Path:
+    output_dir = outputs("whole")
     result = run("src.train", *WORDS, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     assert "over folds" in result.stdout and "3 folds, " in result.stdout
@@ -114,8 +114,8 @@ SWEEP = [
 
 
 @pytest.fixture(scope="module")
-def swept(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    output_dir = tmp_path_factory.mktemp("swept")
+def swept(run: Run, outputs: Outputs) -> tuple[Path, dict[str, Any]]:
+    output_dir = outputs("swept")
     result = run("src.sweep", *SWEEP, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     assert "Warning" not in result.stderr

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests.entries.commands import mlflow_runs, summary_of
-from tests.entries.conftest import Run, Train
+from tests.entries.conftest import Outputs, Run, Train
 from tests.entries.sweeps import STUDY, WORDS, folder, trials
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def swept(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def swept(run: Run, outputs: Outputs) -> tuple[Path, str]:
     """The output folder of a finished sweep, and what it printed."""
-    output_dir = tmp_path_factory.mktemp("a sweep")
+    output_dir = outputs("a sweep")
     result = run("src.sweep", *WORDS, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     return output_dir, result.stdout

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.entries.commands import mlflow_runs, points, summary_of
-from tests.entries.conftest import Begin, Run
+from tests.entries.conftest import Begin, Outputs, Run
 from tests.entries.small_disk import on_a_full_disk
 from tests.entries.sweeps import (
     WORDS,
     folder,
-    gone,
     states,
     trains,
     trials,
@@ -23,6 +22,7 @@ from tests.entries.sweeps import (
     worker_of,
     workers,
 )
+from tests.search.workers.pools import gone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # Long enough to be met in the middle, whatever is drawn.
@@ -30,29 +30,30 @@ SLOW = ["trainer.max_epochs=12", "data.batch_size=4", "pruner=none", "finalists=
 
 
 def test_a_killed_worker_costs_an_attempt_and_a_second_one_the_trial(
-    begin: Begin, tmp_path: Path
+    begin: Begin, outputs: Outputs
 ) -> None:
+    output_dir = outputs("sweep")
     words = [*WORDS, *SLOW, "budget.trials=2", "workers.count=2", "search=[model.*]"]
-    sweep = begin("src.sweep", *words, f"output_dir={tmp_path}")
-    found = wait_for(lambda known: trains(0)(known) and trains(1)(known), tmp_path, sweep)
+    sweep = begin("src.sweep", *words, f"output_dir={output_dir}")
+    found = wait_for(lambda known: trains(0)(known) and trains(1)(known), output_dir, sweep)
     run_dir, other = (trial.user_attrs["run_dir"] for trial in found)
     worker_of(sweep, run_dir).kill()
     # It goes on from its checkpoint, in the same folder.
     known = len(found[0].intermediate_values)
-    found = wait_for(trains(0, known + 2), tmp_path, sweep)
+    found = wait_for(trains(0, known + 2), output_dir, sweep)
     assert found[0].user_attrs["run_dir"] == run_dir
     reached = len(found[0].intermediate_values)
     worker_of(sweep, run_dir).kill()
     output, error = sweep.communicate()
     assert sweep.returncode == 0, error
-    assert states(tmp_path) == ["FAIL", "COMPLETE"]
+    assert states(output_dir) == ["FAIL", "COMPLETE"]
     assert "mlp-0  failed" in error and "ended by signal 9" in error
     assert "2 trials (1 complete, 1 failed)" in output
-    first, second = trials(tmp_path)
+    first, second = trials(output_dir)
     assert first.user_attrs["reason"] == "its worker ended by signal 9 (out of memory?)"
     assert len(first.intermediate_values) in (reached, reached + 1)
     assert len(second.intermediate_values) == 12 and second.user_attrs["run_dir"] == other
-    runs = mlflow_runs(tmp_path)
+    runs = mlflow_runs(output_dir)
     by_trial = {run["bakeoff.trial"]: run for run in runs.values() if "bakeoff.trial" in run}
     assert len(runs) == 3 and by_trial.keys() == {"0", "1"}
     assert (by_trial["0"]["status"], by_trial["0"]["bakeoff.state"]) == ("FAILED", "failed")
@@ -60,22 +61,23 @@ def test_a_killed_worker_costs_an_attempt_and_a_second_one_the_trial(
 
 
 def test_a_person_who_stops_it_is_told_at_once_and_it_goes_on_later(
-    begin: Begin, run: Run, tmp_path: Path
+    begin: Begin, run: Run, outputs: Outputs
 ) -> None:
-    words = [*WORDS, *SLOW, "budget.trials=1", "workers.count=1", f"output_dir={tmp_path}"]
+    output_dir = outputs("sweep")
+    words = [*WORDS, *SLOW, "budget.trials=1", "workers.count=1", f"output_dir={output_dir}"]
     sweep = begin("src.sweep", *words)
-    found = wait_for(trains(0, 2), tmp_path, sweep)
+    found = wait_for(trains(0, 2), output_dir, sweep)
     sweep.send_signal(signal.SIGINT)
     _, error = sweep.communicate()
     assert sweep.returncode == 130, error
     assert "Traceback" not in error and error.splitlines()[-1] == "stopped by SIGINT"
-    assert states(tmp_path) == ["RUNNING"]
+    assert states(output_dir) == ["RUNNING"]
     run_dir = Path(found[0].user_attrs["run_dir"])
     assert summary_of(run_dir)["status"] == "KILLED"
-    assert {r["status"] for r in mlflow_runs(tmp_path).values()} == {"KILLED"}
+    assert {r["status"] for r in mlflow_runs(output_dir).values()} == {"KILLED"}
 
     again = begin("src.sweep", *words)  # and twice in a row: at once
-    wait_for(trains(0, len(found[0].intermediate_values) + 2), tmp_path, again)
+    wait_for(trains(0, len(found[0].intermediate_values) + 2), output_dir, again)
     pids = [worker.pid for worker in workers(again)]
     again.send_signal(signal.SIGINT)
     time.sleep(0.02)
@@ -88,27 +90,28 @@ def test_a_person_who_stops_it_is_told_at_once_and_it_goes_on_later(
 
     result = run("src.sweep", *words)
     assert result.returncode == 0, result.stderr
-    (trial,) = trials(tmp_path)
+    (trial,) = trials(output_dir)
     assert trial.state.name == "COMPLETE" and list(trial.intermediate_values) == [*range(1, 13)]
     assert trial.user_attrs["run_dir"] == str(run_dir)
-    assert {r["status"] for r in mlflow_runs(tmp_path).values()} == {"FINISHED"}
+    assert {r["status"] for r in mlflow_runs(output_dir).values()} == {"FINISHED"}
     # The worker's run went on each time: no epoch is there twice.
     steps = [step for key, step, _ in points(run_dir) if key == "val/accuracy"]
     assert steps == [*range(1, 13)]
 
 
 def test_lost_losses_fail_their_trials_and_end_the_sweep_in_a_sentence(
-    run: Run, tmp_path: Path
+    run: Run, outputs: Outputs
 ) -> None:
+    output_dir = outputs("sweep")
     words = [*WORDS, "optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip=null"]
-    result = run("src.sweep", *words, "budget.trials=20", f"output_dir={tmp_path}")
+    result = run("src.sweep", *words, "budget.trials=20", f"output_dir={output_dir}")
     assert result.returncode == 1, result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: 3 of 3 trials failed, so the sweep stops; ")
-    assert "the loss became" in last and str(folder(tmp_path) / "workers") in last
+    assert "the loss became" in last and str(folder(output_dir) / "workers") in last
     assert "Traceback" not in result.stderr
-    assert set(states(tmp_path)) <= {"FAIL", "RUNNING"}
-    runs = mlflow_runs(tmp_path)
+    assert set(states(output_dir)) <= {"FAIL", "RUNNING"}
+    runs = mlflow_runs(output_dir)
     (parent,) = (r for r in runs.values() if "mlflow.parentRunId" not in r)
     assert parent["status"] == "FAILED"
     failed = [r for r in runs.values() if r.get("bakeoff.state") == "failed"]
@@ -133,20 +136,21 @@ def test_a_full_disk_ends_it_in_a_sentence_and_it_goes_on(
     assert len(states(kept)) == 2 and "COMPLETE" in states(kept)
 
 
-def test_what_diverges_is_told_and_never_recommended(run: Run, tmp_path: Path) -> None:
+def test_what_diverges_is_told_and_never_recommended(run: Run, outputs: Outputs) -> None:
+    output_dir = outputs("sweep")
     words = [word for word in WORDS if not word.startswith(("families=", "budget.", "finalist"))]
     words += ["families=[mlp,handcrafted]", "optimizer=sgd", "optimizer.lr=1e30"]
     words += ["search=[model.classifier]", "budget.trials=3", "finalists=2", "finalist_seeds=1"]
     words += ["failure_limit=0.9"]
-    result = run("src.sweep", *words, f"output_dir={tmp_path}")
+    result = run("src.sweep", *words, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
-    found = trials(tmp_path)
+    found = trials(output_dir)
     by_family: dict[str, set[str]] = {}
     for trial in found:
         by_family.setdefault(trial.params["family"], set()).add(trial.state.name)
     assert by_family["mlp"] == {"FAIL"} and "COMPLETE" in by_family["handcrafted"]
     failed = next(trial for trial in found if trial.state.name == "FAIL")
     assert "loss" in failed.user_attrs["reason"] and "optimizer.lr" in failed.user_attrs["reason"]
-    record = json.loads((folder(tmp_path) / "sweep.json").read_text())
+    record = json.loads((folder(output_dir) / "sweep.json").read_text())
     (winner,) = (trial for trial in found if trial.number == record["winner"])
     assert winner.params["family"] == "handcrafted"

@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial
 
 from tests.entries.commands import mlflow_runs
 from tests.entries.conftest import Begin, Run
-from tests.entries.sweeps import WORDS, folder, gone, trials, wait_for
+from tests.entries.sweeps import WORDS, folder, trials, wait_for
+from tests.search.workers.pools import gone
 from tests.warm_python import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
