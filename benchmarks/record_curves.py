@@ -113,6 +113,8 @@ def _job(family: Family, base: list[str], values: dict[str, Value], folder: Path
             *("tracking=none", "tracking.log_model=false", "tracking.figures=false"),
             *("evaluate_test=false", "trainer.progress=false", f"output_dir={folder / 'runs'}"),
         ],
+        family=family.name,
+        trial=0,
         name="recorded",
         tags={},
         parent_run_id="0" * 32,

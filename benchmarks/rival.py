@@ -7,6 +7,7 @@ The network and the settings are those of the well-known Lightning-Hydra templat
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ class _Clock(Callback):
 
 
 def epoch_seconds(
-    parts: dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]],
+    parts: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
     folder: Path,
     *,
     epochs: int,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -12,6 +14,10 @@ from xdist.scheduler import LoadFileScheduling
 
 import src  # noqa: F401  (says how OpenMP's threads wait, before a test imports torch)
 from tests.warm_python import WarmPython
+
+# Tests start a hundred processes, and each would compile all that it imports.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A busy machine is slow, not wrong.
 settings.register_profile("patient", deadline=None)
@@ -56,6 +62,19 @@ class _Scheduling(LoadFileScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Scheduling:
     return _Scheduling(config, log)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's SQLite file without runs, made once for all processes: its schema takes seconds."""
+    from src.tracking.addresses import default_uri
+    from src.tracking.mlflow_store import Store
+
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "empty database"
+    folder.mkdir(exist_ok=True)
+    Store(default_uri(folder))
+    return folder / "mlflow.db"
 
 
 @pytest.fixture(scope="session")

@@ -278,9 +278,9 @@ def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def nearest(word: str, options: Iterable[Any]) -> str:
+def nearest(word: Any, options: Iterable[Any]) -> str:
     """' (did you mean ...?)' with the option nearest to `word`, or an empty string."""
-    close = difflib.get_close_matches(word, [str(o) for o in options], n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(word), [str(o) for o in options], n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""
 
 

@@ -32,7 +32,7 @@ __all__ = ["ChildEnded", "Invocation", "parse", "run_entry", "take_config_name"]
 
 S = TypeVar("S", bound=Settings)
 
-_FLAGS = "--help, --cfg job"
+_FLAGS = "--help, --cfg job, --config-dir FOLDER"
 _MULTIRUN = "-m or --multirun"
 # Stands for a setting that must be given where settings are shown without it.
 _NOT_GIVEN = "???"
@@ -74,8 +74,15 @@ def parse(argv: Sequence[str]) -> Invocation:
             if (value if equals else next(rest, None)) != "job":
                 raise ConfigError(f"{flag} shows the run's settings: say {flag} job.")
             found.show_config = True
+        elif flag in ("-cd", "--config-dir"):  # Hydra's name for a folder of config groups
+            folder = value if equals else next(rest, "")
+            found.overrides.append(f"plugins={folder}")
         elif word.startswith("-") and word != "--resolve":  # what is shown is always resolved
-            raise ConfigError(f"there is no flag {word}: the flags are {_FLAGS}, {_MULTIRUN}.")
+            setting = flag.lstrip("-").replace("-", "_")
+            raise ConfigError(
+                f"there is no flag {word}: settings are given as {setting}={value or 'VALUE'}, and "
+                f"the flags are {_FLAGS}, {_MULTIRUN}."
+            )
         elif word != "--resolve":
             found.overrides.append(word)
     return found

@@ -8,6 +8,7 @@ from contextlib import suppress
 from ..machine.package import ENTRIES
 from .checks import to_plain
 from .compose import compose_settings, groups, leaves
+from .other_names import library_networks, stored_networks
 from .schema import RunSettings
 from .sweep import read_sweep_settings
 
@@ -35,7 +36,12 @@ def completions(line: str) -> list[str]:
     options = groups() if entry in _RUNS else {}
     key, equals, value = last.partition("=")
     if equals:
-        return [f"{key}={one}" for one in options.get(key, ()) if one.startswith(value)]
+        known = list(options.get(key, ()))
+        if (entry, key) == ("train", "model") and value:
+            known += stored_networks()  # whose weights are here, before all others
+            if not any(one.startswith(value) for one in known):
+                known = library_networks()
+        return [f"{key}={one}" for one in known if one.startswith(value)]
     keys = [f"{name}=" for name in options] + [f"{name}=" for name in _keys(entry, words[2:-1])]
     return sorted({one for one in keys if one.startswith(last)})
 

@@ -21,6 +21,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..machine.package import PRESETS
 from .checks import ConfigError, completed, from_plain, is_literal, nearest
+from .other_names import (
+    hint_for_hydra,
+    hint_for_key,
+    hint_for_option,
+    library_networks,
+    with_libraries,
+)
 from .plugins import plugin_folders
 from .schema import RunSettings
 
@@ -115,6 +122,10 @@ def compose_plain(
     """
     literal: dict[str, Any] = {}
     parsed: dict[str, Override] = {}
+    folders = _with_plugins(folders)
+    options = _chosen_from(cls, folders)
+    if cls is RunSettings:
+        overrides = with_libraries(overrides, options["model"])
     for word in overrides:
         key, equals, _ = word.partition("=")
         if equals and is_literal(key):
@@ -126,8 +137,6 @@ def compose_plain(
                 raise ConfigError(f"{word!r}: no setting can be taken away: say {key}=VALUE.")
             if parsed[word].is_sweep_override():
                 raise ConfigError(f"{word!r} names several values: add -m to run them one by one.")
-    folders = _with_plugins(folders)
-    options = _chosen_from(cls, folders)
     chosen = [word for word, o in parsed.items() if _chooses(o, options)]
     values = {word: o for word, o in parsed.items() if word not in chosen}
     try:
@@ -313,8 +322,7 @@ def _parse(word: str) -> Override:
     key, equals, _ = word.partition("=")
     if _HYDRAS_OWN.match(key):
         raise ConfigError(
-            f"{word!r}: Hydra's own settings play no part here; output_dir says where a run is "
-            "kept, -m runs several, and src.sweep searches."
+            f"{word!r}: Hydra's own settings play no part here; {hint_for_hydra(word)}."
         )
     try:
         return OverridesParser.create().parse_override(word)
@@ -352,10 +360,7 @@ def _explained(
     for override in chosen.values():
         key, given = override.key_or_group, override.value()
         if given not in options[key]:
-            return ConfigError(
-                f"{key} is {given!r}: it must be one of {', '.join(options[key])}"
-                f"{nearest(str(given), options[key])}."
-            )
+            return ConfigError(f"{key} is {given!r}: {_no_option(key, str(given), options[key])}.")
     try:
         known = _keys(_completed(config_name, folders, tuple(chosen), cls))
     except (HydraException, OmegaConfBaseException):
@@ -363,9 +368,21 @@ def _explained(
     for word, override in overrides.items():
         key = override.key_or_group
         if word not in chosen and known and key not in known and not override.is_add():
+            if name := hint_for_key(key, [*known, *options]):
+                return ConfigError(f"{key}: there is no such key; {name}.")
             hint = nearest(key, [*known, *options]) or _same_leaf(key, known)
             return ConfigError(f"{key}: there is no such key{hint}.")
     return ConfigError(str(error).strip().splitlines()[0])
+
+
+def _no_option(group: str, given: str, options: Sequence[str]) -> str:
+    """Return what an option of a group must be, with what `given` may have meant."""
+    if instead := hint_for_option(group, given):
+        return f"say {instead}"
+    further, known = "", [*options]
+    if group == "model":
+        further, known = ", or a network of timm or torchvision", [*options, *library_networks()]
+    return f"it must be one of {', '.join(options)}{further}{nearest(given, known)}"
 
 
 def _same_leaf(key: str, known: Sequence[str]) -> str:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .checks import ConfigError, Settings, positive, positive_int, setting, variant
+from .checks import ConfigError, Settings, distinct, positive, positive_int, setting, variant
 
 __all__ = ["DataSettings", "FolderSettings"]
 
-_ENDINGS = re.compile(r"(\.(csv|tsv|zip|tar|tgz|txz|tbz2?|gz|xz|bz2))+$", re.IGNORECASE)
+_ENDINGS = re.compile(r"(\.(csv|tsv|npz|zip|tar|tgz|txz|tbz2?|gz|xz|bz2))+$", re.IGNORECASE)
 
 # Names of folders and tables that many projects have.
 _COMMON = frozenset(("data", "dataset", "datasets", "images", "imgs", "pictures", "photos")) | {
@@ -23,6 +23,12 @@ _COMMON = frozenset(("data", "dataset", "datasets", "images", "imgs", "pictures"
 def _size(value: int | list[int]) -> str | None:
     fine = isinstance(value, int) or len(value) == 2
     return None if fine else "it must be one number, or [height, width]"
+
+
+def _bands(value: list[int | str]) -> str | None:
+    if any(isinstance(band, int) and band < 1 for band in value):
+        return "bands are counted from 1"
+    return distinct(value)
 
 
 def _two_values(value: list[float]) -> str | None:
@@ -62,6 +68,22 @@ class DataSettings(Settings):
         None,
         literal=True,
     )
+    target: Literal["single", "multi", "ordinal"] = setting(
+        "what a picture is labelled with: one class, a set of labels (also none), or one of "
+        "ordered classes",
+        "single",
+    )
+    order: list[str] | None = setting(
+        "for target=ordinal, the names of all classes from the lowest to the highest; null where "
+        "they are numbers",
+        None,
+        check=distinct,
+    )
+    threshold: Literal["macro_f1", "micro_f1", "half"] = setting(
+        "for target=multi, what the thresholds of the labels are best for on the validation part, "
+        "or half for one half each",
+        "macro_f1",
+    )
     image_size: int | list[int] | None = setting(
         "pixels of a side, or [height, width], that every picture is resized to; null for the size "
         "that the model was made for, and for a model of any size the pictures' own where they "
@@ -75,6 +97,15 @@ class DataSettings(Settings):
         "1 for grey, 3 for colour, null for what the pictures are",
         None,
         check=lambda n: None if n in (1, 3) else "it must be one of 1, 3",
+    )
+    bands: list[int | str] | None = setting(
+        "the bands of the files that are read, by number from 1 or by name, in this order; null "
+        "for grey or colour, and for all where files have other bands than these",
+        None,
+        check=_bands,
+    )
+    band_names: list[str] | None = setting(
+        "names of all bands of the files; null for those that a TIFF states", None, check=distinct
     )
     value_range: list[float] | None = setting(
         "the values [black, white] of pixels of more than 8 bits (integers or floating point); "
@@ -155,6 +186,8 @@ class DataSettings(Settings):
         super().__post_init__()
         if self.name == "auto":
             object.__setattr__(self, "name", _named_after(self.root))
+        if self.order is not None and self.target != "ordinal":
+            raise ConfigError(f"order is given, but target is {self.target}: say target=ordinal.")
         if self.val_fraction + self.test_fraction >= 1:
             raise ConfigError(
                 f"val_fraction {self.val_fraction:g} and test_fraction {self.test_fraction:g} "
@@ -179,6 +212,17 @@ class FolderSettings(DataSettings):
         None,
         check=_columns,
     )
+    separator: str | None = setting(
+        "for target=multi, what stands between the labels in a cell of a CSV file; null for the "
+        "one of ; | and , that does",
+        None,
+        literal=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.separator is not None and self.target != "multi":
+            raise ConfigError(f"separator is given, but target is {self.target}: say target=multi.")
 
 
 for _source in ("digits", "fashion_mnist", "mnist", "cifar10", "cifar100"):

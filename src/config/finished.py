@@ -156,12 +156,14 @@ class ComparisonSettings(Settings):
     )
     data: str | None = setting("name of a data set, to leave out the runs on others", None)
     part: Literal["val", "test"] = setting("the part whose stored predictions are compared", "val")
-    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "cost"] | None = (
-        setting(
-            "what candidates are ranked by; null for that of the study that is compared, else "
-            "accuracy",
-            None,
-        )
+    metric: (
+        Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "cost"]
+        | Literal["map", "micro_f1", "hamming_loss", "kappa", "mae"]
+        | None
+    ) = setting(
+        "what candidates are ranked by; null for that of the study that is compared, else "
+        "accuracy, of several labels a picture map, of ordered classes kappa",
+        None,
     )
     costs: str | None = setting(
         "CSV file for metric=cost: a header of class names, and a row for each class with its name "

@@ -8,14 +8,18 @@ from typing import Any, Literal, TypeVar
 
 from .checks import ConfigError
 
-__all__ = ["METRICS", "further_metrics", "metric"]
+__all__ = ["METRICS", "PRIMARY", "further_metrics", "metric"]
 
 Function = TypeVar("Function", bound=Callable[..., float])
 
 # Which way is better. Only validation: the test part is not used in a search.
 METRICS = {
     "val/accuracy": "maximize",
+    "val/map": "maximize",
+    "val/kappa": "maximize",
     "val/macro_f1": "maximize",
+    "val/micro_f1": "maximize",
+    "val/mae": "minimize",
     "val/loss": "minimize",
     "val/log_loss": "minimize",
     "val/calibration_error": "minimize",
@@ -24,6 +28,8 @@ METRICS = {
     "cost/latency_ms": "minimize",
     "cost/training_seconds": "minimize",
 }
+# What runs are judged by unless another metric is asked for, by `data.target`.
+PRIMARY = {"single": "val/accuracy", "multi": "val/map", "ordinal": "val/kappa"}
 _FURTHER: dict[str, Callable[..., float]] = {}
 
 

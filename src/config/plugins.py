@@ -1,7 +1,8 @@
 """Plugins: networks, descriptors, classifiers, data sources, ... from outside of the project.
 
-A plugin is a folder, with Python files and perhaps conf/ and sweeps/spaces/ beside them, or an
-importable module or package with such folders in it. Nothing of it is imported unless the user
+A plugin is a folder, with Python files and perhaps conf/ and sweeps/spaces/ beside them, a folder
+of config groups alone (Hydra's `--config-dir`), or an importable module or package with such
+folders in it. Nothing of it is imported unless the user
 names it: `plugins=FOLDER` on the command line, or the environment variable BAKEOFF_PLUGINS, which
 the processes that a command starts inherit. Several are separated as in PATH.
 """
@@ -83,8 +84,17 @@ def _loaded() -> tuple[Plugin, ...]:
 
 def plugin_folders(*parts: str) -> tuple[Path, ...]:
     """Return this folder of every plugin that has it: `plugin_folders("sweeps", "spaces")`."""
-    folders = (plugin.folder.joinpath(*parts) for plugin in _loaded())
+    folders = [plugin.folder.joinpath(*parts) for plugin in _loaded()]
+    if parts == ("conf",):
+        folders += [plugin.folder for plugin in _loaded() if _holds_groups(plugin.folder)]
     return tuple(folder for folder in folders if folder.is_dir())
+
+
+def _holds_groups(folder: Path) -> bool:
+    """Return whether a folder is one of config groups, as conf/ is, and has no code."""
+    if folder.joinpath("conf").is_dir() or any(folder.glob("*.py")):
+        return False
+    return any(folder.glob("*/*.yaml"))
 
 
 def plugin_of(target: str) -> Plugin | None:
@@ -118,8 +128,11 @@ def _load(name: str) -> Plugin:
         for file in sorted(folder.glob("*.py"))
         if file.stem.isidentifier() and not file.stem.startswith(_NO_MODULES)
     )
-    if not modules and not folder.joinpath("conf").is_dir():
-        raise ConfigError(f"{_KEY}: {name} has neither Python files nor a folder conf/.")
+    if not (modules or folder.joinpath("conf").is_dir() or _holds_groups(folder)):
+        raise ConfigError(
+            f"{_KEY}: {name} has neither Python files nor a folder conf/, nor folders of config "
+            "groups."
+        )
     if name not in sys.path:
         sys.path.append(name)  # at the end: a plugin replaces no module of another package
     for module in modules:

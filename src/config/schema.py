@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from . import features  # noqa: F401 - registers the models that classify features
 from .augment import AugmentSettings
@@ -21,6 +21,7 @@ from .checks import (
     variant,
 )
 from .data import DataSettings
+from .metrics import PRIMARY
 from .models import ModelSettings
 from .tracking import TrackingSettings
 
@@ -116,7 +117,12 @@ variant(SchedulerSettings, "src.training.schedules.constant")(SchedulerSettings)
 
 @dataclass(frozen=True)
 class LossSettings(Settings):
-    """What every loss has; the fields of a subclass are its module's own arguments."""
+    """What every loss has; the fields of a subclass are its module's own arguments.
+
+    `targets` are the kinds of targets that the loss is for.
+    """
+
+    targets: ClassVar[tuple[str, ...]] = ("single", "multi", "ordinal")
 
     _target_: str = setting("import path of the loss's class")
     name: str = setting("the loss's name in tables and plots")
@@ -139,6 +145,28 @@ class _FocalSettings(_CrossEntropySettings):
     gamma: float = setting(
         "how fast the weight falls; 0 is cross-entropy", 2.0, at_least=0, at_most=10
     )
+
+
+@variant(LossSettings, "src.training.losses.Asymmetric")
+@dataclass(frozen=True)
+class _AsymmetricSettings(LossSettings):
+    targets = ("multi",)
+
+    gamma_positive: float = setting(
+        "how fast the weight of labels that are there falls", 0.0, at_least=0, at_most=10
+    )
+    gamma_negative: float = setting(
+        "how fast the weight of labels that are not there falls", 4.0, at_least=0, at_most=10
+    )
+    margin: float = setting(
+        "probability up to which a label that is not there costs nothing", 0.05, at_least=0, below=1
+    )
+
+
+@variant(LossSettings, "src.training.losses.Corn")
+@dataclass(frozen=True)
+class _CornSettings(LossSettings):
+    targets = ("ordinal",)
 
 
 def seconds_of(duration: float | str) -> float:
@@ -197,8 +225,10 @@ class TrainerSettings(Settings):
     early_stopping: int | None = positive_int(
         "stop after this many validations without improvement; null for never", None
     )
-    monitor: Literal["val/accuracy", "val/loss"] = setting(
-        "what best.ckpt and early stopping look at", "val/accuracy"
+    monitor: Literal["auto", "val/accuracy", "val/map", "val/kappa", "val/loss"] = setting(
+        "what best.ckpt and early stopping look at; auto for accuracy, for map of several labels, "
+        "for kappa of ordered classes",
+        "auto",
     )
     final_weights: Literal["last", "best"] = setting(
         "the weights that are evaluated and kept: of the last epoch, or of the best by monitor",
@@ -300,6 +330,7 @@ class RunSettings(Settings):
             )
         if self.data.train_on_val and self.cv.folds is not None:
             raise ConfigError("data.train_on_val holds nothing out, and cv.folds does: say one.")
+        self._check_target()
         chooses = {"early_stopping": None, "final_weights": "last"}
         for key, must in chooses.items() if self.data.train_on_val else ():
             if getattr(self.trainer, key) != must and not self.is_idle(f"trainer.{key}"):
@@ -307,6 +338,28 @@ class RunSettings(Settings):
                     "data.train_on_val leaves no validation part to choose by: say "
                     f"trainer.{key}={'null' if must is None else must}."
                 )
+
+    def _check_target(self) -> None:
+        """Check that loss, monitor and devices go with what pictures are labelled with."""
+        target, loss = self.data.target, self.loss
+        if target not in loss.targets and not self.is_idle("loss"):
+            raise ConfigError(
+                f"loss is {loss.name}, which is for target={' or '.join(loss.targets)}, and "
+                f"data.target is {target}: say loss=cross_entropy."
+            )
+        known = ("auto", "val/accuracy", "val/loss", PRIMARY[target])
+        if self.trainer.monitor not in known:
+            raise ConfigError(
+                f"trainer.monitor is {self.trainer.monitor}, which is not measured with "
+                f"data.target={target}: say one of {', '.join(known)}."
+            )
+        if target != "single" and self.trainer.devices != 1:
+            raise ConfigError(
+                f"trainer.devices is {self.trainer.devices}, but with data.target={target} one "
+                "device trains: say trainer.devices=1."
+            )
+        if target == "multi" and "soup" in to_plain(self.model).values():
+            raise ConfigError("a soup is of pictures with one label: say ensemble=true instead.")
 
     def is_idle(self, key: str) -> bool:
         """Return whether a key, or a whole group, changes nothing with this model."""

@@ -19,7 +19,7 @@ from .checks import (
     setting,
 )
 from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups, leaves, override_of
-from .metrics import METRICS
+from .metrics import METRICS, PRIMARY
 from .plugins import plugin_folders
 from .schema import RunSettings
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 # Known after every epoch, so that a trial can be judged before its end.
-_REPORTED = ("val/accuracy", "val/loss")
+_REPORTED = ("val/accuracy", "val/loss", *PRIMARY.values())
 _FOLDERS = (SWEEPS, CONF)
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Of a run, but not of its result: no part of the command that repeats a trial.
@@ -106,7 +106,7 @@ def _study_problem(name: str) -> str | None:
 
 
 def _metric_problem(names: Any) -> str | None:
-    for name in [names] if isinstance(names, str) else names:
+    for name in [] if names == "auto" else [names] if isinstance(names, str) else names:
         if name not in METRICS:
             return f"it must be of {', '.join(METRICS)}{nearest(name, METRICS)}"
     return None if names else "it must name at least one"
@@ -139,7 +139,9 @@ class SweepSettings(RunSettings):
         check=lambda names: None if names else "name at least one",
     )
     metric: str | list[str] = setting(
-        "what to go by; several for a Pareto front, without pruning", check=_metric_problem
+        "what to go by; several for a Pareto front, without pruning; auto for accuracy, map of "
+        "several labels, kappa of ordered classes",
+        check=_metric_problem,
     )
     search: list[str] | None = setting(
         "search only the keys that match one of these patterns, like model.*; null for all"
@@ -208,6 +210,8 @@ class SweepSettings(RunSettings):
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics to go by, the first of which ranks."""
+        if self.metric == "auto":
+            return (PRIMARY[self.data.target],)
         return (self.metric,) if isinstance(self.metric, str) else tuple(self.metric)
 
     @property
@@ -245,7 +249,8 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
     for word in overrides:
         key = word.partition("=")[0]
         if key == "model":
-            raise ConfigError(f"{word}: the families decide the model; say families=[...].")
+            value = word.partition("=")[2] or "..."
+            raise ConfigError(f"{word}: the families decide the model; say families=[{value}].")
         if key == "resume":
             raise ConfigError("resume: the same command goes on with an unfinished study.")
     plain = compose_plain(_shared(overrides), config_name, _FOLDERS, SweepSettings)

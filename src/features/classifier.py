@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..machine.imports import import_object, is_allowed
+from ..records.pictures import Pixels
 from ..storage.files import write_atomically
+from .binary import BinaryModels
 from .calibration import CalibratedModel, Calibration
 from .fusion import Extractor, extractors_of
 
@@ -58,16 +60,14 @@ class FeatureClassifier:
     """
 
     extractors: tuple[Extractor, ...]
-    model: CalibratedModel
+    model: CalibratedModel | BinaryModels
     metadata: dict[str, Any]
 
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return (N, K) float32 of pictures (N, C, H, W) uint8, N at least 1."""
+    def __call__(self, images: Pixels) -> NDArray[np.float32]:
+        """Return (N, K) float32 of pictures (N, C, H, W), N at least 1."""
         return self.describe(images)[0]
 
-    def describe(
-        self, images: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def describe(self, images: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return probabilities (N, K) and features (N, F), float32, of pictures (N, C, H, W)."""
         features = np.concatenate([extractor(images) for extractor in self.extractors], axis=1)
         return self.model.probabilities(features), features.astype(np.float32, copy=False)
@@ -86,11 +86,16 @@ class FeatureClassifier:
             "passport": json.dumps(self.metadata),
             "networks": json.dumps([network.metadata for network in networks]),
             "weights": [network.weights() for network in networks],
-            "pipeline": self.model.pipeline,
-            "slope": self.model.calibration.slope,
-            "shift": self.model.calibration.shift,
-            "classes": self.model.classes,
         }
+        if isinstance(self.model, BinaryModels):
+            content |= {"kind": self.model.kind, "problems": self.model.plain()}
+        else:
+            content |= {
+                "pipeline": self.model.pipeline,
+                "slope": self.model.calibration.slope,
+                "shift": self.model.calibration.shift,
+                "classes": self.model.classes,
+            }
         write_atomically(path, _renamed(skops.io.dumps(content), _PACKAGE, _OWN))
 
     @classmethod
@@ -103,14 +108,19 @@ class FeatureClassifier:
         content = _content(path)
         try:
             metadata = json.loads(content["passport"])
-            model = CalibratedModel(
-                pipeline=content["pipeline"],
-                calibration=Calibration(float(content["slope"]), np.asarray(content["shift"])),
-                classes=np.asarray(content["classes"]),
-                num_classes=len(metadata["class_names"]),
-            )
+            model: CalibratedModel | BinaryModels
+            if "problems" in content:
+                model = BinaryModels.restored(content["kind"], content["problems"])
+            else:
+                model = CalibratedModel(
+                    pipeline=content["pipeline"],
+                    calibration=Calibration(float(content["slope"]), np.asarray(content["shift"])),
+                    classes=np.asarray(content["classes"]),
+                    num_classes=len(metadata["class_names"]),
+                )
             extractors = _extractors(metadata, content)
-            check_trees(model.pipeline.steps[-1][1])
+            for pipeline in _pipelines(content):
+                check_trees(pipeline.steps[-1][1])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not the model of a run: {error!r}") from error
         return cls(tuple(extractors), model, metadata)
@@ -156,7 +166,7 @@ def _content(path: Path) -> dict[str, Any]:
             held = ", ".join(sorted(unknown - plugins))
             raise ValueError(f"{path} holds {held}, so it is not loaded")
         content = skops.io.loads(stored, trusted=[*_TRUSTED, *plugins])
-        steps = [type(step) for _, step in content["pipeline"].steps]
+        pipelines = _pipelines(content)
         made_by = json.loads(content["passport"]).get("classifier_target")
     except FileNotFoundError:
         raise ValueError(f"there is no model {path}") from None
@@ -165,14 +175,23 @@ def _content(path: Path) -> dict[str, Any]:
     # zipfile, json and skops each have words of their own for a damaged file.
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a model: {error!r}") from error
+    steps = [[type(step) for _, step in pipeline.steps] for pipeline in pipelines]
     if made_by is not None:
         import_object(made_by)  # refused unless its plugin is allowed
-        steps.pop()  # whatever the plugin's estimator is, skops takes all in it for harmless
-    strange = [step.__name__ for step in steps if step.__name__ not in _STEPS]
+        for own in steps:
+            own.pop()  # whatever the plugin's estimator is, skops takes all in it for harmless
+    strange = [step for own in steps for step in own if step.__name__ not in _STEPS]
     if strange or content.get("format") != _FORMAT:
         raise ValueError(f"{path} is not the model of a run")
     found: dict[str, Any] = content
     return found
+
+
+def _pipelines(content: dict[str, Any]) -> list[Any]:
+    """Return the fitted pipelines in a file: one, or one of each binary problem that has one."""
+    if "problems" not in content:
+        return [content["pipeline"]]
+    return [one["pipeline"] for one in content["problems"] if "constant" not in one]
 
 
 def _extractors(metadata: dict[str, Any], content: dict[str, Any]) -> Sequence[Extractor]:

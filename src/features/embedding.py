@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..machine.imports import import_object
 from ..models.folding import fold_batch_norms
+from ..records.pictures import Pixels
 from .descriptors.picture import Floats
 
 __all__ = ["NetworkFeatures"]
@@ -99,8 +100,8 @@ class NetworkFeatures:
         state = self._network.state_dict()
         return {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
 
-    def __call__(self, images: NDArray[np.uint8]) -> Floats:
-        """Return (N, D) float32 of pictures (N, C, H, W) uint8."""
+    def __call__(self, images: Pixels) -> Floats:
+        """Return (N, D) float32 of pictures (N, C, H, W)."""
         network = self._ready()  # before the arithmetic becomes less exact
         starts = range(0, len(images), self._AT_ONCE)
         return np.concatenate(
@@ -117,7 +118,7 @@ class NetworkFeatures:
             self._compute = folded.to(self._device).to(memory_format=self._layout)
         return self._compute
 
-    def _described(self, network: nn.Module, images: NDArray[np.uint8]) -> Floats:
+    def _described(self, network: nn.Module, images: Pixels) -> Floats:
         enabled = self._dtype is not None
         with (
             torch.inference_mode(),

@@ -8,9 +8,9 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..machine.imports import import_object
+from ..records.pictures import Pixels
 from .descriptors.colour import Colour
 from .descriptors.hog import Hog
 from .descriptors.lbp import Lbp
@@ -31,8 +31,8 @@ class Extractor(Protocol):
     @property
     def in_processes(self) -> bool: ...  # it keeps one core busy, and can be sent to processes
 
-    def __call__(self, images: NDArray[np.uint8]) -> Floats:
-        """Return (N, D) float32 of pictures (N, C, H, W) uint8, a row a picture."""
+    def __call__(self, images: Pixels) -> Floats:
+        """Return (N, D) float32 of pictures (N, C, H, W), a row a picture."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Described:
     def identity(self) -> dict[str, Any]:
         return {"name": self.name, "scikit-image": version("scikit-image"), **self.settings}
 
-    def __call__(self, images: NDArray[np.uint8]) -> Floats:
+    def __call__(self, images: Pixels) -> Floats:
         pictures = images.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(255)
         return np.stack([self.descriptor(picture) for picture in pictures])
 
@@ -67,7 +67,7 @@ class Mirrored:
     def in_processes(self) -> bool:
         return self.extractor.in_processes
 
-    def __call__(self, images: NDArray[np.uint8]) -> Floats:
+    def __call__(self, images: Pixels) -> Floats:
         return self.extractor(np.ascontiguousarray(images[..., ::-1]))
 
 

@@ -24,6 +24,7 @@ from ..data.decoding.picture_store import PictureStore
 from ..data.splitting.splits import Split
 from ..machine.cpu_load import ThreadCount
 from ..machine.parallel import in_order
+from ..records.pictures import Pixels
 from ..storage.cache import cached, key_of, read_entry
 from .descriptors.picture import Floats
 from .fusion import Extractor, Mirrored
@@ -32,7 +33,7 @@ __all__ = ["FeatureTable", "TooSlow", "beside_others", "described"]
 
 _log = logging.getLogger(__name__)
 
-Reader = Callable[[int], NDArray[np.uint8]]
+Reader = Callable[[int], Pixels]
 # Part of every key: to be raised when the same picture would be described otherwise.
 _VERSION = 3
 _FILE = "features.npy"
@@ -158,7 +159,7 @@ def described(
 
     Args:
         extractor: computes the features.
-        read: returns picture number i as (C, H, W) uint8; called in threads.
+        read: returns picture number i as (C, H, W); called in threads.
         indices: (N,) which pictures, N at least 1.
         workers: threads that read, and processes where the work is worth them.
         deadline: on `time.perf_counter`; None for no limit.
@@ -199,7 +200,7 @@ def described(
         yield block
 
 
-def beside_others(extractor: Extractor) -> Callable[[NDArray[np.uint8]], Floats]:
+def beside_others(extractor: Extractor) -> Callable[[Pixels], Floats]:
     """Return an extractor that computes with the threads that have a core beside other programs.
 
     A network on two threads, of which one waits for a core, describes a quarter of the pictures
@@ -211,7 +212,7 @@ def beside_others(extractor: Extractor) -> Callable[[NDArray[np.uint8]], Floats]
 
     threads = ThreadCount(torch.get_num_threads())
 
-    def describe(images: NDArray[np.uint8]) -> Floats:
+    def describe(images: Pixels) -> Floats:
         before, rows = torch.get_num_threads(), []
         try:
             for at in range(0, len(images), _BETWEEN_LOOKS):
@@ -242,5 +243,5 @@ def _start(extractor: Extractor) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _work(images: NDArray[np.uint8]) -> Floats:
+def _work(images: Pixels) -> Floats:
     return _extractor(images)

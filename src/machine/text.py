@@ -1,4 +1,4 @@
-"""Untrusted text, such as names of files and classes, made safe for terminals and tables.
+"""Text for people: shares in percent, and untrusted text made safe for terminals and tables.
 
 A name may hold anything but a slash: an escape sequence that recolours or retitles a terminal, a
 line break that forges a line of its own, marks that turn the reading direction, bytes that are no
@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import re
 from collections.abc import Iterable
 
-__all__ = ["csv_cell", "csv_text", "encodable", "from_csv_cell", "visible", "visible_lines"]
+__all__ = [
+    "csv_cell",
+    "csv_text",
+    "encodable",
+    "from_csv_cell",
+    "percent",
+    "visible",
+    "visible_lines",
+]
 
 # Control characters, line separators, marks of direction, and surrogates.
 _UNSAFE = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
@@ -29,6 +38,11 @@ _FORMULA = "[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 _COMPUTED = re.compile(f"'*{_FORMULA}")
 _MARKED = re.compile(f"'+{_FORMULA}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share in [0, 1] in percent, as in "98.6 %"; "NaN" for no number."""
+    return "NaN" if math.isnan(share) else f"{100 * share:.{digits}f} %"
 
 
 def visible(name: str) -> str:

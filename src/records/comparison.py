@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..machine.text import percent
+
 __all__ = [
     "MEASURES",
     "Agreement",
@@ -39,6 +41,11 @@ MEASURES = {
     "macro_f1": True,
     "log_loss": False,
     "cost": False,
+    "map": True,
+    "micro_f1": True,
+    "kappa": True,
+    "hamming_loss": False,
+    "mae": False,
 }
 
 
@@ -53,7 +60,7 @@ class Interval:
         return self.low <= value <= self.high
 
     def __str__(self) -> str:
-        return f"{100 * self.low:.1f} to {100 * self.high:.1f} %"
+        return f"{100 * self.low:.1f} to {percent(self.high)}"
 
 
 @dataclass(frozen=True)
@@ -243,6 +250,7 @@ class Entrant:
     Attributes:
         standing: of the candidate.
         family: its kind of model.
+        settings: what tells it apart from the others of its family, as in "lr=0.003 width=32".
         size: (H, W) in pixels of the pictures that it takes, None where that is not known.
         start, weights: see `RunSummary`.
         parameters: of its network, None where that is not known.
@@ -253,6 +261,7 @@ class Entrant:
 
     standing: Standing
     family: str
+    settings: str
     size: tuple[int, int] | None
     start: str | None
     weights: str | None
@@ -329,12 +338,13 @@ class Leader:
 
     Attributes:
         rank, name, family: of the candidate.
-        matrix: (K, K) counts over all its repeats, targets in rows.
+        matrix: (K, K) counts over all its repeats, targets in rows; (0, 0) of label sets.
         recall: (K,) in [0, 1], NaN for a class without pictures.
         recall_intervals: K intervals of it, each 95 % by itself; None where it cannot be told,
             for a class of one picture or one group.
         groups: the groups that it has least right, () where pictures stand for themselves.
         calibration_error: over all its repeats, in [0, 1].
+        pictures: K numbers of those that have each label, of label sets; () where `matrix` says it.
         confidence, accuracy, shares: (M,) of its pictures grouped by confidence: mean confidence,
             share that is right, and share of all pictures; groups without pictures are left out.
     """
@@ -350,6 +360,7 @@ class Leader:
     shares: NDArray[np.float64]
     recall_intervals: tuple[Interval | None, ...] = ()
     groups: tuple[GroupScore, ...] = ()
+    pictures: tuple[int, ...] = ()
 
     @property
     def weakest_first(self) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Labelled pictures for inspection: a sample of guesses, suspects and class maps."""
+"""Pictures as arrays, and labelled ones for inspection: guesses, suspects and class maps."""
 
 from __future__ import annotations
 
@@ -21,13 +21,26 @@ __all__ = [
     "GuessSample",
     "LabelReview",
     "LabelRow",
+    "Pixels",
     "Suspect",
+    "shown",
     "write_labels",
     "write_suspects",
 ]
 
+# Pictures (..., C, H, W) from 0 to 255: uint8, or float32 where the files have more than 8 bits.
+Pixels = NDArray[np.uint8 | np.float32]
 _LABEL_COLUMNS = ("path", "label", "split", "group", "suggested", "score")
 _SUSPECT_COLUMNS = ("part", "index", "path", "label", "kind", "score", "suggested_label", "like")
+
+
+def shown(pixels: Pixels) -> NDArray[np.uint8]:
+    """Return a picture (C, H, W) as it is drawn: uint8, C 1 or 3.
+
+    Of more than three bands the first three are taken for red, green and blue; of two, the first.
+    """
+    some = pixels[:3] if len(pixels) >= 3 else pixels[:1]
+    return np.floor(np.clip(some, 0, 255) + 0.5).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -35,12 +48,12 @@ class ClassMaps:
     """Maps of a trained model.
 
     Attributes:
-        of: pictures (B, C, H, W) uint8 and classes (B, M) int64 to look for in each
+        of: pictures (B, C, H, W) and classes (B, M) int64 to look for in each
             -> (B, M, H, W) in [0, 1].
         title: of the maps, and the meaning of bright places.
     """
 
-    of: Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
+    of: Callable[[Pixels, NDArray[np.int64]], NDArray[np.float32]]
     title: str
 
 

@@ -20,12 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..storage.files import replacing, write_atomically
+from .trials import candidate_name
 
 __all__ = ["Predictions", "RunSummary"]
 
 _STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Where parquet keeps what belongs to the whole table.
 _CLASS_NAMES_KEY = b"class_names"
+# Likewise what the targets are, and the thresholds of labels; runs of older versions lack both.
+_KIND_KEY, _THRESHOLDS_KEY = b"kind", b"thresholds"
 _COLUMNS = ("index", "path", "target", "probabilities")
 _GROUP = "group"  # which runs without groups, and those of older versions, do not have
 _WITH_REPEATS = ["path", "target", "target_name", "prediction", "prediction_name"]
@@ -38,11 +41,14 @@ class Predictions:
     Attributes:
         sample_ids: (N,) int64, each picture's index in its data set.
         paths: N paths, or None where the pictures are no files.
-        targets: (N,) int64 in [0, K).
+        targets: (N,) int64 in [0, K), or of kind "multi" (N, K) uint8, 0 and 1.
         probs: (N, K) float32.
         class_names: K names.
         groups: (N,) int64, equal for pictures that go together (copies, shots of one subject, a
             named group); None where every picture stands for itself.
+        kind: of the targets, see `src.targets`.
+        thresholds: (K,) from which on a label counts as predicted, of kind "multi"; None for one
+            half each.
 
     Raises:
         ValueError: lengths that do not fit together, or a target that names no class.
@@ -50,10 +56,12 @@ class Predictions:
 
     sample_ids: NDArray[np.int64]
     paths: tuple[str, ...] | None
-    targets: NDArray[np.int64]
+    targets: NDArray[Any]
     probs: NDArray[np.float32]
     class_names: tuple[str, ...]
     groups: NDArray[np.int64] | None = None
+    kind: str = "single"
+    thresholds: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         count, num_classes = len(self.sample_ids), len(self.class_names)
@@ -62,14 +70,20 @@ class Predictions:
                 f"probs has shape {np.shape(self.probs)}: it must be {(count, num_classes)}, "
                 "samples times classes."
             )
-        if np.shape(self.targets) != (count,):
-            raise ValueError(f"targets has shape {np.shape(self.targets)}: it must be ({count},).")
+        wanted = (count, num_classes) if self.kind == "multi" else (count,)
+        if np.shape(self.targets) != wanted:
+            raise ValueError(f"targets has shape {np.shape(self.targets)}: it must be {wanted}.")
+        if self.thresholds is not None and np.shape(self.thresholds) != (num_classes,):
+            raise ValueError(
+                f"There are {len(self.thresholds)} thresholds for {num_classes} classes."
+            )
         if self.paths is not None and len(self.paths) != count:
             raise ValueError(f"There are {len(self.paths)} paths for {count} samples.")
         if self.groups is not None and np.shape(self.groups) != (count,):
             raise ValueError(f"groups has shape {np.shape(self.groups)}: it must be ({count},).")
-        if count and not (self.targets.min() >= 0 and self.targets.max() < num_classes):
-            raise ValueError(f"targets must stay within 0 and {num_classes - 1}.")
+        most = 1 if self.kind == "multi" else num_classes - 1
+        if count and not (self.targets.min() >= 0 and self.targets.max() <= most):
+            raise ValueError(f"targets must stay within 0 and {most}.")
 
     def write(self, path: Path | str) -> None:
         r"""Write a parquet file that explains itself to any other reader, atomically.
@@ -77,7 +91,8 @@ class Predictions:
         Columns: index, path (null where there is none), target, target_name, prediction,
         prediction_name, probabilities (list of K float32), and group where pictures go together. A
         byte of a path that is no UTF-8, which parquet cannot hold, is written as an escape
-        (`\udcff`).
+        (`\udcff`). Of label sets, target and prediction are lists of K numbers 0 and 1, and their
+        names lists of text.
 
         Raises:
             OSError: the file cannot be written; one that was there before stays.
@@ -86,22 +101,42 @@ class Predictions:
         import pyarrow.parquet as pq
 
         names = pa.array([_printable(name) for name in self.class_names], pa.string())
-        targets = pa.array(self.targets, pa.int64())
-        predictions = pa.array(self.probs.argmax(axis=1), pa.int64())
+        if self.kind == "multi":
+            least = 0.5 if self.thresholds is None else self.thresholds.astype(np.float32)
+            sets = [np.asarray(self.targets, np.uint8), (self.probs >= least).astype(np.uint8)]
+            targets, predictions = (
+                pa.FixedSizeListArray.from_arrays(pa.array(one.reshape(-1)), len(names))
+                for one in sets
+            )
+            texts = names.to_pylist()
+            target_names, prediction_names = (
+                pa.array(
+                    [[texts[k] for k in np.flatnonzero(row)] for row in one], pa.list_(pa.string())
+                )
+                for one in sets
+            )
+        else:
+            targets = pa.array(self.targets, pa.int64())
+            predictions = pa.array(self.probs.argmax(axis=1), pa.int64())
+            target_names, prediction_names = names.take(targets), names.take(predictions)
         flat = pa.array(np.ascontiguousarray(self.probs, np.float32).reshape(-1))
         paths = [None] * len(targets) if self.paths is None else map(_printable, self.paths)
         columns = {
             "index": pa.array(self.sample_ids, pa.int64()),
             "path": pa.array(paths, pa.string()),
             "target": targets,
-            "target_name": names.take(targets),
+            "target_name": target_names,
             "prediction": predictions,
-            "prediction_name": names.take(predictions),
+            "prediction_name": prediction_names,
             "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(names)),
         }
         if self.groups is not None:
             columns["group"] = pa.array(self.groups, pa.int64())
         metadata = {_CLASS_NAMES_KEY: json.dumps(names.to_pylist()).encode()}
+        if self.kind != "single":
+            metadata[_KIND_KEY] = self.kind.encode()
+        if self.thresholds is not None:
+            metadata[_THRESHOLDS_KEY] = json.dumps(self.thresholds.tolist()).encode()
         table = pa.table(columns).replace_schema_metadata(metadata)
         with replacing(path) as temporary:
             # Hardly two probabilities are the same, and looking for equal ones takes longest.
@@ -132,16 +167,25 @@ class Predictions:
             grouped = _GROUP in file.schema_arrow.names
             columns += [_GROUP] if grouped else []
             table = file.read(columns=columns, use_threads=False)
-            class_names = json.loads(table.schema.metadata[_CLASS_NAMES_KEY])
+            stored = table.schema.metadata
+            class_names = json.loads(stored[_CLASS_NAMES_KEY])
+            thresholds = stored.get(_THRESHOLDS_KEY)
+            targets = table["target"].combine_chunks()
+            if (kind := stored.get(_KIND_KEY, b"single").decode()) == "multi":
+                sets = _numbers(targets.flatten()).reshape(len(table), len(class_names))
+            else:
+                sets = _numbers(targets)
             probs = _numbers(table["probabilities"].combine_chunks().flatten())
             paths = table["path"].to_pylist() if with_paths else []
             return cls(
                 sample_ids=_numbers(table["index"].combine_chunks()),
                 paths=None if None in paths or not paths else tuple(paths),
-                targets=_numbers(table["target"].combine_chunks()),
+                targets=sets,
                 probs=probs.astype(np.float32, copy=False).reshape(len(table), len(class_names)),
                 class_names=tuple(class_names),
                 groups=_numbers(table[_GROUP].combine_chunks()) if grouped else None,
+                kind=kind,
+                thresholds=None if thresholds is None else np.array(json.loads(thresholds)),
             )
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no predictions of a run: {error}") from error
@@ -166,6 +210,7 @@ class RunSummary:
         run_dir: absolute path of the run's folder.
         command: the command line that repeats the run.
         fold: which fold of a cross-validation it is, from 1; None for a run of its own.
+        family, trial: of the sweep that it belongs to; None for a run of its own.
         start: what the candidate started from: "frozen", "fine-tuned", "from scratch",
             "hand-crafted" or "ensemble"; None where nobody noted it.
         weights: names of the published weights, with source and licence; None without.
@@ -195,6 +240,15 @@ class RunSummary:
     start: str | None = None
     weights: str | None = None
     folds: dict[str, list[float]] | None = None
+    family: str | None = None
+    trial: int | None = None
+
+    @property
+    def candidate(self) -> str:
+        """The short name of its candidate, or of a run of its own the run's name."""
+        if self.trial is None:
+            return self.name
+        return candidate_name(self.family or self.model, self.trial)
 
     def __post_init__(self) -> None:
         for name, hint in _SUMMARY_TYPES.items():

@@ -7,9 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["COMPLETE", "FAILED", "PRUNED", "RUNNING", "Finalist", "SweepRecord", "TrialRecord"]
+__all__ = [
+    "COMPLETE",
+    "FAILED",
+    "PRUNED",
+    "RUNNING",
+    "Finalist",
+    "SweepRecord",
+    "TrialRecord",
+    "candidate_name",
+]
 
 RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
+
+
+def candidate_name(family: str, trial: int) -> str:
+    """Return the short name of a sweep's candidate, "cnn-12" for trial 12 of the family cnn.
+
+    It is the same on the terminal, on every page and in MLflow, where a training with another seed
+    is "cnn-12-seed1".
+    """
+    return f"{family}-{trial}"
 
 
 @dataclass(frozen=True)
@@ -46,6 +64,11 @@ class TrialRecord:
     run_id: str | None = None
     run_dir: str | None = None
     is_default: bool = False
+
+    @property
+    def name(self) -> str:
+        """The short name of the candidate."""
+        return candidate_name(self.family, self.number)
 
     @property
     def last(self) -> float | None:
@@ -124,6 +147,8 @@ class SweepRecord:
         steps: what a curve counts, "epochs" or "folds".
         looks: how often the finalists were compared while they got further seeds, at least 1.
         extra_trainings: of finalists, beyond those that each of them had.
+        data: name of the data set; "" where it is not known.
+        parts: number of pictures in "train", "val" and "test"; {} where it is not known.
     """
 
     study: str
@@ -142,6 +167,8 @@ class SweepRecord:
     steps: str = "epochs"
     looks: int = 1
     extra_trainings: int = 0
+    data: str = ""
+    parts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def higher_is_better(self) -> bool:

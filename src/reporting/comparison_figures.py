@@ -68,6 +68,8 @@ def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
         yield saved(curves_figure(curves, metric, colors), "learning_curves")
     yield saved(reliability_figure(data.leaders), "reliability")
     for place, leader in enumerate(data.leaders, 1):
+        if not len(leader.matrix):  # several labels are not taken for each other
+            continue
         title = f"Confusion of {plain_labels([leader.name], _LONGEST)[0]}"
         figure = confusion_figure(leader.matrix, data.class_names, title)
         yield saved(figure, f"confusion_{place}")

@@ -84,11 +84,11 @@ def _sort_values(one: Entrant, is_share: bool) -> tuple[Any, ...]:
     standing = one.standing
     worst = standing.interval.low if is_share else standing.interval.high
     return (
-        *(standing.rank, standing.figure, worst, len(standing.run_ids)),
+        *(standing.rank, standing.name, standing.figure, worst, int(not standing.tied)),
+        *(standing.best, len(standing.run_ids), standing.cost, one.training_seconds),
         *(standing.log_loss, standing.calibration_error),
         *(None if one.size is None else one.size[0] * one.size[1], one.start),
-        *(one.parameters, standing.cost, one.training_seconds),
-        *(int(not standing.tied), standing.best, standing.name),
+        *(one.parameters, one.settings),
     )
 
 
@@ -108,13 +108,15 @@ def _address(picture: NDArray[np.uint8] | None) -> str | None:
 def _classes_table(report: ReportData) -> Table:
     """Return the recall of each class by each leader, the winner's weakest class first."""
     leaders, names = report.leaders, report.class_names
-    scores = class_scores(leaders[0].matrix)
+    counts, others = leaders[0].pictures, [""] * len(names)
+    if len(leaders[0].matrix):
+        scores = class_scores(leaders[0].matrix)
+        counts = tuple(one.pictures for one in scores)
+        others = ["" if s.confused_with is None else names[s.confused_with] for s in scores]
     rows = []
     for index in leaders[0].weakest_first[:_MOST_CLASSES_LISTED].tolist():
-        one = scores[index]
-        other = "" if one.confused_with is None else names[one.confused_with]
         recall = [_recall(leader, index) for leader in leaders]
-        rows.append((names[index], f"{one.pictures:,}", *recall, other))
+        rows.append((names[index], f"{counts[index]:,}", *recall, others[index]))
     places = [f"{place}. {one.family}" for place, one in enumerate(leaders, 1)]
     return Table(
         "Recall of each class with its own 95 % interval, the winner's weakest first",

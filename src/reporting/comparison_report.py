@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from ..machine.text import csv_text
+from ..machine.text import csv_text, percent
 from ..records.comparison import Comparison, Entrant
 from .comparison_verdict import (
     MEASURE_NAMES,
@@ -26,11 +26,13 @@ __all__ = [
 ]
 
 _MOST_SHOWN = 15
+_ON_THE_PAGE = ("log-loss", "calib.", "size", "start", "params")
+_NUMBERS = ("rank", "best", "runs", "ms", "trained", "log-loss", "calib.", "params")
 
 # Log-loss and calibration error follow the interval: all of them are measured on one part.
 _COLUMNS = (
     *("rank", "candidate", "family", "accuracy", "figure", "spread", "low", "high", "runs"),
-    *("log_loss", "calibration_error", "size", "start", "weights", "parameters"),
+    *("log_loss", "calibration_error", "settings", "size", "start", "weights", "parameters"),
     *("latency_ms", "training_seconds", "tied", "best", "equal", "loss", "collapsed"),
 )
 
@@ -52,7 +54,7 @@ def closing_remarks(comparison: Comparison) -> tuple[str, ...]:
 
 def format_comparison(comparison: Comparison, width: int = 100) -> str:
     """Return the text for a terminal: the best candidates, the verdict, and what was left out."""
-    table = comparison_table(comparison, _MOST_SHOWN)
+    table = comparison_table(comparison, _MOST_SHOWN, brief=True)
     parts = [table.text(width)]
     if more := len(comparison.entrants) - len(table.rows):
         parts[0] += f"\n  and {more} more, in leaderboard.csv"
@@ -60,19 +62,21 @@ def format_comparison(comparison: Comparison, width: int = 100) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def comparison_table(comparison: Comparison, most: int | None = None) -> Table:
-    """Return the candidates in order, or the first of them, with standard deviations as spread."""
+def comparison_table(
+    comparison: Comparison, most: int | None = None, *, brief: bool = False
+) -> Table:
+    """Return the candidates in order, or the first of them, with standard deviations as spread.
+
+    A `brief` table leaves out what a terminal has no room for.
+    """
     measure = comparison.verdict.measure
-    headers = (
-        *("rank", MEASURE_NAMES[measure], "95 % interval", "runs", "log-loss", "calib."),
-        *("size", "start", "params", "ms", "trained", "tied", "best", "candidate"),
-    )
-    pictures = pictures_text(comparison.verdict)
+    cells = [_cells(one, measure) for one in comparison.entrants[:most]]
+    headers = tuple(name for name in cells[0] if not (brief and name in _ON_THE_PAGE))
     return Table(
-        title=f"Candidates on {pictures_compared(comparison)}, {pictures}",
+        title=f"Candidates on {pictures_compared(comparison)}, {pictures_text(comparison.verdict)}",
         headers=headers,
-        rows=tuple(_row(one, measure) for one in comparison.entrants[:most]),
-        numbers=frozenset({0, 3, 4, 5, 8, 9, 10, 12}),
+        rows=tuple(tuple(row[name] for name in headers) for row in cells),
+        numbers=frozenset(i for i, name in enumerate(headers) if name in _NUMBERS),
     )
 
 
@@ -140,6 +144,7 @@ def _candidate(one: Entrant) -> dict[str, Any]:
         "runs": len(standing.run_ids),
         "log_loss": standing.log_loss,
         "calibration_error": standing.calibration_error,
+        "settings": one.settings,
         "size": None if one.size is None else "x".join(map(str, one.size)),
         "start": one.start,
         "weights": one.weights,
@@ -157,21 +162,23 @@ def _candidate(one: Entrant) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in known.items()}
 
 
-def _row(one: Entrant, measure: str) -> tuple[str, ...]:
+def _cells(one: Entrant, measure: str) -> dict[str, str]:
+    """Return the cells of its row by header."""
     standing = one.standing
-    return (
-        str(standing.rank),
-        mean_text(measure, standing.figure, standing.spread),
-        interval_text(standing.interval, measure),
-        str(len(standing.run_ids)),
-        f"{standing.log_loss:.3f}",
-        f"{100 * standing.calibration_error:.1f} %",
-        "" if one.size is None else "x".join(map(str, one.size)),
-        one.start or "",
-        "" if one.parameters is None else count(one.parameters),
-        "" if standing.cost is None else f"{standing.cost:.3g}",
-        "" if one.training_seconds is None else duration(one.training_seconds),
-        "yes" if standing.tied else "",
-        f"{100 * standing.best:.0f} %",
-        standing.name,
-    )
+    return {
+        "rank": str(standing.rank),
+        "candidate": standing.name,
+        MEASURE_NAMES[measure]: mean_text(measure, standing.figure, standing.spread),
+        "95 % interval": interval_text(standing.interval, measure),
+        "tied": "yes" if standing.tied else "",
+        "best": percent(standing.best, 0),
+        "runs": str(len(standing.run_ids)),
+        "ms": "" if standing.cost is None else f"{standing.cost:.3g}",
+        "trained": "" if one.training_seconds is None else duration(one.training_seconds),
+        "log-loss": f"{standing.log_loss:.3f}",
+        "calib.": percent(standing.calibration_error),
+        "size": "" if one.size is None else "x".join(map(str, one.size)),
+        "start": one.start or "",
+        "params": "" if one.parameters is None else count(one.parameters),
+        "settings": one.settings,
+    }

@@ -22,6 +22,11 @@ MEASURE_NAMES = {
     "macro_f1": "macro F1",
     "log_loss": "log-loss",
     "cost": "mean cost",
+    "map": "mean average precision",
+    "micro_f1": "micro F1",
+    "hamming_loss": "Hamming loss",
+    "kappa": "quadratic kappa",
+    "mae": "mean absolute error",
 }
 # A longer list of names helps nobody: the leaderboard has them all, by rank.
 _NAMED_AT_MOST, _LETTERS_AT_MOST = 5, 120
@@ -78,7 +83,7 @@ def difference_text(difference: Interval, measure: str) -> str:
 
 
 def _is_percent(measure: str) -> bool:
-    return measure not in ("log_loss", "cost")
+    return measure not in ("log_loss", "cost", "kappa", "mae")
 
 
 def _size(value: float, measure: str, digits: int = 1) -> str:

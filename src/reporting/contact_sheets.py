@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..records.pictures import GuessSample, Suspect
+from ..records.pictures import GuessSample, Pixels, Suspect, shown
 from .style import HEAT, INK, MUTED, WARNING, new_figure, plain_labels
 
 __all__ = [
@@ -43,12 +43,12 @@ Caption = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """A picture (C, H, W) uint8 of a sheet, with lines of text below it.
+    """A picture (C, H, W) of a sheet, with lines of text below it.
 
     `heat`, (H, W) in [0, 1], is laid over a grey version of it.
     """
 
-    image: NDArray[np.uint8]
+    image: Pixels
     caption: Caption = ()
     heat: NDArray[np.floating] | None = None
 
@@ -63,14 +63,14 @@ def confident_mistakes(
 
 
 def mistakes_sheet(
-    images: NDArray[np.uint8],
+    images: Pixels,
     probs: NDArray[np.floating],
     targets: NDArray[np.int64],
     class_names: Sequence[str],
 ) -> Figure:
     """Draw the most confident mistakes, where wrong labels and ambiguous pictures show.
 
-    Of the pictures at `confident_mistakes`, maybe none: (M, C, H, W) uint8, (M, K) and (M,).
+    Of the pictures at `confident_mistakes`, maybe none: (M, C, H, W), (M, K) and (M,).
     """
     labels = plain_labels(class_names, longest=13)
     cells = [
@@ -80,19 +80,24 @@ def mistakes_sheet(
     return _sheet(cells, "Most confident mistakes" if cells else "There are no mistakes", columns=6)
 
 
-def batch_sheet(
-    images: NDArray[np.uint8], targets: NDArray[np.int64], class_names: Sequence[str]
-) -> Figure:
-    """Draw the first 64 pictures of a batch (B, C, H, W) uint8, eight to a row, with classes."""
+def batch_sheet(images: Pixels, targets: NDArray[np.generic], class_names: Sequence[str]) -> Figure:
+    """Draw the first 64 pictures of a batch (B, C, H, W), eight to a row, with labels.
+
+    `targets` are classes (B,), or of label sets (B, K), of which those from one half on are shown.
+    """
     labels = plain_labels(class_names, longest=13)
-    cells = [_Cell(image, [(labels[t], INK)]) for image, t in zip(images[:64], targets)]
+    sets = [np.flatnonzero(one >= 0.5) for one in targets] if targets.ndim == 2 else targets
+    cells = [
+        _Cell(image, [(labels[int(t)], INK) for t in np.atleast_1d(one)])
+        for image, one in zip(images[:64], sets)
+    ]
     return _sheet(cells, "Training pictures as the network sees them", columns=8)
 
 
-def label_sheet(sample: GuessSample, read: Callable[[str], NDArray[np.uint8]]) -> Figure:
+def label_sheet(sample: GuessSample, read: Callable[[str], Pixels]) -> Figure:
     """Draw a sample's pictures with label and probability, in red where probably wrong.
 
-    `read` returns the picture (C, H, W) uint8 of a path.
+    `read` returns the picture (C, H, W) of a path.
     """
     unsure, others = sample.least_certain, sample.others
     title = f"All {sample.count} pictures, the least certain first"
@@ -123,7 +128,7 @@ def right_and_wrong(
 
 
 def map_sheet(
-    images: NDArray[np.uint8],
+    images: Pixels,
     maps: NDArray[np.floating],
     probs: NDArray[np.floating],
     targets: NDArray[np.int64],
@@ -133,7 +138,7 @@ def map_sheet(
     """Draw right pictures with the map of their class, then mistakes with the maps of both.
 
     Args:
-        images: (M, C, H, W) uint8.
+        images: (M, C, H, W).
         maps: (M, 2, H, W) in [0, 1], of the predicted class and of the target.
         probs: (M, K) of the whole pictures.
         targets: (M,) in [0, K).
@@ -154,9 +159,7 @@ def map_sheet(
     return _sheet(cells, title, columns=_MAP_COLUMNS)
 
 
-def _mapped(
-    image: NDArray[np.uint8], maps: NDArray[np.floating], labels: Sequence[str]
-) -> list[_Cell]:
+def _mapped(image: Pixels, maps: NDArray[np.floating], labels: Sequence[str]) -> list[_Cell]:
     return [_Cell(image, [(f"{name} here", MUTED)], heat) for heat, name in zip(maps, labels)]
 
 
@@ -166,7 +169,7 @@ def likeliest(probs: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def rivals_sheet(
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Pixels],
     maps: NDArray[np.floating],
     probs: NDArray[np.floating],
     class_names: Sequence[str],
@@ -175,7 +178,7 @@ def rivals_sheet(
     """Draw pictures of unknown class with the maps of their two most probable classes.
 
     Args:
-        images: M of any size, (C, H, W) uint8.
+        images: M of any size, (C, H, W).
         maps: (M, 2, h, w) in [0, 1], of the `likeliest` classes; stretched over the pictures.
         probs: (M, K).
         class_names: K names.
@@ -190,10 +193,10 @@ def rivals_sheet(
     return _sheet(cells, title, columns=_MAP_COLUMNS, inches=_RIVALS_INCHES)
 
 
-def suspects_sheet(suspects: Sequence[Suspect], read: Callable[[int], NDArray[np.uint8]]) -> Figure:
+def suspects_sheet(suspects: Sequence[Suspect], read: Callable[[int], Pixels]) -> Figure:
     """Draw the worst suspects, of which the worst of each kind come first, about equally many each.
 
-    `read` returns the picture (C, H, W) uint8 of an index.
+    `read` returns the picture (C, H, W) of an index.
     """
     kinds: dict[str, list[Suspect]] = defaultdict(list)
     for suspect in suspects:
@@ -252,10 +255,10 @@ def _sheet(
 
 def _draw_picture(axes: Axes, cell: _Cell, x: float, y: float, most_height: float) -> None:
     """Draw a picture around (x, y), as large as its cell and proportions allow."""
-    channels, height, width = cell.image.shape
-    # Three channels are a colour picture; of any other number the mean is the fairest grey.
+    image = shown(cell.image)
+    channels, height, width = image.shape
     coloured = channels == 3 and cell.heat is None
-    pixels = cell.image.transpose(1, 2, 0) if coloured else cell.image.mean(axis=0)
+    pixels = image.transpose(1, 2, 0) if coloured else image.mean(axis=0)
     half_width = min(1 - _PADDING, most_height * width / height) / 2
     half_height = half_width * height / width
     extent = (x - half_width, x + half_width, y + half_height, y - half_height)

@@ -12,6 +12,8 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from ..machine.text import percent
+
 __all__ = [
     "Table",
     "accuracy_text",
@@ -22,6 +24,7 @@ __all__ = [
     "measured",
     "metric_text",
     "one_line",
+    "primary_text",
     "settings_text",
     "share_with_interval",
     "tick_text",
@@ -29,7 +32,10 @@ __all__ = [
 ]
 
 # By the last part of their key: metrics in [0, 1] that read best as a percentage.
-_SHARES = ("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "top5_accuracy")
+_SHARES = (
+    *("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "top5_accuracy"),
+    *("map", "micro_f1", "hamming_loss"),
+)
 
 _GAP = "  "
 _LEAST_LAST = 12  # cells that the last column keeps, however narrow the terminal
@@ -61,7 +67,7 @@ def count(number: int) -> str:
 
 def share_with_interval(value: float, low: float | None, high: float | None) -> str:
     """Return a share, as in "98.6 %  (95 % interval 97.1 to 99.4)"; alone without both ends."""
-    text = f"{100 * value:.1f} %"
+    text = percent(value)
     if low is None or high is None:
         return text
     return f"{text}  (95 % interval {100 * low:.1f} to {100 * high:.1f})"
@@ -78,8 +84,23 @@ def accuracy_text(metrics: Mapping[str, float], part: str) -> str | None:
     return None if value is None else share_with_interval(value, low, high)
 
 
+def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
+    """Return what a part is judged by beside its accuracy: mean average precision, or kappa.
+
+    None for one class a picture, which is judged by its accuracy.
+    """
+    found = {name: metrics.get(f"{part}/{name}") for name in ("map", "macro_f1", "kappa", "mae")}
+    if found["map"] is not None:
+        f1 = "" if found["macro_f1"] is None else f", macro F1 {100 * found['macro_f1']:.1f} %"
+        return f"mean average precision {100 * found['map']:.1f} %{f1}"
+    if found["kappa"] is not None:
+        error = "" if found["mae"] is None else f", mean error {found['mae']:.2f} classes"
+        return f"quadratic kappa {found['kappa']:.3f}{error}"
+    return None
+
+
 def metric_text(key: str, value: float | None) -> str:
-    """Return a metric in the unit of its key: "98.61 %", "1.2 M", "1.33 ms" or "0.05312".
+    """Return a metric in the unit of its key: "98.6 %", "1.2 M", "1.33 ms" or "0.05312".
 
     "none" where there is no value, and "NaN" or "infinite" where it is no number.
     """
@@ -91,7 +112,7 @@ def metric_text(key: str, value: float | None) -> str:
         return "infinite"
     name = key.rpartition("/")[2]
     if name in _SHARES:
-        return f"{100 * value:.2f} %"
+        return percent(value)
     if key.startswith("cost/"):
         if name == "latency_ms":
             return f"{value:.3g} ms"
@@ -102,17 +123,19 @@ def metric_text(key: str, value: float | None) -> str:
 
 
 def tick_text(key: str, value: float) -> str:
-    """Return `metric_text` for the ticks of an axis: "95 %", not "95.00 %"."""
-    return re.sub(r"\.?0+ %$", " %", metric_text(key, value))
+    """Return `metric_text` for the ticks of an axis: "95 %", not "95.0 %"."""
+    if key.rpartition("/")[2] in _SHARES:
+        return f"{100 * value:.4g} %"
+    return metric_text(key, value)
 
 
 def mean_text(key: str, mean: float | None, spread: float | None) -> str:
-    """Return mean and spread, as in "98.42 % ± 0.21"; without a spread the mean alone."""
+    """Return mean and spread, as in "98.4 % ± 0.2"; without a spread the mean alone."""
     text = metric_text(key, mean)
     if mean is None or spread is None:
         return text
     of_share = key.rpartition("/")[2] in _SHARES
-    return f"{text} ± {100 * spread:.2f}" if of_share else f"{text} ± {spread:.2g}"
+    return f"{text} ± {100 * spread:.1f}" if of_share else f"{text} ± {spread:.2g}"
 
 
 def value_text(value: Any) -> str:

@@ -6,11 +6,9 @@ import base64
 import io
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from ..records.pictures import LabelReview
+from ..records.pictures import LabelReview, Pixels, shown
 from .page import html_page
 
 __all__ = ["label_page", "review_sentences"]
@@ -19,14 +17,12 @@ _SHOWN = 120
 _SIDE = 160
 
 
-def label_page(
-    review: LabelReview, read: Callable[[int], NDArray[np.uint8]], table: str | None
-) -> str:
+def label_page(review: LabelReview, read: Callable[[int], Pixels], table: str | None) -> str:
     """Return the page; it needs no other file.
 
     Args:
         review: with at least one suspect.
-        read: index -> picture (C, H, W) uint8.
+        read: index -> picture (C, H, W).
         table: path of the CSV file to correct labels in; None for a set that is no files.
     """
     shown = review.suspects[:_SHOWN]
@@ -71,9 +67,10 @@ def review_sentences(review: LabelReview) -> list[str]:
     return lines
 
 
-def _address(pixels: NDArray[np.uint8]) -> str:
+def _address(pixels: Pixels) -> str:
     """Return a picture (C, H, W) as the address of a small PNG file."""
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    drawn = shown(pixels)
+    image = Image.fromarray(drawn[0] if len(drawn) == 1 else drawn.transpose(1, 2, 0).copy())
     image.thumbnail((_SIDE, _SIDE))
     stream = io.BytesIO()
     image.save(stream, "PNG")

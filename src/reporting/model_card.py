@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..metrics.classification import class_scores, confusion_matrix
-from ..metrics.probabilistic import reliability_bins
+from ..metrics.multilabel import label_scores
+from ..metrics.probabilistic import binned, reliability_bins
 from ..records.run import Predictions, RunSummary
 from .certainty_report import CardCertainty, card_lines
 from .formatting import (
@@ -32,8 +33,13 @@ _NAMED_CLASSES = 20
 _CONFIDENCE_BINS = 5
 _NAMES = {"train": "training", "val": "validation", "test": "test"}
 _SCORES = {
+    "map": "mean average precision",
+    "kappa": "quadratic kappa",
+    "mae": "mean absolute error (classes)",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "hamming_loss": "Hamming loss",
     "top5_accuracy": "among the five most probable",
     "log_loss": "log-loss (nats)",
     "brier": "Brier score (0 to 2)",
@@ -91,7 +97,7 @@ def model_card(facts: CardFacts) -> str:
             "not measured, because the data do not say."
         ],
         "Metrics": [
-            "Accuracy is the share of pictures whose most probable class is the right one. "
+            f"{_described_accuracy(facts)} "
             "Intervals are Wilson's, 95 %: they tell what other pictures of the same origin would "
             "change, and not what another training would. Calibration is the mean gap between what "
             "the model claims and how often it is right (15 bins of the highest probability)."
@@ -116,6 +122,21 @@ def model_card(facts: CardFacts) -> str:
         "(arXiv:1810.03993)."
     )
     return "\n".join([title, "", *body, source, ""])
+
+
+def _of_sets(facts: CardFacts) -> bool:
+    return any(one.kind == "multi" for one in facts.predictions.values())
+
+
+def _described_accuracy(facts: CardFacts) -> str:
+    if _of_sets(facts):
+        return (
+            "Mean average precision is over the labels: for each, the mean precision at the places "
+            "of the pictures that have it, ordered by probability. The exact match is the share of "
+            "pictures with all labels right; a label counts as said from its threshold on, which "
+            "was chosen on the validation part."
+        )
+    return "Accuracy is the share of pictures whose most probable class is the right one."
 
 
 def _details(facts: CardFacts) -> list[str]:
@@ -154,6 +175,12 @@ def _use(facts: CardFacts) -> list[str]:
     names = [escaped(name) for name in facts.class_names]
     more = len(names) - _NAMED_CLASSES
     listed = ", ".join(names[:_NAMED_CLASSES]) + (f" and {more} more" if more > 0 else "")
+    if _of_sets(facts):
+        return [
+            f"It names the labels of a picture, any or none of {len(names)}: {listed}. It is meant "
+            "for pictures that come about as those did that it learnt from; for pictures of "
+            "another origin no figure below holds."
+        ]
     return [
         f"It names the class of a picture, one of {len(names)}: {listed}. It is meant for pictures "
         "that come about as those did that it learnt from.",
@@ -201,7 +228,8 @@ def _scores(facts: CardFacts) -> Table:
     tested = {k: v for k, v in facts.summary.metrics.items() if k.startswith("test/")}
     columns = {"val": facts.validation, "test": tested}
     shown = {part: found for part, found in columns.items() if f"{part}/accuracy" in found}
-    rows = [("accuracy", *(accuracy_text(found, part) or "" for part, found in shown.items()))]
+    accuracy = "exact match" if _of_sets(facts) else "accuracy"
+    rows = [(accuracy, *(accuracy_text(found, part) or "" for part, found in shown.items()))]
     for key, name in _SCORES.items():
         cells = [found.get(f"{part}/{key}") for part, found in shown.items()]
         if any(cell is not None for cell in cells):
@@ -214,7 +242,27 @@ def _scores(facts: CardFacts) -> Table:
     return Table("How good it is", ("measure", *heads), tuple(rows), numbers)
 
 
+def _labels(part: str, predictions: Predictions) -> Table:
+    scores = label_scores(predictions.probs, predictions.targets, predictions.thresholds)
+    rows = sorted((r for r in scores if r.pictures), key=lambda row: row.average_precision)
+    title = f"Labels, {_NAMES[part]} part"
+    if len(rows) > _MOST_CLASSES:
+        title += f": the {_MOST_CLASSES} of {len(rows)} with the least average precision"
+    cells = tuple(
+        (
+            *(predictions.class_names[row.index], f"{row.pictures:,}"),
+            *map(_percent, (row.average_precision, row.recall, row.precision, row.f1)),
+            f"{row.threshold:.3f}",
+        )
+        for row in rows[:_MOST_CLASSES]
+    )
+    heads = ("label", "pictures", "average precision", "found", "right when said", "F1")
+    return Table(title, (*heads, "threshold"), cells, frozenset(range(1, 7)))
+
+
 def _classes(part: str, predictions: Predictions) -> Table:
+    if predictions.kind == "multi":
+        return _labels(part, predictions)
     rows = [
         r
         for r in class_scores(confusion_matrix(predictions.probs, predictions.targets))
@@ -240,7 +288,11 @@ def _classes(part: str, predictions: Predictions) -> Table:
 
 
 def _calibration(part: str, predictions: Predictions) -> Table:
-    bins = reliability_bins(predictions.probs, predictions.targets, _CONFIDENCE_BINS)
+    probs, targets = predictions.probs, predictions.targets
+    if predictions.kind == "multi":  # each label of a picture has a probability
+        bins = binned(probs.astype(np.float64).ravel(), targets.ravel() > 0, _CONFIDENCE_BINS)
+    else:
+        bins = reliability_bins(probs, targets, _CONFIDENCE_BINS)
     rows = tuple(
         (
             f"{100 * low:.0f} to {100 * high:.0f} %",
@@ -253,7 +305,8 @@ def _calibration(part: str, predictions: Predictions) -> Table:
         )
         if number
     )
-    heads = ("it claims", "pictures", "claimed on average", "right")
+    what = "labels" if predictions.kind == "multi" else "pictures"
+    heads = ("it claims", what, "claimed on average", "right")
     return Table(f"Calibration, {_NAMES[part]} part", heads, rows, frozenset({1, 2, 3}))
 
 

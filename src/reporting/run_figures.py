@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..metrics.classification import confusion_matrix
 from ..metrics.probabilistic import ReliabilityBins, reliability_bins
 from ..metrics.summary import metric_key
-from ..records.pictures import ClassMaps
+from ..records.pictures import ClassMaps, Pixels
 from ..records.run import Predictions
 from ..storage.files import write_atomically
 from .class_figures import class_figure, class_table, confusion_figure
@@ -49,7 +49,7 @@ def draw_run_figures(
     folder: Path,
     history: History,
     predictions: Mapping[str, Predictions],
-    read: Callable[[int], NDArray[np.uint8]],
+    read: Callable[[int], Pixels],
     batch: tuple[NDArray[np.generic], NDArray[np.generic]] | None,
     class_maps: ClassMaps | None = None,
 ) -> Iterator[Path]:
@@ -61,9 +61,9 @@ def draw_run_figures(
         folder: where to; one PNG a picture, and a CSV table of every part's classes.
         history: (epoch, value) pairs by metric key.
         predictions: by part.
-        read: sample id -> picture (C, H, W) uint8, for the most confident mistakes.
+        read: sample id -> picture (C, H, W), for the most confident mistakes.
         batch: pictures (B, C, H, W) in [0, 255] as training saw them, and their targets: classes
-            (B,) or, of mixed pictures, probabilities (B, K); None where it saw them as they are.
+            (B,) or, of mixed pictures or label sets, (B, K); None where it saw them as they are.
         class_maps: of a model that has them: drawn of the first part alone.
 
     Yields:
@@ -78,8 +78,17 @@ def draw_run_figures(
     if batch is not None:
         images, labels = np.asarray(batch[0]), np.asarray(batch[1])
         shown = np.clip(np.rint(images), 0, 255).astype(np.uint8)
-        targets = labels.argmax(axis=1) if labels.ndim == 2 else labels
-        yield saved(batch_sheet(shown, targets, names), "training_batch")
+        of_sets = any(one.kind == "multi" for one in predictions.values())
+        if labels.ndim == 2 and not of_sets:
+            labels = labels.argmax(axis=1)
+        yield saved(batch_sheet(shown, labels, names), "training_batch")
+    sets = {part: one for part, one in predictions.items() if one.kind == "multi"}
+    for part, predicted in sets.items():
+        from .label_set_figures import draw_label_sets
+
+        yield from draw_label_sets(folder, part, predicted)
+    if sets:  # nothing that follows is about several labels
+        return
     for part, predicted in predictions.items():
         probs, targets = predicted.probs, predicted.targets
         matrix = confusion_matrix(probs, targets)
@@ -152,11 +161,14 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
 
 
-def reliability_diagram(bins: ReliabilityBins) -> Figure:
+def reliability_diagram(
+    bins: ReliabilityBins, x: str = "confidence in the predicted class", y: str = "accuracy"
+) -> Figure:
     """Draw accuracy against confidence, above the share of pictures of each confidence.
 
     Args:
         bins: from `metrics.probabilistic.reliability_bins`.
+        x, y: names of the two.
     """
     figure = new_figure(5.4, 5.8)
     upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
@@ -166,16 +178,16 @@ def reliability_diagram(bins: ReliabilityBins) -> Figure:
     common, gap = np.minimum(accuracy, confidence), accuracy - confidence
     upper.plot([0, 1], [0, 1], color=MUTED, lw=1.2, ls=(0, (4, 3)), label="perfect calibration")
     for bottom, height, color, label in (
-        (0, common, ACCENT, "accuracy"),
-        (common, gap.clip(min=0), ACCENT_SOFT, "accuracy above confidence"),
-        (common, -gap.clip(max=0), WARNING_SOFT, "confidence above accuracy"),
+        (0, common, ACCENT, y),
+        (common, gap.clip(min=0), ACCENT_SOFT, "more than predicted"),
+        (common, -gap.clip(max=0), WARNING_SOFT, "less than predicted"),
     ):
         upper.bar(centres, height, width * 0.92, bottom=bottom, color=color, lw=0, label=label)
-    tidy(upper, title=f"Calibration error {bins.calibration_error:.1%}", y="accuracy")
+    tidy(upper, title=f"Calibration error {bins.calibration_error:.1%}", y=y)
     upper.set_ylim(0, 1)
     upper.yaxis.set_major_formatter(PercentFormatter(1.0))
     lower.bar(centres, bins.counts[filled] / bins.counts.sum(), width * 0.92, color=MUTED)
-    tidy(lower, x="confidence in the predicted class", y="share of pictures")
+    tidy(lower, x=x, y="share of pictures")
     lower.set_xlim(0, 1)
     lower.xaxis.set_major_formatter(PercentFormatter(1.0))
     lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

@@ -160,7 +160,7 @@ def history_figure(record: SweepRecord) -> Figure:
     title = f"{record.study}: nothing complete yet"
     if record.ranked():
         first = record.ranked()[0]
-        title = f"Best {metric_text(metric, first.value)}: trial {first.number}, {first.family}"
+        title = f"Best {metric_text(metric, first.value)}: {first.name}"
     if outside:
         title += f" ({outside} worse than shown)"
     tidy(axes, title=title, x="trial", y=metric)

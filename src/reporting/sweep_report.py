@@ -36,6 +36,7 @@ __all__ = [
     "headline",
     "leaderboard_csv",
     "leaderboard_table",
+    "pictures_raced",
     "sweep_page",
     "verdict",
 ]
@@ -59,12 +60,22 @@ def format_result(record: SweepRecord, width: int = 100) -> str:
 
 
 def headline(record: SweepRecord) -> str:
-    """Return, as in "fashion: 24 trials (15 complete, 9 pruned) of 4 families in 12 min 5 s"."""
+    """Return, as in "fashion: 24 trials (15 complete, 9 pruned) of 4 families in 12 min 5 s".
+
+    The pictures follow, where they are known: "; digits: 1,169 train, 269 val, 359 test pictures".
+    """
     states = Counter(trial.state for trial in record.trials)
     counts = ", ".join(f"{states[s]} {s}" for s in (COMPLETE, PRUNED, FAILED, RUNNING) if states[s])
     trials = _counted(len(record.trials), "trial") + (f" ({counts})" if counts else "")
     families = _counted(len(record.families), "family", "families")
-    return f"{record.study}: {trials} of {families} in {duration(record.seconds)}"
+    text = f"{record.study}: {trials} of {families} in {duration(record.seconds)}"
+    return f"{text}; {pictures}" if (pictures := pictures_raced(record)) else text
+
+
+def pictures_raced(record: SweepRecord) -> str:
+    """Return, as in "digits: 1,169 train, 269 val, 359 test pictures"; "" if not known."""
+    parts = ", ".join(f"{count:,} {part}" for part, count in record.parts.items() if count)
+    return f"{record.data}: {parts} pictures" if parts else record.data
 
 
 def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
@@ -89,15 +100,16 @@ def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
         values = values_of(record, trial)
         rows.append(
             (
-                *(str(ranks.get(trial.number, "")), str(trial.number), trial.family),
+                *(str(ranks.get(trial.number, "")), trial.name),
                 *("" if v is None else metric_text(k, v) for k, v in zip(record.metrics, values)),
                 *(", ".join([trial.state, *about]), str(trial.epochs)),
                 *("" if trial.seconds is None else duration(trial.seconds), last),
             )
         )
     ends = ("state", record.steps, "time", "settings")
-    headers = ("rank", "trial", "family", *record.metrics, *ends)
-    numbers = {i for i, name in enumerate(headers) if name not in ("family", "state", "settings")}
+    headers = ("rank", "candidate", *record.metrics, *ends)
+    texts = ("candidate", "state", "settings")
+    numbers = {i for i, name in enumerate(headers) if name not in texts}
     title = f"Leaderboard: {of} by {record.metrics[0]}, {order} first"
     return Table(title, headers, tuple(rows), frozenset(numbers))
 
@@ -110,7 +122,7 @@ def leaderboard_csv(record: SweepRecord) -> str:
     figures = sorted({key for trial in record.trials for key in trial.figures})
     figures = [key for key in figures if key not in record.metrics]
     keys = sorted({key for trial in record.trials for key in trial.values})
-    about = ["rank", "trial", "family", "state", "is_default"]
+    about = ["rank", "candidate", "trial", "family", "state", "is_default"]
     ends = ["last", "best", record.steps, "seconds", "reason", "run_id"]
     header = [*about, *record.metrics, *ends, *figures, *keys, "command"]
     ranks = {trial.number: rank for rank, trial in enumerate(record.ranked(), 1)}
@@ -118,7 +130,7 @@ def leaderboard_csv(record: SweepRecord) -> str:
     for trial in leaderboard(record):
         objectives = trial.objectives or (None,) * len(record.metrics)
         row = [
-            *(ranks.get(trial.number), trial.number, trial.family, trial.state),
+            *(ranks.get(trial.number), trial.name, trial.number, trial.family, trial.state),
             str(trial.is_default).lower(),
             *objectives,
             *(trial.last, trial.best, trial.epochs, trial.seconds, trial.reason, trial.run_id),
@@ -140,12 +152,12 @@ def families_table(record: SweepRecord) -> Table:
     seconds, at_time = at_equal_time(record)
     same_trials = {standing.family: standing for standing in at_trials}
     same_time = {standing.family: standing for standing in at_time}
-    headers = ("family", "best", "trial", f"first {_counted(most, 'trial')}")
+    headers = ("family", "best", "candidate", f"first {_counted(most, 'trial')}")
     rows = tuple(
         (
             standing.family,
             _best(record, standing),
-            "" if standing.best is None else str(standing.best.number),
+            "" if standing.best is None else standing.best.name,
             _best(record, same_trials[standing.family]),
             _best(record, same_time[standing.family]),
             str(standing.trials),
@@ -158,18 +170,17 @@ def families_table(record: SweepRecord) -> Table:
         f"Families by {record.metrics[0]}: the best of each, at equal trials and at equal time",
         (*headers, f"first {duration(seconds)}", "trials", "time"),
         rows,
-        frozenset({1, 2, 3, 4, 5, 6}),
+        frozenset({1, 3, 4, 5, 6}),
     )
 
 
 def finalists_table(record: SweepRecord) -> Table:
     """Return the configurations that were trained again, with mean and spread over seeds."""
     metric = record.metrics[0]
-    families = {trial.number: trial.family for trial in record.trials}
+    names = {trial.number: trial.name for trial in record.trials}
     rows = tuple(
         (
-            str(finalist.trial),
-            families.get(finalist.trial, ""),
+            names.get(finalist.trial, ""),
             mean_text(metric, finalist.mean, finalist.spread),
             ", ".join(
                 f"{seed}: {'failed' if value is None else metric_text(metric, value)}"
@@ -179,7 +190,7 @@ def finalists_table(record: SweepRecord) -> Table:
         for finalist in record.finalists
     )
     title = f"Finalists by {metric}, trained again over seeds: mean ± standard deviation"
-    return Table(title, ("trial", "family", "mean", "by seed"), rows, frozenset({0}))
+    return Table(title, ("candidate", "mean", "by seed"), rows)
 
 
 def verdict(record: SweepRecord) -> dict[str, str]:
@@ -188,7 +199,7 @@ def verdict(record: SweepRecord) -> dict[str, str]:
         return {}
     winner = next(trial for trial in record.trials if trial.number == record.winner)
     rows = {
-        "winner": f"trial {winner.number}, {winner.family}",
+        "winner": winner.name,
         "test accuracy": accuracy_text(record.test, "test"),
         "test part measured": (
             None if record.test_measurements is None else measured(record.test_measurements)
@@ -224,7 +235,7 @@ def sweep_page(record: SweepRecord) -> str:
         "leaderboard": table,
         "sort_values": [
             [
-                *(row[0], trial.number, trial.family, *values_of(record, trial), row[-4]),
+                *(row[0], trial.name, *values_of(record, trial), row[-4]),
                 *(trial.epochs, trial.seconds, row[-1]),
             ]
             for trial, row in zip(trials, table.rows, strict=True)

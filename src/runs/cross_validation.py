@@ -21,13 +21,14 @@ from ..data.loading.datamodule import PictureData
 from ..data.splitting.splits import PARTS
 from ..machine.interruption import Interruption
 from ..records.run import Predictions, RunSummary
+from ..reporting.formatting import primary_text
 from ..statistics.label_errors import doubtful_labels
 from ..storage.files import write_atomically
 from ..tracking.addresses import absolute_uri, public_uri
 from ..tracking.mirror_process import MirrorProcess
 from ..tracking.tracker import Tracker
 from .build import build_fold
-from .candidates.candidate import OnEpoch
+from .candidates.candidate import OnEpoch, settle_thresholds
 from .candidates.choose import candidate_of
 from .folder import RunFolder
 from .folds import FoldBook, fold_means, joined, mean_of
@@ -178,7 +179,8 @@ class _CrossValidation(Run):
             )
         self._ended[number] = summary
         right, count = 100 * summary.metrics["val/accuracy"], self.settings.cv.count
-        print(f"fold {number} of {count}: {right:.1f} % right", flush=True)
+        primary = primary_text(summary.metrics, "val") or f"{right:.1f} % right"
+        print(f"fold {number} of {count}: {primary}", flush=True)
         measured = {k: v for k, v in summary.metrics.items() if k.startswith("val/")}
         tracker.metrics({f"fold/{k.removeprefix('val/')}": v for k, v in measured.items()}, number)
 
@@ -207,6 +209,9 @@ class _CrossValidation(Run):
         held_out = [Predictions.read(run.predictions / "val.parquet") for run in runs if run]
         repeats = [joined(held_out[i : i + folds]) for i in range(0, len(held_out), folds)]
         out_of_fold = mean_of(repeats)
+        wanted = self.settings.data.threshold
+        thresholds = settle_thresholds(self.folder, out_of_fold.kind, wanted, out_of_fold)
+        out_of_fold = replace(out_of_fold, thresholds=thresholds)
         self.keep_predictions("val", out_of_fold, tracker)
         for repeat, predictions in enumerate(repeats if len(repeats) > 1 else (), start=1):
             self.keep_predictions(f"val-repeat{repeat}", predictions, tracker)

@@ -9,7 +9,9 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from ..config.checks import ConfigError
 from ..config.models import NetworkSettings
@@ -32,6 +34,7 @@ from .candidates.candidate import (
     OnEpoch,
     measure_part,
     send_final,
+    settle_thresholds,
 )
 from .candidates.choose import candidate_of, origin_of
 from .candidates.network import NetworkCandidate
@@ -143,6 +146,7 @@ class _SingleRun(Run):
     _on_epoch: OnEpoch | None
     _fitted: Fitted | None = field(default=None, init=False)
     _test_measurements: int | None = field(default=None, init=False)
+    _thresholds: NDArray[np.float64] | None = field(default=None, init=False)
 
     def headline(self) -> str:
         split, pictures = self.data.split, self.data.pictures
@@ -164,6 +168,17 @@ class _SingleRun(Run):
         self._fitted = fitted
         self.metrics |= fitted.metrics
         settings, split = self.settings, self.data.split
+        held_out = None
+        if self.data.pictures.kind == "multi" and len(split.val):
+            held_out = measure_part(self.data, "val", fitted.trained.predict(self.data, "val"))
+        self._thresholds = settle_thresholds(
+            self.folder,
+            self.data.pictures.kind,
+            settings.data.threshold,
+            None if held_out is None else held_out.predictions,
+        )
+        if self._thresholds is not None:
+            fitted.trained.metadata["thresholds"] = self._thresholds.tolist()
         if settings.tracking.log_model:  # first, so that it is sent while the rest is measured
             bundle, ids = self.folder.path / "model", split.val if len(split.val) else split.train
             example = self.data.pictures.read(int(ids[0]))
@@ -211,7 +226,7 @@ class _SingleRun(Run):
         if part == "test":
             fingerprint = self.data.split.test_fingerprint
             self._test_measurements = counted_measurement(self.folder, fingerprint, answers)
-        measured = measure_part(self.data, part, answers)
+        measured = measure_part(self.data, part, answers, self._thresholds)
         self.keep_predictions(part, measured.predictions, tracker)
         self.metrics |= measured.metrics
         return measured.predictions

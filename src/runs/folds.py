@@ -105,6 +105,7 @@ def joined(folds: Sequence[Predictions]) -> Predictions:
         probs=np.concatenate([one.probs for one in folds])[order],
         class_names=folds[0].class_names,
         groups=np.concatenate(groups)[order] if len(groups) == len(folds) else None,
+        kind=folds[0].kind,
     )
 
 

@@ -59,6 +59,7 @@ class ParentLink:
         announce: called with the run's folder once its record is begun.
         announce_fold: the same with each fold's folder, where the run is a cross-validation.
         figures: returns the last metrics, by key, when the run ends.
+        family, trial: of the sweep, for the summary; None where the run is no candidate.
     """
 
     parent_run_id: str
@@ -67,6 +68,8 @@ class ParentLink:
     announce: Callable[[RunFolder], None]
     announce_fold: Callable[[RunFolder], None] = lambda folder: None
     figures: Callable[[], Mapping[str, float]] = dict
+    family: str | None = None
+    trial: int | None = None
 
 
 def open_folder(settings: RunSettings) -> RunFolder:
@@ -317,6 +320,8 @@ class Run(ABC):
                 run_dir=str(folder.path),
                 command=self.command,
                 fold=settings.cv.fold,
+                family=None if self.parent is None else self.parent.family,
+                trial=None if self.parent is None else self.parent.trial,
             )
         )
         try:

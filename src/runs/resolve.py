@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from ..config.checks import ConfigError, to_plain
+from ..config.metrics import PRIMARY
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..data.loading.loaders import Batch
@@ -116,7 +117,7 @@ class _Choices:
         self.rates: RangeTest | None = None
 
     def without_timing(self) -> None:
-        """Choose the threads of several processes, the views of a prediction and the epochs."""
+        """Choose threads of several processes, views of a prediction, monitor and epochs."""
         trainer, augment = self.settings.trainer, self.settings.augment
         processes = trainer.devices if isinstance(trainer.devices, int) else 1
         free = self.settings.runtime.threads in (None, _AUTO)
@@ -127,6 +128,8 @@ class _Choices:
             # Mirrored views are unlike the training pictures of a network trained without.
             mirrored = self.settings.data.mirror_ok if augment.flip is None else augment.flip
             self._set("trainer", tta="flip" if mirrored else "none")
+        if trainer.monitor == _AUTO:
+            self._set("trainer", monitor=PRIMARY[self.settings.data.target])
         if trainer.max_epochs == _AUTO:
             epochs = _PICTURES_SEEN // len(self.data.split.train)
             self._set("trainer", max_epochs=min(_MOST_EPOCHS, max(_LEAST_EPOCHS, epochs)))
@@ -160,6 +163,7 @@ class _Choices:
         key = {
             "runtime": to_plain(settings.runtime),
             "batch": min(data.batch_size, len(data.split.train)),
+            "dtype": data.pictures.format.dtype,
             # Whether compiling was worth a try depends on the length of the training.
             "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
         }
@@ -234,8 +238,12 @@ def _compared(
     network = build.build_task(_concrete(settings, count), data).network
     stated = _stated(settings).items()
 
+    deep = data.pictures.format.dtype == "float32"
+
     def allowed(plan: TrainingPlan) -> bool:
-        return all(getattr(plan, key) == value for key, value in stated)
+        # Half precision would round away what pixels of more than 8 bits have.
+        half = deep and plan.precision != "float32" and settings.runtime.precision == _AUTO
+        return not half and all(getattr(plan, key) == value for key, value in stated)
 
     plans = [p for p in sensible_plans(network, device, threads=count) if allowed(p)]
     return time_plans(

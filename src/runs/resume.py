@@ -73,11 +73,15 @@ def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
 
 
 def with_format(settings: RunSettings, data: PictureData) -> RunSettings:
-    """Return the settings with the size, channels and value range that the pictures were given."""
+    """Return the settings with the size, channels or bands, and range that pictures were given."""
     form = data.pictures.format
     values = None if form.value_range is None else list(form.value_range)
-    size, channels = list(form.image_size), form.channels
-    stated = replace(settings.data, image_size=size, channels=channels, value_range=values)
+    size = list(form.image_size)
+    stated = replace(settings.data, image_size=size, value_range=values)
+    if form.bands is None:
+        stated = replace(stated, channels=form.channels)
+    else:
+        stated = replace(stated, bands=list(form.bands))
     return replace(settings, data=stated)
 
 

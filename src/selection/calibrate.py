@@ -58,12 +58,20 @@ def calibration_basis(
 ) -> Basis | None:
     """Return the answers that calibrate a champion; None where no picture was held out.
 
+    None as well for label sets: what is promised is about single labels.
+
     Args:
         model: what becomes the champion.
         chosen: the run that it is a refit of, or the same.
         tested: its predictions of the test part, if there is one.
         looks: measurements of that test part, this one included.
     """
+    if chosen.settings.data.target == "multi":
+        print(
+            "certainty: sets of labels and promised errors are for pictures with one label, so "
+            "this model is not calibrated for them"
+        )
+        return None
     known = chosen.folder.predictions / "val.parquet"
     held_out = Predictions.read(known) if known.is_file() else None
     folds = chosen.settings.cv.is_whole

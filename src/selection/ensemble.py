@@ -98,7 +98,7 @@ def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
             continue
         shared: list[Any] = []
         if soup:
-            shared = [plain["data"]["image_size"], plain["data"]["channels"]]
+            shared = [plain["data"].get(k) for k in ("image_size", "channels", "bands")]
             shared.append({k: v for k, v in plain["model"].items() if k not in _OF_TRAININGS})
         alike.setdefault(json.dumps(shared, sort_keys=True), []).append(folder)
     return next((group for group in alike.values() if len(group) > 1), [])

@@ -24,8 +24,9 @@ from ..config.schema import CrossValidationSettings, RunSettings
 from ..data.splitting.splits import Split
 from ..machine.package import command, module_command, overrides_of
 from ..machine.subprocesses import run_bound
-from ..records.run import RunSummary
+from ..records.run import Predictions, RunSummary
 from ..runs.build import build_data
+from ..runs.candidates.candidate import settle_thresholds
 from ..runs.candidates.choose import load_trained
 from ..runs.experiment import run_experiment
 from ..runs.folder import RunFolder
@@ -82,6 +83,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     folder = earlier or RunFolder.create(chosen.output_dir, settings.model.name, settings.data.name)
     with amending(chosen.path, _RECORD):
         write_atomically(chosen.path / _RECORD, json.dumps({"run": folder.name}) + "\n")
+    _keep_thresholds(chosen, folder, wanted)
     repeat = _command(chosen_summary, wanted)
     wanted = replace(wanted, resume=str(folder.path), output_dir=str(folder.output_dir))
     how_long = f" for {epochs} epochs" if epochs else ""
@@ -93,6 +95,14 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
             print(f"data: {line}")
         run_experiment(wanted, command=repeat, data=data)
     return folder
+
+
+def _keep_thresholds(chosen: RunFolder, folder: RunFolder, settings: RunSettings) -> None:
+    """Give the refit the thresholds of labels that held-out pictures of the chosen run have."""
+    file = chosen.predictions / "val.parquet"
+    if settings.data.target == "multi" and file.is_file():
+        held_out = Predictions.read(file)
+        settle_thresholds(folder, held_out.kind, settings.data.threshold, held_out)
 
 
 def refit_settings(settings: RunSettings, epochs: int) -> RunSettings:

@@ -22,12 +22,12 @@ from ..config.tracking import TrackingSwitch
 from ..data.splitting.splits import Split
 from ..data.splitting.test_usage import past_test_measurements
 from ..machine.package import command, typed
-from ..metrics.summary import evaluate, metric_key
+from ..metrics.summary import metric_key
 from ..records.certainty import Certainty
 from ..records.champions import ALIAS, Champion, champions_folder
 from ..records.run import Predictions, RunSummary
 from ..reporting.formatting import measured as times_measured
-from ..reporting.formatting import share_with_interval
+from ..reporting.formatting import primary_text, share_with_interval
 from ..reporting.model_card import CardFacts, model_card
 from ..runs.candidates.choose import load_trained
 from ..runs.finished.evaluate import Revisited, measure, reopen, revisit
@@ -35,6 +35,7 @@ from ..runs.folder import RunFolder
 from ..runs.seal import amending
 from ..serving.bundle import CERTAINTY, add_certainty
 from ..storage.files import write_atomically
+from ..targets import kind_of
 from ..tracking.addresses import serve_command
 from ..tracking.provenance import command_line
 from .calibrate import Basis, calibrate, calibration_basis, card_certainty
@@ -151,7 +152,12 @@ def _tested(model: Chosen) -> tuple[Predictions | None, Chosen]:
     if file.is_file():
         predictions = Predictions.read(file)
         if metric_key("test", "accuracy") not in summary.metrics:  # killed before it was noted
-            found = evaluate(predictions.probs, predictions.targets, predictions.class_names)
+            found = kind_of(predictions.kind).evaluate(
+                predictions.probs,
+                predictions.targets,
+                predictions.class_names,
+                predictions.thresholds,
+            )
             known = {metric_key("test", name): value for name, value in found.items()}
             summary = replace(summary, metrics=summary.metrics | known)
             _write_summary(folder, summary)
@@ -250,7 +256,11 @@ def _accuracy(summary: RunSummary) -> str:
         summary.metrics[metric_key("test", name)]
         for name in ("accuracy", "accuracy_low", "accuracy_high")
     )
-    return share_with_interval(value, low, high)
+    text = share_with_interval(value, low, high)
+    primary = primary_text(summary.metrics, "test")
+    if primary is None:
+        return text
+    return f"{primary}; {'exact match' if 'test/map' in summary.metrics else 'accuracy'} {text}"
 
 
 @contextmanager

@@ -10,8 +10,8 @@
                           with those of the plugins that the model is made of
     certainty.npz         the model's answers on calibration pictures, for a champion; no code
     requirements.txt      the packages that these import, in the versions of that moment
-    example.png           a picture to try
-    digest.txt            of weights, metadata and certainty, written last: a bundle with it is
+    example.png           a picture to try; of other than grey or colour, example.npy
+    digest.txt            of the files above but the example, written last: a bundle with it is
                           complete
 
 `mlflow_model.py` among the code makes it an MLflow model. The metadata keep the file name of
@@ -26,15 +26,17 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from ..data.decoding.decode import PictureFormat
 from ..machine.imports import import_object
 from ..records.certainty import Certainty
+from ..records.pictures import Pixels
 from ..storage.files import replacing, write_atomically
 from .bundled_code import (
     FOR_CLASSIFIERS,
@@ -67,6 +69,8 @@ _MEMBERS = "members"
 _DIGESTS = "members/digests.txt"
 _METADATA = "passport.json"
 _DIGEST = "digest.txt"
+_CODE = "code"
+_REQUIREMENTS = "requirements.txt"
 CERTAINTY = "certainty.npz"
 # What the numbers of a promise are computed with.
 _FOR_CERTAINTY = "scipy"
@@ -80,7 +84,7 @@ _FURTHER = {"TimmNet": "timm", "TorchvisionNet": "torchvision"}
 
 
 def write_bundle(
-    folder: Path, network: nn.Module, metadata: Mapping[str, Any], example: NDArray[np.uint8]
+    folder: Path, network: nn.Module, metadata: Mapping[str, Any], example: Pixels
 ) -> str:
     """Write the bundle of a trained network; one that is there is replaced.
 
@@ -88,11 +92,11 @@ def write_bundle(
         folder: to write to.
         network: the network that predicts.
         metadata: of the run's checkpoints; see `ClassificationTask`.
-        example: a picture (C, H, W) uint8.
+        example: a picture (C, H, W).
 
     Returns:
-        A digest of weights and metadata, 64 hex digits: bundles with equal digests predict the
-        same. `add_certainty` changes it.
+        A digest of weights, metadata and code, 64 hex digits: bundles with equal digests predict
+        the same. `add_certainty` changes it.
 
     Raises:
         OSError: the folder cannot be written.
@@ -112,7 +116,7 @@ def write_bundle(
 
 
 def write_classifier_bundle(
-    folder: Path, file: Path, metadata: Mapping[str, Any], example: NDArray[np.uint8]
+    folder: Path, file: Path, metadata: Mapping[str, Any], example: Pixels
 ) -> str:
     """Write the bundle of a classifier on features; otherwise as `write_bundle`.
 
@@ -131,14 +135,14 @@ def write_classifier_bundle(
 
 def write_ensemble_bundle(
     folder: Path,
-    members: Sequence[Callable[[Path], str]],
+    members: Sequence[Callable[[Path], object]],
     metadata: Mapping[str, Any],
-    example: NDArray[np.uint8],
+    example: Pixels,
 ) -> str:
     """Write the bundle of an ensemble; otherwise as `write_bundle`.
 
     Args:
-        members: each writes its own bundle into a folder and returns the digest.
+        members: each writes its own bundle into a folder.
         metadata: `ensemble` has the `way` of combination and of each of its `members` the `weight`.
     """
     _empty(folder)
@@ -146,19 +150,20 @@ def write_ensemble_bundle(
     packages: dict[str, None] = {}  # a set that keeps its order
     for number, write in enumerate(members):
         place = folder / _MEMBERS / str(number)
-        digests.append(write(place))
+        write(place)
         # One copy of the code and one list of packages serves all.
-        shutil.copytree(place / "code", folder / "code", dirs_exist_ok=True)
-        shutil.rmtree(place / "code")
-        needed = place / "requirements.txt"
+        shutil.copytree(place / _CODE, folder / _CODE, dirs_exist_ok=True)
+        shutil.rmtree(place / _CODE)
+        needed = place / _REQUIREMENTS
         packages |= {line.partition("==")[0]: None for line in needed.read_text().split()}
         needed.unlink()
+        digests.append(_write_digest(place, _model_file(place)))
     write_atomically(folder / _DIGESTS, "\n".join(digests) + "\n")
     return _complete(folder, _DIGESTS, metadata, example, FOR_ENSEMBLES, tuple(packages))
 
 
 def write_exported_bundle(
-    folder: Path, file: Path, metadata: Mapping[str, Any], example: NDArray[np.uint8]
+    folder: Path, file: Path, metadata: Mapping[str, Any], example: Pixels
 ) -> str:
     """Write the bundle of an exported network; otherwise as `write_bundle`.
 
@@ -187,21 +192,39 @@ def _complete(
     folder: Path,
     model: str,
     metadata: Mapping[str, Any],
-    example: NDArray[np.uint8],
+    example: Pixels,
     shipped: Sequence[str],
     packages: Sequence[str],
 ) -> str:
     """Write everything but the model's own file and return the digest."""
     content = json.dumps(dict(metadata), ensure_ascii=False, indent=1).encode()
     write_atomically(folder / _METADATA, content)
-    ship_modules(folder / "code", shipped)
-    packages = [*packages, *ship_plugins(folder / "code", metadata)]
+    ship_modules(folder / _CODE, shipped)
+    packages = [*packages, *ship_plugins(folder / _CODE, metadata)]
+    if not PictureFormat.of(metadata).ordinary:
+        packages += _for_bands()
     # Without the build's own suffix (+cpu, +cu128): the machine that serves may need another.
     pinned = [f"{name}=={version(name).partition('+')[0]}" for name in dict.fromkeys(packages)]
-    write_atomically(folder / "requirements.txt", "\n".join(pinned) + "\n")
-    pixels = example[0] if len(example) == 1 else example.transpose(1, 2, 0)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(folder / "example.png")
+    write_atomically(folder / _REQUIREMENTS, "\n".join(pinned) + "\n")
+    _write_example(folder, example, PictureFormat.of(metadata))
     return _write_digest(folder, model)
+
+
+def _for_bands() -> list[str]:
+    """Return the packages that read pictures of many bands or bits, as far as they are here."""
+    return ["tifffile", *(name for name in ("imagecodecs", "pydicom") if find_spec(name))]
+
+
+def _write_example(folder: Path, example: Pixels, form: PictureFormat) -> None:
+    """Write a decoded picture as a file that the model takes: of 8 bits, whatever its depth."""
+    pixels = np.rint(example).astype(np.uint8).transpose(1, 2, 0)
+    if form.bands is None:
+        image = Image.fromarray(pixels[:, :, 0] if len(example) == 1 else pixels.copy())
+        image.save(folder / "example.png")
+        return
+    whole = np.zeros((*pixels.shape[:2], form.band_count), np.uint8)
+    whole[:, :, [band - 1 for band in form.bands]] = pixels
+    np.save(folder / "example.npy", whole)
 
 
 def add_certainty(folder: Path, certainty: Certainty) -> str:
@@ -218,12 +241,12 @@ def add_certainty(folder: Path, certainty: Certainty) -> str:
         OSError: the folder cannot be written, or holds no bundle.
     """
     model = _model_file(folder)
-    needed = (folder / "requirements.txt").read_text().split()
+    needed = (folder / _REQUIREMENTS).read_text().split()
     (folder / _DIGEST).unlink()  # written last: until then the bundle is not complete
     certainty.write(folder / CERTAINTY)
     if not any(line.startswith(f"{_FOR_CERTAINTY}==") for line in needed):
         needed.append(f"{_FOR_CERTAINTY}=={version(_FOR_CERTAINTY)}")
-        write_atomically(folder / "requirements.txt", "\n".join(needed) + "\n")
+        write_atomically(folder / _REQUIREMENTS, "\n".join(needed) + "\n")
     return _write_digest(folder, model)
 
 
@@ -255,7 +278,11 @@ def open_predictor(
     Raises:
         ValueError: the bundle's files are damaged, or do not belong together.
     """
-    predictor = _opened(folder, device, batch_size)
+    try:
+        predictor = _opened(folder, device, batch_size)
+    except (LookupError, TypeError, AttributeError) as error:  # metadata that were changed
+        _check_digest(folder)
+        raise ValueError(f"{folder} holds no model that can be opened: {error!r}") from error
     _check_digest(folder)  # last, so that what is no model at all is refused with its own reason
     predictor.certainty = Certainty.read(folder / CERTAINTY)
     return predictor
@@ -284,6 +311,7 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
     from safetensors.torch import load_file
 
     from ..training.inference import require_finite
+    from ..training.links import link_of, outputs_of
     from .whole_network import network_classifier, network_describer
 
     if device is None:
@@ -296,12 +324,13 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
     except Exception as error:  # safetensors and torch have many exceptions
         raise ValueError(f"{folder} holds no network that can be loaded: {error}") from error
     classify = network_classifier(network, metadata, device)
-    describe = network_describer(network, classify, len(metadata["class_names"]))
+    outputs = outputs_of(link_of(metadata), len(metadata["class_names"]))
+    describe = network_describer(network, classify, outputs)
     return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
 
 
 def _check_digest(folder: Path) -> None:
-    """Raise a ValueError unless the digest is that of the weights and metadata."""
+    """Raise a ValueError unless the digest is that of the bundle's files."""
     try:
         stated = (folder / _DIGEST).read_text().strip()
         model = _model_file(folder)
@@ -310,17 +339,21 @@ def _check_digest(folder: Path) -> None:
         raise ValueError(f"{folder} is no whole bundle: {error!r}") from error
     if stated != found:
         raise ValueError(
-            f"{folder} is damaged: {model}, {_METADATA} or {CERTAINTY} is not what {_DIGEST} was "
-            "written for; write the bundle anew, or put a copy of it back"
+            f"{folder} is damaged: {model}, {_METADATA}, {CERTAINTY} or the code is not what "
+            f"{_DIGEST} was written for; write the bundle anew, or put a copy of it back"
         )
 
 
 def _digest(folder: Path, model: str) -> str:
     with (folder / model).open("rb") as file:
         hashed = hashlib.file_digest(file, "sha256")
-    hashed.update((folder / _METADATA).read_bytes())
-    with suppress(FileNotFoundError):
-        hashed.update((folder / CERTAINTY).read_bytes())
+    # What Python writes beside modules when they are first imported is no part of the bundle.
+    code = sorted((folder / _CODE).rglob("*.py"))
+    for path in (folder / _METADATA, folder / CERTAINTY, folder / _REQUIREMENTS, *code):
+        with suppress(FileNotFoundError):
+            content = path.read_bytes()
+            hashed.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode())
+            hashed.update(content)
     return hashed.hexdigest()
 
 
@@ -348,7 +381,10 @@ def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -
 
 
 def _network(metadata: Mapping[str, Any]) -> nn.Module:
-    channels, classes = metadata["channels"], len(metadata["class_names"])
+    from ..training.links import link_of, outputs_of
+
+    channels = metadata["channels"]
+    classes = outputs_of(link_of(metadata), len(metadata["class_names"]))
     make = import_object(metadata["network"]["target"], within="src.models.")
     return make(
         channels, classes, tuple(metadata["image_size"]), **metadata["network"]["arguments"]

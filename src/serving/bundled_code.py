@@ -29,7 +29,12 @@ _SHIPPED = (
     *("machine/ending", "machine/package"),
     *("machine/text", "storage/__init__", "storage/files", "data/__init__"),
     *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),
+    *("data/decoding/rasters", "records/pictures"),
     *("data/sources/__init__", "data/sources/source", "serving/__init__", "serving/bundle"),
+    *("targets/__init__", "targets/kind", "targets/labels", "targets/multi", "targets/ordinal"),
+    *("targets/single", "metrics/__init__", "metrics/classification", "metrics/intervals"),
+    *("metrics/multilabel", "metrics/ordered", "metrics/probabilistic", "metrics/summary"),
+    "metrics/validation",
     *("serving/bundled_code", "serving/exported", "serving/inputs", "serving/mlflow_model"),
     *("serving/predictor", "serving/trust", "records/__init__", "records/certainty"),
     *("statistics/__init__", "statistics/conformal", "statistics/novelty"),
@@ -38,9 +43,11 @@ _SHIPPED = (
 FOR_NETWORKS = (
     *("serving/whole_network", "data/augmentation/__init__", "data/augmentation/affine"),
     *("data/augmentation/transforms", "models/*", "training/__init__", "training/inference"),
+    "training/links",
 )
 FOR_CLASSIFIERS = (
-    *("features/__init__", "features/calibration", "features/classifier", "features/embedding"),
+    *("features/__init__", "features/binary", "features/calibration", "features/classifier"),
+    "features/embedding",
     *("features/fusion", "features/means", "features/rbf", "features/scaling"),
     *("features/selection", "features/descriptors/*"),
 )

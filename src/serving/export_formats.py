@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from ..records.pictures import Pixels
 from .exported import INPUT, OUTPUT
 from .whole_network import WholeNetwork
 
@@ -49,13 +49,17 @@ def exportable(
     return WholeNetwork(copy.deepcopy(network).to("cpu"), metadata, memory_format)
 
 
-def traced(network: WholeNetwork, shape: tuple[int, int, int]) -> torch.export.ExportedProgram:
+def traced(
+    network: WholeNetwork, shape: tuple[int, int, int], dtype: str = "uint8"
+) -> torch.export.ExportedProgram:
     """Return the graph of the network for pictures of `shape` (C, H, W) in batches of any size.
+
+    `dtype` is that of the pictures, "uint8" or "float32".
 
     Raises:
         CannotExport: its code cannot be traced, or only for batches of one size.
     """
-    images = torch.zeros(_TRACED_WITH, *shape, dtype=torch.uint8)
+    images = torch.zeros(_TRACED_WITH, *shape, dtype=getattr(torch, dtype))
     with torch.no_grad(), _exporting(writes=False):
         program = torch.export.export(
             network, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
@@ -101,7 +105,7 @@ def write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
         made.save(file, external_data=False)
 
 
-def write_int8(source: Path, file: Path, pictures: Sequence[NDArray[np.uint8]]) -> None:
+def write_int8(source: Path, file: Path, pictures: Sequence[Pixels]) -> None:
     """Write an ONNX file in which convolutions and matrix products compute in 8-bit integers.
 
     Static quantisation (Jacob et al. 2018, arXiv:1712.05877): the range of every activation is that
@@ -111,7 +115,7 @@ def write_int8(source: Path, file: Path, pictures: Sequence[NDArray[np.uint8]]) 
     Args:
         source: a file of `write_onnx`.
         file: to write.
-        pictures: (C, H, W) uint8 each, of the training part.
+        pictures: (C, H, W) each, of the training part.
 
     Raises:
         CannotExport: nothing in the graph can be quantised, or onnxruntime fails on it.
@@ -182,11 +186,11 @@ def _exact(graph: onnx.GraphProto) -> list[str]:
 class _Reader:
     """Batches for onnxruntime's calibration, one by one and then None."""
 
-    def __init__(self, pictures: Sequence[NDArray[np.uint8]]) -> None:
+    def __init__(self, pictures: Sequence[Pixels]) -> None:
         starts = range(0, len(pictures), _CALIBRATION_BATCH)
         self._batches = (np.stack(pictures[at : at + _CALIBRATION_BATCH]) for at in starts)
 
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+    def get_next(self) -> dict[str, Pixels] | None:
         batch = next(self._batches, None)
         return None if batch is None else {INPUT: batch}
 

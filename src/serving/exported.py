@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..records.pictures import Pixels
 from .predictor import Classify
 
 __all__ = [
@@ -30,9 +31,9 @@ __all__ = [
     "open_pt2",
 ]
 
-# Decoded pictures (N, C, H, W) uint8, N at least 1 -> logits (N, K) float32, with the run's own
+# Decoded pictures (N, C, H, W), N at least 1 -> logits (N, K) float32, with the run's own
 # normalisation and test-time augmentation.
-Logits = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Logits = Callable[[Pixels], NDArray[np.float32]]
 
 ONNX_FILE, PT2_FILE = "network.onnx", "network.pt2"
 # Names in the graph of an ONNX file.
@@ -68,7 +69,7 @@ def open_logits(bundle: Path, threads: int | None = None) -> Logits | None:
 def classifier_of(logits: Logits) -> Classify:
     """Return a function from pictures to probabilities (N, K) float32."""
 
-    def classify(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def classify(images: Pixels) -> NDArray[np.float32]:
         raw = logits(images).astype(np.float64)
         powers = np.exp(raw - raw.max(axis=1, keepdims=True))
         return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -106,7 +107,7 @@ def open_onnx(file: Path, threads: int | None = None) -> Logits:
     except Exception as error:  # onnxruntime has a dozen exceptions of its own
         raise ValueError(f"{file} holds no network that can be loaded: {error}") from error
 
-    def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(images: Pixels) -> NDArray[np.float32]:
         return session.run([OUTPUT], {INPUT: images})[0]
 
     return logits
@@ -130,7 +131,7 @@ def open_pt2(file: Path) -> Logits:
     except Exception as error:  # zip, JSON and torch have many exceptions for a damaged file
         raise ValueError(f"{file} holds no network that can be loaded: {error}") from error
 
-    def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(images: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode():
             found: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
         return found

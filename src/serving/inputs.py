@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +29,16 @@ _JPEG = b"\xff\xd8"
 _JPEG_SHARE = 4
 
 
-def as_picture(value: object) -> bytes | Image.Image:
+def as_picture(value: object, *, deep: bool = False) -> bytes | Image.Image | NDArray[Any]:
     """Return a picture as `decode_picture` takes it.
 
     Args:
         value: the bytes of a picture file; these in base64, as JSON has no bytes; or an array,
-            also as nested lists: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) with transparency,
-            whole numbers from 0 to 255, or (H, W) uint16, of which 65535 is white.
+            also as nested lists: (H, W), (H, W, 1), (H, W, 3) RGB, (H, W, 4) with transparency, or
+            (H, W, C) of the model's bands; whole numbers from 0 to 255, or (H, W) uint16, of which
+            65535 is white.
+        deep: the model has seen more than 8 bits: numbers of other kinds than uint8 are taken as
+            those of the files that it was trained on.
 
     Raises:
         PictureError: it is none of these.
@@ -49,7 +53,7 @@ def as_picture(value: object) -> bytes | Image.Image:
             except ValueError:
                 raise PictureError("is text, and not the bytes of a picture in base64") from None
         case np.ndarray() | list() | tuple():
-            return _image(value)
+            return _image(value, deep)
         case _ if value is None or (isinstance(value, float) and math.isnan(value)):
             raise PictureError("is missing")  # tables make NaN of None
         case _:
@@ -98,13 +102,15 @@ def check_request(rows: Sequence[object]) -> None:
             )
 
 
-def pixels_in_memory(picture: bytes | Path | Image.Image) -> int:
+def pixels_in_memory(picture: bytes | Path | Image.Image | NDArray[Any]) -> int:
     """Return the pixels in memory while a picture is decoded, from its header alone.
 
     Less than its own for a JPEG, which is decoded at a reduced size, and 0 for an unreadable file.
     """
     if isinstance(picture, Image.Image):
         return picture.width * picture.height
+    if isinstance(picture, np.ndarray):
+        return picture.size
     try:
         with io.BytesIO(picture) if isinstance(picture, bytes) else picture.open("rb") as stream:
             is_jpeg = stream.read(2) == _JPEG
@@ -112,22 +118,24 @@ def pixels_in_memory(picture: bytes | Path | Image.Image) -> int:
             header = read_header(stream)
     except (OSError, PictureError):
         return 0
-    pixels = header.height * header.width
+    pixels = header.height * header.width * max(1, header.bands // 3)
     return pixels // _JPEG_SHARE if is_jpeg else pixels
 
 
-def _image(value: object) -> Image.Image:
+def _image(value: object, deep: bool) -> Image.Image | NDArray[Any]:
     pixels = _array(value)
     shape = "x".join(map(str, pixels.shape)) or "a single number"
-    if pixels.ndim == 3 and pixels.shape[2] in _CHANNELS:
+    if pixels.ndim == 3:
         pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
     elif pixels.ndim == 2 and pixels.shape[1] in _CHANNELS:
         # If one picture is given instead of a batch, MLflow takes each of its lines for a picture.
         raise PictureError(f"is an array of {shape}: is it one line of a picture, not in a list?")
     elif pixels.ndim != 2:
-        raise PictureError(f"is an array of {shape}: HxW or HxWxC with C 1, 3 or 4 is needed")
+        raise PictureError(f"is an array of {shape}: HxW or HxWxC is needed")
     if not pixels.size:
         raise PictureError(f"is an empty array of {shape}")
+    if deep and pixels.dtype != np.uint8:
+        return pixels
     if pixels.dtype == np.uint16 and pixels.ndim == 2:
         return Image.fromarray(pixels)
     if pixels.dtype.kind not in "iu" or pixels.min() < 0 or pixels.max() > 255:
@@ -135,7 +143,9 @@ def _image(value: object) -> Image.Image:
             f"is an array of {pixels.dtype} from {pixels.min()} to {pixels.max()}: "
             "whole numbers from 0 to 255 are needed"
         )
-    return Image.fromarray(np.ascontiguousarray(pixels, np.uint8))
+    eight = np.ascontiguousarray(pixels, np.uint8)
+    # Four channels are colours with transparency, or bands: the model's format says which.
+    return Image.fromarray(eight) if eight.ndim == 2 or eight.shape[2] == 3 else eight
 
 
 def _array(value: object) -> NDArray[np.generic]:

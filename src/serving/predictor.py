@@ -18,6 +18,7 @@ from PIL import Image
 from ..data.decoding.decode import PictureError, PictureFormat, decode_picture
 from ..data.sources.source import Problem
 from ..records.certainty import Certainty
+from ..records.pictures import Pixels
 from .inputs import as_picture, check_request, pixels_in_memory
 from .trust import Trust, Verdict
 
@@ -35,9 +36,10 @@ __all__ = [
 
 T = TypeVar("T")
 Classify = Callable[..., NDArray[np.float32]]
+# As `decode_picture` takes it.
+Picture = bytes | Path | Image.Image | NDArray[Any]
 # As `Classify`, with features (N, F) float32 beside the probabilities.
 Describe = Callable[..., tuple[NDArray[np.float32], NDArray[np.float32]]]
-Pixels = NDArray[np.uint8]
 # Pixels that are decoded at the same time; each takes up to 25 bytes meanwhile.
 _PIXELS_AT_ONCE = 32_000_000
 # Larger pictures are decoded one after another by the calling thread: the allocator keeps for every
@@ -70,7 +72,7 @@ class Predictor:
     """Labels pictures of any size and kind as its run does.
 
     Args:
-        classify: decoded pictures (N, C, H, W) uint8, N at least 1, an array a format ->
+        classify: decoded pictures (N, C, H, W), N at least 1, an array a format ->
             probabilities (N, K) float32.
         metadata: `class_names`, and the format that `PictureFormat.of` reads; with several
             `formats` the pictures are decoded to each of them, and `classify` takes as many
@@ -98,10 +100,11 @@ class Predictor:
         self._classify = classify
         self._describe = describe
         self.formats = tuple(map(PictureFormat.of, metadata.get("formats", [metadata])))
+        self._deep = any(form.dtype == "float32" for form in self.formats)
         self._batch_size = batch_size
         self._limit = _PixelLimit(_PIXELS_AT_ONCE)
 
-    def probabilities(self, *images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def probabilities(self, *images: Pixels) -> NDArray[np.float32]:
         """Return the probabilities (N, K) float32 of decoded pictures.
 
         Raises:
@@ -114,9 +117,7 @@ class Predictor:
         """Whether the model has features."""
         return self._describe is not None
 
-    def described(
-        self, *images: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def described(self, *images: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Return probabilities (N, K) and features (N, F) float32; None for a model without them.
 
         Raises:
@@ -152,7 +153,10 @@ class Predictor:
         verdicts: list[Verdict] = []
         with ThreadPoolExecutor() as pool:
             for batch in _batched(enumerate(rows), self._batch_size):
-                waiting = [(row, self._submitted(pool, _row(row, value))) for row, value in batch]
+                waiting = [
+                    (row, self._submitted(pool, _row(row, value, self._deep)))
+                    for row, value in batch
+                ]
                 decoded = [_of_row(row, pixels) for row, pixels in waiting]
                 found, judged = self._judged(decoded, trust)
                 probs.append(found)
@@ -196,7 +200,7 @@ class Predictor:
         probs, features = self.described(*images)
         return probs, trust.verdicts(probs, features, self.class_names)
 
-    def pixels(self, picture: bytes | Path | Image.Image) -> NDArray[np.uint8]:
+    def pixels(self, picture: Picture) -> Pixels:
         """Return a picture (C, H, W) in the first of the formats.
 
         Raises:
@@ -204,9 +208,7 @@ class Predictor:
         """
         return decode_picture(picture, self.formats[0])
 
-    def _submitted(
-        self, pool: ThreadPoolExecutor, picture: bytes | Path | Image.Image
-    ) -> Future[list[Pixels]]:
+    def _submitted(self, pool: ThreadPoolExecutor, picture: Picture) -> Future[list[Pixels]]:
         """Return the picture in all formats, decoded or being decoded."""
         pixels = pixels_in_memory(picture)
         if pixels <= _LARGE_PIXELS:
@@ -218,7 +220,7 @@ class Predictor:
             done.set_exception(error)
         return done
 
-    def _all_pixels(self, picture: bytes | Path | Image.Image, pixels: int) -> list[Pixels]:
+    def _all_pixels(self, picture: Picture, pixels: int) -> list[Pixels]:
         with self._limit.reserved(pixels):
             return [decode_picture(picture, wanted) for wanted in self.formats]
 
@@ -256,15 +258,15 @@ def ensemble_predictor(
 
     formats = list(dict.fromkeys(member.formats[0] for member in members))
 
-    def taken(images: Sequence[NDArray[np.uint8]]) -> list[tuple[Predictor, NDArray[np.uint8]]]:
+    def taken(images: Sequence[Pixels]) -> list[tuple[Predictor, Pixels]]:
         return [(member, images[formats.index(member.formats[0])]) for member in members]
 
-    def classify(*images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def classify(*images: Pixels) -> NDArray[np.float32]:
         probs = [member.probabilities(own) for member, own in taken(images)]
         return combined_probabilities(method, np.stack(probs), np.array(weights))
 
     def describe(
-        *images: NDArray[np.uint8],
+        *images: Pixels,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         found = [member.described(own) for member, own in taken(images)]
         probs = np.stack([probs for probs, _ in found])
@@ -321,9 +323,9 @@ class _PixelLimit:
                 self._changed.notify_all()
 
 
-def _row(row: int, value: object) -> bytes | Image.Image:
+def _row(row: int, value: object, deep: bool) -> Picture:
     try:
-        return as_picture(value)
+        return as_picture(value, deep=deep)
     except PictureError as error:
         raise ValueError(f"the picture in row {row} {error}") from None
 

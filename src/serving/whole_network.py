@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.augmentation.transforms import normalize
+from ..records.pictures import Pixels
 from ..training.inference import MEMORY_FORMATS, autocast, averaged_logits
+from ..training.links import link_of, probabilities
 from .predictor import Classify, Describe
 
 __all__ = ["WholeNetwork", "network_classifier", "network_describer"]
 
 
 class WholeNetwork(nn.Module):
-    """Decoded pictures (B, C, H, W) uint8 to logits (B, K) float32, in evaluation mode.
+    """Decoded pictures (B, C, H, W) to logits (B, K) float32, in evaluation mode.
 
     Args:
         network: trained; normalised pictures (B, C, H, W) -> logits (B, K). It is not copied.
@@ -35,7 +37,7 @@ class WholeNetwork(nn.Module):
         super().__init__()
         settings = metadata["settings"]
         self._memory_format = MEMORY_FORMATS[memory_format or settings["runtime"]["memory_format"]]
-        self._tta = settings["trainer"]["tta"]
+        self._tta, self._link = settings["trainer"]["tta"], link_of(metadata)
         self.network = network.to(memory_format=self._memory_format)
         self.register_buffer("mean", torch.tensor(metadata["mean"]))
         self.register_buffer("std", torch.tensor(metadata["std"]))
@@ -44,30 +46,31 @@ class WholeNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         pictures = normalize(images, self.mean, self.std)
         pictures = pictures.contiguous(memory_format=self._memory_format)
-        return averaged_logits(self.network, pictures, self._tta).float()
+        return averaged_logits(self.network, pictures, self._tta, self._link).float()
 
 
 def network_classifier(
     network: nn.Module, metadata: Mapping[str, Any], device: torch.device
 ) -> Classify:
-    """Return a function from pictures (N, C, H, W) uint8 to probabilities (N, K) float32.
+    """Return a function from pictures (N, C, H, W) to probabilities (N, K) float32.
 
     It computes in the number format of the run, on `device`; other arguments as of `WholeNetwork`.
     """
     whole = WholeNetwork(network, metadata).to(device)
-    precision = metadata["settings"]["runtime"]["precision"]
+    precision, link = metadata["settings"]["runtime"]["precision"], link_of(metadata)
 
-    def classify(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def classify(images: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(device, precision):
             logits = whole(torch.from_numpy(images).to(device))
-            probs: NDArray[np.float32] = torch.softmax(logits.double(), dim=1).float().cpu().numpy()
+            found = probabilities(logits.double(), link).float()
+            probs: NDArray[np.float32] = found.cpu().numpy()
         return probs
 
     return classify
 
 
-def network_describer(network: nn.Module, classify: Classify, num_classes: int) -> Describe | None:
-    """Return a function from pictures (N, C, H, W) uint8 to probabilities and features.
+def network_describer(network: nn.Module, classify: Classify, outputs: int) -> Describe | None:
+    """Return a function from pictures (N, C, H, W) to probabilities and features.
 
     The features (N, F) float32 are what the last layer takes, averaged over the places of the
     picture where it has a vector for each.
@@ -75,17 +78,17 @@ def network_describer(network: nn.Module, classify: Classify, num_classes: int) 
     Args:
         network: trained, without what `compile` makes of it.
         classify: runs the network.
-        num_classes: K.
+        outputs: of the network, one a class or one less (see `src.training.links.outputs_of`).
 
     Returns:
-        None for a network that does not end with a linear layer for the classes.
+        None for a network that does not end with a linear layer for them.
     """
-    last = _last_layer(network, num_classes)
+    last = _last_layer(network, outputs)
     if last is None:
         return None
 
     def describe(
-        images: NDArray[np.uint8],
+        images: Pixels,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         taken: list[Tensor] = []
         hook = last.register_forward_pre_hook(lambda layer, inputs: taken.append(inputs[0]))
@@ -99,14 +102,14 @@ def network_describer(network: nn.Module, classify: Classify, num_classes: int) 
     return describe
 
 
-def _last_layer(network: nn.Module, num_classes: int) -> nn.Module | None:
-    """Return the last layer if it gives a value for each class."""
+def _last_layer(network: nn.Module, wanted: int) -> nn.Module | None:
+    """Return the last layer if it gives so many values."""
     layers = [one for one in network.modules() if isinstance(one, nn.Linear | nn.Conv2d)]
     if not layers:
         return None
     last = layers[-1]
     outputs = last.out_features if isinstance(last, nn.Linear) else last.out_channels
-    return last if outputs == num_classes else None
+    return last if outputs == wanted else None
 
 
 def _averaged(values: Tensor) -> Tensor:

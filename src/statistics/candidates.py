@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned
-from ..metrics.validation import checked
 from ..records.run import Predictions
+from ..targets import kind_of
 from .measures import Measure
 
 __all__ = ["Candidate", "MeasuredRun", "candidates_of"]
@@ -33,7 +33,7 @@ class MeasuredRun:
         pictures, labels: what the network was measured on, each as a hash.
         groups: (N,) int64 of the pictures, by ascending sample id: those of one number go
             together; None where each picture stands for itself, or groups were not kept.
-        right: (N,) bool, in the same order.
+        right: (N,) bool, in the same order; of label sets, whether all labels are.
         scores: (N,) float32 by the measure, in the same order; None for accuracy, where they are
             `right`.
         losses: (N,) float32, the log-loss of each picture in nats, in the same order.
@@ -87,16 +87,14 @@ class MeasuredRun:
         ids = ids[order]
         if (ids[1:] == ids[:-1]).any():
             raise ValueError(f"Run {run_id} predicts some pictures of its {part} part twice.")
-        probs, targets = checked(predictions.probs, predictions.targets)
-        preds = probs.argmax(axis=1)  # computed once, which matters with a thousand runs
-        right = preds == targets
-        of_preds, likelihood = (
-            np.take_along_axis(probs, labels[:, None], axis=1)[:, 0] for labels in (preds, targets)
-        )
-        losses = -np.log(likelihood.clip(SMALLEST_PROBABILITY, 1.0))
+        kind = kind_of(predictions.kind)
+        probs, targets = kind.checked(predictions.probs, predictions.targets)
+        # Computed once, which matters with a thousand runs.
+        preds = kind.decide(probs, predictions.thresholds)
+        right = kind.right(preds, targets)
         scores = None
         if measure is not None and measure.name != "accuracy":
-            scores = measure.scores(probs, preds, targets)[order]
+            scores = measure.scores(probs, preds, targets, kind)[order]
         return cls(
             run_id=run_id,
             configuration=configuration,
@@ -107,12 +105,12 @@ class MeasuredRun:
             pictures=_hash(ids),
             labels=_hash(targets[order]),
             right=right[order],
-            losses=losses[order],
-            calibration_error=binned(of_preds.astype(np.float64), right).calibration_error,
+            losses=kind.losses(probs, targets)[order],
+            calibration_error=kind.calibration_error(probs, targets),
             cost=cost,
             groups=None if predictions.groups is None else predictions.groups[order],
             scores=scores,
-            constant=float(np.bincount(targets).max() / len(targets)),
+            constant=kind.constant(targets),
         )
 
 
@@ -225,7 +223,7 @@ def _check_comparable(first: MeasuredRun, run: MeasuredRun) -> None:
         refuse("they were measured with different labels of the same pictures")
 
 
-def _hash(numbers: NDArray[np.int64]) -> str:
+def _hash(numbers: NDArray[np.integer[Any]]) -> str:
     return hashlib.blake2b(
         np.ascontiguousarray(numbers, "<i8").tobytes(), digest_size=16
     ).hexdigest()

@@ -25,7 +25,7 @@ _REFRESH_SECONDS = 0.25
 _PLAIN_SECONDS = 60.0
 _MOST_SLOTS = 16
 _LINES_BESIDE_SLOTS = 6
-_NUMBERS = frozenset({0, 1, 3, 4, 5})
+_NUMBERS = frozenset({0, 2, 3, 4})
 _STYLES = {COMPLETE: "green", PRUNED: "yellow", FAILED: "red"}
 _COUNTED = ((COMPLETE, "done"), (PRUNED, "pruned"), (FAILED, "failed"), (RUNNING, "running"))
 
@@ -65,7 +65,7 @@ class Display(Observer):
     ) -> None:
         self._stream = direct(stream or sys.stderr)
         self._metric = metric
-        self._width = max(map(len, families), default=0)
+        self._width = max(map(len, families), default=0) + len("-99")
         self._step = steps.removesuffix("s")
         self._clock = clock
         self._slots: dict[int, _Slot] = {}
@@ -154,7 +154,7 @@ class Display(Observer):
         room = max(1, min(_MOST_SLOTS, height - _LINES_BESIDE_SLOTS))
         busy = sorted(self._slots.items())
         rows = tuple(self._cells(number, slot, now) for number, slot in busy[:room])
-        headers = ("slot", "trial", "family", self._step, self._metric, "time", "settings")
+        headers = ("slot", "candidate", self._step, self._metric, "time", "settings")
         hidden = len(busy) - room
         lines = [
             *map(Text, Table("", headers, rows, _NUMBERS).text(width).splitlines()[1:]),
@@ -173,8 +173,7 @@ class Display(Observer):
         value = "" if slot.value is None else metric_text(self._metric, slot.value)
         return (
             str(number),
-            str(slot.trial.number),
-            slot.trial.family,
+            slot.trial.name,
             f"{slot.epoch}{of}",
             value,
             duration(max(0.0, now - slot.started)),
@@ -189,10 +188,10 @@ class Display(Observer):
         if self._best is None:
             return ""
         value = metric_text(self._metric, self._best.value)
-        return f"best {self._metric} {value}: trial {self._best.number}, {self._best.family}"
+        return f"best {self._metric} {value}: {self._best.name}"
 
     def _ended(self, trial: TrialRecord, improved: bool) -> str:
-        parts = [f"trial {trial.number} {trial.family:<{self._width}} {trial.state}"]
+        parts = [f"{trial.name:<{self._width}} {trial.state}"]
         if trial.value is not None and trial.state != FAILED:
             parts[0] += f" {metric_text(self._metric, trial.value)}"
         if trial.epochs:

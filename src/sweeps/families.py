@@ -1,4 +1,7 @@
-"""The families of a sweep: search spaces of sweeps/spaces/, checked against a run's settings."""
+"""The families of a sweep: search spaces of sweeps/spaces/, checked against a run's settings.
+
+A network of timm or torchvision is a family by its own name: its published weights are tuned.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from ..config.compose import (
     override_of,
     read_run_settings,
 )
+from ..config.other_names import library_networks, library_of
 from ..config.plugins import plugin_folders
 from ..machine.imports import is_foreign
 from ..search.space import Family, Parameter, Value, parse_space
@@ -28,6 +32,8 @@ from ..search.space import Family, Parameter, Value, parse_space
 __all__ = ["default_values", "load_families", "overrides_of"]
 
 _SPACES = SWEEPS / "spaces"
+# What is searched of a network with published weights.
+_TUNED = _SPACES / "shared" / "finetune.yaml"
 _FILE_KEYS = {"words", "use", "space"}
 
 
@@ -37,7 +43,8 @@ def load_families(
     """Return the families of a sweep, each with its search space, checked against the config.
 
     Args:
-        names: of files in sweeps/spaces/, or in that of a plugin.
+        names: of files in sweeps/spaces/, or in that of a plugin, or of networks of timm and
+            torchvision.
         base: overrides that all trials share; what they set is not searched.
         search: patterns of the keys to search; None for all.
 
@@ -47,15 +54,18 @@ def load_families(
     known = sorted(_space_files())
     families = []
     for name in names:
-        if name not in known:
+        if name not in known and library_of(name) is None:
+            near = nearest(name, [*known, *library_networks()])
             raise ConfigError(
-                f"families: there is no {name}: there are {', '.join(known)}{nearest(name, known)}."
+                f"families: there is no {name}: there are {', '.join(known)}, and the networks of "
+                f"timm and torchvision{near}."
             )
         try:
             family = _load(name, base, search)
             _check(family, base)
         except ValueError as error:
-            raise ConfigError(f"sweeps/spaces/{name}.yaml: {str(error).rstrip('.')}.") from error
+            place = f"sweeps/spaces/{name}.yaml" if name in known else f"families: {name}"
+            raise ConfigError(f"{place}: {str(error).rstrip('.')}.") from error
         families.append(family)
     if search is not None and not any(family.parameters for family in families):
         raise ConfigError(f"search is {list(search)}: no key of these families matches.")
@@ -90,8 +100,11 @@ def _space_files() -> dict[str, Path]:
 
 
 def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Family:
-    path = _space_files()[name]
+    path = _space_files().get(name, _TUNED)
     file = _read(path)
+    if path == _TUNED:
+        starts = [f"model={library_of(name)}", f"model.name={name}", "model.pretrained=true"]
+        file = {"words": [*starts, "recipe=finetune"], "space": file}
     if unknown := sorted(set(file) - _FILE_KEYS):
         raise ValueError(f"{unknown[0]}: there is no such key: there are words, use and space")
     if not isinstance(file.get("space") or {}, Mapping):

@@ -18,7 +18,8 @@ from .tasks import SweepJobs
 
 __all__ = ["TEST", "Finals", "kept_finalists"]
 
-# What a study keeps: trainings by trial and seed, the winner with its test, and how many fit.
+# What a study keeps: trainings by trial and seed, the winner with its test, and how many fit into
+# how many minutes.
 _REFITS, TEST, _SIZE = "refits", "test", "finalists"
 
 
@@ -106,11 +107,12 @@ class Finals(JobLoop[tuple[int, int]]):
             raise RunFailed(self._describe_no_result())
         finalists, count = self._affordable(chosen)
         if count:
+            self._drop_substitutes()
             self._trials = {trial.number: trial for trial in chosen[:finalists]}
             self._counts = Counter(trial.state for trial in known)
             seeds = [settings.seed + 1 + i for i in range(count)]
             self._show(
-                f"finalists: trials {', '.join(map(str, self._trials))}, "
+                f"finalists: {', '.join(one.name for one in self._trials.values())}, "
                 f"each with seeds {', '.join(map(str, seeds))}"
             )
             self._train(dict.fromkeys(self._trials, count))
@@ -140,8 +142,9 @@ class Finals(JobLoop[tuple[int, int]]):
         if not looks or not self._trials.keys() <= looks[-1].seeds.keys():
             new = self._trials.keys() - (looks[-1].seeds.keys() if looks else ())
             looks = self._look(looks, dict.fromkeys(new, count))
+        most = self._settings.extra_trainings
         while True:
-            seeds, sentence = next_round(looks, self._settings.extra_trainings)
+            seeds, sentence = next_round(looks, most, lambda one: self._study.trial(one).name)
             self._show(f"finalists: {sentence}")
             if not seeds:
                 return
@@ -182,11 +185,12 @@ class Finals(JobLoop[tuple[int, int]]):
     def _affordable(self, chosen: Sequence[TrialRecord]) -> tuple[int, int]:
         """Return how many finalists, and seeds of each, end within the time that is left.
 
-        Of as many trainings the more seeds, since one figure of each is little. A later start goes
-        on with the same numbers.
+        Of as many trainings the more seeds, since one figure of each is little. A later start with
+        the same minutes goes on with the same numbers.
         """
+        minutes = self._settings.budget.minutes
         known = self._study.recall(_SIZE)
-        if known is not None and len(chosen) >= known[0]:
+        if known is not None and known[2:] == [minutes] and len(chosen) >= known[0]:
             return known[0], known[1]
         most = len(chosen), self._settings.finalist_seeds
         fitting = [
@@ -202,8 +206,14 @@ class Finals(JobLoop[tuple[int, int]]):
                 f"finalists: {count}, for {most[0]} with {most[1]} seeds each would take longer "
                 "than the budget"
             )
-        self._study.remember(_SIZE, size)
+        self._study.remember(_SIZE, [*size, minutes])
         return size
+
+    def _drop_substitutes(self) -> None:
+        """Forget trials that stood for finalists: they were chosen for their results."""
+        for seeds in self._refits.values():
+            seeds.pop(str(self._settings.seed), None)
+        self._study.remember(_REFITS, self._refits)
 
     def _fits(self, trials: Sequence[TrialRecord], seeds: int) -> bool:
         if self._seconds_left is None:
@@ -240,7 +250,7 @@ class Finals(JobLoop[tuple[int, int]]):
             ending.reason if value is None else f"{self._metric} {metric_text(self._metric, value)}"
         )
         number, seed = key
-        self._show(f"finalist {number} ({self._trials[number].family}), seed {seed}: {outcome}")
+        self._show(f"finalist {self._trials[number].name}, seed {seed}: {outcome}")
 
     def tick(self, running: int) -> None:
         self._study.stay()

@@ -7,7 +7,7 @@ round, and a comparison meanwhile shows the last look.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -69,12 +69,15 @@ def extra_trainings(looks: Sequence[Look]) -> int:
     return sum(looks[-1].seeds.values()) - sum(first.values()) if looks else 0
 
 
-def next_round(looks: Sequence[Look], most: int) -> tuple[dict[int, int], str]:
+def next_round(
+    looks: Sequence[Look], most: int, name: Callable[[int], str]
+) -> tuple[dict[int, int], str]:
     """Return by trial how many seeds it is to have next, and a sentence that says so or why not.
 
     Args:
         looks: at least one.
         most: trainings beyond those of the first look, in all.
+        name: of a trial.
 
     Returns:
         the tied trials, or none if no round is to follow; the sentence, without a full stop.
@@ -83,8 +86,8 @@ def next_round(looks: Sequence[Look], most: int) -> tuple[dict[int, int], str]:
 
     last = looks[-1]
     if len(last.tied) < 2:
-        return {}, f"trial {last.tied[0]} is better than the others"
-    tied = f"trials {', '.join(map(str, last.tied))} cannot be told apart"
+        return {}, f"{name(last.tied[0])} is better than the others"
+    tied = f"{', '.join(map(name, last.tied))} cannot be told apart"
     if last.chance is not None and last.chance < WORTH_SEEDS:
         return {}, f"{tied}, which takes more pictures and no further seeds"
     left = most - extra_trainings(looks)

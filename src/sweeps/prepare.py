@@ -21,6 +21,8 @@ _FINALS_SHARE = 0.3
 # Of what trials have, kept from the measurements that come before them.
 _TRIALS_SHARE = 0.4
 _NOTE_SECONDS = 5.0
+# What a study keeps of its families: measurements, and names of those that some start left out.
+_PREPARED, _LEFT_OUT = "prepared", "left_out"
 
 # Workers of a cluster may wait for room much longer, and are on other machines.
 _GATHER_SECONDS = 20.0
@@ -119,7 +121,7 @@ class Preparation:
         Yield a family of which the first trial is to run before the others are measured, since it
         takes next to nothing, as with features of a frozen network that are known by then.
         """
-        kept, found = self.jobs.study.recall("prepared") or {}, self.jobs.prepared
+        kept, found = self.jobs.study.recall(_PREPARED) or {}, self.jobs.prepared
         known = {name: _prepared(plain) for name, plain in kept.items()}
         if not self.jobs.families.keys() <= known.keys():
             self.pool.gather(_GATHER_SECONDS, self.check)
@@ -136,14 +138,29 @@ class Preparation:
                     self.show(f"{name}: {note}")
                 # What was left out may have its turn when the study gets more time.
                 fitting = {n: asdict(one) for n, one in known.items() if one.affordable}
-                self.jobs.study.remember("prepared", fitting)
-            if not found:
-                for line in known[name].data:
-                    self.show(f"data: {line}")
+                self.jobs.study.remember(_PREPARED, fitting)
             found[name] = one = known[name]
+            if one.affordable and not ready:
+                for line in one.data:
+                    self.show(f"data: {line}")
             immediate = one.affordable and one.published and one.seconds == 0
             if immediate and not self.jobs.study.trials():
                 yield name
+        missing = {n for n in self.jobs.families if n not in found or not found[n].affordable}
+        if missing:
+            self.jobs.study.remember(_LEFT_OUT, sorted(self._left_out() | missing))
+
+    def late(self) -> set[str]:
+        """Return the families that can be afforded by now, but not by an earlier start.
+
+        The budget's trials may be spent without any of theirs.
+        """
+        begun = {trial.family for trial in self.jobs.study.trials()}
+        fitting = {name for name, one in self.jobs.prepared.items() if one.affordable}
+        return (self._left_out() & fitting) - begun
+
+    def _left_out(self) -> set[str]:
+        return set(self.jobs.study.recall(_LEFT_OUT) or ())
 
     def measure(self, family: Family) -> Prepared:
         """Return what the family's own configuration takes, made to fit where it does not.

@@ -97,8 +97,11 @@ class _Sweep:
                 self._parent.open(self._display.show)
                 interruption.defer(True)
                 pool.start()
-                self._prepare(pool, jobs)
-                self._race(pool, jobs, self._clock.race_left, settings.budget.trials)
+                late = self._prepare(pool, jobs)
+                trials = settings.budget.trials
+                if trials is not None:
+                    trials = max(trials, len(study.trials()) + late)
+                self._race(pool, jobs, self._clock.race_left, trials)
                 self._finals(pool, jobs)
                 study.remember("over", self._target())
                 status = "FINISHED"
@@ -126,8 +129,11 @@ class _Sweep:
         self._clock.tick()
         self._interruption.check()
 
-    def _prepare(self, pool: Pool, jobs: SweepJobs) -> None:
-        """Find out what the families take, and enqueue their own configurations."""
+    def _prepare(self, pool: Pool, jobs: SweepJobs) -> int:
+        """Find out what the families take, and enqueue their own configurations.
+
+        Return how many of these are tried even where the budget's trials are spent.
+        """
         preparation = Preparation(pool, self._clock, jobs, self._display.show, self._check)
         for name in preparation.run():
             self._enqueue([name])
@@ -141,6 +147,7 @@ class _Sweep:
             )
         first = sorted(affordable, key=lambda n: affordable[n].seconds)
         self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
+        return len(preparation.late())
 
     def _race(self, pool: Pool, jobs: SweepJobs, left: float | None, trials: int | None) -> None:
         """Run trials for so many seconds, and until there are so many in all."""
@@ -206,6 +213,7 @@ class _Sweep:
         final: dict[str, Any] = study.recall(TEST) or {}
         looks = kept_looks(study)
         winner = next((one for one in finalists if one.trial == final.get("winner")), None)
+        prepared: dict[str, dict[str, Any]] = study.recall("prepared") or {}
         return SweepRecord(
             study=settings.study,
             metrics=settings.metrics,
@@ -223,6 +231,9 @@ class _Sweep:
             steps=self._steps,
             looks=max(1, len(looks)),
             extra_trainings=extra_trainings(looks),
+            data=settings.data.name,
+            # Studies of earlier versions have not noted them.
+            parts=next((one["parts"] for one in prepared.values() if one.get("parts")), {}),
         )
 
 

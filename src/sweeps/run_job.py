@@ -103,14 +103,13 @@ class TrialRunner:
         settings = _settings(job.overrides, task.places)
         if settings.data.train_on_val:
             raise ConfigError("data.train_on_val leaves no validation part to race on: say false.")
-        data = self._pictures(settings)
         before = leaves(to_plain(settings))
         networks = not any(word.startswith("model.networks=") for word in job.overrides)
         # Nothing else runs meanwhile: all cores may describe pictures. A network is timed with the
         # threads that its trials will have.
         classical = isinstance(settings.model, ClassicalSettings)
         with _threads(available_cores() if classical else torch.get_num_threads()):
-            found = prepared(settings, data, networks=networks, seconds=task.seconds)
+            found = prepared(settings, self._pictures, networks=networks, seconds=task.seconds)
         settings = found.settings
         chosen = {
             key: value
@@ -125,7 +124,8 @@ class TrialRunner:
             notes=list(found.notes),
             # Features are computed once for all folds.
             trainings=1 if classical or not settings.cv.is_whole else settings.cv.count,
-            data=list(data.summary),
+            data=list(found.data.summary),
+            parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
         )
         return Ending("complete", result=asdict(result))
 
@@ -168,6 +168,8 @@ class TrialRunner:
             announce=announce,
             announce_fold=announce_fold,
             figures=last_and_best,
+            family=task.family,
+            trial=task.trial,
         )
         try:
             data = self._pictures(settings)

@@ -6,7 +6,7 @@ The overrides of the run that a task is about are those of its job.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -62,6 +62,8 @@ class Train(_Task):
     first one, and `direction` "maximize" or "minimize".
     """
 
+    family: str
+    trial: int
     name: str
     tags: Mapping[str, str]
     parent_run_id: str
@@ -97,6 +99,7 @@ class Prepared:
         affordable: whether a trial fits into the time that the sweep has.
         trainings: that a trial consists of: its folds, where each costs as much as the first.
         data: lines that describe the pictures at the size of this family.
+        parts: number of pictures in each part.
     """
 
     overrides: Sequence[str]
@@ -107,6 +110,7 @@ class Prepared:
     notes: Sequence[str] = ()
     trainings: int = 1
     data: Sequence[str] = ()
+    parts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -192,18 +196,20 @@ class SweepJobs:
 
     def _train(self, trial: TrialRecord, resume: str | None, seed: int | None = None) -> Train:
         """Return the training of a trial, or with a seed that of a finalist."""
-        name = f"{trial.number:03d}-{trial.family}"
+        name = trial.name
         tags = {
             "bakeoff.sweep": self.settings.study,
             "bakeoff.trial": str(trial.number),
             "bakeoff.family": trial.family,
         }
         if seed is not None:
-            name = f"final-{name}-seed{seed}"
+            name = f"{name}-seed{seed}"
             tags["bakeoff.finalist_seed"] = str(seed)
         return Train(
             places=self._places(final=seed is not None),
-            name=f"{self.settings.study}-{name}",
+            family=trial.family,
+            trial=trial.number,
+            name=name,
             tags=tags,
             parent_run_id=self.parent_run_id,
             metric=self.settings.metrics[0],

@@ -330,7 +330,7 @@ def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
         artifacts={"bundle": bundle.as_uri()},
         pip_requirements=(bundle / "requirements.txt").read_text().split(),
         signature=signature,
-        input_example=pd.DataFrame({"image": [(bundle / "example.png").read_bytes()]}),
+        input_example=pd.DataFrame({"image": [next(bundle.glob("example.*")).read_bytes()]}),
         mlflow_model=Model(
             artifact_path=model.artifact_location,
             model_uuid=model.model_id,

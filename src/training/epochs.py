@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from ..config.checks import ConfigError
+from ..config.metrics import METRICS
 from ..machine.failures import RunFailed
 from ..machine.interruption import Interrupted, Interruption
 from .progress import Progress
@@ -67,7 +68,7 @@ class EpochKeeper(pl.Callback):
 
     Args:
         checkpoints: folder for `last.ckpt` and `best.ckpt`.
-        monitor: "val/accuracy" or "val/loss".
+        monitor: a key of `METRICS` that is known after each epoch, such as "val/accuracy".
         patience: validations without improvement before stopping; None for never.
         stop_after: epochs after which training ends, of more that are planned; None for all.
         max_seconds: of training, all starts of the run together; None for no limit.
@@ -276,7 +277,7 @@ class EpochKeeper(pl.Callback):
         if self._monitor not in metrics:
             return False
         value = metrics[self._monitor]
-        sign = 1.0 if self._monitor == "val/accuracy" else -1.0
+        sign = 1.0 if METRICS[self._monitor] == "maximize" else -1.0
         if self.best_value is not None and sign * value <= sign * self.best_value:
             self._waited += 1
             return False

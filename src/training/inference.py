@@ -5,7 +5,6 @@ A served model ships this file, so it imports neither Lightning nor the loaders.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from .links import link_of, mean_logits, probabilities
 
 if TYPE_CHECKING:
     from ..data.loading.loaders import Batch
@@ -83,7 +84,7 @@ def predict(
     precision: str = "float32",
     tta: str = "none",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Compute probabilities (N, K) float32, targets and sample ids (N,) int64 of all batches.
+    """Compute probabilities (N, K) float32, targets, and sample ids (N,) int64 of all batches.
 
     Args:
         task: on `device`; its training mode is kept.
@@ -91,15 +92,16 @@ def predict(
         tta: test-time augmentation, see `views`.
     """
     probs, targets, ids = [], [], []
+    link = link_of(task.metadata)
     was_training = task.training
     task.eval()
     try:
         with torch.inference_mode(), autocast(device, precision):
             for batch in batches:
                 images = task.normalized(batch.images.to(device, non_blocking=True))
-                logits = averaged_logits(task.evaluated, images, tta)
+                logits = averaged_logits(task.evaluated, images, tta, link)
                 # In double precision the rows sum to 1 as closely as float32 allows.
-                probs.append(torch.softmax(logits.double().cpu(), dim=1).float())
+                probs.append(probabilities(logits.double().cpu(), link).float())
                 targets.append(batch.targets.cpu())
                 ids.append(batch.sample_ids.cpu())
     finally:
@@ -127,8 +129,10 @@ def views(images: Tensor, kind: str) -> Iterator[Tensor]:
             yield from _shifted(seen)
 
 
-def averaged_logits(network: Callable[[Tensor], Tensor], images: Tensor, kind: str) -> Tensor:
-    """Compute logits (B, K) float whose softmax is the mean of the views' probabilities.
+def averaged_logits(
+    network: Callable[[Tensor], Tensor], images: Tensor, kind: str, link: str = "softmax"
+) -> Tensor:
+    """Compute logits (B, K) float whose probabilities are the mean of those of the views.
 
     With kind "none" they are the network's own. One view runs at a time, so memory does not grow.
 
@@ -136,13 +140,11 @@ def averaged_logits(network: Callable[[Tensor], Tensor], images: Tensor, kind: s
         network: pictures (B, C, H, W) -> logits (B, K), in evaluation mode.
         images: (B, C, H, W) float, normalised for the network.
         kind: see `views`, whose errors it raises.
+        link: see `src.training.links`.
     """
     if kind == "none":
         return network(images)
-    log_probs = torch.stack(
-        [network(view).float().log_softmax(dim=1) for view in views(images, kind)]
-    )
-    return log_probs.logsumexp(dim=0) - math.log(len(log_probs))
+    return mean_logits(torch.stack([network(view) for view in views(images, kind)]), link)
 
 
 def _shifted(images: Tensor) -> Iterator[Tensor]:

@@ -68,7 +68,9 @@ def fit_linear_head(
     folds: Sequence[tuple[Tensor, Tensor]],
     class_weights: Tensor | None = None,
 ) -> FittedHead:
-    """Fit a multinomial logistic regression, its penalty chosen on held-out folds.
+    """Fit a logistic regression, its penalty chosen on held-out folds.
+
+    It is multinomial, or of label sets one for each label.
 
     The penalty falls until the held-out cross-entropy rises again; then all pictures are fitted
     with the best. L-BFGS on a convex loss from zero: nothing is random.
@@ -78,7 +80,8 @@ def fit_linear_head(
 
     Args:
         features: (N, D) float.
-        targets: (N,) int64 in [0, num_classes); classes may be missing.
+        targets: (N,) int64 in [0, num_classes), or (N, num_classes) 0 and 1; classes may be
+            missing.
         num_classes: K.
         folds: (rows to fit, rows held out), at least one.
         class_weights: (K,) of the classes in the loss; None for equal ones.
@@ -97,10 +100,10 @@ def fit_linear_head(
             head.fit(rows[fitted], targets[fitted], penalty, class_weights)
             logits.append(head(rows[held_out]))
         scores, labels = torch.cat(logits), torch.cat([targets[held] for _, held in folds])
-        loss = float(nn.functional.cross_entropy(scores, labels, class_weights))
+        loss = float(_loss(scores, labels, class_weights))
         if best is not None and loss > best[0]:
             break
-        best = loss, penalty, float((scores.argmax(1) == labels).float().mean())
+        best = loss, penalty, float(_right(scores, labels).float().mean())
     assert best is not None
     held_out_loss, penalty, accuracy = best
     whole = _Head(rows.shape[1], num_classes)
@@ -116,6 +119,21 @@ def put_head(task: ClassificationTask, layer: nn.Linear, head: FittedHead) -> No
         layer.bias.copy_(head.bias)
     if task.average is not None:
         task.average = WeightAverage(task.network, task.average.decay)
+
+
+def _loss(scores: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Return the mean cross-entropy, of label sets summed over the labels."""
+    if targets.ndim == 1:
+        return nn.functional.cross_entropy(scores, targets, class_weights)
+    losses = nn.functional.binary_cross_entropy_with_logits(
+        scores, targets.to(scores.dtype), class_weights, reduction="none"
+    )
+    return losses.sum(dim=1).mean()
+
+
+def _right(scores: Tensor, targets: Tensor) -> Tensor:
+    """Return whether each class, or each label of a set, is right."""
+    return scores.argmax(1) == targets if targets.ndim == 1 else (scores > 0) == (targets > 0)
 
 
 class _Head:
@@ -143,7 +161,7 @@ class _Head:
 
         def loss() -> float:
             search.zero_grad()
-            value = nn.functional.cross_entropy(self(rows), targets, class_weights)
+            value = _loss(self(rows), targets, class_weights)
             value = value + penalty / 2 * self.weight.square().sum()
             value.backward()
             return float(value.detach())

@@ -1,4 +1,7 @@
-"""Training losses on logits; targets are class numbers or, after mixing, probabilities."""
+"""Training losses on logits; targets are class numbers or, after mixing, probabilities.
+
+Each loss names the `link` by which logits become probabilities: see `src.training.links`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,16 @@ from torch import Tensor, nn
 
 from ..config.checks import ConfigError
 
-__all__ = ["CrossEntropy", "Focal", "balanced_weights"]
+__all__ = [
+    "OF_SETS",
+    "Asymmetric",
+    "BinaryCrossEntropy",
+    "BinaryFocal",
+    "Corn",
+    "CrossEntropy",
+    "Focal",
+    "balanced_weights",
+]
 
 
 def balanced_weights(class_counts: Tensor) -> Tensor:
@@ -41,6 +53,7 @@ class CrossEntropy(nn.Module):
         class_weights: (K,) positive floats, or None for equal weights.
     """
 
+    link = "softmax"
     class_weights: Tensor | None
 
     def __init__(self, *, label_smoothing: float, class_weights: Tensor | None = None) -> None:
@@ -96,6 +109,163 @@ class Focal(CrossEntropy):
         missing = (-torch.expm1(log_probs)).clamp_min(torch.finfo(logits.dtype).tiny)
         losses = smooth * weights * missing**self.gamma * -log_probs
         return losses.sum() / (targets @ weights).sum()
+
+
+class BinaryCrossEntropy(nn.Module):
+    """Binary cross-entropy of label sets, the mean over pictures and labels.
+
+    Args:
+        label_smoothing: share of every target replaced by one half, in [0, 1).
+        class_weights: (K,) positive floats, or None for equal weights; each label's loss counts so
+            often, and the mean is the weighted one.
+    """
+
+    link = "sigmoid"
+    class_weights: Tensor | None
+
+    def __init__(self, *, label_smoothing: float, class_weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the scalar loss.
+
+        Args:
+            logits: (B, K) float; half precision is computed in float32.
+            targets: (B, K) in [0, 1]: whether a label is there, or after mixing its share.
+        """
+        logits, targets = _comparable_sets(logits, targets)
+        smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+        losses = self.losses(logits, smooth)
+        if self.class_weights is None:
+            return losses.mean()
+        return (losses.mean(dim=0) @ self.class_weights) / self.class_weights.sum()
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return (B, K) losses of smoothed targets."""
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+class BinaryFocal(BinaryCrossEntropy):
+    """Focal loss (Lin et al. 2017) of label sets: t (1 - p)^gamma (-log p) and its mirror image.
+
+    With gamma 0 it is `BinaryCrossEntropy` of the same arguments.
+
+    Args:
+        gamma: how fast the weight of well-classified labels falls, at least 0.
+        label_smoothing, class_weights: as in `BinaryCrossEntropy`.
+    """
+
+    def __init__(
+        self, *, gamma: float, label_smoothing: float, class_weights: Tensor | None = None
+    ) -> None:
+        super().__init__(label_smoothing=label_smoothing, class_weights=class_weights)
+        self.gamma = gamma
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return (B, K) losses of smoothed targets."""
+        there, absent = logits.sigmoid(), (-logits).sigmoid()
+        tiny = torch.finfo(logits.dtype).tiny  # keeps the slope of a fractional power finite
+        return -(
+            targets * absent.clamp_min(tiny) ** self.gamma * F.logsigmoid(logits)
+            + (1 - targets) * there.clamp_min(tiny) ** self.gamma * F.logsigmoid(-logits)
+        )
+
+
+class Asymmetric(nn.Module):
+    """Asymmetric loss of label sets, the mean over pictures and labels.
+
+    Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021: focal loss with an
+    exponent of its own for labels that are there and for those that are not; of the latter the
+    probability is lowered by a margin first, so that easy ones cost nothing. The paper sums over
+    labels. With both exponents and the margin 0 it is `BinaryCrossEntropy` without smoothing.
+
+    Args:
+        gamma_positive, gamma_negative: exponents, at least 0; 0 and 4 in the paper.
+        margin: in [0, 1); 0.05 in the paper.
+        class_weights: as in `BinaryCrossEntropy`.
+    """
+
+    link = "sigmoid"
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        gamma_positive: float,
+        gamma_negative: float,
+        margin: float,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.gamma_positive, self.gamma_negative = gamma_positive, gamma_negative
+        self.margin = margin
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the scalar loss; arguments as in `BinaryCrossEntropy.forward`."""
+        logits, targets = _comparable_sets(logits, targets)
+        tiny = torch.finfo(logits.dtype).tiny
+        missing = (-logits).sigmoid()
+        positive = missing.clamp_min(tiny) ** self.gamma_positive * -F.logsigmoid(logits)
+        if self.margin:
+            lowered = (logits.sigmoid() - self.margin).clamp_min(0.0)
+            log_absent = torch.log1p(-lowered)
+        else:
+            lowered, log_absent = logits.sigmoid(), F.logsigmoid(-logits)
+        negative = lowered.clamp_min(tiny) ** self.gamma_negative * -log_absent
+        losses = targets * positive + (1 - targets) * negative
+        if self.class_weights is None:
+            return losses.mean()
+        return (losses.mean(dim=0) @ self.class_weights) / self.class_weights.sum()
+
+
+class Corn(nn.Module):
+    """CORN for ordered classes: K - 1 questions, whether the class is above k if it is k at least.
+
+    Shi, Cao and Raschka, "Deep Neural Networks for Rank-Consistent Ordinal Regression Based On
+    Conditional Probabilities", 2021 (arXiv 2111.08851): each question is trained on the pictures
+    that it is about, and the mean is over all of these pairs.
+
+    Args:
+        class_weights: (K,) of the pictures of each class; None for equal weights.
+    """
+
+    link = "corn"
+    class_weights: Tensor | None
+
+    def __init__(self, *, class_weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the scalar loss.
+
+        Args:
+            logits: (B, K - 1) float; half precision is computed in float32.
+            targets: (B,) int64 in [0, K), or (B, K) float rows that sum to 1.
+        """
+        logits, targets = _comparable(logits, targets)
+        if not targets.is_floating_point():
+            targets = F.one_hot(targets, logits.shape[1] + 1).to(logits.dtype)
+        weights = 1.0 if self.class_weights is None else (targets @ self.class_weights)[:, None]
+        # Share of each picture that is of class k or above, k from 0.
+        least = targets.flip(1).cumsum(1).flip(1)
+        asked, above = least[:, :-1], least[:, 1:]
+        losses = -(above * F.logsigmoid(logits) + (asked - above) * F.logsigmoid(-logits))
+        return (weights * losses).sum() / (weights * asked).sum()
+
+
+# What the losses of one class a picture are with label sets.
+OF_SETS: dict[str, type[nn.Module]] = {"CrossEntropy": BinaryCrossEntropy, "Focal": BinaryFocal}
+
+
+def _comparable_sets(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both in the precision of the loss."""
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    return logits, targets.to(logits.dtype)
 
 
 def _comparable(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,8 @@ from .task import RunningTotals
 
 __all__ = ["Progress", "quiet_lightning"]
 
+# Beside the loss, in the line of an epoch.
+_SHOWN = ("accuracy", "map", "kappa")
 _REFRESH_SECONDS = 0.25
 _BAR_WIDTH = 20
 # Lightning's advice about things that are done on purpose: own loaders, records and checkpoints.
@@ -80,9 +82,8 @@ class Progress:
         read = totals.read()
         elapsed = now - self._epoch_started[1]
         speed = f"  {totals.samples / elapsed:,.0f} images/s" if elapsed > _REFRESH_SECONDS else ""
-        figures = (
-            f"{step}/{self._steps}  loss {read['loss']:.3f}  accuracy {read['accuracy']:.1%}{speed}"
-        )
+        accuracy = f"  accuracy {read['accuracy']:.1%}" if "accuracy" in read else ""
+        figures = f"{step}/{self._steps}  loss {read['loss']:.3f}{accuracy}{speed}"
         self._write(lambda: self._draw(epoch, epoch * self._steps + step, figures))
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
@@ -90,8 +91,10 @@ class Progress:
         parts = [self._label(epoch)]
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
-                loss, accuracy = metrics[f"{split}/loss"], metrics[f"{split}/accuracy"]
-                parts.append(f"{split} loss {loss:.4f} accuracy {accuracy:.2%}")
+                known = (name for name in _SHOWN if f"{split}/{name}" in metrics)
+                shown = [f"{name} {metrics[f'{split}/{name}']:.2%}" for name in known]
+                loss = f"{split} loss {metrics[f'{split}/loss']:.4f}"
+                parts.append(" ".join([loss, *shown]))
         parts.append(f"{metrics['train/images_per_second']:,.0f} images/s")
         line = "  ".join(parts)
         self._write(lambda: self._bar.console.print(line, markup=False, soft_wrap=True))

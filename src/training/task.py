@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
@@ -13,13 +14,15 @@ from torch import Tensor, nn
 from ..data.augmentation.transforms import normalize
 from ..data.loading.loaders import Batch
 from ..data.randomness import derive_seed
+from ..targets import TargetKind, kind_of
 from .freezing import Freezing
+from .links import link_of, probabilities
 from .weight_averages import WeightAverage
 
 if TYPE_CHECKING:
     from .frozen_front import StoredFront
 
-__all__ = ["ClassificationTask", "RunningTotals", "head_prefixes"]
+__all__ = ["ClassificationTask", "CollectedAnswers", "LossTotal", "RunningTotals", "head_prefixes"]
 
 _DROPOUT_STREAM = 7  # separates the seeds of dropout from those of other random numbers
 
@@ -43,8 +46,7 @@ class RunningTotals:
         """Add a batch: its mean loss (scalar), logits (B, K), targets (B,) or (B, K)."""
         with torch.no_grad():
             size = len(logits)
-            labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
-            correct = (logits.argmax(dim=1) == labels).sum()
+            correct = self.correct(logits, targets)
             # float64 (float32 where a device has none): a million samples still count exactly.
             wide = torch.float32 if loss.device.type == "mps" else torch.float64
             batch = torch.stack([loss.detach().to(wide) * size, correct.to(wide)])
@@ -64,6 +66,12 @@ class RunningTotals:
         loss, correct, samples = sums.tolist()
         return {"loss": loss / samples, "accuracy": correct / samples}
 
+    @staticmethod
+    def correct(logits: Tensor, targets: Tensor) -> Tensor:
+        """Return how many pictures of a batch are right."""
+        labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
+        return (logits.argmax(dim=1) == labels).sum()
+
     def reset(self) -> None:
         self._sums, self.samples = None, 0
 
@@ -74,12 +82,61 @@ class RunningTotals:
         self._sums, self.samples = state["sums"], state["samples"]
 
 
+class LossTotal(RunningTotals):
+    """Mean loss alone, of targets for which no batch says how good it is."""
+
+    @staticmethod
+    def correct(logits: Tensor, targets: Tensor) -> Tensor:
+        return logits.new_zeros(())
+
+    def read(self, *, everywhere: bool = False) -> dict[str, float]:
+        """Return `loss`, mean per sample."""
+        return {k: v for k, v in super().read(everywhere=everywhere).items() if k == "loss"}
+
+
+class CollectedAnswers(LossTotal):
+    """Mean loss and the metrics of a kind of targets over the batches added since `reset`.
+
+    All answers are kept until then, on the device that they come from.
+
+    Args:
+        kind: of the targets.
+        link: from logits to probabilities.
+    """
+
+    def __init__(self, kind: TargetKind, link: str) -> None:
+        super().__init__()
+        self._kind, self._link = kind, link
+        self._answers: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        super().add(loss, logits, targets)
+        self._answers.append((logits.detach(), targets))
+
+    def read(self, *, everywhere: bool = False) -> dict[str, float]:
+        """Return `loss` and what the kind measures after each epoch."""
+        if not self._answers:
+            return {}
+        logits = torch.cat([logits for logits, _ in self._answers]).double()
+        targets = torch.cat([targets for _, targets in self._answers]).cpu().numpy()
+        probs = probabilities(logits, self._link).cpu().numpy()
+        if not np.isfinite(probs).all():
+            return super().read()
+        return super().read() | self._kind.epoch_metrics(probs, targets)
+
+    def reset(self) -> None:
+        super().reset()
+        self._answers = []
+
+
 class ClassificationTask(pl.LightningModule):
     """Trains a network: pictures (B, C, H, W) uint8 to logits (B, K) float.
 
     Args:
         network: plain module, normalised float pictures -> logits.
         loss: module, (logits (B, K), targets (B,) int64 or (B, K) probabilities) -> scalar.
+        target: the kind of targets, see `src.targets`.
+        validation_loss: as `loss`, of the validation part; None for cross-entropy.
         mean, std: of the normalisation, per channel, in units of [0, 1].
         augment: changes the training batches, as src/data/augmentation/augment.py; or None.
         make_optimizer: network -> optimizer.
@@ -116,6 +173,8 @@ class ClassificationTask(pl.LightningModule):
         ema_decay: float = 0.0,
         memory_format: torch.memory_format = torch.channels_last,
         metadata: dict[str, Any] | None = None,
+        target: str = "single",
+        validation_loss: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -124,7 +183,11 @@ class ClassificationTask(pl.LightningModule):
         self.register_buffer("std", torch.tensor(std))
         self.average = WeightAverage(network, ema_decay) if ema_decay > 0 else None
         self.metadata = metadata or {}
-        self.totals = {"train": RunningTotals(), "val": RunningTotals()}
+        self.totals: dict[str, RunningTotals] = {"train": RunningTotals(), "val": RunningTotals()}
+        if target != "single":
+            answers = CollectedAnswers(kind_of(target), link_of(self.metadata))
+            self.totals = {"train": LossTotal(), "val": answers}
+        self._validation_loss = validation_loss or nn.CrossEntropyLoss()
         self._augment = augment
         self.make_optimizer = make_optimizer
         self._make_schedule = make_schedule
@@ -176,7 +239,7 @@ class ClassificationTask(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         logits = self(batch.images)
-        loss = nn.functional.cross_entropy(logits.float(), batch.targets)
+        loss = self._validation_loss(logits.float(), batch.targets)
         self.totals["val"].add(loss, logits, batch.targets)
 
     def on_train_start(self) -> None:

@@ -61,7 +61,7 @@ def test_overrides_reach_their_keys() -> None:
         (["model=cnnn"], ["model is 'cnnn'", "vit", "did you mean cnn?"]),
         (["modle=cnn"], ["modle", "did you mean model?"]),
         (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean trainer.max_epochs?"]),
-        (["lr=3"], ["lr", "did you mean optimizer.lr?"]),
+        (["lr=3"], ["lr is optimizer.lr here"]),
         (["optimizer.lr=-1"], ["optimizer.lr is -1", "above 0"]),
         (["optimizer.lr=fast"], ["optimizer.lr is 'fast'", "a number"]),
         (["seed=1,2"], ["seed=1,2", "-m"]),

@@ -73,10 +73,15 @@ def test_what_is_no_duration_is_refused(duration: float | str) -> None:
 
 @pytest.mark.parametrize(
     ("group", "key", "value"),
-    [("optimizer", "lr", None), ("trainer", "tta", "sideways"), ("data", "colour", 3)],
+    [
+        ("optimizer", "lr", None),
+        ("trainer", "tta", "sideways"),
+        ("data", "colour", 3),
+        ("data", None, 3),  # a YAML file whose key was flipped away
+    ],
 )
 def test_settings_of_another_version_are_refused_with_the_key(
-    group: str, key: str, value: object
+    group: str, key: str | None, value: object
 ) -> None:
     plain = to_plain(compose_settings(RunSettings, []))
     plain[group].pop(key, None)

@@ -19,6 +19,7 @@ from src.data.decoding.decode import PictureFormat, decode_picture
 from src.data.decoding.opening import open_pictures
 from src.data.decoding.picture_store import PictureStore
 from src.data.sources.folder import load
+from src.records.pictures import Pixels
 
 if TYPE_CHECKING:
     from src.data.loading.datamodule import PictureData
@@ -102,5 +103,5 @@ def decoded(
     size: tuple[int, int] = (12, 16),
     channels: int = 3,
     fit: str = "squeeze",
-) -> NDArray[np.uint8]:
-    return decode_picture(data, PictureFormat(size, channels, fit), own_range=True)
+) -> Pixels:
+    return decode_picture(data, PictureFormat(size, channels, fit), display=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ EPOCHS = 5
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Begin = Callable[..., Command]
 Train = Callable[..., Path]
+Outputs = Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
@@ -68,12 +70,24 @@ def begin(environment: dict[str, str], warm_python: WarmPython) -> Iterator[Begi
 
 
 @pytest.fixture(scope="session")
-def trained(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a short run on the digits, finished and mirrored in MLflow."""
-    return train(tmp_path_factory.mktemp("a run"), "model=cnn", f"trainer.max_epochs={EPOCHS}")
+def outputs(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Outputs:
+    """`outputs("name")` makes an output folder with a database to mirror runs in."""
+
+    def made(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copy(empty_database, folder)
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")
-def fitted(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(train: Train, outputs: Outputs) -> Path:
+    """The folder of a short run on the digits, finished and mirrored in MLflow."""
+    return train(outputs("a run"), "model=cnn", f"trainer.max_epochs={EPOCHS}")
+
+
+@pytest.fixture(scope="session")
+def fitted(train: Train, outputs: Outputs) -> Path:
     """The same of a classifier on hand-crafted features."""
-    return train(tmp_path_factory.mktemp("hand crafted"), "model=handcrafted")
+    return train(outputs("hand crafted"), "model=handcrafted")

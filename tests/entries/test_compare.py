@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.entries.commands import mlflow_runs, rows
-from tests.entries.conftest import Run
+from tests.entries.conftest import Outputs, Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -19,9 +19,9 @@ _QUICK = (
 
 
 @pytest.fixture(scope="module")
-def runs(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(run: Run, outputs: Outputs) -> Path:
     """An output folder with two networks, two seeds each, mirrored in MLflow."""
-    output_dir = tmp_path_factory.mktemp("some runs")
+    output_dir = outputs("some runs")
     words = ["model=mlp,fcn", "seed=1,2", f"output_dir={output_dir}", *_QUICK]
     result = run("src.train", "-m", *words)
     assert result.returncode == 0, result.stderr

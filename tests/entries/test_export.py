@@ -14,7 +14,7 @@ from PIL import Image
 
 from src.data.sources.digits import load
 from tests.entries.commands import complete, rows, summary_of
-from tests.entries.conftest import Run, Train
+from tests.entries.conftest import Outputs, Run, Train
 
 pytestmark = pytest.mark.slow
 WITH_EXTRA = importlib.util.find_spec("onnxruntime") is not None
@@ -22,10 +22,10 @@ VARIANTS = ("onnx", "int8", "pt2") if WITH_EXTRA else ("pt2",)
 
 
 @pytest.fixture(scope="module")
-def short_run(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def short_run(train: Train, outputs: Outputs) -> Path:
     """A short run on the digits, whose predictions are means over shifted views."""
     words = ["model=mlp", "runtime=bfloat16", "trainer.max_epochs=2", "trainer.tta=shift"]
-    return train(tmp_path_factory.mktemp("a run, short"), *words, "tracking.figures=false")
+    return train(outputs("a run, short"), *words, "tracking.figures=false")
 
 
 @pytest.fixture(scope="module")

@@ -72,12 +72,12 @@ def test_a_prediction_does_not_depend_on_its_batch(model: str) -> None:
 
 @pytest.mark.parametrize("model", ALL)
 def test_the_head_is_where_the_prefixes_say(model: str) -> None:
-    names = [name for name, _ in build(model).named_parameters()]
-    prefixes = tuple(build(model).head_prefixes)
-    head = [name for name in names if name.startswith(prefixes)]
+    network = build(model)
+    names = [name for name, _ in network.named_parameters()]
+    head = [name for name in names if name.startswith(tuple(network.head_prefixes))]
     assert head and len(head) < len(names)
     other = build(model, classes=7).state_dict()
-    changed = {n for n, t in build(model).state_dict().items() if t.shape != other[n].shape}
+    changed = {n for n, t in network.state_dict().items() if t.shape != other[n].shape}
     assert changed <= set(head), "what depends on the number of classes is outside of the head"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import socket
 import struct
@@ -297,18 +298,16 @@ def missing(state: dict[str, Tensor]) -> bytes:
     return save({name: tensor for name, tensor in state.items() if "layer2" not in name})
 
 
-@pytest.mark.parametrize("classes", [5, 1000])
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "classes"),
     [
-        lambda state: save(state)[:-1000],
-        lambda state: save(state)[:50],
-        lambda _: b"not weights at all",
-        lambda _: b"",
-        flipped,
-        renamed,
-        reshaped,
-        missing,
+        (lambda state: save(state)[:-1000], 5),
+        (lambda state: save(state)[:50], 1000),
+        (lambda _: b"not weights at all", 5),
+        (lambda _: b"", 1000),
+        (flipped, 5),
+        # With the published classes timm itself loads the head as well.
+        *itertools.product((renamed, reshaped, missing), (5, 1000)),
     ],
 )
 def test_damaged_weights_of_timm_are_named_in_one_sentence(
@@ -320,7 +319,6 @@ def test_damaged_weights_of_timm_are_named_in_one_sentence(
         pretrained(TimmNet, "test_resnet", classes=classes)
     assert str(file) in str(error.value) and "\n" not in str(error.value)
     assert file.exists()
-    assert pretrained(TimmNet, PACKAGED[0], classes=5)(torch.zeros(1, 3, 8, 8)).shape == (1, 5)
 
 
 @pytest.mark.parametrize("archive", [True, False])

@@ -46,6 +46,7 @@ def comparison(
         Entrant(
             standing=one,
             family=f"{prefix}family {int(one.run_ids[0][:4]) % families}",
+            settings=f"{prefix}lr=0.{one.rank} width={16 * one.rank}",
             size=None if one.cost is None else (28, 28 + one.rank),
             start=None if one.cost is None else "from scratch",
             weights=None,

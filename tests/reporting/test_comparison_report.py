@@ -28,12 +28,25 @@ def test_a_terminal_shows_the_best_with_every_figure_and_counts_the_others() -> 
     whole = comparison(20)
     said = format_comparison(whole, 200)
     first = whole.verdict.winner
-    assert f"{100 * first.accuracy:.2f} %" in said and str(first.interval) in said
+    assert f"{100 * first.accuracy:.1f} %" in said and str(first.interval) in said
     assert "and 5 more, in leaderboard.csv" in said
     assert verdict_sentences(whole)[0] in said and whole.remarks[0] in said
     assert "The test part of this split has been measured 2 times." in said
     headers = said.splitlines()[1].split()
-    assert headers[-5:] == ["ms", "trained", "tied", "best", "candidate"]
+    assert headers == [
+        "rank",
+        "candidate",
+        "accuracy",
+        "95",
+        "%",
+        "interval",
+        "tied",
+        "best",
+        "runs",
+        "ms",
+        "trained",
+        "settings",
+    ]
 
 
 def test_json_and_csv_hold_every_candidate_with_what_is_known_of_it() -> None:

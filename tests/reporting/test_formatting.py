@@ -22,8 +22,8 @@ from src.reporting.formatting import (
 @pytest.mark.parametrize(
     ("key", "value", "text"),
     [
-        ("val/accuracy", 0.98611, "98.61 %"),
-        ("val/macro_f1", 1.0, "100.00 %"),
+        ("val/accuracy", 0.98611, "98.6 %"),
+        ("val/macro_f1", 1.0, "100.0 %"),
         ("val/loss", 0.0531249, "0.05312"),
         ("cost/parameters", 1_234_567.0, "1.2 M"),
         ("cost/latency_ms", 1.3344, "1.33 ms"),
@@ -44,7 +44,7 @@ def test_ticks_carry_no_zeros_but_zero_itself() -> None:
 
 
 def test_means_with_their_spread() -> None:
-    assert mean_text("val/accuracy", 0.98, 0.0021) == "98.00 % ± 0.21"
+    assert mean_text("val/accuracy", 0.98, 0.0021) == "98.0 % ± 0.2"
     assert mean_text("val/loss", 0.05, 0.00123) == "0.05 ± 0.0012"
     assert mean_text("val/loss", 0.05, None) == "0.05"
     assert mean_text("val/loss", None, None) == "none"

@@ -136,6 +136,29 @@ def test_damaged_weights_are_refused_with_the_place(content: bytes, tmp_path: Pa
         open_predictor(tmp_path / "model", CPU)
 
 
+@pytest.mark.parametrize(
+    "name", ["code/src/serving/predictor.py", "requirements.txt", "passport.json"]
+)
+def test_a_file_that_was_changed_afterwards_is_refused(name: str, tmp_path: Path) -> None:
+    bundle(tmp_path / "model")
+    assert open_predictor(tmp_path / "model", CPU)
+    with (tmp_path / "model" / name).open("a") as file:
+        file.write("\n")
+    with pytest.raises(ValueError, match="is damaged"):
+        open_predictor(tmp_path / "model", CPU)
+
+
+@pytest.mark.parametrize("key", ["settings", "mean", "class_names", "image_size"])
+def test_metadata_that_lack_a_key_are_refused(key: str, tmp_path: Path) -> None:
+    bundle(tmp_path / "model")
+    path = tmp_path / "model" / "passport.json"
+    metadata = json.loads(path.read_text())
+    del metadata[key]
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(ValueError, match=r"is damaged|holds no"):
+        open_predictor(tmp_path / "model", CPU)
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("-inf")])
 def test_weights_that_are_no_numbers_are_refused(number: float, tmp_path: Path) -> None:
     bundle(tmp_path / "model")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,11 @@ from tests.serving.bundles import network_and_metadata
 from tests.serving.test_bundle import ZOO
 
 SHAPE = (3, 16, 24)
-# One of each kind of layers is quick enough for every day; each takes seconds to be traced.
-QUICK = ("cnn", "lstm", "vit")
 
 
-def each(*models: str) -> list[Any]:
-    return [m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in models]
+def each(*models: str, quick: tuple[str, ...]) -> list[Any]:
+    """All of them, those that are not quick marked slow: each takes seconds to be traced."""
+    return [m if m in quick else pytest.param(m, marks=pytest.mark.slow) for m in models]
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
@@ -58,6 +59,20 @@ def same(found: np.ndarray, wanted: np.ndarray, tolerance: float = 1e-4) -> None
     np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
 
 
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`onnx_file("cnn")`: its network, written as ONNX once."""
+    pytest.importorskip("onnxruntime")
+
+    @cache
+    def written(model: str) -> Path:
+        file = tmp_path_factory.mktemp(model) / "network.onnx"
+        write_onnx(traced(whole(model)[0], SHAPE), file)
+        return file
+
+    return written
+
+
 @pytest.mark.parametrize("tta", ["none", "flip_shift"])
 def test_the_whole_network_says_what_the_run_predicts(tta: str) -> None:
     network, metadata = whole("cnn", f"trainer.tta={tta}")
@@ -66,7 +81,7 @@ def test_the_whole_network_says_what_the_run_predicts(tta: str) -> None:
     np.testing.assert_allclose(logits.softmax(1).numpy(), probs, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", [*each(*OWN), *ZOO])
+@pytest.mark.parametrize("model", [*each(*OWN, quick=("lstm",)), *ZOO])
 def test_pt2_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) -> None:
     network, _ = whole(model)
     write_pt2(traced(network, SHAPE), tmp_path / "network.pt2")
@@ -75,35 +90,34 @@ def test_pt2_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) 
         same(logits(pictures(count, count)), expected(network, pictures(count, count)))
 
 
-@pytest.mark.parametrize("model", [*each(*OWN), *ZOO])
-def test_onnx_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
+@pytest.mark.parametrize("model", [*each(*OWN, quick=("cnn", "lstm", "vit")), *ZOO])
+def test_onnx_computes_any_batch_as_the_network_does(
+    model: str, onnx_file: Callable[[str], Path], tmp_path: Path
+) -> None:
     network, _ = whole(model)
-    write_onnx(traced(network, SHAPE), tmp_path / "network.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    session = pytest.importorskip("onnxruntime").InferenceSession(onnx_file(model))
     for count in (1, 2, 7):
         images = pictures(count, count)
         same(session.run(None, {"images": images})[0], expected(network, images))
-    assert str(Path.cwd()).encode() not in (tmp_path / "network.onnx").read_bytes()
+    assert str(Path.cwd()).encode() not in onnx_file(model).read_bytes()
     if model in ("lstm", "gru"):
         with pytest.raises(CannotExport, match=f"no 8-bit kernel for {model.upper()} layers"):
-            write_int8(tmp_path / "network.onnx", tmp_path / "int8.onnx", list(pictures(4)))
+            write_int8(onnx_file(model), tmp_path / "int8.onnx", list(pictures(4)))
 
 
-@pytest.mark.parametrize("model", each("cnn", "fcn", "mlp", "vit"))
-def test_int8_is_near_and_smaller(model: str, tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
+@pytest.mark.parametrize("model", each("cnn", "fcn", "mlp", "vit", quick=("cnn", "vit")))
+def test_int8_is_near_and_smaller(
+    model: str, onnx_file: Callable[[str], Path], tmp_path: Path
+) -> None:
     network, _ = whole(model)
-    write_onnx(traced(network, SHAPE), tmp_path / "network.onnx")
-    write_int8(tmp_path / "network.onnx", tmp_path / "int8.onnx", list(pictures(40)))
-    session = onnxruntime.InferenceSession(tmp_path / "int8.onnx")
+    write_int8(onnx_file(model), tmp_path / "int8.onnx", list(pictures(40)))
+    session = pytest.importorskip("onnxruntime").InferenceSession(tmp_path / "int8.onnx")
     for count in (1, 5):
         images = pictures(count, count)
         found, wanted = session.run(None, {"images": images})[0], expected(network, images)
         same(found, wanted, 0.2)
         assert np.abs(found - wanted).max() > 0
-    sizes = [(tmp_path / name).stat().st_size for name in ("int8.onnx", "network.onnx")]
-    assert sizes[0] < 0.5 * sizes[1]
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.5 * onnx_file(model).stat().st_size
 
 
 def test_what_cannot_be_traced_says_why_in_a_line() -> None:

@@ -101,11 +101,11 @@ def test_a_terminal_shows_slots_the_best_and_what_is_left() -> None:
     shown = plain(written[0]).splitlines()
     at = next(i for i, line in enumerate(shown) if "slot" in line)
     assert shown[at : at + 6] == [
-        "  slot  trial  family  epoch  val/accuracy        time  settings",
-        "     0      7  cnn      4/12       91.25 %  1 min 15 s  lr=0.003 width=39",
-        "     1      8  cnn         0                1 min 15 s  lr=0.003 width=40",
-        "best val/accuracy 95.00 %: trial 3, cnn",
-        "trial 3 cnn complete 95.00 %, 1 epoch, 8.4 s, the best so far",
+        "  slot  candidate  epoch  val/accuracy        time  settings",
+        "     0  cnn-7       4/12        91.2 %  1 min 15 s  lr=0.003 width=39",
+        "     1  cnn-8          0                1 min 15 s  lr=0.003 width=40",
+        "best val/accuracy 95.0 %: cnn-3",
+        "cnn-3  complete 95.0 %, 1 epoch, 8.4 s, the best so far",
         "3 done, 2 pruned, 1 failed, 4 running  8 min left",
     ]
     assert "\x1b[32m" in written[0]
@@ -121,7 +121,7 @@ def test_many_slots_leave_room_for_the_rest() -> None:
             display.tick(COUNTS, "8 min left")
         shown = plain(written[0])
         assert f"  and {256 - rows} more" in shown
-        assert len(re.findall(r"^ +\d+ +\d+  cnn", shown, re.MULTILINE)) == rows
+        assert len(re.findall(r"^ +\d+  cnn-\d+", shown, re.MULTILINE)) == rows
         assert all(len(line) <= 60 for line in shown.splitlines())
 
 
@@ -143,7 +143,7 @@ def test_who_led_before_is_shown_and_said_lines_stay_as_they_are() -> None:
         display.tick(COUNTS, "8 min left")
         display.show("GPU 1 [bold]ran out[/] of memory: " + "x" * 30)
     assert "GPU 1 [bold]ran out[/] of memory: " + "x" * 30 in plain(written[0])
-    assert "best val/accuracy 95.00 %: trial 3, cnn" in plain(written[0]).splitlines()
+    assert "best val/accuracy 95.0 %: cnn-3" in plain(written[0]).splitlines()
 
 
 @pytest.mark.usefixtures("color")
@@ -155,7 +155,7 @@ def test_colours_and_the_live_area_are_left_out_on_request(
     with display_on_terminal() as (display, written):
         display.ended(0, trial(3, FAILED, 0.5, reason="out of memory"), None)
         display.tick(COUNTS, "8 min left")
-    assert "trial 3 cnn failed, 1 epoch, out of memory" in written[0]
+    assert "cnn-3  failed, 1 epoch, out of memory" in written[0]
     assert ("\x1b" in written[0]) == (name == "NO_COLOR") and "\x1b[31m" not in written[0]
 
 
@@ -174,11 +174,11 @@ def test_elsewhere_a_line_for_every_ended_trial_and_one_a_minute() -> None:
             display.tick(COUNTS, "8 min left")
     state = "3 done, 2 pruned, 1 failed, 4 running"
     assert out.getvalue().splitlines() == [
-        "trial 0 cnn   complete 97.00 %, 1 epoch, 1 min 15 s, the best so far",
-        "trial 1 cnn   pruned 50.00 %, 1 epoch",
-        "trial 2 cnn   failed, 1 epoch, out of memory [31m",
+        "cnn-0    complete 97.0 %, 1 epoch, 1 min 15 s, the best so far",
+        "cnn-1    pruned 50.0 %, 1 epoch",
+        "cnn-2    failed, 1 epoch, out of memory [31m",
         "a word",
-        f"{state}. best val/accuracy 97.00 %: trial 0, cnn. 8 min left",
+        f"{state}. best val/accuracy 97.0 %: cnn-0. 8 min left",
     ]
 
 

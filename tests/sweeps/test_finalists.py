@@ -59,9 +59,10 @@ def study_of(seconds: list[float]) -> Any:
 
 
 def finals(
-    study: Any, left: float | None, slots: int = 2, words: Sequence[str] = ()
+    study: Any, left: float | None, slots: int = 2, minutes: int = 20, words: Sequence[str] = ()
 ) -> tuple[Finals, list[str]]:
-    settings = read_sweep_settings(["evaluate_test=false", "study=s", *words], "default")
+    given = ["evaluate_test=false", "study=s", f"budget.minutes={minutes}", *words]
+    settings = read_sweep_settings(given, "default")
     said: list[str] = []
     pool: Any = SimpleNamespace(free=lambda: list(range(slots)))
     jobs = SweepJobs(settings, study, {}, (), {}, "0" * 32)
@@ -94,6 +95,18 @@ def test_what_was_chosen_once_stays(tmp_path: Path) -> None:
     assert tuple(first._affordable(first._chosen(study.trials()))) == (2, 3)
     later, _ = finals(study, 5)
     assert tuple(later._affordable(later._chosen(study.trials()))) == (2, 3)
+
+
+def test_more_minutes_train_the_finalists_that_there_was_no_time_for() -> None:
+    study = study_of([10, 10, 10])
+    first, _ = finals(study, 5)
+    first.run()
+    assert [one.runs for one in kept_finalists(study, "maximize")] == [{0: 0.9}]
+    later, _ = finals(study, 100, minutes=60)
+    assert later._affordable(later._chosen(study.trials())) == (3, 3)
+    later.run_jobs = lambda: None  # type: ignore[method-assign, return-value]
+    later.run()
+    assert kept_finalists(study, "maximize") == (), "a trial stands for a finalist no more"
 
 
 def test_without_time_the_best_trial_wins_as_it_stands() -> None:

@@ -94,6 +94,21 @@ def test_a_study_goes_on_by_its_name_alone(tmp_path: Path) -> None:
     assert completed_command(named, None, "default") == (named, "default"), "it is damaged"
 
 
+def test_a_family_that_was_left_out_comes_back_with_more_minutes(tmp_path: Path) -> None:
+    (tmp_path / "slow").touch()
+    words = ["budget.trials=3", "finalists=0", "evaluate_test=false"]
+    first = sweep(tmp_path, "budget.minutes=1", *words)
+    assert [trial.family for trial in first.trials] == ["embedding"] * 3
+    again = sweep(tmp_path, "budget.minutes=2", *words)
+    assert again.trials == first.trials, "it cannot be afforded yet, and the trials are spent"
+    (tmp_path / "slow").unlink()
+    more = sweep(tmp_path, "budget.minutes=60", *words)
+    assert more.trials[:3] == first.trials
+    (added,) = more.trials[3:]
+    assert (added.family, added.is_default, added.state) == ("mlp", True, COMPLETE)
+    assert len(sweep(tmp_path, "budget.minutes=90", *words).trials) == 4
+
+
 def test_a_study_that_another_process_drives_or_began_otherwise_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "sweeps" / "s"
     sweep(tmp_path, "budget.trials=1", "finalists=0")

@@ -88,10 +88,18 @@ def test_every_option_is_one_that_the_settings_take(group: str, option: str) -> 
         (["sampler=tep"], "sampler is 'tep': it must be one of .*did you mean tpe"),
         (["pruner=asah"], "pruner is 'asah': it must be one of .*did you mean asha"),
         (["sampler=cmaes", "families=[mlp]"], "sampler=cmaes takes a single family whose keys"),
-        (["sampler=grid"], "sampler=grid takes a single family"),
-        (["sampler=gp", "metric=[val/accuracy,cost/parameters]", "pruner=none"], "takes one metr"),
-        (["search=[modle.*]"], "no key of these families matches"),
-        (["model=cnn"], r"model=cnn: the families decide the model; say families=\[...\]"),
+        (["sampler=grid", "families=[mlp,cnn]"], "sampler=grid takes a single family"),
+        (
+            [
+                "sampler=gp",
+                "metric=[val/accuracy,cost/parameters]",
+                "pruner=none",
+                "families=[mlp]",
+            ],
+            "takes one metr",
+        ),
+        (["search=[modle.*]", "families=[mlp]"], "no key of these families matches"),
+        (["model=cnn"], r"model=cnn: the families decide the model; say families=\[cnn\]"),
         (["resume=outputs/runs/x"], "resume: the same command goes on with an unfinished study"),
         (["study='a/b'"], "it must be letters, digits"),
         (["model.hidden=[1,2", "families=[mlp]"], "cannot be read"),
@@ -124,7 +132,7 @@ def test_folds_and_their_pruner_reach_the_trials() -> None:
     settings, _ = ready("default", *words)
     assert settings.cv.count == 6 and settings.pruner.across_families
     assert {"cv.folds=3", "cv.repeats=2"} <= set(base_overrides(words, "default"))
-    ready("default", "pruner=wilcoxon", "cv.folds=4", "pruner.p_threshold=0.25")
+    ready("default", "pruner=wilcoxon", "cv.folds=4", "pruner.p_threshold=0.25", "families=[mlp]")
 
 
 @pytest.fixture
@@ -193,3 +201,11 @@ def test_the_default_lies_within_the_space(name: str) -> None:
     assert default_values(family, BASE)["model.classifier"] == usual[name]
     (narrow,) = load_families([name], [*BASE, "model.classifier=knn"])
     assert {p.key for p in narrow.parameters} & {"model.rbf_svm.gamma"} == set()
+
+
+def test_a_network_of_a_library_is_a_family_by_its_own_name() -> None:
+    tuned, packaged = load_families(["resnet18", "efficientnet_lite0"], ["data=digits"])
+    assert tuned.name == "resnet18" and tuned.parameters == packaged.parameters
+    settings = read_run_settings(overrides_of(tuned, ["data=digits"], {}))
+    assert (settings.model.name, settings.optimizer.name) == ("resnet18", "adamw")
+    assert settings.model.pretrained is True

@@ -1,4 +1,4 @@
-"""A real MLflow on SQLite, made once: migrating a fresh database takes seconds."""
+"""A real MLflow on SQLite, and a mirror that sends to it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,12 @@ from src.tracking.mlflow_store import Store
 from tests.tracking.diary import Diary
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("template")
-    Store(default_uri(folder))
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
-def output_dir(tmp_path: Path, template: Path) -> Path:
+def output_dir(tmp_path: Path, empty_database: Path) -> Path:
     """A folder with a ready, empty database."""
     folder = tmp_path / "outputs"
     folder.mkdir()
-    shutil.copy(template, folder / "mlflow.db")
+    shutil.copy(empty_database, folder)
     return folder
 
 

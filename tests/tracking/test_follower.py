@@ -268,7 +268,7 @@ def test_a_run_deleted_in_mlflow_is_left_alone(store: Store, diary: Diary) -> No
 
 
 def test_a_lost_database_is_filled_again(
-    store: Store, diary: Diary, tmp_path: Path, template: Path
+    store: Store, diary: Diary, tmp_path: Path, empty_database: Path
 ) -> None:
     with diary.open() as spool:
         spool.metrics({"loss": 1.0}, 1)
@@ -276,7 +276,7 @@ def test_a_lost_database_is_filled_again(
         follower.step(store)
         fresh = tmp_path / "fresh"
         fresh.mkdir()
-        shutil.copy(template, fresh / "mlflow.db")
+        shutil.copy(empty_database, fresh / "mlflow.db")
         other = Store(default_uri(fresh))
         spool.metrics({"loss": 2.0}, 2)
         spool.end("FINISHED")

@@ -178,11 +178,11 @@ def test_a_kill_around_any_step_leaves_one_whole_model(
     assert "MLmodel" in files_of(the_model(store, diary))
 
 
-def test_a_lost_database_gets_it_again(store: Store, diary: Diary, template: Path) -> None:
+def test_a_lost_database_gets_it_again(store: Store, diary: Diary, empty_database: Path) -> None:
     write(diary)
     diary.send(store)
     database = diary.run_dir.parents[1] / "mlflow.db"
-    shutil.copy(template, database)
+    shutil.copy(empty_database, database)
     fresh = Store(default_uri(database.parent))
     follower = diary.follower(fresh)
     follower.restart_if_missing(fresh)

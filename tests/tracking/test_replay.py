@@ -40,14 +40,14 @@ def test_every_run_gets_a_line_and_the_second_time_nothing_is_sent(
 
 
 def test_a_replaced_database_is_filled_from_the_folders(
-    output_dir: Path, store: Store, template: Path, tmp_path: Path
+    output_dir: Path, store: Store, empty_database: Path, tmp_path: Path
 ) -> None:
     diary = Diary(output_dir / "runs" / "a").ended()
     assert replay(settings(output_dir))
     # The folder moves, and its database is a new one: only the spools are left.
     moved = tmp_path / "moved"
     output_dir.rename(moved)
-    shutil.copy(template, moved / "mlflow.db")
+    shutil.copy(empty_database, moved / "mlflow.db")
     assert replay(settings(moved))
     again = Store(default_uri(moved))
     found = again.find(diary.run_id)
@@ -55,14 +55,14 @@ def test_a_replaced_database_is_filled_from_the_folders(
 
 
 def test_runs_can_be_sent_to_another_place(
-    output_dir: Path, template: Path, tmp_path: Path
+    output_dir: Path, empty_database: Path, tmp_path: Path
 ) -> None:
     parent = Diary(output_dir / "z-parent").ended(start_time_ms=1)
     child = Diary(output_dir / "a-child").ended(start_time_ms=2, parent_run_id=parent.run_id)
     private = Diary(output_dir / "private").ended(mirrored=False, start_time_ms=3)
     other = tmp_path / "other"
     other.mkdir()
-    shutil.copy(template, other / "runs.db")
+    shutil.copy(empty_database, other / "runs.db")
     uri = f"sqlite:///{other}/runs.db"
     assert replay(settings(output_dir, uri))
     store = Store(uri)

@@ -21,7 +21,7 @@ from src.tracking.mirror_process import MirrorProcess
 from src.tracking.mlflow_store import Store
 from src.tracking.spool import read_events, spool_path
 from src.tracking.tracker import Tracker, dotted
-from tests.tracking.diary import client, history, python, wait_until
+from tests.tracking.diary import PATIENCE_SECONDS, client, history, python, wait_until
 
 _TRAINER = """
 import sys, time
@@ -51,7 +51,7 @@ print("imported", [name for name in ("mlflow", "torch", "hydra") if name in sys.
 def trainer(
     output_dir: Path, run_id: str, epochs: int, pause: float, *more: str
 ) -> subprocess.Popen[str]:
-    words = [str(output_dir), run_id, str(epochs), str(pause), *(more or ("60",))]
+    words = [str(output_dir), run_id, str(epochs), str(pause), *(more or (f"{PATIENCE_SECONDS}",))]
     return python("-c", _TRAINER, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -94,7 +94,7 @@ def test_one_mirror_serves_runs_one_after_another(
     for run_id in run_ids:
         tracker = start(output_dir, run_id, mirror=mirror, params={"optimizer": {"lr": 0.1}})
         tracker.metrics({"val/accuracy": 0.5}, 1)
-        found = tracker.finish("FINISHED")
+        found = tracker.finish("FINISHED", wait_seconds=PATIENCE_SECONDS)
         assert found == store.find(run_id) is not None
         got = client(store).get_run(found)
         assert got.info.status == "FINISHED" and got.data.params == {"optimizer.lr": "0.1"}
@@ -104,19 +104,21 @@ def test_what_is_added_to_a_finished_run_does_not_lengthen_it(
     output_dir: Path, store: Store, mirror: MirrorProcess
 ) -> None:
     run_id = new_id()
-    found = start(output_dir, run_id, mirror=mirror).finish("FINISHED")
+    found = start(output_dir, run_id, mirror=mirror).finish(
+        "FINISHED", wait_seconds=PATIENCE_SECONDS
+    )
     assert found is not None
     before = client(store).get_run(found).info
     time.sleep(0.05)
     later = start(output_dir, run_id, mirror=mirror, amends=True)
     later.metrics({"test/accuracy": 0.5}, 0)
-    assert later.finish("FINISHED") == found
+    assert later.finish("FINISHED", wait_seconds=PATIENCE_SECONDS) == found
     after = client(store).get_run(found)
     assert after.info.end_time == before.end_time and after.info.status == "FINISHED"
     assert after.data.metrics == {"test/accuracy": 0.5}
     # A run that goes on does last longer.
     time.sleep(0.05)
-    start(output_dir, run_id, mirror=mirror).finish("FINISHED")
+    start(output_dir, run_id, mirror=mirror).finish("FINISHED", wait_seconds=PATIENCE_SECONDS)
     assert client(store).get_run(found).info.end_time > before.end_time
 
 
@@ -124,7 +126,7 @@ def test_the_warnings_of_the_mirror_reach_a_person(output_dir: Path, mirror: Mir
     said: list[str] = []
     tracker = start(output_dir, new_id(), said.append, mirror=mirror)
     tracker.metrics({"no(good)": 1.0, "good": 1.0}, 1)
-    assert tracker.finish("FINISHED") is not None
+    assert tracker.finish("FINISHED", wait_seconds=PATIENCE_SECONDS) is not None
     assert len(said) == 1 and said[0].startswith("warning: MLflow refuses the metric 'no(good)'")
 
 
@@ -167,7 +169,7 @@ def test_a_server_that_is_away_costs_a_warning_and_nothing_else(output_dir: Path
     """Nobody listens there; then the next run sends both to the database that does answer."""
     run_id = new_id()
     process = trainer(output_dir, run_id, 3, 0.1, "60", "http://127.0.0.1:9")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, err
     lines = dict(line.split(" ", 1) for line in out.splitlines())
     assert lines["id"] == "None" and lines["imported"] == "[]"
@@ -205,7 +207,7 @@ def test_a_killed_training_is_killed_in_mlflow_and_its_mirror_ends(
 
     # The same run goes on, and what it says twice is there once.
     process = trainer(output_dir, run_id, len(written) + 5, 0.0)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0 and f"id {found}" in out and err == ""
     got = client(store).get_run(found)
     assert got.info.status == "FINISHED" and "bakeoff.reason" not in got.data.tags
@@ -237,7 +239,7 @@ def test_the_mirror_is_nobodys_burden_and_is_replaced_when_it_dies(
     first.send_signal(signal.SIGKILL)
     first.wait()
     tracker.metrics({"loss": 2.0}, 2)
-    found = tracker.finish("FINISHED")
+    found = tracker.finish("FINISHED", wait_seconds=PATIENCE_SECONDS)
     assert found is not None
     assert [step for step, *_ in history(store, found)["loss"]] == [1, 2]
 
@@ -247,7 +249,7 @@ def test_two_starts_at_once_on_a_fresh_database(tmp_path: Path) -> None:
     run_ids = [new_id() for _ in range(3)]
     processes = [trainer(tmp_path, run_id, 5, 0.1) for run_id in run_ids]
     for process in processes:
-        _, err = process.communicate(timeout=240)
+        _, err = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0 and err == "", err
     store = Store(default_uri(tmp_path))
     for run_id in run_ids:
@@ -274,7 +276,7 @@ def test_a_mirror_stays_small_over_hundreds_of_runs(
             )
             for step in range(5):
                 tracker.metrics({f"m{i}": i / (step + 1) for i in range(10)}, step)
-            assert tracker.finish("FINISHED") is not None
+            assert tracker.finish("FINISHED", wait_seconds=PATIENCE_SECONDS) is not None
         return (time.perf_counter() - before) / count
 
     def resident() -> int:
@@ -291,12 +293,12 @@ def test_a_mirror_stays_small_over_hundreds_of_runs(
 
 @pytest.mark.slow
 def test_a_server_that_dies_and_comes_back_misses_nothing(
-    tmp_path: Path, template: Path, unused_port: int
+    tmp_path: Path, empty_database: Path, unused_port: int
 ) -> None:
     """A real MLflow server: away at the start, there, killed in the middle, back for the end."""
     server_dir, output_dir = tmp_path / "server", tmp_path / "outputs"
     server_dir.mkdir()
-    (server_dir / "mlflow.db").write_bytes(template.read_bytes())
+    (server_dir / "mlflow.db").write_bytes(empty_database.read_bytes())
     uri = f"http://127.0.0.1:{unused_port}"
     store = Store(default_uri(server_dir))  # beside the server, to see what it has
     run_id = new_id()
@@ -306,7 +308,7 @@ def test_a_server_that_dies_and_comes_back_misses_nothing(
     time.sleep(2)
     server = _serve(server_dir, unused_port)
     try:
-        found = str(wait_until(lambda: store.find(run_id), 120))
+        found = str(wait_until(lambda: store.find(run_id)))
         wait_until(lambda: "loss" in history(store, found))
     finally:
         server.kill()
@@ -316,10 +318,10 @@ def test_a_server_that_dies_and_comes_back_misses_nothing(
     assert process.poll() is None  # it trains on
     server = _serve(server_dir, unused_port)
     try:
-        wait_until(lambda: len(history(store, found)["loss"]) > before + 100, 120)
+        wait_until(lambda: len(history(store, found)["loss"]) > before + 100)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        wait_until(lambda: is_complete(run_dir, uri), 120)
+        wait_until(lambda: is_complete(run_dir, uri))
     finally:
         server.kill()
         server.wait()

@@ -120,7 +120,7 @@ class Augment:
 
         Args:
             images: (B, C, H, W) uint8.
-            targets: (B,) int64.
+            targets: (B,) int64, or of label sets (B, K) int64, 0 and 1.
             sample_ids: (B,) int64, the same for a picture in every epoch.
             seed, epoch, step: of the run, and the batch's place in it, both from 0.
 
@@ -264,7 +264,8 @@ class Augment:
         )
 
     def _mixed(self, images: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        probs = F.one_hot(targets, self.num_classes).to(torch.float32)
+        sets = targets if targets.ndim == 2 else F.one_hot(targets, self.num_classes)
+        probs = sets.to(torch.float32)
         # One draw for the batch, as in both papers, so it is made on the host and costs no copy.
         generator = np.random.default_rng(seed)
         chosen, cut = generator.random(2)

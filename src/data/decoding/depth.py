@@ -1,4 +1,4 @@
-"""Scaling of pixels of more than 8 bits: which of their values is black, and which is white.
+"""Scaling of pixels to 0 to 255: of more than 8 bits, which value is black, and which is white.
 
 A file of 16 bits may use 10, 12 or 14 of them, and one of 32 bits or floating-point numbers states
 no black and white. The range is taken from a set of pictures.
@@ -6,7 +6,7 @@ no black and white. The range is taken from a set of pictures.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,13 @@ __all__ = [
     "PixelError",
     "ScaleBy",
     "ValueRange",
+    "black_and_white",
     "chosen_range",
-    "has_deep_colour",
+    "has_no_sign",
     "is_deep",
     "pixel_bounds",
     "range_remark",
-    "scaled_to_8_bits",
-    "unused_depth",
+    "scaled",
 ]
 
 # The values that become 0 and 255.
@@ -39,7 +39,7 @@ _AMBIGUOUS = 16383
 _ROWS_BYTES = 8 << 20
 # Pictures that use less than this part of the range show little.
 _FEW = 8
-_TIFF_BITS_PER_SAMPLE, _TIFF_SAMPLE_FORMAT = 258, 339
+_TIFF_SAMPLE_FORMAT = 339
 
 
 class PixelError(ValueError):
@@ -51,28 +51,15 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
-def has_deep_colour(image: Image.Image) -> bool:
-    """Return whether a colour of an open picture has 16 bits, of which Pillow reads the upper 8."""
-    if image.mode not in ("RGB", "RGBA", "LA", "CMYK"):
-        return False
-    if image.format == "TIFF":
-        return 16 in tuple(getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, ()))
-    tiles = getattr(image, "tile", []) if image.format == "PNG" else []
-    return any(";16" in str(tile[3]) for tile in tiles)
-
-
-def pixel_bounds(image: Image.Image) -> ValueRange:
-    """Return the smallest and the largest pixel of a grey picture of more than 8 bits.
+def pixel_bounds(values: npt.NDArray[Any]) -> ValueRange:
+    """Return the smallest and the largest of an array of pixels.
 
     Raises:
-        PixelError: some are no finite numbers, or larger than can be read.
+        PixelError: some are no finite numbers.
     """
-    values = np.asarray(image)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise PixelError("has pixels that are no finite numbers")
-    if low < 0 and image.mode == "I" and _has_no_sign(image):
-        raise PixelError("has pixels of more than 31 bits; save it with 8 or 16 bits")
     return low, high
 
 
@@ -114,43 +101,48 @@ def range_remark(bounds: npt.NDArray[np.float64], used: ValueRange) -> str | Non
     )
 
 
-def scaled_to_8_bits(image: Image.Image, scale: ScaleBy) -> Image.Image:
-    """Return a grey picture of more than 8 bits with 8; what lies outside the range is cut off.
+def black_and_white(
+    bounds: ValueRange, scale: ScaleBy, window: ValueRange | None, *, real: bool
+) -> ValueRange:
+    """Return the values of a picture of more than 8 bits that become 0 and 255.
+
+    Args:
+        bounds: its smallest and largest pixel.
+        scale: a range, which counts before all else.
+        window: black and white as the file states them.
+        real: whether pixels are floating-point numbers.
 
     Raises:
-        PixelError: black and white are not known, or the pixels are no finite numbers.
+        PixelError: black and white are not known.
     """
-    low, high = bounds = pixel_bounds(image)
+    if scale is not None and scale != "own":
+        return scale
+    if window is not None:
+        return window
     if scale == "own":
-        scale = chosen_range(np.array([bounds]))
-    if scale is None:
-        if image.mode == "F" or low < 0 or not (high == 0 or _AMBIGUOUS < high <= SIXTEEN_BITS[1]):
-            raise PixelError(
-                f"has pixels from {low:g} to {high:g}, whose black and white are unknown among "
-                "pictures of 8 bits; save it with 8 bits"
-            )
-        scale = SIXTEEN_BITS
-    black, white = scale
-    values = np.asarray(image)
-    scaled = np.empty(values.shape, np.uint8)
-    # A large picture of floating-point numbers would take eight times the memory of its bytes.
+        return chosen_range(np.array([bounds])) or SIXTEEN_BITS
+    low, high = bounds
+    if real or low < 0 or not (high == 0 or _AMBIGUOUS < high <= SIXTEEN_BITS[1]):
+        raise PixelError(
+            f"has pixels from {low:g} to {high:g}, whose black and white are unknown among "
+            "pictures of 8 bits; save it with 8 bits"
+        )
+    return SIXTEEN_BITS
+
+
+def scaled(values: npt.NDArray[Any], used: ValueRange) -> npt.NDArray[np.float32]:
+    """Return pixels (H, W) as float32 from 0, black, to 255; what lies outside is cut off."""
+    black, white = used
+    found = np.empty(values.shape, np.float32)
+    # A large picture would take eight bytes a pixel at once: the sums need double precision.
     rows = max(1, _ROWS_BYTES // (8 * values.shape[1]))
     for top in range(0, len(values), rows):
         part = (values[top : top + rows].astype(np.float64) - black) * 255 / (white - black)
-        scaled[top : top + rows] = np.floor(np.clip(part, 0, 255) + 0.5)
-    return Image.fromarray(scaled)
+        found[top : top + rows] = np.clip(part, 0, 255)
+    return found
 
 
-def unused_depth(highest: npt.NDArray[np.float64]) -> bool:
-    """Return whether colour pictures of 16 bits leave so much unused that 8 bits show little.
-
-    `highest` are (N,) the largest pixels in units of 16 bits, NaN for other pictures.
-    """
-    known = highest[~np.isnan(highest)]
-    return bool(len(known)) and bool(known.max() <= _AMBIGUOUS)
-
-
-def _has_no_sign(image: Image.Image) -> bool:
+def has_no_sign(image: Image.Image) -> bool:
     """Return whether a TIFF's pixels have no sign; Pillow reads them as if they had one."""
     tags = getattr(image, "tag_v2", None)
     return tags is not None and tuple(tags.get(_TIFF_SAMPLE_FORMAT, (1,)))[:1] == (1,)

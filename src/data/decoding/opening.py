@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -25,12 +26,15 @@ from ...config.checks import ConfigError, own_fields
 from ...config.data import DataSettings, FolderSettings
 from ...machine.imports import import_object
 from ...machine.parallel import available_cores, in_order
+from ...records.pictures import Pixels
 from ...storage.cache import Entry, cache_folder, cached, check_again, key_of, shortage
+from ...targets.labels import has_class, label_codes
 from ..quality.audit import Survey, copies, survey
+from ..sources.label_sets import ordered
 from ..sources.listing import existing_root
 from ..sources.source import Problem, Source
-from .decode import PictureError, PictureFormat, decode_picture
-from .depth import ValueRange, chosen_range, unused_depth
+from .decode import PictureError, PictureFormat, decode_picture, read_header
+from .depth import ValueRange, chosen_range
 from .picture_store import PictureStore, chosen_size, content, picture
 
 __all__ = ["check_root", "list_pictures", "open_pictures"]
@@ -67,9 +71,21 @@ def list_pictures(data: DataSettings) -> Source:
         from ..sources.archive import forget_archive
 
         forget_archive(root, cache / "archives")
-    source: Source = load(root, cache, data.download, **own_fields(data, DataSettings))
+    own = own_fields(data, DataSettings)
+    if isinstance(data, FolderSettings):
+        own["several"] = data.target == "multi"
+    source: Source = load(root, cache, data.download, **own)
     if not hasattr(source, "class_names"):
         raise ConfigError(f"data: {data._target_} returned {type(source).__name__}, no Source.")
+    if (source.kind == "multi") != (data.target == "multi"):
+        has = "several labels" if source.kind == "multi" else "one label"
+        raise ConfigError(
+            f"data.target is {data.target}, but a picture of {source.name} has {has}: say "
+            f"data.target={'multi' if source.kind == 'multi' else 'single'}, or name a table of "
+            "your own, data=folder data.root=FILE.csv."
+        )
+    if data.target == "ordinal":
+        source = ordered(source, data.order)
     return _present(source, data)
 
 
@@ -103,7 +119,8 @@ def _present(source: Source, data: DataSettings) -> Source:
 def _refuse_vanished(source: Source, usable: Source, reasons: Mapping[int, str]) -> None:
     """Refuse what is left of a source if it has lost a class."""
     for label in sorted(set(source.class_names) - set(usable.class_names)):
-        members = np.flatnonzero(source.targets == source.class_names.index(label)).tolist()
+        own = has_class(source.targets, source.class_names.index(label))
+        members = np.flatnonzero(own).tolist()
         raise ConfigError(
             f"{source.name}: no picture of the class {label} can be used ({len(members)}), for "
             f"{source.sample_name(members[0])} {reasons[members[0]]}. Repair them, or take the "
@@ -139,12 +156,14 @@ def open_pictures(
         settings: the format, as far as they state it, and all else.
         native_side: as of `chosen_size`.
         form: the format; None for what the settings state and, where they state nothing, what
-            suits the pictures: grey if a sample of them shows no colour, and the range of values
+            suits the pictures: grey if a sample of them shows no colour, all bands where they have
+            others than colours, float32 where some have more than 8 bits, and the range of values
             that `chosen_range` makes of the train part where parts are given, else of all.
 
     Raises:
         ConfigError: pictures cannot be used (and are not to be skipped), fewer than two classes
-            are left, or the cache cannot be written.
+            are left, pictures differ in their number of bands, or lack one that is asked for, or
+            the cache cannot be written.
     """
     opened = partial(_opened, source, settings, native_side, form)
     try:
@@ -177,14 +196,17 @@ def _opened(
     if len(found.reasons) == len(source):
         raise _bad_pictures(source, found.reasons)
     form = form or _chosen_format(source, found, settings, native_side)
-    if source.arrays is not None and source.arrays.shape[1:] == (form.channels, *form.image_size):
+    ready = source.arrays is not None and source.arrays.dtype == form.dtype == "uint8"
+    whole = form.bands in (None, tuple(range(1, form.channels + 1)))
+    shape = (form.channels, *form.image_size)
+    if source.arrays is not None and ready and whole and source.arrays.shape[1:] == shape:
         # Already the array that is wanted, and no faster to be had from the disk.
         flat = np.flatnonzero(np.ptp(source.arrays.reshape(len(source), -1), axis=1) == 0)
         images = source.arrays.view()
         images.flags.writeable = False
         return _store(source, found, images, form, flat.tolist(), from_cache=False)
     usable = len(source) - len(found.reasons)
-    row_bytes = form.channels * form.image_size[0] * form.image_size[1]
+    row_bytes = _row_bytes(form)
     stored = usable * row_bytes <= int(settings.cache_limit_gb * 1e9)
     entry = _decoded(source, found, form, stored, cache_dir / "pictures", workers)
     found = replace(found, reasons=found.reasons | dict(entry.values["reasons"]))
@@ -193,7 +215,7 @@ def _opened(
     mapped = None
     if stored:
         shape = tuple(entry.values["shape"])
-        mapped = np.memmap(entry.folder / _FILE, np.uint8, mode="r", shape=shape)
+        mapped = np.memmap(entry.folder / _FILE, form.dtype, mode="r", shape=shape)
     return _store(source, found, mapped, form, entry.values["flat"], from_cache=not entry.built)
 
 
@@ -206,12 +228,23 @@ def _chosen_format(
         values = _found_range(source, found)
     else:
         values = settings.value_range[0], settings.value_range[1]
+    bands, count = _chosen_bands(source, found, settings)
+    channels = settings.channels or 0
+    if bands is not None:
+        channels = len(bands)
     return PictureFormat(
         chosen_size(sizes, settings.image_size, native_side),
-        settings.channels or _chosen_channels(source, found, values),
+        channels or _chosen_channels(source, found, values),
         settings.fit,
         values,
+        "uint8" if np.isnan(found.bounds).all() else "float32",
+        bands,
+        count,
     )
+
+
+def _row_bytes(form: PictureFormat) -> int:
+    return math.prod((form.channels, *form.image_size)) * np.dtype(form.dtype).itemsize
 
 
 def _decoded(
@@ -233,7 +266,7 @@ def _decoded(
 class _Block(NamedTuple):
     """Some pictures decoded one after another; indices are those of the source."""
 
-    images: NDArray[np.uint8]
+    images: Pixels
     reasons: list[tuple[int, str]]
     flat: list[int]
 
@@ -244,7 +277,7 @@ def _decode_all(
     """Decode block by block into `target`. Written, not mapped: a full disk is then an error."""
     indices = [index for index in range(len(source)) if index not in found.reasons]
     row_shape = (form.channels, *form.image_size)
-    row_bytes = int(np.prod(row_shape))
+    row_bytes = _row_bytes(form)
     per_block = max(1, min(256, _BLOCK_BYTES // row_bytes))
     blocks = [indices[at : at + per_block] for at in range(0, len(indices), per_block)]
     room = shutil.disk_usage(target).free
@@ -275,7 +308,7 @@ def _decode_all(
 
 
 def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: list[int]) -> _Block:
-    images = np.empty((len(indices), form.channels, *form.image_size), np.uint8)
+    images = np.empty((len(indices), form.channels, *form.image_size), form.dtype)
     block = _Block(images, [], [])
     count = 0
     for index in indices:
@@ -302,7 +335,7 @@ def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: l
 def _store(
     source: Source,
     found: Survey,
-    images: NDArray[np.uint8] | None,
+    images: Pixels | None,
     form: PictureFormat,
     flat: Sequence[int],
     *,
@@ -325,7 +358,7 @@ def _store(
     hashes = found.hashes[kept]
     names = [source.sample_name(i) for i in kept]
     problems += copies(hashes, usable.targets, names, usable.class_names)
-    order = np.lexsort((usable.targets, hashes))
+    order = np.lexsort((label_codes(usable.targets), hashes))
     fingerprint = hashlib.blake2b(json.dumps(usable.class_names).encode(), digest_size=16)
     fingerprint.update(hashes[order].tobytes())
     fingerprint.update(usable.targets[order].astype("<i8").tobytes())
@@ -337,20 +370,34 @@ def _store(
         content_hashes=hashes,
         sample_paths=usable.sample_paths,
         given_parts=usable.given_parts,
-        groups=usable.groups,
+        groups=usable.groups or _patients(found, kept),
         original_sizes=found.sizes[kept],
         format=form,
         problems=tuple(problems),
         fingerprint=fingerprint.hexdigest(),
         from_cache=from_cache,
         source=usable,
-        pixel_bounds=_grey_bounds(found, kept),
+        pixel_bounds=_bounds(found, kept),
+        kind=usable.kind,
     )
 
 
-def _grey_bounds(found: Survey, kept: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    bounds = np.where(found.deep_colour[:, None], np.nan, found.bounds)[kept]
-    return None if np.isnan(bounds).all() else bounds
+def _bounds(found: Survey, kept: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Return the least and largest pixels of more than 8 bits; None where none are to be scaled.
+
+    Where every file states its own black and white, these count.
+    """
+    bounds = found.bounds[kept]
+    known = np.isnan(bounds[:, 0]) | found.windowed[kept]
+    return None if known.all() else bounds
+
+
+def _patients(found: Survey, kept: NDArray[np.int64]) -> tuple[str, ...] | None:
+    """Return the groups that files state; a picture without one is a group of its own."""
+    groups = found.groups[kept]
+    if not groups.astype(np.bool_).any():
+        return None
+    return tuple((group or own).decode() for group, own in zip(groups, found.hashes[kept]))
 
 
 def _found_range(source: Source, found: Survey) -> ValueRange | None:
@@ -359,20 +406,70 @@ def _found_range(source: Source, found: Survey) -> ValueRange | None:
     if source.given_parts is not None:
         training = source.given_parts == "train"
     training[sorted(found.reasons)] = False
-    if unused_depth(np.where(found.deep_colour & training, found.bounds[:, 1], np.nan)):
-        example = source.sample_name(int(np.flatnonzero(found.deep_colour & training)[0]))
-        raise ConfigError(
-            f"{source.name}: the colour pictures of 16 bits, such as {example}, use no more than "
-            "14 of them, and only the upper 8 can be read: save them with 8 bits a colour."
-        )
-    bounds = _grey_bounds(found, np.flatnonzero(training))
+    bounds = _bounds(found, np.flatnonzero(training))
     return None if bounds is None else chosen_range(bounds)
+
+
+def _chosen_bands(
+    source: Source, found: Survey, settings: DataSettings
+) -> tuple[tuple[int, ...] | None, int]:
+    """Return the bands of a file that are read, and how many it has; None for grey or colour."""
+    kinds = {
+        int(bands): source.sample_name(int(np.flatnonzero(found.bands == bands)[0]))
+        for bands in np.unique(found.bands[found.bands > 0])
+    }
+    if settings.bands is None and set(kinds) <= {1, 3}:
+        return None, 0
+    if settings.channels is not None:
+        raise ConfigError(
+            f"data.channels is {settings.channels}, for pictures in grey or colour; of other bands "
+            "data.bands says which are read: leave data.channels out."
+        )
+    if len(kinds) > 1:
+        (one, first), (other, second) = sorted(kinds.items())[:2]
+        raise ConfigError(
+            f"{source.name}: {second} has {other} bands and {first} has {one}: all pictures of a "
+            "set must have the same bands; take out or convert those of the other kind."
+        )
+    (count,) = kinds
+    if settings.bands is None:
+        return tuple(range(1, count + 1)), count
+    names = settings.band_names or _names_in_file(source, found)
+    if settings.band_names is not None and len(settings.band_names) != count:
+        raise ConfigError(
+            f"data.band_names has {len(settings.band_names)} names, and {kinds[count]} has "
+            f"{count} bands."
+        )
+    return tuple(_number(band, names, count, kinds[count]) for band in settings.bands), count
+
+
+def _names_in_file(source: Source, found: Survey) -> Sequence[str]:
+    """Return the names of the bands that the first usable file states."""
+    if source.arrays is not None:
+        return ()
+    first = next(index for index in range(len(source)) if index not in found.reasons)
+    with open(source.file(first), "rb") as stream:
+        return read_header(stream).names
+
+
+def _number(band: int | str, names: Sequence[str], count: int, file: str) -> int:
+    """Return the place of a band, from 1."""
+    if isinstance(band, str):
+        known = {name.casefold(): place for place, name in enumerate(names, start=1)}
+        if band.casefold() in known:
+            return known[band.casefold()]
+        have = ", ".join(names) or "none; data.band_names=[NAME,NAME,...] names them"
+        raise ConfigError(f"data.bands: there is no band {band!r} in {file}: its names are {have}.")
+    if band > count:
+        bands = "1 band" if count == 1 else f"{count} bands"
+        raise ConfigError(f"data.bands: {file} has {bands}, and no band {band}.")
+    return band
 
 
 def _chosen_channels(source: Source, found: Survey, values: ValueRange | None) -> int:
     """1 if no picture of an even sample shows a colour. Most sets are decided by the first."""
     small = PictureFormat((_GREY_SIDE, _GREY_SIDE), 3, value_range=values)
-    coloured = [i for i in np.flatnonzero(~found.grey).tolist() if i not in found.reasons]
+    coloured = [i for i in np.flatnonzero(found.bands == 3).tolist() if i not in found.reasons]
     step = max(1, len(coloured) // _GREY_SAMPLE)
     for index in coloured[::step]:
         try:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...records.pictures import Pixels
 from ..quality.audit import content_hash
 from ..sources.source import Problem, Source
 from .decode import PictureError, PictureFormat, decode_picture, file_errors
@@ -31,8 +32,9 @@ class PictureStore:
     A store can be pickled; the array is then mapped anew where it arrives, not sent.
 
     Attributes:
-        name, targets, class_names, sample_paths, given_parts, groups: as of `Source`.
-        images: (N, C, H, W) uint8, read-only; None if too large, then there is only `read`.
+        name, targets, class_names, sample_paths, given_parts, groups, kind: as of `Source`.
+        images: (N, C, H, W) of the format's dtype, read-only; None if too large, then there is only
+            `read`.
         content_hashes: (N,) bytes, 32 hexadecimal digits: hash of the file's bytes or of the array
             row, the same for every image size.
         original_sizes: (N, 2) int64, height and width in pixels before any resizing.
@@ -47,8 +49,8 @@ class PictureStore:
     """
 
     name: str
-    images: NDArray[np.uint8] | None
-    targets: NDArray[np.int64]
+    images: Pixels | None
+    targets: NDArray[Any]
     class_names: tuple[str, ...]
     content_hashes: NDArray[np.bytes_]
     sample_paths: tuple[str, ...] | None
@@ -61,6 +63,7 @@ class PictureStore:
     from_cache: bool
     source: Source | None = None
     pixel_bounds: NDArray[np.float64] | None = None
+    kind: str = "single"
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -72,17 +75,17 @@ class PictureStore:
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for colour."""
+        """1 for grey, 3 for colour, or the number of bands."""
         return self.format.channels
 
-    def read(self, index: int) -> NDArray[np.uint8]:
-        """Picture `index` as (C, H, W) uint8, from the array or decoded now.
+    def read(self, index: int) -> Pixels:
+        """Picture `index` as (C, H, W) of the format's dtype, from the array or decoded now.
 
         Raises:
             PictureError: its file has been changed or removed since it was checked.
         """
         if self.images is not None:
-            image: NDArray[np.uint8] = self.images[index]
+            image: Pixels = self.images[index]
             return image
         if self.source is None:
             raise ValueError(f"{self.name} has neither an array nor a source to read from")
@@ -96,26 +99,26 @@ class PictureStore:
         if self.images is not None:
             state["source"] = None  # what is read from is sent, and nothing else
         if isinstance(self.images, np.memmap):
-            state["images"] = str(self.images.filename), self.images.shape
+            state["images"] = str(self.images.filename), self.images.dtype, self.images.shape
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if isinstance(state["images"], tuple):
-            file, shape = state["images"]
-            state["images"] = np.memmap(file, np.uint8, mode="r", shape=shape)
+            file, dtype, shape = state["images"]
+            state["images"] = np.memmap(file, dtype, mode="r", shape=shape)
         self.__dict__.update(state)
 
 
 def picture(
     source: Source, index: int, form: PictureFormat, expected: bytes | None = None
-) -> NDArray[np.uint8]:
-    """Return picture `index` of a source, (C, H, W) uint8; arguments and errors as of `content`."""
+) -> Pixels:
+    """Return picture `index` of a source, (C, H, W); arguments and errors as of `content`."""
     return decode_picture(content(source, index, expected), form)
 
 
 def content(
     source: Source, index: int, expected: bytes | None = None
-) -> bytes | Path | Image.Image:
+) -> bytes | Path | Image.Image | NDArray[Any]:
     """Return picture `index` of a source as `decode_picture` takes it.
 
     Args:
@@ -128,6 +131,8 @@ def content(
     """
     if source.arrays is not None:
         row = source.arrays[index]
+        if row.dtype != np.uint8 or len(row) not in (1, 3):
+            return row.transpose(1, 2, 0)
         return Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0).copy())
     path = Path(source.file(index))
     if expected is None:

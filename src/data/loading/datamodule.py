@@ -18,6 +18,7 @@ from ...config.data import DataSettings
 from ...machine.parallel import available_cores
 from ...records.pictures import Suspect
 from ...storage.cache import cache_folder
+from ...targets.labels import label_counts
 from ..decoding.decode import PictureFormat
 from ..decoding.depth import chosen_range
 from ..decoding.opening import open_pictures
@@ -96,6 +97,15 @@ class PictureData(pl.LightningDataModule):
         """
         images, read = self.pictures.images, self.pictures.read
         return channel_statistics(read if images is None else images, self.split.train)
+
+    def normalization(self, network: torch.nn.Module) -> tuple[list[float], list[float]]:
+        """Return mean and deviation of each channel, in units of [0, 1], for this network.
+
+        They are those of its published weights, where the pictures are such as these were trained
+        on: of 8 bits, in grey or colour; else those of the training part.
+        """
+        own = getattr(network, "input_statistics", None)
+        return own if own and self.pictures.format.ordinary else self.channel_statistics
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -203,8 +213,10 @@ class PictureData(pl.LightningDataModule):
         Raises:
             ConfigError: they cannot be decoded to it, or are not the same any more.
         """
+        own = self.pictures.format
         if self.pictures.pixel_bounds is None:  # nothing to be scaled
-            wanted = replace(wanted, value_range=self.pictures.format.value_range)
+            wanted = replace(wanted, value_range=own.value_range)
+        wanted = replace(wanted, dtype=own.dtype)
         if wanted == self.pictures.format:
             return self
         if wanted not in self._others:
@@ -243,7 +255,7 @@ class PictureData(pl.LightningDataModule):
     def class_counts(self) -> NDArray[np.int64]:
         """(K,) pictures of each class in the training part."""
         targets = self.pictures.targets[self.split.train]
-        return np.bincount(targets, minlength=len(self.pictures.class_names))
+        return label_counts(targets, len(self.pictures.class_names))
 
     def train_dataloader(self) -> Iterable[Batch]:
         return self._kept(self.batches("train", training=True, sharded=True))

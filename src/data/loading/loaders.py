@@ -1,7 +1,7 @@
 """Batches of pictures: their order, and how they are gathered by index or read by workers.
 
-The order is a function of (seed, epoch), not of devices or interruptions. A batch is uint8 and
-untouched: augmentation and normalisation happen on the training device.
+The order is a function of (seed, epoch), not of devices or interruptions. A batch is untouched:
+augmentation and normalisation happen on the training device.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ...records.pictures import Pixels
 from ..randomness import permutation
 
 __all__ = ["Batch", "BatchLoader", "BatchOrder", "Reader", "StreamLoader"]
 
 # Batches that each worker reads ahead.
 _PREFETCH = 2
-# Picture number i as (C, H, W) uint8.
-Reader = Callable[[int], NDArray[np.uint8]]
+# Picture number i as (C, H, W).
+Reader = Callable[[int], Pixels]
 
 
 class Batch(NamedTuple):
     """One batch; Lightning moves its tensors to the device."""
 
-    images: Tensor  # (B, C, H, W) uint8, contiguous
-    targets: Tensor  # (B,) int64
+    images: Tensor  # (B, C, H, W), uint8 or float32, from 0 to 255, contiguous
+    targets: Tensor  # (B,) int64, or of label sets (B, K), 0 and 1
     sample_ids: Tensor  # (B,) int64, each picture's place in the array it comes from
     step: int  # its place in its epoch, from 0
 
@@ -161,14 +162,14 @@ class BatchLoader(_Loader):
     """Batches out of one array, each by a single gather.
 
     Args:
-        images: (N, C, H, W) uint8, in memory or memory-mapped; nothing else is copied. A tensor on
+        images: (N, C, H, W), in memory or memory-mapped; nothing else is copied. A tensor on
             a GPU is gathered there, and batches come out there.
         targets: (N,) int64.
         order: which pictures, and when.
     """
 
     def __init__(
-        self, images: NDArray[np.uint8] | Tensor, targets: NDArray[np.int64], order: BatchOrder
+        self, images: Pixels | Tensor, targets: NDArray[np.int64], order: BatchOrder
     ) -> None:
         super().__init__(order)
         self._images = images
@@ -192,7 +193,7 @@ class StreamLoader(_Loader):
     Memory stays flat: no more than two batches a worker exist at any time.
 
     Args:
-        read: picture number i as (C, H, W) uint8; it goes to the workers, so it must be picklable
+        read: picture number i as (C, H, W); it goes to the workers, so it must be picklable
             where processes are not forked.
         targets: (N,) int64.
         order: which pictures, and when.

@@ -23,6 +23,7 @@ from ...machine.parallel import in_order
 from ...storage.cache import cache_errors, locked
 from ...storage.digests import FILE_STATE, NEVER, file_state, was_settled
 from ...storage.files import replacing
+from ...targets.labels import label_text
 from ..decoding.decode import (
     MAX_FILE_BYTES,
     NotReadHere,
@@ -30,6 +31,7 @@ from ..decoding.decode import (
     read_bounds,
     read_header,
 )
+from ..decoding.depth import PixelError, pixel_bounds
 from ..sources.source import Problem, Source
 
 __all__ = ["Findings", "Survey", "content_hash", "copies", "duplicate_groups", "survey"]
@@ -47,10 +49,11 @@ _ROW = np.dtype(
         ("hash", _HASH_DTYPE),
         ("height", "i4"),
         ("width", "i4"),
-        ("grey", "?"),
+        ("bands", "i4"),
         ("low", "f8"),
         ("high", "f8"),
-        ("deep_colour", "?"),
+        ("windowed", "?"),
+        ("group", _HASH_DTYPE),
         ("reason", "i4"),
     ]
 )
@@ -65,13 +68,15 @@ class Survey:
     # (N,) 32 hexadecimal digits: blake2b of the file's bytes or the array row; empty if unreadable.
     hashes: npt.NDArray[np.bytes_]
     sizes: npt.NDArray[np.int64]  # (N, 2) height and width after the EXIF turn; 0 where unknown
-    grey: npt.NDArray[np.bool_]  # (N,) whether the pixel format has no colour
+    bands: npt.NDArray[np.int64]  # (N,) 1 of a grey picture, 3 of one in colour; 0 where unknown
     bounds: npt.NDArray[np.float64]  # (N, 2) smallest and largest pixel of more than 8 bits, or NaN
-    deep_colour: npt.NDArray[np.bool_]  # (N,) whether there are 16 bits a colour
+    windowed: npt.NDArray[np.bool_]  # (N,) whether the file states what of these is black and white
+    # (N,) digest of what the pictures of one patient share; empty where the file has no such name.
+    groups: npt.NDArray[np.bytes_]
     reasons: dict[int, str]  # index -> why this picture cannot be used
 
 
-def content_hash(data: bytes | npt.NDArray[np.uint8]) -> bytes:
+def content_hash(data: bytes | npt.NDArray[Any]) -> bytes:
     """Return the blake2b hash of a file's content or of an array row: 32 hex digits, as bytes."""
     buffer = data if isinstance(data, bytes) else data.data
     return hashlib.blake2b(buffer, digest_size=_HASH_BYTES).hexdigest().encode()
@@ -117,9 +122,10 @@ def survey(
     return Survey(
         hashes=rows["hash"].copy(),
         sizes=np.stack([rows["height"], rows["width"]], axis=1).astype(np.int64),
-        grey=rows["grey"].copy(),
+        bands=rows["bands"].astype(np.int64),
         bounds=np.stack([rows["low"], rows["high"]], axis=1),
-        deep_colour=rows["deep_colour"].copy(),
+        windowed=rows["windowed"].copy(),
+        groups=rows["group"].copy(),
         reasons={
             int(i): findings.reasons[rows["reason"][i]] for i in np.flatnonzero(rows["reason"])
         },
@@ -142,22 +148,24 @@ def duplicate_groups(hashes: npt.NDArray[np.bytes_]) -> list[npt.NDArray[np.int6
 
 def copies(
     hashes: npt.NDArray[np.bytes_],
-    targets: npt.NDArray[np.int64],
+    targets: npt.NDArray[Any],
     names: Sequence[str],
     class_names: Sequence[str],
 ) -> tuple[Problem, ...]:
     """Return a problem for each picture whose content appeared before, with its labels.
 
-    `hashes` and `targets` are (N,), the latter indices into `class_names`; `names` are of pictures.
+    `hashes` are (N,), `targets` as of `Source`; `names` are of pictures.
     """
     problems = []
     for first, *others in duplicate_groups(hashes):
         for index in others:
             reason = f"is an exact copy of {names[first]}"
             kind = "pictures are exact copies of others"
-            if targets[index] != targets[first]:
-                labels = class_names[targets[index]], class_names[targets[first]]
-                reason += f", but is labelled {labels[0]}, not {labels[1]}"
+            labels = [label_text(targets[one], class_names) for one in (index, first)]
+            if labels[0] != labels[1]:
+                reason += (
+                    f", but is labelled {labels[0] or 'nothing'}, not {labels[1] or 'nothing'}"
+                )
                 kind += " with another label"
             problems.append(Problem(names[index], reason, kind))
     return tuple(problems)
@@ -169,8 +177,8 @@ class Findings:
 
     Attributes:
         paths: N distinct paths.
-        rows: (N,) of `FILE_STATE`, known, hash, height, width, grey, low, high, deep_colour and
-            reason, the last an index into `reasons`.
+        rows: (N,) of `FILE_STATE`, known, hash, height, width, bands, low, high, windowed, group
+            and reason, the last an index into `reasons`.
         reasons: texts; the first is empty and means that nothing is wrong.
     """
 
@@ -246,15 +254,22 @@ class Findings:
         )
 
 
-def _survey_arrays(arrays: npt.NDArray[np.uint8]) -> Survey:
-    count, channels, height, width = arrays.shape
+def _survey_arrays(arrays: npt.NDArray[Any]) -> Survey:
+    count, bands, height, width = arrays.shape
+    bounds, reasons = np.full((count, 2), np.nan), {}
+    for index, row in enumerate(arrays if arrays.dtype != np.uint8 else ()):
+        try:
+            bounds[index] = pixel_bounds(row)
+        except PixelError as error:
+            reasons[index] = str(error)
     return Survey(
         hashes=np.array([content_hash(row) for row in np.ascontiguousarray(arrays)], _HASH_DTYPE),
         sizes=np.tile(np.array([height, width], np.int64), (count, 1)),
-        grey=np.full(count, channels == 1),
-        bounds=np.full((count, 2), np.nan),
-        deep_colour=np.zeros(count, np.bool_),
-        reasons={},
+        bands=np.full(count, bands),
+        bounds=bounds,
+        windowed=np.zeros(count, np.bool_),
+        groups=np.zeros(count, _HASH_DTYPE),
+        reasons=reasons,
     )
 
 
@@ -302,7 +317,7 @@ def _look_at(file: str, times_ns: tuple[int, int]) -> tuple[dict[str, Any], str]
             found["hash"] = digest.hexdigest().encode()
             stream.seek(0)
             header = read_header(stream)
-            if header.deep or header.deep_colour:
+            if header.deep:
                 stream.seek(0)
                 found["low"], found["high"] = read_bounds(stream)
     except NotReadHere as error:
@@ -314,7 +329,9 @@ def _look_at(file: str, times_ns: tuple[int, int]) -> tuple[dict[str, Any], str]
         if error.errno in OF_THE_PROCESS:
             raise
         return found | unsettled | {"hash": b""}, f"cannot be opened: {error.strerror}"
-    shown = ("height", "width", "grey", "deep_colour")
+    # A digest: what names a patient stays in the file.
+    found["group"] = content_hash(header.group.encode()) if header.group else b""
+    shown = ("height", "width", "bands", "windowed")
     return found | {name: getattr(header, name) for name in shown}, ""
 
 

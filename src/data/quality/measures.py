@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...records.pictures import Pixels
 from ..randomness import permutation
 
 __all__ = ["MEASURES", "channel_statistics", "faults", "grey", "measure"]
@@ -35,30 +37,31 @@ _MAD_TO_STD = 1.4826
 _TINY = 2
 _ODD = 4
 
-Pictures = NDArray[np.uint8]
 
-
-def grey(images: Pictures) -> Pictures:
-    """Return (N, H, W) uint8: the luminance of (N, C, H, W) uint8 pictures, C 1 or 3."""
-    if images.shape[1] == 1:
-        return images[:, 0]
-    red, green, blue = (images[:, channel] * _LUMINANCE[channel] for channel in range(3))
-    rounded: Pictures = ((red + green + blue + 0x8000) >> 16).astype(np.uint8)
+def grey(images: Pixels) -> NDArray[np.uint8]:
+    """Return (N, H, W) uint8 of pictures (N, C, H, W): luminance, or the mean of bands."""
+    whole = np.rint(images).astype(np.uint8) if images.dtype != np.uint8 else images.view(np.uint8)
+    if whole.shape[1] == 1:
+        return whole[:, 0]
+    if whole.shape[1] != 3:
+        return np.rint(whole.mean(axis=1, dtype=np.float32)).astype(np.uint8)
+    red, green, blue = (whole[:, channel] * _LUMINANCE[channel] for channel in range(3))
+    rounded: NDArray[np.uint8] = ((red + green + blue + 0x8000) >> 16).astype(np.uint8)
     return rounded
 
 
 def channel_statistics(
-    pictures: NDArray[np.uint8] | Callable[[int], NDArray[np.uint8]],
+    pictures: Pixels | Callable[[int], Pixels],
     indices: NDArray[np.int64],
 ) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation of each channel, C numbers each, as fractions of 255.
 
-    Sums are whole numbers, so the result is exact and does not depend on the order. A channel that
-    never varies has the deviation 1.
+    Sums of uint8 are whole numbers, so the result is exact and does not depend on the order; those
+    of float32 are added in double precision. A channel that never varies has the deviation 1.
 
     Args:
-        pictures: (N, C, H, W) uint8, or a function that reads picture i as (C, H, W) uint8; of
-            the latter, at most 10,000 pictures are read, always the same ones.
+        pictures: (N, C, H, W), or a function that reads picture i as (C, H, W); of the latter, at
+            most 10,000 pictures are read, always the same ones.
         indices: (n,) int64, n at least 1: the training part.
 
     Raises:
@@ -69,12 +72,15 @@ def channel_statistics(
     indices = np.sort(indices)
     if callable(pictures):
         chosen = permutation(len(indices), 0, 0)[:_READ_AT_MOST].numpy()
-        chunks = (pictures(int(index))[None] for index in indices[chosen])
+        chunks: Iterator[Pixels] = (pictures(int(index))[None] for index in indices[chosen])
     else:
         size = max(_CHUNK_BYTES // pictures[0].nbytes, 1)
         chunks = (pictures[indices[i : i + size]] for i in range(0, len(indices), size))
+    first = next(chunks)
+    if first.dtype != np.uint8:
+        return _float_statistics(chain([first], chunks))
     counts = np.zeros((1, 256), np.int64)  # how often each channel has each value
-    for chunk in chunks:
+    for chunk in chain([first], chunks):
         channels = chunk.swapaxes(0, 1)
         counts = counts + np.stack([np.bincount(c.ravel(), minlength=256) for c in channels])
     pixels = int(counts[0].sum())
@@ -87,8 +93,25 @@ def channel_statistics(
     return mean, std
 
 
-def measure(images: Pictures) -> NDArray[np.void]:
-    """Return (N,) of `MEASURES`, the quality of pictures (N, C, H, W) uint8 of at least 3x3 pixels.
+def _float_statistics(chunks: Iterable[Pixels]) -> tuple[list[float], list[float]]:
+    """Return mean and deviation of each channel of float32 pictures.
+
+    Each chunk's own deviations are added up with those of the means (Chan, Golub & LeVeque 1979):
+    the differences of large squares would lose what little varies far from 0.
+    """
+    count, mean, spread = 0, np.zeros(1), np.zeros(1)
+    for chunk in chunks:
+        values = chunk.swapaxes(0, 1).reshape(chunk.shape[1], -1).astype(np.float64)
+        own, more = values.mean(axis=1), values.shape[1]
+        step = own - mean
+        spread = spread + values.var(axis=1) * more + step**2 * (count * more / (count + more))
+        mean, count = mean + step * (more / (count + more)), count + more
+    std = np.sqrt(spread / count)
+    return (mean / 255).tolist(), np.where(std > 0, std / 255, 1.0).tolist()
+
+
+def measure(images: Pixels) -> NDArray[np.void]:
+    """Return (N,) of `MEASURES`, the quality of pictures (N, C, H, W) of at least 3x3 pixels.
 
     They are spread, the deviation in grey levels; lit and unlit, the shares of pixels above 50 and
     below 205; and sharpness, the variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) over

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...records.pictures import Suspect
+from ...targets.labels import label_counts
+from ..decoding.decode import PictureFormat
 from ..decoding.depth import range_remark
 from ..decoding.picture_store import PictureStore
 from ..sources.source import Problem
@@ -69,8 +72,8 @@ def _missing_classes(pictures: PictureStore, split: Split) -> Iterator[str]:
     """Yield a remark for each part that lacks classes."""
     for part in PARTS[:3]:
         indices = getattr(split, part)
-        present = set(pictures.targets[indices].tolist())
-        missing = [n for k, n in enumerate(pictures.class_names) if k not in present]
+        counts = label_counts(pictures.targets[indices], len(pictures.class_names))
+        missing = [n for n, count in zip(pictures.class_names, counts, strict=True) if not count]
         if missing and len(indices):
             shown = ", ".join(missing[:_LACKING]) + (", ..." if len(missing) > _LACKING else "")
             effect = "learnt" if part == "train" else "measured there"
@@ -107,15 +110,26 @@ def _parts(pictures: PictureStore, split: Split) -> str:
 def _classes(pictures: PictureStore, split: Split) -> str:
     names = pictures.class_names
     used = split.parts != PARTS.index("dropped")
-    counts = np.bincount(pictures.targets[used], minlength=len(names))
+    targets = pictures.targets[used]
+    counts = label_counts(targets, len(names))
+    kinds = {"multi": "labels", "ordinal": "ordered classes"}
+    what = kinds.get(pictures.kind, "classes")
     if len(names) <= _NAMED:
-        return f"{len(names)} classes: {_named(names, counts, range(len(names)))}"
+        return f"{len(names)} {what}: {_named(names, counts, range(len(names)))}{_each(targets)}"
     order = np.argsort(-counts, kind="stable").tolist()
     half = _NAMED // 2
     return (
-        f"{len(names):,} classes: {_named(names, counts, order[:half])}, ..., "
-        f"{_named(names, counts, order[-half:])}"
+        f"{len(names):,} {what}: {_named(names, counts, order[:half])}, ..., "
+        f"{_named(names, counts, order[-half:])}{_each(targets)}"
     )
+
+
+def _each(targets: NDArray[Any]) -> str:
+    """Describe how many labels a picture has, where it has a set of them."""
+    if targets.ndim == 1:
+        return ""
+    sizes = targets.sum(axis=1)
+    return f"; {sizes.mean():.1f} a picture, none for {int((sizes == 0).sum()):,}"
 
 
 def _named(names: Sequence[str], counts: NDArray[np.int64], chosen: Sequence[int]) -> str:
@@ -136,12 +150,20 @@ def _format(pictures: PictureStore) -> str:
         text += f" and {_FITS[form.fit]}"
     if smallest != wanted or largest != wanted:
         text += " (data.image_size sets another size)"
-    return f"{text}; {'grey' if form.channels == 1 else 'colour'}, {_depth(pictures)}"
+    return f"{text}; {_bands(form)}, {_depth(pictures)}"
+
+
+def _bands(form: PictureFormat) -> str:
+    if form.bands is None:
+        return "grey" if form.channels == 1 else "colour"
+    if form.bands == tuple(range(1, form.band_count + 1)):
+        return f"all {form.band_count} bands"
+    return f"bands {', '.join(map(str, form.bands))} of {form.band_count}"
 
 
 def _depth(pictures: PictureStore) -> str:
     if pictures.pixel_bounds is None:
-        return "8 bits"
+        return "8 bits" if pictures.format.dtype == "uint8" else "black and white as files state"
     count = int((~np.isnan(pictures.pixel_bounds[:, 0])).sum())
     black, white = pictures.format.value_range or (0.0, 65535.0)
     which = "all" if count == len(pictures) else f"{count:,}"

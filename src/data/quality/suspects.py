@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ...config.checks import ConfigError
 from ...machine.parallel import in_order
 from ...records.pictures import Suspect
 from ...storage.cache import cached, key_of
+from ...targets.labels import label_codes, label_text
 from ..decoding.decode import PictureError, PictureFormat
 from ..decoding.picture_store import PictureStore, picture
 from ..sources.source import Source
@@ -27,7 +28,7 @@ __all__ = ["Examination", "examine", "list_suspects"]
 _log = logging.getLogger(__name__)
 
 # Part of every key: to be raised when the same pictures would be judged otherwise.
-_VERSION = 1
+_VERSION = 2
 # Files are compared at this size, or at their own if they share a small one, whatever the network
 # sees: the split must not depend on data.image_size.
 _PRINT_SIZE = (32, 32)
@@ -80,10 +81,12 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
         seen = pictures.images
         if seen is None:  # too many to be decoded once more in their full size
             seen = _prints(pictures, source, place, workers)[:, None]
-        return {"measures": measure(seen)}
+        blocks = [seen[at : at + _BLOCK] for at in range(0, len(seen), _BLOCK)]
+        return {"measures": np.concatenate([*in_order(measure, blocks, workers)])}
 
     form, hashes = pictures.format.identity(), pictures.content_hashes.tobytes()
-    key = key_of([_VERSION, names, pictures.targets.tolist(), form.get("value_range")], hashes)
+    plan = [_VERSION, names, pictures.targets.tolist(), _print_format(pictures).identity()]
+    key = key_of(plan, hashes)
     pairs = _stored(folder / f"near-{key}", compare, pictures)
     key = key_of([_VERSION, form, pictures.images is None], hashes)
     measures = _stored(folder / f"quality-{key}", look, pictures)["measures"].astype(MEASURES)
@@ -103,8 +106,8 @@ def list_suspects(pictures: PictureStore, split: Split, found: Examination) -> l
 
     def suspect(index: int, kind: str, score: float, like: int | None = None) -> Suspect:
         names, classes = pictures.sample_paths, pictures.class_names
-        label = classes[pictures.targets[index]]
-        other = "" if like is None else classes[pictures.targets[like]]
+        label = label_text(pictures.targets[index], classes)
+        other = "" if like is None else label_text(pictures.targets[like], classes)
         return Suspect(
             part=PARTS[split.parts[index]],
             index=index,
@@ -139,10 +142,11 @@ def _torn(
     The picture of the later part comes first, because it is its score that cannot be trusted.
     """
     dropped = PARTS.index("dropped")
+    codes = label_codes(pictures.targets)
     for pair in np.argsort(-near.likeness, kind="stable"):
         one, other = near.pairs[pair].tolist()
         parts = split.parts[one], split.parts[other]
-        same = parts[0] == parts[1] and pictures.targets[one] == pictures.targets[other]
+        same = parts[0] == parts[1] and codes[one] == codes[other]
         # Exact copies are problems of the picture store.
         copies = pictures.content_hashes[one] == pictures.content_hashes[other]
         if same or copies or dropped in parts:
@@ -157,7 +161,7 @@ def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureSt
     found = burst_pairs(prints, names, [name.rpartition("/")[0] for name in names])
     if pictures.given_parts is None:
         return found
-    labels = [pictures.class_names[target] for target in pictures.targets]
+    labels = [label_text(target, pictures.class_names) for target in pictures.targets]
     across = burst_pairs(prints, names, labels)
     pairs = np.concatenate([found.pairs, across.pairs])
     likeness = np.concatenate([found.likeness, across.likeness])
@@ -165,14 +169,26 @@ def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureSt
     return NearPairs(pairs, likeness[first])
 
 
-def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> NDArray[np.uint8]:
-    """Return (N, H, W) uint8: small grey versions of all pictures; arrays in their own size."""
+def _print_format(pictures: PictureStore) -> PictureFormat:
+    """Return the small format that files are compared in, whatever the network sees."""
     sizes, size = pictures.original_sizes, _PRINT_SIZE
     least, most = _OWN_SIZE
     if (sizes == sizes[0]).all() and least <= sizes.min() <= sizes.max() <= most:
         size = int(sizes[0, 0]), int(sizes[0, 1])
-    form = PictureFormat(size, 1, value_range=pictures.format.value_range)
-    ready = pictures.images if pictures.image_size == size else source.arrays
+    return replace(pictures.format, image_size=size, fit="squeeze", dtype="uint8")
+
+
+def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> NDArray[np.uint8]:
+    """Return (N, H, W) uint8: small grey versions of all pictures; arrays in their own size."""
+    form = _print_format(pictures)
+    size = form.image_size
+    # How pictures of other proportions are resized does not matter where none is.
+    as_stored = replace(pictures.format, fit=form.fit) if size != _PRINT_SIZE else pictures.format
+    ready = source.arrays
+    if ready is not None and ready.dtype != np.uint8:
+        ready = None  # they are to be scaled
+    elif ready is None and as_stored == form:
+        ready = pictures.images
     if ready is None:
         _log.info("comparing %d pictures once, with %d threads", len(source), workers)
 
@@ -184,7 +200,7 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
         for row, index in enumerate(range(start, stop)):
             try:
                 expected = bytes(pictures.content_hashes[index])
-                prints[row] = picture(source, index, form, expected)[0]
+                prints[row] = grey(picture(source, index, form, expected)[None])[0]
             except PictureError as error:  # or it would be stored as black
                 raise ConfigError(f"{source.sample_name(index)} {error}: run again.") from error
         return prints

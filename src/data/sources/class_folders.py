@@ -32,7 +32,7 @@ _FILLERS = frozenset(
 _GLUED = re.compile(rf"({'|'.join(_KINDS)})({'|'.join(sorted(_FILLERS, key=len, reverse=True))})")
 # What holds pictures and is not read: a class of nothing else must not go unnoticed.
 _UNREAD_ENDINGS = frozenset((".jxl", ".svg", ".psd", ".xcf", ".eps", ".pdf", ".raw", ".dng")) | {
-    *(".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".dcm", ".nii", ".npy", ".npz"),
+    *(".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".nii", ".npz"),
     *(".tga", ".pcx", ".ico", ".exr", ".hdr", ".mat", ".mp4", ".mov", ".avi", ".svs", ".mrxs"),
 }
 _FOLD = re.compile(r"(cv|k)?[\W_]*(fold|split|partition)s?[\W_]*\d+", re.IGNORECASE)

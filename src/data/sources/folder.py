@@ -1,16 +1,20 @@
-"""Pictures of one's own: a folder of class folders, an archive of one, or a CSV file."""
+"""Pictures of one's own: class folders, an archive of them, a CSV file, or arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ..decoding.decode import PICTURE_ENDINGS
 from .archive import ARCHIVE_ENDINGS, extract_archive
+from .arrays import list_arrays
 from .class_folders import FolderTree, class_folders
+from .label_sets import same_contents
 from .listing import existing_root
 from .source import (
     PARTS,
@@ -34,15 +38,20 @@ def load(
     cache_dir: Path,
     download: bool,
     columns: Sequence[str | None] | None = None,
+    separator: str | None = None,
+    *,
+    several: bool = False,
 ) -> Source:
     """Return the pictures below, in or named by `root`, taken literally (no ~, no $, no patterns).
 
     Args:
         root: a folder as of `list_tree`, a .zip or .tar (.gz, .xz, .bz2) of one, which is extracted
-            once, or a CSV file as of `list_table`.
+            once, a CSV file or one of JSON lines as of `list_table`, or an .npz file as of
+            `list_arrays`.
         cache_dir: the project's cache folder.
         download: not needed, as with every set that is no published one.
-        columns: of a CSV file, as of `list_table`; None for what is none.
+        columns, separator: of a CSV file, as of `list_table`; None for what is none.
+        several: whether a picture has a set of labels, and not one.
 
     Raises:
         ConfigError: there is nothing at root, or not what it should be.
@@ -50,34 +59,39 @@ def load(
     if root is None:
         raise ConfigError(
             "data.root is not set: say data.root=PATH, a folder with one folder of pictures a "
-            "class, a .zip or .tar of it, or a CSV file with the columns path and label."
+            "class, a .zip or .tar of it, a CSV file with the columns path and label, or an .npz "
+            "file with the arrays images and labels."
         )
     existing_root(root)
     name = root.name.lower()
     if root.is_file() and name.endswith(TABLE_ENDINGS):
-        return list_table(root, columns)
-    if columns is not None:
-        raise ConfigError(
-            f"data.columns names columns of a CSV file, and data.root is {str(root)!r}: leave it "
-            "out."
-        )
+        return list_table(root, columns, several=several, separator=separator)
+    for key, value in (("columns", columns), ("separator", separator)):
+        if value is not None:
+            raise ConfigError(
+                f"data.{key} is about a CSV file, and data.root is {str(root)!r}: leave it out."
+            )
     if root.is_dir():
-        return list_tree(root, shown=str(root))
+        return list_tree(root, shown=str(root), several=several)
+    if name.endswith(".npz"):
+        return list_arrays(root)
     if name.endswith(ARCHIVE_ENDINGS):
-        return list_tree(extract_archive(root, cache_dir / "archives"), shown=str(root))
+        tree = extract_archive(root, cache_dir / "archives")
+        return list_tree(tree, shown=str(root), several=several)
     raise ConfigError(
-        f"data.root is {str(root)!r}, which is neither a folder, nor a CSV file, nor an archive "
-        f"({', '.join(ARCHIVE_ENDINGS)}). Save a table of another kind as CSV."
+        f"data.root is {str(root)!r}, which is neither a folder, nor a CSV or .npz file, nor an "
+        f"archive ({', '.join(ARCHIVE_ENDINGS)}). Save a table of another kind as CSV."
     )
 
 
-def list_tree(root: Path, *, shown: str) -> Source:
+def list_tree(root: Path, *, shown: str, several: bool = False) -> Source:
     """Return the pictures of root/class/..., root/part/class/... or root/class/part/...
 
     Which folders are parts and which are classes is decided by `class_folders`. A single folder
     that wraps all the others is looked through. Pictures may lie deeper inside a class folder.
     Hidden files and folders are left out, and so is, with a problem, what is no picture by its
-    name. Messages name the root as `shown`.
+    name. With `several` labels a picture, one that lies in several class folders of a part has
+    the labels of all of them. Messages name the root as `shown`.
 
     Raises:
         ConfigError: there are no two classes with pictures, a folder cannot be listed, or parts
@@ -136,15 +150,52 @@ def list_tree(root: Path, *, shown: str) -> Source:
             if ("train", label) not in paths:
                 tree.note(label, "is a class without pictures in the train part")
     remarks = [*merged_remarks(spellings), *case_remarks(class_names)]
+    targets: NDArray[Any] = np.repeat([index[label] for _, label in keys], counts).astype(np.int64)
+    listed = [path for key in keys for path in paths[key]]
+    if several:
+        targets, kept = _joined(root, listed, targets, len(class_names), given)
+        listed = [listed[place] for place in kept]
+        given = None if given is None else given[kept]
     return Source(
         "folder",
         class_names,
-        np.repeat([index[label] for _, label in keys], counts).astype(np.int64),
+        targets,
         root=root,
-        sample_paths=tuple(path for key in keys for path in paths[key]),
+        sample_paths=tuple(listed),
         given_parts=given,
+        kind="multi" if several else "single",
         problems=(*(Problem(shown, remark) for remark in remarks), *tree.noticed()),
     )
+
+
+def _joined(
+    root: Path,
+    paths: Sequence[str],
+    classes: NDArray[np.int64],
+    num_classes: int,
+    parts: NDArray[np.str_] | None,
+) -> tuple[NDArray[np.uint8], list[int]]:
+    """Return the label sets of the pictures, those of equal content in a part as one, and which.
+
+    Raises:
+        ConfigError: a picture cannot be read.
+    """
+    try:
+        first = same_contents([str(root / path) for path in paths])
+    except OSError as error:
+        raise ConfigError(f"{error.filename} cannot be read: {error.strerror}.") from None
+    rows: dict[tuple[int, str], int] = {}
+    kept: list[int] = []
+    members: list[tuple[int, int]] = []
+    for place, same in enumerate(first):
+        key = same, "" if parts is None else str(parts[place])
+        if key not in rows:
+            rows[key] = len(kept)
+            kept.append(place)
+        members.append((rows[key], int(classes[place])))
+    sets = np.zeros((len(kept), num_classes), np.uint8)
+    sets[tuple(np.array(members).T)] = 1
+    return sets, kept
 
 
 def _leave_out_unlabelled(tree: FolderTree, paths: _Paths) -> None:

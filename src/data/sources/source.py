@@ -8,11 +8,13 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...machine.text import visible
+from ...targets.labels import label_counts
 
 __all__ = [
     "PARTS",
@@ -57,14 +59,15 @@ class Source:
     Attributes:
         name: the data set's name.
         class_names: K names in natural order.
-        targets: (N,) int64 in [0, K).
-        arrays: (N, C, H, W) uint8, C 1 or 3, for sets that come as arrays; else None.
+        targets: (N,) int64 in [0, K), or of label sets (N, K) uint8, 0 and 1.
+        arrays: (N, C, H, W) of uint8 or other numbers, for sets that come as arrays; else None.
         root, sample_paths: for sets that come as files, a folder, and N posix paths relative to it
             or absolute; else None.
         given_parts: (N,) str of "train" | "val" | "test" where the set brings its own parts.
         groups: N names; samples of one group never stand in different parts.
         problems: faults that were found while listing.
         missing: index -> where it is listed, of samples whose files are not there.
+        kind: of the targets: "single", "multi" for label sets, or "ordinal" for classes in order.
 
     Raises:
         ValueError: the fields contradict each other.
@@ -72,14 +75,15 @@ class Source:
 
     name: str
     class_names: tuple[str, ...]
-    targets: npt.NDArray[np.int64]
-    arrays: npt.NDArray[np.uint8] | None = None
+    targets: npt.NDArray[Any]
+    arrays: npt.NDArray[Any] | None = None
     root: Path | None = None
     sample_paths: tuple[str, ...] | None = None
     given_parts: npt.NDArray[np.str_] | None = None
     groups: tuple[str, ...] | None = None
     problems: tuple[Problem, ...] = ()
     missing: Mapping[int, str] = field(default_factory=dict)
+    kind: str = "single"
 
     def __post_init__(self) -> None:
         if (fault := self._fault()) is not None:
@@ -95,10 +99,14 @@ class Source:
             if column is not None and len(column) != len(self.targets):
                 return f"{len(column)} {name} for {len(self.targets)} targets"
         images = np.zeros((0, 1, 1, 1), np.uint8) if self.arrays is None else self.arrays
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            return f"arrays are {images.dtype} {images.shape}, not uint8 (N, 1 or 3, H, W)"
+        if images.dtype.kind not in "uif" or images.ndim != 4:
+            return f"arrays are {images.dtype} {images.shape}, not numbers (N, C, H, W)"
         if len(self.targets) == 0:
             return "there are no pictures"
+        if self.kind == "multi" or self.targets.ndim != 1:
+            if self.kind != "multi" or self.targets.shape[1:] != (len(self.class_names),):
+                return f"targets of kind {self.kind} have the shape {self.targets.shape}"
+            return None if self.targets.max() <= 1 else "label sets have other values than 0 and 1"
         low, high = self.targets.min(), self.targets.max()
         if low < 0 or high >= len(self.class_names):
             return f"targets reach from {low} to {high} with {len(self.class_names)} classes"
@@ -115,7 +123,13 @@ class Source:
         """Return the source reduced to some of its pictures, and to the classes that these have."""
         if len(kept) == len(self):
             return self
-        present, targets = np.unique(self.targets[kept], return_inverse=True)
+        targets = self.targets[kept]
+        # The order of ordered classes is that of all of them.
+        present = np.flatnonzero(label_counts(targets, len(self.class_names)))
+        if targets.ndim == 2:
+            targets = targets[:, present]
+        else:
+            targets = np.searchsorted(present, targets).astype(np.int64)
 
         def reduced(column: tuple[str, ...] | None) -> tuple[str, ...] | None:
             return None if column is None else tuple(column[i] for i in kept)
@@ -123,7 +137,7 @@ class Source:
         return replace(
             self,
             class_names=tuple(self.class_names[label] for label in present),
-            targets=targets.astype(np.int64),
+            targets=targets,
             arrays=None if self.arrays is None else self.arrays[kept],
             sample_paths=reduced(self.sample_paths),
             given_parts=None if self.given_parts is None else self.given_parts[kept],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,7 @@ import numpy.typing as npt
 from ...config.checks import ConfigError, nearest
 from ...machine.text import from_csv_cell
 from .class_folders import FolderTree, part_named
+from .label_sets import indicators, named_classes, split_labels, yes_or_no
 from .source import (
     PARTS,
     Problem,
@@ -22,12 +25,12 @@ from .source import (
     case_remarks,
     clean_label,
     merged_remarks,
-    natural_order,
 )
 
 __all__ = ["TABLE_ENDINGS", "list_table"]
 
-TABLE_ENDINGS = (".csv", ".tsv")
+_JSON_LINES = ".jsonl"
+TABLE_ENDINGS = (".csv", ".tsv", _JSON_LINES)
 _COLUMNS = ("path", "label", "split", "group")
 _VALID = "is_valid"
 # What the columns of tables are called elsewhere, in letters and digits only. Of several for the
@@ -67,8 +70,14 @@ _MAX_BYTES = 500_000_000
 _HEADER_LETTERS = 1_000_000
 
 
-def list_table(file: Path, columns: Sequence[str | None] | None = None) -> Source:
-    """Return the pictures that a CSV file names, in its order.
+def list_table(
+    file: Path,
+    columns: Sequence[str | None] | None = None,
+    *,
+    several: bool = False,
+    separator: str | None = None,
+) -> Source:
+    """Return the pictures that a CSV file, or a file of JSON lines, names, in its order.
 
     The first line names the columns in any order, separated by commas, semicolons, tabs or bars:
     path (relative to the file's folder, or absolute), label, and optionally split (train, val or
@@ -81,28 +90,44 @@ def list_table(file: Path, columns: Sequence[str | None] | None = None) -> Sourc
     counts once. Pictures that are no files are `missing` in what is returned. Labels such as 0 and
     0.0 are one where all are whole numbers.
 
+    With `several` labels a picture, a cell of the label column holds all of them, or none; without
+    such a column, each further column of 0 and 1 is a class. A line of JSON has the keys path,
+    label or labels (a text, or with `several` a list), and if wanted split and group.
+
     Args:
         file: in UTF-8.
         columns: the names of the columns of path, label and, if wanted, split and group, None for
             one that there is not; without it, they are recognised.
+        several: whether a picture has a set of labels.
+        separator: between the labels in a cell, as of `split_labels`.
 
     Raises:
         ConfigError: the file is empty or malformed, columns are not there or not clear, a picture
             is named twice with different values, a value is missing or unknown; with the number
             of the line.
     """
-    table = _read(file, columns)
+    if file.suffix.lower() == _JSON_LINES:
+        table = _read_json_lines(file, columns, several)
+    else:
+        table = _read(file, columns, several)
     spellings: dict[str, set[str]] = {}
-    for written in table.values["label"]:
+    labels: Sequence[Any]
+    labels = _label_sets(file, table, separator) if several else _labels(table)
+    for written in () if several else table.values["label"]:
         spellings.setdefault(clean_label(written), set()).add(written)
-    labels = _labels(table)
     paths, missing, found = _resolved(file, table)
     table.remarks += found
     kept = _without_repetitions(file, table, paths, labels)
-    class_names = tuple(sorted({labels[row] for row in kept}, key=natural_order))
+    chosen: list[Any]
+    chosen = [labels[row] if several else (labels[row],) for row in kept]
+    class_names = named_classes(chosen)
     if len(class_names) < 2:
-        raise ConfigError(f"{file}: a classifier needs at least 2 labels, and there is 1.")
-    index = {label: number for number, label in enumerate(class_names)}
+        raise ConfigError(
+            f"{file}: a classifier needs at least 2 labels, and there is {len(class_names)}."
+        )
+    targets: npt.NDArray[Any] = indicators(chosen, class_names)
+    if not several:
+        targets = targets.argmax(axis=1).astype(np.int64)
     parts, groups = _parts(file, table), table.values.get("group")
     if unused := [name for place, name in enumerate(table.header) if place not in table.used]:
         names = ", ".join(name or "one without a name" for name in unused)
@@ -111,7 +136,7 @@ def list_table(file: Path, columns: Sequence[str | None] | None = None) -> Sourc
     return Source(
         "folder",
         class_names,
-        np.array([index[labels[row]] for row in kept], np.int64),
+        targets,
         root=file.parent,
         sample_paths=tuple(paths[row].replace(os.sep, "/") for row in kept),
         given_parts=None if parts is None else parts[kept],
@@ -122,6 +147,7 @@ def list_table(file: Path, columns: Sequence[str | None] | None = None) -> Sourc
             for place, row in enumerate(kept)
             if row in missing
         },
+        kind="multi" if several else "single",
     )
 
 
@@ -139,10 +165,16 @@ class _Table:
     values: dict[str, list[str]] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
     remarks: list[str] = field(default_factory=list)
+    several: bool = False
+    cells: list[list[str]] = field(default_factory=list)  # where labels are columns
+    sets: list[tuple[str, ...]] | None = None  # where labels came as lists
 
 
-def _read(file: Path, columns: Sequence[str | None] | None) -> _Table:
-    """Return the lines of a file; path, label, split and group are there and not empty."""
+def _read(file: Path, columns: Sequence[str | None] | None, several: bool) -> _Table:
+    """Return the lines of a file; path, label, split and group are there and not empty.
+
+    With `several` labels a picture, none is one, and there may be no such column.
+    """
     number = 1
     try:
         size = file.stat().st_size
@@ -159,7 +191,9 @@ def _read(file: Path, columns: Sequence[str | None] | None) -> _Table:
             if announced:  # how Excel marks the separator
                 skipped, first = 1, stream.readline(_HEADER_LETTERS)
             separators = (announced[1],) if announced else _SEPARATORS
-            table, separator, headed = _opened(file, first, separators, columns, 1 + skipped)
+            table, separator, headed = _opened(
+                file, first, separators, columns, 1 + skipped, several
+            )
             stream.seek(0)
             lines = csv.reader(stream, delimiter=separator, strict=True, skipinitialspace=True)
             for _ in range(skipped + headed):
@@ -184,16 +218,23 @@ def _add(file: Path, table: _Table, line: int, cells: list[str], separator: str)
     _check_cells(f"{file}, line {line}", cells, len(table.header), separator)
     for column, place in table.places.items():
         value = from_csv_cell(_value(column, cells[place]))
-        if not value and place in table.used:
+        if not value and place in table.used and not (table.several and column == "label"):
             raise ConfigError(f"{file}, line {line}: {column} is empty.")
         table.values.setdefault(column, []).append(value)
+    if table.several and "label" not in table.places:
+        table.cells.append(cells)
     if len(table.lines) == _MAX_ROWS:
         raise ConfigError(f"{file} names more than {_MAX_ROWS:,} pictures: divide it into several.")
     table.lines.append(line)
 
 
 def _opened(
-    file: Path, first: str, separators: Sequence[str], columns: Sequence[str | None] | None, at: int
+    file: Path,
+    first: str,
+    separators: Sequence[str],
+    columns: Sequence[str | None] | None,
+    at: int,
+    several: bool,
 ) -> tuple[_Table, str, bool]:
     """Return a table without lines, its separator, and whether the line `first` is a header."""
     where = f"{file}, line {at}"
@@ -206,24 +247,27 @@ def _opened(
         headers[separator] = [clean_label(name) for name in cells]
     # The separator that divides the line into most columns, the comma of several.
     separator = max(headers, key=lambda one: len(headers[one]))
+    needed = {"path"} if several else {"path", "label"}
     for one, header in headers.items():
-        if {"path", "label"} <= set(_recognised(header, where, columns, strict=False)):
+        if len(header) > 1 and needed <= set(_recognised(header, where, columns, strict=False)):
             separator = one
             break
     else:
         for one, header in headers.items():
             if columns is None and len(header) == 2 and os.path.isfile(file.parent / header[0]):
-                table = _Table(["", ""], {"path": 0, "label": 1}, used={0, 1})
+                places = {"path": 0, "label": 1}
+                table = _Table(["", ""], places, used={0, 1}, several=several)
                 table.remarks.append("has no header: its columns were taken for path and label")
                 return table, one, False
     header = headers[separator]
-    places = _recognised(header, where, columns, strict=True)
-    table = _Table(header, places)
+    places = _recognised(header, where, columns, strict=True, several=several)
+    table = _Table(header, places, several=several)
     for column, place in places.items():
         if columns is not None or column in ("path", "label") or header[place].lower() == column:
             table.used.add(place)
     table.used -= {places.get(_VALID)} - {None}
-    others = [c for c in ("path", "label") if header[places[c]].lower() != c]
+    usual = {"path": ("path",), "label": ("label", "labels") if several else ("label",)}
+    others = [c for c in usual if c in places and header[places[c]].lower() not in usual[c]]
     if others and columns is None:
         taken = " and ".join(f"{header[places[c]]} for {c}" for c in others)
         table.remarks.append(f"took the column {taken} (data.columns says otherwise)")
@@ -231,9 +275,17 @@ def _opened(
 
 
 def _recognised(
-    header: list[str], where: str, columns: Sequence[str | None] | None, *, strict: bool
+    header: list[str],
+    where: str,
+    columns: Sequence[str | None] | None,
+    *,
+    strict: bool,
+    several: bool = False,
 ) -> dict[str, int]:
-    """Return the position of each known column; `strict` about what is missing or not clear."""
+    """Return the position of each known column; `strict` about what is missing or not clear.
+
+    With `several` labels a picture there may be no column of labels.
+    """
     names = [name.lower() for name in header]
     places: dict[str, int] = {}
     wanted: dict[str, Sequence[str]] = {}
@@ -253,7 +305,8 @@ def _recognised(
                 f"{where}: {' and '.join(there)} could each be the labels: say which, "
                 f"data.columns=[{header[places.get('path', 0)]},{there[0]}]."
             )
-        if strict and not there and (columns is not None or column in ("path", "label")):
+        required = ("path",) if several else ("path", "label")
+        if strict and not there and (columns is not None or column in required):
             raise ConfigError(_no_column(where, header, column, columns is None, candidates))
         if strict and there and names.count(there[0]) > 1:
             raise ConfigError(f"{where}: there are two columns {there[0]}.")
@@ -314,6 +367,100 @@ def _labels(table: _Table) -> list[str]:
     return plain
 
 
+def _label_sets(file: Path, table: _Table, separator: str | None) -> list[tuple[str, ...]]:
+    """Return the labels of each row, from lists, from cells, or from columns of 0 and 1.
+
+    Raises:
+        ConfigError: a cell of such a column is neither, or there are fewer than two of them.
+    """
+    if table.sets is not None:
+        return table.sets
+    if "label" in table.values:
+        places = [f"{file}, line {line}" for line in table.lines]
+        return split_labels(table.values["label"], separator, places)
+    taken = set(table.places.values())
+    columns = [
+        place
+        for place, name in enumerate(table.header)
+        if place not in taken and name and yes_or_no(table.cells[0][place]) is not None
+    ]
+    if len(columns) < 2:
+        raise ConfigError(
+            f"{file}: there is no column labels, nor are there two columns of 0 and 1: name the "
+            "labels of each picture in a column labels, or make a column of 0 and 1 for each class."
+        )
+    names = [table.header[place] for place in columns]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"{file}: there are two columns {twice}.")
+    table.used |= set(columns)
+    found = []
+    for line, cells in zip(table.lines, table.cells, strict=True):
+        there = [yes_or_no(cells[place]) for place in columns]
+        if None in there:
+            at = there.index(None)
+            raise ConfigError(
+                f"{file}, line {line}: {names[at]} is {cells[columns[at]]!r}, and a label is there "
+                "(1) or not (0)."
+            )
+        found.append(tuple(name for name, one in zip(names, there, strict=True) if one))
+    if never := [name for name in names if not any(name in labels for labels in found)]:
+        table.remarks.append(f"has labels that no picture has, and leaves out: {', '.join(never)}")
+    return found
+
+
+def _read_json_lines(file: Path, columns: Sequence[str | None] | None, several: bool) -> _Table:
+    """Return the lines of a file of JSON objects, as `_read` does."""
+    if columns is not None:
+        raise ConfigError(f"data.columns names columns of a CSV file, and {file} has JSON lines.")
+    rows: list[tuple[int, dict[str, Any]]] = []
+    try:
+        with file.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    one = json.loads(line)
+                    if not isinstance(one, dict):
+                        raise ConfigError(
+                            f"{file}, line {number}: it is no object {{...}} of JSON."
+                        )
+                    rows.append((number, one))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is not written in UTF-8: save it so.") from None
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{file}, line {number}: it is no JSON ({error}).") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
+    if not rows:
+        raise ConfigError(f"{file} is empty: it names no pictures.")
+    further = [name for name in ("split", "group") if any(name in one for _, one in rows)]
+    header = ["path", "label", *further]
+    table = _Table(header, {name: at for at, name in enumerate(header)}, several=several)
+    table.used = set(range(len(header)))
+    table.sets = [] if several else None
+    for number, one in rows:
+        table.lines.append(number)
+        where = f"{file}, line {number}"
+        if "label" in one and "labels" in one:
+            raise ConfigError(f"{where}: label and labels could each be meant: leave one out.")
+        label = one.get("label", one.get("labels"))
+        if several:
+            names = [label] if isinstance(label, str) else [] if label is None else label
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ConfigError(f"{where}: labels is {label!r}: it must be a list of names.")
+            cleaned = [clean_label(name) for name in names]
+            assert table.sets is not None
+            table.sets.append(tuple(dict.fromkeys(name for name in cleaned if name)))
+        for name in ("path", *(() if several else ("label",)), *further):
+            value = label if name == "label" else one.get(name)
+            value = str(value) if isinstance(value, int) else value
+            if not isinstance(value, str) or not clean_label(value):
+                raise ConfigError(f"{where}: {name} is {value!r}: it must be a text.")
+            table.values.setdefault(name, []).append(_value(name, value))
+    return table
+
+
 def _parts(file: Path, table: _Table) -> npt.NDArray[np.str_] | None:
     """Return the part of each line; None where the table gives none."""
     for column, meaning in (("split", part_named), (_VALID, _valid_or_train)):
@@ -341,7 +488,7 @@ def _valid_or_train(word: str) -> str | None:
 
 
 def _without_repetitions(
-    file: Path, table: _Table, paths: Sequence[str], labels: Sequence[str]
+    file: Path, table: _Table, paths: Sequence[str], labels: Sequence[Any]
 ) -> list[int]:
     """Return the rows without those that repeat another one, which are remarked upon."""
     folder = str(file.parent)
@@ -357,7 +504,11 @@ def _without_repetitions(
         if labels[before] != labels[row] or any(one[before] != one[row] for one in beside):
             differ = "different values"
             if labels[before] != labels[row]:
-                differ = f"the labels {labels[before]} and {labels[row]}"
+                named = [
+                    one if isinstance(one, str) else ";".join(one) or "none"
+                    for one in (labels[before], labels[row])
+                ]
+                differ = f"the labels {' and '.join(named)}"
             raise ConfigError(
                 f"{file}: lines {table.lines[before]} and {table.lines[row]} name the same file, "
                 f"{path}, with {differ}: leave one of them out."

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ...targets.labels import memberships
 from ..randomness import derive_seed
 from .groups import Groups, group_pictures
 from .splits import PARTS, Split
@@ -91,9 +92,11 @@ def assign_folds(
 
 
 def _check(groups: Groups, targets: Integers, count: int, class_names: Sequence[str]) -> None:
-    pairs = np.unique(np.stack([targets, groups.of_sample]), axis=1)
+    members, classes = memberships(targets)
+    pairs = np.unique(np.stack([classes, groups.of_sample[members]]), axis=1)
     having = np.bincount(pairs[0], minlength=len(class_names))
-    for name, pictures in zip(class_names, having.tolist(), strict=True):
+    # After the classes come, of label sets, the pictures without any: of these any number will do.
+    for name, pictures in zip(class_names, having.tolist()):
         if 0 < pictures < count:
             raise ValueError(
                 f"there are {count} folds, but only {pictures} training and validation pictures of "
@@ -104,9 +107,10 @@ def _check(groups: Groups, targets: Integers, count: int, class_names: Sequence[
 
 def _dealt(groups: Groups, targets: Integers, count: int) -> NDArray[np.int16]:
     """Return (G,) the fold of each group."""
-    classes = int(targets.max()) + 1
-    totals = np.bincount(targets, minlength=classes).tolist()
-    pairs, numbers = np.unique(groups.of_sample * classes + targets, return_counts=True)
+    members, of_member = memberships(targets)
+    classes = int(of_member.max()) + 1
+    totals = np.bincount(of_member, minlength=classes).tolist()
+    pairs, numbers = np.unique(groups.of_sample[members] * classes + of_member, return_counts=True)
     contents: list[list[tuple[int, int]]] = [[] for _ in groups.sizes]
     for pair, number in zip(pairs.tolist(), numbers.tolist(), strict=True):
         contents[pair // classes].append((pair % classes, number))
@@ -125,7 +129,8 @@ def _dealt(groups: Groups, targets: Integers, count: int) -> NDArray[np.int16]:
         for c, number in holds:
             held[fold][c] += number
             sizes[fold] += number
-    if len(contents) < len(targets):  # single pictures alone are as even as can be
+    # Single pictures of one class alone are as even as can be.
+    if len(contents) < len(targets) or targets.ndim == 2:
         _even_out(dealt, contents, held, totals)
     return dealt
 

@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ...targets.labels import memberships
+
 __all__ = ["Groups", "components", "group_pictures"]
 
 Integers = NDArray[np.int64]
@@ -83,8 +85,9 @@ def components(nodes: int, first: Integers, second: Integers) -> Integers:
 
 def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers:
     """Return (G,) int64: of each group's classes the one that the fewest groups have."""
-    classes, codes = np.unique(targets, return_inverse=True)
-    pairs = np.unique(of_sample * len(classes) + codes)
+    pictures, of_picture = memberships(targets)
+    classes, codes = np.unique(of_picture, return_inverse=True)
+    pairs = np.unique(of_sample[pictures] * len(classes) + codes)
     groups, codes = np.divmod(pairs, len(classes))
     order = np.lexsort((codes, np.bincount(codes)[codes], groups))
     _, first = np.unique(groups[order], return_index=True)

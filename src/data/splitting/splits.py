@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from ...machine.text import csv_cell, from_csv_cell
 from ...storage.files import replacing
 from .groups import Groups, group_pictures
+from .stratify import deal_iteratively
 
 __all__ = ["PARTS", "Split", "make_split"]
 
@@ -29,6 +31,8 @@ __all__ = ["PARTS", "Split", "make_split"]
 PARTS = ("train", "val", "test", "dropped")
 _TRAIN, _VAL, _TEST, _DROPPED = range(4)
 _COLUMNS = ("part", "target", "content_hash", "path")
+# Of label sets, whose digits 0 and 1 are one cell.
+_COLUMNS_OF_SETS = ("part", "labels", "content_hash", "path")
 _NAMED_AT_MOST = 10
 
 Integers = NDArray[np.int64]
@@ -39,7 +43,7 @@ class Split:
     """The part of each of N pictures."""
 
     parts: NDArray[np.int8]  # (N,) indices into `PARTS`
-    targets: Integers  # (N,) the classes
+    targets: Integers  # (N,) the classes, or of label sets (N, K), 0 and 1
     content_hashes: NDArray[np.bytes_]  # (N,) fixed-width ASCII
     names: tuple[str, ...] | None = None  # N paths; None where the pictures have none
 
@@ -72,7 +76,11 @@ class Split:
         kept = self.parts != _DROPPED
         rows = np.empty(
             int(kept.sum()),
-            [("hash", self.content_hashes.dtype), ("target", ">i8"), ("part", "u1")],
+            [
+                ("hash", self.content_hashes.dtype),
+                ("target", ">i8", self.targets.shape[1:]),
+                ("part", "u1"),
+            ],
         )
         rows["hash"] = self.content_hashes[kept]
         rows["target"] = self.targets[kept]
@@ -97,8 +105,12 @@ class Split:
         hashes = self.content_hashes.astype(str).tolist()
         with replacing(path) as new, new.open("w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(_COLUMNS)
-            rows.writerows(zip(parts, self.targets.tolist(), hashes, names, strict=True))
+            sets = self.targets.ndim == 2
+            rows.writerow(_COLUMNS_OF_SETS if sets else _COLUMNS)
+            targets: list[Any] = self.targets.tolist()
+            if sets:
+                targets = ["".join(map(str, row)) for row in targets]
+            rows.writerows(zip(parts, targets, hashes, names, strict=True))
 
     @classmethod
     def read(cls, path: Path) -> Split:
@@ -109,7 +121,8 @@ class Split:
         """
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file))
-        if not rows or tuple(rows[0]) != _COLUMNS or any(len(row) != 4 for row in rows):
+        header = tuple(rows[0]) if rows else ()
+        if header not in (_COLUMNS, _COLUMNS_OF_SETS) or any(len(row) != 4 for row in rows):
             raise ValueError(f"{path} is no split manifest: its columns must be {_COLUMNS}.")
         parts, targets, hashes, names = zip(*rows[1:], strict=True) if rows[1:] else ((),) * 4
         codes = {part: code for code, part in enumerate(PARTS)}
@@ -117,7 +130,7 @@ class Split:
             raise ValueError(f"{path} has the part {unknown.pop()!r}: it must be one of {PARTS}.")
         return cls(
             np.array([codes[part] for part in parts], np.int8),
-            np.array(targets, np.int64),
+            np.array([[*row] for row in targets] if header[1] == "labels" else targets, np.int64),
             np.array(hashes, "S"),
             tuple(map(from_csv_cell, names)) if any(names) else None,
         )
@@ -143,11 +156,11 @@ def make_split(
     dealt here; where parts are given, those may stand on both sides. Every class is dealt on its
     own: a part gets its fraction of the class's pictures, rounded half up, to within half of the
     group at the border. A class of at least 3 groups is in every part that is wanted, a class of
-    one group trains. (A group of several classes counts as the rarest of them; a picture without
-    copies and without a group name is a group of its own.)
+    one group trains. Label sets are dealt by `deal_iteratively`. (A group of several classes counts
+    as the rarest of them; a picture without copies and without a group name is a group of its own.)
 
     Args:
-        targets: (N,) integers, the classes.
+        targets: (N,) integers, the classes, or of label sets (N, K), 0 and 1.
         content_hashes: (N,) fixed-width ASCII bytes.
         seed: of the split; not that of the training.
         val_fraction, test_fraction: shares of the training pictures, in [0, 1); ignored where the
@@ -194,7 +207,10 @@ def make_split(
         near = near[free[near].all(axis=1)]
         grouped = group_pictures(targets, content_hashes, groups, seed=seed, near=near)
         last = _last_parts(grouped, parts)
-    cut = _cut(grouped, last == _TRAIN, val_fraction, test_fraction)
+    if targets.ndim == 2:
+        cut = _cut_sets(grouped, targets, last == _TRAIN, val_fraction, test_fraction)
+    else:
+        cut = _cut(grouped, last == _TRAIN, val_fraction, test_fraction)
     parts = np.where(astray, np.int8(_DROPPED), np.maximum(last, cut)[grouped.of_sample])
     known = None if names is None else tuple(names)
     split = Split(parts, np.asarray(targets, np.int64), content_hashes, known)
@@ -230,6 +246,31 @@ def _cut(
         vals = min(vals, max(len(dealt) - 1 - tests, 0))
         cut[dealt[:tests]] = _TEST
         cut[dealt[len(dealt) - vals :]] = _VAL
+    return cut
+
+
+def _cut_sets(
+    groups: Groups,
+    targets: NDArray[np.integer],
+    free: NDArray[np.bool_],
+    val_fraction: float,
+    test_fraction: float,
+) -> NDArray[np.int8]:
+    """Return (G,) int8 as `_cut` does, of pictures with label sets."""
+    counts = np.zeros((len(groups.sizes), targets.shape[1]), np.int64)
+    np.add.at(counts, groups.of_sample, targets)
+    # In the order of their codes. A part that is not wanted gets nothing.
+    shares = [1 - val_fraction - test_fraction, val_fraction, test_fraction]
+    wanted = [part for part, share in enumerate(shares) if share > 0]
+    chosen = np.flatnonzero(free)
+    cut = np.zeros(len(groups.sizes), np.int8)
+    dealt = deal_iteratively(
+        counts[chosen],
+        groups.sizes[chosen],
+        groups.ranks[chosen],
+        [shares[part] for part in wanted],
+    )
+    cut[chosen] = np.array(wanted, np.int8)[dealt]
     return cut
 
 

@@ -14,7 +14,7 @@ __all__ = ["Colour"]
 
 @dataclass(frozen=True)
 class Colour:
-    """Histograms of hue, saturation and value; of brightness where pictures are grey.
+    """Histograms of hue, saturation and value; of each band where pictures are not in colour.
 
     Swain & Ballard, "Color Indexing" (IJCV 1991), with a histogram a channel and cell.
 
@@ -27,8 +27,8 @@ class Colour:
     grid: int
 
     def __call__(self, picture: Floats) -> Floats:
-        """Histograms, each of which sums to 1, of a picture (H, W, C) in [0, 1], C 1 or 3."""
-        channels = picture if picture.shape[2] == 1 else rgb2hsv(picture)
+        """Histograms, each of which sums to 1, of a picture (H, W, C) in [0, 1]."""
+        channels = rgb2hsv(picture) if picture.shape[2] == 3 else picture
         codes = np.minimum((channels * self.bins).astype(np.int64), self.bins - 1)
         histograms = [
             np.bincount(cell[:, :, channel].ravel(), minlength=self.bins) / cell[:, :, 0].size

@@ -15,8 +15,10 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def brightness(picture: Floats) -> Floats:
-    """Return (H, W) of a picture (H, W, C) in [0, 1], C 1 or 3."""
-    grey: Floats = picture[:, :, 0] if picture.shape[2] == 1 else picture @ _LUMA
+    """Return (H, W) of a picture (H, W, C) in [0, 1]: luminance, or the mean of other bands."""
+    if picture.shape[2] == 1:
+        return picture[:, :, 0]
+    grey: Floats = picture @ _LUMA if picture.shape[2] == 3 else picture.mean(axis=2)
     return grey
 
 

@@ -124,7 +124,8 @@ def frozen_network(
         network, metadata | _plan(network, wanted, device, settings), device
     )
     # Without statistics of their own, they are normalised by what these pictures are like.
-    if state is not None and getattr(network, "input_statistics", None) is not None:
+    own = getattr(network, "input_statistics", None) is not None and wanted.ordinary
+    if state is not None and own:
         # The network as it was made, and once more as it computes fastest.
         size = 2 * sum(one.numel() * one.element_size() for one in network.parameters())
         _kept[key] = (extractor, size)
@@ -146,7 +147,9 @@ def _plan(
     plan = inference_plan(
         network.eval().to(device), shape, device, cache_dir=settings.data.cache_dir
     )
-    return {"precision": plan.precision, "memory_format": plan.memory_format}
+    # The few bits of half precision would round away what pixels of more than 8 bits have.
+    precision = plan.precision if form.dtype == "uint8" else "float32"
+    return {"precision": precision, "memory_format": plan.memory_format}
 
 
 def _zoo(
@@ -163,7 +166,7 @@ def _zoo(
     network = build_network(
         zoo, channels=wanted.channels, classes=classes, image_size=wanted.image_size
     )
-    mean, std = getattr(network, "input_statistics", None) or data.channel_statistics
+    mean, std = data.normalization(network)
     return network, {
         "target": zoo._target_,
         "arguments": rebuild_arguments(zoo, network),

@@ -29,7 +29,8 @@ from ...machine.parallel import available_cores
 from ...training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from ...training.epochs import EpochKeeper
 from ...training.inference import MEMORY_FORMATS, require_finite
-from ...training.losses import balanced_weights
+from ...training.links import link_of, outputs_of
+from ...training.losses import OF_SETS, BinaryCrossEntropy, Corn, balanced_weights
 from ...training.optimizers import parameter_groups
 from ...training.task import ClassificationTask, head_prefixes
 from .data import model_metadata
@@ -37,6 +38,12 @@ from .network import build_network, network_arguments, network_of, rebuild_argum
 
 __all__ = ["build_task", "build_trainer", "load_task"]
 
+# Losses of the validation part, by link.
+_PLAIN: dict[str, Callable[[], nn.Module]] = {
+    "softmax": nn.CrossEntropyLoss,
+    "sigmoid": partial(BinaryCrossEntropy, label_smoothing=0.0),
+    "corn": Corn,
+}
 _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
@@ -47,24 +54,26 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         ConfigError: the network cannot be made for these pictures, or its weights not be found.
     """
     pictures, model = data.pictures, network_of(settings)
+    with input_of("loss"):
+        balanced = settings.loss.class_weights == "balanced"
+        weights = balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None
+    loss = _made_loss(settings, pictures.kind, weights)
     torch.manual_seed(training_seed(settings.seed, settings.cv.fold))  # the weights' draw
     network = build_network(
         model,
         channels=pictures.channels,
-        classes=len(pictures.class_names),
+        classes=outputs_of(loss.link, len(pictures.class_names)),
         image_size=pictures.image_size,
     )
-    mean, std = getattr(network, "input_statistics", None) or data.channel_statistics
+    mean, std = data.normalization(network)
     metadata = {
         **model_metadata(settings, data),
         "network": {"target": model._target_, "arguments": rebuild_arguments(model, network)},
         "mean": list(mean),
         "std": list(std),
     }
-    with input_of("loss"):
-        balanced = settings.loss.class_weights == "balanced"
-        weights = balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None
-    loss = _made(settings.loss, LossSettings, class_weights=weights)
+    if loss.link != "softmax":
+        metadata["link"] = loss.link
     augment = Augment(
         settings.augment,
         further=[
@@ -102,7 +111,8 @@ def load_task(checkpoint: Path) -> ClassificationTask:
         # arguments that its network did not know yet, its network those that building decided.
         model = network_of(settings).without_weights()
         arguments = network_arguments(model) | metadata["network"]["arguments"]
-        shape = (metadata["channels"], len(metadata["class_names"]), tuple(metadata["image_size"]))
+        outputs = outputs_of(link_of(metadata), len(metadata["class_names"]))
+        shape = (metadata["channels"], outputs, tuple(metadata["image_size"]))
         network = import_object(model._target_)(*shape, **arguments)
         metadata["epochs"] = stored["epoch"] + 1
         task = _assemble(settings, network, metadata, loss=nn.CrossEntropyLoss(), augment=None)
@@ -142,7 +152,18 @@ def _assemble(
             ema_decay=settings.trainer.ema_decay,
             memory_format=memory_format,
             metadata=metadata,
+            target=settings.data.target,
+            validation_loss=_PLAIN[link_of(metadata)](),
         )
+
+
+def _made_loss(settings: RunSettings, kind: str, weights: torch.Tensor | None) -> Any:
+    """Return the loss that the settings name, as it is for these targets."""
+    own = own_fields(settings.loss, LossSettings)
+    name = settings.loss._target_.rpartition(".")[2]
+    if kind == "multi" and name in OF_SETS:
+        return OF_SETS[name](class_weights=weights, **own)
+    return import_object(settings.loss._target_)(class_weights=weights, **own)
 
 
 def _make_optimizer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ...config.checks import ConfigError
 from ...config.metrics import further_metrics
 from ...data.loading.datamodule import PictureData
 from ...machine.interruption import Interruption
-from ...metrics.summary import evaluate, metric_key
-from ...records.pictures import ClassMaps
+from ...metrics.multilabel import best_thresholds
+from ...metrics.summary import metric_key
+from ...records.pictures import ClassMaps, Pixels
 from ...records.run import Predictions
 from ...serving.predictor import Predictor
+from ...storage.files import write_atomically
+from ...targets import kind_of
 from ...tracking.tracker import Tracker
 from ..folder import RunFolder
 from ..resolve import Resolved
@@ -31,13 +36,16 @@ __all__ = [
     "Trained",
     "described_features",
     "measure_part",
+    "read_thresholds",
     "send_final",
+    "settle_thresholds",
 ]
 
 _DESCRIBED_AT_ONCE = 128
+_THRESHOLDS = "thresholds.json"
 OnEpoch = Callable[[int, dict[str, float]], None]
-# Probabilities (N, K) float32, targets (N,) int64, sample ids (N,) int64.
-Answers = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
+# Probabilities (N, K) float32, targets (N,) int64 or of label sets (N, K), sample ids (N,) int64.
+Answers = tuple[NDArray[np.float32], NDArray[Any], NDArray[np.int64]]
 
 
 class Trained(Protocol):
@@ -68,7 +76,7 @@ class Trained(Protocol):
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         """Measure what it costs to store and to run, by plain name; see `src.training.cost`."""
 
-    def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
+    def write_bundle(self, folder: Path, example: Pixels) -> str:
         """Write the bundle that MLflow serves and return its digest; see `src.serving.bundle`."""
 
     def class_maps(self) -> ClassMaps | None:
@@ -170,11 +178,17 @@ def described_features(
     return np.concatenate([one for one in found if one is not None])
 
 
-def measure_part(data: PictureData, part: str, answers: Answers) -> Measured:
+def measure_part(
+    data: PictureData,
+    part: str,
+    answers: Answers,
+    thresholds: NDArray[np.float64] | None = None,
+) -> Measured:
     """Compute all metrics of a model's predictions of "train", "val" or "test".
 
-    The interval of the accuracy takes each group of pictures as one. Measurements of "test" are
-    counted by the caller first (src/data/splitting/test_usage.py).
+    `thresholds` (K,) are those of the model's labels, where it has some. The interval of the
+    accuracy takes each group of pictures as one. Measurements of "test" are counted by the caller
+    first (src/data/splitting/test_usage.py).
     """
     probs, targets, ids = answers
     pictures = data.pictures
@@ -186,10 +200,15 @@ def measure_part(data: PictureData, part: str, answers: Answers) -> Measured:
         probs=probs,
         class_names=tuple(pictures.class_names),
         groups=None if data.groups is None else data.groups[ids],
+        kind=pictures.kind,
+        thresholds=thresholds,
     )
-    scores = evaluate(probs, targets, pictures.class_names) | further_metrics(probs, targets)
+    kind = kind_of(pictures.kind)
+    scores = kind.evaluate(probs, targets, pictures.class_names, thresholds)
+    scores |= further_metrics(probs, targets)
     if predictions.groups is not None:
-        scores |= _interval_of_groups(probs.argmax(axis=1) == targets, predictions.groups)
+        right = kind.right(kind.decide(probs, thresholds), targets)
+        scores |= _interval_of_groups(right, predictions.groups)
     return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})
 
 
@@ -200,6 +219,45 @@ def _interval_of_groups(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> 
         return {"accuracy_low": 0.0, "accuracy_high": 1.0}
     interval = share_interval(right, groups)
     return {"accuracy_low": interval.low, "accuracy_high": interval.high}
+
+
+def settle_thresholds(
+    folder: RunFolder, kind: str, wanted: str, held_out: Predictions | None
+) -> NDArray[np.float64] | None:
+    """Choose the thresholds of labels, and keep them beside the run's checkpoint.
+
+    Args:
+        folder: of the run.
+        kind: of the targets; only label sets have thresholds.
+        wanted: what they are best for, as `data.threshold`.
+        held_out: predictions to choose by; None for those that are there already.
+
+    Returns:
+        (K,), or None for one half each.
+    """
+    if kind != "multi" or wanted == "half":
+        return None
+    if held_out is None:
+        return read_thresholds(folder.checkpoints)
+    found = best_thresholds(held_out.probs, held_out.targets, wanted)
+    plain = {"metric": wanted, "thresholds": found.tolist()}
+    write_atomically(folder.checkpoints / _THRESHOLDS, json.dumps(plain, indent=1) + "\n")
+    return found
+
+
+def read_thresholds(checkpoints: Path) -> NDArray[np.float64] | None:
+    """Return the thresholds (K,) beside a checkpoint; None where there are none.
+
+    Raises:
+        ConfigError: their file is damaged.
+    """
+    file = checkpoints / _THRESHOLDS
+    try:
+        return np.array(json.loads(file.read_text())["thresholds"], np.float64)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"run: {file} holds no thresholds: {error!r}.") from error
 
 
 def send_final(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from ...config.features import ClassicalSettings, EmbeddingSettings, Handcrafted
 from ...config.models import EnsembleSettings, NetworkSettings, ZooSettings
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
-from ..build import build_data, load_task
+from ..build import load_task
 from ..resolve import Resolved, resolve, seconds_per_epoch
-from .candidate import Candidate, Trained
+from .candidate import Candidate, Trained, read_thresholds
 from .members import ENSEMBLE_SUFFIX, read_members
 from .network import NetworkCandidate, TrainedNetwork
 
@@ -25,6 +26,8 @@ __all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of",
 _HEADS_SHARE = 0.5
 # Choices of networks, where the first turns out too slow once other work has begun.
 _TRIES = 2
+# Pixels of a side that pictures are compared at (src/data/quality/suspects.py).
+_COMPARED_SIDE = 32
 
 
 def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
@@ -78,9 +81,19 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
 def load_trained(checkpoint: Path) -> Trained:
     """Load the trained model of a run's file, onto a GPU where there is one.
 
+    Its metadata have the `thresholds` of its labels, where there are some.
+
     Raises:
         ConfigError: the file is not one of a run, is damaged, or holds code.
     """
+    trained = _loaded(checkpoint)
+    thresholds = read_thresholds(checkpoint.parent)
+    if thresholds is not None:
+        trained.metadata["thresholds"] = thresholds.tolist()
+    return trained
+
+
+def _loaded(checkpoint: Path) -> Trained:
     if checkpoint.suffix == ".skops":
         from .classical import load_classifier
 
@@ -105,54 +118,82 @@ class Preparation:
     """The settings of a candidate without any `auto`, and what a fit will take.
 
     Attributes:
+        data: the pictures, as these settings have them decoded where a fit is worth its time.
         epochs: of a whole fit; 1 for candidates without epochs.
         notes: sentences on how the settings were chosen.
     """
 
     settings: RunSettings
+    data: PictureData
     epochs: int
     seconds_per_epoch: float
     notes: tuple[str, ...] = ()
 
 
 def prepared(
-    settings: RunSettings, data: PictureData, *, networks: bool, seconds: float | None
+    settings: RunSettings,
+    open_pictures: Callable[[RunSettings], PictureData],
+    *,
+    networks: bool,
+    seconds: float | None,
 ) -> Preparation:
     """Measure and choose, once for many runs of its kind, what a candidate leaves open.
 
     The features that these runs share are computed here, with all cores.
 
     Args:
-        settings, data: of a run.
+        settings: of a run.
+        open_pictures: returns the pictures of a run's settings, as `build_data` does.
         networks: whether frozen networks are to be chosen among those that can be loaded.
         seconds: limit for choosing and computing features; None for no limit.
 
     Raises:
         ConfigError: it cannot be made for these pictures.
     """
+    deadline = None if seconds is None else time.perf_counter() + seconds
     model = settings.model
     if isinstance(model, NetworkSettings):
+        data = open_pictures(settings)
         settings = resolve(settings, data).settings
         epochs = int(settings.trainer.max_epochs)
-        return Preparation(settings, epochs, seconds_per_epoch(settings, data))
+        return Preparation(settings, data, epochs, seconds_per_epoch(settings, data))
     if not isinstance(model, ClassicalSettings):
-        return Preparation(settings, 1, 0.0)
-    from ...features.table import TooSlow
-    from .classical import ClassicalCandidate
-
-    deadline = None if seconds is None else time.perf_counter() + seconds
+        return Preparation(settings, open_pictures(settings), 1, 0.0)
     if seconds is not None and model.classifier == "auto":
         shortest = min(model.auto.seconds, _HEADS_SHARE * seconds)
         model = replace(model, auto=replace(model.auto, seconds=round(shortest, 1)))
         settings = replace(settings, model=model)
-    if not (networks and isinstance(model, EmbeddingSettings) and model.run is None):
-        candidate = ClassicalCandidate(settings, model, data)
-        try:
-            return Preparation(settings, 1, candidate.describe_seconds(deadline))
-        except TooSlow as late:
-            return Preparation(settings, 1, late.seconds)
+    ranked = networks and settings.data.target != "multi"  # networks are ranked by single labels
+    if ranked and isinstance(model, EmbeddingSettings) and model.run is None:
+        return _with_networks(settings, model, open_pictures, deadline)
+    from ...features.table import TooSlow
+    from .classical import ClassicalCandidate
+
+    data = open_pictures(settings)
+    try:
+        seconds = ClassicalCandidate(settings, model, data).describe_seconds(deadline)
+    except TooSlow as late:
+        seconds = late.seconds
+    return Preparation(settings, data, 1, seconds)
+
+
+def _with_networks(
+    settings: RunSettings,
+    model: EmbeddingSettings,
+    open_pictures: Callable[[RunSettings], PictureData],
+    deadline: float | None,
+) -> Preparation:
+    """Choose frozen networks, and describe the pictures by them until the deadline.
+
+    Until the networks are known, and with them the size that they take pictures at, the pictures
+    are opened as small as they are compared with each other.
+    """
+    from ...features.table import TooSlow
+    from .classical import ClassicalCandidate
     from .ranking import choose_networks
 
+    side = model.input_size or _COMPARED_SIDE
+    data = open_pictures(replace(settings, model=replace(model, input_size=side)))
     notes: tuple[str, ...] = ()
     late_by = 0.0
     for _ in range(_TRIES):
@@ -160,18 +201,18 @@ def prepared(
         choice = choose_networks(settings, data, left)
         notes += choice.notes
         if choice.seconds:  # nothing is described that cannot end
-            return Preparation(settings, 1, choice.seconds, notes)
+            return Preparation(settings, data, 1, choice.seconds, notes)
         size = choice.input_size or model.input_size
         chosen = replace(model, networks=list(choice.networks), input_size=size)
         found = replace(settings, model=chosen)
-        candidate = ClassicalCandidate(found, chosen, build_data(found))
+        opened = open_pictures(found)
         try:
-            candidate.describe_seconds(deadline)
-            return Preparation(found, 1, 0.0, notes)
+            ClassicalCandidate(found, chosen, opened).describe_seconds(deadline)
+            return Preparation(found, opened, 1, 0.0, notes)
         except TooSlow as late:
             late_by = late.seconds
             notes += (f"given up: {late}, for the machine is slower than it was a moment ago",)
-    return Preparation(settings, 1, late_by, notes)
+    return Preparation(settings, data, 1, late_by, notes)
 
 
 @dataclass(frozen=True)

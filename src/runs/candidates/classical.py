@@ -28,19 +28,22 @@ from ...config.schema import RunSettings, stored_settings
 from ...data.decoding.decode import PictureFormat
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
+from ...features.binary import BinaryModels, choices_record, choices_text
 from ...features.calibration import CalibratedModel
 from ...features.classifier import FeatureClassifier, numbers_in
 from ...features.descriptors.picture import Floats
-from ...features.grid import head_groups
+from ...features.grid import Group, head_groups
 from ...features.heads import Choice, choose_head, fit_chosen
 from ...features.pipeline import make_pipeline
 from ...machine.imports import is_foreign
 from ...machine.parallel import available_cores
-from ...metrics.summary import evaluate, metric_key
+from ...metrics.summary import metric_key
 from ...records.champions import find_champion
+from ...records.pictures import Pixels
 from ...serving.bundle import write_classifier_bundle
 from ...serving.predictor import Predictor
 from ...storage.cache import Record, load_record, store_record
+from ...targets import kind_of
 from ...training import cost
 from ..build import build_extractors, feature_table, foreign_descriptors, model_metadata
 from ..resolve import Resolved
@@ -53,6 +56,8 @@ _AT_ONCE = 128
 _BYTES_PER_MB = 1e6
 _BATCH_SECONDS = 0.5
 _TIMED_PICTURES = 32
+# Nearest means, logistic and ridge regressions of one normalisation, where there are many problems.
+_GROUPS_OF_SEVERAL = 3
 
 
 @dataclass
@@ -104,7 +109,7 @@ class TrainedClassifier:
         peak_bytes = cost.peak_memory_bytes(torch.device("cpu"))
         settings = stored_settings(self.metadata["settings"])
 
-        def seconds(images: NDArray[np.uint8]) -> float:
+        def seconds(images: Pixels) -> float:
             started = time.perf_counter()
             self.classifier(images)
             return time.perf_counter() - started
@@ -122,7 +127,7 @@ class TrainedClassifier:
             "checkpoint_mb": checkpoint.stat().st_size / _BYTES_PER_MB,
         }
 
-    def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
+    def write_bundle(self, folder: Path, example: Pixels) -> str:
         return write_classifier_bundle(folder, self.file, self.metadata, example)
 
     def class_maps(self) -> None:
@@ -186,11 +191,14 @@ class ClassicalCandidate:
             features = np.concatenate([features, table.part("train", mirrored=True)])
             indices = np.tile(indices, 2)  # with its copy, a picture is held out or neither is
         with threadpool_limits(threads):
-            model, choice, seconds = self._fitted(features, indices, table.sizes, seed, threads)
+            model, choices, seconds = self._fitted(features, indices, table.sizes, seed, threads)
         metadata = self._metadata()
-        if choice is not None:
-            print(f"classifier: {choice}")
-            metadata["classifier"] = choice.record()
+        if isinstance(model, BinaryModels) and choices:
+            print(f"classifier: {choices_text(choices)}")
+            metadata["classifier"] = choices_record(choices)
+        elif choices:
+            print(f"classifier: {choices[0]}")
+            metadata["classifier"] = choices[0].record()
         classifier = FeatureClassifier(self._extractors, model, metadata)
         file = context.folder.checkpoints / _MODEL
         classifier.save(file)
@@ -198,11 +206,11 @@ class ClassicalCandidate:
         metrics = {}
         if len(data.split.val):
             probs, targets, _ = trained.predict(data, "val")
-            found = evaluate(probs, targets, data.pictures.class_names)
+            kind = kind_of(data.pictures.kind)
+            found = kind.evaluate(probs, targets, data.pictures.class_names)
             metrics = {
-                metric_key("val", "accuracy"): found["accuracy"],
-                metric_key("val", "loss"): found["log_loss"],
-            }
+                metric_key("val", name): found[name] for name in {"accuracy", kind.primary}
+            } | {metric_key("val", "loss"): found["log_loss"]}
         context.report(metrics)
         # Features from the cache count as if they were computed now.
         return Fitted(trained, file, seconds + table.seconds, metrics)
@@ -246,18 +254,61 @@ class ClassicalCandidate:
         sizes: Sequence[int],
         seed: int,
         threads: int,
-    ) -> tuple[CalibratedModel, Choice | None, float]:
-        """Return the model fitted to features (N, D), its classifier's choice, and the seconds.
+    ) -> tuple[CalibratedModel | BinaryModels, list[Choice], float]:
+        """Return the model fitted to features (N, D), its classifiers' choices, and the seconds.
 
         A choice that was kept from an earlier search counts as made now.
         """
-        pictures, settings = self._data.pictures, self._model
-        targets, contents = pictures.targets[indices], pictures.content_hashes[indices]
-        classes = len(pictures.class_names)
+        pictures = self._data.pictures
+        targets, classes = pictures.targets[indices], len(pictures.class_names)
+        further = features, pictures.content_hashes[indices], sizes, seed, threads
+        if pictures.kind == "single":
+            model, choice, seconds = self._fitted_one(targets, classes, *further)
+            return model, [] if choice is None else [choice], seconds
+        kind, choices, total = kind_of(pictures.kind), [], 0.0
+        problems = kind.binary_targets(targets, classes).shape[1]
+
+        def fit_one(labels: NDArray[np.int64]) -> CalibratedModel:
+            nonlocal total
+            model, choice, seconds = self._fitted_one(labels, 2, *further, problems=problems)
+            choices.extend([] if choice is None else [choice])
+            total += seconds
+            return model
+
+        return BinaryModels.fit(kind.name, targets, classes, fit_one), choices, total
+
+    def _fitted_one(
+        self,
+        targets: NDArray[np.int64],
+        classes: int,
+        features: Floats,
+        contents: NDArray[np.generic],
+        sizes: Sequence[int],
+        seed: int,
+        threads: int,
+        problems: int = 1,
+    ) -> tuple[CalibratedModel, Choice | None, float]:
+        """Return a model of one class a picture, as `_fitted` does.
+
+        Of several `problems` each search has its share of the time, and tries the heads that share
+        the most promising normalisation.
+        """
+        settings = self._model
         if settings.classifier == "auto":
-            cache_dir = self._settings.data.cache_dir
+            groups = None
+            if problems > 1:
+                auto = replace(settings.auto, seconds=settings.auto.seconds / problems)
+                settings = replace(settings, auto=auto)
+                groups = head_groups(*features.shape)[:_GROUPS_OF_SEVERAL]
             choice = kept_choice(
-                settings, features, targets, contents, sizes, seed=seed, cache_dir=cache_dir
+                settings,
+                features,
+                targets,
+                contents,
+                sizes,
+                seed=seed,
+                cache_dir=self._settings.data.cache_dir,
+                groups=groups,
             )
             started = time.perf_counter()
             how = {"num_classes": classes, "seed": seed, "threads": threads}
@@ -317,6 +368,7 @@ def kept_choice(
     *,
     seed: int,
     cache_dir: str | None,
+    groups: Sequence[Group] | None = None,
 ) -> Choice:
     """Return the best head for features, searched for once for the same features and labels.
 
@@ -326,7 +378,7 @@ def kept_choice(
     `src.storage.cache.cache_folder`.
     """
     _, labels = np.unique(targets, return_inverse=True)
-    groups = head_groups(*features.shape)
+    groups = groups or head_groups(*features.shape)
     known: dict[str, Any] = {
         "features": _digest(features),
         "labels": _digest(labels),

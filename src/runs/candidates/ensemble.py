@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ...config.checks import ConfigError
 from ...data.loading.datamodule import PictureData
 from ...ensembles.mixing import Way, combined_probabilities
+from ...records.pictures import Pixels
 from ...serving.bundle import write_ensemble_bundle
 from ...serving.predictor import Predictor, ensemble_predictor
 from ...storage.files import write_atomically
@@ -94,7 +95,7 @@ class TrainedEnsemble:
         total["peak_memory_mb"] = max(cost["peak_memory_mb"] for cost in costs)
         return total
 
-    def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
+    def write_bundle(self, folder: Path, example: Pixels) -> str:
         writers = [partial(member.write_bundle, example=example) for member in self.members]
         return write_ensemble_bundle(folder, writers, self.metadata, example)
 

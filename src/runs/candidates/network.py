@@ -22,17 +22,20 @@ from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...explain.grad_cam import find_map_layer, grad_cam
 from ...explain.score_maps import HasScoreMaps, class_maps
-from ...records.pictures import ClassMaps
+from ...records.pictures import ClassMaps, Pixels
 from ...serving.bundle import write_bundle
 from ...serving.predictor import Predictor
 from ...serving.whole_network import network_classifier, network_describer
 from ...storage.cache import cache_folder
+from ...targets import kind_of
+from ...targets.labels import label_codes
 from ...training import cost
 from ...training.checkpoints import network_difference, read_checkpoint
 from ...training.epochs import EpochKeeper, is_complete
 from ...training.frozen_front import store_front
 from ...training.inference import autocast, predict
 from ...training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
+from ...training.links import link_of, outputs_of, probabilities
 from ...training.losses import balanced_weights
 from ...training.progress import Progress
 from ...training.task import ClassificationTask
@@ -101,7 +104,8 @@ class TrainedNetwork:
         return self._predictor(self.metadata, batch_size)
 
     def _predictor(self, metadata: dict[str, Any], batch_size: int) -> Predictor:
-        network, classes = self.task.evaluated, len(metadata["class_names"])
+        network = self.task.evaluated
+        classes = outputs_of(link_of(metadata), len(metadata["class_names"]))
         classify = network_classifier(network, metadata, self.device)
         describe = network_describer(network, classify, classes)
         return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
@@ -111,10 +115,12 @@ class TrainedNetwork:
         with autocast(self.device, self.precision):
             return cost.measure_cost(self.task.evaluated.eval(), shape, checkpoint=checkpoint)
 
-    def write_bundle(self, folder: Path, example: NDArray[np.uint8]) -> str:
+    def write_bundle(self, folder: Path, example: Pixels) -> str:
         return write_bundle(folder, self.task.evaluated, self.metadata, example)
 
     def class_maps(self) -> ClassMaps | None:
+        if link_of(self.metadata) == "corn":  # its outputs are no classes
+            return None
         network = self.task.evaluated.eval()
         if isinstance(network, HasScoreMaps):
             return self._class_maps(
@@ -131,7 +137,7 @@ class TrainedNetwork:
         )
 
     def _class_maps(self, maps: Callable[[Tensor, Tensor], Tensor], title: str) -> ClassMaps:
-        def of(images: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+        def of(images: Pixels, classes: NDArray[np.int64]) -> NDArray[np.float32]:
             with torch.no_grad():  # in full precision: gradients of small scores vanish in half
                 found = maps(self._normalized(images), torch.from_numpy(classes).to(self.device))
             shown: NDArray[np.float32] = found.cpu().numpy()
@@ -139,7 +145,7 @@ class TrainedNetwork:
 
         return ClassMaps(of, title)
 
-    def _normalized(self, images: NDArray[np.uint8]) -> Tensor:
+    def _normalized(self, images: Pixels) -> Tensor:
         return self.task.normalized(torch.from_numpy(images).to(self.device))
 
 
@@ -302,8 +308,11 @@ def start_head(
     indices = data.split.train
     targets, contents = data.pictures.targets[indices], data.pictures.content_hashes[indices]
     seed = training_seed(settings.seed, settings.cv.fold)
+    if link_of(task.metadata) == "corn":
+        print("head: random, for its questions are about ordered classes")
+        return None
     folds: list[tuple[Tensor, Tensor]] = []
-    for fitted, held_out in folds_of(targets, contents, _FOLDS, seed):
+    for fitted, held_out in folds_of(label_codes(targets), contents, _FOLDS, seed):
         folds.append((torch.from_numpy(fitted), torch.from_numpy(held_out)))
         if sum(len(held) for _, held in folds) >= _ENOUGH_HELD_OUT:
             break
@@ -328,9 +337,11 @@ def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData) -> str:
     """Describe the accuracy of the head before the training."""
     if not len(data.split.val):  # its pictures train
         return f"accuracy {100 * head.held_out_accuracy:.1f} % on held-out folds"
-    found = head(torch.from_numpy(table.part("val"))).argmax(dim=1).numpy()
-    right = float((found == data.pictures.targets[data.split.val]).mean())
-    return f"validation accuracy {100 * right:.1f} %"
+    logits = head(torch.from_numpy(table.part("val")))
+    kind, targets = kind_of(data.pictures.kind), data.pictures.targets[data.split.val]
+    probs = probabilities(logits, "sigmoid" if kind.sets else "softmax").numpy()
+    value = kind.epoch_metrics(probs, targets)[kind.primary]
+    return f"validation {kind.primary} {100 * value:.1f} %"
 
 
 def _features(
@@ -342,7 +353,7 @@ def _features(
     metadata = task.metadata
     described = metadata["network"] | {
         **data.pictures.format.plain(),
-        "classes": len(metadata["class_names"]),
+        "classes": outputs_of(link_of(metadata), len(metadata["class_names"])),
         "mean": metadata["mean"],
         "std": metadata["std"],
         "precision": settings.runtime.precision,

@@ -25,13 +25,14 @@ from ...features.transfer import cross_validated_accuracy, logme
 from ...machine.hardware import machine
 from ...machine.parallel import available_cores, in_order
 from ...models.weights import loadable
+from ...records.pictures import Pixels
 from ...storage.cache import Record, load_record, store_record
 from ..build import frozen_network, native_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Describe = Callable[[NDArray[np.uint8]], Floats]
+    Describe = Callable[[Pixels], Floats]
 
 __all__ = ["NetworkChoice", "RankedNetwork", "choose_networks"]
 
@@ -361,12 +362,12 @@ class _Sample:
         shape = chosen_size(pictures.original_sizes, self._settings.data.image_size, side)
         return replace(pictures.format, image_size=shape)
 
-    def _pictures(self, wanted: PictureFormat, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _pictures(self, wanted: PictureFormat, indices: NDArray[np.int64]) -> Pixels:
         source = self._data.pictures.source
         if source is None or wanted == self._data.pictures.format:
             return np.stack([self._data.pictures.read(int(i)) for i in indices])
 
-        def read(index: int) -> NDArray[np.uint8]:
+        def read(index: int) -> Pixels:
             assert source is not None
             return picture(source, index, wanted)
 

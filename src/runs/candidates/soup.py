@@ -28,7 +28,7 @@ __all__ = ["SoupCandidate", "TrainedSoup", "choose_soup", "networks_of"]
 _FILE = "soup.ckpt"
 # Batch statistics settle long before every training picture has been seen.
 _PICTURES_FOR_STATISTICS = 8192
-_SAME = ("network", "class_names", "image_size", "channels", "fit", "mean", "std")
+_SAME = ("network", "class_names", "image_size", "channels", "fit", "mean", "std", "bands")
 
 
 @dataclass

@@ -98,7 +98,9 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
     measurements = None
     if part == "test":
         measurements = counted_measurement(folder, data.split.test_fingerprint, answers)
-    measured = measure_part(data, part, answers)
+    known = again.trained.metadata.get("thresholds")
+    thresholds = None if known is None else np.array(known)
+    measured = measure_part(data, part, answers, thresholds)
     with amending(folder.path, f"predictions/{part}.parquet", updated=[folder.summary.name]):
         measured.predictions.write(folder.predictions / f"{part}.parquet")
         if folder.summary.is_file():

@@ -23,6 +23,7 @@ from ...config.finished import ORIGINAL, ExportSettings
 from ...data.loading.datamodule import PictureData
 from ...machine.package import command
 from ...records.export import ExportRecord, VariantRecord
+from ...records.pictures import Pixels
 from ...records.run import RunSummary
 from ...serving.bundle import write_exported_bundle
 from ...serving.export_formats import (
@@ -128,7 +129,7 @@ def _not_exportable(folder: RunFolder, again: Revisited) -> str:
 def eager(network: WholeNetwork, precision: str = "float32") -> Logits:
     """Return the network computed by PyTorch, operation by operation, on the CPU."""
 
-    def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def logits(images: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(torch.device("cpu"), precision):
             found: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
         return found
@@ -164,13 +165,14 @@ def _written(
 ) -> Path:
     """Write the file of a variant; int8 is made from the ONNX file. CannotExport where it fails."""
     shape = (data.pictures.channels, *data.pictures.image_size)
-    # Traced for each: the exporters change the graph.
+    # Traced for each variant: the exporters change the graph.
+    program = traced(network, shape, data.pictures.format.dtype)
     if name == "pt2":
-        write_pt2(traced(network, shape), folder / PT2_FILE)
+        write_pt2(program, folder / PT2_FILE)
         return folder / PT2_FILE
     file = folder / ONNX_FILE
     if not file.is_file():
-        write_onnx(traced(network, shape), file)
+        write_onnx(program, file)
     if name == "onnx":
         return file
     quantised = folder / f"{name}.onnx"
@@ -178,7 +180,7 @@ def _written(
     return quantised
 
 
-def _opened(bundle: Path, example: NDArray[np.uint8]) -> Logits:
+def _opened(bundle: Path, example: Pixels) -> Logits:
     """Return the bundle's network, checked with batches of two sizes."""
     try:
         logits = open_logits(bundle, threads=torch.get_num_threads())
@@ -271,7 +273,7 @@ def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Model
     return serve_command(f"runs:/{tracked_as}/{name}", place, folder.output_dir)
 
 
-def _pictures(data: PictureData, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _pictures(data: PictureData, ids: NDArray[np.int64]) -> Pixels:
     return np.stack([data.pictures.read(int(i)) for i in ids])
 
 

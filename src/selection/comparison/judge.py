@@ -29,14 +29,18 @@ from .costs import CostTable
 from .find_runs import FoundRuns, find_runs, study_metric
 from .read_runs import FinishedRun, read_runs
 
-__all__ = ["compared", "compared_runs", "measure_of", "names_of", "pair_of"]
+__all__ = ["compared", "compared_runs", "measure_of", "pair_of", "settings_apart"]
 
 _ACCURACY = "val/accuracy"
-_MOST_DIFFERENCES = 3
+_MOST_DIFFERENCES = 6
 # A study's metric, and the measure that ranks its finalists alike.
 _OF_STUDY = {
     "val/accuracy": "accuracy",
     "val/macro_f1": "macro_f1",
+    "val/micro_f1": "micro_f1",
+    "val/map": "map",
+    "val/kappa": "kappa",
+    "val/mae": "mae",
     "val/loss": "log_loss",
     "val/log_loss": "log_loss",
 }
@@ -61,13 +65,16 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
     return compared_runs(found, settings, settings.metric or measure_of(metric))
 
 
-def compared_runs(found: FoundRuns, settings: ComparisonSettings, measure: str) -> Comparison:
+def compared_runs(
+    found: FoundRuns, settings: ComparisonSettings, measure: str | None
+) -> Comparison:
     """Judge runs that were found.
 
     Args:
         found: the runs.
         settings: how they are compared.
-        measure: of `MEASURES`, that candidates are ranked by.
+        measure: of `MEASURES`, that candidates are ranked by; None for the primary one of the
+            runs' kind of targets.
 
     Raises:
         ConfigError: as `compared`.
@@ -90,7 +97,8 @@ def compared_runs(found: FoundRuns, settings: ComparisonSettings, measure: str) 
             "mean anything: name runs of one split."
         )
     runs = [run for run in runs if run.pictures == pictures]
-    names = _names(runs)
+    measure = runs[0].measure
+    names = {run.measured.configuration: run.summary.candidate for run in reversed(runs)}
     try:
         measured = [
             replace(one, name=names[one.configuration]) for run in runs for one in run.repeats
@@ -114,8 +122,12 @@ def compared_runs(found: FoundRuns, settings: ComparisonSettings, measure: str) 
     except ValueError as error:
         raise ConfigError(f"compare: {error}") from error
     by_id = {run.folder.run_id: run for run in runs}
+    apart = settings_apart(
+        {run.measured.configuration: _family(run) for run in runs},
+        {run.measured.configuration: run.known for run in runs},
+    )
     entrants = [
-        _entrant(standing, [by_id[one] for one in dict.fromkeys(standing.run_ids)])
+        _entrant(standing, [by_id[one] for one in dict.fromkeys(standing.run_ids)], apart)
         for standing in verdict.standings
     ]
     # A combination of cross-validations has no folds of its own: its members have.
@@ -196,9 +208,9 @@ def _screening(
     return Screening(candidates_of(singles), known)
 
 
-def measure_of(metric: str | None) -> str:
-    """Return what finalists of a study by this metric are ranked by."""
-    return _OF_STUDY.get(metric or "", "accuracy")
+def measure_of(metric: str | None) -> str | None:
+    """Return what finalists of a study by this metric are ranked by; None for what suits them."""
+    return _OF_STUDY.get(metric or "")
 
 
 def _groups(runs: Sequence[MeasuredRun]) -> NDArray[np.int64] | None:
@@ -206,16 +218,16 @@ def _groups(runs: Sequence[MeasuredRun]) -> NDArray[np.int64] | None:
     return next((run.groups for run in runs if run.groups is not None), None)
 
 
-def _names(runs: Sequence[FinishedRun]) -> dict[str, str]:
-    models = {run.measured.configuration: run.summary.model for run in runs}
-    return names_of(models, {run.measured.configuration: run.known for run in runs})
+def _family(run: FinishedRun) -> str:
+    return run.summary.family or run.summary.model
 
 
-def _entrant(standing: Standing, runs: Sequence[FinishedRun]) -> Entrant:
+def _entrant(standing: Standing, runs: Sequence[FinishedRun], apart: Mapping[str, str]) -> Entrant:
     return Entrant(
         standing=standing,
-        family=runs[0].summary.model,
-        size=_size(runs[0].known.get("data.image_size")),
+        family=_family(runs[0]),
+        settings=apart[runs[0].measured.configuration],
+        size=_size(runs[0].known.get("model.input_size") or runs[0].known.get("data.image_size")),
         start=runs[0].summary.start,
         weights=runs[0].summary.weights,
         parameters=runs[0].summary.num_parameters,
@@ -278,32 +290,29 @@ def _test_measurements(runs: Sequence[FinishedRun]) -> int:
     return max(noted, sum(past_test_measurements(place, fingerprint) for place in places))
 
 
-def names_of(
-    models: Mapping[str, str], settings: Mapping[str, Mapping[str, Any]]
+def settings_apart(
+    families: Mapping[str, str], settings: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, str]:
-    """Return a name for each configuration: its model, and the settings that tell it apart.
+    """Return, by configuration, the settings that tell it apart from the others of its family.
 
-    Where configurations of a model differ in many settings, those with the most different values
-    are named, and a part of the configuration's hash stands for the rest.
+    Where they differ in many, those with the most different values are taken.
 
     Args:
-        models: name of the model, by configuration.
+        families: by configuration.
         settings: of the candidates by dotted key, by configuration.
     """
-    names: dict[str, str] = {}
-    for model in dict.fromkeys(models.values()):
-        own = {one: settings[one] for one, name in models.items() if name == model}
-        differing = _differing(list(own.values()))
-        told = differing[:_MOST_DIFFERENCES]
+    found: dict[str, str] = {}
+    for family in dict.fromkeys(families.values()):
+        own = {one: settings[one] for one, name in families.items() if name == family}
+        keys = _differing(list(own.values()))[:_MOST_DIFFERENCES]
         for one, known in own.items():
-            shown = {key.removesuffix(".name"): _short(known[key]) for key in told if key in known}
-            mark = f" #{one[:4]}" if len(differing) > len(told) else ""
-            names[one] = f"{model} {settings_text(shown)}".rstrip() + mark
-    return names
+            shown = {key.removesuffix(".name"): _short(known[key]) for key in keys if key in known}
+            found[one] = settings_text(shown)
+    return found
 
 
 def _short(value: Any) -> Any:
-    """Numbers to three digits: names that coincide are told apart by their runs."""
+    """Return numbers to three digits, which is enough to read."""
     return float(f"{value:.3g}") if isinstance(value, float) else value
 
 

@@ -24,6 +24,7 @@ from ...runs.folder import RunFolder
 from ...runs.seal import Seal, read_checked, read_seal
 from ...statistics.candidates import MeasuredRun
 from ...statistics.measures import Measure
+from ...targets import kind_of
 from .costs import CostTable
 
 __all__ = ["FinishedRun", "read_runs", "read_settings"]
@@ -53,6 +54,7 @@ class FinishedRun:
         repeats: its predictions reduced, under the model's name; one for each repeat of a
             cross-validation, because the mean over repeats is better than any single model.
         changes: of its files since it was sealed, where `changed=use` accepts them.
+        measure: that its scores are by.
     """
 
     folder: RunFolder
@@ -61,6 +63,7 @@ class FinishedRun:
     known: Mapping[str, Any]
     repeats: tuple[MeasuredRun, ...]
     changes: tuple[str, ...] = ()
+    measure: str = "accuracy"
 
     @property
     def measured(self) -> MeasuredRun:
@@ -82,7 +85,7 @@ class FinishedRun:
 def read_runs(
     folders: Iterable[RunFolder],
     settings: ComparisonSettings,
-    measure: str = "accuracy",
+    measure: str | None = None,
     costs: CostTable | None = None,
 ) -> tuple[list[FinishedRun], list[str]]:
     """Read the runs that finished and have predictions of the part that is compared.
@@ -90,14 +93,14 @@ def read_runs(
     Args:
         folders: of the runs.
         settings: of the comparison.
-        measure: that candidates are ranked by.
+        measure: that candidates are ranked by; None for the primary one of each run's targets.
         costs: for the measure "cost".
 
     Returns:
         the runs, and a sentence for each that is damaged.
 
     Raises:
-        ConfigError: the costs are of other classes.
+        ConfigError: the costs are of other classes, or named runs have no such measure.
     """
     found = [_read(folder, settings, measure, costs) for folder in folders]
     runs = [run for run in found if isinstance(run, FinishedRun)]
@@ -185,7 +188,7 @@ def _configuration(known: Mapping[str, Any]) -> str:
 
 
 def _read(
-    folder: RunFolder, settings: ComparisonSettings, name: str, costs: CostTable | None
+    folder: RunFolder, settings: ComparisonSettings, name: str | None, costs: CostTable | None
 ) -> FinishedRun | str | None:
     """Return None for a run that did not finish, lacks the predictions or has other data."""
     record = _Record(folder, settings.changed)
@@ -202,7 +205,14 @@ def _read(
             Predictions.parse(record.read(file), file, with_paths=False)
             for file in _predictions(folder, settings.part)
         ]
-        measure = Measure(name, None if costs is None else costs.of(predictions[0].class_names))
+        kind = kind_of(predictions[0].kind)
+        if name is not None and name not in kind.measures:
+            raise ConfigError(
+                f"metric is {name}, and the pictures of {folder.name} have {kind.described}: it "
+                f"must be one of {', '.join(kind.measures)}."
+            )
+        table = None if costs is None else costs.of(predictions[0].class_names)
+        measure = Measure(name or kind.primary, table)
         repeats = tuple(
             MeasuredRun.of(
                 one,
@@ -223,7 +233,8 @@ def _read(
         raise
     except (OSError, ValueError, yaml.YAMLError) as error:
         return f"{folder.path} is left out, as it cannot be read: {str(error).rstrip('.')}."
-    return FinishedRun(folder, summary, plain, known, repeats, tuple(record.changes))
+    changes = tuple(record.changes)
+    return FinishedRun(folder, summary, plain, known, repeats, changes, measure.name)
 
 
 class _Record:

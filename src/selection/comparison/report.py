@@ -20,7 +20,8 @@ from ...data.quality.audit import content_hash
 from ...data.sources.source import Source
 from ...data.splitting.splits import Split
 from ...metrics.classification import confusion_matrix, per_class_recall
-from ...metrics.probabilistic import reliability_bins
+from ...metrics.multilabel import label_scores
+from ...metrics.probabilistic import binned, reliability_bins
 from ...records.comparison import (
     Agreement,
     Answer,
@@ -32,16 +33,20 @@ from ...records.comparison import (
     Leader,
     ReportData,
 )
+from ...records.pictures import shown
 from ...records.run import Predictions
 from ...runs.folder import RunFolder
 from ...statistics.intervals import share_interval
 from ...storage.digests import line_content
+from ...targets import kind_of
+from ...targets.labels import has_class, label_codes, label_text
 from ...tracking.spool import read_history
 from .find_runs import sweep_file
 
 __all__ = ["PicturesGone", "gather", "leaders_of", "read_pictures"]
 
 
+_NO_LABEL = "none"
 _LEADERS = 3
 _DISAGREEMENTS = 12
 _WEAKEST_GROUPS = 20
@@ -106,38 +111,57 @@ def _in_order(said: Predictions) -> Predictions:
         probs=said.probs[order],
         class_names=said.class_names,
         groups=None if said.groups is None else said.groups[order],
+        kind=said.kind,
+        thresholds=said.thresholds,
     )
 
 
 def _leader(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
     probs = np.concatenate([said.probs for said in repeats])
     targets = np.concatenate([said.targets for said in repeats])
-    matrix, bins = confusion_matrix(probs, targets), reliability_bins(probs, targets)
-    right = np.stack([said.probs.argmax(axis=1) == said.targets for said in repeats])
+    right = np.stack([_right(said) for said in repeats])
+    pictures: tuple[int, ...] = ()
+    if kind_of(repeats[0].kind).sets:
+        scores = label_scores(probs, targets, repeats[0].thresholds)
+        matrix, recall = np.zeros((0, 0), np.int64), np.array([one.recall for one in scores])
+        pictures = tuple(one.pictures for one in scores)
+        bins = binned(probs.astype(np.float64).ravel(), targets.ravel() > 0)
+    else:
+        matrix, bins = confusion_matrix(probs, targets), reliability_bins(probs, targets)
+        recall = per_class_recall(matrix)
     filled = bins.counts > 0
     return Leader(
         rank=one.standing.rank,
         name=one.standing.name,
         family=one.family,
         matrix=matrix,
-        recall=per_class_recall(matrix),
+        recall=recall,
         calibration_error=bins.calibration_error,
         confidence=bins.confidence[filled],
         accuracy=bins.accuracy[filled],
-        shares=bins.counts[filled] / len(targets),
-        recall_intervals=_of_classes(right, repeats[0]),
+        shares=bins.counts[filled] / bins.counts.sum(),
+        recall_intervals=_of_classes(repeats),
         groups=_of_groups(right, repeats[0]),
+        pictures=pictures,
     )
 
 
-def _of_classes(right: NDArray[np.bool_], said: Predictions) -> tuple[Interval | None, ...]:
-    """Return the interval of each class's recall, of (R, N) answers."""
-    found: list[Interval | None] = []
+def _right(said: Predictions) -> NDArray[np.bool_]:
+    """Return (N,) which pictures are right, of label sets in all labels."""
+    kind = kind_of(said.kind)
+    return kind.right(kind.decide(said.probs, said.thresholds), said.targets)
+
+
+def _of_classes(repeats: Sequence[Predictions]) -> tuple[Interval | None, ...]:
+    """Return the interval of each class's recall over all repeats."""
+    said, found = repeats[0], list[Interval | None]()
+    decided = [kind_of(one.kind).decide(one.probs, one.thresholds) for one in repeats]
     for label in range(len(said.class_names)):
-        own = said.targets == label
+        own = has_class(said.targets, label)
         groups = None if said.groups is None else said.groups[own]
         independent = int(own.sum()) if groups is None else len(np.unique(groups))
-        found.append(share_interval(right[:, own], groups) if independent > 1 else None)
+        hits = np.stack([has_class(one[own], label) for one in decided])
+        found.append(share_interval(hits, groups) if independent > 1 else None)
     return tuple(found)
 
 
@@ -167,8 +191,7 @@ def _shown(said: Predictions, place: int) -> str:
 
 
 def _agreement(said: Sequence[Predictions]) -> Agreement:
-    preds = np.stack([one.probs.argmax(axis=1) for one in said])
-    right = preds == said[0].targets
+    preds, right = _codes(said), np.stack([_right(one) for one in said])
     return Agreement(float((preds == preds[0]).all(axis=0).mean()), float(right.any(axis=0).mean()))
 
 
@@ -187,12 +210,11 @@ def _disagreements(
     names = said[0].class_names
     found = []
     for place, index in zip(chosen.tolist(), ids):
-        target = int(said[0].targets[place])
         found.append(
             Disagreement(
                 shown=_shown(said[0], place),
-                target=names[target],
-                answers=tuple(_answer(one, place, target) for one in said),
+                target=label_text(said[0].targets[place], names) or _NO_LABEL,
+                answers=tuple(_answer(one, place) for one in said),
                 picture=pictures.get(index),
             )
         )
@@ -201,15 +223,43 @@ def _disagreements(
 
 def _most_confident(said: Sequence[Predictions]) -> NDArray[np.int64]:
     """Return positions where predictions differ, by the lowest confidence, descending."""
-    preds = np.stack([one.probs.argmax(axis=1) for one in said])
-    sure = np.stack([one.probs.max(axis=1) for one in said]).min(axis=0)
+    preds = _codes(said)
+    sure = np.stack([_confidences(one) for one in said]).min(axis=0)
     differ = np.flatnonzero((preds != preds[0]).any(axis=0))
     return differ[np.argsort(-sure[differ], kind="stable")][:_DISAGREEMENTS]
 
 
-def _answer(said: Predictions, place: int, target: int) -> Answer:
-    label = int(said.probs[place].argmax())
-    return Answer(said.class_names[label], float(said.probs[place, label]), label == target)
+def _codes(said: Sequence[Predictions]) -> NDArray[np.int64]:
+    """Return (M, N) codes, equal for equal answers."""
+    preds = [kind_of(one.kind).decide(one.probs, one.thresholds) for one in said]
+    return label_codes(np.concatenate(preds)).reshape(len(said), -1)
+
+
+def _confidences(said: Predictions) -> NDArray[np.float64]:
+    """Return (N,) the probability of each answer; of label sets as if labels were independent."""
+    if not kind_of(said.kind).sets:
+        return said.probs.max(axis=1).astype(np.float64)
+    there = kind_of(said.kind).decide(said.probs, said.thresholds) > 0
+    each: NDArray[np.float64] = np.where(there, said.probs, 1 - said.probs.astype(np.float64))
+    return each.prod(axis=1)
+
+
+def _answer(said: Predictions, place: int) -> Answer:
+    kind, own = kind_of(said.kind), slice(place, place + 1)
+    label = kind.decide(said.probs[own], said.thresholds)
+    right = bool(kind.right(label, said.targets[own])[0])
+    confidence = float(_confidences(replace(said, **_row(said, own)))[0])
+    return Answer(label_text(label[0], said.class_names) or _NO_LABEL, confidence, right)
+
+
+def _row(said: Predictions, own: slice) -> dict[str, Any]:
+    return {
+        "sample_ids": said.sample_ids[own],
+        "paths": None,
+        "targets": said.targets[own],
+        "probs": said.probs[own],
+        "groups": None,
+    }
 
 
 def _curves(entrants: Sequence[Entrant]) -> dict[int, tuple[tuple[int, float], ...]]:
@@ -286,7 +336,7 @@ def _by_path(source: Source) -> dict[str, int]:
 def _picture(source: Source, place: int, expected: bytes) -> NDArray[np.uint8] | None:
     if source.arrays is not None:
         row = np.ascontiguousarray(source.arrays[place])
-        return row if content_hash(row) == expected else None
+        return shown(row) if content_hash(row) == expected else None
     path = Path(source.file(place))
     try:
         return thumbnail(path) if content_hash(path.read_bytes()) == expected else None

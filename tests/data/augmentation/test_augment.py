@@ -90,7 +90,8 @@ def test_on_a_gpu_it_neither_mixes_devices_nor_waits() -> None:
         images = torch.empty(8, 3, 16, 16, dtype=torch.uint8, device="cuda")
         ids = torch.empty(8, dtype=torch.int64, device="cuda")
         ways = [EVERYTHING, *PHOTO.values()]
-        for padding, step, way in itertools.product(("zero", "reflect"), range(6), ways):
+        # The step decides how pictures are mixed, whatever else is done to them.
+        for step, (padding, way) in enumerate(itertools.product(("zero", "reflect"), ways)):
             augment = doing(**way, **mixing, padding=padding)
             out, probs = augment(images, ids, ids, seed=0, epoch=0, step=step)
             normalized = normalize(out, [0.5] * 3, [0.5] * 3)

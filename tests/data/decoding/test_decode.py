@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
 from pathlib import Path
 
@@ -163,6 +164,19 @@ def test_decoding_a_large_photo_smaller_changes_little() -> None:
 JPEG = encoded(Image.fromarray(pixels(8, 64, 64)), "JPEG")
 
 
+def webp_header(width: int, height: int) -> bytes:
+    sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return b"RIFF\x30\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + sides + bytes(20)
+
+
+def jpeg2000_header(width: int, height: int) -> bytes:
+    """A codestream that begins, of another size than it was written with."""
+    data = bytearray(encoded(Image.new("RGB", (16, 16)), "JPEG2000", no_jp2=True))
+    at = data.index(b"\xff\x51") + 6  # after marker, length and capabilities
+    data[at : at + 8] = struct.pack(">II", width, height)
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -173,6 +187,8 @@ JPEG = encoded(Image.fromarray(pixels(8, 64, 64)), "JPEG")
         (png(9, 64, 64)[:3000], "cut short"),
         (png_file(10_001, 10_000, 8, 0, bytes(99)), "100 megapixels; the limit is 100"),
         (png_file(40_000, 40_000, 8, 0, bytes(99)), "larger than 100 megapixels"),
+        (webp_header(10_000, 9_000), "90 megapixels; the limit of WEBP is 64"),
+        (jpeg2000_header(10_000, 9_000), "90 megapixels; the limit of JPEG2000 is 64"),
         (b"%PDF-1.4\n%%EOF", "no picture"),
         (encoded(Image.new("RGB", (16, 12)), "EPS"), "no picture"),  # not given to Ghostscript
     ],
@@ -206,8 +222,8 @@ def test_every_mode_and_size_becomes_an_array(
 
 
 def test_a_header_says_whether_there_is_colour() -> None:
-    assert read_header(io.BytesIO(png(0, channels=1))).grey
-    assert not read_header(io.BytesIO(png(0))).grey
+    assert read_header(io.BytesIO(png(0, channels=1))).bands == 1
+    assert read_header(io.BytesIO(png(0))).bands == 3
 
 
 def striped(height: int, width: int) -> Image.Image:

@@ -23,7 +23,9 @@ def eight(values: NDArray[Any], scale: ScaleBy = "own") -> NDArray[np.uint8]:
     """Pixels (H, W), saved in a TIFF file and decoded at their own size."""
     data = encoded(Image.fromarray(values), "TIFF")
     form = PictureFormat(values.shape, 1, value_range=None if scale == "own" else scale)
-    return decode_picture(data, form, own_range=scale == "own")[0]
+    pixels = decode_picture(data, form, display=scale == "own")[0]
+    assert pixels.dtype == np.uint8
+    return pixels.astype(np.uint8)
 
 
 def noise(seed: int, low: float, high: float, kind: type = np.uint16) -> NDArray[Any]:
@@ -107,7 +109,8 @@ def test_a_set_of_12_bits_looks_like_its_copy_of_8(kind: type, tmp_path: Path) -
     assert one.pictures.format.value_range == (0, 4095)
     assert other.pictures.format.value_range is None
     assert one.pictures.images is not None and other.pictures.images is not None
-    np.testing.assert_array_equal(one.pictures.images, other.pictures.images)
+    assert one.pictures.images.dtype == np.float32 and other.pictures.images.dtype == np.uint8
+    np.testing.assert_array_equal(np.floor(one.pictures.images + 0.5), other.pictures.images)
 
 
 def test_only_the_training_part_says_what_black_and_white_are(tmp_path: Path) -> None:
@@ -153,17 +156,21 @@ def test_the_scale_is_part_of_the_metadata_and_of_the_settings(tmp_path: Path) -
         data_of(tmp_path / "deep", "data.value_range=[5,5]")
 
 
-def test_colours_of_16_bits_that_use_few_of_them_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("most", "white"), [(65536, 65535), (4096, 4095)])
+def test_colours_of_16_bits_keep_all_of_them(most: int, white: int, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    for kind, most in (("full", 65536), ("few", 4096)):
-        for number in range(6):
-            values = generator.integers(0, most, (SIDE, SIDE, 3)).astype(">u2")
-            rows = b"".join(b"\0" + row.tobytes() for row in values)
-            path = tmp_path / kind / "ab"[number % 2] / f"{number}.png"
-            write(path, png_file(SIDE, SIDE, 16, 2, rows))
-    assert opened(tmp_path / "full", tmp_path / "cache").channels == 3
-    with pytest.raises(ConfigError, match="no more than 14 of them"):
-        opened(tmp_path / "few", tmp_path / "cache")
+    for number in range(6):
+        values = generator.integers(0, most, (SIDE, SIDE, 3)).astype(">u2")
+        rows = b"".join(b"\0" + row.tobytes() for row in values)
+        write(
+            tmp_path / "set" / "ab"[number % 2] / f"{number}.png",
+            png_file(SIDE, SIDE, 16, 2, rows),
+        )
+    store = opened(tmp_path / "set", tmp_path / "cache")
+    assert store.channels == 3 and store.format.value_range == (0, white)
+    place = (store.sample_paths or ()).index("b/5.png")
+    expected = values.astype(np.float64).transpose(2, 0, 1) * (255 / white)
+    np.testing.assert_allclose(store.read(place), expected, rtol=1e-6)
 
 
 def test_a_single_bright_pixel_is_mentioned(tmp_path: Path) -> None:
@@ -196,9 +203,10 @@ def test_a_served_model_scales_as_its_training_did(tmp_path: Path) -> None:
         path = root / pictures.sample_paths[index]
         np.testing.assert_array_equal(predictor.pixels(path), pictures.images[index])
         values = np.asarray(Image.open(path))  # as an array comes to a server
-        picture = as_picture(values)
+        picture = as_picture(values, deep=True)
         np.testing.assert_array_equal(predictor.pixels(picture), pictures.images[index])
     # One that has seen 8 bits only takes no picture whose white it cannot know.
-    plain = Predictor(lambda images: images, metadata | {"value_range": None})
+    eight_bits = {"value_range": None, "dtype": "uint8"}
+    plain = Predictor(lambda images: images, metadata | eight_bits)
     with pytest.raises(PictureError, match="black and white are unknown"):
         plain.pixels(root / pictures.sample_paths[0])

@@ -156,10 +156,12 @@ def test_files_are_compared_in_one_size_whatever_the_network_sees(
     odd_one: int | None, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "root"
-    for number, image in enumerate(photos(40, side=24)):
-        write(root / "ab"[number % 2] / f"{number}.png", encoded(Image.fromarray(image), "PNG"))
+    coloured = photos(120, side=24).reshape(40, 3, 24, 24).transpose(0, 2, 3, 1)
+    for number, image in enumerate(coloured):
+        content = encoded(Image.fromarray(np.ascontiguousarray(image)), "PNG")
+        write(root / "ab"[number % 2] / f"{number}.png", content)
     if odd_one is not None:
-        write(root / "a/odd.png", encoded(Image.new("L", (odd_one, odd_one), 50), "PNG"))
+        write(root / "a/odd.png", encoded(Image.new("L", (odd_one, 30), 50), "PNG"))
     seen: list[np.ndarray] = []
     near_pairs = module.near_pairs
 
@@ -168,8 +170,16 @@ def test_files_are_compared_in_one_size_whatever_the_network_sees(
         return near_pairs(prints)
 
     monkeypatch.setattr(module, "near_pairs", noted)
-    for number, options in enumerate(({}, {"image_size": 16}, {"cache_limit_gb": 0})):
+    in_its_size = {"image_size": side}
+    ways = (
+        {},
+        {"image_size": 16},
+        {"cache_limit_gb": 0},
+        in_its_size,
+        in_its_size | {"fit": "crop"},
+    )
+    for number, options in enumerate(ways):
         gathered(load(root, tmp_path, False), tmp_path / f"cache{number}", **options)
-    assert [prints.shape[1:] for prints in seen] == [(side, side)] * 3
-    np.testing.assert_array_equal(seen[0], seen[1])
-    np.testing.assert_array_equal(seen[0], seen[2])
+    assert [prints.shape[1:] for prints in seen] == [(side, side)] * 5
+    for prints in seen[1:]:
+        np.testing.assert_array_equal(seen[0], prints)

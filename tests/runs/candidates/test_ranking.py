@@ -12,6 +12,7 @@ from PIL import Image
 from skimage import data as photos
 
 from src.config.compose import compose_settings
+from src.config.features import EmbeddingSettings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.features.table import TooSlow
@@ -161,8 +162,30 @@ def test_nothing_is_described_that_cannot_end(
     choice = NetworkChoice(("b",), ("too slow",), 96, seconds=77.0)
     monkeypatch.setattr(ranking, "choose_networks", lambda *_: choice)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", refuse)
-    found = prepared(settings, digits, networks=True, seconds=10.0)
+    found = prepared(settings, lambda _: digits, networks=True, seconds=10.0)
     assert found.epochs * found.seconds_per_epoch == 77.0 and found.notes == ("too slow",)
+
+
+def test_pictures_are_opened_small_until_the_size_of_the_chosen_network_is_known(
+    settings: RunSettings, digits: PictureData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[list[str], int | None]] = []
+
+    def open_pictures(settings: RunSettings) -> PictureData:
+        assert isinstance(settings.model, EmbeddingSettings)
+        opened.append((settings.model.networks, settings.model.input_size))
+        return digits
+
+    choice = NetworkChoice(("tf_efficientnet_lite0",), (), 128)
+    monkeypatch.setattr(ranking, "choose_networks", lambda *_: choice)
+    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", lambda *_: 0.0)
+    found = prepared(settings, open_pictures, networks=True, seconds=20.0)
+    assert found.data is digits and [size for _, size in opened] == [32, 128]
+    assert opened[1][0] == ["tf_efficientnet_lite0"]
+    opened.clear()
+    given = replace(settings, model=replace(settings.model, input_size=96))
+    prepared(given, open_pictures, networks=True, seconds=20.0)
+    assert opened[0][1] == 96, "a size that was asked for is that of all networks"
 
 
 def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
@@ -184,13 +207,13 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
 
     monkeypatch.setattr(ranking, "choose_networks", choose)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", describe)
-    found = prepared(settings, digits, networks=True, seconds=20.0)
+    found = prepared(settings, lambda _: digits, networks=True, seconds=20.0)
     assert tried == [None, 64] and found.settings.model.input_size == 64
     assert found.seconds_per_epoch == 0.0 and "given up" in found.notes[1]
     assert found.settings.model.auto.seconds == 10.0  # the rest of the time has to do for a trial
     tried.clear()
     late[1] = True
-    found = prepared(settings, digits, networks=True, seconds=20.0)
+    found = prepared(settings, lambda _: digits, networks=True, seconds=20.0)
     assert found.seconds_per_epoch == 9.0 and len(tried) == 2
 
 

@@ -48,11 +48,13 @@ def finished_run(
     tracked: bool = False,
     repeats: int = 0,
     groups: NDArray[np.int64] | None = None,
+    trial: int | None = 0,
+    family: str | None = None,
 ) -> RunFolder:
     """A run that had its first `wrong` pictures wrong, moved on a little by its seed.
 
     `shift` is added to the ids of its pictures; `repeats` is how often it went over its folds;
-    `groups` are those of its pictures.
+    `groups` are those of its pictures; `trial` and `family` are of a sweep.
     """
     folder = RunFolder.create(output_dir, model, "pictures")
     plain = {
@@ -90,5 +92,7 @@ def finished_run(
         test_measurements=tests,
         run_dir=str(folder.path),
         command="python -m src.train",
+        trial=trial,
+        family=family,
     ).write(folder.summary)
     return folder

@@ -16,25 +16,37 @@ from src.records.comparison import Verdict
 from src.reporting.comparison_report import format_comparison
 from src.reporting.comparison_verdict import verdict_sentences
 from src.selection.comparison import compared
-from src.selection.comparison.judge import names_of
+from src.selection.comparison.judge import settings_apart
 from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run
 
 
 def test_seeds_are_repeats_and_settings_are_candidates(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
-        finished_run(tmp_path, "cnn", 10, seed=seed)
-        finished_run(tmp_path, "mlp", 120, seed=seed, lr=0.1)
-        finished_run(tmp_path, "mlp", 130, seed=seed, lr=0.2)
+        finished_run(tmp_path, "cnn", 10, seed=seed, trial=12)
+        finished_run(tmp_path, "mlp", 120, seed=seed, lr=0.1, trial=3)
+        finished_run(tmp_path, "mlp", 130, seed=seed, lr=0.2, trial=0)
     found = compared(compare_settings(tmp_path))
-    assert [one.name for one in found.verdict.standings] == [
-        "cnn",
-        "mlp lr=0.1",
-        "mlp lr=0.2",
-    ]
+    assert [one.name for one in found.verdict.standings] == ["cnn-12", "mlp-3", "mlp-0"]
+    assert [one.settings for one in found.entrants] == ["", "lr=0.1", "lr=0.2"]
     assert [len(one.run_ids) for one in found.verdict.standings] == [3, 3, 3]
-    assert [one.name for one in found.verdict.tied] == ["cnn"]
+    assert [one.name for one in found.verdict.tied] == ["cnn-12"]
     assert found.verdict.winner.accuracy == pytest.approx(1 - 10 / len(TARGETS))
-    assert "cnn comes first of 3 candidates" in format_comparison(found)
+    assert "cnn-12 comes first of 3 candidates" in format_comparison(found)
+
+
+def test_a_candidate_outside_of_a_sweep_has_the_name_of_its_first_run(tmp_path: Path) -> None:
+    first = finished_run(tmp_path, "cnn", 10, trial=None)
+    finished_run(tmp_path, "cnn", 11, seed=1, trial=None)
+    named = compared(compare_settings(tmp_path, runs=[first.name])).verdict.winner
+    assert named.name == first.name
+    (both,) = compared(compare_settings(tmp_path)).verdict.standings
+    assert both.name in {folder.name for folder in (tmp_path / "runs").iterdir()}
+
+
+def test_the_family_of_a_sweep_counts_and_not_its_kind_of_model(tmp_path: Path) -> None:
+    finished_run(tmp_path, "timm", 10, trial=4, family="resnet")
+    (entrant,) = compared(compare_settings(tmp_path)).entrants
+    assert (entrant.standing.name, entrant.family) == ("resnet-4", "resnet")
 
 
 def test_other_pictures_unfinished_runs_and_other_data_are_left_out(tmp_path: Path) -> None:
@@ -56,7 +68,7 @@ def test_repeats_of_a_cross_validation_are_repeats_of_the_candidate(tmp_path: Pa
         finished_run(tmp_path, "cnn", 10, seed=seed, cv=cv, repeats=2)
         finished_run(tmp_path, "mlp", 20, seed=seed, cv=cv, repeats=3)
     found = compared(compare_settings(tmp_path))
-    repeats = {one.name.split()[0]: len(one.run_ids) for one in found.verdict.standings}
+    repeats = {one.family: len(one.standing.run_ids) for one in found.entrants}
     assert repeats == {"cnn": 4, "mlp": 6}
     assert [len(one.run_dirs) for one in found.entrants] == [2, 2]
     assert (
@@ -89,7 +101,7 @@ def test_a_study_without_finalists_is_its_trials(tmp_path: Path) -> None:
     trials = [{"run_dir": str(trial.path)}, {"run_dir": None}, {"run_dir": "/gone"}]
     write_study(tmp_path, trials=trials, finalists=[], metrics=["val/loss"])
     found = compared(compare_settings(tmp_path, sweep="s"))
-    assert [(one.name, len(one.run_ids)) for one in found.verdict.standings] == [("cnn", 1)]
+    assert [(one.name, len(one.run_ids)) for one in found.verdict.standings] == [("cnn-0", 1)]
     assert found.verdict.measure == "log_loss"
 
 
@@ -110,7 +122,7 @@ def test_the_field_of_a_study_is_its_finalists_without_the_trials_that_chose_the
     )
     found = compared(compare_settings(tmp_path, sweep="s"))
     (only,) = found.verdict.standings
-    assert only.name == "cnn" and set(only.run_ids) == {one.run_id for one in refits.values()}
+    assert only.name == "cnn-0" and set(only.run_ids) == {one.run_id for one in refits.values()}
     assert only.figure == pytest.approx(1 - 12 / len(TARGETS))
     assert found.verdict.screened == 1 and found.remarks == ()
     # Two trials were looked at: an interval for one alone would be shorter.
@@ -162,7 +174,7 @@ def test_of_level_finalists_the_winner_of_the_study_comes_first(tmp_path: Path) 
         for number, run in enumerate([*refits.values(), better])
     ]
     write_study(tmp_path, trials=[], finalists=finalists[:4], metrics=["val/accuracy"], winner=2)
-    assert compared(compare_settings(tmp_path, sweep="s")).verdict.winner.name == "vit"
+    assert compared(compare_settings(tmp_path, sweep="s")).verdict.winner.name == "vit-0"
     record = tmp_path / "sweeps" / "s" / "sweep.json"
     plain = json.loads(record.read_text()) | {"finalists": finalists}
     record.write_text(json.dumps(plain))
@@ -203,10 +215,10 @@ def test_two_runs_have_a_difference_and_the_pictures_behind_it(tmp_path: Path) -
     """20 pictures only the one has right, and none the other."""
     one, other = finished_run(tmp_path, "cnn", 10), finished_run(tmp_path, "mlp", 30)
     found = compared(compare_settings(tmp_path, runs=[one.name, other.name]))
-    assert found.pair is not None and (found.pair.first, found.pair.second) == ("cnn", "mlp")
+    assert found.pair is not None and (found.pair.first, found.pair.second) == ("cnn-0", "mlp-0")
     assert (found.pair.first_alone, found.pair.second_alone) == (20, 0)
     assert found.verdict.difference is not None and found.verdict.difference.low > 0
-    assert [one.name for one in found.verdict.tied] == ["cnn"]
+    assert [one.name for one in found.verdict.tied] == ["cnn-0"]
     assert "20 pictures only the first has right" in format_comparison(found)
     finished_run(tmp_path, "vit", 5)
     assert compared(compare_settings(tmp_path)).pair is None
@@ -235,7 +247,7 @@ def test_candidates_are_ranked_by_the_metric_that_is_asked_for(tmp_path: Path) -
     costly = finished_run(tmp_path, "mlp", 4)
     for metric in ("balanced_accuracy", "macro_f1", "log_loss"):
         found = compared(compare_settings(tmp_path, metric=metric))
-        assert found.verdict.measure == metric and found.verdict.winner.name == "mlp"
+        assert found.verdict.measure == metric and found.verdict.winner.name == "mlp-0"
     file = tmp_path / "costs.csv"
     file.write_text(",b,a\nb,0,1\na,5,0\n")
     verdict = compared(compare_settings(tmp_path, metric="cost", costs=str(file))).verdict
@@ -274,8 +286,8 @@ def test_two_seeds_of_one_configuration_are_a_pair_as_well(tmp_path: Path) -> No
     found = compared(compare_settings(tmp_path))
     assert len(found.entrants) == 1 and found.pair is not None and found.pair.repeats
     assert {name.partition(",")[0] for name in (found.pair.first, found.pair.second)} == {
-        "cnn (seed 1",
-        "cnn (seed 2",
+        "cnn-0 (seed 1",
+        "cnn-0 (seed 2",
     }
 
 
@@ -320,14 +332,15 @@ def test_the_settings_with_the_most_values_are_named() -> None:
         "c": {"optimizer.name": "sgd", "optimizer.lr": 0.3, "x": 2, "y": 3, "same": 0},
         "d": {"optimizer.name": "sgd", "optimizer.lr": 0.4, "x": 2, "same": 0},
     }
-    names = names_of(dict.fromkeys(own, "cnn"), own)
-    assert names["a"] == "cnn lr=0.1 y=1 optimizer=muon #a"
-    assert names["d"] == "cnn lr=0.4 optimizer=sgd #d"
+    apart = settings_apart(dict.fromkeys(own, "cnn"), own)
+    assert apart["a"] == "lr=0.1 y=1 optimizer=muon x=1"
+    assert apart["d"] == "lr=0.4 optimizer=sgd x=2"
 
 
-def test_a_model_that_is_there_once_needs_no_more_than_its_name() -> None:
-    models = {"a": "cnn", "b": "mlp"}
-    assert names_of(models, {"a": {"lr": 0.1}, "b": {"lr": 0.2}}) == models
+def test_the_only_candidate_of_a_family_differs_from_no_other() -> None:
+    families = {"a": "cnn", "b": "mlp"}
+    apart = settings_apart(families, {"a": {"lr": 0.1}, "b": {"lr": 0.2}})
+    assert apart == {"a": "", "b": ""}
 
 
 @pytest.mark.parametrize("model", ["embedding", "handcrafted"])
@@ -349,6 +362,6 @@ def test_settings_without_effect_neither_name_nor_separate_candidates(
     found = compared(compare_settings(tmp_path))
     repeats = {frozenset(names[one] for one in c.standing.run_ids) for c in found.entrants}
     assert repeats == {frozenset({"as it is", "without effect"}), frozenset({"another"})}
-    (auto,) = (one.name for one in found.verdict.standings if len(one.run_ids) == 2)
+    (auto,) = (one.settings for one in found.entrants if len(one.standing.run_ids) == 2)
     assert "classifier=auto" in auto
     assert not any(key in auto for key in ("keep", "whitening", "neighbours", "optimizer"))

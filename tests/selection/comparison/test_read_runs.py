@@ -23,10 +23,13 @@ from tests.selection.comparison.runs import compare_settings, finished_run
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, RunFolder]]:
+def tracked(
+    tmp_path_factory: pytest.TempPathFactory, empty_database: Path
+) -> tuple[Path, dict[str, RunFolder]]:
     """Two runs in one experiment and one in another, with a sweep and a run that is not here."""
     output_dir = tmp_path_factory.mktemp("outputs")
     folders = {name: finished_run(output_dir, name, 10) for name in ("cnn", "mlp", "vit")}
+    shutil.copy(empty_database, output_dir)
     store = Store(default_uri(output_dir))
 
     def create(experiment: str, name: str, run_dir: Path) -> None:

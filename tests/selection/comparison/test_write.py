@@ -28,8 +28,8 @@ def test_a_comparison_leaves_tables_a_page_and_pictures(tmp_path: Path) -> None:
     assert {path.parent for path in files} == {folder, folder / "figures"}
     names = [path.name for path in files]
     assert names[:3] == ["leaderboard.json", "leaderboard.csv", "report.html"]
-    assert json.loads(files[0].read_text())["winner"] == "cnn"
-    assert "cnn comes first of 2 candidates" in files[2].read_text()
+    assert json.loads(files[0].read_text())["winner"] == "cnn-0"
+    assert "cnn-0 comes first of 2 candidates" in files[2].read_text()
     assert "confusion_2.png" in names
 
 
@@ -108,8 +108,8 @@ def test_the_comparison_is_a_run_with_the_verdict_and_the_report(tmp_path: Path)
     folder = mirrored(tmp_path)
     start = last_start(folder)
     assert start["run_name"] == "compare-all" and start["experiment"] == "bakeoff"
-    assert start["tags"]["bakeoff.kind"] == "compare" and start["tags"]["bakeoff.winner"] == "cnn"
-    assert "cnn comes first of 2 candidates" in start["tags"]["mlflow.note.content"]
+    assert start["tags"]["bakeoff.kind"] == "compare" and start["tags"]["bakeoff.winner"] == "cnn-0"
+    assert "cnn-0 comes first of 2 candidates" in start["tags"]["mlflow.note.content"]
     assert (
         "The test part of this split has not been measured."
         in (start["tags"]["mlflow.note.content"])
@@ -142,7 +142,7 @@ def test_the_same_question_goes_on_with_the_same_run(tmp_path: Path) -> None:
     finished_run(tmp_path, "mlp", 5)
     second = last_start(mirrored(tmp_path))
     assert first["run_id"] == second["run_id"]
-    assert second["tags"]["bakeoff.winner"] == "mlp"
+    assert second["tags"]["bakeoff.winner"] == "mlp-0"
     assert last_start(mirrored(tmp_path, data="pictures"))["run_id"] != first["run_id"]
 
 

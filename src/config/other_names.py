@@ -1,0 +1,198 @@
+"""Names that people know from other tools: settings, flags, options, and networks of libraries.
+
+Networks of timm and torchvision are found in the source text of the libraries, whose import takes
+seconds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+__all__ = [
+    "hint_for_hydra",
+    "hint_for_key",
+    "hint_for_option",
+    "library_networks",
+    "library_of",
+    "stored_networks",
+    "with_libraries",
+]
+
+_log = logging.getLogger(__name__)
+
+# What settings and groups are called in Lightning, Keras, timm, Ultralytics, fastai, Optuna and
+# common templates.
+_KEYS = {
+    "resume": "ckpt_path ckpt checkpoint resume_from",
+    "run": "ckpt_path ckpt checkpoint weights arch",
+    "trainer.max_epochs": "epochs num_epochs n_epochs max_epoch",
+    "data.batch_size": "batch bs train_batch_size",
+    "batch_size": "batch bs",
+    "optimizer.lr": "learning_rate lr0 base_lr max_lr",
+    "optimizer.weight_decay": "wd l2",
+    "data.image_size": "imgsz img_size input_shape size",
+    "trainer.devices": "gpus num_gpus",
+    "trainer.accelerator": "device gpu cuda",
+    "runtime.precision": "amp fp16 bf16 half use_amp",
+    "trainer.early_stopping": "patience early_stop",
+    "trainer.gradient_clip": "gradient_clip_val clip_grad grad_clip",
+    "trainer.accumulate_batches": "accumulate_grad_batches grad_accum",
+    "loss.label_smoothing": "smoothing",
+    "data.num_workers": "workers",
+    "data.root": "data_dir data_path dataset_dir path",
+    "data": "dataset",
+    "model": "arch architecture backbone network",
+    "model.pretrained": "weights pretrained_weights",
+    "tracking.experiment": "project experiment_name",
+    "tracking": "logger",
+    "output_dir": "out_dir save_dir log_dir logdir",
+    "evaluate_test": "test run_test",
+    "images": "source input",
+    "metric": "metrics objective",
+    "budget.trials": "n_trials max_trials num_samples",
+    "budget.minutes": "timeout time_limit",
+    "workers.count": "n_jobs",
+}
+# Options of a group that are values of a key here, and other names of an option.
+_OPTIONS = {
+    ("trainer", "gpu"): "trainer.accelerator=gpu",
+    ("trainer", "cuda"): "trainer.accelerator=gpu",
+    ("trainer", "cpu"): "trainer.accelerator=cpu",
+    ("trainer", "mps"): "trainer.accelerator=mps",
+    ("trainer", "ddp"): "trainer.devices=auto",
+    ("optimizer", "adam"): "optimizer=adamw",
+    ("scheduler", "step"): "scheduler=linear",
+    ("scheduler", "onecycle"): "scheduler=one_cycle",
+    ("data", "imagefolder"): "data=folder data.root=FOLDER",
+    ("data", "image_folder"): "data=folder data.root=FOLDER",
+    ("debug", "true"): "debug=batch",
+    ("debug", "default"): "debug=batch",
+    ("debug", "fdr"): "debug=batch",
+}
+# What does the job of Hydra's own settings, by the beginning of their names.
+_HYDRA = {
+    "launcher": (
+        "-m runs jobs one after another, and src.sweep several at the same time "
+        "(workers.count=4, or workers=ray on a cluster)"
+    ),
+    "sweeper": "src.sweep searches (sampler=tpe, budget.trials=50)",
+    "sweep": "output_dir=FOLDER says where runs are kept",
+    "run": "output_dir=FOLDER says where runs are kept",
+    "searchpath": "--config-dir FOLDER adds config groups",
+}
+_NAMED = 3  # keys in a hint, at most
+_LIBRARIES = ("timm", "torchvision")
+# Both libraries register a network under the name of the function that makes it.
+_REGISTERED = re.compile(r"^@register_model\b[^\n]*\n(?:@[^\n]*\n)*def (\w+)\(", re.MULTILINE)
+_NETWORK = re.compile(r"model=([A-Za-z]\w*(?:\.\w+)?)")
+_HUB_FOLDER = re.compile(r"models--timm--([\w.-]+)")
+_TORCH_FILE = re.compile(r"(\w+)-[0-9a-f]{8}\.pth")
+
+
+def hint_for_key(key: str, known: Collection[str]) -> str | None:
+    """Return what a setting is called here; None for a name that no other tool has.
+
+    Args:
+        key: as it was typed.
+        known: keys and groups that may be set.
+    """
+    name = key.replace("-", "_").lower()
+    ours = [one for one in known if one.rpartition(".")[2] == name]
+    ours += [one for one, others in _KEYS.items() if one in known and name in others.split()]
+    return f"{key} is {' or '.join(ours[:_NAMED])} here" if ours else None
+
+
+def hint_for_option(group: str, option: str) -> str | None:
+    """Return the override that does what an unknown option of a group stands for elsewhere."""
+    if group == "data" and (os.sep in option or os.path.exists(option)):
+        return f"data=folder data.root={option}"
+    return _OPTIONS.get((group, option.lower()))
+
+
+def hint_for_hydra(word: str) -> str:
+    """Return what does the job of one of Hydra's own settings."""
+    part = re.split(r"[./=@]", word.lstrip("+~"))[1:2]
+    return _HYDRA.get(
+        part[0] if part else "",
+        "output_dir says where a run is kept, -m runs several, and src.sweep searches",
+    )
+
+
+def with_libraries(overrides: Sequence[str], options: Collection[str]) -> list[str]:
+    """Return the overrides with `model=timm model.name=NAME` for `model=NAME`.
+
+    torchvision's network is taken where timm has none of this name.
+
+    Args:
+        overrides: of a run.
+        options: of the group `model`, whose names come first.
+    """
+    found: list[str] = []
+    for word in overrides:
+        match = _NETWORK.fullmatch(word)
+        library = None if match is None or match[1] in options else library_of(match[1])
+        if match is None or library is None:
+            found.append(word)
+            continue
+        found += [f"model={library}", f"model.name={match[1]}"]
+        starts = any(one.startswith("model.pretrained=") for one in overrides)
+        _note(match[1], library, starts)
+    return found
+
+
+@cache  # once a process
+def _note(name: str, library: str, starts: bool) -> None:
+    weights = "" if starts else "; model.pretrained=true starts from its published weights"
+    _log.info("model: %s is %s's (model=%s model.name=%s)%s", name, library, library, name, weights)
+
+
+def library_of(name: str) -> str | None:
+    """Return the library that has a network of this name, timm before torchvision, or None."""
+    architecture, _, tag = name.partition(".")
+    for library in _LIBRARIES:
+        if architecture in _registered(library) and (library == "timm" or not tag):
+            return library
+    return None
+
+
+def library_networks() -> list[str]:
+    """Return the names of all networks of timm and torchvision, without timm's tags of weights."""
+    return sorted(set().union(*map(_registered, _LIBRARIES)))
+
+
+def stored_networks() -> list[str]:
+    """Return the networks of the libraries whose weights lie in a local cache.
+
+    The files are not looked into; `python -m src.weights` does that.
+    """
+    return sorted({name for name in _cached() if library_of(name) is not None})
+
+
+@cache
+def _registered(library: str) -> frozenset[str]:
+    spec = importlib.util.find_spec(library)
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    files = (file for folder in folders for file in Path(folder, "models").glob("*.py"))
+    return frozenset(
+        name for file in files for name in _REGISTERED.findall(file.read_text(encoding="utf-8"))
+    )
+
+
+def _cached() -> Iterator[str]:
+    from huggingface_hub import constants
+
+    for folder in Path(constants.HF_HUB_CACHE).glob("models--timm--*"):
+        if match := _HUB_FOLDER.fullmatch(folder.name):
+            yield match[1]
+    home = os.environ.get("TORCH_HOME") or Path(
+        os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch"
+    )
+    for file in Path(home, "hub", "checkpoints").expanduser().glob("*.pth"):
+        if match := _TORCH_FILE.fullmatch(file.name):
+            yield match[1]

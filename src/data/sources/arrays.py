@@ -1,0 +1,113 @@
+"""Pictures in one `.npz` file of NumPy: arrays of pixels and labels, in one part or in several."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from ...config.checks import ConfigError
+from .source import PARTS, Source, clean_label, natural_order
+
+__all__ = ["list_arrays"]
+
+_IMAGES, _LABELS = "images", "labels"
+# Of the memory that is free: the arrays are read whole, and decoded beside that.
+_SHARE = 0.5
+
+
+def list_arrays(file: Path) -> Source:
+    """Return the pictures of an `.npz` file.
+
+    It has `images` (N, H, W) or (N, H, W, C) of any numbers and `labels` (N,) or (N, 1), whole
+    numbers or texts; or such pairs for its parts, `train_images`, `train_labels`, `val_images` and
+    so on, as MedMNIST has them. Other arrays are left alone. Nothing is unpickled.
+
+    Raises:
+        ConfigError: the file is damaged or larger than memory, arrays are missing, of other shapes
+            or kinds, or there are fewer than two labels.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(item.file_size for item in archive.infolist())
+        free = psutil.virtual_memory().available
+        if size > _SHARE * free:
+            raise ConfigError(
+                f"{file} unpacks to {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are "
+                "free: save its pictures as .npy files in one folder a class."
+            )
+        with np.load(file, allow_pickle=False) as stored:
+            prefixes = _prefixes(file, stored.files)
+            images = [_images(file, prefix + _IMAGES, stored) for prefix in prefixes]
+            labels = [_labels(file, prefix + _LABELS, stored) for prefix in prefixes]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{file} cannot be read as arrays: {error}.") from None
+    for prefix, some, names in zip(prefixes, images, labels, strict=True):
+        if len(some) != len(names):
+            raise ConfigError(
+                f"{file}: there are {len(some)} {prefix}{_IMAGES} and {len(names)} "
+                f"{prefix}{_LABELS}."
+            )
+    shapes = {(some.shape[1:], str(some.dtype)) for some in images}
+    if len(shapes) > 1:
+        listed = " and ".join(f"{kind} {shape}" for shape, kind in sorted(shapes))
+        raise ConfigError(f"{file}: the pictures of the parts differ in shape or kind: {listed}.")
+    every = [name for names in labels for name in names]
+    class_names = tuple(sorted(set(every), key=natural_order))
+    if len(class_names) < 2:
+        raise ConfigError(f"{file}: a classifier needs at least 2 labels, and there is 1.")
+    index = {name: number for number, name in enumerate(class_names)}
+    parts = [prefix.rstrip("_") for prefix in prefixes]
+    return Source(
+        "folder",
+        class_names,
+        np.array([index[name] for name in every], np.int64),
+        arrays=images[0] if len(images) == 1 else np.concatenate(images),
+        given_parts=None if parts == [""] else np.repeat(parts, [len(some) for some in images]),
+    )
+
+
+def _prefixes(file: Path, names: list[str]) -> list[str]:
+    """Return what stands before `images` in the names of arrays: nothing, or the parts'."""
+    if _IMAGES in names:
+        return [""]
+    found = [f"{part}_" for part in PARTS if f"{part}_{_IMAGES}" in names]
+    if "train_" not in found:
+        raise ConfigError(
+            f"{file} has the arrays {', '.join(names[:10]) or 'none'}: it must have images and "
+            "labels, or train_images and train_labels (and val_ and test_)."
+        )
+    return found
+
+
+def _images(file: Path, name: str, stored: Any) -> NDArray[Any]:
+    """Return pictures (N, C, H, W)."""
+    images: NDArray[Any] = stored[name]
+    if images.dtype.kind not in "buif" or images.ndim not in (3, 4) or not images.size:
+        raise ConfigError(
+            f"{file}: {name} is {images.dtype} {images.shape}; numbers (N, H, W) or (N, H, W, C) "
+            "are needed."
+        )
+    if images.dtype.kind == "b":
+        images = images.astype(np.uint8) * np.uint8(255)
+    return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+
+
+def _labels(file: Path, name: str, stored: Any) -> list[str]:
+    if name not in stored.files:
+        raise ConfigError(f"{file} has no array {name}.")
+    labels = stored[name]
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iuUb":
+        raise ConfigError(
+            f"{file}: {name} is {labels.dtype} {labels.shape}; one whole number or text for each "
+            "picture is needed."
+        )
+    return [clean_label(str(label)) for label in labels.tolist()]

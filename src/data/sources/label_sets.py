@@ -1,0 +1,132 @@
+"""Sets of labels: cells of tables into names, names into 0 and 1, and classes in a given order."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ...config.checks import ConfigError, nearest
+from .source import Source, clean_label, natural_order
+
+__all__ = [
+    "indicators",
+    "named_classes",
+    "ordered",
+    "same_contents",
+    "split_labels",
+    "yes_or_no",
+]
+
+_SEPARATORS = (";", "|", ",")
+_YES_OR_NO = {
+    **dict.fromkeys(("1", "1.0", "true", "yes"), True),
+    **dict.fromkeys(("0", "0.0", "false", "no"), False),
+}
+
+
+def split_labels(
+    cells: Sequence[str], separator: str | None, places: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Return the labels in each cell of a column: distinct, without invisible characters.
+
+    Args:
+        cells: of a table's column.
+        separator: between the labels of a cell; None for the one of ; | and , that occurs.
+        places: of the cells, for messages.
+
+    Raises:
+        ConfigError: several separators occur; the place of one is named.
+    """
+    if separator is None:
+        found = {one: n for one in _SEPARATORS for n, cell in enumerate(cells) if one in cell}
+        if len(found) > 1:
+            first, other = list(found)[:2]
+            raise ConfigError(
+                f"{places[found[other]]}: labels are divided by {first} and by {other}: say which "
+                f"one it is, data.separator='{first}', or write the table anew."
+            )
+        separator = next(iter(found), ";")
+    return [
+        tuple(
+            dict.fromkeys(name for piece in cell.split(separator) if (name := clean_label(piece)))
+        )
+        for cell in cells
+    ]
+
+
+def yes_or_no(cell: str) -> bool | None:
+    """Return whether a cell says that a label is there; None for anything but 0, 1 and the like."""
+    return _YES_OR_NO.get(cell.strip().lower())
+
+
+def indicators(
+    labels: Sequence[Sequence[str]], class_names: Sequence[str]
+) -> npt.NDArray[np.uint8]:
+    """Return (N, K) 0 and 1: which of the classes each picture has."""
+    index = {name: k for k, name in enumerate(class_names)}
+    found = np.zeros((len(labels), len(class_names)), np.uint8)
+    for row, names in enumerate(labels):
+        found[row, [index[name] for name in names]] = 1
+    return found
+
+
+def same_contents(files: Sequence[str]) -> list[int]:
+    """Return for each file the first one of equal content; only files of equal size are read.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    sizes = [os.path.getsize(file) for file in files]
+    repeated = {size for size, count in Counter(sizes).items() if count > 1}
+    first: dict[object, int] = {}
+    found = []
+    for place, (file, size) in enumerate(zip(files, sizes, strict=True)):
+        key: object = place
+        if size in repeated:
+            with open(file, "rb") as stream:
+                key = hashlib.file_digest(stream, "blake2b").digest()
+        found.append(first.setdefault(key, place))
+    return found
+
+
+def ordered(source: Source, order: Sequence[str] | None) -> Source:
+    """Return a source of one class a picture with its classes in order, from the lowest.
+
+    Args:
+        source: with classes in natural order.
+        order: the names of all classes; None where all names are numbers.
+
+    Raises:
+        ConfigError: the order lacks a class, or names one that no picture has.
+    """
+    known = source.class_names
+    if order is None:
+        try:
+            order = sorted(known, key=float)
+        except ValueError:
+            raise ConfigError(
+                f"data.target is ordinal, and the classes of {source.name} are no numbers: say "
+                f"their order, data.order=[{','.join(known)}], from the lowest to the highest."
+            ) from None
+    if lacking := [name for name in known if name not in order]:
+        raise ConfigError(
+            f"data.order lacks {', '.join(lacking)}, which pictures of {source.name} have."
+        )
+    if strange := [name for name in order if name not in known]:
+        raise ConfigError(
+            f"data.order names {strange[0]}, which no picture of {source.name} has"
+            f"{nearest(strange[0], known)}: leave it out."
+        )
+    places = np.array([list(order).index(name) for name in known], np.int64)
+    return replace(source, class_names=tuple(order), targets=places[source.targets], kind="ordinal")
+
+
+def named_classes(labels: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Return the names of all labels, in natural order."""
+    return tuple(sorted({name for names in labels for name in names}, key=natural_order))

@@ -1,0 +1,88 @@
+"""Figures and the CSV table of the labels of pictures that have several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from ..machine.text import csv_text
+from ..metrics.multilabel import LabelScores, label_scores
+from ..metrics.probabilistic import binned
+from ..records.run import Predictions
+from ..storage.files import write_atomically
+from .run_figures import reliability_diagram
+from .style import ACCENT, GRID, MUTED, new_figure, plain_labels, save_as, tidy
+
+__all__ = ["draw_label_sets", "label_figure", "label_table"]
+
+_COLUMNS = (
+    *("label", "pictures", "predicted", "average_precision", "recall", "precision", "f1"),
+    "threshold",
+)
+_ROW_INCHES = 0.3
+_MOST_ROWS = 50
+
+
+def draw_label_sets(folder: Path, part: str, predicted: Predictions) -> Iterator[Path]:
+    """Draw the labels and the reliability of predictions of label sets, and write their table.
+
+    Yields:
+        The path of each file once it is written.
+    """
+    saved = partial(save_as, folder)
+    scores = label_scores(predicted.probs, predicted.targets, predicted.thresholds)
+    yield saved(label_figure(scores, predicted.class_names), f"{part}_classes")
+    probs, targets = predicted.probs.astype(np.float64).ravel(), predicted.targets.ravel() > 0
+    figure = reliability_diagram(
+        binned(probs, targets), x="probability of a label", y="share that has it"
+    )
+    yield saved(figure, f"{part}_reliability")
+    table = folder / f"{part}_classes.csv"
+    write_atomically(table, label_table(scores, predicted.class_names))
+    yield table
+
+
+def label_table(scores: Sequence[LabelScores], class_names: Sequence[str]) -> str:
+    """Return a row for each label as CSV; what is not defined is an empty cell."""
+
+    def cell(value: float) -> str:
+        return "" if math.isnan(value) else f"{value:.4f}"
+
+    rows = (
+        (
+            *(class_names[one.index], one.pictures, one.predicted),
+            *map(cell, (one.average_precision, one.recall, one.precision, one.f1, one.threshold)),
+        )
+        for one in scores
+    )
+    return csv_text(_COLUMNS, rows)
+
+
+def label_figure(scores: Sequence[LabelScores], class_names: Sequence[str]) -> Figure:
+    """Draw average precision and F1 of each label, the lowest average precision first.
+
+    Of more than 50 labels those are drawn that come first.
+    """
+    known = [one for one in scores if not math.isnan(one.average_precision)]
+    shown = sorted(known, key=lambda one: one.average_precision)[:_MOST_ROWS]
+    names = plain_labels(class_names)
+    figure = new_figure(6.4, 1.4 + _ROW_INCHES * max(1, len(shown)))
+    axes = figure.subplots()
+    rows = np.arange(len(shown))[::-1]
+    values = [one.average_precision for one in shown]
+    axes.barh(rows, values, color=ACCENT, height=0.7, label="average precision")
+    f1 = [0.0 if math.isnan(one.f1) else one.f1 for one in shown]
+    axes.plot(f1, rows, "o", color=MUTED, ms=4, label="F1 at its threshold")
+    axes.set_yticks(rows, [f"{names[one.index]} ({one.pictures:,})" for one in shown], fontsize=8)
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    tidy(axes, title="Labels, with the pictures that have each")
+    axes.grid(axis="x", color=GRID, lw=0.8)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    return figure

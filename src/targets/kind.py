@@ -1,0 +1,106 @@
+"""The interface of a kind of targets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["TargetKind"]
+
+Probs = NDArray[np.floating[Any]]
+Labels = NDArray[np.integer[Any]]
+
+
+class TargetKind(ABC):
+    """What pictures are labelled with, and how predictions of it are judged.
+
+    `probs` are (N, K) in [0, 1] throughout, `targets` (N,) classes or (N, K) 0 and 1, `preds` like
+    the targets, and `thresholds` (K,) those of the labels, or None for one half.
+
+    Attributes:
+        name: as in `data.target`.
+        described: of a picture's targets, for sentences.
+        primary: plain name of the metric that runs are judged by unless another is asked for.
+        measures: the metrics that candidates can be ranked by.
+        sets: whether a picture has a set of labels, and targets are (N, K).
+    """
+
+    name: ClassVar[str]
+    described: ClassVar[str]
+    primary: ClassVar[str]
+    measures: ClassVar[tuple[str, ...]]
+    sets: ClassVar[bool] = False
+
+    @abstractmethod
+    def checked(self, probs: ArrayLike, targets: ArrayLike) -> tuple[Probs, Labels]:
+        """Return both as arrays.
+
+        Raises:
+            ValueError: they do not fit together, or hold what is no probability or no target.
+        """
+
+    @abstractmethod
+    def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
+        """Return the predicted targets."""
+
+    @abstractmethod
+    def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
+        """Return (N,) whether each prediction is the target."""
+
+    @abstractmethod
+    def losses(self, probs: Probs, targets: Labels) -> NDArray[np.float32]:
+        """Return (N,) the log-loss of each picture in nats."""
+
+    @abstractmethod
+    def calibration_error(self, probs: Probs, targets: Labels) -> float:
+        """Compute the expected calibration error, in [0, 1]."""
+
+    @abstractmethod
+    def constant(self, targets: Labels) -> float:
+        """Compute the share of pictures that the best constant answer is right about."""
+
+    @abstractmethod
+    def scores(
+        self, measure: str, probs: Probs, preds: Labels, targets: Labels
+    ) -> NDArray[np.float32]:
+        """Return (N,) scores, higher for better: their mean is the measure, or minus a loss.
+
+        A measure that is no mean over pictures is the figure plus each picture's influence on it.
+        """
+
+    @abstractmethod
+    def evaluate(
+        self,
+        probs: ArrayLike,
+        targets: ArrayLike,
+        class_names: Sequence[str],
+        thresholds: Probs | None = None,
+    ) -> dict[str, float]:
+        """Compute every scalar metric, finite, by its plain name.
+
+        Raises:
+            ValueError: as `checked`, or when the number of names is not K.
+        """
+
+    def epoch_metrics(self, probs: Probs, targets: Labels) -> dict[str, float]:
+        """Compute the metrics that are known after each epoch: accuracy and the primary one."""
+        right = self.right(self.decide(probs), targets)
+        preds = self.decide(probs)
+        primary = float(self.scores(self.primary, probs, preds, targets).mean(dtype=np.float64))
+        return {"accuracy": float(right.mean()), self.primary: primary}
+
+    def binary_targets(self, targets: Labels, num_classes: int) -> NDArray[np.int64]:
+        """Return (N, M) 0 and 1: the targets of the binary problems that this kind is made of.
+
+        Raises:
+            ValueError: it is made of none.
+        """
+        raise ValueError(f"targets of kind {self.name} are not made of binary problems")
+
+    def from_binary(self, probs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return probabilities (N, K) from those (N, M) of the binary problems."""
+        raise ValueError(f"targets of kind {self.name} are not made of binary problems")

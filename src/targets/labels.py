@@ -1,0 +1,61 @@
+"""Label arrays of any kind: (N,) int64, a class a picture, or (N, K) 0 and 1, its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "SEPARATOR",
+    "has_class",
+    "label_codes",
+    "label_counts",
+    "label_text",
+    "memberships",
+]
+
+Integers = NDArray[np.int64]
+Labels = NDArray[np.integer[Any]]
+# Between the names of a picture's labels, in texts and tables.
+SEPARATOR = ";"
+
+
+def label_counts(targets: Labels, num_classes: int) -> Integers:
+    """Return (K,) the pictures that have each label."""
+    if targets.ndim == 1:
+        return np.bincount(targets, minlength=num_classes)
+    return targets.astype(np.int64).sum(axis=0)
+
+
+def has_class(targets: Labels, label: int) -> NDArray[np.bool_]:
+    """Return (N,) which pictures have a label."""
+    return targets == label if targets.ndim == 1 else targets[:, label] > 0
+
+
+def label_codes(targets: Labels) -> Integers:
+    """Return (N,) codes, equal for pictures with the same labels; of one class a picture, it."""
+    if targets.ndim == 1:
+        return targets.astype(np.int64, copy=False)
+    return np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def memberships(targets: Labels) -> tuple[Integers, Integers]:
+    """Return pictures and classes of all (picture, label) pairs, by picture.
+
+    A picture without labels has the class K, one more than there are.
+    """
+    if targets.ndim == 1:
+        return np.arange(len(targets)), targets.astype(np.int64, copy=False)
+    bare = targets.sum(axis=1) == 0
+    pictures, classes = np.nonzero(np.column_stack([targets, bare]))
+    return pictures, classes
+
+
+def label_text(target: Any, class_names: Sequence[str]) -> str:
+    """Return the name of a class, or the names of a row's labels; "" for none."""
+    if np.ndim(target) == 0:
+        return class_names[int(target)]
+    return SEPARATOR.join(class_names[k] for k in np.flatnonzero(target).tolist())

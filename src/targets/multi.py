@@ -1,0 +1,167 @@
+"""Several labels a picture, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..metrics.intervals import wilson_interval
+from ..metrics.multilabel import (
+    average_precision,
+    checked_sets,
+    f1_scores,
+    mean_average_precision,
+    micro_f1,
+    precision_influence,
+)
+from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned
+from ..metrics.summary import safe_class_names
+from .kind import Labels, Probs, TargetKind
+from .labels import label_codes
+
+__all__ = ["MultiLabel"]
+
+Floats = NDArray[np.float64]
+# More charts would hide the others on MLflow's page; the table of classes has them all.
+_MOST_CLASSES_LISTED = 20
+
+
+class MultiLabel(TargetKind):
+    """A set of K labels a picture; each label has a probability of its own.
+
+    "accuracy" is the exact match, the share of pictures with all labels right, as scikit-learn's
+    `accuracy_score` of label sets.
+    """
+
+    name = "multi"
+    described = "several labels a picture"
+    primary = "map"
+    measures = ("map", "macro_f1", "micro_f1", "accuracy", "hamming_loss", "log_loss")
+    sets = True
+
+    def checked(self, probs: ArrayLike, targets: ArrayLike) -> tuple[Probs, Labels]:
+        return checked_sets(probs, targets)
+
+    def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
+        """Return (N, K) uint8: the labels whose probability reaches the threshold."""
+        least = 0.5 if thresholds is None else np.asarray(thresholds, probs.dtype)
+        return (probs >= least).astype(np.uint8)
+
+    def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
+        same: NDArray[np.bool_] = (preds == targets).all(axis=1)
+        return same
+
+    def losses(self, probs: Probs, targets: Labels) -> NDArray[np.float32]:
+        """Return (N,) the mean binary log-loss over the labels."""
+        likelihood = np.where(targets > 0, probs, 1 - probs.astype(np.float64))
+        each = -np.log(likelihood.clip(SMALLEST_PROBABILITY, 1.0))
+        mean: NDArray[np.float32] = each.mean(axis=1).astype(np.float32)
+        return mean
+
+    def calibration_error(self, probs: Probs, targets: Labels) -> float:
+        """Compute that of all labels together, of the probability that each is there."""
+        return binned(probs.astype(np.float64).ravel(), targets.ravel() > 0).calibration_error
+
+    def constant(self, targets: Labels) -> float:
+        return float(np.bincount(label_codes(targets)).max() / len(targets))
+
+    def scores(
+        self, measure: str, probs: Probs, preds: Labels, targets: Labels
+    ) -> NDArray[np.float32]:
+        match measure:
+            case "accuracy":
+                found: Floats = self.right(preds, targets).astype(np.float64)
+            case "hamming_loss":
+                found = -(preds != targets).mean(axis=1)
+            case "log_loss":
+                found = -self.losses(probs, targets).astype(np.float64)
+            case "map":
+                found = _map_scores(probs, targets)
+            case "macro_f1":
+                found = _f1_scores(preds, targets)
+            case "micro_f1":
+                found = _micro_f1_scores(preds, targets)
+            case _:
+                raise ValueError(
+                    f"the measure is {measure}: with {self.described} it must be of "
+                    f"{', '.join(self.measures)}"
+                )
+        return found.astype(np.float32)
+
+    def evaluate(
+        self,
+        probs: ArrayLike,
+        targets: ArrayLike,
+        class_names: Sequence[str],
+        thresholds: Probs | None = None,
+    ) -> dict[str, float]:
+        """Compute all metrics, with "average_precision/<class>" of up to 20 classes."""
+        probs, targets = self.checked(probs, targets)
+        if len(class_names) != probs.shape[1]:
+            raise ValueError(
+                f"There are {len(class_names)} class names for {probs.shape[1]} classes."
+            )
+        preds = self.decide(probs, thresholds)
+        right = self.right(preds, targets)
+        low, high = wilson_interval(int(right.sum()), len(right))
+        f1 = f1_scores(preds, targets)
+        metrics = {
+            "map": mean_average_precision(probs, targets),
+            "macro_f1": float(np.nanmean(f1)) if not np.isnan(f1).all() else 1.0,
+            "micro_f1": micro_f1(preds, targets),
+            "accuracy": float(right.mean()),
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "hamming_loss": float((preds != targets).mean()),
+            "log_loss": float(self.losses(probs, targets).mean(dtype=np.float64)),
+            "brier": float(np.square(probs.astype(np.float64) - targets).mean()),
+            "calibration_error": self.calibration_error(probs, targets),
+        }
+        if len(class_names) <= _MOST_CLASSES_LISTED:
+            for k, name in enumerate(safe_class_names(class_names)):
+                if targets[:, k].any():
+                    found = average_precision(probs[:, k], targets[:, k])
+                    metrics[f"average_precision/{name}"] = found
+        return metrics
+
+    def binary_targets(self, targets: Labels, num_classes: int) -> NDArray[np.int64]:
+        """Return (N, K): each label is a problem of its own."""
+        return targets.astype(np.int64)
+
+    def from_binary(self, probs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return probs
+
+
+def _map_scores(probs: Probs, targets: Labels) -> Floats:
+    """Return the mean average precision plus each picture's influence on it."""
+    known = np.flatnonzero(targets.any(axis=0))
+    influence = np.zeros(len(probs))
+    for k in known:
+        influence += precision_influence(probs[:, k], targets[:, k])
+    return mean_average_precision(probs, targets) + influence / max(1, len(known))
+
+
+def _f1_scores(preds: Labels, targets: Labels) -> Floats:
+    """Return the macro F1 plus each picture's influence on it."""
+    count = len(preds)
+    sizes = (preds.sum(axis=0, dtype=np.int64) + targets.sum(axis=0, dtype=np.int64)) / count
+    known, f1 = sizes > 0, f1_scores(preds, targets)
+    if not known.any():
+        return np.ones(count)
+    moves = (
+        2.0 * (preds & targets)[:, known]
+        - f1[known] * (preds.astype(np.float64) + targets)[:, known]
+    )
+    found: Floats = np.nanmean(f1) + (moves / sizes[known]).mean(axis=1)
+    return found
+
+
+def _micro_f1_scores(preds: Labels, targets: Labels) -> Floats:
+    """Return the micro F1 plus each picture's influence on it."""
+    figure = micro_f1(preds, targets)
+    own = (preds.astype(np.float64) + targets).sum(axis=1)
+    hits = (preds & targets).sum(axis=1, dtype=np.float64)
+    found: Floats = figure + (2 * hits - figure * own) / max(own.mean(), 1e-12)
+    return found

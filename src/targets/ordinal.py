@@ -1,0 +1,72 @@
+"""One of ordered classes a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..metrics.ordered import kappa_influence, mean_absolute_error, quadratic_kappa
+from .kind import Labels, Probs
+from .single import SingleLabel
+
+__all__ = ["Ordinal"]
+
+
+class Ordinal(SingleLabel):
+    """One of K classes a picture, from the lowest to the highest.
+
+    The most probable class is the answer, as for classes without an order; "kappa" is the one with
+    quadratic weights, "mae" the mean distance in classes.
+    """
+
+    name = "ordinal"
+    described = "ordered classes"
+    primary = "kappa"
+    measures = ("kappa", "mae", *SingleLabel.measures)
+
+    def scores(
+        self, measure: str, probs: Probs, preds: Labels, targets: Labels
+    ) -> NDArray[np.float32]:
+        if measure == "mae":
+            return (-np.abs(preds.astype(np.int64) - targets)).astype(np.float32)
+        if measure == "kappa":
+            classes = probs.shape[1]
+            moves = kappa_influence(preds, targets, classes)
+            return (quadratic_kappa(preds, targets, classes) + moves).astype(np.float32)
+        return super().scores(measure, probs, preds, targets)
+
+    def evaluate(
+        self,
+        probs: ArrayLike,
+        targets: ArrayLike,
+        class_names: Sequence[str],
+        thresholds: Probs | None = None,
+    ) -> dict[str, float]:
+        found = super().evaluate(probs, targets, class_names)
+        probs, targets = self.checked(probs, targets)
+        preds = self.decide(probs)
+        ordered = {
+            "kappa": quadratic_kappa(preds, targets, probs.shape[1]),
+            "mae": mean_absolute_error(preds, targets),
+        }
+        return ordered | found
+
+    def binary_targets(self, targets: Labels, num_classes: int) -> NDArray[np.int64]:
+        """Return (N, K - 1): whether the class is above each but the highest.
+
+        Frank and Hall, "A Simple Approach to Ordinal Classification", ECML 2001.
+        """
+        return (targets[:, None] > np.arange(num_classes - 1)).astype(np.int64)
+
+    def from_binary(self, probs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (N, K) from the probabilities (N, K - 1) of being above each class.
+
+        Those of a higher class are cut to that of the lower one.
+        """
+        falling = np.minimum.accumulate(probs.astype(np.float64), axis=1)
+        ends = np.ones((len(probs), 1)), np.zeros((len(probs), 1))
+        above = np.concatenate([ends[0], falling, ends[1]], axis=1)
+        found: NDArray[np.float32] = (above[:, :-1] - above[:, 1:]).astype(np.float32)
+        return found

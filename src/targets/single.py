@@ -1,0 +1,111 @@
+"""One class a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..metrics import summary
+from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned
+from ..metrics.validation import checked
+from .kind import Labels, Probs, TargetKind
+
+__all__ = ["SingleLabel"]
+
+Floats = NDArray[np.float64]
+
+
+class SingleLabel(TargetKind):
+    """One of K classes a picture; probabilities of a row sum to one."""
+
+    name = "single"
+    described = "one label a picture"
+    primary = "accuracy"
+    measures: ClassVar[tuple[str, ...]] = (
+        *("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "cost"),
+    )
+
+    def checked(self, probs: ArrayLike, targets: ArrayLike) -> tuple[Probs, Labels]:
+        return checked(probs, targets)
+
+    def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
+        """Return (N,) the most probable classes, of equal ones the first."""
+        found: Labels = probs.argmax(axis=1)
+        return found
+
+    def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
+        same: NDArray[np.bool_] = preds == targets
+        return same
+
+    def losses(self, probs: Probs, targets: Labels) -> NDArray[np.float32]:
+        of_target = np.take_along_axis(probs, targets[:, None], axis=1)[:, 0]
+        found: NDArray[Any] = -np.log(of_target.clip(SMALLEST_PROBABILITY, 1.0))
+        return found
+
+    def calibration_error(self, probs: Probs, targets: Labels) -> float:
+        preds = probs.argmax(axis=1)
+        sure = np.take_along_axis(probs, preds[:, None], axis=1)[:, 0]
+        return binned(sure.astype(np.float64), preds == targets).calibration_error
+
+    def constant(self, targets: Labels) -> float:
+        return float(np.bincount(targets).max() / len(targets))
+
+    def scores(
+        self, measure: str, probs: Probs, preds: Labels, targets: Labels
+    ) -> NDArray[np.float32]:
+        if measure == "accuracy":
+            return (preds == targets).astype(np.float32)
+        if measure == "log_loss":
+            return (-self.losses(probs, targets)).astype(np.float32)
+        classes = probs.shape[1]
+        right = preds == targets
+        of_targets = np.bincount(targets, minlength=classes) / len(targets)
+        hits = np.bincount(targets[right], minlength=classes) / len(targets)
+        if measure == "balanced_accuracy":
+            return _balanced(right, targets, of_targets, hits)
+        if measure == "macro_f1":
+            of_preds = np.bincount(preds, minlength=classes) / len(targets)
+            return _macro_f1(right, preds, targets, of_targets + of_preds, hits)
+        raise ValueError(
+            f"the measure is {measure}: with {self.described} it must be of "
+            f"{', '.join(self.measures)}"
+        )
+
+    def evaluate(
+        self,
+        probs: ArrayLike,
+        targets: ArrayLike,
+        class_names: Sequence[str],
+        thresholds: Probs | None = None,
+    ) -> dict[str, float]:
+        return summary.evaluate(probs, targets, class_names)
+
+
+def _balanced(
+    right: NDArray[np.bool_], targets: Labels, shares: Floats, hits: Floats
+) -> NDArray[np.float32]:
+    """Return the mean recall plus each picture's influence on it."""
+    present = shares > 0
+    recall = np.divide(hits, shares, out=np.zeros_like(hits), where=present)
+    influence = (right - recall[targets]) / shares[targets] / present.sum()
+    return (recall[present].mean() + influence).astype(np.float32)
+
+
+def _macro_f1(
+    right: NDArray[np.bool_], preds: Labels, targets: Labels, sizes: Floats, hits: Floats
+) -> NDArray[np.float32]:
+    """Return the mean F1 plus each picture's influence on it.
+
+    Args:
+        right, preds, targets: (N,).
+        sizes: (K,) share of the pictures that are of a class plus that predicted as it.
+        hits: (K,) share of the pictures that are of a class and predicted as it.
+    """
+    known = sizes > 0
+    f1 = np.divide(2 * hits, sizes, out=np.zeros_like(hits), where=known)
+    weight = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=known)
+    influence = 2 * right * weight[targets] - (f1 * weight)[targets] - (f1 * weight)[preds]
+    return (f1[known].mean() + influence / known.sum()).astype(np.float32)

@@ -1,0 +1,139 @@
+"""Names of other tools, and networks of timm and torchvision by their own names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from src.config.checks import ConfigError
+from src.config.command_line import parse
+from src.config.completion import completions
+from src.config.compose import compose_plain, compose_settings, leaves
+from src.config.finished import PredictSettings
+from src.config.models import ZooSettings
+from src.config.other_names import library_networks, library_of, with_libraries
+from src.config.plugins import plugin_folders, take_plugins
+from src.config.schema import RunSettings
+from src.config.sweep import read_sweep_settings
+
+
+@pytest.mark.parametrize(
+    ("word", "ours"),
+    [
+        ("max_epochs=5", "trainer.max_epochs"),
+        ("epochs=5", "trainer.max_epochs"),
+        ("batch_size=32", "data.batch_size"),
+        ("lr=0.1", "optimizer.lr"),
+        ("learning_rate=0.1", "optimizer.lr"),
+        ("imgsz=224", "data.image_size"),
+        ("devices=2", "trainer.devices"),
+        ("device=0", "trainer.accelerator"),
+        ("ckpt_path=last.ckpt", "resume"),
+        ("data_dir=/photos", "data.root"),
+        ("logger=wandb", "tracking"),
+        ("dataset=cifar10", "data"),
+    ],
+)
+def test_a_name_of_another_tool_is_answered_with_ours(word: str, ours: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_settings(RunSettings, [word])
+    key = word.partition("=")[0]
+    assert str(caught.value).startswith(f"{key}: ") and f"{key} is {ours}" in str(caught.value)
+    assert ours in {*leaves(compose_plain([], "config")), "data", "tracking"}
+
+
+def test_an_entry_names_its_own_keys_alone() -> None:
+    with pytest.raises(ConfigError, match="ckpt_path is run here"):
+        compose_settings(PredictSettings, ["ckpt_path=a", "run=b", "images=c"], "predict")
+    with pytest.raises(ConfigError, match=r"n_trials is budget\.trials here"):
+        read_sweep_settings(["n_trials=5"], "default")
+
+
+@pytest.mark.parametrize(
+    ("word", "instead"),
+    [
+        ("trainer=gpu", "trainer.accelerator=gpu"),
+        ("optimizer=adam", "optimizer=adamw"),
+        ("data=/some/photos", "data=folder data.root=/some/photos"),
+    ],
+)
+def test_an_option_of_another_tool_is_answered_with_ours(word: str, instead: str) -> None:
+    with pytest.raises(ConfigError, match=f"say {instead}"):
+        compose_settings(RunSettings, [word])
+    compose_plain(instead.split(), "config")
+
+
+@pytest.mark.parametrize(
+    ("word", "instead"),
+    [
+        ("hydra/launcher=joblib", "workers=ray"),
+        ("hydra.sweep.dir=x", "output_dir"),
+        ("hydra.run.dir=x", "output_dir"),
+        ("+hydra/sweeper=optuna", "src.sweep"),
+    ],
+)
+def test_what_hydra_does_elsewhere_is_named(word: str, instead: str) -> None:
+    with pytest.raises(ConfigError, match=instead):
+        compose_plain([word], "config")
+
+
+def test_an_unknown_flag_is_answered_with_a_setting() -> None:
+    with pytest.raises(ConfigError, match="batch_size=32"):
+        parse(["--batch-size=32"])
+
+
+def test_a_folder_of_config_groups_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    (tmp_path / "optimizer").mkdir()
+    text = "_target_: src.training.optimizers.sgd\nname: slow\nlr: 0.001\n"
+    (tmp_path / "optimizer" / "slow.yaml").write_text(text)
+    for argv in (["--config-dir", str(tmp_path)], [f"-cd={tmp_path}"]):
+        words = take_plugins(parse([*argv, "optimizer=slow"]).overrides)
+        assert words == ["optimizer=slow"] and plugin_folders("conf") == (tmp_path,)
+        assert compose_settings(RunSettings, words).optimizer.lr == 0.001
+
+
+def test_a_network_of_a_library_is_named_as_the_library_names_it() -> None:
+    settings = compose_settings(RunSettings, ["model=resnet18", "model.pretrained=true"])
+    written = compose_settings(
+        RunSettings, ["model=timm", "model.name=resnet18", "model.pretrained=true"]
+    )
+    assert settings == written and isinstance(settings.model, ZooSettings)
+    assert with_libraries(["seed=1", "model=googlenet"], ["cnn"]) == [
+        *("seed=1", "model=torchvision", "model.name=googlenet")
+    ]
+    assert with_libraries(["model=cnn", "model=other/x"], ["cnn"]) == ["model=cnn", "model=other/x"]
+    assert library_of("resnet18.a1_in1k") == "timm" and library_of("googlenet.tag") is None
+
+
+def test_the_networks_are_those_that_the_libraries_list() -> None:
+    import timm
+    from torchvision import models
+
+    listed = {*timm.list_models(include_tags=False), *models.list_models(module=models)}
+    assert listed <= set(library_networks())
+    assert all(timm.is_model(name) for name in set(library_networks()) - listed)
+
+
+def test_a_wrong_network_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"resnett18.*did you mean resnet18\?"):
+        compose_settings(RunSettings, ["model=resnett18"])
+
+
+def test_a_shell_completes_networks_of_which_the_weights_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    (tmp_path / "models--timm--resnet26.bt_in1k").mkdir()
+    stored = tmp_path / "torch" / "hub" / "checkpoints"
+    stored.mkdir(parents=True)
+    (stored / "resnet34-b627a593.pth").write_bytes(b"")
+    found = completions("bakeoff train model=resn")
+    assert found == ["model=resnet26.bt_in1k", "model=resnet34"]
+    assert "model=convnext_tiny" in completions("bakeoff train model=convn")
