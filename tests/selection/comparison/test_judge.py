@@ -153,7 +153,7 @@ def test_finalists_with_further_seeds_are_judged_by_their_look(tmp_path: Path) -
     first, _ = verdict_of()
     third, remarks = verdict_of(looks=3, extra_trainings=4)
     assert (first.look, third.look) == (1, 3) and len(first.tied) == 3
-    assert [one.name for one in third.tied] == ["cnn", "mlp"]
+    assert [one.name for one in third.tied] == ["cnn-0", "mlp-0"]
     for one, narrower in zip(third.standings, first.standings):
         assert one.interval.low < narrower.interval.low
     # By another metric nobody was left out, and no look is for nothing.
@@ -179,7 +179,7 @@ def test_of_level_finalists_the_winner_of_the_study_comes_first(tmp_path: Path) 
     plain = json.loads(record.read_text()) | {"finalists": finalists}
     record.write_text(json.dumps(plain))
     found = compared(compare_settings(tmp_path, sweep="s"))
-    assert found.verdict.winner.name == "fcn"
+    assert found.verdict.winner.name == "fcn-0"
     assert any("ended with vit" in remark for remark in found.remarks)
 
 
